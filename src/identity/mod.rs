@@ -67,3 +67,6 @@ pub use peer::PeerIdentity;
 pub use principal::{ClaimLookup, Principal};
 pub use trusted::{ForwardingHeader, InvalidTrustedProxy, TrustedProxies};
 pub use walk::{ForwardedInfo, MAX_BYTES, MAX_HOPS};
+
+#[cfg(test)]
+mod tests;
