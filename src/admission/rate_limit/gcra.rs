@@ -81,10 +81,6 @@ impl Quota {
     pub(super) fn next_unit(&self, debt: u64) -> u64 {
         if debt == 0 { 0 } else { (debt - 1) % self.interval + 1 }
     }
-
-    pub(super) fn burst(&self) -> NonZeroU32 {
-        self.burst
-    }
 }
 
 pub(super) fn nanos(time: Duration) -> u64 {

@@ -5,7 +5,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use super::{
@@ -170,13 +169,6 @@ impl LimitBuilder {
             name,
             terms,
         })))
-    }
-}
-
-impl Inner {
-    /// The largest refill time of an account.
-    pub(super) fn whole(&self) -> Duration {
-        Duration::from_nanos(self.quota.whole())
     }
 }
 
