@@ -30,7 +30,7 @@ impl Route {
 
     pub(super) fn as_str(&self) -> &str {
         match self {
-            Self::Named(name) => name.as_str(),
+            Self::Named(name) => &name.0,
             #[cfg(feature = "axum")]
             Self::Matched(path) => path.as_str(),
         }
@@ -78,7 +78,7 @@ impl Findings {
     }
 
     pub(super) fn route(&self) -> Option<&str> {
-        let told = || self.trail.as_ref()?.route().map(RouteName::as_str);
+        let told = || self.trail.as_ref()?.route().map(|name| &*name.0);
         self.route.as_ref().map(Route::as_str).or_else(told)
     }
 

@@ -41,7 +41,7 @@ impl Gate for Witness {
         let told = head.extensions();
         let Some(trail) = told.get::<Trail>() else { return Ok(()) };
         if let (None, Some(route)) = (trail.route(), Route::of(told)) {
-            trail.set_route(RouteName::new(route.as_str()));
+            trail.set_route(RouteName(route.as_str().into()));
         }
         if let (None, Some(variant)) = (trail.variant(), told.get::<Variant>()) {
             trail.set_variant(variant.clone());

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     outcome::{End, Failure, Outcome, Verdict},
     reject::{GrpcCode, Reason},
+    trail::Trail,
 };
 use std::{fmt, time::Duration};
 use tracing::{
@@ -28,11 +29,12 @@ pub(super) fn is_wanted() -> bool {
 pub(super) fn emit(entry: &Entry, outcome: &Outcome) {
     let findings = &entry.findings;
     let attempt = findings.attempt();
-    let principal = findings.trail().and_then(|trail| trail.principal());
+    let principal = findings.trail().and_then(Trail::principal);
+    let principal = principal.filter(|principal| !principal.is_anonymous());
     let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     tracing::info!(
         target: TARGET,
-        request_id = entry.request_id.as_ref().map(|id| name(id.as_bytes())),
+        request_id = entry.request_id.as_ref().map(|id| display(id)),
         method = entry.method.as_str(),
         host = host(entry).map(name),
         path = %Safe { bytes: entry.uri.path().as_bytes(), max: entry.style.max_path },

@@ -17,7 +17,7 @@ use tracing::Level;
 
 fn request(uri: &str) -> Request<()> {
     let mut request = Request::builder().uri(uri).header("host", "shop.example").body(()).unwrap();
-    request.extensions_mut().insert(RequestId::new(HeaderValue::from_static("id-1")));
+    request.extensions_mut().insert(RequestId::new(HeaderValue::from_static("id-1")).unwrap());
     request
 }
 
@@ -39,7 +39,7 @@ async fn one_event_tells_it_all() {
     let (log, _guard) = Log::start(Level::INFO);
     let service = AccessLog::new().layer().layer(service_fn(|request: Request<()>| async move {
         let trail = request.extensions().get::<Trail>().unwrap().clone();
-        trail.set_route(RouteName::new("orders"));
+        trail.set_route(RouteName("orders".into()));
         tokio::time::advance(Duration::from_millis(2)).await;
         let mut response = Response::new(Full::new(Bytes::from_static(b"abc")));
         response.extensions_mut().insert(Variant::new("canary"));

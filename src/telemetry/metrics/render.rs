@@ -56,13 +56,15 @@ fn requests(encoder: &mut DescriptorEncoder<'_>, table: &Table) -> fmt::Result {
     let help = "Requests that have ended, at the end of the response body";
     let mut metric = encoder.encode_descriptor("requests", help, None, MetricType::Counter)?;
     for series in table.all() {
-        let mut lines: Vec<(Vec<Pair<'_>>, u64)> = Vec::new();
-        series.requests(|labels, count| lines.push((names(series).chain(labels.pairs()).collect(), count)));
-        if series.beyond() > 0 {
-            lines.push((names(series).chain([("status", OTHER.into())]).collect(), series.beyond()));
+        let mut line = |labels: Vec<Pair<'_>>, count| {
+            let labels: Vec<Pair<'_>> = names(series).chain(labels).collect();
+            metric.encode_family(&labels)?.encode_counter(&count, NO_EXEMPLAR)
+        };
+        for (labels, count) in series.requests() {
+            line(labels.pairs().collect(), count)?;
         }
-        for (labels, count) in lines {
-            metric.encode_family(&labels)?.encode_counter(&count, NO_EXEMPLAR)?;
+        if series.beyond() > 0 {
+            line(vec![("status", OTHER.into())], series.beyond())?;
         }
     }
     Ok(())

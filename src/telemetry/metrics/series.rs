@@ -56,16 +56,12 @@ impl Lane {
         false
     }
 
-    fn read(&self, mut each: impl FnMut(Labels, u64)) {
-        let mut lane = Some(self);
-        while let Some(this) = lane {
-            for cell in &this.cells {
-                if let Some(labels) = Labels::from_bits(cell.labels.load(Relaxed)) {
-                    each(labels, cell.count.load(Relaxed));
-                }
-            }
-            lane = this.next.get().map(Box::as_ref);
-        }
+    fn read(&self) -> impl Iterator<Item = (Labels, u64)> {
+        let lanes = std::iter::successors(Some(self), |lane| lane.next.get().map(Box::as_ref));
+        lanes.flat_map(|lane| &lane.cells).filter_map(|cell| {
+            let labels = Labels::from_bits(cell.labels.load(Relaxed))?;
+            Some((labels, cell.count.load(Relaxed)))
+        })
     }
 }
 
@@ -123,8 +119,8 @@ impl Series {
     }
 
     /// Each combination of labels and its count.
-    pub(super) fn requests(&self, each: impl FnMut(Labels, u64)) {
-        self.requests.read(each);
+    pub(super) fn requests(&self) -> impl Iterator<Item = (Labels, u64)> {
+        self.requests.read()
     }
 
     /// How many requests had labels for which there was no room.

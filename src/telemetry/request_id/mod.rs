@@ -5,11 +5,10 @@
 //! the context, the [span](crate::telemetry::span) and the access log find it. [`PropagateRequestId`] belongs to
 //! clients: it puts the id of the request being handled on the calls made for it.
 //!
-//! An id is taken only from a trusted peer, only from a single header line, and only if it is 1 to
-//! [`MAX_LEN`] visible ASCII characters without `"`, `'`, `` ` ``, `\`, `,`, `;`, `<`, `>`, `{`, `}`, `$` and
-//! `%`. Those end a field in some log, or mean something to a template, a shell or a decoder behind it (think of
-//! `${jndi:...}`). Letters, digits and `! # & ( ) * + - . / : = ? @ [ ] ^ _ | ~` remain, enough for UUIDs,
-//! ULIDs, base64, hexadecimal and `X-Amzn-Trace-Id` roots. Anything else is replaced: all its lines by one.
+//! An id is taken only from a trusted peer, only from a single header line, and only if it is 1 to 128 visible
+//! ASCII characters without `"`, `'`, `\`, `,`, `;`, `<`, `>`, `{` and `}`, which end a field in some log, or mean
+//! something to a template behind it (think of `${jndi:...}`). UUIDs, ULIDs, base64, hexadecimal and the roots of
+//! `X-Amzn-Trace-Id` are all fine. Anything else is replaced: all its lines by one.
 //!
 //! # Example
 //!
@@ -35,7 +34,7 @@
 //! use portcullis::identity::TrustedProxies;
 //! use portcullis::telemetry::request_id::{PropagateRequestId, SetRequestId, Trust};
 //!
-//! let edge: TrustedProxies = ["10.0.0.0/8"].iter().map(|net| net.parse().unwrap()).collect();
+//! let edge = TrustedProxies::parse(["10.0.0.0/8"]).unwrap();
 //! let server = SetRequestId::new()
 //!     .header(HeaderName::from_static("x-correlation-id"))
 //!     .trust(Trust::Peers(edge))
@@ -66,14 +65,13 @@
 //!
 //! None.
 
+mod make;
 mod propagate;
-mod rules;
 mod set;
 #[cfg(test)]
 mod tests;
 
 pub use propagate::PropagateRequestId;
-pub use rules::{MAX_LEN, is_acceptable};
 pub use set::{SetRequestId, Tell, Trust};
 
 use http::HeaderName;

@@ -7,7 +7,7 @@ use crate::{
     head::Head,
     reject::Answer,
 };
-use http::{HeaderName, HeaderValue};
+use http::HeaderName;
 
 /// The gate of a client that carries the id of the request being handled to the calls made for it; see the
 /// [module docs](super).
@@ -66,12 +66,12 @@ impl Gate for PropagateRequestId {
 }
 
 /// The call's own word, else that of the request being handled.
-fn known(head: &Head<'_>) -> Option<HeaderValue> {
+fn known(head: &Head<'_>) -> Option<RequestId> {
     let extensions = head.extensions();
     let own = extensions.get::<RequestId>();
     let own = own.or_else(|| extensions.get::<Context>().and_then(Context::request_id));
     match own {
-        Some(id) => Some(id.value().clone()),
-        None => Context::current()?.request_id().map(|id| id.value().clone()),
+        Some(id) => Some(id.clone()),
+        None => Context::current()?.request_id().cloned(),
     }
 }

@@ -1,6 +1,6 @@
 //! The server's side: take or make, set, tell.
 
-use super::rules::{is_acceptable, make};
+use super::make::make;
 use crate::{
     context::RequestId,
     gate::{Gate, GateLayer, Pass},
@@ -8,7 +8,7 @@ use crate::{
     identity::{PeerAddr, TrustedProxies},
     reject::Answer,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, response};
+use http::{HeaderMap, HeaderName, response};
 
 /// Whose word about a request's id is believed.
 #[derive(Clone, Debug, Default)]
@@ -82,11 +82,11 @@ impl SetRequestId {
     }
 
     /// The id on the request, if its sender may set one and set exactly one that is safe.
-    fn taken(&self, head: &Head<'_>) -> Option<HeaderValue> {
+    fn taken(&self, head: &Head<'_>) -> Option<RequestId> {
         let mut lines = head.headers().get_all(&self.header).iter();
         let value = lines.next()?;
-        let sole = lines.next().is_none() && is_acceptable(value.as_bytes());
-        (sole && self.trusts(head)).then(|| value.clone())
+        let sole = lines.next().is_none();
+        (sole && self.trusts(head)).then(|| RequestId::new(value.clone())).flatten()
     }
 }
 
@@ -102,19 +102,19 @@ impl Gate for SetRequestId {
                 id
             }
         };
-        head.extensions_mut().insert(RequestId::new(id.clone()));
+        head.extensions_mut().insert(id.clone());
         Ok(Tell(self.echo.then(|| (self.header.clone(), id))))
     }
 }
 
 /// Leaves one line of `name`. A map that is full of other headers (32,768 of them) is left as it is.
-pub(super) fn set(headers: &mut HeaderMap, name: &HeaderName, id: &HeaderValue) {
-    let _ = headers.try_insert(name, id.clone());
+pub(super) fn set(headers: &mut HeaderMap, name: &HeaderName, id: &RequestId) {
+    let _ = headers.try_insert(name, id.as_header().clone());
 }
 
 /// Tells the id on the response, in place of any that is there.
 #[derive(Debug)]
-pub struct Tell(Option<(HeaderName, HeaderValue)>);
+pub struct Tell(Option<(HeaderName, RequestId)>);
 
 impl Pass for Tell {
     fn watches(&self) -> bool {

@@ -10,7 +10,7 @@ use tracing::Level;
 
 fn request() -> Request<()> {
     let mut request = Request::new(());
-    request.extensions_mut().insert(RequestId::new(HeaderValue::from_static("id-1")));
+    request.extensions_mut().insert(RequestId::new(HeaderValue::from_static("id-1")).unwrap());
     request
 }
 
@@ -22,7 +22,7 @@ async fn talk(_: Request<()>) -> Result<Response<impl Body<Data = Bytes, Error =
         Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"x")))
     });
     let mut response = Response::new(StreamBody::new(frames));
-    response.extensions_mut().insert(RouteName::new("orders"));
+    response.extensions_mut().insert(RouteName("orders".into()));
     Ok(response)
 }
 
@@ -45,7 +45,7 @@ async fn handler_and_body_run_inside_of_the_span() {
 async fn a_route_known_before_is_there_from_the_start() {
     let (log, _guard) = Log::start(Level::INFO);
     let mut request = request();
-    request.extensions_mut().insert(RouteName::new("early"));
+    request.extensions_mut().insert(RouteName("early".into()));
     let service = SpanLayer::new().layer(service_fn(talk));
     service.oneshot(request).await.unwrap().into_body().collect().await.unwrap();
     assert!(log.of("talk").iter().all(|event| event["span"]["route"] == "early"));
@@ -55,7 +55,7 @@ async fn a_route_known_before_is_there_from_the_start() {
 async fn two_streams_do_not_mix_their_spans() {
     let (log, _guard) = Log::start(Level::INFO);
     let mut second = request();
-    second.extensions_mut().insert(RequestId::new(HeaderValue::from_static("id-2")));
+    second.extensions_mut().insert(RequestId::new(HeaderValue::from_static("id-2")).unwrap());
     let layer = SpanLayer::new();
     let one = layer.layer(service_fn(talk)).oneshot(request()).await.unwrap();
     let two = layer.layer(service_fn(talk)).oneshot(second).await.unwrap();
