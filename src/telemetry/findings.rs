@@ -58,12 +58,9 @@ impl Findings {
     pub(super) fn start_lean(head: &mut Head<'_>) -> Self {
         match Route::of(head.extensions()) {
             None => Self::start(head),
-            route => Self {
-                route,
-                trail: head.extensions().get::<Trail>().cloned(),
-                variant: None,
-                attempt: None,
-            },
+            route => {
+                Self { route, trail: head.extensions().get::<Trail>().cloned(), variant: None, attempt: None }
+            }
         }
     }
 

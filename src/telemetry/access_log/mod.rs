@@ -72,9 +72,9 @@
 
 mod event;
 mod gate;
-mod text;
 #[cfg(test)]
 mod tests;
+mod text;
 
 pub use event::TARGET;
 pub use gate::{AccessLog, Entry};

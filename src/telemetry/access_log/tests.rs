@@ -43,9 +43,9 @@ async fn one_event_tells_it_all() {
         tokio::time::advance(Duration::from_millis(2)).await;
         let mut response = Response::new(Full::new(Bytes::from_static(b"abc")));
         response.extensions_mut().insert(Variant::new("canary"));
-        response.extensions_mut().insert(
-            Attempt::new("orders-canary").endpoint("127.0.0.1:9003".parse().unwrap()).attempts(2),
-        );
+        response
+            .extensions_mut()
+            .insert(Attempt::new("orders-canary").endpoint("127.0.0.1:9003".parse().unwrap()).attempts(2));
         Ok::<_, Infallible>(response)
     }));
     let response = service.oneshot(request("/api/orders?page=2")).await.unwrap();
@@ -88,7 +88,16 @@ async fn a_refusal_shows_its_reason() {
     }
     let ok = service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())) });
     let inner = crate::gate::GateLayer::new(No).layer(ok);
-    AccessLog::new().layer().layer(inner).oneshot(request("/")).await.unwrap().into_body().collect().await.unwrap();
+    AccessLog::new()
+        .layer()
+        .layer(inner)
+        .oneshot(request("/"))
+        .await
+        .unwrap()
+        .into_body()
+        .collect()
+        .await
+        .unwrap();
     let event = only(&log);
     assert_eq!(event["status"], 429);
     assert_eq!(event["reason"], "rate_limited");
@@ -100,7 +109,8 @@ async fn a_refusal_shows_its_reason() {
 async fn a_grpc_call_that_fails_in_its_trailers_failed() {
     let (log, _guard) = Log::start(Level::INFO);
     let service = AccessLog::new().layer().layer(service_fn(|_: Request<()>| async {
-        let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static("13"))]);
+        let trailers =
+            HeaderMap::from_iter([("grpc-status".parse().unwrap(), HeaderValue::from_static("13"))]);
         let body = Full::new(Bytes::from_static(b"x")).with_trailers(future::ready(Some(Ok(trailers))));
         let response = Response::builder().header("content-type", "application/grpc").body(body).unwrap();
         Ok::<_, Infallible>(response)
@@ -118,8 +128,8 @@ async fn a_call_given_up_before_its_head_is_logged_with_what_was_known() {
         request.extensions().get::<Trail>().unwrap().set_attempt(Attempt::new("slow"));
         future::pending::<Result<Response<Empty<Bytes>>, Infallible>>().await
     }));
-    let mut call = Box::pin(service.oneshot(request("/")));
-    assert!(futures_util::poll!(&mut call).is_pending());
+    let mut call = tokio_test::task::spawn(service.oneshot(request("/")));
+    assert!(call.poll().is_pending());
     drop(call);
     let event = only(&log);
     assert_eq!(event["status"], 0);

@@ -46,7 +46,10 @@ impl Lane {
         for cell in &self.cells {
             let mut there = cell.labels.load(Relaxed);
             if there == 0 {
-                there = cell.labels.compare_exchange(0, labels, Relaxed, Relaxed).map_or_else(|won| won, |_| labels);
+                there = cell
+                    .labels
+                    .compare_exchange(0, labels, Relaxed, Relaxed)
+                    .map_or_else(|won| won, |_| labels);
             }
             if there == labels {
                 cell.count.fetch_add(1, Relaxed);
@@ -167,7 +170,9 @@ impl Table {
         let mut slot = &self.chains[place(route, variant) & (self.chains.len() - 1)];
         loop {
             match slot.get() {
-                Some(series) if *series.route == *route && series.variant.as_deref() == variant => return series,
+                Some(series) if *series.route == *route && series.variant.as_deref() == variant => {
+                    return series;
+                }
                 Some(series) => slot = &series.next,
                 None if !self.reserve() => return &self.other,
                 None => {
