@@ -156,7 +156,7 @@ impl Drain {
         }
     }
 
-    async fn emptied(&self) {
+    pub(super) async fn emptied(&self) {
         loop {
             let empty = self.0.empty.notified();
             if self.in_flight() == 0 {

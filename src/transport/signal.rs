@@ -1,4 +1,4 @@
-use std::future::{poll_fn, pending};
+use std::future::{pending, poll_fn};
 
 /// Resolves at the next SIGTERM or SIGINT (on Windows: Ctrl-C).
 ///

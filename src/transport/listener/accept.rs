@@ -1,6 +1,6 @@
 use std::{
     fmt,
-    future::{poll_fn, pending},
+    future::{pending, poll_fn},
     io,
     net::SocketAddr,
     pin::Pin,

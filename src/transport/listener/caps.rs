@@ -57,7 +57,7 @@ impl Caps {
 }
 
 /// A place, given back when it is dropped.
-pub(super) struct Slot {
+pub(in crate::transport) struct Slot {
     caps: Arc<Caps>,
     address: Option<IpAddr>,
 }

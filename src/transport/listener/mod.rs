@@ -3,8 +3,8 @@
 mod accept;
 mod builder;
 mod caps;
-mod pauses;
 mod foreign;
+mod pauses;
 
 pub use accept::Listener;
 pub use builder::ListenerBuilder;

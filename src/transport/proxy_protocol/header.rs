@@ -144,9 +144,14 @@ mod tests {
     #[test]
     fn version_2_refused() {
         let v4 = [0; 12];
-        for (command, family, payload) in
-            [(0x31, 0x11, &v4[..]), (0x22, 0x11, &v4), (0x21, 0x41, &v4), (0x21, 0x13, &v4), (0x21, 0x11, &v4[..11]), (0x21, 0x21, &v4)]
-        {
+        for (command, family, payload) in [
+            (0x31, 0x11, &v4[..]),
+            (0x22, 0x11, &v4),
+            (0x21, 0x41, &v4),
+            (0x21, 0x13, &v4),
+            (0x21, 0x11, &v4[..11]),
+            (0x21, 0x21, &v4),
+        ] {
             let bytes = v2_header(command, family, payload);
             assert_eq!(Header::parse(&bytes), Err(Malformed::Syntax), "{command:x} {family:x}");
         }

@@ -14,8 +14,8 @@ pub(crate) async fn read_header<I: AsyncRead + Unpin>(io: &mut I) -> io::Result<
         if (&mut *io).take(room).read_buf(&mut bytes).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let parsed =
-            Header::parse(&bytes).map_err(|malformed| io::Error::new(io::ErrorKind::InvalidData, malformed))?;
+        let parsed = Header::parse(&bytes)
+            .map_err(|malformed| io::Error::new(io::ErrorKind::InvalidData, malformed))?;
         if let Some(header) = parsed {
             let rest = bytes.split_off(header.length);
             // A copy, so that a few bytes do not keep the whole buffer.
