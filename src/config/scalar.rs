@@ -1,0 +1,205 @@
+//! The small languages inside of the file's strings: durations, rates, addresses, networks, names.
+use std::{borrow::Cow, net::{IpAddr, SocketAddr}, num::NonZeroU32, time::Duration};
+
+use http::{HeaderName, HeaderValue};
+use ipnet::IpNet;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de};
+
+/// A type with a spelling of its own.
+pub(super) trait Spelled: Sized {
+    /// Its name in the schema, under `format`.
+    const FORMAT: &'static str;
+    /// What a message says that was expected.
+    const EXPECTED: &'static str;
+    fn spell(text: &str) -> Option<Self>;
+}
+
+/// A string of the file that stands for a `T`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Text<T>(pub(super) T);
+
+impl<'de, T: Spelled> Deserialize<'de> for Text<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(from)?;
+        T::spell(&text).map(Self).ok_or_else(|| de::Error::custom(format!("expected {}", T::EXPECTED)))
+    }
+}
+
+impl<T: Spelled> JsonSchema for Text<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::FORMAT.into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": T::FORMAT })
+    }
+}
+
+/// How the reader checks a format.
+pub(super) struct Format {
+    name: &'static str,
+    pub(super) expected: &'static str,
+    pub(super) fits: fn(&str) -> bool,
+}
+
+const fn of<T: Spelled>() -> Format {
+    Format { name: T::FORMAT, expected: T::EXPECTED, fits: |text| T::spell(text).is_some() }
+}
+
+/// The format of that name.
+pub(super) fn format(name: &str) -> Option<&'static Format> {
+    const FORMATS: &[Format] = &[
+        of::<Duration>(),
+        of::<Rate>(),
+        of::<SocketAddr>(),
+        of::<IpNet>(),
+        of::<HeaderName>(),
+        of::<HeaderValue>(),
+        of::<Name>(),
+    ];
+    FORMATS.iter().find(|format| format.name == name)
+}
+
+impl Spelled for Duration {
+    const FORMAT: &'static str = "duration";
+    const EXPECTED: &'static str = "a duration such as `5s`, `250ms` or `1h30m`";
+
+    /// GEP-2257: `^([0-9]{1,5}(h|m|s|ms)){1,4}$`.
+    fn spell(text: &str) -> Option<Self> {
+        let (mut rest, mut total) = (text, Self::ZERO);
+        for _ in 0..4 {
+            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            let count: u32 = rest.get(..digits).filter(|_| (1..=5).contains(&digits))?.parse().ok()?;
+            let after = &rest[digits..];
+            let (unit, length) = match after.as_bytes() {
+                [b'm', b's', ..] => (Self::from_millis(1), 2),
+                [b'h', ..] => (Self::from_secs(3600), 1),
+                [b'm', ..] => (Self::from_secs(60), 1),
+                [b's', ..] => (Self::from_secs(1), 1),
+                _ => return None,
+            };
+            total += unit * count;
+            rest = &after[length..];
+            if rest.is_empty() {
+                return Some(total);
+            }
+        }
+        None
+    }
+}
+
+/// So many in a span of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rate {
+    pub(super) count: NonZeroU32,
+    pub(super) per: Duration,
+}
+
+impl Spelled for Rate {
+    const FORMAT: &'static str = "rate";
+    const EXPECTED: &'static str = "a rate such as `10/s`, `100/min`, `5/h` or `1000/day`";
+
+    fn spell(text: &str) -> Option<Self> {
+        let (count, unit) = text.split_once('/')?;
+        let seconds = match unit {
+            "s" | "sec" | "second" => 1,
+            "m" | "min" | "minute" => 60,
+            "h" | "hour" => 3600,
+            "d" | "day" => 86_400,
+            _ => return None,
+        };
+        let count = count.bytes().all(|byte| byte.is_ascii_digit()).then(|| count.parse().ok())??;
+        Some(Self { count, per: Duration::from_secs(seconds) })
+    }
+}
+
+impl Spelled for SocketAddr {
+    const FORMAT: &'static str = "socket-address";
+    const EXPECTED: &'static str = "an IP address and a port such as `127.0.0.1:8080` or `[::]:8080`";
+
+    fn spell(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl Spelled for IpNet {
+    const FORMAT: &'static str = "network";
+    const EXPECTED: &'static str = "a network such as `10.0.0.0/8`, `fd00::/8` or `192.0.2.7`";
+
+    fn spell(text: &str) -> Option<Self> {
+        text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(Self::from))
+    }
+}
+
+impl Spelled for HeaderName {
+    const FORMAT: &'static str = "header-name";
+    const EXPECTED: &'static str = "the name of a header";
+
+    fn spell(text: &str) -> Option<Self> {
+        Self::try_from(text).ok()
+    }
+}
+
+impl Spelled for HeaderValue {
+    const FORMAT: &'static str = "header-value";
+    const EXPECTED: &'static str = "the value of a header, in visible ASCII";
+
+    fn spell(text: &str) -> Option<Self> {
+        Self::try_from(text).ok().filter(|value| value.to_str().is_ok())
+    }
+}
+
+/// The name of a thing of this file: letters, digits, `-`, `_` and `.`, at most 63.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Name(pub(super) String);
+
+impl Spelled for Name {
+    const FORMAT: &'static str = "name";
+    const EXPECTED: &'static str = "a name of letters, digits, `-`, `_` and `.`, at most 63 of them";
+
+    fn spell(text: &str) -> Option<Self> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        ((1..=63).contains(&text.len()) && text.bytes().all(plain)).then(|| Self(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_those_of_gep_2257() {
+        let millis = |text| Duration::spell(text).map(|duration| duration.as_millis());
+        assert_eq!(millis("1h"), Some(3_600_000));
+        assert_eq!(millis("1m30s"), Some(90_000));
+        assert_eq!(millis("250ms"), Some(250));
+        assert_eq!(millis("0s"), Some(0));
+        assert_eq!(millis("1h1m1s1ms"), Some(3_661_001));
+        for wrong in ["", "5", "s", "1.5s", "-1s", "1d", "100000s", "1h1m1s1ms1s", "5 s", "5S", "١s"] {
+            assert_eq!(millis(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn rates_are_a_count_and_a_unit() {
+        let of = |text| Rate::spell(text).map(|rate| (rate.count.get(), rate.per.as_secs()));
+        assert_eq!(of("10/s"), Some((10, 1)));
+        assert_eq!(of("100/min"), Some((100, 60)));
+        assert_eq!(of("5/h"), Some((5, 3600)));
+        for wrong in ["", "10", "0/s", "-1/s", "+1/s", "10/", "/s", "1.5/s", "10/fortnight", "99999999999/s"] {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_network_can_be_one_address() {
+        assert_eq!(IpNet::spell("192.0.2.7"), "192.0.2.7/32".parse().ok());
+        assert_eq!(IpNet::spell("::1"), "::1/128".parse().ok());
+        assert_eq!(IpNet::spell("10.0.0.0/33"), None);
+    }
+}
