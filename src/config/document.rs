@@ -1,10 +1,5 @@
 //! One file of a known shape: its tree, and what serde makes of it.
-use std::{
-    fs::File,
-    io::{self, Read},
-    path::Path,
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
@@ -15,26 +10,6 @@ use super::{
     reader,
     yaml::{self, Mark, Node},
 };
-
-/// The most bytes of a file that is read.
-const LARGEST: u64 = 1 << 20;
-
-/// Reads a file whole, if it is one of at most 1 MiB.
-///
-/// The error says what is wrong without naming the file.
-pub(super) fn slurp(path: &Path) -> Result<Vec<u8>, String> {
-    let unreadable = |error: io::Error| format!("cannot be read: {}", error.kind());
-    let file = File::open(path).map_err(unreadable)?;
-    if !file.metadata().map_err(unreadable)?.is_file() {
-        return Err("cannot be read: not a file".to_owned());
-    }
-    let mut bytes = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > LARGEST {
-        return Err("is larger than 1 MiB".to_owned());
-    }
-    Ok(bytes)
-}
 
 /// A text, read by a schema.
 pub(super) struct Document<T> {

@@ -1,7 +1,9 @@
 //! The stack as data.
 mod at;
+mod debounce;
 mod document;
 mod fault;
+mod files;
 mod reader;
 mod scalar;
 mod schema;
