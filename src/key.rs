@@ -1,1 +1,326 @@
-//! To be written.
+//! On whose account a request is counted, and by what it is hashed.
+//!
+//! A [`Key`] names a part of the request, or several. Limits use its [`fingerprint`](Key::fingerprint), which is
+//! keyed by a secret seed so that strangers cannot make keys collide. A split or a hash balancer uses its
+//! [`stable_hash`](Key::stable_hash), which is the same on every instance, architecture and day.
+//!
+//! ```
+//! use http::{HeaderName, Request};
+//! use portcullis::{head::Head, key::Key};
+//!
+//! let mut a = Request::get("/").header("x-tenant", "a").body(()).unwrap();
+//! let mut b = Request::get("/").header("x-tenant", "b").body(()).unwrap();
+//! let tenant = Key::Header(HeaderName::from_static("x-tenant"));
+//! assert_ne!(tenant.stable_hash(&Head::of(&mut a), "s"), tenant.stable_hash(&Head::of(&mut b), "s"));
+//! ```
+//!
+//! A part that a request lacks falls back to the client's address, never to "no key": leaving out a header is no
+//! way around a limit. Requests without a known address share one account.
+
+use std::{fmt, hash::Hasher, net::IpAddr, sync::Arc};
+
+use http::{HeaderMap, HeaderName, header};
+use siphasher::sip128::{Hasher128, SipHasher13};
+use twox_hash::XxHash64;
+
+use crate::{
+    chance::Chance,
+    head::Head,
+    identity::{ClientAddr, PeerAddr, Principal},
+};
+
+/// A part of a request that tells accounts apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Key {
+    /// The client's address; IPv6 by its /64, which is what one customer has.
+    ClientAddr,
+    /// The principal: provider, issuer and subject.
+    Principal,
+    /// A claim of the principal's token, by name or JSON pointer.
+    Claim(Arc<str>),
+    /// A header field. Of several lines, all count.
+    Header(HeaderName),
+    /// A cookie.
+    Cookie(Arc<str>),
+    /// The route.
+    Route,
+    /// All of these together.
+    Tuple(Arc<[Self]>),
+}
+
+/// The name of the route that was matched. A request extension, set by the router.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct RouteName(pub Arc<str>);
+
+impl fmt::Debug for RouteName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RouteName").field(&&*self.0).finish()
+    }
+}
+
+/// The secret under which fingerprints are made; one for each store.
+#[derive(Clone, Copy)]
+pub struct KeySeed(u64, u64);
+
+impl KeySeed {
+    /// A seed of the system's entropy.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::drawn(&Chance::new())
+    }
+
+    /// A seed drawn from `chance`.
+    #[must_use]
+    pub fn drawn(chance: &Chance) -> Self {
+        Self(chance.next(), chance.next())
+    }
+}
+
+impl Default for KeySeed {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for KeySeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeySeed(..)")
+    }
+}
+
+impl Key {
+    /// All of these keys together.
+    #[must_use]
+    pub fn tuple(keys: impl IntoIterator<Item = Self>) -> Self {
+        Self::Tuple(keys.into_iter().collect())
+    }
+
+    /// 128 bits that tell this request's account from others, under a secret seed (SipHash-1-3).
+    #[must_use]
+    pub fn fingerprint(&self, head: &Head<'_>, seed: &KeySeed) -> u128 {
+        let mut hasher = SipHasher13::new_with_keys(seed.0, seed.1);
+        self.feed(head, &mut hasher);
+        hasher.finish128().as_u128()
+    }
+
+    /// 64 bits, the same everywhere and for ever for the same key and salt (XXH64). No secret: for shares of
+    /// traffic, not for tables that strangers fill.
+    #[must_use]
+    pub fn stable_hash(&self, head: &Head<'_>, salt: &str) -> u64 {
+        let mut hasher = XxHash64::with_seed(0);
+        part(&mut hasher, Tag::Salt, salt.as_bytes());
+        self.feed(head, &mut hasher);
+        hasher.finish()
+    }
+
+    /// Whether it can only be told once the caller is authenticated.
+    #[must_use]
+    pub fn needs_identity(&self) -> bool {
+        match self {
+            Self::Principal | Self::Claim(_) => true,
+            Self::Tuple(keys) => keys.iter().any(Self::needs_identity),
+            _ => false,
+        }
+    }
+
+    /// Whether it can only be told once the route is known.
+    #[must_use]
+    pub fn needs_route(&self) -> bool {
+        match self {
+            Self::Route => true,
+            Self::Tuple(keys) => keys.iter().any(Self::needs_route),
+            _ => false,
+        }
+    }
+
+    fn feed(&self, head: &Head<'_>, hasher: &mut impl Hasher) {
+        let told = match self {
+            Self::ClientAddr => false,
+            Self::Principal => principal(head, hasher),
+            Self::Claim(name) => claim(head, name, hasher),
+            Self::Header(name) => field(head.headers(), name, hasher),
+            Self::Cookie(name) => cookie(head.headers(), name, hasher),
+            Self::Route => route(head, hasher),
+            Self::Tuple(keys) => {
+                keys.iter().for_each(|key| key.feed(head, hasher));
+                true
+            }
+        };
+        if !told {
+            address(head, hasher);
+        }
+    }
+}
+
+/// What kind of part follows: a header that holds an address is no address.
+#[derive(Clone, Copy)]
+enum Tag {
+    Salt = 1,
+    Address = 2,
+    Principal = 3,
+    Claim = 4,
+    Header = 5,
+    Cookie = 6,
+    Route = 7,
+    Unknown = 8,
+}
+
+/// Length first, so that ("ab", "c") is not ("a", "bc"); little endian, so that it is the same everywhere.
+fn part(hasher: &mut impl Hasher, tag: Tag, bytes: &[u8]) {
+    let mut frame = [0; 9];
+    frame[0] = tag as u8;
+    frame[1..].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
+    hasher.write(&frame);
+    hasher.write(bytes);
+}
+
+fn address(head: &Head<'_>, hasher: &mut impl Hasher) {
+    let extensions = head.extensions();
+    let ip = match (extensions.get::<ClientAddr>(), extensions.get::<PeerAddr>()) {
+        (Some(client), _) => client.ip(),
+        (None, Some(peer)) => peer.ip(),
+        (None, None) => return part(hasher, Tag::Unknown, b""),
+    };
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => part(hasher, Tag::Address, &ip.octets()),
+        IpAddr::V6(ip) => part(hasher, Tag::Address, &ip.octets()[..8]),
+    }
+}
+
+fn principal(head: &Head<'_>, hasher: &mut impl Hasher) -> bool {
+    let Some(principal) = head.extensions().get::<Principal>().filter(|p| !p.is_anonymous()) else {
+        return false;
+    };
+    for text in [principal.provider(), principal.issuer(), principal.subject()] {
+        part(hasher, Tag::Principal, text.as_bytes());
+    }
+    true
+}
+
+fn claim(head: &Head<'_>, name: &str, hasher: &mut impl Hasher) -> bool {
+    let Some(principal) = head.extensions().get::<Principal>() else { return false };
+    let Some(value) = principal.claim(name) else { return false };
+    part(hasher, Tag::Claim, value.as_bytes());
+    true
+}
+
+fn field(headers: &HeaderMap, name: &HeaderName, hasher: &mut impl Hasher) -> bool {
+    let mut told = false;
+    for value in headers.get_all(name) {
+        part(hasher, Tag::Header, value.as_bytes());
+        told = true;
+    }
+    told
+}
+
+fn cookie(headers: &HeaderMap, name: &str, hasher: &mut impl Hasher) -> bool {
+    let crumbs =
+        headers.get_all(header::COOKIE).iter().flat_map(|line| line.as_bytes().split(|&b| b == b';'));
+    for crumb in crumbs {
+        let crumb = crumb.trim_ascii();
+        if let Some(value) = crumb.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) {
+            part(hasher, Tag::Cookie, value);
+            return true;
+        }
+    }
+    false
+}
+
+fn route(head: &Head<'_>, hasher: &mut impl Hasher) -> bool {
+    let Some(RouteName(name)) = head.extensions().get() else { return false };
+    part(hasher, Tag::Route, name.as_bytes());
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    fn from(ip: &str) -> Request<()> {
+        let mut request = Request::new(());
+        request.extensions_mut().insert(ClientAddr::new(ip.parse().unwrap(), None));
+        request
+    }
+
+    fn hash(key: &Key, request: &mut Request<()>) -> u64 {
+        key.stable_hash(&Head::of(request), "salt")
+    }
+
+    #[test]
+    fn a_customer_is_a_64() {
+        let of = |ip| hash(&Key::ClientAddr, &mut from(ip));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
+        assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
+        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
+
+    #[test]
+    fn what_is_missing_falls_back_to_the_address() {
+        let header = Key::Header(HeaderName::from_static("x-tenant"));
+        for key in
+            [header.clone(), Key::Principal, Key::Route, Key::Cookie("c".into()), Key::Claim("t".into())]
+        {
+            assert_ne!(hash(&key, &mut from("192.0.2.1")), hash(&key, &mut from("192.0.2.2")), "{key:?}");
+        }
+        let mut spoof = from("192.0.2.2");
+        spoof.headers_mut().insert("x-tenant", "192.0.2.1".parse().unwrap());
+        assert_ne!(hash(&header, &mut spoof), hash(&header, &mut from("192.0.2.1")));
+    }
+
+    #[test]
+    fn the_same_subject_of_two_providers_is_two_accounts() {
+        let as_principal = |provider: &str| {
+            let mut request = from("192.0.2.1");
+            request.extensions_mut().insert(Principal::new(provider, "", "acme"));
+            hash(&Key::Principal, &mut request)
+        };
+        assert_ne!(as_principal("customers"), as_principal("partners"));
+    }
+
+    #[test]
+    fn parts_do_not_run_together() {
+        let key = Key::tuple([
+            Key::Header(HeaderName::from_static("a")),
+            Key::Header(HeaderName::from_static("b")),
+        ]);
+        let of = |a: &str, b: &str| {
+            let mut request = Request::get("/").header("a", a).header("b", b).body(()).unwrap();
+            hash(&key, &mut request)
+        };
+        assert_ne!(of("ab", "c"), of("a", "bc"));
+    }
+
+    #[test]
+    fn cookies_are_found_by_their_whole_name() {
+        let of = |cookie: &str| {
+            let mut request = from("192.0.2.1");
+            request.headers_mut().insert("cookie", cookie.parse().unwrap());
+            hash(&Key::Cookie("id".into()), &mut request)
+        };
+        assert_eq!(of("id=7"), of("theme=dark; id=7; x=y"));
+        assert_ne!(of("id=7"), of("uid=7"));
+    }
+
+    /// These numbers are a promise: another hash would send every sticky caller somewhere else.
+    #[test]
+    fn stable_hashes_are_pinned() {
+        let mut request = from("192.0.2.1");
+        request.headers_mut().insert("x-tenant", "a".parse().unwrap());
+        let key = Key::Header(HeaderName::from_static("x-tenant"));
+        assert_eq!(Key::ClientAddr.stable_hash(&Head::of(&mut request), ""), 4_773_812_185_013_793_513);
+        assert_eq!(key.stable_hash(&Head::of(&mut request), "salt"), 18_283_510_077_737_712_346);
+    }
+
+    #[test]
+    fn fingerprints_depend_on_the_seed() {
+        let chance = Chance::seeded(1);
+        let (one, two) = (KeySeed::drawn(&chance), KeySeed::drawn(&chance));
+        let mut request = from("192.0.2.1");
+        let head = Head::of(&mut request);
+        assert_eq!(Key::ClientAddr.fingerprint(&head, &one), Key::ClientAddr.fingerprint(&head, &one));
+        assert_ne!(Key::ClientAddr.fingerprint(&head, &one), Key::ClientAddr.fingerprint(&head, &two));
+    }
+}

@@ -18,18 +18,18 @@ pub mod time;
 pub mod tunnel;
 pub mod window;
 
-#[cfg(feature = "transport")]
-pub mod transport;
-#[cfg(feature = "telemetry")]
-pub mod telemetry;
-#[cfg(feature = "authn")]
-pub mod authn;
 #[cfg(feature = "admission")]
 pub mod admission;
-#[cfg(feature = "routing")]
-pub mod routing;
+#[cfg(feature = "authn")]
+pub mod authn;
 #[cfg(feature = "resilience")]
 pub mod resilience;
+#[cfg(feature = "routing")]
+pub mod routing;
+#[cfg(feature = "telemetry")]
+pub mod telemetry;
+#[cfg(feature = "transport")]
+pub mod transport;
 #[cfg(feature = "upstream")]
 pub mod upstream;
 

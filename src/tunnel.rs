@@ -1,1 +1,103 @@
-//! To be written.
+//! What must live as long as an upgraded connection.
+//!
+//! A response that switches protocols (101, or 2xx to CONNECT) has no body, and yet the exchange goes on until the
+//! tunnel closes. Whoever runs the tunnel makes a [`Tunnel`] with its [`TunnelGuard`], keeps the guard, and puts
+//! the tunnel into the response's extensions (or, if it serves the connection, into those of its requests). Every
+//! layer outside then leaves with the tunnel what it would have left with the body: permits, counts, logs.
+//!
+//! ```
+//! use portcullis::tunnel::Tunnel;
+//! use std::sync::Arc;
+//!
+//! let (tunnel, guard) = Tunnel::new();
+//! let permit = Arc::new(());
+//! tunnel.hold(permit.clone());
+//! assert_eq!(Arc::strong_count(&permit), 2);
+//! drop(guard); // the tunnel has closed
+//! assert_eq!(Arc::strong_count(&permit), 1);
+//! ```
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// A handle to an upgraded connection. A request or response extension, cheap to clone.
+#[derive(Clone)]
+pub struct Tunnel(Arc<Held>);
+
+/// The tunnel is open while this lives.
+pub struct TunnelGuard(Arc<Held>);
+
+/// `None`: closed.
+type Held = Mutex<Option<Vec<Box<dyn Send>>>>;
+
+impl Tunnel {
+    /// An open tunnel.
+    #[must_use]
+    #[expect(clippy::new_ret_no_self, reason = "a tunnel without its guard is never open")]
+    pub fn new() -> (Self, TunnelGuard) {
+        let held = Arc::new(Mutex::new(Some(Vec::new())));
+        (Self(Arc::clone(&held)), TunnelGuard(held))
+    }
+
+    /// Keeps `thing` until the tunnel closes; drops it at once if it has.
+    pub fn hold(&self, thing: impl Send + 'static) {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *held {
+            Some(things) => things.push(Box::new(thing)),
+            None => {
+                drop(held); // `thing` may do anything when it is dropped: not under our lock
+                drop(thing);
+            }
+        }
+    }
+}
+
+impl Drop for TunnelGuard {
+    fn drop(&mut self) {
+        let things = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(things);
+    }
+}
+
+impl fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tunnel").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TunnelGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TunnelGuard").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_after_the_close_is_dropped() {
+        let (tunnel, guard) = Tunnel::new();
+        drop(guard);
+        let thing = Arc::new(());
+        tunnel.hold(Arc::clone(&thing));
+        assert_eq!(Arc::strong_count(&thing), 1);
+    }
+
+    #[test]
+    fn a_held_thing_may_use_the_tunnel_when_it_is_dropped() {
+        struct Again(Tunnel, Arc<()>);
+        impl Drop for Again {
+            fn drop(&mut self) {
+                self.0.hold(Arc::clone(&self.1));
+            }
+        }
+        let (tunnel, guard) = Tunnel::new();
+        let thing = Arc::new(());
+        tunnel.hold(Again(tunnel.clone(), Arc::clone(&thing)));
+        drop(guard);
+        assert_eq!(Arc::strong_count(&thing), 1);
+    }
+}

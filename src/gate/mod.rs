@@ -1,1 +1,75 @@
-//! To be written.
+//! "Look at the head, let it pass or answer": the shape of most policies, and the one service behind all of them.
+//!
+//! API keys, tokens with cached keys, authorization, rate limits, CORS, request ids: they all look at a request's
+//! head and let it pass or answer it. Each is a [`Gate`]. What it holds or wants to know while the request is
+//! served is its [`Pass`]. The difficult code - readiness, cancellation, the end of the response body - stands
+//! once in [`Gated`], and once more in [`AsyncGated`] for gates that must wait.
+//!
+//! # Example
+//!
+//! ```
+//! use http::{Request, Response};
+//! use portcullis::gate::{Gate, GateLayer};
+//! use portcullis::head::Head;
+//! use portcullis::reject::{Answer, Reason, Rejection};
+//! use tower::{Layer, Service, ServiceExt};
+//!
+//! struct Weekdays;
+//!
+//! impl Gate for Weekdays {
+//!     type Pass = ();
+//!     fn check(&self, head: &mut Head<'_>) -> Result<(), Answer> {
+//!         if head.headers().contains_key("x-weekend") {
+//!             return Err(Rejection::new(Reason::Unavailable).detail("we rest at weekends").into());
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # tokio_test::block_on(async {
+//! let handler = tower::service_fn(|_: Request<String>| async {
+//!     Ok::<_, std::convert::Infallible>(Response::new(String::from("hello")))
+//! });
+//! let service = GateLayer::new(Weekdays).layer(handler);
+//! let request = Request::get("/").header("x-weekend", "1").body(String::new()).unwrap();
+//! let response = service.oneshot(request).await.unwrap();
+//! assert_eq!(response.status(), 503);
+//! # });
+//! ```
+//!
+//! # Combining gates
+//!
+//! `Option<G>`, `Arc<G>`, tuples of gates and [`Gates`] (a slice of different gates) are gates. If one of several
+//! refuses, the passes that those before it have given see that answer.
+//!
+//! # Share and shadow
+//!
+//! [`Enforce`] lets a gate decide for all requests and refuse only a [share](Enforce::share) of those it would
+//! refuse, or none of them: in [shadow](Enforce::shadow) it decides, counts and logs, and lets pass. A gate in
+//! shadow sees a copy of the head, so it leaves no trace on the request: a shadowed credential yields no principal.
+//!
+//! # Shared state
+//!
+//! The layer owns the gate: every service made from it or from a clone of it shares one gate.
+//!
+//! # Compared with tower
+//!
+//! `tower::filter` changes the error type and sees only the request; `tower_http::validate_request` sees no end
+//! of the response.
+
+mod any;
+mod asynchronous;
+mod combine;
+mod enforce;
+mod layer;
+mod word;
+
+pub use any::{BoxPass, DynGate, Gates};
+pub use asynchronous::{AsyncGateLayer, AsyncGated, AsyncGatedFuture};
+pub use combine::Both;
+pub use enforce::{Enforce, EnforceHandle, Enforced, EnforcedWait};
+pub use layer::{GateLayer, Gated, GatedFuture};
+pub use word::{AsyncGate, Check, Gate, Pass, Stopped};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,404 @@
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    task::Poll,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+use super::*;
+use crate::{
+    body::Body,
+    chance::Chance,
+    head::Head,
+    identity::Principal,
+    outcome::{End, Outcome, Verdict},
+    ratio::Ratio,
+    reject::{Answer, GrpcCode, Reason, Rejection},
+    tunnel::Tunnel,
+};
+
+type Log = Arc<Mutex<Vec<String>>>;
+
+/// Lets pass what has a header of its name, and writes down what it sees.
+#[derive(Clone)]
+struct Needs {
+    name: &'static str,
+    log: Log,
+}
+
+struct Seen {
+    name: &'static str,
+    log: Log,
+}
+
+impl Needs {
+    fn new(name: &'static str) -> (Self, Log) {
+        let log = Log::default();
+        (Self { name, log: Arc::clone(&log) }, log)
+    }
+}
+
+impl Gate for Needs {
+    type Pass = Seen;
+
+    fn check(&self, head: &mut Head<'_>) -> Result<Seen, Answer> {
+        if !head.headers().contains_key(self.name) {
+            return Err(Reason::MissingCredentials.into());
+        }
+        head.extensions_mut().insert(Principal::new(self.name, "", "someone"));
+        Ok(Seen { name: self.name, log: Arc::clone(&self.log) })
+    }
+}
+
+impl AsyncGate for Needs {
+    type Pass = Seen;
+    type Wait = std::pin::Pin<Box<dyn Future<Output = u8> + Send>>;
+    type Told = u8;
+
+    fn check(&self, head: &mut Head<'_>) -> Check<Seen, Self::Wait> {
+        if head.headers().contains_key("cached") {
+            return Check::Now(Gate::check(self, head));
+        }
+        Check::Wait(Box::pin(async {
+            tokio::task::yield_now().await;
+            7
+        }))
+    }
+
+    fn resume(&self, head: &mut Head<'_>, told: u8) -> Result<Seen, Answer> {
+        assert_eq!(told, 7);
+        Gate::check(self, head)
+    }
+}
+
+impl Pass for Seen {
+    fn on_head(&mut self, head: &mut http::response::Parts) {
+        head.headers.append("seen", self.name.parse().unwrap());
+        self.log.lock().unwrap().push(format!("{} head {}", self.name, head.status.as_u16()));
+    }
+    fn on_end(&mut self, outcome: &Outcome) {
+        self.log.lock().unwrap().push(format!("{} end {:?}", self.name, outcome.verdict()));
+    }
+}
+
+fn request(headers: &[&'static str]) -> Request<Body> {
+    let mut request = Request::new(Body::empty());
+    for &name in headers {
+        request.headers_mut().insert(name, "1".parse().unwrap());
+    }
+    request
+}
+
+fn hello() -> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone
+{
+    service_fn(|request: Request<Body>| async move {
+        let who = request.extensions().get::<Principal>().map(|p| p.provider().to_owned());
+        Ok(Response::new(Body::from(who.unwrap_or_else(|| "nobody".into()))))
+    })
+}
+
+async fn call<S, B>(service: S, request: Request<Body>) -> (StatusCode, HeaderMap, Bytes)
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+    B: http_body::Body<Data = Bytes, Error: std::fmt::Debug>,
+{
+    let (head, body) = service.oneshot(request).await.unwrap().into_parts();
+    (head.status, head.headers, body.collect().await.unwrap().to_bytes())
+}
+
+fn taken(log: &Log) -> Vec<String> {
+    std::mem::take(&mut *log.lock().unwrap())
+}
+
+#[tokio::test]
+async fn a_gate_lets_pass_or_answers() {
+    let (gate, log) = Needs::new("a");
+    let service = GateLayer::new(gate).layer(hello());
+    let (status, headers, body) = call(service.clone(), request(&["a"])).await;
+    assert_eq!((status, body.as_ref()), (StatusCode::OK, &b"a"[..]));
+    assert_eq!(headers["seen"], "a");
+    assert_eq!(taken(&log), ["a head 200", "a end Success"]);
+
+    let (status, ..) = call(service, request(&[])).await;
+    assert_eq!(status, 401);
+    assert!(taken(&log).is_empty(), "a gate that refused has given nothing");
+}
+
+#[tokio::test]
+async fn a_refusal_is_in_the_protocol_of_the_caller() {
+    let (gate, _) = Needs::new("a");
+    let mut request = request(&[]);
+    request.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+    let (status, headers, _) = call(GateLayer::new(gate).layer(hello()), request).await;
+    assert_eq!(status, 200);
+    assert_eq!(headers["grpc-status"], "16");
+}
+
+#[tokio::test]
+async fn a_disabled_layer_lets_everything_pass() {
+    let (status, _, body) = call(GateLayer::<Needs>::disabled().layer(hello()), request(&[])).await;
+    assert_eq!((status, body.as_ref()), (StatusCode::OK, &b"nobody"[..]));
+    let (status, ..) = call(AsyncGateLayer::<Needs>::disabled().layer(hello()), request(&[])).await;
+    assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn passes_already_given_see_the_refusal() {
+    let (a, log) = Needs::new("a");
+    let b = Needs { name: "b", log: Arc::clone(&log) };
+    let c = Needs { name: "c", log: Arc::clone(&log) };
+
+    let slice = GateLayer::new(Gates::new().with(a.clone()).with(b.clone()).with(c.clone()));
+    let (status, headers, _) = call(slice.layer(hello()), request(&["a", "b"])).await;
+    assert_eq!(status, 401);
+    assert_eq!(headers.get_all("seen").iter().collect::<Vec<_>>(), ["b", "a"]);
+    let expected = ["b head 401", "a head 401", "b end CallerFault", "a end CallerFault"];
+    assert_eq!(taken(&log), expected);
+
+    let tuple = GateLayer::new((a, (b, c)));
+    call(tuple.layer(hello()), request(&["a", "b"])).await;
+    assert_eq!(taken(&log), expected);
+    call(tuple.layer(hello()), request(&["a", "b", "c"])).await;
+    assert_eq!(taken(&log).len(), 6);
+}
+
+#[tokio::test]
+async fn a_waiting_gate_decides_after_the_wait() {
+    let (gate, log) = Needs::new("a");
+    let service = AsyncGateLayer::new(gate).layer(hello());
+    assert_eq!(call(service.clone(), request(&["a"])).await.0, 200);
+    assert_eq!(call(service.clone(), request(&["a", "cached"])).await.0, 200);
+    assert_eq!(taken(&log).len(), 4);
+    assert_eq!(call(service.clone(), request(&[])).await.0, 401);
+    assert_eq!(call(service, request(&["cached"])).await.0, 401);
+}
+
+#[tokio::test]
+async fn a_shadowed_credential_yields_no_principal() {
+    let shadow = || Enforce::shadow("needs", Needs::new("a").0);
+    for headers in [&["a"][..], &[]] {
+        let (status, seen, body) = call(shadow().layer().layer(hello()), request(headers)).await;
+        assert_eq!((status, body.as_ref()), (StatusCode::OK, &b"nobody"[..]));
+        assert!(!seen.contains_key("seen"), "a shadow changes no response");
+        let (status, seen, body) = call(shadow().async_layer().layer(hello()), request(headers)).await;
+        assert_eq!((status, body.as_ref()), (StatusCode::OK, &b"nobody"[..]));
+        assert!(!seen.contains_key("seen"), "a shadow changes no response");
+    }
+}
+
+#[tokio::test]
+async fn a_shadow_counts_whom_it_spared() {
+    let gate = Enforce::shadow("needs", Needs::new("a").0);
+    let handle = gate.handle();
+    let service = GateLayer::new(gate).layer(hello());
+    for headers in [&[][..], &["a"], &[]] {
+        assert_eq!(call(service.clone(), request(headers)).await.0, 200);
+    }
+    assert_eq!(handle.spared(), 2);
+}
+
+#[tokio::test]
+async fn a_share_is_refused_and_the_rest_is_spared() {
+    let gate = Enforce::share("needs", Ratio::percent(25), Needs::new("a").0).chance(Chance::seeded(7));
+    let handle = gate.handle();
+    let service = GateLayer::new(gate).layer(hello());
+    let mut refused = 0;
+    for _ in 0..4000 {
+        refused += u64::from(call(service.clone(), request(&[])).await.0 == 401);
+    }
+    assert_eq!(refused + handle.spared(), 4000);
+    assert!((900..1100).contains(&refused), "{refused}");
+}
+
+#[tokio::test]
+async fn a_dropped_call_is_cancelled_and_told_once() {
+    let (gate, log) = Needs::new("a");
+    let never = service_fn(|_: Request<Body>| std::future::pending::<Result<Response<Body>, Infallible>>());
+    let mut service = GateLayer::new(gate.clone()).layer(never);
+    let mut future = tokio_test::task::spawn(Service::call(&mut service, request(&["a"])));
+    assert!(future.poll().is_pending());
+    drop(future);
+    assert_eq!(taken(&log), ["a end Cancelled"]);
+
+    let response = GateLayer::new(gate).layer(hello()).oneshot(request(&["a"])).await.unwrap();
+    drop(response);
+    assert_eq!(taken(&log), ["a head 200", "a end Cancelled"], "a body that was not read");
+}
+
+#[tokio::test]
+async fn an_error_is_told_once_and_stays_of_its_type() {
+    let (gate, log) = Needs::new("a");
+    let broken = service_fn(|_: Request<Body>| async {
+        Err::<Response<Body>, _>(std::io::Error::from(std::io::ErrorKind::ConnectionReset))
+    });
+    let error: std::io::Error =
+        GateLayer::new(gate).layer(broken).oneshot(request(&["a"])).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(taken(&log), ["a end ServerFault"]);
+}
+
+#[tokio::test]
+async fn a_pass_lives_until_the_tunnel_closes() {
+    let (gate, log) = Needs::new("a");
+    let guards = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&guards);
+    let upgrade = service_fn(move |_: Request<Body>| {
+        let (tunnel, guard) = Tunnel::new();
+        kept.lock().unwrap().push(guard);
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        response.extensions_mut().insert(tunnel);
+        async { Ok::<_, Infallible>(response) }
+    });
+    drop(GateLayer::new(gate).layer(upgrade).oneshot(request(&["a"])).await.unwrap());
+    assert_eq!(taken(&log), ["a head 101"]);
+    guards.lock().unwrap().clear();
+    assert_eq!(taken(&log), ["a end Success"]);
+}
+
+#[test]
+fn a_pass_that_only_looks_is_not_boxed() {
+    struct Nothing;
+    impl Gate for Nothing {
+        type Pass = ();
+        fn check(&self, _: &mut Head<'_>) -> Result<(), Answer> {
+            Ok(())
+        }
+    }
+    let gates = Gates::new().with(Nothing).with(Some(Nothing)).with(Arc::new(Nothing));
+    let mut request = Request::new(());
+    let mut head = Head::of(&mut request);
+    let info = allocation_counter::measure(|| assert!(gates.check(&mut head).is_ok_and(|p| p.is_empty())));
+    assert_eq!(info.count_total, 0);
+}
+
+/// An outcome for each way in which a body can end.
+#[tokio::test]
+async fn every_end_of_a_body_is_told_once_and_rightly() {
+    use crate::body::script::{Script, Step};
+    let full = |text: &'static str| Step::Data(text);
+    let grpc = "application/grpc";
+    // (what the body does, content-length, content-type, polls before the drop) -> outcome
+    let cases: Vec<(Vec<Step>, Option<u64>, &str, usize, End, Option<GrpcCode>, Verdict)> = vec![
+        (vec![full("ab"), Step::End], None, "", 9, End::Complete, None, Verdict::Success),
+        (vec![full("ab"), Step::End], None, "", 1, End::Cancelled, None, Verdict::Cancelled),
+        (vec![full("ab"), Step::End], Some(2), "", 1, End::Complete, None, Verdict::Success),
+        (vec![full("ab"), Step::End], Some(3), "", 1, End::Cancelled, None, Verdict::Cancelled),
+        (
+            vec![full("ab"), Step::End],
+            Some(3),
+            "",
+            9,
+            End::Failed(crate::outcome::Failure::Protocol),
+            None,
+            Verdict::ServerFault,
+        ),
+        (
+            vec![full("ab"), Step::Fail],
+            None,
+            "",
+            9,
+            End::Failed(crate::outcome::Failure::Reset),
+            None,
+            Verdict::ServerFault,
+        ),
+        (
+            vec![full("ab"), Step::Trailers("0")],
+            None,
+            grpc,
+            9,
+            End::Complete,
+            Some(GrpcCode::OK),
+            Verdict::Success,
+        ),
+        (
+            vec![full("ab"), Step::Trailers("14")],
+            None,
+            grpc,
+            2,
+            End::Complete,
+            Some(GrpcCode::UNAVAILABLE),
+            Verdict::ServerFault,
+        ),
+        (
+            vec![full("ab"), Step::Trailers("5")],
+            None,
+            grpc,
+            2,
+            End::Complete,
+            Some(GrpcCode::NOT_FOUND),
+            Verdict::CallerFault,
+        ),
+        (
+            vec![full("ab"), Step::End],
+            None,
+            grpc,
+            9,
+            End::Complete,
+            Some(GrpcCode::UNKNOWN),
+            Verdict::ServerFault,
+        ),
+        (vec![full("ab"), Step::Trailers("0")], None, grpc, 1, End::Cancelled, None, Verdict::Cancelled),
+        (vec![Step::LastData("ab")], None, "", 1, End::Complete, None, Verdict::Success),
+        (vec![Step::End], None, "", 0, End::Cancelled, None, Verdict::Cancelled),
+        (vec![], None, "", 0, End::Complete, None, Verdict::Success),
+    ];
+    for (n, (steps, length, content_type, polls, end, code, verdict)) in cases.into_iter().enumerate() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let gate = Told(Arc::clone(&told));
+        let service = GateLayer::new(gate).layer(service_fn(move |_: Request<Body>| {
+            let mut response = Response::new(Script::new(steps.clone()));
+            if let Some(length) = length {
+                response.headers_mut().insert("content-length", length.into());
+            }
+            response.headers_mut().insert("content-type", content_type.parse().unwrap());
+            async { Ok::<_, Infallible>(response) }
+        }));
+        let mut body = Box::pin(service.oneshot(request(&[])).await.unwrap().into_body());
+        for _ in 0..polls {
+            match std::future::poll_fn(|cx| Poll::Ready(http_body::Body::poll_frame(body.as_mut(), cx))).await
+            {
+                Poll::Ready(Some(Ok(_))) => {}
+                _ => break,
+            }
+        }
+        drop(body);
+        let told = told.lock().unwrap();
+        assert_eq!(told.len(), 1, "case {n}: told {told:?}");
+        assert_eq!((told[0].end, told[0].grpc, told[0].verdict()), (end, code, verdict), "case {n}");
+    }
+}
+
+struct Told(Arc<Mutex<Vec<Outcome>>>);
+struct TellTo(Arc<Mutex<Vec<Outcome>>>);
+
+impl Gate for Told {
+    type Pass = TellTo;
+    fn check(&self, _: &mut Head<'_>) -> Result<TellTo, Answer> {
+        Ok(TellTo(Arc::clone(&self.0)))
+    }
+}
+
+impl Pass for TellTo {
+    fn on_end(&mut self, outcome: &Outcome) {
+        self.0.lock().unwrap().push(*outcome);
+    }
+}
+
+#[tokio::test]
+async fn a_reason_is_told_with_the_outcome() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let layers = (Told(Arc::clone(&told)), Needs::new("a").0);
+    call(GateLayer::new(layers).layer(hello()), request(&[])).await;
+    assert_eq!(told.lock().unwrap()[0].reason, Some(Reason::MissingCredentials));
+
+    let failing = service_fn(|_: Request<Body>| async {
+        Err::<Response<Body>, _>(Rejection::new(Reason::UpstreamTimeout))
+    });
+    let _ = GateLayer::new(Told(Arc::clone(&told))).layer(failing).oneshot(request(&[])).await;
+    assert_eq!(told.lock().unwrap()[1].reason, Some(Reason::UpstreamTimeout));
+}

@@ -1,0 +1,99 @@
+use http::response;
+
+use crate::{head::Head, outcome::Outcome, reject::Answer};
+
+/// A policy that looks at a request's head and lets it pass, or answers it.
+pub trait Gate: Send + Sync + 'static {
+    /// What is held while the request is served.
+    type Pass: Pass;
+
+    /// Whether the gate may be enforced for a share of the traffic only. Authentication and authorization may not:
+    /// a door that is open one time in two is open.
+    const SHAREABLE: bool = true;
+
+    /// Decides. It must not block; letting pass should allocate nothing.
+    ///
+    /// # Errors
+    ///
+    /// The answer that the caller gets instead.
+    fn check(&self, head: &mut Head<'_>) -> Result<Self::Pass, Answer>;
+
+    /// As [`check`](Self::check), for gates made of gates: what those before the refusal gave must see the answer.
+    ///
+    /// # Errors
+    ///
+    /// The answer, and what was given before it.
+    fn admit(&self, head: &mut Head<'_>) -> Result<Self::Pass, Stopped<Self::Pass>> {
+        self.check(head).map_err(Stopped::from)
+    }
+}
+
+/// The answer of a gate that did not let pass.
+#[derive(Debug)]
+pub struct Stopped<P> {
+    /// What the caller gets.
+    pub answer: Answer,
+    /// What gates before the refusing one have given; it sees the answer.
+    pub given: Option<P>,
+}
+
+impl<P> From<Answer> for Stopped<P> {
+    fn from(answer: Answer) -> Self {
+        Self { answer, given: None }
+    }
+}
+
+/// What a [`Gate`] holds while the request it let pass is served, until the response's body has ended or its tunnel
+/// has closed.
+///
+/// `()` is held by gates that only look.
+pub trait Pass: Send + 'static {
+    /// `false`: it is only held and dropped, and the response is not looked at.
+    fn watches(&self) -> bool {
+        true
+    }
+
+    /// The response's head has come and can be changed.
+    fn on_head(&mut self, head: &mut response::Parts) {
+        let _ = head;
+    }
+
+    /// The exchange has ended. Called exactly once.
+    fn on_end(&mut self, outcome: &Outcome) {
+        let _ = outcome;
+    }
+}
+
+/// The first word of an [`AsyncGate`].
+#[derive(Debug)]
+pub enum Check<P, W> {
+    /// Decided.
+    Now(Result<P, Answer>),
+    /// To be decided when this future has told what it learned.
+    Wait(W),
+}
+
+/// A [`Gate`] that may have to wait: for a store, an introspection endpoint, a key set that was never fetched.
+///
+/// It has two phases, so that nothing is borrowed across the wait and nothing is boxed.
+pub trait AsyncGate: Send + Sync + 'static {
+    /// What is held while the request is served.
+    type Pass: Pass;
+    /// What is waited for; it owns what it needs. Dropped if the caller goes away.
+    type Wait: Future<Output = Self::Told> + Send + 'static;
+    /// What the wait tells.
+    type Told: Send;
+
+    /// As [`Gate::SHAREABLE`].
+    const SHAREABLE: bool = true;
+
+    /// Decides at once if it can, else says what to wait for.
+    fn check(&self, head: &mut Head<'_>) -> Check<Self::Pass, Self::Wait>;
+
+    /// Decides, after the wait, about the same head.
+    ///
+    /// # Errors
+    ///
+    /// The answer that the caller gets instead.
+    fn resume(&self, head: &mut Head<'_>, told: Self::Told) -> Result<Self::Pass, Answer>;
+}

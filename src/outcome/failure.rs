@@ -1,0 +1,155 @@
+use std::{any::Any, error::Error, io};
+
+use crate::{
+    body::BoxError,
+    reject::{Reason, Rejection},
+};
+
+/// What kind of error stood in the place of a response, or of the rest of its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The deadline that the caller set passed. Not the server's fault.
+    CallerDeadline,
+    /// No connection could be made. Nothing was sent.
+    Connect,
+    /// A deadline of ours passed.
+    Deadline,
+    /// Some other error.
+    Other,
+    /// The peer broke the protocol.
+    Protocol,
+    /// The request was refused before it was looked at (HTTP/2 `REFUSED_STREAM`, an open breaker). Nothing was done.
+    Refused,
+    /// The connection or stream ended early.
+    Reset,
+}
+
+impl Failure {
+    /// The kind of an error of any type. No bound is asked of errors, so that layers keep the inner type.
+    ///
+    /// It looks at a [`Rejection`], an [`io::Error`], an elapsed timer, hyper's errors where the `upstream` or
+    /// `transport` feature brings hyper, and at their sources, through a [`BoxError`] too.
+    #[must_use]
+    pub fn of<E: 'static>(error: &E) -> Self {
+        chain_of(error).map_or(Self::Other, Self::of_chain)
+    }
+
+    /// The kind of an error and its sources.
+    #[must_use]
+    pub fn of_chain(error: &(dyn Error + 'static)) -> Self {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(failure) = one(error) {
+                return failure;
+            }
+            next = error.source();
+        }
+        Self::Other
+    }
+}
+
+/// The rejection in an error of any type, or among its sources.
+pub(crate) fn rejection_in<E: 'static>(error: &E) -> Option<&Rejection> {
+    chain_of(error).and_then(Rejection::find)
+}
+
+/// `error` as a trait object, if it is of a type we know how to look into.
+fn chain_of<E: 'static>(error: &E) -> Option<&(dyn Error + 'static)> {
+    let any: &dyn Any = error;
+    if let Some(boxed) = any.downcast_ref::<BoxError>() {
+        return Some(&**boxed);
+    }
+    macro_rules! known {
+        ($($type:ty),* $(,)?) => {
+            $(if let Some(error) = any.downcast_ref::<$type>() { return Some(error); })*
+        };
+    }
+    known!(Rejection, io::Error, tokio::time::error::Elapsed);
+    #[cfg(any(feature = "upstream", feature = "transport"))]
+    known!(hyper::Error);
+    #[cfg(feature = "axum")]
+    known!(axum::Error);
+    #[cfg(feature = "tonic")]
+    known!(tonic::Status);
+    None
+}
+
+fn one(error: &(dyn Error + 'static)) -> Option<Failure> {
+    if let Some(rejection) = error.downcast_ref::<Rejection>() {
+        return Some(of_reason(rejection.reason()));
+    }
+    if error.is::<tokio::time::error::Elapsed>() {
+        return Some(Failure::Deadline);
+    }
+    #[cfg(any(feature = "upstream", feature = "transport"))]
+    if let Some(error) = error.downcast_ref::<hyper::Error>() {
+        return of_hyper(error);
+    }
+    error.downcast_ref::<io::Error>().map(of_io)
+}
+
+fn of_reason(reason: Reason) -> Failure {
+    match reason {
+        Reason::CircuitOpen | Reason::NoEndpoint | Reason::Overloaded | Reason::Unavailable => {
+            Failure::Refused
+        }
+        Reason::ConnectFailed => Failure::Connect,
+        Reason::DeadlineExceeded | Reason::UpstreamTimeout => Failure::Deadline,
+        Reason::UpstreamProtocol => Failure::Protocol,
+        Reason::UpstreamReset => Failure::Reset,
+        _ => Failure::Other,
+    }
+}
+
+fn of_io(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::AddrNotAvailable => Failure::Connect,
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::NotConnected => Failure::Reset,
+        io::ErrorKind::TimedOut => Failure::Deadline,
+        io::ErrorKind::InvalidData => Failure::Protocol,
+        _ => Failure::Other,
+    }
+}
+
+/// `None`: hyper says nothing itself, and its source is to be asked.
+#[cfg(any(feature = "upstream", feature = "transport"))]
+fn of_hyper(error: &hyper::Error) -> Option<Failure> {
+    if error.is_timeout() {
+        Some(Failure::Deadline)
+    } else if error.is_parse() {
+        Some(Failure::Protocol)
+    } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+        Some(Failure::Reset)
+    } else if error.source().is_none() {
+        Some(Failure::Other)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_any_type_have_a_kind() {
+        #[derive(Debug)]
+        struct Odd;
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let boxed: BoxError = Box::new(refused());
+        let rejected: BoxError = Box::new(Rejection::new(Reason::UpstreamTimeout).source(refused()));
+        assert_eq!(Failure::of(&Odd), Failure::Other);
+        assert_eq!(Failure::of(&refused()), Failure::Connect);
+        assert_eq!(Failure::of(&boxed), Failure::Connect);
+        assert_eq!(Failure::of(&rejected), Failure::Deadline, "the outermost word counts");
+        assert_eq!(Failure::of(&Rejection::new(Reason::NoEndpoint)), Failure::Refused);
+    }
+}

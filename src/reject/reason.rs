@@ -1,0 +1,138 @@
+use std::fmt;
+
+use http::StatusCode;
+
+use super::GrpcCode;
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident: $status:ident, $grpc:ident, $label:literal, $flag:literal;)*) => {
+        /// Why a request was refused, and what each protocol calls it.
+        ///
+        /// | reason | HTTP | gRPC | metric label | access-log flag |
+        /// |---|---|---|---|---|
+        $(#[doc = concat!("| `", stringify!($name), "` | `", stringify!($status), "` | `", stringify!($grpc), "` | `", $label, "` | `", $flag, "` |")])*
+        ///
+        /// Flags are Envoy's response flags where Envoy has one for the same event.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $name,)*
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the table.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The HTTP status.
+            #[must_use]
+            pub const fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status,)* }
+            }
+
+            /// The gRPC code.
+            #[must_use]
+            pub const fn grpc(self) -> GrpcCode {
+                match self { $(Self::$name => GrpcCode::$grpc,)* }
+            }
+
+            /// The metric label: snake case, stable.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$name => $label,)* }
+            }
+
+            /// The short flag in access logs.
+            #[must_use]
+            pub const fn flag(self) -> &'static str {
+                match self { $(Self::$name => $flag,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The head, path, host or framing is malformed.
+    BadRequest: BAD_REQUEST, INTERNAL, "bad_request", "DPE";
+    /// The body is larger than allowed.
+    BodyTooLarge: PAYLOAD_TOO_LARGE, RESOURCE_EXHAUSTED, "body_too_large", "BL";
+    /// A circuit breaker is open.
+    CircuitOpen: SERVICE_UNAVAILABLE, UNAVAILABLE, "circuit_open", "UO";
+    /// No connection to the upstream could be made.
+    ConnectFailed: BAD_GATEWAY, UNAVAILABLE, "connect_failed", "UF";
+    /// The time for the whole request has passed.
+    DeadlineExceeded: GATEWAY_TIMEOUT, DEADLINE_EXCEEDED, "deadline_exceeded", "DT";
+    /// The caller is known and may not do this.
+    Forbidden: FORBIDDEN, PERMISSION_DENIED, "forbidden", "AZ";
+    /// The head is larger, or has more fields, than allowed.
+    HeadTooLarge: REQUEST_HEADER_FIELDS_TOO_LARGE, RESOURCE_EXHAUSTED, "head_too_large", "HL";
+    /// The token lacks a scope (RFC 6750 section 3.1).
+    InsufficientScope: FORBIDDEN, PERMISSION_DENIED, "insufficient_scope", "AZ";
+    /// This gateway failed.
+    Internal: INTERNAL_SERVER_ERROR, INTERNAL, "internal", "IE";
+    /// The request is well formed and its content is not acceptable.
+    InvalidArgument: BAD_REQUEST, INVALID_ARGUMENT, "invalid_argument", "IA";
+    /// Credentials were presented and none is valid.
+    InvalidCredentials: UNAUTHORIZED, UNAUTHENTICATED, "invalid_credentials", "AN";
+    /// The keys that verify credentials are not known yet.
+    KeysUnavailable: SERVICE_UNAVAILABLE, UNAVAILABLE, "keys_unavailable", "KU";
+    /// The host is not served on this connection (RFC 9110 section 15.5.20).
+    Misdirected: MISDIRECTED_REQUEST, UNAVAILABLE, "misdirected", "MD";
+    /// No credentials were presented.
+    MissingCredentials: UNAUTHORIZED, UNAUTHENTICATED, "missing_credentials", "AN";
+    /// No endpoint of the upstream can be used.
+    NoEndpoint: SERVICE_UNAVAILABLE, UNAVAILABLE, "no_endpoint", "UH";
+    /// No route matches host, path, method, header and query.
+    NoRoute: NOT_FOUND, UNIMPLEMENTED, "no_route", "NR";
+    /// What was asked for is not offered.
+    NotImplemented: NOT_IMPLEMENTED, UNIMPLEMENTED, "not_implemented", "NI";
+    /// Too much is in flight.
+    Overloaded: SERVICE_UNAVAILABLE, UNAVAILABLE, "overloaded", "OM";
+    /// A quota is used up.
+    QuotaExhausted: TOO_MANY_REQUESTS, RESOURCE_EXHAUSTED, "quota_exhausted", "QE";
+    /// A rate limit is reached.
+    RateLimited: TOO_MANY_REQUESTS, RESOURCE_EXHAUSTED, "rate_limited", "RL";
+    /// The caller took too long to send its request.
+    RequestTimeout: REQUEST_TIMEOUT, DEADLINE_EXCEEDED, "request_timeout", "SI";
+    /// This server is going away.
+    Unavailable: SERVICE_UNAVAILABLE, UNAVAILABLE, "unavailable", "DR";
+    /// The upstream broke the protocol.
+    UpstreamProtocol: BAD_GATEWAY, UNAVAILABLE, "upstream_protocol", "UPE";
+    /// The upstream ended the connection.
+    UpstreamReset: BAD_GATEWAY, UNAVAILABLE, "upstream_reset", "UC";
+    /// The upstream did not answer in the time of an attempt.
+    UpstreamTimeout: GATEWAY_TIMEOUT, DEADLINE_EXCEEDED, "upstream_timeout", "UT";
+}
+
+impl Reason {
+    /// A title for people: the status's standard phrase.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        self.status().canonical_reason().unwrap_or("Error")
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table is a promise to users' dashboards and clients: a change here is a breaking change.
+    #[test]
+    fn the_table_is_pinned() {
+        let table: String = Reason::ALL
+            .iter()
+            .map(|r| format!("{r:?} {} {} {} {}\n", r.status().as_u16(), r.grpc(), r.label(), r.flag()))
+            .collect();
+        assert_eq!(table, include_str!("../../tests/data/reasons.txt"));
+    }
+
+    #[test]
+    fn labels_are_unique_and_sorted() {
+        assert!(Reason::ALL.windows(2).all(|w| w[0].label() < w[1].label()));
+    }
+}
