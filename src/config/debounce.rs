@@ -56,7 +56,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_change_is_taken_when_it_rests() {
         assert_eq!(taken(&[0, 0, 1, 1, 1, 1]), [3]);
-        assert_eq!(taken(&[0, 1, 0, 0]), [], "and not if it was taken back");
+        assert!(taken(&[0, 1, 0, 0]).is_empty(), "and not if it was taken back");
         assert_eq!(taken(&[1, 2, 3, 3, 3]), [3]);
         assert_eq!(taken(&[1, 1, 2, 2]), [1, 3]);
     }
