@@ -1,10 +1,12 @@
 //! The small languages inside of the file's strings: durations, rates, addresses, networks, names.
-use std::{borrow::Cow, net::{IpAddr, SocketAddr}, num::NonZeroU32, time::Duration};
+use std::{borrow::Cow, net::{IpAddr, SocketAddr}, time::Duration};
 
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
+
+use crate::{admission::rate_limit::Rate, time::parse_duration};
 
 /// A type with a spelling of its own.
 pub(super) trait Spelled: Sized {
@@ -69,52 +71,18 @@ impl Spelled for Duration {
     const FORMAT: &'static str = "duration";
     const EXPECTED: &'static str = "a duration such as `5s`, `250ms` or `1h30m`";
 
-    /// GEP-2257: `^([0-9]{1,5}(h|m|s|ms)){1,4}$`.
+    /// GEP-2257.
     fn spell(text: &str) -> Option<Self> {
-        let (mut rest, mut total) = (text, Self::ZERO);
-        for _ in 0..4 {
-            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            let count: u32 = rest.get(..digits).filter(|_| (1..=5).contains(&digits))?.parse().ok()?;
-            let after = &rest[digits..];
-            let (unit, length) = match after.as_bytes() {
-                [b'm', b's', ..] => (Self::from_millis(1), 2),
-                [b'h', ..] => (Self::from_secs(3600), 1),
-                [b'm', ..] => (Self::from_secs(60), 1),
-                [b's', ..] => (Self::from_secs(1), 1),
-                _ => return None,
-            };
-            total += unit * count;
-            rest = &after[length..];
-            if rest.is_empty() {
-                return Some(total);
-            }
-        }
-        None
+        parse_duration(text).ok()
     }
-}
-
-/// So many in a span of time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Rate {
-    pub(super) count: NonZeroU32,
-    pub(super) per: Duration,
 }
 
 impl Spelled for Rate {
     const FORMAT: &'static str = "rate";
-    const EXPECTED: &'static str = "a rate such as `10/s`, `100/min`, `5/h` or `1000/day`";
+    const EXPECTED: &'static str = "a rate such as `10/s`, `100/min`, `5/h` or `1000/d`";
 
     fn spell(text: &str) -> Option<Self> {
-        let (count, unit) = text.split_once('/')?;
-        let seconds = match unit {
-            "s" | "sec" | "second" => 1,
-            "m" | "min" | "minute" => 60,
-            "h" | "hour" => 3600,
-            "d" | "day" => 86_400,
-            _ => return None,
-        };
-        let count = count.bytes().all(|byte| byte.is_ascii_digit()).then(|| count.parse().ok())??;
-        Some(Self { count, per: Duration::from_secs(seconds) })
+        text.parse().ok()
     }
 }
 
@@ -173,27 +141,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_those_of_gep_2257() {
-        let millis = |text| Duration::spell(text).map(|duration| duration.as_millis());
-        assert_eq!(millis("1h"), Some(3_600_000));
-        assert_eq!(millis("1m30s"), Some(90_000));
-        assert_eq!(millis("250ms"), Some(250));
-        assert_eq!(millis("0s"), Some(0));
-        assert_eq!(millis("1h1m1s1ms"), Some(3_661_001));
-        for wrong in ["", "5", "s", "1.5s", "-1s", "1d", "100000s", "1h1m1s1ms1s", "5 s", "5S", "١s"] {
-            assert_eq!(millis(wrong), None, "{wrong}");
+    fn every_format_is_known_to_the_reader() {
+        for (name, good, bad) in [
+            ("duration", "1m30s", "1.5s"),
+            ("rate", "100/min", "100"),
+            ("socket-address", "[::1]:80", "localhost:80"),
+            ("network", "10.0.0.0/8", "10.0.0.0/33"),
+            ("header-name", "x-user", "x user"),
+            ("header-value", "a b", "a\nb"),
+            ("name", "per-address.v2", "per address"),
+        ] {
+            let format = format(name).unwrap();
+            assert!((format.fits)(good) && !(format.fits)(bad), "{name}");
         }
-    }
-
-    #[test]
-    fn rates_are_a_count_and_a_unit() {
-        let of = |text| Rate::spell(text).map(|rate| (rate.count.get(), rate.per.as_secs()));
-        assert_eq!(of("10/s"), Some((10, 1)));
-        assert_eq!(of("100/min"), Some((100, 60)));
-        assert_eq!(of("5/h"), Some((5, 3600)));
-        for wrong in ["", "10", "0/s", "-1/s", "+1/s", "10/", "/s", "1.5/s", "10/fortnight", "99999999999/s"] {
-            assert_eq!(of(wrong), None, "{wrong}");
-        }
+        assert!(format("uint32").is_none());
     }
 
     #[test]

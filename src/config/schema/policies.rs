@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Header, Unbuilt};
-use crate::config::scalar::{Rate, Text};
+use crate::{admission::rate_limit::Rate, config::scalar::Text};
 
 /// A limit on how often, decided by GCRA.
 #[derive(Debug, Deserialize, JsonSchema)]
