@@ -34,7 +34,7 @@ pub(super) fn emit(entry: &Entry, outcome: &Outcome) {
     let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     tracing::info!(
         target: TARGET,
-        request_id = entry.request_id.as_ref().map(|id| display(id)),
+        request_id = entry.request_id.as_ref().map(display),
         method = entry.method.as_str(),
         host = host(entry).map(name),
         path = %Safe { bytes: entry.uri.path().as_bytes(), max: entry.style.max_path },

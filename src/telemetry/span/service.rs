@@ -79,7 +79,7 @@ fn open<B>(request: &Request<B>) -> (Span, bool) {
         return (Span::none(), true);
     }
     let route = Route::of(request.extensions());
-    let id = request.extensions().get::<RequestId>().map(|id| display(id));
+    let id = request.extensions().get::<RequestId>().map(display);
     let span = tracing::info_span!(
         target: "portcullis::request",
         "request",
