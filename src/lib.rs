@@ -2,6 +2,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+pub mod attempt;
 pub mod backoff;
 pub mod body;
 pub mod chance;
@@ -15,6 +16,7 @@ pub mod outcome;
 pub mod ratio;
 pub mod reject;
 pub mod time;
+pub mod trail;
 pub mod tunnel;
 pub mod window;
 

@@ -26,6 +26,11 @@ impl Tried {
         }
     }
 
+    /// How many.
+    pub(super) fn count(self) -> u8 {
+        self.len as u8
+    }
+
     /// Whether no further endpoint is to be tried.
     pub(super) fn is_full(self) -> bool {
         self.len == TRIES

@@ -18,8 +18,10 @@ use super::{
     tunnel::{self, Limits},
 };
 use crate::{
+    attempt::Attempt,
     body::Body,
     reject::{Reason, Rejection},
+    trail::Trail,
 };
 
 /// Sends a request and gives the head of its response.
@@ -29,8 +31,8 @@ pub(super) async fn exchange(
     tunnels: Limits,
 ) -> Result<Response<Body>, Rejection> {
     let live = upstream.live().await?;
-    let (load, lease) = reach(&upstream, &live, outgoing.http2).await?;
-    let Outgoing { request, http2, bodiless, fault, hold, upgrade } = outgoing;
+    let Outgoing { request, http2, bodiless, fault, hold, upgrade, trail } = outgoing;
+    let (load, lease, attempt) = reach(&upstream, &live, http2, trail.as_ref()).await?;
     let sent = send(load.endpoint(), lease, request, http2, bodiless).await;
     let (response, connection) =
         sent.map_err(|error| fault.get().unwrap_or_else(|| error::of_upstream(error)))?;
@@ -41,6 +43,7 @@ pub(super) async fn exchange(
     let (mut parts, body) = response.into_parts();
     let keep = response::keep(&parts.headers, load.endpoint().options().idle_timeout);
     let switched = response::incoming(&mut parts, upgrade.as_ref())?;
+    parts.extensions.insert(attempt);
     if let (Some(upgrade), Some(upstream)) = (upgrade, switched) {
         parts.extensions.insert(tunnel::open(upgrade.client, upstream, tunnels, load));
         return Ok(Response::from_parts(parts, Body::empty()));
@@ -51,14 +54,26 @@ pub(super) async fn exchange(
 
 /// Chooses an endpoint and gets a connection to it; if that fails, to others. Nothing has been sent by then, so that
 /// this is always safe.
-async fn reach(upstream: &Upstream, live: &Live, http2: bool) -> Result<(Load, Lease), Rejection> {
+async fn reach(
+    upstream: &Upstream,
+    live: &Live,
+    http2: bool,
+    trail: Option<&Trail>,
+) -> Result<(Load, Lease, Attempt), Rejection> {
     let mut tried = Tried::default();
     let mut failed: Option<ConnectError> = None;
     while let Some((place, endpoint)) = upstream.pick(live, tried) {
         tried.add(place);
         let load = endpoint.begin();
-        match endpoint.lease(http2).await {
-            Ok(lease) => return Ok((load, lease)),
+        let lease = endpoint.lease(http2).await;
+        let mut attempt = Attempt::new(Arc::clone(&upstream.group().name)).endpoint(endpoint.address());
+        attempt.attempts = tried.count();
+        attempt.connect = lease.as_ref().ok().and_then(|lease| lease.connect);
+        if let Some(trail) = trail {
+            trail.set_attempt(attempt.clone());
+        }
+        match lease {
+            Ok(lease) => return Ok((load, lease, attempt)),
             Err(error) => {
                 tracing::debug!(upstream = upstream.name(), endpoint = %endpoint.address(), %error, "no connection");
                 failed = Some(error);

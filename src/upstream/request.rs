@@ -22,6 +22,7 @@ use super::{
 use crate::{
     body::{Body, BoxError},
     reject::{Protocol, Reason, Rejection},
+    trail::Trail,
 };
 
 /// A request in the form in which it is sent, and what must be known of it later.
@@ -33,6 +34,7 @@ pub(super) struct Outgoing {
     pub(super) fault: Fault,
     pub(super) hold: Option<Hold>,
     pub(super) upgrade: Option<Upgrade>,
+    pub(super) trail: Option<Trail>,
 }
 
 /// The client would switch to one of these protocols.
@@ -91,7 +93,8 @@ where
             }
         });
     }
-    Ok(Outgoing { request, http2, bodiless, fault, hold, upgrade })
+    let trail = parts.extensions.remove();
+    Ok(Outgoing { request, http2, bodiless, fault, hold, upgrade, trail })
 }
 
 /// Refuses what two parties could read as two different messages (RFC 9112 section 6), even if the server in front of
