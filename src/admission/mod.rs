@@ -1,6 +1,6 @@
 //! MAY it enter? Policies that bound what comes in.
 //!
-//! - [`authz`]: what the caller must be allowed to do.
+//! - [`authz`]: who may do this, by scopes and roles.
 //! - [`rate_limit`]: how much, over time, on each account.
 
 pub mod authz;
