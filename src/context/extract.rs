@@ -1,38 +1,33 @@
-use std::convert::Infallible;
-
-use axum::extract::{FromRequestParts, OptionalFromRequestParts};
-use http::request::Parts;
-
 use super::{Context, Deadline, RequestId};
-use crate::reject::{Reason, Rejection};
+use crate::{
+    extract::{Told, extract},
+    reject::{Reason, Rejection},
+};
 
-macro_rules! extract {
-    ($($type:ty: $layer:literal,)*) => {$(
-        /// Fails with 500 if the layer that tells it does not stand outside; `Option` asks without failing.
-        #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
-        impl<S: Send + Sync> FromRequestParts<S> for $type {
-            type Rejection = Rejection;
+impl Told for Context {
+    fn missing() -> Rejection {
+        Rejection::new(Reason::Internal).detail("no context: no context layer stands outside this handler")
+    }
+}
 
-            async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Rejection> {
-                parts.extensions.get::<Self>().cloned().ok_or_else(|| {
-                    Rejection::new(Reason::Internal).detail(concat!("no ", $layer, " stands outside this handler"))
-                })
-            }
-        }
+impl Told for Deadline {
+    fn missing() -> Rejection {
+        Rejection::new(Reason::Internal).detail("no deadline: no timeout layer stands outside this handler")
+    }
+}
 
-        #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
-        impl<S: Send + Sync> OptionalFromRequestParts<S> for $type {
-            type Rejection = Infallible;
-
-            async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Infallible> {
-                Ok(parts.extensions.get::<Self>().cloned())
-            }
-        }
-    )*};
+impl Told for RequestId {
+    fn missing() -> Rejection {
+        Rejection::new(Reason::Internal)
+            .detail("no request id: no request id layer stands outside this handler")
+    }
 }
 
 extract! {
-    Context: "ContextLayer",
-    Deadline: "timeout layer",
-    RequestId: "request id layer",
+    /// Fails with 500 if no context layer stands outside; `Option` asks without failing.
+    Context;
+    /// Fails with 500 if no timeout layer stands outside; `Option` asks without failing.
+    Deadline;
+    /// Fails with 500 if no request id layer stands outside; `Option` asks without failing.
+    RequestId;
 }
