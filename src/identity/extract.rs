@@ -1,19 +1,10 @@
-use std::convert::Infallible;
-
-use axum::extract::{FromRequestParts, OptionalFromRequestParts};
-use http::request::Parts;
 use http::{Extensions, HeaderValue};
 
 use super::{ClientAddr, PeerAddr, PeerIdentity, Principal};
-use crate::reject::{Reason, Rejection};
-
-trait Told: Clone + Send + Sync + 'static {
-    fn missing() -> Rejection;
-
-    fn find(extensions: &Extensions) -> Option<Self> {
-        extensions.get().cloned()
-    }
-}
+use crate::{
+    extract::{Told, extract},
+    reject::{Reason, Rejection},
+};
 
 impl Told for ClientAddr {
     fn missing() -> Rejection {
@@ -46,29 +37,6 @@ impl Told for Principal {
         // A handler that asks for a principal asks for somebody.
         extensions.get().filter(|principal: &&Self| !principal.is_anonymous()).cloned()
     }
-}
-
-macro_rules! extract {
-    ($($(#[$doc:meta])* $type:ty;)*) => {$(
-        $(#[$doc])*
-        #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
-        impl<S: Send + Sync> FromRequestParts<S> for $type {
-            type Rejection = Rejection;
-
-            async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Rejection> {
-                Self::find(&parts.extensions).ok_or_else(Self::missing)
-            }
-        }
-
-        #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
-        impl<S: Send + Sync> OptionalFromRequestParts<S> for $type {
-            type Rejection = Infallible;
-
-            async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Infallible> {
-                Ok(Self::find(&parts.extensions))
-            }
-        }
-    )*};
 }
 
 extract! {

@@ -1,0 +1,117 @@
+use std::{path::PathBuf, time::Duration};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Header, Headers, Unbuilt};
+use crate::config::scalar::Text;
+
+/// One way to learn who is calling; exactly one field says which.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Provider {
+    /// A signed token (RFC 7519).
+    pub(crate) jwt: Option<Jwt>,
+    /// A key of ours, of which only the hash is kept.
+    pub(crate) api_key: Option<ApiKey>,
+    /// OpenID Connect discovery comes with the authentication issue.
+    pub(crate) oidc: Option<Unbuilt>,
+    /// Token introspection comes with the authentication issue.
+    pub(crate) introspection: Option<Unbuilt>,
+    /// The client's certificate comes with the mutual TLS issue.
+    pub(crate) client_certificate: Option<Unbuilt>,
+}
+
+/// Tokens that are accepted. Keys are given by exactly one of `jwks`, `pem` and `secret`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Jwt {
+    /// The one `iss` that is accepted.
+    pub(crate) issuer: String,
+    /// The `aud` that are accepted: one of them must be among the token's.
+    #[schemars(length(min = 1))]
+    pub(crate) audiences: Vec<String>,
+    /// The algorithms that are accepted, whatever a token says.
+    #[schemars(length(min = 1))]
+    pub(crate) algorithms: Vec<Algorithm>,
+    /// A key set (RFC 7517).
+    pub(crate) jwks: Option<Jwks>,
+    /// A public key in PEM.
+    pub(crate) pem: Option<Material>,
+    /// A shared secret for the HS algorithms, at least as long as their hash.
+    pub(crate) secret: Option<Material>,
+    /// How far clocks may be apart. Default: 60 s.
+    pub(crate) clock_skew: Option<Text<Duration>>,
+    /// Where the token stands. Default: the header `Authorization: Bearer`.
+    pub(crate) from: Option<TokenLocation>,
+    /// Claims that tell the upstream something: header to the name of the claim, as in `x-user: sub`. No client can
+    /// supply or remove such a header, on any route.
+    #[serde(default)]
+    pub(crate) claim_headers: Headers,
+    /// Whether the token goes on to the upstream. Default: `false`.
+    #[serde(default)]
+    pub(crate) forward: bool,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema, PartialEq, Eq)]
+pub(crate) enum Algorithm {
+    HS256,
+    HS384,
+    HS512,
+    RS256,
+    RS384,
+    RS512,
+    PS256,
+    PS384,
+    PS512,
+    ES256,
+    ES384,
+    EdDSA,
+}
+
+/// A key set, from a file or written here.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Jwks {
+    /// A file with the key set; relative to this file.
+    pub(crate) file: Option<PathBuf>,
+    /// The key set itself, as JSON in a string.
+    pub(crate) inline: Option<String>,
+    /// Key sets over the network come with the authentication issue.
+    pub(crate) url: Option<Unbuilt>,
+}
+
+/// A key in a file.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Material {
+    /// The file; relative to this file.
+    pub(crate) file: PathBuf,
+}
+
+/// Where a token stands; exactly one field.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct TokenLocation {
+    /// A header, whose value is the token after an optional `Bearer`.
+    pub(crate) header: Option<Header>,
+    /// A cookie.
+    pub(crate) cookie: Option<String>,
+    /// A parameter of the query.
+    pub(crate) query: Option<String>,
+}
+
+/// Keys that are accepted.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ApiKey {
+    /// The header that carries the key. Default: `x-api-key`, unless `query` is given.
+    pub(crate) header: Option<Header>,
+    /// The parameter of the query that carries the key.
+    pub(crate) query: Option<String>,
+    /// The keys' hashes.
+    pub(crate) keys: Material,
+    /// Whether the key goes on to the upstream. Default: `false`.
+    #[serde(default)]
+    pub(crate) forward: bool,
+}
