@@ -1,7 +1,7 @@
 use super::{document::Document, schema};
 
 fn faults(text: &str) -> Vec<String> {
-    let read = Document::<schema::Gateway>::read("f", text.as_bytes(), &schema::schema());
+    let read = Document::<schema::Gateway>::read("f", text.as_bytes(), &schema::schema_of::<schema::Gateway>());
     let mut faults = match read {
         Ok(document) => document.log.into_faults(),
         Err(faults) => faults,
@@ -12,7 +12,7 @@ fn faults(text: &str) -> Vec<String> {
 
 #[test]
 fn show() {
-    println!("{}", serde_json::to_string_pretty(&schema::schema()).unwrap());
+    println!("{}", serde_json::to_string_pretty(&schema::schema_of::<schema::Gateway>()).unwrap());
     println!("{:#?}", faults(include_str!("/work/shared/gateway.yaml")));
     println!("{:#?}", faults("apiVersion: portcullis/v1alpha2\nlisteners: []\nfoo: 1\nroutes: {}\n"));
     println!("{:#?}", faults("apiVersion: portcullis/v1alpha1\nlisteners: [{name: a b, address: x, proxy: 5}, {nme: 5}, 5]\nfoo: 1\nadmin:\nratelimits:\n rateLimits: 5\nroutes: [{name: a, rules: [{retry: 5, timeouts: {request: 5}, filters: [{type: Foo, cors: {maxAge: 0, allowCredentials: no}}], policies: {split: {by: foo}, authenticate: nono, rateLimit: [5, {}]}}]}]\n"));
