@@ -57,7 +57,10 @@ impl<'a> At<'a> {
     }
 
     /// The entries of this map, with what serde made of them.
-    pub(super) fn entries<T>(self, typed: &'a BTreeMap<String, T>) -> impl Iterator<Item = (Self, &'a str, &'a T)> {
+    pub(super) fn entries<T>(
+        self,
+        typed: &'a BTreeMap<String, T>,
+    ) -> impl Iterator<Item = (Self, &'a str, &'a T)> {
         self.whole().zip(typed).map(|(at, (name, value))| (at, name.as_str(), value))
     }
 

@@ -36,7 +36,11 @@ impl<'s> Reader<'s, '_> {
     fn value(&mut self, node: &mut Node, schema: &'s Json) -> Option<Json> {
         if schema.get("not").is_some() {
             let what = schema.get("description").and_then(Json::as_str).unwrap_or_default();
-            return self.fault(node.key_mark, &node.path, format!("not supported yet: {}", what.replace('\n', " ")));
+            return self.fault(
+                node.key_mark,
+                &node.path,
+                format!("not supported yet: {}", what.replace('\n', " ")),
+            );
         }
         if is_any(schema) {
             return Some(plain(&node.value));
@@ -49,7 +53,9 @@ impl<'s> Reader<'s, '_> {
         match value {
             Value::Null => Some(Json::Null),
             Value::Bool(is) => Some(Json::Bool(*is)),
-            Value::Number(number) => self.bounded(number, schema, *mark, path).then(|| Json::Number(number.clone())),
+            Value::Number(number) => {
+                self.bounded(number, schema, *mark, path).then(|| Json::Number(number.clone()))
+            }
             Value::Text(text) => self.spelled(text, schema, *mark, path).then(|| Json::String(text.clone())),
             Value::List(items) => self.list(items, schema, *mark, path),
             Value::Map(entries) => self.map(entries, schema, *mark, path),
@@ -132,8 +138,13 @@ impl<'s> Reader<'s, '_> {
     fn map(&mut self, entries: &mut Vec<Node>, schema: &'s Json, mark: Mark, path: &str) -> Option<Json> {
         let properties = schema.get("properties").and_then(Json::as_object);
         let others = schema.get("additionalProperties").filter(|others| others.is_object());
-        let required: Vec<&str> =
-            schema.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str).collect();
+        let required: Vec<&str> = schema
+            .get("required")
+            .and_then(Json::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Json::as_str)
+            .collect();
         let (mut whole, mut lacks) = (Map::new(), Vec::new());
         for entry in entries.iter_mut() {
             let name = entry.key.clone().unwrap_or_default();
@@ -177,14 +188,18 @@ impl<'s> Reader<'s, '_> {
 
     fn expected(&self, schema: &'s Json) -> String {
         if let Some(name) = schema.get("$ref").and_then(Json::as_str) {
-            return self.schema.pointer(name.trim_start_matches('#')).map_or_else(String::new, |s| self.expected(s));
+            return self
+                .schema
+                .pointer(name.trim_start_matches('#'))
+                .map_or_else(String::new, |s| self.expected(s));
         }
         let choices = choices(schema);
         if !choices.is_empty() {
             return list_of(&choices);
         }
         if let Some(branches) = alternatives(schema) {
-            let words: Vec<String> = branches.iter().map(|b| self.expected(b)).filter(|w| !w.is_empty()).collect();
+            let words: Vec<String> =
+                branches.iter().map(|b| self.expected(b)).filter(|w| !w.is_empty()).collect();
             return words.join(" or ");
         }
         if let Some(format) = schema.get("format").and_then(Json::as_str).and_then(scalar::format) {
@@ -237,7 +252,8 @@ fn alternatives(schema: &Json) -> Option<&[Json]> {
 
 /// A schema that is about anything: a registered gate's own settings.
 fn is_any(schema: &Json) -> bool {
-    schema.is_boolean() || ["$ref", "type", "anyOf", "oneOf", "enum", "const"].iter().all(|word| schema.get(word).is_none())
+    schema.is_boolean()
+        || ["$ref", "type", "anyOf", "oneOf", "enum", "const"].iter().all(|word| schema.get(word).is_none())
 }
 
 fn list_of(words: &[&str]) -> String {
@@ -274,4 +290,3 @@ fn plain(value: &Value) -> Json {
         }
     }
 }
-

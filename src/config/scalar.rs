@@ -1,5 +1,9 @@
 //! The small languages inside of the file's strings: durations, rates, addresses, networks, names.
-use std::{borrow::Cow, net::{IpAddr, SocketAddr}, time::Duration};
+use std::{
+    borrow::Cow,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;

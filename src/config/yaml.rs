@@ -142,9 +142,9 @@ struct Tree {
 impl Tree {
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), Malformed> {
         match event {
-            Event::Scalar(_, _, _, Some(_)) | Event::SequenceStart(_, Some(_)) | Event::MappingStart(_, Some(_)) => {
-                self.stop(span, "tags are not supported")
-            }
+            Event::Scalar(_, _, _, Some(_))
+            | Event::SequenceStart(_, Some(_))
+            | Event::MappingStart(_, Some(_)) => self.stop(span, "tags are not supported"),
             Event::Scalar(text, style, anchor, None) => {
                 self.spend(text.len(), span)?;
                 match self.awaited_key() {
@@ -224,7 +224,8 @@ impl Tree {
         self.spend(own + path.len(), span)?;
         if let Value::List(nodes) | Value::Map(nodes) = &mut node.value {
             for (index, child) in nodes.iter_mut().enumerate() {
-                let path = child.key.as_ref().map_or_else(|| format!("{path}[{index}]"), |key| field(path, key));
+                let path =
+                    child.key.as_ref().map_or_else(|| format!("{path}[{index}]"), |key| field(path, key));
                 self.relabel(child, &path, span)?;
             }
         }
@@ -273,7 +274,9 @@ impl Tree {
         match self.open.last() {
             None => String::new(),
             Some(Open { node, key: Some((key, _)), .. }) => field(&node.path, key),
-            Some(Open { node: Node { path, value: Value::List(items), .. }, .. }) => format!("{path}[{}]", items.len()),
+            Some(Open { node: Node { path, value: Value::List(items), .. }, .. }) => {
+                format!("{path}[{}]", items.len())
+            }
             Some(open) => open.node.path.clone(),
         }
     }
@@ -348,7 +351,9 @@ mod tests {
     #[test]
     fn every_node_knows_its_place() {
         let tree = tree("a:\n  - b: 1\n    \"c d\": x\n  - [y,\n     z]\n");
-        for (path, line, column) in [("a[0].b", 2, 8), ("a[0].\"c d\"", 3, 12), ("a[1]", 4, 5), ("a[1][1]", 5, 6)] {
+        for (path, line, column) in
+            [("a[0].b", 2, 8), ("a[0].\"c d\"", 3, 12), ("a[1]", 4, 5), ("a[1][1]", 5, 6)]
+        {
             let node = at(&tree, path);
             assert_eq!((node.path.as_str(), node.mark), (path, Mark { line, column }));
         }
@@ -363,7 +368,9 @@ mod tests {
             assert_eq!(value(null), Value::Null, "{null}");
         }
         assert_eq!(value("true"), Value::Bool(true));
-        for word in ["yes", "no", "on", "\"true\"", "'1'", ".", "1.2.3", "0x", "0xg", "10/s", "2026-11-21", "1_000"] {
+        for word in
+            ["yes", "no", "on", "\"true\"", "'1'", ".", "1.2.3", "0x", "0xg", "10/s", "2026-11-21", "1_000"]
+        {
             assert_eq!(value(word), text(word.trim_matches(['"', '\''])), "{word}");
         }
         for (number, is) in [("1", 1), ("-7", -7), ("+7", 7), ("0x1F", 31), ("0o17", 15), ("010", 10)] {
@@ -376,17 +383,20 @@ mod tests {
 
     #[test]
     fn what_is_no_plain_tree_is_refused() {
-        assert_eq!(faults("a: 1\nb:\n  c: 1\n  c: [2]\na: {}\n"), [
-            "4:3 b.c: this field is given twice",
-            "5:1 a: this field is given twice",
-        ]);
+        assert_eq!(
+            faults("a: 1\nb:\n  c: 1\n  c: [2]\na: {}\n"),
+            ["4:3 b.c: this field is given twice", "5:1 a: this field is given twice",]
+        );
         assert_eq!(faults("a: !x 1"), ["1:4 a: tags are not supported"]);
         assert_eq!(faults("a: !!str 1"), ["1:4 a: tags are not supported"]);
         assert_eq!(faults("a: 1\n---\nb: 1"), ["2:1 : a second document; the file holds one"]);
         assert_eq!(faults("[1]: 2"), ["1:1 : a key must be a string"]);
         assert_eq!(faults("a: &x b\n*x : 2"), ["2:1 : a key must be a string"]);
         assert_eq!(faults("a: &x [*x]"), ["1:8 a[0]: an alias inside of what it names"]);
-        assert_eq!(faults("a: [1"), ["2:1 a[1]: not YAML: while parsing a flow sequence, expected ',' or ']'"]);
+        assert_eq!(
+            faults("a: [1"),
+            ["2:1 a[1]: not YAML: while parsing a flow sequence, expected ',' or ']'"]
+        );
         assert_eq!(tree("").value, Value::Null);
         assert_eq!(tree("# nothing\n").value, Value::Null);
     }
@@ -416,13 +426,19 @@ mod tests {
         }
         let text = format!("a: &a {}\nb: [{}]", "x".repeat(500_000), vec!["*a"; 100_000].join(","));
         let long = format!("{}: 1", "k".repeat(1000));
-        let deep_alias = "a: &a [[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]\nb: &b [[[[[[[[[[[[[[*a]]]]]]]]]]]]]]";
-        for bomb in [&laughs, &text, deep_alias, &"[".repeat(1 << 20), &"- ".repeat(1 << 19), &"{a: ".repeat(1 << 18)] {
+        let deep_alias =
+            "a: &a [[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]\nb: &b [[[[[[[[[[[[[[*a]]]]]]]]]]]]]]";
+        for bomb in
+            [&laughs, &text, deep_alias, &"[".repeat(1 << 20), &"- ".repeat(1 << 19), &"{a: ".repeat(1 << 18)]
+        {
             let (tree, faults) = parse(bomb);
             assert!(tree.is_none());
             assert_eq!(faults.len(), 1);
             let problem = &faults[0].problem;
-            assert!(["too large", "nested", "not YAML"].iter().any(|word| problem.starts_with(word)), "{problem}");
+            assert!(
+                ["too large", "nested", "not YAML"].iter().any(|word| problem.starts_with(word)),
+                "{problem}"
+            );
             assert!(faults[0].path.len() < 4096);
         }
         assert!(tree(&long).children()[0].path.len() < 80);

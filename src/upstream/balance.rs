@@ -26,6 +26,11 @@ impl Tried {
         }
     }
 
+    /// How many.
+    pub(super) fn count(self) -> u8 {
+        self.len as u8
+    }
+
     /// Whether no further endpoint is to be tried.
     pub(super) fn is_full(self) -> bool {
         self.len == TRIES
@@ -127,7 +132,9 @@ mod tests {
     async fn requests_spread_evenly_while_none_ends() {
         let (all, next, chance) = (endpoints(5), AtomicUsize::new(0), Chance::seeded(7));
         let held: Vec<_> = (0..500)
-            .map(|_| all[pick(Balance::LeastRequest, &all, Tried::default(), &next, &chance).unwrap()].begin())
+            .map(|_| {
+                all[pick(Balance::LeastRequest, &all, Tried::default(), &next, &chance).unwrap()].begin()
+            })
             .collect();
         let loads: Vec<_> = all.iter().map(|endpoint| endpoint.load()).collect();
         assert!(loads.iter().all(|load| (90..=110).contains(load)), "{loads:?}");

@@ -27,7 +27,9 @@ pub enum BuildError {
     #[error("an upstream needs at least one endpoint")]
     NoEndpoints,
     /// An endpoint is no `address:port` and no `host:port`.
-    #[error("{0:?} is not an endpoint: it must be an IP address or a host name, a colon, and a port other than 0")]
+    #[error(
+        "{0:?} is not an endpoint: it must be an IP address or a host name, a colon, and a port other than 0"
+    )]
     InvalidEndpoint(String),
     /// An endpoint is an address that was refused, such as the admin address.
     #[error("{0} must not be an upstream's endpoint")]
@@ -165,7 +167,8 @@ impl UpstreamBuilder {
             }
         }
         let before = self.before.filter(|before| *before.group().options == self.options);
-        let options = before.as_ref().map_or_else(|| Arc::new(self.options), |b| Arc::clone(&b.group().options));
+        let options =
+            before.as_ref().map_or_else(|| Arc::new(self.options), |b| Arc::clone(&b.group().options));
         let live = start(&targets, before.as_ref(), &options);
         Ok(Upstream::new(Group {
             name: self.name,
@@ -205,6 +208,9 @@ fn start(targets: &[Target], before: Option<&Upstream>, options: &Arc<Options>) 
 
 impl fmt::Debug for UpstreamBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UpstreamBuilder").field("name", &self.name).field("endpoints", &self.endpoints).finish_non_exhaustive()
+        f.debug_struct("UpstreamBuilder")
+            .field("name", &self.name)
+            .field("endpoints", &self.endpoints)
+            .finish_non_exhaustive()
     }
 }

@@ -138,6 +138,11 @@ impl Endpoint {
         }
     }
 
+    /// A connection after one from the pool has failed: a new one, or with HTTP/2 another that is there.
+    pub(super) async fn reconnect(self: &Arc<Self>, http2: bool) -> Result<Lease, ConnectError> {
+        if http2 { self.lease(true).await } else { self.connect(false).await }
+    }
+
     /// A new connection; with HTTP/2 also one that somebody else has just made.
     pub(super) async fn connect(self: &Arc<Self>, http2: bool) -> Result<Lease, ConnectError> {
         let started = Instant::now();
@@ -262,6 +267,15 @@ impl Connection {
                 connection.sender.try_send_request(request).await
             }
             Self::Http2(stream) => stream.sender().try_send_request(request).await,
+        }
+    }
+}
+
+impl Connection {
+    /// It has said goodbye, or is gone: nobody else is to use it.
+    pub(super) fn retire(&self) {
+        if let Self::Http2(stream) = self {
+            stream.retire();
         }
     }
 }

@@ -175,7 +175,12 @@ impl Group {
                     match told {
                         Ok(Ok(Ok(addresses))) if !addresses.is_empty() => self.allowed(host, addresses),
                         told => {
-                            tracing::warn!(upstream = &*self.name, host = &**host, ?told, "host name not resolved");
+                            tracing::warn!(
+                                upstream = &*self.name,
+                                host = &**host,
+                                ?told,
+                                "host name not resolved"
+                            );
                             before.found.get(at).cloned().unwrap_or_default()
                         }
                     }

@@ -82,12 +82,24 @@ mod tests {
 
     #[test]
     fn endpoints_are_addresses_or_host_names_with_a_port() {
-        for good in ["127.0.0.1:80", "[::1]:80", "localhost:80", "orders.shop.svc.cluster.local.:80", "a_b:1"] {
+        for good in ["127.0.0.1:80", "[::1]:80", "localhost:80", "orders.shop.svc.cluster.local.:80", "a_b:1"]
+        {
             assert!(good.parse::<Target>().is_ok(), "{good}");
         }
-        for bad in
-            ["", ":80", "a", "a:", "a:0", "a:65536", "127.0.0.1:0", "::1:80", "a b:80", "-a:80", "a..b:80", "http://a:80"]
-        {
+        for bad in [
+            "",
+            ":80",
+            "a",
+            "a:",
+            "a:0",
+            "a:65536",
+            "127.0.0.1:0",
+            "::1:80",
+            "a b:80",
+            "-a:80",
+            "a..b:80",
+            "http://a:80",
+        ] {
             assert!(bad.parse::<Target>().is_err(), "{bad}");
         }
     }

@@ -77,9 +77,11 @@ impl Store {
     /// Closes what is idle for too long and tells when to look again; `None` if nothing is left.
     pub(super) fn sweep(&mut self, now: Instant, idle_http2: Duration) -> Option<Instant> {
         self.idle.retain(|parked| parked.until > now && !parked.connection.sender.is_closed());
-        self.shared.retain(|shared| !shared.is_over() && shared.idle_until(idle_http2).is_none_or(|at| at > now));
+        self.shared
+            .retain(|shared| !shared.is_over() && shared.idle_until(idle_http2).is_none_or(|at| at > now));
         let idle = self.idle.iter().map(|parked| parked.until);
-        let shared = self.shared.iter().map(|shared| shared.idle_until(idle_http2).unwrap_or(now + idle_http2));
+        let shared =
+            self.shared.iter().map(|shared| shared.idle_until(idle_http2).unwrap_or(now + idle_http2));
         let next = idle.chain(shared).min();
         self.swept = next.is_some();
         next

@@ -1,11 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use super::{
-    Limit,
-    gcra::Verdict,
-    policy::Line,
-    table::Fingerprint,
-};
+use super::{Limit, gcra::Verdict, policy::Line, table::Fingerprint};
 use crate::head::Head;
 
 /// A limit, and what a request costs there.
@@ -112,7 +107,8 @@ pub(super) fn pay(charges: &[Charge], bills: &mut [Bill]) -> bool {
 }
 
 fn pay_if(payable: bool, charges: &[Charge], bills: &mut [Bill]) -> bool {
-    let (Some((charge, charges)), Some((bill, bills))) = (charges.split_first(), bills.split_first_mut()) else {
+    let (Some((charge, charges)), Some((bill, bills))) = (charges.split_first(), bills.split_first_mut())
+    else {
         return payable;
     };
     let limit = &*charge.limit.0;

@@ -7,12 +7,7 @@ use std::{
     },
 };
 
-use super::{
-    Charge, Cost, Rate, RateLimitHandle,
-    gcra::Quota,
-    policy::Policy,
-    store::Store,
-};
+use super::{Charge, Cost, Rate, RateLimitHandle, gcra::Quota, policy::Policy, store::Store};
 use crate::key::{Key, KeySeed};
 
 /// The accounts that a limit holds unless told otherwise.
@@ -116,7 +111,10 @@ impl Limit {
 
 impl fmt::Debug for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Limit").field("name", &self.name()).field("terms", &self.0.terms).finish_non_exhaustive()
+        f.debug_struct("Limit")
+            .field("name", &self.name())
+            .field("terms", &self.0.terms)
+            .finish_non_exhaustive()
     }
 }
 

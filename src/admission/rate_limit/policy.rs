@@ -78,9 +78,12 @@ pub(super) fn tell<'a>(
     legacy: bool,
 ) {
     headers.append(RATE_LIMIT_POLICY, policies.clone());
-    headers.append(RATE_LIMIT, list(lines.clone(), |text, line| {
-        write!(text, "{};r={};t={}", line.policy.name, line.shown(), seconds(line.more))
-    }));
+    headers.append(
+        RATE_LIMIT,
+        list(lines.clone(), |text, line| {
+            write!(text, "{};r={};t={}", line.policy.name, line.shown(), seconds(line.more))
+        }),
+    );
     let tightest = || lines.min_by_key(|line| (line.remaining, u64::MAX - line.more));
     if let Some(line) = legacy.then(tightest).flatten() {
         headers.insert(LIMIT, line.policy.quota.into());
@@ -101,7 +104,10 @@ fn seconds(nanos: u64) -> u64 {
     nanos.div_ceil(SECOND)
 }
 
-fn list<T>(items: impl Iterator<Item = T>, write: impl Fn(&mut String, T) -> std::fmt::Result) -> HeaderValue {
+fn list<T>(
+    items: impl Iterator<Item = T>,
+    write: impl Fn(&mut String, T) -> std::fmt::Result,
+) -> HeaderValue {
     let mut text = String::with_capacity(64);
     for item in items {
         if !text.is_empty() {

@@ -172,8 +172,22 @@ mod tests {
     #[test]
     fn junk_is_refused() {
         for text in [
-            "", "/", "10", "10/", "/s", "ten/s", "-1/s", "+1/s", "1.5/s", "10/S", "10/fortnight", "10/s/s",
-            "10/-1s", "99999999999/s", "10/99999999999s", "1 0/s",
+            "",
+            "/",
+            "10",
+            "10/",
+            "/s",
+            "ten/s",
+            "-1/s",
+            "+1/s",
+            "1.5/s",
+            "10/S",
+            "10/fortnight",
+            "10/s/s",
+            "10/-1s",
+            "99999999999/s",
+            "10/99999999999s",
+            "1 0/s",
         ] {
             assert_eq!(text.parse::<Rate>(), Err(RateError::Malformed), "{text:?}");
         }

@@ -4,10 +4,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-use super::{
-    Limit, LimitBuilder, LimitError,
-    limit::Inner,
-};
+use super::{Limit, LimitBuilder, LimitError, limit::Inner};
 
 /// Limits by name, so that a limit defined again, by a reload say, is the same limit with the same accounts.
 ///

@@ -34,7 +34,11 @@ impl Store {
         let shards = prev_power_of_two((most.get() / LEAST_SHARE).clamp(1, MOST_SHARDS));
         let share = most.get() / shards;
         let shard = || Shard(Mutex::new(Table::with_most(share)));
-        Self { shards: std::iter::repeat_with(shard).take(shards as usize).collect(), epoch: Instant::now(), share }
+        Self {
+            shards: std::iter::repeat_with(shard).take(shards as usize).collect(),
+            epoch: Instant::now(),
+            share,
+        }
     }
 
     /// The nanoseconds from the store's beginning to `now`.
@@ -80,7 +84,10 @@ mod tests {
         for most in [1, 2, 100, 1023, 1024, 5000, 65_536, 1_000_000, 10_000_000] {
             let store = Store::with_most(NonZeroU32::new(most).unwrap());
             let capacity = store.capacity();
-            assert!(capacity <= most as usize && capacity * 100 >= most as usize * 99, "{capacity} of {most}");
+            assert!(
+                capacity <= most as usize && capacity * 100 >= most as usize * 99,
+                "{capacity} of {most}"
+            );
         }
     }
 
