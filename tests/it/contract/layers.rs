@@ -7,6 +7,13 @@ use portcullis::{
     gate::{AsyncGate, AsyncGateLayer, Check, Gate, GateLayer, Gates},
     head::Head,
     reject::{Answer, RaiseLayer, RescueLayer},
+    telemetry::{
+        Witness,
+        access_log::AccessLog,
+        metrics::Metrics,
+        request_id::{PropagateRequestId, SetRequestId},
+        span::SpanLayer,
+    },
     testing::{Contract, Finding, Law, Report},
 };
 
@@ -45,6 +52,14 @@ fn reports() -> Vec<Report> {
             .check(),
         Contract::new("async gate", || AsyncGateLayer::new(Open)).allocations(0, allocations).check(),
         Contract::new("context", ContextLayer::new).allocations(3, allocations).check(),
+        Contract::new("request id", || SetRequestId::new().layer()).allocations(2, allocations).check(),
+        Contract::new("request id, propagated", || PropagateRequestId::new().layer())
+            .allocations(0, allocations)
+            .check(),
+        Contract::new("span", SpanLayer::new).allocations(0, allocations).check(),
+        Contract::new("access log", || AccessLog::new().layer()).allocations(0, allocations).check(),
+        Contract::new("metrics", || Metrics::new().layer()).allocations(0, allocations).check(),
+        Contract::new("witness", || Witness.layer()).allocations(0, allocations).check(),
         Contract::new("rescue", RescueLayer::new)
             .other_error("its work is that no error is left")
             .allocations(0, allocations)
