@@ -60,7 +60,10 @@ fn reports() -> Vec<Report> {
         Contract::new("span", SpanLayer::new).allocations(0, allocations).check(),
         Contract::new("access log", || AccessLog::new().layer()).allocations(0, allocations).check(),
         // The trail of a request whose route is not known yet.
-        Contract::new("metrics", || Metrics::new().layer()).allocations(2, allocations).check(),
+        Contract::new("metrics", || Metrics::new().layer())
+            .in_flight(|layer| layer.gate().map_or(0, |metrics| metrics.in_flight().unsigned_abs() as usize))
+            .allocations(2, allocations)
+            .check(),
         Contract::new("witness", || Witness.layer()).allocations(0, allocations).check(),
         Contract::new("rescue", RescueLayer::new)
             .other_error("its work is that no error is left")
