@@ -1,16 +1,28 @@
-use ::axum::extract::FromRequestParts;
+use std::convert::Infallible;
+
+use ::axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use http::request::Parts;
 
 use super::Claims;
 use crate::reject::{Reason, Rejection};
 
-/// The claims of the token that the [`Jwt`](super::Jwt) gate verified.
-///
-/// Without one the handler is not behind that gate, or another provider let the caller in: 401.
-impl<S: Sync> FromRequestParts<S> for Claims {
+/// Fails with 401 where no token was verified: another provider may have let the caller in. `Option` asks without
+/// failing.
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+impl<S: Send + Sync> FromRequestParts<S> for Claims {
     type Rejection = Rejection;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Rejection> {
-        parts.extensions.get().cloned().ok_or_else(|| Rejection::new(Reason::MissingCredentials))
+        let claims = parts.extensions.get::<Self>().cloned();
+        claims.ok_or_else(|| Rejection::new(Reason::MissingCredentials).detail("no token was verified"))
+    }
+}
+
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+impl<S: Send + Sync> OptionalFromRequestParts<S> for Claims {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Infallible> {
+        Ok(parts.extensions.get::<Self>().cloned())
     }
 }
