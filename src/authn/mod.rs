@@ -90,3 +90,6 @@ mod providers;
 pub use authenticator::{Authenticator, Credential};
 pub use credential::Location;
 pub use providers::Providers;
+
+#[cfg(test)]
+mod tests;

@@ -89,3 +89,6 @@ mod text;
 pub use entry::{InvalidText, KeyEntry, KeyFile, KeyHash, Minted, mint};
 pub use gate::ApiKey;
 pub use table::{ApiKeys, InvalidKey, KeyTable, KeyTableError, MAX_KEYS};
+
+#[cfg(test)]
+mod tests;

@@ -219,10 +219,15 @@ fn large_headers_are_bounded_and_deep_json_does_no_harm() {
     let header = |length: usize| format!(r#"{{"alg":"HS256","x5c":"{}"}}"#, "x".repeat(length));
     assert_eq!(error(&jwt, &signer.token_of(&header(3_000), &good().to_string())), None);
     assert_eq!(error(&jwt, &signer.token_of(&header(5_000), &good().to_string())), Some(TokenError::Header));
-    let deep = format!(r#"{{"alg":"HS256","x":{}1{}}}"#, "[".repeat(1_000), "]".repeat(1_000));
-    assert_eq!(error(&jwt, &signer.token_of(&deep, &good().to_string())), Some(TokenError::Header));
-    let deep = format!(r#"{{"exp":{},"x":{}1{}}}"#, NOW + 9, "[".repeat(2_000), "]".repeat(2_000));
-    assert_eq!(error(&jwt, &signer.token_of(r#"{"alg":"HS256"}"#, &deep)), Some(TokenError::Claims));
+    // What is skipped is skipped without recursion, and what is read has a bound.
+    let nested = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+    let header = format!(r#"{{"alg":"HS256","x":{}}}"#, nested(1_000));
+    let payload = format!(r#"{{"iss":"{ISSUER}","aud":"shop","exp":{},"x":{}}}"#, NOW + 9, nested(4_000));
+    let (_, claims) = jwt.verify(&signer.token_of(&header, &payload)).unwrap();
+    assert_eq!(claims.claim("x"), None);
+    assert!(claims.deserialize::<Value>().is_err());
+    let payload = payload.replace("\"x\"", "\"roles\"");
+    assert_eq!(error(&jwt, &signer.token_of(r#"{"alg":"HS256"}"#, &payload)), Some(TokenError::Claims));
 }
 
 #[test]
