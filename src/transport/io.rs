@@ -1,0 +1,110 @@
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use super::{listener::Slot, prefixed::Prefixed, proxy_protocol::Header};
+use crate::identity::PeerAddr;
+
+/// A connection that a [`Listener`](super::Listener) accepted.
+///
+/// It counts against the listener's caps until it is dropped.
+#[derive(Debug)]
+pub struct Io {
+    stream: Prefixed<TcpStream>,
+    socket_peer: SocketAddr,
+    told: Option<Header>,
+    _slot: Slot,
+}
+
+impl Io {
+    pub(super) fn new(stream: TcpStream, socket_peer: SocketAddr, slot: Slot) -> Self {
+        Self { stream: Prefixed::new(Bytes::new(), stream), socket_peer, told: None, _slot: slot }
+    }
+
+    pub(super) fn told(
+        stream: TcpStream,
+        socket_peer: SocketAddr,
+        slot: Slot,
+        (header, rest): (Header, Bytes),
+    ) -> Self {
+        Self { stream: Prefixed::new(rest, stream), socket_peer, told: Some(header), _slot: slot }
+    }
+
+    /// Who opened the connection: what the PROXY protocol told, else the other end of the socket.
+    #[must_use]
+    pub fn peer(&self) -> PeerAddr {
+        self.told.and_then(|header| header.source).unwrap_or(self.socket_peer).into()
+    }
+
+    /// The other end of the socket, whatever the PROXY protocol told.
+    #[must_use]
+    pub const fn socket_peer(&self) -> SocketAddr {
+        self.socket_peer
+    }
+
+    /// The address that was connected to: what the PROXY protocol told, else our end of the socket.
+    ///
+    /// # Errors
+    /// Those of the system, for a socket that is no longer connected.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self.told.and_then(|header| header.destination) {
+            Some(destination) => Ok(destination),
+            None => self.stream.inner().local_addr(),
+        }
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(feature = "tonic")]
+impl tonic::transport::server::Connected for Io {
+    /// Found in the request's extensions, where `ConnectionLayer` looks for it.
+    type ConnectInfo = PeerAddr;
+
+    fn connect_info(&self) -> PeerAddr {
+        self.peer()
+    }
+}

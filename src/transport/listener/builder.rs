@@ -1,0 +1,94 @@
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use ipnet::IpNet;
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::net::TcpListener;
+
+use super::{Listener, caps::Caps};
+use crate::transport::ProxyProtocol;
+
+/// How to accept. Made by [`Listener::builder`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ListenerBuilder {
+    backlog: i32,
+    max_connections: usize,
+    max_connections_per_address: usize,
+    pub(super) uncapped: Arc<[IpNet]>,
+    pub(super) proxy_protocol: Option<ProxyProtocol>,
+}
+
+impl Default for ListenerBuilder {
+    fn default() -> Self {
+        Self {
+            backlog: 1_024,
+            max_connections: 10_000,
+            max_connections_per_address: 1_000,
+            uncapped: Arc::new([]),
+            proxy_protocol: None,
+        }
+    }
+}
+
+impl ListenerBuilder {
+    /// How many connections the system keeps for us until we accept them. 1,024 unless told; the system may have a
+    /// lower limit.
+    pub fn backlog(self, connections: u16) -> Self {
+        Self { backlog: connections.into(), ..self }
+    }
+
+    /// How many connections there may be. 10,000 unless told. One more is closed as soon as it is accepted.
+    pub fn max_connections(self, connections: usize) -> Self {
+        Self { max_connections: connections, ..self }
+    }
+
+    /// How many connections one address may have, or one /64 of IPv6. 1,000 unless told. It counts the address that
+    /// the PROXY protocol told.
+    pub fn max_connections_per_address(self, connections: usize) -> Self {
+        Self { max_connections_per_address: connections, ..self }
+    }
+
+    /// Peers that stand for many clients, such as load balancers: the cap of one address is not for them.
+    pub fn uncapped(self, networks: impl IntoIterator<Item = IpNet>) -> Self {
+        Self { uncapped: networks.into_iter().collect(), ..self }
+    }
+
+    /// Takes PROXY protocol headers from some peers. From nobody unless told.
+    pub fn proxy_protocol(self, policy: ProxyProtocol) -> Self {
+        Self { proxy_protocol: Some(policy), ..self }
+    }
+
+    /// Binds to `address`, in the runtime that this is called in.
+    ///
+    /// # Errors
+    /// Those of the system: the address is in use, is not ours, needs privileges.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn bind(self, address: SocketAddr) -> io::Result<Listener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        // Accepted sockets inherit these three, so they cost nothing per connection.
+        #[cfg(not(windows))]
+        socket.set_reuse_address(true)?;
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_keepalive(
+            &TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)),
+        )?;
+        socket.bind(&address.into())?;
+        socket.listen(self.backlog)?;
+        self.from_std(socket.into())
+    }
+
+    /// Accepts from a socket that was bound elsewhere, such as by systemd.
+    ///
+    /// # Errors
+    /// Those of the system.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn from_std(self, socket: std::net::TcpListener) -> io::Result<Listener> {
+        socket.set_nonblocking(true)?;
+        let caps = Caps::new(self.max_connections, self.max_connections_per_address);
+        Ok(Listener::new(TcpListener::from_std(socket)?, caps, self))
+    }
+}

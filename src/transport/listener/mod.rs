@@ -1,0 +1,13 @@
+//! Accepting connections.
+
+mod accept;
+mod builder;
+mod caps;
+mod foreign;
+mod pauses;
+
+pub use accept::Listener;
+pub use builder::ListenerBuilder;
+pub(super) use caps::Slot;
+#[cfg(feature = "tonic")]
+pub use foreign::Incoming;

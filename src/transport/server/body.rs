@@ -1,0 +1,214 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::atomic::Ordering::Relaxed,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::vitals::InFlight;
+use crate::{
+    body::{Body, BoxError, ResponseBody},
+    reject::{Reason, Rejection},
+};
+
+/// The body of a request, boxed only if there is one.
+pub(super) fn incoming(body: Incoming, idle: Duration) -> Body {
+    if body.is_end_stream() { Body::empty() } else { Body::new(RequestBody::new(body, idle)) }
+}
+
+/// A request's body that fails when its peer sends nothing for too long.
+struct RequestBody<B> {
+    body: B,
+    idle: Duration,
+    /// Made when there is first something to wait for.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Something came since the timer was set.
+    moved: bool,
+}
+
+impl<B> RequestBody<B> {
+    const fn new(body: B, idle: Duration) -> Self {
+        Self { body, idle, timer: None, moved: false }
+    }
+
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.idle)));
+        if std::mem::take(&mut self.moved) {
+            timer.as_mut().reset(Instant::now() + self.idle);
+        }
+        timer.as_mut().poll(cx)
+    }
+}
+
+impl<B> HttpBody for RequestBody<B>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                self.moved = true;
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
+            Poll::Pending => self.poll_idle(cx).map(|()| {
+                let late = Rejection::new(Reason::RequestTimeout).detail("the request's body stopped coming");
+                Some(Err(late.into()))
+            }),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+pin_project! {
+    /// The body of a response on its way to the peer.
+    pub struct ServedBody<B> {
+        #[pin]
+        body: ResponseBody<B>,
+        waiting: Waiting,
+    }
+}
+
+impl<B> ServedBody<B> {
+    pub(super) fn new(body: ResponseBody<B>, in_flight: InFlight) -> Self
+    where
+        B: HttpBody<Data = Bytes, Error: 'static>,
+    {
+        let mut waiting = Waiting { in_flight, is: false };
+        waiting.set(!body.is_end_stream());
+        Self { body, waiting }
+    }
+}
+
+/// In flight, and perhaps waiting for the peer to make room: the head or a frame was given, and nobody asked for
+/// more. For HTTP/2 only, where each stream has a window; for HTTP/1 it shows at the socket.
+struct Waiting {
+    in_flight: InFlight,
+    is: bool,
+}
+
+impl Waiting {
+    fn set(&mut self, is: bool) {
+        let is = is && self.in_flight.vitals().is_h2;
+        match (self.is, is) {
+            (false, true) => drop(self.in_flight.vitals().waiting.fetch_add(1, Relaxed)),
+            (true, false) => drop(self.in_flight.vitals().waiting.fetch_sub(1, Relaxed)),
+            _ => {}
+        }
+        self.is = is;
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.set(false);
+    }
+}
+
+impl<B> HttpBody for ServedBody<B>
+where
+    B: HttpBody<Data = Bytes, Error: 'static>,
+{
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.project();
+        let frame = this.body.poll_frame(cx);
+        this.waiting.set(matches!(frame, Poll::Ready(Some(Ok(_)))));
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B> fmt::Debug for ServedBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServedBody").field("body", &self.body).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(60);
+
+    struct Pieces(mpsc::Receiver<Bytes>);
+
+    impl HttpBody for Pieces {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_silence_is_limited() {
+        let (sender, pieces) = mpsc::channel(1);
+        tokio::spawn(async move {
+            for wait in [0, 59, 59, 59] {
+                tokio::time::sleep(Duration::from_secs(wait)).await;
+                sender.send(Bytes::from("x")).await.unwrap();
+            }
+            tokio::time::sleep(Duration::from_secs(61)).await;
+            drop(sender);
+        });
+        let mut body = RequestBody::new(Pieces(pieces), IDLE);
+        for _ in 0..4 {
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "x");
+        }
+        let late = body.frame().await.unwrap().unwrap_err();
+        assert_eq!(Rejection::find(&*late).unwrap().reason(), Reason::RequestTimeout);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_pauses_is_no_silence() {
+        let (sender, pieces) = mpsc::channel(2);
+        let mut body = RequestBody::new(Pieces(pieces), IDLE);
+        sender.send(Bytes::from("x")).await.unwrap();
+        body.frame().await.unwrap().unwrap();
+        sender.send(Bytes::from("y")).await.unwrap();
+        tokio::time::sleep(IDLE * 10).await;
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "y");
+        drop(sender);
+        assert!(body.frame().await.is_none());
+    }
+}

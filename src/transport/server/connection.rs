@@ -1,0 +1,75 @@
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use super::pulse::{Pulse, Verdict};
+use crate::transport::drain::{Alarm, Phase};
+
+/// hyper's connections, as far as they are alike.
+pub(super) trait Conn: Future<Output = hyper::Result<()>> + Unpin {
+    fn close(&mut self);
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// By itself.
+    Itself(hyper::Result<()>),
+    /// It is to be dropped.
+    Cut,
+    /// It is to be told that its head took too long.
+    HeadLate,
+}
+
+/// A connection under its time limits, and told when the server drains.
+pub(super) struct Drive<'a, C> {
+    conn: &'a mut C,
+    pulse: Pulse,
+    alarm: Alarm,
+    waker: Option<Waker>,
+}
+
+impl<'a, C: Conn> Drive<'a, C> {
+    pub(super) const fn new(conn: &'a mut C, pulse: Pulse, alarm: Alarm) -> Self {
+        Self { conn, pulse, alarm, waker: None }
+    }
+
+    fn close(&mut self) {
+        self.conn.close();
+        self.pulse.close();
+    }
+}
+
+impl<C: Conn> Future for Drive<'_, C> {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+        let this = &mut *self;
+        let same_task = this.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if !same_task {
+            this.waker = Some(cx.waker().clone());
+        }
+        loop {
+            if let Poll::Ready(result) = Pin::new(&mut *this.conn).poll(cx) {
+                return Poll::Ready(Ended::Itself(result));
+            }
+            match this.alarm.poll(cx) {
+                Phase::Serving => {}
+                Phase::Draining if this.pulse.drain() => {
+                    this.close();
+                    continue;
+                }
+                Phase::Draining => {}
+                Phase::Cut => return Poll::Ready(Ended::Cut),
+            }
+            match this.pulse.poll(cx, same_task) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Verdict::Close) => this.close(),
+                Poll::Ready(Verdict::Cut) => return Poll::Ready(Ended::Cut),
+                Poll::Ready(Verdict::HeadLate) => return Poll::Ready(Ended::HeadLate),
+            }
+        }
+    }
+}

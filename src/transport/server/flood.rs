@@ -1,0 +1,197 @@
+//! What HTTP/2 peers may spend on frames that carry nothing.
+//!
+//! `h2` bounds memory under floods of PING, SETTINGS, RST_STREAM and empty DATA, by answering at the pace at which
+//! the peer reads. It does not bound the work: a peer may open and reset streams, or ping, as fast as its line
+//! allows (CVE-2023-44487 and its like). [`Allowance`] follows the frames as they come in and says when it is enough.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+const PREFACE: usize = 24;
+const HEAD: usize = 9;
+
+/// What a connection may have saved up.
+const SAVED: u32 = 1_000;
+/// What it is given each second.
+const INCOME: u32 = 100;
+/// A frame that carries nothing.
+const CONTROL: u32 = 1;
+/// A stream taken back.
+const RESET: u32 = 4;
+/// Earned by a new stream.
+const STREAM: u32 = 2;
+/// Bytes of answers that earn 1.
+const ANSWER: usize = 32;
+
+/// The peer spent more than it had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many HTTP/2 control frames")]
+pub(super) struct Flood;
+
+/// The account of one connection.
+///
+/// It starts with 1,000 and never holds more. A control frame (PING, SETTINGS, PRIORITY, WINDOW_UPDATE,
+/// CONTINUATION, unknown, empty DATA) costs 1, a reset costs 4. A new stream earns 2, 32 bytes of answers earn 1,
+/// a second earns 100. So an honest peer, however busy, never runs out, and 334 streams reset at once do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowance {
+    balance: u32,
+    settled: Instant,
+    /// Bytes of the preface or of a frame's payload that are still to come.
+    skip: usize,
+    head: [u8; HEAD],
+    filled: usize,
+}
+
+impl Allowance {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { balance: SAVED, settled: now, skip: PREFACE, head: [0; HEAD], filled: 0 }
+    }
+
+    /// Follows what the peer sent. `now` is asked for only when the account is used up.
+    ///
+    /// # Errors
+    /// [`Flood`] when the account is overdrawn.
+    pub(super) fn received(&mut self, mut bytes: &[u8], now: impl Fn() -> Instant) -> Result<(), Flood> {
+        while !bytes.is_empty() {
+            let skipped = self.skip.min(bytes.len());
+            self.skip -= skipped;
+            bytes = &bytes[skipped..];
+            let taken = (HEAD - self.filled).min(bytes.len());
+            self.head[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
+            self.filled += taken;
+            bytes = &bytes[taken..];
+            if self.filled == HEAD {
+                self.filled = 0;
+                self.frame(&now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what was sent to the peer.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.earn(u32::try_from(bytes / ANSWER).unwrap_or(SAVED));
+    }
+
+    fn frame(&mut self, now: &impl Fn() -> Instant) -> Result<(), Flood> {
+        let [a, b, c, kind, flags, ..] = self.head;
+        self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        match kind {
+            0x0 if self.skip > 0 || flags & 0x1 != 0 => Ok(()),
+            0x1 => {
+                self.earn(STREAM);
+                Ok(())
+            }
+            0x3 => self.spend(RESET, now),
+            _ => self.spend(CONTROL, now),
+        }
+    }
+
+    fn earn(&mut self, amount: u32) {
+        self.balance = self.balance.saturating_add(amount).min(SAVED);
+    }
+
+    fn spend(&mut self, amount: u32, now: &impl Fn() -> Instant) -> Result<(), Flood> {
+        if self.balance < amount {
+            self.settle(now());
+        }
+        self.balance = self.balance.checked_sub(amount).ok_or(Flood)?;
+        Ok(())
+    }
+
+    fn settle(&mut self, now: Instant) {
+        let since = now.saturating_duration_since(self.settled).min(Duration::from_secs(60));
+        let income = since.as_millis() as u32 * INCOME / 1_000;
+        if income > 0 {
+            self.settled = now;
+            self.earn(income);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
+        let [_, a, b, c] = u32::try_from(payload).unwrap().to_be_bytes();
+        [&[a, b, c, kind, flags, 0, 0, 0, 1][..], &vec![0xff; payload]].concat()
+    }
+
+    fn opened(now: Instant) -> Allowance {
+        let mut allowance = Allowance::new(now);
+        allowance.received(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", || now).unwrap();
+        allowance
+    }
+
+    fn endured(frames: &[Vec<u8>], answer: usize) -> usize {
+        let now = Instant::now();
+        let mut allowance = opened(now);
+        (0..1_000_000)
+            .find(|_| {
+                let flood = frames.iter().any(|frame| allowance.received(frame, || now).is_err());
+                allowance.sent(answer);
+                flood
+            })
+            .unwrap_or(usize::MAX)
+    }
+
+    #[test]
+    fn floods_are_cut_off() {
+        assert_eq!(endured(&[frame(0x6, 0, 8)], 0), 1_000, "PING");
+        assert_eq!(endured(&[frame(0x4, 0, 0)], 9), 1_000, "SETTINGS and its answer");
+        assert_eq!(endured(&[frame(0x0, 0, 0)], 0), 1_000, "empty DATA");
+        assert_eq!(endured(&[frame(0x9, 0, 0)], 0), 1_000, "CONTINUATION");
+        assert_eq!(endured(&[frame(0x1, 5, 20), frame(0x3, 0, 4)], 0), 499, "rapid reset");
+    }
+
+    #[test]
+    fn honest_peers_are_not() {
+        assert_eq!(endured(&[frame(0x1, 5, 20), frame(0x6, 0, 8)], 60), usize::MAX, "pings beside requests");
+        assert_eq!(endured(&[frame(0x8, 0, 4)], 1_024), usize::MAX, "windows for what was sent");
+        assert_eq!(endured(&[frame(0x0, 0, 1)], 0), usize::MAX, "small data is the business of h2");
+        let resets = [frame(0x1, 5, 20), frame(0x1, 5, 20), frame(0x3, 0, 4)];
+        assert_eq!(endured(&resets, 0), usize::MAX, "every second stream taken back");
+    }
+
+    #[test]
+    fn time_earns() {
+        let start = Instant::now();
+        let mut allowance = opened(start);
+        let ping = frame(0x6, 0, 8);
+        for second in 0..1_000 {
+            for _ in 0..100 {
+                allowance.received(&ping, || start + Duration::from_secs(second)).unwrap();
+            }
+        }
+        let late = start + Duration::from_secs(1_000_000);
+        let endured = (0..10_000).take_while(|_| allowance.received(&ping, || late).is_ok()).count();
+        assert_eq!(endured, 1_000, "what is saved up is bounded");
+    }
+
+    proptest! {
+        #[test]
+        fn segments_do_not_matter(
+            frames in proptest::collection::vec((0_u8..12, any::<u8>(), 0_usize..300), 1..400),
+            cuts in proptest::collection::vec(1_usize..700, 1..50),
+        ) {
+            let now = Instant::now();
+            let stream: Vec<u8> = frames.iter().flat_map(|&(kind, flags, payload)| frame(kind, flags, payload)).collect();
+            let mut whole = opened(now);
+            let at_once = whole.received(&stream, || now);
+            let mut pieces = opened(now);
+            let (mut rest, mut cuts, mut in_pieces) = (&stream[..], cuts.iter().cycle(), Ok(()));
+            while !rest.is_empty() && in_pieces.is_ok() {
+                let (piece, later) = rest.split_at((*cuts.next().unwrap()).min(rest.len()));
+                in_pieces = pieces.received(piece, || now);
+                rest = later;
+            }
+            prop_assert_eq!(at_once, in_pieces);
+            prop_assert_eq!(whole.balance, pieces.balance);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Instant,
+};
+
+use super::{flood::Allowance, vitals::Vitals};
+use crate::transport::{
+    drain::{Alarm, Phase, Watch},
+    prefixed::Prefixed,
+};
+
+/// Reads thrown away after our end is closed: bytes, and how many at a time.
+const LINGER_BYTES: usize = 1 << 20;
+const LINGER_CHUNK: usize = 2_048;
+
+/// The IO of a served connection: it counts what passes, follows HTTP/2 frames, and closes without losing the last
+/// answer. It outlives the connection in a tunnel, and so does what it holds.
+pub(super) struct Guard<I> {
+    io: Prefixed<I>,
+    vitals: Arc<Vitals>,
+    allowance: Option<Allowance>,
+    tunnel: Option<Alarm>,
+    ended: bool,
+    lingered: usize,
+    _watches: [Watch; 2],
+}
+
+impl<I> Guard<I> {
+    pub(super) fn new(io: Prefixed<I>, vitals: Arc<Vitals>, watches: [Watch; 2]) -> Self {
+        let allowance = vitals.is_h2.then(|| Allowance::new(Instant::now()));
+        Self { io, vitals, allowance, tunnel: None, ended: false, lingered: 0, _watches: watches }
+    }
+
+    /// In a tunnel the connection's task is over, and whoever reads now is to be cut off by us.
+    fn watch_tunnel(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if !self.vitals.upgraded.load(Relaxed) {
+            return Ok(());
+        }
+        let alarm = self.tunnel.get_or_insert_with(|| Alarm::new(self.vitals.drain.clone()));
+        match alarm.poll(cx) {
+            Phase::Cut => Err(io::ErrorKind::ConnectionAborted.into()),
+            Phase::Serving | Phase::Draining => Ok(()),
+        }
+    }
+
+    fn wrote(&mut self, result: &Poll<io::Result<usize>>) {
+        match *result {
+            Poll::Ready(Ok(bytes)) => {
+                self.vitals.wrote.store(self.vitals.wrote.load(Relaxed).wrapping_add(bytes), Relaxed);
+                self.vitals.blocked.store(false, Relaxed);
+                if let Some(allowance) = &mut self.allowance {
+                    allowance.sent(bytes);
+                }
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.vitals.blocked.store(true, Relaxed),
+        }
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Guard<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buf.filled().len();
+        match Pin::new(&mut this.io).poll_read(cx, buf) {
+            Poll::Ready(result) => result?,
+            Poll::Pending => {
+                this.watch_tunnel(cx)?;
+                return Poll::Pending;
+            }
+        }
+        let bytes = &buf.filled()[before..];
+        this.ended |= bytes.is_empty();
+        this.vitals.read.store(this.vitals.read.load(Relaxed).wrapping_add(bytes.len()), Relaxed);
+        if let Some(allowance) = &mut this.allowance {
+            if let Err(flood) = allowance.received(bytes, Instant::now) {
+                tracing::debug!("closed: {flood}");
+                return Poll::Ready(Err(io::Error::other(flood)));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.wrote(&result);
+        result
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    /// Closes our end, then reads to the end of the peer's.
+    ///
+    /// A socket that is closed while bytes wait to be read resets the connection, and the peer may lose our last
+    /// answer, such as the 431 to a head that we did not read to its end.
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.vitals.lingering.load(Relaxed) {
+            ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
+            this.vitals.lingering.store(true, Relaxed);
+        }
+        let mut scrap = [0; LINGER_CHUNK];
+        while !this.ended && this.lingered < LINGER_BYTES {
+            let mut buf = ReadBuf::new(&mut scrap);
+            this.ended =
+                ready!(Pin::new(&mut this.io).poll_read(cx, &mut buf)).is_err() || buf.filled().is_empty();
+            this.lingered += buf.filled().len();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.wrote(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+impl<I> Drop for Guard<I> {
+    fn drop(&mut self) {
+        self.vitals.close_tunnel();
+    }
+}

@@ -1,0 +1,15 @@
+//! Serving HTTP/1.1 and HTTP/2 on accepted connections.
+
+mod body;
+mod builder;
+mod connection;
+mod flood;
+mod guard;
+mod pulse;
+mod request;
+mod serve;
+mod sniff;
+mod vitals;
+
+pub use body::ServedBody;
+pub use builder::Server;

@@ -1,0 +1,114 @@
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header};
+use http_body::Body as HttpBody;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::{
+    body::{ServedBody, incoming},
+    builder::Limits,
+    vitals::{InFlight, Vitals},
+};
+use crate::{
+    body::{Body, ResponseBody},
+    identity::PeerAddr,
+    reject::{Protocol, Reason, Rejection},
+};
+
+/// A tower service as the service of one connection.
+pub(super) struct Requests<S> {
+    pub(super) service: S,
+    pub(super) peer: PeerAddr,
+    pub(super) vitals: Arc<Vitals>,
+    pub(super) limits: Arc<Limits>,
+}
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for Requests<S>
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone,
+    B: HttpBody<Data = Bytes, Error: 'static>,
+{
+    type Response = Response<ServedBody<B>>;
+    type Error = S::Error;
+    type Future = Exchange<S>;
+
+    fn call(&self, request: Request<Incoming>) -> Exchange<S> {
+        let in_flight = Some(self.vitals.begin());
+        // hyper has counted those of HTTP/1.
+        if request.headers().len() > self.limits.head_fields {
+            let protocol = Protocol::of(request.headers());
+            return Exchange { state: State::Refused { protocol }, in_flight };
+        }
+        let mut request = request.map(|body| incoming(body, self.limits.body_idle));
+        let extensions = request.extensions_mut();
+        extensions.insert(self.peer);
+        if !self.vitals.is_h2 && extensions.get::<OnUpgrade>().is_some() {
+            extensions.insert(self.vitals.open_tunnel());
+        }
+        let state = State::Waiting { service: self.service.clone(), request: Some(request) };
+        Exchange { state, in_flight }
+    }
+}
+
+pin_project! {
+    /// One request, from its head to its response's.
+    pub(super) struct Exchange<S: Service<Request<Body>>> {
+        #[pin]
+        state: State<S, S::Future>,
+        in_flight: Option<InFlight>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<S, F> {
+        Waiting { service: S, request: Option<Request<Body>> },
+        Called { #[pin] future: F },
+        Refused { protocol: Protocol },
+    }
+}
+
+impl<S, B> Future for Exchange<S>
+where
+    S: Service<Request<Body>, Response = Response<B>>,
+    B: HttpBody<Data = Bytes, Error: 'static>,
+{
+    type Output = Result<Response<ServedBody<B>>, S::Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = loop {
+            let mut this = self.as_mut().project();
+            let future = match this.state.as_mut().project() {
+                StateProjection::Waiting { service, request } => {
+                    ready!(service.poll_ready(cx))?;
+                    #[expect(clippy::expect_used, reason = "the state is left with the request")]
+                    service.call(request.take().expect("polled after completion"))
+                }
+                StateProjection::Called { future } => {
+                    break ready!(future.poll(cx))?.map(ResponseBody::inner);
+                }
+                StateProjection::Refused { protocol } => {
+                    let refusal = Rejection::new(Reason::HeadTooLarge).into_response(*protocol);
+                    break refusal.map(ResponseBody::full);
+                }
+            };
+            this.state.set(State::Called { future });
+        };
+        let this = self.project();
+        #[expect(clippy::expect_used, reason = "the contract of Future")]
+        let in_flight = this.in_flight.take().expect("polled after completion");
+        let says_close = !in_flight.vitals().is_h2 && in_flight.vitals().drain.is_draining();
+        let mut response = response.map(|body| ServedBody::new(body, in_flight));
+        if says_close && !response.status().is_informational() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Poll::Ready(Ok(response))
+    }
+}

@@ -1,0 +1,168 @@
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    time::{Instant, timeout},
+};
+use tower_service::Service;
+
+use super::{
+    Server,
+    connection::{Conn, Drive, Ended},
+    guard::Guard,
+    pulse::Pulse,
+    request::Requests,
+    sniff::sniff,
+    vitals::Vitals,
+};
+use crate::{
+    body::{Body, BoxError},
+    identity::PeerAddr,
+    transport::{
+        Drain, Listener,
+        drain::{Alarm, Phase, Watch},
+        prefixed::Prefixed,
+    },
+};
+
+/// To a peer whose head did not come in time.
+const HEAD_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+impl Server {
+    /// Serves the connections of `listener` until the server has drained.
+    ///
+    /// Each request is given to a clone of `service`, with a [`PeerAddr`] in its extensions. An error of the service
+    /// ends the connection (HTTP/1) or the stream (HTTP/2) without an answer, so put a
+    /// [`RescueLayer`](crate::reject::RescueLayer) around it; so does a panic, which ends nothing else.
+    ///
+    /// Once its [`Drain`] has started, it accepts what waits in the system's queue, lets go of the address, and
+    /// resolves when all connections, tunnels included, are closed or cut.
+    pub async fn serve<S, B>(self, mut listener: Listener, service: S)
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<BoxError>,
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError> + 'static,
+    {
+        let accepting = self.drain.watch();
+        let ours = Drain::new();
+        let mut alarm = Alarm::new(self.drain.clone());
+        while let Some(io) = poll_fn(|cx| match alarm.poll(cx) {
+            Phase::Serving => listener.poll_next(cx),
+            Phase::Draining => {
+                listener.close();
+                listener.poll_next(cx)
+            }
+            Phase::Cut => Poll::Ready(None),
+        })
+        .await
+        {
+            let peer = io.peer();
+            let watches = [self.drain.watch(), ours.watch()];
+            tokio::spawn(self.clone().run(io, peer, service.clone(), watches));
+        }
+        drop((listener, accepting));
+        let mut emptied = pin!(ours.emptied());
+        let mut cut_off = pin!(self.drain.cut_off());
+        poll_fn(|cx| match emptied.as_mut().poll(cx) {
+            Poll::Pending => cut_off.as_mut().poll(cx),
+            ready => ready,
+        })
+        .await;
+    }
+
+    /// Serves one connection, of any kind, that was accepted elsewhere.
+    ///
+    /// As [`serve`](Self::serve) does, under the same limits and the same drain handle.
+    pub async fn serve_connection<I, S, B>(self, io: I, peer: PeerAddr, service: S)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<BoxError>,
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError> + 'static,
+    {
+        let watches = [self.drain.watch(), self.drain.watch()];
+        self.run(io, peer, service, watches).await;
+    }
+
+    async fn run<I, S, B>(self, mut io: I, peer: PeerAddr, service: S, watches: [Watch; 2])
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<BoxError>,
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError> + 'static,
+    {
+        let born = Instant::now();
+        let mut alarm = Alarm::new(self.drain.clone());
+        let Some(sniffed) = sniff(&mut io, &self.limits, &mut alarm).await else { return };
+        let vitals = Vitals::new(self.drain, sniffed.is_h2);
+        let pulse = Pulse::new(Arc::clone(&self.limits), Arc::clone(&vitals), born);
+        let guard = Guard::new(Prefixed::new(sniffed.ahead, io), Arc::clone(&vitals), watches);
+        let limits = Arc::clone(&self.limits);
+        let requests = Requests { service, peer, vitals, limits };
+        let ended = if sniffed.is_h2 {
+            let mut conn = Box::pin(self.limits.http2().serve_connection(TokioIo::new(guard), requests));
+            Drive::new(&mut conn, pulse, alarm).await
+        } else {
+            let mut conn =
+                self.limits.http1().serve_connection(TokioIo::new(guard), requests).with_upgrades();
+            let ended = Drive::new(&mut conn, pulse, alarm).await;
+            if let (Ended::HeadLate, Some(parts)) = (&ended, conn.into_parts()) {
+                let mut io = parts.io.into_inner();
+                let answer = async { io.write_all(HEAD_LATE).await.and(io.shutdown().await) };
+                let _ = timeout(self.limits.close_timeout, answer).await;
+            }
+            ended
+        };
+        match ended {
+            Ended::Itself(Ok(())) => {}
+            Ended::Itself(Err(error)) => {
+                tracing::debug!(%peer, error = &error as &dyn std::error::Error, "connection failed")
+            }
+            Ended::Cut => tracing::debug!(%peer, "connection cut"),
+            Ended::HeadLate => tracing::debug!(%peer, "connection closed: the head took too long"),
+        }
+    }
+}
+
+impl<I, S, B> Conn for http1::UpgradeableConnection<TokioIo<Guard<I>>, Requests<S>>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Body>, Response = Response<B>> + Clone,
+    S::Error: Into<BoxError>,
+    B: HttpBody<Data = Bytes> + 'static,
+    B::Error: Into<BoxError> + 'static,
+{
+    fn close(&mut self) {
+        Pin::new(self).graceful_shutdown();
+    }
+}
+
+impl<I, S, B> Conn for Pin<Box<http2::Connection<TokioIo<Guard<I>>, Requests<S>, TokioExecutor>>>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError> + 'static,
+{
+    fn close(&mut self) {
+        self.as_mut().graceful_shutdown();
+    }
+}

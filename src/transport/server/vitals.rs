@@ -1,0 +1,110 @@
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+use crate::{
+    transport::Drain,
+    tunnel::{Tunnel, TunnelGuard},
+};
+
+/// What goes on on one connection: kept by its IO, its requests and their bodies, read by its [`Pulse`].
+///
+/// Everything is a hint for time limits, so `Relaxed` is enough. What only the connection's task writes is stored
+/// without a read-modify-write.
+///
+/// [`Pulse`]: super::pulse::Pulse
+#[derive(Debug)]
+pub(super) struct Vitals {
+    pub(super) drain: Drain,
+    pub(super) is_h2: bool,
+    /// Requests whose response body has not ended.
+    pub(super) in_flight: AtomicUsize,
+    /// Requests begun.
+    pub(super) begun: AtomicUsize,
+    /// Bytes read and written, counted around.
+    pub(super) read: AtomicUsize,
+    pub(super) wrote: AtomicUsize,
+    /// `read`, when a request last began or ended: what is beyond it belongs to the next head.
+    mark: AtomicUsize,
+    /// The last write found the socket full.
+    pub(super) blocked: AtomicBool,
+    /// Response bodies that gave a frame and were not asked for the next.
+    pub(super) waiting: AtomicUsize,
+    /// The connection may have become a tunnel.
+    pub(super) upgraded: AtomicBool,
+    /// Our end is closed, and we wait for the peer's.
+    pub(super) lingering: AtomicBool,
+    tunnel: Mutex<Option<TunnelGuard>>,
+}
+
+impl Vitals {
+    pub(super) fn new(drain: Drain, is_h2: bool) -> Arc<Self> {
+        Arc::new(Self {
+            drain,
+            is_h2,
+            in_flight: AtomicUsize::new(0),
+            begun: AtomicUsize::new(0),
+            read: AtomicUsize::new(0),
+            wrote: AtomicUsize::new(0),
+            mark: AtomicUsize::new(0),
+            blocked: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+            upgraded: AtomicBool::new(false),
+            lingering: AtomicBool::new(false),
+            tunnel: Mutex::new(None),
+        })
+    }
+
+    pub(super) fn begin(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Relaxed);
+        self.begun.fetch_add(1, Relaxed);
+        self.mark.store(self.read.load(Relaxed), Relaxed);
+        InFlight(Arc::clone(self))
+    }
+
+    /// Whether a part of a head has come. For HTTP/1, while nothing is in flight.
+    pub(super) fn has_partial_head(&self) -> bool {
+        self.read.load(Relaxed) != self.mark.load(Relaxed)
+    }
+
+    /// A tunnel that is open until the connection's IO is dropped.
+    pub(super) fn open_tunnel(&self) -> Tunnel {
+        let (tunnel, guard) = Tunnel::new();
+        self.upgraded.store(true, Relaxed);
+        let before = self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).replace(guard);
+        drop(before);
+        tunnel
+    }
+
+    /// The IO is gone.
+    pub(super) fn close_tunnel(&self) {
+        let guard = self.tunnel.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(guard);
+    }
+}
+
+/// A request in flight, until it is dropped.
+pub(super) struct InFlight(Arc<Vitals>);
+
+impl InFlight {
+    pub(super) fn vitals(&self) -> &Vitals {
+        &self.0
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.mark.store(self.0.read.load(Relaxed), Relaxed);
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+impl fmt::Debug for InFlight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InFlight").finish_non_exhaustive()
+    }
+}
