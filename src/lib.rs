@@ -2,10 +2,13 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+pub mod attempt;
 pub mod backoff;
 pub mod body;
 pub mod chance;
 pub mod context;
+#[cfg(feature = "axum")]
+mod extract;
 pub mod gate;
 pub mod head;
 pub mod identity;
@@ -15,6 +18,7 @@ pub mod outcome;
 pub mod ratio;
 pub mod reject;
 pub mod time;
+pub mod trail;
 pub mod tunnel;
 pub mod window;
 

@@ -1,1 +1,49 @@
-//! To be written.
+//! The contract kit: checks the laws of a good layer on any layer, ours or yours.
+//!
+//! tower's contract is easily broken, and broken layers work until they are under load. [`Contract`] puts a layer
+//! around a [`Probe`] that notices, and checks every [`Law`]. Laws about state need to know what the layer's state
+//! is: how many requests pass before it refuses, how many it counts as in flight. What is not told is reported as
+//! not applicable.
+//!
+//! # Example
+//!
+//! ```
+//! use portcullis::gate::{Gate, GateLayer};
+//! use portcullis::testing::Contract;
+//! # use portcullis::{head::Head, reject::Answer};
+//!
+//! struct Open;
+//! impl Gate for Open {
+//!     type Pass = ();
+//!     fn check(&self, _: &mut Head<'_>) -> Result<(), Answer> { Ok(()) }
+//! }
+//!
+//! let report = Contract::new("open", || GateLayer::new(Open)).check();
+//! report.assert_kept();
+//! ```
+//!
+//! A layer that breaks a law does not pass, and one that is not `Send` does not compile:
+//!
+//! ```compile_fail
+//! # use portcullis::testing::Contract;
+//! # use std::{rc::Rc, task::{Context, Poll}};
+//! #[derive(Clone)]
+//! struct Counted<S>(S, Rc<u8>);
+//! impl<S: tower::Service<R>, R> tower::Service<R> for Counted<S> {
+//!     type Response = S::Response;
+//!     type Error = S::Error;
+//!     type Future = S::Future;
+//!     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> { self.0.poll_ready(cx) }
+//!     fn call(&mut self, request: R) -> S::Future { self.0.call(request) }
+//! }
+//! Contract::new("not Send", || tower::layer::layer_fn(|inner| Counted(inner, Rc::new(0)))).check();
+//! ```
+
+mod contract;
+mod law;
+mod laws;
+mod probe;
+
+pub use contract::{Contract, Finding, Report, Subject};
+pub use law::Law;
+pub use probe::{Probe, ProbeBody, ProbeError, ProbeFuture};

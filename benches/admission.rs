@@ -1,0 +1,156 @@
+//! What a decision costs: `cargo bench --features admission --bench admission`.
+
+use std::{
+    convert::Infallible,
+    num::NonZeroU32,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use divan::{Bencher, black_box, counter::ItemsCount};
+use http::{Request, Response};
+use portcullis::{
+    admission::rate_limit::{Fields, Limit, Rate, RateLimit},
+    body::Body,
+    gate::Gate,
+    head::Head,
+    identity::ClientAddr,
+    key::Key,
+};
+use tower::{Layer, Service};
+
+#[global_allocator]
+static ALLOC: divan::AllocProfiler = divan::AllocProfiler::system();
+
+fn main() {
+    divan::main();
+}
+
+/// Never reached, and never whole again: every account stays.
+fn limit(name: &'static str, keys: u32) -> Limit {
+    Limit::builder(name, Rate::new(1, Duration::from_secs(1)).unwrap())
+        .burst(NonZeroU32::new(3_000_000_000).unwrap())
+        .max_keys(NonZeroU32::new(keys).unwrap())
+        .build()
+        .unwrap()
+}
+
+/// Addresses in a scattered order.
+fn address(n: u32) -> ClientAddr {
+    ClientAddr::new(n.wrapping_mul(0x9E37_79B1).to_be_bytes().into(), None)
+}
+
+fn request(n: u32) -> Request<()> {
+    let mut request = Request::new(());
+    request.extensions_mut().insert(address(n));
+    request
+}
+
+fn aim(request: &mut Request<()>, n: u32) {
+    *request.extensions_mut().get_mut::<ClientAddr>().unwrap() = address(n);
+}
+
+fn filled(keys: u32) -> RateLimit {
+    let gate = RateLimit::new(limit("bench", keys.max(10_000) * 2));
+    let mut request = request(0);
+    for key in 0..keys {
+        aim(&mut request, key);
+        assert!(gate.check(&mut Head::of(&mut request)).is_ok());
+    }
+    gate
+}
+
+#[divan::bench(args = [1, 1_000, 1_000_000], threads = [1, 2])]
+fn known_key(bencher: Bencher<'_, '_>, keys: u32) {
+    const BATCH: u32 = 1000;
+    let gate = filled(keys);
+    let turn = AtomicUsize::new(0);
+    bencher.counter(ItemsCount::new(BATCH)).with_inputs(|| request(0)).bench_refs(|request| {
+        let start = turn.fetch_add(7919 * BATCH as usize, Ordering::Relaxed) as u32;
+        for n in 0..BATCH {
+            aim(request, start.wrapping_add(n.wrapping_mul(104_729)) % keys);
+            assert!(black_box(&gate).check(&mut Head::of(request)).is_ok());
+        }
+    });
+}
+
+/// Of the above, what is not the limit's own: the bench's choice of a key, and each of what the gate asks for.
+#[divan::bench(args = ["aim", "clock", "fingerprint"])]
+fn floor(bencher: Bencher<'_, '_>, part: &str) {
+    const BATCH: u32 = 1000;
+    let seed = portcullis::key::KeySeed::new();
+    let mut request = request(0);
+    bencher.counter(ItemsCount::new(BATCH)).bench_local(|| {
+        for n in 0..BATCH {
+            aim(&mut request, n.wrapping_mul(104_729) % 1000);
+            let mut head = Head::of(&mut request);
+            match part {
+                "clock" => drop(black_box(head.now())),
+                "fingerprint" => drop(black_box(Key::ClientAddr.fingerprint(&head, &seed))),
+                _ => drop(black_box(&head)),
+            }
+        }
+    });
+}
+
+#[divan::bench]
+fn new_key(bencher: Bencher<'_, '_>) {
+    let gate = RateLimit::new(limit("new", 1_000_000));
+    let mut request = request(0);
+    let mut n = 0;
+    bencher.bench_local(|| {
+        n += 1;
+        aim(&mut request, n);
+        gate.check(&mut Head::of(&mut request)).is_ok()
+    });
+}
+
+#[divan::bench]
+fn new_key_in_a_full_store(bencher: Bencher<'_, '_>) {
+    let gate = RateLimit::new(limit("full", 10_000));
+    let mut request = request(0);
+    let mut n = 0;
+    bencher.bench_local(|| {
+        n += 1;
+        aim(&mut request, n);
+        gate.check(&mut Head::of(&mut request)).is_ok()
+    });
+}
+
+#[divan::bench]
+fn three_limits(bencher: Bencher<'_, '_>) {
+    let gate = RateLimit::from_iter(["a", "b", "c"].map(|name| limit(name, 1000)));
+    let mut request = request(1);
+    bencher.bench_local(|| gate.check(&mut Head::of(&mut request)).is_ok());
+}
+
+#[divan::bench]
+fn refusal(bencher: Bencher<'_, '_>) {
+    let gate = RateLimit::new(Limit::builder("refusal", "1/h".parse().unwrap()).build().unwrap());
+    let mut request = request(1);
+    bencher.bench_local(|| gate.check(&mut Head::of(&mut request)).is_err());
+}
+
+/// The layer around a ready service; compare with `without_layer`.
+#[divan::bench(args = [Fields::OnRefusal, Fields::Always])]
+fn layer(bencher: Bencher<'_, '_>, fields: Fields) {
+    let service = RateLimit::new(limit("layer", 1000)).fields(fields).layer().layer(tower::service_fn(ready));
+    call(bencher, service);
+}
+
+#[divan::bench]
+fn without_layer(bencher: Bencher<'_, '_>) {
+    call(bencher, tower::service_fn(ready));
+}
+
+async fn ready(_: Request<()>) -> Result<Response<Body>, Infallible> {
+    Ok(Response::new(Body::empty()))
+}
+
+fn call<S: Service<Request<()>>>(bencher: Bencher<'_, '_>, mut service: S) {
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    bencher.with_inputs(|| request(1)).bench_local_values(|request| {
+        let mut future = std::pin::pin!(service.call(request));
+        assert!(future.as_mut().poll(&mut cx).is_ready());
+    });
+}

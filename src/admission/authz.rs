@@ -1,0 +1,206 @@
+//! Lets pass who has the scopes and roles that are asked for.
+//!
+//! # Example
+//!
+//! ```
+//! use portcullis::admission::authz::Authorize;
+//!
+//! // The caller needs this scope.
+//! let layer = Authorize::new().all_scopes(["orders.write"]).layer();
+//! # let _ = layer;
+//! ```
+//!
+//! # Example, customised
+//!
+//! ```
+//! use portcullis::admission::authz::Authorize;
+//!
+//! // The caller needs one of two scopes, and both roles. The realm is told in the challenge.
+//! let layer = Authorize::new()
+//!     .any_scope(["orders.read", "orders.write"])
+//!     .all_roles(["staff", "buyer"])
+//!     .realm("shop")
+//!     .layer();
+//! # let _ = layer;
+//! ```
+//!
+//! # Answers
+//!
+//! | event | reason | HTTP | gRPC |
+//! |---|---|---|---|
+//! | nobody was authenticated | `MissingCredentials` | 401 + `WWW-Authenticate` | UNAUTHENTICATED |
+//! | a scope is missing | `InsufficientScope` | 403 + `WWW-Authenticate` with `error="insufficient_scope"` and the scopes | PERMISSION_DENIED |
+//! | a role is missing | `Forbidden` | 403 | PERMISSION_DENIED |
+//!
+//! The anonymous principal counts as nobody. Which roles would be needed is told to no caller.
+//!
+//! # Position
+//!
+//! Inside of authentication, which puts the [`Principal`] into the request. Outside of everything that a caller without
+//! permission must not reach or use up: limits by principal, caches, the upstream.
+//!
+//! # Shared state
+//!
+//! None.
+//!
+//! # Compared with tower
+//!
+//! tower-http's `ValidateRequestHeader` and `AsyncRequireAuthorization` leave the decision to a function of yours.
+//!
+//! # Metrics
+//!
+//! None of its own: refusals are counted by reason with all others.
+
+use http::HeaderValue;
+
+use crate::{
+    gate::{Gate, GateLayer},
+    head::Head,
+    identity::Principal,
+    reject::{Answer, Reason, Rejection},
+};
+
+/// Lets pass who has the scopes and roles that are asked for.
+///
+/// Without any it lets pass whoever is authenticated. See the [module docs](self).
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Authorize {
+    scopes: Needs,
+    roles: Needs,
+    realm: Box<str>,
+    missing: HeaderValue,
+    insufficient: HeaderValue,
+}
+
+/// What is needed of a kind. An empty `any` is satisfied by nobody.
+#[derive(Debug, Clone, Default)]
+struct Needs {
+    all: Vec<Box<str>>,
+    any: Option<Vec<Box<str>>>,
+}
+
+impl Needs {
+    fn are_met(&self, has: impl Fn(&str) -> bool) -> bool {
+        self.all.iter().all(|need| has(need))
+            && self.any.as_ref().is_none_or(|any| any.iter().any(|need| has(need)))
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.all.iter().chain(self.any.iter().flatten()).map(AsRef::as_ref)
+    }
+}
+
+impl Authorize {
+    /// Asks for an authenticated caller.
+    pub fn new() -> Self {
+        Self {
+            scopes: Needs::default(),
+            roles: Needs::default(),
+            realm: "api".into(),
+            missing: HeaderValue::from_static("Bearer"),
+            insufficient: HeaderValue::from_static("Bearer"),
+        }
+        .rendered()
+    }
+
+    /// Asks for every one of these scopes.
+    pub fn all_scopes<T: Into<Box<str>>>(mut self, scopes: impl IntoIterator<Item = T>) -> Self {
+        self.scopes.all = scopes.into_iter().map(Into::into).collect();
+        self.rendered()
+    }
+
+    /// Asks for one of these scopes at least. Of an empty list nobody has one.
+    pub fn any_scope<T: Into<Box<str>>>(mut self, scopes: impl IntoIterator<Item = T>) -> Self {
+        self.scopes.any = Some(scopes.into_iter().map(Into::into).collect());
+        self.rendered()
+    }
+
+    /// Asks for every one of these roles.
+    pub fn all_roles<T: Into<Box<str>>>(mut self, roles: impl IntoIterator<Item = T>) -> Self {
+        self.roles.all = roles.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Asks for one of these roles at least. Of an empty list nobody has one.
+    pub fn any_role<T: Into<Box<str>>>(mut self, roles: impl IntoIterator<Item = T>) -> Self {
+        self.roles.any = Some(roles.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The realm in challenges (RFC 9110 section 11.5); `api` unless told otherwise.
+    pub fn realm(mut self, realm: impl Into<Box<str>>) -> Self {
+        self.realm = realm.into();
+        self.rendered()
+    }
+
+    /// As a layer.
+    pub fn layer(self) -> GateLayer<Self> {
+        GateLayer::new(self)
+    }
+
+    /// Whether this principal may pass.
+    ///
+    /// # Errors
+    /// [`Reason::MissingCredentials`], [`Reason::InsufficientScope`] or [`Reason::Forbidden`].
+    pub fn decide(&self, principal: Option<&Principal>) -> Result<(), Rejection> {
+        let Some(principal) = principal.filter(|principal| !principal.is_anonymous()) else {
+            return Err(Rejection::new(Reason::MissingCredentials).challenge(self.missing.clone()));
+        };
+        if !self.scopes.are_met(|scope| principal.has_scope(scope)) {
+            let refusal = Rejection::new(Reason::InsufficientScope).challenge(self.insufficient.clone());
+            return Err(refusal.detail("a scope is missing"));
+        }
+        if !self.roles.are_met(|role| principal.has_role(role)) {
+            return Err(Rejection::new(Reason::Forbidden).detail("a role is missing"));
+        }
+        Ok(())
+    }
+
+    fn rendered(mut self) -> Self {
+        let mut challenge = String::from("Bearer realm=\"");
+        push_quoted(&mut challenge, &self.realm);
+        self.missing = value(challenge.clone() + "\"");
+        challenge.push_str("\", error=\"insufficient_scope\", scope=\"");
+        let scopes: Vec<&str> = self.scopes.names().filter(|scope| is_scope(scope)).collect();
+        challenge.push_str(&scopes.join(" "));
+        challenge.push('"');
+        self.insufficient = value(challenge);
+        self
+    }
+}
+
+impl Default for Authorize {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Gate for Authorize {
+    type Pass = ();
+    const SHAREABLE: bool = false;
+
+    fn check(&self, head: &mut Head<'_>) -> Result<(), Answer> {
+        self.decide(head.extensions().get()).map_err(Answer::from)
+    }
+}
+
+/// A scope-token of RFC 6749 section 3.3: one that needs no quoting either.
+fn is_scope(scope: &str) -> bool {
+    !scope.is_empty() && scope.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\'))
+}
+
+/// Appends what can stand in a quoted string (RFC 9110 section 5.6.4) and leaves the rest out.
+fn push_quoted(to: &mut String, text: &str) {
+    for c in text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ') {
+        if matches!(c, '"' | '\\') {
+            to.push('\\');
+        }
+        to.push(c);
+    }
+}
+
+fn value(challenge: String) -> HeaderValue {
+    // Only visible ASCII and spaces are in it.
+    HeaderValue::try_from(challenge).unwrap_or(HeaderValue::from_static("Bearer"))
+}

@@ -1,0 +1,129 @@
+//! Bounds how many requests each account may make over time, in this process.
+//!
+//! An account holds up to `burst` units, which refill at a [`Rate`]. A request spends one, or its [`Cost`]. This is
+//! the generic cell rate algorithm, judged by the `governor` crate, over a store of our own that is bounded.
+//!
+//! # Example
+//!
+//! ```
+//! use http::{Request, Response};
+//! use portcullis::admission::rate_limit::{Limit, RateLimit};
+//! use tower::{Layer, ServiceExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // 2 requests a minute for each client address.
+//! let limit = Limit::builder("per-address", "2/min".parse()?).build()?;
+//! let layer = RateLimit::new(limit).layer();
+//!
+//! let app = layer.layer(tower::service_fn(|_: Request<String>| async {
+//!     Ok::<_, std::convert::Infallible>(Response::new(String::from("hello")))
+//! }));
+//! for status in [200, 200, 429] {
+//!     assert_eq!(app.clone().oneshot(Request::new(String::new())).await?.status(), status);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Example, customised
+//!
+//! ```
+//! use portcullis::{
+//!     admission::rate_limit::{Cost, Fields, Limit, RateLimit, RateLimits},
+//!     key::Key,
+//! };
+//! use std::num::NonZeroU32;
+//!
+//! let limits = RateLimits::new(); // keeps accounts across reloads
+//! let per_customer = limits.define(
+//!     Limit::builder("per-customer", "100/min".parse()?)
+//!         .by(Key::Principal)
+//!         .burst(NonZeroU32::new(20).unwrap())
+//!         .max_keys(NonZeroU32::new(10_000).unwrap()),
+//! )?;
+//! let in_all = limits.define(Limit::builder("in-all", "5000/s".parse()?).shared())?;
+//!
+//! // A request passes if both let it; one that does not pass spends nothing of either.
+//! let orders = RateLimit::new(per_customer.clone()).and(in_all.clone()).fields(Fields::Always).layer();
+//! // The same accounts, charged by what the request asks for.
+//! let search = RateLimit::new(per_customer.costing(5))
+//!     .and(in_all.costing(Cost::told_by(|head| if head.uri().query().is_some() { 2 } else { 1 })))
+//!     .layer();
+//! # let _ = (orders.clone(), search.clone());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Answers
+//!
+//! | when | reason | HTTP | gRPC | `Retry-After` |
+//! |---|---|---|---|---|
+//! | a limit is reached | [`RateLimited`] | 429 | `RESOURCE_EXHAUSTED` | the longest wait of the limits that refuse, in seconds, rounded up |
+//! | it costs more than a limit's burst | [`RateLimited`] | 429 | `RESOURCE_EXHAUSTED` | none: it will never pass |
+//!
+//! The answer has the fields `RateLimit` and `RateLimit-Policy` of draft-ietf-httpapi-ratelimit-headers, with the
+//! limits' names: `"per-customer";q=100;w=60` is 100 in 60 seconds, `"per-customer";r=0;t=3` is none left, and more
+//! in 3 seconds. [`RateLimit::fields`] tells them in every response, [`RateLimit::legacy_fields`] adds the older
+//! `X-RateLimit-*`.
+//!
+//! # Position
+//!
+//! Limits by address outside of authentication, so that refused credentials count too; limits by [`Principal`] or
+//! claim inside of it, by [`Route`] inside of the router. A part of the key that is not known falls back to the
+//! client's address, so outside of whatever gives the address all clients are one account. Inside of access logs and
+//! metrics, which see the answer.
+//!
+//! # Shared state
+//!
+//! A [`Limit`] owns its accounts: its clones are the same limit, in however many layers, routes and listeners they
+//! are named, and a layer's clones and services share it. [`RateLimits`] gives the same limit to a definition that
+//! comes again. A [`RateLimitHandle`] looks at it.
+//!
+//! # When it is full
+//!
+//! A limit holds at most `max_keys` accounts (30 to 48 bytes each, allocated as they come). An account that is whole
+//! again is like one that was never seen; each newcomer sweeps a few of them away, without a thread or a scan.
+//!
+//! If all are in use, a newcomer takes the place of the one nearest to whole among 16 neighbours, and from then on
+//! whoever is not held owes as much as the most that was ever forgotten. So **no account ever spends more than its
+//! limit**, whether it was forgotten or not: a flood of keys neither grows memory nor frees those who are at their
+//! limit, and the newcomers together get about `max_keys` times the rate. The price is paid by newcomers: they may
+//! find an account that is not whole, until the flood has passed for as long as a burst takes to refill.
+//! [`RateLimitHandle::forgotten`] counts this.
+//!
+//! Keys are kept as 128 bits of a SipHash under a secret seed: strangers cannot make accounts meet.
+//!
+//! # Compared with tower
+//!
+//! `tower::limit::RateLimit` is one limit for each service it makes, so that under axum nothing is limited; it waits
+//! instead of answering, and knows no keys. `tower_governor` never forgets a key, tells `Retry-After: 0`, and knows
+//! no cost and no second limit.
+//!
+//! # Metrics
+//!
+//! [`RateLimitHandle`] counts accounts, bytes, refusals and forgotten accounts. Refusals have the label
+//! `rate_limited` and the access-log flag `RL`; the rejection's detail names the limits.
+//!
+//! [`RateLimited`]: crate::reject::Reason::RateLimited
+//! [`Principal`]: crate::key::Key::Principal
+//! [`Route`]: crate::key::Key::Route
+
+mod charge;
+mod gate;
+mod gcra;
+mod handle;
+mod limit;
+mod policy;
+mod rate;
+mod registry;
+mod store;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use charge::{Charge, Cost};
+pub use gate::{Fields, Notice, RateLimit};
+pub use handle::{RateLimitHandle, Standing};
+pub use limit::{Limit, LimitBuilder, LimitError};
+pub use rate::{Rate, RateError};
+pub use registry::RateLimits;

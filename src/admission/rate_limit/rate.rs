@@ -1,0 +1,223 @@
+use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
+
+/// How fast an account refills: a number of units in a period.
+///
+/// As text it is `10/s`, `100/min`, `1000/h`, `5/d`, `1/month`, or with a number of units of time, `100/15min`.
+/// A month has 30 days and a year 365.
+///
+/// One unit refills in `period / count`, a whole number of nanoseconds, rounded down. So an account is never
+/// starved below its rate, and is above it by at most one part in the number of nanoseconds: 1 in 10 million at
+/// 100 a second, 1 in 1000 at a million a second. At most 10 million a second are accepted, and at least one a year.
+///
+/// ```
+/// use portcullis::admission::rate_limit::Rate;
+/// use std::time::Duration;
+///
+/// let rate: Rate = "100/min".parse()?;
+/// assert_eq!(rate, Rate::new(100, Duration::from_secs(60))?);
+/// assert_eq!(rate.interval(), Duration::from_millis(600));
+/// assert_eq!(rate.to_string(), "100/min");
+/// assert!("0/s".parse::<Rate>().is_err());
+/// # Ok::<(), portcullis::admission::rate_limit::RateError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Rate {
+    count: NonZeroU32,
+    period: Duration,
+}
+
+/// Why something is no [`Rate`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RateError {
+    /// The text has not the form of a rate.
+    #[error("a rate is a number, `/` and a unit of time (s, min, h, d, week, month, year), as in `100/min`")]
+    Malformed,
+    /// Less than one unit in a year.
+    #[error("a rate must be at least one in a year")]
+    TooSlow,
+    /// More than 10 million units in a second.
+    #[error("a rate must be at most 10 million in a second")]
+    TooFast,
+    /// No unit at all.
+    #[error("a rate of zero admits nothing: refuse instead")]
+    Zero,
+}
+
+const SECOND: u64 = 1;
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+const YEAR: u64 = 365 * DAY;
+
+/// The names of the units of time; the first that fits is how a rate is shown.
+const UNITS: &[(&str, u64)] = &[
+    ("year", YEAR),
+    ("month", 30 * DAY),
+    ("week", 7 * DAY),
+    ("d", DAY),
+    ("h", HOUR),
+    ("min", MINUTE),
+    ("s", SECOND),
+    ("sec", SECOND),
+    ("second", SECOND),
+    ("m", MINUTE),
+    ("minute", MINUTE),
+    ("hour", HOUR),
+    ("day", DAY),
+    ("w", 7 * DAY),
+    ("y", YEAR),
+];
+
+const FASTEST: Duration = Duration::from_nanos(100);
+const SLOWEST: Duration = Duration::from_secs(YEAR);
+
+impl Rate {
+    /// `count` units in each `period`.
+    ///
+    /// # Errors
+    ///
+    /// [`RateError::Zero`], [`RateError::TooFast`] and [`RateError::TooSlow`].
+    pub fn new(count: u32, period: Duration) -> Result<Self, RateError> {
+        let count = NonZeroU32::new(count).ok_or(RateError::Zero)?;
+        match period / count.get() {
+            interval if interval < FASTEST => Err(RateError::TooFast),
+            interval if interval > SLOWEST => Err(RateError::TooSlow),
+            _ => Ok(Self { count, period }),
+        }
+    }
+
+    /// The units that refill in a period.
+    #[must_use]
+    pub const fn count(self) -> NonZeroU32 {
+        self.count
+    }
+
+    /// The period.
+    #[must_use]
+    pub const fn period(self) -> Duration {
+        self.period
+    }
+
+    /// The time in which one unit refills, in whole nanoseconds.
+    #[must_use]
+    pub fn interval(self) -> Duration {
+        self.period / self.count.get()
+    }
+}
+
+impl FromStr for Rate {
+    type Err = RateError;
+
+    fn from_str(text: &str) -> Result<Self, RateError> {
+        let (count, period) = text.split_once('/').ok_or(RateError::Malformed)?;
+        let count = digits(count.trim()).ok_or(RateError::Malformed)?;
+        let period = period.trim();
+        let split = period.find(|c: char| !c.is_ascii_digit()).ok_or(RateError::Malformed)?;
+        let (times, unit) = period.split_at(split);
+        let times = if times.is_empty() { 1 } else { digits(times).ok_or(RateError::Malformed)? };
+        let unit = unit.trim_start();
+        let &(_, seconds) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(RateError::Malformed)?;
+        Self::new(count, Duration::from_secs(u64::from(times) * seconds))
+    }
+}
+
+/// A number as people write it: `u32::from_str` would take a sign too.
+fn digits(text: &str) -> Option<u32> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.period.as_secs();
+        let whole = |&&(_, unit): &&(&str, u64)| self.period.subsec_nanos() == 0 && seconds % unit == 0;
+        match UNITS.iter().find(whole) {
+            Some((name, unit)) if seconds == *unit => write!(f, "{}/{name}", self.count),
+            Some((name, unit)) => write!(f, "{}/{}{name}", self.count, seconds / unit),
+            None => write!(f, "{}/{:?}", self.count, self.period),
+        }
+    }
+}
+
+impl fmt::Debug for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rate({self})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn rates_are_read() {
+        for (text, count, seconds) in [
+            ("10/s", 10, 1),
+            ("100/min", 100, 60),
+            ("100/m", 100, 60),
+            ("1000/h", 1000, 3600),
+            ("5/d", 5, 86_400),
+            ("1/week", 1, 604_800),
+            ("1/month", 1, 2_592_000),
+            ("1/year", 1, 31_536_000),
+            (" 10 / 30 s ", 10, 30),
+            ("100/15min", 100, 900),
+            ("10000000/s", 10_000_000, 1),
+        ] {
+            assert_eq!(text.parse(), Rate::new(count, Duration::from_secs(seconds)), "{text}");
+        }
+    }
+
+    #[test]
+    fn junk_is_refused() {
+        for text in [
+            "",
+            "/",
+            "10",
+            "10/",
+            "/s",
+            "ten/s",
+            "-1/s",
+            "+1/s",
+            "1.5/s",
+            "10/S",
+            "10/fortnight",
+            "10/s/s",
+            "10/-1s",
+            "99999999999/s",
+            "10/99999999999s",
+            "1 0/s",
+        ] {
+            assert_eq!(text.parse::<Rate>(), Err(RateError::Malformed), "{text:?}");
+        }
+        assert_eq!("0/s".parse::<Rate>(), Err(RateError::Zero));
+        assert_eq!("10/0s".parse::<Rate>(), Err(RateError::TooFast));
+        assert_eq!("10000001/s".parse::<Rate>(), Err(RateError::TooFast));
+        assert_eq!("1/2year".parse::<Rate>(), Err(RateError::TooSlow));
+    }
+
+    #[test]
+    fn an_odd_period_is_shown() {
+        let rate = Rate::new(3, Duration::from_millis(1500)).unwrap();
+        assert_eq!(rate.to_string(), "3/1.5s");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_is_read(count in 1_u32..1_000_000, times in 1_u32..400, unit in 0..UNITS.len()) {
+            let period = Duration::from_secs(u64::from(times) * UNITS[unit].1);
+            if let Ok(rate) = Rate::new(count, period) {
+                prop_assert_eq!(rate.to_string().parse::<Rate>(), Ok(rate));
+            }
+        }
+
+        #[test]
+        fn an_interval_is_never_above_the_rate(count: u32, nanos: u64) {
+            if let Ok(rate) = Rate::new(count, Duration::from_nanos(nanos)) {
+                prop_assert!(rate.interval() * count <= rate.period());
+                prop_assert!((rate.interval() + Duration::from_nanos(1)) * count > rate.period());
+            }
+        }
+    }
+}

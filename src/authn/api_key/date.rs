@@ -1,0 +1,76 @@
+//! Dates of RFC 3339 in UTC and whole seconds, from 1970 to 9999, by the civil calendar.
+
+use std::time::{Duration, SystemTime};
+
+const DAY: u64 = 86_400;
+
+/// Reads `2027-02-19T08:00:00Z`, or `2027-02-19` for the beginning of that day.
+pub(super) fn parse(text: &str) -> Option<SystemTime> {
+    let (date, time) = match text.split_once('T') {
+        Some((date, time)) => (date, time.strip_suffix('Z')?),
+        None => (text, "00:00:00"),
+    };
+    let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
+    let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
+    let in_range = year >= 1970
+        && (1..=12).contains(&month)
+        && (1..=days_of(year, month)).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second < 60;
+    if !in_range {
+        return None;
+    }
+    let days = days_before(year, month) + day - 1;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(days * DAY + hour * 3600 + minute * 60 + second))
+}
+
+/// Writes `2027-02-19T08:00:00Z`.
+pub(super) fn format(at: SystemTime) -> String {
+    let seconds = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (days, rest) = (seconds / DAY, seconds % DAY);
+    // The estimate is never more than a year too late.
+    let mut year = 1970 + days / 365;
+    while days_before(year, 1) > days {
+        year -= 1;
+    }
+    let mut month = 12;
+    while days_before(year, month) > days {
+        month -= 1;
+    }
+    let day = days - days_before(year, month) + 1;
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Three numbers of just so many digits.
+fn numbers(text: &str, separator: char, digits: [usize; 3]) -> Option<[u64; 3]> {
+    let mut numbers = [0; 3];
+    let mut parts = text.split(separator);
+    for (number, digits) in numbers.iter_mut().zip(digits) {
+        let part =
+            parts.next().filter(|part| part.len() == digits && part.bytes().all(|b| b.is_ascii_digit()))?;
+        *number = part.parse().ok()?;
+    }
+    parts.next().is_none().then_some(numbers)
+}
+
+fn is_leap(year: u64) -> bool {
+    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
+}
+
+fn days_of(year: u64, month: u64) -> u64 {
+    match month {
+        2 if is_leap(year) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// The days from 1970 to the first of this month.
+fn days_before(year: u64, month: u64) -> u64 {
+    let leap_years = |year: u64| year / 4 - year / 100 + year / 400;
+    let years = (year - 1970) * 365 + leap_years(year - 1) - leap_years(1969);
+    years + (1..month).map(|month| days_of(year, month)).sum::<u64>()
+}

@@ -1,0 +1,86 @@
+//! The written form of a key: `prefix_id_secretchecksum`.
+//!
+//! All parts are letters and digits, so that a double click selects a key whole; the prefix lets people and secret
+//! scanners see what it is; the checksum tells a typing error from a wrong key without a look into any table.
+
+use std::io;
+
+/// Characters of the public part: 71 bits, enough for no two to meet.
+const ID: usize = 12;
+/// Characters of the secret: 256 bits.
+const SECRET: usize = 43;
+/// Characters of the checksum: 32 bits.
+const CHECKSUM: usize = 6;
+/// The most characters of a prefix.
+pub(super) const MAX_PREFIX: usize = 32;
+/// The most characters of a key.
+pub(super) const MAX_KEY: usize = MAX_PREFIX + 1 + ID + 1 + SECRET + CHECKSUM;
+
+const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// The public part of a key, if it is written as a key is.
+pub(super) fn id_of(key: &str) -> Option<&str> {
+    if key.len() > MAX_KEY {
+        return None;
+    }
+    let (head, tail) = key.rsplit_once('_')?;
+    let (prefix, id) = head.rsplit_once('_')?;
+    let alphanumeric = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric());
+    if !is_prefix(prefix) || !is_id(id) || tail.len() != SECRET + CHECKSUM || !alphanumeric(tail) {
+        return None;
+    }
+    let (signed, checksum) = key.split_at(key.len() - CHECKSUM);
+    (base62(crc32(signed.as_bytes())) == checksum.as_bytes()).then_some(id)
+}
+
+pub(super) fn is_prefix(prefix: &str) -> bool {
+    (1..=MAX_PREFIX).contains(&prefix.len())
+        && prefix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}
+
+pub(super) fn is_id(id: &str) -> bool {
+    id.len() == ID && id.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
+/// A new key, from the system's randomness.
+pub(super) fn generate(prefix: &str) -> io::Result<String> {
+    let mut key = String::with_capacity(MAX_KEY);
+    key.push_str(prefix);
+    key.push('_');
+    push_random(&mut key, ID)?;
+    key.push('_');
+    push_random(&mut key, SECRET)?;
+    for digit in base62(crc32(key.as_bytes())) {
+        key.push(char::from(digit));
+    }
+    Ok(key)
+}
+
+fn push_random(text: &mut String, mut count: usize) -> io::Result<()> {
+    let mut bytes = [0; 64];
+    while count > 0 {
+        getrandom::fill(&mut bytes).map_err(io::Error::from)?;
+        // Bytes above the largest multiple of 62 would make some digits likelier than others.
+        for byte in bytes.iter().filter(|byte| **byte < 248).take(count) {
+            text.push(char::from(DIGITS[usize::from(byte % 62)]));
+            count -= 1;
+        }
+    }
+    Ok(())
+}
+
+fn base62(mut number: u32) -> [u8; CHECKSUM] {
+    let mut digits = [0; CHECKSUM];
+    for digit in digits.iter_mut().rev() {
+        *digit = DIGITS[(number % 62) as usize];
+        number /= 62;
+    }
+    digits
+}
+
+/// CRC-32 as in ISO 3309 and gzip. A key is short, so a table would not pay.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+    })
+}

@@ -1,0 +1,120 @@
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue};
+
+use super::Location;
+use crate::{
+    head::Head,
+    identity::{AssertedHeaders, Principal},
+    reject::{Answer, Reason, Rejection},
+};
+
+/// What an [`Authenticator`] found in a request.
+#[derive(Debug, Clone)]
+pub enum Credential {
+    /// There is nothing of its kind.
+    Absent,
+    /// There is a credential, and it is not valid, or nothing can be said about it now.
+    Invalid(Rejection),
+    /// There is a valid credential, of this principal.
+    Valid(Principal),
+}
+
+/// Finds one kind of credential in requests and verifies it: [`Jwt`](super::jwt::Jwt),
+/// [`ApiKey`](super::api_key::ApiKey), or one of your own. [`Providers`](super::Providers) makes a gate of several.
+///
+/// ```
+/// use http::HeaderName;
+/// use portcullis::authn::{Authenticator, Credential, Location, Providers};
+/// use portcullis::{head::Head, identity::Principal, reject::{Reason, Rejection}};
+///
+/// /// Trusts what the office's proxy says, on a listener that only the office reaches.
+/// struct Office([Location; 1]);
+///
+/// impl Authenticator for Office {
+///     fn authenticate(&self, head: &mut Head<'_>) -> Credential {
+///         match head.headers().get("x-office-user").map(|user| user.to_str()) {
+///             None => Credential::Absent,
+///             Some(Ok(user)) => Credential::Valid(Principal::new("office", "", user)),
+///             Some(Err(_)) => Credential::Invalid(Rejection::new(Reason::InvalidCredentials)),
+///         }
+///     }
+///     fn locations(&self) -> &[Location] {
+///         &self.0
+///     }
+/// }
+///
+/// let office = Office([Location::header(HeaderName::from_static("x-office-user"))]);
+/// let gate = Providers::new().with(office).layer();
+/// ```
+pub trait Authenticator: Send + Sync + 'static {
+    /// Looks for a credential and verifies it. It must not block.
+    ///
+    /// Only where the credential is valid may it leave something in the request: typed claims in the extensions,
+    /// [asserted headers](Self::asserted_headers). The principal is put there by whoever asked.
+    fn authenticate(&self, head: &mut Head<'_>) -> Credential;
+
+    /// Where it looks. What stands there is taken out of the request before it goes on, and is kept out of logs.
+    fn locations(&self) -> &[Location] {
+        &[]
+    }
+
+    /// Whether its credential goes to the upstream after all, if it is the one that was found valid.
+    fn forwards(&self) -> bool {
+        false
+    }
+
+    /// The header fields that it sets for the upstream. Whatever came in under these names is removed.
+    fn asserted_headers(&self) -> &[HeaderName] {
+        &[]
+    }
+
+    /// The `WWW-Authenticate` challenge for a request without credentials (RFC 9110 section 11.6.1).
+    fn challenge(&self) -> Option<HeaderValue> {
+        None
+    }
+}
+
+/// What a gate of this one authenticator does.
+pub(super) fn check_alone(
+    provider: &impl Authenticator,
+    asserted: &AssertedHeaders,
+    head: &mut Head<'_>,
+) -> Result<(), Answer> {
+    asserted.strip(head.headers_mut());
+    match provider.authenticate(head) {
+        Credential::Valid(principal) => {
+            if !provider.forwards() {
+                provider.locations().iter().for_each(|location| location.remove(head));
+            }
+            head.extensions_mut().insert(principal);
+            Ok(())
+        }
+        Credential::Invalid(rejection) => Err(rejection.into()),
+        Credential::Absent => {
+            let challenge = provider.challenge();
+            Err(challenge
+                .into_iter()
+                .fold(Rejection::new(Reason::MissingCredentials), Rejection::challenge)
+                .into())
+        }
+    }
+}
+
+impl<A: Authenticator + ?Sized> Authenticator for Arc<A> {
+    fn authenticate(&self, head: &mut Head<'_>) -> Credential {
+        (**self).authenticate(head)
+    }
+    fn locations(&self) -> &[Location] {
+        (**self).locations()
+    }
+    fn forwards(&self) -> bool {
+        (**self).forwards()
+    }
+    fn asserted_headers(&self) -> &[HeaderName] {
+        (**self).asserted_headers()
+    }
+    fn challenge(&self) -> Option<HeaderValue> {
+        (**self).challenge()
+    }
+}

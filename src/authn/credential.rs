@@ -1,0 +1,258 @@
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::PathAndQuery};
+use percent_encoding::percent_decode;
+
+use crate::head::Head;
+
+/// Where in a request a credential stands.
+///
+/// ```
+/// use http::HeaderName;
+/// use portcullis::authn::Location;
+///
+/// let usual = Location::bearer(); // Authorization: Bearer ...
+/// let other = Location::header(HeaderName::from_static("x-api-key"));
+/// let browser = Location::cookie("session");
+/// let link = Location::query("access_token"); // ends up in histories and logs: prefer the others
+/// # let _ = (usual, other, browser, link);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location(Place);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    Cookie(Box<str>),
+    Header(HeaderName),
+    Query(Box<str>),
+    Scheme(HeaderName, Box<str>),
+}
+
+/// A credential was presented in a way that nobody may guess about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("the credential is empty or not visible ASCII")]
+    Malformed,
+    #[error("more than one credential of a kind")]
+    Repeated,
+    #[error("the credential is too large")]
+    TooLarge,
+}
+
+impl Location {
+    /// `Authorization: Bearer` (RFC 6750 section 2.1).
+    #[must_use]
+    pub fn bearer() -> Self {
+        Self::scheme(header::AUTHORIZATION, "Bearer")
+    }
+
+    /// A cookie. Names have case (RFC 6265).
+    #[must_use]
+    pub fn cookie(name: impl Into<Box<str>>) -> Self {
+        Self(Place::Cookie(name.into()))
+    }
+
+    /// A header field whose whole value is the credential.
+    #[must_use]
+    pub const fn header(name: HeaderName) -> Self {
+        Self(Place::Header(name))
+    }
+
+    /// A parameter of the query. Names have case.
+    #[must_use]
+    pub fn query(name: impl Into<Box<str>>) -> Self {
+        Self(Place::Query(name.into()))
+    }
+
+    /// A header field whose value is a scheme, in any case, and the credential.
+    #[must_use]
+    pub fn scheme(name: HeaderName, scheme: impl Into<Box<str>>) -> Self {
+        Self(Place::Scheme(name, scheme.into()))
+    }
+
+    /// The header field that holds the credential, for whoever redacts. A cookie is in `Cookie`.
+    #[must_use]
+    pub fn header_name(&self) -> Option<&HeaderName> {
+        match &self.0 {
+            Place::Cookie(_) => Some(&header::COOKIE),
+            Place::Header(name) | Place::Scheme(name, _) => Some(name),
+            Place::Query(_) => None,
+        }
+    }
+
+    /// The parameter of the query that holds the credential, for whoever redacts.
+    #[must_use]
+    pub fn query_name(&self) -> Option<&str> {
+        if let Place::Query(name) = &self.0 { Some(name) } else { None }
+    }
+
+    fn find<'h>(&self, head: &'h Head<'_>, found: &mut Found<'h>) -> Result<(), Fault> {
+        match &self.0 {
+            Place::Cookie(name) => cookies(head.headers()).try_for_each(|(key, value)| {
+                if key == name.as_bytes() { found.add(text(unquoted(value))?) } else { Ok(()) }
+            }),
+            Place::Header(name) => match only(head.headers(), name)? {
+                Some(value) => found.add(text(value)?),
+                None => Ok(()),
+            },
+            Place::Query(name) => parameters(head.uri()).try_for_each(|(key, value)| {
+                if *decoded(key) == *name.as_bytes() { found.add(decoded_text(value)?) } else { Ok(()) }
+            }),
+            Place::Scheme(name, scheme) => match only(head.headers(), name)? {
+                Some(value) if has_scheme(value, scheme) => {
+                    found.add(text(value[scheme.len()..].trim_ascii_start())?)
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// Takes the credential out of the request, and nothing else.
+    pub(super) fn remove(&self, head: &mut Head<'_>) {
+        match &self.0 {
+            Place::Cookie(name) => remove_cookie(head.headers_mut(), name.as_bytes()),
+            Place::Header(name) => drop(head.headers_mut().remove(name)),
+            Place::Query(name) => remove_parameter(head, name.as_bytes()),
+            Place::Scheme(name, scheme) => {
+                if head.headers().get_all(name).iter().any(|v| has_scheme(v.as_bytes(), scheme)) {
+                    head.headers_mut().remove(name);
+                }
+            }
+        }
+    }
+}
+
+/// The credential in `head`, of at most `max` bytes. Two are one too many, wherever they stand: somebody behind
+/// this gate might look at the other one.
+pub(super) fn find<'h>(
+    head: &'h Head<'_>,
+    locations: &[Location],
+    max: usize,
+) -> Result<Option<Cow<'h, str>>, Fault> {
+    let mut found = Found { credential: None, max };
+    locations.iter().try_for_each(|location| location.find(head, &mut found))?;
+    Ok(found.credential)
+}
+
+struct Found<'h> {
+    credential: Option<Cow<'h, str>>,
+    max: usize,
+}
+
+impl<'h> Found<'h> {
+    fn add(&mut self, credential: Cow<'h, str>) -> Result<(), Fault> {
+        if self.credential.is_some() {
+            return Err(Fault::Repeated);
+        }
+        if credential.len() > self.max {
+            return Err(Fault::TooLarge);
+        }
+        self.credential = Some(credential);
+        Ok(())
+    }
+}
+
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h [u8]>, Fault> {
+    let mut lines = headers.get_all(name).iter();
+    let first = lines.next();
+    if lines.next().is_some() { Err(Fault::Repeated) } else { Ok(first.map(HeaderValue::as_bytes)) }
+}
+
+fn has_scheme(value: &[u8], scheme: &str) -> bool {
+    value.len() >= scheme.len()
+        && value[..scheme.len()].eq_ignore_ascii_case(scheme.as_bytes())
+        && matches!(value.get(scheme.len()), None | Some(b' '))
+}
+
+/// Nothing but visible ASCII can be a credential; a space would mean two.
+fn text(bytes: &[u8]) -> Result<Cow<'_, str>, Fault> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.is_empty() && bytes.iter().all(u8::is_ascii_graphic) => Ok(Cow::Borrowed(text)),
+        _ => Err(Fault::Malformed),
+    }
+}
+
+fn decoded_text(value: &[u8]) -> Result<Cow<'_, str>, Fault> {
+    match decoded(value) {
+        Cow::Borrowed(bytes) => text(bytes),
+        Cow::Owned(bytes) => text(&bytes).map(|text| Cow::Owned(text.into_owned())),
+    }
+}
+
+/// The pairs of all `Cookie` fields; HTTP/2 may send many (RFC 9113 section 8.2.3).
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    headers.get_all(header::COOKIE).iter().flat_map(|line| pairs(line.as_bytes(), b';'))
+}
+
+fn parameters(uri: &Uri) -> impl Iterator<Item = (&[u8], &[u8])> {
+    uri.query().into_iter().flat_map(|query| pairs(query.as_bytes(), b'&'))
+}
+
+fn pairs(list: &[u8], separator: u8) -> impl Iterator<Item = (&[u8], &[u8])> {
+    list.split(move |b| *b == separator).map(pair)
+}
+
+fn pair(pair: &[u8]) -> (&[u8], &[u8]) {
+    let pair = pair.trim_ascii();
+    match pair.iter().position(|b| *b == b'=') {
+        Some(at) => (pair[..at].trim_ascii_end(), pair[at + 1..].trim_ascii_start()),
+        None => (pair, &[]),
+    }
+}
+
+fn unquoted(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value)
+}
+
+/// A name or value of a query as forms encode it. Upstreams decode before they compare, so this must too.
+fn decoded(bytes: &[u8]) -> Cow<'_, [u8]> {
+    if bytes.iter().any(|b| matches!(b, b'%' | b'+')) {
+        let spaced: Vec<u8> = bytes.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect();
+        Cow::Owned(percent_decode(&spaced).collect())
+    } else {
+        Cow::Borrowed(bytes)
+    }
+}
+
+fn remove_cookie(headers: &mut HeaderMap, name: &[u8]) {
+    if !cookies(headers).any(|(key, _)| key == name) {
+        return;
+    }
+    let kept: Vec<HeaderValue> = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|line| {
+            let kept: Vec<&[u8]> =
+                line.as_bytes().split(|b| *b == b';').filter(|part| pair(part).0 != name).collect();
+            let line = kept.join(&b';');
+            HeaderValue::from_bytes(line.trim_ascii()).ok().filter(|line| !line.is_empty())
+        })
+        .collect();
+    headers.remove(header::COOKIE);
+    for line in kept {
+        headers.append(header::COOKIE, line);
+    }
+}
+
+fn remove_parameter(head: &mut Head<'_>, name: &[u8]) {
+    if !parameters(head.uri()).any(|(key, _)| *decoded(key) == *name) {
+        return;
+    }
+    let uri = head.uri();
+    let kept: Vec<&str> = uri
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .filter(|part| *decoded(pair(part.as_bytes()).0) != *name)
+        .collect();
+    let mut target = uri.path().to_owned();
+    if !kept.is_empty() {
+        target.push('?');
+        target.push_str(&kept.join("&"));
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = PathAndQuery::try_from(target).ok();
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *head.uri_mut() = uri;
+    }
+}

@@ -1,0 +1,160 @@
+//! Reading JSON objects of strangers: no member twice, no wrong type, no copy.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
+};
+
+/// The most members of one object.
+pub(super) const MAX_MEMBERS: usize = 256;
+
+/// Takes the members of an object one by one.
+pub(super) trait Members<'de> {
+    /// The member `name`, whose value must be taken from `map`.
+    fn member<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error>;
+}
+
+/// Gives the members of the object in `json` to `members`. A name that stands twice is an error: two readers of
+/// such an object may see two values (RFC 7519 section 4).
+pub(super) fn read<'de>(json: &'de [u8], members: &mut impl Members<'de>) -> serde_json::Result<()> {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    deserializer.deserialize_map(Object(members))?;
+    deserializer.end()
+}
+
+struct Object<'m, M>(&'m mut M);
+
+impl<'de, M: Members<'de>> Visitor<'de> for Object<'_, M> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut seen = Seen { prints: [0; MAX_MEMBERS], len: 0 };
+        while let Some(Text(name)) = map.next_key()? {
+            if !seen.insert(&name) {
+                return Err(A::Error::custom("a member stands twice, or there are too many"));
+            }
+            self.0.member(&name, &mut map)?;
+        }
+        Ok(())
+    }
+}
+
+/// The names seen, by a print of 64 bits. Equal names have equal prints, so that no repetition is missed; different
+/// names with one print only refuse a document that somebody made up for this.
+struct Seen {
+    prints: [u64; MAX_MEMBERS],
+    len: usize,
+}
+
+impl Seen {
+    fn insert(&mut self, name: &str) -> bool {
+        let print = fnv1a(name.as_bytes());
+        if self.len == MAX_MEMBERS || self.prints[..self.len].contains(&print) {
+            return false;
+        }
+        self.prints[self.len] = print;
+        self.len += 1;
+        true
+    }
+}
+
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// A string, borrowed where it has no escapes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Text<'de>(pub(super) Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Text<'de>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+
+        deserializer.deserialize_str(TextVisitor)
+    }
+}
+
+/// Seconds since 1970 (RFC 7519 section 2), fractions allowed, from 0 to the year 9999. Larger numbers are
+/// milliseconds by mistake, or worse.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct NumericDate(pub(super) f64);
+
+impl NumericDate {
+    /// The last whole second that is not after it.
+    pub(super) fn floor(self) -> SystemTime {
+        // The date is checked to be in range, so nothing is cut off but the fraction.
+        SystemTime::UNIX_EPOCH + Duration::from_secs(self.0 as u64)
+    }
+}
+
+impl<'de> Deserialize<'de> for NumericDate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        const YEAR_10000: f64 = 253_402_300_800.0;
+
+        let seconds = f64::deserialize(deserializer)?;
+        if (0.0..YEAR_10000).contains(&seconds) {
+            Ok(Self(seconds))
+        } else {
+            Err(D::Error::custom("a date out of range"))
+        }
+    }
+}
+
+/// One string, or a list of nothing but strings, each given to the closure.
+pub(super) struct EachText<F>(pub(super) F);
+
+impl<'de, F: FnMut(&str)> DeserializeSeed<'de> for EachText<F> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, F: FnMut(&str)> Visitor<'de> for EachText<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string or a list of strings")
+    }
+
+    fn visit_str<E: Error>(mut self, text: &str) -> Result<(), E> {
+        (self.0)(text);
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
+        while let Some(Text(text)) = list.next_element()? {
+            (self.0)(&text);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,77 @@
+//! Query parameters, read in place: `application/x-www-form-urlencoded`, the first of a name counts.
+
+use std::borrow::Cow;
+
+use super::{Text, path::any_hex};
+
+/// Whether the first parameter called `name` has a value that `text` matches.
+pub(super) fn matches(query: &str, name: &str, text: &Text) -> bool {
+    let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let Some((_, value)) = pairs.find(|(raw, _)| decode(raw).eq(name.bytes())) else { return false };
+    match text.as_exact() {
+        Some(exact) => decode(value).eq(exact.bytes()),
+        None => text.matches(&decoded(value)),
+    }
+}
+
+/// The bytes that `raw` stands for. A malformed escape stands for itself.
+fn decode(raw: &str) -> impl Iterator<Item = u8> {
+    let mut rest = raw.as_bytes();
+    std::iter::from_fn(move || {
+        let (&first, tail) = rest.split_first()?;
+        if first == b'%'
+            && let Some(byte) = tail.get(..2).and_then(any_hex)
+        {
+            rest = &tail[2..];
+            return Some(byte);
+        }
+        rest = tail;
+        Some(if first == b'+' { b' ' } else { first })
+    })
+}
+
+fn decoded(raw: &str) -> Cow<'_, [u8]> {
+    if raw.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+        Cow::Owned(decode(raw).collect())
+    } else {
+        Cow::Borrowed(raw.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_first_parameter_of_a_name_counts() {
+        let is = |query, name, value: &str| matches(query, name, &Text::exact(value));
+        assert!(is("a=1&a=2", "a", "1") && !is("a=1&a=2", "a", "2"));
+        assert!(is("b&a=", "a", "") && is("b&a=", "b", "") && !is("b&a=", "c", ""));
+        assert!(is("a=x=y", "a", "x=y"));
+        assert!(is("&&a=1", "a", "1"));
+    }
+
+    #[test]
+    fn names_and_values_are_decoded() {
+        let is = |query, name, value: &str| matches(query, name, &Text::exact(value));
+        assert!(is("q%5B%5d=a+b%26c", "q[]", "a b&c"));
+        assert!(is("a=100%&b=%zz%4", "a", "100%") && is("a=100%&b=%zz%4", "b", "%zz%4"));
+        assert!(is("n=%C3%A9", "n", "\u{e9}"));
+        assert!(!is("a%3D1", "a", "1"));
+    }
+
+    #[cfg(feature = "routing")]
+    #[test]
+    fn patterns_see_the_decoded_value() {
+        let text = Text::regex("[a-z]+ [0-9]").unwrap();
+        assert!(matches("v=abc+%31", "v", &text) && !matches("v=abc", "v", &text));
+    }
+
+    proptest! {
+        #[test]
+        fn any_query_is_read_without_a_panic(query in any::<String>(), name in any::<String>()) {
+            let _ = matches(&query, &name, &Text::exact(""));
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Logs each request once, when it has ended.
+//!
+//! One `tracing` event a request, at level `INFO` under the target `portcullis::access`, at the end of the
+//! response body: a gRPC call that failed in its trailers is logged as failed, a stream with its whole duration,
+//! a call whose caller went away as cancelled. Format and destination are your subscriber's.
+//!
+//! # Example
+//!
+//! ```
+//! use http::{Request, Response};
+//! use portcullis::telemetry::access_log::AccessLog;
+//! use tower::{Layer, ServiceExt, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let service = AccessLog::new().layer().layer(service_fn(|_: Request<String>| async {
+//!     Ok::<_, std::convert::Infallible>(Response::new(String::new()))
+//! }));
+//! service.oneshot(Request::new(String::new())).await.unwrap();
+//! # }
+//! ```
+//!
+//! # Example, customised
+//!
+//! ```
+//! use portcullis::telemetry::access_log::AccessLog;
+//!
+//! let layer = AccessLog::new().query(true).redact("booking_reference").max_path(512).layer();
+//! # let _ = layer;
+//! ```
+//!
+//! # Fields
+//!
+//! | field | what |
+//! |---|---|
+//! | `request_id` | the request's id |
+//! | `method`, `host`, `path`, `query`, `protocol` | what was asked; no query unless told, no credentials in the host |
+//! | `status` | the HTTP status; 0 if none was sent |
+//! | `grpc_status` | the number of the gRPC status, from the trailers too |
+//! | `verdict` | `success`, `caller_fault`, `server_fault` or `cancelled` |
+//! | `reason`, `flag` | why it was refused or failed; flag `DC`: the caller went away |
+//! | `route`, `variant` | the configured names |
+//! | `upstream`, `endpoint`, `attempts`, `connect_us` | where it was sent |
+//! | `head_us`, `duration_us` | microseconds from the request's head to the response's head, and to its end |
+//! | `client` | the client's address |
+//! | `provider`, `subject` | who is calling; never a credential |
+//!
+//! What is not known is left out. Strangers' bytes are written as visible ASCII, with everything else, quotes and
+//! backslashes as `%XX`, and are cut at a bound: a log line cannot be forged or blown up by a request.
+//!
+//! # Answers
+//!
+//! None: it never refuses.
+//!
+//! # Position
+//!
+//! Outside of everything that can answer, so that refusals are logged too; inside of request id and of whatever
+//! establishes the client's address. What is found out further inside comes back by the
+//! [`Trail`](crate::trail::Trail) and the response's extensions.
+//!
+//! # Shared state
+//!
+//! None.
+//!
+//! # Compared with tower
+//!
+//! `tower_http::trace` has hooks for each stage, which you fill; by default it counts a gRPC answer without a
+//! status as a success. It does not know why a request was refused.
+//!
+//! # Metrics
+//!
+//! None. While no subscriber wants the event, the layer does nothing but ask.
+
+mod event;
+mod gate;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use event::TARGET;
+pub use gate::{AccessLog, Entry};

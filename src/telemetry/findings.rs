@@ -1,0 +1,94 @@
+//! What a watcher outside knows of a request: from its head, from its trail, and from the answer.
+
+use crate::{
+    attempt::{Attempt, Variant},
+    head::Head,
+    key::RouteName,
+    trail::Trail,
+};
+use http::{Extensions, response};
+
+/// The route's name, from our router or from axum's.
+#[derive(Clone, Debug)]
+pub(super) enum Route {
+    Named(RouteName),
+    #[cfg(feature = "axum")]
+    Matched(axum::extract::MatchedPath),
+}
+
+impl Route {
+    pub(super) fn of(extensions: &Extensions) -> Option<Self> {
+        if let Some(name) = extensions.get::<RouteName>() {
+            return Some(Self::Named(name.clone()));
+        }
+        #[cfg(feature = "axum")]
+        if let Some(path) = extensions.get::<axum::extract::MatchedPath>() {
+            return Some(Self::Matched(path.clone()));
+        }
+        None
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::Named(name) => &name.0,
+            #[cfg(feature = "axum")]
+            Self::Matched(path) => path.as_str(),
+        }
+    }
+}
+
+/// Collected while a request is served, read when it has ended.
+#[derive(Debug)]
+pub(super) struct Findings {
+    route: Option<Route>,
+    trail: Option<Trail>,
+    variant: Option<Variant>,
+    attempt: Option<Attempt>,
+}
+
+impl Findings {
+    /// Reads the head and joins the trail.
+    pub(super) fn start(head: &mut Head<'_>) -> Self {
+        let route = Route::of(head.extensions());
+        Self { route, trail: Some(Trail::join(head)), variant: None, attempt: None }
+    }
+
+    /// Like [`start`](Self::start), but starts no trail, which allocates, for a request whose route is known.
+    #[cfg(feature = "prometheus")]
+    pub(super) fn start_lean(head: &mut Head<'_>) -> Self {
+        match Route::of(head.extensions()) {
+            None => Self::start(head),
+            route => {
+                Self { route, trail: head.extensions().get::<Trail>().cloned(), variant: None, attempt: None }
+            }
+        }
+    }
+
+    /// Reads what rides on the response.
+    pub(super) fn see(&mut self, head: &response::Parts) {
+        let told = &head.extensions;
+        if self.route.is_none() {
+            self.route = Route::of(told);
+        }
+        self.variant = told.get::<Variant>().cloned();
+        self.attempt = told.get::<Attempt>().cloned();
+    }
+
+    pub(super) fn route(&self) -> Option<&str> {
+        let told = || self.trail.as_ref()?.route().map(|name| &*name.0);
+        self.route.as_ref().map(Route::as_str).or_else(told)
+    }
+
+    pub(super) fn variant(&self) -> Option<&str> {
+        let told = || self.trail.as_ref()?.variant();
+        self.variant.as_ref().or_else(told).map(Variant::as_str)
+    }
+
+    pub(super) fn attempt(&self) -> Option<Attempt> {
+        self.attempt.clone().or_else(|| self.trail.as_ref()?.attempt())
+    }
+
+    pub(super) fn trail(&self) -> Option<&Trail> {
+        self.trail.as_ref()
+    }
+}

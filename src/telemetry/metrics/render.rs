@@ -1,0 +1,92 @@
+//! The numbers as text.
+
+use super::{
+    Metrics,
+    labels::OTHER,
+    series::{Series, Table},
+};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, NoLabelSet, text},
+    metrics::{MetricType, exemplar::Exemplar},
+    registry::{Registry, Unit},
+};
+use std::{borrow::Cow, fmt};
+
+const NO_EXEMPLAR: Option<&Exemplar<NoLabelSet, f64>> = None;
+
+type Pair<'a> = (&'static str, Cow<'a, str>);
+
+impl Metrics {
+    /// The media type of what [`render`](Self::render) gives.
+    pub const CONTENT_TYPE: &'static str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+    /// All numbers in the OpenMetrics text format, which Prometheus reads.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut registry = Registry::with_prefix(&*self.0.namespace);
+        registry.register_collector(Box::new(self.clone()));
+        let mut text = String::with_capacity(4096);
+        // Writing into a string does not fail.
+        let _ = text::encode(&mut text, &registry);
+        text
+    }
+}
+
+/// For an application that has a registry of its own: register a clone of [`Metrics`] with it. The registry's
+/// prefix then takes the place of the namespace.
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        requests(&mut encoder, &self.0.table)?;
+        durations(&mut encoder, &self.0.table)?;
+        let in_flight = [("requests_in_flight", "Requests being served", self.in_flight())];
+        for (name, help, value) in in_flight.into_iter().chain(self.process().gauges()) {
+            encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
+        }
+        for (name, help, value) in self.process().counters() {
+            encoder
+                .encode_descriptor(name, help, None, MetricType::Counter)?
+                .encode_counter(&value, NO_EXEMPLAR)?;
+        }
+        Ok(())
+    }
+}
+
+fn requests(encoder: &mut DescriptorEncoder<'_>, table: &Table) -> fmt::Result {
+    let help = "Requests that have ended, at the end of the response body";
+    let mut metric = encoder.encode_descriptor("requests", help, None, MetricType::Counter)?;
+    for series in table.all() {
+        let mut line = |labels: Vec<Pair<'_>>, count| {
+            let labels: Vec<Pair<'_>> = names(series).chain(labels).collect();
+            metric.encode_family(&labels)?.encode_counter(&count, NO_EXEMPLAR)
+        };
+        for (labels, count) in series.requests() {
+            line(labels.pairs().collect(), count)?;
+        }
+        if series.beyond() > 0 {
+            line(vec![("status", OTHER.into())], series.beyond())?;
+        }
+    }
+    Ok(())
+}
+
+fn durations(encoder: &mut DescriptorEncoder<'_>, table: &Table) -> fmt::Result {
+    let help = "From the request's head to the end of the response body";
+    let unit = Unit::Seconds;
+    let mut metric =
+        encoder.encode_descriptor("request_duration", help, Some(&unit), MetricType::Histogram)?;
+    for series in table.all() {
+        let (counts, sum) = series.durations();
+        let bounds = table.bounds().iter().map(std::time::Duration::as_secs_f64).chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
+        let labels: Vec<Pair<'_>> = names(series).collect();
+        let exemplars = None::<&std::collections::HashMap<usize, Exemplar<NoLabelSet, f64>>>;
+        metric.encode_family(&labels)?.encode_histogram(sum, counts.iter().sum(), &buckets, exemplars)?;
+    }
+    Ok(())
+}
+
+fn names(series: &Series) -> impl Iterator<Item = Pair<'_>> {
+    let variant = series.variant.as_deref().map(|variant| ("variant", variant.into()));
+    [("route", (&*series.route).into())].into_iter().chain(variant)
+}

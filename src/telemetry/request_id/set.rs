@@ -1,0 +1,129 @@
+//! The server's side: take or make, set, tell.
+
+use super::make::make;
+use crate::{
+    context::RequestId,
+    gate::{Gate, GateLayer, Pass},
+    head::Head,
+    identity::{PeerAddr, TrustedProxies},
+    reject::Answer,
+};
+use http::{HeaderMap, HeaderName, response};
+
+/// Whose word about a request's id is believed.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub enum Trust {
+    /// Nobody's: every request gets a new id.
+    #[default]
+    Never,
+    /// That of these peers, by the address of the connection ([`PeerAddr`]). Without one, nobody's.
+    Peers(TrustedProxies),
+    /// Everybody's. For a server whose callers are all known, such as one behind mutual TLS.
+    Always,
+}
+
+/// The gate that gives each request its id; see the [module docs](super).
+#[derive(Clone, Debug)]
+pub struct SetRequestId {
+    header: HeaderName,
+    trust: Trust,
+    echo: bool,
+}
+
+impl Default for SetRequestId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SetRequestId {
+    /// Makes an id for every request, under `x-request-id`, and tells it on the response.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { header: super::X_REQUEST_ID, trust: Trust::Never, echo: true }
+    }
+
+    /// Uses another header. Default: `x-request-id`.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName) -> Self {
+        self.header = name;
+        self
+    }
+
+    /// Takes ids from some callers. Default: from none.
+    #[must_use]
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
+    }
+
+    /// Whether the response carries the id. Default: it does. If not, one that the inner service set stays.
+    #[must_use]
+    pub fn echo(mut self, echo: bool) -> Self {
+        self.echo = echo;
+        self
+    }
+
+    /// The layer of this gate.
+    #[must_use]
+    pub fn layer(self) -> GateLayer<Self> {
+        GateLayer::new(self)
+    }
+
+    fn trusts(&self, head: &Head<'_>) -> bool {
+        match &self.trust {
+            Trust::Never => false,
+            Trust::Always => true,
+            Trust::Peers(peers) => {
+                head.extensions().get::<PeerAddr>().is_some_and(|peer| peers.contains(peer.ip()))
+            }
+        }
+    }
+
+    /// The id on the request, if its sender may set one and set exactly one that is safe.
+    fn taken(&self, head: &Head<'_>) -> Option<RequestId> {
+        let mut lines = head.headers().get_all(&self.header).iter();
+        let value = lines.next()?;
+        let sole = lines.next().is_none();
+        (sole && self.trusts(head)).then(|| RequestId::new(value.clone())).flatten()
+    }
+}
+
+impl Gate for SetRequestId {
+    type Pass = Tell;
+
+    fn check(&self, head: &mut Head<'_>) -> Result<Tell, Answer> {
+        let id = match self.taken(head) {
+            Some(id) => id,
+            None => {
+                let id = make(std::time::SystemTime::now());
+                set(head.headers_mut(), &self.header, &id);
+                id
+            }
+        };
+        head.extensions_mut().insert(id.clone());
+        Ok(Tell(self.echo.then(|| (self.header.clone(), id))))
+    }
+}
+
+/// Leaves one line of `name`. A map that is full of other headers (32,768 of them) is left as it is.
+pub(super) fn set(headers: &mut HeaderMap, name: &HeaderName, id: &RequestId) {
+    let _ = headers.try_insert(name, id.as_header().clone());
+}
+
+/// Tells the id on the response, in place of any that is there.
+#[derive(Debug)]
+pub struct Tell(Option<(HeaderName, RequestId)>);
+
+impl Pass for Tell {
+    fn watches(&self) -> bool {
+        self.0.is_some()
+    }
+
+    fn on_head(&mut self, head: &mut response::Parts) {
+        if let Some((name, id)) = &self.0 {
+            set(&mut head.headers, name, id);
+        }
+    }
+}

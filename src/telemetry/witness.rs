@@ -1,0 +1,54 @@
+//! Tells the watchers outside what has been found out so far.
+
+use super::findings::Route;
+use crate::{
+    attempt::Variant,
+    gate::{Gate, GateLayer},
+    head::Head,
+    identity::Principal,
+    key::RouteName,
+    reject::Answer,
+    trail::Trail,
+};
+
+/// A gate that copies the route, the variant and the principal from the request's extensions to its
+/// [`Trail`], where the access log and the metrics outside read them.
+///
+/// It stands inside of routing, and again inside of authentication and outside of authorization, so that a
+/// refusal shows whom it struck. On a request that nobody watches it does nothing.
+///
+/// ```
+/// use portcullis::telemetry::Witness;
+///
+/// let layer = Witness.layer();
+/// # let _ = layer;
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Witness;
+
+impl Witness {
+    /// The layer of this gate.
+    #[must_use]
+    pub fn layer(self) -> GateLayer<Self> {
+        GateLayer::new(self)
+    }
+}
+
+impl Gate for Witness {
+    type Pass = ();
+
+    fn check(&self, head: &mut Head<'_>) -> Result<(), Answer> {
+        let told = head.extensions();
+        let Some(trail) = told.get::<Trail>() else { return Ok(()) };
+        if let (None, Some(route)) = (trail.route(), Route::of(told)) {
+            trail.set_route(RouteName(route.as_str().into()));
+        }
+        if let (None, Some(variant)) = (trail.variant(), told.get::<Variant>()) {
+            trail.set_variant(variant.clone());
+        }
+        if let (None, Some(principal)) = (trail.principal(), told.get::<Principal>()) {
+            trail.set_principal(principal.clone());
+        }
+        Ok(())
+    }
+}

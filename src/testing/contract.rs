@@ -1,0 +1,232 @@
+use std::{fmt, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{Law, Probe, laws};
+use crate::{body::Body, identity::ClientAddr};
+
+/// A layer that the kit can check. Every layer of HTTP services with a response body of [`Bytes`] is one; that it
+/// is one is [`Law::Types`].
+pub trait Subject:
+    Layer<Probe, Service: SubjectService<ResB = Self::ResB>> + Clone + Send + Sync + 'static
+{
+    /// The body of its responses.
+    type ResB: HttpBody<Data = Bytes> + Send + 'static;
+}
+
+/// The service of a [`Subject`].
+pub trait SubjectService:
+    Service<Request<Body>, Response = Response<Self::ResB>, Error: Send + 'static, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+    /// The body of its responses.
+    type ResB: HttpBody<Data = Bytes> + Send + 'static;
+}
+
+impl<S, ResB> SubjectService for S
+where
+    S: Service<Request<Body>, Response = Response<ResB>, Error: Send + 'static, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    ResB: HttpBody<Data = Bytes> + Send + 'static,
+{
+    type ResB = ResB;
+}
+
+impl<L> Subject for L
+where
+    L: Layer<Probe, Service: SubjectService> + Clone + Send + Sync + 'static,
+{
+    type ResB = <L::Service as SubjectService>::ResB;
+}
+
+/// A layer under test, and what the kit must know about it.
+pub struct Contract<L> {
+    pub(super) name: &'static str,
+    pub(super) make: Box<dyn Fn() -> L>,
+    pub(super) request: Box<dyn Fn(u32) -> Request<Body>>,
+    pub(super) limit: Option<u32>,
+    pub(super) in_flight: Option<Box<dyn Fn(&L) -> usize>>,
+    pub(super) keys: Option<(usize, Gauge<L>)>,
+    pub(super) recovers_after: Option<Duration>,
+    pub(super) answers_after: Option<Duration>,
+    pub(super) measure: Option<Measure>,
+    pub(super) other_error: Option<&'static str>,
+    pub(super) inexact_bodies: bool,
+}
+
+type Gauge<L> = Box<dyn Fn(&L) -> usize>;
+/// Runs a closure and says how many allocations it made, and how many are allowed.
+type Measure = (fn(&mut dyn FnMut()) -> u64, u64);
+
+impl<L: Subject> Contract<L> {
+    /// A contract for the layers that `make` makes; each is fresh.
+    #[must_use]
+    pub fn new(name: &'static str, make: impl Fn() -> L + 'static) -> Self {
+        Self {
+            name,
+            make: Box::new(make),
+            request: Box::new(plain),
+            limit: None,
+            in_flight: None,
+            keys: None,
+            recovers_after: None,
+            answers_after: None,
+            measure: None,
+            other_error: None,
+            inexact_bodies: false,
+        }
+    }
+
+    /// A request that passes; `n` tells callers apart. Without this: a GET from the address 10.x.x.x of that
+    /// number, with it in the header `x-caller`.
+    #[must_use]
+    pub fn request(mut self, request: impl Fn(u32) -> Request<Body> + 'static) -> Self {
+        self.request = Box::new(request);
+        self
+    }
+
+    /// A fresh layer refuses one caller after it let `n` requests pass.
+    #[must_use]
+    pub fn limit(mut self, n: u32) -> Self {
+        self.limit = Some(n);
+        self
+    }
+
+    /// How many requests the layer counts as in flight.
+    #[must_use]
+    pub fn in_flight(mut self, gauge: impl Fn(&L) -> usize + 'static) -> Self {
+        self.in_flight = Some(Box::new(gauge));
+        self
+    }
+
+    /// How many callers the layer remembers, and how many it may.
+    #[must_use]
+    pub fn keys(mut self, cap: usize, gauge: impl Fn(&L) -> usize + 'static) -> Self {
+        self.keys = Some((cap, Box::new(gauge)));
+        self
+    }
+
+    /// A caller that was refused by [`limit`](Self::limit) passes again after this time.
+    #[must_use]
+    pub fn recovers_after(mut self, time: Duration) -> Self {
+        self.recovers_after = Some(time);
+        self
+    }
+
+    /// It answers by itself when the inner service has been silent for this time.
+    #[must_use]
+    pub fn answers_after(mut self, time: Duration) -> Self {
+        self.answers_after = Some(time);
+        self
+    }
+
+    /// Counts allocations with `count`; one call may make `allowed` of them.
+    #[must_use]
+    pub fn allocations(mut self, allowed: u64, count: fn(&mut dyn FnMut()) -> u64) -> Self {
+        self.measure = Some((count, allowed));
+        self
+    }
+
+    /// The layer changes the error type, for this reason.
+    #[must_use]
+    pub fn other_error(mut self, why: &'static str) -> Self {
+        self.other_error = Some(why);
+        self
+    }
+
+    /// The layer may replace, delay or end bodies, so that only their data and trailers are compared.
+    #[must_use]
+    pub fn inexact_bodies(mut self) -> Self {
+        self.inexact_bodies = true;
+        self
+    }
+
+    /// Checks every law, on a paused clock, in a runtime of its own.
+    #[must_use]
+    pub fn check(self) -> Report {
+        let globals = laws::any_global();
+        let found = Law::ALL.into_iter().map(|law| (law, laws::check(law, &self, globals))).collect();
+        Report { name: self.name, found }
+    }
+}
+
+impl<L> fmt::Debug for Contract<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contract").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+fn plain(n: u32) -> Request<Body> {
+    let mut request = Request::new(Body::empty());
+    request.headers_mut().insert("x-caller", n.into());
+    let [_, b, c, d] = n.to_be_bytes();
+    request.extensions_mut().insert(ClientAddr::new([10, b, c, d].into(), None));
+    request
+}
+
+/// What was found about one law.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Finding {
+    /// The layer keeps it.
+    Kept,
+    /// The layer has nothing that it speaks of.
+    NotApplicable(&'static str),
+    /// The layer breaks it.
+    Broken(String),
+}
+
+/// What was found about each law.
+#[derive(Debug, Clone)]
+pub struct Report {
+    name: &'static str,
+    found: Vec<(Law, Finding)>,
+}
+
+impl Report {
+    /// The name of the layer.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What was found about `law`.
+    #[must_use]
+    pub fn finding(&self, law: Law) -> &Finding {
+        &self.found[law as usize].1
+    }
+
+    /// Each law and what was found about it.
+    pub fn findings(&self) -> impl Iterator<Item = (Law, &Finding)> {
+        self.found.iter().map(|(law, finding)| (*law, finding))
+    }
+
+    /// The laws that the layer breaks.
+    pub fn broken(&self) -> impl Iterator<Item = (Law, &str)> {
+        self.findings().filter_map(|(law, finding)| match finding {
+            Finding::Broken(how) => Some((law, how.as_str())),
+            _ => None,
+        })
+    }
+
+    /// Panics if a law is broken, and says how.
+    ///
+    /// # Panics
+    ///
+    /// If a law is broken.
+    pub fn assert_kept(&self) {
+        let broken: Vec<String> =
+            self.broken().map(|(law, how)| format!("  law {}, {law}: {how}", law.number())).collect();
+        assert!(broken.is_empty(), "the layer `{}` breaks:\n{}", self.name, broken.join("\n"));
+    }
+}

@@ -1,0 +1,26 @@
+//! The wall clock, and durations as people write them.
+//!
+//! How long something takes is measured with [`tokio::time::Instant`], which follows a paused clock in tests.
+//! What is bound to the calendar (a token's `exp`, a certificate, a quota's month) asks a [`WallClock`],
+//! which a test can set, forwards and backwards.
+//!
+//! # Example
+//!
+//! ```
+//! use std::time::{Duration, SystemTime};
+//! use portcullis::time::{ManualClock, WallClock, parse_duration};
+//!
+//! let hands = ManualClock::new(SystemTime::UNIX_EPOCH);
+//! let clock: WallClock = hands.clock();
+//! hands.advance(parse_duration("1h30m")?);
+//! assert_eq!(clock.unix_seconds(), 5_400);
+//! hands.step_back(Duration::from_secs(400));
+//! assert_eq!(clock.unix_seconds(), 5_000);
+//! # Ok::<(), portcullis::time::InvalidDuration>(())
+//! ```
+
+mod clock;
+mod duration;
+
+pub use clock::{ManualClock, WallClock};
+pub use duration::{DurationFault, InvalidDuration, format_duration, parse_duration, parse_duration_or_days};

@@ -1,0 +1,136 @@
+//! What is learnt about a request on its way in, told to those who watch from outside.
+//!
+//! An access log stands outside of the router and of authentication, for it must see every answer. What those
+//! find out (the route, the principal, the endpoint) they write on the request that they pass on, which the log
+//! has let go of by then. A [`Trail`] is the slate between them: the watcher puts one on the request, the rooms
+//! inside write to it, and the watcher reads it when the request has ended, even if the caller went away before
+//! there was an answer.
+//!
+//! ```
+//! use http::Request;
+//! use portcullis::{attempt::Variant, head::Head, trail::Trail};
+//!
+//! let mut request = Request::new(());
+//! let trail = Trail::join(&mut Head::of(&mut request));
+//!
+//! // further inside, with the request alone in hand:
+//! if let Some(trail) = request.extensions().get::<Trail>() {
+//!     trail.set_variant(Variant::new("canary"));
+//! }
+//!
+//! assert_eq!(trail.variant().map(Variant::as_str), Some("canary"));
+//! ```
+//!
+//! The route, the variant and the principal are written once: the first word stands. The attempt is replaced by
+//! each later one. A layer that copies a request (a mirror, a hedge) removes the trail from the copy.
+
+use crate::{
+    attempt::{Attempt, Variant},
+    head::Head,
+    identity::Principal,
+    key::RouteName,
+};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+/// A request's slate; see the module docs. Clones share it.
+#[derive(Clone, Default)]
+pub struct Trail(Arc<Marks>);
+
+#[derive(Default)]
+struct Marks {
+    principal: OnceLock<Principal>,
+    route: OnceLock<RouteName>,
+    variant: OnceLock<Variant>,
+    attempt: Mutex<Option<Attempt>>,
+}
+
+impl Trail {
+    /// The trail of this request: the one it has, or a new one, which is put into its extensions.
+    pub fn join(head: &mut Head<'_>) -> Self {
+        if let Some(trail) = head.extensions().get::<Self>() {
+            return trail.clone();
+        }
+        let trail = Self::default();
+        head.extensions_mut().insert(trail.clone());
+        trail
+    }
+
+    /// Who is calling, once that is known.
+    pub fn principal(&self) -> Option<&Principal> {
+        self.0.principal.get()
+    }
+
+    /// Tells who is calling. The first word stands.
+    pub fn set_principal(&self, principal: Principal) {
+        let _ = self.0.principal.set(principal);
+    }
+
+    /// The route that was matched, once that is known.
+    pub fn route(&self) -> Option<&RouteName> {
+        self.0.route.get()
+    }
+
+    /// Tells the route. The first word stands.
+    pub fn set_route(&self, route: RouteName) {
+        let _ = self.0.route.set(route);
+    }
+
+    /// The version that a split chose, once that is known.
+    pub fn variant(&self) -> Option<&Variant> {
+        self.0.variant.get()
+    }
+
+    /// Tells the variant. The first word stands.
+    pub fn set_variant(&self, variant: Variant) {
+        let _ = self.0.variant.set(variant);
+    }
+
+    /// The last try that was made.
+    pub fn attempt(&self) -> Option<Attempt> {
+        self.0.attempt.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tells of a try, in place of the one before.
+    pub fn set_attempt(&self, attempt: Attempt) {
+        *self.0.attempt.lock().unwrap_or_else(PoisonError::into_inner) = Some(attempt);
+    }
+}
+
+impl fmt::Debug for Trail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trail")
+            .field("route", &self.route())
+            .field("variant", &self.variant())
+            .field("attempt", &self.attempt())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    #[test]
+    fn watchers_share_one_trail() {
+        let mut request = Request::new(());
+        let outer = Trail::join(&mut Head::of(&mut request));
+        let inner = Trail::join(&mut Head::of(&mut request));
+        inner.set_variant(Variant::new("canary"));
+        assert_eq!(outer.variant(), Some(&Variant::new("canary")));
+    }
+
+    #[test]
+    fn the_first_variant_stands_and_the_last_attempt_counts() {
+        let trail = Trail::default();
+        trail.set_variant(Variant::new("a"));
+        trail.set_variant(Variant::new("b"));
+        trail.set_attempt(Attempt::new("orders"));
+        trail.set_attempt(Attempt::new("orders").attempts(2));
+        assert_eq!(trail.variant(), Some(&Variant::new("a")));
+        assert_eq!(trail.attempt().map(|a| a.attempts), Some(2));
+    }
+}

@@ -1,0 +1,174 @@
+//! One TCP connection to an endpoint.
+
+use std::{
+    io::{self, IoSlice},
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use thiserror::Error;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::options::Options;
+use crate::reject::{Reason, Rejection};
+
+/// Why there is no connection. Nothing was sent.
+#[derive(Debug, Error)]
+pub(super) enum ConnectError {
+    #[error("all connections that are allowed are in use")]
+    Full,
+    #[error("this address must not be an upstream")]
+    Refused,
+    #[error("connecting took longer than allowed")]
+    TimedOut,
+    #[error("connecting failed")]
+    Io(#[source] io::Error),
+    #[error("the first words of HTTP failed")]
+    Handshake(#[source] hyper::Error),
+    /// The outcome of somebody else's try, for which this request waited.
+    #[error("connecting failed for another request")]
+    Shared(Reason),
+}
+
+impl ConnectError {
+    pub(super) fn reason(&self) -> Reason {
+        match self {
+            Self::Full => Reason::Overloaded,
+            Self::Refused => Reason::NoEndpoint,
+            Self::TimedOut => Reason::UpstreamTimeout,
+            Self::Io(_) | Self::Handshake(_) => Reason::ConnectFailed,
+            Self::Shared(reason) => *reason,
+        }
+    }
+
+    /// Whether this says that the endpoint cannot be reached.
+    pub(super) fn is_unreachable(&self) -> bool {
+        matches!(self, Self::TimedOut | Self::Io(_) | Self::Handshake(_))
+    }
+}
+
+impl From<ConnectError> for Rejection {
+    fn from(error: ConnectError) -> Self {
+        Self::new(error.reason()).source(error)
+    }
+}
+
+/// Counts what is open at one endpoint, and keeps it below a limit.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Connections(Arc<AtomicUsize>);
+
+impl Connections {
+    pub(super) fn open(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// `None`: there are `max` already.
+    fn slot(&self, max: usize) -> Option<Slot> {
+        let more = |open| (open < max).then_some(open + 1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Slot(self.clone()))
+    }
+}
+
+/// One connection's place in the count.
+struct Slot(Connections);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A socket that says whether the peer has been heard, and that keeps its place in the count until it is closed,
+/// whoever owns it by then.
+pub(super) struct Io {
+    stream: TcpStream,
+    heard: Heard,
+    _slot: Slot,
+}
+
+/// Whether anything came back since a request was sent.
+#[derive(Clone, Default)]
+pub(super) struct Heard(Arc<AtomicBool>);
+
+impl Heard {
+    pub(super) fn forget(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn anything(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+pub(super) async fn connect(
+    address: SocketAddr,
+    connections: &Connections,
+    options: &Options,
+) -> Result<Io, ConnectError> {
+    let slot = connections.slot(options.max_connections).ok_or(ConnectError::Full)?;
+    let connected = timeout(options.connect_timeout, TcpStream::connect(address)).await;
+    let stream = connected.map_err(|_| ConnectError::TimedOut)?.map_err(ConnectError::Io)?;
+    if !options.refused.is_empty() {
+        let (local, peer) = (stream.local_addr(), stream.peer_addr());
+        let refused = local.and_then(|local| peer.map(|peer| options.refuses_connection(local, peer)));
+        if refused.map_err(ConnectError::Io)? {
+            return Err(ConnectError::Refused);
+        }
+    }
+    stream.set_nodelay(true).map_err(ConnectError::Io)?;
+    Ok(Io { stream, heard: Heard::default(), _slot: slot })
+}
+
+impl Io {
+    pub(super) fn heard(&self) -> Heard {
+        self.heard.clone()
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            this.heard.0.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,170 @@
+//! What a request tells the upstream about the way that it came: `X-Forwarded-*` and `Forwarded` (RFC 7239).
+
+use std::{fmt::Write, net::IpAddr};
+
+use http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue,
+    header::{FORWARDED, HOST},
+    uri::Scheme,
+};
+
+use crate::identity::{PeerAddr, TrustedProxies};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// What strangers say about the way of a request, and is not believed.
+const HEARSAY: [HeaderName; 7] = [
+    X_FORWARDED_FOR,
+    X_FORWARDED_HOST,
+    X_FORWARDED_PROTO,
+    X_FORWARDED_PORT,
+    X_FORWARDED_PREFIX,
+    X_REAL_IP,
+    FORWARDED,
+];
+
+/// Which forwarding headers upstreams are told, and from whom those that come in are believed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Forwarding {
+    pub(super) trusted: TrustedProxies,
+    /// Whether `Forwarded` is sent to those, too, whose request had none.
+    pub(super) standard: bool,
+}
+
+impl Forwarding {
+    /// Tells of the last hop. What a trusted proxy said of hops before is kept and appended to; what anyone else
+    /// said is replaced.
+    pub(super) fn tell(&self, headers: &mut HeaderMap, extensions: &Extensions) {
+        let peer = extensions.get::<PeerAddr>().map(|peer| peer.ip());
+        let scheme = extensions.get::<Scheme>().map_or("http", Scheme::as_str);
+        let scheme = if scheme == "https" { "https" } else { "http" };
+        if !peer.is_some_and(|peer| self.trusted.contains(peer)) {
+            for name in &HEARSAY {
+                headers.remove(name);
+            }
+        }
+        let host = headers.get(HOST).cloned();
+        if self.standard || headers.contains_key(FORWARDED) {
+            append(headers, FORWARDED, &element(peer, host.as_ref(), scheme));
+        }
+        if let Some(peer) = peer {
+            append(headers, X_FORWARDED_FOR, &peer.to_string());
+        }
+        headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(scheme));
+        if let Some(host) = host {
+            headers.entry(X_FORWARDED_HOST).or_insert(host);
+        }
+    }
+}
+
+/// Appends to a list field, and leaves one line of it: many upstreams read the first line only.
+fn append(headers: &mut HeaderMap, name: HeaderName, element: &str) {
+    let mut list = Vec::new();
+    for value in headers.get_all(&name) {
+        list.extend_from_slice(value.as_bytes());
+        list.extend_from_slice(b", ");
+    }
+    list.extend_from_slice(element.as_bytes());
+    if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(list)) {
+        headers.insert(name, value);
+    }
+}
+
+/// One element of `Forwarded`.
+fn element(peer: Option<IpAddr>, host: Option<&HeaderValue>, scheme: &str) -> String {
+    let mut element = match peer {
+        Some(IpAddr::V4(ip)) => format!("for={ip}"),
+        Some(IpAddr::V6(ip)) => format!("for=\"[{}]\"", ip),
+        None => "for=unknown".to_owned(),
+    };
+    let plain = |host: &&str| !host.is_empty() && !host.contains(['"', '\\']);
+    if let Some(host) = host.and_then(|host| host.to_str().ok()).filter(plain) {
+        let _ = write!(element, ";host=\"{host}\"");
+    }
+    let _ = write!(element, ";proto={scheme}");
+    element
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(forwarding: &Forwarding, peer: &str, fields: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, value.parse().unwrap());
+        }
+        let mut extensions = Extensions::new();
+        if let Ok(peer) = peer.parse::<std::net::SocketAddr>() {
+            extensions.insert(PeerAddr::new(peer));
+        }
+        forwarding.tell(&mut headers, &extensions);
+        headers
+    }
+
+    fn trusting() -> Forwarding {
+        Forwarding { trusted: "10.0.0.0/8".parse().unwrap(), standard: false }
+    }
+
+    #[test]
+    fn a_strangers_words_are_replaced() {
+        let lies = [
+            ("x-forwarded-for", "1.1.1.1"),
+            ("x-forwarded-for", "2.2.2.2"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "bank.example"),
+            ("x-forwarded-prefix", "/admin"),
+            ("x-real-ip", "1.1.1.1"),
+            ("forwarded", "for=1.1.1.1"),
+            ("host", "shop.example"),
+        ];
+        for peer in ["192.0.2.7:1", "nobody"] {
+            let headers = told(&trusting(), peer, &lies);
+            assert_eq!(
+                headers.get("x-forwarded-for").map(HeaderValue::as_bytes),
+                (peer != "nobody").then_some(b"192.0.2.7".as_slice())
+            );
+            assert_eq!(headers["x-forwarded-proto"], "http");
+            assert_eq!(headers["x-forwarded-host"], "shop.example");
+            for gone in ["forwarded", "x-forwarded-prefix", "x-real-ip"] {
+                assert!(!headers.contains_key(gone), "{gone}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_trusted_proxys_words_are_kept_and_appended_to() {
+        let said = [
+            ("x-forwarded-for", "192.0.2.7"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "shop.example"),
+            ("forwarded", "for=192.0.2.7;proto=https"),
+            ("host", "inner.example"),
+        ];
+        let headers = told(&trusting(), "10.0.0.2:1", &said);
+        let lines: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
+        assert_eq!(lines, ["192.0.2.7, 10.0.0.1, 10.0.0.2"]);
+        assert_eq!(headers["x-forwarded-proto"], "https");
+        assert_eq!(headers["x-forwarded-host"], "shop.example");
+        assert_eq!(
+            headers["forwarded"],
+            "for=192.0.2.7;proto=https, for=10.0.0.2;host=\"inner.example\";proto=http"
+        );
+    }
+
+    #[test]
+    fn the_standard_form_quotes_what_must_be_quoted() {
+        let forwarding = Forwarding { standard: true, ..Forwarding::default() };
+        let headers = told(&forwarding, "[2001:db8::7]:1", &[("host", "[::1]:80")]);
+        assert_eq!(headers["forwarded"], "for=\"[2001:db8::7]\";host=\"[::1]:80\";proto=http");
+        assert_eq!(headers["x-forwarded-for"], "2001:db8::7");
+        let headers = told(&forwarding, "192.0.2.1:1", &[("host", "a\";for=1")]);
+        assert_eq!(headers["forwarded"], "for=192.0.2.1;proto=http");
+    }
+}

@@ -1,0 +1,114 @@
+use std::{net::SocketAddr, time::Duration};
+
+/// Which version of HTTP is spoken to an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Wire {
+    /// HTTP/1.1; but gRPC, which has no HTTP/1 form, over HTTP/2.
+    #[default]
+    Http1,
+    /// HTTP/2 with prior knowledge (RFC 9113 section 3.3), always. Upgrades such as WebSocket are refused.
+    Http2,
+    /// What the caller speaks: gRPC and other HTTP/2 requests over HTTP/2, HTTP/1 and upgrades over HTTP/1.1.
+    Follow,
+}
+
+/// How a request is given to one of several endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Balance {
+    /// One after the other.
+    #[default]
+    RoundRobin,
+    /// The one of two endpoints chosen by chance that has fewer requests in flight. A request is in flight until
+    /// its response body has ended, or its tunnel has closed.
+    LeastRequest,
+}
+
+/// What the connections of all endpoints of an upstream have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Options {
+    pub(super) wire: Wire,
+    pub(super) connect_timeout: Duration,
+    pub(super) idle_timeout: Duration,
+    pub(super) idle_timeout_http2: Duration,
+    pub(super) max_idle: usize,
+    pub(super) max_connections: usize,
+    pub(super) refused: Vec<SocketAddr>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            wire: Wire::default(),
+            connect_timeout: Duration::from_secs(2),
+            idle_timeout: Duration::from_secs(4),
+            idle_timeout_http2: Duration::from_secs(60),
+            max_idle: 128,
+            max_connections: 1024,
+            refused: Vec::new(),
+        }
+    }
+}
+
+impl Options {
+    /// Whether `address` is one that must not be an upstream's endpoint.
+    pub(super) fn refuses(&self, address: SocketAddr) -> bool {
+        self.refused.iter().any(|&own| same_listener(own, address))
+    }
+
+    /// Whether a connection that was made leads to an address that must not be an upstream's endpoint. A listener on
+    /// all addresses is reached by each address of this machine, and those are known from the connection alone.
+    pub(super) fn refuses_connection(&self, local: SocketAddr, peer: SocketAddr) -> bool {
+        self.refused.iter().any(|&own| {
+            own.port() == peer.port()
+                && (own.ip().to_canonical() == peer.ip().to_canonical()
+                    || own.ip().is_unspecified() && local.ip().to_canonical() == peer.ip().to_canonical())
+        })
+    }
+}
+
+/// Whether connecting to `address` reaches a listener that is bound to `own`, as far as the two addresses tell.
+fn same_listener(own: SocketAddr, address: SocketAddr) -> bool {
+    let (own_ip, ip) = (own.ip().to_canonical(), address.ip().to_canonical());
+    own.port() == address.port()
+        && (own_ip == ip
+            || own_ip.is_unspecified() && (ip.is_loopback() || ip.is_unspecified())
+            || ip.is_unspecified() && own_ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_admin_address_is_known_under_its_other_names() {
+        let refuses = |own: &str, address: &str| {
+            let options = Options { refused: vec![own.parse().unwrap()], ..Options::default() };
+            options.refuses(address.parse().unwrap())
+        };
+        for (own, address, refused) in [
+            ("127.0.0.1:9901", "127.0.0.1:9901", true),
+            ("127.0.0.1:9901", "127.0.0.1:9902", false),
+            ("127.0.0.1:9901", "[::ffff:127.0.0.1]:9901", true),
+            ("127.0.0.1:9901", "0.0.0.0:9901", true),
+            ("127.0.0.1:9901", "127.0.0.2:9901", false),
+            ("127.0.0.1:9901", "192.0.2.1:9901", false),
+            ("0.0.0.0:9901", "127.0.0.2:9901", true),
+            ("[::]:9901", "127.0.0.1:9901", true),
+            ("[::]:9901", "[::1]:9901", true),
+            ("0.0.0.0:9901", "192.0.2.1:9901", false),
+        ] {
+            assert_eq!(refuses(own, address), refused, "{own} {address}");
+        }
+    }
+
+    #[test]
+    fn a_listener_on_all_addresses_is_known_once_connected() {
+        let options = Options { refused: vec!["0.0.0.0:9901".parse().unwrap()], ..Options::default() };
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        assert!(options.refuses_connection(address("192.0.2.1:40000"), address("192.0.2.1:9901")));
+        assert!(!options.refuses_connection(address("192.0.2.1:40000"), address("192.0.2.2:9901")));
+        assert!(!options.refuses_connection(address("192.0.2.1:40000"), address("192.0.2.1:9900")));
+    }
+}

@@ -1,0 +1,264 @@
+//! A request, made ready for an upstream.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Uri, Version,
+    header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+    request::Parts,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use http_body::Body as HttpBody;
+use hyper::upgrade::OnUpgrade;
+
+use super::{
+    body::{Fault, Uplink},
+    expect::Hold,
+    hop::{self, Kept},
+    options::Wire,
+    service::Settings,
+};
+use crate::{
+    body::{Body, BoxError},
+    reject::{Protocol, Reason, Rejection},
+    trail::Trail,
+};
+
+/// A request in the form in which it is sent, and what must be known of it later.
+pub(super) struct Outgoing {
+    pub(super) request: Request<Body>,
+    pub(super) http2: bool,
+    /// Without a body, so that the head is all of it.
+    pub(super) bodiless: bool,
+    pub(super) fault: Fault,
+    pub(super) hold: Option<Hold>,
+    pub(super) upgrade: Option<Upgrade>,
+    pub(super) trail: Option<Trail>,
+}
+
+/// The client would switch to one of these protocols.
+pub(super) struct Upgrade {
+    pub(super) protocols: HeaderValue,
+    pub(super) client: OnUpgrade,
+}
+
+/// Takes a request as it came, and makes of it the one to be sent.
+pub(super) fn outgoing<B>(request: Request<B>, wire: Wire, settings: &Settings) -> Result<Outgoing, Rejection>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (mut parts, body) = request.into_parts();
+    check_framing(&parts)?;
+    let bodiless = body.is_end_stream();
+    let caller = parts.version;
+    let kept = hop::strip(&mut parts.headers)?;
+    let upgrade = upgrade(&mut parts, &kept, bodiless);
+    let http2 = speaks_http2(wire, &parts, upgrade.is_some())?;
+
+    host(&mut parts)?;
+    settings.forwarding.tell(&mut parts.headers, &parts.extensions);
+    if let Some(host) = &settings.host {
+        parts.headers.insert(HOST, host.clone());
+    }
+    join_cookies(&mut parts.headers);
+    if kept.trailers {
+        parts.headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    let hold = expectation(&mut parts.headers, caller, http2 || bodiless);
+    frame(&mut parts, &body, http2);
+    if http2 {
+        target_http2(&mut parts)?;
+    } else {
+        target_http1(&mut parts);
+        connection(&mut parts.headers, kept.trailers, upgrade.as_ref());
+    }
+
+    let fault = Fault::default();
+    let body = if bodiless {
+        Body::empty()
+    } else {
+        Body::new(Uplink::new(body, fault.clone(), hold.clone(), Arc::clone(&settings.asserted)))
+    };
+    let mut request = Request::new(body);
+    *request.method_mut() = parts.method;
+    *request.uri_mut() = parts.uri;
+    *request.version_mut() = parts.version;
+    *request.headers_mut() = parts.headers;
+    if let Some(hold) = hold.clone() {
+        hyper::ext::on_informational(&mut request, move |response| {
+            if response.status() == http::StatusCode::CONTINUE {
+                hold.open();
+            }
+        });
+    }
+    let trail = parts.extensions.remove();
+    Ok(Outgoing { request, http2, bodiless, fault, hold, upgrade, trail })
+}
+
+/// Refuses what two parties could read as two different messages (RFC 9112 section 6), even if the server in front of
+/// us let it through.
+fn check_framing(parts: &Parts) -> Result<(), Rejection> {
+    let bad = |detail: &'static str| Rejection::new(Reason::BadRequest).detail(detail);
+    if parts.method == Method::CONNECT {
+        return Err(Rejection::new(Reason::NotImplemented).detail("CONNECT is not offered"));
+    }
+    let mut codings = hop::list(&parts.headers, &TRANSFER_ENCODING).peekable();
+    if codings.peek().is_some() {
+        if parts.headers.contains_key(CONTENT_LENGTH) {
+            return Err(bad("both Content-Length and Transfer-Encoding"));
+        }
+        let chunked = codings.next().is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
+        if !chunked || codings.next().is_some() {
+            return Err(
+                Rejection::new(Reason::NotImplemented).detail("no transfer coding but chunked is offered")
+            );
+        }
+    }
+    let mut lengths = hop::list(&parts.headers, &CONTENT_LENGTH);
+    if let Some(first) = lengths.next() {
+        if !first.iter().all(u8::is_ascii_digit) || lengths.any(|length| length != first) {
+            return Err(bad("malformed Content-Length"));
+        }
+    }
+    if parts.headers.get_all(HOST).iter().nth(1).is_some() {
+        return Err(bad("more than one Host"));
+    }
+    Ok(())
+}
+
+/// An upgrade is asked for over HTTP/1.1 and without a body; else the fields are as if they were not there.
+fn upgrade(parts: &mut Parts, kept: &Kept, bodiless: bool) -> Option<Upgrade> {
+    let client = parts.extensions.remove::<OnUpgrade>();
+    if parts.version != Version::HTTP_11 || !bodiless {
+        return None;
+    }
+    Some(Upgrade { protocols: kept.upgrade.clone()?, client: client? })
+}
+
+fn speaks_http2(wire: Wire, parts: &Parts, upgrade: bool) -> Result<bool, Rejection> {
+    let grpc = || Protocol::of(&parts.headers) == Protocol::Grpc;
+    match wire {
+        Wire::Http2 if upgrade => {
+            Err(Rejection::new(Reason::NotImplemented).detail("this upstream speaks HTTP/2 only: no upgrade"))
+        }
+        Wire::Http2 => Ok(true),
+        Wire::Http1 => Ok(grpc()),
+        Wire::Follow => Ok(!upgrade && (parts.version == Version::HTTP_2 || grpc())),
+    }
+}
+
+/// One host in one place: that of the target, if it has one, goes to `Host` (RFC 9112 section 3.2.2).
+fn host(parts: &mut Parts) -> Result<(), Rejection> {
+    if let Some(authority) = parts.uri.authority() {
+        if authority.as_str().contains('@') {
+            return Err(Rejection::new(Reason::BadRequest).detail("a user in the request's target"));
+        }
+        let value = HeaderValue::from_str(authority.as_str())
+            .map_err(|error| Rejection::new(Reason::BadRequest).detail("malformed host").source(error))?;
+        parts.headers.insert(HOST, value);
+    }
+    Ok(())
+}
+
+/// HTTP/2 splits cookies into several fields; there is one `Cookie` in HTTP/1 (RFC 9113 section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    if let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) {
+        let mut joined = first.as_bytes().to_vec();
+        for crumb in std::iter::once(second).chain(crumbs) {
+            joined.extend_from_slice(b"; ");
+            joined.extend_from_slice(crumb.as_bytes());
+        }
+        if let Ok(cookie) = HeaderValue::from_maybe_shared(Bytes::from(joined)) {
+            headers.insert(COOKIE, cookie);
+        }
+    }
+}
+
+/// Keeps `Expect: 100-continue` if the upstream can answer it, and then tells what to hold the body with.
+fn expectation(headers: &mut HeaderMap, caller: Version, unanswerable: bool) -> Option<Hold> {
+    let expects = headers.get(EXPECT)?.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if !expects {
+        return None;
+    }
+    if unanswerable || caller <= Version::HTTP_10 {
+        headers.remove(EXPECT);
+        return None;
+    }
+    Some(Hold::default())
+}
+
+/// Says how long the body is, from the body itself.
+fn frame(parts: &mut Parts, body: &impl HttpBody, http2: bool) {
+    let headers = &mut parts.headers;
+    let length = if body.is_end_stream() { Some(0) } else { body.size_hint().exact() };
+    match length {
+        // Without content, and not of a method that always has some (RFC 9110 section 8.6).
+        Some(0) if !matches!(parts.method, Method::POST | Method::PUT | Method::PATCH) => {
+            headers.remove(CONTENT_LENGTH);
+        }
+        Some(length) => {
+            let said = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+            if said != Some(length) || headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+            }
+        }
+        None => {
+            headers.remove(CONTENT_LENGTH);
+            if !http2 {
+                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
+        }
+    }
+}
+
+fn path_of(uri: &Uri) -> PathAndQuery {
+    uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
+}
+
+/// Origin form, or `*` (RFC 9112 section 3.2), and a `Host` in any case.
+fn target_http1(parts: &mut Parts) {
+    parts.version = Version::HTTP_11;
+    if parts.uri.authority().is_some() || parts.uri.scheme().is_some() {
+        parts.uri = Uri::from(path_of(&parts.uri));
+    }
+    parts.headers.entry(HOST).or_insert(HeaderValue::from_static(""));
+}
+
+/// `:authority` instead of `Host` (RFC 9113 section 8.3.1).
+fn target_http2(parts: &mut Parts) -> Result<(), Rejection> {
+    let malformed =
+        |error: http::Error| Rejection::new(Reason::BadRequest).detail("malformed host").source(error);
+    let path = path_of(&parts.uri);
+    match parts.headers.remove(HOST).filter(|host| !host.is_empty()) {
+        Some(host) => {
+            let authority = Authority::try_from(host.as_bytes()).map_err(|error| malformed(error.into()))?;
+            let mut uri = http::uri::Parts::default();
+            (uri.scheme, uri.authority, uri.path_and_query) =
+                (Some(Scheme::HTTP), Some(authority), Some(path));
+            parts.uri = Uri::from_parts(uri).map_err(|error| malformed(error.into()))?;
+            parts.version = Version::HTTP_2;
+        }
+        // A caller in HTTP/1.0 may have named none. The h2 crate takes that from a request in HTTP/1 form only.
+        None => {
+            parts.uri = Uri::from(path);
+            parts.version = Version::HTTP_11;
+        }
+    }
+    Ok(())
+}
+
+/// The fields of our own hop.
+fn connection(headers: &mut HeaderMap, trailers: bool, upgrade: Option<&Upgrade>) {
+    let options = match (upgrade, trailers) {
+        (Some(upgrade), trailers) => {
+            headers.insert(UPGRADE, upgrade.protocols.clone());
+            if trailers { "upgrade, te" } else { "upgrade" }
+        }
+        (None, true) => "te",
+        (None, false) => return,
+    };
+    headers.insert(CONNECTION, HeaderValue::from_static(options));
+}

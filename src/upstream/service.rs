@@ -1,0 +1,170 @@
+use std::{
+    fmt,
+    future::{Ready, ready},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response};
+use http_body::Body as HttpBody;
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::{Upstream, exchange::exchange, forward::Forwarding, request::outgoing, tunnel::Limits};
+use crate::{
+    body::{Body, BoxError},
+    identity::{AssertedHeaders, TrustedProxies},
+    reject::Rejection,
+};
+
+/// Sends requests to an [`Upstream`]: the innermost service of a gateway. Clones share all state.
+///
+/// See the [module docs](super).
+#[derive(Clone)]
+pub struct Proxy {
+    upstream: Upstream,
+    settings: Arc<Settings>,
+}
+
+/// What a [`Proxy`] does with each request.
+#[derive(Debug, Clone)]
+pub(super) struct Settings {
+    pub(super) host: Option<HeaderValue>,
+    pub(super) forwarding: Forwarding,
+    pub(super) asserted: Arc<AssertedHeaders>,
+    pub(super) tunnels: Limits,
+}
+
+impl Proxy {
+    /// A proxy to this upstream. It keeps the host of the request and trusts no proxy before it.
+    #[must_use]
+    pub fn new(upstream: Upstream) -> Self {
+        let settings = Settings {
+            host: None,
+            forwarding: Forwarding::default(),
+            asserted: Arc::default(),
+            tunnels: Limits { idle: Duration::from_secs(300), age: Duration::from_secs(24 * 3600) },
+        };
+        Self { upstream, settings: Arc::new(settings) }
+    }
+
+    /// Sends this host to the upstream, in place of the one that the client asked for. That one is in
+    /// `X-Forwarded-Host` then.
+    #[must_use]
+    pub fn host(self, host: HeaderValue) -> Self {
+        self.with(|settings| settings.host = Some(host))
+    }
+
+    /// Keeps and continues what these proxies say in `X-Forwarded-*` and `Forwarded`. What others say is replaced.
+    #[must_use]
+    pub fn trusted_proxies(self, trusted: TrustedProxies) -> Self {
+        self.with(|settings| settings.forwarding.trusted = trusted)
+    }
+
+    /// Whether `Forwarded` (RFC 7239) is sent besides `X-Forwarded-*`, also where the request had none. By default
+    /// it is not.
+    #[must_use]
+    pub fn forwarded(self, on: bool) -> Self {
+        self.with(|settings| settings.forwarding.standard = on)
+    }
+
+    /// Removes these names from the trailers of requests, as a gateway removes them from their headers.
+    #[must_use]
+    pub fn asserted(self, names: AssertedHeaders) -> Self {
+        self.with(|settings| settings.asserted = Arc::new(names))
+    }
+
+    /// How long an upgraded connection may be silent. By default 5 minutes.
+    #[must_use]
+    pub fn tunnel_idle_timeout(self, timeout: Duration) -> Self {
+        self.with(|settings| settings.tunnels.idle = timeout)
+    }
+
+    /// How long an upgraded connection may live. By default one day.
+    #[must_use]
+    pub fn tunnel_max_age(self, age: Duration) -> Self {
+        self.with(|settings| settings.tunnels.age = age)
+    }
+
+    /// Where it sends to.
+    #[must_use]
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(Arc::make_mut(&mut self.settings));
+        self
+    }
+}
+
+impl<B> Service<Request<B>> for Proxy
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Rejection;
+    type Future = ResponseFuture;
+
+    /// Always ready: which endpoint has room is known once a request is there.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        let wire = self.upstream.group().options.wire;
+        ResponseFuture {
+            kind: match outgoing(request, wire, &self.settings) {
+                Ok(outgoing) => Kind::Sent {
+                    exchange: Box::pin(exchange(self.upstream.clone(), outgoing, self.settings.tunnels)),
+                },
+                Err(rejection) => Kind::Refused { refused: ready(Err(rejection)) },
+            },
+        }
+    }
+}
+
+pin_project! {
+    /// The future of a [`Proxy`]. Dropping it takes the request back: the upstream's connection or stream ends.
+    pub struct ResponseFuture {
+        #[pin]
+        kind: Kind,
+    }
+}
+
+type Answered = Result<Response<Body>, Rejection>;
+
+pin_project! {
+    #[project = KindProjection]
+    enum Kind {
+        Sent { exchange: Pin<Box<dyn Future<Output = Answered> + Send>> },
+        Refused { #[pin] refused: Ready<Answered> },
+    }
+}
+
+impl Future for ResponseFuture {
+    type Output = Answered;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answered> {
+        match self.project().kind.project() {
+            KindProjection::Sent { exchange } => exchange.as_mut().poll(cx),
+            KindProjection::Refused { refused } => refused.poll(cx),
+        }
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy").field("upstream", &self.upstream).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

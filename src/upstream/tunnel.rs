@@ -1,0 +1,135 @@
+//! An upgraded connection: bytes both ways, until one side has closed or time is up.
+
+use std::{
+    future::poll_fn,
+    io::{self, IoSlice},
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional},
+    time::{Instant, sleep_until, timeout},
+};
+
+use super::endpoint::Load;
+use crate::tunnel::{Tunnel, TunnelGuard};
+
+/// How long a tunnel lives.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) idle: Duration,
+    pub(super) age: Duration,
+}
+
+/// Starts a tunnel between the two sides of an upgrade. It counts as a request in flight until it has closed.
+pub(super) fn open(client: OnUpgrade, upstream: OnUpgrade, limits: Limits, load: Load) -> Tunnel {
+    let (tunnel, guard) = Tunnel::new();
+    tokio::spawn(run(client, upstream, limits, load, guard));
+    tunnel
+}
+
+async fn run(client: OnUpgrade, upstream: OnUpgrade, limits: Limits, load: Load, guard: TunnelGuard) {
+    let _held = (load, guard);
+    let carried = timeout(limits.age, carry(client, upstream, limits.idle)).await;
+    if let Err(error) = carried.unwrap_or_else(|_| Err(timed_out("the tunnel is too old"))) {
+        tracing::debug!(%error, "a tunnel was cut");
+    }
+}
+
+async fn carry(client: OnUpgrade, upstream: OnUpgrade, idle: Duration) -> io::Result<()> {
+    let (client, upstream) = (client.await, upstream.await);
+    let (client, upstream) = (client.map_err(io::Error::other)?, upstream.map_err(io::Error::other)?);
+    let activity = Activity::new();
+    let mut client = Watched { io: TokioIo::new(client), activity: activity.clone() };
+    let mut upstream = Watched { io: TokioIo::new(upstream), activity: activity.clone() };
+    let mut copy = pin!(copy_bidirectional(&mut client, &mut upstream));
+    let mut silence = pin!(activity.none_for(idle));
+    poll_fn(|cx| match copy.as_mut().poll(cx) {
+        Poll::Ready(copied) => Poll::Ready(copied.map(drop)),
+        Poll::Pending => silence.as_mut().poll(cx).map(|()| Err(timed_out("nothing was sent for too long"))),
+    })
+    .await
+}
+
+fn timed_out(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, what)
+}
+
+/// When something was last read from either side.
+#[derive(Clone)]
+struct Activity {
+    start: Instant,
+    /// Milliseconds after `start`.
+    last: Arc<AtomicU64>,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self { start: Instant::now(), last: Arc::default() }
+    }
+
+    fn note(&self) {
+        self.last.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    async fn none_for(&self, idle: Duration) {
+        loop {
+            let until = self.start + Duration::from_millis(self.last.load(Ordering::Relaxed)) + idle;
+            if until <= Instant::now() {
+                return;
+            }
+            sleep_until(until).await;
+        }
+    }
+}
+
+struct Watched<T> {
+    io: T,
+    activity: Activity,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
+        self.activity.note();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}

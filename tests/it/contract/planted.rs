@@ -1,0 +1,435 @@
+//! Layers with a bug each: the kit must find the law that each breaks.
+
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body as HttpBody, Frame};
+use http_body_util::BodyExt;
+use portcullis::{
+    body::{Body, BoxError},
+    reject::{Protocol, Reason, Rejection},
+    testing::{Contract, Law, Probe, ProbeBody, ProbeError, ProbeFuture},
+};
+use tower::{Layer, Service, layer::layer_fn};
+
+use super::allocations;
+
+type Answer<B = ProbeBody, E = ProbeError> = Result<Response<B>, E>;
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A service written as a closure over its inner service.
+#[derive(Clone)]
+struct With<S, F>(S, F);
+
+impl<F, B, E> Service<Request<Body>> for With<Probe, F>
+where
+    F: FnMut(&mut Probe, Request<Body>) -> BoxFuture<Answer<B, E>>,
+    E: From<ProbeError>,
+{
+    type Response = Response<B>;
+    type Error = E;
+    type Future = BoxFuture<Answer<B, E>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), E>> {
+        self.0.poll_ready(cx).map_err(E::from)
+    }
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        (self.1)(&mut self.0, request)
+    }
+}
+
+fn refused() -> Answer<Body> {
+    Ok(Rejection::new(Reason::RateLimited).into_response(Protocol::Http).map(Body::from))
+}
+
+fn boxed(response: Response<ProbeBody>) -> Response<Body> {
+    response.map(|body| Body::new(body.map_err(BoxError::from)))
+}
+
+/// The laws that a layer breaks, by name.
+macro_rules! breaks {
+    ($law:ident, $contract:expr) => {{
+        let report = $contract.check();
+        let broken: Vec<Law> = report.broken().map(|(law, _)| law).collect();
+        assert!(broken.contains(&Law::$law), "not found; found {broken:?}");
+    }};
+}
+
+#[test]
+fn a_call_on_a_clone_that_was_not_made_ready() {
+    let layer = || {
+        layer_fn(|inner: Probe| {
+            With(inner, |inner: &mut Probe, request| -> BoxFuture<Answer> {
+                let mut clone = inner.clone();
+                Box::pin(async move { clone.call(request).await })
+            })
+        })
+    };
+    breaks!(Readiness, Contract::new("un-readied clone", layer));
+}
+
+#[test]
+fn a_service_that_says_it_is_ready_and_does_not_wait() {
+    #[derive(Clone)]
+    struct Eager(Probe);
+    impl Service<Request<Body>> for Eager {
+        type Response = Response<ProbeBody>;
+        type Error = ProbeError;
+        type Future = ProbeFuture;
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ProbeError>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, request: Request<Body>) -> ProbeFuture {
+            self.0.call(request)
+        }
+    }
+    breaks!(Readiness, Contract::new("eager", || layer_fn(Eager)));
+}
+
+/// Lets `limit` requests pass; `fresh` makes the count of each service.
+fn limiter(
+    count: impl Fn() -> Arc<AtomicU32> + Clone + Send + Sync + 'static,
+    limit: u32,
+) -> impl Layer<
+    Probe,
+    Service = impl Service<Request<Body>, Response = Response<Body>, Error = ProbeError, Future: Send>
+              + Clone
+              + Send
+              + Sync,
+> + Clone
++ Send
++ Sync
++ 'static {
+    layer_fn(move |inner: Probe| {
+        let count = count();
+        With(inner, move |inner: &mut Probe, request| -> BoxFuture<Answer<Body>> {
+            if count.fetch_add(1, Ordering::SeqCst) >= limit {
+                return Box::pin(async { refused() });
+            }
+            let call = inner.call(request);
+            Box::pin(async { Ok(boxed(call.await?)) })
+        })
+    })
+}
+
+#[test]
+fn state_that_is_made_by_each_call_of_layer() {
+    breaks!(SharedState, Contract::new("state per service", || limiter(Arc::default, 3)).limit(3));
+}
+
+#[test]
+fn state_that_all_layers_share() {
+    let global = Arc::new(AtomicU32::new(0));
+    let layer = move || {
+        let global = Arc::clone(&global);
+        limiter(move || Arc::clone(&global), 3)
+    };
+    breaks!(SharedState, Contract::new("global state", layer).limit(3));
+}
+
+/// Counts what is in flight. Each flag is a bug.
+#[derive(Clone, Default)]
+struct Counting {
+    count: Arc<AtomicUsize>,
+    leaks_on_drop: bool,
+    frees_at_head: bool,
+    frees_at_drop_only: bool,
+}
+
+struct Permit(Arc<AtomicUsize>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+struct Holding<B>(B, Option<Permit>, bool);
+
+impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Holding<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let frame = Pin::new(&mut self.0).poll_frame(cx);
+        if matches!(frame, Poll::Ready(None)) && !self.2 {
+            self.1 = None;
+        }
+        frame
+    }
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.0.size_hint()
+    }
+}
+
+impl Layer<Probe> for Counting {
+    type Service = CountingService;
+    fn layer(&self, inner: Probe) -> CountingService {
+        CountingService(inner, self.clone())
+    }
+}
+
+#[derive(Clone)]
+struct CountingService(Probe, Counting);
+
+impl Service<Request<Body>> for CountingService {
+    type Response = Response<Holding<ProbeBody>>;
+    type Error = ProbeError;
+    type Future = BoxFuture<Answer<Holding<ProbeBody>>>;
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ProbeError>> {
+        self.0.poll_ready(cx)
+    }
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let Counting { count, leaks_on_drop, frees_at_head, frees_at_drop_only } = self.1.clone();
+        count.fetch_add(1, Ordering::SeqCst);
+        let permit = (!leaks_on_drop).then(|| Permit(Arc::clone(&count)));
+        let call = self.0.call(request);
+        Box::pin(async move {
+            let response = call.await;
+            let permit = permit.or_else(|| Some(Permit(count))).filter(|_| !frees_at_head);
+            Ok(response?.map(|body| Holding(body, permit, frees_at_drop_only)))
+        })
+    }
+}
+
+fn counting(layer: Counting) -> Contract<Counting> {
+    let make = move || Counting { count: Arc::default(), ..layer.clone() };
+    Contract::new("counting", make).in_flight(|layer: &Counting| layer.count.load(Ordering::SeqCst))
+}
+
+#[test]
+fn a_permit_that_is_lost_when_the_call_is_dropped() {
+    breaks!(Cancellation, counting(Counting { leaks_on_drop: true, ..Counting::default() }));
+}
+
+#[test]
+fn a_permit_that_is_freed_at_the_head() {
+    breaks!(InFlight, counting(Counting { frees_at_head: true, ..Counting::default() }));
+}
+
+#[test]
+fn a_permit_that_outlives_the_end_of_the_body() {
+    breaks!(InFlight, counting(Counting { frees_at_drop_only: true, ..Counting::default() }));
+}
+
+#[test]
+fn a_permit_that_is_freed_when_the_tunnel_opens() {
+    breaks!(InFlight, counting(Counting::default()));
+}
+
+#[test]
+fn a_call_that_goes_on_after_it_was_dropped() {
+    let layer = || {
+        layer_fn(|inner: Probe| {
+            With(inner, |inner: &mut Probe, request| -> BoxFuture<Answer> {
+                let call = tokio::spawn(inner.call(request));
+                Box::pin(async { call.await.expect("the task lives") })
+            })
+        })
+    };
+    breaks!(Cancellation, Contract::new("detached", layer));
+}
+
+macro_rules! changed {
+    ($change:expr) => {
+        || {
+            layer_fn(|inner: Probe| {
+                With(inner, |inner: &mut Probe, request| {
+                    let call = inner.call(request);
+                    Box::pin(async move { Ok::<_, ProbeError>(call.await?.map($change)) })
+                        as BoxFuture<Answer<_>>
+                })
+            })
+        }
+    };
+}
+
+#[test]
+fn trailers_that_are_dropped() {
+    struct NoTrailers(ProbeBody);
+    impl HttpBody for NoTrailers {
+        type Data = Bytes;
+        type Error = ProbeError;
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, ProbeError>>> {
+            Pin::new(&mut self.0)
+                .poll_frame(cx)
+                .map(|f| f.filter(|f| !f.as_ref().is_ok_and(Frame::is_trailers)))
+        }
+        fn is_end_stream(&self) -> bool {
+            self.0.is_end_stream()
+        }
+        fn size_hint(&self) -> http_body::SizeHint {
+            self.0.size_hint()
+        }
+    }
+    breaks!(Bodies, Contract::new("no trailers", changed!(NoTrailers)));
+}
+
+#[test]
+fn a_size_that_is_forgotten() {
+    struct NoHint(ProbeBody);
+    impl HttpBody for NoHint {
+        type Data = Bytes;
+        type Error = ProbeError;
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, ProbeError>>> {
+            Pin::new(&mut self.0).poll_frame(cx)
+        }
+    }
+    breaks!(Bodies, Contract::new("no hint", changed!(NoHint)));
+}
+
+#[test]
+fn an_error_type_that_changes() {
+    let layer = || {
+        layer_fn(|inner: Probe| {
+            With(inner, |inner: &mut Probe, request| -> BoxFuture<Answer<ProbeBody, BoxError>> {
+                let call = inner.call(request);
+                Box::pin(async { Ok(call.await?) })
+            })
+        })
+    };
+    breaks!(Errors, Contract::new("boxed errors", layer));
+}
+
+impl Service<Request<Body>> for With<Probe, Arc<dyn Fn(&Request<Body>) + Send + Sync>> {
+    type Response = Response<ProbeBody>;
+    type Error = ProbeError;
+    type Future = ProbeFuture;
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ProbeError>> {
+        self.0.poll_ready(cx)
+    }
+    fn call(&mut self, request: Request<Body>) -> ProbeFuture {
+        (self.1)(&request);
+        self.0.call(request)
+    }
+}
+
+#[test]
+fn a_map_without_bound() {
+    #[derive(Clone, Default)]
+    struct Remembers(Arc<Mutex<HashMap<String, u32>>>);
+    impl Layer<Probe> for Remembers {
+        type Service = With<Probe, Arc<dyn Fn(&Request<Body>) + Send + Sync>>;
+        fn layer(&self, inner: Probe) -> Self::Service {
+            let map = Arc::clone(&self.0);
+            With(
+                inner,
+                Arc::new(move |request: &Request<Body>| {
+                    let caller = request.headers()["x-caller"].to_str().unwrap().to_owned();
+                    *map.lock().unwrap().entry(caller).or_default() += 1;
+                }),
+            )
+        }
+    }
+    breaks!(Memory, Contract::new("unbounded", Remembers::default).keys(100, |l| l.0.lock().unwrap().len()));
+}
+
+#[test]
+fn a_busy_wait() {
+    #[derive(Clone)]
+    struct Spins(Probe);
+    impl Service<Request<Body>> for Spins {
+        type Response = Response<ProbeBody>;
+        type Error = ProbeError;
+        type Future = ProbeFuture;
+        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ProbeError>> {
+            let ready = self.0.poll_ready(cx);
+            if ready.is_pending() {
+                cx.waker().wake_by_ref();
+            }
+            ready
+        }
+        fn call(&mut self, request: Request<Body>) -> ProbeFuture {
+            self.0.call(request)
+        }
+    }
+    breaks!(Waiting, Contract::new("spins", || layer_fn(Spins)));
+}
+
+#[test]
+fn a_lock_that_is_held_while_waiting() {
+    let layer = || {
+        let lock = Arc::new(tokio::sync::Mutex::new(()));
+        layer_fn(move |inner: Probe| {
+            let lock = Arc::clone(&lock);
+            With(inner, move |inner: &mut Probe, request| -> BoxFuture<Answer> {
+                let fresh = inner.clone();
+                let mut inner = std::mem::replace(inner, fresh);
+                let lock = Arc::clone(&lock);
+                Box::pin(async move {
+                    let _held = lock.lock().await;
+                    inner.call(request).await
+                })
+            })
+        })
+    };
+    breaks!(Waiting, Contract::new("holds a lock", layer));
+}
+
+#[test]
+fn an_allocation_on_the_way() {
+    let layer = changed!(|body| body);
+    breaks!(Allocation, Contract::new("boxes", layer).allocations(0, allocations));
+}
+
+#[test]
+fn a_clock_of_its_own() {
+    let layer = || {
+        #[expect(clippy::disallowed_types, reason = "the planted bug")]
+        let (start, count) = (std::time::Instant::now(), Arc::new(AtomicU32::new(0)));
+        layer_fn(move |inner: Probe| {
+            let count = Arc::clone(&count);
+            With(inner, move |inner: &mut Probe, request| -> BoxFuture<Answer<Body>> {
+                if start.elapsed() > Duration::from_secs(60) {
+                    count.store(0, Ordering::SeqCst);
+                }
+                if count.fetch_add(1, Ordering::SeqCst) >= 2 {
+                    return Box::pin(async { refused() });
+                }
+                let call = inner.call(request);
+                Box::pin(async { Ok(boxed(call.await?)) })
+            })
+        })
+    };
+    breaks!(Time, Contract::new("std's clock", layer).limit(2).recovers_after(Duration::from_secs(61)));
+}
+
+#[test]
+fn a_global_that_is_installed() {
+    // In a process of its own: other tests would find what it installs.
+    const CHILD: &str = "PORTCULLIS_PLANTED_GLOBAL";
+    if std::env::var_os(CHILD).is_none() {
+        let name = "contract::planted::a_global_that_is_installed";
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        let output = child.args(["--exact", name]).env(CHILD, "1").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    let layer = || {
+        let _ = tracing::subscriber::set_global_default(tracing::subscriber::NoSubscriber::default());
+        layer_fn(|inner: Probe| inner)
+    };
+    breaks!(Globals, Contract::new("installs a subscriber", layer));
+}
