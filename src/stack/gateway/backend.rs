@@ -5,17 +5,17 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response};
+use http::Request;
 use tower::util::Either;
 use tower_service::Service;
 
 use crate::{
     attempt::Variant,
-    body::{Body, ResponseBody},
+    body::Body,
     gate::{Gate, GateLayer, Gated, Gates},
     head::Head,
     reject::{Answer, Reason, Rejection},
-    resilience::timeout::{TimedBody, Timeout},
+    resilience::timeout::Timeout,
     routing::split::SplitService,
     trail::Trail,
     upstream::Proxy,
@@ -28,7 +28,7 @@ pub(super) type Backends = Either<SplitService<Backend>, Nowhere>;
 /// What a rule does with its requests.
 pub(super) type RuleService = Gated<Timeout<Backends>, Gates>;
 
-type BackendBody = ResponseBody<TimedBody<Body>>;
+type Answered = <Backend as Service<Request<Body>>>::Response;
 
 /// Tells the watchers outside which upstream was chosen.
 #[derive(Debug)]
@@ -56,9 +56,9 @@ impl Gate for Mark {
 pub(super) struct Nowhere;
 
 impl Service<Request<Body>> for Nowhere {
-    type Response = Response<BackendBody>;
+    type Response = Answered;
     type Error = Rejection;
-    type Future = Ready<Result<Self::Response, Rejection>>;
+    type Future = Ready<Result<Answered, Rejection>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
         Poll::Ready(Ok(()))

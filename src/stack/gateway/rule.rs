@@ -226,7 +226,7 @@ impl Rule {
         if self.backends.is_empty() {
             return Ok(Either::Right(Nowhere));
         }
-        let everybody: TrustedProxies = EVERYBODY.into_iter().collect();
+        let everybody = TrustedProxies::new(EVERYBODY).unwrap_or_default();
         let mut split = split::Split::builder();
         for (proxy, weight) in &self.backends {
             let name: Arc<str> = proxy.upstream().name().into();
