@@ -7,9 +7,11 @@
 //! client. It boxes, except where a body is empty or a single chunk of bytes.
 
 mod any;
+mod convert;
 mod response;
 
 pub use any::{Body, BoxError};
+pub use convert::{Convert, ConvertLayer};
 pub use response::ResponseBody;
 
 #[cfg(test)]

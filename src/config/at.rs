@@ -86,6 +86,12 @@ impl<'a> At<'a> {
         self.report(Severity::Error, problem.into());
     }
 
+    /// Reports what keeps the configuration from being used, in the place of a value.
+    pub(super) fn refuse<T>(self, problem: impl Into<String>) -> Option<T> {
+        self.error(problem);
+        None
+    }
+
     /// Reports what somebody should look at.
     pub(super) fn warn(self, problem: impl Into<String>) {
         self.report(Severity::Warning, problem.into());

@@ -10,7 +10,11 @@ use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
-use crate::{admission::rate_limit::Rate, time::parse_duration};
+use crate::{
+    admission::rate_limit::Rate,
+    authn::api_key::{KeyEntry, KeyHash},
+    time::parse_duration,
+};
 
 /// A type with a spelling of its own.
 pub(super) trait Spelled: Sized {
@@ -67,6 +71,8 @@ pub(super) fn format(name: &str) -> Option<&'static Format> {
         of::<HeaderName>(),
         of::<HeaderValue>(),
         of::<Name>(),
+        of::<KeyHash>(),
+        of::<Moment>(),
     ];
     FORMATS.iter().find(|format| format.name == name)
 }
@@ -140,6 +146,29 @@ impl Spelled for Name {
     }
 }
 
+impl Spelled for KeyHash {
+    const FORMAT: &'static str = "key-hash";
+    const EXPECTED: &'static str = "`sha256:` and 64 hexadecimal digits";
+
+    fn spell(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+/// A point in time. How it is written is of the authentication room, which does not tell it but in an entry.
+struct Moment;
+
+impl Spelled for Moment {
+    const FORMAT: &'static str = "moment";
+    const EXPECTED: &'static str = "a moment in UTC such as `2027-02-19T08:00:00Z`";
+
+    fn spell(text: &str) -> Option<Self> {
+        let hash = KeyHash::of("").to_string();
+        let entry = serde_json::json!({ "id": "", "hash": hash, "owner": "", "expires": text });
+        serde_json::from_value::<KeyEntry>(entry).ok().map(|_| Self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,6 +183,7 @@ mod tests {
             ("header-name", "x-user", "x user"),
             ("header-value", "a b", "a\nb"),
             ("name", "per-address.v2", "per address"),
+            ("moment", "2027-02-19T08:00:00Z", "tomorrow"),
         ] {
             let format = format(name).unwrap();
             assert!((format.fits)(good) && !(format.fits)(bad), "{name}");

@@ -1,7 +1,8 @@
 use super::{document::Document, schema};
 
 fn faults(text: &str) -> Vec<String> {
-    let read = Document::<schema::Gateway>::read("f", text.as_bytes(), &schema::schema());
+    let read =
+        Document::<schema::Gateway>::read("f", text.as_bytes(), &schema::schema_of::<schema::Gateway>());
     let mut faults = match read {
         Ok(document) => document.log.into_faults(),
         Err(faults) => faults,
@@ -12,7 +13,7 @@ fn faults(text: &str) -> Vec<String> {
 
 #[test]
 fn show() {
-    println!("{}", serde_json::to_string_pretty(&schema::schema()).unwrap());
+    println!("{}", serde_json::to_string_pretty(&schema::schema_of::<schema::Gateway>()).unwrap());
     println!("{:#?}", faults(include_str!("/work/shared/gateway.yaml")));
     println!("{:#?}", faults("apiVersion: portcullis/v1alpha2\nlisteners: []\nfoo: 1\nroutes: {}\n"));
     println!(

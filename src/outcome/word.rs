@@ -56,6 +56,9 @@ impl Outcome {
             End::Failed(_) => return Verdict::ServerFault,
             End::Complete => {}
         }
+        if self.reason == Some(Reason::CallerDeadline) {
+            return Verdict::CallerFault;
+        }
         match (self.status, self.grpc) {
             (Some(status), _) if status.is_server_error() => Verdict::ServerFault,
             (Some(status), _) if status.is_client_error() => Verdict::CallerFault,

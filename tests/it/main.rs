@@ -15,6 +15,7 @@ mod contract;
 mod examples;
 mod gateway;
 mod house;
+mod outcome;
 mod resilience;
 mod routing;
 mod telemetry;

@@ -1,10 +1,10 @@
-use std::{path::PathBuf, time::Duration};
+use std::{borrow::Cow, path::PathBuf, time::Duration};
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 use super::{Header, Headers, Unbuilt};
-use crate::config::scalar::Text;
+use crate::{authn::api_key::KeyEntry, config::scalar::Text};
 
 /// One way to learn who is calling; exactly one field says which.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -66,6 +66,7 @@ pub(crate) enum Algorithm {
     PS512,
     ES256,
     ES384,
+    ES512,
     EdDSA,
 }
 
@@ -114,4 +115,47 @@ pub(crate) struct ApiKey {
     /// Whether the key goes on to the upstream. Default: `false`.
     #[serde(default)]
     pub(crate) forward: bool,
+}
+
+/// The file that `apiKey` names: hashes of keys, never keys. `gateway keys new` prints an item of it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct KeyFile {
+    /// The keys, in any order.
+    pub(crate) keys: Vec<KeyItem>,
+}
+
+/// A key's entry: its form is of the authentication room, which also reads it.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct KeyItem(pub(crate) KeyEntry);
+
+impl JsonSchema for KeyItem {
+    fn schema_name() -> Cow<'static, str> {
+        "KeyEntry".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let text = |what: &str| json_schema!({ "type": "string", "description": what });
+        let list = |what: &str| json_schema!({ "type": "array", "items": { "type": "string" }, "description": what });
+        json_schema!({
+            "type": "object",
+            "description": "What is kept of a key.",
+            "additionalProperties": false,
+            "required": ["id", "hash", "owner"],
+            "properties": {
+                "id": text("The public part of the key."),
+                "hash": { "type": "string", "format": "key-hash", "description": "The SHA-256 of the whole key." },
+                "owner": text("Whose key it is: the subject of the principal."),
+                "scopes": list("What it may do. Default: nothing."),
+                "roles": list("What its owner is. Default: nothing."),
+                "plan": text("The plan, by whose name limits can be chosen. Default: none."),
+                "expires": {
+                    "type": "string",
+                    "format": "moment",
+                    "description": "When it ends, as in `2027-02-19T08:00:00Z`. Default: never.",
+                },
+            },
+        })
+    }
 }

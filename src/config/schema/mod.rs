@@ -41,7 +41,7 @@ impl JsonSchema for Unbuilt {
     }
 }
 
-/// The JSON Schema of the file (draft 2020-12).
-pub(super) fn schema() -> serde_json::Value {
-    SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Gateway>().to_value()
+/// The JSON Schema of a file (draft 2020-12).
+pub(super) fn schema_of<T: JsonSchema>() -> serde_json::Value {
+    SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>().to_value()
 }

@@ -45,10 +45,10 @@ struct Part {
 /// the last canary's that has one.
 fn lengths(weights: &[u32]) -> Option<Vec<u128>> {
     let sum: u128 = weights.iter().map(|weight| u128::from(*weight)).sum();
-    let mut lengths: Vec<u128> =
-        weights.iter().map(|weight| (u128::from(*weight) * WHOLE).checked_div(sum)).collect::<Option<_>>()?;
+    let length = |weight: &u32| (u128::from(*weight) * WHOLE).checked_div(sum);
+    let mut lengths: Vec<u128> = weights.iter().map(length).collect::<Option<_>>()?;
     let left = WHOLE - lengths.iter().sum::<u128>();
-    let heir = if weights.first() == Some(&0) { weights.iter().rposition(|weight| *weight > 0)? } else { 0 };
+    let heir = if *weights.first()? > 0 { 0 } else { weights.iter().rposition(|weight| *weight > 0)? };
     lengths[heir] += left;
     Some(lengths)
 }
@@ -135,9 +135,8 @@ mod tests {
         #[test]
         fn lengths_are_shares(weights in weights(1..9)) {
             let circle = Circle::new(&weights).unwrap();
-            let sum: u128 = weights.iter().map(|weight| u128::from(*weight)).sum();
             for (owner, weight) in weights.iter().enumerate() {
-                let ideal = u128::from(*weight) * WHOLE / sum;
+                let ideal = u128::from(*weight) * WHOLE / sum(&weights);
                 prop_assert!(circle.length(owner).abs_diff(ideal) <= weights.len() as u128);
                 prop_assert!(*weight > 0 || circle.length(owner) == 0);
             }
@@ -168,7 +167,7 @@ mod tests {
             let mut grown = weights.clone();
             grown[0] -= more;
             grown[at] = grown[at].saturating_add(more);
-            prop_assume!(grown.iter().map(|w| u64::from(*w)).sum::<u64>() == weights.iter().map(|w| u64::from(*w)).sum());
+            prop_assume!(sum(&grown) == sum(&weights));
             let (before, after) = (Circle::new(&weights).unwrap(), Circle::new(&grown).unwrap());
             // One point may go to another by rounding, where the base has lost its last weight.
             prop_assume!(grown[0] > 0);
@@ -195,8 +194,11 @@ mod tests {
         [1000 - canaries.iter().sum::<u32>()].into_iter().chain(canaries.iter().copied()).collect()
     }
 
+    fn sum(weights: &[u32]) -> u128 {
+        weights.iter().map(|weight| u128::from(*weight)).sum()
+    }
+
     fn share_is_at_least(after: &[u32], before: &[u32], at: usize) -> bool {
-        let sum = |weights: &[u32]| weights.iter().map(|weight| u128::from(*weight)).sum::<u128>();
         u128::from(after[at]) * sum(before) >= u128::from(before[at]) * sum(after)
     }
 }

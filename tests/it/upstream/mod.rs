@@ -1,0 +1,11 @@
+//! The proxy between real peers: hyper, axum and tonic on both sides, and plain sockets where peers would be too kind.
+
+mod expect;
+mod grpc;
+mod headers;
+mod peers;
+mod pool;
+mod protocols;
+mod smuggling;
+mod tunnels;
+mod upstreams;
