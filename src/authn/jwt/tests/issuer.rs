@@ -34,7 +34,7 @@ pub(super) struct Signer {
 pub(super) enum Secret {
     Ec(EcdsaKeyPair),
     Ed(Ed25519KeyPair),
-    Mac(hmac::Key),
+    Mac(Box<hmac::Key>),
     Rsa(&'static RsaKeyPair, &'static signature::RsaSignatureEncoding),
 }
 
@@ -44,7 +44,7 @@ static RSA: LazyLock<RsaKeyPair> = LazyLock::new(|| RsaKeyPair::generate(rsa::Ke
 impl Signer {
     pub(super) fn new(algorithm: Algorithm) -> Self {
         let ec = |curve| Secret::Ec(EcdsaKeyPair::generate(curve).unwrap());
-        let mac = |hash| Secret::Mac(hmac::Key::new(hash, SECRET));
+        let mac = |hash| Secret::Mac(Box::new(hmac::Key::new(hash, SECRET)));
         let secret = match algorithm {
             Algorithm::EdDsa => Secret::Ed(Ed25519KeyPair::generate().unwrap()),
             Algorithm::Es256 => ec(&signature::ECDSA_P256_SHA256_FIXED_SIGNING),
