@@ -5,17 +5,20 @@ use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::body::Incoming;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use portcullis::{
     attempt::Attempt,
     body::{Body, BoxError},
+    reject::{Reason, Rejection},
     trail::Trail,
     upstream::{Proxy, Upstream, Wire},
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tower::service_fn;
 
-use super::peers::{Line, OK, Raw, call, echo, edge, get, soon, text};
+use super::peers::{Line, OK, Raw, call, echo, edge, get, serve, soon, text};
 
 async fn edge_with(wire: Wire) -> std::net::SocketAddr {
     let endpoint = echo().await.to_string();
@@ -122,12 +125,16 @@ async fn a_get_with_a_body_of_unknown_length_keeps_it() {
     let response = soon(tower::ServiceExt::oneshot(proxy, request)).await.unwrap();
     assert_eq!(response.status(), 200);
     let heard = &upstream.heard()[0];
-    assert!(heard.contains("transfer-encoding: chunked") && heard.ends_with("5\r\nquery\r\n0\r\n\r\n"), "{heard}");
+    assert!(
+        heard.contains("transfer-encoding: chunked") && heard.ends_with("5\r\nquery\r\n0\r\n\r\n"),
+        "{heard}"
+    );
 }
 
 #[tokio::test]
 async fn http_1_0_is_answered_and_closed() {
-    let upstream = Raw::answering("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n").await;
+    let upstream =
+        Raw::answering("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n").await;
     let (edge, _) = super::peers::edge_to([upstream.address]).await;
     let mut client = Line::to(edge).await;
     client.say("GET / HTTP/1.0\r\n\r\n").await;
@@ -154,9 +161,11 @@ async fn responses_without_a_body_have_none_and_keep_the_connection() {
     .await;
     let (edge, _) = super::peers::edge_to([upstream.address]).await;
     let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
-    for (method, path, status, length) in
-        [(Method::HEAD, "/", 200, Some("1000")), (Method::GET, "/none", 204, None), (Method::GET, "/same", 304, None)]
-    {
+    for (method, path, status, length) in [
+        (Method::HEAD, "/", 200, Some("1000")),
+        (Method::GET, "/none", 204, None),
+        (Method::GET, "/same", 304, None),
+    ] {
         let request = Request::builder().method(method).uri(format!("http://{edge}{path}"));
         let response = soon(client.request(request.body(Empty::new()).unwrap())).await.unwrap();
         assert_eq!(response.status(), status);
@@ -177,7 +186,10 @@ async fn the_attempt_is_told_with_the_answer_and_without_one() {
         request.extensions_mut().insert(trail.clone());
         let response = call(&proxy, request).await.unwrap();
         let attempt = response.extensions().get::<Attempt>().unwrap().clone();
-        assert_eq!((&*attempt.upstream, attempt.endpoint, attempt.attempts), ("test", Some(upstream.address), 1));
+        assert_eq!(
+            (&*attempt.upstream, attempt.endpoint, attempt.attempts),
+            ("test", Some(upstream.address), 1)
+        );
         assert_eq!(attempt.connect.is_some(), connected);
         assert_eq!(trail.attempt(), Some(attempt));
         text(response).await;
@@ -188,4 +200,25 @@ async fn the_attempt_is_told_with_the_answer_and_without_one() {
     request.extensions_mut().insert(trail.clone());
     assert!(call(&Proxy::new(super::peers::upstream([nobody.address])), request).await.is_err());
     assert_eq!(trail.attempt().unwrap().endpoint, Some(nobody.address));
+}
+
+#[tokio::test]
+async fn a_layer_that_cuts_the_request_is_the_one_who_speaks() {
+    // The error of a body says why, also where HTTP/2 does not carry it.
+    let patient = serve(service_fn(|request: Request<Incoming>| async {
+        request.into_body().collect().await.map(|_| http::Response::new(Body::empty()))
+    }))
+    .await;
+    for wire in [Wire::Http1, Wire::Http2] {
+        let group = Upstream::builder("a").endpoint(patient.to_string()).wire(wire).build().unwrap();
+        let frames = [
+            Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"some"))),
+            Err(Box::new(Rejection::new(Reason::BodyTooLarge))),
+        ];
+        let body = Body::new(StreamBody::new(stream::iter(frames)));
+        let request = Request::post("/").header("host", "a").body(body).unwrap();
+        let refused = soon(tower::ServiceExt::oneshot(Proxy::new(group.clone()), request)).await.unwrap_err();
+        assert_eq!(refused.reason(), Reason::BodyTooLarge, "{wire:?}");
+        assert_eq!(group.endpoints()[0].in_flight, 0);
+    }
 }
