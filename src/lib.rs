@@ -7,6 +7,8 @@ pub mod backoff;
 pub mod body;
 pub mod chance;
 pub mod context;
+#[cfg(feature = "axum")]
+mod extract;
 pub mod gate;
 pub mod head;
 pub mod identity;

@@ -121,7 +121,7 @@ impl PartialOrd for Ratio {
 impl fmt::Display for Ratio {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scale = 10u32.pow(DIGITS);
-        if scale % self.denominator != 0 {
+        if !scale.is_multiple_of(self.denominator) {
             return write!(f, "{}/{}", self.numerator, self.denominator);
         }
         let parts = u64::from(self.numerator) * u64::from(scale / self.denominator) * 100;

@@ -20,7 +20,10 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 /// A handle to an upgraded connection. A request or response extension, cheap to clone.
 #[derive(Clone)]
@@ -28,6 +31,16 @@ pub struct Tunnel(Arc<Held>);
 
 /// The tunnel is open while this lives.
 pub struct TunnelGuard(Arc<Held>);
+
+/// How long the tunnel may last that a request asks for. A request extension, set by a timeout layer and kept by
+/// whoever runs the tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TunnelLimits {
+    /// How long both directions may keep silent.
+    pub idle: Duration,
+    /// When it must have closed.
+    pub until: Instant,
+}
 
 /// `None`: closed.
 type Held = Mutex<Option<Vec<Box<dyn Send>>>>;

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use http::{HeaderMap, HeaderName};
@@ -50,25 +51,32 @@ impl AssertedHeaders {
     /// Whether this name, with `_` equal to `-`, is asserted.
     #[must_use]
     pub fn contains(&self, name: &HeaderName) -> bool {
-        self.names.binary_search_by(|own| compare(own, name)).is_ok()
+        self.find(name).is_some()
+    }
+
+    /// The asserted name, which may be spelled otherwise.
+    fn find(&self, name: &HeaderName) -> Option<&HeaderName> {
+        self.names.binary_search_by(|own| compare(own, name)).ok().map(|at| &self.names[at])
     }
 
     /// Removes every asserted header, all its lines and all its spellings, and tells how many names went.
     ///
-    /// It takes one pass over the headers for each eight names found, and allocates nothing. Request trailers
-    /// need it as well.
+    /// It takes one pass over the headers for each eight names found. It allocates nothing, but for spellings
+    /// that are not the asserted one. Request trailers need it as well.
     pub fn strip(&self, headers: &mut HeaderMap) -> usize {
         let mut removed = 0;
         loop {
+            // The map cannot be changed while it is read.
             let mut batch = [const { None }; BATCH];
-            let mut found = 0;
-            // A clone of a name is a number or a counted pointer. The map cannot be changed while it is read.
-            for name in headers.keys().filter(|name| self.contains(name)).take(BATCH) {
-                batch[found] = Some(name.clone());
-                found += 1;
+            let mut asserted = headers.keys().filter_map(|name| self.find(name).map(|own| (own, name)));
+            for place in &mut batch {
+                *place = asserted.next().map(|(own, name)| {
+                    if own == name { Cow::Borrowed(own) } else { Cow::Owned(name.clone()) }
+                });
             }
-            for name in batch.into_iter().flatten() {
-                headers.remove(name);
+            let found = batch.iter().flatten().count();
+            for name in batch.iter().flatten() {
+                headers.remove(name.as_ref());
             }
             removed += found;
             if found < BATCH {

@@ -55,6 +55,8 @@
 
 mod address;
 mod asserted;
+#[cfg(feature = "axum")]
+mod extract;
 mod forwarded;
 mod peer;
 mod principal;

@@ -6,7 +6,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
 };
 
-use http::{HeaderMap, Uri, header::HOST};
+use http::{HeaderMap, HeaderValue, Uri, header::HOST};
 
 /// Why a request has no single valid host. To a client each is a 400 (RFC 9112, 3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -124,6 +124,11 @@ impl fmt::Display for Host<'_> {
     }
 }
 
+/// The host as the caller sent it: a request extension, left by whoever has put another in its place. It is
+/// what `X-Forwarded-Host` tells the upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceivedHost(pub HeaderValue);
+
 /// An empty port is allowed, and none (RFC 3986, 3.2.3).
 fn parse_port(digits: &str) -> Result<Option<u16>, BadHost> {
     if digits.is_empty() {
@@ -193,7 +198,23 @@ pub enum HostPattern {
 #[error("{0:?} is no host name, which may begin with \"*.\"")]
 pub struct InvalidHost(String);
 
+impl InvalidHost {
+    #[cfg(feature = "routing")]
+    pub(crate) fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
 impl HostPattern {
+    /// Reads `shop.example`, and no wildcard: a `PreciseHostname` of the Gateway API.
+    #[cfg(feature = "routing")]
+    pub(crate) fn precise(text: &str) -> Result<Box<str>, InvalidHost> {
+        match Self::parse(text)? {
+            Self::Exact(name) => Ok(name),
+            _ => Err(InvalidHost::new(text)),
+        }
+    }
+
     /// Reads `shop.example` or `*.shop.example`. Case and a trailing dot do not matter.
     ///
     /// # Errors
@@ -236,7 +257,6 @@ impl fmt::Display for HostPattern {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
     use proptest::prelude::*;
 
     fn headers(lines: &[&'static str]) -> HeaderMap {

@@ -63,13 +63,17 @@
 //! None of its own: refusals are counted by reason.
 
 mod host;
+mod normalize;
 mod path;
 mod query;
 mod request;
 mod target;
 mod text;
 
-pub use host::{BadHost, Host, HostPattern, InvalidHost};
+pub use host::{BadHost, Host, HostPattern, InvalidHost, ReceivedHost};
+pub use normalize::Normalize;
+#[cfg(feature = "routing")]
+pub(crate) use normalize::set_path;
 pub use path::{BadPath, PathPolicy, PathQuirk};
 #[cfg(feature = "routing")]
 pub(crate) use request::PathKind;

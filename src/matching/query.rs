@@ -19,11 +19,11 @@ fn decode(raw: &str) -> impl Iterator<Item = u8> {
     let mut rest = raw.as_bytes();
     std::iter::from_fn(move || {
         let (&first, tail) = rest.split_first()?;
-        if first == b'%' {
-            if let Some(byte) = tail.get(..2).and_then(any_hex) {
-                rest = &tail[2..];
-                return Some(byte);
-            }
+        if first == b'%'
+            && let Some(byte) = tail.get(..2).and_then(any_hex)
+        {
+            rest = &tail[2..];
+            return Some(byte);
         }
         rest = tail;
         Some(if first == b'+' { b' ' } else { first })

@@ -2,7 +2,7 @@ use std::fmt;
 
 use http::{HeaderMap, StatusCode, header, response};
 
-use super::{End, Failure, Outcome, owes_grpc_status, rejection_in};
+use super::{End, Failure, Outcome, rejection_in, word::owes_grpc_status};
 use crate::{
     gate::Pass,
     reject::{GrpcCode, Rejection},

@@ -91,6 +91,7 @@ fn one(error: &(dyn Error + 'static)) -> Option<Failure> {
 
 fn of_reason(reason: Reason) -> Failure {
     match reason {
+        Reason::CallerDeadline => Failure::CallerDeadline,
         Reason::CircuitOpen | Reason::NoEndpoint | Reason::Overloaded | Reason::Unavailable => {
             Failure::Refused
         }

@@ -55,6 +55,8 @@ reasons! {
     BadRequest: BAD_REQUEST, INTERNAL, "bad_request", "DPE";
     /// The body is larger than allowed.
     BodyTooLarge: PAYLOAD_TOO_LARGE, RESOURCE_EXHAUSTED, "body_too_large", "BL";
+    /// The time that the caller gave has passed. Not the server's fault.
+    CallerDeadline: GATEWAY_TIMEOUT, DEADLINE_EXCEEDED, "caller_deadline", "CD";
     /// A circuit breaker is open.
     CircuitOpen: SERVICE_UNAVAILABLE, UNAVAILABLE, "circuit_open", "UO";
     /// No connection to the upstream could be made.

@@ -177,7 +177,7 @@ fn rejection_of(error: BoxError) -> Rejection {
 
 fn reason_of(failure: Failure) -> Reason {
     match failure {
-        Failure::CallerDeadline => Reason::DeadlineExceeded,
+        Failure::CallerDeadline => Reason::CallerDeadline,
         Failure::Connect => Reason::ConnectFailed,
         Failure::Deadline => Reason::UpstreamTimeout,
         Failure::Other => Reason::Internal,

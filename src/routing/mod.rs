@@ -1,1 +1,14 @@
-//! To be written.
+//! WHERE to? Which rule a request is for, what is changed on its way, and which of several versions gets it.
+//!
+//! | | |
+//! |---|---|
+//! | [`router`] | the rule that a request is for, by host, path, method, headers and query |
+//! | [`filter`] | what a rule changes: headers, path, host; redirects; CORS |
+//! | [`split`] | which of several weighted versions gets the request, and always the same for one caller |
+//!
+//! [`matching`](crate::matching) has the words that rules are written in, and the normal form of a path.
+
+pub mod filter;
+mod ready;
+pub mod router;
+pub mod split;

@@ -1,3 +1,5 @@
+use http::Extensions;
+
 use crate::{
     gate::{Gate, GateLayer},
     head::Head,
@@ -10,10 +12,15 @@ pub type ConnectionLayer = GateLayer<Connection>;
 
 /// Puts the [`ClientAddr`] into a request's extensions, whichever server accepted its connection.
 ///
-/// The peer is looked for as our [`PeerAddr`] (our [`Server`](super::Server), our [`Listener`](super::Listener) under
-/// tonic), axum's `ConnectInfo<SocketAddr>` (`into_make_service_with_connect_info`), and tonic's `TcpConnectInfo`;
-/// if it is a trusted proxy, `Forwarded` and `X-Forwarded-For` are walked from the right. It allocates nothing
-/// beyond the extension.
+/// | Server | The peer is found as |
+/// |---|---|
+/// | our [`Server`](super::Server); tonic on our [`Listener`](super::Listener) | [`PeerAddr`] |
+/// | axum on our listener, by `into_make_service_with_connect_info::<PeerAddr>()` | `ConnectInfo<PeerAddr>` |
+/// | axum on a `TcpListener`, by `into_make_service_with_connect_info::<SocketAddr>()` | `ConnectInfo<SocketAddr>` |
+/// | tonic on TCP | `TcpConnectInfo` |
+///
+/// If it is a trusted proxy, `Forwarded` and `X-Forwarded-For` are walked from the right. It allocates nothing beyond
+/// the extension.
 ///
 /// | Refuses when | Reason | HTTP | gRPC |
 /// |---|---|---|---|
@@ -23,13 +30,14 @@ pub type ConnectionLayer = GateLayer<Connection>;
 /// count all clients as one.
 ///
 /// ```
+/// # #[cfg(feature = "axum")] {
 /// use portcullis::transport::Connection;
 /// use std::net::SocketAddr;
 ///
 /// let app = axum::Router::<()>::new()
-///     .layer(Connection::new().trusted_proxies("10.0.0.0/8".parse()?).layer());
+///     .layer(Connection::new().trusted_proxies("10.0.0.0/8".parse().unwrap()).layer());
 /// let app = app.into_make_service_with_connect_info::<SocketAddr>();
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }
 /// ```
 #[derive(Clone, Debug, Default)]
 #[must_use]
@@ -61,12 +69,13 @@ impl Gate for Connection {
     const SHAREABLE: bool = false;
 
     fn check(&self, head: &mut Head<'_>) -> Result<(), Answer> {
-        let Some((peer, found_as)) = peer(head) else {
+        let ours = head.extensions().get::<PeerAddr>().copied();
+        let Some(peer) = ours.or_else(|| foreign(head.extensions())) else {
             let lost = Rejection::new(Reason::Internal).detail("no server has told who the peer is");
             return Err(lost.into());
         };
         let client = ClientAddr::resolve(peer, head.headers(), &self.trusted);
-        if found_as == FoundAs::Foreign {
+        if ours.is_none() {
             head.extensions_mut().insert(peer);
         }
         head.extensions_mut().insert(client);
@@ -74,29 +83,63 @@ impl Gate for Connection {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum FoundAs {
-    Ours,
-    #[cfg_attr(
-        not(any(feature = "axum", feature = "tonic")),
-        expect(dead_code, reason = "there is no other server")
-    )]
-    Foreign,
-}
-
-fn peer(head: &Head<'_>) -> Option<(PeerAddr, FoundAs)> {
-    let extensions = head.extensions();
-    if let Some(&peer) = extensions.get::<PeerAddr>() {
-        return Some((peer, FoundAs::Ours));
-    }
+/// The peer as other servers tell it.
+fn foreign(extensions: &Extensions) -> Option<PeerAddr> {
     #[cfg(feature = "axum")]
-    if let Some(axum::extract::ConnectInfo(address)) = extensions.get() {
-        let address: &std::net::SocketAddr = address;
-        return Some(((*address).into(), FoundAs::Foreign));
+    {
+        use axum::extract::ConnectInfo;
+
+        if let Some(&ConnectInfo(peer)) = extensions.get() {
+            return Some(peer);
+        }
+        if let Some(&ConnectInfo(address)) = extensions.get() {
+            return Some(PeerAddr::new(address));
+        }
     }
     #[cfg(feature = "tonic")]
     if let Some(info) = extensions.get::<tonic::transport::server::TcpConnectInfo>() {
-        return info.remote_addr().map(|address| (address.into(), FoundAs::Foreign));
+        return info.remote_addr().map(PeerAddr::new);
     }
+    let _ = extensions;
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use http::Request;
+
+    use super::*;
+
+    fn told(extension: impl Clone + Send + Sync + 'static, trusted: &str) -> Option<(PeerAddr, ClientAddr)> {
+        let mut request = Request::get("/").header("x-forwarded-for", "192.0.2.7").body(()).unwrap();
+        request.extensions_mut().insert(extension);
+        let gate = Connection::new().trusted_proxies(trusted.parse().unwrap());
+        gate.check(&mut Head::of(&mut request)).ok()?;
+        let extensions = request.extensions();
+        Some((*extensions.get::<PeerAddr>()?, *extensions.get::<ClientAddr>()?))
+    }
+
+    #[test]
+    fn all_servers_are_understood() {
+        let address: SocketAddr = "10.0.0.1:99".parse().unwrap();
+        let peer = PeerAddr::new(address);
+        let direct = Some((peer, ClientAddr::from(peer)));
+        assert_eq!(told(peer, "127.0.0.0/8"), direct);
+        assert_eq!(told(peer, "10.0.0.0/8").unwrap().1.to_string(), "192.0.2.7");
+        #[cfg(feature = "axum")]
+        {
+            assert_eq!(told(axum::extract::ConnectInfo(address), "127.0.0.0/8"), direct);
+            assert_eq!(told(axum::extract::ConnectInfo(peer), "127.0.0.0/8"), direct);
+        }
+        #[cfg(feature = "tonic")]
+        {
+            let info =
+                |remote_addr| tonic::transport::server::TcpConnectInfo { local_addr: None, remote_addr };
+            assert_eq!(told(info(Some(address)), "127.0.0.0/8"), direct);
+            assert_eq!(told(info(None), "127.0.0.0/8"), None);
+        }
+        assert_eq!(told((), "127.0.0.0/8"), None);
+    }
 }

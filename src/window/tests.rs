@@ -117,7 +117,9 @@ fn threads_that_cross_buckets_at_once_lose_nothing() {
         for thread in 0..THREADS {
             let window = &window;
             scope.spawn(move || {
-                (0..ROUNDS).for_each(|ms| window.record(origin + ms * MS, [true, thread == 0]))
+                for ms in 0..ROUNDS {
+                    window.record(origin + ms * MS, [true, thread == 0]);
+                }
             });
         }
     });

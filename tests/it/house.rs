@@ -1,1 +1,142 @@
-//! Tests of this room with real peers.
+//! The rules of the house, checked on its own source.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+const ROOMS: [&str; 8] =
+    ["transport", "telemetry", "authn", "admission", "content", "routing", "resilience", "upstream"];
+
+/// The files under `folder` of this package that end like this, with their text.
+fn files(folder: &str, ending: &str) -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    let mut open: Vec<PathBuf> = vec![root.join(folder)];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.to_str().unwrap().ends_with(ending) {
+            let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+            found.push((name, fs::read_to_string(&path).unwrap()));
+        }
+    }
+    assert!(!found.is_empty(), "no {ending} under {folder}");
+    found
+}
+
+/// The lines before the file's own tests, with their numbers.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let own = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
+    own.enumerate().map(|(n, line)| (n + 1, line))
+}
+
+fn is_comment(line: &str) -> bool {
+    line.trim_start().starts_with("//")
+}
+
+fn none(what: &str, broken: &[String]) {
+    assert!(broken.is_empty(), "{what}:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn a_room_names_no_other_room() {
+    let mut broken = Vec::new();
+    for (name, text) in files("src", ".rs") {
+        let Some(room) = ROOMS.iter().find(|room| name.starts_with(&format!("src/{room}/"))) else {
+            continue;
+        };
+        let others = ROOMS.iter().chain(&["stack", "config"]).filter(|other| *other != room);
+        for other in others {
+            let (path, list) = (format!("crate::{other}::"), format!("crate::{other},"));
+            let named = code(&text).filter(|(_, line)| !is_comment(line));
+            let named = named.filter(|(_, line)| line.contains(&path) || line.contains(&list));
+            broken.extend(named.map(|(n, line)| format!("{name}:{n}: {}", line.trim())));
+        }
+    }
+    none("only stack/ and config/ see the rooms", &broken);
+}
+
+#[test]
+fn the_vocabulary_names_no_room() {
+    let mut broken = Vec::new();
+    for (name, text) in files("src", ".rs") {
+        let in_a_room = ROOMS.iter().chain(&["stack", "config", "testing", "lib.rs"]);
+        if in_a_room.into_iter().any(|room| name.starts_with(&format!("src/{room}"))) {
+            continue;
+        }
+        for room in ROOMS {
+            let path = format!("crate::{room}::");
+            let named = code(&text).filter(|(_, line)| !is_comment(line) && line.contains(&path));
+            broken.extend(named.map(|(n, line)| format!("{name}:{n}: {}", line.trim())));
+        }
+    }
+    none("a word knows no room", &broken);
+}
+
+#[test]
+fn files_are_short() {
+    let mut broken = Vec::new();
+    for (name, text) in files("src", ".rs") {
+        let lines = code(&text).count();
+        let is_test = name.ends_with("tests.rs") || name.contains("/tests/");
+        if lines > 400 && !is_test {
+            broken.push(format!("{name}: {lines} lines"));
+        }
+    }
+    none("a file stays under 400 lines without its tests", &broken);
+}
+
+#[test]
+fn a_mod_file_holds_docs_and_names_only() {
+    let mut broken = Vec::new();
+    for (name, text) in files("src", "mod.rs") {
+        let logic = code(&text).filter(|(_, line)| {
+            !is_comment(line)
+                && ["fn ", "impl ", "impl<", "struct ", "enum ", "trait "].iter().any(|word| {
+                    line.trim_start()
+                        .trim_start_matches("pub ")
+                        .trim_start_matches("pub(crate) ")
+                        .starts_with(word)
+                })
+        });
+        broken.extend(logic.map(|(n, line)| format!("{name}:{n}: {}", line.trim())));
+    }
+    none("mod.rs holds docs, `mod` and `pub use`", &broken);
+}
+
+#[test]
+fn serde_stays_where_bytes_are_parsed() {
+    let homes = ["src/config/", "src/authn/jwt/", "src/authn/api_key/"];
+    let mut broken = Vec::new();
+    for (name, text) in files("src", ".rs") {
+        if homes.iter().any(|home| name.starts_with(home)) {
+            continue;
+        }
+        let named = code(&text).filter(|(_, line)| !is_comment(line) && line.contains("serde"));
+        broken.extend(named.map(|(n, line)| format!("{name}:{n}: {}", line.trim())));
+    }
+    none("a middleware knows no serde", &broken);
+}
+
+#[test]
+fn nothing_is_left_undone() {
+    let marks = [
+        concat!("todo", "!("),
+        concat!("unimple", "mented!("),
+        concat!("FIX", "ME"),
+        concat!("#[ig", "nore"),
+    ];
+    let fences = [concat!("```ig", "nore"), concat!("```rust,ig", "nore"), concat!("```no", "_run")];
+    let mut broken = Vec::new();
+    for folder in ["src", "examples", "tests", "benches"] {
+        for (name, text) in files(folder, ".rs") {
+            let left = text
+                .lines()
+                .enumerate()
+                .filter(|(_, line)| marks.iter().chain(&fences).any(|m| line.contains(m)));
+            broken.extend(left.map(|(n, line)| format!("{name}:{}: {}", n + 1, line.trim())));
+        }
+    }
+    none("every example runs and nothing is a stub", &broken);
+}

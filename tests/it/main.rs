@@ -1,4 +1,11 @@
 //! The integration tests: real sockets, real peers, one binary. Modules mirror the rooms.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed"
+)]
+
 mod support;
 
 mod admission;
@@ -8,6 +15,7 @@ mod contract;
 mod examples;
 mod gateway;
 mod house;
+mod outcome;
 mod resilience;
 mod routing;
 mod telemetry;

@@ -114,4 +114,4 @@ mod table;
 mod tests;
 
 pub use rule::{Matched, Router, RouterBuilder, Rule, Unreachable, UnreachableMatches};
-pub use service::{RouterLayer, RouterService};
+pub use service::{RouterFuture, RouterLayer, RouterService};

@@ -10,12 +10,22 @@ use crate::{
 use super::{RouterService, table::Table};
 
 /// A rule: for these hosts and matches, this value.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Rule<T> {
     name: Arc<str>,
     hosts: Vec<HostPattern>,
     matches: Vec<Arc<RequestMatch>>,
     value: T,
+}
+
+impl<T> fmt::Debug for Rule<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rule")
+            .field("name", &self.name)
+            .field("hosts", &self.hosts)
+            .field("matches", &self.matches)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<T> Rule<T> {
@@ -45,9 +55,15 @@ impl<T> Rule<T> {
 }
 
 /// Gathers rules, in order. See [`Router::builder`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RouterBuilder<T> {
     rules: Vec<Rule<T>>,
+}
+
+impl<T> fmt::Debug for RouterBuilder<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.rules).finish()
+    }
 }
 
 impl<T> RouterBuilder<T> {
@@ -140,10 +156,15 @@ impl fmt::Display for UnreachableMatches {
 impl std::error::Error for UnreachableMatches {}
 
 /// An immutable table of rules. See the [module docs](super).
-#[derive(Debug)]
 pub struct Router<T> {
     table: Arc<Table>,
     rules: Box<[(Arc<str>, T)]>,
+}
+
+impl<T> fmt::Debug for Router<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(|(name, _)| name)).finish()
+    }
 }
 
 impl<T> Router<T> {
@@ -197,12 +218,20 @@ impl<T> Router<T> {
 }
 
 /// The rule that was found.
-#[derive(Debug)]
 pub struct Matched<'r, T> {
     index: usize,
     name: &'r Arc<str>,
     value: &'r T,
     prefix: Option<usize>,
+}
+
+impl<T> fmt::Debug for Matched<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Matched")
+            .field("name", &self.name)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'r, T> Matched<'r, T> {

@@ -24,7 +24,12 @@ pub(super) struct Table {
 
 impl Table {
     /// Adds a match of a rule. Returns the rule that hides it, if one does.
-    pub(super) fn insert(&mut self, host: &HostPattern, rule: usize, request: &Arc<RequestMatch>) -> Option<usize> {
+    pub(super) fn insert(
+        &mut self,
+        host: &HostPattern,
+        rule: usize,
+        request: &Arc<RequestMatch>,
+    ) -> Option<usize> {
         let paths = match host {
             HostPattern::Exact(name) => self.exact.entry(name.clone()).or_default(),
             HostPattern::Suffix(suffix) => {

@@ -1,19 +1,39 @@
 //! The listener in axum and tonic.
 
 #[cfg(feature = "axum")]
-impl axum::serve::Listener for super::Listener {
-    type Io = crate::transport::Io;
-    /// The peer, as the PROXY protocol told it, so that `ConnectInfo<SocketAddr>` works as with a `TcpListener`.
-    type Addr = std::net::SocketAddr;
+mod axum {
+    use std::io;
 
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        let io = Self::accept(self).await;
-        let peer = io.peer().socket_addr();
-        (io, peer)
+    use axum::{
+        extract::connect_info::Connected,
+        serve::{self, IncomingStream},
+    };
+
+    use crate::{
+        identity::PeerAddr,
+        transport::{Io, Listener},
+    };
+
+    impl serve::Listener for Listener {
+        type Io = Io;
+        type Addr = PeerAddr;
+
+        async fn accept(&mut self) -> (Io, PeerAddr) {
+            let io = Self::accept(self).await;
+            let peer = io.peer();
+            (io, peer)
+        }
+
+        fn local_addr(&self) -> io::Result<PeerAddr> {
+            Self::local_addr(self).map(PeerAddr::new)
+        }
     }
 
-    fn local_addr(&self) -> std::io::Result<Self::Addr> {
-        Self::local_addr(self)
+    /// For `into_make_service_with_connect_info::<PeerAddr>()`.
+    impl Connected<IncomingStream<'_, Listener>> for PeerAddr {
+        fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
+            *stream.remote_addr()
+        }
     }
 }
 

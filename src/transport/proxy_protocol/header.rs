@@ -180,7 +180,7 @@ mod tests {
         }
 
         #[test]
-        fn junk_is_bounded(junk in proptest::collection::vec(any::<u8>(), 0..4096), signed in 0..3) {
+        fn junk_is_bounded(junk in proptest::collection::vec(any::<u8>(), 0..4096), signed in 0_usize..3) {
             let start: &[u8] = [&[][..], b"PROXY ", &v2::SIGNATURE][signed];
             let bytes = [start, &junk].concat();
             match Header::parse(&bytes) {

@@ -21,16 +21,12 @@ use crate::{
 
 /// The body of a request, boxed only if there is one.
 pub(super) fn incoming(body: Incoming, idle: Duration) -> Body {
-    if body.is_end_stream() {
-        Body::empty()
-    } else {
-        Body::new(RequestBody { body, idle, timer: None, moved: false })
-    }
+    if body.is_end_stream() { Body::empty() } else { Body::new(RequestBody::new(body, idle)) }
 }
 
 /// A request's body that fails when its peer sends nothing for too long.
-struct RequestBody {
-    body: Incoming,
+struct RequestBody<B> {
+    body: B,
     idle: Duration,
     /// Made when there is first something to wait for.
     timer: Option<Pin<Box<Sleep>>>,
@@ -38,7 +34,11 @@ struct RequestBody {
     moved: bool,
 }
 
-impl RequestBody {
+impl<B> RequestBody<B> {
+    const fn new(body: B, idle: Duration) -> Self {
+        Self { body, idle, timer: None, moved: false }
+    }
+
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.idle)));
         if std::mem::take(&mut self.moved) {
@@ -48,7 +48,10 @@ impl RequestBody {
     }
 }
 
-impl HttpBody for RequestBody {
+impl<B> HttpBody for RequestBody<B>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin,
+{
     type Data = Bytes;
     type Error = BoxError;
 
@@ -87,12 +90,18 @@ pin_project! {
 }
 
 impl<B> ServedBody<B> {
-    pub(super) const fn new(body: ResponseBody<B>, in_flight: InFlight) -> Self {
-        Self { body, waiting: Waiting { in_flight, is: false } }
+    pub(super) fn new(body: ResponseBody<B>, in_flight: InFlight) -> Self
+    where
+        B: HttpBody<Data = Bytes, Error: 'static>,
+    {
+        let mut waiting = Waiting { in_flight, is: false };
+        waiting.set(!body.is_end_stream());
+        Self { body, waiting }
     }
 }
 
-/// In flight, and perhaps waiting for the peer to make room.
+/// In flight, and perhaps waiting for the peer to make room: the head or a frame was given, and nobody asked for
+/// more. For HTTP/2 only, where each stream has a window; for HTTP/1 it shows at the socket.
 struct Waiting {
     in_flight: InFlight,
     is: bool,
@@ -100,6 +109,7 @@ struct Waiting {
 
 impl Waiting {
     fn set(&mut self, is: bool) {
+        let is = is && self.in_flight.vitals().is_h2;
         match (self.is, is) {
             (false, true) => drop(self.in_flight.vitals().waiting.fetch_add(1, Relaxed)),
             (true, false) => drop(self.in_flight.vitals().waiting.fetch_sub(1, Relaxed)),
@@ -117,8 +127,7 @@ impl Drop for Waiting {
 
 impl<B> HttpBody for ServedBody<B>
 where
-    B: HttpBody<Data = Bytes>,
-    B::Error: 'static,
+    B: HttpBody<Data = Bytes, Error: 'static>,
 {
     type Data = Bytes;
     type Error = B::Error;
@@ -145,5 +154,61 @@ where
 impl<B> fmt::Debug for ServedBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServedBody").field("body", &self.body).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(60);
+
+    struct Pieces(mpsc::Receiver<Bytes>);
+
+    impl HttpBody for Pieces {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            self.0.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_silence_is_limited() {
+        let (sender, pieces) = mpsc::channel(1);
+        tokio::spawn(async move {
+            for wait in [0, 59, 59, 59] {
+                sleep(Duration::from_secs(wait)).await;
+                sender.send(Bytes::from("x")).await.unwrap();
+            }
+            sleep(Duration::from_secs(61)).await;
+            drop(sender);
+        });
+        let mut body = RequestBody::new(Pieces(pieces), IDLE);
+        for _ in 0..4 {
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "x");
+        }
+        let late = body.frame().await.unwrap().unwrap_err();
+        assert_eq!(Rejection::find(&*late).unwrap().reason(), Reason::RequestTimeout);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_pauses_is_no_silence() {
+        let (sender, pieces) = mpsc::channel(2);
+        let mut body = RequestBody::new(Pieces(pieces), IDLE);
+        sender.send(Bytes::from("x")).await.unwrap();
+        body.frame().await.unwrap().unwrap();
+        sender.send(Bytes::from("y")).await.unwrap();
+        sleep(IDLE * 10).await;
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "y");
+        drop(sender);
+        assert!(body.frame().await.is_none());
     }
 }

@@ -33,7 +33,7 @@ pub(super) struct Requests<S> {
 impl<S, B> hyper::service::Service<Request<Incoming>> for Requests<S>
 where
     S: Service<Request<Body>, Response = Response<B>> + Clone,
-    B: HttpBody<Data = Bytes>,
+    B: HttpBody<Data = Bytes, Error: 'static>,
 {
     type Response = Response<ServedBody<B>>;
     type Error = S::Error;
@@ -78,7 +78,7 @@ pin_project! {
 impl<S, B> Future for Exchange<S>
 where
     S: Service<Request<Body>, Response = Response<B>>,
-    B: HttpBody<Data = Bytes>,
+    B: HttpBody<Data = Bytes, Error: 'static>,
 {
     type Output = Result<Response<ServedBody<B>>, S::Error>;
 

@@ -1,0 +1,271 @@
+#!/usr/bin/env python3
+"""CPU per request of proxies, side by side.
+
+    benches/gateway/bench.py [--rounds 5] [--seconds 5] [--connections 64] TARGET...
+
+Targets: direct, naive, nginx, portcullis, portcullis-full; envoy and envoy-full if $ENVOY names the binary.
+docs/benchmarks.md says how to build what this runs, and what the numbers mean.
+
+The proxy is pinned to core 0, the upstream and wrk to core 1. CPU is read from schedstat, over the process tree.
+R is the proxy's CPU a request divided by the upstream's in the same interval: it cancels the drift of the
+machine's clock. Targets take turns, round by round; the median and the range over the rounds are printed.
+"""
+import argparse
+import base64
+import glob
+import hashlib
+import hmac
+import json
+import os
+import re
+import resource
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
+UPSTREAM_PORT = 29000
+SECRET = bytes([7] * 32)
+
+
+def b64(raw):
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def token():
+    head = b64(json.dumps({"alg": "HS256", "typ": "JWT", "kid": "k"}).encode())
+    now = int(time.time())
+    claims = {"iss": "https://issuer.example", "aud": "api", "sub": "bench", "iat": now, "exp": now + 86400}
+    signed = f"{head}.{b64(json.dumps(claims).encode())}"
+    return f"{signed}.{b64(hmac.new(SECRET, signed.encode(), hashlib.sha256).digest())}"
+
+
+def jwks():
+    return json.dumps({"keys": [{"kty": "oct", "alg": "HS256", "kid": "k", "k": b64(SECRET)}]})
+
+
+def built(pattern):
+    found = [path for path in glob.glob(os.path.join(TARGET, "release", pattern)) if os.access(path, os.X_OK)]
+    found = [path for path in found if not path.endswith(".d")]
+    if not found:
+        sys.exit(f"{pattern} is not built: see docs/benchmarks.md")
+    return max(found, key=os.path.getmtime)
+
+
+def envoy(scratch, full):
+    """Envoy's configuration: a bare proxy, or the same policies as portcullis-full."""
+    kind = "type.googleapis.com/envoy.extensions.filters.http"
+    filters = []
+    if full:
+        plenty = {"max_tokens": 100000000, "tokens_per_fill": 100000000, "fill_interval": "1s"}
+        always = {"default_value": {"numerator": 100}}
+        limit = {"@type": f"{kind}.local_ratelimit.v3.LocalRateLimit", "stat_prefix": "rl",
+                 "token_bucket": plenty, "filter_enabled": always, "filter_enforced": always}
+        provider = {"issuer": "https://issuer.example", "audiences": ["api"], "forward": True,
+                    "local_jwks": {"inline_string": jwks()}}
+        jwt = {"@type": f"{kind}.jwt_authn.v3.JwtAuthentication", "providers": {"p": provider},
+               "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "p"}}]}
+        filters = [{"name": "envoy.filters.http.local_ratelimit", "typed_config": limit},
+                   {"name": "envoy.filters.http.jwt_authn", "typed_config": jwt}]
+    router = {"@type": f"{kind}.router.v3.Router", "suppress_envoy_headers": True}
+    filters.append({"name": "envoy.filters.http.router", "typed_config": router})
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "u"}}
+    manager = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3."
+                 "HttpConnectionManager",
+        "stat_prefix": "in", "codec_type": "AUTO", "generate_request_id": full,
+        "always_set_request_id_in_response": full,
+        "route_config": {"virtual_hosts": [{"name": "v", "domains": ["*"], "routes": [route]}]},
+        "http_filters": filters,
+    }
+    if full:
+        log = {"@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+               "path": "/dev/null"}
+        manager["access_log"] = [{"name": "envoy.access_loggers.file", "typed_config": log}]
+    address = lambda port: {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+    endpoint = {"endpoint": {"address": address(UPSTREAM_PORT)}}
+    cluster = {"name": "u", "connect_timeout": "2s", "type": "STATIC",
+               "circuit_breakers": {"thresholds": [{"max_connections": 4096, "max_pending_requests": 8192,
+                                                    "max_requests": 8192}]},
+               "load_assignment": {"cluster_name": "u", "endpoints": [{"lb_endpoints": [endpoint]}]}}
+    listener = {"name": "l", "address": address(29103),
+                "filter_chains": [{"filters": [{"name": "hcm", "typed_config": manager}]}]}
+    path = os.path.join(scratch, "envoy.json")
+    with open(path, "w") as file:
+        json.dump({"static_resources": {"listeners": [listener], "clusters": [cluster]}}, file)
+    return path
+
+
+def gateway(scratch, name):
+    """A copy of the configuration with its key set beside it; the secret is nobody else's to read."""
+    shutil.copy(os.path.join(HERE, f"{name}.yaml"), scratch)
+    with open(os.path.join(scratch, "bench.jwks.json"), "w") as file:
+        os.fchmod(file.fileno(), 0o600)
+        file.write(jwks())
+    return [built("examples/gateway"), "--config", os.path.join(scratch, f"{name}.yaml")]
+
+
+def command(name, scratch):
+    if name == "direct":
+        return None, UPSTREAM_PORT
+    if name == "naive":
+        return [built("deps/gateway_naive-*"), "127.0.0.1:29100", f"127.0.0.1:{UPSTREAM_PORT}"], 29100
+    if name == "nginx":
+        return ["nginx", "-p", scratch + "/", "-c", os.path.join(HERE, "nginx.conf")], 29101
+    if name in ("portcullis", "portcullis-full"):
+        return gateway(scratch, "full" if name.endswith("full") else "bare"), 29110
+    if name in ("envoy", "envoy-full"):
+        config = envoy(scratch, name.endswith("full"))
+        run = [os.environ["ENVOY"], "-c", config, "--concurrency", "1", "-l", "error", "--disable-hot-restart"]
+        return run, 29103
+    sys.exit(f"no target {name}")
+
+
+def pinned(core, run):
+    return ["taskset", "-c", str(core)] + run
+
+
+def tree(pid):
+    out = [pid]
+    for path in glob.glob(f"/proc/{pid}/task/*/children"):
+        try:
+            for child in open(path).read().split():
+                out += tree(int(child))
+        except OSError:
+            pass
+    return out
+
+
+def cpu(pid):
+    """Nanoseconds on a core, all threads of the tree."""
+    total = 0
+    for process in tree(pid):
+        for path in glob.glob(f"/proc/{process}/task/*/schedstat"):
+            try:
+                total += int(open(path).read().split()[0])
+            except OSError:
+                pass
+    return total
+
+
+def busy():
+    fields = [int(field) for field in open("/proc/stat").readline().split()[1:]]
+    return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
+
+
+def rss(pid):
+    total = 0
+    for process in tree(pid):
+        for line in open(f"/proc/{process}/smaps_rollup"):
+            if line.startswith("Rss:"):
+                total += int(line.split()[1])
+    return total / 1024
+
+
+def is_open(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 0.2).close()
+        return True
+    except OSError:
+        return False
+
+
+def wait_for(port, process):
+    for _ in range(400):
+        if is_open(port):
+            return
+        if process.poll() is not None:
+            raise RuntimeError(f"exited with {process.returncode}")
+        time.sleep(0.05)
+    raise RuntimeError(f"nothing listens on {port}")
+
+
+def load(port, seconds, options, bearer):
+    url = f"http://127.0.0.1:{port}/api/v1/items"
+    run = ["wrk", "-t1", f"-c{options.connections}", f"-d{seconds}s", "-H", f"Authorization: Bearer {bearer}", url]
+    text = subprocess.run(pinned(1, run), capture_output=True, text=True, check=True).stdout
+    count, time_, unit = re.search(r"(\d+) requests in ([\d.]+)(\w+)", text).groups()
+    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", text)
+    if bad:
+        raise RuntimeError(f"{bad[1]} of {count} answers were no success")
+    return int(count), float(time_) * (60 if unit == "m" else 1)
+
+
+def children_cpu():
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def measure(name, options, bearer):
+    with tempfile.TemporaryDirectory() as scratch:
+        run, port = command(name, scratch)
+        for taken in {UPSTREAM_PORT, port}:
+            if is_open(taken):
+                raise RuntimeError(f"port {taken} is taken by another process")
+        upstream = subprocess.Popen(
+            pinned(1, [built("deps/gateway_upstream-*"), f"127.0.0.1:{UPSTREAM_PORT}"]))
+        proxy = None
+        try:
+            wait_for(UPSTREAM_PORT, upstream)
+            if run:
+                proxy = subprocess.Popen(pinned(0, run), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                wait_for(port, proxy)
+            time.sleep(0.5)
+            watched = (proxy or upstream).pid
+            idle = rss(watched)
+            load(port, 2, options, bearer)
+            before = cpu(watched), cpu(upstream.pid), busy(), children_cpu()
+            count, seconds = load(port, options.seconds, options, bearer)
+            after = cpu(watched), cpu(upstream.pid), busy(), children_cpu()
+            spent, up, all_, wrk = (b - a for a, b in zip(before, after))
+            ours = (spent + (up if proxy else 0)) / 1e9 + wrk
+            return {"rps": count / seconds, "us": spent / 1e3 / count, "ratio": spent / up,
+                    "rss": idle, "other": (all_ - ours) / seconds}
+        finally:
+            for process in (proxy, upstream):
+                if process:
+                    process.terminate()
+                    try:
+                        process.wait(8)
+                    except subprocess.TimeoutExpired:
+                        process.kill()
+                        process.wait()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("targets", nargs="+")
+    options = parser.parse_args()
+    bearer = token()
+    results = {name: [] for name in options.targets}
+    for round_ in range(options.rounds):
+        for name in options.targets:
+            try:
+                result = measure(name, options, bearer)
+            except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
+                print(f"{name}: {error}", flush=True)
+                continue
+            results[name].append(result)
+            print(f"round {round_ + 1} {name:<16} {result['us']:6.2f} us/request  R {result['ratio']:.2f}"
+                  f"  {result['rps']:.0f} requests/s  other load {result['other']:.2f} cores", flush=True)
+    print("\n| target | CPU us/request | R, median | R, range | requests/s | RSS idle, MiB |")
+    print("|---|---|---|---|---|---|")
+    for name, rows in results.items():
+        if rows:
+            of = lambda key: [row[key] for row in rows]
+            print(f"| {name} | {statistics.median(of('us')):.1f} | {statistics.median(of('ratio')):.2f} |"
+                  f" {min(of('ratio')):.2f} to {max(of('ratio')):.2f} | {statistics.median(of('rps')):.0f} |"
+                  f" {statistics.median(of('rss')):.1f} |")
+
+
+if __name__ == "__main__":
+    main()

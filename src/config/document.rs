@@ -1,0 +1,46 @@
+//! One file of a known shape: its tree, and what serde makes of it.
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+
+use super::{
+    at::Log,
+    fault::{Fault, Faults, Severity},
+    reader,
+    yaml::{self, Mark, Node},
+};
+
+/// A text, read by a schema.
+pub(super) struct Document<T> {
+    pub(super) tree: Node,
+    /// What serde makes of what is whole; nothing if the whole is faulty.
+    pub(super) typed: Option<T>,
+    pub(super) log: Log,
+}
+
+impl<T: DeserializeOwned> Document<T> {
+    /// Reads `text`, which came from the file named `file`; nothing but the faults if it is not YAML.
+    pub(super) fn read(file: &str, text: &[u8], schema: &Json) -> Result<Self, Faults> {
+        let (file, mut faults) = (Arc::<str>::from(file), Faults::default());
+        let Ok(text) = std::str::from_utf8(text) else {
+            faults.of_file(&file, "not UTF-8");
+            return Err(faults);
+        };
+        let (tree, malformed) = yaml::parse(text);
+        for yaml::Malformed { mark: Mark { line, column }, path, problem } in malformed {
+            let (severity, file) = (Severity::Error, Arc::clone(&file));
+            faults.push(Fault { severity, file, line, column, path, problem });
+        }
+        let Some(mut tree) = tree else { return Err(faults) };
+        let read = reader::read(&mut tree, schema, &file, &mut faults);
+        let typed = read.and_then(|json| match serde_json::from_value(json) {
+            Ok(typed) => Some(typed),
+            Err(_) => {
+                faults.of_file(&file, "does not have the shape of this format");
+                None
+            }
+        });
+        Ok(Self { tree, typed, log: Log::new(file, faults) })
+    }
+}

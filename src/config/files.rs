@@ -1,0 +1,93 @@
+//! The files of a configuration: read once for each look, and remembered by what was in them.
+use std::{
+    collections::{BTreeMap, hash_map::DefaultHasher},
+    fs::File,
+    hash::{Hash, Hasher},
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+/// The most bytes of a file that is read.
+const LARGEST: u64 = 1 << 20;
+
+/// What was in each file that was asked for, as a hash.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Files(BTreeMap<PathBuf, u64>);
+
+impl Files {
+    /// Reads a file and remembers it. The error says what is wrong without naming the file.
+    pub(super) fn read(&mut self, path: &Path) -> Result<Vec<u8>, String> {
+        let content = slurp(path);
+        self.0.insert(path.to_owned(), print(&content));
+        content
+    }
+
+    /// Reads them all again: what is in them now.
+    pub(super) fn again(&self) -> Self {
+        Self(self.0.keys().map(|path| (path.clone(), print(&slurp(path)))).collect())
+    }
+}
+
+fn print(content: &Result<Vec<u8>, String>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn slurp(path: &Path) -> Result<Vec<u8>, String> {
+    let unreadable = |error: io::Error| format!("cannot be read: {}", error.kind());
+    // Before it is opened: opening a pipe would wait for its other end.
+    if !path.metadata().map_err(unreadable)?.is_file() {
+        return Err("cannot be read: not a file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    File::open(path).map_err(unreadable)?.take(LARGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err("is larger than 1 MiB".to_owned());
+    }
+    Ok(bytes)
+}
+
+/// Whether anybody on this machine can read it.
+pub(super) fn is_open_to_others(path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        path.metadata().is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = path;
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_is_seen_whatever_the_clock_says() {
+        let directory = std::env::temp_dir().join(format!("portcullis-files-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let (one, two) = (directory.join("one"), directory.join("two"));
+        std::fs::write(&one, "a").unwrap();
+        let mut files = Files::default();
+        assert_eq!(files.read(&one).unwrap(), b"a");
+        assert_eq!(files.read(&two).unwrap_err(), "cannot be read: entity not found");
+        assert_eq!(files.read(&directory).unwrap_err(), "cannot be read: not a file");
+        assert_eq!(files.again(), files);
+        std::fs::write(&one, "b").unwrap();
+        let changed = files.again();
+        assert_ne!(changed, files);
+        std::fs::write(&one, "a").unwrap();
+        assert_eq!(files.again(), files, "as it was");
+        std::fs::write(&two, "").unwrap();
+        assert_ne!(files.again(), files, "a file that was missing");
+        std::fs::write(&two, vec![b' '; 1 << 20]).unwrap();
+        assert_eq!(files.read(&two).unwrap().len(), 1 << 20);
+        std::fs::write(&two, vec![b' '; (1 << 20) + 1]).unwrap();
+        assert_eq!(files.read(&two).unwrap_err(), "is larger than 1 MiB");
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}

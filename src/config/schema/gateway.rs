@@ -1,0 +1,154 @@
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use http::HeaderName;
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Provider, RateLimit, Route, Unbuilt};
+use crate::config::scalar::{Name, Text};
+
+/// A gateway as a file.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Gateway {
+    /// The version of this format.
+    pub(crate) api_version: ApiVersion,
+    /// Where requests come in.
+    #[schemars(length(min = 1))]
+    pub(crate) listeners: Vec<Listener>,
+    /// The address that answers `/healthz`, `/readyz`, `/metrics` and `/status`. Default: none.
+    pub(crate) admin: Option<Admin>,
+    /// Whether each rule must say `authenticate`, if only `none`. Default: `false`.
+    #[serde(default)]
+    pub(crate) require_authentication: bool,
+    /// The ways to learn who is calling, by the names that rules use.
+    #[serde(default)]
+    pub(crate) authentication: BTreeMap<String, Provider>,
+    /// Limits by name: the same name is the same account wherever it is used, and across reloads.
+    #[serde(default)]
+    pub(crate) rate_limits: BTreeMap<String, RateLimit>,
+    /// The services behind the gateway, by the names that `backendRefs` use.
+    #[serde(default)]
+    pub(crate) upstreams: BTreeMap<String, Upstream>,
+    /// What is served. Among all rules of all routes the most specific match wins, as in the Gateway API.
+    #[serde(default)]
+    pub(crate) routes: Vec<Route>,
+    /// How the gateway goes down.
+    #[serde(default)]
+    pub(crate) shutdown: Shutdown,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(crate) enum ApiVersion {
+    #[serde(rename = "portcullis/v1alpha1")]
+    V1Alpha1,
+}
+
+/// An address on which requests are taken, HTTP/1.1 and HTTP/2 with prior knowledge alike.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Listener {
+    /// Its name, for logs, metrics and the status.
+    pub(crate) name: Text<Name>,
+    /// The IP address and port, such as `0.0.0.0:8080`.
+    pub(crate) address: Text<SocketAddr>,
+    /// Peers whose `X-Forwarded-For`, `Forwarded` and `X-Request-Id` are believed. Default: none.
+    #[serde(default)]
+    pub(crate) trusted_proxies: Vec<Text<IpNet>>,
+    /// Limits that count each request of this listener, before any rule is known. Names of `rateLimits`.
+    #[serde(default)]
+    pub(crate) rate_limit: Vec<String>,
+    /// Peers that begin each connection with a PROXY protocol header (v1 or v2). Default: none.
+    #[serde(default)]
+    pub(crate) proxy_protocol_from: Vec<Text<IpNet>>,
+    /// The most connections at a time. Default: 10000.
+    #[schemars(range(min = 1))]
+    pub(crate) max_connections: Option<u32>,
+    /// The most connections of one client address at a time. Default: no limit of its own.
+    #[schemars(range(min = 1))]
+    pub(crate) max_connections_per_address: Option<u32>,
+    /// TLS on a listener comes with the mutual TLS issue.
+    pub(crate) tls: Option<Unbuilt>,
+}
+
+/// The admin address. It is for operators: bind it where strangers cannot reach it.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Admin {
+    /// The IP address and port, such as `127.0.0.1:9901`.
+    pub(crate) address: Text<SocketAddr>,
+    /// Names under which it may be asked, beside IP addresses and `localhost`. A `Host` that is none of them is answered
+    /// with 421, so that a page in a browser cannot reach it by DNS rebinding.
+    #[serde(default)]
+    pub(crate) hosts: Vec<String>,
+}
+
+/// A service behind the gateway.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Upstream {
+    /// Where it runs: `10.0.0.1:8080`, `[::1]:8080` or `orders.internal:8080`, whose name is resolved.
+    #[schemars(length(min = 1))]
+    pub(crate) endpoints: Vec<String>,
+    /// How an endpoint is picked. Default: `leastRequest`.
+    pub(crate) balance: Option<Balance>,
+    /// What is spoken to it. Default: `auto`.
+    pub(crate) protocol: Option<UpstreamProtocol>,
+    /// How long a connection may take to be made. Default: 2 s.
+    pub(crate) connect_timeout: Option<Text<Duration>>,
+    /// The `Host` it is sent: `keep` the client's, or `endpoint`, the name of the endpoint. Default: `keep`.
+    pub(crate) host: Option<UpstreamHost>,
+    /// TLS to an upstream comes with the mutual TLS issue.
+    pub(crate) tls: Option<Unbuilt>,
+    /// Active health checks come with the balancing issue.
+    pub(crate) health_check: Option<Unbuilt>,
+    /// Outlier ejection comes with the balancing issue.
+    pub(crate) outlier_detection: Option<Unbuilt>,
+    /// The circuit breaker comes with the resilience issue.
+    pub(crate) circuit_breaker: Option<Unbuilt>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Balance {
+    /// One after the other.
+    RoundRobin,
+    /// Of two picked at random, the one with fewer requests in flight.
+    LeastRequest,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum UpstreamProtocol {
+    /// HTTP/2 for gRPC, else HTTP/1.1.
+    Auto,
+    /// HTTP/1.1 always.
+    Http1,
+    /// HTTP/2 with prior knowledge always.
+    Http2,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum UpstreamHost {
+    /// What the client sent.
+    Keep,
+    /// The endpoint's own name and port.
+    Endpoint,
+}
+
+/// How the gateway goes down at SIGTERM.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Shutdown {
+    /// How long `/readyz` says 503 while connections are still taken. Default: 5 s.
+    pub(crate) delay: Option<Text<Duration>>,
+    /// How long what is in flight may take after that. Default: 30 s.
+    pub(crate) grace: Option<Text<Duration>>,
+}
+
+/// Headers by name, to what fills them.
+pub(crate) type Headers = BTreeMap<String, String>;
+/// The name of a header.
+pub(crate) type Header = Text<HeaderName>;

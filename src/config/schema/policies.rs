@@ -1,0 +1,164 @@
+use std::num::NonZeroU32;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Header, Unbuilt};
+use crate::{admission::rate_limit::Rate, config::scalar::Text};
+
+/// A limit on how often, decided by GCRA.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct RateLimit {
+    /// On whose account a request is counted. What a request lacks is counted for the client's address.
+    pub(crate) key: KeyList,
+    /// How many are let pass over time, such as `10/s` or `100/min`.
+    pub(crate) rate: Text<Rate>,
+    /// How many are let pass at once. Default: the count of `rate`.
+    pub(crate) burst: Option<NonZeroU32>,
+    /// How much one request costs. Default: 1.
+    pub(crate) cost: Option<NonZeroU32>,
+    /// The most accounts that are kept. Default: 1000000.
+    pub(crate) max_keys: Option<NonZeroU32>,
+}
+
+/// One part of a key, or several that count together.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum KeyList {
+    One(KeyPart),
+    All(Vec<KeyPart>),
+}
+
+/// What of a request tells one account from another.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum KeyPart {
+    Named(KeyName),
+    Of(KeyOf),
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum KeyName {
+    /// The client's address, IPv6 by /64.
+    ClientIp,
+    /// Who was authenticated.
+    Principal,
+    /// The rule that matched.
+    Route,
+}
+
+/// A part of a key that needs a name; exactly one field.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct KeyOf {
+    /// A claim of the verified token.
+    pub(crate) claim: Option<String>,
+    /// A header.
+    pub(crate) header: Option<Header>,
+    /// A cookie.
+    pub(crate) cookie: Option<String>,
+}
+
+/// What a rule asks of a request before it is served.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Policies {
+    /// `none` if the rule is public, or the providers that may tell who is calling.
+    pub(crate) authenticate: Option<Authenticate>,
+    /// What the caller must be allowed to do.
+    pub(crate) authorize: Option<Authorize>,
+    /// Limits, decided as one: a denial of one spends nothing of the others. Names of `rateLimits`.
+    #[serde(default)]
+    pub(crate) rate_limit: Vec<String>,
+    /// How requests are divided among several `backendRefs`. Default: at random, by weight.
+    pub(crate) split: Option<Split>,
+    /// Gates of your own, registered by name in Rust; asked after authorization, in this order.
+    #[serde(default)]
+    pub(crate) gates: Vec<CustomGate>,
+    /// The retry policy comes with the resilience issue.
+    pub(crate) retry: Option<Unbuilt>,
+    /// The circuit breaker comes with the resilience issue.
+    pub(crate) circuit_breaker: Option<Unbuilt>,
+    /// The cache comes with the content issue.
+    pub(crate) cache: Option<Unbuilt>,
+}
+
+/// `none`, a list of providers, or a list with more to say.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum Authenticate {
+    None(Public),
+    By(Vec<String>),
+    Told(AuthenticateBy),
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Public {
+    None,
+}
+
+/// Providers, and whether a request without a credential is let pass.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct AuthenticateBy {
+    /// The first of them that finds its credential valid tells who is calling. Names of `authentication`.
+    #[schemars(length(min = 1))]
+    pub(crate) providers: Vec<String>,
+    /// Whether a request without any credential passes, as nobody. A bad credential never does. Default: `false`.
+    #[serde(default)]
+    pub(crate) optional: bool,
+}
+
+/// What the caller must be allowed to do. All that is said must hold.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Authorize {
+    /// Scopes of the credential.
+    pub(crate) scopes: Option<Demand>,
+    /// Roles of the principal.
+    pub(crate) roles: Option<Demand>,
+}
+
+/// Words that are demanded.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Demand {
+    /// Each of these.
+    #[serde(default)]
+    pub(crate) all: Vec<String>,
+    /// At least one of these.
+    #[serde(default)]
+    pub(crate) any: Vec<String>,
+}
+
+/// How requests are divided among several `backendRefs`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Split {
+    /// The same value always goes to the same backend: after a restart, on every instance, and when weights grow.
+    pub(crate) by: KeyList,
+    /// A header of the response that names the backend that was chosen. Default: none.
+    pub(crate) variant_header: Option<Header>,
+}
+
+/// A registered gate by its name alone, or with settings of its own.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum CustomGate {
+    Named(String),
+    Told(CustomGateWith),
+}
+
+/// A registered gate with settings.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct CustomGateWith {
+    /// The name under which it was registered.
+    pub(crate) name: String,
+    /// What it is told; whatever it was made to understand.
+    #[serde(default)]
+    pub(crate) with: serde_json::Value,
+}

@@ -1,0 +1,70 @@
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// When a request's caller stops waiting.
+///
+/// The caller set it, or a timeout of this gateway [imposed](Self::imposed) it. Only the first is the caller's own
+/// fault when it passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Deadline {
+    at: Instant,
+    imposed: bool,
+}
+
+impl Deadline {
+    /// At this time.
+    #[must_use]
+    pub const fn at(instant: Instant) -> Self {
+        Self { at: instant, imposed: false }
+    }
+
+    /// So long after `now`. A time too far to be told is as good as a century.
+    #[must_use]
+    pub fn after(now: Instant, time: Duration) -> Self {
+        const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
+        Self::at(now + time.min(CENTURY))
+    }
+
+    /// The same time, set by this gateway and not by the caller.
+    #[must_use]
+    pub const fn imposed(self) -> Self {
+        Self { imposed: true, ..self }
+    }
+
+    /// Whether this gateway set it, and not the caller.
+    #[must_use]
+    pub const fn is_imposed(self) -> bool {
+        self.imposed
+    }
+
+    /// This deadline or, if that is sooner, one imposed at `instant`.
+    #[must_use]
+    pub fn or_sooner(self, instant: Instant) -> Self {
+        if instant < self.at { Self::at(instant).imposed() } else { self }
+    }
+
+    /// The time.
+    #[must_use]
+    pub const fn instant(self) -> Instant {
+        self.at
+    }
+
+    /// What is left of it; zero when it has passed.
+    #[must_use]
+    pub fn left(self, now: Instant) -> Duration {
+        self.at.saturating_duration_since(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_in_the_far_future_does_not_overflow() {
+        let now = Instant::now();
+        assert!(Deadline::after(now, Duration::MAX).left(now) > Duration::from_secs(1 << 30));
+        assert_eq!(Deadline::after(now, Duration::ZERO).left(now), Duration::ZERO);
+    }
+}

@@ -1,0 +1,75 @@
+use std::sync::Arc;
+
+use http::Extensions;
+
+use super::{Deadline, RequestId, TraceContext};
+use crate::identity::Principal;
+
+tokio::task_local! {
+    static CURRENT: Context;
+}
+
+/// What travels with a request. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Context(Arc<Inner>);
+
+#[derive(Debug, Clone, Default)]
+struct Inner {
+    request_id: Option<RequestId>,
+    trace: Option<TraceContext>,
+    deadline: Option<Deadline>,
+    principal: Option<Principal>,
+}
+
+impl Context {
+    /// What a request's extensions tell.
+    #[must_use]
+    pub fn of(extensions: &Extensions) -> Self {
+        Self(Arc::new(Inner {
+            request_id: extensions.get().cloned(),
+            trace: extensions.get().copied(),
+            deadline: extensions.get().copied(),
+            principal: extensions.get().cloned(),
+        }))
+    }
+
+    /// The context of the request that is being handled here, if one is.
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        CURRENT.try_with(Self::clone).ok()
+    }
+
+    /// Runs `future` in this context; for tasks that are spawned.
+    pub async fn scope<F: Future>(self, future: F) -> F::Output {
+        CURRENT.scope(self, future).await
+    }
+
+    /// Runs `f` in this context.
+    pub(super) fn enter<R>(&self, f: impl FnOnce() -> R) -> R {
+        CURRENT.sync_scope(self.clone(), f)
+    }
+
+    /// The request's id.
+    #[must_use]
+    pub fn request_id(&self) -> Option<&RequestId> {
+        self.0.request_id.as_ref()
+    }
+
+    /// The trace that the request belongs to.
+    #[must_use]
+    pub fn trace(&self) -> Option<TraceContext> {
+        self.0.trace
+    }
+
+    /// When the caller stops waiting.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Deadline> {
+        self.0.deadline
+    }
+
+    /// Who is calling.
+    #[must_use]
+    pub fn principal(&self) -> Option<&Principal> {
+        self.0.principal.as_ref()
+    }
+}

@@ -1,0 +1,130 @@
+use http::{HeaderMap, StatusCode, response};
+
+use super::Failure;
+use crate::reject::{GrpcCode, Protocol, Reason, Rejection};
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// The HTTP status, if a head came.
+    pub status: Option<StatusCode>,
+    /// The gRPC status, from the head or the trailers. An answer in gRPC that ended without one is `UNKNOWN`.
+    pub grpc: Option<GrpcCode>,
+    /// Why one of our layers refused or failed it, if one did.
+    pub reason: Option<Reason>,
+    /// How it ended.
+    pub end: End,
+}
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum End {
+    /// The response was given to its end.
+    Complete,
+    /// Nobody waited for the end: the call or its body was dropped.
+    Cancelled,
+    /// There was an error instead of a response, or instead of the rest of its body.
+    Failed(Failure),
+}
+
+/// Who is to blame for an outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// It went well.
+    Success,
+    /// The caller erred: a 4xx status, a gRPC code that blames the caller, a deadline that the caller shortened.
+    CallerFault,
+    /// The server failed: a 5xx status, a gRPC code that blames the server, a transport error.
+    ServerFault,
+    /// The caller went away; nobody is to blame.
+    Cancelled,
+}
+
+impl Outcome {
+    /// The outcome of a call of which nothing has been heard.
+    pub(super) const UNHEARD: Self = Self { status: None, grpc: None, reason: None, end: End::Cancelled };
+
+    /// Who is to blame.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        match self.end {
+            End::Cancelled => return Verdict::Cancelled,
+            End::Failed(Failure::CallerDeadline) => return Verdict::CallerFault,
+            End::Failed(_) => return Verdict::ServerFault,
+            End::Complete => {}
+        }
+        if self.reason == Some(Reason::CallerDeadline) {
+            return Verdict::CallerFault;
+        }
+        match (self.status, self.grpc) {
+            (Some(status), _) if status.is_server_error() => Verdict::ServerFault,
+            (Some(status), _) if status.is_client_error() => Verdict::CallerFault,
+            (_, None | Some(GrpcCode::OK)) => Verdict::Success,
+            (_, Some(code)) if code.is_server_fault() => Verdict::ServerFault,
+            _ => Verdict::CallerFault,
+        }
+    }
+
+    /// Whether it went well.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        self.verdict() == Verdict::Success
+    }
+
+    /// Whether head or trailers have already decided that the call failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.status.is_some_and(|s| s.is_client_error() || s.is_server_error())
+            || self.grpc.is_some_and(|code| code != GrpcCode::OK)
+    }
+
+    pub(super) fn see_head(&mut self, head: &response::Parts) {
+        self.status = Some(head.status);
+        self.reason = head.extensions.get::<Rejection>().map(Rejection::reason);
+        self.see_grpc(&head.headers);
+    }
+
+    pub(super) fn see_grpc(&mut self, headers: &HeaderMap) {
+        if let Some(code) = GrpcCode::of(headers) {
+            self.grpc = Some(code);
+        }
+    }
+}
+
+/// Whether a response with this head owes its caller a gRPC status. gRPC-Web carries its trailers inside the
+/// body, where they are not looked for.
+pub(super) fn owes_grpc_status(head: &response::Parts) -> bool {
+    head.status.is_success() && Protocol::of(&head.headers) == Protocol::Grpc
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts() {
+        let http = |status: u16| Outcome {
+            status: StatusCode::from_u16(status).ok(),
+            end: End::Complete,
+            ..Outcome::UNHEARD
+        };
+        let grpc = |code| Outcome { grpc: Some(code), ..http(200) };
+        for (outcome, verdict) in [
+            (http(200), Verdict::Success),
+            (http(302), Verdict::Success),
+            (http(404), Verdict::CallerFault),
+            (http(429), Verdict::CallerFault),
+            (http(503), Verdict::ServerFault),
+            (grpc(GrpcCode::OK), Verdict::Success),
+            (grpc(GrpcCode::NOT_FOUND), Verdict::CallerFault),
+            (grpc(GrpcCode::UNAVAILABLE), Verdict::ServerFault),
+            (Outcome::UNHEARD, Verdict::Cancelled),
+            (Outcome { end: End::Failed(Failure::Reset), ..http(200) }, Verdict::ServerFault),
+            (Outcome { end: End::Failed(Failure::CallerDeadline), ..Outcome::UNHEARD }, Verdict::CallerFault),
+        ] {
+            assert_eq!(outcome.verdict(), verdict, "{outcome:?}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::Body as HttpBody;
+use pin_project_lite::pin_project;
+
+use super::{TimedBody, alarm::Alarm, policy::Watch};
+use crate::body::ResponseBody;
+
+pin_project! {
+    /// The future of a [`Timeout`](super::Timeout). Dropping it, or letting its time pass, drops the inner future.
+    pub struct ResponseFuture<F> {
+        #[pin]
+        call: Option<F>,
+        #[pin]
+        alarm: Alarm,
+        watch: Option<Watch>,
+    }
+}
+
+impl<F> ResponseFuture<F> {
+    pub(super) fn call(call: F, watch: Option<Watch>) -> Self {
+        Self { call: Some(call), alarm: Alarm::default(), watch }
+    }
+
+    /// The caller's time was over before.
+    pub(super) fn over(watch: Watch) -> Self {
+        Self { call: None, alarm: Alarm::default(), watch: Some(watch) }
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: HttpBody<Data = Bytes>,
+{
+    type Output = Result<Response<ResponseBody<TimedBody<B>>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Some(call) = this.call.as_mut().as_pin_mut() {
+            if let Poll::Ready(result) = call.poll(cx) {
+                return Poll::Ready(result.map(|response| timed(response, this.watch.as_ref())));
+            }
+            let Some(watch) = this.watch else { return Poll::Pending };
+            ready!(this.alarm.poll_at(watch.head.at, cx));
+            this.call.set(None);
+        }
+        #[expect(clippy::expect_used, reason = "without a watch there is a call")]
+        let watch = this.watch.as_ref().expect("a watch");
+        Poll::Ready(Ok(watch.answer().map(ResponseBody::full)))
+    }
+}
+
+fn timed<B: HttpBody>(response: Response<B>, watch: Option<&Watch>) -> Response<ResponseBody<TimedBody<B>>> {
+    let ended = response.body().is_end_stream();
+    let watch = watch.filter(|_| !ended);
+    let limits = watch.and_then(|watch| watch.body_limits(response.status(), response.headers()));
+    response.map(|body| ResponseBody::inner(TimedBody::new(body, limits)))
+}
+
+impl<F> fmt::Debug for ResponseFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").field("watch", &self.watch).finish_non_exhaustive()
+    }
+}

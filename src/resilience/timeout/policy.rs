@@ -1,0 +1,161 @@
+use std::time::Duration;
+
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use tokio::time::Instant;
+
+use crate::{
+    context::Deadline,
+    head::Head,
+    reject::{Protocol, Reason, Rejection, Style},
+    tunnel::TunnelLimits,
+};
+
+/// How long things may take. See the [module docs](super).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Policy {
+    pub(super) total: Duration,
+    pub(super) reason: Reason,
+    pub(super) stream_idle: Duration,
+    pub(super) stream_max_age: Duration,
+    pub(super) grpc_streams: bool,
+    pub(super) tell_deadline: bool,
+}
+
+/// What can be said of a request's time before it is given away.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Watch {
+    policy: Policy,
+    style: Style,
+    started: Instant,
+    is_connect: bool,
+    /// The deadline that came with the request.
+    given: Option<Bound>,
+    /// When the head must have come and, unless it is a stream, the rest.
+    pub(super) head: Bound,
+}
+
+/// A time, and what it means that it has passed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bound {
+    pub(super) at: Instant,
+    pub(super) reason: Reason,
+}
+
+/// How long the body of a response may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BodyLimits {
+    pub(super) until: Bound,
+    /// How long it may keep silent.
+    pub(super) idle: Option<Duration>,
+    pub(super) idle_reason: Reason,
+    pub(super) is_grpc: bool,
+}
+
+impl Policy {
+    pub(super) const fn new(total: Duration) -> Self {
+        Self {
+            total,
+            reason: Reason::DeadlineExceeded,
+            stream_idle: Duration::from_secs(5 * 60),
+            stream_max_age: Duration::from_secs(2 * 3600),
+            grpc_streams: false,
+            tell_deadline: false,
+        }
+    }
+
+    /// Starts the watch, and tells those inside how long they have.
+    pub(super) fn watch<B>(&self, request: &mut Request<B>) -> Watch {
+        let started = Instant::now();
+        let style = Style::of(&Head::of(request));
+        let given = request.extensions().get::<Deadline>().copied();
+        let is_stream = self.grpc_streams && Protocol::of(request.headers()).is_grpc();
+        let is_connect = request.method() == Method::CONNECT;
+        let is_tunnel = is_connect || request.headers().contains_key(header::UPGRADE);
+
+        let total = if is_stream { self.stream_idle } else { self.total };
+        let own = Bound { at: Deadline::after(started, total).instant(), reason: self.reason };
+        let end = Deadline::after(started, if is_stream || is_tunnel { self.stream_max_age } else { total });
+        if given.is_some() || self.tell_deadline {
+            let told = given.map_or(end.imposed(), |given| given.or_sooner(end.instant()));
+            set(request, told);
+        }
+        if is_tunnel {
+            let until = given.map_or(end, |given| given.or_sooner(end.instant())).instant();
+            request.extensions_mut().insert(TunnelLimits { idle: self.stream_idle, until });
+        }
+        let given = given.map(Bound::of);
+        Watch { policy: *self, style, started, is_connect, given, head: own.or_sooner(given) }
+    }
+}
+
+/// Allocates nothing where a deadline is told already.
+fn set<B>(request: &mut Request<B>, told: Deadline) {
+    match request.extensions_mut().get_mut::<Deadline>() {
+        Some(deadline) => *deadline = told,
+        None => drop(request.extensions_mut().insert(told)),
+    }
+}
+
+impl Bound {
+    fn of(deadline: Deadline) -> Self {
+        let reason = if deadline.is_imposed() { Reason::DeadlineExceeded } else { Reason::CallerDeadline };
+        Self { at: deadline.instant(), reason }
+    }
+
+    fn or_sooner(self, other: Option<Self>) -> Self {
+        other.filter(|other| other.at < self.at).unwrap_or(self)
+    }
+
+    /// The refusal of what has not come by now.
+    pub(super) fn rejection(self, what: &'static str) -> Rejection {
+        Rejection::new(self.reason).detail(what)
+    }
+}
+
+impl Watch {
+    /// Whether the caller's time was over before anything was done.
+    pub(super) fn is_over(&self) -> bool {
+        self.given.is_some_and(|given| given.at <= self.started)
+    }
+
+    /// The answer where no head has come in time.
+    pub(super) fn answer(&self) -> Response<bytes::Bytes> {
+        self.head.rejection("no response came in time").render(self.style)
+    }
+
+    /// How long the rest of this response may take. `None`: as long as it likes, for what it has is no body.
+    pub(super) fn body_limits(&self, status: StatusCode, headers: &HeaderMap) -> Option<BodyLimits> {
+        if status == StatusCode::SWITCHING_PROTOCOLS || (self.is_connect && status.is_success()) {
+            return None;
+        }
+        let policy = &self.policy;
+        let protocol = Protocol::of(headers);
+        let is_stream = if protocol.is_grpc() { policy.grpc_streams } else { is_event_stream(headers) };
+        let (until, idle) = if is_stream {
+            let end = Deadline::after(self.started, policy.stream_max_age).instant();
+            (Bound { at: end, reason: policy.reason }.or_sooner(self.given), Some(policy.stream_idle))
+        } else {
+            (self.head, None)
+        };
+        Some(BodyLimits { until, idle, idle_reason: policy.reason, is_grpc: protocol == Protocol::Grpc })
+    }
+}
+
+/// `text/event-stream`, of the HTML standard's server-sent events.
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    const EVENTS: &[u8] = b"text/event-stream";
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        let essence = value.as_bytes().split(|&b| b == b';').next().unwrap_or_default();
+        essence.trim_ascii().eq_ignore_ascii_case(EVENTS)
+    })
+}
+
+impl BodyLimits {
+    /// What has to happen before when, if it has kept silent since then.
+    pub(super) fn bound(&self, since: impl FnOnce() -> Instant) -> Bound {
+        let idle = self
+            .idle
+            .map(|idle| Bound { at: Deadline::after(since(), idle).instant(), reason: self.idle_reason });
+        self.until.or_sooner(idle)
+    }
+}

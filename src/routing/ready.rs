@@ -1,0 +1,64 @@
+//! A call that waits until its service is ready: how the one that was picked is used, and no other.
+
+use std::{
+    fmt,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+pin_project! {
+    /// Waits for `service`, then calls it.
+    pub(super) struct ReadyCall<S: Service<R>, R> {
+        #[pin]
+        state: State<S, R, S::Future>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<S, R, F> {
+        // Polling `poll_ready`; the request is there until it is ready.
+        Waiting { service: S, request: Option<R> },
+        Calling { #[pin] future: F },
+    }
+}
+
+impl<S: Service<R>, R> ReadyCall<S, R> {
+    /// `service` may not have been polled for readiness yet.
+    pub(super) const fn new(service: S, request: R) -> Self {
+        Self { state: State::Waiting { service, request: Some(request) } }
+    }
+}
+
+impl<S: Service<R>, R> Future for ReadyCall<S, R> {
+    type Output = Result<S::Response, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let future = match this.state.as_mut().project() {
+                StateProjection::Calling { future } => return future.poll(cx),
+                StateProjection::Waiting { service, request } => {
+                    ready!(service.poll_ready(cx))?;
+                    #[expect(clippy::expect_used, reason = "the contract of Future")]
+                    let request = request.take().expect("polled after completion");
+                    service.call(request)
+                }
+            };
+            this.state.set(State::Calling { future });
+        }
+    }
+}
+
+impl<S: Service<R>, R> fmt::Debug for ReadyCall<S, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state {
+            State::Waiting { .. } => "waiting",
+            State::Calling { .. } => "calling",
+        };
+        f.debug_struct("ReadyCall").field("state", &state).finish()
+    }
+}

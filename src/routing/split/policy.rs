@@ -1,0 +1,77 @@
+//! What the user chooses: by what requests are split, and who is told.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::{Split, Variant};
+use crate::{chance::Chance, head::Head, key::Key, trail::Trail};
+
+/// By what requests are split, and who is told which variant was chosen.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    draw: Draw,
+    client: Option<HeaderName>,
+    upstream: Option<HeaderName>,
+}
+
+#[derive(Clone, Debug)]
+enum Draw {
+    Random(Chance),
+    Sticky(Key, Arc<str>),
+}
+
+impl Policy {
+    /// Each request by itself.
+    #[must_use]
+    pub const fn random(chance: Chance) -> Self {
+        Self { draw: Draw::Random(chance), client: None, upstream: None }
+    }
+
+    /// The same key always gets the same variant. What a request lacks of the key is made up by the client's
+    /// address, as [`Key`] says.
+    ///
+    /// `salt` is the name of the experiment, of the rule say: under another name the same keys are dealt anew.
+    #[must_use]
+    pub fn sticky(key: Key, salt: impl Into<Arc<str>>) -> Self {
+        Self { draw: Draw::Sticky(key, salt.into()), client: None, upstream: None }
+    }
+
+    /// Sets this header of the response to the name of the variant.
+    #[must_use]
+    pub fn tell_client(self, header: HeaderName) -> Self {
+        Self { client: Some(header), ..self }
+    }
+
+    /// Sets this header of the request to the name of the variant, whatever the caller has sent.
+    #[must_use]
+    pub fn tell_upstream(self, header: HeaderName) -> Self {
+        Self { upstream: Some(header), ..self }
+    }
+
+    /// The variant that a request gets. Tells the upstream, and the [`Trail`] if the request has one.
+    pub fn choose<'s, T>(&self, split: &'s Split<T>, head: &mut Head<'_>) -> &'s Variant<T> {
+        let variant = split.pick(match &self.draw {
+            Draw::Random(chance) => chance.next(),
+            Draw::Sticky(key, salt) => key.stable_hash(head, salt),
+        });
+        if let Some(trail) = head.extensions().get::<Trail>() {
+            trail.set_variant(variant.label().clone());
+        }
+        if let Some(header) = &self.upstream {
+            head.headers_mut().insert(header.clone(), variant.header_value().clone());
+        }
+        variant
+    }
+
+    /// Tells the client, in the headers of the response.
+    pub fn tell<T>(&self, variant: &Variant<T>, headers: &mut HeaderMap) {
+        if let Some((header, value)) = self.told(variant) {
+            headers.insert(header, value);
+        }
+    }
+
+    pub(super) fn told<T>(&self, variant: &Variant<T>) -> Option<(HeaderName, HeaderValue)> {
+        self.client.clone().map(|header| (header, variant.header_value().clone()))
+    }
+}

@@ -1,0 +1,204 @@
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    task::{Context, Waker},
+};
+
+use http::{HeaderName, HeaderValue, Request, Response};
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_test::mock;
+
+use super::*;
+use crate::{chance::Chance, head::Head, key::Key};
+
+const TENANT: HeaderName = HeaderName::from_static("x-tenant");
+const VERSION: HeaderName = HeaderName::from_static("x-version");
+
+fn split(weights: &[(&'static str, u32)]) -> Split<()> {
+    let variants =
+        weights.iter().fold(Split::builder(), |split, (name, weight)| split.variant(*name, *weight, ()));
+    variants.build().unwrap()
+}
+
+fn tenant(number: usize) -> Request<()> {
+    Request::get("/").header(TENANT, format!("tenant-{number}")).body(()).unwrap()
+}
+
+/// Which variant each of 100,000 tenants gets.
+fn deal(split: &Split<()>, salt: &str) -> Vec<Arc<str>> {
+    let policy = Policy::sticky(Key::Header(TENANT), salt);
+    let choose = |number| policy.choose(split, &mut Head::of(&mut tenant(number))).name().into();
+    (0..100_000).map(choose).collect()
+}
+
+fn share(dealt: &[Arc<str>], name: &str) -> f64 {
+    let number = dealt.iter().filter(|of| &***of == name).count();
+    number as f64 / dealt.len() as f64 * 100.0
+}
+
+/// The keys are few: a fair coin thrown 100,000 times is off by 0.16 points on average, so that shares about the
+/// half get three times that.
+#[test]
+fn shares_are_kept_within_three_tenths_of_a_point() {
+    for salt in ["orders", "search", "checkout/2026"] {
+        for (weights, shares) in [
+            (&[("stable", 98), ("canary", 2)][..], &[98.0, 2.0][..]),
+            (&[("stable", 50), ("canary", 50)], &[50.0, 50.0]),
+            (&[("stable", 1), ("a", 1), ("b", 1), ("c", 7)], &[10.0, 10.0, 10.0, 70.0]),
+            (&[("stable", 999), ("canary", 1)], &[99.9, 0.1]),
+        ] {
+            let dealt = deal(&split(weights), salt);
+            for ((name, _), ideal) in weights.iter().zip(shares) {
+                let share = share(&dealt, name);
+                let allowed = if (20.0..80.0).contains(ideal) { 0.48 } else { 0.3 };
+                assert!((share - ideal).abs() <= allowed, "{salt} {name}: {share}% for {ideal}%");
+            }
+        }
+    }
+}
+
+#[test]
+fn from_one_to_two_percent_the_first_percent_stays() {
+    let before = deal(&split(&[("stable", 99), ("canary", 1)]), "orders");
+    let after = deal(&split(&[("stable", 98), ("canary", 2)]), "orders");
+    let moved: Vec<_> = before.iter().zip(&after).filter(|(before, after)| before != after).collect();
+    assert!(moved.iter().all(|(before, after)| (&***before, &***after) == ("stable", "canary")));
+    assert!((0.7..=1.3).contains(&(moved.len() as f64 / 1000.0)), "{} moved", moved.len());
+}
+
+#[test]
+fn with_three_versions_a_growing_one_takes_from_the_base_only() {
+    let before = deal(&split(&[("stable", 90), ("a", 5), ("b", 5)]), "orders");
+    let after = deal(&split(&[("stable", 75), ("a", 20), ("b", 5)]), "orders");
+    for (before, after) in before.iter().zip(&after) {
+        assert!(before == after || (&**before, &**after) == ("stable", "a"));
+    }
+}
+
+#[test]
+fn experiments_are_independent() {
+    let split = split(&[("stable", 90), ("canary", 10)]);
+    let (orders, search) = (deal(&split, "orders"), deal(&split, "search"));
+    let both: Vec<Arc<str>> =
+        orders.into_iter().zip(search).filter(|(of, _)| &**of == "canary").map(|(_, of)| of).collect();
+    let share = share(&both, "canary");
+    assert!((share - 10.0).abs() <= 1.0, "{share}% of one canary are in the other");
+}
+
+/// These answers are a promise: who is where must not change with a release.
+#[test]
+fn golden_answers() {
+    let split = split(&[("stable", 70), ("a", 20), ("b", 10)]);
+    let dealt = deal(&split, "golden");
+    let names: Vec<&str> = dealt.iter().take(24).map(|name| &**name).collect();
+    assert_eq!(
+        names.join(" "),
+        "stable a stable stable a a stable a b a a stable stable stable stable stable stable stable stable stable \
+         stable stable b stable"
+    );
+    let points = [0, 1 << 62, (1 << 62) + (1 << 60), 1 << 63, (1 << 63) + (1 << 61), 3 << 62, u64::MAX];
+    let names: Vec<&str> = points.iter().map(|point| split.pick(*point).name()).collect();
+    assert_eq!(names, ["stable", "b", "b", "a", "a", "stable", "stable"]);
+}
+
+#[test]
+fn without_a_key_requests_are_dealt_one_by_one() {
+    let split = split(&[("stable", 80), ("canary", 20)]);
+    let policy = Policy::random(Chance::seeded(7));
+    let mut request = tenant(1);
+    let dealt: Vec<Arc<str>> =
+        (0..100_000).map(|_| policy.choose(&split, &mut Head::of(&mut request)).name().into()).collect();
+    assert!((share(&dealt, "canary") - 20.0).abs() <= 0.5);
+}
+
+#[test]
+fn variants_that_make_no_split_are_refused() {
+    let build = |weights: &[(&'static str, u32)]| {
+        let builder =
+            weights.iter().fold(Split::builder(), |split, (name, weight)| split.variant(*name, *weight, ()));
+        builder.build().unwrap_err()
+    };
+    assert_eq!(build(&[]), InvalidSplit::NoWeight);
+    assert_eq!(build(&[("a", 0), ("b", 0)]), InvalidSplit::NoWeight);
+    assert_eq!(build(&[("a", 1), ("a", 1)]), InvalidSplit::Duplicate("a".into()));
+    for name in ["", "a b", "\u{e9}", "a\r\nb"] {
+        assert_eq!(build(&[(name, 1)]), InvalidSplit::Name(name.into()));
+    }
+}
+
+#[test]
+fn choosing_costs_no_allocation() {
+    let split = split(&[("stable", 98), ("canary", 2)]);
+    let policy = Policy::sticky(Key::Header(TENANT), "orders").tell_upstream(VERSION);
+    let mut request = tenant(1);
+    request.headers_mut().insert(VERSION, HeaderValue::from_static("forged"));
+    let mut head = Head::of(&mut request);
+    // The first clone of a header value is what makes it shared.
+    policy.choose(&split, &mut head);
+    let info = allocation_counter::measure(|| {
+        policy.choose(&split, &mut head);
+    });
+    assert_eq!(info.count_total, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_sides_are_told_and_the_caller_is_not_believed() {
+    let echo = service_fn(|request: Request<()>| async move {
+        Ok::<_, Infallible>(Response::new(request.headers()[VERSION].clone()))
+    });
+    let policy = Policy::sticky(Key::Header(TENANT), "orders").tell_client(VERSION).tell_upstream(VERSION);
+    let variants = Split::builder().variant("stable", 1, echo).variant("canary", 0, echo);
+    let service = variants.build().unwrap().into_service(policy);
+    let mut request = tenant(1);
+    request.headers_mut().insert(VERSION, HeaderValue::from_static("canary"));
+    let response = service.oneshot(request).await.unwrap();
+    assert_eq!(
+        (response.body(), &response.headers()[VERSION]),
+        (&"stable".parse().unwrap(), &"stable".parse().unwrap())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_chosen_service_must_be_ready() {
+    let (stable, mut stable_handle) = mock::pair::<Request<()>, Response<()>>();
+    let (canary, mut canary_handle) = mock::pair::<Request<()>, Response<()>>();
+    stable_handle.allow(0);
+    canary_handle.allow(0);
+    let policy = Policy::random(Chance::seeded(1));
+    let variants = Split::builder().variant("stable", 0, stable).variant("canary", 1, canary);
+    let mut service = variants.build().unwrap().into_service(policy);
+    assert!(service.poll_ready(&mut Context::from_waker(Waker::noop())).is_ready());
+    let mut call = tokio_test::task::spawn(service.call(tenant(1)));
+    assert!(call.poll().is_pending());
+    canary_handle.allow(1);
+    assert!(call.is_woken() && call.poll().is_pending());
+    canary_handle.next_request().await.unwrap().1.send_response(Response::new(()));
+    assert!(call.await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_of_the_chosen_service_is_its_own() {
+    let (stable, mut handle) = mock::pair::<Request<()>, Response<()>>();
+    handle.send_error("closed");
+    let service = Split::builder().variant("stable", 1, stable).build().unwrap();
+    let service = service.into_service(Policy::random(Chance::seeded(1)));
+    assert_eq!(service.oneshot(tenant(1)).await.unwrap_err().to_string(), "closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn versions_can_be_ways_to_one_service() {
+    let echo = service_fn(|request: Request<()>| async move {
+        Ok::<_, Infallible>(Response::new(http_body_util::Full::new(bytes::Bytes::from(
+            request.uri().to_string(),
+        ))))
+    });
+    let way = |path| {
+        let change = crate::routing::filter::PathChange::full(path).unwrap();
+        crate::routing::filter::Rewrite::new().path(change).layer()
+    };
+    let split = Split::builder().variant("v1", 0, way("/v1")).variant("v2", 1, way("/v2")).build().unwrap();
+    let service = SplitLayer::new(split, Policy::random(Chance::seeded(1))).layer(echo);
+    let response = service.oneshot(tenant(1)).await.unwrap();
+    let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+    assert_eq!(body, "/v2");
+}

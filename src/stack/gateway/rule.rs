@@ -1,0 +1,284 @@
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
+
+use http::HeaderName;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use tower::util::Either;
+use tower_layer::Layer;
+
+use crate::{
+    admission::{
+        authz::Authorize,
+        rate_limit::{Charge, RateLimit},
+    },
+    authn::{Location, Providers},
+    chance::Chance,
+    gate::{DynGate, Gate, GateLayer, Gates},
+    head::Head,
+    identity::TrustedProxies,
+    key::Key,
+    matching::{HostPattern, Normalize, PathPolicy, RequestMatch},
+    reject::Answer,
+    resilience::timeout::TimeoutLayer,
+    routing::{filter::Cors, router, split},
+    telemetry::Witness,
+    upstream::Proxy,
+};
+
+use super::{
+    backend::{Backend, Backends, Mark, Nowhere, RuleService},
+    snapshot::{Given, SnapshotError},
+};
+
+/// What is done with some requests: which, under what policies, to which upstreams.
+///
+/// Its parts can be said in any order; they are always asked in the one of [`order`](crate::stack::order).
+///
+/// ```
+/// use portcullis::{
+///     admission::rate_limit::Limit, matching::RequestMatch, stack::gateway::Rule,
+///     upstream::{Proxy, Upstream},
+/// };
+///
+/// let orders = Proxy::new(Upstream::builder("orders").endpoint("127.0.0.1:9001").build()?);
+/// let rule = Rule::new("orders")
+///     .backend(orders, 1)
+///     .limit(Limit::builder("per-address", "10/s".parse()?).build()?)
+///     .when(RequestMatch::prefix("/api/orders")?);
+/// # let _ = rule;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use]
+pub struct Rule {
+    pub(super) name: Arc<str>,
+    hosts: Vec<HostPattern>,
+    matches: Vec<RequestMatch>,
+    pub(super) paths: PathPolicy,
+    cors: Option<Cors>,
+    charges: Vec<Charge>,
+    pub(super) providers: Option<Providers>,
+    authorize: Option<Authorize>,
+    gates: Gates,
+    filters: Gates,
+    timeout: TimeoutLayer,
+    attempt_timeout: TimeoutLayer,
+    split_by: Option<Key>,
+    variant_header: Option<HeaderName>,
+    pub(super) backends: Vec<(Proxy, u32)>,
+}
+
+impl Rule {
+    /// A rule for every request, without policies and without upstreams.
+    ///
+    /// The name is what it is called in logs, metrics and keys, and the salt of its split.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self {
+            name: name.into(),
+            hosts: Vec::new(),
+            matches: Vec::new(),
+            paths: PathPolicy::strict(),
+            cors: None,
+            charges: Vec::new(),
+            providers: None,
+            authorize: None,
+            gates: Gates::new(),
+            filters: Gates::new(),
+            timeout: TimeoutLayer::default().grpc_streams(true),
+            attempt_timeout: TimeoutLayer::disabled(),
+            split_by: None,
+            variant_header: None,
+            backends: Vec::new(),
+        }
+    }
+
+    /// For this host, too. Without any it is for every host.
+    pub fn host(mut self, host: HostPattern) -> Self {
+        self.hosts.push(host);
+        self
+    }
+
+    /// For these requests, too. Without any it is for all.
+    pub fn when(mut self, request: RequestMatch) -> Self {
+        self.matches.push(request);
+        self
+    }
+
+    /// Which unusual paths it takes. None unless told.
+    pub fn paths(self, paths: PathPolicy) -> Self {
+        Self { paths, ..self }
+    }
+
+    /// Lets pages of other origins in.
+    pub fn cors(self, cors: Cors) -> Self {
+        Self { cors: Some(cors), ..self }
+    }
+
+    /// Adds a limit. All limits of a rule are one decision, at the latest position that any of them needs: inside of
+    /// authentication if one counts by what is only known there.
+    pub fn limit(mut self, limit: impl Into<Charge>) -> Self {
+        self.charges.push(limit.into());
+        self
+    }
+
+    /// Asks who is calling. Without it the rule is public.
+    pub fn authenticate(self, providers: Providers) -> Self {
+        Self { providers: Some(providers), ..self }
+    }
+
+    /// Asks for scopes and roles.
+    pub fn authorize(self, authorize: Authorize) -> Self {
+        Self { authorize: Some(authorize), ..self }
+    }
+
+    /// Adds a gate of your own, inside of those above and of earlier ones.
+    pub fn gate(self, gate: impl Gate) -> Self {
+        self.shared_gate(Arc::new(gate))
+    }
+
+    /// Adds a gate that others use too.
+    pub fn shared_gate(mut self, gate: Arc<dyn DynGate>) -> Self {
+        self.gates = self.gates.with_shared(gate);
+        self
+    }
+
+    /// Adds a [filter](crate::routing::filter), inside of all gates and of earlier filters.
+    pub fn filter(mut self, filter: impl Gate) -> Self {
+        self.filters = self.filters.with(filter);
+        self
+    }
+
+    /// How long the whole request may take. Unless told 15 s; streams, those of gRPC too, may last, and may be silent
+    /// and grow old as [`timeout`](crate::resilience::timeout) says.
+    pub fn timeout(self, timeout: TimeoutLayer) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// How long each attempt may take. No limit of its own unless told.
+    pub fn attempt_timeout(self, timeout: TimeoutLayer) -> Self {
+        Self { attempt_timeout: timeout.per_attempt(), ..self }
+    }
+
+    /// Divides requests among several backends by this key, so that the same always goes to the same. At random
+    /// unless told.
+    pub fn split_by(self, key: Key) -> Self {
+        Self { split_by: Some(key), ..self }
+    }
+
+    /// Names the backend that was chosen in this header of the response.
+    pub fn variant_header(self, header: HeaderName) -> Self {
+        Self { variant_header: Some(header), ..self }
+    }
+
+    /// Adds an upstream with its weight. The first is the base, as [`split`](crate::routing::split) says.
+    pub fn backend(mut self, proxy: Proxy, weight: u32) -> Self {
+        self.backends.push((proxy, weight));
+        self
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether it asks nobody who they are.
+    #[must_use]
+    pub fn is_public(&self) -> bool {
+        self.providers.is_none()
+    }
+
+    /// The rule with its layers around its upstreams.
+    pub(super) fn build(self, given: &Given) -> Result<router::Rule<RuleService>, SnapshotError> {
+        let (hosts, matches, name) = (self.hosts.clone(), self.matches.clone(), Arc::clone(&self.name));
+        let backends = self.backends(given).map_err(|error| SnapshotError::Split(Arc::clone(&name), error))?;
+        let timed = self.timeout.layer(backends);
+        let service = GateLayer::new(self.policies(given)).layer(timed);
+        let rule = hosts.into_iter().fold(router::Rule::new(name, service), router::Rule::host);
+        Ok(matches.into_iter().fold(rule, router::Rule::when))
+    }
+
+    /// The gates of the rule, outermost first: this is the order of [`order`](crate::stack::order).
+    fn policies(self, given: &Given) -> Gates {
+        let counts_identity = self.charges.iter().any(|charge| charge.limit().key().needs_identity());
+        let limits = (!self.charges.is_empty()).then(|| RateLimit::from_iter(self.charges));
+        let (before, after) = if counts_identity { (None, limits) } else { (limits, None) };
+        let own_paths = (self.paths != given.paths).then(|| Normalize::new().paths(self.paths));
+        let discard = (!given.credentials.is_empty()).then(|| Discard(Arc::clone(&given.credentials)));
+
+        let mut gates = Gates::new().with(Witness);
+        gates = with(gates, own_paths);
+        gates = with(gates, self.cors);
+        gates = with(gates, before);
+        if let Some(providers) = self.providers {
+            gates = gates.with(providers).with(Witness);
+        }
+        gates = with(gates, self.authorize);
+        gates = with(gates, after);
+        gates = with(gates, discard);
+        let inner = [self.gates, self.filters].into_iter().filter(|gates| !gates.is_empty());
+        inner.fold(gates, Gates::with)
+    }
+
+    fn backends(&self, given: &Given) -> Result<Backends, split::InvalidSplit> {
+        if self.backends.is_empty() {
+            return Ok(Either::Right(Nowhere));
+        }
+        let everybody = TrustedProxies::new(EVERYBODY).unwrap_or_default();
+        let mut split = split::Split::builder();
+        for (proxy, weight) in &self.backends {
+            let name: Arc<str> = proxy.upstream().name().into();
+            // The listeners have removed what strangers said of how a request came: what is left is believed.
+            let proxy = proxy.clone().trusted_proxies(everybody.clone()).asserted(given.asserted.clone());
+            let backend: Backend = Mark::layer(&name).layer(self.attempt_timeout.layer(proxy));
+            split = split.variant(name, *weight, backend);
+        }
+        let mut policy = match &self.split_by {
+            Some(key) => split::Policy::sticky(key.clone(), Arc::clone(&self.name)),
+            None => split::Policy::random(Chance::new()),
+        };
+        if let Some(header) = &self.variant_header {
+            policy = policy.tell_client(header.clone());
+        }
+        Ok(Either::Left(split.build()?.into_service(policy)))
+    }
+}
+
+/// All addresses.
+const EVERYBODY: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0)),
+];
+
+/// Takes credentials out of a request, whoever asked for them.
+#[derive(Debug)]
+struct Discard(Arc<[Location]>);
+
+impl Gate for Discard {
+    type Pass = ();
+    const SHAREABLE: bool = false;
+
+    fn check(&self, head: &mut Head<'_>) -> Result<(), Answer> {
+        self.0.iter().for_each(|location| location.remove(head));
+        Ok(())
+    }
+}
+
+fn with(gates: Gates, gate: Option<impl Gate>) -> Gates {
+    match gate {
+        Some(gate) => gates.with(gate),
+        None => gates,
+    }
+}
+
+impl fmt::Debug for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rule")
+            .field("name", &self.name)
+            .field("hosts", &self.hosts)
+            .field("matches", &self.matches)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,218 @@
+use std::future::{pending, poll_fn};
+
+use portcullis::transport::Server;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::{
+    SHORT, bare,
+    peer::{
+        ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, Peer, RST_STREAM, SETTINGS,
+        fields, frame, request,
+    },
+    site, soon, until,
+};
+
+/// Sends and sends, until the server has had enough.
+async fn flood(peer: &mut Peer, mut next: impl FnMut() -> Vec<u8>) {
+    let (mut reader, mut writer) = peer.0.split();
+    let mut writing = std::pin::pin!(async {
+        while writer.write_all(&next()).await.is_ok() {}
+        pending::<()>().await;
+    });
+    let mut reading = std::pin::pin!(async {
+        let mut scrap = vec![0; 4_096];
+        while reader.read(&mut scrap).await.is_ok_and(|read| read > 0) {}
+    });
+    soon(poll_fn(|cx| {
+        let _ = writing.as_mut().poll(cx);
+        reading.as_mut().poll(cx)
+    }))
+    .await;
+}
+
+/// An opened connection whose settings are agreed upon.
+async fn agreed(address: std::net::SocketAddr) -> (Peer, Vec<u8>) {
+    let mut peer = Peer::http2(address).await;
+    let (_, _, settings) = peer.frame_of(SETTINGS).await.unwrap();
+    peer.send(frame(SETTINGS, ACK, 0, &[])).await;
+    (peer, settings)
+}
+
+/// Whether a header block says 200, which h2 puts first, as an index.
+fn is_ok(headers: &[u8]) -> bool {
+    headers[0] == 0x88
+}
+
+#[tokio::test]
+async fn requests() {
+    let (site, address) = site(Server::new()).await;
+    let (mut peer, _) = agreed(address).await;
+    let me = peer.0.local_addr().unwrap().to_string();
+    for stream in [1, 3, 5] {
+        peer.request(stream, "/peer").await;
+        let (_, on, headers) = peer.frame_of(HEADERS).await.unwrap();
+        assert!(on == stream && is_ok(&headers));
+        assert_eq!(peer.frame_of(DATA).await.unwrap().2, me.as_bytes());
+    }
+    assert_eq!(site.begun(), 3);
+}
+
+#[tokio::test]
+async fn a_hundred_streams() {
+    let (site, address) = site(Server::new()).await;
+    let (mut peer, settings) = agreed(address).await;
+    let told = settings.chunks(6).find(|setting| setting[..2] == [0, 3]).unwrap();
+    assert_eq!(told[2..], [0, 0, 0, 100]);
+    for stream in 0..101 {
+        peer.request(2 * stream + 1, "/wait").await;
+    }
+    let (_, stream, reason) = peer.frame_of(RST_STREAM).await.unwrap();
+    assert_eq!((stream, &reason[..]), (201, &[0, 0, 0, 7][..]), "REFUSED_STREAM");
+    until(|| site.alive() == 100).await;
+    assert_eq!(site.begun(), 100);
+    drop(peer);
+    until(|| site.alive() == 0).await;
+}
+
+#[tokio::test]
+async fn big_heads() {
+    let (site, address) = site(Server::new()).await;
+    let (mut peer, _) = agreed(address).await;
+    let mut many = fields("/", []);
+    for field in 0..100 {
+        super::peer::literal(&mut many, &format!("x-{field}"), "1");
+    }
+    peer.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &many)).await;
+    let (_, _, headers) = peer.frame_of(HEADERS).await.unwrap();
+    assert!(is_ok(&headers), "the pseudo-fields do not count");
+    super::peer::literal(&mut many, "x-more", "1");
+    peer.send(frame(HEADERS, END_STREAM | END_HEADERS, 3, &many)).await;
+    let (_, _, headers) = peer.frame_of(HEADERS).await.unwrap();
+    assert!(!is_ok(&headers));
+    assert_eq!(site.begun(), 1);
+
+    let large = fields("/", [("x-large", &"1".repeat(65 << 10))]);
+    let (first, rest) = large.split_at(16 << 10);
+    peer.send(frame(HEADERS, END_STREAM, 5, first)).await;
+    for (at, part) in rest.chunks(16 << 10).enumerate() {
+        let flags = if at == rest.len() / (16 << 10) { END_HEADERS } else { 0 };
+        peer.send(frame(CONTINUATION, flags, 5, part)).await;
+    }
+    let (_, stream, headers) = peer.frame_of(HEADERS).await.unwrap();
+    assert_eq!(stream, 5);
+    assert!(!is_ok(&headers));
+    peer.request(7, "/").await;
+    assert_eq!(peer.frame_of(HEADERS).await.unwrap().1, 7, "the connection goes on");
+    assert_eq!(site.begun(), 2);
+}
+
+#[tokio::test]
+async fn floods_are_cut_off() {
+    let (site, address) = site(Server::new()).await;
+    for (kind, flags, stream, payload) in [
+        (PING, 0, 0, &[0; 8][..]),
+        (SETTINGS, 0, 0, &[]),
+        (0x2, 0, 1, &[0; 5]),    // PRIORITY
+        (0x42, 0, 1, &[0; 5]),   // unknown
+        (PING, ACK, 0, &[0; 8]), // answers to nothing
+    ] {
+        let mut peer = Peer::http2(address).await;
+        let unit = frame(kind, flags, stream, payload).repeat(16);
+        flood(&mut peer, || unit.clone()).await;
+    }
+    assert_eq!(site.begun(), 0);
+}
+
+#[tokio::test]
+async fn floods_on_a_stream_are_cut_off() {
+    let (site, address) = site(Server::new()).await;
+    let open = |flags| frame(HEADERS, flags, 1, &fields("/wait", []));
+    for (flags, unit) in [
+        (END_HEADERS, frame(DATA, 0, 1, &[])),
+        (0, frame(CONTINUATION, 0, 1, &[])),
+        (0, frame(CONTINUATION, 0, 1, b"\0\x01a\x01b")),
+        (END_HEADERS, frame(0x8, 0, 1, &[0, 0, 0, 1])), // WINDOW_UPDATE
+    ] {
+        let mut peer = Peer::http2(address).await;
+        peer.send(open(flags)).await;
+        let unit = unit.repeat(16);
+        flood(&mut peer, || unit.clone()).await;
+    }
+    until(|| site.alive() == 0).await;
+}
+
+#[tokio::test]
+async fn rapid_resets_are_cut_off() {
+    let (site, address) = site(Server::new()).await;
+    let mut peer = Peer::http2(address).await;
+    let mut stream = 1;
+    flood(&mut peer, || {
+        let pair = [request(stream, "/wait"), frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat();
+        stream += 2;
+        pair
+    })
+    .await;
+    until(|| site.alive() == 0).await;
+    assert!(site.begun() < 600, "{}", site.begun());
+}
+
+#[tokio::test]
+async fn pings_do_not_keep_a_connection() {
+    let (_, address) = site(Server::new().idle_timeout(SHORT)).await;
+    let (mut peer, _) = agreed(address).await;
+    peer.request(1, "/").await;
+    let mut told = false;
+    loop {
+        peer.flood(&frame(PING, 0, 0, &[1; 8])).await;
+        match peer.frame().await {
+            Some((GOAWAY, ..)) => told = true,
+            Some(_) => {}
+            None => break,
+        }
+        tokio::time::sleep(SHORT / 20).await;
+    }
+    assert!(told);
+}
+
+#[tokio::test]
+async fn a_peer_that_gives_no_window() {
+    let (site, address) = site(Server::new().write_timeout(SHORT)).await;
+    let mut peer = Peer::connect(address).await;
+    peer.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    peer.send(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await;
+    peer.request(1, "/endless").await;
+    until(|| site.begun() == 1).await;
+    until(|| site.alive() == 0).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_waits() {
+    let (site, address) = site(Server::new().write_timeout(SHORT)).await;
+    let (mut peer, _) = agreed(address).await;
+    peer.request(1, "/stream").await;
+    assert_eq!(peer.frame_of(DATA).await.unwrap().2, b"one");
+    tokio::time::sleep(SHORT * 4).await;
+    site.open();
+    assert_eq!(peer.frame_of(DATA).await.unwrap().2, b"two");
+}
+
+#[tokio::test]
+async fn a_body_that_stops_coming() {
+    let (site, address) = site(Server::new().body_idle_timeout(SHORT)).await;
+    let (mut peer, _) = agreed(address).await;
+    peer.send(frame(HEADERS, END_HEADERS, 1, &fields("/length", []))).await;
+    peer.send(frame(DATA, 0, 1, b"abc")).await;
+    let (_, _, headers) = peer.frame_of(HEADERS).await.unwrap();
+    assert!(!is_ok(&headers));
+    assert_eq!((site.begun(), site.alive()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_panic_ends_its_stream_only() {
+    let address = bare(Server::new()).await;
+    let (mut peer, _) = agreed(address).await;
+    peer.request(1, "/panic").await;
+    assert_eq!(peer.frame_of(RST_STREAM).await.unwrap().1, 1);
+    peer.request(3, "/").await;
+    assert_eq!(peer.frame_of(HEADERS).await.unwrap().1, 3);
+}

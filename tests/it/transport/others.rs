@@ -1,0 +1,105 @@
+//! The listener, the connection layer and the drain handle in axum and tonic.
+
+use std::{net::SocketAddr, time::Duration};
+
+use axum::{Router, extract::Extension, routing::get};
+use http::Request;
+use portcullis::{
+    body::Body,
+    identity::{ClientAddr, PeerAddr},
+    transport::{Connection, Drain, Listener, ProxyProtocol},
+};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tower::ServiceExt;
+
+use super::{SHORT, Site, loopback, peer::Peer, soon, until};
+
+fn app(site: &Site, drain: &Drain) -> Router {
+    let site = site.clone();
+    Router::new()
+        .route("/", get(|Extension(client): Extension<ClientAddr>| async move { client.to_string() }))
+        .fallback_service(site.service().map_request(|request: Request<_>| request.map(Body::new)))
+        .layer(Connection::new().trusted_proxies("127.0.0.0/8".parse().unwrap()).layer())
+        .layer(drain.layer())
+}
+
+#[tokio::test]
+async fn axum_on_our_listener() {
+    let (site, drain) = (Site::default(), Drain::new());
+    let policy = ProxyProtocol::from_trusted(["127.0.0.0/8".parse().unwrap()]);
+    let listener = Listener::builder().proxy_protocol(policy).bind(loopback()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let service = app(&site, &drain).into_make_service_with_connect_info::<PeerAddr>();
+    let server =
+        tokio::spawn(axum::serve(listener, service).with_graceful_shutdown(drain.signalled()).into_future());
+
+    let mut peer = Peer::connect(address).await;
+    peer.send("PROXY TCP4 192.0.2.7 127.0.0.1 1234 80\r\n").await;
+    peer.get("/").await;
+    assert!(peer.response().await.ends_with("192.0.2.7:1234"));
+    peer.get("/stream").await;
+    until(|| site.begun() == 1 && drain.in_flight() == 1).await;
+    drain.start();
+    let waiting = tokio::spawn({
+        let drain = drain.clone();
+        async move { drain.wait(Duration::from_secs(10)).await }
+    });
+    site.open();
+    assert!(peer.rest_as_text().await.ends_with("3\r\ntwo\r\n0\r\n\r\n"));
+    assert_eq!(soon(waiting).await.unwrap(), 0);
+    soon(server).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn axum_on_its_own_listener() {
+    let (site, drain) = (Site::default(), Drain::new());
+    let listener = tokio::net::TcpListener::bind(loopback()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let service = app(&site, &drain).into_make_service_with_connect_info::<SocketAddr>();
+    tokio::spawn(axum::serve(listener, service).into_future());
+    let mut peer = Peer::connect(address).await;
+    peer.send("GET / HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 1.1.1.1, 192.0.2.8\r\n\r\n").await;
+    assert!(peer.response().await.ends_with("\r\n\r\n192.0.2.8"));
+
+    peer.get("/wait").await;
+    until(|| drain.in_flight() == 1).await;
+    drain.start();
+    assert_eq!(soon(drain.wait(SHORT)).await, 1);
+    site.open();
+    assert!(peer.response().await.ends_with("waited"));
+    peer.get("/").await;
+    assert!(peer.response().await.starts_with("HTTP/1.1 503"), "cut");
+}
+
+#[tokio::test]
+async fn tonic_on_our_listener_and_its_own() {
+    let drain = Drain::new();
+    let ours = Listener::bind(loopback()).unwrap();
+    let theirs = tokio::net::TcpListener::bind(loopback()).await.unwrap();
+    let addresses = [ours.local_addr().unwrap(), theirs.local_addr().unwrap()];
+    let router = || {
+        let (_, health) = tonic_health::server::health_reporter();
+        tonic::transport::Server::builder()
+            .layer(drain.layer())
+            .layer(Connection::new().layer())
+            .add_service(health)
+    };
+    let servers = [
+        tokio::spawn(router().serve_with_incoming_shutdown(ours.into_incoming(), drain.signalled())),
+        tokio::spawn(router().serve_with_incoming_shutdown(
+            tokio_stream::wrappers::TcpListenerStream::new(theirs),
+            drain.signalled(),
+        )),
+    ];
+    for address in addresses {
+        let channel = tonic::transport::Endpoint::try_from(format!("http://{address}")).unwrap();
+        let mut client = HealthClient::new(soon(channel.connect()).await.unwrap());
+        let answer = soon(client.check(HealthCheckRequest { service: String::new() })).await.unwrap();
+        assert_eq!(answer.into_inner().status, 1, "the connection layer has found the peer");
+    }
+    drain.start();
+    assert_eq!(soon(drain.wait(Duration::from_secs(10))).await, 0);
+    for server in servers {
+        soon(server).await.unwrap().unwrap();
+    }
+}
