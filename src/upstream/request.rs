@@ -116,10 +116,10 @@ fn check_framing(parts: &Parts) -> Result<(), Rejection> {
         }
     }
     let mut lengths = hop::list(&parts.headers, &CONTENT_LENGTH);
-    if let Some(first) = lengths.next() {
-        if !first.iter().all(u8::is_ascii_digit) || lengths.any(|length| length != first) {
-            return Err(bad("malformed Content-Length"));
-        }
+    if let Some(first) = lengths.next()
+        && (!first.iter().all(u8::is_ascii_digit) || lengths.any(|length| length != first))
+    {
+        return Err(bad("malformed Content-Length"));
     }
     if parts.headers.get_all(HOST).iter().nth(1).is_some() {
         return Err(bad("more than one Host"));
