@@ -108,7 +108,7 @@ impl Location {
     }
 
     /// Takes the credential out of the request, and nothing else.
-    pub(super) fn remove(&self, head: &mut Head<'_>) {
+    pub fn remove(&self, head: &mut Head<'_>) {
         match &self.0 {
             Place::Cookie(name) => remove_cookie(head.headers_mut(), name.as_bytes()),
             Place::Header(name) => drop(head.headers_mut().remove(name)),

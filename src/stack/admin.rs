@@ -43,7 +43,7 @@ impl Admin {
         Self { hosts: hosts.into_iter().map(|host| host.into().to_ascii_lowercase()).collect(), ..self }
     }
 
-    fn knows(&self, host: &str) -> bool {
+    pub(super) fn knows(&self, host: &str) -> bool {
         let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
         address.is_ok() || host == "localhost" || self.hosts.iter().any(|own| own == host)
     }
@@ -51,6 +51,8 @@ impl Admin {
 
 /// What the admin address tells of.
 pub(super) trait Told: Send + Sync + 'static {
+    /// Whether it is known under this name.
+    fn knows(&self, host: &str) -> bool;
     /// Whether it serves; else why not.
     fn ready(&self) -> Result<(), &'static str>;
     /// Prometheus' text format, if numbers are kept.
@@ -60,19 +62,17 @@ pub(super) trait Told: Send + Sync + 'static {
 }
 
 /// Answers at the admin address.
-pub(super) struct AdminService<T> {
-    admin: Admin,
-    told: Arc<T>,
-}
+#[derive(Clone)]
+pub(super) struct AdminService<T>(T);
 
 impl<T: Told> AdminService<T> {
-    pub(super) fn new(admin: Admin, told: Arc<T>) -> Self {
-        Self { admin, told }
+    pub(super) const fn new(told: T) -> Self {
+        Self(told)
     }
 
     fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
         match Host::of(request.uri(), request.headers()) {
-            Ok(host) if self.admin.knows(host.name()) => {}
+            Ok(host) if self.0.knows(host.name()) => {}
             Ok(_) => return Rejection::new(Reason::Misdirected).into_response(Protocol::Http).map(Body::from),
             Err(_) => return Rejection::new(Reason::BadRequest).into_response(Protocol::Http).map(Body::from),
         }
@@ -85,17 +85,17 @@ impl<T: Told> AdminService<T> {
                 refused
             }
             "/healthz" => text("ok"),
-            "/readyz" => match self.told.ready() {
+            "/readyz" => match self.0.ready() {
                 Ok(()) => text("ready"),
                 Err(why) => {
                     answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", format!("{why}\n"))
                 }
             },
-            "/metrics" => match self.told.metrics() {
+            "/metrics" => match self.0.metrics() {
                 Some(metrics) => answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics),
                 None => Rejection::new(Reason::NotImplemented).into_response(Protocol::Http).map(Body::from),
             },
-            "/status" => answer(StatusCode::OK, "application/json", self.told.status()),
+            "/status" => answer(StatusCode::OK, "application/json", self.0.status()),
             _ => Rejection::new(Reason::NoRoute).into_response(Protocol::Http).map(Body::from),
         }
     }
@@ -109,15 +109,9 @@ fn answer(status: StatusCode, kind: &'static str, text: String) -> Response<Body
     response
 }
 
-impl<T> Clone for AdminService<T> {
-    fn clone(&self) -> Self {
-        Self { admin: self.admin.clone(), told: Arc::clone(&self.told) }
-    }
-}
-
 impl<T> fmt::Debug for AdminService<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AdminService").field("admin", &self.admin).finish_non_exhaustive()
+        f.debug_struct("AdminService").finish_non_exhaustive()
     }
 }
 
@@ -142,6 +136,9 @@ mod tests {
     struct Fixed(bool);
 
     impl Told for Fixed {
+        fn knows(&self, host: &str) -> bool {
+            Admin::at("127.0.0.1:9901".parse().unwrap()).hosts(["Ops.Example"]).knows(host)
+        }
         fn ready(&self) -> Result<(), &'static str> {
             self.0.then_some(()).ok_or("draining")
         }
@@ -154,9 +151,8 @@ mod tests {
     }
 
     fn ask(ready: bool, method: &str, host: &str, path: &str) -> u16 {
-        let admin = Admin::at("127.0.0.1:9901".parse().unwrap()).hosts(["Ops.Example"]);
         let request = Request::builder().method(method).uri(path).header("host", host).body(()).unwrap();
-        AdminService::new(admin, Arc::new(Fixed(ready))).answer(&request).status().as_u16()
+        AdminService::new(Fixed(ready)).answer(&request).status().as_u16()
     }
 
     #[test]
@@ -186,7 +182,6 @@ mod tests {
         }
         assert_eq!(ask(true, "GET", "a b", "/status"), 400);
         let request = Request::get("/status").body(()).unwrap();
-        let admin = Admin::at("127.0.0.1:9901".parse().unwrap());
-        assert_eq!(AdminService::new(admin, Arc::new(Fixed(true))).answer(&request).status(), 400);
+        assert_eq!(AdminService::new(Fixed(true)).answer(&request).status(), 400);
     }
 }

@@ -1,1 +1,5 @@
-//! To be written.
+//! The layers in their proven order.
+mod admin;
+pub mod gateway;
+
+pub use admin::Admin;

@@ -74,6 +74,12 @@ impl Charge {
         Self { limit, cost }
     }
 
+    /// The limit.
+    #[must_use]
+    pub fn limit(&self) -> &Limit {
+        &self.limit
+    }
+
     /// What this request is to pay, on which account. No lock is held while the cost is asked for.
     pub(super) fn bill(&self, head: &mut Head<'_>) -> Bill {
         let limit = &*self.limit.0;

@@ -1,27 +1,36 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 use http::HeaderName;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use tower::util::Either;
+use tower_layer::Layer;
 
 use crate::{
     admission::{
         authz::Authorize,
         rate_limit::{Charge, RateLimit},
     },
-    authn::Providers,
+    authn::{Location, Providers},
     chance::Chance,
     gate::{DynGate, Gate, GateLayer, Gates},
+    head::Head,
+    identity::TrustedProxies,
     key::Key,
     matching::{HostPattern, Normalize, PathPolicy, RequestMatch},
+    reject::Answer,
     resilience::timeout::TimeoutLayer,
     routing::{filter::Cors, router, split},
     telemetry::Witness,
     upstream::Proxy,
 };
-use tower_layer::Layer;
 
 use super::{
-    backend::{Backend, Backends, Mark, RuleService},
-    snapshot::SnapshotError,
+    backend::{Backend, Backends, Mark, Nowhere, RuleService},
+    snapshot::{Given, SnapshotError},
 };
 
 /// What is done with some requests: which, under what policies, to which upstreams.
@@ -44,7 +53,7 @@ use super::{
 /// ```
 #[must_use]
 pub struct Rule {
-    name: Arc<str>,
+    pub(super) name: Arc<str>,
     hosts: Vec<HostPattern>,
     matches: Vec<RequestMatch>,
     pub(super) paths: PathPolicy,
@@ -54,17 +63,14 @@ pub struct Rule {
     authorize: Option<Authorize>,
     gates: Gates,
     filters: Gates,
-    timeout: Option<Duration>,
-    attempt_timeout: Option<Duration>,
+    timeout: TimeoutLayer,
+    attempt_timeout: TimeoutLayer,
     split_by: Option<Key>,
     variant_header: Option<HeaderName>,
     pub(super) backends: Vec<(Proxy, u32)>,
 }
 
 impl Rule {
-    /// How long a request may take unless told.
-    pub const TIMEOUT: Duration = Duration::from_secs(15);
-
     /// A rule for every request, without policies and without upstreams.
     ///
     /// The name is what it is called in logs, metrics and keys, and the salt of its split.
@@ -80,8 +86,8 @@ impl Rule {
             authorize: None,
             gates: Gates::new(),
             filters: Gates::new(),
-            timeout: Some(Self::TIMEOUT),
-            attempt_timeout: None,
+            timeout: TimeoutLayer::default().grpc_streams(true),
+            attempt_timeout: TimeoutLayer::disabled(),
             split_by: None,
             variant_header: None,
             backends: Vec::new(),
@@ -144,14 +150,15 @@ impl Rule {
         self
     }
 
-    /// How long the whole request may take; `None` is without end. 15 s unless told.
-    pub fn timeout(self, timeout: Option<Duration>) -> Self {
+    /// How long the whole request may take. Unless told 15 s; streams, those of gRPC too, may last, and may be silent
+    /// and grow old as [`timeout`](crate::resilience::timeout) says.
+    pub fn timeout(self, timeout: TimeoutLayer) -> Self {
         Self { timeout, ..self }
     }
 
     /// How long each attempt may take. No limit of its own unless told.
-    pub fn attempt_timeout(self, timeout: Option<Duration>) -> Self {
-        Self { attempt_timeout: timeout, ..self }
+    pub fn attempt_timeout(self, timeout: TimeoutLayer) -> Self {
+        Self { attempt_timeout: timeout.per_attempt(), ..self }
     }
 
     /// Divides requests among several backends by this key, so that the same always goes to the same. At random
@@ -183,27 +190,23 @@ impl Rule {
         self.providers.is_none()
     }
 
-    /// The rule with its layers around its upstreams. `paths` is what the listeners let through already.
-    pub(super) fn build(self, paths: PathPolicy) -> Result<router::Rule<RuleService>, SnapshotError> {
+    /// The rule with its layers around its upstreams.
+    pub(super) fn build(self, given: &Given) -> Result<router::Rule<RuleService>, SnapshotError> {
         let (hosts, matches, name) = (self.hosts.clone(), self.matches.clone(), Arc::clone(&self.name));
-        let service = self.service(paths)?;
+        let backends = self.backends(given).map_err(|error| SnapshotError::Split(Arc::clone(&name), error))?;
+        let timed = self.timeout.layer(backends);
+        let service = GateLayer::new(self.policies(given)).layer(timed);
         let rule = hosts.into_iter().fold(router::Rule::new(name, service), router::Rule::host);
         Ok(matches.into_iter().fold(rule, router::Rule::when))
     }
 
-    fn service(self, paths: PathPolicy) -> Result<RuleService, SnapshotError> {
-        let backends = self.backends()?;
-        let timeout = self.timeout.map_or_else(TimeoutLayer::disabled, TimeoutLayer::new);
-        Ok(GateLayer::new(self.policies(paths)).layer(timeout.layer(backends)))
-    }
-
     /// The gates of the rule, outermost first: this is the order of [`order`](crate::stack::order).
-    fn policies(self, paths: PathPolicy) -> Gates {
+    fn policies(self, given: &Given) -> Gates {
         let counts_identity = self.charges.iter().any(|charge| charge.limit().key().needs_identity());
-        let limits = self.charges.into_iter().collect::<Option<RateLimit>>();
+        let limits = (!self.charges.is_empty()).then(|| RateLimit::from_iter(self.charges));
         let (before, after) = if counts_identity { (None, limits) } else { (limits, None) };
-        let own_paths = (self.paths != paths).then(|| Normalize::new().paths(self.paths));
-        let inner = [self.gates, self.filters];
+        let own_paths = (self.paths != given.paths).then(|| Normalize::new().paths(self.paths));
+        let discard = (!given.credentials.is_empty()).then(|| Discard(Arc::clone(&given.credentials)));
 
         let mut gates = Gates::new().with(Witness);
         gates = with(gates, own_paths);
@@ -214,15 +217,22 @@ impl Rule {
         }
         gates = with(gates, self.authorize);
         gates = with(gates, after);
-        inner.into_iter().filter(|gates| !gates.is_empty()).fold(gates, Gates::with)
+        gates = with(gates, discard);
+        let inner = [self.gates, self.filters].into_iter().filter(|gates| !gates.is_empty());
+        inner.fold(gates, Gates::with)
     }
 
-    fn backends(&self) -> Result<Backends, SnapshotError> {
-        let attempt = self.attempt_timeout.map_or_else(TimeoutLayer::disabled, TimeoutLayer::attempt);
+    fn backends(&self, given: &Given) -> Result<Backends, split::InvalidSplit> {
+        if self.backends.is_empty() {
+            return Ok(Either::Right(Nowhere));
+        }
+        let everybody = TrustedProxies::new(EVERYBODY).unwrap_or_default();
         let mut split = split::Split::builder();
         for (proxy, weight) in &self.backends {
             let name: Arc<str> = proxy.upstream().name().into();
-            let backend: Backend = Mark::layer(&name).layer(attempt.layer(proxy.clone()));
+            // The listeners have removed what strangers said of how a request came: what is left is believed.
+            let proxy = proxy.clone().trusted_proxies(everybody.clone()).asserted(given.asserted.clone());
+            let backend: Backend = Mark::layer(&name).layer(self.attempt_timeout.layer(proxy));
             split = split.variant(name, *weight, backend);
         }
         let mut policy = match &self.split_by {
@@ -232,7 +242,27 @@ impl Rule {
         if let Some(header) = &self.variant_header {
             policy = policy.tell_client(header.clone());
         }
-        Ok(split.build()?.into_service(policy))
+        Ok(Either::Left(split.build()?.into_service(policy)))
+    }
+}
+
+/// All addresses.
+const EVERYBODY: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0)),
+];
+
+/// Takes credentials out of a request, whoever asked for them.
+#[derive(Debug)]
+struct Discard(Arc<[Location]>);
+
+impl Gate for Discard {
+    type Pass = ();
+    const SHAREABLE: bool = false;
+
+    fn check(&self, head: &mut Head<'_>) -> Result<(), Answer> {
+        self.0.iter().for_each(|location| location.remove(head));
+        Ok(())
     }
 }
 

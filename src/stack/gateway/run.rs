@@ -1,0 +1,266 @@
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    service::{InForce, ListenerService},
+    snapshot::Snapshot,
+    sockets::{BindError, Sockets, of_admin},
+};
+#[cfg(feature = "prometheus")]
+use crate::telemetry::metrics::Metrics;
+use crate::{stack::admin::AdminService, transport::shutdown_signal, upstream::Upstream};
+
+/// How long the addresses of new upstreams are waited for before a snapshot is taken into force.
+const WARM: Duration = Duration::from_millis(500);
+/// How long the admin address may take to end.
+const ADMIN: Duration = Duration::from_secs(1);
+
+/// A gateway that runs. Clones are handles to the same one; when the last is dropped it accepts nothing more.
+#[derive(Clone)]
+pub struct Gateway(Arc<Shared>);
+
+pub(super) struct Shared {
+    pub(super) current: Arc<ArcSwapOption<InForce>>,
+    pub(super) sockets: Mutex<Sockets>,
+    /// One snapshot at a time.
+    turn: tokio::sync::Mutex<()>,
+    #[cfg(feature = "prometheus")]
+    pub(super) metrics: Metrics,
+    pub(super) draining: AtomicBool,
+    pub(super) last_load: Mutex<Option<Load>>,
+}
+
+/// What became of the last configuration that was looked at.
+pub(super) struct Load {
+    pub(super) at: Instant,
+    /// Empty: it was taken into force.
+    pub(super) faults: Vec<String>,
+}
+
+impl Gateway {
+    /// Binds the snapshot's addresses and serves.
+    ///
+    /// # Errors
+    ///
+    /// An address cannot be bound.
+    pub async fn start(snapshot: Snapshot) -> Result<Self, BindError> {
+        let gateway = Self(Arc::new(Shared {
+            current: Arc::default(),
+            sockets: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
+            #[cfg(feature = "prometheus")]
+            metrics: Metrics::new(),
+            draining: AtomicBool::new(false),
+            last_load: Mutex::default(),
+        }));
+        gateway.apply(snapshot).await?;
+        Ok(gateway)
+    }
+
+    /// Takes another snapshot into force: binds what is new, swaps once, and lets what is gone drain. Requests that
+    /// have begun end as they began. A gateway that goes down changes no more.
+    ///
+    /// # Errors
+    ///
+    /// An address cannot be bound; then nothing has changed.
+    pub async fn apply(&self, snapshot: Snapshot) -> Result<(), BindError> {
+        let shared = &*self.0;
+        let _turn = shared.turn.lock().await;
+        let admin = snapshot.admin.as_ref().map(of_admin);
+        let snapshot = Arc::new(snapshot);
+        let listens: Vec<_> = snapshot.listeners.iter().chain(&admin).collect();
+        let bound = shared.sockets().bind(listens.iter().copied())?;
+        warm(&snapshot.upstreams).await;
+        let mut sockets = shared.sockets();
+        if self.is_draining() {
+            return Ok(());
+        }
+        let generation = shared.swap(&snapshot, &sockets);
+        let serve = bound.into_iter().map(|bound| match admin.as_ref().is_some_and(|a| a.name == *bound.name()) {
+            true => bound.serve(AdminService::new(Arc::downgrade(&self.0))),
+            false => {
+                let (current, listener) = (Arc::clone(&shared.current), Arc::clone(bound.name()));
+                bound.serve(ListenerService { current, listener })
+            }
+        });
+        let serve: Vec<_> = serve.collect();
+        sockets.replace(&listens, serve);
+        drop(sockets);
+        shared.loaded(Vec::new());
+        tracing::info!(generation, "configuration in force");
+        Ok(())
+    }
+
+    /// Tells that a configuration was looked at and refused: it shows in the status and in a metric.
+    pub fn refused(&self, faults: impl IntoIterator<Item = String>) {
+        #[cfg(feature = "prometheus")]
+        self.0.metrics.process().config_refused();
+        self.0.loaded(faults.into_iter().collect());
+    }
+
+    /// The number of what is in force, counted from 1.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.0.current.load().as_ref().map_or(0, |current| current.generation)
+    }
+
+    /// Where a listener is bound, or `admin`.
+    #[must_use]
+    pub fn address(&self, listener: &str) -> Option<SocketAddr> {
+        let sockets = self.0.sockets();
+        sockets.serving.iter().find(|acceptor| **acceptor.name() == *listener).map(|acceptor| acceptor.local)
+    }
+
+    /// The numbers.
+    #[cfg(feature = "prometheus")]
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// Whether it goes down.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Relaxed)
+    }
+
+    /// Goes down without losing what was accepted: `/readyz` says 503 for `delay`, so that whoever sends here learns of
+    /// it; then nothing new is accepted, and what is in flight has `grace` to end. Returns how much was cut.
+    pub async fn shutdown(&self, delay: Duration, grace: Duration) -> usize {
+        self.0.draining.store(true, Ordering::Relaxed);
+        tracing::info!(?delay, ?grace, "going down");
+        sleep(delay).await;
+        self.0.end(grace).await
+    }
+
+    /// Cuts what is in flight.
+    pub async fn cut(&self) -> usize {
+        self.0.draining.store(true, Ordering::Relaxed);
+        self.0.end(Duration::ZERO).await
+    }
+
+    /// Serves until SIGTERM or SIGINT, then goes down as [`shutdown`](Self::shutdown) does, with what the snapshot in
+    /// force says of it; a second signal cuts. Returns how much was cut.
+    pub async fn run(&self) -> usize {
+        shutdown_signal().await;
+        let (delay, grace) = self.0.current.load().as_ref().map_or_else(Default::default, |current| {
+            let snapshot = &current.snapshot;
+            (snapshot.shutdown_delay, snapshot.shutdown_grace)
+        });
+        let again = async {
+            shutdown_signal().await;
+            self.cut().await
+        };
+        first(self.shutdown(delay, grace), again).await
+    }
+}
+
+impl Shared {
+    pub(super) fn sockets(&self) -> MutexGuard<'_, Sockets> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the snapshot into force, and returns its number. Listeners that it does not have keep the service that
+    /// they had for what is in flight.
+    fn swap(&self, snapshot: &Arc<Snapshot>, sockets: &Sockets) -> u64 {
+        let before = self.current.load_full();
+        let mut edges = snapshot.edges(
+            #[cfg(feature = "prometheus")]
+            &self.metrics,
+        );
+        if let Some(before) = &before {
+            let in_flight = sockets.serving.iter().chain(&sockets.leaving).map(super::sockets::Acceptor::name);
+            for name in in_flight.filter(|name| snapshot.listeners.iter().all(|listen| listen.name != **name)) {
+                edges.extend(before.edges.iter().find(|(known, _)| known == name).cloned());
+            }
+        }
+        let generation = before.map_or(0, |before| before.generation) + 1;
+        self.current.store(Some(Arc::new(InForce { snapshot: Arc::clone(snapshot), generation, edges })));
+        #[cfg(feature = "prometheus")]
+        self.metrics.process().config_loaded(generation);
+        generation
+    }
+
+    fn loaded(&self, faults: Vec<String>) {
+        *self.last_load.lock().unwrap_or_else(PoisonError::into_inner) = Some(Load { at: Instant::now(), faults });
+    }
+
+    /// Accepts nothing more, and waits for what is in flight; the admin address goes last.
+    async fn end(&self, grace: Duration) -> usize {
+        let drains: Vec<_> = {
+            let mut sockets = self.sockets();
+            let Sockets { serving, leaving } = &mut *sockets;
+            let (admin, listeners): (Vec<_>, Vec<_>) =
+                serving.iter_mut().chain(leaving).partition(|acceptor| **acceptor.name() == *"admin");
+            let leave = |acceptor: &mut super::sockets::Acceptor| {
+                acceptor.leave();
+                acceptor.drain.clone()
+            };
+            let listeners = listeners.into_iter().map(leave).map(|drain| (drain, true)).collect::<Vec<_>>();
+            listeners.into_iter().chain(admin.into_iter().map(|admin| (admin.drain.clone(), false))).collect()
+        };
+        let until = Instant::now() + grace;
+        let mut cut = 0;
+        for (drain, is_listener) in drains {
+            if is_listener {
+                cut += drain.wait(until.saturating_duration_since(Instant::now())).await;
+            } else {
+                drain.start();
+                drain.wait(ADMIN).await;
+            }
+        }
+        cut
+    }
+}
+
+/// Asks for the addresses of upstreams, so that the first requests need not wait. What is not known in time is asked
+/// for again by the first request.
+async fn warm(upstreams: &[Upstream]) {
+    let mut asked = JoinSet::new();
+    for upstream in upstreams.iter().cloned() {
+        asked.spawn(async move {
+            if let Err(error) = upstream.warm().await {
+                tracing::warn!(upstream = upstream.name(), %error, "no address is known yet");
+            }
+        });
+    }
+    let all = async { while asked.join_next().await.is_some() {} };
+    let _ = timeout(WARM, all).await;
+    // A name that takes longer goes on being asked for.
+    asked.detach_all();
+}
+
+/// What the first of two futures says.
+async fn first<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> T {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    poll_fn(|cx| match one.as_mut().poll(cx) {
+        Poll::Pending => other.as_mut().poll(cx),
+        ready => ready,
+    })
+    .await
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway")
+            .field("generation", &self.generation())
+            .field("draining", &self.is_draining())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,249 @@
+use std::{collections::HashSet, fmt, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::HeaderName;
+
+use super::{
+    backend::RuleService,
+    edge::{EdgeParts, EdgeService, Listen},
+    rule::Rule,
+};
+use crate::{
+    authn::Location,
+    matching::PathPolicy,
+    routing::{
+        router::{Router, RouterService, UnreachableMatches},
+        split::InvalidSplit,
+    },
+    stack::admin::Admin,
+    upstream::Upstream,
+};
+
+/// All that a gateway does, at one moment: its listeners, rules and upstreams. Immutable.
+///
+/// It is built from Rust here, and from a file by `config`; a [`Gateway`](super::Gateway) takes one into force as a
+/// whole. Limits, key tables and connections live in the parts that it is built of: who builds the next snapshot of
+/// the same [`Limit`](crate::admission::rate_limit::Limit)s and of upstreams that
+/// [inherit](crate::upstream::UpstreamBuilder::inherit) keeps them.
+pub struct Snapshot {
+    pub(super) listeners: Vec<Listen>,
+    pub(super) admin: Option<Admin>,
+    pub(super) upstreams: Vec<Upstream>,
+    pub(super) shutdown_delay: Duration,
+    pub(super) shutdown_grace: Duration,
+    rules: Vec<RuleFacts>,
+    routes: RouterService<RuleService>,
+    asserted: Vec<HeaderName>,
+    paths: PathPolicy,
+}
+
+/// What is told of a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RuleFacts {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Whether it asks nobody who they are.
+    pub public: bool,
+}
+
+/// Why parts make no snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// The admin address is an upstream's endpoint: strangers would reach it.
+    #[error("the admin address is an endpoint of the upstream {0:?}")]
+    AdminUpstream(Box<str>),
+    /// Two listeners, or a listener and the admin address, have the same address.
+    #[error("two listeners on {0}")]
+    DuplicateAddress(SocketAddr),
+    /// Two listeners have the same name.
+    #[error("two listeners are called {0:?}")]
+    DuplicateListener(Arc<str>),
+    /// Two rules have the same name: their logs, metrics and sticky shares would run together.
+    #[error("two rules are called {0:?}")]
+    DuplicateRule(Arc<str>),
+    /// There is no listener.
+    #[error("a gateway needs a listener")]
+    NoListener,
+    /// The backends of a rule cannot be told apart or have no weight.
+    #[error("the rule {0:?}: {1}")]
+    Split(Arc<str>, InvalidSplit),
+    /// Rules that no request can reach.
+    #[error(transparent)]
+    Unreachable(#[from] UnreachableMatches),
+}
+
+/// Gathers the parts of a [`Snapshot`].
+#[derive(Debug)]
+#[must_use]
+pub struct SnapshotBuilder {
+    listeners: Vec<Listen>,
+    admin: Option<Admin>,
+    shutdown_delay: Duration,
+    shutdown_grace: Duration,
+    rules: Vec<Rule>,
+    asserted: Vec<HeaderName>,
+    credentials: Vec<Location>,
+}
+
+impl SnapshotBuilder {
+    /// Adds a listener.
+    pub fn listen(mut self, listen: Listen) -> Self {
+        self.listeners.push(listen);
+        self
+    }
+
+    /// Sets the address for operators. None unless told.
+    pub fn admin(self, admin: Admin) -> Self {
+        Self { admin: Some(admin), ..self }
+    }
+
+    /// How the gateway goes down at a signal: for how long `/readyz` says 503 before nothing new is accepted, and how
+    /// long what is in flight may take then. 5 s and 30 s unless told.
+    pub fn shutdown(self, delay: Duration, grace: Duration) -> Self {
+        Self { shutdown_delay: delay, shutdown_grace: grace, ..self }
+    }
+
+    /// Adds a rule. The most specific match of all rules wins; the order counts only among equals.
+    pub fn rule(mut self, rule: Rule) -> Self {
+        self.rules.push(rule);
+        self
+    }
+
+    /// Header names that this gateway asserts to upstreams, beside those of the rules' providers: removed from every
+    /// request.
+    pub fn asserted(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.asserted.extend(names);
+        self
+    }
+
+    /// Credentials that are taken out of every request before it goes on, on rules too that do not ask for them.
+    pub fn credentials(mut self, locations: impl IntoIterator<Item = Location>) -> Self {
+        self.credentials.extend(locations);
+        self
+    }
+
+    /// Puts everything in order.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that does not fit.
+    pub fn build(self) -> Result<Snapshot, SnapshotError> {
+        self.check_addresses()?;
+        let Self { listeners, admin, shutdown_delay, shutdown_grace, rules: of_rules, .. } = self;
+        let (mut asserted, credentials) = (self.asserted, self.credentials);
+        for providers in of_rules.iter().filter_map(|rule| rule.providers.as_ref()) {
+            asserted.extend(providers.asserted_headers().cloned());
+        }
+        let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
+        let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
+        let rules: Vec<_> = of_rules.iter().map(facts).collect();
+        let mut names = HashSet::new();
+        if let Some(twice) = rules.iter().find(|rule| !names.insert(&rule.name)) {
+            return Err(SnapshotError::DuplicateRule(Arc::clone(&twice.name)));
+        }
+        let upstreams = upstreams(&of_rules);
+        if let Some(admin) = &admin {
+            let reaches = |upstream: &&Upstream| upstream.endpoints().iter().any(|at| at.address == admin.address);
+            if let Some(upstream) = upstreams.iter().find(reaches) {
+                return Err(SnapshotError::AdminUpstream(upstream.name().into()));
+            }
+        }
+        let given = Given { paths, asserted: asserted.iter().cloned().collect(), credentials: credentials.into() };
+        let mut router = Router::builder();
+        for rule in of_rules {
+            router = router.rule(rule.build(&given)?);
+        }
+        let routes = router.build()?.into_service();
+        Ok(Snapshot { listeners, admin, upstreams, shutdown_delay, shutdown_grace, rules, routes, asserted, paths })
+    }
+
+    fn check_addresses(&self) -> Result<(), SnapshotError> {
+        if self.listeners.is_empty() {
+            return Err(SnapshotError::NoListener);
+        }
+        let mut names = HashSet::new();
+        if let Some(twice) = self.listeners.iter().find(|listen| !names.insert(&listen.name)) {
+            return Err(SnapshotError::DuplicateListener(Arc::clone(&twice.name)));
+        }
+        let mut taken = HashSet::new();
+        let addresses = self.listeners.iter().map(|listen| listen.address);
+        let mut addresses = addresses.chain(self.admin.as_ref().map(|admin| admin.address));
+        // Port 0 is another port each time.
+        match addresses.find(|address| address.port() != 0 && !taken.insert(*address)) {
+            Some(twice) => Err(SnapshotError::DuplicateAddress(twice)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn upstreams(rules: &[Rule]) -> Vec<Upstream> {
+    let mut upstreams: Vec<Upstream> = Vec::new();
+    for (proxy, _) in rules.iter().flat_map(|rule| &rule.backends) {
+        if !upstreams.iter().any(|known| known.name() == proxy.upstream().name()) {
+            upstreams.push(proxy.upstream().clone());
+        }
+    }
+    upstreams
+}
+
+/// What a rule is told of the whole.
+pub(super) struct Given {
+    /// What the listeners let through already.
+    pub(super) paths: PathPolicy,
+    pub(super) asserted: crate::identity::AssertedHeaders,
+    pub(super) credentials: Arc<[Location]>,
+}
+
+impl Snapshot {
+    /// Gathers the parts of a snapshot.
+    pub fn builder() -> SnapshotBuilder {
+        SnapshotBuilder {
+            listeners: Vec::new(),
+            admin: None,
+            shutdown_delay: Duration::from_secs(5),
+            shutdown_grace: Duration::from_secs(30),
+            rules: Vec::new(),
+            asserted: Vec::new(),
+            credentials: Vec::new(),
+        }
+    }
+
+    /// The rules, in the order in which they were given.
+    #[must_use]
+    pub fn rules(&self) -> &[RuleFacts] {
+        &self.rules
+    }
+
+    /// The upstreams that rules use.
+    #[must_use]
+    pub fn upstreams(&self) -> &[Upstream] {
+        &self.upstreams
+    }
+
+    /// The service of each listener.
+    pub(super) fn edges(
+        &self,
+        #[cfg(feature = "prometheus")] metrics: &crate::telemetry::metrics::Metrics,
+    ) -> Vec<(Arc<str>, EdgeService)> {
+        let parts = EdgeParts {
+            asserted: self.asserted.clone(),
+            paths: self.paths,
+            #[cfg(feature = "prometheus")]
+            metrics: metrics.clone(),
+        };
+        let edge = |listen: &Listen| (Arc::clone(&listen.name), listen.service(&parts, self.routes.clone()));
+        self.listeners.iter().map(edge).collect()
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("listeners", &self.listeners)
+            .field("admin", &self.admin)
+            .field("rules", &self.rules)
+            .field("upstreams", &self.upstreams)
+            .finish_non_exhaustive()
+    }
+}

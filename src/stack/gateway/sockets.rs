@@ -1,0 +1,146 @@
+//! The sockets of a gateway: bound before anything is let go, and drained when they leave.
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use http::{Request, Response};
+use tower_service::Service;
+
+use super::edge::{Listen, Socket};
+use crate::{
+    body::Body,
+    stack::admin::Admin,
+    transport::{Drain, Listener, Server},
+};
+
+/// How long requests of a listener that leaves may take.
+const LEAVE: Duration = Duration::from_secs(30);
+
+/// Why a snapshot was not taken into force: an address could not be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("the listener {name:?} cannot be bound to {address}: {source}")]
+#[non_exhaustive]
+pub struct BindError {
+    /// The listener, or `admin`.
+    pub name: Arc<str>,
+    /// Where it was to be.
+    pub address: SocketAddr,
+    /// Why not.
+    pub source: io::Error,
+}
+
+/// The address for operators, as if it were a listener.
+pub(super) fn of_admin(admin: &Admin) -> Listen {
+    Listen::on("admin", admin.address)
+}
+
+/// A socket that is bound and not served yet.
+pub(super) struct Bound {
+    listen: Listen,
+    listener: Listener,
+    spare: Listener,
+    local: SocketAddr,
+}
+
+/// A socket that is served.
+pub(super) struct Acceptor {
+    listen: Listen,
+    /// Never accepts: it is there to make another acceptor of the same socket.
+    spare: Option<Listener>,
+    pub(super) local: SocketAddr,
+    pub(super) drain: Drain,
+}
+
+impl Bound {
+    fn new(listen: &Listen, listener: io::Result<Listener>) -> Result<Self, BindError> {
+        let bound = listener.and_then(|listener| {
+            let spare = listener.reopen(listen.socket.builder())?;
+            Ok(Self { listen: listen.clone(), local: listener.local_addr()?, listener, spare })
+        });
+        bound.map_err(|source| BindError { name: Arc::clone(&listen.name), address: listen.address, source })
+    }
+
+    /// Serves it, from now on.
+    pub(super) fn serve<S>(self, service: S) -> Acceptor
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+    {
+        let drain = Drain::new();
+        tokio::spawn(Server::new().drain(&drain).serve(self.listener, service));
+        Acceptor { listen: self.listen, spare: Some(self.spare), local: self.local, drain }
+    }
+
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.listen.name
+    }
+}
+
+impl Acceptor {
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.listen.name
+    }
+
+    /// Whether it has this listener's address. Port 0 is another port for each name.
+    fn is_at(&self, listen: &Listen) -> bool {
+        self.listen.address == listen.address && (listen.address.port() != 0 || self.listen.name == listen.name)
+    }
+
+    fn fits(&self, listen: &Listen) -> bool {
+        self.is_at(listen) && self.listen.name == listen.name && self.listen.socket == listen.socket
+    }
+
+    /// Accepts nothing new, and lets go of the address.
+    pub(super) fn leave(&mut self) {
+        self.spare = None;
+        self.drain.start();
+    }
+}
+
+impl Drop for Acceptor {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// What is served, and what still drains.
+#[derive(Default)]
+pub(super) struct Sockets {
+    pub(super) serving: Vec<Acceptor>,
+    pub(super) leaving: Vec<Acceptor>,
+}
+
+impl Sockets {
+    /// Binds what these listeners need and is not there. Nothing has changed yet.
+    pub(super) fn bind<'a>(&self, listens: impl IntoIterator<Item = &'a Listen>) -> Result<Vec<Bound>, BindError> {
+        let missing = |listen: &&Listen| !self.serving.iter().any(|acceptor| acceptor.fits(listen));
+        let bind = |listen: &Listen| {
+            let settings = listen.socket.builder();
+            let there = self.serving.iter().find(|acceptor| acceptor.is_at(listen));
+            let listener = match there.and_then(|acceptor| acceptor.spare.as_ref()) {
+                Some(spare) => spare.reopen(settings),
+                None => settings.bind(listen.address),
+            };
+            Bound::new(listen, listener)
+        };
+        listens.into_iter().filter(missing).map(bind).collect()
+    }
+
+    /// Serves what is new, and lets go of what these listeners do not need.
+    pub(super) fn replace(&mut self, listens: &[&Listen], new: impl IntoIterator<Item = Acceptor>) {
+        self.sweep();
+        let serving = std::mem::take(&mut self.serving);
+        let needed = |acceptor: &Acceptor| listens.iter().any(|listen| acceptor.fits(listen));
+        let (stay, leave): (Vec<_>, Vec<_>) = serving.into_iter().partition(needed);
+        self.serving = stay.into_iter().chain(new).collect();
+        for mut acceptor in leave {
+            acceptor.leave();
+            let drain = acceptor.drain.clone();
+            tokio::spawn(async move { drain.wait(LEAVE).await });
+            self.leaving.push(acceptor);
+        }
+    }
+
+    /// Forgets those that have drained.
+    pub(super) fn sweep(&mut self) {
+        self.leaving.retain(|acceptor| acceptor.drain.in_flight() > 0);
+    }
+}

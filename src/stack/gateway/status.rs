@@ -1,0 +1,89 @@
+//! What a running gateway tells at its admin address.
+use std::sync::{PoisonError, Weak, atomic::Ordering};
+
+use serde_json::{Value, json};
+
+use super::run::Shared;
+use crate::{stack::admin::Told, upstream::Upstream};
+
+impl Told for Weak<Shared> {
+    fn knows(&self, host: &str) -> bool {
+        let current = self.upgrade().and_then(|shared| shared.current.load_full());
+        current.is_some_and(|current| current.snapshot.admin.as_ref().is_some_and(|admin| admin.knows(host)))
+    }
+
+    fn ready(&self) -> Result<(), &'static str> {
+        match self.upgrade() {
+            Some(shared) if shared.draining.load(Ordering::Relaxed) => Err("draining"),
+            Some(shared) if shared.current.load().is_some() => Ok(()),
+            Some(_) => Err("starting"),
+            None => Err("gone"),
+        }
+    }
+
+    fn metrics(&self) -> Option<String> {
+        #[cfg(feature = "prometheus")]
+        return self.upgrade().map(|shared| shared.metrics.render());
+        #[cfg(not(feature = "prometheus"))]
+        return None;
+    }
+
+    fn status(&self) -> String {
+        self.upgrade().map_or_else(|| "{}".to_owned(), |shared| format!("{:#}\n", shared.status()))
+    }
+}
+
+impl Shared {
+    fn status(&self) -> Value {
+        let state = match self.draining.load(Ordering::Relaxed) {
+            true => "draining",
+            false => "serving",
+        };
+        let (mut listeners, mut draining) = (Vec::new(), Vec::new());
+        {
+            let mut sockets = self.sockets();
+            sockets.sweep();
+            let show = |acceptor: &super::sockets::Acceptor| {
+                json!({
+                    "name": **acceptor.name(),
+                    "address": acceptor.local.to_string(),
+                    // The listener itself is one of what is counted.
+                    "inFlight": acceptor.drain.in_flight().saturating_sub(1),
+                })
+            };
+            listeners.extend(sockets.serving.iter().map(show));
+            draining.extend(sockets.leaving.iter().map(show));
+        }
+        let load = self.last_load.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|load| {
+            json!({
+                "accepted": load.faults.is_empty(),
+                "secondsAgo": load.at.elapsed().as_secs(),
+                "faults": load.faults,
+            })
+        });
+        let current = self.current.load_full();
+        let snapshot = current.as_ref().map(|current| &current.snapshot);
+        json!({
+            "state": state,
+            "generation": current.as_ref().map_or(0, |current| current.generation),
+            "lastLoad": load,
+            "listeners": listeners,
+            "drainingListeners": draining,
+            "rules": snapshot.iter().flat_map(|snapshot| snapshot.rules())
+                .map(|rule| json!({ "name": *rule.name, "public": rule.public })).collect::<Vec<_>>(),
+            "upstreams": snapshot.iter().flat_map(|snapshot| snapshot.upstreams()).map(upstream).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn upstream(upstream: &Upstream) -> Value {
+    let endpoints = upstream.endpoints().into_iter().map(|endpoint| {
+        json!({
+            "address": endpoint.address.to_string(),
+            "inFlight": endpoint.in_flight,
+            "connections": endpoint.connections,
+            "idle": endpoint.idle,
+        })
+    });
+    json!({ "name": upstream.name(), "endpoints": endpoints.collect::<Vec<_>>() })
+}
