@@ -104,7 +104,7 @@ impl<'a> Compiler<'a> {
         }
         if let Some(split) = &policies.split {
             let at = at.field("split");
-            if let Some(key) = key(at.field("by"), &split.by) {
+            if let Some(key) = split.by.as_ref().and_then(|by| key(at.field("by"), by)) {
                 if key.needs_identity() && !knows_callers {
                     at.field("by").warn("nobody asks who callers are: addresses are taken instead");
                 }

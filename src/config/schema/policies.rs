@@ -167,7 +167,8 @@ pub(crate) struct Demand {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Split {
     /// The same value always goes to the same backend: after a restart, on every instance, and when weights grow.
-    pub(crate) by: KeyList,
+    /// Default: each request by itself, at random.
+    pub(crate) by: Option<KeyList>,
     /// A header of the response that names the backend that was chosen. Default: none.
     pub(crate) variant_header: Option<Header>,
 }
