@@ -204,3 +204,91 @@ fn value(challenge: String) -> HeaderValue {
     // Only visible ASCII and spaces are in it.
     HeaderValue::try_from(challenge).unwrap_or(HeaderValue::from_static("Bearer"))
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, header};
+
+    use super::*;
+    use crate::reject::Protocol;
+
+    fn check(gate: &Authorize, principal: Option<Principal>) -> Result<(), Rejection> {
+        let mut request = Request::new(());
+        if let Some(principal) = principal {
+            request.extensions_mut().insert(principal);
+        }
+        match gate.check(&mut Head::of(&mut request)) {
+            Ok(()) => Ok(()),
+            Err(Answer::Refuse(rejection)) => Err(rejection),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    fn with(scopes: &str, roles: &[&str]) -> Option<Principal> {
+        Some(Principal::new("p", "", "alice").with_scopes([scopes]).with_roles(roles.iter().copied()))
+    }
+
+    #[test]
+    fn each_row_of_answers_as_http_and_as_grpc() {
+        let gate = Authorize::new().all_scopes(["a", "b"]).any_scope(["c"]).all_roles(["staff"]).realm("the \"shop\"");
+        let realm = r#"Bearer realm="the \"shop\"""#;
+        let insufficient = format!(r#"{realm}, error="insufficient_scope", scope="a b c""#);
+        for (principal, status, challenge, grpc) in [
+            (None, 401, Some(realm), "16"),
+            (Some(Principal::anonymous()), 401, Some(realm), "16"),
+            (with("a", &["staff"]), 403, Some(&*insufficient), "7"),
+            (with("a b c", &[]), 403, None, "7"),
+        ] {
+            let refused = check(&gate, principal).unwrap_err();
+            let http = refused.clone().into_response(Protocol::Http);
+            assert_eq!(http.status().as_u16(), status);
+            let told = http.headers().get(header::WWW_AUTHENTICATE).map(|value| value.to_str().unwrap());
+            assert_eq!(told, challenge);
+            assert_eq!(refused.into_response(Protocol::Grpc).headers()["grpc-status"], grpc);
+        }
+        assert!(check(&gate, with("a b c", &["staff"])).is_ok());
+    }
+
+    #[test]
+    fn all_are_needed_and_one_of_any() {
+        let none: [&str; 0] = [];
+        for (gate, scopes, roles, pass) in [
+            (Authorize::new(), "", &[][..], true),
+            (Authorize::new().all_scopes(["a", "b"]), "b a", &[], true),
+            (Authorize::new().all_scopes(["a", "b"]), "a", &[], false),
+            (Authorize::new().all_scopes(none), "", &[], true),
+            (Authorize::new().any_scope(["a", "b"]), "b", &[], true),
+            (Authorize::new().any_scope(["a", "b"]), "ab", &[], false),
+            (Authorize::new().any_scope(["a", "b"]), "A", &[], false),
+            (Authorize::new().any_scope(none), "a", &[], false),
+            (Authorize::new().all_scopes(["a"]).any_scope(["b", "c"]), "a", &[], false),
+            (Authorize::new().all_scopes(["a"]).any_scope(["b", "c"]), "c a", &[], true),
+            (Authorize::new().all_roles(["x y"]), "", &["x y"], true),
+            (Authorize::new().all_roles(["x y"]), "", &["x", "y"], false),
+            (Authorize::new().any_role(["x", "y"]), "x y", &[], false),
+            (Authorize::new().any_role(["x", "y"]), "", &["y"], true),
+            (Authorize::new().any_role(none), "", &["y"], false),
+            (Authorize::new().all_scopes(["a"]).all_roles(["x"]), "x", &["a"], false),
+        ] {
+            assert_eq!(check(&gate, with(scopes, roles)).is_ok(), pass, "{gate:?} {scopes} {roles:?}");
+        }
+    }
+
+    #[test]
+    fn a_scope_that_would_break_the_challenge_is_left_out_of_it() {
+        let gate = Authorize::new().all_scopes(["a\", x=\"", "b", "c d", "é", "\r\n"]);
+        let refused = check(&gate, with("", &[])).unwrap_err();
+        let challenge = r#"Bearer realm="api", error="insufficient_scope", scope="b""#;
+        assert_eq!(refused.headers()[header::WWW_AUTHENTICATE], challenge);
+    }
+
+    #[test]
+    fn a_decision_allocates_nothing() {
+        let gate = Authorize::new().all_scopes(["a", "b"]).any_role(["x", "y"]);
+        let mut request = Request::new(());
+        request.extensions_mut().insert(with("a b", &["y"]).unwrap());
+        let mut head = Head::of(&mut request);
+        assert_eq!(allocation_counter::measure(|| gate.check(&mut head).unwrap()).count_total, 0);
+        const { assert!(!Authorize::SHAREABLE) };
+    }
+}

@@ -1,13 +1,95 @@
 //! Who is calling?
+//!
+//! `jwt` verifies signed tokens and [`api_key`] verifies keys. Each is a gate of its own; [`Providers`] makes one gate
+//! of several, and of [authenticators](Authenticator) of your own.
+//!
+//! # Example
+//!
+//! ```
+//! use portcullis::authn::Providers;
+//! use portcullis::authn::api_key::{self, ApiKey, KeyTable};
+//!
+//! let minted = api_key::mint("shop", "acme")?;
+//! let table = KeyTable::new("partners", [minted.entry().clone()])?;
+//! let layer = Providers::new().with(ApiKey::new(table)).layer();
+//! # let _ = layer;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Example, customised
+//!
+//! ```
+//! use http::{HeaderName, Request};
+//! use portcullis::authn::api_key::{self, ApiKey, KeyTable};
+//! use portcullis::authn::{Location, Providers};
+//! use portcullis::{gate::Gate, head::Head, identity::Principal};
+//!
+//! let (partner, device) = (api_key::mint("partner", "acme")?, api_key::mint("device", "till 7")?);
+//! let partners = ApiKey::new(KeyTable::new("partners", [partner.entry().clone()])?);
+//! let devices = ApiKey::new(KeyTable::new("devices", [device.entry().clone()])?)
+//!     .locations([Location::header(HeaderName::from_static("x-device-key"))]);
+//!
+//! // Who shows nothing is anonymous; who shows something must show something valid.
+//! let gate = Providers::new().with(partners).with(devices).optional();
+//!
+//! let mut request = Request::get("/").header("x-device-key", device.reveal()).body(())?;
+//! gate.check(&mut Head::of(&mut request)).unwrap();
+//! assert_eq!(request.extensions().get(), Some(&Principal::new("devices", "", "till 7")));
+//! assert!(request.headers().is_empty()); // the key does not go on
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Which one wins
+//!
+//! The first in the list that finds its credential valid. Others need not be valid, and are not looked at.
+//!
+//! If none is valid, a request that presented any credential is refused, also where credentials are
+//! [optional](Providers::optional): it would be served as somebody else than it says it is. If a provider cannot tell
+//! now, because its keys are not known yet, the answer is 503 and not 401.
+//!
+//! Whatever the outcome, credentials of all the providers are taken out of the request before it goes on, also those
+//! that were not looked at, unless the [winner forwards](Authenticator::forwards) its own; and so is what came in under
+//! the names of the headers that any provider sets.
+//!
+//! # Answers
+//!
+//! | event | reason | HTTP | gRPC |
+//! |---|---|---|---|
+//! | no credential | `MissingCredentials` | 401, one `WWW-Authenticate` for each provider | UNAUTHENTICATED |
+//! | credentials, none valid | `InvalidCredentials` | 401, the same with error codes | UNAUTHENTICATED |
+//! | a provider's keys are not known yet | `KeysUnavailable` | 503 + `Retry-After` | UNAVAILABLE |
+//!
+//! Why a credential is not valid is in the rejection's detail and source, for logs.
+//!
+//! # Position
+//!
+//! Inside of limits that need no identity, so that guessing is limited; inside of CORS, because preflights carry no
+//! credentials. Outside of authorization and of everything that asks for a [`Principal`](crate::identity::Principal).
+//!
+//! # Shared state
+//!
+//! The keys, through handles (`jwt::Keys`, [`api_key::ApiKeys`]) by which they are replaced.
+//!
+//! # Compared with tower
+//!
+//! tower-http's `AsyncRequireAuthorization` leaves the work to a function of yours.
+//!
+//! # Metrics
+//!
+//! None of its own: refusals are counted by reason with all others.
 
 pub mod api_key;
 mod authenticator;
 mod challenge;
 mod credential;
 #[cfg(feature = "jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 pub mod jwt;
 mod providers;
 
 pub use authenticator::{Authenticator, Credential};
 pub use credential::Location;
 pub use providers::Providers;
+
+#[cfg(test)]
+mod tests;

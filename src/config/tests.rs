@@ -1,7 +1,8 @@
 use super::{document::Document, schema};
 
 fn faults(text: &str) -> Vec<String> {
-    let read = Document::<schema::Gateway>::read("f", text.as_bytes(), &schema::schema_of::<schema::Gateway>());
+    let read =
+        Document::<schema::Gateway>::read("f", text.as_bytes(), &schema::schema_of::<schema::Gateway>());
     let mut faults = match read {
         Ok(document) => document.log.into_faults(),
         Err(faults) => faults,

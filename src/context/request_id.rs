@@ -19,6 +19,13 @@ impl RequestId {
         (fits && bytes.iter().copied().all(is_safe)).then_some(Self(value))
     }
 
+    /// An id that we made ourselves.
+    #[cfg(feature = "telemetry")]
+    pub(crate) fn made(value: HeaderValue) -> Self {
+        debug_assert!(value.as_bytes().iter().copied().all(is_safe));
+        Self(value)
+    }
+
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -88,7 +88,10 @@ impl Principal {
         let mut joined = String::new();
         for item in scopes {
             for scope in words(item.as_ref()) {
-                if !joined.is_empty() {
+                if joined.is_empty() {
+                    // One item, as it stands in a token, is then one allocation.
+                    joined.reserve_exact(item.as_ref().len());
+                } else {
                     joined.push(' ');
                 }
                 joined.push_str(scope);

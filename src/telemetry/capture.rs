@@ -1,50 +1,94 @@
 //! What was logged on this thread, for tests.
 
-use serde_json::Value;
 use std::{
-    io,
+    collections::BTreeMap,
+    fmt,
+    ops::Index,
     sync::{Arc, Mutex},
 };
-use tracing::{Level, subscriber::DefaultGuard};
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+    span,
+    subscriber::DefaultGuard,
+};
+use tracing_subscriber::{
+    filter::LevelFilter,
+    layer::{Context, Layer, SubscriberExt},
+    registry::LookupSpan,
+};
+
+/// Names and values of an event's or a span's fields.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Fields(BTreeMap<&'static str, String>);
+
+impl Fields {
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    pub(super) fn any(&self, found: impl Fn(&str) -> bool) -> bool {
+        self.0.values().any(|value| found(value))
+    }
+}
+
+/// The value, or "" if there is none.
+impl Index<&str> for Fields {
+    type Output = str;
+    fn index(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.0.insert(field.name(), format!("{value:?}"));
+    }
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name(), value.to_owned());
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    target: &'static str,
+    pub(super) fields: Fields,
+    /// Those of the span around it.
+    pub(super) span: Fields,
+}
 
 #[derive(Clone, Default)]
-pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Log(Arc<Mutex<Vec<Line>>>);
 
 impl Log {
     /// Collects events up to `level`, until the guard is dropped.
     pub(super) fn start(level: Level) -> (Self, DefaultGuard) {
         let log = Self::default();
-        let subscriber =
-            tracing_subscriber::fmt().json().with_max_level(level).with_writer(log.clone()).finish();
-        (log, tracing::subscriber::set_default(subscriber))
+        let layer = log.clone().with_filter(LevelFilter::from_level(level));
+        (log, tracing::subscriber::set_default(tracing_subscriber::registry().with(layer)))
     }
 
-    /// The events of a target, as JSON.
-    pub(super) fn of(&self, target: &str) -> Vec<Value> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        let events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        events.filter(|event| event["target"] == target).collect()
-    }
-
-    pub(super) fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    pub(super) fn of(&self, target: &str) -> Vec<Line> {
+        self.0.lock().unwrap().iter().filter(|line| line.target == target).cloned().collect()
     }
 }
 
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Log {
+    fn on_new_span(&self, attributes: &span::Attributes<'_>, id: &span::Id, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        context.span(id).unwrap().extensions_mut().insert(fields);
     }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-    fn make_writer(&self) -> Self {
-        self.clone()
+    fn on_record(&self, id: &span::Id, values: &span::Record<'_>, context: Context<'_, S>) {
+        values.record(context.span(id).unwrap().extensions_mut().get_mut::<Fields>().unwrap());
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let span = context.event_span(event);
+        let span = span.and_then(|span| span.extensions().get::<Fields>().cloned()).unwrap_or_default();
+        self.0.lock().unwrap().push(Line { target: event.metadata().target(), fields, span });
     }
 }

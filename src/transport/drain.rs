@@ -51,7 +51,6 @@ impl Drain {
     }
 
     /// Something in flight: [`wait`](Self::wait) waits until it is dropped.
-    #[must_use]
     pub fn watch(&self) -> Watch {
         self.0.held.fetch_add(1, Ordering::SeqCst);
         Watch(self.clone())

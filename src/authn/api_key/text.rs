@@ -44,16 +44,15 @@ pub(super) fn is_id(id: &str) -> bool {
 
 /// A new key, from the system's randomness.
 pub(super) fn generate(prefix: &str) -> io::Result<String> {
-    let mut key = String::with_capacity(MAX_KEY);
-    key.push_str(prefix);
-    key.push('_');
+    let mut key = format!("{prefix}_");
     push_random(&mut key, ID)?;
     key.push('_');
     push_random(&mut key, SECRET)?;
-    for digit in base62(crc32(key.as_bytes())) {
-        key.push(char::from(digit));
-    }
-    Ok(key)
+    Ok(with_checksum(&key))
+}
+
+pub(super) fn with_checksum(text: &str) -> String {
+    text.chars().chain(base62(crc32(text.as_bytes())).map(char::from)).collect()
 }
 
 fn push_random(text: &mut String, mut count: usize) -> io::Result<()> {

@@ -1,9 +1,10 @@
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Pointer, TokenError, token};
+use super::{TokenError, pointer, token};
+use crate::identity::ClaimLookup;
 
 /// The claims of a verified token, found in the request's extensions.
 ///
@@ -19,15 +20,18 @@ use super::{Pointer, TokenError, token};
 /// }
 /// ```
 #[derive(Clone, PartialEq, Eq)]
-pub struct Claims(Arc<[u8]>);
+pub struct Claims(Arc<Json>);
+
+#[derive(PartialEq, Eq)]
+struct Json(Vec<u8>);
 
 impl Claims {
-    /// Decodes a payload, in one allocation.
+    /// Decodes a payload.
     pub(super) fn decode(payload: &str) -> Result<Self, TokenError> {
-        let length = payload.len() / 4 * 3 + [0, 0, 1, 2][payload.len() % 4];
-        let mut json: Arc<[u8]> = std::iter::repeat_n(0, length).collect();
-        let buffer = Arc::get_mut(&mut json).ok_or(TokenError::Malformed)?;
-        if token::decode(payload, buffer)? == length { Ok(Self(json)) } else { Err(TokenError::Malformed) }
+        let mut json = vec![0; payload.len() / 4 * 3 + payload.len() % 4];
+        let length = token::decode(payload, &mut json)?;
+        json.truncate(length);
+        Ok(Self(Arc::new(Json(json))))
     }
 
     /// The claims as a type of yours.
@@ -35,19 +39,30 @@ impl Claims {
     /// # Errors
     /// The claims do not fit the type.
     pub fn deserialize<'c, T: Deserialize<'c>>(&'c self) -> serde_json::Result<T> {
-        serde_json::from_slice(&self.0)
+        serde_json::from_slice(self.as_json())
     }
 
-    /// One claim, by name or JSON pointer (see [`Pointer`]).
+    /// One claim, by name or JSON pointer (see [`Pointer`](super::Pointer)).
     #[must_use]
     pub fn claim(&self, pointer: &str) -> Option<Value> {
-        Pointer::from(pointer).find(&self.0).ok().flatten()
+        pointer::find(pointer, self.as_json()).ok().flatten()
+    }
+
+    /// The claims where a [`Principal`](crate::identity::Principal) finds them.
+    pub(super) fn lookup(&self) -> Arc<dyn ClaimLookup> {
+        self.0.clone()
     }
 
     /// The claims as the issuer wrote them: a JSON object in which no claim stands twice.
     #[must_use]
     pub fn as_json(&self) -> &[u8] {
-        &self.0
+        &self.0.0
+    }
+}
+
+impl ClaimLookup for Json {
+    fn claim(&self, name: &str) -> Option<Cow<'_, str>> {
+        pointer::text_at(name, &self.0)
     }
 }
 

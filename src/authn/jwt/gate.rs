@@ -7,7 +7,6 @@ use http::{HeaderName, HeaderValue};
 
 use super::{
     Algorithm, Claims, Keys, Pointer, TokenError,
-    pointer::Scalar,
     rules::Rules,
     token::{Header, Parts},
 };
@@ -245,8 +244,8 @@ impl Jwt {
     /// The header fields for the upstream.
     fn tell(&self, claims: &Claims, head: &mut Head<'_>) {
         for (name, pointer) in self.header_names.iter().zip(&self.claim_headers) {
-            let Ok(Some(Scalar(Some(text)))) = pointer.find::<Scalar<'_>>(claims.as_json()) else { continue };
-            if let Some(value) = header_value(&text) {
+            let text = pointer.text(claims.as_json());
+            if let Some(value) = text.as_deref().and_then(header_value) {
                 head.headers_mut().insert(name.clone(), value);
             }
         }

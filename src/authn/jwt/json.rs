@@ -12,7 +12,7 @@ use serde::{
 };
 
 /// The most members of one object.
-pub(super) const MAX_MEMBERS: usize = 256;
+pub(super) const MAX_MEMBERS: usize = 128;
 
 /// Takes the members of an object one by one.
 pub(super) trait Members<'de> {

@@ -1,4 +1,90 @@
-//! JSON Web Tokens.
+//! Verifies JSON Web Tokens (RFC 7519), signed in compact form (RFC 7515).
+//!
+//! # Example
+//!
+//! ```
+//! use portcullis::authn::jwt::{Jwt, KeySet};
+//!
+//! let keys = KeySet::jwks(r#"{ "keys": [{
+//!     "kty": "EC", "crv": "P-256", "kid": "2026-11", "use": "sig", "alg": "ES256",
+//!     "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+//!     "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"
+//! }] }"#)?;
+//! let layer = Jwt::new(keys).issuer("https://id.shop.example").audiences(["shop"]).layer();
+//! # let _ = layer;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Example, customised
+//!
+//! ```
+//! use http::HeaderName;
+//! use portcullis::authn::Location;
+//! use portcullis::authn::jwt::{Algorithm, Jwt, Key, KeySet, Keys};
+//!
+//! let keys = Keys::from(KeySet::new([Key::secret(&[7; 64])?.only(&[Algorithm::Hs512])?])?);
+//! let jwt = Jwt::new(keys.clone())
+//!     .named("customers")
+//!     .issuer("https://id.shop.example")
+//!     .audiences(["shop", "shop-admin"])
+//!     .algorithms([Algorithm::Hs512])
+//!     .types(["at+jwt"])
+//!     .require(["sub", "client_id"])
+//!     .locations([Location::bearer(), Location::cookie("session")])
+//!     .claim_header(HeaderName::from_static("x-user"), "sub")
+//!     .roles_at("/realm_access/roles");
+//!
+//! // Later, without a restart:
+//! keys.replace(KeySet::new([Key::secret(&[8; 64])?])?);
+//! # let _ = jwt;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What is checked
+//!
+//! In this order, and nothing of the payload is read before its signature has been verified:
+//!
+//! 1. There is one token, in one of the [locations](Jwt::locations), of at most [`MAX_SIZE`](Jwt::MAX_SIZE) bytes.
+//! 2. It has three parts of base64url without padding; its header is a JSON object in which no name stands twice, with an
+//!    `alg` that is allowed, a `typ` that is [taken](Jwt::types), and no `crit`. Keys that it brings along (`jwk`, `jku`,
+//!    `x5c`, `x5u`) are not looked at.
+//! 3. A [key](KeySet) verifies the signature with that algorithm. The key decides which algorithms may be used with it.
+//! 4. The claims are a JSON object in which no name stands twice. `exp`, `nbf` and `iat` are numbers between 1970 and the
+//!    year 9999, `iss` and `sub` are strings, `aud` is a string or a list of strings, `scope` and `scp` too.
+//! 5. `exp` is there and has not passed and `nbf` has come, give or take 60 s; `iss` is the issuer; `aud` names one of
+//!    the audiences; the [required](Jwt::require) claims are there.
+//!
+//! The principal is (provider, `iss`, `sub`), its scopes are those of `scope` or else of `scp`, its roles those of
+//! [`roles`](Jwt::roles_at). Tokens of one issuer that have no `sub` are one principal: require it if that matters. The
+//! [`Claims`] are in the request's extensions.
+//!
+//! # Answers
+//!
+//! | event | reason | HTTP | gRPC |
+//! |---|---|---|---|
+//! | no token | `MissingCredentials` | 401 + `WWW-Authenticate: Bearer realm="api"` | UNAUTHENTICATED |
+//! | the token is not valid, or too large | `InvalidCredentials` | 401 + the same with `error="invalid_token"` | UNAUTHENTICATED |
+//! | two tokens, an empty one, or one that is not visible ASCII | `InvalidCredentials` | 401 + the same with `error="invalid_request"` | UNAUTHENTICATED |
+//! | the keys are not known yet | `KeysUnavailable` | 503 + `Retry-After` | UNAVAILABLE |
+//!
+//! RFC 6750 would have 400 for the third row. It is 401 here, so that whatever is wrong with credentials is told in
+//! one way. Why a token is not valid is told to logs only: [`TokenError`].
+//!
+//! # Position
+//!
+//! As [authentication](super) in general.
+//!
+//! # Shared state
+//!
+//! The [`Keys`]: one atomic pointer, read without a lock.
+//!
+//! # Compared with tower
+//!
+//! tower-http has no counterpart.
+//!
+//! # Metrics
+//!
+//! None of its own: refusals are counted by reason with all others.
 
 mod algorithm;
 #[cfg(feature = "axum")]
@@ -22,3 +108,6 @@ pub use key_set::{KeySet, KeySetError, MAX_DOCUMENT, MAX_KEYS, Skipped};
 pub use keys::Keys;
 pub use pointer::Pointer;
 pub use token::TokenError;
+
+#[cfg(test)]
+mod tests;

@@ -9,59 +9,95 @@ use super::json::Text;
 
 /// Where in a token's claims a value stands: the name of a claim (`sub`, `https://shop.example/tier`), or a JSON
 /// pointer (RFC 6901) where it begins with `/` (`/realm_access/roles`).
-///
-/// ```
-/// use portcullis::authn::jwt::Pointer;
-///
-/// assert_eq!(Pointer::from("/realm_access/roles").to_string(), "/realm_access/roles");
-/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Pointer(Vec<Box<str>>);
+pub struct Pointer(Box<str>);
 
 impl Pointer {
-    /// The value that stands here in `json`, if there is one. Other values are skipped and not kept.
-    pub(super) fn find<'de, T: Deserialize<'de>>(&self, json: &'de [u8]) -> serde_json::Result<Option<T>> {
-        let mut deserializer = serde_json::Deserializer::from_slice(json);
-        Descend { path: &self.0, value: PhantomData }.deserialize(&mut deserializer)
-    }
-
     /// The claim's name, if it is a claim itself and nothing in it.
     pub(super) fn claim(&self) -> Option<&str> {
-        if let [name] = &*self.0 { Some(name) } else { None }
+        (!self.0.starts_with('/')).then_some(&self.0)
+    }
+
+    pub(super) fn find<'de, T: Deserialize<'de>>(&self, json: &'de [u8]) -> serde_json::Result<Option<T>> {
+        find(&self.0, json)
+    }
+
+    pub(super) fn text<'de>(&self, json: &'de [u8]) -> Option<Cow<'de, str>> {
+        text_at(&self.0, json)
     }
 }
 
 impl From<&str> for Pointer {
     fn from(text: &str) -> Self {
-        match text.strip_prefix('/') {
-            Some(path) => Self(path.split('/').map(unescape).collect()),
-            None => Self(vec![text.into()]),
-        }
+        Self(text.into())
     }
 }
 
 impl fmt::Display for Pointer {
-    /// Always the form of a JSON pointer, except for the plain name of a claim.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &*self.0 {
-            [name] if !name.starts_with('/') => f.write_str(name),
-            path => path.iter().try_for_each(|p| write!(f, "/{}", p.replace('~', "~0").replace('/', "~1"))),
+        f.write_str(&self.0)
+    }
+}
+
+/// The value at `pointer` in `json`, if there is one. All others are skipped, and nothing of them is kept.
+pub(super) fn find<'de, T: Deserialize<'de>>(pointer: &str, json: &'de [u8]) -> serde_json::Result<Option<T>> {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    Descend { path: Path::of(pointer), value: PhantomData }.deserialize(&mut deserializer)
+}
+
+/// The string, whole number or boolean at `pointer`, as text.
+pub(super) fn text_at<'de>(pointer: &str, json: &'de [u8]) -> Option<Cow<'de, str>> {
+    find::<Scalar<'_>>(pointer, json).ok()??.0
+}
+
+/// What is left of the way.
+#[derive(Clone, Copy)]
+enum Path<'p> {
+    /// A claim of this name.
+    Claim(&'p str),
+    /// Steps, each after a `/`.
+    Steps(&'p str),
+}
+
+impl<'p> Path<'p> {
+    fn of(pointer: &'p str) -> Self {
+        if pointer.starts_with('/') { Path::Steps(pointer) } else { Path::Claim(pointer) }
+    }
+
+    fn is_end(self) -> bool {
+        matches!(self, Path::Steps(""))
+    }
+
+    /// The next step, and what comes after it.
+    fn step(self) -> (&'p str, Self) {
+        match self {
+            Path::Claim(name) => (name, Path::Steps("")),
+            Path::Steps(steps) => {
+                let steps = &steps[1..];
+                let (step, rest) = steps.split_at(steps.find('/').unwrap_or(steps.len()));
+                (step, Path::Steps(rest))
+            }
+        }
+    }
+
+    /// Whether the next step is into the member `name`. `~1` is `/` and `~0` is `~` in a pointer.
+    fn leads_to(self, name: &str) -> bool {
+        let (step, _) = self.step();
+        match self {
+            Path::Steps(_) if step.contains('~') => step.replace("~1", "/").replace("~0", "~") == name,
+            _ => step == name,
         }
     }
 }
 
-fn unescape(step: &str) -> Box<str> {
-    step.replace("~1", "/").replace("~0", "~").into()
-}
-
 struct Descend<'p, T> {
-    path: &'p [Box<str>],
+    path: Path<'p>,
     value: PhantomData<T>,
 }
 
 impl<T> Descend<'_, T> {
-    fn step(&self) -> Self {
-        Self { path: &self.path[1..], value: PhantomData }
+    fn deeper(&self) -> Self {
+        Self { path: self.path.step().1, value: PhantomData }
     }
 }
 
@@ -69,7 +105,7 @@ impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Descend<'_, T> {
     type Value = Option<T>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<T>, D::Error> {
-        if self.path.is_empty() {
+        if self.path.is_end() {
             T::deserialize(deserializer).map(Some)
         } else {
             deserializer.deserialize_any(self)
@@ -87,9 +123,9 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Descend<'_, T> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<T>, A::Error> {
         let mut found = None;
         while let Some(Text(name)) = map.next_key()? {
-            if *name == *self.path[0] {
+            if self.path.leads_to(&name) {
                 // The last one of a repeated name, as most readers of JSON have it.
-                found = map.next_value_seed(self.step())?;
+                found = map.next_value_seed(self.deeper())?;
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
@@ -98,13 +134,16 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Descend<'_, T> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Option<T>, A::Error> {
-        let wanted = self.path[0].parse().unwrap_or(usize::MAX);
+        let Ok(wanted) = self.path.step().0.parse::<usize>() else {
+            while list.next_element::<IgnoredAny>()?.is_some() {}
+            return Ok(None);
+        };
         for _ in 0..wanted {
             if list.next_element::<IgnoredAny>()?.is_none() {
                 return Ok(None);
             }
         }
-        let found = list.next_element_seed(self.step())?.flatten();
+        let found = list.next_element_seed(self.deeper())?.flatten();
         while list.next_element::<IgnoredAny>()?.is_some() {}
         Ok(found)
     }
@@ -130,7 +169,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Descend<'_, T> {
 }
 
 /// A value that can stand in a header field: a string, a whole number or a boolean.
-pub(super) struct Scalar<'de>(pub(super) Option<Cow<'de, str>>);
+struct Scalar<'de>(Option<Cow<'de, str>>);
 
 impl<'de> Deserialize<'de> for Scalar<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header::LOCATION};
+use http::{HeaderValue, Response, StatusCode, header::LOCATION, uri};
 use percent_encoding::{CONTROLS, utf8_percent_encode};
 
 use super::PathChange;
@@ -111,7 +111,8 @@ impl Redirect {
 
     /// Scheme and port of the listener that requests come in by, for where the redirect names neither.
     ///
-    /// Without them the scheme is that of the request target, or `http`, and the port is that of its host.
+    /// Without them the scheme is the one that the listener left in the request's extensions
+    /// ([`http::uri::Scheme`]), or that of the request target, or `http`; and the port is that of the host.
     #[must_use]
     pub fn listener(self, scheme: Scheme, port: u16) -> Self {
         Self { listener: Some((scheme, port)), ..self }
@@ -126,11 +127,12 @@ impl Redirect {
     fn location(&self, head: &Head<'_>) -> Result<HeaderValue, Rejection> {
         let uri = head.uri();
         let host = Host::of(uri, head.headers())?;
-        let of_target = if uri.scheme_str() == Some("https") { Scheme::Https } else { Scheme::Http };
-        let scheme = self.scheme.or(self.listener.map(|(scheme, _)| scheme)).unwrap_or(of_target);
-        let of_listener = || self.listener.map(|(_, port)| port).or_else(|| host.port());
-        let known = if self.scheme.is_some() { None } else { of_listener() };
-        let port = self.port.or(known).filter(|port| *port != scheme.port());
+        let known = head.extensions().get::<uri::Scheme>().or(uri.scheme());
+        let received = if known == Some(&uri::Scheme::HTTPS) { Scheme::Https } else { Scheme::Http };
+        let scheme = self.scheme.or(self.listener.map(|(scheme, _)| scheme)).unwrap_or(received);
+        // A scheme that is named has its own port; else the port stays what it is.
+        let own = self.listener.map_or(host.port(), |(_, port)| Some(port)).filter(|_| self.scheme.is_none());
+        let port = self.port.or(own).filter(|port| *port != scheme.port());
         let path = self.path.as_ref().map_or(uri.path().into(), |change| change.apply(uri.path()));
         if !path.starts_with('/') {
             return Err(BadPath::NotAbsolute.into());

@@ -21,6 +21,7 @@ use crate::{
     key::RouteName,
     reject::{Reason, Style},
     routing::ready::ReadyCall,
+    trail::Trail,
 };
 
 /// Hands each request to the service of its rule, or answers 404. Always ready: it waits for the chosen
@@ -68,7 +69,11 @@ where
             let response = Style::of(&head).render(Reason::NoRoute.into());
             return RouterFuture { state: State::Answer { response: Some(Box::new(response)) } };
         };
-        head.extensions_mut().insert(RouteName(matched.shared_name()));
+        let name = RouteName(matched.shared_name());
+        if let Some(trail) = head.extensions().get::<Trail>() {
+            trail.set_route(name.clone());
+        }
+        head.extensions_mut().insert(name);
         RouterFuture { state: State::Call { call: ReadyCall::new(matched.value().clone(), request) } }
     }
 }

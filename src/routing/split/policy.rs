@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Split, Variant};
-use crate::{chance::Chance, head::Head, key::Key};
+use crate::{chance::Chance, head::Head, key::Key, trail::Trail};
 
 /// By what requests are split, and who is told which variant was chosen.
 #[derive(Clone, Debug)]
@@ -49,12 +49,15 @@ impl Policy {
         Self { upstream: Some(header), ..self }
     }
 
-    /// The variant that a request gets. Tells the upstream.
+    /// The variant that a request gets. Tells the upstream, and the [`Trail`] if the request has one.
     pub fn choose<'s, T>(&self, split: &'s Split<T>, head: &mut Head<'_>) -> &'s Variant<T> {
         let variant = split.pick(match &self.draw {
             Draw::Random(chance) => chance.next(),
             Draw::Sticky(key, salt) => key.stable_hash(head, salt),
         });
+        if let Some(trail) = head.extensions().get::<Trail>() {
+            trail.set_variant(variant.label().clone());
+        }
         if let Some(header) = &self.upstream {
             head.headers_mut().insert(header.clone(), variant.header_value().clone());
         }
@@ -63,12 +66,12 @@ impl Policy {
 
     /// Tells the client, in the headers of the response.
     pub fn tell<T>(&self, variant: &Variant<T>, headers: &mut HeaderMap) {
-        if let Some(header) = &self.client {
-            headers.insert(header.clone(), variant.header_value().clone());
+        if let Some((header, value)) = self.told(variant) {
+            headers.insert(header, value);
         }
     }
 
-    pub(super) const fn client(&self) -> Option<&HeaderName> {
-        self.client.as_ref()
+    pub(super) fn told<T>(&self, variant: &Variant<T>) -> Option<(HeaderName, HeaderValue)> {
+        self.client.clone().map(|header| (header, variant.header_value().clone()))
     }
 }

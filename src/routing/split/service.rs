@@ -13,7 +13,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{Policy, Split};
-use crate::{head::Head, routing::ready::ReadyCall};
+use crate::{attempt, head::Head, routing::ready::ReadyCall};
 
 /// Hands each request to one of several services. Always ready: it waits for the chosen service, and for no
 /// other, inside the call. See the [module docs](super).
@@ -62,8 +62,9 @@ where
     fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
         let Shared { split, policy } = &*self.0;
         let variant = policy.choose(split, &mut Head::of(&mut request));
-        let told = policy.client().map(|header| (header.clone(), variant.header_value().clone()));
-        SplitFuture { call: ReadyCall::new(variant.value().clone(), request), told }
+        let told = policy.told(variant);
+        let label = Some(variant.label().clone());
+        SplitFuture { call: ReadyCall::new(variant.value().clone(), request), told, label }
     }
 }
 
@@ -73,6 +74,7 @@ pin_project! {
         #[pin]
         call: ReadyCall<S, R>,
         told: Option<(HeaderName, HeaderValue)>,
+        label: Option<attempt::Variant>,
     }
 }
 
@@ -87,6 +89,9 @@ where
         let mut response = ready!(this.call.poll(cx))?;
         if let Some((header, value)) = this.told.take() {
             response.headers_mut().insert(header, value);
+        }
+        if let Some(label) = this.label.take() {
+            response.extensions_mut().insert(label);
         }
         Poll::Ready(Ok(response))
     }

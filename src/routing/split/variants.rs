@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc};
 use http::HeaderValue;
 
 use super::{Policy, SplitService, circle::Circle};
+use crate::attempt;
 
 /// Why variants make no split.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +25,7 @@ pub enum InvalidSplit {
 /// One of the versions that requests are split between.
 #[derive(Clone)]
 pub struct Variant<T> {
-    name: Arc<str>,
+    name: attempt::Variant,
     header: HeaderValue,
     weight: u32,
     value: T,
@@ -34,6 +35,12 @@ impl<T> Variant<T> {
     /// What it is called.
     #[must_use]
     pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+
+    /// What it is called, as logs and metrics are told.
+    #[must_use]
+    pub const fn label(&self) -> &attempt::Variant {
         &self.name
     }
 
@@ -59,7 +66,7 @@ impl<T> Variant<T> {
 impl<T> fmt::Debug for Variant<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Variant")
-            .field("name", &self.name)
+            .field("name", &self.name())
             .field("weight", &self.weight)
             .finish_non_exhaustive()
     }
@@ -99,10 +106,10 @@ impl<T> SplitBuilder<T> {
             let is_name = (1..=128).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic());
             let header = HeaderValue::from_str(&name).ok().filter(|_| is_name);
             let header = header.ok_or_else(|| InvalidSplit::Name((*name).into()))?;
-            if variants.iter().any(|known| known.name == name) {
+            if variants.iter().any(|known| known.name() == &*name) {
                 return Err(InvalidSplit::Duplicate((*name).into()));
             }
-            variants.push(Variant { name, header, weight, value });
+            variants.push(Variant { name: attempt::Variant(name), header, weight, value });
         }
         Ok(Split { circle, variants: variants.into() })
     }
@@ -145,7 +152,7 @@ impl<T> Split<T> {
     #[must_use]
     pub fn map<U>(&self, mut change: impl FnMut(&T) -> U) -> Split<U> {
         let variants = self.variants.iter().map(|variant| Variant {
-            name: Arc::clone(&variant.name),
+            name: variant.name.clone(),
             header: variant.header.clone(),
             weight: variant.weight,
             value: change(&variant.value),

@@ -4,13 +4,12 @@ use crate::{
     context::RequestId,
     key::RouteName,
     reject::{Reason, Rejection},
-    telemetry::capture::Log,
+    telemetry::capture::{Fields, Log},
     trail::Trail,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::{BodyExt, Empty, Full};
-use serde_json::Value;
 use std::{convert::Infallible, future, time::Duration};
 use tower::{Layer, ServiceExt, service_fn};
 use tracing::Level;
@@ -21,13 +20,13 @@ fn request(uri: &str) -> Request<()> {
     request
 }
 
-fn only(log: &Log) -> Value {
+fn only(log: &Log) -> Fields {
     let mut events = log.of(TARGET);
     assert_eq!(events.len(), 1, "{events:?}");
-    events.remove(0)["fields"].take()
+    events.remove(0).fields
 }
 
-async fn logged(layer: AccessLog, request: Request<()>) -> Value {
+async fn logged(layer: AccessLog, request: Request<()>) -> Fields {
     let (log, _guard) = Log::start(Level::INFO);
     let ok = service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())) });
     drop(layer.layer().layer(ok).oneshot(request).await.unwrap());
@@ -65,14 +64,15 @@ async fn one_event_tells_it_all() {
         ("variant", "canary"),
         ("upstream", "orders-canary"),
         ("endpoint", "127.0.0.1:9003"),
+        ("status", "200"),
+        ("attempts", "2"),
+        ("head_us", "2000"),
+        ("duration_us", "5000"),
     ] {
-        assert_eq!(event[field], value, "{field}");
-    }
-    for (field, value) in [("status", 200), ("attempts", 2), ("head_us", 2000), ("duration_us", 5000)] {
-        assert_eq!(event[field], value, "{field}");
+        assert_eq!(&event[field], value, "{field}");
     }
     for field in ["query", "reason", "flag", "grpc_status", "subject", "connect_us"] {
-        assert_eq!(event.get(field), None, "{field}");
+        assert!(!event.has(field), "{field}");
     }
 }
 
@@ -99,10 +99,10 @@ async fn a_refusal_shows_its_reason() {
         .await
         .unwrap();
     let event = only(&log);
-    assert_eq!(event["status"], 429);
-    assert_eq!(event["reason"], "rate_limited");
-    assert_eq!(event["flag"], "RL");
-    assert_eq!(event["verdict"], "caller_fault");
+    assert_eq!(&event["status"], "429");
+    assert_eq!(&event["reason"], "rate_limited");
+    assert_eq!(&event["flag"], "RL");
+    assert_eq!(&event["verdict"], "caller_fault");
 }
 
 #[tokio::test]
@@ -117,8 +117,8 @@ async fn a_grpc_call_that_fails_in_its_trailers_failed() {
     }));
     service.oneshot(request("/a.B/C")).await.unwrap().into_body().collect().await.unwrap();
     let event = only(&log);
-    assert_eq!((&event["status"], &event["grpc_status"]), (&200.into(), &13.into()));
-    assert_eq!(event["verdict"], "server_fault");
+    assert_eq!((&event["status"], &event["grpc_status"]), ("200", "13"));
+    assert_eq!(&event["verdict"], "server_fault");
 }
 
 #[tokio::test]
@@ -132,10 +132,10 @@ async fn a_call_given_up_before_its_head_is_logged_with_what_was_known() {
     assert!(call.poll().is_pending());
     drop(call);
     let event = only(&log);
-    assert_eq!(event["status"], 0);
-    assert_eq!(event["verdict"], "cancelled");
-    assert_eq!(event["flag"], "DC");
-    assert_eq!(event["upstream"], "slow");
+    assert_eq!(&event["status"], "0");
+    assert_eq!(&event["verdict"], "cancelled");
+    assert_eq!(&event["flag"], "DC");
+    assert_eq!(&event["upstream"], "slow");
 }
 
 #[tokio::test]
@@ -147,8 +147,8 @@ async fn an_error_is_logged_and_passed_on() {
     let error = service.oneshot(request("/")).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
     let event = only(&log);
-    assert_eq!((&event["status"], &event["flag"]), (&0.into(), &"UF".into()));
-    assert_eq!(event["verdict"], "server_fault");
+    assert_eq!((&event["status"], &event["flag"]), ("0", "UF"));
+    assert_eq!(&event["verdict"], "server_fault");
 }
 
 #[tokio::test]
@@ -159,23 +159,23 @@ async fn hostile_targets_cannot_forge_a_line() {
     let ok = service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new())) });
     drop(AccessLog::new().layer().layer(ok).oneshot(hostile).await.unwrap());
     let event = only(&log);
-    assert_eq!(event["path"], "/a%0d%0a%22b%22");
-    assert_eq!(event["host"], "a%09b%FF%22");
-    assert!(!log.text().contains("hush"));
+    assert_eq!(&event["path"], "/a%0d%0a%22b%22");
+    assert_eq!(&event["host"], "a%09b%FF%22");
+    assert!(!event.any(|value| value.contains("hush")));
 }
 
 #[tokio::test]
 async fn paths_are_cut() {
     let event = logged(AccessLog::new().max_path(5), request("/0123456789")).await;
-    assert_eq!(event["path"], "/0123...");
+    assert_eq!(&event["path"], "/0123...");
 }
 
 #[tokio::test]
 async fn a_query_is_written_only_if_told_and_never_its_secrets() {
     let target = "/?page=2&access_token=hush&pin=hush&x=hush";
-    assert_eq!(logged(AccessLog::new(), request(target)).await.get("query"), None);
+    assert!(!logged(AccessLog::new(), request(target)).await.has("query"));
     let event = logged(AccessLog::new().query(true).redact("PIN").redact("x"), request(target)).await;
-    assert_eq!(event["query"], "page=2&access_token=***&pin=***&x=***");
+    assert_eq!(&event["query"], "page=2&access_token=***&pin=***&x=***");
 }
 
 #[tokio::test]
@@ -190,5 +190,5 @@ async fn while_nobody_listens_nothing_is_noted() {
         drop(futures_util::FutureExt::now_or_never(future));
     });
     assert_eq!(cost.count_total, 0);
-    assert_eq!(log.text(), "");
+    assert!(log.of(TARGET).is_empty());
 }

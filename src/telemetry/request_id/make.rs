@@ -26,7 +26,7 @@ pub(super) fn make(now: SystemTime) -> RequestId {
     id.hyphenated().encode_lower(&mut text.0);
     let value = HeaderValue::from_maybe_shared(Bytes::from_owner(text));
     #[expect(clippy::expect_used, reason = "a UUID's text is hexadecimal digits and hyphens")]
-    value.ok().and_then(RequestId::new).expect("visible ASCII")
+    RequestId::made(value.expect("visible ASCII"))
 }
 
 #[cfg(test)]

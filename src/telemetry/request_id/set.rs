@@ -7,6 +7,7 @@ use crate::{
     head::Head,
     identity::{PeerAddr, TrustedProxies},
     reject::Answer,
+    time::WallClock,
 };
 use http::{HeaderMap, HeaderName, response};
 
@@ -29,6 +30,7 @@ pub struct SetRequestId {
     header: HeaderName,
     trust: Trust,
     echo: bool,
+    clock: WallClock,
 }
 
 impl Default for SetRequestId {
@@ -40,8 +42,8 @@ impl Default for SetRequestId {
 impl SetRequestId {
     /// Makes an id for every request, under `x-request-id`, and tells it on the response.
     #[must_use]
-    pub const fn new() -> Self {
-        Self { header: super::X_REQUEST_ID, trust: Trust::Never, echo: true }
+    pub fn new() -> Self {
+        Self { header: super::X_REQUEST_ID, trust: Trust::Never, echo: true, clock: WallClock::system() }
     }
 
     /// Uses another header. Default: `x-request-id`.
@@ -65,6 +67,13 @@ impl SetRequestId {
         self
     }
 
+    /// Where the time in an id comes from. Default: the system's clock.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Into<WallClock>) -> Self {
+        self.clock = clock.into();
+        self
+    }
+
     /// The layer of this gate.
     #[must_use]
     pub fn layer(self) -> GateLayer<Self> {
@@ -83,10 +92,14 @@ impl SetRequestId {
 
     /// The id on the request, if its sender may set one and set exactly one that is safe.
     fn taken(&self, head: &Head<'_>) -> Option<RequestId> {
+        if !self.trusts(head) {
+            return None;
+        }
         let mut lines = head.headers().get_all(&self.header).iter();
-        let value = lines.next()?;
-        let sole = lines.next().is_none();
-        (sole && self.trusts(head)).then(|| RequestId::new(value.clone())).flatten()
+        match (lines.next(), lines.next()) {
+            (Some(value), None) => RequestId::new(value.clone()),
+            _ => None,
+        }
     }
 }
 
@@ -97,7 +110,7 @@ impl Gate for SetRequestId {
         let id = match self.taken(head) {
             Some(id) => id,
             None => {
-                let id = make(std::time::SystemTime::now());
+                let id = make(self.clock.now());
                 set(head.headers_mut(), &self.header, &id);
                 id
             }

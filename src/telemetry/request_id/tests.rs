@@ -4,9 +4,13 @@ use crate::{
     gate::{Gate, Pass},
     head::Head,
     identity::{PeerAddr, TrustedProxies},
+    time::ManualClock,
 };
 use http::{HeaderName, HeaderValue, Request, Response};
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    time::{Duration, UNIX_EPOCH},
+};
 
 fn edge() -> Trust {
     Trust::Peers(TrustedProxies::parse(["10.0.0.0/8"]).unwrap())
@@ -67,6 +71,17 @@ fn everybody_can_be_trusted() {
 #[test]
 fn a_missing_id_is_made() {
     assert!(is_made(&settled(&SetRequestId::new().trust(edge()), &mut from("10.1.2.3:4000", &[]))));
+}
+
+#[test]
+fn its_time_is_the_clocks_even_if_that_steps_back() {
+    let hands = ManualClock::new(UNIX_EPOCH + Duration::from_millis(0x0123_4567_89ab));
+    let gate = SetRequestId::new().clock(hands.clone());
+    let first = settled(&gate, &mut Request::new(()));
+    hands.step_back(Duration::from_millis(0xab));
+    let second = settled(&gate, &mut Request::new(()));
+    assert!(first.to_str().unwrap().starts_with("01234567-89ab-7"));
+    assert!(second.to_str().unwrap().starts_with("01234567-8900-7"));
 }
 
 #[test]

@@ -165,11 +165,13 @@ impl Listener {
                 tracing::warn!(%error, "accept failed while closing");
                 self.socket = None;
             }
-            Err(error) => {
-                let pause = self.pauses.failed(&error);
-                tracing::warn!(%error, ?pause, "accept failed");
-                self.pause = pause.map(|pause| Box::pin(sleep(pause)));
-            }
+            Err(error) => match self.pauses.failed(&error) {
+                Some(pause) => {
+                    tracing::warn!(%error, ?pause, "accept failed");
+                    self.pause = Some(Box::pin(sleep(pause)));
+                }
+                None => tracing::debug!(%error, "a connection was lost before it was accepted"),
+            },
         }
         Poll::Ready(None)
     }
@@ -179,12 +181,12 @@ impl Listener {
         #[cfg(not(target_os = "linux"))]
         let _ = stream.set_nodelay(true);
         let mut slot = self.caps.enter()?;
-        if let Some(policy) = &self.settings.proxy_protocol {
-            if policy.trusts(peer.ip()) {
-                let (limit, uncapped) = (policy.limit(), Arc::clone(&self.settings.uncapped));
-                self.handshakes.spawn(async move { handshake(stream, peer, slot, limit, &uncapped).await });
-                return Ok(None);
-            }
+        if let Some(policy) = &self.settings.proxy_protocol
+            && policy.trusts(peer.ip())
+        {
+            let (limit, uncapped) = (policy.limit(), Arc::clone(&self.settings.uncapped));
+            self.handshakes.spawn(async move { handshake(stream, peer, slot, limit, &uncapped).await });
+            return Ok(None);
         }
         claim(&mut slot, peer, &self.settings.uncapped)?;
         Ok(Some(Io::new(stream, peer, slot)))
@@ -228,11 +230,11 @@ async fn handshake(
         }
     };
     // A peer that speaks for itself (a health check) is a load balancer: it is not counted by address.
-    if let Some(source) = told.0.source {
-        if claim(&mut slot, source, uncapped).is_err() {
-            tracing::debug!(%peer, %source, "closed: too many connections of one address");
-            return None;
-        }
+    if let Some(source) = told.0.source
+        && claim(&mut slot, source, uncapped).is_err()
+    {
+        tracing::debug!(%peer, %source, "closed: too many connections of one address");
+        return None;
     }
     Some(Io::told(stream, peer, slot, told))
 }

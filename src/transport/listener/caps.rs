@@ -86,12 +86,12 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let mut open = self.caps.lock();
         open.total -= 1;
-        if let Some(address) = self.address {
-            if let Entry::Occupied(mut count) = open.addresses.entry(address) {
-                *count.get_mut() -= 1;
-                if *count.get() == 0 {
-                    count.remove();
-                }
+        if let Some(address) = self.address
+            && let Entry::Occupied(mut count) = open.addresses.entry(address)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
             }
         }
     }

@@ -26,10 +26,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
         return Ok(None);
     };
     match (version_command & 0xf, family_transport >> 4, family_transport & 0xf) {
-        (0, ..) => Ok(Some(Header::unknown(length))),
         (1, 1, 1) => addresses::<4>(payload, length).map(Some),
         (1, 2, 1) => addresses::<16>(payload, length).map(Some),
-        (1, 0..=3, 0..=2) => Ok(Some(Header::unknown(length))),
+        // LOCAL, and what tells no TCP address.
+        (0, ..) | (1, 0..=3, 0..=2) => Ok(Some(Header::unknown(length))),
         _ => Err(Malformed::Syntax),
     }
 }

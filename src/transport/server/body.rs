@@ -185,10 +185,10 @@ mod tests {
         let (sender, pieces) = mpsc::channel(1);
         tokio::spawn(async move {
             for wait in [0, 59, 59, 59] {
-                tokio::time::sleep(Duration::from_secs(wait)).await;
+                sleep(Duration::from_secs(wait)).await;
                 sender.send(Bytes::from("x")).await.unwrap();
             }
-            tokio::time::sleep(Duration::from_secs(61)).await;
+            sleep(Duration::from_secs(61)).await;
             drop(sender);
         });
         let mut body = RequestBody::new(Pieces(pieces), IDLE);
@@ -206,7 +206,7 @@ mod tests {
         sender.send(Bytes::from("x")).await.unwrap();
         body.frame().await.unwrap().unwrap();
         sender.send(Bytes::from("y")).await.unwrap();
-        tokio::time::sleep(IDLE * 10).await;
+        sleep(IDLE * 10).await;
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "y");
         drop(sender);
         assert!(body.frame().await.is_none());

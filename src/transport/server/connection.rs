@@ -56,12 +56,11 @@ impl<C: Conn> Future for Drive<'_, C> {
                 return Poll::Ready(Ended::Itself(result));
             }
             match this.alarm.poll(cx) {
-                Phase::Serving => {}
                 Phase::Draining if this.pulse.drain() => {
                     this.close();
                     continue;
                 }
-                Phase::Draining => {}
+                Phase::Draining | Phase::Serving => {}
                 Phase::Cut => return Poll::Ready(Ended::Cut),
             }
             match this.pulse.poll(cx, same_task) {

@@ -33,7 +33,7 @@ pub(super) struct Flood;
 ///
 /// It starts with 1,000 and never holds more. A control frame (PING, SETTINGS, PRIORITY, WINDOW_UPDATE,
 /// CONTINUATION, unknown, empty DATA) costs 1, a reset costs 4. A new stream earns 2, 32 bytes of answers earn 1,
-/// a second earns 100. So an honest peer, however busy, never runs out, and 334 streams reset at once do.
+/// a second earns 100. So an honest peer, however busy, never runs out, and 500 streams opened and reset in a row do.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allowance {
     balance: u32,

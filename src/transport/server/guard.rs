@@ -84,10 +84,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Guard<I> {
         this.ended |= bytes.is_empty();
         this.vitals.read.store(this.vitals.read.load(Relaxed).wrapping_add(bytes.len()), Relaxed);
         if let Some(allowance) = &mut this.allowance {
-            if let Err(flood) = allowance.received(bytes, Instant::now) {
-                tracing::debug!("closed: {flood}");
-                return Poll::Ready(Err(io::Error::other(flood)));
-            }
+            allowance.received(bytes, Instant::now).map_err(io::Error::other)?;
         }
         Poll::Ready(Ok(()))
     }

@@ -1,4 +1,5 @@
 use std::{
+    error::Error,
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::Arc,
@@ -132,7 +133,7 @@ impl Server {
         match ended {
             Ended::Itself(Ok(())) => {}
             Ended::Itself(Err(error)) => {
-                tracing::debug!(%peer, error = &error as &dyn std::error::Error, "connection failed")
+                tracing::debug!(%peer, error = &error as &dyn Error, "connection failed");
             }
             Ended::Cut => tracing::debug!(%peer, "connection cut"),
             Ended::HeadLate => tracing::debug!(%peer, "connection closed: the head took too long"),

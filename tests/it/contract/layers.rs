@@ -1,13 +1,38 @@
 //! Every layer of the crate, and the matrix of laws by layer in `docs/contract.md`.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, num::NonZeroU32, sync::Arc, time::Duration};
 
+use http::{HeaderName, HeaderValue, Request};
 use portcullis::{
+    admission::{
+        authz::Authorize,
+        rate_limit::{Limit, RateLimit},
+    },
+    authn::{
+        Location, Providers,
+        api_key::{ApiKey, ApiKeys, KeyTable, mint},
+        jwt::{Jwt, Key as TokenKey, KeySet},
+    },
+    body::{Body, ConvertLayer},
     context::ContextLayer,
-    gate::{AsyncGate, AsyncGateLayer, Check, Gate, GateLayer, Gates},
+    gate::{AsyncGate, AsyncGateLayer, Check, Enforce, Gate, GateLayer, Gates},
     head::Head,
+    identity::Principal,
+    key::Key,
+    matching::Normalize,
     reject::{Answer, RaiseLayer, RescueLayer},
+    resilience::timeout::TimeoutLayer,
+    routing::filter::{Cors, HeaderChanges, PathChange, Rewrite},
+    telemetry::{
+        Witness,
+        access_log::AccessLog,
+        metrics::Metrics,
+        request_id::{PropagateRequestId, SetRequestId},
+        span::SpanLayer,
+    },
     testing::{Contract, Finding, Law, Report},
+    transport::{Connection, Drain},
+    upstream::HopByHop,
 };
 
 use super::allocations;
@@ -37,20 +62,161 @@ impl AsyncGate for Open {
 }
 
 fn reports() -> Vec<Report> {
+    [vocabulary(), transport(), telemetry(), authn(), admission(), routing(), resilience()].concat()
+}
+
+/// A gate that refuses nobody and remembers nothing; `allowed` allocations in a call.
+fn plain<G: Gate>(name: &'static str, allowed: u64, make: impl Fn() -> GateLayer<G> + 'static) -> Report {
+    Contract::new(name, make).allocations(allowed, allocations).check()
+}
+
+fn vocabulary() -> Vec<Report> {
     vec![
-        Contract::new("gate", || GateLayer::new(Open)).allocations(0, allocations).check(),
-        Contract::new("gate, disabled", GateLayer::<Open>::disabled).allocations(0, allocations).check(),
-        Contract::new("gates", || GateLayer::new(Gates::new().with(Open).with(Open)))
-            .allocations(0, allocations)
-            .check(),
+        plain("gate", 0, || GateLayer::new(Open)),
+        plain("gate, disabled", 0, GateLayer::<Open>::disabled),
+        plain("gates", 0, || GateLayer::new(Gates::new().with(Open).with(Open))),
+        plain("gates, as a tuple", 0, || GateLayer::new((Open, Open))),
+        plain("shadow", 3, || Enforce::shadow("open", Open).layer()),
         Contract::new("async gate", || AsyncGateLayer::new(Open)).allocations(0, allocations).check(),
         Contract::new("context", ContextLayer::new).allocations(3, allocations).check(),
+        Contract::new("convert", ConvertLayer::<Body>::new).allocations(0, allocations).check(),
         Contract::new("rescue", RescueLayer::new)
             .other_error("its work is that no error is left")
             .allocations(0, allocations)
             .check(),
         Contract::new("raise", RaiseLayer::new)
             .other_error("its work is to make refusals errors")
+            .allocations(0, allocations)
+            .check(),
+        plain("normalize", 8, || Normalize::default().layer()),
+    ]
+}
+
+fn transport() -> Vec<Report> {
+    vec![
+        plain("connection", 2, || Connection::new().layer()),
+        Contract::new("drain", || Drain::new().layer())
+            .in_flight(|layer: &GateLayer<Drain>| layer.gate().map_or(0, |drain| drain.in_flight()))
+            .allocations(0, allocations)
+            .check(),
+    ]
+}
+
+fn telemetry() -> Vec<Report> {
+    vec![
+        plain("request id", 4, || SetRequestId::new().layer()),
+        plain("propagate request id", 0, || PropagateRequestId::new().layer()),
+        Contract::new("span", SpanLayer::new).allocations(0, allocations).check(),
+        plain("access log", 0, || AccessLog::new().layer()),
+        Contract::new("metrics", || Metrics::new().layer())
+            .in_flight(|layer: &GateLayer<Metrics>| {
+                layer.gate().map_or(0, |metrics| usize::try_from(metrics.in_flight()).unwrap())
+            })
+            .allocations(4, allocations)
+            .check(),
+        plain("witness", 0, || Witness.layer()),
+    ]
+}
+
+fn authn() -> Vec<Report> {
+    let key = Arc::new(mint("test", "acme").unwrap());
+    let header = HeaderName::from_static("x-api-key");
+    let gate = {
+        let (key, header) = (Arc::clone(&key), header.clone());
+        move || {
+            let table = KeyTable::new("partners", [key.entry().clone()]).unwrap();
+            ApiKey::new(ApiKeys::from(table)).locations([Location::header(header.clone())])
+        }
+    };
+    let with_key = move |caller: u32| {
+        let mut request = Request::new(Body::empty());
+        request.headers_mut().insert(header.clone(), key.reveal().parse().unwrap());
+        request.headers_mut().insert("x-caller", caller.into());
+        request
+    };
+    let (one, request) = (gate.clone(), with_key.clone());
+    vec![
+        Contract::new("api key", move || one().layer()).request(request).allocations(4, allocations).check(),
+        Contract::new("providers", move || Providers::new().with(gate()).layer())
+            .request(with_key)
+            .allocations(8, allocations)
+            .check(),
+        Contract::new("jwt", jwt)
+            .request(|caller| {
+                let mut request = Request::new(Body::empty());
+                request.headers_mut().insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
+                request.headers_mut().insert("x-caller", caller.into());
+                request
+            })
+            .allocations(16, allocations)
+            .check(),
+        Contract::new("authorize", || Authorize::new().all_scopes(["orders.read"]).layer())
+            .request(|_| {
+                let mut request = Request::new(Body::empty());
+                let principal = Principal::new("p", "", "s").with_scopes(["orders.read"]);
+                request.extensions_mut().insert(principal);
+                request
+            })
+            .allocations(0, allocations)
+            .check(),
+    ]
+}
+
+/// `{"sub":"alice","exp":4102444800}`, signed with the secret of [`jwt`].
+const TOKEN: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJhbGljZSIsImV4cCI6NDEwMjQ0NDgwMH0.DvdDttFvdgTOXtC2L5P1zfs2bIMtiEwN3al4EAHYyf8";
+
+fn jwt() -> GateLayer<Jwt> {
+    let key = TokenKey::secret(b"0123456789abcdef0123456789abcdef").unwrap();
+    Jwt::new(KeySet::new([key]).unwrap()).layer()
+}
+
+fn admission() -> Vec<Report> {
+    let limited = |burst: u32, keys: u32| {
+        move || {
+            let limit = Limit::builder("contract", "1/s".parse().unwrap())
+                .by(Key::ClientAddr)
+                .burst(NonZeroU32::new(burst).unwrap())
+                .max_keys(NonZeroU32::new(keys).unwrap());
+            RateLimit::new(limit.build().unwrap()).layer()
+        }
+    };
+    let second = Duration::from_secs(1);
+    let many = Limit::builder("many", "1/s".parse().unwrap()).max_keys(NonZeroU32::new(256).unwrap());
+    let many = many.build().unwrap();
+    let handle = many.handle();
+    let keyed = Contract::new("rate limit", move || RateLimit::new(many.clone()).layer())
+        .keys(handle.capacity(), move |_| handle.len())
+        .check();
+    assert_eq!(keyed.finding(Law::Memory), &Finding::Kept);
+    vec![
+        Contract::new("rate limit", limited(12, 10_000))
+            .limit(12)
+            .recovers_after(second)
+            .allocations(0, allocations)
+            .keys(usize::MAX / 8, |_| 0)
+            .check(),
+    ]
+}
+
+fn routing() -> Vec<Report> {
+    let name = HeaderName::from_static("x-served-by");
+    let changes =
+        move || HeaderChanges::new().set(name.clone(), HeaderValue::from_static("portcullis")).unwrap();
+    let response = changes.clone();
+    vec![
+        plain("hop by hop", 0, || HopByHop::default().layer()),
+        plain("request headers", 4, move || changes().for_requests().layer()),
+        plain("response headers", 4, move || response().for_responses().layer()),
+        plain("rewrite", 8, || Rewrite::new().path(PathChange::prefix("/a", "/b").unwrap()).layer()),
+        plain("cors", 4, || Cors::new().layer()),
+    ]
+}
+
+fn resilience() -> Vec<Report> {
+    let time = Duration::from_secs(15);
+    vec![
+        Contract::new("timeout", TimeoutLayer::default)
+            .answers_after(time)
             .allocations(0, allocations)
             .check(),
     ]

@@ -4,7 +4,7 @@ use portcullis::transport::Server;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
-    SHORT,
+    SHORT, bare,
     peer::{
         ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, Peer, RST_STREAM, SETTINGS,
         fields, frame, request,
@@ -38,9 +38,9 @@ async fn agreed(address: std::net::SocketAddr) -> (Peer, Vec<u8>) {
     (peer, settings)
 }
 
-fn status(headers: &[u8]) -> &[u8] {
-    // Indexed (200) or literal with an indexed name, as h2 encodes a status first.
-    if headers[0] == 0x88 { b"200" } else { &headers[..5] }
+/// Whether a header block says 200, which h2 puts first, as an index.
+fn is_ok(headers: &[u8]) -> bool {
+    headers[0] == 0x88
 }
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn requests() {
     for stream in [1, 3, 5] {
         peer.request(stream, "/peer").await;
         let (_, on, headers) = peer.frame_of(HEADERS).await.unwrap();
-        assert_eq!((on, status(&headers)), (stream, &b"200"[..]));
+        assert!(on == stream && is_ok(&headers));
         assert_eq!(peer.frame_of(DATA).await.unwrap().2, me.as_bytes());
     }
     assert_eq!(site.begun(), 3);
@@ -84,11 +84,11 @@ async fn big_heads() {
     }
     peer.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &many)).await;
     let (_, _, headers) = peer.frame_of(HEADERS).await.unwrap();
-    assert_eq!(status(&headers), b"200", "the pseudo-fields do not count");
+    assert!(is_ok(&headers), "the pseudo-fields do not count");
     super::peer::literal(&mut many, "x-more", "1");
     peer.send(frame(HEADERS, END_STREAM | END_HEADERS, 3, &many)).await;
     let (_, _, headers) = peer.frame_of(HEADERS).await.unwrap();
-    assert!(headers.windows(3).any(|text| text == b"431") || headers[0] != 0x88, "{headers:?}");
+    assert!(!is_ok(&headers));
     assert_eq!(site.begun(), 1);
 
     let large = fields("/", [("x-large", &"1".repeat(65 << 10))]);
@@ -100,7 +100,7 @@ async fn big_heads() {
     }
     let (_, stream, headers) = peer.frame_of(HEADERS).await.unwrap();
     assert_eq!(stream, 5);
-    assert_ne!(status(&headers), b"200");
+    assert!(!is_ok(&headers));
     peer.request(7, "/").await;
     assert_eq!(peer.frame_of(HEADERS).await.unwrap().1, 7, "the connection goes on");
     assert_eq!(site.begun(), 2);
@@ -203,17 +203,16 @@ async fn a_body_that_stops_coming() {
     peer.send(frame(HEADERS, END_HEADERS, 1, &fields("/length", []))).await;
     peer.send(frame(DATA, 0, 1, b"abc")).await;
     let (_, _, headers) = peer.frame_of(HEADERS).await.unwrap();
-    assert_ne!(status(&headers), b"200");
+    assert!(!is_ok(&headers));
     assert_eq!((site.begun(), site.alive()), (1, 0));
 }
 
 #[tokio::test]
 async fn a_panic_ends_its_stream_only() {
-    let (site, address) = site(Server::new()).await;
+    let address = bare(Server::new()).await;
     let (mut peer, _) = agreed(address).await;
     peer.request(1, "/panic").await;
     assert_eq!(peer.frame_of(RST_STREAM).await.unwrap().1, 1);
     peer.request(3, "/").await;
     assert_eq!(peer.frame_of(HEADERS).await.unwrap().1, 3);
-    assert_eq!(site.begun(), 2);
 }

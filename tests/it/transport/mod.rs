@@ -159,3 +159,12 @@ async fn site(server: Server) -> (Site, SocketAddr) {
     let address = serve(&site, server, Listener::builder()).await;
     (site, address)
 }
+
+/// A site whose errors and panics nobody catches.
+async fn bare(server: Server) -> SocketAddr {
+    let listener = Listener::bind(loopback()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let site = Site::default();
+    tokio::spawn(server.serve(listener, service_fn(move |request| site.clone().answer(request))));
+    address
+}

@@ -1,1 +1,97 @@
+//! gRPC through the proxy, with tonic on both sides.
 
+use std::net::SocketAddr;
+
+use portcullis::{
+    body::Body,
+    reject::{Reason, Rejection},
+    upstream::{Proxy, Upstream},
+};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Code, transport::Channel};
+use tonic_health::{
+    ServingStatus,
+    pb::{HealthCheckRequest, health_client::HealthClient},
+    server::HealthReporter,
+};
+
+use super::peers::{Raw, edge, soon, until};
+
+async fn health() -> (SocketAddr, HealthReporter) {
+    let (reporter, service) = tonic_health::server::health_reporter();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let incoming = TcpListenerStream::new(listener);
+    tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+    (address, reporter)
+}
+
+async fn client(edge: SocketAddr) -> HealthClient<Channel> {
+    let channel = Channel::from_shared(format!("http://{edge}")).unwrap().connect().await;
+    HealthClient::new(channel.unwrap())
+}
+
+fn asking(service: &str) -> HealthCheckRequest {
+    HealthCheckRequest { service: service.to_owned() }
+}
+
+#[tokio::test]
+async fn calls_and_streams_pass_untouched() {
+    let (address, reporter) = health().await;
+    reporter.set_service_status("orders", ServingStatus::Serving).await;
+    let group = Upstream::builder("grpc").endpoint(address.to_string()).build().unwrap();
+    let mut client = client(edge(Proxy::new(group.clone())).await).await;
+
+    let answer = soon(client.check(asking("orders"))).await.unwrap().into_inner();
+    assert_eq!(answer.status, 1);
+    let unknown = soon(client.check(asking("nothing"))).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::NotFound, "a status in trailers, or in a head alone");
+
+    let mut changes = soon(client.watch(asking("orders"))).await.unwrap().into_inner();
+    assert_eq!(soon(changes.message()).await.unwrap().unwrap().status, 1);
+    assert_eq!(group.endpoints()[0].in_flight, 1, "a stream is in flight until it ends");
+    for (status, number) in [(ServingStatus::NotServing, 2), (ServingStatus::Serving, 1)] {
+        reporter.set_service_status("orders", status).await;
+        assert_eq!(soon(changes.message()).await.unwrap().unwrap().status, number);
+    }
+    drop(changes);
+    until(|| group.endpoints()[0].in_flight == 0).await;
+    let status = group.endpoints()[0];
+    assert_eq!((status.connections, status.idle), (1, 0), "one HTTP/2 connection for all of it");
+}
+
+#[tokio::test]
+async fn what_fails_on_the_way_is_a_grpc_status() {
+    let gone = Raw::start(|_, _| async {}).await;
+    for (endpoint, reason) in [
+        ("127.0.0.1:1".to_owned(), Reason::ConnectFailed),
+        (gone.address.to_string(), Reason::UpstreamReset),
+    ] {
+        let group = Upstream::builder("grpc").endpoint(endpoint).build().unwrap();
+        let mut client = client(edge(Proxy::new(group)).await).await;
+        let status = soon(client.check(asking("orders"))).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable, "{reason:?}: {status:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_layer_that_cuts_the_body_is_the_one_who_speaks() {
+    // The error of a body says why, also where HTTP/2 does not carry it.
+    let (address, _) = health().await;
+    for wire in [portcullis::upstream::Wire::Http1, portcullis::upstream::Wire::Http2] {
+        let echo = super::peers::echo().await;
+        for endpoint in [address, echo] {
+            let group = Upstream::builder("a").endpoint(endpoint.to_string()).wire(wire).build().unwrap();
+            let too_large: portcullis::body::BoxError = Box::new(Rejection::new(Reason::BodyTooLarge));
+            let (sender, frames) = tokio::sync::mpsc::channel(2);
+            let body = Body::new(http_body_util::StreamBody::new(tokio_stream::wrappers::ReceiverStream::new(frames)));
+            sender.send(Err::<http_body::Frame<bytes::Bytes>, _>(too_large)).await.unwrap();
+            let request = http::Request::post("/").header("host", "a").body(body).unwrap();
+            let answer = soon(tower::ServiceExt::oneshot(Proxy::new(group), request)).await;
+            if let Err(refused) = answer {
+                assert_eq!(refused.reason(), Reason::BodyTooLarge, "{wire:?}");
+            }
+        }
+    }
+}

@@ -31,15 +31,15 @@ use tokio::{
 };
 use tower::{Layer, Service, ServiceExt, service_fn};
 
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Waits for what must come.
-pub async fn soon<T>(what: impl Future<Output = T>) -> T {
+pub(super) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("in time")
 }
 
 /// Waits until something is so.
-pub async fn until(mut so: impl FnMut() -> bool) {
+pub(super) async fn until(mut so: impl FnMut() -> bool) {
     soon(async {
         while !so() {
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -49,7 +49,7 @@ pub async fn until(mut so: impl FnMut() -> bool) {
 }
 
 /// Serves `service` over HTTP/1.1 and HTTP/2, upgrades too, and tells each request its peer.
-pub async fn serve<S, B>(service: S) -> SocketAddr
+pub(super) async fn serve<S, B>(service: S) -> SocketAddr
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
     S::Error: Into<BoxError>,
@@ -77,41 +77,41 @@ where
 }
 
 /// A gateway with nothing but the proxy.
-pub async fn edge(proxy: Proxy) -> SocketAddr {
+pub(super) async fn edge(proxy: Proxy) -> SocketAddr {
     serve(RescueLayer::new().layer(HopByHop.layer().layer(proxy))).await
 }
 
 /// A gateway to these endpoints.
-pub async fn edge_to(endpoints: impl IntoIterator<Item = SocketAddr>) -> (SocketAddr, Upstream) {
+pub(super) async fn edge_to(endpoints: impl IntoIterator<Item = SocketAddr>) -> (SocketAddr, Upstream) {
     let upstream = upstream(endpoints);
     (edge(Proxy::new(upstream.clone())).await, upstream)
 }
 
-pub fn upstream(endpoints: impl IntoIterator<Item = SocketAddr>) -> Upstream {
+pub(super) fn upstream(endpoints: impl IntoIterator<Item = SocketAddr>) -> Upstream {
     let endpoints = endpoints.into_iter().map(|endpoint| endpoint.to_string());
     Upstream::builder("test").endpoints(endpoints).build().unwrap()
 }
 
 /// The proxy called without a server before it.
-pub async fn call(proxy: &Proxy, request: Request<Full<Bytes>>) -> Result<Response<Body>, Rejection> {
+pub(super) async fn call(proxy: &Proxy, request: Request<Full<Bytes>>) -> Result<Response<Body>, Rejection> {
     soon(proxy.clone().oneshot(request)).await
 }
 
-pub fn get(path: &str) -> Request<Full<Bytes>> {
+pub(super) fn get(path: &str) -> Request<Full<Bytes>> {
     Request::get(path).header("host", "shop.example").body(Full::default()).unwrap()
 }
 
-pub fn post(path: &str, body: &'static str) -> Request<Full<Bytes>> {
+pub(super) fn post(path: &str, body: &'static str) -> Request<Full<Bytes>> {
     Request::post(path).header("host", "shop.example").body(Full::from(body)).unwrap()
 }
 
-pub async fn text(response: Response<impl http_body::Body<Data = Bytes, Error: std::fmt::Debug>>) -> String {
+pub(super) async fn text(response: Response<impl http_body::Body<Data = Bytes, Error: std::fmt::Debug>>) -> String {
     let body = soon(response.into_body().collect()).await.expect("a whole body").to_bytes();
     String::from_utf8(body.to_vec()).unwrap()
 }
 
 /// An upstream that gives back each body with its trailers, and tells in headers what it got.
-pub async fn echo() -> SocketAddr {
+pub(super) async fn echo() -> SocketAddr {
     serve(service_fn(|request: Request<Incoming>| async move {
         let mut response = Response::builder()
             .header("x-version", format!("{:?}", request.version()))
@@ -129,7 +129,7 @@ pub async fn echo() -> SocketAddr {
 }
 
 /// One connection of a plain socket, with all that was read from it.
-pub struct Line {
+pub(super) struct Line {
     stream: TcpStream,
     heard: Arc<Mutex<Vec<u8>>>,
     /// How much of it has been looked at.
@@ -137,11 +137,11 @@ pub struct Line {
 }
 
 impl Line {
-    pub async fn to(address: SocketAddr) -> Self {
+    pub(super) async fn to(address: SocketAddr) -> Self {
         Self { stream: TcpStream::connect(address).await.unwrap(), heard: Arc::default(), seen: 0 }
     }
 
-    pub async fn say(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(super) async fn say(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).await.unwrap();
     }
 
@@ -162,7 +162,7 @@ impl Line {
     }
 
     /// All up to and with `end`; `None` if the peer closes before.
-    pub async fn hear(&mut self, end: &str) -> Option<String> {
+    pub(super) async fn hear(&mut self, end: &str) -> Option<String> {
         loop {
             let heard = self.heard();
             if let Some(at) = heard.find(end) {
@@ -176,12 +176,12 @@ impl Line {
     }
 
     /// The next head.
-    pub async fn head(&mut self) -> Option<String> {
+    pub(super) async fn head(&mut self) -> Option<String> {
         self.hear("\r\n\r\n").await.map(|head| head.to_ascii_lowercase())
     }
 
     /// All that comes until the peer closes.
-    pub async fn rest(&mut self) -> String {
+    pub(super) async fn rest(&mut self) -> String {
         while self.listen().await {}
         let heard = self.heard();
         self.seen += heard.len();
@@ -189,25 +189,25 @@ impl Line {
     }
 
     /// Closes with a reset.
-    pub fn reset(self) {
+    pub(super) fn reset(self) {
         self.stream.set_zero_linger().unwrap();
     }
 
-    pub async fn finish(&mut self) {
+    pub(super) async fn finish(&mut self) {
         let _ = self.stream.shutdown().await;
     }
 }
 
 /// An upstream that does on each connection what a script says, and remembers all that it heard.
-pub struct Raw {
-    pub address: SocketAddr,
+pub(super) struct Raw {
+    pub(super) address: SocketAddr,
     connections: Arc<AtomicUsize>,
     heard: Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>,
 }
 
 impl Raw {
     /// `script` gets the connection's number, from 0 on.
-    pub async fn start<F: Future<Output = ()> + Send>(
+    pub(super) async fn start<F: Future<Output = ()> + Send>(
         script: impl Fn(usize, Line) -> F + Clone + Send + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -231,7 +231,7 @@ impl Raw {
     }
 
     /// One that answers each request with these bytes.
-    pub async fn answering(answer: &'static str) -> Self {
+    pub(super) async fn answering(answer: &'static str) -> Self {
         Self::start(move |_, mut line| async move {
             while line.head().await.is_some() {
                 line.say(answer).await;
@@ -240,15 +240,15 @@ impl Raw {
         .await
     }
 
-    pub fn connections(&self) -> usize {
+    pub(super) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
     /// All that came, one string for each connection.
-    pub fn heard(&self) -> Vec<String> {
+    pub(super) fn heard(&self) -> Vec<String> {
         let all = self.heard.lock().unwrap();
         all.iter().map(|heard| String::from_utf8_lossy(&heard.lock().unwrap()).into_owned()).collect()
     }
 }
 
-pub const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+pub(super) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";

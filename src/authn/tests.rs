@@ -1,0 +1,308 @@
+//! Several providers together, and where credentials stand.
+
+use http::{HeaderName, HeaderValue, Request, header};
+use proptest::prelude::*;
+
+use super::{
+    api_key::{self, ApiKey, KeyTable, Minted},
+    credential::{self, Fault},
+    *,
+};
+use crate::{
+    gate::Gate as _,
+    head::Head,
+    identity::Principal,
+    reject::{Answer, Protocol, Reason, Rejection},
+};
+
+/// Believes `x-office: yes`, and sets `x-desk`.
+struct Office {
+    locations: [Location; 1],
+    asserted: [HeaderName; 1],
+    forwards: bool,
+    broken: Option<Reason>,
+}
+
+impl Office {
+    fn new() -> Self {
+        Self {
+            locations: [Location::header(HeaderName::from_static("x-office"))],
+            asserted: [HeaderName::from_static("x-desk")],
+            forwards: false,
+            broken: None,
+        }
+    }
+}
+
+impl Authenticator for Office {
+    fn authenticate(&self, head: &mut Head<'_>) -> Credential {
+        match head.headers().get("x-office").map(HeaderValue::as_bytes) {
+            None => Credential::Absent,
+            Some(_) if self.broken.is_some() => {
+                Credential::Invalid(self.broken.map_or(Rejection::new(Reason::Internal), Rejection::new))
+            }
+            Some(b"yes") => {
+                head.headers_mut().insert("x-desk", HeaderValue::from_static("12"));
+                Credential::Valid(Principal::new("office", "", "clerk"))
+            }
+            Some(_) => Credential::Invalid(
+                Rejection::new(Reason::InvalidCredentials)
+                    .detail("not of this office")
+                    .challenge(HeaderValue::from_static("Office wrong=yes")),
+            ),
+        }
+    }
+    fn locations(&self) -> &[Location] {
+        &self.locations
+    }
+    fn forwards(&self) -> bool {
+        self.forwards
+    }
+    fn asserted_headers(&self) -> &[HeaderName] {
+        &self.asserted
+    }
+    fn challenge(&self) -> Option<HeaderValue> {
+        Some(HeaderValue::from_static("Office"))
+    }
+}
+
+fn keys() -> (Minted, ApiKey) {
+    let minted = api_key::mint("shop", "acme").unwrap();
+    let table = KeyTable::new("partners", [minted.entry().clone()]).unwrap();
+    (minted, ApiKey::new(table))
+}
+
+fn check(gate: &Providers, headers: &[(&str, &str)]) -> Result<Request<()>, Rejection> {
+    let request = headers.iter().fold(Request::get("/"), |request, (name, value)| request.header(*name, *value));
+    let mut request = request.body(()).unwrap();
+    match gate.check(&mut Head::of(&mut request)) {
+        Ok(()) => Ok(request),
+        Err(Answer::Refuse(rejection)) => Err(rejection),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+fn principal(request: &Request<()>) -> &Principal {
+    request.extensions().get().unwrap()
+}
+
+fn challenges(rejection: &Rejection) -> Vec<&str> {
+    rejection.headers().get_all(header::WWW_AUTHENTICATE).iter().map(|v| v.to_str().unwrap()).collect()
+}
+
+#[test]
+fn the_first_valid_credential_wins_and_all_are_taken_out() {
+    let (minted, api_key) = keys();
+    let gate = Providers::new().with(Office::new()).with(api_key);
+    let key = ("x-api-key", minted.reveal());
+    for (headers, provider) in [
+        (&[key][..], "partners"),
+        (&[("x-office", "yes")], "office"),
+        (&[key, ("x-office", "yes")], "office"),
+        // One bad credential does not spoil a good one of another kind.
+        (&[key, ("x-office", "no")], "partners"),
+        (&[("x-api-key", "junk"), ("x-office", "yes")], "office"),
+    ] {
+        let request = check(&gate, headers).unwrap();
+        assert_eq!(principal(&request).provider(), provider, "{headers:?}");
+        let left: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
+        assert_eq!(left, if provider == "office" { &["x-desk"][..] } else { &[] }, "{headers:?}");
+    }
+}
+
+#[test]
+fn whatever_a_provider_asserts_nobody_else_can() {
+    let (minted, api_key) = keys();
+    let gate = Providers::new().with(Office::new()).with(api_key).optional();
+    assert_eq!(gate.asserted_headers().collect::<Vec<_>>(), ["x-desk"]);
+    for credential in [("x-api-key", minted.reveal()), ("other", "x")] {
+        let request = check(&gate, &[credential, ("x-desk", "1"), ("X_Desk", "1"), ("x-desk", "2")]).unwrap();
+        assert!(request.headers().keys().all(|name| name == "other"), "{:?}", request.headers());
+    }
+    let request = check(&gate, &[("x-office", "yes"), ("x-desk", "1"), ("x_desk", "1")]).unwrap();
+    assert_eq!(request.headers().get_all("x-desk").iter().collect::<Vec<_>>(), ["12"]);
+    assert_eq!(request.headers().len(), 1);
+}
+
+#[test]
+fn nothing_presented_is_401_or_anonymous() {
+    let (_, api_key) = keys();
+    let gate = Providers::new().with(Office::new()).with(api_key);
+    let refused = check(&gate, &[]).unwrap_err();
+    assert_eq!(refused.reason(), Reason::MissingCredentials);
+    assert_eq!(challenges(&refused), ["Office", r#"ApiKey realm="api""#]);
+    let http = refused.clone().into_response(Protocol::Http);
+    assert_eq!((http.status().as_u16(), http.headers().get_all(header::WWW_AUTHENTICATE).iter().count()), (401, 2));
+    assert_eq!(refused.into_response(Protocol::Grpc).headers()["grpc-status"], "16");
+
+    let request = check(&gate.optional(), &[]).unwrap();
+    assert!(principal(&request).is_anonymous());
+}
+
+#[test]
+fn bad_credentials_are_401_also_where_they_are_optional() {
+    let (_, api_key) = keys();
+    for gate in [
+        Providers::new().with(Office::new()).with(api_key.clone()),
+        Providers::new().with(Office::new()).with(api_key).optional(),
+    ] {
+        let refused = check(&gate, &[("x-office", "no")]).unwrap_err();
+        assert_eq!(refused.reason(), Reason::InvalidCredentials);
+        assert_eq!(challenges(&refused), ["Office wrong=yes", r#"ApiKey realm="api""#]);
+        assert_eq!(refused.detail_text(), Some("not of this office"));
+        let refused = check(&gate, &[("x-office", "no"), ("x-api-key", "junk")]).unwrap_err();
+        assert_eq!(refused.reason(), Reason::InvalidCredentials);
+        assert_eq!(refused.into_response(Protocol::GrpcWeb).headers()["grpc-status"], "16");
+    }
+}
+
+#[test]
+fn who_cannot_tell_does_not_say_no() {
+    let (minted, api_key) = keys();
+    let broken = Office { broken: Some(Reason::KeysUnavailable), ..Office::new() };
+    let gate = Providers::new().with(api_key).with(broken).optional();
+    let refused = check(&gate, &[("x-office", "yes"), ("x-api-key", "junk")]).unwrap_err();
+    assert_eq!(refused.reason(), Reason::KeysUnavailable);
+    assert_eq!(refused.into_response(Protocol::Grpc).headers()["grpc-status"], "14");
+    // The others do not mind.
+    assert!(check(&gate, &[("x-office", "yes"), ("x-api-key", minted.reveal())]).is_ok());
+    assert!(check(&gate, &[]).is_ok());
+    // A custom provider's other reasons are 401 with all the rest.
+    let odd = Office { broken: Some(Reason::BadRequest), ..Office::new() };
+    let refused = check(&Providers::new().with(odd), &[("x-office", "yes")]).unwrap_err();
+    assert_eq!(refused.reason(), Reason::InvalidCredentials);
+}
+
+#[test]
+fn only_the_winner_can_let_its_credential_go_on() {
+    let (minted, api_key) = keys();
+    let forwarding = || Office { forwards: true, ..Office::new() };
+    let gate = Providers::new().with(forwarding()).with(api_key.forward());
+    let both = [("x-office", "yes"), ("x-api-key", minted.reveal())];
+    let request = check(&gate, &both).unwrap();
+    assert!(request.headers().contains_key("x-office") && !request.headers().contains_key("x-api-key"));
+    let request = check(&gate, &[("x-office", "no"), both[1]]).unwrap();
+    assert!(!request.headers().contains_key("x-office") && request.headers().contains_key("x-api-key"));
+    // Two providers that look in one place: what the winner lets go on stays.
+    let gate = Providers::new().with(forwarding()).with(Office::new());
+    assert!(check(&gate, &[("x-office", "yes")]).unwrap().headers().contains_key("x-office"));
+}
+
+#[test]
+fn without_providers_nobody_comes_in() {
+    let refused = check(&Providers::new(), &[("authorization", "Bearer x")]).unwrap_err();
+    assert_eq!(refused.reason(), Reason::MissingCredentials);
+}
+
+#[test]
+fn authentication_is_not_enforced_for_a_share() {
+    use crate::gate::Gate;
+    const { assert!(!Providers::SHAREABLE && !ApiKey::SHAREABLE) };
+}
+
+#[test]
+fn debug_shows_no_key() {
+    let (minted, api_key) = keys();
+    let hash = minted.entry().hash().to_string();
+    let shown = format!("{api_key:?} {:?} {:?}", Providers::new().with(api_key.clone()), minted.entry());
+    assert!(!shown.contains(&hash[7..20]) && !shown.contains(minted.reveal()), "{shown}");
+}
+
+fn found(request: &mut Request<()>, locations: &[Location]) -> Result<Option<String>, Fault> {
+    credential::find(&Head::of(request), locations, 100).map(|found| found.map(|text| text.into_owned()))
+}
+
+#[test]
+fn locations_say_what_to_redact() {
+    assert_eq!(Location::bearer().header_name(), Some(&header::AUTHORIZATION));
+    assert_eq!(Location::cookie("a").header_name(), Some(&header::COOKIE));
+    assert_eq!(Location::query("a").header_name(), None);
+    assert_eq!(Location::query("a").query_name(), Some("a"));
+}
+
+#[test]
+fn schemes_are_whole_words() {
+    let bearer = [Location::bearer()];
+    let with = |value: &str| {
+        found(&mut Request::get("/").header(header::AUTHORIZATION, value).body(()).unwrap(), &bearer)
+    };
+    assert_eq!(with("BEARER  abc"), Ok(Some("abc".into())));
+    assert_eq!(with("Bearerabc"), Ok(None));
+    assert_eq!(with("Bear abc"), Ok(None));
+    assert_eq!(with(""), Ok(None));
+    assert_eq!(with("Bearer"), Err(Fault::Malformed));
+    assert_eq!(with("Bearer a b"), Err(Fault::Malformed));
+    assert_eq!(with(&format!("Bearer {}", "x".repeat(101))), Err(Fault::TooLarge));
+    assert_eq!(with(&format!("Basic {}", "x".repeat(101))), Ok(None));
+}
+
+proptest! {
+    /// Taking one out leaves all others, in their order, and finds nothing any more.
+    #[test]
+    fn a_parameter_is_taken_out_whole(
+        pairs in prop::collection::vec(("(t|T|tt|a|%74|t%20|%54)", "[a-z0-9%=.]{0,4}"), 0..6),
+        path in "/[a-z/]{0,5}",
+    ) {
+        let text: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let target = if text.is_empty() { path.clone() } else { format!("{path}?{}", text.join("&")) };
+        let mut request = Request::get(&target).body(()).unwrap();
+        let location = Location::query("t");
+        location.remove(&mut Head::of(&mut request));
+        prop_assert_eq!(found(&mut request, &[location]), Ok(None));
+        let kept: Vec<&str> =
+            text.iter().zip(&pairs).filter(|(_, (n, _))| n != "t" && n != "%74").map(|(t, _)| t.as_str()).collect();
+        let expected = if kept.len() == text.len() {
+            target
+        } else if kept.is_empty() {
+            path
+        } else {
+            format!("{path}?{}", kept.join("&"))
+        };
+        prop_assert_eq!(request.uri().to_string(), expected);
+    }
+
+    #[test]
+    fn a_cookie_is_taken_out_whole(lines in prop::collection::vec(prop::collection::vec("(t|a|T|tt)=[a-z\"]{0,3}", 1..4), 0..4)) {
+        let mut request = Request::get("/");
+        for line in &lines {
+            request = request.header(header::COOKIE, line.join("; "));
+        }
+        let mut request = request.body(()).unwrap();
+        let location = Location::cookie("t");
+        location.remove(&mut Head::of(&mut request));
+        prop_assert_eq!(found(&mut request, &[location]), Ok(None));
+        let kept: Vec<String> = lines
+            .iter()
+            .map(|line| line.iter().filter(|c| !c.starts_with("t=")).cloned().collect::<Vec<_>>().join("; "))
+            .filter(|line| !line.is_empty())
+            .collect();
+        let left: Vec<&str> =
+            request.headers().get_all(header::COOKIE).iter().map(|v| v.to_str().unwrap()).collect();
+        prop_assert_eq!(left, kept);
+    }
+
+    #[test]
+    fn no_header_makes_it_panic(
+        authorization in prop::collection::vec(any::<u8>(), 0..40),
+        cookie in prop::collection::vec(any::<u8>(), 0..40),
+        query in "[!-~&&[^#]]{0,40}",
+    ) {
+        let mut request = Request::get("/").body(()).unwrap();
+        if let Ok(uri) = format!("/?{query}").parse() {
+            *request.uri_mut() = uri;
+        }
+        for (name, value) in [(header::AUTHORIZATION, authorization), (header::COOKIE, cookie)] {
+            if let Ok(value) = HeaderValue::from_bytes(&value) {
+                request.headers_mut().append(name, value);
+            }
+        }
+        let locations = [Location::bearer(), Location::cookie("a"), Location::query("a")];
+        if let Ok(Some(text)) = found(&mut request, &locations) {
+            prop_assert!(text.bytes().all(|b| b.is_ascii_graphic()));
+        }
+        for location in &locations {
+            location.remove(&mut Head::of(&mut request));
+        }
+        prop_assert_eq!(found(&mut request, &locations[1..]), Ok(None));
+    }
+}

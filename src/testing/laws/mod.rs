@@ -1,0 +1,11 @@
+//! How each law is checked.
+
+mod bodies;
+mod calls;
+mod check;
+mod cost;
+mod stage;
+mod state;
+
+pub(super) use check::check;
+pub(super) use cost::any_global;
