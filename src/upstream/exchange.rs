@@ -34,8 +34,8 @@ pub(super) async fn exchange(
     let Outgoing { request, http2, bodiless, fault, hold, upgrade, trail } = outgoing;
     let (load, lease, attempt) = reach(&upstream, &live, http2, trail.as_ref()).await?;
     let sent = send(load.endpoint(), lease, request, http2, bodiless).await;
-    let (response, connection) =
-        sent.map_err(|error| fault.get().unwrap_or_else(|| error::of_upstream(error)))?;
+    let (response, connection) = sent
+        .map_err(|error| fault.and_then(|fault| fault.get()).unwrap_or_else(|| error::of_upstream(error)))?;
 
     if let Some(hold) = &hold {
         hold.answered();
