@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::peers::{Line, OK, Raw, edge, edge_to, echo, until};
+use super::peers::{Line, OK, Raw, echo, edge, edge_to, until};
 use portcullis::upstream::{Proxy, Upstream, Wire};
 
 const ASKING: &str = "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n";
@@ -68,7 +68,8 @@ async fn an_upstream_that_does_not_say_100_gets_the_body_after_a_while() {
 
 #[tokio::test]
 async fn towards_http2_it_is_answered_here() {
-    let upstream = Upstream::builder("a").endpoint(echo().await.to_string()).wire(Wire::Http2).build().unwrap();
+    let upstream =
+        Upstream::builder("a").endpoint(echo().await.to_string()).wire(Wire::Http2).build().unwrap();
     let edge = edge(Proxy::new(upstream)).await;
     let mut client = Line::to(edge).await;
     client.say(ASKING).await;

@@ -105,7 +105,9 @@ pub(super) fn post(path: &str, body: &'static str) -> Request<Full<Bytes>> {
     Request::post(path).header("host", "shop.example").body(Full::from(body)).unwrap()
 }
 
-pub(super) async fn text(response: Response<impl http_body::Body<Data = Bytes, Error: std::fmt::Debug>>) -> String {
+pub(super) async fn text(
+    response: Response<impl http_body::Body<Data = Bytes, Error: std::fmt::Debug>>,
+) -> String {
     let body = soon(response.into_body().collect()).await.expect("a whole body").to_bytes();
     String::from_utf8(body.to_vec()).unwrap()
 }
