@@ -193,7 +193,8 @@ impl Rule {
     /// The rule with its layers around its upstreams.
     pub(super) fn build(self, given: &Given) -> Result<router::Rule<RuleService>, SnapshotError> {
         let (hosts, matches, name) = (self.hosts.clone(), self.matches.clone(), Arc::clone(&self.name));
-        let backends = self.backends(given).map_err(|error| SnapshotError::Split(Arc::clone(&name), error))?;
+        let backends =
+            self.backends(given).map_err(|error| SnapshotError::Split(Arc::clone(&name), error))?;
         let timed = self.timeout.layer(backends);
         let service = GateLayer::new(self.policies(given)).layer(timed);
         let rule = hosts.into_iter().fold(router::Rule::new(name, service), router::Rule::host);
@@ -232,7 +233,7 @@ impl Rule {
             let name: Arc<str> = proxy.upstream().name().into();
             // The listeners have removed what strangers said of how a request came: what is left is believed.
             let proxy = proxy.clone().trusted_proxies(everybody.clone()).asserted(given.asserted.clone());
-            let backend: Backend = Mark::layer(&name).layer(self.attempt_timeout.layer(proxy));
+            let backend: Backend = Mark::layer(&name, self.backends.len() > 1).layer(self.attempt_timeout.layer(proxy));
             split = split.variant(name, *weight, backend);
         }
         let mut policy = match &self.split_by {
