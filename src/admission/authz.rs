@@ -230,7 +230,11 @@ mod tests {
 
     #[test]
     fn each_row_of_answers_as_http_and_as_grpc() {
-        let gate = Authorize::new().all_scopes(["a", "b"]).any_scope(["c"]).all_roles(["staff"]).realm("the \"shop\"");
+        let gate = Authorize::new()
+            .all_scopes(["a", "b"])
+            .any_scope(["c"])
+            .all_roles(["staff"])
+            .realm("the \"shop\"");
         let realm = r#"Bearer realm="the \"shop\"""#;
         let insufficient = format!(r#"{realm}, error="insufficient_scope", scope="a b c""#);
         for (principal, status, challenge, grpc) in [

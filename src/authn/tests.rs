@@ -73,7 +73,8 @@ fn keys() -> (Minted, ApiKey) {
 }
 
 fn check(gate: &Providers, headers: &[(&str, &str)]) -> Result<Request<()>, Rejection> {
-    let request = headers.iter().fold(Request::get("/"), |request, (name, value)| request.header(*name, *value));
+    let request =
+        headers.iter().fold(Request::get("/"), |request, (name, value)| request.header(*name, *value));
     let mut request = request.body(()).unwrap();
     match gate.check(&mut Head::of(&mut request)) {
         Ok(()) => Ok(request),
@@ -132,11 +133,19 @@ fn nothing_presented_is_401_or_anonymous() {
     assert_eq!(refused.reason(), Reason::MissingCredentials);
     assert_eq!(challenges(&refused), ["Office", r#"ApiKey realm="api""#]);
     let http = refused.clone().into_response(Protocol::Http);
-    assert_eq!((http.status().as_u16(), http.headers().get_all(header::WWW_AUTHENTICATE).iter().count()), (401, 2));
+    assert_eq!(
+        (http.status().as_u16(), http.headers().get_all(header::WWW_AUTHENTICATE).iter().count()),
+        (401, 2)
+    );
     assert_eq!(refused.into_response(Protocol::Grpc).headers()["grpc-status"], "16");
 
     let request = check(&gate.optional(), &[]).unwrap();
     assert!(principal(&request).is_anonymous());
+
+    // Two providers with one challenge are one challenge.
+    let twins = Providers::new().with(Office::new()).with(Office::new());
+    assert_eq!(challenges(&check(&twins, &[]).unwrap_err()), ["Office"]);
+    assert_eq!(challenges(&check(&twins, &[("x-office", "no")]).unwrap_err()), ["Office wrong=yes"]);
 }
 
 #[test]

@@ -73,7 +73,7 @@ mod text;
 pub use host::{BadHost, Host, HostPattern, InvalidHost, ReceivedHost};
 pub use normalize::Normalize;
 #[cfg(feature = "routing")]
-pub(crate) use normalize::set_path;
+pub(crate) use normalize::with_path;
 pub use path::{BadPath, PathPolicy, PathQuirk};
 #[cfg(feature = "routing")]
 pub(crate) use request::PathKind;

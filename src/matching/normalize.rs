@@ -67,23 +67,24 @@ impl Gate for Normalize {
         Host::of(head.uri(), head.headers()).map_err(Rejection::from)?;
         let path = self.path(head.method(), head.uri()).map_err(Rejection::from)?;
         if let Cow::Owned(path) = path {
-            set_path(head.uri_mut(), path).map_err(Rejection::from)?;
+            *head.uri_mut() = with_path(head.uri(), &path).map_err(Rejection::from)?;
         }
         Ok(())
     }
 }
 
-/// Puts `path` in the place of the path of `uri`, and keeps the query.
-pub(crate) fn set_path(uri: &mut Uri, mut path: String) -> Result<(), BadPath> {
+/// `uri` with `path` in the place of its own. The query is kept.
+pub(crate) fn with_path(uri: &Uri, path: &str) -> Result<Uri, BadPath> {
+    let query = uri.query().map_or(0, |query| 1 + query.len());
+    let mut text = String::with_capacity(path.len() + query);
+    text.push_str(path);
     if let Some(query) = uri.query() {
-        path.push('?');
-        path.push_str(query);
+        text.push('?');
+        text.push_str(query);
     }
-    let path = PathAndQuery::try_from(path).map_err(|_| BadPath::TooLong)?;
-    let mut parts = std::mem::take(uri).into_parts();
-    parts.path_and_query = Some(path);
-    *uri = Uri::from_parts(parts).map_err(|_| BadPath::TooLong)?;
-    Ok(())
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(text).map_err(|_| BadPath::TooLong)?);
+    Uri::from_parts(parts).map_err(|_| BadPath::TooLong)
 }
 
 impl From<BadHost> for Rejection {

@@ -73,14 +73,19 @@ impl<T: Told> AdminService<T> {
     fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
         match Host::of(request.uri(), request.headers()) {
             Ok(host) if self.0.knows(host.name()) => {}
-            Ok(_) => return Rejection::new(Reason::Misdirected).into_response(Protocol::Http).map(Body::from),
-            Err(_) => return Rejection::new(Reason::BadRequest).into_response(Protocol::Http).map(Body::from),
+            Ok(_) => {
+                return Rejection::new(Reason::Misdirected).into_response(Protocol::Http).map(Body::from);
+            }
+            Err(_) => {
+                return Rejection::new(Reason::BadRequest).into_response(Protocol::Http).map(Body::from);
+            }
         }
         let asks = request.method() == Method::GET || request.method() == Method::HEAD;
         let text = |text: &str| answer(StatusCode::OK, "text/plain; charset=utf-8", format!("{text}\n"));
         match request.uri().path() {
             "/healthz" | "/readyz" | "/metrics" | "/status" if !asks => {
-                let mut refused = answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain; charset=utf-8", String::new());
+                let mut refused =
+                    answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain; charset=utf-8", String::new());
                 refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
                 refused
             }
@@ -174,7 +179,9 @@ mod tests {
 
     #[test]
     fn only_known_hosts_are_answered() {
-        for known in ["127.0.0.1", "10.1.2.3:9901", "[::1]:9901", "localhost", "LOCALHOST:9901", "ops.example:1"] {
+        for known in
+            ["127.0.0.1", "10.1.2.3:9901", "[::1]:9901", "localhost", "LOCALHOST:9901", "ops.example:1"]
+        {
             assert_eq!(ask(true, "GET", known, "/status"), 200, "{known}");
         }
         for stranger in ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "opsXexample"] {

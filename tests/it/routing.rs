@@ -14,7 +14,7 @@ use hyper_util::{
 use portcullis::{
     body::Body,
     chance::Chance,
-    gate::{GateLayer, Gates},
+    gate::{Gate, GateLayer, Gates},
     key::{Key, RouteName},
     matching::{HostPattern, Normalize, PathPolicy, PathQuirk, RequestMatch},
     routing::{
@@ -28,7 +28,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
-use tower::{Layer, Service, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 
 /// Says what it got: the rule, the target and the host.
 async fn echo<B>(request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -80,37 +80,26 @@ async fn get(address: SocketAddr, target: &str) -> (u16, String) {
     raw(address, request.as_bytes()).await
 }
 
-fn shop() -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
-+ Clone
-+ Send
-+ Sync {
-    let boxed = |response: Response<_>| response.map(Body::new);
-    let catalogue = Rewrite::new().path(PathChange::prefix("/catalogue", "/").unwrap());
-    let catalogue = GateLayer::new(catalogue).layer(service_fn(echo)).map_response(boxed);
-    let old = Redirect::new().path(PathChange::prefix("/old", "/new").unwrap()).status(301).unwrap();
-    let old = GateLayer::new(old.listener(Scheme::Https, 443)).layer(service_fn(echo)).map_response(boxed);
-    let shop = HostPattern::parse("shop.example").unwrap();
+type Backend = BoxCloneSyncService<Request<Incoming>, Response<Body>, Infallible>;
+
+fn behind<G: Gate>(gate: G) -> Backend {
+    let service = GateLayer::new(gate).layer(service_fn(echo));
+    BoxCloneSyncService::new(service.map_response(|response| response.map(Body::new)))
+}
+
+fn shop() -> Backend {
+    let rule = |name: &'static str, path, gate| {
+        let shop = HostPattern::parse("shop.example").unwrap();
+        Rule::new(name, gate).host(shop).when(RequestMatch::prefix(path).unwrap())
+    };
+    let change = |from, to| PathChange::prefix(from, to).unwrap();
+    let old = Redirect::new().path(change("/old", "/new")).status(301).unwrap().listener(Scheme::Https, 443);
     let router = Router::builder()
-        .rule(
-            Rule::new(
-                "admin",
-                tower::util::BoxCloneSyncService::new(service_fn(echo).map_response(|r| r.map(Body::new))),
-            )
-            .host(shop.clone())
-            .when(RequestMatch::prefix("/admin").unwrap()),
-        )
-        .rule(
-            Rule::new("catalogue", tower::util::BoxCloneSyncService::new(catalogue))
-                .host(shop.clone())
-                .when(RequestMatch::prefix("/catalogue").unwrap()),
-        )
-        .rule(
-            Rule::new("old", tower::util::BoxCloneSyncService::new(old))
-                .host(shop)
-                .when(RequestMatch::prefix("/old").unwrap().method(Method::GET)),
-        );
-    let router = router.build().unwrap().into_service();
-    GateLayer::new(Normalize::new()).layer(router).map_response(|response| response.map(Body::new))
+        .rule(rule("admin", "/admin", behind(Gates::new())))
+        .rule(rule("catalogue", "/catalogue", behind(Rewrite::new().path(change("/catalogue", "/")))))
+        .rule(rule("old", "/old", behind(old)));
+    let service = GateLayer::new(Normalize::new()).layer(router.build().unwrap().into_service());
+    BoxCloneSyncService::new(service.map_response(|response| response.map(Body::new)))
 }
 
 #[tokio::test]
@@ -141,9 +130,7 @@ async fn ambiguous_paths_reach_nobody() {
         "/%zz",
         "/a%5cb",
     ] {
-        let (status, body) = get(address, target).await;
-        assert_eq!(status, 400, "{target}");
-        assert!(body.is_empty() || body.contains("bad_request") || body.contains("400"), "{target} {body}");
+        assert_eq!(get(address, target).await.0, 400, "{target}");
     }
 }
 

@@ -36,7 +36,8 @@ fn get() -> http::request::Builder {
 #[test]
 fn a_minted_key_is_known_again_and_is_nowhere_to_be_seen() {
     let minted = mint("shop_live", "acme").unwrap();
-    let minted = minted.with(|entry| entry.scopes(["orders.read"]).roles(["buyer"]).plan("gold").expires(at(100)));
+    let minted =
+        minted.with(|entry| entry.scopes(["orders.read"]).roles(["buyer"]).plan("gold").expires(at(100)));
     let key = minted.reveal();
     assert!(key.starts_with("shop_live_") && key.len() == "shop_live_".len() + 12 + 1 + 43 + 6, "{key}");
 
@@ -58,7 +59,8 @@ fn a_minted_key_is_known_again_and_is_nowhere_to_be_seen() {
 #[test]
 fn an_entry_is_written_as_an_item_of_the_file() {
     let hash: KeyHash = format!("sha256:{}", "0aF9".repeat(16)).parse().unwrap();
-    let entry = KeyEntry::new("0123456789ab", hash, "acme: \"é\\\n#").scopes(["a", "b"]).expires(at(1_803_024_000));
+    let entry =
+        KeyEntry::new("0123456789ab", hash, "acme: \"é\\\n#").scopes(["a", "b"]).expires(at(1_803_024_000));
     let written = format!(
         concat!(
             "- id: \"0123456789ab\"\n",
@@ -70,7 +72,9 @@ fn an_entry_is_written_as_an_item_of_the_file() {
         "0af9".repeat(16)
     );
     assert_eq!(entry.to_yaml(), written);
-    for text in ["", "sha256:", "0af9", &"0af9".repeat(16), &format!("sha256:{}", "0ag9".repeat(16)), "sha256:é"] {
+    for text in
+        ["", "sha256:", "0af9", &"0af9".repeat(16), &format!("sha256:{}", "0ag9".repeat(16)), "sha256:é"]
+    {
         assert!(text.parse::<KeyHash>().is_err(), "{text}");
     }
 }
@@ -249,9 +253,25 @@ fn dates_are_those_of_the_calendar() {
         assert!(date::format(at(seconds)).starts_with(text.trim_end_matches('Z')), "{text}");
     }
     for text in [
-        "", "2027", "2027-2-19", "2027-02-30", "2100-02-29", "1969-12-31", "2027-13-01", "2027-00-01", "2027-01-00",
-        "2027-02-19T24:00:00Z", "2027-02-19T08:60:00Z", "2027-02-19T08:00:60Z", "2027-02-19T08:00:00",
-        "2027-02-19T08:00:00+01:00", "2027-02-19 08:00:00Z", "2027-02-19T08:00Z", "+027-02-19", "20270219", "２０２７-02-19",
+        "",
+        "2027",
+        "2027-2-19",
+        "2027-02-30",
+        "2100-02-29",
+        "1969-12-31",
+        "2027-13-01",
+        "2027-00-01",
+        "2027-01-00",
+        "2027-02-19T24:00:00Z",
+        "2027-02-19T08:60:00Z",
+        "2027-02-19T08:00:60Z",
+        "2027-02-19T08:00:00",
+        "2027-02-19T08:00:00+01:00",
+        "2027-02-19 08:00:00Z",
+        "2027-02-19T08:00Z",
+        "+027-02-19",
+        "20270219",
+        "２０２７-02-19",
     ] {
         assert_eq!(date::parse(text), None, "{text}");
     }

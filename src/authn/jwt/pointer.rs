@@ -40,7 +40,10 @@ impl fmt::Display for Pointer {
 }
 
 /// The value at `pointer` in `json`, if there is one. All others are skipped, and nothing of them is kept.
-pub(super) fn find<'de, T: Deserialize<'de>>(pointer: &str, json: &'de [u8]) -> serde_json::Result<Option<T>> {
+pub(super) fn find<'de, T: Deserialize<'de>>(
+    pointer: &str,
+    json: &'de [u8],
+) -> serde_json::Result<Option<T>> {
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     Descend { path: Path::of(pointer), value: PhantomData }.deserialize(&mut deserializer)
 }

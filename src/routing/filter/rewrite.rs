@@ -1,14 +1,12 @@
 //! `URLRewrite`.
 
-use std::borrow::Cow;
-
 use http::{HeaderValue, Uri, header::HOST, uri::Authority};
 
 use super::PathChange;
 use crate::{
     gate::{Gate, GateLayer},
     head::Head,
-    matching::{HostPattern, InvalidHost, ReceivedHost, set_path},
+    matching::{HostPattern, InvalidHost, ReceivedHost, with_path},
     reject::{Answer, Reason, Rejection},
 };
 
@@ -63,8 +61,7 @@ impl Gate for Rewrite {
             let path = head.uri().path();
             let changed = change.apply(path);
             if changed != path {
-                let changed = Cow::into_owned(changed);
-                set_path(head.uri_mut(), changed).map_err(Rejection::from)?;
+                *head.uri_mut() = with_path(head.uri(), &changed).map_err(Rejection::from)?;
             }
         }
         Ok(())

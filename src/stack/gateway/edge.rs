@@ -93,10 +93,8 @@ impl Listen {
             true => Trust::Never,
             false => Trust::Peers(self.trusted.clone()),
         };
-        let watched = (
-            Connection::new().trusted_proxies(self.trusted.clone()),
-            SetRequestId::new().trust(trust),
-        );
+        let watched =
+            (Connection::new().trusted_proxies(self.trusted.clone()), SetRequestId::new().trust(trust));
         let clean = (HopByHop, (shared.strangers(&self.trusted), Normalize::new().paths(shared.paths)));
         let limits = (!self.charges.is_empty()).then(|| RateLimit::from_iter(self.charges.iter().cloned()));
         let inner = GateLayer::new((shared.watchers(), (clean, limits))).layer(routes);
@@ -108,7 +106,8 @@ impl Socket {
     pub(super) fn builder(&self) -> ListenerBuilder {
         let mut builder = ListenerBuilder::default().uncapped(self.uncapped.iter().copied());
         if !self.proxy_protocol.is_empty() {
-            builder = builder.proxy_protocol(ProxyProtocol::from_trusted(self.proxy_protocol.iter().copied()));
+            builder =
+                builder.proxy_protocol(ProxyProtocol::from_trusted(self.proxy_protocol.iter().copied()));
         }
         if let Some(connections) = self.max_connections {
             builder = builder.max_connections(connections);
@@ -176,7 +175,8 @@ impl Gate for Strangers {
     const SHAREABLE: bool = false;
 
     fn check(&self, head: &mut Head<'_>) -> Result<(), Answer> {
-        let is_trusted = head.extensions().get::<PeerAddr>().is_some_and(|peer| self.trusted.contains(peer.ip()));
+        let is_trusted =
+            head.extensions().get::<PeerAddr>().is_some_and(|peer| self.trusted.contains(peer.ip()));
         let names = if is_trusted { &self.of_anyone } else { &self.of_strangers };
         names.strip(head.headers_mut());
         Ok(())
@@ -192,6 +192,9 @@ pub(super) type EdgeService = Rescue<Gated<Spanned<Counted>, Identified>>;
 
 impl fmt::Debug for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listen").field("name", &self.name).field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Listen")
+            .field("name", &self.name)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }

@@ -203,7 +203,8 @@ impl Rule {
     /// The rule with its layers around its upstreams.
     pub(super) fn build(self, given: &Given) -> Result<router::Rule<RuleService>, SnapshotError> {
         let (hosts, matches, name) = (self.hosts.clone(), self.matches.clone(), Arc::clone(&self.name));
-        let backends = self.backends(given).map_err(|error| SnapshotError::Split(Arc::clone(&name), error))?;
+        let backends =
+            self.backends(given).map_err(|error| SnapshotError::Split(Arc::clone(&name), error))?;
         let timed = self.timeout.layer(backends);
         let service = GateLayer::new(self.policies(given)).layer(timed);
         let rule = hosts.into_iter().fold(router::Rule::new(name, service), router::Rule::host);

@@ -92,13 +92,14 @@ impl Gateway {
             return Ok(());
         }
         let generation = shared.swap(&snapshot, &sockets);
-        let serve = bound.into_iter().map(|bound| match admin.as_ref().is_some_and(|a| a.name == *bound.name()) {
-            true => bound.serve(AdminService::new(Arc::downgrade(&self.0))),
-            false => {
-                let (current, listener) = (Arc::clone(&shared.current), Arc::clone(bound.name()));
-                bound.serve(ListenerService { current, listener })
-            }
-        });
+        let serve =
+            bound.into_iter().map(|bound| match admin.as_ref().is_some_and(|a| a.name == *bound.name()) {
+                true => bound.serve(AdminService::new(Arc::downgrade(&self.0))),
+                false => {
+                    let (current, listener) = (Arc::clone(&shared.current), Arc::clone(bound.name()));
+                    bound.serve(ListenerService { current, listener })
+                }
+            });
         let serve: Vec<_> = serve.collect();
         sockets.replace(&listens, serve);
         drop(sockets);
@@ -185,8 +186,10 @@ impl Shared {
             &self.metrics,
         );
         if let Some(before) = &before {
-            let in_flight = sockets.serving.iter().chain(&sockets.leaving).map(super::sockets::Acceptor::name);
-            for name in in_flight.filter(|name| snapshot.listeners.iter().all(|listen| listen.name != **name)) {
+            let in_flight =
+                sockets.serving.iter().chain(&sockets.leaving).map(super::sockets::Acceptor::name);
+            for name in in_flight.filter(|name| snapshot.listeners.iter().all(|listen| listen.name != **name))
+            {
                 edges.extend(before.edges.iter().find(|(known, _)| known == name).cloned());
             }
         }
@@ -198,7 +201,8 @@ impl Shared {
     }
 
     fn loaded(&self, faults: Vec<String>) {
-        *self.last_load.lock().unwrap_or_else(PoisonError::into_inner) = Some(Load { at: Instant::now(), faults });
+        *self.last_load.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Load { at: Instant::now(), faults });
     }
 
     /// Accepts nothing more, and waits for what is in flight; the admin address goes last.

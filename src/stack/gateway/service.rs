@@ -15,8 +15,8 @@ use tower_service::Service;
 use super::{edge::EdgeService, snapshot::Snapshot};
 use crate::{
     body::Body,
-    reject::{Reason, Rejection, Style},
     head::Head,
+    reject::{Reason, Rejection, Style},
 };
 
 /// What is in force: swapped as one.

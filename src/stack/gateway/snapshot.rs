@@ -150,18 +150,30 @@ impl SnapshotBuilder {
         }
         let upstreams = upstreams(&of_rules);
         if let Some(admin) = &admin {
-            let reaches = |upstream: &&Upstream| upstream.endpoints().iter().any(|at| at.address == admin.address);
+            let reaches =
+                |upstream: &&Upstream| upstream.endpoints().iter().any(|at| at.address == admin.address);
             if let Some(upstream) = upstreams.iter().find(reaches) {
                 return Err(SnapshotError::AdminUpstream(upstream.name().into()));
             }
         }
-        let given = Given { paths, asserted: asserted.iter().cloned().collect(), credentials: credentials.into() };
+        let given =
+            Given { paths, asserted: asserted.iter().cloned().collect(), credentials: credentials.into() };
         let mut router = Router::builder();
         for rule in of_rules {
             router = router.rule(rule.build(&given)?);
         }
         let routes = router.build()?.into_service();
-        Ok(Snapshot { listeners, admin, upstreams, shutdown_delay, shutdown_grace, rules, routes, asserted, paths })
+        Ok(Snapshot {
+            listeners,
+            admin,
+            upstreams,
+            shutdown_delay,
+            shutdown_grace,
+            rules,
+            routes,
+            asserted,
+            paths,
+        })
     }
 
     fn check_addresses(&self) -> Result<(), SnapshotError> {

@@ -81,7 +81,8 @@ impl Acceptor {
 
     /// Whether it has this listener's address. Port 0 is another port for each name.
     fn is_at(&self, listen: &Listen) -> bool {
-        self.listen.address == listen.address && (listen.address.port() != 0 || self.listen.name == listen.name)
+        self.listen.address == listen.address
+            && (listen.address.port() != 0 || self.listen.name == listen.name)
     }
 
     fn fits(&self, listen: &Listen) -> bool {
@@ -110,7 +111,10 @@ pub(super) struct Sockets {
 
 impl Sockets {
     /// Binds what these listeners need and is not there. Nothing has changed yet.
-    pub(super) fn bind<'a>(&self, listens: impl IntoIterator<Item = &'a Listen>) -> Result<Vec<Bound>, BindError> {
+    pub(super) fn bind<'a>(
+        &self,
+        listens: impl IntoIterator<Item = &'a Listen>,
+    ) -> Result<Vec<Bound>, BindError> {
         let missing = |listen: &&Listen| !self.serving.iter().any(|acceptor| acceptor.fits(listen));
         let bind = |listen: &Listen| {
             let settings = listen.socket.builder();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::peers::{Line, OK, Raw, edge, edge_to, echo, until};
+use super::peers::{Line, OK, Raw, echo, edge, edge_to, until};
 use portcullis::upstream::{Proxy, Upstream, Wire};
 
 const ASKING: &str = "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n";
@@ -68,7 +68,8 @@ async fn an_upstream_that_does_not_say_100_gets_the_body_after_a_while() {
 
 #[tokio::test]
 async fn towards_http2_it_is_answered_here() {
-    let upstream = Upstream::builder("a").endpoint(echo().await.to_string()).wire(Wire::Http2).build().unwrap();
+    let upstream =
+        Upstream::builder("a").endpoint(echo().await.to_string()).wire(Wire::Http2).build().unwrap();
     let edge = edge(Proxy::new(upstream)).await;
     let mut client = Line::to(edge).await;
     client.say(ASKING).await;
@@ -77,4 +78,19 @@ async fn towards_http2_it_is_answered_here() {
     let head = client.head().await.unwrap();
     assert!(head.starts_with("http/1.1 200") && !head.contains("got-expect"), "{head}");
     client.hear("body").await.unwrap();
+}
+
+#[tokio::test]
+async fn garbage_instead_of_100_closes_the_connection() {
+    let peer = Raw::start(|_, mut line| async move {
+        line.head().await;
+        line.say("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n").await;
+        line.rest().await;
+    })
+    .await;
+    let (edge, group) = edge_to([peer.address]).await;
+    let mut client = Line::to(edge).await;
+    client.say(ASKING).await;
+    assert!(client.head().await.unwrap().starts_with("http/1.1 502"));
+    until(|| group.endpoints()[0].connections == 0 && group.endpoints()[0].in_flight == 0).await;
 }

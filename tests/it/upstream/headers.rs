@@ -89,7 +89,9 @@ async fn a_client_cannot_name_away_what_we_add() {
         .say("GET / HTTP/1.1\r\nhost: a\r\nconnection: close, x-user, x-forwarded-for, x-forwarded-proto, host, content-length\r\n\r\n")
         .await;
     let head = client.head().await.unwrap();
-    for field in ["got-x-user: alice", "got-x-forwarded-for: 127.0.0.1", "got-x-forwarded-proto: http", "got-host: a"] {
+    for field in
+        ["got-x-user: alice", "got-x-forwarded-for: 127.0.0.1", "got-x-forwarded-proto: http", "got-host: a"]
+    {
         assert!(head.contains(field), "{field}: {head}");
     }
 }
@@ -112,7 +114,11 @@ async fn a_trusted_proxys_words_are_continued() {
     let proxy = Proxy::new(upstream([echo().await]))
         .trusted_proxies("192.0.2.0/24".parse().unwrap())
         .host(HeaderValue::from_static("inner.example"));
-    let said = [("x-forwarded-for", "203.0.113.9"), ("x-forwarded-proto", "https"), ("forwarded", "for=203.0.113.9")];
+    let said = [
+        ("x-forwarded-for", "203.0.113.9"),
+        ("x-forwarded-proto", "https"),
+        ("forwarded", "for=203.0.113.9"),
+    ];
     let told = [
         ("host", "inner.example"),
         ("x-forwarded-for", "203.0.113.9, 192.0.2.7"),

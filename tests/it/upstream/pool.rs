@@ -28,7 +28,8 @@ async fn one_connection_serves_one_request_after_another() {
 
 #[tokio::test]
 async fn a_connection_is_taken_until_the_body_has_ended() {
-    let peer = Raw::answering("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n").await;
+    let peer =
+        Raw::answering("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n").await;
     let group = upstream([peer.address]);
     let proxy = Proxy::new(group.clone());
     let one = call(&proxy, get("/")).await.unwrap();
@@ -240,7 +241,14 @@ async fn requests_share_one_http2_connection() {
 }
 
 /// An HTTP/2 server with so many streams at once that ends each connection in its own way.
-async fn h2_server(streams: u32, goodbye: fn(usize, &mut h2::server::Connection<tokio::net::TcpStream, bytes::Bytes>, h2::server::SendResponse<bytes::Bytes>) -> bool) -> std::net::SocketAddr {
+async fn h2_server(
+    streams: u32,
+    goodbye: fn(
+        usize,
+        &mut h2::server::Connection<tokio::net::TcpStream, bytes::Bytes>,
+        h2::server::SendResponse<bytes::Bytes>,
+    ) -> bool,
+) -> std::net::SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -335,15 +343,17 @@ async fn http1_where_http2_was_expected_is_502() {
 
 #[tokio::test]
 async fn a_cancelled_http2_request_leaves_the_connection_to_others() {
-    let group = http2(h2_server(100, |_, _, response| {
-        if u32::from(response.stream_id()) == 1 {
-            std::mem::forget(response); // never answered
-        } else {
-            respond(response);
-        }
-        true
-    })
-    .await);
+    let group = http2(
+        h2_server(100, |_, _, response| {
+            if u32::from(response.stream_id()) == 1 {
+                std::mem::forget(response); // never answered
+            } else {
+                respond(response);
+            }
+            true
+        })
+        .await,
+    );
     let proxy = Proxy::new(group.clone());
     let waiting = tokio::spawn({
         let proxy = proxy.clone();

@@ -106,14 +106,21 @@ async fn one_request_stays_one() {
         let heard = upstream.heard().concat();
         assert!(!heard.contains("smuggled"), "{name}: {heard}");
         assert!(heard.matches("HTTP/1.1\r\n").count() <= 1, "{name}: {heard}");
-        assert!(!(heard.contains("content-length") && heard.contains("transfer-encoding")), "{name}: {heard}");
+        assert!(
+            !(heard.contains("content-length") && heard.contains("transfer-encoding")),
+            "{name}: {heard}"
+        );
         assert!(answer.matches("HTTP/1.1 ").count() <= 1, "{name}: {answer}");
     }
 }
 
 #[tokio::test]
 async fn a_body_that_breaks_off_closes_the_upstreams_connection() {
-    for body in ["content-length: 10\r\n\r\nhalf", "transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n", "transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n"] {
+    for body in [
+        "content-length: 10\r\n\r\nhalf",
+        "transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+        "transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n",
+    ] {
         let upstream = Raw::start(|_, mut line| async move {
             line.hear("half").await;
             line.rest().await;
@@ -140,7 +147,10 @@ const GARBAGE: &[(&str, &str)] = &[
     ("a coding nobody asked for", "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
     ("a space before the colon", "HTTP/1.1 200 OK\r\ncontent-length : 2\r\n\r\nok"),
     ("a folded line", "HTTP/1.1 200 OK\r\nx: a\r\n b\r\ncontent-length: 2\r\n\r\nok"),
-    ("protocols switched unasked", "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"),
+    (
+        "protocols switched unasked",
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+    ),
     ("HTTP/2", "\0\0\0\x04\0\0\0\0\0"),
 ];
 
@@ -217,7 +227,10 @@ async fn informational_answers_are_swallowed() {
 const CUT: &[(&str, &str)] = &[
     ("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf", "content-length: 10"),
     ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n", "transfer-encoding: chunked"),
-    ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n", "transfer-encoding: chunked"),
+    (
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\nzz\r\n",
+        "transfer-encoding: chunked",
+    ),
 ];
 
 #[tokio::test]
@@ -247,7 +260,8 @@ async fn an_answer_that_breaks_off_never_looks_whole() {
             let proxy = Proxy::new(upstream([peer.address]));
             let body = call(&proxy, get("/")).await.unwrap().into_body();
             let error = soon(body.collect()).await.unwrap_err();
-            let reason = portcullis::reject::Rejection::find(&*error).map(portcullis::reject::Rejection::reason);
+            let reason =
+                portcullis::reject::Rejection::find(&*error).map(portcullis::reject::Rejection::reason);
             assert!(matches!(reason, Some(Reason::UpstreamReset | Reason::UpstreamProtocol)), "{reason:?}");
         }
     }

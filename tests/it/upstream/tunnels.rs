@@ -88,7 +88,10 @@ async fn a_websocket_runs_through_and_holds_its_permits() {
 async fn chatter(protocol: &'static str) -> Raw {
     Raw::start(move |_, mut line| async move {
         line.head().await;
-        line.say(format!("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: {protocol}\r\n\r\nhi\n")).await;
+        line.say(format!(
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: {protocol}\r\n\r\nhi\n"
+        ))
+        .await;
         while let Some(heard) = line.hear("\n").await {
             line.say(heard).await;
         }
@@ -119,7 +122,10 @@ async fn any_other_protocol_too_and_early_words_are_not_lost() {
 
 #[tokio::test]
 async fn silent_and_old_tunnels_are_cut() {
-    for (idle, age) in [(Duration::from_secs(60), Duration::from_secs(3600)), (Duration::from_secs(3600), Duration::from_secs(60))] {
+    for (idle, age) in [
+        (Duration::from_secs(60), Duration::from_secs(3600)),
+        (Duration::from_secs(3600), Duration::from_secs(60)),
+    ] {
         let peer = chatter("chat").await;
         let group = upstream([peer.address]);
         let proxy = Proxy::new(group.clone()).tunnel_idle_timeout(idle).tunnel_max_age(age);

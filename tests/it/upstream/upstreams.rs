@@ -68,7 +68,8 @@ async fn the_least_busy_endpoint_gets_the_request() {
 async fn an_endpoint_that_refuses_is_passed_over() {
     let (good, bad) = (Raw::answering(OK).await, nobody().await);
     for wire in [Wire::Http1, Wire::Http2] {
-        let group = Upstream::builder("a").endpoint(bad.to_string()).endpoint(good.address.to_string()).wire(wire);
+        let group =
+            Upstream::builder("a").endpoint(bad.to_string()).endpoint(good.address.to_string()).wire(wire);
         let proxy = Proxy::new(group.build().unwrap());
         if wire == Wire::Http1 {
             assert_eq!(served_by(&proxy).await, (good.address, 2));
@@ -100,7 +101,9 @@ async fn a_connect_that_hangs_is_504() {
     let listener = socket.listen(1).unwrap();
     let address = listener.local_addr().unwrap();
     let mut queued = Vec::new();
-    while let Ok(Ok(stream)) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+    while let Ok(Ok(stream)) =
+        tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
+    {
         queued.push(stream);
     }
     for wire in [Wire::Http1, Wire::Http2] {
@@ -129,7 +132,8 @@ async fn requests_that_wait_for_one_http2_connection_fail_with_it() {
 #[tokio::test]
 async fn host_names_are_resolved() {
     let listener = Raw::answering(OK).await;
-    let group = Upstream::builder("a").endpoint(format!("localhost:{}", listener.address.port())).build().unwrap();
+    let group =
+        Upstream::builder("a").endpoint(format!("localhost:{}", listener.address.port())).build().unwrap();
     assert!(group.endpoints().is_empty(), "nothing is asked before it is needed");
     let proxy = Proxy::new(group.clone());
     for _ in 0..3 {
@@ -147,9 +151,9 @@ impl Resolve for Names {
     fn resolve(&self, _: &str, _: u16) -> Resolving {
         self.1.fetch_add(1, Ordering::SeqCst);
         let found = self.0.lock().unwrap().clone();
-        Box::pin(async move {
-            if found.is_empty() { Err(io::Error::other("no such name")) } else { Ok(found) }
-        })
+        Box::pin(
+            async move { if found.is_empty() { Err(io::Error::other("no such name")) } else { Ok(found) } },
+        )
     }
 }
 
@@ -220,7 +224,10 @@ async fn the_admin_address_is_no_endpoint() {
     let build = |endpoint: String| Upstream::builder("a").endpoint(endpoint).refuse(admin.address).build();
     let refused = build(admin.address.to_string()).unwrap_err();
     assert_eq!(refused, BuildError::RefusedEndpoint(admin.address));
-    assert!(matches!(build(format!("0.0.0.0:{}", admin.address.port())), Err(BuildError::RefusedEndpoint(_))));
+    assert!(matches!(
+        build(format!("0.0.0.0:{}", admin.address.port())),
+        Err(BuildError::RefusedEndpoint(_))
+    ));
 
     // Nor through a name.
     let other = Raw::answering(OK).await;

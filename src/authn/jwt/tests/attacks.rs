@@ -33,7 +33,7 @@ fn a_public_key_is_no_secret() {
                 Algorithm::Hs384 => hmac::HMAC_SHA384,
                 _ => hmac::HMAC_SHA512,
             };
-            let forger = Signer { algorithm, secret: Secret::Mac(hmac::Key::new(hash, &public)) };
+            let forger = Signer { algorithm, secret: Secret::Mac(Box::new(hmac::Key::new(hash, &public))) };
             let of_pem = Jwt::new(KeySet::new([Key::pem(pem).unwrap()]).unwrap()).clock(clock().clock());
             assert_eq!(error(&of_pem, &forger.token(&good())), Some(TokenError::Algorithm));
             assert_eq!(error(&jwt(&rsa), &forger.token(&good())), Some(TokenError::Algorithm));
@@ -47,8 +47,14 @@ fn the_key_and_the_provider_both_limit_the_algorithms() {
     let token = signer.token(&good());
     let only = |key: Key| Jwt::new(KeySet::new([key]).unwrap()).clock(clock().clock());
     assert_eq!(error(&only(signer.key()), &token), None);
-    assert_eq!(error(&only(signer.key().only(&[Algorithm::Rs256]).unwrap()), &token), Some(TokenError::Algorithm));
-    assert_eq!(error(&only(signer.key()).algorithms([Algorithm::Rs256]), &token), Some(TokenError::Algorithm));
+    assert_eq!(
+        error(&only(signer.key().only(&[Algorithm::Rs256]).unwrap()), &token),
+        Some(TokenError::Algorithm)
+    );
+    assert_eq!(
+        error(&only(signer.key()).algorithms([Algorithm::Rs256]), &token),
+        Some(TokenError::Algorithm)
+    );
     let mut jwk = signer.jwk();
     jwk["alg"] = json!("PS512");
     assert_eq!(error(&only(Key::jwk(&jwk.to_string()).unwrap()), &token), Some(TokenError::Algorithm));
@@ -84,7 +90,10 @@ fn headers_that_are_not_understood_are_refused() {
         ("\u{feff}{\"alg\":\"HS256\"}", Some(TokenError::Header)),
         ("", Some(TokenError::Header)),
         // Keys that a token brings along.
-        (r#"{"alg":"HS256","jwk":{"kty":"oct","k":"AAAA"},"jku":"https://evil.example","x5u":"x","x5c":["x"]}"#, None),
+        (
+            r#"{"alg":"HS256","jwk":{"kty":"oct","k":"AAAA"},"jku":"https://evil.example","x5u":"x","x5c":["x"]}"#,
+            None,
+        ),
     ] {
         assert_eq!(error(&jwt, &signer.token_of(header, &good().to_string())), expected, "{header}");
     }
@@ -94,17 +103,22 @@ fn headers_that_are_not_understood_are_refused() {
 fn a_key_that_a_token_brings_along_verifies_nothing() {
     let (ours, thief) = (Signer::new(Algorithm::Es256), Signer::new(Algorithm::Es256));
     let header = json!({ "alg": "ES256", "jwk": thief.jwk(), "kid": "x" }).to_string();
-    assert_eq!(error(&jwt(&ours), &thief.token_of(&header, &good().to_string())), Some(TokenError::Signature));
+    assert_eq!(
+        error(&jwt(&ours), &thief.token_of(&header, &good().to_string())),
+        Some(TokenError::Signature)
+    );
 }
 
 #[test]
 fn types_of_other_kinds_of_tokens_are_refused() {
     let (signer, jwt) = hs256();
-    let typed = |typ: &str| signer.token_of(&json!({ "alg": "HS256", "typ": typ }).to_string(), &good().to_string());
+    let typed =
+        |typ: &str| signer.token_of(&json!({ "alg": "HS256", "typ": typ }).to_string(), &good().to_string());
     for typ in ["JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt", "Application/JWT"] {
         assert_eq!(error(&jwt, &typed(typ)), None, "{typ}");
     }
-    for typ in ["secevent+jwt", "dpop+jwt", "logout+jwt", "JWE", "", "application/", "application/x/jwt", "é"] {
+    for typ in ["secevent+jwt", "dpop+jwt", "logout+jwt", "JWE", "", "application/", "application/x/jwt", "é"]
+    {
         assert_eq!(error(&jwt, &typed(typ)), Some(TokenError::Type), "{typ}");
     }
     let access_only = jwt.types(["at+jwt"]);
@@ -118,9 +132,18 @@ fn types_of_other_kinds_of_tokens_are_refused() {
 fn key_ids_are_names_and_nothing_else() {
     let signer = Signer::new(Algorithm::Hs256);
     let jwt = Jwt::new(KeySet::new([signer.key().named("2026-11")]).unwrap()).clock(clock().clock());
-    let with_kid = |kid: &str| signer.token_of(&json!({ "alg": "HS256", "kid": kid }).to_string(), &good().to_string());
+    let with_kid =
+        |kid: &str| signer.token_of(&json!({ "alg": "HS256", "kid": kid }).to_string(), &good().to_string());
     assert_eq!(error(&jwt, &with_kid("2026-11")), None);
-    for kid in ["", "../../dev/null", "2026-11\0", "2026-11'; --", "https://evil.example/jwks", "2026-1１", " 2026-11"] {
+    for kid in [
+        "",
+        "../../dev/null",
+        "2026-11\0",
+        "2026-11'; --",
+        "https://evil.example/jwks",
+        "2026-1１",
+        " 2026-11",
+    ] {
         assert_eq!(error(&jwt, &with_kid(kid)), Some(TokenError::UnknownKey), "{kid:?}");
     }
 }
@@ -180,7 +203,11 @@ fn signatures_of_nothing_are_refused() {
             let mut forged = vec![first; length];
             forged[length / 2..].fill(second);
             let forged = format!("{signed}.{}", b64(&forged));
-            assert_eq!(error(&jwt(&signer), &forged), Some(TokenError::Signature), "{algorithm} {first} {second}");
+            assert_eq!(
+                error(&jwt(&signer), &forged),
+                Some(TokenError::Signature),
+                "{algorithm} {first} {second}"
+            );
         }
         assert_eq!(error(&jwt(&signer), &format!("{signed}.")), Some(TokenError::Signature));
     }

@@ -12,7 +12,8 @@ fn hs256() -> (Signer, Jwt) {
 fn claims_of_the_wrong_type_are_refused() {
     let (signer, gate) = hs256();
     // Also where nothing is asked of them.
-    let lenient = Jwt::new(KeySet::new([signer.key()]).unwrap()).danger_without_expiry().clock(clock().clock());
+    let lenient =
+        Jwt::new(KeySet::new([signer.key()]).unwrap()).danger_without_expiry().clock(clock().clock());
     for (name, value) in [
         ("aud", json!(123)),
         ("aud", json!(["shop", 1])),
@@ -50,7 +51,9 @@ fn claims_of_the_wrong_type_are_refused() {
         assert_eq!(error(&gate, &token), Some(TokenError::Claims), "{name} {value}");
         assert_eq!(error(&lenient, &token), Some(TokenError::Claims), "{name} {value}");
     }
-    for payload in ["", "null", "[]", "7", "\"x\"", "{", "{}{}", "{\"exp\":1e400}", "{\"exp\":01}", "{'exp':1}"] {
+    for payload in
+        ["", "null", "[]", "7", "\"x\"", "{", "{}{}", "{\"exp\":1e400}", "{\"exp\":01}", "{'exp':1}"]
+    {
         let token = signer.token_of(r#"{"alg":"HS256"}"#, payload);
         assert_eq!(error(&lenient, &token), Some(TokenError::Claims), "{payload}");
     }
@@ -85,7 +88,9 @@ fn issuer_and_audience_must_be_ours() {
         claims
     };
     assert_eq!(check(without("iss")), Some(TokenError::Issuer));
-    for other in ["https://id.example/", "HTTPS://ID.EXAMPLE", "https://id.example\u{0}", "", "https://id.ехample"] {
+    for other in
+        ["https://id.example/", "HTTPS://ID.EXAMPLE", "https://id.example\u{0}", "", "https://id.ехample"]
+    {
         assert_eq!(check(with("iss", json!(other))), Some(TokenError::Issuer), "{other}");
     }
     assert_eq!(check(without("aud")), Some(TokenError::Audience));
@@ -185,7 +190,10 @@ fn the_principal_is_who_the_claims_say() {
     assert!(!principal(&gate, both).has_scope("b"));
 
     assert_eq!(principal(&gate, with("roles", json!("admin"))).roles().collect::<Vec<_>>(), ["admin"]);
-    assert_eq!(principal(&gate, with("roles", json!(["a", "b c"]))).roles().collect::<Vec<_>>(), ["a", "b c"]);
+    assert_eq!(
+        principal(&gate, with("roles", json!(["a", "b c"]))).roles().collect::<Vec<_>>(),
+        ["a", "b c"]
+    );
     let nested = gate.roles_at("/realm_access/roles");
     let claims = with("realm_access", json!({ "roles": ["staff"] }));
     assert!(principal(&nested, claims).has_role("staff"));

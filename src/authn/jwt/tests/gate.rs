@@ -9,7 +9,10 @@ use crate::{authn::Location, gate::GateLayer, identity::Principal};
 type Seen = Request<&'static str>;
 
 /// What came through the gate, or what was answered.
-async fn call(layer: &GateLayer<Jwt>, request: http::request::Builder) -> Result<Seen, (StatusCode, HeaderMap)> {
+async fn call(
+    layer: &GateLayer<Jwt>,
+    request: http::request::Builder,
+) -> Result<Seen, (StatusCode, HeaderMap)> {
     let (sender, mut seen) = tokio::sync::mpsc::channel(1);
     let service = layer.layer(service_fn(move |request: Seen| {
         let sender = sender.clone();
@@ -58,7 +61,11 @@ async fn each_row_of_answers_as_http_and_as_grpc() {
         let request = || value.iter().fold(get(), |r, value| r.header(header::AUTHORIZATION, value));
         let (http, headers) = call(layer, request()).await.unwrap_err();
         assert_eq!(http, status, "{value:?}");
-        assert_eq!(headers.get(header::WWW_AUTHENTICATE).map(|v| v.to_str().unwrap()), challenge, "{value:?}");
+        assert_eq!(
+            headers.get(header::WWW_AUTHENTICATE).map(|v| v.to_str().unwrap()),
+            challenge,
+            "{value:?}"
+        );
         assert_eq!(headers.contains_key(header::RETRY_AFTER), status == 503);
         assert_eq!(headers[header::CONTENT_TYPE], "application/problem+json");
 
@@ -154,7 +161,9 @@ async fn chosen_claims_are_told_to_the_upstream_and_nobody_else_can() {
     let layer = jwt.layer();
     let told = async |claims: Value, extra: &[(&str, &str)]| {
         let request = get().header(header::AUTHORIZATION, format!("Bearer {}", signer.token(&claims)));
-        let seen = call(&layer, extra.iter().fold(request, |r, (name, value)| r.header(*name, *value))).await.unwrap();
+        let seen = call(&layer, extra.iter().fold(request, |r, (name, value)| r.header(*name, *value)))
+            .await
+            .unwrap();
         seen.headers().clone()
     };
     let headers = told(with("shop", json!({ "tier": 3 })), &[]).await;
@@ -162,7 +171,8 @@ async fn chosen_claims_are_told_to_the_upstream_and_nobody_else_can() {
 
     // Brought along in any spelling, with and without a claim of that name.
     for claims in [good(), with("shop", json!({ "tier": true }))] {
-        let lies = [("x-user", "root"), ("X_User", "root"), ("x-tier", "9"), ("x_tier", "9"), ("x-user", "root2")];
+        let lies =
+            [("x-user", "root"), ("X_User", "root"), ("x-tier", "9"), ("x_tier", "9"), ("x-user", "root2")];
         let headers = told(claims.clone(), &lies).await;
         let expected = 1 + usize::from(claims.get("shop").is_some());
         assert_eq!(headers.len(), expected, "{headers:?}");

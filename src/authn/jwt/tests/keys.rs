@@ -19,7 +19,8 @@ fn pem_keys_are_what_they_are() {
             Key::pem(include_bytes!(concat!("../../../../tests/vectors/jwt/pem/", $name, ".pem")))
         };
     }
-    let algorithms = |key: Result<Key, KeyError>| key.unwrap().algorithms().map(Algorithm::name).collect::<Vec<_>>();
+    let algorithms =
+        |key: Result<Key, KeyError>| key.unwrap().algorithms().map(Algorithm::name).collect::<Vec<_>>();
     assert_eq!(algorithms(pem!("p256")), ["ES256"]);
     assert_eq!(algorithms(pem!("p384")), ["ES384"]);
     assert_eq!(algorithms(pem!("p521")), ["ES512"]);
@@ -33,7 +34,12 @@ fn pem_keys_are_what_they_are() {
     assert_eq!(pem!("x25519").unwrap_err(), KeyError::Type);
     assert_eq!(pem!("ed448").unwrap_err(), KeyError::Type);
     assert!(matches!(pem!("certificate").unwrap_err(), KeyError::Malformed(_)));
-    for text in ["", "-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----", "\u{0}", "-----BEGIN PUBLIC KEY-----\nAAAA"] {
+    for text in [
+        "",
+        "-----BEGIN PUBLIC KEY-----\n-----END PUBLIC KEY-----",
+        "\u{0}",
+        "-----BEGIN PUBLIC KEY-----\nAAAA",
+    ] {
         assert!(Key::pem(text.as_bytes()).is_err(), "{text}");
     }
     let private = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
@@ -44,8 +50,9 @@ fn pem_keys_are_what_they_are() {
 
 #[test]
 fn secrets_are_as_long_as_the_hash() {
-    let algorithms =
-        |length| Key::secret(&vec![1; length]).map(|key| key.algorithms().map(Algorithm::name).collect::<Vec<_>>());
+    let algorithms = |length| {
+        Key::secret(&vec![1; length]).map(|key| key.algorithms().map(Algorithm::name).collect::<Vec<_>>())
+    };
     for short in [0, 1, 31] {
         assert_eq!(algorithms(short), Err(KeyError::Size), "{short}");
     }

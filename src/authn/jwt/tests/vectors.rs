@@ -17,7 +17,8 @@ struct Vector {
 /// The examples of the standards, at a time when they were valid.
 #[test]
 fn the_standards_examples_verify() {
-    let vectors: Vec<Vector> = serde_json::from_str(include_str!("../../../../tests/vectors/jwt/rfc.json")).unwrap();
+    let vectors: Vec<Vector> =
+        serde_json::from_str(include_str!("../../../../tests/vectors/jwt/rfc.json")).unwrap();
     let clock = ManualClock::new(SystemTime::UNIX_EPOCH + Duration::from_secs(1_300_819_300));
     for Vector { name, jwk, token, claims } in vectors {
         let keys = KeySet::new([Key::jwk(&jwk.to_string()).unwrap()]).unwrap();
@@ -46,7 +47,13 @@ fn each_algorithm_verifies_with_its_key_and_no_other() {
         assert_eq!(error(&jwt(signer), &token), None, "{}", signer.algorithm);
         for other in &signers {
             let same_key = signer.jwk() == other.jwk();
-            assert_eq!(error(&jwt(other), &token).is_none(), same_key, "{} {}", signer.algorithm, other.algorithm);
+            assert_eq!(
+                error(&jwt(other), &token).is_none(),
+                same_key,
+                "{} {}",
+                signer.algorithm,
+                other.algorithm
+            );
         }
         // A key of the same kind.
         if !matches!(signer.secret, Secret::Mac(_) | Secret::Rsa(..)) {
@@ -68,7 +75,8 @@ fn tokens_of_jsonwebtoken_verify_here_and_ours_there() {
         assert!(verifier.verify(signed, &signer.sign(signed)).is_ok(), "{}", signer.algorithm);
 
         let Secret::Mac(_) = signer.secret else { continue };
-        let their_signer = (DEFAULT_PROVIDER.signer_factory)(&theirs, &EncodingKey::from_secret(SECRET)).unwrap();
+        let their_signer =
+            (DEFAULT_PROVIDER.signer_factory)(&theirs, &EncodingKey::from_secret(SECRET)).unwrap();
         let signature = their_signer.try_sign(signed).unwrap();
         assert!(signer.key().verifier(signer.algorithm).unwrap().verify(signed, &signature));
     }
