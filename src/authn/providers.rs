@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use http::{HeaderName, header};
+use http::{HeaderName, HeaderValue, header};
 
 use super::{Authenticator, Credential, Location};
 use crate::{
@@ -70,7 +70,7 @@ impl Providers {
             return Ok(Principal::anonymous());
         }
         let challenges = self.list.iter().filter_map(|provider| provider.challenge());
-        Err(challenges.fold(Rejection::new(Reason::MissingCredentials), Rejection::challenge))
+        Err(challenges.fold(Rejection::new(Reason::MissingCredentials), add))
     }
 
     /// One refusal for all that were found invalid, with every challenge.
@@ -84,9 +84,9 @@ impl Providers {
             match found.iter().find(|(index, _)| *index == at) {
                 Some((_, rejection)) => {
                     let challenges = rejection.headers().get_all(header::WWW_AUTHENTICATE);
-                    all = challenges.iter().cloned().fold(all, Rejection::challenge);
+                    all = challenges.iter().cloned().fold(all, add);
                 }
-                None => all = provider.challenge().into_iter().fold(all, Rejection::challenge),
+                None => all = provider.challenge().into_iter().fold(all, add),
             }
         }
         if let Some((_, first)) = found.first() {
@@ -97,6 +97,12 @@ impl Providers {
         }
         all
     }
+}
+
+/// Adds a challenge, unless another provider has the same.
+fn add(rejection: Rejection, challenge: HeaderValue) -> Rejection {
+    let known = rejection.headers().get_all(header::WWW_AUTHENTICATE).iter().any(|known| *known == challenge);
+    if known { rejection } else { rejection.challenge(challenge) }
 }
 
 impl Gate for Providers {

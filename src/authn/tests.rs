@@ -141,6 +141,11 @@ fn nothing_presented_is_401_or_anonymous() {
 
     let request = check(&gate.optional(), &[]).unwrap();
     assert!(principal(&request).is_anonymous());
+
+    // Two providers with one challenge are one challenge.
+    let twins = Providers::new().with(Office::new()).with(Office::new());
+    assert_eq!(challenges(&check(&twins, &[]).unwrap_err()), ["Office"]);
+    assert_eq!(challenges(&check(&twins, &[("x-office", "no")]).unwrap_err()), ["Office wrong=yes"]);
 }
 
 #[test]

@@ -28,6 +28,14 @@ impl Route {
         None
     }
 
+    pub(super) fn into_name(self) -> RouteName {
+        match self {
+            Self::Named(name) => name,
+            #[cfg(feature = "axum")]
+            Self::Matched(path) => RouteName(path.as_str().into()),
+        }
+    }
+
     pub(super) fn as_str(&self) -> &str {
         match self {
             Self::Named(name) => &name.0,

@@ -41,7 +41,7 @@ impl Gate for Witness {
         let told = head.extensions();
         let Some(trail) = told.get::<Trail>() else { return Ok(()) };
         if let (None, Some(route)) = (trail.route(), Route::of(told)) {
-            trail.set_route(RouteName(route.as_str().into()));
+            trail.set_route(route.into_name());
         }
         if let (None, Some(variant)) = (trail.variant(), told.get::<Variant>()) {
             trail.set_variant(variant.clone());
@@ -50,5 +50,36 @@ impl Gate for Witness {
             trail.set_principal(principal.clone());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    #[test]
+    fn what_is_known_by_then_is_told() {
+        let mut request = Request::new(());
+        let trail = Trail::join(&mut Head::of(&mut request));
+        Witness.check(&mut Head::of(&mut request)).unwrap();
+        assert!(trail.route().is_none() && trail.variant().is_none() && trail.principal().is_none());
+
+        request.extensions_mut().insert(RouteName("orders".into()));
+        Witness.check(&mut Head::of(&mut request)).unwrap();
+        request.extensions_mut().insert(Principal::new("customers", "", "ada"));
+        request.extensions_mut().insert(Variant::new("canary"));
+        Witness.check(&mut Head::of(&mut request)).unwrap();
+        assert_eq!(trail.route().map(|route| &*route.0), Some("orders"));
+        assert_eq!(trail.principal().map(Principal::subject), Some("ada"));
+        assert_eq!(trail.variant().map(Variant::as_str), Some("canary"));
+    }
+
+    #[test]
+    fn on_a_request_that_nobody_watches_it_does_nothing() {
+        let mut request = Request::new(());
+        request.extensions_mut().insert(RouteName("orders".into()));
+        Witness.check(&mut Head::of(&mut request)).unwrap();
+        assert!(request.extensions().get::<Trail>().is_none());
     }
 }

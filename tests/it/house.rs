@@ -31,6 +31,10 @@ fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     own.enumerate().map(|(n, line)| (n + 1, line))
 }
 
+fn is_test(name: &str) -> bool {
+    name.ends_with("tests.rs") || name.contains("/tests/")
+}
+
 fn is_comment(line: &str) -> bool {
     line.trim_start().starts_with("//")
 }
@@ -79,8 +83,7 @@ fn files_are_short() {
     let mut broken = Vec::new();
     for (name, text) in files("src", ".rs") {
         let lines = code(&text).count();
-        let is_test = name.ends_with("tests.rs") || name.contains("/tests/");
-        if lines > 400 && !is_test {
+        if lines > 400 && !is_test(&name) {
             broken.push(format!("{name}: {lines} lines"));
         }
     }
@@ -91,6 +94,9 @@ fn files_are_short() {
 fn a_mod_file_holds_docs_and_names_only() {
     let mut broken = Vec::new();
     for (name, text) in files("src", "mod.rs") {
+        if is_test(&name) {
+            continue;
+        }
         let logic = code(&text).filter(|(_, line)| {
             !is_comment(line)
                 && ["fn ", "impl ", "impl<", "struct ", "enum ", "trait "].iter().any(|word| {
@@ -107,10 +113,12 @@ fn a_mod_file_holds_docs_and_names_only() {
 
 #[test]
 fn serde_stays_where_bytes_are_parsed() {
-    let homes = ["src/config/", "src/authn/jwt/", "src/authn/api_key/"];
+    // The file, tokens, the file of keys, and the admin address's JSON.
+    let homes =
+        ["src/config/", "src/authn/jwt/", "src/authn/api_key/", "src/stack/", "src/telemetry/capture.rs"];
     let mut broken = Vec::new();
     for (name, text) in files("src", ".rs") {
-        if homes.iter().any(|home| name.starts_with(home)) {
+        if is_test(&name) || homes.iter().any(|home| name.starts_with(home)) {
             continue;
         }
         let named = code(&text).filter(|(_, line)| !is_comment(line) && line.contains("serde"));

@@ -1,1 +1,114 @@
-//! Tests of this room with real peers.
+//! The timeout in axum and tonic, over real sockets.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    response::sse::{Event, Sse},
+    routing::get,
+};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use portcullis::{reject::RescueLayer, resilience::timeout::TimeoutLayer};
+use tokio::net::TcpListener;
+use tokio_stream::{StreamExt, wrappers::TcpListenerStream};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+const SHORT: Duration = Duration::from_millis(200);
+
+async fn bind() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+#[tokio::test]
+async fn an_axum_router_answers_and_cuts() {
+    fn events() -> Sse<impl tokio_stream::Stream<Item = Result<Event, std::convert::Infallible>>> {
+        let ticks = tokio_stream::iter(0..4).throttle(SHORT * 3 / 4);
+        Sse::new(ticks.map(|n| Ok(Event::default().data(n.to_string()))))
+    }
+    let app = Router::new()
+        .route("/hang", get(async || std::future::pending::<&str>().await))
+        .route("/quick", get(async || "quick"))
+        .route("/events", get(async || events()))
+        .route(
+            "/endless",
+            get(|| async {
+                let drops = tokio_stream::iter(0..1_000_000).throttle(SHORT / 10);
+                axum::body::Body::from_stream(drops.map(|_| Ok::<_, std::io::Error>("drop ")))
+            }),
+        )
+        .layer(TimeoutLayer::new(SHORT));
+    let (listener, address) = bind().await;
+    tokio::spawn(async { axum::serve(listener, app).await });
+
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let get = |path: &str| client.get(format!("http://{address}{path}").parse().unwrap());
+    let hang = get("/hang").await.unwrap();
+    assert_eq!(hang.status(), 504);
+    assert_eq!(hang.headers()["content-type"], "application/problem+json");
+    assert_eq!(get("/quick").await.unwrap().into_body().collect().await.unwrap().to_bytes(), "quick");
+    let events = get("/events").await.unwrap().into_body().collect().await.unwrap().to_bytes();
+    assert!(events.ends_with(b"data: 3\n\n"), "a stream outlives the total");
+    let endless = get("/endless").await.unwrap();
+    assert_eq!(endless.status(), 200);
+    assert!(
+        endless.into_body().collect().await.is_err(),
+        "what does not end in time is aborted, not cut short"
+    );
+}
+
+fn channel(address: SocketAddr) -> tonic::transport::Channel {
+    tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy()
+}
+
+async fn health(layer: TimeoutLayer) -> HealthClient<tonic::transport::Channel> {
+    let (listener, address) = bind().await;
+    let (_, health) = tonic_health::server::health_reporter();
+    let server = tonic::transport::Server::builder()
+        .layer(RescueLayer::new())
+        .layer(layer)
+        .add_service(health)
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    tokio::spawn(server);
+    HealthClient::new(channel(address))
+}
+
+#[tokio::test]
+async fn a_tonic_stream_ends_with_deadline_exceeded() {
+    let mut client = health(TimeoutLayer::new(SHORT)).await;
+    client.check(HealthCheckRequest::default()).await.unwrap();
+    let mut watch = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert!(watch.message().await.unwrap().is_some());
+    let status = watch.message().await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn a_tonic_stream_may_last_where_streams_are_expected() {
+    let layer = TimeoutLayer::new(Duration::from_millis(1)).grpc_streams(true).stream_idle(SHORT);
+    let mut client = health(layer).await;
+    let mut watch = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert!(watch.message().await.unwrap().is_some());
+    let status = watch.message().await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::DeadlineExceeded, "but not keep silent for ever");
+}
+
+#[tokio::test]
+async fn a_tonic_client_gives_up() {
+    let (listener, address) = bind().await;
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            held.push(stream); // and never a word
+        }
+    });
+    let service = tower::ServiceBuilder::new().layer(TimeoutLayer::new(SHORT)).service(channel(address));
+    let status = HealthClient::new(service).check(HealthCheckRequest::default()).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+}

@@ -140,6 +140,7 @@ impl Gate for RateLimit {
 
     fn check(&self, head: &mut Head<'_>) -> Result<Notice, Answer> {
         match self.charges.len() {
+            1 => self.decide(head, &mut [Bill::NONE]),
             count @ 0..=FEW => self.decide(head, &mut [Bill::NONE; FEW][..count]),
             count => self.decide(head, &mut vec![Bill::NONE; count]),
         }

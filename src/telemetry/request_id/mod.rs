@@ -10,6 +10,9 @@
 //! something to a template behind it (think of `${jndi:...}`). UUIDs, ULIDs, base64, hexadecimal and the roots of
 //! `X-Amzn-Trace-Id` are all fine. Anything else is replaced: all its lines by one.
 //!
+//! An id that stands in the extensions already is the word of a layer outside, and stays: one request has one id,
+//! however often the layer stands around it.
+//!
 //! # Example
 //!
 //! ```

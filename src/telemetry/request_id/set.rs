@@ -107,15 +107,18 @@ impl Gate for SetRequestId {
     type Pass = Tell;
 
     fn check(&self, head: &mut Head<'_>) -> Result<Tell, Answer> {
-        let id = match self.taken(head) {
-            Some(id) => id,
-            None => {
+        let id = if let Some(given) = head.extensions().get::<RequestId>().cloned() {
+            set(head.headers_mut(), &self.header, &given);
+            given
+        } else {
+            let id = self.taken(head).unwrap_or_else(|| {
                 let id = make(self.clock.now());
                 set(head.headers_mut(), &self.header, &id);
                 id
-            }
+            });
+            head.extensions_mut().insert(id.clone());
+            id
         };
-        head.extensions_mut().insert(id.clone());
         Ok(Tell(self.echo.then(|| (self.header.clone(), id))))
     }
 }

@@ -33,7 +33,7 @@ fn a_public_key_is_no_secret() {
                 Algorithm::Hs384 => hmac::HMAC_SHA384,
                 _ => hmac::HMAC_SHA512,
             };
-            let forger = Signer { algorithm, secret: Secret::Mac(hmac::Key::new(hash, &public)) };
+            let forger = Signer { algorithm, secret: Secret::Mac(Box::new(hmac::Key::new(hash, &public))) };
             let of_pem = Jwt::new(KeySet::new([Key::pem(pem).unwrap()]).unwrap()).clock(clock().clock());
             assert_eq!(error(&of_pem, &forger.token(&good())), Some(TokenError::Algorithm));
             assert_eq!(error(&jwt(&rsa), &forger.token(&good())), Some(TokenError::Algorithm));

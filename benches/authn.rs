@@ -1,0 +1,139 @@
+//! What authentication and authorization cost, with the signature and beside it.
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench that may stop")]
+
+use std::time::SystemTime;
+
+use aws_lc_rs::{
+    hmac,
+    rand::SystemRandom,
+    signature::{self, EcdsaKeyPair, KeyPair as _, ParsedPublicKey},
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use divan::{AllocProfiler, Bencher, black_box};
+use http::{HeaderName, Request, header};
+use portcullis::{
+    admission::authz::Authorize,
+    authn::{
+        api_key::{self, ApiKey, KeyTable},
+        jwt::{Jwt, Key, KeySet},
+    },
+    gate::Gate,
+    head::Head,
+    identity::Principal,
+};
+use serde_json::json;
+
+#[global_allocator]
+static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
+
+fn main() {
+    divan::main();
+}
+
+const SECRET: &[u8; 32] = &[7; 32];
+
+fn signed(algorithm: &str) -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    let header = json!({ "alg": algorithm, "kid": "2026-11", "typ": "JWT" });
+    let claims = json!({
+        "iss": "https://id.shop.example", "aud": "shop", "sub": "248289761001", "exp": now + 3600, "nbf": now, "iat": now,
+        "scope": "orders.read orders.write", "jti": "0198c5d2-7b7e-7000-8000-c0ffee000000", "client_id": "web",
+    });
+    let [header, claims] = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+    format!("{header}.{claims}")
+}
+
+fn token(signed: &str, signature: &[u8]) -> String {
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+fn hs256() -> (Jwt, String) {
+    let signed = signed("HS256");
+    let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), signed.as_bytes());
+    (jwt(Key::secret(SECRET).unwrap()), token(&signed, signature.as_ref()))
+}
+
+fn es256() -> (Jwt, String, ParsedPublicKey, Vec<u8>) {
+    let key = EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    let (x, y) = key.public_key().as_ref()[1..].split_at(32);
+    let [x, y] = [x, y].map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
+    let jwk = json!({ "kty": "EC", "crv": "P-256", "x": x, "y": y }).to_string();
+    let signed = signed("ES256");
+    let signature = key.sign(&SystemRandom::new(), signed.as_bytes()).unwrap().as_ref().to_vec();
+    let public =
+        ParsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, key.public_key().as_ref()).unwrap();
+    (jwt(Key::jwk(&jwk).unwrap()), token(&signed, &signature), public, signature)
+}
+
+fn jwt(key: Key) -> Jwt {
+    let keys = KeySet::new([key.named("2026-11")]).unwrap();
+    Jwt::new(keys).issuer("https://id.shop.example").audiences(["shop"])
+}
+
+fn check(bencher: Bencher<'_, '_>, gate: &impl Gate, name: &HeaderName, value: &str) {
+    bencher
+        .with_inputs(|| {
+            let mut request = Request::get("/orders").header(name, value).body(()).unwrap();
+            request.extensions_mut().insert(());
+            request
+        })
+        .bench_local_refs(|request| gate.check(&mut Head::of(request)).is_ok());
+}
+
+#[divan::bench]
+fn hs256_signature_alone(bencher: Bencher<'_, '_>) {
+    let signed = signed("HS256");
+    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET);
+    let signature = hmac::sign(&key, signed.as_bytes());
+    bencher.bench_local(|| hmac::verify(&key, black_box(signed.as_bytes()), signature.as_ref()).is_ok());
+}
+
+#[divan::bench]
+fn hs256_gate(bencher: Bencher<'_, '_>) {
+    let (jwt, token) = hs256();
+    check(bencher, &jwt, &header::AUTHORIZATION, &format!("Bearer {token}"));
+}
+
+#[divan::bench]
+fn hs256_gate_that_tells_a_claim(bencher: Bencher<'_, '_>) {
+    let (jwt, token) = hs256();
+    let jwt = jwt.claim_header(HeaderName::from_static("x-user"), "sub");
+    check(bencher, &jwt, &header::AUTHORIZATION, &format!("Bearer {token}"));
+}
+
+#[divan::bench]
+fn es256_signature_alone(bencher: Bencher<'_, '_>) {
+    let (_, token, key, signature) = es256();
+    let (signed, _) = token.rsplit_once('.').unwrap();
+    bencher.bench_local(|| key.verify_sig(black_box(signed.as_bytes()), &signature).is_ok());
+}
+
+#[divan::bench]
+fn es256_gate(bencher: Bencher<'_, '_>) {
+    let (jwt, token, ..) = es256();
+    check(bencher, &jwt, &header::AUTHORIZATION, &format!("Bearer {token}"));
+}
+
+#[divan::bench]
+fn no_token(bencher: Bencher<'_, '_>) {
+    check(bencher, &hs256().0, &header::ACCEPT, "*/*");
+}
+
+#[divan::bench]
+fn api_key_gate(bencher: Bencher<'_, '_>) {
+    let minted: Vec<_> = (0..1_000).map(|_| api_key::mint("shop", "acme").unwrap()).collect();
+    let table = KeyTable::new("partners", minted.iter().map(|minted| minted.entry().clone())).unwrap();
+    check(bencher, &ApiKey::new(table), &HeaderName::from_static("x-api-key"), minted[500].reveal());
+}
+
+#[divan::bench]
+fn authorize(bencher: Bencher<'_, '_>) {
+    let gate = Authorize::new().any_scope(["orders.read", "orders.write"]).all_roles(["buyer"]);
+    let principal =
+        Principal::new("p", "", "alice").with_scopes(["profile orders.write"]).with_roles(["buyer"]);
+    let mut request = Request::new(());
+    request.extensions_mut().insert(principal);
+    let mut head = Head::of(&mut request);
+    bencher.bench_local(|| gate.check(&mut head).is_ok());
+}
