@@ -64,7 +64,13 @@ impl<'a> Compiler<'a> {
         self.backends(at, made, rule)
     }
 
-    fn policies(&self, at: At<'_>, mut made: gateway::Rule, policies: &Policies, authenticated: bool) -> gateway::Rule {
+    fn policies(
+        &self,
+        at: At<'_>,
+        mut made: gateway::Rule,
+        policies: &Policies,
+        authenticated: bool,
+    ) -> gateway::Rule {
         let said = at.field("authenticate");
         if authenticated && !said.is_said() {
             said.error("is missing, and `requireAuthentication` asks for it: name providers, or say `none`");
@@ -132,7 +138,8 @@ impl<'a> Compiler<'a> {
         if !redirects && rule.backend_refs.is_empty() && !list.is_broken() {
             list.error("is missing: nothing would serve these requests");
         }
-        if !rule.backend_refs.is_empty() && rule.backend_refs.iter().all(|backend| backend.weight == Some(0)) {
+        if !rule.backend_refs.is_empty() && rule.backend_refs.iter().all(|backend| backend.weight == Some(0))
+        {
             list.error("the weights sum up to zero");
         }
         let mut seen = HashMap::new();
@@ -155,7 +162,8 @@ impl<'a> Compiler<'a> {
         if backend.kind.as_deref().is_some_and(|kind| !matches!(kind, "Upstream" | "Service")) {
             at.field("kind").error("other kinds than `Upstream` and `Service`, both for a name of `upstreams`, are not supported");
         }
-        let upstream = self.find(at.field("name"), &backend.name, "upstream", "upstreams", &self.upstreams)?;
+        let upstream =
+            self.find(at.field("name"), &backend.name, "upstream", "upstreams", &self.upstreams)?;
         let said = self.file.upstreams.get(&backend.name)?;
         if let Some(port) = backend.port {
             let ends = format!(":{port}");
@@ -184,11 +192,14 @@ fn path_policy(path: &PathRules) -> PathPolicy {
 fn request_match(at: At<'_>, one: &Match) -> Option<RequestMatch> {
     let mut request = Some(RequestMatch::any());
     if let Some(path) = &one.path {
-        request = accept(at.field("path").field("value"), match path.kind {
-            PathMatchType::Exact => RequestMatch::exact(&path.value),
-            PathMatchType::PathPrefix => RequestMatch::prefix(&path.value),
-            PathMatchType::RegularExpression => RequestMatch::regex(&path.value),
-        });
+        request = accept(
+            at.field("path").field("value"),
+            match path.kind {
+                PathMatchType::Exact => RequestMatch::exact(&path.value),
+                PathMatchType::PathPrefix => RequestMatch::prefix(&path.value),
+                PathMatchType::RegularExpression => RequestMatch::regex(&path.value),
+            },
+        );
     }
     if let Some(method) = one.method {
         request = request.map(|request| request.method(method.known()));
@@ -217,10 +228,12 @@ fn accept<T>(at: At<'_>, result: Result<T, InvalidMatch>) -> Option<T> {
         Ok(value) => Some(value),
         Err(InvalidMatch::Path(_, why)) => at.refuse(format!("can match no request: {why}")),
         // The last line says why; those before show the pattern.
-        Err(InvalidMatch::Pattern(why)) => match why.lines().last().and_then(|line| line.strip_prefix("error: ")) {
-            Some(why) => at.refuse(format!("not a regular expression: {why}")),
-            None => at.refuse("not a regular expression, or a too large one"),
-        },
+        Err(InvalidMatch::Pattern(why)) => {
+            match why.lines().last().and_then(|line| line.strip_prefix("error: ")) {
+                Some(why) => at.refuse(format!("not a regular expression: {why}")),
+                None => at.refuse("not a regular expression, or a too large one"),
+            }
+        }
         Err(error) => at.refuse(error.to_string()),
     }
 }
