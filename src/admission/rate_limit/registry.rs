@@ -23,7 +23,9 @@ use super::{Limit, LimitBuilder, LimitError, limit::Inner};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Default)]
-pub struct RateLimits(Arc<Mutex<HashMap<Arc<str>, Vec<Weak<Inner>>>>>);
+pub struct RateLimits(Arc<Mutex<ByName>>);
+
+type ByName = HashMap<Arc<str>, Vec<Weak<Inner>>>;
 
 impl RateLimits {
     /// An empty registry.
