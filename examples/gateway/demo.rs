@@ -15,41 +15,31 @@ use portcullis::{
 };
 use tokio::net::TcpListener;
 
-use crate::until_told;
+use crate::{Failed, until_told};
 
-pub(crate) async fn run() -> Result<(), StartError> {
-    let (directory, upstreams) = match prepare().await {
-        Ok(prepared) => prepared,
-        Err(error) => {
-            eprintln!("gateway: the demonstration cannot be set up: {error}");
-            return Ok(());
-        }
-    };
-    let caller = Ed25519KeyPair::generate().map(Caller).expect("the system has randomness");
-    let key = mint("demo", "acme").expect("the system has randomness").with(|entry| entry.scopes(["orders.read"]));
-    let keys = format!("keys:\n{}", key.entry().to_yaml());
-    let started = start(&directory.0, &upstreams, &caller, &keys).await?;
+pub(crate) async fn run() -> Result<(), Failed> {
+    let caller = Caller(Ed25519KeyPair::generate()?);
+    let key = mint("demo", "acme")?.with(|entry| entry.scopes(["orders.read"]));
+    let directory = Directory::new()?;
+    std::fs::write(directory.0.join("keys.yaml"), format!("keys:\n{}", key.entry().to_yaml()))?;
+    let [orders, stable, canary] = ["orders", "catalogue v1", "catalogue v2"].map(upstream);
+    let upstreams = [orders.await?, stable.await?, canary.await?];
+    let started = start(&directory.0, &upstreams, &caller).await?;
     explain(&started, &directory.0, &caller.token(), key.reveal());
     until_told(started).await;
     Ok(())
 }
 
 /// The usual ports if they are free, else any.
-async fn start(to: &Path, upstreams: &[SocketAddr; 3], caller: &Caller, keys: &str) -> Result<Configured, StartError> {
-    let write = |ports: [u16; 2]| {
-        let written = std::fs::write(to.join("keys.yaml"), keys)
-            .and_then(|()| std::fs::write(to.join("gateway.yaml"), configuration(ports, upstreams, &caller.jwks())));
-        if let Err(error) = written {
-            eprintln!("gateway: {}: {error}", to.display());
-        }
-    };
-    write([8080, 9901]);
-    match Config::file(to.join("gateway.yaml")).start().await {
+async fn start(directory: &Path, upstreams: &[SocketAddr; 3], caller: &Caller) -> Result<Configured, Failed> {
+    let file = directory.join("gateway.yaml");
+    std::fs::write(&file, configuration([8080, 9901], upstreams, &caller.jwks()))?;
+    match Config::file(&file).start().await {
         Err(StartError::Bind(_)) => {
-            write([0, 0]);
-            Config::file(to.join("gateway.yaml")).start().await
+            std::fs::write(&file, configuration([0, 0], upstreams, &caller.jwks()))?;
+            Ok(Config::file(&file).start().await?)
         }
-        started => started,
+        started => Ok(started?),
     }
 }
 
@@ -168,18 +158,18 @@ impl Caller {
 /// A directory that goes when the demonstration does.
 struct Directory(PathBuf);
 
+impl Directory {
+    fn new() -> io::Result<Self> {
+        let directory = std::env::temp_dir().join(format!("portcullis-demo-{}", std::process::id()));
+        std::fs::create_dir_all(&directory)?;
+        Ok(Self(directory))
+    }
+}
+
 impl Drop for Directory {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
-}
-
-async fn prepare() -> io::Result<(Directory, [SocketAddr; 3])> {
-    let directory = std::env::temp_dir().join(format!("portcullis-demo-{}", std::process::id()));
-    std::fs::create_dir_all(&directory)?;
-    let directory = Directory(directory);
-    let [orders, stable, canary] = ["orders", "catalogue v1", "catalogue v2"].map(upstream);
-    Ok((directory, [orders.await?, stable.await?, canary.await?]))
 }
 
 /// A service that says its name, and who it was told is calling.

@@ -10,7 +10,7 @@ mod keys;
 use std::process::ExitCode;
 
 use arguments::{Command, USAGE};
-use portcullis::config::{self, Config, Configured, StartError};
+use portcullis::config::{self, Config, Configured};
 
 fn main() -> ExitCode {
     let command = match Command::parse(std::env::args().skip(1)) {
@@ -43,13 +43,14 @@ fn check(config: &Config) -> ExitCode {
     if check.is_accepted() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Why there is nothing to serve.
+type Failed = Box<dyn std::error::Error>;
+
 /// Runs to the end, and says why if it could not begin.
-fn run(serving: impl Future<Output = Result<(), StartError>>) -> ExitCode {
+fn run(serving: impl Future<Output = Result<(), Failed>>) -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    match runtime.map_err(|error| error.to_string()).and_then(|runtime| {
-        runtime.block_on(serving).map_err(|error| error.to_string())
-    }) {
+    match runtime.map_err(Failed::from).and_then(|runtime| runtime.block_on(serving)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -58,7 +59,7 @@ fn run(serving: impl Future<Output = Result<(), StartError>>) -> ExitCode {
     }
 }
 
-async fn serve(config: Config) -> Result<(), StartError> {
+async fn serve(config: Config) -> Result<(), Failed> {
     until_told(config.start().await?).await;
     Ok(())
 }

@@ -24,4 +24,6 @@ pub use self::{
 };
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;

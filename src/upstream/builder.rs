@@ -175,6 +175,7 @@ impl UpstreamBuilder {
             options,
             balance: self.balance,
             chance: self.chance.unwrap_or_default(),
+            named: targets.iter().any(|target| matches!(target, Target::Name { .. })),
             targets,
             resolver: self.resolver,
             next: AtomicUsize::new(0),

@@ -42,7 +42,11 @@ pub(super) async fn exchange(
     }
     let (mut parts, body) = response.into_parts();
     let keep = response::keep(&parts.headers, load.endpoint().options().idle_timeout);
-    let switched = response::incoming(&mut parts, upgrade.as_ref())?;
+    let switched = response::incoming(&mut parts, upgrade.as_ref()).inspect_err(|_| {
+        if let Some(hold) = &hold {
+            hold.ended();
+        }
+    })?;
     parts.extensions.insert(attempt);
     if let (Some(upgrade), Some(upstream)) = (upgrade, switched) {
         parts.extensions.insert(tunnel::open(upgrade.client, upstream, tunnels, load));

@@ -53,7 +53,7 @@ fn filter(at: At<'_>, made: gateway::Rule, one: &Filter, rule: &Rule) -> gateway
             None => made,
         },
         FilterType::ResponseHeaderModifier => match &one.response_header_modifier {
-            Some(changes) => made.filter(headers(at_own, changes).for_responses()),
+            Some(changes) => made.response_headers(headers(at_own, changes).for_responses()),
             None => made,
         },
         FilterType::RequestRedirect => match &one.request_redirect {

@@ -19,9 +19,8 @@ impl Compiler<'_> {
         if let Some(most) = limit.max_keys {
             builder = builder.max_keys(most);
         }
-        let limit_of = match self.kept.limits.define(builder) {
-            Ok(limit) => limit,
-            Err(_) => return at.field("burst").refuse("at this rate it would take more than a hundred years to refill"),
+        let Ok(limit_of) = self.kept.limits.define(builder) else {
+            return at.field("burst").refuse("at this rate it would take more than a hundred years to refill");
         };
         let cost = limit.cost.map_or(1, std::num::NonZero::get);
         if cost > limit_of.burst().get() {

@@ -78,7 +78,8 @@ impl<'a> Compiler<'a> {
         }
         if let Some(authorize) = &policies.authorize {
             let at = at.field("authorize");
-            if !knows_callers && !(said.is_said() && policies.authenticate.is_none()) {
+            // If `authenticate` is faulty, that has been told.
+            if !(knows_callers || said.is_broken()) {
                 at.error("nobody would be let in: `authenticate` names no provider");
             }
             let mut gate = Authorize::new();
