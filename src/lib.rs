@@ -1,4 +1,86 @@
-//! Tower layers with which a team builds its own API gateway or service mesh.
+//! Tower layers with which a team builds its own API gateway (north-south) or service mesh (east-west) inside any
+//! hyper, axum or tonic application.
+//!
+//! Every policy is an ordinary [`tower::Layer`], usable alone, and speaks HTTP and gRPC. The same policies are data: one
+//! file, validated and reloaded without a lost request.
+//!
+//! # The way of a request
+//!
+//! | room | question | feature |
+//! |---|---|---|
+//! | `transport` | over what? listener, PROXY protocol, server, connection, drain | `transport` |
+//! | `telemetry` | what happened? request id, span, access log, metrics | `telemetry`, `prometheus` |
+//! | `authn` | who is calling? tokens, API keys, providers | `authn`, `jwt` |
+//! | `admission` | may it enter? rate limit, authorization | `admission` |
+//! | `routing` | where to? router, filters, split | `routing` |
+//! | `resilience` | what if it fails? timeout | `resilience` |
+//! | `upstream` | which endpoint? endpoints, balance, pool, proxy | `upstream` |
+//! | `stack` | the layers in their proven order | `stack` |
+//! | `config` | the stack as data | `config` |
+//!
+//! The rooms talk through a vocabulary that is always compiled: [`head`], [`gate`], [`reject`], [`outcome`], [`body`],
+//! [`tunnel`], [`identity`], [`context`], [`key`], [`matching`], [`trail`] and [`attempt`], and the small [`time`],
+//! [`backoff`], [`window`], [`ratio`] and [`chance`].
+//!
+//! # A layer alone
+//!
+//! ```
+//! # #[cfg(feature = "admission")] {
+//! use axum::{Router, routing::get};
+//! use portcullis::admission::rate_limit::{Limit, RateLimit};
+//!
+//! let limit = Limit::builder("per-address", "10/s".parse()?).build()?;
+//! let app: Router = Router::new().route("/", get(|| async { "hello" })).layer(RateLimit::new(limit).layer());
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # A gateway
+//!
+//! ```
+//! # #[cfg(feature = "stack")] {
+//! use portcullis::{
+//!     admission::rate_limit::Limit,
+//!     matching::RequestMatch,
+//!     stack::gateway::{Gateway, Listen, Rule, Snapshot},
+//!     upstream::{Proxy, Upstream},
+//! };
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let orders = Upstream::builder("orders").endpoints(["127.0.0.1:9001", "127.0.0.1:9002"]).build()?;
+//! let snapshot = Snapshot::builder()
+//!     .listen(Listen::on("public", "127.0.0.1:0".parse()?))
+//!     .rule(
+//!         Rule::new("orders")
+//!             .when(RequestMatch::prefix("/api/orders")?)
+//!             .limit(Limit::builder("per-address", "10/s".parse()?).build()?)
+//!             .backend(Proxy::new(orders), 1),
+//!     )
+//!     .build()?;
+//! let gateway = Gateway::start(snapshot).await?;
+//! println!("listening on {}", gateway.address("public").unwrap());
+//! # gateway.shutdown(std::time::Duration::ZERO, std::time::Duration::ZERO).await;
+//! // gateway.run().await; // until SIGTERM
+//! # Ok(())
+//! # }
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! | feature | what it brings |
+//! |---|---|
+//! | a room's name | that room; `default` is `admission`, `resilience`, `routing` and `telemetry` |
+//! | `jwt` | JSON Web Tokens, verified by aws-lc |
+//! | `prometheus` | metrics in Prometheus text |
+//! | `axum`, `tonic` | extractors, conversions, listeners for those frameworks |
+//! | `testing` | the contract kit, for layers of your own |
+//! | `gateway`, `mesh`, `full` | what these need together |
+//!
+//! Enabling a feature never changes what another does.
+//!
+//! [`tower::Layer`]: tower_layer::Layer
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 

@@ -18,6 +18,11 @@ impl Log {
         Self { file, faults: RefCell::new(faults) }
     }
 
+    /// Whether the configuration cannot be used.
+    pub(super) fn refuses(&self) -> bool {
+        self.faults.borrow().refuse()
+    }
+
     pub(super) fn into_faults(self) -> Faults {
         self.faults.into_inner()
     }
@@ -79,6 +84,12 @@ impl<'a> At<'a> {
     /// Whether it stands in the file, sound or not.
     pub(super) fn is_said(self) -> bool {
         self.absent.is_none() && self.node.value != Value::Null
+    }
+
+    /// Whether something of it was faulty.
+    pub(super) fn is_broken(self) -> bool {
+        let broken = |node: &Node| node.value == Value::Broken;
+        self.absent.is_none() && (broken(self.node) || self.node.children().iter().any(broken))
     }
 
     /// Reports what keeps the configuration from being used.

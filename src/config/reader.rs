@@ -122,7 +122,7 @@ impl<'s> Reader<'s, '_> {
         }
     }
 
-    fn list(&mut self, items: &mut Vec<Node>, schema: &'s Json, mark: Mark, path: &str) -> Option<Json> {
+    fn list(&mut self, items: &mut [Node], schema: &'s Json, mark: Mark, path: &str) -> Option<Json> {
         let most = schema.get("maxItems").and_then(Json::as_u64).unwrap_or(u64::MAX);
         let least = schema.get("minItems").and_then(Json::as_u64).unwrap_or(0);
         if (items.len() as u64) < least {
@@ -135,7 +135,7 @@ impl<'s> Reader<'s, '_> {
         Some(Json::Array(items.iter_mut().filter_map(|node| self.node(node, item)).collect()))
     }
 
-    fn map(&mut self, entries: &mut Vec<Node>, schema: &'s Json, mark: Mark, path: &str) -> Option<Json> {
+    fn map(&mut self, entries: &mut [Node], schema: &'s Json, mark: Mark, path: &str) -> Option<Json> {
         let properties = schema.get("properties").and_then(Json::as_object);
         let others = schema.get("additionalProperties").filter(|others| others.is_object());
         let required: Vec<&str> = schema

@@ -108,3 +108,20 @@ impl tonic::transport::server::Connected for Io {
         self.peer()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use crate::transport::Listener;
+
+    #[tokio::test]
+    async fn options_are_inherited() {
+        let mut listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let _peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let io = listener.accept().await;
+        let socket = io.stream.inner();
+        assert!(socket.nodelay().unwrap());
+        assert!(socket2::SockRef::from(socket).keepalive().unwrap());
+    }
+}

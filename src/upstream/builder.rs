@@ -160,10 +160,10 @@ impl UpstreamBuilder {
             return Err(BuildError::NoEndpoints);
         }
         for target in &targets {
-            if let Target::Address(address) = target {
-                if self.options.refuses(*address) {
-                    return Err(BuildError::RefusedEndpoint(*address));
-                }
+            if let Target::Address(address) = target
+                && self.options.refuses(*address)
+            {
+                return Err(BuildError::RefusedEndpoint(*address));
             }
         }
         let before = self.before.filter(|before| *before.group().options == self.options);
@@ -175,6 +175,7 @@ impl UpstreamBuilder {
             options,
             balance: self.balance,
             chance: self.chance.unwrap_or_default(),
+            named: targets.iter().any(|target| matches!(target, Target::Name { .. })),
             targets,
             resolver: self.resolver,
             next: AtomicUsize::new(0),

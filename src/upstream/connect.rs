@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use thiserror::Error;
@@ -20,6 +21,9 @@ use tokio::{
 
 use super::options::Options;
 use crate::reject::{Reason, Rejection};
+
+/// When a request that found all connections taken may come again.
+const BACK_SOON: Duration = Duration::from_secs(1);
 
 /// Why there is no connection. Nothing was sent.
 #[derive(Debug, Error)]
@@ -58,7 +62,9 @@ impl ConnectError {
 
 impl From<ConnectError> for Rejection {
     fn from(error: ConnectError) -> Self {
-        Self::new(error.reason()).source(error)
+        let reason = error.reason();
+        let rejection = Self::new(reason).source(error);
+        if reason == Reason::Overloaded { rejection.retry_after(BACK_SOON) } else { rejection }
     }
 }
 

@@ -115,7 +115,14 @@ impl Endpoint {
     /// Whether it could not be reached a moment ago.
     pub(super) fn rests(&self) -> bool {
         let until = self.rests_until.load(Ordering::Relaxed);
-        until != 0 && self.age() < until
+        if until == 0 {
+            return false;
+        }
+        let rests = self.age() < until;
+        if !rests {
+            self.rests_until.store(0, Ordering::Relaxed); // so that the clock is not read again
+        }
+        rests
     }
 
     fn age(&self) -> u64 {

@@ -34,15 +34,19 @@ pub(super) async fn exchange(
     let Outgoing { request, http2, bodiless, fault, hold, upgrade, trail } = outgoing;
     let (load, lease, attempt) = reach(&upstream, &live, http2, trail.as_ref()).await?;
     let sent = send(load.endpoint(), lease, request, http2, bodiless).await;
-    let (response, connection) =
-        sent.map_err(|error| fault.get().unwrap_or_else(|| error::of_upstream(error)))?;
+    let (response, connection) = sent
+        .map_err(|error| fault.and_then(|fault| fault.get()).unwrap_or_else(|| error::of_upstream(error)))?;
 
     if let Some(hold) = &hold {
         hold.answered();
     }
     let (mut parts, body) = response.into_parts();
     let keep = response::keep(&parts.headers, load.endpoint().options().idle_timeout);
-    let switched = response::incoming(&mut parts, upgrade.as_ref())?;
+    let switched = response::incoming(&mut parts, upgrade.as_ref()).inspect_err(|_| {
+        if let Some(hold) = &hold {
+            hold.ended();
+        }
+    })?;
     parts.extensions.insert(attempt);
     if let (Some(upgrade), Some(upstream)) = (upgrade, switched) {
         parts.extensions.insert(tunnel::open(upgrade.client, upstream, tunnels, load));

@@ -1,6 +1,6 @@
 //! What a request tells the upstream about the way that it came: `X-Forwarded-*` and `Forwarded` (RFC 7239).
 
-use std::{fmt::Write, net::IpAddr};
+use std::{io::Write as _, net::IpAddr};
 
 use http::{
     Extensions, HeaderMap, HeaderName, HeaderValue,
@@ -8,7 +8,7 @@ use http::{
     uri::Scheme,
 };
 
-use crate::identity::{PeerAddr, TrustedProxies};
+use crate::identity::{AssertedHeaders, PeerAddr, TrustedProxies};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -29,11 +29,18 @@ const HEARSAY: [HeaderName; 7] = [
 ];
 
 /// Which forwarding headers upstreams are told, and from whom those that come in are believed.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Forwarding {
     pub(super) trusted: TrustedProxies,
     /// Whether `Forwarded` is sent to those, too, whose request had none.
     pub(super) standard: bool,
+    hearsay: AssertedHeaders,
+}
+
+impl Default for Forwarding {
+    fn default() -> Self {
+        Self { trusted: TrustedProxies::none(), standard: false, hearsay: HEARSAY.into_iter().collect() }
+    }
 }
 
 impl Forwarding {
@@ -43,33 +50,47 @@ impl Forwarding {
         let peer = extensions.get::<PeerAddr>().map(|peer| peer.ip());
         let scheme = extensions.get::<Scheme>().map_or("http", Scheme::as_str);
         let scheme = if scheme == "https" { "https" } else { "http" };
-        if !peer.is_some_and(|peer| self.trusted.contains(peer)) {
-            for name in &HEARSAY {
-                headers.remove(name);
-            }
+        if peer.is_some_and(|peer| self.trusted.contains(peer)) {
+            self.forget_misspelt(headers);
+        } else {
+            self.hearsay.strip(headers);
         }
         let host = headers.get(HOST).cloned();
         if self.standard || headers.contains_key(FORWARDED) {
-            append(headers, FORWARDED, &element(peer, host.as_ref(), scheme));
+            append(headers, FORWARDED, element(peer, host.as_ref(), scheme).as_bytes());
         }
         if let Some(peer) = peer {
-            append(headers, X_FORWARDED_FOR, &peer.to_string());
+            // The longest address has 45 characters.
+            let mut text = [0; 48];
+            let mut left = &mut text[..];
+            let _ = write!(left, "{peer}");
+            let left = left.len();
+            append(headers, X_FORWARDED_FOR, &text[..text.len() - left]);
         }
         headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(scheme));
         if let Some(host) = host {
             headers.entry(X_FORWARDED_HOST).or_insert(host);
         }
     }
+
+    /// Removes what is spelt with `_`: a proxy does not write it, and an upstream may read it all the same.
+    fn forget_misspelt(&self, headers: &mut HeaderMap) {
+        let misspelt = |name: &&HeaderName| name.as_str().contains('_') && self.hearsay.contains(name);
+        while let Some(name) = headers.keys().find(misspelt).cloned() {
+            headers.remove(name);
+        }
+    }
 }
 
 /// Appends to a list field, and leaves one line of it: many upstreams read the first line only.
-fn append(headers: &mut HeaderMap, name: HeaderName, element: &str) {
-    let mut list = Vec::new();
+fn append(headers: &mut HeaderMap, name: HeaderName, element: &[u8]) {
+    let before: usize = headers.get_all(&name).iter().map(|value| value.len() + 2).sum();
+    let mut list = Vec::with_capacity(before + element.len());
     for value in headers.get_all(&name) {
         list.extend_from_slice(value.as_bytes());
         list.extend_from_slice(b", ");
     }
-    list.extend_from_slice(element.as_bytes());
+    list.extend_from_slice(element);
     if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(list)) {
         headers.insert(name, value);
     }
@@ -77,17 +98,16 @@ fn append(headers: &mut HeaderMap, name: HeaderName, element: &str) {
 
 /// One element of `Forwarded`.
 fn element(peer: Option<IpAddr>, host: Option<&HeaderValue>, scheme: &str) -> String {
-    let mut element = match peer {
+    let by = match peer {
         Some(IpAddr::V4(ip)) => format!("for={ip}"),
-        Some(IpAddr::V6(ip)) => format!("for=\"[{}]\"", ip),
+        Some(IpAddr::V6(ip)) => format!("for=\"[{ip}]\""),
         None => "for=unknown".to_owned(),
     };
     let plain = |host: &&str| !host.is_empty() && !host.contains(['"', '\\']);
-    if let Some(host) = host.and_then(|host| host.to_str().ok()).filter(plain) {
-        let _ = write!(element, ";host=\"{host}\"");
+    match host.and_then(|host| host.to_str().ok()).filter(plain) {
+        Some(host) => format!("{by};host=\"{host}\";proto={scheme}"),
+        None => format!("{by};proto={scheme}"),
     }
-    let _ = write!(element, ";proto={scheme}");
-    element
 }
 
 #[cfg(test)]
@@ -108,7 +128,7 @@ mod tests {
     }
 
     fn trusting() -> Forwarding {
-        Forwarding { trusted: "10.0.0.0/8".parse().unwrap(), standard: false }
+        Forwarding { trusted: "10.0.0.0/8".parse().unwrap(), ..Forwarding::default() }
     }
 
     #[test]
@@ -116,6 +136,7 @@ mod tests {
         let lies = [
             ("x-forwarded-for", "1.1.1.1"),
             ("x-forwarded-for", "2.2.2.2"),
+            ("x_forwarded_for", "3.3.3.3"),
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "bank.example"),
             ("x-forwarded-prefix", "/admin"),
@@ -131,7 +152,7 @@ mod tests {
             );
             assert_eq!(headers["x-forwarded-proto"], "http");
             assert_eq!(headers["x-forwarded-host"], "shop.example");
-            for gone in ["forwarded", "x-forwarded-prefix", "x-real-ip"] {
+            for gone in ["forwarded", "x_forwarded_for", "x-forwarded-prefix", "x-real-ip"] {
                 assert!(!headers.contains_key(gone), "{gone}");
             }
         }
@@ -142,6 +163,7 @@ mod tests {
         let said = [
             ("x-forwarded-for", "192.0.2.7"),
             ("x-forwarded-for", "10.0.0.1"),
+            ("x_forwarded-for", "1.1.1.1"),
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "shop.example"),
             ("forwarded", "for=192.0.2.7;proto=https"),
@@ -149,6 +171,7 @@ mod tests {
         ];
         let headers = told(&trusting(), "10.0.0.2:1", &said);
         let lines: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
+        assert!(!headers.contains_key("x_forwarded-for"));
         assert_eq!(lines, ["192.0.2.7, 10.0.0.1, 10.0.0.2"]);
         assert_eq!(headers["x-forwarded-proto"], "https");
         assert_eq!(headers["x-forwarded-host"], "shop.example");

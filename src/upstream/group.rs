@@ -44,6 +44,8 @@ pub(super) struct Group {
     pub(super) balance: Balance,
     pub(super) chance: Chance,
     pub(super) targets: Box<[Target]>,
+    /// Whether there are host names among them.
+    pub(super) named: bool,
     pub(super) resolver: Arc<dyn Resolve>,
     pub(super) next: AtomicUsize,
     pub(super) live: ArcSwap<Live>,
@@ -138,10 +140,6 @@ impl Upstream {
 }
 
 impl Group {
-    fn has_names(&self) -> bool {
-        self.targets.iter().any(|target| matches!(target, Target::Name { .. }))
-    }
-
     /// Asks for all addresses, or waits for whoever is asking already.
     async fn ask(&self) -> Arc<Live> {
         let answers = self.answers.load(Ordering::Acquire);
@@ -214,7 +212,7 @@ impl Group {
     /// While there are requests, host names are asked for again and again in the background.
     fn keep_fresh(self: &Arc<Self>, live: &Live) {
         let Some(asked) = live.asked else { return };
-        if !self.has_names() {
+        if !self.named {
             return;
         }
         if !self.used.load(Ordering::Relaxed) {

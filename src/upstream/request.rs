@@ -31,7 +31,7 @@ pub(super) struct Outgoing {
     pub(super) http2: bool,
     /// Without a body, so that the head is all of it.
     pub(super) bodiless: bool,
-    pub(super) fault: Fault,
+    pub(super) fault: Option<Fault>,
     pub(super) hold: Option<Hold>,
     pub(super) upgrade: Option<Upgrade>,
     pub(super) trail: Option<Trail>,
@@ -75,11 +75,10 @@ where
         connection(&mut parts.headers, kept.trailers, upgrade.as_ref());
     }
 
-    let fault = Fault::default();
-    let body = if bodiless {
-        Body::empty()
-    } else {
-        Body::new(Uplink::new(body, fault.clone(), hold.clone(), Arc::clone(&settings.asserted)))
+    let fault = (!bodiless).then(Fault::default);
+    let body = match fault.clone() {
+        None => Body::empty(),
+        Some(fault) => Body::new(Uplink::new(body, fault, hold.clone(), Arc::clone(&settings.asserted))),
     };
     let mut request = Request::new(body);
     *request.method_mut() = parts.method;
@@ -117,10 +116,10 @@ fn check_framing(parts: &Parts) -> Result<(), Rejection> {
         }
     }
     let mut lengths = hop::list(&parts.headers, &CONTENT_LENGTH);
-    if let Some(first) = lengths.next() {
-        if !first.iter().all(u8::is_ascii_digit) || lengths.any(|length| length != first) {
-            return Err(bad("malformed Content-Length"));
-        }
+    if let Some(first) = lengths.next()
+        && (!first.iter().all(u8::is_ascii_digit) || lengths.any(|length| length != first))
+    {
+        return Err(bad("malformed Content-Length"));
     }
     if parts.headers.get_all(HOST).iter().nth(1).is_some() {
         return Err(bad("more than one Host"));

@@ -95,15 +95,15 @@ mod tests {
 
     #[test]
     fn an_upstream_that_closes_sooner_is_believed() {
-        let keep = |value: &str| {
+        let kept = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(KEEP_ALIVE, value.parse().unwrap());
-            super::keep(&headers, Duration::from_secs(4)).map(|keep| keep.as_secs())
+            keep(&headers, Duration::from_secs(4)).map(|keep| keep.as_secs())
         };
-        assert_eq!(keep("timeout=3, max=100"), Some(2));
-        assert_eq!(keep("max=100, Timeout = 60"), Some(4));
-        assert_eq!(keep("timeout=1"), None);
-        assert_eq!(keep("timeout=soon"), Some(4));
+        assert_eq!(kept("timeout=3, max=100"), Some(2));
+        assert_eq!(kept("max=100, Timeout = 60"), Some(4));
+        assert_eq!(kept("timeout=1"), None);
+        assert_eq!(kept("timeout=soon"), Some(4));
     }
 
     #[test]

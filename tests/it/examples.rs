@@ -1,1 +1,149 @@
-//! Tests of this room with real peers.
+//! Each example, as a user runs it: built, started on a port of its own, asked, and told to stop.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::OnceLock,
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
+    net::TcpStream,
+    process::{Child, ChildStdout, Command},
+    time::timeout,
+};
+use tonic::{Code, Request, transport::Endpoint};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where the examples are, built once with the features that this was built with.
+fn examples() -> &'static Path {
+    static EXAMPLES: OnceLock<PathBuf> = OnceLock::new();
+    EXAMPLES.get_or_init(|| {
+        let mut cargo = std::process::Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--examples", "--features", "full"]);
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+        if !cfg!(debug_assertions) {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().unwrap().success(), "the examples do not build");
+        let tests = std::env::current_exe().unwrap();
+        tests.parent().and_then(Path::parent).unwrap().join("examples")
+    })
+}
+
+struct Example {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Example {
+    fn start(name: &str) -> Self {
+        Self::spawn(Command::new(examples().join(name)).arg("127.0.0.1:0"))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    async fn line(&mut self) -> String {
+        timeout(PATIENCE, self.lines.next_line()).await.expect("no line in time").unwrap().expect("no line")
+    }
+
+    /// The `curl` line: the address in it, and the key if there is one.
+    async fn curl(&mut self) -> (SocketAddr, String) {
+        let line = self.line().await;
+        assert!(line.contains("curl "), "{line}");
+        let (_, address) = line.split_once("http://").unwrap();
+        let key = line.split_once("x-api-key: ").map(|(_, key)| key.split_once('\'').unwrap().0.to_owned());
+        (address.split_once('/').unwrap().0.parse().unwrap(), key.unwrap_or_default())
+    }
+
+    /// SIGTERM: it says that nothing was cut, and ends well.
+    async fn stop(mut self) {
+        let id = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").arg(&id).status().await.unwrap().success());
+        let last = self.line().await;
+        assert!(last.starts_with("0 "), "{last}");
+        assert!(timeout(PATIENCE, self.child.wait()).await.expect("no end in time").unwrap().success());
+    }
+}
+
+/// What is answered to a GET with these header lines.
+async fn get(address: SocketAddr, path: &str, lines: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n{lines}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, stream.read_to_string(&mut answer)).await.expect("no answer in time").unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn axum_app() {
+    let mut example = Example::start("axum_app");
+    let (address, key) = example.curl().await;
+    let orders = get(address, "/orders", &format!("x-api-key: {key}\r\n")).await;
+    assert!(
+        orders.starts_with("HTTP/1.1 200 ") && orders.contains("the orders of acme, asked for by 127.0.0.1")
+    );
+    assert!(get(address, "/orders", "").await.starts_with("HTTP/1.1 401 "));
+    assert!(get(address, "/orders", "x-api-key: wrong\r\n").await.starts_with("HTTP/1.1 401 "));
+    let mut statuses = Vec::new();
+    for _ in 0..20 {
+        statuses.push(get(address, "/", "").await[9..12].to_owned());
+    }
+    assert!(statuses.contains(&"200".into()) && statuses.contains(&"429".into()), "{statuses:?}");
+    example.stop().await;
+}
+
+#[tokio::test]
+async fn tonic_service() {
+    let mut example = Example::start("tonic_service");
+    assert_eq!(example.line().await, "the service is Serving");
+    let (address, key) = example.curl().await;
+    let channel = Endpoint::try_from(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let mut client = HealthClient::new(channel);
+    let refusal = client.check(HealthCheckRequest::default()).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::Unauthenticated);
+    let mut request = Request::new(HealthCheckRequest::default());
+    request.metadata_mut().insert("x-api-key", key.parse().unwrap());
+    let answer = client.check(request).await.unwrap();
+    assert!(answer.metadata().contains_key("x-request-id"));
+    example.stop().await;
+}
+
+#[tokio::test]
+async fn hyper_service() {
+    let mut example = Example::start("hyper_service");
+    let (address, _) = example.curl().await;
+    let answer = get(address, "/", "").await;
+    assert!(answer.contains("x-request-id: ") && answer.contains("hello, 127.0.0.1:"), "{answer}");
+    example.stop().await;
+}
+
+/// Without descriptors for more connections, accepting pauses, and goes on when there are some again.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_server_without_descriptors_recovers() {
+    let mut command = Command::new("sh");
+    let program = examples().join("axum_app");
+    command.args(["-c", "ulimit -n 32; exec \"$0\" 127.0.0.1:0"]).arg(program);
+    let mut example = Example::spawn(&mut command);
+    let (address, _) = example.curl().await;
+    let mut held = Vec::new();
+    for _ in 0..64 {
+        held.push(TcpStream::connect(address).await.unwrap());
+    }
+    let waiting = tokio::spawn(async move { get(address, "/", "").await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!waiting.is_finished(), "there were descriptors left");
+    drop(held);
+    assert!(waiting.await.unwrap().starts_with("HTTP/1.1 200 "));
+    example.stop().await;
+}

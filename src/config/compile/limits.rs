@@ -19,7 +19,9 @@ impl Compiler<'_> {
         if let Some(most) = limit.max_keys {
             builder = builder.max_keys(most);
         }
-        let limit_of = at.field("burst").accept(self.kept.limits.define(builder))?;
+        let Ok(limit_of) = self.kept.limits.define(builder) else {
+            return at.field("burst").refuse("at this rate it would take more than a hundred years to refill");
+        };
         let cost = limit.cost.map_or(1, std::num::NonZero::get);
         if cost > limit_of.burst().get() {
             return at.field("cost").refuse("more than `burst`: no request would ever pass");
@@ -29,8 +31,8 @@ impl Compiler<'_> {
 
     /// A list of names of limits.
     pub(super) fn charges(&self, at: At<'_>, names: &[String]) -> Vec<Charge> {
-        let limits = self.distinct(at, names);
-        limits.filter_map(|(at, name)| self.find(at, name, "limit", "rateLimits", &self.limits).cloned()).collect()
+        let find = |(at, name)| self.find(at, name, "limit", "rateLimits", &self.limits).cloned();
+        self.distinct(at, names).into_iter().filter_map(find).collect()
     }
 }
 

@@ -1,6 +1,6 @@
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, time::Duration};
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -63,11 +63,10 @@ pub(crate) struct Listener {
     #[serde(default)]
     pub(crate) proxy_protocol_from: Vec<Text<IpNet>>,
     /// The most connections at a time. Default: 10000.
-    #[schemars(range(min = 1))]
-    pub(crate) max_connections: Option<u32>,
-    /// The most connections of one client address at a time. Default: no limit of its own.
-    #[schemars(range(min = 1))]
-    pub(crate) max_connections_per_address: Option<u32>,
+    pub(crate) max_connections: Option<NonZeroU32>,
+    /// The most connections of one client address (one IPv6 /64) at a time; trusted proxies have no such limit. Default:
+    /// 1000.
+    pub(crate) max_connections_per_address: Option<NonZeroU32>,
     /// TLS on a listener comes with the mutual TLS issue.
     pub(crate) tls: Option<Unbuilt>,
 }
@@ -91,14 +90,16 @@ pub(crate) struct Upstream {
     /// Where it runs: `10.0.0.1:8080`, `[::1]:8080` or `orders.internal:8080`, whose name is resolved.
     #[schemars(length(min = 1))]
     pub(crate) endpoints: Vec<String>,
-    /// How an endpoint is picked. Default: `leastRequest`.
+    /// How an endpoint is picked. Default: `roundRobin`.
     pub(crate) balance: Option<Balance>,
-    /// What is spoken to it. Default: `auto`.
+    /// What is spoken to it. Default: `http1`.
     pub(crate) protocol: Option<UpstreamProtocol>,
     /// How long a connection may take to be made. Default: 2 s.
     pub(crate) connect_timeout: Option<Text<Duration>>,
-    /// The `Host` it is sent: `keep` the client's, or `endpoint`, the name of the endpoint. Default: `keep`.
-    pub(crate) host: Option<UpstreamHost>,
+    /// The most connections to each endpoint. Default: 1024.
+    pub(crate) max_connections: Option<NonZeroU32>,
+    /// The `Host` it is sent. Default: the one that the client asked for.
+    pub(crate) host: Option<Text<HeaderValue>>,
     /// TLS to an upstream comes with the mutual TLS issue.
     pub(crate) tls: Option<Unbuilt>,
     /// Active health checks come with the balancing issue.
@@ -121,21 +122,12 @@ pub(crate) enum Balance {
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum UpstreamProtocol {
-    /// HTTP/2 for gRPC, else HTTP/1.1.
-    Auto,
-    /// HTTP/1.1 always.
+    /// HTTP/1.1, and HTTP/2 for gRPC.
     Http1,
-    /// HTTP/2 with prior knowledge always.
+    /// HTTP/2 with prior knowledge.
     Http2,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) enum UpstreamHost {
-    /// What the client sent.
-    Keep,
-    /// The endpoint's own name and port.
-    Endpoint,
+    /// What the client speaks.
+    Follow,
 }
 
 /// How the gateway goes down at SIGTERM.

@@ -18,7 +18,7 @@ pub(crate) struct RateLimit {
     pub(crate) burst: Option<NonZeroU32>,
     /// How much one request costs. Default: 1.
     pub(crate) cost: Option<NonZeroU32>,
-    /// The most accounts that are kept. Default: 1000000.
+    /// The most accounts that are kept. Default: 250000.
     pub(crate) max_keys: Option<NonZeroU32>,
 }
 
@@ -74,6 +74,9 @@ pub(crate) struct Policies {
     pub(crate) rate_limit: Vec<String>,
     /// How requests are divided among several `backendRefs`. Default: at random, by weight.
     pub(crate) split: Option<Split>,
+    /// Which unusual paths are taken. Default: none, they are answered with 400.
+    #[serde(default)]
+    pub(crate) path: PathRules,
     /// Gates of your own, registered by name in Rust; asked after authorization, in this order.
     #[serde(default)]
     pub(crate) gates: Vec<CustomGate>,
@@ -83,6 +86,31 @@ pub(crate) struct Policies {
     pub(crate) circuit_breaker: Option<Unbuilt>,
     /// The cache comes with the content issue.
     pub(crate) cache: Option<Unbuilt>,
+}
+
+/// Unusual paths that servers read in different ways.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct PathRules {
+    /// What is let through.
+    #[serde(default)]
+    pub(crate) allow: Vec<PathQuirk>,
+    /// Whether `//` is kept as it is; else it becomes `/`. Default: `false`.
+    #[serde(default)]
+    pub(crate) keep_empty_segments: bool,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum PathQuirk {
+    /// A backslash, kept as `%5C`.
+    Backslash,
+    /// Control bytes, kept escaped.
+    ControlBytes,
+    /// Dot segments with parameters, such as `..;`.
+    DotParameters,
+    /// `%2F`, which separates nothing.
+    EncodedSlash,
 }
 
 /// `none`, a list of providers, or a list with more to say.
@@ -127,11 +155,11 @@ pub(crate) struct Authorize {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Demand {
     /// Each of these.
-    #[serde(default)]
-    pub(crate) all: Vec<String>,
+    #[schemars(length(min = 1))]
+    pub(crate) all: Option<Vec<String>>,
     /// At least one of these.
-    #[serde(default)]
-    pub(crate) any: Vec<String>,
+    #[schemars(length(min = 1))]
+    pub(crate) any: Option<Vec<String>>,
 }
 
 /// How requests are divided among several `backendRefs`.
@@ -139,7 +167,8 @@ pub(crate) struct Demand {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Split {
     /// The same value always goes to the same backend: after a restart, on every instance, and when weights grow.
-    pub(crate) by: KeyList,
+    /// Default: each request by itself, at random.
+    pub(crate) by: Option<KeyList>,
     /// A header of the response that names the backend that was chosen. Default: none.
     pub(crate) variant_header: Option<Header>,
 }

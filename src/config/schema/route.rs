@@ -1,4 +1,7 @@
-use std::time::Duration;
+use std::{
+    num::{NonZeroU16, NonZeroU32},
+    time::Duration,
+};
 
 use http::HeaderValue;
 use schemars::JsonSchema;
@@ -171,7 +174,7 @@ pub(crate) struct Filter {
     pub(crate) extension_ref: Option<Unbuilt>,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema, PartialEq, Eq, Hash)]
 pub(crate) enum FilterType {
     RequestHeaderModifier,
     ResponseHeaderModifier,
@@ -227,8 +230,7 @@ pub(crate) struct Redirect {
     /// The path.
     pub(crate) path: Option<PathModifier>,
     /// The port. Default: the scheme's own if `scheme` is said, else the listener's.
-    #[schemars(range(min = 1))]
-    pub(crate) port: Option<u16>,
+    pub(crate) port: Option<NonZeroU16>,
     /// The status: 301, 302, 303, 307 or 308. Default: 302.
     pub(crate) status_code: Option<u16>,
 }
@@ -289,8 +291,7 @@ pub(crate) struct Cors {
     #[serde(default)]
     pub(crate) expose_headers: Vec<String>,
     /// How many seconds a browser may keep the answer. Default: 5.
-    #[schemars(range(min = 1))]
-    pub(crate) max_age: Option<u32>,
+    pub(crate) max_age: Option<NonZeroU32>,
 }
 
 /// An upstream and its share.

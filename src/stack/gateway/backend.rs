@@ -30,13 +30,16 @@ pub(super) type RuleService = Gated<Timeout<Backends>, Gates>;
 
 type Answered = <Backend as Service<Request<Body>>>::Response;
 
-/// Tells the watchers outside which upstream was chosen.
+/// Tells the watchers outside which of several upstreams was chosen.
 #[derive(Debug)]
 pub(super) struct Mark(Variant);
 
 impl Mark {
-    pub(super) fn layer(name: &Arc<str>) -> GateLayer<Self> {
-        GateLayer::new(Self(Variant::new(Arc::clone(name))))
+    pub(super) fn layer(name: &Arc<str>, of_several: bool) -> GateLayer<Self> {
+        match of_several {
+            true => GateLayer::new(Self(Variant::new(Arc::clone(name)))),
+            false => GateLayer::disabled(),
+        }
     }
 }
 

@@ -23,7 +23,10 @@ use crate::{
     matching::{HostPattern, Normalize, PathPolicy, RequestMatch},
     reject::Answer,
     resilience::timeout::TimeoutLayer,
-    routing::{filter::Cors, router, split},
+    routing::{
+        filter::{Cors, ResponseHeaders},
+        router, split,
+    },
     telemetry::Witness,
     upstream::Proxy,
 };
@@ -57,6 +60,7 @@ pub struct Rule {
     hosts: Vec<HostPattern>,
     matches: Vec<RequestMatch>,
     pub(super) paths: PathPolicy,
+    response_headers: Option<ResponseHeaders>,
     cors: Option<Cors>,
     charges: Vec<Charge>,
     pub(super) providers: Option<Providers>,
@@ -80,6 +84,7 @@ impl Rule {
             hosts: Vec::new(),
             matches: Vec::new(),
             paths: PathPolicy::strict(),
+            response_headers: None,
             cors: None,
             charges: Vec::new(),
             providers: None,
@@ -109,6 +114,11 @@ impl Rule {
     /// Which unusual paths it takes. None unless told.
     pub fn paths(self, paths: PathPolicy) -> Self {
         Self { paths, ..self }
+    }
+
+    /// Changes the headers of responses, of refusals by the rule too.
+    pub fn response_headers(self, changes: ResponseHeaders) -> Self {
+        Self { response_headers: Some(changes), ..self }
     }
 
     /// Lets pages of other origins in.
@@ -144,7 +154,7 @@ impl Rule {
         self
     }
 
-    /// Adds a [filter](crate::routing::filter), inside of all gates and of earlier filters.
+    /// Adds a [filter](crate::routing::filter) of requests, inside of all gates and of earlier filters.
     pub fn filter(mut self, filter: impl Gate) -> Self {
         self.filters = self.filters.with(filter);
         self
@@ -211,6 +221,7 @@ impl Rule {
 
         let mut gates = Gates::new().with(Witness);
         gates = with(gates, own_paths);
+        gates = with(gates, self.response_headers);
         gates = with(gates, self.cors);
         gates = with(gates, before);
         if let Some(providers) = self.providers {
@@ -233,7 +244,7 @@ impl Rule {
             let name: Arc<str> = proxy.upstream().name().into();
             // The listeners have removed what strangers said of how a request came: what is left is believed.
             let proxy = proxy.clone().trusted_proxies(everybody.clone()).asserted(given.asserted.clone());
-            let backend: Backend = Mark::layer(&name).layer(self.attempt_timeout.layer(proxy));
+            let backend: Backend = Mark::layer(&name, self.backends.len() > 1).layer(self.attempt_timeout.layer(proxy));
             split = split.variant(name, *weight, backend);
         }
         let mut policy = match &self.split_by {

@@ -237,7 +237,8 @@ impl Shared {
 /// for again by the first request.
 async fn warm(upstreams: &[Upstream]) {
     let mut asked = JoinSet::new();
-    for upstream in upstreams.iter().cloned() {
+    for upstream in upstreams {
+        let upstream = upstream.clone();
         asked.spawn(async move {
             if let Err(error) = upstream.warm().await {
                 tracing::warn!(upstream = upstream.name(), %error, "no address is known yet");

@@ -87,6 +87,11 @@ pub struct SnapshotBuilder {
 }
 
 impl SnapshotBuilder {
+    /// How long `/readyz` says 503 before nothing new is accepted.
+    pub const SHUTDOWN_DELAY: Duration = Duration::from_secs(5);
+    /// How long what is in flight may take then.
+    pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
+
     /// Adds a listener.
     pub fn listen(mut self, listen: Listen) -> Self {
         self.listeners.push(listen);
@@ -99,7 +104,8 @@ impl SnapshotBuilder {
     }
 
     /// How the gateway goes down at a signal: for how long `/readyz` says 503 before nothing new is accepted, and how
-    /// long what is in flight may take then. 5 s and 30 s unless told.
+    /// long what is in flight may take then. [`SHUTDOWN_DELAY`](Self::SHUTDOWN_DELAY) and
+    /// [`SHUTDOWN_GRACE`](Self::SHUTDOWN_GRACE) unless told.
     pub fn shutdown(self, delay: Duration, grace: Duration) -> Self {
         Self { shutdown_delay: delay, shutdown_grace: grace, ..self }
     }
@@ -213,8 +219,8 @@ impl Snapshot {
         SnapshotBuilder {
             listeners: Vec::new(),
             admin: None,
-            shutdown_delay: Duration::from_secs(5),
-            shutdown_grace: Duration::from_secs(30),
+            shutdown_delay: SnapshotBuilder::SHUTDOWN_DELAY,
+            shutdown_grace: SnapshotBuilder::SHUTDOWN_GRACE,
             rules: Vec::new(),
             asserted: Vec::new(),
             credentials: Vec::new(),

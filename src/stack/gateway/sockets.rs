@@ -4,7 +4,7 @@ use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::edge::{Listen, Socket};
+use super::edge::Listen;
 use crate::{
     body::Body,
     stack::admin::Admin,

@@ -47,8 +47,8 @@ impl Shared {
                 json!({
                     "name": **acceptor.name(),
                     "address": acceptor.local.to_string(),
-                    // The listener itself is one of what is counted.
-                    "inFlight": acceptor.drain.in_flight().saturating_sub(1),
+                    // Accepting is one of what is counted.
+                    "connections": acceptor.drain.in_flight().saturating_sub(1),
                 })
             };
             listeners.extend(sockets.serving.iter().map(show));

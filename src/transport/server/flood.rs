@@ -8,8 +8,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// Lengths of the preface and of a frame's head, and what is read of it (RFC 9113 sections 3.4, 4.1 and 6).
 const PREFACE: usize = 24;
 const HEAD: usize = 9;
+const DATA: u8 = 0x0;
+const HEADERS: u8 = 0x1;
+const RST_STREAM: u8 = 0x3;
+const CONTINUATION: u8 = 0x9;
+const END_STREAM: u8 = 0x1;
+const END_HEADERS: u8 = 0x4;
 
 /// What a connection may have saved up.
 const SAVED: u32 = 1_000;
@@ -42,11 +49,18 @@ pub(super) struct Allowance {
     skip: usize,
     head: [u8; HEAD],
     filled: usize,
+    /// The last frame was of a request's head, and its end was not announced.
+    block_open: bool,
 }
 
 impl Allowance {
     pub(super) fn new(now: Instant) -> Self {
-        Self { balance: SAVED, settled: now, skip: PREFACE, head: [0; HEAD], filled: 0 }
+        Self { balance: SAVED, settled: now, skip: PREFACE, head: [0; HEAD], filled: 0, block_open: false }
+    }
+
+    /// Whether a part of a request's head has come.
+    pub(super) const fn has_partial_head(&self) -> bool {
+        self.block_open || (self.skip > 0 && matches!(self.head[3], HEADERS | CONTINUATION))
     }
 
     /// Follows what the peer sent. `now` is asked for only when the account is used up.
@@ -78,13 +92,14 @@ impl Allowance {
     fn frame(&mut self, now: &impl Fn() -> Instant) -> Result<(), Flood> {
         let [a, b, c, kind, flags, ..] = self.head;
         self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        self.block_open = matches!(kind, HEADERS | CONTINUATION) && flags & END_HEADERS == 0;
         match kind {
-            0x0 if self.skip > 0 || flags & 0x1 != 0 => Ok(()),
-            0x1 => {
+            DATA if self.skip > 0 || flags & END_STREAM != 0 => Ok(()),
+            HEADERS => {
                 self.earn(STREAM);
                 Ok(())
             }
-            0x3 => self.spend(RESET, now),
+            RST_STREAM => self.spend(RESET, now),
             _ => self.spend(CONTROL, now),
         }
     }
@@ -156,6 +171,21 @@ mod tests {
         assert_eq!(endured(&[frame(0x0, 0, 1)], 0), usize::MAX, "small data is the business of h2");
         let resets = [frame(0x1, 5, 20), frame(0x1, 5, 20), frame(0x3, 0, 4)];
         assert_eq!(endured(&resets, 0), usize::MAX, "every second stream taken back");
+    }
+
+    #[test]
+    fn heads_are_followed() {
+        let now = Instant::now();
+        let mut allowance = opened(now);
+        let mut after = |bytes: &[u8]| {
+            allowance.received(bytes, || now).unwrap();
+            allowance.has_partial_head()
+        };
+        let whole = frame(HEADERS, END_HEADERS, 20);
+        assert!(after(&whole[..10]) && !after(&whole[10..]));
+        assert!(after(&frame(HEADERS, 0, 20)) && after(&frame(CONTINUATION, 0, 20)));
+        assert!(!after(&frame(CONTINUATION, END_HEADERS, 0)));
+        assert!(!after(&frame(DATA, 0, 20)[..10]));
     }
 
     #[test]

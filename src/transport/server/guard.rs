@@ -85,6 +85,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Guard<I> {
         this.vitals.read.store(this.vitals.read.load(Relaxed).wrapping_add(bytes.len()), Relaxed);
         if let Some(allowance) = &mut this.allowance {
             allowance.received(bytes, Instant::now).map_err(io::Error::other)?;
+            this.vitals.block_open.store(allowance.has_partial_head(), Relaxed);
         }
         Poll::Ready(Ok(()))
     }

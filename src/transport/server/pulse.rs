@@ -115,11 +115,13 @@ impl Pulse {
         let vitals = &*self.vitals;
         if vitals.lingering.load(Relaxed) {
             State::Lingering
+        } else if vitals.is_h2 && vitals.has_partial_head() {
+            State::Head
         } else if vitals.in_flight.load(Relaxed) > 0 || vitals.blocked.load(Relaxed) {
             State::Busy
         } else if self.closing {
             State::Closing
-        } else if !vitals.is_h2 && vitals.has_partial_head() {
+        } else if vitals.has_partial_head() {
             State::Head
         } else if !vitals.is_h2 && vitals.read.load(Relaxed) == 0 {
             State::Fresh

@@ -48,7 +48,11 @@ impl Server {
     ///
     /// Once its [`Drain`] has started, it accepts what waits in the system's queue, lets go of the address, and
     /// resolves when all connections, tunnels included, are closed or cut.
-    pub async fn serve<S, B>(self, mut listener: Listener, service: S)
+    pub fn serve<S, B>(
+        self,
+        mut listener: Listener,
+        service: S,
+    ) -> impl Future<Output = ()> + Send + 'static + use<S, B>
     where
         S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
         S::Future: Send + 'static,
@@ -56,31 +60,33 @@ impl Server {
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError> + 'static,
     {
-        let accepting = self.drain.watch();
-        let ours = Drain::new();
-        let mut alarm = Alarm::new(self.drain.clone());
-        while let Some(io) = poll_fn(|cx| match alarm.poll(cx) {
-            Phase::Serving => listener.poll_next(cx),
-            Phase::Draining => {
-                listener.close();
-                listener.poll_next(cx)
+        let accepting = self.drain.watch(); // now, so that nobody takes what is not polled yet for drained
+        async move {
+            let ours = Drain::new();
+            let mut alarm = Alarm::new(self.drain.clone());
+            while let Some(io) = poll_fn(|cx| match alarm.poll(cx) {
+                Phase::Serving => listener.poll_next(cx),
+                Phase::Draining => {
+                    listener.close();
+                    listener.poll_next(cx)
+                }
+                Phase::Cut => Poll::Ready(None),
+            })
+            .await
+            {
+                let peer = io.peer();
+                let watches = [self.drain.watch(), ours.watch()];
+                tokio::spawn(self.clone().run(io, peer, service.clone(), watches));
             }
-            Phase::Cut => Poll::Ready(None),
-        })
-        .await
-        {
-            let peer = io.peer();
-            let watches = [self.drain.watch(), ours.watch()];
-            tokio::spawn(self.clone().run(io, peer, service.clone(), watches));
+            drop((listener, accepting));
+            let mut emptied = pin!(ours.emptied());
+            let mut cut_off = pin!(self.drain.cut_off());
+            poll_fn(|cx| match emptied.as_mut().poll(cx) {
+                Poll::Pending => cut_off.as_mut().poll(cx),
+                ready => ready,
+            })
+            .await;
         }
-        drop((listener, accepting));
-        let mut emptied = pin!(ours.emptied());
-        let mut cut_off = pin!(self.drain.cut_off());
-        poll_fn(|cx| match emptied.as_mut().poll(cx) {
-            Poll::Pending => cut_off.as_mut().poll(cx),
-            ready => ready,
-        })
-        .await;
     }
 
     /// Serves one connection, of any kind, that was accepted elsewhere.

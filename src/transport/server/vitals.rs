@@ -30,6 +30,8 @@ pub(super) struct Vitals {
     pub(super) wrote: AtomicUsize,
     /// `read`, when a request last began or ended: what is beyond it belongs to the next head.
     mark: AtomicUsize,
+    /// A part of an HTTP/2 head has come, and nothing else can come before its rest.
+    pub(super) block_open: AtomicBool,
     /// The last write found the socket full.
     pub(super) blocked: AtomicBool,
     /// Response bodies that gave a frame and were not asked for the next.
@@ -51,6 +53,7 @@ impl Vitals {
             read: AtomicUsize::new(0),
             wrote: AtomicUsize::new(0),
             mark: AtomicUsize::new(0),
+            block_open: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             upgraded: AtomicBool::new(false),
@@ -68,7 +71,11 @@ impl Vitals {
 
     /// Whether a part of a head has come. For HTTP/1, while nothing is in flight.
     pub(super) fn has_partial_head(&self) -> bool {
-        self.read.load(Relaxed) != self.mark.load(Relaxed)
+        if self.is_h2 {
+            self.block_open.load(Relaxed)
+        } else {
+            self.read.load(Relaxed) != self.mark.load(Relaxed)
+        }
     }
 
     /// A tunnel that is open until the connection's IO is dropped.

@@ -227,7 +227,7 @@ fn resilience() -> Vec<Report> {
 fn matrix(reports: &[Report]) -> String {
     let mut text = String::from(
         "# The contract matrix\n\n\
-         Which layer keeps which law of `DESIGN.md`, as the contract kit finds. Written by the test run\n\
+         Which layer keeps which law (see [architecture.md](architecture.md)), as the contract kit finds. Written by the test run\n\
          (`PORTCULLIS_BLESS=1 tests/run.sh`) and checked by it. A gap is one by the layer's type, with its reason below.\n\n| layer |",
     );
     for law in Law::ALL {

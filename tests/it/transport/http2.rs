@@ -75,6 +75,20 @@ async fn a_hundred_streams() {
 }
 
 #[tokio::test]
+async fn a_slow_head_is_closed() {
+    let (site, address) = site(Server::new().head_timeout(SHORT)).await;
+    let whole = frame(HEADERS, END_STREAM, 3, &fields("/", []));
+    for part in [&whole[..], &whole[..20]] {
+        let (mut peer, _) = agreed(address).await;
+        peer.request(1, "/wait").await;
+        peer.send(part).await;
+        peer.rest().await;
+    }
+    until(|| site.alive() == 0).await;
+    assert_eq!(site.begun(), 2);
+}
+
+#[tokio::test]
 async fn big_heads() {
     let (site, address) = site(Server::new()).await;
     let (mut peer, _) = agreed(address).await;

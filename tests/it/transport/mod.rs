@@ -1,6 +1,7 @@
 //! The listener, the server and its end, over real sockets.
 
 mod caps;
+mod cost;
 mod drain;
 mod http1;
 mod http2;

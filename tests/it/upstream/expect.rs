@@ -79,3 +79,18 @@ async fn towards_http2_it_is_answered_here() {
     assert!(head.starts_with("http/1.1 200") && !head.contains("got-expect"), "{head}");
     client.hear("body").await.unwrap();
 }
+
+#[tokio::test]
+async fn garbage_instead_of_100_closes_the_connection() {
+    let peer = Raw::start(|_, mut line| async move {
+        line.head().await;
+        line.say("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n").await;
+        line.rest().await;
+    })
+    .await;
+    let (edge, group) = edge_to([peer.address]).await;
+    let mut client = Line::to(edge).await;
+    client.say(ASKING).await;
+    assert!(client.head().await.unwrap().starts_with("http/1.1 502"));
+    until(|| group.endpoints()[0].connections == 0 && group.endpoints()[0].in_flight == 0).await;
+}

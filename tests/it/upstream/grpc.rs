@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 
 use portcullis::{
-    body::Body,
-    reject::{Reason, Rejection},
+    reject::Reason,
     upstream::{Proxy, Upstream},
 };
 use tokio::net::TcpListener;
@@ -71,28 +70,5 @@ async fn what_fails_on_the_way_is_a_grpc_status() {
         let mut client = client(edge(Proxy::new(group)).await).await;
         let status = soon(client.check(asking("orders"))).await.unwrap_err();
         assert_eq!(status.code(), Code::Unavailable, "{reason:?}: {status:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_layer_that_cuts_the_body_is_the_one_who_speaks() {
-    // The error of a body says why, also where HTTP/2 does not carry it.
-    let (address, _) = health().await;
-    for wire in [portcullis::upstream::Wire::Http1, portcullis::upstream::Wire::Http2] {
-        let echo = super::peers::echo().await;
-        for endpoint in [address, echo] {
-            let group = Upstream::builder("a").endpoint(endpoint.to_string()).wire(wire).build().unwrap();
-            let too_large: portcullis::body::BoxError = Box::new(Rejection::new(Reason::BodyTooLarge));
-            let (sender, frames) = tokio::sync::mpsc::channel(2);
-            let body = Body::new(http_body_util::StreamBody::new(
-                tokio_stream::wrappers::ReceiverStream::new(frames),
-            ));
-            sender.send(Err::<http_body::Frame<bytes::Bytes>, _>(too_large)).await.unwrap();
-            let request = http::Request::post("/").header("host", "a").body(body).unwrap();
-            let answer = soon(tower::ServiceExt::oneshot(Proxy::new(group), request)).await;
-            if let Err(refused) = answer {
-                assert_eq!(refused.reason(), Reason::BodyTooLarge, "{wire:?}");
-            }
-        }
     }
 }

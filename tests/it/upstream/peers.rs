@@ -130,10 +130,13 @@ pub(super) async fn echo() -> SocketAddr {
     .await
 }
 
+/// All that was read from one connection.
+type Heard = Arc<Mutex<Vec<u8>>>;
+
 /// One connection of a plain socket, with all that was read from it.
 pub(super) struct Line {
     stream: TcpStream,
-    heard: Arc<Mutex<Vec<u8>>>,
+    heard: Heard,
     /// How much of it has been looked at.
     seen: usize,
 }
@@ -204,7 +207,7 @@ impl Line {
 pub(super) struct Raw {
     pub(super) address: SocketAddr,
     connections: Arc<AtomicUsize>,
-    heard: Arc<Mutex<Vec<Arc<Mutex<Vec<u8>>>>>>,
+    heard: Arc<Mutex<Vec<Heard>>>,
 }
 
 impl Raw {
@@ -223,7 +226,7 @@ impl Raw {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 let number = connections.fetch_add(1, Ordering::SeqCst);
-                let heard = Arc::<Mutex<Vec<u8>>>::default();
+                let heard = Heard::default();
                 all.lock().unwrap().push(heard.clone());
                 let script = script.clone();
                 tokio::spawn(async move { script(number, Line { stream, heard, seen: 0 }).await });

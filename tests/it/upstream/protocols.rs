@@ -5,17 +5,20 @@ use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
 use http_body::Frame;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::body::Incoming;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use portcullis::{
     attempt::Attempt,
     body::{Body, BoxError},
+    reject::{Reason, Rejection},
     trail::Trail,
     upstream::{Proxy, Upstream, Wire},
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tower::service_fn;
 
-use super::peers::{Line, OK, Raw, call, echo, edge, get, soon, text};
+use super::peers::{Line, OK, Raw, call, echo, edge, get, serve, soon, text};
 
 async fn edge_with(wire: Wire) -> std::net::SocketAddr {
     let endpoint = echo().await.to_string();
@@ -197,4 +200,25 @@ async fn the_attempt_is_told_with_the_answer_and_without_one() {
     request.extensions_mut().insert(trail.clone());
     assert!(call(&Proxy::new(super::peers::upstream([nobody.address])), request).await.is_err());
     assert_eq!(trail.attempt().unwrap().endpoint, Some(nobody.address));
+}
+
+#[tokio::test]
+async fn a_layer_that_cuts_the_request_is_the_one_who_speaks() {
+    // The error of a body says why, also where HTTP/2 does not carry it.
+    let patient = serve(service_fn(|request: Request<Incoming>| async {
+        request.into_body().collect().await.map(|_| http::Response::new(Body::empty()))
+    }))
+    .await;
+    for wire in [Wire::Http1, Wire::Http2] {
+        let group = Upstream::builder("a").endpoint(patient.to_string()).wire(wire).build().unwrap();
+        let frames = [
+            Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"some"))),
+            Err(Box::new(Rejection::new(Reason::BodyTooLarge))),
+        ];
+        let body = Body::new(StreamBody::new(stream::iter(frames)));
+        let request = Request::post("/").header("host", "a").body(body).unwrap();
+        let refused = soon(tower::ServiceExt::oneshot(Proxy::new(group.clone()), request)).await.unwrap_err();
+        assert_eq!(refused.reason(), Reason::BodyTooLarge, "{wire:?}");
+        assert_eq!(group.endpoints()[0].in_flight, 0);
+    }
 }

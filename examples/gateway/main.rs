@@ -1,0 +1,83 @@
+//! A gateway that needs no Rust: it is configured by a file.
+//!
+//! `cargo run --release --features gateway --example gateway` starts a demonstration; `-- --help` says what else.
+#![expect(clippy::print_stdout, reason = "a program for the command line")]
+
+mod arguments;
+mod demo;
+mod keys;
+
+use std::process::ExitCode;
+
+use arguments::{Command, USAGE};
+use portcullis::config::{self, Config, Configured};
+
+fn main() -> ExitCode {
+    let command = match Command::parse(std::env::args().skip(1)) {
+        Ok(command) => command,
+        Err(mistake) => {
+            eprintln!("gateway: {mistake}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match command {
+        Command::Demo => run(demo::run()),
+        Command::Serve { config } => run(serve(Config::file(config))),
+        Command::Check { file } => check(&Config::file(file)),
+        Command::NewKey(order) => keys::new(order),
+        Command::Explain => tell(&portcullis::stack::order::gateway().to_string()),
+        Command::Schema => tell(config::schema().trim_end()),
+        Command::Help => tell(USAGE),
+        Command::Version => tell(env!("CARGO_PKG_VERSION")),
+    }
+}
+
+fn tell(text: &str) -> ExitCode {
+    println!("{text}");
+    ExitCode::SUCCESS
+}
+
+fn check(config: &Config) -> ExitCode {
+    let check = config.check();
+    println!("{check}");
+    if check.is_accepted() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Why there is nothing to serve.
+type Failed = Box<dyn std::error::Error>;
+
+/// Runs to the end, and says why if it could not begin.
+fn run(serving: impl Future<Output = Result<(), Failed>>) -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match runtime.map_err(Failed::from).and_then(|runtime| runtime.block_on(serving)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(config: Config) -> Result<(), Failed> {
+    until_told(config.start().await?).await;
+    Ok(())
+}
+
+/// Serves until SIGTERM, and looks at the configuration again at SIGHUP.
+async fn until_told(configured: Configured) {
+    tokio::select! {
+        _ = configured.gateway().run() => {}
+        () = hangups(&configured) => {}
+    }
+}
+
+async fn hangups(configured: &Configured) {
+    #[cfg(unix)]
+    if let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
+        while hangup.recv().await.is_some() {
+            configured.reload();
+        }
+    }
+    std::future::pending::<()>().await;
+}

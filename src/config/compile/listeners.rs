@@ -1,0 +1,78 @@
+//! `listeners`, `admin` and `shutdown`.
+use std::collections::HashMap;
+
+use super::Compiler;
+use crate::{
+    config::{
+        at::At,
+        schema::Listener,
+    },
+    identity::TrustedProxies,
+    stack::{
+        Admin,
+        gateway::{Listen, SnapshotBuilder},
+    },
+};
+
+impl Compiler<'_> {
+    pub(super) fn listeners(&self, mut builder: SnapshotBuilder) -> SnapshotBuilder {
+        let file = self.file;
+        let (mut names, mut addresses) = (HashMap::new(), HashMap::new());
+        for (at, listener) in self.top.field("listeners").items(&file.listeners) {
+            let (name, address) = (&listener.name.0.0, listener.address.0);
+            if names.insert(name, ()).is_some() {
+                at.field("name").error("another listener has this name");
+                continue;
+            }
+            if name == "admin" {
+                at.field("name").error("this name is for the admin address");
+                continue;
+            }
+            if address.port() != 0 && addresses.insert(address, ()).is_some() {
+                at.field("address").error("another listener has this address");
+                continue;
+            }
+            builder = builder.listen(self.listener(at, listener));
+        }
+        if let Some(admin) = &file.admin {
+            let at = self.top.field("admin").field("address");
+            if admin.address.0.port() != 0 && addresses.contains_key(&admin.address.0) {
+                at.error("a listener has this address");
+            }
+            if !admin.address.0.ip().is_loopback() {
+                at.warn("whoever reaches this address learns how the gateway is configured");
+            }
+            builder = builder.admin(Admin::at(admin.address.0).hosts(&admin.hosts));
+        }
+        let delay = file.shutdown.delay.as_ref().map_or(SnapshotBuilder::SHUTDOWN_DELAY, |delay| delay.0);
+        let grace = file.shutdown.grace.as_ref().map_or(SnapshotBuilder::SHUTDOWN_GRACE, |grace| grace.0);
+        builder.shutdown(delay, grace)
+    }
+
+    fn listener(&self, at: At<'_>, listener: &Listener) -> Listen {
+        let trusted = TrustedProxies::new(listener.trusted_proxies.iter().map(|network| network.0));
+        let trusted = at.field("trustedProxies").accept(trusted).unwrap_or_default();
+        let mut listen = Listen::on(listener.name.0.0.as_str(), listener.address.0)
+            .trusted_proxies(trusted)
+            .uncapped(listener.trusted_proxies.iter().map(|network| network.0))
+            .proxy_protocol(listener.proxy_protocol_from.iter().map(|network| network.0));
+        if let Some(most) = listener.max_connections {
+            listen = listen.max_connections(most.get() as usize);
+        }
+        if let Some(most) = listener.max_connections_per_address {
+            listen = listen.max_connections_per_address(most.get() as usize);
+        }
+        let at = at.field("rateLimit");
+        for charge in self.charges(at, &listener.rate_limit) {
+            let key = charge.limit().key();
+            if key.needs_identity() || key.needs_route() {
+                at.error(format!(
+                    "the limit `{}` counts by what is known only inside of a rule",
+                    charge.limit().name()
+                ));
+            }
+            listen = listen.limit(charge);
+        }
+        listen
+    }
+}

@@ -1,0 +1,260 @@
+//! `routes`: Gateway API rules, and our policies.
+use std::{collections::HashMap, time::Duration};
+
+use super::{Compiler, limits::key};
+use crate::{
+    admission::authz::Authorize,
+    config::{
+        at::At,
+        schema::{
+            Authenticate, BackendRef, Demand, Match, Method, PathMatchType, PathQuirk, PathRules, Policies,
+            Public, Rule, Timeouts, ValueMatchType,
+        },
+    },
+    matching::{self, HostPattern, InvalidMatch, PathPolicy, RequestMatch, Text},
+    resilience::timeout::TimeoutLayer,
+    stack::gateway::{self, SnapshotBuilder},
+    upstream::Proxy,
+};
+
+impl<'a> Compiler<'a> {
+    /// Each rule with its place.
+    pub(super) fn rules(&self) -> impl Iterator<Item = (At<'a>, &'a Rule)> + use<'a> {
+        let routes = self.top.field("routes").items(&self.file.routes);
+        routes.flat_map(|(at, route)| at.field("rules").items(&route.rules))
+    }
+
+    pub(super) fn routes(&self, mut builder: SnapshotBuilder) -> SnapshotBuilder {
+        let file = self.file;
+        let mut names = HashMap::new();
+        for (at, route) in self.top.field("routes").items(&file.routes) {
+            if names.insert(&route.name.0.0, ()).is_some() {
+                at.field("name").error("another route has this name");
+            }
+            let mut hosts = Vec::new();
+            for (at, host) in at.field("hostnames").items(&route.hostnames) {
+                match HostPattern::parse(host) {
+                    Ok(host) => hosts.push(host),
+                    Err(_) => at.error("expected a host name, or `*.` and a host name"),
+                }
+            }
+            let mut rules = HashMap::new();
+            for (index, (at, rule)) in at.field("rules").items(&route.rules).enumerate() {
+                let own = rule.name.as_ref().map_or_else(|| index.to_string(), |name| name.0.0.clone());
+                let name = format!("{}/{own}", route.name.0.0);
+                if rules.insert(own, ()).is_some() {
+                    at.field("name").error("another rule of this route has this name");
+                }
+                let of_hosts = hosts.iter().cloned().fold(gateway::Rule::new(name), gateway::Rule::host);
+                builder = builder.rule(self.rule(at, of_hosts, rule, file.require_authentication));
+            }
+        }
+        builder
+    }
+
+    fn rule(&self, at: At<'_>, mut made: gateway::Rule, rule: &Rule, authenticated: bool) -> gateway::Rule {
+        for (at, one) in at.field("matches").items(&rule.matches) {
+            if let Some(request) = request_match(at, one) {
+                made = made.when(request);
+            }
+        }
+        made = self.policies(at.field("policies"), made, &rule.policies, authenticated);
+        made = self.filters(at, made, rule);
+        made = timeouts(at.field("timeouts"), made, &rule.timeouts);
+        self.backends(at, made, rule)
+    }
+
+    fn policies(&self, at: At<'_>, mut made: gateway::Rule, policies: &Policies, authenticated: bool) -> gateway::Rule {
+        let said = at.field("authenticate");
+        if authenticated && !said.is_said() {
+            said.error("is missing, and `requireAuthentication` asks for it: name providers, or say `none`");
+        }
+        let mut knows_callers = false;
+        if let Some(authenticate) = &policies.authenticate {
+            knows_callers = !matches!(authenticate, Authenticate::None(Public::None));
+            if let Some(providers) = self.authenticate(said, authenticate) {
+                made = made.authenticate(providers);
+            }
+        }
+        if let Some(authorize) = &policies.authorize {
+            let at = at.field("authorize");
+            // If `authenticate` is faulty, that has been told.
+            if !(knows_callers || said.is_broken()) {
+                at.error("nobody would be let in: `authenticate` names no provider");
+            }
+            let mut gate = Authorize::new();
+            if let Some(Demand { all, any }) = &authorize.scopes {
+                gate = all.iter().fold(gate, |gate, all| gate.all_scopes(all.iter().cloned()));
+                gate = any.iter().fold(gate, |gate, any| gate.any_scope(any.iter().cloned()));
+            }
+            if let Some(Demand { all, any }) = &authorize.roles {
+                gate = all.iter().fold(gate, |gate, all| gate.all_roles(all.iter().cloned()));
+                gate = any.iter().fold(gate, |gate, any| gate.any_role(any.iter().cloned()));
+            }
+            made = made.authorize(gate);
+        }
+        let limits = at.field("rateLimit");
+        for charge in self.charges(limits, &policies.rate_limit) {
+            if charge.limit().key().needs_identity() && !knows_callers {
+                limits.warn(format!(
+                    "the limit `{}` counts callers, and nobody asks who they are: addresses are counted instead",
+                    charge.limit().name()
+                ));
+            }
+            made = made.limit(charge);
+        }
+        if let Some(split) = &policies.split {
+            let at = at.field("split");
+            if let Some(key) = split.by.as_ref().and_then(|by| key(at.field("by"), by)) {
+                if key.needs_identity() && !knows_callers {
+                    at.field("by").warn("nobody asks who callers are: addresses are taken instead");
+                }
+                made = made.split_by(key);
+            }
+            if let Some(header) = &split.variant_header {
+                made = made.variant_header(header.0.clone());
+            }
+        }
+        for (at, gate) in at.field("gates").items(&policies.gates) {
+            if let Some(gate) = self.gates.make(at, gate) {
+                made = made.shared_gate(gate);
+            }
+        }
+        made.paths(path_policy(&policies.path))
+    }
+
+    fn backends(&self, at: At<'_>, mut made: gateway::Rule, rule: &Rule) -> gateway::Rule {
+        let list = at.field("backendRefs");
+        let redirects = rule.filters.iter().any(|filter| filter.request_redirect.is_some());
+        if redirects && list.is_said() {
+            list.error("a rule that redirects has no upstream");
+        }
+        if !redirects && rule.backend_refs.is_empty() && !list.is_broken() {
+            list.error("is missing: nothing would serve these requests");
+        }
+        if !rule.backend_refs.is_empty() && rule.backend_refs.iter().all(|backend| backend.weight == Some(0)) {
+            list.error("the weights sum up to zero");
+        }
+        let mut seen = HashMap::new();
+        for (at, backend) in list.items(&rule.backend_refs) {
+            if seen.insert(&backend.name, ()).is_some() {
+                at.field("name").error("this upstream is in the list already");
+                continue;
+            }
+            if let Some(proxy) = self.backend(at, backend) {
+                made = made.backend(proxy, backend.weight.unwrap_or(1));
+            }
+        }
+        made
+    }
+
+    fn backend(&self, at: At<'_>, backend: &BackendRef) -> Option<Proxy> {
+        if backend.group.as_deref().is_some_and(|group| !group.is_empty()) {
+            at.field("group").error("other groups than the empty one are not supported");
+        }
+        if backend.kind.as_deref().is_some_and(|kind| !matches!(kind, "Upstream" | "Service")) {
+            at.field("kind").error("other kinds than `Upstream` and `Service`, both for a name of `upstreams`, are not supported");
+        }
+        let upstream = self.find(at.field("name"), &backend.name, "upstream", "upstreams", &self.upstreams)?;
+        let said = self.file.upstreams.get(&backend.name)?;
+        if let Some(port) = backend.port {
+            let ends = format!(":{port}");
+            if !said.endpoints.iter().all(|endpoint| endpoint.ends_with(&ends)) {
+                at.field("port").error("not each endpoint of the upstream has this port");
+            }
+        }
+        let proxy = Proxy::new(upstream.clone());
+        Some(said.host.iter().fold(proxy, |proxy, host| proxy.host(host.0.clone())))
+    }
+}
+
+fn path_policy(path: &PathRules) -> PathPolicy {
+    let strict = PathPolicy::strict();
+    let policy = if path.keep_empty_segments { strict.keep_empty_segments() } else { strict };
+    path.allow.iter().fold(policy, |policy, quirk| {
+        policy.allow(match quirk {
+            PathQuirk::Backslash => matching::PathQuirk::Backslash,
+            PathQuirk::ControlBytes => matching::PathQuirk::ControlBytes,
+            PathQuirk::DotParameters => matching::PathQuirk::DotParameters,
+            PathQuirk::EncodedSlash => matching::PathQuirk::EncodedSlash,
+        })
+    })
+}
+
+fn request_match(at: At<'_>, one: &Match) -> Option<RequestMatch> {
+    let mut request = Some(RequestMatch::any());
+    if let Some(path) = &one.path {
+        request = accept(at.field("path").field("value"), match path.kind {
+            PathMatchType::Exact => RequestMatch::exact(&path.value),
+            PathMatchType::PathPrefix => RequestMatch::prefix(&path.value),
+            PathMatchType::RegularExpression => RequestMatch::regex(&path.value),
+        });
+    }
+    if let Some(method) = one.method {
+        request = request.map(|request| request.method(method.known()));
+    }
+    for (at, header) in at.field("headers").items(&one.headers) {
+        let value = accept(at.field("value"), text(header.kind, &header.value));
+        request = request.zip(value).map(|(request, value)| request.header(header.name.0.clone(), value));
+    }
+    for (at, query) in at.field("queryParams").items(&one.query_params) {
+        let value = accept(at.field("value"), text(query.kind, &query.value));
+        request = request.zip(value).map(|(request, value)| request.query(query.name.as_str(), value));
+    }
+    request
+}
+
+fn text(kind: ValueMatchType, value: &str) -> Result<Text, InvalidMatch> {
+    match kind {
+        ValueMatchType::Exact => Ok(Text::exact(value)),
+        ValueMatchType::RegularExpression => Text::regex(value),
+    }
+}
+
+/// Tells what is wrong without repeating the value.
+fn accept<T>(at: At<'_>, result: Result<T, InvalidMatch>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(InvalidMatch::Path(_, why)) => at.refuse(format!("can match no request: {why}")),
+        // The last line says why; those before show the pattern.
+        Err(InvalidMatch::Pattern(why)) => match why.lines().last().and_then(|line| line.strip_prefix("error: ")) {
+            Some(why) => at.refuse(format!("not a regular expression: {why}")),
+            None => at.refuse("not a regular expression, or a too large one"),
+        },
+        Err(error) => at.refuse(error.to_string()),
+    }
+}
+
+fn timeouts(at: At<'_>, mut made: gateway::Rule, timeouts: &Timeouts) -> gateway::Rule {
+    let layer = |timeout: Duration| match timeout.is_zero() {
+        true => TimeoutLayer::disabled(),
+        false => TimeoutLayer::new(timeout),
+    };
+    let request = timeouts.request.as_ref().map(|timeout| timeout.0);
+    if let Some(request) = request {
+        made = made.timeout(layer(request));
+    }
+    if let Some(attempt) = timeouts.backend_request.as_ref().map(|timeout| timeout.0) {
+        if request.is_some_and(|request| !request.is_zero() && attempt > request) {
+            at.field("backendRequest").error("longer than `request`, which bounds all attempts together");
+        }
+        made = made.attempt_timeout(layer(attempt));
+    }
+    made
+}
+
+impl Method {
+    fn known(self) -> http::Method {
+        match self {
+            Self::Get => http::Method::GET,
+            Self::Head => http::Method::HEAD,
+            Self::Post => http::Method::POST,
+            Self::Put => http::Method::PUT,
+            Self::Delete => http::Method::DELETE,
+            Self::Connect => http::Method::CONNECT,
+            Self::Options => http::Method::OPTIONS,
+            Self::Trace => http::Method::TRACE,
+            Self::Patch => http::Method::PATCH,
+        }
+    }
+}

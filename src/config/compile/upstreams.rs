@@ -1,0 +1,65 @@
+//! `upstreams`.
+use std::net::SocketAddr;
+
+use super::Compiler;
+use crate::{
+    config::{
+        at::At,
+        schema::{Balance, Upstream, UpstreamProtocol},
+    },
+    upstream::{self, BuildError, Wire},
+};
+
+impl Compiler<'_> {
+    /// An upstream, with the connections of the one of this name that is in force.
+    pub(super) fn upstream(
+        &self,
+        at: At<'_>,
+        name: &str,
+        upstream: &Upstream,
+        admin: Option<SocketAddr>,
+    ) -> Option<upstream::Upstream> {
+        let builder = || {
+            let mut builder = upstream::Upstream::builder(name);
+            if let Some(balance) = upstream.balance {
+                builder = builder.balance(match balance {
+                    Balance::RoundRobin => upstream::Balance::RoundRobin,
+                    Balance::LeastRequest => upstream::Balance::LeastRequest,
+                });
+            }
+            if let Some(protocol) = upstream.protocol {
+                builder = builder.wire(match protocol {
+                    UpstreamProtocol::Http1 => Wire::Http1,
+                    UpstreamProtocol::Http2 => Wire::Http2,
+                    UpstreamProtocol::Follow => Wire::Follow,
+                });
+            }
+            if let Some(timeout) = &upstream.connect_timeout {
+                builder = builder.connect_timeout(timeout.0);
+            }
+            if let Some(most) = upstream.max_connections {
+                builder = builder.max_connections(most.get() as usize);
+            }
+            admin.into_iter().fold(builder, upstream::UpstreamBuilder::refuse)
+        };
+        let mut faulty = false;
+        for (at, endpoint) in at.field("endpoints").items(&upstream.endpoints) {
+            // One by one, so that each that is wrong is reported where it stands.
+            if let Err(error) = builder().endpoint(endpoint).build() {
+                faulty = true;
+                at.error(match error {
+                    BuildError::RefusedEndpoint(_) => "this is the admin address",
+                    _ => "expected an endpoint such as `10.0.0.1:8080`, `[::1]:8080` or `orders.internal:8080`",
+                });
+            }
+        }
+        if faulty {
+            return None;
+        }
+        let mut builder = builder().endpoints(&upstream.endpoints);
+        if let Some(before) = self.kept.upstreams.get(name) {
+            builder = builder.inherit(before);
+        }
+        at.accept(builder.build())
+    }
+}

@@ -1,0 +1,186 @@
+use std::{
+    cell::RefCell,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use super::{
+    at::At,
+    compile::{Compiled, Compiler},
+    document::Document,
+    fault::Faults,
+    files::Files,
+    gates::Gates,
+    kept::Kept,
+    schema::{Gateway, schema_of},
+};
+use crate::stack::gateway::{RuleFacts, Snapshot};
+
+/// A configuration: a file, or a text, and the gates that it may use.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Config {
+    pub(super) source: Source,
+    gates: Arc<Gates>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    File(PathBuf),
+    Text { name: Arc<str>, text: Arc<str> },
+}
+
+impl Config {
+    /// The file at this path. Relative paths in it begin at its directory.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        Self { source: Source::File(path.into()), gates: Arc::default() }
+    }
+
+    /// This text, which is called `name` where it is wrong. Relative paths in it begin at the working directory.
+    pub fn text(name: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> Self {
+        Self { source: Source::Text { name: name.into(), text: text.into() }, gates: Arc::default() }
+    }
+
+    /// Lets it use these gates.
+    pub fn gates(self, gates: Gates) -> Self {
+        Self { gates: Arc::new(gates), ..self }
+    }
+
+    /// Reads it, with the files that it names, and says what is wrong; nothing is bound or connected.
+    #[must_use]
+    pub fn check(&self) -> Check {
+        let Reading { compiled, faults, .. } = self.read(&Kept::default());
+        let rules = compiled.map(|compiled| compiled.snapshot.rules().to_vec()).unwrap_or_default();
+        Check { name: self.name(), faults, rules }
+    }
+
+    /// The snapshot that it describes, for those who run it themselves. [`start`](Self::start) also follows its
+    /// changes.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong.
+    pub fn load(&self) -> Result<Snapshot, Faults> {
+        let Reading { compiled, faults, .. } = self.read(&Kept::default());
+        compiled.map(|compiled| compiled.snapshot).ok_or(faults)
+    }
+
+    fn name(&self) -> Arc<str> {
+        match &self.source {
+            Source::File(path) => path.to_string_lossy().into(),
+            Source::Text { name, .. } => Arc::clone(name),
+        }
+    }
+
+    /// Reads it from the beginning. It blocks.
+    pub(super) fn read(&self, kept: &Kept) -> Reading {
+        let files = RefCell::new(Files::default());
+        let mut faults = Faults::default();
+        let name = self.name();
+        let text = match &self.source {
+            Source::File(path) => files.borrow_mut().read(path),
+            Source::Text { text, .. } => Ok(text.as_bytes().to_vec()),
+        };
+        let compiled = match text {
+            Ok(text) => self.compile(&name, &text, &files, kept, &mut faults),
+            Err(error) => {
+                faults.of_file(&name, error);
+                None
+            }
+        };
+        faults.sort();
+        Reading { compiled: compiled.filter(|_| !faults.refuse()), faults, files: files.into_inner() }
+    }
+
+    fn compile(
+        &self,
+        name: &str,
+        text: &[u8],
+        files: &RefCell<Files>,
+        kept: &Kept,
+        faults: &mut Faults,
+    ) -> Option<Compiled> {
+        let document = Document::<Gateway>::read(name, text, &schema_of::<Gateway>());
+        let Document { tree, typed, log } = match document {
+            Ok(document) => document,
+            Err(malformed) => {
+                *faults = malformed;
+                return None;
+            }
+        };
+        let directory = match &self.source {
+            Source::File(path) => path.parent().unwrap_or(Path::new("")),
+            Source::Text { .. } => Path::new(""),
+        };
+        let compiled = typed.and_then(|file| {
+            Compiler::new(At::top(&tree, &log), &file, directory, files, &self.gates, kept).compile()
+        });
+        *faults = log.into_faults();
+        compiled
+    }
+}
+
+/// What came of reading a configuration.
+pub(super) struct Reading {
+    /// Nothing, if it is refused.
+    pub(super) compiled: Option<Compiled>,
+    /// Why, or warnings.
+    pub(super) faults: Faults,
+    /// What it was read from.
+    pub(super) files: Files,
+}
+
+/// What a check found. It shows as what `gateway check` prints: what is wrong, one fault a line, then whether it is
+/// accepted, and which of its rules are public.
+#[derive(Debug, Clone)]
+pub struct Check {
+    name: Arc<str>,
+    faults: Faults,
+    rules: Vec<RuleFacts>,
+}
+
+impl Check {
+    /// Whether it is accepted. There may be warnings.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        !self.faults.refuse()
+    }
+
+    /// What is wrong.
+    #[must_use]
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// The rules, if it is accepted.
+    #[must_use]
+    pub fn rules(&self) -> &[RuleFacts] {
+        &self.rules
+    }
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.faults.is_empty() {
+            writeln!(f, "{}", self.faults)?;
+        }
+        if !self.is_accepted() {
+            return write!(f, "{}: refused", self.name);
+        }
+        write!(f, "{}: accepted", self.name)?;
+        match self.rules.iter().filter(|rule| rule.public).count() {
+            0 => write!(f, "; no rule is public"),
+            _ => {
+                write!(f, "; public rules, which ask nobody who they are:")?;
+                self.rules.iter().filter(|rule| rule.public).try_for_each(|rule| write!(f, "\n  {}", rule.name))
+            }
+        }
+    }
+}
+
+/// The JSON Schema of the file, for editors: `docs/gateway.schema.json`.
+#[must_use]
+pub fn schema() -> String {
+    format!("{:#}\n", schema_of::<Gateway>())
+}

@@ -1,0 +1,129 @@
+use std::{collections::BTreeMap, sync::Arc};
+
+use tokio::{
+    sync::Notify,
+    task::{AbortHandle, spawn_blocking},
+    time::{Instant, timeout},
+};
+
+use super::{
+    debounce::{Debounce, LOOK},
+    fault::{Faults, Severity},
+    files::Files,
+    kept::Kept,
+    load::{Config, Reading},
+};
+use crate::{
+    stack::gateway::{BindError, Gateway},
+    upstream::Upstream,
+};
+
+/// Why a configured gateway did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration is refused.
+    #[error(transparent)]
+    Faults(#[from] Faults),
+    /// An address cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+}
+
+/// A gateway that follows its configuration: a change of the file, or of a file that it names, is in force within two
+/// seconds, and a faulty one changes nothing. It stops following when this is dropped.
+#[derive(Debug)]
+pub struct Configured {
+    gateway: Gateway,
+    reload: Arc<Notify>,
+    follows: AbortHandle,
+}
+
+impl Config {
+    /// Starts a gateway with this configuration, and follows its changes.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it, or an address that cannot be bound.
+    pub async fn start(self) -> Result<Configured, StartError> {
+        let mut kept = Kept::default();
+        let Reading { compiled, faults, files } = self.read(&kept);
+        let Some(compiled) = compiled else { return Err(faults.into()) };
+        warn(&faults);
+        let gateway = Gateway::start(compiled.snapshot).await?;
+        kept.upstreams = compiled.upstreams;
+        let reload = Arc::new(Notify::new());
+        let follow = follow(self, gateway.clone(), kept, files, Arc::clone(&reload));
+        Ok(Configured { gateway, reload, follows: tokio::spawn(follow).abort_handle() })
+    }
+}
+
+impl Configured {
+    /// The gateway.
+    #[must_use]
+    pub fn gateway(&self) -> &Gateway {
+        &self.gateway
+    }
+
+    /// Looks at the configuration now, changed or not: what SIGHUP asks for.
+    pub fn reload(&self) {
+        self.reload.notify_one();
+    }
+}
+
+impl Drop for Configured {
+    fn drop(&mut self) {
+        self.follows.abort();
+    }
+}
+
+async fn follow(config: Config, gateway: Gateway, kept: Kept, files: Files, reload: Arc<Notify>) {
+    let (config, mut kept) = (Arc::new(config), Arc::new(kept));
+    let mut debounce = Debounce::new(files.clone());
+    let mut files = Arc::new(files);
+    loop {
+        let told = timeout(LOOK, reload.notified()).await.is_ok();
+        if gateway.is_draining() {
+            return;
+        }
+        let known = Arc::clone(&files);
+        let Ok(seen) = spawn_blocking(move || known.again()).await else { return };
+        if !debounce.look(seen, Instant::now()) && !told {
+            continue;
+        }
+        let (reader, state) = (Arc::clone(&config), Arc::clone(&kept));
+        let Ok(reading) = spawn_blocking(move || reader.read(&state)).await else { return };
+        debounce.take(reading.files.clone());
+        files = Arc::new(reading.files.clone());
+        if let Some(upstreams) = take(&gateway, reading).await {
+            kept = Arc::new(Kept { limits: kept.limits.clone(), upstreams });
+        }
+    }
+}
+
+/// Takes what was read into force, or tells why not.
+async fn take(gateway: &Gateway, reading: Reading) -> Option<BTreeMap<String, Upstream>> {
+    let Reading { compiled, faults, .. } = reading;
+    let Some(compiled) = compiled else {
+        for fault in &faults {
+            tracing::error!("configuration refused: {fault}");
+        }
+        gateway.refused(faults.iter().map(ToString::to_string));
+        return None;
+    };
+    warn(&faults);
+    match gateway.apply(compiled.snapshot).await {
+        Ok(()) => Some(compiled.upstreams),
+        Err(error) => {
+            tracing::error!("configuration refused: {error}");
+            gateway.refused([error.to_string()]);
+            None
+        }
+    }
+}
+
+fn warn(faults: &Faults) {
+    for fault in faults.iter().filter(|fault| fault.severity == Severity::Warning) {
+        tracing::warn!("configuration: {fault}");
+    }
+}

@@ -1,0 +1,199 @@
+//! A mesh without a second process: the layers around a service's calls, and around its own handlers.
+//!
+//! # Example
+//!
+//! ```
+//! use http::{Request, Response};
+//! use portcullis::{body::Body, identity::PeerAddr, stack::mesh::{ClientLayer, ServerLayer}};
+//! use std::time::Duration;
+//! use tower::{Layer, ServiceExt, service_fn};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let stock = service_fn(|_: Request<Body>| async { Ok::<_, std::convert::Infallible>(Response::new(Body::empty())) });
+//! let stock = ClientLayer::new().timeout(Duration::from_millis(500)).layer(stock);
+//!
+//! // A handler that calls another service: the call carries the id of the request it is made for.
+//! let handler = service_fn(move |_: Request<Body>| stock.clone().oneshot(Request::new(Body::empty())));
+//! let service = ServerLayer::new().timeout(Duration::from_secs(2)).layer(handler);
+//!
+//! let mut request = Request::get("/").body(Body::empty())?;
+//! request.extensions_mut().insert(PeerAddr::new("127.0.0.1:4000".parse()?)); // the server does this
+//! assert_eq!(service.oneshot(request).await?.status(), 200);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Position
+//!
+//! [`order`](super::order) has both orders with their reasons. Retries, balancing, breakers and mutual TLS take their
+//! places in them as their rooms are built.
+//!
+//! # Shared state
+//!
+//! A layer owns its limits and numbers: its clones, and the services made from them, share them.
+use std::{fmt, time::Duration};
+
+use tower_layer::Layer;
+
+#[cfg(feature = "prometheus")]
+use crate::telemetry::metrics::Metrics;
+use crate::{
+    admission::{
+        authz::Authorize,
+        rate_limit::{Charge, RateLimit},
+    },
+    authn::Providers,
+    context::{ContextLayer, Contextual},
+    gate::{GateLayer, Gated},
+    identity::TrustedProxies,
+    reject::{Rescue, RescueLayer},
+    resilience::timeout::{Timeout, TimeoutLayer},
+    telemetry::{
+        Witness,
+        access_log::AccessLog,
+        request_id::{PropagateRequestId, SetRequestId, Trust},
+        span::{SpanLayer, Spanned},
+    },
+    transport::Connection,
+};
+
+#[cfg(feature = "prometheus")]
+type Counter = Metrics;
+#[cfg(not(feature = "prometheus"))]
+type Counter = Witness;
+
+/// Around the calls that a service makes: they carry the id of the request they are made for, are bounded in time, and
+/// are counted.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct ClientLayer {
+    counted: GateLayer<Counter>,
+    timeout: TimeoutLayer,
+}
+
+impl ClientLayer {
+    /// Calls may take 15 s, and nobody counts them.
+    pub fn new() -> Self {
+        Self { counted: GateLayer::disabled(), timeout: TimeoutLayer::default() }
+    }
+
+    /// How long a call may take.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout: TimeoutLayer::new(timeout), ..self }
+    }
+
+    /// Counts calls.
+    #[cfg(feature = "prometheus")]
+    pub fn metrics(self, metrics: &Metrics) -> Self {
+        Self { counted: metrics.layer(), ..self }
+    }
+}
+
+impl Default for ClientLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> Layer<S> for ClientLayer {
+    type Service = Gated<Gated<Timeout<S>, Counter>, PropagateRequestId>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        PropagateRequestId::new().layer().layer(self.counted.layer(self.timeout.layer(inner)))
+    }
+}
+
+/// Around the handlers of a service: who calls, under what id, whether they may, and what became of it.
+#[derive(Clone)]
+#[must_use]
+pub struct ServerLayer {
+    trusted: TrustedProxies,
+    counted: GateLayer<Counter>,
+    timeout: TimeoutLayer,
+    providers: Option<Providers>,
+    authorize: Option<Authorize>,
+    charges: Vec<Charge>,
+}
+
+type Policies = ((Option<Providers>, Witness), (Option<Authorize>, Option<RateLimit>));
+type Identified = (Connection, SetRequestId);
+
+impl ServerLayer {
+    /// Whoever reaches the service may call it, and may take 15 s.
+    pub fn new() -> Self {
+        Self {
+            trusted: TrustedProxies::none(),
+            counted: GateLayer::disabled(),
+            timeout: TimeoutLayer::default().grpc_streams(true),
+            providers: None,
+            authorize: None,
+            charges: Vec::new(),
+        }
+    }
+
+    /// Believes what these peers say of whom they speak for, and the request ids that they bring.
+    pub fn trusted_peers(self, trusted: TrustedProxies) -> Self {
+        Self { trusted, ..self }
+    }
+
+    /// How long a request may take. Unless told 15 s, and streams may last.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout: TimeoutLayer::new(timeout), ..self }
+    }
+
+    /// Asks who is calling.
+    pub fn authenticate(self, providers: Providers) -> Self {
+        Self { providers: Some(providers), ..self }
+    }
+
+    /// Asks for scopes and roles.
+    pub fn authorize(self, authorize: Authorize) -> Self {
+        Self { authorize: Some(authorize), ..self }
+    }
+
+    /// Adds a limit. All of them are one decision.
+    pub fn limit(mut self, limit: impl Into<Charge>) -> Self {
+        self.charges.push(limit.into());
+        self
+    }
+
+    /// Counts requests.
+    #[cfg(feature = "prometheus")]
+    pub fn metrics(self, metrics: &Metrics) -> Self {
+        Self { counted: metrics.layer(), ..self }
+    }
+
+    fn policies(&self) -> GateLayer<Policies> {
+        let limits = (!self.charges.is_empty()).then(|| RateLimit::from_iter(self.charges.iter().cloned()));
+        GateLayer::new(((self.providers.clone(), Witness), (self.authorize.clone(), limits)))
+    }
+
+    fn identified(&self) -> GateLayer<Identified> {
+        let trust = if self.trusted.is_empty() { Trust::Never } else { Trust::Peers(self.trusted.clone()) };
+        let connection = Connection::new().trusted_proxies(self.trusted.clone());
+        GateLayer::new((connection, SetRequestId::new().trust(trust)))
+    }
+}
+
+impl Default for ServerLayer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S> Layer<S> for ServerLayer {
+    type Service =
+        Rescue<Gated<Spanned<Gated<Gated<Timeout<Gated<Contextual<S>, Policies>>, Counter>, AccessLog>>, Identified>>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let handled = self.policies().layer(ContextLayer::new().layer(inner));
+        let watched = AccessLog::new().layer().layer(self.counted.layer(self.timeout.layer(handled)));
+        RescueLayer::new().layer(self.identified().layer(SpanLayer::new().layer(watched)))
+    }
+}
+
+impl fmt::Debug for ServerLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerLayer").field("trusted", &self.trusted).finish_non_exhaustive()
+    }
+}
