@@ -17,8 +17,8 @@ fn main() {
 
 const BATCH: u32 = 1000;
 
-fn inner()
--> impl Service<Request<()>, Response = Response<Body>, Error = Infallible, Future: Future> + Clone {
+fn inner() -> impl Service<Request<()>, Response = Response<Body>, Error = Infallible, Future: Future> + Clone
+{
     tower::service_fn(|_: Request<()>| ready(Ok(Response::new(Body::empty()))))
 }
 

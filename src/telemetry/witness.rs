@@ -6,7 +6,6 @@ use crate::{
     gate::{Gate, GateLayer},
     head::Head,
     identity::Principal,
-    key::RouteName,
     reject::Answer,
     trail::Trail,
 };
@@ -56,6 +55,7 @@ impl Gate for Witness {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::RouteName;
     use http::Request;
 
     #[test]

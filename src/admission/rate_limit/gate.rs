@@ -1,7 +1,7 @@
 use http::{HeaderMap, HeaderValue, response};
 
 use super::{
-    Charge,
+    Charge, Limit,
     charge::{self, Bill},
     gcra::Verdict,
     policy,
@@ -63,6 +63,11 @@ impl RateLimit {
     pub fn legacy_fields(mut self, legacy: bool) -> Self {
         self.legacy = legacy;
         self
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> impl Iterator<Item = &Limit> {
+        self.charges.iter().map(|charge| &charge.limit)
     }
 
     /// The layer. Its clones, and all services that they make, share the limits.

@@ -86,6 +86,7 @@
 
 mod cors;
 mod headers;
+mod mirror;
 mod origin;
 mod path;
 mod redirect;
@@ -93,11 +94,7 @@ mod rewrite;
 
 pub use cors::{Cors, CorsPass, InvalidCors};
 pub use headers::{HeaderChanges, InvalidChange, RequestHeaders, ResponseHeaders, ResponseHeadersPass};
+pub use mirror::MIRROR_REFUSED;
 pub use path::{InvalidPath, PathChange};
 pub use redirect::{InvalidStatus, Redirect, Scheme};
 pub use rewrite::Rewrite;
-
-/// What a configuration with a `RequestMirror` filter is told: to leave it out in silence would be to send no
-/// traffic where some was asked for.
-pub const MIRROR_REFUSED: &str =
-    "the filter RequestMirror is not supported yet; remove it, or mirror at the upstream";
