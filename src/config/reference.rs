@@ -60,7 +60,11 @@ fn section(page: &mut String, title: &str, schema: &Json) {
         page.push_str("| field | type | default | meaning |\n|---|---|---|---|\n");
         for (name, field) in properties {
             let (meaning, default) = meaning(field);
-            let default = if required.contains(&name.as_str()) { "required".to_owned() } else { default };
+            let default = match default.as_str() {
+                _ if required.contains(&name.as_str()) => "required",
+                "" if field.get("not").is_none() => "none",
+                default => default,
+            };
             let _ = writeln!(page, "| `{name}` | {} | {default} | {meaning} |", kind(field));
         }
     } else if !words.is_empty() {

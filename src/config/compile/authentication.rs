@@ -41,7 +41,7 @@ impl Compiler<'_> {
             (Some(jwt), None) => self.jwt(at.field("jwt"), name, jwt),
             (None, Some(key)) => self.api_key(at.field("apiKey"), name, key),
             // What of it was faulty has been told.
-            (None, None) if at.field("jwt").is_said() || at.field("apiKey").is_said() => None,
+            (None, None) if at.is_broken() => None,
             _ => at.refuse("expected exactly one of `jwt` and `apiKey`"),
         }
     }
@@ -198,7 +198,7 @@ mod jwt {
             let (at, json) = match (&jwks.file, &jwks.inline) {
                 (Some(path), None) => (at.field("file"), self.file(at.field("file"), path)?),
                 (None, Some(json)) => (at.field("inline"), json.clone().into_bytes()),
-                (None, None) if at.field("file").is_said() || at.field("inline").is_said() => return None,
+                (None, None) if at.is_broken() => return None,
                 _ => return at.refuse("expected exactly one of `file` and `inline`"),
             };
             let Ok(json) = String::from_utf8(json) else { return at.refuse("not UTF-8") };
