@@ -182,8 +182,9 @@ impl Default for ServerLayer {
 }
 
 impl<S> Layer<S> for ServerLayer {
-    type Service =
-        Rescue<Gated<Spanned<Gated<Gated<Timeout<Gated<Contextual<S>, Policies>>, Counter>, AccessLog>>, Identified>>;
+    type Service = Rescue<
+        Gated<Spanned<Gated<Gated<Timeout<Gated<Contextual<S>, Policies>>, Counter>, AccessLog>>, Identified>,
+    >;
 
     fn layer(&self, inner: S) -> Self::Service {
         let handled = self.policies().layer(ContextLayer::new().layer(inner));

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     admission::rate_limit::Charge,
     authn::{Authenticator, Location},
-    stack::gateway::{Snapshot, SnapshotBuilder, SnapshotError},
+    stack::gateway::{Snapshot, SnapshotBuilder},
     upstream::Upstream,
 };
 
@@ -95,16 +95,7 @@ impl<'a> Compiler<'a> {
     fn build(&self, builder: SnapshotBuilder) -> Option<Snapshot> {
         match builder.build() {
             Ok(snapshot) => Some(snapshot),
-            Err(SnapshotError::Unreachable(matches)) => {
-                let rules: Vec<_> = self.rules().collect();
-                for unreachable in matches.iter() {
-                    let Some((at, rule)) = rules.get(unreachable.rule) else { continue };
-                    let at = at.field("matches").items(&rule.matches).nth(unreachable.entry).map_or(*at, |(at, _)| at);
-                    at.error(format!("can never be reached: the rule `{}` has the same match", unreachable.by));
-                }
-                None
-            }
-            // What is left has been reported at its place already, or is a mistake of ours.
+            // What is wrong has been reported at its place already, or else it is a mistake of ours.
             Err(error) if self.top.log().refuses() => {
                 tracing::debug!(%error, "faulty parts make no snapshot");
                 None
