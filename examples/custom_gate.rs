@@ -64,8 +64,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let gates = Gates::new().register("refuse-agents", |agents: Vec<String>| Ok(RefuseAgents(agents)));
     let running = Config::text("custom_gate", file).gates(gates).start().await?;
     let address = running.gateway().address("public").ok_or("no such listener")?;
+    let cut = running.gateway().run();
     println!("curl -i -A browser http://{address}/ # and without -A browser");
-    let cut = running.gateway().run().await;
-    println!("{cut} connections were cut");
+    println!("{} connections were cut", cut.await);
     Ok(())
 }
