@@ -25,8 +25,7 @@ pub(crate) async fn run() -> Result<(), Failed> {
     let [orders, stable, canary] = ["orders", "catalogue v1", "catalogue v2"].map(upstream);
     let upstreams = [orders.await?, stable.await?, canary.await?];
     let started = start(&directory.0, &upstreams, &caller).await?;
-    explain(&started, &directory.0, &caller.token(), key.reveal());
-    until_told(started).await;
+    until_told(&started, || explain(&started, &directory.0, &caller.token(), key.reveal())).await;
     Ok(())
 }
 

@@ -79,6 +79,11 @@ const fn said(name: &'static str, reason: &'static str) -> Place {
 }
 
 const RESCUE: Place = documented("rescue from errors and panics", include_str!("../reject/rescue.rs"));
+const ANSWERED: Place = said(
+    "failures become answers",
+    "Inside of everything that looks at answers: request id, logs, metrics, CORS and response headers see what failed \
+     further inside like any other answer. The outermost rescue is for what is left.",
+);
 const CLIENT_ADDRESS: Place = said(
     "the client's address",
     "Outside of everything that logs, counts or limits by address. It is the connection's peer, or whom a trusted \
@@ -146,6 +151,7 @@ const GATEWAY: &[Place] = &[
         "filters of the request",
         "Nearest to the upstream: everything outside sees the request as it was matched.",
     ),
+    ANSWERED,
     TIMEOUT,
     documented("split", include_str!("../routing/split/mod.rs")),
     said("timeout of an attempt", "Inside of what may try again, outside of balancing and connecting."),
@@ -171,6 +177,7 @@ const MESH_SERVER: &[Place] = &[
     SPAN,
     ACCESS_LOG,
     METRICS,
+    ANSWERED,
     TIMEOUT,
     AUTHENTICATION,
     AUTHORIZATION,

@@ -128,6 +128,13 @@ impl Gateway {
         sockets.serving.iter().find(|acceptor| **acceptor.name() == *listener).map(|acceptor| acceptor.local)
     }
 
+    /// Where everything is bound: the listeners by their names, and `admin`.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
+        let sockets = self.0.sockets();
+        sockets.serving.iter().map(|acceptor| (Arc::clone(acceptor.name()), acceptor.local)).collect()
+    }
+
     /// The numbers.
     #[cfg(feature = "prometheus")]
     #[must_use]
