@@ -60,24 +60,34 @@ fn run(serving: impl Future<Output = Result<(), Failed>>) -> ExitCode {
 }
 
 async fn serve(config: Config) -> Result<(), Failed> {
-    until_told(config.start().await?).await;
+    let configured = config.start().await?;
+    until_told(&configured, || {
+        for (name, address) in configured.gateway().addresses() {
+            println!("{name} on {address}");
+        }
+    })
+    .await;
     Ok(())
 }
 
-/// Serves until SIGTERM, and looks at the configuration again at SIGHUP.
-async fn until_told(configured: Configured) {
+/// Serves until SIGTERM, and looks at the configuration again at SIGHUP. Announces when both are listened for.
+async fn until_told(configured: &Configured, announce: impl FnOnce()) {
     tokio::select! {
+        biased;
         _ = configured.gateway().run() => {}
-        () = hangups(&configured) => {}
+        () = hangups(configured, announce) => {}
     }
 }
 
-async fn hangups(configured: &Configured) {
+async fn hangups(configured: &Configured, announce: impl FnOnce()) {
     #[cfg(unix)]
     if let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
+        announce();
         while hangup.recv().await.is_some() {
             configured.reload();
         }
     }
+    #[cfg(not(unix))]
+    announce();
     std::future::pending::<()>().await;
 }

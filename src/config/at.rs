@@ -69,6 +69,11 @@ impl<'a> At<'a> {
         self.whole().zip(typed).map(|(at, (name, value))| (at, name.as_str(), value))
     }
 
+    /// The item of this list with that index, or the list itself.
+    pub(super) fn nth(self, index: usize) -> Self {
+        self.whole().nth(index).unwrap_or(self)
+    }
+
     /// What stands in this node and was read; the order is serde's.
     fn whole(self) -> impl Iterator<Item = Self> {
         let nodes = if self.absent.is_some() { &[] } else { self.node.children() };

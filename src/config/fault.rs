@@ -2,7 +2,7 @@
 use std::{fmt, sync::Arc};
 
 /// How many faults one reading reports; what is beyond is counted only.
-const MOST: usize = 100;
+const MOST: usize = 1000;
 
 /// Whether a fault keeps a configuration from being used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Adds one; after the first hundred they are only counted.
+    /// Adds one; after the first thousand they are only counted.
     pub(super) fn push(&mut self, fault: Fault) {
         self.errors += usize::from(fault.severity == Severity::Error);
         if self.list.len() < MOST {
@@ -77,9 +77,10 @@ impl Faults {
         self.push(Fault { severity, file, line: 0, column: 0, path: String::new(), problem });
     }
 
-    /// Puts the faults of one file in the order of its lines.
+    /// Puts the faults in the order of their lines. What is wrong with a file that is named twice is told once.
     pub(super) fn sort(&mut self) {
         self.list.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+        self.list.dedup();
     }
 
     /// Whether the configuration is refused: a warning alone refuses nothing.
@@ -94,7 +95,7 @@ impl Faults {
         self.list.is_empty()
     }
 
-    /// The faults, at most a hundred of them.
+    /// The faults, at most a thousand of them.
     pub fn iter(&self) -> std::slice::Iter<'_, Fault> {
         self.list.iter()
     }

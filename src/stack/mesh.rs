@@ -117,6 +117,7 @@ pub struct ServerLayer {
 
 type Policies = ((Option<Providers>, Witness), (Option<Authorize>, Option<RateLimit>));
 type Identified = (Connection, SetRequestId);
+type Answered<S> = Rescue<Timeout<Gated<Contextual<S>, Policies>>>;
 
 impl ServerLayer {
     /// Whoever reaches the service may call it, and may take 15 s.
@@ -182,12 +183,12 @@ impl Default for ServerLayer {
 }
 
 impl<S> Layer<S> for ServerLayer {
-    type Service =
-        Rescue<Gated<Spanned<Gated<Gated<Timeout<Gated<Contextual<S>, Policies>>, Counter>, AccessLog>>, Identified>>;
+    type Service = Rescue<Gated<Spanned<Gated<Gated<Answered<S>, Counter>, AccessLog>>, Identified>>;
 
     fn layer(&self, inner: S) -> Self::Service {
         let handled = self.policies().layer(ContextLayer::new().layer(inner));
-        let watched = AccessLog::new().layer().layer(self.counted.layer(self.timeout.layer(handled)));
+        let answered = RescueLayer::new().layer(self.timeout.layer(handled));
+        let watched = AccessLog::new().layer().layer(self.counted.layer(answered));
         RescueLayer::new().layer(self.identified().layer(SpanLayer::new().layer(watched)))
     }
 }

@@ -79,6 +79,11 @@ const fn said(name: &'static str, reason: &'static str) -> Place {
 }
 
 const RESCUE: Place = documented("rescue from errors and panics", include_str!("../reject/rescue.rs"));
+const ANSWERED: Place = said(
+    "failures become answers",
+    "Inside of everything that looks at answers: request id, logs, metrics, CORS and response headers see what failed \
+     further inside like any other answer. The outermost rescue is for what is left.",
+);
 const CLIENT_ADDRESS: Place = said(
     "the client's address",
     "Outside of everything that logs, counts or limits by address. It is the connection's peer, or whom a trusted \
@@ -113,7 +118,10 @@ const GATEWAY: &[Place] = &[
          request came, is gone before anything reads or sets it; on every listener, whatever the rule.",
     ),
     documented("host and path in one form", include_str!("../matching/mod.rs")),
-    said("limits of the listener", "Before any rule is known, so that what ends as 401 or 404 is counted too."),
+    said(
+        "limits of the listener",
+        "Before any rule is known, so that what ends as 401 or 404 is counted too.",
+    ),
     documented("the rule, matched once", include_str!("../routing/router/mod.rs")),
     said(
         "the rule's own paths",
@@ -143,6 +151,7 @@ const GATEWAY: &[Place] = &[
         "filters of the request",
         "Nearest to the upstream: everything outside sees the request as it was matched.",
     ),
+    ANSWERED,
     TIMEOUT,
     documented("split", include_str!("../routing/split/mod.rs")),
     said("timeout of an attempt", "Inside of what may try again, outside of balancing and connecting."),
@@ -153,7 +162,10 @@ const GATEWAY: &[Place] = &[
 ];
 
 const MESH_CLIENT: &[Place] = &[
-    said("request id", "Outermost, so that all tries of one call carry the id of the request it is made for."),
+    said(
+        "request id",
+        "Outermost, so that all tries of one call carry the id of the request it is made for.",
+    ),
     METRICS,
     TIMEOUT,
 ];
@@ -165,6 +177,7 @@ const MESH_SERVER: &[Place] = &[
     SPAN,
     ACCESS_LOG,
     METRICS,
+    ANSWERED,
     TIMEOUT,
     AUTHENTICATION,
     AUTHORIZATION,

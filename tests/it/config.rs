@@ -1,1 +1,217 @@
-//! Tests of this room with real peers.
+//! The configuration file: what is accepted, and what is said of what is not.
+use std::{fs, path::PathBuf};
+
+use portcullis::{
+    config::{Config, Gates, Severity},
+    gate::Gate,
+    head::Head,
+    reject::{Answer, Reason},
+};
+
+/// Compares with a file under `tests/data`; with `BLESS=1` in the environment it is written.
+fn golden(name: &str, text: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&path, text).unwrap();
+    }
+    assert_eq!(text, fs::read_to_string(&path).unwrap_or_default(), "{name}");
+}
+
+fn check(file: &str) -> String {
+    format!("{}\n", Config::file(format!("tests/data/{file}")).check())
+}
+
+/// A file with one rule, and these lines before its routes.
+fn with_rule(before: &str, rule: &str) -> String {
+    format!(
+        "apiVersion: portcullis/v1alpha1\n{before}\
+         listeners: [{{ name: public, address: 127.0.0.1:8080 }}]\n\
+         upstreams: {{ one: {{ endpoints: [127.0.0.1:9001] }}, two: {{ endpoints: [127.0.0.1:9002] }} }}\n\
+         routes: [{{ name: r, rules: [{{ backendRefs: [{{ name: one }}], {rule} }}] }}]\n"
+    )
+}
+
+fn faults(text: &str) -> Vec<String> {
+    Config::text("f", text).check().faults().iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn the_shop_is_accepted_and_its_public_rules_are_listed() {
+    golden("shop/check.txt", &check("shop/gateway.yaml"));
+}
+
+#[test]
+fn a_field_whose_room_is_not_built_is_refused_by_name() {
+    golden("shop/with-retry.txt", &check("shop/with-retry.yaml"));
+}
+
+/// One of each fault, all reported at once, each at its place, and none of them repeats a value.
+#[test]
+fn every_fault_is_reported_at_its_place_without_its_value() {
+    let said = check("faulty/gateway.yaml");
+    assert!(!said.contains("TELLTALE"), "{said}");
+    golden("faulty/check.txt", &said);
+}
+
+#[test]
+fn the_version_of_the_format_guards_the_rest() {
+    assert_eq!(
+        faults("apiVersion: v2\nfoo: 1\n").first().unwrap(),
+        "f:1:1: the field `listeners` is missing"
+    );
+    assert!(
+        faults("apiVersion: v2\n")
+            .iter()
+            .any(|fault| fault == "f:1:13: apiVersion: expected `portcullis/v1alpha1`")
+    );
+    assert!(
+        faults("listeners: []\n").iter().any(|fault| fault == "f:1:1: the field `apiVersion` is missing")
+    );
+    assert_eq!(faults(""), ["f:1:1: expected a map, found nothing"]);
+    assert_eq!(faults("\u{feff}[]"), ["f:1:1: expected a map, found a list"]);
+}
+
+#[test]
+fn what_is_no_file_of_ours_is_refused() {
+    let of = |path: &str| Config::file(path).check().to_string();
+    assert_eq!(
+        of("tests/no-such.yaml"),
+        "tests/no-such.yaml: cannot be read: entity not found\ntests/no-such.yaml: refused"
+    );
+    assert!(of("tests").starts_with("tests: cannot be read: not a file"));
+    let directory = Directory::new("large");
+    directory.write("large.yaml", &format!("#{}", " ".repeat(1 << 20)));
+    directory.write("binary.yaml", "apiVersion: \u{0}");
+    fs::write(directory.0.join("latin.yaml"), [b'a', 0xe9]).unwrap();
+    for (name, problem) in [("large", "is larger than 1 MiB"), ("latin", "not UTF-8"), ("binary", "not YAML")]
+    {
+        let said = of(directory.0.join(format!("{name}.yaml")).to_str().unwrap());
+        assert!(said.contains(problem), "{said}");
+    }
+}
+
+#[test]
+fn hostile_files_are_refused_and_bounded() {
+    let laughs: String = (1..30).map(|n| format!("a{n}: &a{n} [*a{0}, *a{0}, *a{0}]\n", n - 1)).collect();
+    for hostile in [
+        format!("a0: &a0 lol\n{laughs}"),
+        "[".repeat(500_000),
+        "{a: ".repeat(200_000),
+        "- ".repeat(400_000),
+        format!("a: &a {}\nb: [{}]", "x".repeat(100_000), vec!["*a"; 100_000].join(",")),
+        "a: &a [*a]".to_owned(),
+        "!!python/object/apply:os.system [id]".to_owned(),
+        "<<: *x".to_owned(),
+        "%YAML 3.0\n---\na: 1".to_owned(),
+        "a: \"\\uD800\"".to_owned(),
+        "\t\ta: 1".to_owned(),
+        "? ? ? a".to_owned(),
+    ] {
+        let said = faults(&hostile);
+        assert!(!said.is_empty() && said.len() <= 1001, "{}: {said:?}", &hostile[..hostile.len().min(40)]);
+        assert!(said.iter().all(|fault| fault.len() < 4096), "{said:?}");
+    }
+    // More faults than anybody reads are counted.
+    let many: String = (0..5000).map(|n| format!("field{n}: 1\n")).collect();
+    let check = Config::text("f", many).check();
+    assert_eq!(check.faults().iter().count(), 1000);
+    assert!(check.to_string().contains("more"));
+}
+
+#[test]
+fn json_is_accepted() {
+    let json =
+        r#"{"apiVersion": "portcullis/v1alpha1", "listeners": [{"name": "a", "address": "127.0.0.1:1"}]}"#;
+    assert_eq!(faults(json), Vec::<String>::new());
+}
+
+#[test]
+fn a_secret_that_others_can_read_is_warned_of_and_used() {
+    let directory = Directory::new("secret");
+    directory.write("secret", &"s".repeat(64));
+    directory.write("short", "too short\n");
+    let file = |secret: &str| {
+        with_rule(
+            &format!(
+                "authentication: {{ a: {{ jwt: {{ issuer: i, audiences: [a], algorithms: [HS256], \
+                 secret: {{ file: {secret} }} }} }} }}\n"
+            ),
+            "policies: { authenticate: [a] }",
+        )
+    };
+    directory.write("gateway.yaml", &file("secret"));
+    let config = || Config::file(directory.0.join("gateway.yaml")).check();
+    set_mode(&directory.0.join("secret"), 0o644);
+    let open = config();
+    assert!(open.is_accepted());
+    let warning = open.faults().iter().next().unwrap();
+    assert_eq!(warning.severity, Severity::Warning);
+    assert_eq!((warning.path.as_str(), warning.line), ("authentication.a.jwt.secret.file", 2));
+    set_mode(&directory.0.join("secret"), 0o640);
+    assert!(config().faults().is_empty());
+
+    directory.write("gateway.yaml", &file("short"));
+    assert!(!config().is_accepted());
+    assert!(!config().to_string().contains("too short"));
+}
+
+#[test]
+fn gates_of_your_own_are_used_by_name() {
+    struct Answers(u16);
+    impl Gate for Answers {
+        type Pass = ();
+        fn check(&self, _: &mut Head<'_>) -> Result<(), Answer> {
+            Err(if self.0 == 403 { Reason::Forbidden } else { Reason::Unavailable }.into())
+        }
+    }
+    let check = |rule: &str| {
+        let gates = Gates::new()
+            .register("answers", |status: u16| Ok(Answers(status)))
+            .register("fails", |(): ()| Err::<Answers, _>("it is broken".into()));
+        let check = Config::text("f", with_rule("", rule)).gates(gates).check();
+        check.faults().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert!(check("policies: { gates: [{ name: answers, with: 403 }] }").is_empty());
+    let path = "routes[0].rules[0].policies.gates[0]";
+    assert_eq!(
+        check("policies: { gates: [{ name: answers, with: many }] }"),
+        [format!("f:4:81: {path}: `with` is not what this gate understands")]
+    );
+    assert_eq!(check("policies: { gates: [fails] }"), [format!("f:4:81: {path}: it is broken")]);
+    assert_eq!(
+        check("policies: { gates: [answer] }"),
+        [format!("f:4:81: {path}: no gate is registered under this name; did you mean `answers`?")]
+    );
+}
+
+#[test]
+fn the_schema_is_json() {
+    let schema: serde_json::Value = serde_json::from_str(&portcullis::config::schema()).unwrap();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+}
+
+fn set_mode(path: &std::path::Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// A directory for one test.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("portcullis-config-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.0.join(name), text).unwrap();
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,12 +1,9 @@
 //! `listeners`, `admin` and `shutdown`.
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use super::Compiler;
 use crate::{
-    config::{
-        at::At,
-        schema::Listener,
-    },
+    config::{at::At, schema::Listener},
     identity::TrustedProxies,
     stack::{
         Admin,
@@ -17,10 +14,10 @@ use crate::{
 impl Compiler<'_> {
     pub(super) fn listeners(&self, mut builder: SnapshotBuilder) -> SnapshotBuilder {
         let file = self.file;
-        let (mut names, mut addresses) = (HashMap::new(), HashMap::new());
+        let (mut names, mut addresses) = (HashSet::new(), HashSet::new());
         for (at, listener) in self.top.field("listeners").items(&file.listeners) {
             let (name, address) = (&listener.name.0.0, listener.address.0);
-            if names.insert(name, ()).is_some() {
+            if !names.insert(name) {
                 at.field("name").error("another listener has this name");
                 continue;
             }
@@ -28,7 +25,7 @@ impl Compiler<'_> {
                 at.field("name").error("this name is for the admin address");
                 continue;
             }
-            if address.port() != 0 && addresses.insert(address, ()).is_some() {
+            if address.port() != 0 && !addresses.insert(address) {
                 at.field("address").error("another listener has this address");
                 continue;
             }
@@ -36,7 +33,7 @@ impl Compiler<'_> {
         }
         if let Some(admin) = &file.admin {
             let at = self.top.field("admin").field("address");
-            if admin.address.0.port() != 0 && addresses.contains_key(&admin.address.0) {
+            if admin.address.0.port() != 0 && addresses.contains(&admin.address.0) {
                 at.error("a listener has this address");
             }
             if !admin.address.0.ip().is_loopback() {

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     admission::rate_limit::Charge,
     authn::{Authenticator, Location},
-    stack::gateway::{Snapshot, SnapshotBuilder, SnapshotError},
+    stack::gateway::{Snapshot, SnapshotBuilder},
     upstream::Upstream,
 };
 
@@ -63,7 +63,18 @@ impl<'a> Compiler<'a> {
         kept: &'a Kept,
     ) -> Self {
         let (providers, limits, upstreams) = Default::default();
-        Self { top, file, directory, files, gates, kept, key_schema: OnceCell::new(), providers, limits, upstreams }
+        Self {
+            top,
+            file,
+            directory,
+            files,
+            gates,
+            kept,
+            key_schema: OnceCell::new(),
+            providers,
+            limits,
+            upstreams,
+        }
     }
 
     /// The snapshot that the file describes. It is of use only if nothing was reported.
@@ -88,23 +99,15 @@ impl<'a> Compiler<'a> {
         let builder = self.listeners(Snapshot::builder());
         let builder = self.routes(builder).credentials(self.credentials());
         let snapshot = self.build(builder)?;
-        let upstreams = self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();
+        let upstreams =
+            self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();
         Some(Compiled { snapshot, upstreams })
     }
 
     fn build(&self, builder: SnapshotBuilder) -> Option<Snapshot> {
         match builder.build() {
             Ok(snapshot) => Some(snapshot),
-            Err(SnapshotError::Unreachable(matches)) => {
-                let rules: Vec<_> = self.rules().collect();
-                for unreachable in matches.iter() {
-                    let Some((at, rule)) = rules.get(unreachable.rule) else { continue };
-                    let at = at.field("matches").items(&rule.matches).nth(unreachable.entry).map_or(*at, |(at, _)| at);
-                    at.error(format!("can never be reached: the rule `{}` has the same match", unreachable.by));
-                }
-                None
-            }
-            // What is left has been reported at its place already, or is a mistake of ours.
+            // What is wrong has been reported at its place already, or else it is a mistake of ours.
             Err(error) if self.top.log().refuses() => {
                 tracing::debug!(%error, "faulty parts make no snapshot");
                 None
@@ -115,7 +118,8 @@ impl<'a> Compiler<'a> {
 
     /// Where the credentials of all providers stand, but for those that go on to upstreams.
     fn credentials(&self) -> Vec<Location> {
-        let (go_on, stay): (Vec<_>, Vec<_>) = self.providers.values().partition(|provider| provider.forwards());
+        let (go_on, stay): (Vec<_>, Vec<_>) =
+            self.providers.values().partition(|provider| provider.forwards());
         let going: Vec<_> = go_on.iter().flat_map(|provider| provider.locations()).collect();
         let mut credentials: Vec<Location> = Vec::new();
         for location in stay.iter().flat_map(|provider| provider.locations()) {

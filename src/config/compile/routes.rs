@@ -1,5 +1,5 @@
 //! `routes`: Gateway API rules, and our policies.
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 use super::{Compiler, limits::key};
 use crate::{
@@ -13,22 +13,16 @@ use crate::{
     },
     matching::{self, HostPattern, InvalidMatch, PathPolicy, RequestMatch, Text},
     resilience::timeout::TimeoutLayer,
+    routing::router,
     stack::gateway::{self, SnapshotBuilder},
     upstream::Proxy,
 };
 
-impl<'a> Compiler<'a> {
-    /// Each rule with its place.
-    pub(super) fn rules(&self) -> impl Iterator<Item = (At<'a>, &'a Rule)> + use<'a> {
-        let routes = self.top.field("routes").items(&self.file.routes);
-        routes.flat_map(|(at, route)| at.field("rules").items(&route.rules))
-    }
-
+impl Compiler<'_> {
     pub(super) fn routes(&self, mut builder: SnapshotBuilder) -> SnapshotBuilder {
-        let file = self.file;
-        let mut names = HashMap::new();
-        for (at, route) in self.top.field("routes").items(&file.routes) {
-            if names.insert(&route.name.0.0, ()).is_some() {
+        let (mut names, mut table) = (HashSet::new(), Vec::new());
+        for (at, route) in self.top.field("routes").items(&self.file.routes) {
+            if !names.insert(&route.name.0.0) {
                 at.field("name").error("another route has this name");
             }
             let mut hosts = Vec::new();
@@ -38,36 +32,44 @@ impl<'a> Compiler<'a> {
                     Err(_) => at.error("expected a host name, or `*.` and a host name"),
                 }
             }
-            let mut rules = HashMap::new();
+            let mut rules = HashSet::new();
             for (index, (at, rule)) in at.field("rules").items(&route.rules).enumerate() {
                 let own = rule.name.as_ref().map_or_else(|| index.to_string(), |name| name.0.0.clone());
                 let name = format!("{}/{own}", route.name.0.0);
-                if rules.insert(own, ()).is_some() {
+                if !rules.insert(own) {
                     at.field("name").error("another rule of this route has this name");
                 }
-                let of_hosts = hosts.iter().cloned().fold(gateway::Rule::new(name), gateway::Rule::host);
-                builder = builder.rule(self.rule(at, of_hosts, rule, file.require_authentication));
+                let matches: Vec<_> = at
+                    .field("matches")
+                    .items(&rule.matches)
+                    .map(|(at, one)| request_match(at, one))
+                    .collect();
+                let of_hosts =
+                    hosts.iter().cloned().fold(gateway::Rule::new(name.as_str()), gateway::Rule::host);
+                let made = matches.iter().flatten().cloned().fold(of_hosts, gateway::Rule::when);
+                builder = builder.rule(self.rule(at, made, rule));
+                if matches.iter().all(Option::is_some) && !at.field("matches").is_broken() {
+                    let of_hosts =
+                        hosts.iter().cloned().fold(router::Rule::new(name, ()), router::Rule::host);
+                    table.push((at, matches.into_iter().flatten().fold(of_hosts, router::Rule::when)));
+                }
             }
         }
+        unreachable(table);
         builder
     }
 
-    fn rule(&self, at: At<'_>, mut made: gateway::Rule, rule: &Rule, authenticated: bool) -> gateway::Rule {
-        for (at, one) in at.field("matches").items(&rule.matches) {
-            if let Some(request) = request_match(at, one) {
-                made = made.when(request);
-            }
-        }
-        made = self.policies(at.field("policies"), made, &rule.policies, authenticated);
+    fn rule(&self, at: At<'_>, mut made: gateway::Rule, rule: &Rule) -> gateway::Rule {
+        made = self.policies(at.field("policies"), made, &rule.policies);
         made = self.filters(at, made, rule);
         made = timeouts(at.field("timeouts"), made, &rule.timeouts);
         self.backends(at, made, rule)
     }
 
-    fn policies(&self, at: At<'_>, mut made: gateway::Rule, policies: &Policies, authenticated: bool) -> gateway::Rule {
+    fn policies(&self, at: At<'_>, mut made: gateway::Rule, policies: &Policies) -> gateway::Rule {
         let said = at.field("authenticate");
-        if authenticated && !said.is_said() {
-            said.error("is missing, and `requireAuthentication` asks for it: name providers, or say `none`");
+        if self.file.require_authentication && !said.is_said() {
+            said.error("`requireAuthentication` asks for `authenticate`: name providers, or say `none`");
         }
         let mut knows_callers = false;
         if let Some(authenticate) = &policies.authenticate {
@@ -132,12 +134,13 @@ impl<'a> Compiler<'a> {
         if !redirects && rule.backend_refs.is_empty() && !list.is_broken() {
             list.error("is missing: nothing would serve these requests");
         }
-        if !rule.backend_refs.is_empty() && rule.backend_refs.iter().all(|backend| backend.weight == Some(0)) {
+        if !rule.backend_refs.is_empty() && rule.backend_refs.iter().all(|backend| backend.weight == Some(0))
+        {
             list.error("the weights sum up to zero");
         }
-        let mut seen = HashMap::new();
+        let mut seen = HashSet::new();
         for (at, backend) in list.items(&rule.backend_refs) {
-            if seen.insert(&backend.name, ()).is_some() {
+            if !seen.insert(&backend.name) {
                 at.field("name").error("this upstream is in the list already");
                 continue;
             }
@@ -155,7 +158,8 @@ impl<'a> Compiler<'a> {
         if backend.kind.as_deref().is_some_and(|kind| !matches!(kind, "Upstream" | "Service")) {
             at.field("kind").error("other kinds than `Upstream` and `Service`, both for a name of `upstreams`, are not supported");
         }
-        let upstream = self.find(at.field("name"), &backend.name, "upstream", "upstreams", &self.upstreams)?;
+        let upstream =
+            self.find(at.field("name"), &backend.name, "upstream", "upstreams", &self.upstreams)?;
         let said = self.file.upstreams.get(&backend.name)?;
         if let Some(port) = backend.port {
             let ends = format!(":{port}");
@@ -165,6 +169,17 @@ impl<'a> Compiler<'a> {
         }
         let proxy = Proxy::new(upstream.clone());
         Some(said.host.iter().fold(proxy, |proxy, host| proxy.host(host.0.clone())))
+    }
+}
+
+/// Reports matches that an earlier rule takes all requests of.
+fn unreachable(table: Vec<(At<'_>, router::Rule<()>)>) {
+    let (places, rules): (Vec<_>, Vec<_>) = table.into_iter().unzip();
+    let Err(matches) = router::Router::builder().rules(rules).build() else { return };
+    for unreachable in matches.iter() {
+        let Some(at) = places.get(unreachable.rule) else { continue };
+        let problem = format!("can never be reached: the rule `{}` has the same match", unreachable.by);
+        at.field("matches").nth(unreachable.entry).error(problem);
     }
 }
 
@@ -184,11 +199,14 @@ fn path_policy(path: &PathRules) -> PathPolicy {
 fn request_match(at: At<'_>, one: &Match) -> Option<RequestMatch> {
     let mut request = Some(RequestMatch::any());
     if let Some(path) = &one.path {
-        request = accept(at.field("path").field("value"), match path.kind {
-            PathMatchType::Exact => RequestMatch::exact(&path.value),
-            PathMatchType::PathPrefix => RequestMatch::prefix(&path.value),
-            PathMatchType::RegularExpression => RequestMatch::regex(&path.value),
-        });
+        request = accept(
+            at.field("path").field("value"),
+            match path.kind {
+                PathMatchType::Exact => RequestMatch::exact(&path.value),
+                PathMatchType::PathPrefix => RequestMatch::prefix(&path.value),
+                PathMatchType::RegularExpression => RequestMatch::regex(&path.value),
+            },
+        );
     }
     if let Some(method) = one.method {
         request = request.map(|request| request.method(method.known()));
@@ -217,10 +235,12 @@ fn accept<T>(at: At<'_>, result: Result<T, InvalidMatch>) -> Option<T> {
         Ok(value) => Some(value),
         Err(InvalidMatch::Path(_, why)) => at.refuse(format!("can match no request: {why}")),
         // The last line says why; those before show the pattern.
-        Err(InvalidMatch::Pattern(why)) => match why.lines().last().and_then(|line| line.strip_prefix("error: ")) {
-            Some(why) => at.refuse(format!("not a regular expression: {why}")),
-            None => at.refuse("not a regular expression, or a too large one"),
-        },
+        Err(InvalidMatch::Pattern(why)) => {
+            match why.lines().last().and_then(|line| line.strip_prefix("error: ")) {
+                Some(why) => at.refuse(format!("not a regular expression: {why}")),
+                None => at.refuse("not a regular expression, or a too large one"),
+            }
+        }
         Err(error) => at.refuse(error.to_string()),
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     body::Body,
     gate::{Gate, GateLayer, Gated, Gates},
     head::Head,
-    reject::{Answer, Reason, Rejection},
+    reject::{Answer, Reason, Rejection, Rescue},
     resilience::timeout::Timeout,
     routing::split::SplitService,
     trail::Trail,
@@ -25,8 +25,8 @@ use crate::{
 pub(super) type Backend = Gated<Timeout<Proxy>, Mark>;
 /// All of them, or none.
 pub(super) type Backends = Either<SplitService<Backend>, Nowhere>;
-/// What a rule does with its requests.
-pub(super) type RuleService = Gated<Timeout<Backends>, Gates>;
+/// What a rule does with its requests. What fails inside becomes an answer before any gate sees it.
+pub(super) type RuleService = Gated<Rescue<Timeout<Backends>>, Gates>;
 
 type Answered = <Backend as Service<Request<Body>>>::Response;
 

@@ -21,7 +21,7 @@ use crate::{
     identity::TrustedProxies,
     key::Key,
     matching::{HostPattern, Normalize, PathPolicy, RequestMatch},
-    reject::Answer,
+    reject::{Answer, RescueLayer},
     resilience::timeout::TimeoutLayer,
     routing::{
         filter::{Cors, ResponseHeaders},
@@ -205,8 +205,8 @@ impl Rule {
         let (hosts, matches, name) = (self.hosts.clone(), self.matches.clone(), Arc::clone(&self.name));
         let backends =
             self.backends(given).map_err(|error| SnapshotError::Split(Arc::clone(&name), error))?;
-        let timed = self.timeout.layer(backends);
-        let service = GateLayer::new(self.policies(given)).layer(timed);
+        let answers = RescueLayer::new().layer(self.timeout.layer(backends));
+        let service = GateLayer::new(self.policies(given)).layer(answers);
         let rule = hosts.into_iter().fold(router::Rule::new(name, service), router::Rule::host);
         Ok(matches.into_iter().fold(rule, router::Rule::when))
     }
@@ -244,7 +244,8 @@ impl Rule {
             let name: Arc<str> = proxy.upstream().name().into();
             // The listeners have removed what strangers said of how a request came: what is left is believed.
             let proxy = proxy.clone().trusted_proxies(everybody.clone()).asserted(given.asserted.clone());
-            let backend: Backend = Mark::layer(&name, self.backends.len() > 1).layer(self.attempt_timeout.layer(proxy));
+            let backend: Backend =
+                Mark::layer(&name, self.backends.len() > 1).layer(self.attempt_timeout.layer(proxy));
             split = split.variant(name, *weight, backend);
         }
         let mut policy = match &self.split_by {

@@ -1,0 +1,6 @@
+//! The gateway as a whole: served in this process, and as the program that users run.
+mod process;
+mod protocols;
+mod reload;
+mod serving;
+mod world;

@@ -1,0 +1,207 @@
+//! The program: its demonstration, its sub-commands, its signals.
+use std::{process::Command, time::Duration};
+
+use tokio::time::{Instant, sleep};
+
+use super::world::{Client, Directory, Process, file, program, upstream};
+
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(program()).args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// The README's promise: five lines, pasted into a shell.
+#[tokio::test]
+async fn the_five_lines_do_what_they_say() {
+    let mut demo = Process::start(&[]);
+    let mut lines = Vec::new();
+    while lines.len() < 5 {
+        let line = demo.line().await;
+        if line.starts_with("curl ") {
+            lines.push(line);
+        }
+    }
+    let paste = |line: &str| {
+        let output = Command::new("sh").args(["-c", line]).output().unwrap();
+        assert!(output.status.success(), "{line}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let refused = paste(&lines[0]);
+    assert!(refused.starts_with("HTTP/1.1 401 ") && refused.contains("www-authenticate: Bearer"), "{refused}");
+    let served = paste(&lines[1]);
+    assert!(served.starts_with("HTTP/1.1 200 ") && served.ends_with("orders for alice\n"), "{served}");
+    let limited = paste(&lines[2]);
+    assert_eq!(limited.lines().next(), Some("200"));
+    assert_eq!(limited.lines().count(), 15);
+    assert!(limited.lines().any(|status| status == "429"), "{limited}");
+    let shares = paste(&lines[3]);
+    let share = |version: &str| -> u32 {
+        let line = shares.lines().find(|line| line.ends_with(version)).unwrap_or("0");
+        line.trim().split(' ').next().unwrap().parse().unwrap()
+    };
+    assert_eq!(share("catalogue v1") + share("catalogue v2"), 1000, "{shares}");
+    assert!((1..100).contains(&share("catalogue v2")), "{shares}");
+    let metrics = paste(&lines[4]);
+    assert!(metrics.contains(r#"portcullis_requests_total{route="orders/0",method="GET",status="401""#), "{metrics}");
+    assert!(metrics.contains("portcullis_config_generation 1"), "{metrics}");
+    demo.signal("TERM");
+    assert_eq!(demo.exit().await, Some(0));
+}
+
+#[test]
+fn check_says_what_is_wrong_and_exits_accordingly() {
+    let (code, said, _) = run(&["check", "tests/data/shop/gateway.yaml"]);
+    assert_eq!(code, Some(0));
+    assert!(said.ends_with("which ask nobody who they are:\n  catalogue/0\n"), "{said}");
+    let (code, said, _) = run(&["check", "tests/data/shop/with-retry.yaml"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("with-retry.yaml:64:9: routes[0].rules[1].retry: not supported yet"), "{said}");
+}
+
+#[test]
+fn a_bad_file_at_the_start_is_the_end() {
+    let (code, _, said) = run(&["--config", "tests/data/faulty/gateway.yaml"]);
+    assert_eq!(code, Some(1));
+    assert!(said.lines().count() > 50 && said.contains("gateway.yaml:4:1: tracing: unknown field"), "{said}");
+}
+
+#[test]
+fn what_is_not_understood_is_told_with_the_usage() {
+    for (arguments, mistake) in [
+        (&["serve"][..], "what does `serve` mean here?"),
+        (&["--config"], "`--config` needs a file"),
+        (&["keys", "new"], "`keys new` needs `--owner NAME`"),
+        (&["keys", "new", "--owner"], "`--owner` needs a value"),
+        (&["keys", "new", "--owner", "a", "--ever", "x"], "`keys new` does not know `--ever`"),
+        (&["keys", "old"], "`keys` can do one thing: `new`"),
+    ] {
+        let (code, _, said) = run(arguments);
+        assert_eq!(code, Some(2), "{arguments:?}");
+        assert!(said.contains(mistake) && said.contains("usage: gateway"), "{said}");
+    }
+    let (code, said, _) = run(&["--help"]);
+    assert!(code == Some(0) && said.starts_with("usage: gateway"));
+    let (code, said, _) = run(&["explain"]);
+    assert!(code == Some(0) && said.starts_with("1. rescue"), "{said}");
+    let (code, said, _) = run(&["schema"]);
+    assert!(code == Some(0) && serde_json::from_str::<serde_json::Value>(&said).is_ok());
+}
+
+#[tokio::test]
+async fn a_minted_key_opens_what_its_scopes_say() {
+    let minted = ["keys", "new", "--owner", "acme", "--scopes", "orders.write,orders.read", "--expires", "90d"];
+    let (code, said, _) = run(&minted);
+    assert_eq!(code, Some(0));
+    let (key, entry) = said.split_once('\n').unwrap();
+    assert!(entry.starts_with("- id:") && !entry.contains(key), "{said}");
+    let (_, expired, _) = run(&["keys", "new", "--owner", "late", "--expires", "1ms"]);
+    let (late, late_entry) = expired.split_once('\n').unwrap();
+
+    let directory = Directory::new("keys");
+    directory.write("keys.yaml", &format!("keys:\n{entry}{late_entry}"));
+    directory.write("gateway.yaml", &file(&format!(
+        "authentication: {{ partners: {{ apiKey: {{ keys: {{ file: keys.yaml }} }} }} }}\n\
+         upstreams: {{ one: {{ endpoints: ['{}'] }} }}\n\
+         routes:\n\
+         - name: r\n\
+         \x20 rules:\n\
+         \x20 - {{ matches: [{{ path: {{ value: /orders }} }}], backendRefs: [{{ name: one }}],\n\
+         \x20     policies: {{ authenticate: [partners], authorize: {{ scopes: {{ all: [orders.write] }} }} }} }}\n\
+         \x20 - {{ matches: [{{ path: {{ value: /admin }} }}], backendRefs: [{{ name: one }}],\n\
+         \x20     policies: {{ authenticate: [partners], authorize: {{ scopes: {{ all: [admin] }} }} }} }}\n",
+        upstream("one").await
+    )));
+    let mut gateway = Process::start(&["--config", directory.path("gateway.yaml").to_str().unwrap()]);
+    let at = gateway.addresses(2).await["public"];
+    let client = Client::new();
+    assert_eq!(client.get(at, "/orders", &[]).await.status, 401);
+    assert_eq!(client.get(at, "/orders", &[("x-api-key", &format!("{key}x"))]).await.status, 401);
+    assert_eq!(client.get(at, "/orders", &[("x-api-key", late)]).await.status, 401);
+    let served = client.get(at, "/orders", &[("x-api-key", key)]).await;
+    assert_eq!(served.status, 200);
+    assert!(!served.text.contains(key), "no upstream sees a key");
+    assert_eq!(client.get(at, "/admin", &[("x-api-key", key)]).await.status, 403);
+}
+
+/// SIGTERM: `/readyz` says so while requests are still taken, then nothing new is taken, and what is in flight ends.
+#[tokio::test]
+async fn sigterm_drains() {
+    let directory = Directory::new("drain");
+    directory.write("gateway.yaml", &file(&format!(
+        "shutdown: {{ delay: 1s, grace: 30s }}\n\
+         upstreams: {{ one: {{ endpoints: ['{}'] }} }}\n\
+         routes: [{{ name: r, rules: [{{ backendRefs: [{{ name: one }}] }}] }}]\n",
+        upstream("one").await
+    )));
+    let mut gateway = Process::start(&["--config", directory.path("gateway.yaml").to_str().unwrap()]);
+    let addresses = gateway.addresses(2).await;
+    let (at, admin) = (addresses["public"], addresses["admin"]);
+    let client = Client::new();
+    assert_eq!(client.get(admin, "/readyz", &[]).await.status, 200);
+    let slow = tokio::spawn({
+        let client = client.clone();
+        async move { client.get(at, "/slow/3000", &[]).await }
+    });
+    let stream = tokio::spawn({
+        let client = client.clone();
+        async move { client.get(at, "/trickle/50", &[]).await }
+    });
+    while client.get(admin, "/status", &[]).await.text.matches("\"inFlight\": 2").count() == 0 {
+        sleep(Duration::from_millis(10)).await;
+    }
+
+    let told = Instant::now();
+    gateway.signal("TERM");
+    while client.get(admin, "/readyz", &[]).await.status == 200 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    // During the delay whoever has not heard of it yet is served.
+    if told.elapsed() < Duration::from_millis(500) {
+        assert_eq!(Client::new().get(at, "/late", &[]).await.status, 200);
+    }
+    assert_eq!(slow.await.unwrap().status, 200);
+    let stream = stream.await.unwrap();
+    assert!(stream.text.ends_with("49\n"), "{}", stream.text);
+    assert!(Client::new().send("GET", at, "/", &[]).await.is_err(), "nothing new is taken");
+    assert_eq!(gateway.exit().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_second_sigterm_cuts() {
+    let directory = Directory::new("cut");
+    directory.write("gateway.yaml", &file(&format!(
+        "upstreams: {{ one: {{ endpoints: ['{}'] }} }}\n\
+         routes: [{{ name: r, rules: [{{ backendRefs: [{{ name: one }}], timeouts: {{ request: 0s }} }}] }}]\n",
+        upstream("one").await
+    )));
+    let mut gateway = Process::start(&["--config", directory.path("gateway.yaml").to_str().unwrap()]);
+    let addresses = gateway.addresses(2).await;
+    let (at, admin) = (addresses["public"], addresses["admin"]);
+    let endless = tokio::spawn(async move { Client::new().send("GET", at, "/slow/600000", &[]).await });
+    let client = Client::new();
+    while client.get(admin, "/status", &[]).await.text.matches("\"inFlight\": 1").count() == 0 {
+        sleep(Duration::from_millis(10)).await;
+    }
+    gateway.signal("TERM");
+    while client.get(admin, "/readyz", &[]).await.status == 200 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    gateway.signal("TERM");
+    assert_eq!(gateway.exit().await, Some(0));
+    assert!(endless.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn sighup_looks_again() {
+    let directory = Directory::new("hangup");
+    let text = file(&format!("upstreams: {{ one: {{ endpoints: ['{}'] }} }}\n", upstream("one").await));
+    directory.write("gateway.yaml", &text);
+    let mut gateway = Process::start(&["--config", directory.path("gateway.yaml").to_str().unwrap()]);
+    let admin = gateway.addresses(2).await["admin"];
+    gateway.signal("HUP");
+    let client = Client::new();
+    while !client.get(admin, "/status", &[]).await.text.contains("\"generation\": 2") {
+        sleep(Duration::from_millis(10)).await;
+    }
+}

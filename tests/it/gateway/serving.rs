@@ -1,0 +1,201 @@
+//! What a gateway of the file does with requests.
+use std::collections::HashSet;
+
+use super::world::{Client, Directory, Gateway, file, nobody, upstream};
+use portcullis::config::Config;
+
+fn rule(path: &str, more: &str) -> String {
+    format!("  - {{ matches: [{{ path: {{ value: {path} }} }}], {more} }}\n")
+}
+
+#[tokio::test]
+async fn each_refusal_has_its_status() {
+    let one = upstream("one").await;
+    let rules = [
+        rule("/private", "backendRefs: [{ name: one }], policies: { authenticate: [keys] }"),
+        rule("/limited", "backendRefs: [{ name: one }], policies: { rateLimit: [twice] }"),
+        rule("/slow", "backendRefs: [{ name: one }], timeouts: { request: 100ms }"),
+        rule("/attempt/slow", "backendRefs: [{ name: one }], timeouts: { backendRequest: 100ms }"),
+        rule("/gone", "backendRefs: [{ name: gone }]"),
+        rule("/unresolved", "backendRefs: [{ name: unresolved }]"),
+        rule("/moved", "filters: [{ type: RequestRedirect, requestRedirect: { scheme: https, statusCode: 301 } }]"),
+        rule("/open", "backendRefs: [{ name: one }]"),
+    ];
+    let directory = Directory::new("refusals");
+    directory.write("keys.yaml", "keys: []\n");
+    directory.write("gateway.yaml", &file(&format!(
+        "authentication: {{ keys: {{ apiKey: {{ keys: {{ file: keys.yaml }} }} }} }}\n\
+         rateLimits: {{ twice: {{ key: clientIp, rate: 1/h, burst: 2 }} }}\n\
+         upstreams:\n  one: {{ endpoints: ['{one}'] }}\n  gone: {{ endpoints: ['{}'] }}\n\
+         \x20 unresolved: {{ endpoints: ['no-such-host.invalid:80'] }}\n\
+         routes:\n- name: r\n  hostnames: [shop.example]\n  rules:\n{}",
+        nobody(),
+        rules.concat()
+    )));
+    let gateway = Gateway::start(Config::file(directory.path("gateway.yaml"))).await;
+    let host = ("host", "shop.example");
+    for (path, status) in [
+        ("/private", 401),
+        ("/limited", 200),
+        ("/limited", 200),
+        ("/limited", 429),
+        ("/slow/5000", 504),
+        ("/attempt/slow/5000", 504),
+        ("/gone", 502),
+        ("/unresolved", 503),
+        ("/moved/x", 301),
+        ("/nothing", 404),
+        ("/open", 200),
+        ("/open/..%2fprivate", 400),
+        ("/open/../private", 401),
+    ] {
+        let answer = gateway.get(path, &[host]).await;
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+        assert_eq!(answer.headers.get_all("x-request-id").iter().count(), 1, "{path}");
+        match status {
+            429 => assert!(answer.headers.contains_key("retry-after") && answer.headers.contains_key("ratelimit")),
+            401 => assert!(answer.headers.contains_key("www-authenticate")),
+            301 => assert_eq!(answer.headers["location"], "https://shop.example/moved/x"),
+            _ => {}
+        }
+    }
+    assert_eq!(gateway.get("/open", &[("host", "other.example")]).await.status, 404);
+    let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
+    for label in [r#"reason="missing_credentials""#, r#"reason="rate_limited""#, r#"reason="no_route""#] {
+        assert!(metrics.contains(label), "{label}: {metrics}");
+    }
+}
+
+/// What only the gateway may say comes from no client, on no rule; and no upstream sees its credentials.
+#[tokio::test]
+async fn what_the_gateway_asserts_no_client_can_say() {
+    let one = upstream("one").await;
+    let jwk = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    let gateway = Gateway::of(&file(&format!(
+        "authentication:\n  users:\n    jwt: {{ issuer: i, audiences: [a], algorithms: [EdDSA], \
+         jwks: {{ inline: '{jwk}' }}, claimHeaders: {{ x-user: sub }} }}\n\
+         upstreams: {{ one: {{ endpoints: ['{one}'] }} }}\n\
+         routes:\n- name: r\n  rules:\n{}{}",
+        rule("/private", "backendRefs: [{ name: one }], policies: { authenticate: [users] }"),
+        rule("/open", "backendRefs: [{ name: one }], policies: { authenticate: none }"),
+    )))
+    .await;
+    let answer = gateway
+        .get(
+            "/open",
+            &[
+                ("x-user", "root"),
+                ("x_user", "root"),
+                ("authorization", "Bearer secret"),
+                ("x-forwarded-for", "192.0.2.7"),
+                ("forwarded", "for=192.0.2.7"),
+                ("x-real-ip", "192.0.2.7"),
+                ("x-request-id", "chosen-by-the-client"),
+                ("connection", "x-hop"),
+                ("x-hop", "1"),
+                ("x-kept", "1"),
+            ],
+        )
+        .await;
+    assert_eq!(answer.status, 200);
+    let told = answer.text.to_lowercase();
+    for gone in ["x-user", "x_user", "secret", "192.0.2.7", "chosen", "x-hop"] {
+        assert!(!told.contains(gone), "{gone}: {told}");
+    }
+    for there in ["x-kept: 1", "x-forwarded-for: 127.0.0.1", "x-forwarded-proto: http", "x-request-id: "] {
+        assert!(told.contains(there), "{there}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_is_believed() {
+    let one = upstream("one").await;
+    let text = file(&format!(
+        "rateLimits: {{ once: {{ key: clientIp, rate: 1/h, burst: 1 }} }}\n\
+         upstreams: {{ one: {{ endpoints: ['{one}'] }} }}\n\
+         routes: [{{ name: r, rules: [{{ backendRefs: [{{ name: one }}], policies: {{ rateLimit: [once] }} }}] }}]\n"
+    ));
+    let gateway = Gateway::of(&text.replace("address: 127.0.0.1:0 }]", "address: 127.0.0.1:0, trustedProxies: [127.0.0.0/8] }]")).await;
+    for (client, status) in [("192.0.2.1", 200), ("192.0.2.2", 200), ("192.0.2.1", 429), ("1.1.1.1, 192.0.2.2", 429)] {
+        let answer = gateway.get("/", &[("x-forwarded-for", client), ("x-request-id", "of-the-proxy")]).await;
+        assert_eq!(answer.status, status, "{client}");
+        assert_eq!(answer.headers["x-request-id"], "of-the-proxy");
+        if status == 200 {
+            assert!(answer.text.contains(&format!("x-forwarded-for: {client}, 127.0.0.1")), "{}", answer.text);
+        }
+    }
+}
+
+/// Two of a hundred, always the same ones, and the first of them stay when the share grows.
+#[tokio::test]
+async fn the_canary_is_a_share_and_sticks() {
+    let (stable, canary) = (upstream("stable").await, upstream("canary").await);
+    let text = |weights: [u32; 2]| {
+        file(&format!(
+            "upstreams: {{ stable: {{ endpoints: ['{stable}'] }}, canary: {{ endpoints: ['{canary}'] }} }}\n\
+             routes:\n- name: r\n  rules:\n  - policies: {{ split: {{ by: {{ header: x-visitor }}, variantHeader: x-version }} }}\n\
+             \x20   backendRefs: [{{ name: stable, weight: {} }}, {{ name: canary, weight: {} }}]\n",
+            weights[0], weights[1]
+        ))
+    };
+    let visitors = async |gateway: &Gateway| {
+        let mut of_canary = HashSet::new();
+        for visitor in 0..1500 {
+            let answer = gateway.get("/", &[("x-visitor", &visitor.to_string())]).await;
+            let version = answer.headers["x-version"].to_str().unwrap().to_owned();
+            assert!(answer.text.starts_with(&version), "{answer:?}");
+            if version == "canary" {
+                of_canary.insert(visitor);
+            }
+        }
+        of_canary
+    };
+    let two = visitors(&Gateway::of(&text([98, 2])).await).await;
+    let again = visitors(&Gateway::of(&text([98, 2])).await).await;
+    let four = visitors(&Gateway::of(&text([96, 4])).await).await;
+    assert!((5..75).contains(&two.len()), "{}", two.len());
+    assert_eq!(two, again, "after a restart");
+    assert!(four.is_superset(&two) && four.len() > two.len());
+}
+
+#[tokio::test]
+async fn filters_change_what_they_say() {
+    let one = upstream("one").await;
+    let gateway = Gateway::of(&file(&format!(
+        "upstreams: {{ one: {{ endpoints: ['{one}'], host: inner.example }} }}\n\
+         routes:\n- name: r\n  rules:\n\
+         \x20 - matches: [{{ path: {{ value: /shop }} }}]\n\
+         \x20   filters:\n\
+         \x20   - {{ type: URLRewrite, urlRewrite: {{ path: {{ type: ReplacePrefixMatch, replacePrefixMatch: /v2 }} }} }}\n\
+         \x20   - {{ type: RequestHeaderModifier, requestHeaderModifier: {{ set: [{{ name: x-a, value: b }}], remove: [x-gone] }} }}\n\
+         \x20   - {{ type: ResponseHeaderModifier, responseHeaderModifier: {{ set: [{{ name: x-served-by, value: us }}] }} }}\n\
+         \x20   - {{ type: CORS, cors: {{ allowOrigins: ['https://*.shop.example'], allowMethods: [PUT] }} }}\n\
+         \x20   backendRefs: [{{ name: one }}]\n"
+    )))
+    .await;
+    let answer = gateway.get("/shop/x?q=1", &[("x-gone", "1"), ("origin", "https://a.shop.example")]).await;
+    assert!(answer.text.starts_with("one /v2/x\n"), "{}", answer.text);
+    assert!(answer.text.contains("x-a: b") && !answer.text.contains("x-gone"), "{}", answer.text);
+    assert!(answer.text.contains("host: inner.example"), "{}", answer.text);
+    assert_eq!(answer.headers["x-served-by"], "us");
+    assert_eq!(answer.headers["access-control-allow-origin"], "https://a.shop.example");
+    let preflight = [("origin", "https://a.shop.example"), ("access-control-request-method", "PUT")];
+    let answer = gateway.client.send("OPTIONS", gateway.at("public"), "/shop", &preflight).await.unwrap();
+    assert_eq!(answer.status, 204);
+    assert!(answer.headers["access-control-allow-methods"].to_str().unwrap().contains("PUT"));
+}
+
+#[tokio::test]
+async fn the_admin_address_answers_operators_only() {
+    let gateway = Gateway::of(&file("")).await;
+    let admin = gateway.at("admin");
+    let client = Client::new();
+    for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/status", 200), ("/x", 404)] {
+        assert_eq!(client.get(admin, path, &[]).await.status, status, "{path}");
+        assert_eq!(client.get(admin, path, &[("host", "evil.example")]).await.status, 421, "{path}");
+    }
+    assert_eq!(gateway.get("/healthz", &[]).await.status, 404, "not on a listener");
+    let status = gateway.status().await;
+    assert_eq!((&status["state"], &status["generation"]), (&"serving".into(), &1.into()));
+    assert_eq!(status["listeners"][0]["name"], "public");
+}
