@@ -1,5 +1,7 @@
 //! What a decision costs: `cargo bench --features admission --bench admission`.
 
+#![allow(clippy::unwrap_used, reason = "a bench may panic")]
+
 use std::{
     convert::Infallible,
     num::NonZeroU32,

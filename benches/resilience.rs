@@ -1,5 +1,7 @@
 //! What a timeout costs: `cargo bench --features resilience --bench resilience`.
 
+#![allow(clippy::unwrap_used, reason = "a bench may panic")]
+
 use std::{convert::Infallible, future::ready, pin::pin, time::Duration};
 
 use divan::{Bencher, counter::ItemsCount};

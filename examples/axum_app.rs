@@ -54,10 +54,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // `axum::serve` takes the listener as well; the server adds limits for what strangers may send, and an end.
     let drain = Drain::new();
+    let cut = drain.on_signal(Duration::from_secs(30));
     let listener = Listener::bind(address)?;
     println!("curl -i -H 'x-api-key: {}' http://{}/orders", key.reveal(), listener.local_addr()?);
     let server = tokio::spawn(Server::new().drain(&drain).serve(listener, app));
-    let cut = drain.on_signal(Duration::from_secs(30)).await;
-    println!("{cut} connections were cut");
+    println!("{} connections were cut", cut.await);
     Ok(server.await?)
 }

@@ -43,6 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .service(service_fn(hello));
 
     let drain = Drain::new();
+    let cut = drain.on_signal(Duration::from_secs(30));
     let mut listener = Listener::bind(address)?;
     println!("curl -i http://{}/", listener.local_addr()?);
 
@@ -68,7 +69,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
             });
         }
     });
-    let cut = drain.on_signal(Duration::from_secs(30)).await;
-    println!("{cut} connections were cut");
+    println!("{} connections were cut", cut.await);
     Ok(())
 }

@@ -38,6 +38,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .layer(TimeoutLayer::new(Duration::from_secs(5)).grpc_streams(true))
         .layer(ContextLayer::new());
     let (_, health) = tonic_health::server::health_reporter();
+    let cut = drain.on_signal(Duration::from_secs(30));
     let listener = Listener::bind(address)?;
     let address = listener.local_addr()?;
     let server = Server::builder().layer(layers).add_service(health);
@@ -62,7 +63,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
          -o - http://{address}/grpc.health.v1.Health/Check",
         key.reveal()
     );
-    let cut = drain.on_signal(Duration::from_secs(30)).await;
-    println!("{cut} calls were cut");
+    println!("{} calls were cut", cut.await);
     Ok(server.await??)
 }

@@ -48,7 +48,6 @@ type Held = Mutex<Option<Vec<Box<dyn Send>>>>;
 impl Tunnel {
     /// An open tunnel.
     #[must_use]
-    #[expect(clippy::new_ret_no_self, reason = "a tunnel without its guard is never open")]
     pub fn new() -> (Self, TunnelGuard) {
         let held = Arc::new(Mutex::new(Some(Vec::new())));
         (Self(Arc::clone(&held)), TunnelGuard(held))

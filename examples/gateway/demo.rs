@@ -43,7 +43,8 @@ async fn start(directory: &Path, upstreams: &[SocketAddr; 3], caller: &Caller) -
 }
 
 fn explain(started: &Configured, directory: &Path, token: &str, key: &str) {
-    let at = |name| started.gateway().address(name).map(|address| format!("http://{address}")).unwrap_or_default();
+    let at =
+        |name| started.gateway().address(name).map(|address| format!("http://{address}")).unwrap_or_default();
     let (gateway, admin) = (at("public"), at("admin"));
     println!(
         "\
@@ -138,7 +139,9 @@ struct Caller(Ed25519KeyPair);
 impl Caller {
     fn jwks(&self) -> String {
         let x = BASE64.encode(self.0.public_key());
-        format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"demo","alg":"EdDSA","use":"sig","x":"{x}"}}]}}"#)
+        format!(
+            r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","kid":"demo","alg":"EdDSA","use":"sig","x":"{x}"}}]}}"#
+        )
     }
 
     /// A token of alice's, good for a day.

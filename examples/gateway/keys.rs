@@ -24,7 +24,8 @@ pub(crate) fn new(order: NewKey) -> ExitCode {
 /// The key, and what is kept of it.
 fn make(order: NewKey) -> Result<(String, String), String> {
     let expires = order.expires.as_deref().map(end).transpose()?;
-    let minted = mint(order.prefix.as_deref().unwrap_or("pc"), order.owner).map_err(|error| error.to_string())?;
+    let minted =
+        mint(order.prefix.as_deref().unwrap_or("pc"), order.owner).map_err(|error| error.to_string())?;
     let minted = minted.with(|entry| {
         let entry = entry.scopes(order.scopes).roles(order.roles);
         let entry = order.plan.into_iter().fold(entry, |entry, plan| entry.plan(plan));

@@ -173,7 +173,10 @@ impl fmt::Display for Check {
             0 => write!(f, "; no rule is public"),
             _ => {
                 write!(f, "; public rules, which ask nobody who they are:")?;
-                self.rules.iter().filter(|rule| rule.public).try_for_each(|rule| write!(f, "\n  {}", rule.name))
+                self.rules
+                    .iter()
+                    .filter(|rule| rule.public)
+                    .try_for_each(|rule| write!(f, "\n  {}", rule.name))
             }
         }
     }

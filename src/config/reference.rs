@@ -28,7 +28,9 @@ This page is written from the schema (`BLESS=1 cargo test --features full --lib 
 
 fn page() -> String {
     let mut page = HEAD.to_owned();
-    for (schema, title) in [(schema_of::<Gateway>(), "The file"), (schema_of::<KeyFile>(), "The file of API keys")] {
+    for (schema, title) in
+        [(schema_of::<Gateway>(), "The file"), (schema_of::<KeyFile>(), "The file of API keys")]
+    {
         section(&mut page, title, &schema);
         for (name, of) in schema.get("$defs").and_then(Json::as_object).into_iter().flatten() {
             section(&mut page, name, of);
@@ -40,15 +42,21 @@ fn page() -> String {
 fn section(page: &mut String, title: &str, schema: &Json) {
     let description = schema.get("description").and_then(Json::as_str).unwrap_or_default().replace('\n', " ");
     let properties = schema.get("properties").and_then(Json::as_object);
-    let choices: Vec<&Json> = ["oneOf", "anyOf"].iter().filter_map(|of| schema.get(of)?.as_array()).flatten().collect();
+    let choices: Vec<&Json> =
+        ["oneOf", "anyOf"].iter().filter_map(|of| schema.get(of)?.as_array()).flatten().collect();
     let words: Vec<_> = choices.iter().filter(|choice| choice.get("const").is_some()).collect();
     let _ = write!(page, "\n## {title}\n\n");
     if !description.is_empty() {
         let _ = write!(page, "{description}\n\n");
     }
     if let Some(properties) = properties {
-        let required: Vec<&str> =
-            schema.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str).collect();
+        let required: Vec<&str> = schema
+            .get("required")
+            .and_then(Json::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Json::as_str)
+            .collect();
         page.push_str("| field | type | default | meaning |\n|---|---|---|---|\n");
         for (name, field) in properties {
             let (meaning, default) = meaning(field);
@@ -102,7 +110,12 @@ fn kind(field: &Json) -> String {
         return kinds.join(" or ");
     }
     if let Some(words) = field.get("enum").and_then(Json::as_array) {
-        return words.iter().filter_map(Json::as_str).map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", ");
+        return words
+            .iter()
+            .filter_map(Json::as_str)
+            .map(|word| format!("`{word}`"))
+            .collect::<Vec<_>>()
+            .join(", ");
     }
     if let Some(word) = field.get("const").and_then(Json::as_str) {
         return format!("`{word}`");

@@ -215,10 +215,11 @@ fn finish<B, P: Pass, Out>(
         completion.head(&mut head, bodiless);
         response = Response::from_parts(head, body);
     }
-    if exchange.is_tunnel(response.status()) && completion.is_open() {
-        if let Some(tunnel) = response.extensions().get::<Tunnel>() {
-            tunnel.hold(completion.take());
-        }
+    if exchange.is_tunnel(response.status())
+        && completion.is_open()
+        && let Some(tunnel) = response.extensions().get::<Tunnel>()
+    {
+        tunnel.hold(completion.take());
     }
     response.map(|body| wrap(body, completion))
 }

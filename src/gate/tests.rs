@@ -1,7 +1,6 @@
 use std::{
     convert::Infallible,
     sync::{Arc, Mutex},
-    task::Poll,
 };
 
 use bytes::Bytes;
@@ -12,10 +11,11 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use super::*;
 use crate::{
     body::Body,
+    body::script::{Script, Step},
     chance::Chance,
     head::Head,
     identity::Principal,
-    outcome::{End, Outcome, Verdict},
+    outcome::{End, Failure, Outcome, Verdict},
     ratio::Ratio,
     reject::{Answer, GrpcCode, Reason, Rejection},
     tunnel::Tunnel,
@@ -276,82 +276,39 @@ fn a_pass_that_only_looks_is_not_boxed() {
     assert_eq!(info.count_total, 0);
 }
 
-/// An outcome for each way in which a body can end.
+/// What a body does, its `Content-Length`, its `Content-Type`, and how often it is polled before it is dropped; and
+/// what is told of it.
+struct Ends(&'static [Step], Option<u64>, &'static str, usize, End, Option<GrpcCode>, Verdict);
+
+const GRPC: &str = "application/grpc";
+const AB: Step = Step::Data("ab");
+const SHORT: End = End::Failed(Failure::Protocol);
+const BROKEN: End = End::Failed(Failure::Reset);
+
+#[rustfmt::skip]
+const ENDS: [Ends; 14] = [
+    Ends(&[AB, Step::End], None, "", 9, End::Complete, None, Verdict::Success),
+    Ends(&[AB, Step::End], None, "", 1, End::Cancelled, None, Verdict::Cancelled),
+    Ends(&[AB, Step::End], Some(2), "", 1, End::Complete, None, Verdict::Success),
+    Ends(&[AB, Step::End], Some(3), "", 1, End::Cancelled, None, Verdict::Cancelled),
+    Ends(&[AB, Step::End], Some(3), "", 9, SHORT, None, Verdict::ServerFault),
+    Ends(&[AB, Step::Fail], None, "", 9, BROKEN, None, Verdict::ServerFault),
+    Ends(&[AB, Step::Trailers("0")], None, GRPC, 9, End::Complete, Some(GrpcCode::OK), Verdict::Success),
+    Ends(&[AB, Step::Trailers("14")], None, GRPC, 2, End::Complete, Some(GrpcCode::UNAVAILABLE), Verdict::ServerFault),
+    Ends(&[AB, Step::Trailers("5")], None, GRPC, 2, End::Complete, Some(GrpcCode::NOT_FOUND), Verdict::CallerFault),
+    Ends(&[AB, Step::End], None, GRPC, 9, End::Complete, Some(GrpcCode::UNKNOWN), Verdict::ServerFault),
+    Ends(&[AB, Step::Trailers("0")], None, GRPC, 1, End::Cancelled, None, Verdict::Cancelled),
+    Ends(&[Step::LastData("ab")], None, "", 1, End::Complete, None, Verdict::Success),
+    Ends(&[Step::End], None, "", 0, End::Cancelled, None, Verdict::Cancelled),
+    Ends(&[], None, "", 0, End::Complete, None, Verdict::Success),
+];
+
 #[tokio::test]
 async fn every_end_of_a_body_is_told_once_and_rightly() {
-    use crate::body::script::{Script, Step};
-    let full = |text: &'static str| Step::Data(text);
-    let grpc = "application/grpc";
-    // (what the body does, content-length, content-type, polls before the drop) -> outcome
-    let cases: Vec<(Vec<Step>, Option<u64>, &str, usize, End, Option<GrpcCode>, Verdict)> = vec![
-        (vec![full("ab"), Step::End], None, "", 9, End::Complete, None, Verdict::Success),
-        (vec![full("ab"), Step::End], None, "", 1, End::Cancelled, None, Verdict::Cancelled),
-        (vec![full("ab"), Step::End], Some(2), "", 1, End::Complete, None, Verdict::Success),
-        (vec![full("ab"), Step::End], Some(3), "", 1, End::Cancelled, None, Verdict::Cancelled),
-        (
-            vec![full("ab"), Step::End],
-            Some(3),
-            "",
-            9,
-            End::Failed(crate::outcome::Failure::Protocol),
-            None,
-            Verdict::ServerFault,
-        ),
-        (
-            vec![full("ab"), Step::Fail],
-            None,
-            "",
-            9,
-            End::Failed(crate::outcome::Failure::Reset),
-            None,
-            Verdict::ServerFault,
-        ),
-        (
-            vec![full("ab"), Step::Trailers("0")],
-            None,
-            grpc,
-            9,
-            End::Complete,
-            Some(GrpcCode::OK),
-            Verdict::Success,
-        ),
-        (
-            vec![full("ab"), Step::Trailers("14")],
-            None,
-            grpc,
-            2,
-            End::Complete,
-            Some(GrpcCode::UNAVAILABLE),
-            Verdict::ServerFault,
-        ),
-        (
-            vec![full("ab"), Step::Trailers("5")],
-            None,
-            grpc,
-            2,
-            End::Complete,
-            Some(GrpcCode::NOT_FOUND),
-            Verdict::CallerFault,
-        ),
-        (
-            vec![full("ab"), Step::End],
-            None,
-            grpc,
-            9,
-            End::Complete,
-            Some(GrpcCode::UNKNOWN),
-            Verdict::ServerFault,
-        ),
-        (vec![full("ab"), Step::Trailers("0")], None, grpc, 1, End::Cancelled, None, Verdict::Cancelled),
-        (vec![Step::LastData("ab")], None, "", 1, End::Complete, None, Verdict::Success),
-        (vec![Step::End], None, "", 0, End::Cancelled, None, Verdict::Cancelled),
-        (vec![], None, "", 0, End::Complete, None, Verdict::Success),
-    ];
-    for (n, (steps, length, content_type, polls, end, code, verdict)) in cases.into_iter().enumerate() {
+    for (n, Ends(steps, length, content_type, polls, end, code, verdict)) in ENDS.into_iter().enumerate() {
         let told = Arc::new(Mutex::new(Vec::new()));
-        let gate = Told(Arc::clone(&told));
-        let service = GateLayer::new(gate).layer(service_fn(move |_: Request<Body>| {
-            let mut response = Response::new(Script::new(steps.clone()));
+        let service = GateLayer::new(Told(Arc::clone(&told))).layer(service_fn(move |_: Request<Body>| {
+            let mut response = Response::new(Script::new(steps.iter().cloned()));
             if let Some(length) = length {
                 response.headers_mut().insert("content-length", length.into());
             }
@@ -360,11 +317,7 @@ async fn every_end_of_a_body_is_told_once_and_rightly() {
         }));
         let mut body = Box::pin(service.oneshot(request(&[])).await.unwrap().into_body());
         for _ in 0..polls {
-            match std::future::poll_fn(|cx| Poll::Ready(http_body::Body::poll_frame(body.as_mut(), cx))).await
-            {
-                Poll::Ready(Some(Ok(_))) => {}
-                _ => break,
-            }
+            let Some(Ok(_)) = body.frame().await else { break };
         }
         drop(body);
         let told = told.lock().unwrap();

@@ -93,10 +93,10 @@ where
     type Future = RescueFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        if self.failed.is_none() {
-            if let Err(error) = ready!(self.inner.poll_ready(cx)) {
-                self.failed = Some(rejection_of(error.into()));
-            }
+        if self.failed.is_none()
+            && let Err(error) = ready!(self.inner.poll_ready(cx))
+        {
+            self.failed = Some(rejection_of(error.into()));
         }
         Poll::Ready(Ok(()))
     }

@@ -118,7 +118,10 @@ const GATEWAY: &[Place] = &[
          request came, is gone before anything reads or sets it; on every listener, whatever the rule.",
     ),
     documented("host and path in one form", include_str!("../matching/mod.rs")),
-    said("limits of the listener", "Before any rule is known, so that what ends as 401 or 404 is counted too."),
+    said(
+        "limits of the listener",
+        "Before any rule is known, so that what ends as 401 or 404 is counted too.",
+    ),
     documented("the rule, matched once", include_str!("../routing/router/mod.rs")),
     said(
         "the rule's own paths",
@@ -159,7 +162,10 @@ const GATEWAY: &[Place] = &[
 ];
 
 const MESH_CLIENT: &[Place] = &[
-    said("request id", "Outermost, so that all tries of one call carry the id of the request it is made for."),
+    said(
+        "request id",
+        "Outermost, so that all tries of one call carry the id of the request it is made for.",
+    ),
     METRICS,
     TIMEOUT,
 ];

@@ -53,9 +53,9 @@ where
 pub struct Contract<L> {
     pub(super) name: &'static str,
     pub(super) make: Box<dyn Fn() -> L>,
-    pub(super) request: Box<dyn Fn(u32) -> Request<Body>>,
+    pub(super) request: Callers,
     pub(super) limit: Option<u32>,
-    pub(super) in_flight: Option<Box<dyn Fn(&L) -> usize>>,
+    pub(super) in_flight: Option<Gauge<L>>,
     pub(super) keys: Option<(usize, Gauge<L>)>,
     pub(super) recovers_after: Option<Duration>,
     pub(super) answers_after: Option<Duration>,
@@ -64,6 +64,7 @@ pub struct Contract<L> {
     pub(super) inexact_bodies: bool,
 }
 
+type Callers = Box<dyn Fn(u32) -> Request<Body>>;
 type Gauge<L> = Box<dyn Fn(&L) -> usize>;
 /// Runs a closure and says how many allocations it made, and how many are allowed.
 type Measure = (fn(&mut dyn FnMut()) -> u64, u64);

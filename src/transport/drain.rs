@@ -104,16 +104,24 @@ impl Drain {
 
     /// All of it: starts at SIGTERM or SIGINT, waits for what is in flight, and cuts when `limit` is over or at a
     /// second signal. Returns how much was cut.
-    pub async fn on_signal(&self, limit: Duration) -> usize {
-        shutdown_signal().await;
-        self.start();
-        let mut waited = pin!(self.wait(limit));
-        let mut again = pin!(shutdown_signal());
-        poll_fn(|cx| match waited.as_mut().poll(cx) {
-            Poll::Pending => again.as_mut().poll(cx).map(|()| self.cut_now()),
-            ready => ready,
-        })
-        .await
+    ///
+    /// Signals count from this call on, so call it before you say that you are ready, and await it later.
+    ///
+    /// # Panics
+    /// As [`shutdown_signal`].
+    pub fn on_signal(&self, limit: Duration) -> impl Future<Output = usize> + Send + 'static + use<> {
+        let (drain, told) = (self.clone(), shutdown_signal());
+        async move {
+            told.await;
+            let mut again = pin!(shutdown_signal());
+            drain.start();
+            let mut waited = pin!(drain.wait(limit));
+            poll_fn(|cx| match waited.as_mut().poll(cx) {
+                Poll::Pending => again.as_mut().poll(cx).map(|()| drain.cut_now()),
+                ready => ready,
+            })
+            .await
+        }
     }
 
     /// A layer that counts requests as in flight until their response's body has ended or their tunnel has closed.

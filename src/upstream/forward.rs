@@ -8,7 +8,10 @@ use http::{
     uri::Scheme,
 };
 
-use crate::identity::{AssertedHeaders, PeerAddr, TrustedProxies};
+use crate::{
+    identity::{AssertedHeaders, PeerAddr, TrustedProxies},
+    matching::ReceivedHost,
+};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -55,7 +58,9 @@ impl Forwarding {
         } else {
             self.hearsay.strip(headers);
         }
-        let host = headers.get(HOST).cloned();
+        // What the client asked for, whatever a rewrite made of it.
+        let received = extensions.get::<ReceivedHost>().map(|host| &host.0);
+        let host = received.or_else(|| headers.get(HOST)).cloned();
         if self.standard || headers.contains_key(FORWARDED) {
             append(headers, FORWARDED, element(peer, host.as_ref(), scheme).as_bytes());
         }
@@ -129,6 +134,17 @@ mod tests {
 
     fn trusting() -> Forwarding {
         Forwarding { trusted: "10.0.0.0/8".parse().unwrap(), ..Forwarding::default() }
+    }
+
+    #[test]
+    fn the_host_is_the_one_that_the_client_asked_for() {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_static("inner.example"));
+        let mut extensions = Extensions::new();
+        extensions.insert(ReceivedHost(HeaderValue::from_static("shop.example")));
+        Forwarding::default().tell(&mut headers, &extensions);
+        assert_eq!(headers["x-forwarded-host"], "shop.example");
+        assert_eq!(headers[HOST], "inner.example");
     }
 
     #[test]

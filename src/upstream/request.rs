@@ -23,6 +23,7 @@ use crate::{
     body::{Body, BoxError},
     reject::{Protocol, Reason, Rejection},
     trail::Trail,
+    tunnel::TunnelLimits,
 };
 
 /// A request in the form in which it is sent, and what must be known of it later.
@@ -41,6 +42,8 @@ pub(super) struct Outgoing {
 pub(super) struct Upgrade {
     pub(super) protocols: HeaderValue,
     pub(super) client: OnUpgrade,
+    /// What a timeout outside of us allows.
+    pub(super) limits: Option<TunnelLimits>,
 }
 
 /// Takes a request as it came, and makes of it the one to be sent.
@@ -133,7 +136,8 @@ fn upgrade(parts: &mut Parts, kept: &Kept, bodiless: bool) -> Option<Upgrade> {
     if parts.version != Version::HTTP_11 || !bodiless {
         return None;
     }
-    Some(Upgrade { protocols: kept.upgrade.clone()?, client: client? })
+    let limits = parts.extensions.get().copied();
+    Some(Upgrade { protocols: kept.upgrade.clone()?, client: client?, limits })
 }
 
 fn speaks_http2(wire: Wire, parts: &Parts, upgrade: bool) -> Result<bool, Rejection> {

@@ -20,13 +20,22 @@ use tokio::{
 };
 
 use super::endpoint::Load;
-use crate::tunnel::{Tunnel, TunnelGuard};
+use crate::tunnel::{Tunnel, TunnelGuard, TunnelLimits};
 
 /// How long a tunnel lives.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) idle: Duration,
     pub(super) age: Duration,
+}
+
+impl Limits {
+    /// The narrower of these and those that a timeout layer asks for.
+    pub(super) fn narrowed(self, asked: Option<TunnelLimits>) -> Self {
+        let Some(TunnelLimits { idle, until }) = asked else { return self };
+        let age = until.saturating_duration_since(Instant::now());
+        Self { idle: self.idle.min(idle), age: self.age.min(age) }
+    }
 }
 
 /// Starts a tunnel between the two sides of an upgrade. It counts as a request in flight until it has closed.

@@ -55,9 +55,18 @@ fn every_fault_is_reported_at_its_place_without_its_value() {
 
 #[test]
 fn the_version_of_the_format_guards_the_rest() {
-    assert_eq!(faults("apiVersion: v2\nfoo: 1\n").first().unwrap(), "f:1:1: the field `listeners` is missing");
-    assert!(faults("apiVersion: v2\n").iter().any(|fault| fault == "f:1:13: apiVersion: expected `portcullis/v1alpha1`"));
-    assert!(faults("listeners: []\n").iter().any(|fault| fault == "f:1:1: the field `apiVersion` is missing"));
+    assert_eq!(
+        faults("apiVersion: v2\nfoo: 1\n").first().unwrap(),
+        "f:1:1: the field `listeners` is missing"
+    );
+    assert!(
+        faults("apiVersion: v2\n")
+            .iter()
+            .any(|fault| fault == "f:1:13: apiVersion: expected `portcullis/v1alpha1`")
+    );
+    assert!(
+        faults("listeners: []\n").iter().any(|fault| fault == "f:1:1: the field `apiVersion` is missing")
+    );
     assert_eq!(faults(""), ["f:1:1: expected a map, found nothing"]);
     assert_eq!(faults("\u{feff}[]"), ["f:1:1: expected a map, found a list"]);
 }
@@ -65,13 +74,17 @@ fn the_version_of_the_format_guards_the_rest() {
 #[test]
 fn what_is_no_file_of_ours_is_refused() {
     let of = |path: &str| Config::file(path).check().to_string();
-    assert_eq!(of("tests/no-such.yaml"), "tests/no-such.yaml: cannot be read: entity not found\ntests/no-such.yaml: refused");
+    assert_eq!(
+        of("tests/no-such.yaml"),
+        "tests/no-such.yaml: cannot be read: entity not found\ntests/no-such.yaml: refused"
+    );
     assert!(of("tests").starts_with("tests: cannot be read: not a file"));
     let directory = Directory::new("large");
     directory.write("large.yaml", &format!("#{}", " ".repeat(1 << 20)));
     directory.write("binary.yaml", "apiVersion: \u{0}");
     fs::write(directory.0.join("latin.yaml"), [b'a', 0xe9]).unwrap();
-    for (name, problem) in [("large", "is larger than 1 MiB"), ("latin", "not UTF-8"), ("binary", "not YAML")] {
+    for (name, problem) in [("large", "is larger than 1 MiB"), ("latin", "not UTF-8"), ("binary", "not YAML")]
+    {
         let said = of(directory.0.join(format!("{name}.yaml")).to_str().unwrap());
         assert!(said.contains(problem), "{said}");
     }
@@ -107,7 +120,8 @@ fn hostile_files_are_refused_and_bounded() {
 
 #[test]
 fn json_is_accepted() {
-    let json = r#"{"apiVersion": "portcullis/v1alpha1", "listeners": [{"name": "a", "address": "127.0.0.1:1"}]}"#;
+    let json =
+        r#"{"apiVersion": "portcullis/v1alpha1", "listeners": [{"name": "a", "address": "127.0.0.1:1"}]}"#;
     assert_eq!(faults(json), Vec::<String>::new());
 }
 

@@ -127,6 +127,16 @@ async fn hyper_service() {
     example.stop().await;
 }
 
+#[tokio::test]
+async fn custom_gate() {
+    let mut example = Example::start("custom_gate");
+    let (address, _) = example.curl().await;
+    let answer = get(address, "/", "user-agent: browser\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("hello\n"), "{answer}");
+    assert!(get(address, "/", "user-agent: curl/8.0\r\n").await.starts_with("HTTP/1.1 403 "));
+    example.stop().await;
+}
+
 /// Without descriptors for more connections, accepting pauses, and goes on when there are some again.
 #[cfg(unix)]
 #[tokio::test]

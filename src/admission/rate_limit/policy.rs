@@ -42,7 +42,7 @@ impl Policy {
     pub(super) fn new(name: &str, rate: Rate) -> Self {
         let period = nanos(rate.period());
         let window = period.div_ceil(SECOND);
-        let quota = if period % SECOND == 0 {
+        let quota = if period.is_multiple_of(SECOND) {
             u64::from(rate.count().get())
         } else {
             window * SECOND / nanos(rate.interval()) // the fields know no fractions of a second

@@ -130,7 +130,8 @@ fn digits(text: &str) -> Option<u32> {
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.period.as_secs();
-        let whole = |&&(_, unit): &&(&str, u64)| self.period.subsec_nanos() == 0 && seconds % unit == 0;
+        let whole =
+            |&&(_, unit): &&(&str, u64)| self.period.subsec_nanos() == 0 && seconds.is_multiple_of(unit);
         match UNITS.iter().find(whole) {
             Some((name, unit)) if seconds == *unit => write!(f, "{}/{name}", self.count),
             Some((name, unit)) => write!(f, "{}/{}{name}", self.count, seconds / unit),

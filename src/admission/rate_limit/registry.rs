@@ -16,14 +16,16 @@ use super::{Limit, LimitBuilder, LimitError, limit::Inner};
 /// use portcullis::admission::rate_limit::{Limit, RateLimits};
 ///
 /// let limits = RateLimits::new();
-/// let define = |rate: &str| limits.define(Limit::builder("per-address", rate.parse()?));
-/// let first = define("10/s")?;
-/// assert!(first.is_same(&define("10/s")?));
-/// assert!(!first.is_same(&define("20/s")?));
+/// let first = limits.define(Limit::builder("per-address", "10/s".parse()?))?;
+/// let again = limits.define(Limit::builder("per-address", "10/s".parse()?))?;
+/// let other = limits.define(Limit::builder("per-address", "20/s".parse()?))?;
+/// assert!(first.is_same(&again) && !first.is_same(&other));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Default)]
-pub struct RateLimits(Arc<Mutex<HashMap<Arc<str>, Vec<Weak<Inner>>>>>);
+pub struct RateLimits(Arc<Mutex<ByName>>);
+
+type ByName = HashMap<Arc<str>, Vec<Weak<Inner>>>;
 
 impl RateLimits {
     /// An empty registry.

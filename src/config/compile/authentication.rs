@@ -31,7 +31,12 @@ const NO_CLAIMS: [HeaderName; 8] = [
 
 impl Compiler<'_> {
     /// One provider; `None` if something was reported.
-    pub(super) fn provider(&self, at: At<'_>, name: &str, provider: &Provider) -> Option<Arc<dyn Authenticator>> {
+    pub(super) fn provider(
+        &self,
+        at: At<'_>,
+        name: &str,
+        provider: &Provider,
+    ) -> Option<Arc<dyn Authenticator>> {
         match (&provider.jwt, &provider.api_key) {
             (Some(jwt), None) => self.jwt(at.field("jwt"), name, jwt),
             (None, Some(key)) => self.api_key(at.field("apiKey"), name, key),
@@ -57,7 +62,8 @@ impl Compiler<'_> {
         let table = table?;
         let header = key.header.as_ref().map(|header| header.0.clone());
         let header = header.or_else(|| key.query.is_none().then(|| HeaderName::from_static("x-api-key")));
-        let locations = header.map(Location::header).into_iter().chain(key.query.as_deref().map(Location::query));
+        let locations =
+            header.map(Location::header).into_iter().chain(key.query.as_deref().map(Location::query));
         let gate = api_key::ApiKey::new(table).locations(locations);
         Some(Arc::new(if key.forward { gate.forward() } else { gate }))
     }
@@ -70,10 +76,14 @@ impl Compiler<'_> {
             Err(error) => error,
         };
         let keys = at.field("keys");
-        let item = |id: &str| keys.items(&file.keys).filter(|(_, item)| item.0.id() == id).last().map_or(keys, |(at, _)| at);
+        let item = |id: &str| {
+            keys.items(&file.keys).filter(|(_, item)| item.0.id() == id).last().map_or(keys, |(at, _)| at)
+        };
         match error {
             KeyTableError::Duplicate(id) => item(&id).field("id").refuse("another key has this id"),
-            KeyTableError::Id(id) => item(&id).field("id").refuse("expected the id of a key: 12 letters and digits"),
+            KeyTableError::Id(id) => {
+                item(&id).field("id").refuse("expected the id of a key: 12 letters and digits")
+            }
             KeyTableError::Owner(id) => item(&id).field("owner").refuse("expected an owner"),
             error => keys.refuse(error.to_string()),
         }
@@ -153,7 +163,9 @@ mod jwt {
             }
             for (at, header, claim) in at.field("claimHeaders").entries(&jwt.claim_headers) {
                 match HeaderName::try_from(header) {
-                    Ok(header) if NO_CLAIMS.contains(&header) => at.error("no claim can be told in this header"),
+                    Ok(header) if NO_CLAIMS.contains(&header) => {
+                        at.error("no claim can be told in this header")
+                    }
                     Ok(header) => gate = gate.claim_header(header, claim.as_str()),
                     Err(_) => at.error("expected the name of a header"),
                 }

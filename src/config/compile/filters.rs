@@ -8,8 +8,8 @@ use crate::{
     config::{
         at::At,
         schema::{
-            Cors, Filter, FilterType, HeaderModifier, PathMatchType, PathModifier, PathModifierType, Redirect, Rule,
-            Scheme, UrlRewrite,
+            Cors, Filter, FilterType, HeaderModifier, PathMatchType, PathModifier, PathModifierType,
+            Redirect, Rule, Scheme, UrlRewrite,
         },
     },
     routing::filter::{self, HeaderChanges, PathChange},
@@ -178,7 +178,9 @@ fn path_change(at: At<'_>, said: &PathModifier, rule: &Rule) -> Option<PathChang
                 Err(_) => at.field("replacePrefixMatch").refuse(NO_PATH),
             }
         }
-        (PathModifierType::ReplaceFullPath, ..) => at.refuse("`ReplaceFullPath` asks for `replaceFullPath` alone"),
+        (PathModifierType::ReplaceFullPath, ..) => {
+            at.refuse("`ReplaceFullPath` asks for `replaceFullPath` alone")
+        }
         (PathModifierType::ReplacePrefixMatch, ..) => {
             at.refuse("`ReplacePrefixMatch` asks for `replacePrefixMatch` alone")
         }
@@ -204,7 +206,9 @@ fn cors(at: At<'_>, said: &Cors) -> filter::Cors {
         }
         match cors.clone().allow_origin(origin) {
             Ok(with) => cors = with,
-            Err(_) => at.error("expected an origin such as `https://shop.example` or `https://*.shop.example`, or `*`"),
+            Err(_) => at.error(
+                "expected an origin such as `https://shop.example` or `https://*.shop.example`, or `*`",
+            ),
         }
     }
     for (at, method) in at.field("allowMethods").items(&said.allow_methods) {

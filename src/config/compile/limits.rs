@@ -20,7 +20,9 @@ impl Compiler<'_> {
             builder = builder.max_keys(most);
         }
         let Ok(limit_of) = self.kept.limits.define(builder) else {
-            return at.field("burst").refuse("at this rate it would take more than a hundred years to refill");
+            return at
+                .field("burst")
+                .refuse("at this rate it would take more than a hundred years to refill");
         };
         let cost = limit.cost.map_or(1, std::num::NonZero::get);
         if cost > limit_of.burst().get() {

@@ -3,10 +3,7 @@ use std::collections::HashSet;
 
 use super::Compiler;
 use crate::{
-    config::{
-        at::At,
-        schema::Listener,
-    },
+    config::{at::At, schema::Listener},
     identity::TrustedProxies,
     stack::{
         Admin,

@@ -63,7 +63,18 @@ impl<'a> Compiler<'a> {
         kept: &'a Kept,
     ) -> Self {
         let (providers, limits, upstreams) = Default::default();
-        Self { top, file, directory, files, gates, kept, key_schema: OnceCell::new(), providers, limits, upstreams }
+        Self {
+            top,
+            file,
+            directory,
+            files,
+            gates,
+            kept,
+            key_schema: OnceCell::new(),
+            providers,
+            limits,
+            upstreams,
+        }
     }
 
     /// The snapshot that the file describes. It is of use only if nothing was reported.
@@ -88,7 +99,8 @@ impl<'a> Compiler<'a> {
         let builder = self.listeners(Snapshot::builder());
         let builder = self.routes(builder).credentials(self.credentials());
         let snapshot = self.build(builder)?;
-        let upstreams = self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();
+        let upstreams =
+            self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();
         Some(Compiled { snapshot, upstreams })
     }
 
@@ -106,7 +118,8 @@ impl<'a> Compiler<'a> {
 
     /// Where the credentials of all providers stand, but for those that go on to upstreams.
     fn credentials(&self) -> Vec<Location> {
-        let (go_on, stay): (Vec<_>, Vec<_>) = self.providers.values().partition(|provider| provider.forwards());
+        let (go_on, stay): (Vec<_>, Vec<_>) =
+            self.providers.values().partition(|provider| provider.forwards());
         let going: Vec<_> = go_on.iter().flat_map(|provider| provider.locations()).collect();
         let mut credentials: Vec<Location> = Vec::new();
         for location in stay.iter().flat_map(|provider| provider.locations()) {

@@ -39,13 +39,18 @@ impl Compiler<'_> {
                 if !rules.insert(own) {
                     at.field("name").error("another rule of this route has this name");
                 }
-                let matches: Vec<_> =
-                    at.field("matches").items(&rule.matches).map(|(at, one)| request_match(at, one)).collect();
-                let of_hosts = hosts.iter().cloned().fold(gateway::Rule::new(name.as_str()), gateway::Rule::host);
+                let matches: Vec<_> = at
+                    .field("matches")
+                    .items(&rule.matches)
+                    .map(|(at, one)| request_match(at, one))
+                    .collect();
+                let of_hosts =
+                    hosts.iter().cloned().fold(gateway::Rule::new(name.as_str()), gateway::Rule::host);
                 let made = matches.iter().flatten().cloned().fold(of_hosts, gateway::Rule::when);
                 builder = builder.rule(self.rule(at, made, rule));
                 if matches.iter().all(Option::is_some) && !at.field("matches").is_broken() {
-                    let of_hosts = hosts.iter().cloned().fold(router::Rule::new(name, ()), router::Rule::host);
+                    let of_hosts =
+                        hosts.iter().cloned().fold(router::Rule::new(name, ()), router::Rule::host);
                     table.push((at, matches.into_iter().flatten().fold(of_hosts, router::Rule::when)));
                 }
             }
@@ -129,7 +134,8 @@ impl Compiler<'_> {
         if !redirects && rule.backend_refs.is_empty() && !list.is_broken() {
             list.error("is missing: nothing would serve these requests");
         }
-        if !rule.backend_refs.is_empty() && rule.backend_refs.iter().all(|backend| backend.weight == Some(0)) {
+        if !rule.backend_refs.is_empty() && rule.backend_refs.iter().all(|backend| backend.weight == Some(0))
+        {
             list.error("the weights sum up to zero");
         }
         let mut seen = HashSet::new();
@@ -152,7 +158,8 @@ impl Compiler<'_> {
         if backend.kind.as_deref().is_some_and(|kind| !matches!(kind, "Upstream" | "Service")) {
             at.field("kind").error("other kinds than `Upstream` and `Service`, both for a name of `upstreams`, are not supported");
         }
-        let upstream = self.find(at.field("name"), &backend.name, "upstream", "upstreams", &self.upstreams)?;
+        let upstream =
+            self.find(at.field("name"), &backend.name, "upstream", "upstreams", &self.upstreams)?;
         let said = self.file.upstreams.get(&backend.name)?;
         if let Some(port) = backend.port {
             let ends = format!(":{port}");
@@ -192,11 +199,14 @@ fn path_policy(path: &PathRules) -> PathPolicy {
 fn request_match(at: At<'_>, one: &Match) -> Option<RequestMatch> {
     let mut request = Some(RequestMatch::any());
     if let Some(path) = &one.path {
-        request = accept(at.field("path").field("value"), match path.kind {
-            PathMatchType::Exact => RequestMatch::exact(&path.value),
-            PathMatchType::PathPrefix => RequestMatch::prefix(&path.value),
-            PathMatchType::RegularExpression => RequestMatch::regex(&path.value),
-        });
+        request = accept(
+            at.field("path").field("value"),
+            match path.kind {
+                PathMatchType::Exact => RequestMatch::exact(&path.value),
+                PathMatchType::PathPrefix => RequestMatch::prefix(&path.value),
+                PathMatchType::RegularExpression => RequestMatch::regex(&path.value),
+            },
+        );
     }
     if let Some(method) = one.method {
         request = request.map(|request| request.method(method.known()));
@@ -225,10 +235,12 @@ fn accept<T>(at: At<'_>, result: Result<T, InvalidMatch>) -> Option<T> {
         Ok(value) => Some(value),
         Err(InvalidMatch::Path(_, why)) => at.refuse(format!("can match no request: {why}")),
         // The last line says why; those before show the pattern.
-        Err(InvalidMatch::Pattern(why)) => match why.lines().last().and_then(|line| line.strip_prefix("error: ")) {
-            Some(why) => at.refuse(format!("not a regular expression: {why}")),
-            None => at.refuse("not a regular expression, or a too large one"),
-        },
+        Err(InvalidMatch::Pattern(why)) => {
+            match why.lines().last().and_then(|line| line.strip_prefix("error: ")) {
+                Some(why) => at.refuse(format!("not a regular expression: {why}")),
+                None => at.refuse("not a regular expression, or a too large one"),
+            }
+        }
         Err(error) => at.refuse(error.to_string()),
     }
 }

@@ -49,7 +49,9 @@ impl Compiler<'_> {
                 faulty = true;
                 at.error(match error {
                     BuildError::RefusedEndpoint(_) => "this is the admin address",
-                    _ => "expected an endpoint such as `10.0.0.1:8080`, `[::1]:8080` or `orders.internal:8080`",
+                    _ => {
+                        "expected an endpoint such as `10.0.0.1:8080`, `[::1]:8080` or `orders.internal:8080`"
+                    }
                 });
             }
         }

@@ -244,7 +244,8 @@ impl Rule {
             let name: Arc<str> = proxy.upstream().name().into();
             // The listeners have removed what strangers said of how a request came: what is left is believed.
             let proxy = proxy.clone().trusted_proxies(everybody.clone()).asserted(given.asserted.clone());
-            let backend: Backend = Mark::layer(&name, self.backends.len() > 1).layer(self.attempt_timeout.layer(proxy));
+            let backend: Backend =
+                Mark::layer(&name, self.backends.len() > 1).layer(self.attempt_timeout.layer(proxy));
             split = split.variant(name, *weight, backend);
         }
         let mut policy = match &self.split_by {

@@ -165,8 +165,21 @@ impl Gateway {
 
     /// Serves until SIGTERM or SIGINT, then goes down as [`shutdown`](Self::shutdown) does, with what the snapshot in
     /// force says of it; a second signal cuts. Returns how much was cut.
-    pub async fn run(&self) -> usize {
-        shutdown_signal().await;
+    ///
+    /// Signals count from this call on, so call it before you say that you are ready, and await it later.
+    ///
+    /// # Panics
+    ///
+    /// As [`shutdown_signal`].
+    pub fn run(&self) -> impl Future<Output = usize> + Send + '_ {
+        let told = shutdown_signal();
+        async move {
+            told.await;
+            self.run_down().await
+        }
+    }
+
+    async fn run_down(&self) -> usize {
         let (delay, grace) = self.0.current.load().as_ref().map_or_else(Default::default, |current| {
             let snapshot = &current.snapshot;
             (snapshot.shutdown_delay, snapshot.shutdown_grace)

@@ -206,7 +206,7 @@ fn routing() -> Vec<Report> {
         move || HeaderChanges::new().set(name.clone(), HeaderValue::from_static("portcullis")).unwrap();
     let response = changes.clone();
     vec![
-        plain("hop by hop", 0, || HopByHop::default().layer()),
+        plain("hop by hop", 0, || HopByHop.layer()),
         plain("request headers", 4, move || changes().for_requests().layer()),
         plain("response headers", 4, move || response().for_responses().layer()),
         plain("rewrite", 8, || Rewrite::new().path(PathChange::prefix("/a", "/b").unwrap()).layer()),

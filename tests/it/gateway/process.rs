@@ -28,7 +28,10 @@ async fn the_five_lines_do_what_they_say() {
         String::from_utf8(output.stdout).unwrap()
     };
     let refused = paste(&lines[0]);
-    assert!(refused.starts_with("HTTP/1.1 401 ") && refused.contains("www-authenticate: Bearer"), "{refused}");
+    assert!(
+        refused.starts_with("HTTP/1.1 401 ") && refused.contains("www-authenticate: Bearer"),
+        "{refused}"
+    );
     let served = paste(&lines[1]);
     assert!(served.starts_with("HTTP/1.1 200 ") && served.ends_with("orders for alice\n"), "{served}");
     let limited = paste(&lines[2]);
@@ -43,7 +46,10 @@ async fn the_five_lines_do_what_they_say() {
     assert_eq!(share("catalogue v1") + share("catalogue v2"), 1000, "{shares}");
     assert!((1..100).contains(&share("catalogue v2")), "{shares}");
     let metrics = paste(&lines[4]);
-    assert!(metrics.contains(r#"portcullis_requests_total{route="orders/0",method="GET",status="401""#), "{metrics}");
+    assert!(
+        metrics.contains(r#"portcullis_requests_total{route="orders/0",method="GET",status="401""#),
+        "{metrics}"
+    );
     assert!(metrics.contains("portcullis_config_generation 1"), "{metrics}");
     demo.signal("TERM");
     assert_eq!(demo.exit().await, Some(0));
@@ -90,7 +96,8 @@ fn what_is_not_understood_is_told_with_the_usage() {
 
 #[tokio::test]
 async fn a_minted_key_opens_what_its_scopes_say() {
-    let minted = ["keys", "new", "--owner", "acme", "--scopes", "orders.write,orders.read", "--expires", "90d"];
+    let minted =
+        ["keys", "new", "--owner", "acme", "--scopes", "orders.write,orders.read", "--expires", "90d"];
     let (code, said, _) = run(&minted);
     assert_eq!(code, Some(0));
     let (key, entry) = said.split_once('\n').unwrap();
@@ -128,12 +135,15 @@ async fn a_minted_key_opens_what_its_scopes_say() {
 #[tokio::test]
 async fn sigterm_drains() {
     let directory = Directory::new("drain");
-    directory.write("gateway.yaml", &file(&format!(
-        "shutdown: {{ delay: 1s, grace: 30s }}\n\
+    directory.write(
+        "gateway.yaml",
+        &file(&format!(
+            "shutdown: {{ delay: 1s, grace: 30s }}\n\
          upstreams: {{ one: {{ endpoints: ['{}'] }} }}\n\
          routes: [{{ name: r, rules: [{{ backendRefs: [{{ name: one }}] }}] }}]\n",
-        upstream("one").await
-    )));
+            upstream("one").await
+        )),
+    );
     let mut gateway = Process::start(&["--config", directory.path("gateway.yaml").to_str().unwrap()]);
     let addresses = gateway.addresses(2).await;
     let (at, admin) = (addresses["public"], addresses["admin"]);

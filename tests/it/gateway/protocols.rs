@@ -46,7 +46,9 @@ async fn grpc_passes_and_is_refused_in_its_own_words() {
     tokio::spawn(tonic::transport::Server::builder().add_service(health).serve_with_incoming(incoming));
 
     let rule = |host: &str, upstream: &str, more: &str| {
-        format!("- {{ name: {upstream}, hostnames: [{host}], rules: [{{ backendRefs: [{{ name: {upstream} }}] {more} }}] }}\n")
+        format!(
+            "- {{ name: {upstream}, hostnames: [{host}], rules: [{{ backendRefs: [{{ name: {upstream} }}] {more} }}] }}\n"
+        )
     };
     let gateway = Gateway::of(&file(&format!(
         "rateLimits: {{ none: {{ key: clientIp, rate: 1/h, burst: 1 }} }}\n\
@@ -65,7 +67,11 @@ async fn grpc_passes_and_is_refused_in_its_own_words() {
         HealthClient::new(channel).check(request).await.map(|answer| answer.into_inner().status)
     };
     assert_eq!(ask("open.example", "shop").await.unwrap(), 1);
-    assert_eq!(ask("open.example", "unknown").await.unwrap_err().code(), Code::NotFound, "the upstream's own");
+    assert_eq!(
+        ask("open.example", "unknown").await.unwrap_err().code(),
+        Code::NotFound,
+        "the upstream's own"
+    );
     assert_eq!(ask("gone.example", "shop").await.unwrap_err().code(), Code::Unavailable);
     assert_eq!(ask("nobody.example", "shop").await.unwrap_err().code(), Code::Unimplemented);
     assert_eq!(ask("limited.example", "shop").await.unwrap(), 1);

@@ -111,7 +111,9 @@ async fn a_storm_of_changes_is_debounced_and_loses_nothing() {
         sleep(Duration::from_millis(20)).await;
     }
     directory.write("gateway.yaml", &texts[1]);
-    gateway.until(|status| status["lastLoad"]["accepted"] == true && status["lastLoad"]["secondsAgo"] == 0).await;
+    gateway
+        .until(|status| status["lastLoad"]["accepted"] == true && status["lastLoad"]["secondsAgo"] == 0)
+        .await;
     let waiting = async {
         while !gateway.get("/", &[]).await.text.starts_with("even") {
             sleep(Duration::from_millis(20)).await;
@@ -151,7 +153,9 @@ async fn a_file_that_the_file_names_is_followed_too() {
     let gateway = Gateway::start(Config::file(directory.path("gateway.yaml"))).await;
     directory.write("keys.yaml", "keys: 5\n");
     let status = gateway.until(|status| status["lastLoad"]["accepted"] == false).await;
-    assert!(status["lastLoad"]["faults"][0].as_str().unwrap().contains("keys.yaml:1:7: keys: expected a list"));
+    assert!(
+        status["lastLoad"]["faults"][0].as_str().unwrap().contains("keys.yaml:1:7: keys: expected a list")
+    );
     directory.write("keys.yaml", "keys: []\n# again\n");
     gateway.until(|status| status["generation"] == 2).await;
 }
@@ -192,7 +196,9 @@ async fn listeners_come_and_go() {
     sleep(Duration::from_millis(200)).await;
 
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let second = |address| old.replace("name: public, address: 127.0.0.1:0", &format!("name: second, address: {address}"));
+    let second = |address| {
+        old.replace("name: public, address: 127.0.0.1:0", &format!("name: second, address: {address}"))
+    };
     directory.write("gateway.yaml", &second(taken.local_addr().unwrap()));
     let status = gateway.until(|status| status["lastLoad"]["accepted"] == false).await;
     assert!(status["lastLoad"]["faults"][0].as_str().unwrap().contains("cannot be bound"), "{status}");

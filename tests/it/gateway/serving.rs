@@ -18,20 +18,26 @@ async fn each_refusal_has_its_status() {
         rule("/attempt/slow", "backendRefs: [{ name: one }], timeouts: { backendRequest: 100ms }"),
         rule("/gone", "backendRefs: [{ name: gone }]"),
         rule("/unresolved", "backendRefs: [{ name: unresolved }]"),
-        rule("/moved", "filters: [{ type: RequestRedirect, requestRedirect: { scheme: https, statusCode: 301 } }]"),
+        rule(
+            "/moved",
+            "filters: [{ type: RequestRedirect, requestRedirect: { scheme: https, statusCode: 301 } }]",
+        ),
         rule("/open", "backendRefs: [{ name: one }]"),
     ];
     let directory = Directory::new("refusals");
     directory.write("keys.yaml", "keys: []\n");
-    directory.write("gateway.yaml", &file(&format!(
-        "authentication: {{ keys: {{ apiKey: {{ keys: {{ file: keys.yaml }} }} }} }}\n\
+    directory.write(
+        "gateway.yaml",
+        &file(&format!(
+            "authentication: {{ keys: {{ apiKey: {{ keys: {{ file: keys.yaml }} }} }} }}\n\
          rateLimits: {{ twice: {{ key: clientIp, rate: 1/h, burst: 2 }} }}\n\
          upstreams:\n  one: {{ endpoints: ['{one}'] }}\n  gone: {{ endpoints: ['{}'] }}\n\
          \x20 unresolved: {{ endpoints: ['no-such-host.invalid:80'] }}\n\
          routes:\n- name: r\n  hostnames: [shop.example]\n  rules:\n{}",
-        nobody(),
-        rules.concat()
-    )));
+            nobody(),
+            rules.concat()
+        )),
+    );
     let gateway = Gateway::start(Config::file(directory.path("gateway.yaml"))).await;
     let host = ("host", "shop.example");
     for (path, status) in [
@@ -53,7 +59,9 @@ async fn each_refusal_has_its_status() {
         assert_eq!(answer.status, status, "{path}: {answer:?}");
         assert_eq!(answer.headers.get_all("x-request-id").iter().count(), 1, "{path}");
         match status {
-            429 => assert!(answer.headers.contains_key("retry-after") && answer.headers.contains_key("ratelimit")),
+            429 => assert!(
+                answer.headers.contains_key("retry-after") && answer.headers.contains_key("ratelimit")
+            ),
             401 => assert!(answer.headers.contains_key("www-authenticate")),
             301 => assert_eq!(answer.headers["location"], "https://shop.example/moved/x"),
             _ => {}
@@ -115,13 +123,22 @@ async fn a_trusted_proxy_is_believed() {
          upstreams: {{ one: {{ endpoints: ['{one}'] }} }}\n\
          routes: [{{ name: r, rules: [{{ backendRefs: [{{ name: one }}], policies: {{ rateLimit: [once] }} }}] }}]\n"
     ));
-    let gateway = Gateway::of(&text.replace("address: 127.0.0.1:0 }]", "address: 127.0.0.1:0, trustedProxies: [127.0.0.0/8] }]")).await;
-    for (client, status) in [("192.0.2.1", 200), ("192.0.2.2", 200), ("192.0.2.1", 429), ("1.1.1.1, 192.0.2.2", 429)] {
+    let gateway = Gateway::of(
+        &text.replace("address: 127.0.0.1:0 }]", "address: 127.0.0.1:0, trustedProxies: [127.0.0.0/8] }]"),
+    )
+    .await;
+    for (client, status) in
+        [("192.0.2.1", 200), ("192.0.2.2", 200), ("192.0.2.1", 429), ("1.1.1.1, 192.0.2.2", 429)]
+    {
         let answer = gateway.get("/", &[("x-forwarded-for", client), ("x-request-id", "of-the-proxy")]).await;
         assert_eq!(answer.status, status, "{client}");
         assert_eq!(answer.headers["x-request-id"], "of-the-proxy");
         if status == 200 {
-            assert!(answer.text.contains(&format!("x-forwarded-for: {client}, 127.0.0.1")), "{}", answer.text);
+            assert!(
+                answer.text.contains(&format!("x-forwarded-for: {client}, 127.0.0.1")),
+                "{}",
+                answer.text
+            );
         }
     }
 }
@@ -190,7 +207,9 @@ async fn the_admin_address_answers_operators_only() {
     let gateway = Gateway::of(&file("")).await;
     let admin = gateway.at("admin");
     let client = Client::new();
-    for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/status", 200), ("/x", 404)] {
+    for (path, status) in
+        [("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/status", 200), ("/x", 404)]
+    {
         assert_eq!(client.get(admin, path, &[]).await.status, status, "{path}");
         assert_eq!(client.get(admin, path, &[("host", "evil.example")]).await.status, 421, "{path}");
     }

@@ -41,7 +41,8 @@ async fn tell(name: &str, request: Request) -> String {
     if let Some(millis) = path.rsplit_once("/slow/").and_then(|(_, millis)| millis.parse().ok()) {
         sleep(Duration::from_millis(millis)).await;
     }
-    let headers = request.headers().iter().map(|(name, value)| format!("{name}: {}\n", value.to_str().unwrap()));
+    let headers =
+        request.headers().iter().map(|(name, value)| format!("{name}: {}\n", value.to_str().unwrap()));
     format!("{name} {path}\n{}", headers.collect::<String>())
 }
 
@@ -229,7 +230,9 @@ impl Process {
 
     pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().unwrap().to_string();
-        assert!(std::process::Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+        assert!(
+            std::process::Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success()
+        );
     }
 
     pub(crate) async fn exit(&mut self) -> Option<i32> {
