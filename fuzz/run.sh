@@ -17,6 +17,8 @@ if [ ${#targets[@]} -eq 0 ]; then
     for file in fuzz_targets/*.rs; do targets+=("$(basename "$file" .rs)"); done
 fi
 
+command -v c++ >/dev/null || { echo "fuzz/run.sh: please install a C++ compiler" >&2; exit 1; }
+
 host=$(rustc -vV | sed -n 's/^host: //p')
 flags=(--cfg fuzzing -Cpasses=sancov-module)
 for option in level=4 inline-8bit-counters pc-table trace-compares; do

@@ -4,7 +4,8 @@
 use libfuzzer_sys::fuzz_target;
 use portcullis::authn::jwt::{Key, KeySet, KeySetError};
 
-const GOOD: &str = r#"{"kty":"OKP","crv":"Ed25519","kid":"good","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+const GOOD: &str =
+    r#"{"kty":"OKP","crv":"Ed25519","kid":"good","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
 
 fuzz_target!(|data: &[u8]| {
     let _ = Key::pem(data);
@@ -12,7 +13,9 @@ fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
     match KeySet::jwks(text) {
         Ok(set) => assert!(!set.is_empty() && set.keys().all(|key| key.algorithms().next().is_some())),
-        Err(KeySetError::NoKey(skipped)) => assert!(skipped.windows(2).all(|pair| pair[0].index < pair[1].index)),
+        Err(KeySetError::NoKey(skipped)) => {
+            assert!(skipped.windows(2).all(|pair| pair[0].index < pair[1].index))
+        }
         Err(_) => {}
     }
     let read = Key::jwk(text);

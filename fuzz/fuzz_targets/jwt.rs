@@ -32,7 +32,8 @@ fuzz_target!(|data: &[u8]| {
     }
     // The first line is a header, the rest are claims; we sign them.
     let Some(end) = data.iter().position(|byte| *byte == b'\n') else { return };
-    let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(&data[..end]), URL_SAFE_NO_PAD.encode(&data[end + 1..]));
+    let signed =
+        format!("{}.{}", URL_SAFE_NO_PAD.encode(&data[..end]), URL_SAFE_NO_PAD.encode(&data[end + 1..]));
     let mut hmac = Hmac::<Sha256>::new_from_slice(SECRET).unwrap();
     hmac.update(signed.as_bytes());
     let signature = URL_SAFE_NO_PAD.encode(hmac.finalize().into_bytes());
@@ -44,7 +45,9 @@ fuzz_target!(|data: &[u8]| {
     assert!(header.get("crit").is_none());
     let plain: serde_json::Value = serde_json::from_slice(&data[end + 1..]).unwrap();
     assert_eq!(plain["iss"], "https://id.example");
-    assert!(plain["aud"] == "shop" || plain["aud"].as_array().unwrap().iter().any(|audience| audience == "shop"));
+    assert!(
+        plain["aud"] == "shop" || plain["aud"].as_array().unwrap().iter().any(|audience| audience == "shop")
+    );
     assert!(plain["exp"].as_f64().unwrap() + 61.0 >= NOW as f64);
     assert!(plain.get("nbf").is_none_or(|nbf| nbf.as_f64().unwrap() <= NOW as f64 + 61.0));
     assert_eq!(plain.get("sub").map_or("", |sub| sub.as_str().unwrap()), principal.subject());

@@ -12,7 +12,10 @@ fuzz_target!(|text: &str| {
         Ok(duration) => {
             assert_eq!(parse_duration_or_days(text), Ok(duration));
             let shown = format_duration(duration).to_string();
-            assert!(parse_duration(&shown) == Ok(duration) || duration.as_secs() >= 100_000 * 3_600, "{shown}");
+            assert!(
+                parse_duration(&shown) == Ok(duration) || duration.as_secs() >= 100_000 * 3_600,
+                "{shown}"
+            );
         }
         Err(error) => assert!(error.at() <= text.len() && text.is_char_boundary(error.at())),
     }

@@ -22,7 +22,7 @@ use portcullis::{
     context::ContextLayer,
     gate::{AsyncGate, AsyncGateLayer, Check, Enforce, Gate, GateLayer, Gates},
     head::Head,
-    identity::Principal,
+    identity::{PeerAddr, Principal},
     key::Key,
     matching::Normalize,
     reject::{Answer, RaiseLayer, RescueLayer},
@@ -94,13 +94,27 @@ fn vocabulary() -> Vec<Report> {
             .other_error("its work is to make refusals errors")
             .allocations(0, allocations)
             .check(),
-        plain("normalize", 8, || Normalize::default().layer()),
+        Contract::new("normalize", || Normalize::default().layer())
+            .request(|caller| {
+                let request =
+                    Request::get("/orders").header("host", "shop.example").header("x-caller", caller);
+                request.body(Body::empty()).unwrap()
+            })
+            .allocations(2, allocations)
+            .check(),
     ]
 }
 
 fn transport() -> Vec<Report> {
     vec![
-        plain("connection", 2, || Connection::new().layer()),
+        Contract::new("connection", || Connection::new().layer())
+            .request(|caller| {
+                let mut request = Request::get("/").header("x-caller", caller).body(Body::empty()).unwrap();
+                request.extensions_mut().insert(PeerAddr::new(([127, 0, 0, 1], 4000).into()));
+                request
+            })
+            .allocations(2, allocations)
+            .check(),
         Contract::new("drain", || Drain::new().layer())
             .in_flight(|layer: &GateLayer<Drain>| layer.gate().map_or(0, |drain| drain.in_flight()))
             .allocations(0, allocations)
