@@ -1,4 +1,78 @@
-//! The stack as data.
+//! The stack as data: a gateway described by a file.
+//!
+//! The file is YAML in camelCase; `docs/config.md` has every field, `docs/gateway.schema.json` the JSON Schema. It is
+//! compiled into a [`Snapshot`](crate::stack::gateway::Snapshot) by the same public builders that Rust code uses.
+//!
+//! # Example
+//!
+//! ```
+//! use portcullis::config::Config;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = Config::text("built in", "
+//! apiVersion: portcullis/v1alpha1
+//! listeners: [{ name: public, address: 127.0.0.1:0 }]
+//! rateLimits: { per-address: { key: clientIp, rate: 10/s } }
+//! upstreams: { orders: { endpoints: [127.0.0.1:9001] } }
+//! routes:
+//!   - name: orders
+//!     rules:
+//!       - matches: [{ path: { type: PathPrefix, value: /api/orders } }]
+//!         policies: { rateLimit: [per-address] }
+//!         backendRefs: [{ name: orders }]
+//! ");
+//! let configured = config.start().await?;
+//! assert!(configured.gateway().address("public").is_some());
+//! // configured.gateway().run().await
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Example, customised
+//!
+//! A file is [checked](Config::check) without being served, and everything that is wrong with it is told at once.
+//! [Gates of your own](Gates) are used from the file by their names.
+//!
+//! ```
+//! use portcullis::config::{Config, Gates};
+//! use portcullis::{gate::Gate, head::Head, reject::{Answer, Reason}};
+//!
+//! struct Closed;
+//! impl Gate for Closed {
+//!     type Pass = ();
+//!     fn check(&self, _: &mut Head<'_>) -> Result<(), Answer> {
+//!         Err(Reason::Unavailable.into())
+//!     }
+//! }
+//!
+//! let text = "
+//! apiVersion: portcullis/v1alpha1
+//! listeners: [{ name: public, adress: 127.0.0.1:8080 }]
+//! routes: [{ name: shop, rules: [{ policies: { gates: [close] }, retry: { attempts: 2 } }] }]
+//! ";
+//! let check = Config::text("gateway.yaml", text).gates(Gates::new().register("closed", |(): ()| Ok(Closed))).check();
+//! assert!(!check.is_accepted());
+//! let said = check.to_string();
+//! assert!(said.contains("gateway.yaml:3:29: listeners[0].adress: unknown field; did you mean `address`?"));
+//! assert!(said.contains("routes[0].rules[0].retry: not supported yet"));
+//! assert!(said.contains("no gate is registered under this name; did you mean `closed`?"));
+//! ```
+//!
+//! # What is promised
+//!
+//! - A field that is not known, or not served yet, is an error: nothing that is written is ignored.
+//! - All faults are reported at once, each with file, line, column and path. No value of the file is repeated: it may
+//!   be a secret.
+//! - A [started](Config::start) configuration is followed: a change of the file, or of a file that it names, is in
+//!   force within two seconds, as a whole. Changes are waited for until they rest, a second at most. A file with a fault
+//!   changes nothing; it is logged, and shows in the status and in a metric.
+//! - Limits are the same account under the same name and terms, and upstreams keep their connections.
+//! - What is read is bounded: 1 MiB a file, 32 levels, and aliases cost what they stand for.
+//!
+//! # Metrics
+//!
+//! `config_generation`, `config_loads_total` and `config_load_failures_total`, at the admin address.
 mod at;
 mod compile;
 mod debounce;

@@ -56,7 +56,7 @@ pub enum SnapshotError {
     /// Two listeners, or a listener and the admin address, have the same address.
     #[error("two listeners on {0}")]
     DuplicateAddress(SocketAddr),
-    /// Two listeners have the same name.
+    /// Two listeners have the same name, or one is called `admin`, which is the admin address's name.
     #[error("two listeners are called {0:?}")]
     DuplicateListener(Arc<str>),
     /// Two rules have the same name: their logs, metrics and sticky shares would run together.
@@ -180,7 +180,7 @@ impl SnapshotBuilder {
         if self.listeners.is_empty() {
             return Err(SnapshotError::NoListener);
         }
-        let mut names = HashSet::new();
+        let mut names = HashSet::from(["admin"]);
         if let Some(twice) = self.listeners.iter().find(|listen| !names.insert(&listen.name)) {
             return Err(SnapshotError::DuplicateListener(Arc::clone(&twice.name)));
         }
