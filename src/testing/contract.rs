@@ -157,7 +157,7 @@ impl<L: Subject> Contract<L> {
     pub fn check(self) -> Report {
         let globals = laws::any_global();
         let found = Law::ALL.into_iter().map(|law| (law, laws::check(law, &self, globals))).collect();
-        Report { name: self.name, found }
+        Report { name: self.name, found, allowed: self.measure.map(|(_, allowed)| allowed) }
     }
 }
 
@@ -192,6 +192,7 @@ pub enum Finding {
 pub struct Report {
     name: &'static str,
     found: Vec<(Law, Finding)>,
+    allowed: Option<u64>,
 }
 
 impl Report {
@@ -199,6 +200,12 @@ impl Report {
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// How many allocations a call was allowed to make, if that was bounded.
+    #[must_use]
+    pub fn allowed_allocations(&self) -> Option<u64> {
+        self.allowed
     }
 
     /// What was found about `law`.

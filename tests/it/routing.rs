@@ -22,7 +22,6 @@ use portcullis::{
         router::{Router, RouterLayer, Rule},
         split::{Policy, Split, SplitLayer},
     },
-    testing::{Contract, Report},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -290,37 +289,4 @@ fn a_rule_may_be_stricter_than_its_listener() {
     let request = Request::get("/a%2fb").header("host", "a").body(()).unwrap();
     let response = tokio_test::block_on(service.oneshot(request)).unwrap();
     assert_eq!(response.status(), 400);
-}
-
-/// The allocations that a closure makes on this thread.
-fn allocations(f: &mut dyn FnMut()) -> u64 {
-    allocation_counter::measure(f).count_total
-}
-
-#[test]
-fn each_layer_keeps_the_laws() {
-    let changes = || {
-        let name = HeaderName::from_static("x-a");
-        HeaderChanges::new().set(name, HeaderValue::from_static("1")).unwrap()
-    };
-    let rewrite = || Rewrite::new().path(PathChange::prefix("/", "/").unwrap()).layer();
-    let router =
-        move || RouterLayer::new(Router::builder().rule(Rule::new("all", rewrite())).build().unwrap());
-    let split = move || {
-        let variants = Split::builder().variant("stable", 1, rewrite()).variant("canary", 1, rewrite());
-        SplitLayer::new(variants.build().unwrap(), Policy::random(Chance::seeded(1)))
-    };
-    let reports: Vec<Report> = vec![
-        Contract::new("request headers", move || changes().for_requests().layer()).check(),
-        Contract::new("response headers", move || changes().for_responses().layer()).check(),
-        Contract::new("rewrite", rewrite).allocations(0, allocations).check(),
-        Contract::new("cors", || Cors::new().allow_origin("*").unwrap().layer())
-            .allocations(0, allocations)
-            .check(),
-        Contract::new("router", router).check(),
-        Contract::new("split", split).check(),
-    ];
-    for report in &reports {
-        report.assert_kept();
-    }
 }
