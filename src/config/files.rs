@@ -49,6 +49,7 @@ fn slurp(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// Whether anybody on this machine can read it.
+#[cfg(feature = "jwt")]
 pub(super) fn is_open_to_others(path: &Path) -> bool {
     #[cfg(unix)]
     {

@@ -2,6 +2,8 @@
 //! reported at its place in the file.
 mod authentication;
 mod filters;
+#[cfg(feature = "jwt")]
+mod jwt;
 mod limits;
 mod listeners;
 mod routes;

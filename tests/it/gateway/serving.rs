@@ -8,8 +8,8 @@ fn rule(path: &str, more: &str) -> String {
     format!("  - {{ matches: [{{ path: {{ value: {path} }} }}], {more} }}\n")
 }
 
-#[tokio::test]
-async fn each_refusal_has_its_status() {
+/// A gateway that refuses in every way it knows.
+async fn refuser() -> (Gateway, Directory) {
     let one = upstream("one").await;
     let rules = [
         rule("/private", "backendRefs: [{ name: one }], policies: { authenticate: [keys] }"),
@@ -38,7 +38,12 @@ async fn each_refusal_has_its_status() {
             rules.concat()
         )),
     );
-    let gateway = Gateway::start(Config::file(directory.path("gateway.yaml"))).await;
+    (Gateway::start(Config::file(directory.path("gateway.yaml"))).await, directory)
+}
+
+#[tokio::test]
+async fn each_refusal_has_its_status() {
+    let (gateway, _directory) = refuser().await;
     let host = ("host", "shop.example");
     for (path, status) in [
         ("/private", 401),
