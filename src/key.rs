@@ -67,7 +67,7 @@ impl KeySeed {
     /// A seed of the system's entropy.
     #[must_use]
     pub fn new() -> Self {
-        Self::drawn(&Chance::new())
+        Self(Chance::new().next(), Chance::new().next()) // one seed of 64 bits would be half a secret
     }
 
     /// A seed drawn from `chance`.

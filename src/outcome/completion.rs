@@ -66,6 +66,7 @@ impl<P: Pass> Completion<P> {
 
     /// So many bytes of body have come.
     pub fn data(&mut self, bytes: usize) {
+        self.outcome.bytes += bytes as u64;
         if let Some(left) = &mut self.left {
             *left = left.saturating_sub(bytes as u64);
         }

@@ -15,6 +15,8 @@ pub struct Outcome {
     pub reason: Option<Reason>,
     /// How it ended.
     pub end: End,
+    /// How many bytes of body have come.
+    pub bytes: u64,
 }
 
 /// How an exchange ended.
@@ -45,7 +47,8 @@ pub enum Verdict {
 
 impl Outcome {
     /// The outcome of a call of which nothing has been heard.
-    pub(super) const UNHEARD: Self = Self { status: None, grpc: None, reason: None, end: End::Cancelled };
+    pub(super) const UNHEARD: Self =
+        Self { status: None, grpc: None, reason: None, end: End::Cancelled, bytes: 0 };
 
     /// Who is to blame.
     #[must_use]

@@ -125,7 +125,7 @@ pub use drain::{Drain, DrainLayer, Watch};
 pub use io::Io;
 #[cfg(feature = "tonic")]
 pub use listener::Incoming;
-pub use listener::{Listener, ListenerBuilder};
+pub use listener::{ConnectionObserver, Listener, ListenerBuilder};
 pub use proxy_protocol::{Header, Malformed, ProxyProtocol};
 pub use server::{ServedBody, Server};
 pub use signal::shutdown_signal;

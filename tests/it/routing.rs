@@ -13,14 +13,13 @@ use hyper_util::{
 };
 use portcullis::{
     body::Body,
-    chance::Chance,
     gate::{Gate, GateLayer, Gates},
     key::{Key, RouteName},
     matching::{HostPattern, Normalize, PathPolicy, PathQuirk, RequestMatch},
     routing::{
         filter::{Cors, HeaderChanges, PathChange, Redirect, Rewrite, Scheme},
         router::{Router, RouterLayer, Rule},
-        split::{Policy, Split, SplitLayer},
+        split::{Policy, Split},
     },
 };
 use tokio::{

@@ -21,9 +21,11 @@ pub(super) trait Members<'de> {
 }
 
 /// Gives the members of the object in `json` to `members`. A name that stands twice is an error: two readers of
-/// such an object may see two values (RFC 7519 section 4).
+/// such an object may see two values (RFC 7519 section 4). So is what is no UTF-8 (section 7.2), which the parser alone
+/// does not see in strings that it skips.
 pub(super) fn read<'de>(json: &'de [u8], members: &mut impl Members<'de>) -> serde_json::Result<()> {
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let json = std::str::from_utf8(json).map_err(Error::custom)?;
+    let mut deserializer = serde_json::Deserializer::from_str(json);
     deserializer.deserialize_map(Object(members))?;
     deserializer.end()
 }

@@ -53,6 +53,23 @@ pub(super) struct Load {
     pub(super) faults: Vec<String>,
 }
 
+/// Counts connections.
+#[cfg(feature = "prometheus")]
+struct Connections(Metrics);
+
+#[cfg(feature = "prometheus")]
+impl crate::transport::ConnectionObserver for Connections {
+    fn opened(&self) {
+        self.0.process().connection_opened();
+    }
+    fn closed(&self) {
+        self.0.process().connection_closed();
+    }
+    fn refused(&self) {
+        self.0.process().connection_refused();
+    }
+}
+
 impl Gateway {
     /// Binds the snapshot's addresses and serves.
     ///
@@ -60,12 +77,17 @@ impl Gateway {
     ///
     /// An address cannot be bound.
     pub async fn start(snapshot: Snapshot) -> Result<Self, BindError> {
+        #[cfg(feature = "prometheus")]
+        let metrics = Metrics::new();
         let gateway = Self(Arc::new(Shared {
             current: Arc::default(),
+            #[cfg(feature = "prometheus")]
+            sockets: Mutex::new(Sockets::told_to(Connections(metrics.clone()))),
+            #[cfg(not(feature = "prometheus"))]
             sockets: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             #[cfg(feature = "prometheus")]
-            metrics: Metrics::new(),
+            metrics,
             draining: AtomicBool::new(false),
             last_load: Mutex::default(),
         }));
@@ -229,7 +251,7 @@ impl Shared {
     async fn end(&self, grace: Duration) -> usize {
         let drains: Vec<_> = {
             let mut sockets = self.sockets();
-            let Sockets { serving, leaving } = &mut *sockets;
+            let Sockets { serving, leaving, .. } = &mut *sockets;
             let (admin, listeners): (Vec<_>, Vec<_>) =
                 serving.iter_mut().chain(leaving).partition(|acceptor| **acceptor.name() == *"admin");
             let leave = |acceptor: &mut super::sockets::Acceptor| {

@@ -8,7 +8,7 @@ use super::edge::Listen;
 use crate::{
     body::Body,
     stack::admin::Admin,
-    transport::{Drain, Listener, Server},
+    transport::{ConnectionObserver, Drain, Listener, Server},
 };
 
 /// How long requests of a listener that leaves may take.
@@ -107,9 +107,16 @@ impl Drop for Acceptor {
 pub(super) struct Sockets {
     pub(super) serving: Vec<Acceptor>,
     pub(super) leaving: Vec<Acceptor>,
+    observer: Option<Arc<dyn ConnectionObserver>>,
 }
 
 impl Sockets {
+    /// Tells this one of all connections.
+    #[cfg(feature = "prometheus")]
+    pub(super) fn told_to(observer: impl ConnectionObserver) -> Self {
+        Self { observer: Some(Arc::new(observer)), ..Self::default() }
+    }
+
     /// Binds what these listeners need and is not there. Nothing has changed yet.
     pub(super) fn bind<'a>(
         &self,
@@ -117,7 +124,10 @@ impl Sockets {
     ) -> Result<Vec<Bound>, BindError> {
         let missing = |listen: &&Listen| !self.serving.iter().any(|acceptor| acceptor.fits(listen));
         let bind = |listen: &Listen| {
-            let settings = listen.socket.builder();
+            let settings = match self.observer.clone() {
+                Some(observer) => listen.socket.builder().observer(observer),
+                None => listen.socket.builder(),
+            };
             let there = self.serving.iter().find(|acceptor| acceptor.is_at(listen));
             let listener = match there.and_then(|acceptor| acceptor.spare.as_ref()) {
                 Some(spare) => spare.reopen(settings),

@@ -51,6 +51,7 @@ pub(super) fn emit(entry: &Entry, outcome: &Outcome) {
         endpoint = attempt.as_ref().and_then(|attempt| attempt.endpoint).map(display),
         attempts = attempt.as_ref().map(|attempt| attempt.attempts),
         connect_us = attempt.as_ref().and_then(|attempt| attempt.connect).map(micros),
+        bytes = outcome.bytes,
         head_us = entry.to_head.map(micros),
         duration_us = micros(entry.since.elapsed()),
         client = entry.client.map(|client| display(client.ip())),

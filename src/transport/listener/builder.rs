@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::TcpListener;
 
-use super::{Listener, caps::Caps};
+use super::{ConnectionObserver, Listener, caps::Caps, observer::Observer};
 use crate::transport::ProxyProtocol;
 
 /// How to accept. Made by [`Listener::builder`].
@@ -16,6 +16,7 @@ pub struct ListenerBuilder {
     max_connections_per_address: usize,
     pub(super) uncapped: Arc<[IpNet]>,
     pub(super) proxy_protocol: Option<ProxyProtocol>,
+    observer: Observer,
 }
 
 impl Default for ListenerBuilder {
@@ -26,6 +27,7 @@ impl Default for ListenerBuilder {
             max_connections_per_address: 1_000,
             uncapped: Arc::new([]),
             proxy_protocol: None,
+            observer: Observer::default(),
         }
     }
 }
@@ -58,6 +60,11 @@ impl ListenerBuilder {
         Self { proxy_protocol: Some(policy), ..self }
     }
 
+    /// Who hears of its connections. Nobody unless told.
+    pub fn observer(self, observer: Arc<dyn ConnectionObserver>) -> Self {
+        Self { observer: Observer(Some(observer)), ..self }
+    }
+
     /// Binds to `address`, in the runtime that this is called in.
     ///
     /// # Errors
@@ -88,7 +95,7 @@ impl ListenerBuilder {
     /// Outside of a tokio runtime.
     pub fn from_std(self, socket: std::net::TcpListener) -> io::Result<Listener> {
         socket.set_nonblocking(true)?;
-        let caps = Caps::new(self.max_connections, self.max_connections_per_address);
+        let caps = Caps::new(self.max_connections, self.max_connections_per_address, self.observer.clone());
         Ok(Listener::new(TcpListener::from_std(socket)?, caps, self))
     }
 }

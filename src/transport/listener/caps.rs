@@ -5,11 +5,14 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use super::observer::Observer;
+
 /// How many connections there are, of all and of each address. An IPv6 address counts as its /64.
 #[derive(Debug)]
 pub(super) struct Caps {
     total: usize,
     per_address: usize,
+    observer: Observer,
     open: Mutex<Open>,
 }
 
@@ -37,17 +40,21 @@ impl Full {
 }
 
 impl Caps {
-    pub(super) fn new(total: usize, per_address: usize) -> Arc<Self> {
-        Arc::new(Self { total, per_address, open: Mutex::default() })
+    pub(super) fn new(total: usize, per_address: usize, observer: Observer) -> Arc<Self> {
+        Arc::new(Self { total, per_address, observer, open: Mutex::default() })
     }
 
     /// Takes a place among all.
     pub(super) fn enter(self: &Arc<Self>) -> Result<Slot, Full> {
         let mut open = self.lock();
         if open.total >= self.total {
+            drop(open);
+            self.observer.tell(|observer| observer.refused());
             return Err(Full::Total);
         }
         open.total += 1;
+        drop(open);
+        self.observer.tell(|observer| observer.opened());
         Ok(Slot { caps: Arc::clone(self), address: None })
     }
 
@@ -73,6 +80,8 @@ impl Slot {
             if *count == 0 {
                 open.addresses.remove(&address);
             }
+            drop(open);
+            self.caps.observer.tell(|observer| observer.refused());
             return Err(Full::Address);
         }
         *count += 1;
@@ -94,6 +103,8 @@ impl Drop for Slot {
                 count.remove();
             }
         }
+        drop(open);
+        self.caps.observer.tell(|observer| observer.closed());
     }
 }
 
@@ -122,7 +133,7 @@ mod tests {
 
     #[test]
     fn addresses_count_by_network() {
-        let caps = Caps::new(10, 1);
+        let caps = Caps::new(10, 1, Observer::default());
         let enter = |address: &str| {
             let mut slot = caps.enter().unwrap();
             slot.claim(address.parse().unwrap()).map(|()| slot)
@@ -144,7 +155,7 @@ mod tests {
             total in 0_usize..6,
             per_address in 0_usize..4,
         ) {
-            let caps = Caps::new(total, per_address);
+            let caps = Caps::new(total, per_address, Observer::default());
             let mut held: Vec<(u8, Slot)> = Vec::new();
             for (enter, host, at) in steps {
                 if enter {

@@ -4,6 +4,7 @@ mod accept;
 mod builder;
 mod caps;
 mod foreign;
+mod observer;
 mod pauses;
 
 pub use accept::Listener;
@@ -11,3 +12,4 @@ pub use builder::ListenerBuilder;
 pub(super) use caps::Slot;
 #[cfg(feature = "tonic")]
 pub use foreign::Incoming;
+pub use observer::ConnectionObserver;

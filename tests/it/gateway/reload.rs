@@ -111,6 +111,7 @@ async fn a_storm_of_changes_is_debounced_and_loses_nothing() {
         sleep(Duration::from_millis(20)).await;
     }
     directory.write("gateway.yaml", &texts[1]);
+    gateway.until(|status| status["lastLoad"]["accepted"] == true).await;
     let waiting = async {
         while !gateway.get("/", &[]).await.text.starts_with("even") {
             sleep(Duration::from_millis(20)).await;
