@@ -208,7 +208,7 @@ mod tests {
     use crate::{
         admission::rate_limit::Limit,
         body::{Body, BoxError},
-        context::{Context, RequestId},
+        context::Context,
         identity::PeerAddr,
     };
 
@@ -226,9 +226,7 @@ mod tests {
             Ok::<_, BoxError>(response)
         }));
         let handler = service_fn(move |_: Request<Body>| {
-            assert!(
-                Context::current().and_then(|context| context.request_id().map(RequestId::clone)).is_some()
-            );
+            assert!(Context::current().and_then(|context| context.request_id().cloned()).is_some());
             stock.clone().oneshot(Request::new(Body::empty()))
         });
         let response = ServerLayer::new().layer(handler).oneshot(request()).await.unwrap();
