@@ -84,9 +84,8 @@ fn an_entry_is_written_as_an_item_of_the_file() {
 fn an_entry_is_read_from_a_file() {
     let hash = KeyHash::of("x").to_string();
     let read = |text: &str| serde_json::from_str::<KeyEntry>(text);
-    let entry = read(&format!(
-        r#"{{"id":"0123456789ab","hash":"{hash}","owner":"acme","expires":"2027-02-19"}}"#
-    ));
+    let entry =
+        read(&format!(r#"{{"id":"0123456789ab","hash":"{hash}","owner":"acme","expires":"2027-02-19"}}"#));
     let expected = KeyEntry::new("0123456789ab", KeyHash::of("x"), "acme").expires(at(1_802_995_200));
     assert_eq!(entry.unwrap(), expected);
     for (text, says) in [
