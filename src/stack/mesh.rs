@@ -23,6 +23,38 @@
 //! # }
 //! ```
 //!
+//! # Example, customised
+//!
+//! Who may call is asked, and how often; the numbers of both sides are one set.
+//!
+//! ```
+//! use portcullis::{
+//!     admission::{authz::Authorize, rate_limit::Limit},
+//!     authn::{Providers, api_key::{ApiKey, KeyTable, mint}},
+//!     key::Key,
+//!     stack::mesh::{ClientLayer, ServerLayer},
+//! };
+//!
+//! let key = mint("shop", "orders")?.with(|entry| entry.scopes(["stock.read"])); // given to the service that calls
+//! let keys = ApiKey::new(KeyTable::new("services", [key.entry().clone()])?);
+//! let server = ServerLayer::new()
+//!     .trusted_peers("10.0.0.0/8".parse()?)
+//!     .authenticate(Providers::new().with(keys))
+//!     .authorize(Authorize::new().all_scopes(["stock.read"]))
+//!     .limit(Limit::builder("per-service", "100/s".parse()?).by(Key::Principal).build()?);
+//! let client = ClientLayer::new();
+//! # #[cfg(feature = "prometheus")] {
+//! let metrics = portcullis::telemetry::metrics::Metrics::new();
+//! let (server, client) = (server.metrics(&metrics), client.metrics(&metrics));
+//! # let _ = (server, client); }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Answers
+//!
+//! Those of the layers in them: authentication, authorization, rate limit, timeout, and the rescue for what fails. A
+//! client's errors stay errors.
+//!
 //! # Position
 //!
 //! [`order`](super::order) has both orders with their reasons. Retries, balancing, breakers and mutual TLS take their
@@ -31,6 +63,14 @@
 //! # Shared state
 //!
 //! A layer owns its limits and numbers: its clones, and the services made from them, share them.
+//!
+//! # Compared with tower
+//!
+//! A `ServiceBuilder` has the order in which its methods are called; these have the one that works.
+//!
+//! # Metrics
+//!
+//! Those of `telemetry::metrics`, if the layers are given some (feature `prometheus`).
 use std::{fmt, time::Duration};
 
 use tower_layer::Layer;

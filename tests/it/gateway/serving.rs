@@ -2,7 +2,7 @@
 use std::collections::HashSet;
 
 use super::world::{Client, Directory, Gateway, file, nobody, upstream};
-use portcullis::config::Config;
+use portcullis::{config::Config, telemetry::metrics::Metrics};
 
 fn rule(path: &str, more: &str) -> String {
     format!("  - {{ matches: [{{ path: {{ value: {path} }} }}], {more} }}\n")
@@ -218,6 +218,14 @@ async fn the_admin_address_answers_operators_only() {
         assert_eq!(client.get(admin, path, &[]).await.status, status, "{path}");
         assert_eq!(client.get(admin, path, &[("host", "evil.example")]).await.status, 421, "{path}");
     }
+    let metrics = client.get(admin, "/metrics", &[]).await;
+    assert_eq!(
+        metrics.headers["content-type"],
+        Metrics::CONTENT_TYPE,
+        "it says what it is: {}",
+        metrics.text
+    );
+    assert!(metrics.text.ends_with("# EOF\n"), "{}", metrics.text);
     assert_eq!(gateway.get("/healthz", &[]).await.status, 404, "not on a listener");
     let status = gateway.status().await;
     assert_eq!((&status["state"], &status["generation"]), (&"serving".into(), &1.into()));
