@@ -7,6 +7,7 @@ use super::{
 use crate::{
     outcome::{End, Failure, Outcome},
     reject::{GrpcCode, Reason},
+    telemetry::findings::name_of,
     trail::Trail,
 };
 use std::{fmt, time::Duration};
@@ -35,7 +36,7 @@ pub(super) fn emit(entry: &Entry, outcome: &Outcome) {
     tracing::info!(
         target: TARGET,
         request_id = entry.request_id.as_ref().map(display),
-        method = entry.method.as_str(),
+        method = name_of(&entry.method),
         host = host(entry).map(name),
         path = %Safe { bytes: entry.uri.path().as_bytes(), max: entry.style.max_path },
         query = query(entry).map(display),
