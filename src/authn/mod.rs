@@ -90,6 +90,8 @@ mod providers;
 pub use authenticator::{Authenticator, Credential};
 pub use credential::Location;
 pub use providers::Providers;
+#[cfg(feature = "stack")]
+pub(crate) use providers::kept_back;
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,18 @@
 use std::collections::HashSet;
 
 use super::world::{Client, Directory, Gateway, file, nobody, upstream};
-use portcullis::{config::Config, telemetry::metrics::Metrics};
+use http::HeaderName;
+use portcullis::{
+    authn::{
+        Location, Providers,
+        api_key::{ApiKey, KeyTable},
+    },
+    config::Config,
+    matching::RequestMatch,
+    stack::gateway::{self, Listen, Rule, Snapshot},
+    telemetry::metrics::Metrics,
+    upstream::{Proxy, Upstream},
+};
 
 fn rule(path: &str, more: &str) -> String {
     format!("  - {{ matches: [{{ path: {{ value: {path} }} }}], {more} }}\n")
@@ -118,6 +129,60 @@ async fn what_the_gateway_asserts_no_client_can_say() {
     for there in ["x-kept: 1", "x-forwarded-for: 127.0.0.1", "x-forwarded-proto: http", "x-request-id: "] {
         assert!(told.contains(there), "{there}: {told}");
     }
+}
+
+/// Also where the gateway is built in Rust, by rules alone.
+#[tokio::test]
+async fn a_credential_of_one_rule_reaches_no_upstream_through_another() {
+    let endpoint = upstream("one").await.to_string();
+    let upstream = Upstream::builder("one").endpoint(&endpoint).build().unwrap();
+    let rule = |path| {
+        let when = RequestMatch::prefix(path).unwrap();
+        Rule::new(path).when(when).backend(Proxy::new(upstream.clone()), 1)
+    };
+    let keys = || ApiKey::new(KeyTable::new("keys", []).unwrap());
+    let forwarded = keys().locations([Location::header(HeaderName::from_static("x-other-key"))]).forward();
+    let providers = Providers::new().with(keys()).with(forwarded);
+    let snapshot = Snapshot::builder()
+        .listen(Listen::on("public", "127.0.0.1:0".parse().unwrap()))
+        .rule(rule("/private").authenticate(providers))
+        .rule(rule("/open"))
+        .build()
+        .unwrap();
+    let gateway = gateway::Gateway::start(snapshot).await.unwrap();
+    let at = gateway.address("public").unwrap();
+    let sent = [("x-api-key", "secret"), ("x-other-key", "forwarded"), ("x-kept", "kept")];
+    let told = Client::new().get(at, "/open", &sent).await.text;
+    assert!(!told.contains("secret") && told.contains("forwarded") && told.contains("kept"), "{told}");
+}
+
+/// One rule that keeps `//` must not let requests pass beside the others.
+#[tokio::test]
+async fn an_empty_segment_that_one_rule_keeps_is_no_way_around_another() {
+    let one = upstream("one").await;
+    let directory = Directory::new("empty-segments");
+    directory.write("keys.yaml", "keys: []\n");
+    let rules = [
+        rule("/admin", "backendRefs: [{ name: one }], policies: { authenticate: [keys] }"),
+        rule("/objects", "backendRefs: [{ name: one }], policies: { path: { keepEmptySegments: true } }"),
+        rule("/", "backendRefs: [{ name: one }]"),
+    ];
+    directory.write(
+        "gateway.yaml",
+        &file(&format!(
+            "authentication: {{ keys: {{ apiKey: {{ keys: {{ file: keys.yaml }} }} }} }}\n\
+             upstreams: {{ one: {{ endpoints: ['{one}'] }} }}\nroutes:\n- name: r\n  rules:\n{}",
+            rules.concat()
+        )),
+    );
+    let gateway = Gateway::start(Config::file(directory.path("gateway.yaml"))).await;
+    for (path, status) in
+        [("/admin", 401), ("//admin", 400), ("/objects/..//admin", 400), ("/x//y", 400), ("/x/y", 200)]
+    {
+        assert_eq!(gateway.get(path, &[]).await.status, status, "{path}");
+    }
+    let kept = gateway.get("/objects//a", &[]).await;
+    assert!(kept.text.starts_with("one /objects//a\n"), "{kept:?}");
 }
 
 #[tokio::test]
