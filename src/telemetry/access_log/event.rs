@@ -5,7 +5,7 @@ use super::{
     text::{Redacted, Safe, without_userinfo},
 };
 use crate::{
-    outcome::{End, Failure, Outcome, Verdict},
+    outcome::{End, Failure, Outcome},
     reject::{GrpcCode, Reason},
     telemetry::findings::name_of,
     trail::Trail,
@@ -43,7 +43,7 @@ pub(super) fn emit(entry: &Entry, outcome: &Outcome) {
         protocol = ?entry.version,
         status = outcome.status.map_or(0, |status| status.as_u16()),
         grpc_status = outcome.grpc.map(GrpcCode::number),
-        verdict = verdict(outcome),
+        verdict = outcome.verdict().label(),
         reason = outcome.reason.map(Reason::label),
         flag = flag(outcome),
         route = findings.route(),
@@ -74,15 +74,6 @@ fn host(entry: &Entry) -> Option<&[u8]> {
 fn query(entry: &Entry) -> Option<impl fmt::Display> {
     let query = entry.uri.query().filter(|_| entry.style.query)?;
     Some(Redacted { query, also: &entry.style.secrets, max: entry.style.max_path })
-}
-
-fn verdict(outcome: &Outcome) -> &'static str {
-    match outcome.verdict() {
-        Verdict::Success => "success",
-        Verdict::CallerFault => "caller_fault",
-        Verdict::ServerFault => "server_fault",
-        Verdict::Cancelled => "cancelled",
-    }
 }
 
 /// The refusal's flag, or what befell the exchange, by Envoy's names where it has one.
