@@ -44,7 +44,7 @@ async fn places_are_given_back() {
         assert!(peer.rest_as_text().await.starts_with("HTTP/1.1 200"));
         drop(peer);
         // The place is free when the server has seen the end; until then it says no.
-        super::until(|| site.alive() == 0).await;
+        until(|| site.alive() == 0).await;
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }
