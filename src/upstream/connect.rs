@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -96,9 +96,14 @@ impl Drop for Slot {
 
 /// A socket that says whether the peer has been heard, and that keeps its place in the count until it is closed,
 /// whoever owns it by then.
+///
+/// A peer may answer before it has read all, and close. Then writing fails while the answer is still to be read, and
+/// hyper, told so, would not read it. So the failure is told when all has been read.
 pub(super) struct Io {
     stream: TcpStream,
     heard: Heard,
+    read_out: bool,
+    writer: Option<Waker>,
     _slot: Slot,
 }
 
@@ -129,12 +134,20 @@ pub(super) async fn connect(
         }
     }
     stream.set_nodelay(true).map_err(ConnectError::Io)?;
-    Ok(Io { stream, heard: Heard::default(), _slot: slot })
+    Ok(Io { stream, heard: Heard::default(), read_out: false, writer: None, _slot: slot })
 }
 
 impl Io {
     pub(super) fn heard(&self) -> Heard {
         self.heard.clone()
+    }
+
+    fn wrote(&mut self, wrote: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if matches!(wrote, Poll::Ready(Err(_))) && !self.read_out {
+            self.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        wrote
     }
 }
 
@@ -142,17 +155,24 @@ impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        let read = ready!(Pin::new(&mut this.stream).poll_read(cx, buf));
         if buf.filled().len() > before {
             this.heard.0.store(this.heard.so_far().wrapping_add(1), Ordering::Relaxed);
+        } else if read.is_err() || buf.remaining() > 0 {
+            this.read_out = true;
+            if let Some(writer) = this.writer.take() {
+                writer.wake();
+            }
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(read)
     }
 }
 
 impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+        let this = self.get_mut();
+        let wrote = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.wrote(wrote, cx)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -168,7 +188,9 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let wrote = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.wrote(wrote, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
