@@ -53,7 +53,7 @@
 //!
 //! # Answers
 //!
-//! | event | reason | HTTP | gRPC |
+//! | when | reason | HTTP | gRPC |
 //! |---|---|---|---|
 //! | no credential | `MissingCredentials` | 401, one `WWW-Authenticate` for each provider | UNAUTHENTICATED |
 //! | credentials, none valid | `InvalidCredentials` | 401, the same with error codes | UNAUTHENTICATED |

@@ -138,3 +138,12 @@ fn json_is_read() {
     let tree = tree("{\"a\": [1, true, null, \"x\\u0041\"], \"b\": {\"c\": -1.5e3}}");
     assert_eq!(at(&tree, "a[3]").value, Value::Text("xA".to_owned()));
 }
+
+/// A file is read while it is written: every beginning of it is a file, or is refused.
+#[test]
+fn every_beginning_of_a_file_is_read() {
+    let whole = include_str!("../../tests/data/shop/with-retry.yaml");
+    for (end, _) in whole.char_indices().step_by(23) {
+        let _ = crate::config::Config::text("f", &whole[..end]).check();
+    }
+}

@@ -14,11 +14,11 @@ pub(crate) struct Provider {
     pub(crate) jwt: Option<Jwt>,
     /// A key of ours, of which only the hash is kept.
     pub(crate) api_key: Option<ApiKey>,
-    /// OpenID Connect discovery comes with the authentication issue.
+    /// OpenID Connect discovery comes with a later version.
     pub(crate) oidc: Option<Unbuilt>,
-    /// Token introspection comes with the authentication issue.
+    /// Token introspection comes with a later version.
     pub(crate) introspection: Option<Unbuilt>,
-    /// The client's certificate comes with the mutual TLS issue.
+    /// The client's certificate comes with a later version.
     pub(crate) client_certificate: Option<Unbuilt>,
 }
 
@@ -78,7 +78,7 @@ pub(crate) struct Jwks {
     pub(crate) file: Option<PathBuf>,
     /// The key set itself, as JSON in a string.
     pub(crate) inline: Option<String>,
-    /// Key sets over the network come with the authentication issue.
+    /// Key sets over the network come with a later version.
     pub(crate) url: Option<Unbuilt>,
 }
 

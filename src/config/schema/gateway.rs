@@ -67,7 +67,7 @@ pub(crate) struct Listener {
     /// The most connections of one client address (one IPv6 /64) at a time; trusted proxies have no such limit. Default:
     /// 1000.
     pub(crate) max_connections_per_address: Option<NonZeroU32>,
-    /// TLS on a listener comes with the mutual TLS issue.
+    /// TLS on a listener comes with a later version.
     pub(crate) tls: Option<Unbuilt>,
 }
 
@@ -100,13 +100,13 @@ pub(crate) struct Upstream {
     pub(crate) max_connections: Option<NonZeroU32>,
     /// The `Host` it is sent. Default: the one that the client asked for.
     pub(crate) host: Option<Text<HeaderValue>>,
-    /// TLS to an upstream comes with the mutual TLS issue.
+    /// TLS to an upstream comes with a later version.
     pub(crate) tls: Option<Unbuilt>,
-    /// Active health checks come with the balancing issue.
+    /// Active health checks come with a later version.
     pub(crate) health_check: Option<Unbuilt>,
-    /// Outlier ejection comes with the balancing issue.
+    /// Outlier ejection comes with a later version.
     pub(crate) outlier_detection: Option<Unbuilt>,
-    /// The circuit breaker comes with the resilience issue.
+    /// The circuit breaker comes with a later version.
     pub(crate) circuit_breaker: Option<Unbuilt>,
 }
 

@@ -80,11 +80,11 @@ pub(crate) struct Policies {
     /// Gates of your own, registered by name in Rust; asked after authorization, in this order.
     #[serde(default)]
     pub(crate) gates: Vec<CustomGate>,
-    /// The retry policy comes with the resilience issue.
+    /// The retry policy comes with a later version.
     pub(crate) retry: Option<Unbuilt>,
-    /// The circuit breaker comes with the resilience issue.
+    /// The circuit breaker comes with a later version.
     pub(crate) circuit_breaker: Option<Unbuilt>,
-    /// The cache comes with the content issue.
+    /// The cache comes with a later version.
     pub(crate) cache: Option<Unbuilt>,
 }
 

@@ -48,9 +48,9 @@ pub(crate) struct Rule {
     /// How long it may take.
     #[serde(default)]
     pub(crate) timeouts: Timeouts,
-    /// Retrying comes with the resilience issue.
+    /// Retrying comes with a later version.
     pub(crate) retry: Option<Unbuilt>,
-    /// Session persistence comes with the balancing issue.
+    /// Session persistence comes with a later version.
     pub(crate) session_persistence: Option<Unbuilt>,
 }
 
@@ -166,9 +166,9 @@ pub(crate) struct Filter {
     pub(crate) url_rewrite: Option<UrlRewrite>,
     /// For `CORS`.
     pub(crate) cors: Option<Cors>,
-    /// Mirroring (`RequestMirror`) comes with the canary issue.
+    /// Mirroring (`RequestMirror`) comes with a later version.
     pub(crate) request_mirror: Option<Unbuilt>,
-    /// External authorization (`ExternalAuth`) comes with the authentication issue.
+    /// External authorization (`ExternalAuth`) comes with a later version.
     pub(crate) external_auth: Option<Unbuilt>,
     /// Extensions (`ExtensionRef`) are Kubernetes objects; a gate of your own stands under `policies.gates`.
     pub(crate) extension_ref: Option<Unbuilt>,
@@ -311,7 +311,7 @@ pub(crate) struct BackendRef {
     /// Its share, of the sum of all. Default: 1.
     #[schemars(range(max = 1_000_000))]
     pub(crate) weight: Option<u32>,
-    /// Filters of one backend come with the canary issue.
+    /// Filters of one backend come with a later version.
     pub(crate) filters: Option<Unbuilt>,
 }
 

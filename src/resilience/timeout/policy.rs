@@ -72,9 +72,9 @@ impl Policy {
         let is_connect = request.method() == Method::CONNECT;
         let is_tunnel = is_connect || request.headers().contains_key(header::UPGRADE);
 
-        let total = if is_stream { self.stream_idle } else { self.total };
-        let own = Bound { at: Deadline::after(started, total).instant(), reason: self.reason };
-        let end = Deadline::after(started, if is_stream || is_tunnel { self.stream_max_age } else { total });
+        let own = Bound { at: Deadline::after(started, self.total).instant(), reason: self.reason };
+        let end = if is_stream || is_tunnel { self.stream_max_age } else { self.total };
+        let end = Deadline::after(started, end);
         if given.is_some() || self.tell_deadline {
             let told = given.map_or(end.imposed(), |given| given.or_sooner(end.instant()));
             set(request, told);

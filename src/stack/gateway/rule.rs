@@ -32,7 +32,7 @@ use crate::{
 };
 
 use super::{
-    backend::{Backend, Backends, Mark, Nowhere, RuleService},
+    backend::{Backends, Nowhere, RuleService},
     snapshot::{Given, SnapshotError},
 };
 
@@ -244,9 +244,7 @@ impl Rule {
             let name: Arc<str> = proxy.upstream().name().into();
             // The listeners have removed what strangers said of how a request came: what is left is believed.
             let proxy = proxy.clone().trusted_proxies(everybody.clone()).asserted(given.asserted.clone());
-            let backend: Backend =
-                Mark::layer(&name, self.backends.len() > 1).layer(self.attempt_timeout.layer(proxy));
-            split = split.variant(name, *weight, backend);
+            split = split.variant(name, *weight, self.attempt_timeout.layer(proxy));
         }
         let mut policy = match &self.split_by {
             Some(key) => split::Policy::sticky(key.clone(), Arc::clone(&self.name)),

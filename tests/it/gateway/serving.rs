@@ -11,6 +11,7 @@ use portcullis::{
     config::Config,
     matching::RequestMatch,
     stack::gateway::{self, Listen, Rule, Snapshot},
+    telemetry::metrics::Metrics,
     upstream::{Proxy, Upstream},
 };
 
@@ -282,8 +283,35 @@ async fn the_admin_address_answers_operators_only() {
         assert_eq!(client.get(admin, path, &[]).await.status, status, "{path}");
         assert_eq!(client.get(admin, path, &[("host", "evil.example")]).await.status, 421, "{path}");
     }
+    let metrics = client.get(admin, "/metrics", &[]).await;
+    assert_eq!(
+        metrics.headers["content-type"],
+        Metrics::CONTENT_TYPE,
+        "it says what it is: {}",
+        metrics.text
+    );
+    assert!(metrics.text.ends_with("# EOF\n"), "{}", metrics.text);
     assert_eq!(gateway.get("/healthz", &[]).await.status, 404, "not on a listener");
     let status = gateway.status().await;
     assert_eq!((&status["state"], &status["generation"]), (&"serving".into(), &1.into()));
     assert_eq!(status["listeners"][0]["name"], "public");
+}
+
+/// What servers read in different ways is refused unless a rule takes it, and then on that rule only.
+#[tokio::test]
+async fn a_rule_can_take_unusual_paths() {
+    let one = upstream("one").await;
+    let gateway = Gateway::of(&file(&format!(
+        "upstreams: {{ one: {{ endpoints: ['{one}'] }} }}\n\
+         routes:\n- name: r\n  rules:\n{}{}",
+        rule("/files", "backendRefs: [{ name: one }], policies: { path: { allow: [encodedSlash] } }"),
+        rule("/other", "backendRefs: [{ name: one }]"),
+    )))
+    .await;
+    let taken = gateway.get("/files/a%2fb", &[]).await;
+    assert_eq!(taken.status, 200);
+    assert!(taken.text.starts_with("one /files/a%2Fb\n"), "{}", taken.text);
+    assert_eq!(gateway.get("/other/a%2fb", &[]).await.status, 400);
+    assert_eq!(gateway.get("/files/a%5cb", &[]).await.status, 400);
+    assert_eq!(gateway.get("/nowhere/a%2fb", &[]).await.status, 404);
 }

@@ -17,7 +17,7 @@ use portcullis::config::{Config, Configured};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStdout, Command},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 /// Nothing here is measured: this is how long a machine under load may take.
@@ -160,16 +160,15 @@ impl Gateway {
 
     /// Waits until a load that is not the one of before was accepted or refused.
     pub(crate) async fn until(&self, mut is: impl FnMut(&serde_json::Value) -> bool) -> serde_json::Value {
-        let waiting = async {
-            loop {
-                let status = self.status().await;
-                if is(&status) {
-                    return status;
-                }
-                sleep(Duration::from_millis(20)).await;
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let status = self.status().await;
+            if is(&status) {
+                return status;
             }
-        };
-        timeout(PATIENCE, waiting).await.expect("the status did not come")
+            assert!(Instant::now() < until, "the status did not come, but {status:#}");
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 

@@ -1,0 +1,156 @@
+use std::{
+    cell::{OnceCell, RefCell},
+    collections::{BTreeMap, HashSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde_json::Value as Json;
+
+use crate::config::{
+    at::At,
+    files::Files,
+    gates::Gates,
+    kept::Kept,
+    scalar::{Name, Spelled},
+    schema::{Gateway, KeyFile, schema_of},
+    suggest::suggestion,
+};
+use crate::{
+    admission::rate_limit::Charge,
+    authn::{self, Authenticator},
+    stack::gateway::{Snapshot, SnapshotBuilder},
+    upstream::Upstream,
+};
+
+/// What the compilers of the parts share.
+pub(in crate::config) struct Compiler<'a> {
+    pub(super) top: At<'a>,
+    pub(super) file: &'a Gateway,
+    /// Where relative paths begin.
+    pub(super) directory: &'a Path,
+    pub(super) files: &'a RefCell<Files>,
+    pub(super) gates: &'a Gates,
+    pub(super) kept: &'a Kept,
+    pub(super) key_schema: OnceCell<Json>,
+    pub(super) providers: BTreeMap<&'a str, Arc<dyn Authenticator>>,
+    pub(super) limits: BTreeMap<&'a str, Charge>,
+    pub(super) upstreams: BTreeMap<&'a str, Upstream>,
+}
+
+/// A snapshot, and the upstreams that the next one may take over.
+pub(in crate::config) struct Compiled {
+    pub(in crate::config) snapshot: Snapshot,
+    pub(in crate::config) upstreams: BTreeMap<String, Upstream>,
+}
+
+impl<'a> Compiler<'a> {
+    pub(in crate::config) fn new(
+        top: At<'a>,
+        file: &'a Gateway,
+        directory: &'a Path,
+        files: &'a RefCell<Files>,
+        gates: &'a Gates,
+        kept: &'a Kept,
+    ) -> Self {
+        let (providers, limits, upstreams) = Default::default();
+        Self {
+            top,
+            file,
+            directory,
+            files,
+            gates,
+            kept,
+            key_schema: OnceCell::new(),
+            providers,
+            limits,
+            upstreams,
+        }
+    }
+
+    /// The snapshot that the file describes. It is of use only if nothing was reported.
+    pub(in crate::config) fn compile(mut self) -> Option<Compiled> {
+        let file = self.file;
+        for (at, name, provider) in self.top.field("authentication").entries(&file.authentication) {
+            if let (true, Some(provider)) = (named(at, name), self.provider(at, name, provider)) {
+                self.providers.insert(name, provider);
+            }
+        }
+        for (at, name, limit) in self.top.field("rateLimits").entries(&file.rate_limits) {
+            if let (true, Some(limit)) = (named(at, name), self.limit(at, name, limit)) {
+                self.limits.insert(name, limit);
+            }
+        }
+        let admin = file.admin.as_ref().map(|admin| admin.address.0);
+        for (at, name, upstream) in self.top.field("upstreams").entries(&file.upstreams) {
+            if let (true, Some(upstream)) = (named(at, name), self.upstream(at, name, upstream, admin)) {
+                self.upstreams.insert(name, upstream);
+            }
+        }
+        let builder = self.listeners(Snapshot::builder());
+        let builder = self.routes(builder).credentials(authn::kept_back(self.providers.values()));
+        let snapshot = self.build(builder)?;
+        let upstreams =
+            self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();
+        Some(Compiled { snapshot, upstreams })
+    }
+
+    fn build(&self, builder: SnapshotBuilder) -> Option<Snapshot> {
+        match builder.build() {
+            Ok(snapshot) => Some(snapshot),
+            // What is wrong has been reported at its place already, or else it is a mistake of ours.
+            Err(error) if self.top.log().refuses() => {
+                tracing::debug!(%error, "faulty parts make no snapshot");
+                None
+            }
+            Err(error) => self.top.refuse(error.to_string()),
+        }
+    }
+
+    /// The items of a list of names, each with its place; one that stands there twice is reported.
+    pub(super) fn distinct<'b>(&self, at: At<'b>, names: &'b [String]) -> Vec<(At<'b>, &'b str)> {
+        let mut seen = HashSet::new();
+        let mut distinct = Vec::new();
+        for (at, name) in at.items(names) {
+            if seen.insert(name) {
+                distinct.push((at, name.as_str()));
+            } else {
+                at.error("is in this list twice");
+            }
+        }
+        distinct
+    }
+
+    /// What a name stands for. A thing that is there and faulty has been reported already.
+    pub(super) fn find<'b, T>(
+        &self,
+        at: At<'_>,
+        name: &str,
+        what: &str,
+        field: &'a str,
+        things: &'b BTreeMap<&str, T>,
+    ) -> Option<&'b T> {
+        let thing = things.get(name);
+        if thing.is_none() && self.top.field(field).names().all(|known| known != name) {
+            at.error(format!("no {what} of this name{}", suggestion(name, self.top.field(field).names())));
+        }
+        thing
+    }
+
+    pub(super) fn path(&self, path: &Path) -> PathBuf {
+        self.directory.join(path)
+    }
+
+    pub(super) fn key_schema(&self) -> &Json {
+        self.key_schema.get_or_init(schema_of::<KeyFile>)
+    }
+}
+
+/// Whether a thing has a name that can be used in headers, logs and metrics.
+fn named(at: At<'_>, name: &str) -> bool {
+    let is_name = Name::spell(name).is_some();
+    if !is_name {
+        at.error(format!("expected {}", Name::EXPECTED));
+    }
+    is_name
+}
