@@ -1,4 +1,4 @@
-use std::{fmt, mem, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use super::{Gate, Pass, Stopped};
 use crate::{head::Head, reject::Answer};
@@ -26,7 +26,7 @@ impl<G: Gate> DynGate for G {
 }
 
 fn boxed<P: Pass>(pass: P) -> Option<BoxPass> {
-    (mem::needs_drop::<P>() || pass.watches()).then(|| Box::new(pass) as BoxPass)
+    pass.holds().then(|| Box::new(pass) as BoxPass)
 }
 
 /// Gates of different types as one, the outermost first.

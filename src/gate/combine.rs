@@ -17,6 +17,9 @@ impl<P: Pass> Pass for Option<P> {
     fn watches(&self) -> bool {
         self.as_ref().is_some_and(P::watches)
     }
+    fn holds(&self) -> bool {
+        self.as_ref().is_some_and(P::holds)
+    }
     fn on_head(&mut self, head: &mut response::Parts) {
         if let Some(pass) = self {
             pass.on_head(head);
@@ -33,6 +36,9 @@ impl<P: Pass + ?Sized> Pass for Box<P> {
     fn watches(&self) -> bool {
         (**self).watches()
     }
+    fn holds(&self) -> bool {
+        (**self).holds()
+    }
     fn on_head(&mut self, head: &mut response::Parts) {
         (**self).on_head(head);
     }
@@ -45,6 +51,9 @@ impl<P: Pass + ?Sized> Pass for Box<P> {
 impl<P: Pass> Pass for Vec<P> {
     fn watches(&self) -> bool {
         self.iter().any(P::watches)
+    }
+    fn holds(&self) -> bool {
+        self.iter().any(P::holds)
     }
     fn on_head(&mut self, head: &mut response::Parts) {
         for pass in self.iter_mut().rev() {
@@ -95,6 +104,9 @@ pub struct Both<A, B>(Option<A>, Option<B>);
 impl<A: Pass, B: Pass> Pass for Both<A, B> {
     fn watches(&self) -> bool {
         self.0.watches() || self.1.watches()
+    }
+    fn holds(&self) -> bool {
+        self.0.holds() || self.1.holds()
     }
     fn on_head(&mut self, head: &mut response::Parts) {
         self.1.on_head(head);

@@ -134,6 +134,9 @@ impl<P: Pass> Pass for Enforced<P> {
     fn watches(&self) -> bool {
         self.pass.watches()
     }
+    fn holds(&self) -> bool {
+        self.pass.holds()
+    }
     fn on_head(&mut self, head: &mut response::Parts) {
         if !self.in_shadow {
             self.pass.on_head(head);

@@ -53,6 +53,11 @@ pub trait Pass: Send + 'static {
         true
     }
 
+    /// `false`: it holds nothing and does not watch, and may be dropped before the response has come.
+    fn holds(&self) -> bool {
+        std::mem::needs_drop::<Self>() || self.watches()
+    }
+
     /// The response's head has come and can be changed.
     fn on_head(&mut self, head: &mut response::Parts) {
         let _ = head;

@@ -21,10 +21,10 @@ pub struct Completion<P: Pass> {
 }
 
 impl<P: Pass> Completion<P> {
-    /// To be told to `pass`.
+    /// To be told to `pass`, which is dropped at once if it [holds](Pass::holds) nothing.
     #[must_use]
     pub fn new(pass: P) -> Self {
-        Self { pass: Some(pass), ..Self::spent() }
+        Self { pass: pass.holds().then_some(pass), ..Self::spent() }
     }
 
     /// One that has nobody to tell.

@@ -28,6 +28,10 @@ impl Style {
         Self { protocol: head.protocol(), disclose: head.extensions().get::<Disclose>().is_some() }
     }
 
+    pub(crate) fn protocol(self) -> Protocol {
+        self.protocol
+    }
+
     pub(crate) fn is_grpc(self) -> bool {
         self.protocol == Protocol::Grpc
     }

@@ -64,6 +64,10 @@ pub(super) struct Kept {
 
 /// Removes the fields of the hop that a message has come over, and those that its `Connection` field names.
 pub(super) fn strip(headers: &mut HeaderMap) -> Result<Kept, Rejection> {
+    // One look over the names there are costs less than a search for each of those that seldom are.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return Ok(Kept::default());
+    }
     let mut kept = Kept { trailers: takes_trailers(headers), upgrade: None };
     if headers.contains_key(CONNECTION) {
         let named = Named::of(headers)?;

@@ -1,6 +1,5 @@
 use std::{
     fmt,
-    future::{Ready, ready},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -122,7 +121,7 @@ where
                 Ok(outgoing) => Kind::Sent {
                     exchange: Box::pin(exchange(self.upstream.clone(), outgoing, self.settings.tunnels)),
                 },
-                Err(rejection) => Kind::Refused { refused: ready(Err(rejection)) },
+                Err(rejection) => Kind::Refused { rejection: Some(rejection) },
             },
         }
     }
@@ -142,7 +141,7 @@ pin_project! {
     #[project = KindProjection]
     enum Kind {
         Sent { exchange: Pin<Box<dyn Future<Output = Answered> + Send>> },
-        Refused { #[pin] refused: Ready<Answered> },
+        Refused { rejection: Option<Rejection> },
     }
 }
 
@@ -152,7 +151,11 @@ impl Future for ResponseFuture {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answered> {
         match self.project().kind.project() {
             KindProjection::Sent { exchange } => exchange.as_mut().poll(cx),
-            KindProjection::Refused { refused } => refused.poll(cx),
+            KindProjection::Refused { rejection } =>
+            {
+                #[expect(clippy::expect_used, reason = "the contract of Future")]
+                Poll::Ready(Err(rejection.take().expect("polled after completion")))
+            }
         }
     }
 }

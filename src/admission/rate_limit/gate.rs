@@ -161,6 +161,10 @@ impl Pass for Notice {
         self.0.is_some()
     }
 
+    fn holds(&self) -> bool {
+        self.watches()
+    }
+
     fn on_head(&mut self, head: &mut response::Parts) {
         let Some(told) = self.0.take() else { return };
         for (name, value) in *told {

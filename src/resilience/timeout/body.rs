@@ -25,8 +25,8 @@ pin_project! {
     pub struct TimedBody<B> {
         #[pin]
         body: Option<B>,
-        #[pin]
-        alarm: Alarm,
+        // In a box of its own, made when it is first waited for: most bodies never wait, and all are moved.
+        alarm: Option<Pin<Box<Alarm>>>,
         limits: Option<BodyLimits>,
         silent_since: Option<Instant>,
     }
@@ -34,7 +34,7 @@ pin_project! {
 
 impl<B> TimedBody<B> {
     pub(super) fn new(body: B, limits: Option<BodyLimits>) -> Self {
-        Self { body: Some(body), alarm: Alarm::default(), limits, silent_since: None }
+        Self { body: Some(body), alarm: None, limits, silent_since: None }
     }
 }
 
@@ -71,7 +71,7 @@ where
             Poll::Pending => {
                 let Some(limits) = this.limits else { return Poll::Pending };
                 let bound = limits.bound(|| *this.silent_since.get_or_insert_with(Instant::now));
-                ready!(this.alarm.poll_at(bound.at, cx));
+                ready!(this.alarm.get_or_insert_default().as_mut().poll_at(bound.at, cx));
                 bound
             }
         };

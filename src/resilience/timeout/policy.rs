@@ -24,14 +24,17 @@ pub(super) struct Policy {
 /// What can be said of a request's time before it is given away.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Watch {
-    policy: Policy,
-    style: Style,
-    started: Instant,
-    is_connect: bool,
-    /// The deadline that came with the request.
-    given: Option<Bound>,
     /// When the head must have come and, unless it is a stream, the rest.
     pub(super) head: Bound,
+    /// When a stream must have ended.
+    aged: Bound,
+    stream_idle: Duration,
+    /// What it means that a stream is silent.
+    reason: Reason,
+    style: Style,
+    grpc_streams: bool,
+    is_connect: bool,
+    is_over: bool,
 }
 
 /// A time, and what it means that it has passed.
@@ -68,13 +71,13 @@ impl Policy {
         let started = Instant::now();
         let style = Style::of(&Head::of(request));
         let given = request.extensions().get::<Deadline>().copied();
-        let is_stream = self.grpc_streams && Protocol::of(request.headers()).is_grpc();
+        let is_stream = self.grpc_streams && style.protocol().is_grpc();
         let is_connect = request.method() == Method::CONNECT;
         let is_tunnel = is_connect || request.headers().contains_key(header::UPGRADE);
 
-        let own = Bound { at: Deadline::after(started, self.total).instant(), reason: self.reason };
-        let end = if is_stream || is_tunnel { self.stream_max_age } else { self.total };
-        let end = Deadline::after(started, end);
+        let own = Deadline::after(started, self.total);
+        let aged = Deadline::after(started, self.stream_max_age);
+        let end = if is_stream || is_tunnel { aged } else { own };
         if given.is_some() || self.tell_deadline {
             let told = given.map_or(end.imposed(), |given| given.or_sooner(end.instant()));
             set(request, told);
@@ -84,7 +87,17 @@ impl Policy {
             request.extensions_mut().insert(TunnelLimits { idle: self.stream_idle, until });
         }
         let given = given.map(Bound::of);
-        Watch { policy: *self, style, started, is_connect, given, head: own.or_sooner(given) }
+        let bound = |end: Deadline| Bound { at: end.instant(), reason: self.reason }.or_sooner(given);
+        Watch {
+            head: bound(own),
+            aged: bound(aged),
+            stream_idle: self.stream_idle,
+            reason: self.reason,
+            style,
+            grpc_streams: self.grpc_streams,
+            is_connect,
+            is_over: given.is_some_and(|given| given.at <= started),
+        }
     }
 }
 
@@ -115,7 +128,7 @@ impl Bound {
 impl Watch {
     /// Whether the caller's time was over before anything was done.
     pub(super) fn is_over(&self) -> bool {
-        self.given.is_some_and(|given| given.at <= self.started)
+        self.is_over
     }
 
     /// The answer where no head has come in time.
@@ -128,16 +141,10 @@ impl Watch {
         if status == StatusCode::SWITCHING_PROTOCOLS || (self.is_connect && status.is_success()) {
             return None;
         }
-        let policy = &self.policy;
         let protocol = Protocol::of(headers);
-        let is_stream = if protocol.is_grpc() { policy.grpc_streams } else { is_event_stream(headers) };
-        let (until, idle) = if is_stream {
-            let end = Deadline::after(self.started, policy.stream_max_age).instant();
-            (Bound { at: end, reason: policy.reason }.or_sooner(self.given), Some(policy.stream_idle))
-        } else {
-            (self.head, None)
-        };
-        Some(BodyLimits { until, idle, idle_reason: policy.reason, is_grpc: protocol == Protocol::Grpc })
+        let is_stream = if protocol.is_grpc() { self.grpc_streams } else { is_event_stream(headers) };
+        let (until, idle) = if is_stream { (self.aged, Some(self.stream_idle)) } else { (self.head, None) };
+        Some(BodyLimits { until, idle, idle_reason: self.reason, is_grpc: protocol == Protocol::Grpc })
     }
 }
 

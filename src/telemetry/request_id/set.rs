@@ -140,6 +140,10 @@ impl Pass for Tell {
         self.0.is_some()
     }
 
+    fn holds(&self) -> bool {
+        self.watches()
+    }
+
     fn on_head(&mut self, head: &mut response::Parts) {
         if let Some((name, id)) = &self.0 {
             set(&mut head.headers, name, id);
