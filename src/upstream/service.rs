@@ -151,7 +151,8 @@ impl Future for ResponseFuture {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answered> {
         match self.project().kind.project() {
             KindProjection::Sent { exchange } => exchange.as_mut().poll(cx),
-            KindProjection::Refused { rejection } => {
+            KindProjection::Refused { rejection } =>
+            {
                 #[expect(clippy::expect_used, reason = "the contract of Future")]
                 Poll::Ready(Err(rejection.take().expect("polled after completion")))
             }

@@ -144,8 +144,7 @@ impl Watch {
         }
         let protocol = Protocol::of(headers);
         let is_stream = if protocol.is_grpc() { self.grpc_streams } else { is_event_stream(headers) };
-        let (until, idle) =
-            if is_stream { (self.aged, Some(self.stream_idle)) } else { (self.head, None) };
+        let (until, idle) = if is_stream { (self.aged, Some(self.stream_idle)) } else { (self.head, None) };
         Some(BodyLimits { until, idle, idle_reason: self.reason, is_grpc: protocol == Protocol::Grpc })
     }
 }
