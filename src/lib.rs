@@ -84,6 +84,11 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
+/// The code of the README compiles.
+#[cfg(all(doctest, feature = "stack"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub mod attempt;
 pub mod backoff;
 pub mod body;

@@ -4,19 +4,18 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_INCREMENTAL=0
 
-# Beside cargo and a C compiler (for the cryptography of JWT) the tests run the README's curl lines.
-needed=(curl cc)
+# Beside cargo: compilers for the cryptography of JWT and for the fuzzer, and curl for the README's lines.
+declare -A package=([cc]=build-essential [c++]=build-essential [curl]=curl)
 missing=()
-for tool in "${needed[@]}"; do
-  command -v "$tool" >/dev/null || missing+=("$tool")
+for tool in "${!package[@]}"; do
+  command -v "$tool" >/dev/null || missing+=("${package[$tool]}")
 done
 if [ "${#missing[@]}" -gt 0 ]; then
-  packages=("${missing[@]/#cc/build-essential}")
   sudo=""
   [ "$(id -u)" -eq 0 ] || sudo="sudo"
   if command -v apt-get >/dev/null && { [ -z "$sudo" ] || command -v sudo >/dev/null; }; then
     $sudo apt-get update -qq
-    $sudo apt-get install -y -qq --no-install-recommends "${packages[@]}"
+    $sudo apt-get install -y -qq --no-install-recommends "${missing[@]}"
   else
     echo "tests/run.sh: please install: ${missing[*]}" >&2
     exit 1

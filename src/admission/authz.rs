@@ -26,7 +26,7 @@
 //!
 //! # Answers
 //!
-//! | event | reason | HTTP | gRPC |
+//! | when | reason | HTTP | gRPC |
 //! |---|---|---|---|
 //! | nobody was authenticated | `MissingCredentials` | 401 + `WWW-Authenticate` | UNAUTHENTICATED |
 //! | a scope is missing | `InsufficientScope` | 403 + `WWW-Authenticate` with `error="insufficient_scope"` and the scopes | PERMISSION_DENIED |
@@ -57,7 +57,7 @@ use crate::{
     gate::{Gate, GateLayer},
     head::Head,
     identity::Principal,
-    reject::{Answer, Reason, Rejection},
+    reject::{Answer, Reason, Rejection, challenge},
 };
 
 /// Lets pass who has the scopes and roles that are asked for.
@@ -158,14 +158,10 @@ impl Authorize {
     }
 
     fn rendered(mut self) -> Self {
-        let mut challenge = String::from("Bearer realm=\"");
-        push_quoted(&mut challenge, &self.realm);
-        self.missing = value(challenge.clone() + "\"");
-        challenge.push_str("\", error=\"insufficient_scope\", scope=\"");
         let scopes: Vec<&str> = self.scopes.names().filter(|scope| is_scope(scope)).collect();
-        challenge.push_str(&scopes.join(" "));
-        challenge.push('"');
-        self.insufficient = value(challenge);
+        let scopes = format!(", error=\"insufficient_scope\", scope=\"{}\"", scopes.join(" "));
+        self.missing = challenge("Bearer", &self.realm, "");
+        self.insufficient = challenge("Bearer", &self.realm, &scopes);
         self
     }
 }
@@ -188,21 +184,6 @@ impl Gate for Authorize {
 /// A scope-token of RFC 6749 section 3.3: one that needs no quoting either.
 fn is_scope(scope: &str) -> bool {
     !scope.is_empty() && scope.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\'))
-}
-
-/// Appends what can stand in a quoted string (RFC 9110 section 5.6.4) and leaves the rest out.
-fn push_quoted(to: &mut String, text: &str) {
-    for c in text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ') {
-        if matches!(c, '"' | '\\') {
-            to.push('\\');
-        }
-        to.push(c);
-    }
-}
-
-fn value(challenge: String) -> HeaderValue {
-    // Only visible ASCII and spaces are in it.
-    HeaderValue::try_from(challenge).unwrap_or(HeaderValue::from_static("Bearer"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use http::HeaderValue;
 
-use crate::reject::{Reason, Rejection};
+use crate::reject::{Reason, Rejection, challenge};
 
 /// The challenges of one provider, rendered once (RFC 6750 section 3, RFC 9110 section 11.6.1).
 #[derive(Debug, Clone)]
@@ -13,7 +13,7 @@ pub(super) struct Challenges {
 impl Challenges {
     #[cfg(feature = "jwt")]
     pub(super) fn bearer(realm: &str) -> Self {
-        let with = |error| render("Bearer", realm, error);
+        let with = |error| challenge("Bearer", realm, error);
         Self {
             plain: with(""),
             invalid_token: with(r#", error="invalid_token""#),
@@ -23,7 +23,7 @@ impl Challenges {
 
     /// No standard has a scheme for API keys, and so none has error codes.
     pub(super) fn api_key(realm: &str) -> Self {
-        let plain = render("ApiKey", realm, "");
+        let plain = challenge("ApiKey", realm, "");
         Self { invalid_token: plain.clone(), invalid_request: plain.clone(), plain }
     }
 
@@ -39,19 +39,4 @@ impl Challenges {
     pub(super) fn invalid_request(&self) -> Rejection {
         Rejection::new(Reason::InvalidCredentials).challenge(self.invalid_request.clone())
     }
-}
-
-/// A challenge with the realm as a quoted string (RFC 9110 section 5.6.4). What cannot stand in one is left out.
-fn render(scheme: &str, realm: &str, rest: &str) -> HeaderValue {
-    let mut text = format!("{scheme} realm=\"");
-    for c in realm.chars().filter(|c| c.is_ascii_graphic() || *c == ' ') {
-        if matches!(c, '"' | '\\') {
-            text.push('\\');
-        }
-        text.push(c);
-    }
-    text.push('"');
-    text.push_str(rest);
-    // Only visible ASCII and spaces are in it.
-    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("Bearer"))
 }

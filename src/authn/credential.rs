@@ -99,10 +99,11 @@ impl Location {
                 if *decoded(key) == *name.as_bytes() { found.add(decoded_text(value)?) } else { Ok(()) }
             }),
             Place::Scheme(name, scheme) => match only(head.headers(), name)? {
-                Some(value) if has_scheme(value, scheme) => {
-                    found.add(text(value[scheme.len()..].trim_ascii_start())?)
-                }
-                _ => Ok(()),
+                Some(value) => match after_scheme(value, scheme) {
+                    Some(credential) => found.add(text(credential)?),
+                    None => Ok(()),
+                },
+                None => Ok(()),
             },
         }
     }
@@ -114,7 +115,7 @@ impl Location {
             Place::Header(name) => drop(head.headers_mut().remove(name)),
             Place::Query(name) => remove_parameter(head, name.as_bytes()),
             Place::Scheme(name, scheme) => {
-                if head.headers().get_all(name).iter().any(|v| has_scheme(v.as_bytes(), scheme)) {
+                if head.headers().get_all(name).iter().any(|v| after_scheme(v.as_bytes(), scheme).is_some()) {
                     head.headers_mut().remove(name);
                 }
             }
@@ -158,10 +159,13 @@ fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h [u8]
     if lines.next().is_some() { Err(Fault::Repeated) } else { Ok(first.map(HeaderValue::as_bytes)) }
 }
 
-fn has_scheme(value: &[u8], scheme: &str) -> bool {
-    value.len() >= scheme.len()
-        && value[..scheme.len()].eq_ignore_ascii_case(scheme.as_bytes())
-        && matches!(value.get(scheme.len()), None | Some(b' '))
+/// What stands after the scheme and its spaces, if the value has this scheme. HTTP/2 brings blanks along that servers of
+/// HTTP/1 do not see, and many take a tab for a space: what they would take for a credential must not pass for none.
+fn after_scheme<'v>(value: &'v [u8], scheme: &str) -> Option<&'v [u8]> {
+    let (found, rest) = value.trim_ascii_start().split_at_checked(scheme.len())?;
+    let ends = matches!(rest.first(), None | Some(b' ' | b'\t'));
+    let spaces = rest.iter().take_while(|byte| **byte == b' ').count();
+    (ends && found.eq_ignore_ascii_case(scheme.as_bytes())).then(|| &rest[spaces..])
 }
 
 /// Nothing but visible ASCII can be a credential; a space would mean two.

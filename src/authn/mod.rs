@@ -53,7 +53,7 @@
 //!
 //! # Answers
 //!
-//! | event | reason | HTTP | gRPC |
+//! | when | reason | HTTP | gRPC |
 //! |---|---|---|---|
 //! | no credential | `MissingCredentials` | 401, one `WWW-Authenticate` for each provider | UNAUTHENTICATED |
 //! | credentials, none valid | `InvalidCredentials` | 401, the same with error codes | UNAUTHENTICATED |
@@ -90,6 +90,8 @@ mod providers;
 pub use authenticator::{Authenticator, Credential};
 pub use credential::Location;
 pub use providers::Providers;
+#[cfg(feature = "stack")]
+pub(crate) use providers::kept_back;
 
 #[cfg(test)]
 mod tests;

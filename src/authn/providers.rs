@@ -56,6 +56,12 @@ impl Providers {
         self.list.iter().flat_map(|provider| provider.locations())
     }
 
+    /// The providers, in their order.
+    #[cfg(feature = "stack")]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<dyn Authenticator>> {
+        self.list.iter()
+    }
+
     /// Removes every credential but one that its winner lets go on.
     fn remove_credentials(&self, head: &mut Head<'_>, winner: Option<usize>) {
         let forwarded = winner.map(|at| &self.list[at]).filter(|provider| provider.forwards());
@@ -97,6 +103,20 @@ impl Providers {
         }
         all
     }
+}
+
+/// Where the credentials stand that none of these providers lets go on.
+#[cfg(feature = "stack")]
+pub(crate) fn kept_back<'p>(providers: impl Iterator<Item = &'p Arc<dyn Authenticator>>) -> Vec<Location> {
+    let (go_on, stay): (Vec<_>, Vec<_>) = providers.partition(|provider| provider.forwards());
+    let going: Vec<_> = go_on.iter().flat_map(|provider| provider.locations()).collect();
+    let mut kept: Vec<Location> = Vec::new();
+    for location in stay.iter().flat_map(|provider| provider.locations()) {
+        if !going.contains(&location) && !kept.contains(location) {
+            kept.push(location.clone());
+        }
+    }
+    kept
 }
 
 /// Adds a challenge, unless another provider has the same.

@@ -241,6 +241,14 @@ fn schemes_are_whole_words() {
     assert_eq!(with(""), Ok(None));
     assert_eq!(with("Bearer"), Err(Fault::Malformed));
     assert_eq!(with("Bearer a b"), Err(Fault::Malformed));
+    // As HTTP/2 brings it, and as servers of HTTP/1 read it.
+    assert_eq!(with(" Bearer abc"), Ok(Some("abc".into())));
+    for tab in ["Bearer\tabc", "\tbearer \tabc", "Bearer\t"] {
+        assert_eq!(with(tab), Err(Fault::Malformed), "{tab:?}");
+        let mut request = Request::get("/").header(header::AUTHORIZATION, tab).body(()).unwrap();
+        bearer[0].remove(&mut Head::of(&mut request));
+        assert!(request.headers().is_empty(), "{tab:?}");
+    }
     assert_eq!(with(&format!("Bearer {}", "x".repeat(101))), Err(Fault::TooLarge));
     assert_eq!(with(&format!("Basic {}", "x".repeat(101))), Ok(None));
 }

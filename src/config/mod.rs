@@ -70,6 +70,23 @@
 //! - Limits are the same account under the same name and terms, and upstreams keep their connections.
 //! - What is read is bounded: 1 MiB a file, 32 levels, and aliases cost what they stand for.
 //!
+//! # Answers
+//!
+//! None of its own: a gateway answers as [its stack](crate::stack::gateway) does.
+//!
+//! # Position
+//!
+//! Outside of everything: it describes a gateway, from its listeners to its upstreams.
+//!
+//! # Shared state
+//!
+//! What a reload keeps belongs to the [`Configured`] gateway, by name: limits and connections to upstreams. Loading the
+//! same configuration twice makes two gateways that share nothing.
+//!
+//! # Compared with tower
+//!
+//! tower knows stacks as types only. The file is compiled into the same types, so that it costs a request nothing.
+//!
 //! # Metrics
 //!
 //! `config_generation`, `config_loads_total` and `config_load_failures_total`, at the admin address.

@@ -2,6 +2,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::time::after;
+
 /// When a request's caller stops waiting.
 ///
 /// The caller set it, or a timeout of this gateway [imposed](Self::imposed) it. Only the first is the caller's own
@@ -22,8 +24,7 @@ impl Deadline {
     /// So long after `now`. A time too far to be told is as good as a century.
     #[must_use]
     pub fn after(now: Instant, time: Duration) -> Self {
-        const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
-        Self::at(now + time.min(CENTURY))
+        Self::at(after(now, time))
     }
 
     /// The same time, set by this gateway and not by the caller.

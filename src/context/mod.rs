@@ -27,9 +27,25 @@
 //!
 //! A task that is spawned is outside the scope; give it one with [`Context::scope`].
 //!
+//! # Answers
+//!
+//! None: it never refuses.
+//!
 //! # Position
 //!
 //! Inside everything that tells something about the request: request id, trace, authentication, deadline.
+//!
+//! # Shared state
+//!
+//! None: each request has a context of its own.
+//!
+//! # Compared with tower
+//!
+//! tower has no counterpart. A `tokio::task_local` scope around a handler's future alone is gone while its body streams.
+//!
+//! # Metrics
+//!
+//! None.
 
 mod deadline;
 #[cfg(feature = "axum")]

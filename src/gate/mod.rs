@@ -37,6 +37,36 @@
 //! # });
 //! ```
 //!
+//! # Example, customised
+//!
+//! A gate that counts what is in flight: its pass is dropped when the response's body has ended.
+//!
+//! ```
+//! use portcullis::{gate::{Enforce, Gate, Pass}, head::Head, ratio::Ratio, reject::{Answer, Reason}};
+//! use std::sync::Arc;
+//!
+//! struct AtMost(usize, Arc<()>);
+//! struct Place(Arc<()>);
+//!
+//! impl Pass for Place {
+//!     fn watches(&self) -> bool { false } // it is only held and dropped
+//! }
+//! impl Gate for AtMost {
+//!     type Pass = Place;
+//!     fn check(&self, _: &mut Head<'_>) -> Result<Place, Answer> {
+//!         let place = Place(Arc::clone(&self.1));
+//!         if Arc::strong_count(&self.1) > self.0 + 1 { Err(Reason::Overloaded.into()) } else { Ok(place) }
+//!     }
+//! }
+//!
+//! // Tried on a tenth of the requests first; for the others it only counts and logs.
+//! let gate = Enforce::share("at-most", Ratio::percent(10), AtMost(100, Arc::new(())));
+//! let spared = gate.handle();
+//! let layer = gate.layer();
+//! assert_eq!(spared.spared(), 0);
+//! # let _ = layer;
+//! ```
+//!
 //! # Combining gates
 //!
 //! `Option<G>`, `Arc<G>`, tuples of gates and [`Gates`] (a slice of different gates) are gates. If one of several
@@ -48,6 +78,14 @@
 //! refuse, or none of them: in [shadow](Enforce::shadow) it decides, counts and logs, and lets pass. A gate in
 //! shadow sees a copy of the head, so it leaves no trace on the request: a shadowed credential yields no principal.
 //!
+//! # Answers
+//!
+//! Those of the gate, as HTTP or gRPC: see [`reject`](crate::reject).
+//!
+//! # Position
+//!
+//! Each gate's own docs say where it belongs; `docs/order.md` has the order of ours.
+//!
 //! # Shared state
 //!
 //! The layer owns the gate: every service made from it or from a clone of it shares one gate.
@@ -56,6 +94,10 @@
 //!
 //! `tower::filter` changes the error type and sees only the request; `tower_http::validate_request` sees no end
 //! of the response.
+//!
+//! # Metrics
+//!
+//! Refusals are counted by reason; what a gate in shadow spares, by its [`EnforceHandle`].
 
 mod any;
 mod asynchronous;

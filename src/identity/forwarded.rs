@@ -13,6 +13,18 @@ pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwar
 pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(super) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
+/// What says how a request came. From strangers it is hearsay.
+#[cfg(feature = "upstream")]
+pub(crate) const HEARSAY: [HeaderName; 7] = [
+    FORWARDED,
+    X_FORWARDED_FOR,
+    X_FORWARDED_HOST,
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    X_FORWARDED_PROTO,
+    HeaderName::from_static("x-real-ip"),
+];
+
 /// What one proxy tells of the request that it was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Hop<'a> {

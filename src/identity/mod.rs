@@ -65,6 +65,8 @@ mod walk;
 
 pub use address::{ClientAddr, PeerAddr};
 pub use asserted::AssertedHeaders;
+#[cfg(feature = "upstream")]
+pub(crate) use forwarded::HEARSAY;
 pub use peer::PeerIdentity;
 pub use principal::{ClaimLookup, Principal};
 pub use trusted::{ForwardingHeader, InvalidTrustedProxy, TrustedProxies};

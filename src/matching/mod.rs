@@ -39,10 +39,10 @@
 //!
 //! Of [`Normalize`]; the matchers answer nothing.
 //!
-//! | reason | HTTP | gRPC | when |
+//! | when | reason | HTTP | gRPC |
 //! |---|---|---|---|
-//! | bad request | 400 | INTERNAL | the host is missing, repeated, conflicting or malformed ([`BadHost`]) |
-//! | bad request | 400 | INTERNAL | the path is malformed or ambiguous ([`BadPath`]) |
+//! | the host is missing, repeated, conflicting or malformed ([`BadHost`]) | bad request | 400 | INTERNAL |
+//! | the path is malformed or ambiguous ([`BadPath`]) | bad request | 400 | INTERNAL |
 //!
 //! # Position
 //!

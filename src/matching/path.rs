@@ -32,6 +32,9 @@ impl PathQuirk {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadPath {
+    /// The path has an empty segment (`//`), which was kept for others and is not taken here.
+    #[error("the path has an empty segment")]
+    EmptySegment,
     /// `%` is not followed by two hexadecimal digits.
     #[error("the path has a malformed percent-escape")]
     Escape,
@@ -92,8 +95,7 @@ impl PathPolicy {
     /// What either policy lets through.
     ///
     /// Paths are normalised before a rule is known. So a listener normalises by the union of its rules'
-    /// policies, and a rule that allows less normalises once more by its own: the normal form does not
-    /// change, and what the rule does not allow is refused.
+    /// policies, and a rule that allows less [accepts](Self::accept) only what its own has for a normal form.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self { allowed: self.allowed | other.allowed, merge: self.merge && other.merge }
@@ -118,6 +120,20 @@ impl PathPolicy {
         }
         let normal = self.rewrite(path)?;
         Ok(if normal == path { Cow::Borrowed(path) } else { Cow::Owned(normal) })
+    }
+
+    /// Whether `path`, by which a rule was matched, is what this policy would have made of it.
+    ///
+    /// It is not changed any more: a rule that was found for `//admin` must not serve `/admin`.
+    ///
+    /// # Errors
+    ///
+    /// If `path` is malformed, or has a quirk or an empty segment that this policy does not keep.
+    pub fn accept(self, path: &str) -> Result<(), BadPath> {
+        match self.normalize(path)? {
+            Cow::Borrowed(_) => Ok(()),
+            Cow::Owned(_) => Err(BadPath::EmptySegment),
+        }
     }
 
     /// `true` only for a normal path; `false` means that a closer look is needed.
@@ -409,6 +425,20 @@ mod tests {
         let normal = listener.normalize("/a%2fb").unwrap();
         assert_eq!(rule.normalize(&normal).unwrap(), normal);
         assert_eq!(STRICT.normalize(&normal), Err(BadPath::Quirk(PathQuirk::EncodedSlash)));
+        assert_eq!((rule.accept(&normal), STRICT.accept("/a/b/")), (Ok(()), Ok(())));
+        assert_eq!(STRICT.accept(&normal), Err(BadPath::Quirk(PathQuirk::EncodedSlash)));
+    }
+
+    #[test]
+    fn a_rule_that_merges_does_not_serve_what_was_matched_unmerged() {
+        let keep = STRICT.keep_empty_segments();
+        for path in ["//admin", "/a//b", "/a//"] {
+            assert_eq!(
+                (STRICT.accept(path), keep.accept(path)),
+                (Err(BadPath::EmptySegment), Ok(())),
+                "{path}"
+            );
+        }
     }
 
     /// Paths made of the pieces that matter.
@@ -447,6 +477,18 @@ mod tests {
                 prop_assert!(normal.split('/').all(|segment| segment != "." && segment != ".."));
                 prop_assert!(normal.bytes().all(|byte| byte == b'/' || byte == b'%' || is_path_byte(byte)));
                 prop_assert!(!policy.merge || !normal.contains("//"));
+            }
+        }
+
+        #[test]
+        fn only_an_empty_segment_has_another_normal_form(
+            path in paths(), other in policies(), rule in policies(),
+        ) {
+            let listener = other.union(rule);
+            if let Ok(normal) = listener.normalize(&path)
+                && rule.accept(&normal) == Err(BadPath::EmptySegment)
+            {
+                prop_assert!(!listener.merge && rule.merge && normal.contains("//"));
             }
         }
 

@@ -45,6 +45,19 @@ pub enum Verdict {
     Cancelled,
 }
 
+impl Verdict {
+    /// The word for it in logs and metrics: snake case, stable.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::CallerFault => "caller_fault",
+            Self::ServerFault => "server_fault",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 impl Outcome {
     /// The outcome of a call of which nothing has been heard.
     pub(super) const UNHEARD: Self =

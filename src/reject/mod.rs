@@ -25,6 +25,8 @@
 //! [`RescueLayer`] turns errors into answers at a server's edge; [`RaiseLayer`] turns refusals into errors for
 //! client stacks.
 
+#[cfg(any(feature = "admission", feature = "authn"))]
+mod challenge;
 mod grpc;
 mod protocol;
 mod raise;
@@ -33,6 +35,8 @@ mod rejection;
 mod render;
 mod rescue;
 
+#[cfg(any(feature = "admission", feature = "authn"))]
+pub(crate) use challenge::challenge;
 pub use grpc::GrpcCode;
 pub use protocol::Protocol;
 pub use raise::{Raise, RaiseFuture, RaiseLayer};

@@ -19,20 +19,6 @@ use crate::{body::BoxError, head::Head, outcome::Failure};
 
 /// Turns errors into answers, at a server's edge: `Error = Infallible`.
 ///
-/// # Answers
-///
-/// | what came | answer |
-/// |---|---|
-/// | an error that is a [`Rejection`], or has one among its sources | that rejection |
-/// | any other error | the reason of its [`Failure`]: [`Reason::ConnectFailed`], [`Reason::UpstreamReset`], ..., [`Reason::Internal`] |
-/// | an error of `poll_ready` | the same, for this call and every later one of this instance, as tower asks |
-/// | a panic in `call` or in the future | [`Reason::Internal`] |
-/// | an error in the middle of a gRPC body | trailers with the gRPC code; for HTTP the body stays an error, and the server aborts |
-///
-/// # Position
-///
-/// Outermost, so that whatever stands inside may fail.
-///
 /// # Example
 ///
 /// ```
@@ -48,6 +34,33 @@ use crate::{body::BoxError, head::Head, outcome::Failure};
 /// assert_eq!(response.status(), 502);
 /// # });
 /// ```
+///
+/// # Answers
+///
+/// | what came | answer |
+/// |---|---|
+/// | an error that is a [`Rejection`], or has one among its sources | that rejection |
+/// | any other error | the reason of its [`Failure`]: [`Reason::ConnectFailed`], [`Reason::UpstreamReset`], ..., [`Reason::Internal`] |
+/// | an error of `poll_ready` | the same, for this call and every later one of this instance, as tower asks |
+/// | a panic in `call` or in the future | [`Reason::Internal`] |
+/// | an error in the middle of a gRPC body | trailers with the gRPC code; for HTTP the body stays an error, and the server aborts |
+///
+/// # Position
+///
+/// Outermost, so that whatever stands inside may fail.
+///
+/// # Shared state
+///
+/// None.
+///
+/// # Compared with tower
+///
+/// tower_http's `CatchPanic` answers panics only, and with HTTP only; axum's `HandleErrorLayer` asks for a function from
+/// each error type.
+///
+/// # Metrics
+///
+/// None of its own: what it answers is counted by reason. A panic is logged at `error`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RescueLayer(());
 

@@ -55,8 +55,8 @@ pub(super) trait Told: Send + Sync + 'static {
     fn knows(&self, host: &str) -> bool;
     /// Whether it serves; else why not.
     fn ready(&self) -> Result<(), &'static str>;
-    /// Prometheus' text format, if numbers are kept.
-    fn metrics(&self) -> Option<String>;
+    /// The numbers as text, after its media type; if numbers are kept.
+    fn metrics(&self) -> Option<(&'static str, String)>;
     /// JSON.
     fn status(&self) -> String;
 }
@@ -97,7 +97,7 @@ impl<T: Told> AdminService<T> {
                 }
             },
             "/metrics" => match self.0.metrics() {
-                Some(metrics) => answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics),
+                Some((kind, metrics)) => answer(StatusCode::OK, kind, metrics),
                 None => Rejection::new(Reason::NotImplemented).into_response(Protocol::Http).map(Body::from),
             },
             "/status" => answer(StatusCode::OK, "application/json", self.0.status()),
@@ -147,8 +147,8 @@ mod tests {
         fn ready(&self) -> Result<(), &'static str> {
             self.0.then_some(()).ok_or("draining")
         }
-        fn metrics(&self) -> Option<String> {
-            self.0.then(|| "up 1\n".to_owned())
+        fn metrics(&self) -> Option<(&'static str, String)> {
+            self.0.then(|| ("text/plain", "up 1\n".to_owned()))
         }
         fn status(&self) -> String {
             "{}".to_owned()

@@ -23,6 +23,38 @@
 //! # }
 //! ```
 //!
+//! # Example, customised
+//!
+//! Who may call is asked, and how often; the numbers of both sides are one set.
+//!
+//! ```
+//! use portcullis::{
+//!     admission::{authz::Authorize, rate_limit::Limit},
+//!     authn::{Providers, api_key::{ApiKey, KeyTable, mint}},
+//!     key::Key,
+//!     stack::mesh::{ClientLayer, ServerLayer},
+//! };
+//!
+//! let key = mint("shop", "orders")?.with(|entry| entry.scopes(["stock.read"])); // given to the service that calls
+//! let keys = ApiKey::new(KeyTable::new("services", [key.entry().clone()])?);
+//! let server = ServerLayer::new()
+//!     .trusted_peers("10.0.0.0/8".parse()?)
+//!     .authenticate(Providers::new().with(keys))
+//!     .authorize(Authorize::new().all_scopes(["stock.read"]))
+//!     .limit(Limit::builder("per-service", "100/s".parse()?).by(Key::Principal).build()?);
+//! let client = ClientLayer::new();
+//! # #[cfg(feature = "prometheus")] {
+//! let metrics = portcullis::telemetry::metrics::Metrics::new();
+//! let (server, client) = (server.metrics(&metrics), client.metrics(&metrics));
+//! # let _ = (server, client); }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Answers
+//!
+//! Those of the layers in them: authentication, authorization, rate limit, timeout, and the rescue for what fails. A
+//! client's errors stay errors.
+//!
 //! # Position
 //!
 //! [`order`](super::order) has both orders with their reasons. Retries, balancing, breakers and mutual TLS take their
@@ -31,6 +63,14 @@
 //! # Shared state
 //!
 //! A layer owns its limits and numbers: its clones, and the services made from them, share them.
+//!
+//! # Compared with tower
+//!
+//! A `ServiceBuilder` has the order in which its methods are called; these have the one that works.
+//!
+//! # Metrics
+//!
+//! Those of `telemetry::metrics`, if the layers are given some (feature `prometheus`).
 use std::{fmt, time::Duration};
 
 use tower_layer::Layer;
@@ -196,5 +236,71 @@ impl<S> Layer<S> for ServerLayer {
 impl fmt::Debug for ServerLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerLayer").field("trusted", &self.trusted).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, Response};
+    use tower::{ServiceExt, service_fn};
+
+    use super::*;
+    use crate::{
+        admission::rate_limit::Limit,
+        body::{Body, BoxError},
+        context::Context,
+        identity::PeerAddr,
+    };
+
+    fn request() -> Request<Body> {
+        let mut request = Request::new(Body::empty());
+        request.extensions_mut().insert(PeerAddr::new("192.0.2.1:4000".parse().unwrap()));
+        request
+    }
+
+    #[tokio::test]
+    async fn a_call_carries_the_id_of_the_request_it_is_made_for() {
+        let stock = ClientLayer::new().layer(service_fn(|call: Request<Body>| async move {
+            let mut response = Response::new(Body::empty());
+            response.headers_mut().insert("x-called-as", call.headers()["x-request-id"].clone());
+            Ok::<_, BoxError>(response)
+        }));
+        let handler = service_fn(move |_: Request<Body>| {
+            assert!(Context::current().and_then(|context| context.request_id().cloned()).is_some());
+            stock.clone().oneshot(Request::new(Body::empty()))
+        });
+        let response = ServerLayer::new().layer(handler).oneshot(request()).await.unwrap();
+        assert_eq!(response.headers()["x-called-as"], response.headers()["x-request-id"]);
+    }
+
+    /// Refusals and failures alike come back as answers, with the id of the request.
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_is_an_answer_with_its_id() {
+        let once = Limit::builder("once", "1/h".parse().unwrap()).build().unwrap();
+        let layer = ServerLayer::new().timeout(Duration::from_secs(2)).limit(once);
+        let service = layer.layer(service_fn(|request: Request<Body>| async move {
+            match request.uri().path() {
+                "/slow" => tokio::time::sleep(Duration::from_secs(60)).await,
+                _ => return Err(BoxError::from("broken")),
+            }
+            Ok(Response::new(Body::empty()))
+        }));
+        for (path, status) in [("/slow", 504), ("/slow", 429)] {
+            let mut request = request();
+            *request.uri_mut() = path.parse().unwrap();
+            let response = service.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.status(), status);
+            assert!(response.headers().contains_key("x-request-id"));
+        }
+        let broken = ServerLayer::new().layer(service_fn(|_: Request<Body>| async {
+            Err::<Response<Body>, _>(BoxError::from("broken"))
+        }));
+        let response = broken.oneshot(request()).await.unwrap();
+        assert_eq!(response.status(), 500);
+        assert!(response.headers().contains_key("x-request-id"));
+        let nobody = ServerLayer::new()
+            .authorize(Authorize::new())
+            .layer(service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::empty())) }));
+        assert_eq!(nobody.oneshot(request()).await.unwrap().status(), 401);
     }
 }

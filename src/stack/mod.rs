@@ -1,4 +1,4 @@
-//! The layers in their proven order: a [gateway](gateway) before services, and a [mesh](mesh) between them.
+//! The layers in their proven order: a [`gateway`] before services, and a [`mesh`] between them.
 //!
 //! Which layer stands inside of which decides what a gateway does: whether a refused credential is counted, whether
 //! a log knows who was refused, whether a client can remove a header that the gateway has added. The builders here

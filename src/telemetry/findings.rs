@@ -1,7 +1,7 @@
 //! What a watcher outside knows of a request: from its head, from its trail, and from the answer.
 
 use crate::{attempt::Variant, head::Head, key::RouteName, trail::Trail};
-use http::{Extensions, response};
+use http::{Extensions, Method, response};
 
 /// The route's name, from our router or from axum's.
 #[derive(Clone, Debug)]
@@ -38,6 +38,13 @@ impl Route {
             Self::Matched(path) => path.as_str(),
         }
     }
+}
+
+/// The method, as far as it is written: a stranger may send one of any length.
+pub(super) fn name_of(method: &Method) -> &str {
+    const LONGEST: usize = 32;
+    let name = method.as_str();
+    name.get(..LONGEST).unwrap_or(name)
 }
 
 /// Collected while a request is served, read when it has ended.

@@ -21,6 +21,8 @@
 
 mod clock;
 mod duration;
+mod instant;
 
 pub use clock::{ManualClock, WallClock};
 pub use duration::{DurationFault, InvalidDuration, format_duration, parse_duration, parse_duration_or_days};
+pub(crate) use instant::after;

@@ -105,7 +105,7 @@
 //!
 //! # Metrics
 //!
-//! None of its own. It logs at `warn` what an operator must act on (accepting fails, a cap is reached) at most once a
+//! None of its own: a [`ConnectionObserver`] hears of connections opened, closed and refused. It logs at `warn` what an operator must act on (accepting fails, a cap is reached) at most once a
 //! second, and at `debug` why a connection was closed.
 //!
 //! [`Reason::RequestTimeout`]: crate::reject::Reason::RequestTimeout

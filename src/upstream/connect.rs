@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -102,16 +102,13 @@ pub(super) struct Io {
     _slot: Slot,
 }
 
-/// Whether anything came back since a request was sent.
+/// How often anything came back, counted around.
 #[derive(Clone, Default)]
-pub(super) struct Heard(Arc<AtomicBool>);
+pub(super) struct Heard(Arc<AtomicUsize>);
 
 impl Heard {
-    pub(super) fn forget(&self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-
-    pub(super) fn anything(&self) -> bool {
+    /// As of now, to compare with later.
+    pub(super) fn so_far(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -147,7 +144,7 @@ impl AsyncRead for Io {
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
         if buf.filled().len() > before {
-            this.heard.0.store(true, Ordering::Relaxed);
+            this.heard.0.store(this.heard.so_far().wrapping_add(1), Ordering::Relaxed);
         }
         Poll::Ready(Ok(()))
     }

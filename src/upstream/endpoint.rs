@@ -25,7 +25,7 @@ use super::{
     options::Options,
     store::{Http1, Shared, Store, Stream},
 };
-use crate::{body::Body, reject::Reason};
+use crate::{body::Body, reject::Reason, time::after};
 
 /// How long an endpoint that could not be reached comes last.
 const REST: Duration = Duration::from_secs(1);
@@ -175,7 +175,7 @@ impl Endpoint {
             .await
             .map_err(ConnectError::Handshake)?;
         tokio::spawn(connection.with_upgrades());
-        Ok(Connection::Http1(Http1 { sender, heard }))
+        Ok(Connection::Http1(Http1 { sender, heard, before: 0 }))
     }
 
     async fn connect_http2(self: &Arc<Self>) -> Result<Connection, ConnectError> {
@@ -207,12 +207,13 @@ impl Endpoint {
 
     async fn handshake_http2(&self) -> Result<Arc<Shared>, ConnectError> {
         let io = connect(self.address, &self.connections, &self.options).await?;
+        let heard = io.heard();
         let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
             .max_header_list_size(MAX_HEAD)
             .handshake(TokioIo::new(io))
             .await
             .map_err(ConnectError::Handshake)?;
-        let shared = Arc::new(Shared::new(sender, connection.current_max_send_streams()));
+        let shared = Arc::new(Shared::new(sender, heard, connection.current_max_send_streams()));
         let weak = Arc::downgrade(&shared);
         tokio::spawn(poll_fn(move |cx| {
             let ended = Pin::new(&mut connection).poll(cx);
@@ -226,7 +227,7 @@ impl Endpoint {
 
     /// Keeps a connection whose exchange has ended well for the next request.
     pub(super) fn park(self: &Arc<Self>, connection: Http1, keep: Duration) {
-        let until = Instant::now() + keep;
+        let until = after(Instant::now(), keep);
         let mut store = self.store();
         store.park(connection, until, self.options.max_idle);
         self.keep_swept(&mut store);
@@ -238,7 +239,7 @@ impl Endpoint {
         }
         if let Ok(runtime) = Handle::try_current() {
             store.swept = true;
-            runtime.spawn(sweep(Arc::downgrade(self), Instant::now() + self.options.idle_timeout));
+            runtime.spawn(sweep(Arc::downgrade(self), after(Instant::now(), self.options.idle_timeout)));
         }
     }
 
@@ -263,17 +264,22 @@ async fn sweep(endpoint: Weak<Endpoint>, first: Instant) {
 }
 
 impl Connection {
-    /// Sends; a request that was not sent comes back in the error.
+    /// Sends; a request that was not sent comes back in the error. If it is given up after `patience` on a connection
+    /// on which nothing was heard, no other request is sent on that.
     pub(super) async fn send(
         &mut self,
         request: http::Request<Body>,
+        patience: Duration,
     ) -> Result<http::Response<hyper::body::Incoming>, TrySendError<http::Request<Body>>> {
         match self {
             Self::Http1(connection) => {
-                connection.heard.forget();
+                connection.before = connection.heard.so_far();
                 connection.sender.try_send_request(request).await
             }
-            Self::Http2(stream) => stream.sender().try_send_request(request).await,
+            Self::Http2(stream) => {
+                let _watched = stream.watch(patience);
+                stream.sender().try_send_request(request).await
+            }
         }
     }
 }

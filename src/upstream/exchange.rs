@@ -102,8 +102,10 @@ async fn send(
 ) -> Result<(Response<Incoming>, Connection), hyper::Error> {
     let Lease { mut connection, connect } = lease;
     let reused = connect.is_none();
+    // Who has not said a word in the time in which a connection could be made is perhaps no longer there.
+    let patience = endpoint.options().connect_timeout;
     let copy = (reused && bodiless).then(|| Copy::of(&request));
-    let mut error = match connection.send(request).await {
+    let mut error = match connection.send(request, patience).await {
         Ok(response) => return Ok((response, connection)),
         Err(error) => error,
     };
@@ -116,7 +118,7 @@ async fn send(
     drop(connection);
     let Ok(lease) = endpoint.reconnect(http2).await else { return Err(error) };
     let mut connection = lease.connection;
-    let response = connection.send(again).await.map_err(TrySendError::into_error)?;
+    let response = connection.send(again, patience).await.map_err(TrySendError::into_error)?;
     Ok((response, connection))
 }
 
@@ -142,7 +144,7 @@ impl Copy {
     /// it either was not looked at or may be done twice (RFC 9110 section 9.2.2).
     fn is_safe(&self, connection: &Connection, error: &hyper::Error) -> bool {
         let lost = match connection {
-            Connection::Http1(connection) => !connection.heard.anything(),
+            Connection::Http1(connection) => connection.heard.so_far() == connection.before,
             Connection::Http2(_) => !error::is_stream_error(error),
         };
         error::is_refused(error) || lost && self.method.is_idempotent()

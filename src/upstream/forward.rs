@@ -9,27 +9,13 @@ use http::{
 };
 
 use crate::{
-    identity::{AssertedHeaders, PeerAddr, TrustedProxies},
+    identity::{AssertedHeaders, HEARSAY, PeerAddr, TrustedProxies},
     matching::ReceivedHost,
 };
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-
-/// What strangers say about the way of a request, and is not believed.
-const HEARSAY: [HeaderName; 7] = [
-    X_FORWARDED_FOR,
-    X_FORWARDED_HOST,
-    X_FORWARDED_PROTO,
-    X_FORWARDED_PORT,
-    X_FORWARDED_PREFIX,
-    X_REAL_IP,
-    FORWARDED,
-];
 
 /// Which forwarding headers upstreams are told, and from whom those that come in are believed.
 #[derive(Debug, Clone)]

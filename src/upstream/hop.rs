@@ -148,6 +148,18 @@ pub(super) fn clean_trailers(trailers: &mut HeaderMap) {
     for name in HOP_BY_HOP.iter().chain(&PROTECTED) {
         trailers.remove(name);
     }
+    while let Some(name) = trailers.keys().find(|name| tells_the_way(name)).cloned() {
+        trailers.remove(name);
+    }
+}
+
+/// Whether the name is one of a proxy's words about a request, with `_` as `-`: an upstream may read it so.
+fn tells_the_way(name: &HeaderName) -> bool {
+    let begins = |prefix: &str| {
+        let name = name.as_str().bytes().map(|b| if b == b'_' { b'-' } else { b });
+        name.take(prefix.len()).eq(prefix.bytes())
+    };
+    ["x-forwarded-", "x-real-ip", "x-request-id"].into_iter().any(begins)
 }
 
 /// A gate for the edge: it removes the fields that are for one hop only, before any layer adds fields of its own.
@@ -274,6 +286,22 @@ mod tests {
             assert!(!upgrade("upgrade", http), "{http}");
         }
         assert!(!upgrade("upgrade, http2-settings", "h2c"));
+    }
+
+    #[test]
+    fn trailers_say_nothing_about_the_way() {
+        let mut trailers = headers(&[
+            ("x-forwarded-for", "1"),
+            ("X_Forwarded-Proto", "1"),
+            ("x_real_ip", "1"),
+            ("x-request-id", "1"),
+            ("forwarded", "for=1"),
+            ("authorization", "Bearer x"),
+            ("x-sum", "42"),
+            ("grpc-status", "0"),
+        ]);
+        clean_trailers(&mut trailers);
+        assert_eq!(trailers, headers(&[("x-sum", "42"), ("grpc-status", "0")]));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use hyper::client::conn::{http1, http2};
 use tokio::time::Instant;
 
 use super::connect::Heard;
-use crate::body::Body;
+use crate::{body::Body, time::after};
 
 /// What an endpoint has open and can give to the next request.
 #[derive(Default)]
@@ -30,6 +30,8 @@ pub(super) struct Store {
 pub(super) struct Http1 {
     pub(super) sender: http1::SendRequest<Body>,
     pub(super) heard: Heard,
+    /// What was heard when the last request was sent.
+    pub(super) before: usize,
 }
 
 struct Parked {
@@ -80,8 +82,10 @@ impl Store {
         self.shared
             .retain(|shared| !shared.is_over() && shared.idle_until(idle_http2).is_none_or(|at| at > now));
         let idle = self.idle.iter().map(|parked| parked.until);
-        let shared =
-            self.shared.iter().map(|shared| shared.idle_until(idle_http2).unwrap_or(now + idle_http2));
+        let shared = self
+            .shared
+            .iter()
+            .map(|shared| shared.idle_until(idle_http2).unwrap_or_else(|| after(now, idle_http2)));
         let next = idle.chain(shared).min();
         self.swept = next.is_some();
         next
@@ -96,6 +100,7 @@ impl Store {
 /// An HTTP/2 connection, shared by its streams.
 pub(super) struct Shared {
     sender: http2::SendRequest<Body>,
+    heard: Heard,
     streams: AtomicUsize,
     limit: AtomicUsize,
     retired: AtomicBool,
@@ -103,9 +108,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(sender: http2::SendRequest<Body>, limit: usize) -> Self {
+    pub(super) fn new(sender: http2::SendRequest<Body>, heard: Heard, limit: usize) -> Self {
         Self {
             sender,
+            heard,
             streams: AtomicUsize::new(0),
             limit: AtomicUsize::new(limit),
             retired: AtomicBool::new(false),
@@ -137,7 +143,7 @@ impl Shared {
     /// When it has been idle for `keep`; `None` while it has streams.
     fn idle_until(&self, keep: Duration) -> Option<Instant> {
         let idle = self.streams.load(Ordering::Relaxed) == 0;
-        idle.then(|| *self.used.lock().unwrap_or_else(PoisonError::into_inner) + keep)
+        idle.then(|| after(*self.used.lock().unwrap_or_else(PoisonError::into_inner), keep))
     }
 }
 
@@ -151,6 +157,28 @@ impl Stream {
 
     pub(super) fn retire(&self) {
         self.0.retire();
+    }
+
+    /// Watches the connection while a request waits for its answer, and retires it if the request is given up after
+    /// `patience` and nothing at all has come by then: its peer may be gone without a word.
+    pub(super) fn watch(&self, patience: Duration) -> Waiting<'_> {
+        Waiting { shared: &self.0, before: self.0.heard.so_far(), since: Instant::now(), patience }
+    }
+}
+
+/// A request that waits for its answer on a shared connection.
+pub(super) struct Waiting<'a> {
+    shared: &'a Shared,
+    before: usize,
+    since: Instant,
+    patience: Duration,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.shared.heard.so_far() == self.before && self.since.elapsed() >= self.patience {
+            self.shared.retire();
+        }
     }
 }
 

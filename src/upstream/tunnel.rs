@@ -20,7 +20,10 @@ use tokio::{
 };
 
 use super::endpoint::Load;
-use crate::tunnel::{Tunnel, TunnelGuard, TunnelLimits};
+use crate::{
+    time::after,
+    tunnel::{Tunnel, TunnelGuard, TunnelLimits},
+};
 
 /// How long a tunnel lives.
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +94,8 @@ impl Activity {
 
     async fn none_for(&self, idle: Duration) {
         loop {
-            let until = self.start + Duration::from_millis(self.last.load(Ordering::Relaxed)) + idle;
+            let last = self.start + Duration::from_millis(self.last.load(Ordering::Relaxed));
+            let until = after(last, idle);
             if until <= Instant::now() {
                 return;
             }

@@ -150,9 +150,35 @@ fn a_secret_that_others_can_read_is_warned_of_and_used() {
     set_mode(&directory.0.join("secret"), 0o640);
     assert!(config().faults().is_empty());
 
+    // A key set is a secret if there is one in it.
+    let jwk = format!(r#"{{"keys":[{{"kty":"oct","k":"{}"}}]}}"#, "c2Vj".repeat(16));
+    directory.write("keys.json", &jwk);
+    directory.write("gateway.yaml", &file("keys.json").replace("secret: {", "jwks: {"));
+    set_mode(&directory.0.join("keys.json"), 0o644);
+    let warnings: Vec<_> =
+        config().faults().iter().map(|fault| (fault.severity, fault.path.clone())).collect();
+    assert_eq!(warnings, [(Severity::Warning, "authentication.a.jwt.jwks.file".to_owned())]);
+    set_mode(&directory.0.join("keys.json"), 0o600);
+    assert!(config().faults().is_empty());
+
     directory.write("gateway.yaml", &file("short"));
     assert!(!config().is_accepted());
     assert!(!config().to_string().contains("too short"));
+}
+
+#[test]
+fn credentials_are_not_for_every_site() {
+    let refused = |origin: &str| {
+        let cors = format!("{{ allowCredentials: true, allowOrigins: ['{origin}'] }}");
+        let rule = format!("filters: [{{ type: CORS, cors: {cors} }}]");
+        faults(&with_rule("", &rule)).iter().any(|fault| fault.contains("every site"))
+    };
+    for origin in ["*", "https://*", "https://*:8443", "http://*"] {
+        assert!(refused(origin), "{origin}");
+    }
+    for origin in ["https://*.shop.example", "https://shop.example:8443"] {
+        assert!(!refused(origin), "{origin}");
+    }
 }
 
 #[test]

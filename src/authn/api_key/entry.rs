@@ -31,15 +31,6 @@ pub struct KeyEntry {
     expires: Option<Timestamp>,
 }
 
-/// A key file: `keys:` and a list of entries.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "config", derive(serde::Deserialize))]
-#[cfg_attr(feature = "config", serde(rename_all = "camelCase", deny_unknown_fields))]
-pub struct KeyFile {
-    /// The entries, in any order.
-    pub keys: Vec<KeyEntry>,
-}
-
 /// The SHA-256 of a whole key, written `sha256:` and 64 hexadecimal digits.
 ///
 /// A password must be hashed slowly, because people choose passwords that can be guessed. A key has a secret of 256

@@ -59,7 +59,7 @@
 //!
 //! # Answers
 //!
-//! | event | reason | HTTP | gRPC |
+//! | when | reason | HTTP | gRPC |
 //! |---|---|---|---|
 //! | no key | `MissingCredentials` | 401 + `WWW-Authenticate: ApiKey realm="api"` | UNAUTHENTICATED |
 //! | unknown, expired, malformed, or two keys | `InvalidCredentials` | 401 + the same | UNAUTHENTICATED |
@@ -86,7 +86,7 @@ mod gate;
 mod table;
 mod text;
 
-pub use entry::{InvalidText, KeyEntry, KeyFile, KeyHash, Minted, mint};
+pub use entry::{InvalidText, KeyEntry, KeyHash, Minted, mint};
 pub use gate::ApiKey;
 pub use table::{ApiKeys, InvalidKey, KeyTable, KeyTableError, MAX_KEYS};
 

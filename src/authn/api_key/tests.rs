@@ -83,17 +83,16 @@ fn an_entry_is_written_as_an_item_of_the_file() {
 #[test]
 fn an_entry_is_read_from_a_file() {
     let hash = KeyHash::of("x").to_string();
-    let read = |text: &str| serde_json::from_str::<KeyFile>(text);
-    let file = read(&format!(
-        r#"{{"keys":[{{"id":"0123456789ab","hash":"{hash}","owner":"acme","expires":"2027-02-19"}}]}}"#
-    ));
+    let read = |text: &str| serde_json::from_str::<KeyEntry>(text);
+    let entry =
+        read(&format!(r#"{{"id":"0123456789ab","hash":"{hash}","owner":"acme","expires":"2027-02-19"}}"#));
     let expected = KeyEntry::new("0123456789ab", KeyHash::of("x"), "acme").expires(at(1_802_995_200));
-    assert_eq!(file.unwrap().keys, [expected]);
+    assert_eq!(entry.unwrap(), expected);
     for (text, says) in [
-        (r#"{"keys":[{"id":"0123456789ab","hash":"hush","owner":"acme"}]}"#.to_owned(), "sha256:"),
-        (format!(r#"{{"keys":[{{"id":"a","hash":"{hash}","owner":"b","expires":"hush"}}]}}"#), "UTC"),
-        (format!(r#"{{"keys":[{{"id":"a","hash":"{hash}","owner":"b","key":"hush"}}]}}"#), "unknown field"),
-        (format!(r#"{{"keys":[{{"id":"a","hash":"{hash}"}}]}}"#), "owner"),
+        (r#"{"id":"0123456789ab","hash":"hush","owner":"acme"}"#.to_owned(), "sha256:"),
+        (format!(r#"{{"id":"a","hash":"{hash}","owner":"b","expires":"hush"}}"#), "UTC"),
+        (format!(r#"{{"id":"a","hash":"{hash}","owner":"b","key":"hush"}}"#), "unknown field"),
+        (format!(r#"{{"id":"a","hash":"{hash}"}}"#), "owner"),
     ] {
         let error = read(&text).unwrap_err().to_string();
         assert!(error.contains(says) && !error.contains("hush"), "{error}");

@@ -60,7 +60,7 @@
 //!
 //! # Answers
 //!
-//! | event | reason | HTTP | gRPC |
+//! | when | reason | HTTP | gRPC |
 //! |---|---|---|---|
 //! | no token | `MissingCredentials` | 401 + `WWW-Authenticate: Bearer realm="api"` | UNAUTHENTICATED |
 //! | the token is not valid, or too large | `InvalidCredentials` | 401 + the same with `error="invalid_token"` | UNAUTHENTICATED |

@@ -18,7 +18,7 @@ use crate::config::{
 };
 use crate::{
     admission::rate_limit::Charge,
-    authn::{Authenticator, Location},
+    authn::{self, Authenticator},
     stack::gateway::{Snapshot, SnapshotBuilder},
     upstream::Upstream,
 };
@@ -88,7 +88,7 @@ impl<'a> Compiler<'a> {
             }
         }
         let builder = self.listeners(Snapshot::builder());
-        let builder = self.routes(builder).credentials(self.credentials());
+        let builder = self.routes(builder).credentials(authn::kept_back(self.providers.values()));
         let snapshot = self.build(builder)?;
         let upstreams =
             self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();
@@ -105,20 +105,6 @@ impl<'a> Compiler<'a> {
             }
             Err(error) => self.top.refuse(error.to_string()),
         }
-    }
-
-    /// Where the credentials of all providers stand, but for those that go on to upstreams.
-    fn credentials(&self) -> Vec<Location> {
-        let (go_on, stay): (Vec<_>, Vec<_>) =
-            self.providers.values().partition(|provider| provider.forwards());
-        let going: Vec<_> = go_on.iter().flat_map(|provider| provider.locations()).collect();
-        let mut credentials: Vec<Location> = Vec::new();
-        for location in stay.iter().flat_map(|provider| provider.locations()) {
-            if !going.contains(&location) && !credentials.contains(location) {
-                credentials.push(location.clone());
-            }
-        }
-        credentials
     }
 
     /// The items of a list of names, each with its place; one that stands there twice is reported.

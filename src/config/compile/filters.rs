@@ -198,10 +198,16 @@ fn only_prefix(rule: &Rule) -> Option<&str> {
     prefixes.all(|prefix| prefix == Some(first)).then_some(first)
 }
 
+/// `*`, or `https://*`: every site can be had under such an origin.
+fn is_every_site(origin: &str) -> bool {
+    let host = origin.split_once("://").map_or(origin, |(_, host)| host);
+    host.split_once(':').map_or(host, |(host, _)| host) == "*"
+}
+
 fn cors(at: At<'_>, said: &Cors) -> filter::Cors {
     let mut cors = filter::Cors::new();
     for (at, origin) in at.field("allowOrigins").items(&said.allow_origins) {
-        if origin == "*" && said.allow_credentials {
+        if said.allow_credentials && is_every_site(origin) {
             at.error("with `allowCredentials` every site could act as its visitor: name the origins");
         }
         match cors.clone().allow_origin(origin) {

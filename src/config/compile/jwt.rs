@@ -1,5 +1,5 @@
 //! JWT providers.
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use http::{HeaderName, header};
 
@@ -88,15 +88,16 @@ impl Compiler<'_> {
         for skipped in keys.skipped() {
             at.warn(format!("key {} of the set is left out: {}", skipped.index, skipped.error));
         }
+        if let Some(path) = jwks.file.as_ref().filter(|_| keys.keys().any(is_secret)) {
+            self.warn_if_open(at, path);
+        }
         Some(keys)
     }
 
     /// A secret: warned of if others can read it, since Kubernetes mounts it so.
     fn secret(&self, at: At<'_>, material: &Material) -> Option<Vec<u8>> {
         let mut secret = self.material(at, material)?;
-        if is_open_to_others(&self.path(&material.file)) {
-            at.warn("this secret can be read by everybody on this machine");
-        }
+        self.warn_if_open(at, &material.file);
         // Editors and shells end a file with a line end, which is no part of the secret.
         if secret.last() == Some(&b'\n') {
             secret.pop();
@@ -104,6 +105,18 @@ impl Compiler<'_> {
         }
         Some(secret)
     }
+
+    fn warn_if_open(&self, at: At<'_>, path: &Path) {
+        if is_open_to_others(&self.path(path)) {
+            at.warn("this secret can be read by everybody on this machine");
+        }
+    }
+}
+
+/// Whether whoever has this key can make tokens, too.
+fn is_secret(key: &jwt::Key) -> bool {
+    use jwt::Algorithm::{Hs256, Hs384, Hs512};
+    key.algorithms().any(|algorithm| matches!(algorithm, Hs256 | Hs384 | Hs512))
 }
 
 fn location(at: At<'_>, from: &TokenLocation) -> Vec<Location> {

@@ -94,7 +94,7 @@ pub(crate) struct Material {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct TokenLocation {
-    /// A header, whose value is the token after an optional `Bearer`.
+    /// A header, whose value is the token; in `authorization` it stands after `Bearer`.
     pub(crate) header: Option<Header>,
     /// A cookie.
     pub(crate) cookie: Option<String>,

@@ -95,7 +95,8 @@ pub(crate) struct PathRules {
     /// What is let through.
     #[serde(default)]
     pub(crate) allow: Vec<PathQuirk>,
-    /// Whether `//` is kept as it is; else it becomes `/`. Default: `false`.
+    /// Whether `//` is kept as it is; else it becomes `/`, or is answered with 400 where another rule keeps it: paths
+    /// are read before rules are known. Default: `false`.
     #[serde(default)]
     pub(crate) keep_empty_segments: bool,
 }

@@ -57,16 +57,27 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut this = self.project();
-        let Some(body) = this.body.as_mut().as_pin_mut() else { return Poll::Ready(None) };
-        if let Poll::Ready(frame) = body.poll_frame(cx) {
-            *this.silent_since = None;
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
-        }
-        let Some(limits) = this.limits else { return Poll::Pending };
-        let bound = limits.bound(|| *this.silent_since.get_or_insert_with(Instant::now));
-        ready!(this.alarm.get_or_insert_default().as_mut().poll_at(bound.at, cx));
+        let Some(mut body) = this.body.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+        let bound = match body.as_mut().poll_frame(cx) {
+            Poll::Ready(frame) => {
+                *this.silent_since = None;
+                let unfinished = matches!(frame, Some(Ok(_))) && !body.is_end_stream();
+                // Whoever always has more is never waited for.
+                match this.limits.as_ref().filter(|limits| unfinished && limits.until.at < Instant::now()) {
+                    Some(limits) => limits.until,
+                    None => return Poll::Ready(frame.map(|frame| frame.map_err(Into::into))),
+                }
+            }
+            Poll::Pending => {
+                let Some(limits) = this.limits else { return Poll::Pending };
+                let bound = limits.bound(|| *this.silent_since.get_or_insert_with(Instant::now));
+                ready!(this.alarm.get_or_insert_default().as_mut().poll_at(bound.at, cx));
+                bound
+            }
+        };
         this.body.set(None);
-        Poll::Ready(Some(cut(bound, limits.is_grpc)))
+        let is_grpc = this.limits.as_ref().is_some_and(|limits| limits.is_grpc);
+        Poll::Ready(Some(cut(bound, is_grpc)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -49,8 +49,9 @@ impl TimeoutLayer {
         self.with(|policy| policy.stream_max_age = age)
     }
 
-    /// Whether gRPC calls are streams: bounded by idleness and age, and not by the total. A call's head does not tell
-    /// whether it streams, so that is for whoever knows the methods. `false` unless told.
+    /// Whether gRPC calls are streams: from the response's head on they are bounded by idleness and age, and not by the
+    /// total. A call's head does not tell whether it streams, so that is for whoever knows the methods. `false` unless
+    /// told.
     pub fn grpc_streams(self, streams: bool) -> Self {
         self.with(|policy| policy.grpc_streams = streams)
     }

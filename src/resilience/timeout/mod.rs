@@ -42,7 +42,7 @@
 //! |---|---|---|
 //! | an ordinary response | the total | the last byte of its body |
 //! | `text/event-stream` | the total, then idleness and age | the head, then the end of the stream |
-//! | gRPC with [`grpc_streams`](TimeoutLayer::grpc_streams) | idleness and age | the trailers |
+//! | gRPC with [`grpc_streams`](TimeoutLayer::grpc_streams) | the total, then idleness and age | the head, then the trailers |
 //! | an upgrade, `CONNECT` | the total, then idleness and age | the head, then the close of the tunnel |
 //!
 //! All of them also by the request's [`Deadline`], if it has one. A body is idle while it is waited for and gives

@@ -75,8 +75,7 @@ impl Policy {
         let is_connect = request.method() == Method::CONNECT;
         let is_tunnel = is_connect || request.headers().contains_key(header::UPGRADE);
 
-        let total = if is_stream { self.stream_idle } else { self.total };
-        let own = Deadline::after(started, total);
+        let own = Deadline::after(started, self.total);
         let aged = Deadline::after(started, self.stream_max_age);
         let end = if is_stream || is_tunnel { aged } else { own };
         if given.is_some() || self.tell_deadline {

@@ -212,6 +212,47 @@ async fn an_ordinary_body_must_end_within_the_total() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_that_always_has_more_is_cut() {
+    struct Endless;
+    impl HttpBody for Endless {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"more")))))
+        }
+    }
+
+    for (content_type, seconds) in [("text/plain", 1), ("application/grpc", 1), ("text/event-stream", 3)] {
+        let layer = TimeoutLayer::new(SECOND).stream_idle(SECOND).stream_max_age(3 * SECOND);
+        let inner =
+            service_fn(|_: Request<()>| async { Ok::<_, Infallible>(response(content_type, Endless)) });
+        let mut body = pin!(layer.layer(inner).oneshot(request(content_type)).await.unwrap().into_body());
+        for _ in 0..=seconds {
+            assert!(body.frame().await.unwrap().unwrap().is_data(), "{content_type}");
+            advance(SECOND).await;
+        }
+        match body.frame().await.unwrap() {
+            Ok(frame) => assert_eq!(frame.into_trailers().unwrap()["grpc-status"], "4"),
+            Err(error) => {
+                assert_eq!(Rejection::find(&*error).unwrap().reason(), Reason::DeadlineExceeded);
+            }
+        }
+        assert!(body.frame().await.is_none());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grpc_stream_begins_within_the_total() {
+    let layer = TimeoutLayer::new(2 * SECOND).grpc_streams(true);
+    let grpc = "application/grpc";
+    assert_eq!(reason_of(layer, request(grpc)).await, (Some(Reason::DeadlineExceeded), 2 * SECOND));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_grpc_call_ends_with_trailers() {
     let layer = TimeoutLayer::new(SECOND);
     let ran = run(layer, "application/grpc", Slow::of([(400, "a"), (900, "b")]).with_trailers(0)).await;

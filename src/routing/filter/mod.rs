@@ -7,7 +7,7 @@
 //! | `RequestRedirect` | [`Redirect`] |
 //! | `URLRewrite` | [`Rewrite`] |
 //! | `CORS` | [`Cors`] |
-//! | `RequestMirror` | [not yet](MIRROR_REFUSED) |
+//! | `RequestMirror` | not yet |
 //!
 //! # Example
 //!
@@ -59,11 +59,11 @@
 //!
 //! # Answers
 //!
-//! | reason | HTTP | gRPC | when |
+//! | when | reason | HTTP | gRPC |
 //! |---|---|---|---|
-//! | (no refusal) | 301, 302, 303, 307, 308 | | [`Redirect`] |
-//! | (no refusal) | 204 | | [`Cors`], to a preflight |
-//! | bad request | 400 | INTERNAL | the request has no valid host to redirect to, or its path is too long once rewritten |
+//! | [`Redirect`] | (no refusal) | 301, 302, 303, 307, 308 |  |
+//! | [`Cors`], to a preflight | (no refusal) | 204 |  |
+//! | the request has no valid host to redirect to, or its path is too long once rewritten | bad request | 400 | INTERNAL |
 //!
 //! # Position
 //!
@@ -86,7 +86,6 @@
 
 mod cors;
 mod headers;
-mod mirror;
 mod origin;
 mod path;
 mod redirect;
@@ -94,7 +93,6 @@ mod rewrite;
 
 pub use cors::{Cors, CorsPass, InvalidCors};
 pub use headers::{HeaderChanges, InvalidChange, RequestHeaders, ResponseHeaders, ResponseHeadersPass};
-pub use mirror::MIRROR_REFUSED;
 pub use path::{InvalidPath, PathChange};
 pub use redirect::{InvalidStatus, Redirect, Scheme};
 pub use rewrite::Rewrite;

@@ -84,9 +84,9 @@
 //!
 //! # Answers
 //!
-//! | reason | HTTP | gRPC | when |
+//! | when | reason | HTTP | gRPC |
 //! |---|---|---|---|
-//! | no route | 404 | UNIMPLEMENTED | no rule matches |
+//! | no rule matches | no route | 404 | UNIMPLEMENTED |
 //!
 //! # Position
 //!

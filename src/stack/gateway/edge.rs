@@ -1,7 +1,7 @@
 //! What stands before any rule is known, for each listener.
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use http::{HeaderName, header::FORWARDED};
+use http::HeaderName;
 use tower_layer::Layer;
 
 #[cfg(feature = "prometheus")]
@@ -10,7 +10,7 @@ use crate::{
     admission::rate_limit::{Charge, RateLimit},
     gate::{Gate, GateLayer, Gated},
     head::Head,
-    identity::{AssertedHeaders, PeerAddr, TrustedProxies},
+    identity::{AssertedHeaders, HEARSAY, PeerAddr, TrustedProxies},
     matching::{Normalize, PathPolicy},
     reject::{Answer, Rescue, RescueLayer},
     routing::router::RouterService,
@@ -127,17 +127,6 @@ pub(super) struct EdgeParts {
     #[cfg(feature = "prometheus")]
     pub(super) metrics: Metrics,
 }
-
-/// What says how a request came. From strangers it is hearsay.
-const HEARSAY: [HeaderName; 7] = [
-    FORWARDED,
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-forwarded-proto"),
-    HeaderName::from_static("x-real-ip"),
-];
 
 #[cfg(feature = "prometheus")]
 type Watchers = (AccessLog, Metrics);

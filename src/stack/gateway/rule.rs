@@ -20,8 +20,8 @@ use crate::{
     head::Head,
     identity::TrustedProxies,
     key::Key,
-    matching::{HostPattern, Normalize, PathPolicy, RequestMatch},
-    reject::{Answer, RescueLayer},
+    matching::{HostPattern, PathPolicy, RequestMatch},
+    reject::{Answer, Rejection, RescueLayer},
     resilience::timeout::TimeoutLayer,
     routing::{
         filter::{Cors, ResponseHeaders},
@@ -32,7 +32,7 @@ use crate::{
 };
 
 use super::{
-    backend::{Backend, Backends, Mark, Nowhere, RuleService},
+    backend::{Backends, Nowhere, RuleService},
     snapshot::{Given, SnapshotError},
 };
 
@@ -216,7 +216,7 @@ impl Rule {
         let counts_identity = self.charges.iter().any(|charge| charge.limit().key().needs_identity());
         let limits = (!self.charges.is_empty()).then(|| RateLimit::from_iter(self.charges));
         let (before, after) = if counts_identity { (None, limits) } else { (limits, None) };
-        let own_paths = (self.paths != given.paths).then(|| Normalize::new().paths(self.paths));
+        let own_paths = (self.paths != given.paths).then_some(OwnPaths(self.paths));
         let discard = (!given.credentials.is_empty()).then(|| Discard(Arc::clone(&given.credentials)));
 
         let mut gates = Gates::new().with(Witness);
@@ -244,9 +244,7 @@ impl Rule {
             let name: Arc<str> = proxy.upstream().name().into();
             // The listeners have removed what strangers said of how a request came: what is left is believed.
             let proxy = proxy.clone().trusted_proxies(everybody.clone()).asserted(given.asserted.clone());
-            let backend: Backend =
-                Mark::layer(&name, self.backends.len() > 1).layer(self.attempt_timeout.layer(proxy));
-            split = split.variant(name, *weight, backend);
+            split = split.variant(name, *weight, self.attempt_timeout.layer(proxy));
         }
         let mut policy = match &self.split_by {
             Some(key) => split::Policy::sticky(key.clone(), Arc::clone(&self.name)),
@@ -264,6 +262,22 @@ const EVERYBODY: [IpNet; 2] = [
     IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)),
     IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0)),
 ];
+
+/// Refuses paths that only other rules take. By what was matched is served: it is not brought into another form.
+#[derive(Debug)]
+struct OwnPaths(PathPolicy);
+
+impl Gate for OwnPaths {
+    type Pass = ();
+    const SHAREABLE: bool = false;
+
+    fn check(&self, head: &mut Head<'_>) -> Result<(), Answer> {
+        match head.uri().path() {
+            "" | "*" => Ok(()),
+            path => self.0.accept(path).map_err(|bad| Rejection::from(bad).into()),
+        }
+    }
+}
 
 /// Takes credentials out of a request, whoever asked for them.
 #[derive(Debug)]

@@ -24,7 +24,7 @@ use super::{
 };
 #[cfg(feature = "prometheus")]
 use crate::telemetry::metrics::Metrics;
-use crate::{stack::admin::AdminService, transport::shutdown_signal, upstream::Upstream};
+use crate::{stack::admin::AdminService, time::after, transport::shutdown_signal, upstream::Upstream};
 
 /// How long the addresses of new upstreams are waited for before a snapshot is taken into force.
 const WARM: Duration = Duration::from_millis(500);
@@ -261,7 +261,7 @@ impl Shared {
             let listeners = listeners.into_iter().map(leave).map(|drain| (drain, true)).collect::<Vec<_>>();
             listeners.into_iter().chain(admin.into_iter().map(|admin| (admin.drain.clone(), false))).collect()
         };
-        let until = Instant::now() + grace;
+        let until = after(Instant::now(), grace);
         let mut cut = 0;
         for (drain, is_listener) in drains {
             if is_listener {

@@ -8,7 +8,7 @@ use super::{
     rule::Rule,
 };
 use crate::{
-    authn::Location,
+    authn::{self, Location, Providers},
     matching::PathPolicy,
     routing::{
         router::{Router, RouterService, UnreachableMatches},
@@ -123,7 +123,8 @@ impl SnapshotBuilder {
         self
     }
 
-    /// Credentials that are taken out of every request before it goes on, on rules too that do not ask for them.
+    /// Credentials that are taken out of every request before it goes on, beside those of the rules' providers: on
+    /// rules too that do not ask for them.
     pub fn credentials(mut self, locations: impl IntoIterator<Item = Location>) -> Self {
         self.credentials.extend(locations);
         self
@@ -137,10 +138,10 @@ impl SnapshotBuilder {
     pub fn build(self) -> Result<Snapshot, SnapshotError> {
         self.check_addresses()?;
         let Self { listeners, admin, shutdown_delay, shutdown_grace, rules: of_rules, .. } = self;
-        let (mut asserted, credentials) = (self.asserted, self.credentials);
-        for providers in of_rules.iter().filter_map(|rule| rule.providers.as_ref()) {
-            asserted.extend(providers.asserted_headers().cloned());
-        }
+        let (mut asserted, mut credentials) = (self.asserted, self.credentials);
+        let providers = || of_rules.iter().filter_map(|rule| rule.providers.as_ref());
+        asserted.extend(providers().flat_map(Providers::asserted_headers).cloned());
+        credentials.extend(authn::kept_back(providers().flat_map(Providers::iter)));
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
         let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
         let rules: Vec<_> = of_rules.iter().map(facts).collect();

@@ -4,6 +4,8 @@ use std::sync::{PoisonError, Weak, atomic::Ordering};
 use serde_json::{Value, json};
 
 use super::run::Shared;
+#[cfg(feature = "prometheus")]
+use crate::telemetry::metrics::Metrics;
 use crate::{stack::admin::Told, upstream::Upstream};
 
 impl Told for Weak<Shared> {
@@ -21,9 +23,9 @@ impl Told for Weak<Shared> {
         }
     }
 
-    fn metrics(&self) -> Option<String> {
+    fn metrics(&self) -> Option<(&'static str, String)> {
         #[cfg(feature = "prometheus")]
-        return self.upgrade().map(|shared| shared.metrics.render());
+        return self.upgrade().map(|shared| (Metrics::CONTENT_TYPE, shared.metrics.render()));
         #[cfg(not(feature = "prometheus"))]
         return None;
     }

@@ -5,8 +5,9 @@ use super::{
     text::{Redacted, Safe, without_userinfo},
 };
 use crate::{
-    outcome::{End, Failure, Outcome, Verdict},
+    outcome::{End, Failure, Outcome},
     reject::{GrpcCode, Reason},
+    telemetry::findings::name_of,
     trail::Trail,
 };
 use std::{fmt, time::Duration};
@@ -36,14 +37,14 @@ pub(super) fn emit(entry: &Entry, outcome: &Outcome) {
     tracing::info!(
         target: TARGET,
         request_id = entry.request_id.as_ref().map(display),
-        method = entry.method.as_str(),
+        method = name_of(&entry.method),
         host = host(entry).map(name),
         path = %Safe { bytes: entry.uri.path().as_bytes(), max: entry.style.max_path },
         query = query(entry).map(display),
         protocol = ?entry.version,
         status = outcome.status.map_or(0, |status| status.as_u16()),
         grpc_status = outcome.grpc.map(GrpcCode::number),
-        verdict = verdict(outcome),
+        verdict = outcome.verdict().label(),
         reason = outcome.reason.map(Reason::label),
         flag = flag(outcome),
         route = findings.route(),
@@ -74,15 +75,6 @@ fn host(entry: &Entry) -> Option<&[u8]> {
 fn query(entry: &Entry) -> Option<impl fmt::Display> {
     let query = entry.uri.query().filter(|_| entry.style.query)?;
     Some(Redacted { query, also: &entry.style.secrets, max: entry.style.max_path })
-}
-
-fn verdict(outcome: &Outcome) -> &'static str {
-    match outcome.verdict() {
-        Verdict::Success => "success",
-        Verdict::CallerFault => "caller_fault",
-        Verdict::ServerFault => "server_fault",
-        Verdict::Cancelled => "cancelled",
-    }
 }
 
 /// The refusal's flag, or what befell the exchange, by Envoy's names where it has one.

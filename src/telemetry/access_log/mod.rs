@@ -40,6 +40,7 @@
 //! | `reason`, `flag` | why it was refused or failed; flag `DC`: the caller went away |
 //! | `route`, `variant` | the configured names |
 //! | `upstream`, `endpoint`, `attempts`, `connect_us` | where it was sent |
+//! | `bytes` | how many bytes of the response's body were given |
 //! | `head_us`, `duration_us` | microseconds from the request's head to the response's head, and to its end |
 //! | `client` | the client's address |
 //! | `provider`, `subject` | who is calling; never a credential |

@@ -33,6 +33,13 @@ async fn logged(layer: AccessLog, request: Request<()>) -> Fields {
     only(&log)
 }
 
+#[tokio::test]
+async fn a_method_is_bounded() {
+    let mut request = request("/");
+    *request.method_mut() = "M".repeat(10_000).parse().unwrap();
+    assert_eq!(logged(AccessLog::new(), request).await["method"], "M".repeat(32));
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_event_tells_it_all() {
     let (log, _guard) = Log::start(Level::INFO);

@@ -54,7 +54,7 @@ impl Labels {
                 | u64::from(method) << METHOD
                 | u64::from(grpc) << GRPC
                 | u64::from(reason) << REASON
-                | u64::from(verdict(outcome.verdict())) << VERDICT
+                | u64::from(outcome.verdict() as u8) << VERDICT
                 | u64::from(status) << STATUS,
         )
     }
@@ -79,7 +79,7 @@ impl Labels {
         let grpc = (grpc != NONE).then(|| ("grpc_status", grpc.to_string().into()));
         let reason = Reason::ALL.get(usize::from(self.byte(REASON)));
         let reason = reason.map(|reason| ("reason", reason.label().into()));
-        let verdict = VERDICTS.get(usize::from(self.byte(VERDICT))).copied().unwrap_or(OTHER);
+        let verdict = VERDICTS.get(usize::from(self.byte(VERDICT))).map_or(OTHER, |verdict| verdict.label());
         [
             Some(("method", method.into())),
             // 0, as in access logs: the caller left, or there was an error, before any status.
@@ -93,13 +93,6 @@ impl Labels {
     }
 }
 
-const VERDICTS: [&str; 4] = ["success", "caller_fault", "server_fault", "cancelled"];
-
-fn verdict(verdict: Verdict) -> u8 {
-    match verdict {
-        Verdict::Success => 0,
-        Verdict::CallerFault => 1,
-        Verdict::ServerFault => 2,
-        Verdict::Cancelled => 3,
-    }
-}
+/// In the order of their numbers.
+const VERDICTS: [Verdict; 4] =
+    [Verdict::Success, Verdict::CallerFault, Verdict::ServerFault, Verdict::Cancelled];

@@ -37,7 +37,7 @@ impl ProcessMetrics {
         self.connections.fetch_sub(1, Relaxed);
     }
 
-    /// A connection was turned away: too many of them, or a broken PROXY header.
+    /// A connection was turned away: a cap is reached.
     pub fn connection_refused(&self) {
         self.connections_refused.fetch_add(1, Relaxed);
     }

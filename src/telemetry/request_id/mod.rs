@@ -75,9 +75,4 @@ mod set;
 mod tests;
 
 pub use propagate::PropagateRequestId;
-pub use set::{SetRequestId, Tell, Trust};
-
-use http::HeaderName;
-
-/// The header that is used unless told otherwise.
-pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub use set::{SetRequestId, Tell, Trust, X_REQUEST_ID};

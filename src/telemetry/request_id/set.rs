@@ -11,6 +11,9 @@ use crate::{
 };
 use http::{HeaderMap, HeaderName, response};
 
+/// The header that is used unless told otherwise.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// Whose word about a request's id is believed.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
@@ -43,7 +46,7 @@ impl SetRequestId {
     /// Makes an id for every request, under `x-request-id`, and tells it on the response.
     #[must_use]
     pub fn new() -> Self {
-        Self { header: super::X_REQUEST_ID, trust: Trust::Never, echo: true, clock: WallClock::system() }
+        Self { header: X_REQUEST_ID, trust: Trust::Never, echo: true, clock: WallClock::system() }
     }
 
     /// Uses another header. Default: `x-request-id`.

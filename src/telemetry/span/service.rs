@@ -1,5 +1,8 @@
 use super::SpannedBody;
-use crate::{context::RequestId, telemetry::findings::Route};
+use crate::{
+    context::RequestId,
+    telemetry::findings::{Route, name_of},
+};
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use std::{
@@ -84,7 +87,7 @@ fn open<B>(request: &Request<B>) -> (Span, bool) {
         target: "portcullis::request",
         "request",
         request_id = id,
-        method = request.method().as_str(),
+        method = name_of(request.method()),
         route = Empty,
     );
     tell(&span, route.as_ref());

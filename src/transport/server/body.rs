@@ -17,6 +17,7 @@ use super::vitals::InFlight;
 use crate::{
     body::{Body, BoxError, ResponseBody},
     reject::{Reason, Rejection},
+    time::after,
 };
 
 /// The body of a request, boxed only if there is one.
@@ -42,7 +43,7 @@ impl<B> RequestBody<B> {
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.idle)));
         if std::mem::take(&mut self.moved) {
-            timer.as_mut().reset(Instant::now() + self.idle);
+            timer.as_mut().reset(after(Instant::now(), self.idle));
         }
         timer.as_mut().poll(cx)
     }

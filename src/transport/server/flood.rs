@@ -14,7 +14,10 @@ const HEAD: usize = 9;
 const DATA: u8 = 0x0;
 const HEADERS: u8 = 0x1;
 const RST_STREAM: u8 = 0x3;
+const SETTINGS: u8 = 0x4;
+const PING: u8 = 0x6;
 const CONTINUATION: u8 = 0x9;
+const ACK: u8 = 0x1;
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 
@@ -51,11 +54,21 @@ pub(super) struct Allowance {
     filled: usize,
     /// The last frame was of a request's head, and its end was not announced.
     block_open: bool,
+    /// Bytes that HTTP/2 itself owes for what the peer sent, and that answer no request.
+    owed: usize,
 }
 
 impl Allowance {
     pub(super) fn new(now: Instant) -> Self {
-        Self { balance: SAVED, settled: now, skip: PREFACE, head: [0; HEAD], filled: 0, block_open: false }
+        Self {
+            balance: SAVED,
+            settled: now,
+            skip: PREFACE,
+            head: [0; HEAD],
+            filled: 0,
+            block_open: false,
+            owed: 0,
+        }
     }
 
     /// Whether a part of a request's head has come.
@@ -84,15 +97,21 @@ impl Allowance {
         Ok(())
     }
 
-    /// Counts what was sent to the peer.
-    pub(super) fn sent(&mut self, bytes: usize) {
+    /// Counts what was sent to the peer, and tells how much of it was not merely owed.
+    pub(super) fn sent(&mut self, bytes: usize) -> usize {
         self.earn(u32::try_from(bytes / ANSWER).unwrap_or(SAVED));
+        let owed = self.owed.min(bytes);
+        self.owed -= owed;
+        bytes - owed
     }
 
     fn frame(&mut self, now: &impl Fn() -> Instant) -> Result<(), Flood> {
         let [a, b, c, kind, flags, ..] = self.head;
         self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         self.block_open = matches!(kind, HEADERS | CONTINUATION) && flags & END_HEADERS == 0;
+        if matches!(kind, PING | SETTINGS) && flags & ACK == 0 {
+            self.owed = self.owed.saturating_add(HEAD + if kind == PING { self.skip } else { 0 });
+        }
         match kind {
             DATA if self.skip > 0 || flags & END_STREAM != 0 => Ok(()),
             HEADERS => {

@@ -53,11 +53,9 @@ impl<I> Guard<I> {
     fn wrote(&mut self, result: &Poll<io::Result<usize>>) {
         match *result {
             Poll::Ready(Ok(bytes)) => {
+                let bytes = self.allowance.as_mut().map_or(bytes, |allowance| allowance.sent(bytes));
                 self.vitals.wrote.store(self.vitals.wrote.load(Relaxed).wrapping_add(bytes), Relaxed);
                 self.vitals.blocked.store(false, Relaxed);
-                if let Some(allowance) = &mut self.allowance {
-                    allowance.sent(bytes);
-                }
             }
             Poll::Ready(Err(_)) => {}
             Poll::Pending => self.vitals.blocked.store(true, Relaxed),

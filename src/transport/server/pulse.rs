@@ -8,6 +8,7 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{builder::Limits, vitals::Vitals};
+use crate::time::after;
 
 /// The time limits of one connection, on one timer that is moved as rarely as possible.
 pub(super) struct Pulse {
@@ -53,8 +54,8 @@ pub(super) enum Verdict {
 
 impl Pulse {
     pub(super) fn new(limits: Arc<Limits>, vitals: Arc<Vitals>, born: Instant) -> Self {
-        let timer = Box::pin(sleep_until(born + limits.head_timeout));
-        let age_limit = limits.max_age.map(|age| born + age);
+        let timer = Box::pin(sleep_until(after(born, limits.head_timeout)));
+        let age_limit = limits.max_age.map(|age| after(born, age));
         // An HTTP/2 connection has shown its preface, and may wait for its first request.
         let state = if vitals.is_h2 { State::Idle(0) } else { State::Fresh };
         Self {
@@ -139,7 +140,7 @@ impl Pulse {
             State::Idle(_) => limits.idle_timeout,
             State::Closing | State::Lingering => limits.close_timeout,
         };
-        let deadline = self.since + limit;
+        let deadline = after(self.since, limit);
         match self.age_limit {
             Some(age_limit) if self.may_age() => deadline.min(age_limit),
             _ => deadline,

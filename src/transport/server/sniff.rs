@@ -12,7 +12,10 @@ use tokio::{
 };
 
 use super::builder::Limits;
-use crate::transport::drain::{Alarm, Phase};
+use crate::{
+    time::after,
+    transport::drain::{Alarm, Phase},
+};
 
 /// What an HTTP/2 connection starts with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -32,7 +35,7 @@ pub(super) async fn sniff<I: AsyncRead + Unpin>(
     limits: &Limits,
     alarm: &mut Alarm,
 ) -> Option<Sniffed> {
-    let mut deadline = Instant::now() + limits.head_timeout;
+    let mut deadline = after(Instant::now(), limits.head_timeout);
     let mut timer = pin!(sleep_until(deadline));
     let mut draining = false;
     let mut read = pin!(read_ahead(io));
@@ -43,7 +46,7 @@ pub(super) async fn sniff<I: AsyncRead + Unpin>(
         match alarm.poll(cx) {
             Phase::Draining if !draining => {
                 draining = true;
-                deadline = deadline.min(Instant::now() + limits.drain_idle);
+                deadline = deadline.min(after(Instant::now(), limits.drain_idle));
                 timer.as_mut().reset(deadline);
             }
             Phase::Draining | Phase::Serving => {}

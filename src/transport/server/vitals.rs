@@ -25,7 +25,8 @@ pub(super) struct Vitals {
     pub(super) in_flight: AtomicUsize,
     /// Requests begun.
     pub(super) begun: AtomicUsize,
-    /// Bytes read and written, counted around.
+    /// Bytes read and written, counted around. What HTTP/2 itself owes the peer (the answers to PING and SETTINGS) does
+    /// not count as written.
     pub(super) read: AtomicUsize,
     pub(super) wrote: AtomicUsize,
     /// `read`, when a request last began or ended: what is beyond it belongs to the next head.

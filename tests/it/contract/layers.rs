@@ -278,7 +278,7 @@ fn matrix(reports: &[Report]) -> String {
     let mut text = String::from(
         "# The contract matrix\n\n\
          Which layer keeps which law (see [architecture.md](architecture.md)), as the contract kit finds. Written by the test run\n\
-         (`PORTCULLIS_BLESS=1 tests/run.sh`) and checked by it. A gap is one by the layer's type, with its reason below. For law 9 stands how\n\
+         (`BLESS=1 tests/run.sh`) and checked by it. A gap is one by the layer's type, with its reason below. For law 9 stands how\n\
          many allocations a call that passes may make: those of what it tells, and none to decide.\n\n| layer |",
     );
     for law in Law::ALL {
@@ -320,10 +320,10 @@ fn every_layer_keeps_every_law() {
     let reports = reports();
     let matrix = matrix(&reports);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/contract.md");
-    if std::env::var_os("PORTCULLIS_BLESS").is_some() {
+    if std::env::var_os("BLESS").is_some() {
         std::fs::write(path, &matrix).unwrap();
     }
     reports.iter().for_each(Report::assert_kept);
     let published = std::fs::read_to_string(path).unwrap_or_default();
-    assert_eq!(matrix, published, "docs/contract.md is stale: PORTCULLIS_BLESS=1 tests/run.sh writes it");
+    assert_eq!(matrix, published, "docs/contract.md is stale: BLESS=1 tests/run.sh writes it");
 }

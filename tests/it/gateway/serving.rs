@@ -2,7 +2,18 @@
 use std::collections::HashSet;
 
 use super::world::{Client, Directory, Gateway, file, nobody, upstream};
-use portcullis::config::Config;
+use http::HeaderName;
+use portcullis::{
+    authn::{
+        Location, Providers,
+        api_key::{ApiKey, KeyTable},
+    },
+    config::Config,
+    matching::RequestMatch,
+    stack::gateway::{self, Listen, Rule, Snapshot},
+    telemetry::metrics::Metrics,
+    upstream::{Proxy, Upstream},
+};
 
 fn rule(path: &str, more: &str) -> String {
     format!("  - {{ matches: [{{ path: {{ value: {path} }} }}], {more} }}\n")
@@ -120,6 +131,60 @@ async fn what_the_gateway_asserts_no_client_can_say() {
     }
 }
 
+/// Also where the gateway is built in Rust, by rules alone.
+#[tokio::test]
+async fn a_credential_of_one_rule_reaches_no_upstream_through_another() {
+    let endpoint = upstream("one").await.to_string();
+    let upstream = Upstream::builder("one").endpoint(&endpoint).build().unwrap();
+    let rule = |path| {
+        let when = RequestMatch::prefix(path).unwrap();
+        Rule::new(path).when(when).backend(Proxy::new(upstream.clone()), 1)
+    };
+    let keys = || ApiKey::new(KeyTable::new("keys", []).unwrap());
+    let forwarded = keys().locations([Location::header(HeaderName::from_static("x-other-key"))]).forward();
+    let providers = Providers::new().with(keys()).with(forwarded);
+    let snapshot = Snapshot::builder()
+        .listen(Listen::on("public", "127.0.0.1:0".parse().unwrap()))
+        .rule(rule("/private").authenticate(providers))
+        .rule(rule("/open"))
+        .build()
+        .unwrap();
+    let gateway = gateway::Gateway::start(snapshot).await.unwrap();
+    let at = gateway.address("public").unwrap();
+    let sent = [("x-api-key", "secret"), ("x-other-key", "forwarded"), ("x-kept", "kept")];
+    let told = Client::new().get(at, "/open", &sent).await.text;
+    assert!(!told.contains("secret") && told.contains("forwarded") && told.contains("kept"), "{told}");
+}
+
+/// One rule that keeps `//` must not let requests pass beside the others.
+#[tokio::test]
+async fn an_empty_segment_that_one_rule_keeps_is_no_way_around_another() {
+    let one = upstream("one").await;
+    let directory = Directory::new("empty-segments");
+    directory.write("keys.yaml", "keys: []\n");
+    let rules = [
+        rule("/admin", "backendRefs: [{ name: one }], policies: { authenticate: [keys] }"),
+        rule("/objects", "backendRefs: [{ name: one }], policies: { path: { keepEmptySegments: true } }"),
+        rule("/", "backendRefs: [{ name: one }]"),
+    ];
+    directory.write(
+        "gateway.yaml",
+        &file(&format!(
+            "authentication: {{ keys: {{ apiKey: {{ keys: {{ file: keys.yaml }} }} }} }}\n\
+             upstreams: {{ one: {{ endpoints: ['{one}'] }} }}\nroutes:\n- name: r\n  rules:\n{}",
+            rules.concat()
+        )),
+    );
+    let gateway = Gateway::start(Config::file(directory.path("gateway.yaml"))).await;
+    for (path, status) in
+        [("/admin", 401), ("//admin", 400), ("/objects/..//admin", 400), ("/x//y", 400), ("/x/y", 200)]
+    {
+        assert_eq!(gateway.get(path, &[]).await.status, status, "{path}");
+    }
+    let kept = gateway.get("/objects//a", &[]).await;
+    assert!(kept.text.starts_with("one /objects//a\n"), "{kept:?}");
+}
+
 #[tokio::test]
 async fn a_trusted_proxy_is_believed() {
     let one = upstream("one").await;
@@ -218,8 +283,35 @@ async fn the_admin_address_answers_operators_only() {
         assert_eq!(client.get(admin, path, &[]).await.status, status, "{path}");
         assert_eq!(client.get(admin, path, &[("host", "evil.example")]).await.status, 421, "{path}");
     }
+    let metrics = client.get(admin, "/metrics", &[]).await;
+    assert_eq!(
+        metrics.headers["content-type"],
+        Metrics::CONTENT_TYPE,
+        "it says what it is: {}",
+        metrics.text
+    );
+    assert!(metrics.text.ends_with("# EOF\n"), "{}", metrics.text);
     assert_eq!(gateway.get("/healthz", &[]).await.status, 404, "not on a listener");
     let status = gateway.status().await;
     assert_eq!((&status["state"], &status["generation"]), (&"serving".into(), &1.into()));
     assert_eq!(status["listeners"][0]["name"], "public");
+}
+
+/// What servers read in different ways is refused unless a rule takes it, and then on that rule only.
+#[tokio::test]
+async fn a_rule_can_take_unusual_paths() {
+    let one = upstream("one").await;
+    let gateway = Gateway::of(&file(&format!(
+        "upstreams: {{ one: {{ endpoints: ['{one}'] }} }}\n\
+         routes:\n- name: r\n  rules:\n{}{}",
+        rule("/files", "backendRefs: [{ name: one }], policies: { path: { allow: [encodedSlash] } }"),
+        rule("/other", "backendRefs: [{ name: one }]"),
+    )))
+    .await;
+    let taken = gateway.get("/files/a%2fb", &[]).await;
+    assert_eq!(taken.status, 200);
+    assert!(taken.text.starts_with("one /files/a%2Fb\n"), "{}", taken.text);
+    assert_eq!(gateway.get("/other/a%2fb", &[]).await.status, 400);
+    assert_eq!(gateway.get("/files/a%5cb", &[]).await.status, 400);
+    assert_eq!(gateway.get("/nowhere/a%2fb", &[]).await.status, 404);
 }

@@ -36,6 +36,29 @@ async fn requests_in_a_row_and_in_a_pipeline() {
 }
 
 #[tokio::test]
+async fn limits_may_be_endless() {
+    let forever = std::time::Duration::MAX;
+    let server = Server::new()
+        .head_timeout(forever)
+        .body_idle_timeout(forever)
+        .idle_timeout(forever)
+        .write_timeout(forever)
+        .close_timeout(forever)
+        .drain_idle_timeout(forever)
+        .max_connection_age(Some(forever));
+    let (_, address) = site(server).await;
+    let mut peer = Peer::connect(address).await;
+    for _ in 0..2 {
+        peer.send("POST /length HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\na").await;
+        tokio::time::sleep(SHORT / 10).await;
+        peer.send("b").await;
+        tokio::time::sleep(SHORT / 10).await;
+        peer.send("c").await;
+        assert!(peer.response().await.ends_with("\r\n\r\n3"));
+    }
+}
+
+#[tokio::test]
 async fn a_slow_head_is_told() {
     let (site, address) = site(Server::new().head_timeout(SHORT)).await;
     let mut slow = Peer::connect(address).await;

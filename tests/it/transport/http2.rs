@@ -200,6 +200,23 @@ async fn a_peer_that_gives_no_window() {
 }
 
 #[tokio::test]
+async fn a_peer_that_gives_no_window_and_pings() {
+    let (site, address) = site(Server::new().write_timeout(SHORT)).await;
+    let mut peer = Peer::connect(address).await;
+    peer.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    peer.send(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await;
+    peer.request(1, "/endless").await;
+    until(|| site.begun() == 1).await;
+    soon(async {
+        while site.alive() > 0 {
+            peer.flood(&[frame(PING, 0, 0, &[1; 8]), frame(SETTINGS, 0, 0, &[])].concat()).await;
+            tokio::time::sleep(SHORT / 10).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_peer_that_waits() {
     let (site, address) = site(Server::new().write_timeout(SHORT)).await;
     let (mut peer, _) = agreed(address).await;

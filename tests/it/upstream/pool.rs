@@ -330,6 +330,24 @@ async fn a_full_http2_connection_is_joined_by_another() {
 }
 
 #[tokio::test]
+async fn an_http2_connection_that_has_fallen_silent_is_given_up() {
+    let peer = Raw::start(|_, mut line| async move {
+        line.say(b"\0\0\0\x04\0\0\0\0\0").await; // SETTINGS, and nothing more
+        line.rest().await;
+    })
+    .await;
+    let group = Upstream::builder("h2").endpoint(peer.address.to_string()).wire(Wire::Http2);
+    let proxy = Proxy::new(group.connect_timeout(Duration::from_millis(100)).build().unwrap());
+    soon(async {
+        while peer.connections() < 2 {
+            let impatient = Duration::from_millis(200);
+            assert!(tokio::time::timeout(impatient, call(&proxy, get("/"))).await.is_err());
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn http1_where_http2_was_expected_is_502() {
     let peer = Raw::start(|_, mut line| async move {
         line.head().await;

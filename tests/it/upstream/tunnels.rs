@@ -20,6 +20,7 @@ use portcullis::{
     head::Head,
     outcome::Outcome,
     reject::{Answer, RescueLayer},
+    resilience::timeout::TimeoutLayer,
     upstream::{HopByHop, Proxy, Upstream, Wire},
 };
 use tokio::net::TcpListener;
@@ -139,6 +140,36 @@ async fn silent_and_old_tunnels_are_cut() {
         assert_eq!(client.rest().await, "");
         until(|| group.endpoints()[0].in_flight == 0).await;
     }
+}
+
+#[tokio::test]
+async fn a_timeout_outside_narrows_the_tunnel() {
+    let long = Duration::from_secs(3600);
+    let short = Duration::from_millis(300);
+    for (idle, age) in [(short, long), (long, short)] {
+        let group = upstream([socket_echo().await]);
+        let proxy = HopByHop.layer().layer(Proxy::new(group.clone()));
+        let timeout = TimeoutLayer::new(long).stream_idle(idle).stream_max_age(age);
+        let edge = serve(RescueLayer::new().layer(timeout.layer(proxy))).await;
+        let (mut socket, _) = soon(connect_async(format!("ws://{edge}/ws"))).await.unwrap();
+        let message = Message::text("hello");
+        soon(socket.send(message.clone())).await.unwrap();
+        assert_eq!(soon(socket.next()).await.unwrap().unwrap(), message);
+        assert!(soon(socket.next()).await.is_none_or(|end| end.is_err()), "{idle:?} {age:?}");
+        until(|| group.endpoints()[0].in_flight == 0 && group.endpoints()[0].connections == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_may_be_endless() {
+    let peer = chatter("chat").await;
+    let group = upstream([peer.address]);
+    let proxy = Proxy::new(group).tunnel_idle_timeout(Duration::MAX).tunnel_max_age(Duration::MAX);
+    let mut client = Line::to(edge(proxy).await).await;
+    client.say(ASKING).await;
+    client.hear("hi\n").await.unwrap();
+    client.say("hello\n").await;
+    assert_eq!(client.hear("\n").await.unwrap(), "hello\n");
 }
 
 #[tokio::test]
