@@ -203,25 +203,24 @@ where
 
 /// Shows the head to the pass, and gives the pass to whatever lives until the exchange has ended.
 fn finish<B, P: Pass, Out>(
-    mut response: Response<B>,
+    response: Response<B>,
     mut completion: Completion<P>,
     exchange: &Exchange,
     ended: bool,
     wrap: fn(B, Completion<P>) -> Out,
 ) -> Response<Out> {
+    let (mut head, body) = response.into_parts();
     if completion.watches() {
-        let (mut head, body) = response.into_parts();
         let bodiless = ended || exchange.is_head || exchange.is_tunnel(head.status);
         completion.head(&mut head, bodiless);
-        response = Response::from_parts(head, body);
     }
-    if exchange.is_tunnel(response.status())
+    if exchange.is_tunnel(head.status)
         && completion.is_open()
-        && let Some(tunnel) = response.extensions().get().or(exchange.tunnel.as_ref())
+        && let Some(tunnel) = head.extensions.get().or(exchange.tunnel.as_ref())
     {
         tunnel.hold(completion.take());
     }
-    response.map(|body| wrap(body, completion))
+    Response::from_parts(head, wrap(body, completion))
 }
 
 impl<F, P: Pass> fmt::Debug for GatedFuture<F, P> {
