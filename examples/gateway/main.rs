@@ -6,6 +6,7 @@
 mod arguments;
 mod demo;
 mod keys;
+mod log;
 
 use std::process::ExitCode;
 
@@ -48,7 +49,7 @@ type Failed = Box<dyn std::error::Error>;
 
 /// Runs to the end, and says why if it could not begin.
 fn run(serving: impl Future<Output = Result<(), Failed>>) -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().fmt_fields(log::Fields).with_writer(std::io::stderr).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime.map_err(Failed::from).and_then(|runtime| runtime.block_on(serving)) {
         Ok(()) => ExitCode::SUCCESS,

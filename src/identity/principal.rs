@@ -30,7 +30,7 @@ pub struct Principal(Arc<Inner>);
 struct Inner {
     provider: Arc<str>,
     issuer: Arc<str>,
-    subject: Arc<str>,
+    subject: Subject,
     /// Divided by single spaces, as in a token, so that a token's scopes are one allocation.
     scopes: Box<str>,
     roles: Box<[Box<str>]>,
@@ -56,10 +56,20 @@ impl Principal {
         issuer: impl Into<Arc<str>>,
         subject: impl Into<Arc<str>>,
     ) -> Self {
+        Self::of(provider.into(), issuer.into(), Subject::Shared(subject.into()))
+    }
+
+    /// As [`new`](Self::new), for a subject that nobody shares: a short one costs no allocation of its own.
+    #[cfg(feature = "jwt")]
+    pub(crate) fn told(provider: Arc<str>, issuer: Arc<str>, subject: &str) -> Self {
+        Self::of(provider, issuer, Subject::copy_of(subject))
+    }
+
+    fn of(provider: Arc<str>, issuer: Arc<str>, subject: Subject) -> Self {
         Self(Arc::new(Inner {
-            provider: provider.into(),
-            issuer: issuer.into(),
-            subject: subject.into(),
+            provider,
+            issuer,
+            subject,
             scopes: Box::default(),
             roles: Box::default(),
             plan: None,
@@ -158,7 +168,7 @@ impl Principal {
     /// Whom the credential was given to: a token's `sub`, a key's owner, a certificate's name.
     #[must_use]
     pub fn subject(&self) -> &str {
-        &self.0.subject
+        self.0.subject.as_str()
     }
 
     /// Whether nobody was authenticated.
@@ -203,6 +213,43 @@ impl Principal {
 
     fn parts(&self) -> (&str, &str, &str) {
         (self.provider(), self.issuer(), self.subject())
+    }
+}
+
+/// A subject. A short one stands where it is.
+#[derive(Clone)]
+enum Subject {
+    #[cfg(feature = "jwt")]
+    Short {
+        text: [u8; Self::SHORT],
+        len: u8,
+    },
+    Shared(Arc<str>),
+}
+
+impl Subject {
+    /// Longer than a UUID in hexadecimal, with what some put before it.
+    #[cfg(feature = "jwt")]
+    const SHORT: usize = 54;
+
+    #[cfg(feature = "jwt")]
+    fn copy_of(subject: &str) -> Self {
+        let mut text = [0; Self::SHORT];
+        match (text.get_mut(..subject.len()), u8::try_from(subject.len())) {
+            (Some(place), Ok(len)) => {
+                place.copy_from_slice(subject.as_bytes());
+                Self::Short { text, len }
+            }
+            _ => Self::Shared(subject.into()),
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        match self {
+            #[cfg(feature = "jwt")]
+            Self::Short { text, len } => std::str::from_utf8(&text[..usize::from(*len)]).unwrap_or_default(),
+            Self::Shared(subject) => subject,
+        }
     }
 }
 
@@ -261,6 +308,16 @@ mod tests {
         assert_ne!(Principal::new("a", "bc", ""), Principal::new("ab", "c", ""));
         let hash = |principal| HashSet::from([principal]);
         assert_ne!(hash(Principal::new("a", "bc", "")), hash(Principal::new("ab", "c", "")));
+    }
+
+    #[cfg(feature = "jwt")]
+    #[test]
+    fn a_subject_is_the_same_however_it_is_kept() {
+        for subject in ["", "ada", "ädä", &"s".repeat(54), &"s".repeat(55), &"s".repeat(300)] {
+            let told = Principal::told("p".into(), "i".into(), subject);
+            assert_eq!(told.subject(), subject);
+            assert_eq!(told, Principal::new("p", "i", subject));
+        }
     }
 
     #[test]

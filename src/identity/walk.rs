@@ -99,11 +99,12 @@ impl Forms {
         headers: &'a HeaderMap,
         trusted: &TrustedProxies,
     ) -> Walked<'a> {
-        let (x, forwarded) = (forwarded::x_forwarded_hops(headers), forwarded::forwarded_hops(headers));
+        let x = || forwarded::x_forwarded_hops(headers);
+        let forwarded = || forwarded::forwarded_hops(headers);
         match (self.x, self.forwarded) {
-            (true, true) => Walked::along(x.zip(forwarded).map(agreed), peer, trusted),
-            (true, false) => Walked::along(x, peer, trusted),
-            (false, true) => Walked::along(forwarded, peer, trusted),
+            (true, true) => Walked::along(x().zip(forwarded()).map(agreed), peer, trusted),
+            (true, false) => Walked::along(x(), peer, trusted),
+            (false, true) => Walked::along(forwarded(), peer, trusted),
             (false, false) => Walked::along(iter::empty(), peer, trusted),
         }
     }

@@ -1,11 +1,6 @@
 //! What a watcher outside knows of a request: from its head, from its trail, and from the answer.
 
-use crate::{
-    attempt::{Attempt, Variant},
-    head::Head,
-    key::RouteName,
-    trail::Trail,
-};
+use crate::{attempt::Variant, head::Head, key::RouteName, trail::Trail};
 use http::{Extensions, Method, response};
 
 /// The route's name, from our router or from axum's.
@@ -58,14 +53,13 @@ pub(super) struct Findings {
     route: Option<Route>,
     trail: Option<Trail>,
     variant: Option<Variant>,
-    attempt: Option<Attempt>,
 }
 
 impl Findings {
     /// Reads the head and joins the trail.
     pub(super) fn start(head: &mut Head<'_>) -> Self {
         let route = Route::of(head.extensions());
-        Self { route, trail: Some(Trail::join(head)), variant: None, attempt: None }
+        Self { route, trail: Some(Trail::join(head)), variant: None }
     }
 
     /// Like [`start`](Self::start), but starts no trail, which allocates, for a request whose route is known.
@@ -73,9 +67,7 @@ impl Findings {
     pub(super) fn start_lean(head: &mut Head<'_>) -> Self {
         match Route::of(head.extensions()) {
             None => Self::start(head),
-            route => {
-                Self { route, trail: head.extensions().get::<Trail>().cloned(), variant: None, attempt: None }
-            }
+            route => Self { route, trail: head.extensions().get::<Trail>().cloned(), variant: None },
         }
     }
 
@@ -86,7 +78,6 @@ impl Findings {
             self.route = Route::of(told);
         }
         self.variant = told.get::<Variant>().cloned();
-        self.attempt = told.get::<Attempt>().cloned();
     }
 
     pub(super) fn route(&self) -> Option<&str> {
@@ -97,10 +88,6 @@ impl Findings {
     pub(super) fn variant(&self) -> Option<&str> {
         let told = || self.trail.as_ref()?.variant();
         self.variant.as_ref().or_else(told).map(Variant::as_str)
-    }
-
-    pub(super) fn attempt(&self) -> Option<Attempt> {
-        self.attempt.clone().or_else(|| self.trail.as_ref()?.attempt())
     }
 
     pub(super) fn trail(&self) -> Option<&Trail> {

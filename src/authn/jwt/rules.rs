@@ -60,7 +60,7 @@ impl Rules {
     ) -> Result<Principal, TokenError> {
         let subject = read.subject.as_ref().map_or("", |subject| &subject.0);
         let mut principal =
-            Principal::new(self.provider.clone(), issuer, subject).with_claims(claims.lookup());
+            Principal::told(self.provider.clone(), issuer, subject).with_claims(claims.lookup());
         if let Some(scopes) = read.scope.or(read.scp) {
             principal = principal.with_scopes([scopes]);
         }

@@ -29,7 +29,8 @@ pub(super) fn is_wanted() -> bool {
 /// Writes one event. What is not known is left out.
 pub(super) fn emit(entry: &Entry, outcome: &Outcome) {
     let findings = &entry.findings;
-    let attempt = findings.attempt();
+    let told = || findings.trail()?.attempt();
+    let attempt = entry.attempt.clone().or_else(told);
     let principal = findings.trail().and_then(Trail::principal);
     let principal = principal.filter(|principal| !principal.is_anonymous());
     let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);

@@ -2,6 +2,7 @@
 
 use super::{event::emit, text::squeeze};
 use crate::{
+    attempt::Attempt,
     context::RequestId,
     gate::{Gate, GateLayer, Pass},
     head::Head,
@@ -83,6 +84,7 @@ impl Gate for AccessLog {
             style: Arc::clone(&self.0),
             since,
             to_head: None,
+            attempt: None,
             method: head.method().clone(),
             uri: head.uri().clone(),
             version: head.version(),
@@ -99,6 +101,7 @@ pub struct Entry {
     pub(super) style: Arc<Style>,
     pub(super) since: Instant,
     pub(super) to_head: Option<Duration>,
+    pub(super) attempt: Option<Attempt>,
     pub(super) method: Method,
     pub(super) uri: Uri,
     pub(super) version: Version,
@@ -112,6 +115,7 @@ impl Pass for Entry {
     fn on_head(&mut self, head: &mut response::Parts) {
         self.to_head = Some(self.since.elapsed());
         self.findings.see(head);
+        self.attempt = head.extensions.get::<Attempt>().cloned();
     }
 
     fn on_end(&mut self, outcome: &Outcome) {

@@ -20,8 +20,8 @@ fn a_token_costs_few_allocations_whatever_its_algorithm() {
         let jwt = jwt(&signer);
         let token = signer.token(&good());
         allocations(&jwt, &token);
-        assert_eq!(allocations(&jwt, &token), 6, "{algorithm}");
+        assert_eq!(allocations(&jwt, &token), 4, "{algorithm}");
         let scoped = signer.token(&with("scope", json!("orders.read orders.write")));
-        assert_eq!(allocations(&jwt, &scoped), 7, "{algorithm}");
+        assert_eq!(allocations(&jwt, &scoped), 5, "{algorithm}");
     }
 }
