@@ -33,10 +33,6 @@ impl Style {
         self.protocol
     }
 
-    pub(crate) fn is_grpc(self) -> bool {
-        self.protocol == Protocol::Grpc
-    }
-
     pub(crate) fn render(self, answer: Answer) -> Response<Bytes> {
         match answer {
             Answer::Respond(response) => *response,

@@ -14,7 +14,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{Answer, GrpcCode, Reason, Rejection, Style};
+use super::{Answer, GrpcCode, Protocol, Reason, Rejection, Style};
 use crate::{body::BoxError, head::Head, outcome::Failure};
 
 /// Turns errors into answers, at a server's edge: `Error = Infallible`.
@@ -153,7 +153,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let is_grpc = this.style.is_grpc();
+        let is_grpc = this.style.protocol() == Protocol::Grpc;
         let rejection = match this.state.project() {
             StateProjection::Call { future } => match catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
                 Ok(Poll::Pending) => return Poll::Pending,
