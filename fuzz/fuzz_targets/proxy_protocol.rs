@@ -2,22 +2,22 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use portcullis::transport::Header;
+use portcullis::transport::ProxyHeader;
 
 fuzz_target!(|data: &[u8]| {
-    let whole = Header::parse(data);
+    let whole = ProxyHeader::parse(data);
     match whole {
         Ok(Some(header)) => {
-            assert!(header.length <= data.len() && header.length <= Header::MAX_LENGTH);
+            assert!(header.length <= data.len() && header.length <= ProxyHeader::MAX_LENGTH);
             for end in 0..header.length {
-                assert_eq!(Header::parse(&data[..end]), Ok(None), "more bytes decide");
+                assert_eq!(ProxyHeader::parse(&data[..end]), Ok(None), "more bytes decide");
             }
-            assert_eq!(Header::parse(&data[..header.length]), whole, "what follows does not");
+            assert_eq!(ProxyHeader::parse(&data[..header.length]), whole, "what follows does not");
         }
         Ok(None) => {
-            assert!(data.len() < Header::MAX_LENGTH, "a header without an end");
+            assert!(data.len() < ProxyHeader::MAX_LENGTH, "a header without an end");
         }
         // Once refused, no more bytes can change it.
-        Err(error) => assert_eq!(Header::parse(&[data, b"\r\n"].concat()), Err(error)),
+        Err(error) => assert_eq!(ProxyHeader::parse(&[data, b"\r\n"].concat()), Err(error)),
     }
 });

@@ -92,7 +92,10 @@ impl<'s> Reader<'s, '_> {
 
     fn bounded(&mut self, number: &serde_json::Number, schema: &Json, mark: Mark, path: &str) -> bool {
         let bound = |name| schema.get(name).and_then(Json::as_f64);
-        let (least, most) = (bound("minimum"), bound("maximum"));
+        // The schema's maker leaves it out for these.
+        let of_u32 = schema.get("format").is_some_and(|format| format == "uint32");
+        let most = bound("maximum").or(of_u32.then_some(f64::from(u32::MAX)));
+        let least = bound("minimum");
         let value = number.as_f64().unwrap_or(f64::NAN);
         let fits = least.is_none_or(|least| value >= least) && most.is_none_or(|most| value <= most);
         if !fits {

@@ -115,19 +115,25 @@ where
     }
 }
 
-/// What of a request decides whether its response has a body.
-#[derive(Debug, Clone, Copy)]
+/// What of a request decides whether its response has a body, and what lives until the exchange has ended.
+#[derive(Debug)]
 pub(super) struct Exchange {
     is_head: bool,
     is_connect: bool,
+    /// Of the server, if the request asks for one. Who runs it elsewhere tells its own with the response.
+    tunnel: Option<Tunnel>,
 }
 
 impl Exchange {
     pub(super) fn of<B>(request: &Request<B>) -> Self {
-        Self { is_head: request.method() == Method::HEAD, is_connect: request.method() == Method::CONNECT }
+        Self {
+            is_head: request.method() == Method::HEAD,
+            is_connect: request.method() == Method::CONNECT,
+            tunnel: request.extensions().get().cloned(),
+        }
     }
 
-    fn is_tunnel(self, status: StatusCode) -> bool {
+    fn is_tunnel(&self, status: StatusCode) -> bool {
         status == StatusCode::SWITCHING_PROTOCOLS || (self.is_connect && status.is_success())
     }
 }
@@ -178,7 +184,7 @@ where
             StateProjection::Forward { future } => match ready!(future.poll(cx)) {
                 Ok(response) => {
                     let ended = response.body().is_end_stream();
-                    Ok(finish(response, this.completion.take(), *this.exchange, ended, ResponseBody::watched))
+                    Ok(finish(response, this.completion.take(), this.exchange, ended, ResponseBody::watched))
                 }
                 Err(error) => {
                     this.completion.fail(&error);
@@ -189,13 +195,7 @@ where
                 #[expect(clippy::expect_used, reason = "the contract of Future")]
                 let response = *response.take().expect("polled after completion");
                 let ended = response.body().is_empty();
-                Ok(finish(
-                    response,
-                    this.completion.take(),
-                    *this.exchange,
-                    ended,
-                    ResponseBody::full_watched,
-                ))
+                Ok(finish(response, this.completion.take(), this.exchange, ended, ResponseBody::full_watched))
             }
         })
     }
@@ -205,7 +205,7 @@ where
 fn finish<B, P: Pass, Out>(
     response: Response<B>,
     mut completion: Completion<P>,
-    exchange: Exchange,
+    exchange: &Exchange,
     ended: bool,
     wrap: fn(B, Completion<P>) -> Out,
 ) -> Response<Out> {
@@ -216,7 +216,7 @@ fn finish<B, P: Pass, Out>(
     }
     if exchange.is_tunnel(head.status)
         && completion.is_open()
-        && let Some(tunnel) = head.extensions.get::<Tunnel>()
+        && let Some(tunnel) = head.extensions.get().or(exchange.tunnel.as_ref())
     {
         tunnel.hold(completion.take());
     }

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 
 /// A gRPC status code, as the [specification](https://grpc.github.io/grpc/core/md_doc_statuscodes.html) numbers them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,12 +45,6 @@ codes! {
 }
 
 impl GrpcCode {
-    /// The code with this number; one that the specification does not know is `UNKNOWN`, as it asks.
-    #[must_use]
-    pub const fn from_number(number: u8) -> Self {
-        if number <= 16 { Self(number) } else { Self::UNKNOWN }
-    }
-
     /// The number.
     #[must_use]
     pub const fn number(self) -> u8 {
@@ -67,20 +61,6 @@ impl GrpcCode {
             _ => return Some(Self::UNKNOWN),
         };
         Some(Self(number))
-    }
-
-    /// What a gRPC client must make of an HTTP answer that has no gRPC status, by the
-    /// [specification](https://github.com/grpc/grpc/blob/master/doc/http-grpc-status-mapping.md).
-    #[must_use]
-    pub fn from_http(status: StatusCode) -> Self {
-        match status.as_u16() {
-            400 => Self::INTERNAL,
-            401 => Self::UNAUTHENTICATED,
-            403 => Self::PERMISSION_DENIED,
-            404 => Self::UNIMPLEMENTED,
-            429 | 502..=504 => Self::UNAVAILABLE,
-            _ => Self::UNKNOWN,
-        }
     }
 
     /// Whether the code says that the server failed, and not that the caller erred. These are the codes that

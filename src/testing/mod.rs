@@ -22,6 +22,20 @@
 //! report.assert_kept();
 //! ```
 //!
+//! # Example, customised
+//!
+//! ```
+//! # #[cfg(feature = "admission")] {
+//! use portcullis::{admission::rate_limit::{Limit, RateLimit}, testing::Contract};
+//! use std::time::Duration;
+//!
+//! let contract = Contract::new("two a minute", || {
+//!     RateLimit::new(Limit::builder("two", "2/min".parse().unwrap()).build().unwrap()).layer()
+//! });
+//! contract.limit(2).recovers_after(Duration::from_secs(30)).check().assert_kept();
+//! # }
+//! ```
+//!
 //! A layer that breaks a law does not pass, and one that is not `Send` does not compile:
 //!
 //! ```compile_fail

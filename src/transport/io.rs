@@ -11,7 +11,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{listener::Slot, prefixed::Prefixed, proxy_protocol::Header};
+use super::{listener::Slot, prefixed::Prefixed, proxy_protocol::ProxyHeader};
 use crate::identity::PeerAddr;
 
 /// A connection that a [`Listener`](super::Listener) accepted.
@@ -21,7 +21,7 @@ use crate::identity::PeerAddr;
 pub struct Io {
     stream: Prefixed<TcpStream>,
     socket_peer: SocketAddr,
-    told: Option<Header>,
+    told: Option<ProxyHeader>,
     _slot: Slot,
 }
 
@@ -34,7 +34,7 @@ impl Io {
         stream: TcpStream,
         socket_peer: SocketAddr,
         slot: Slot,
-        (header, rest): (Header, Bytes),
+        (header, rest): (ProxyHeader, Bytes),
     ) -> Self {
         Self { stream: Prefixed::new(rest, stream), socket_peer, told: Some(header), _slot: slot }
     }

@@ -126,6 +126,6 @@ pub use io::Io;
 #[cfg(feature = "tonic")]
 pub use listener::Incoming;
 pub use listener::{ConnectionObserver, Listener, ListenerBuilder};
-pub use proxy_protocol::{Header, Malformed, ProxyProtocol};
+pub use proxy_protocol::{MalformedProxyHeader, ProxyHeader, ProxyProtocol};
 pub use server::{ServedBody, Server};
 pub use signal::shutdown_signal;

@@ -1,8 +1,6 @@
 //! The two bodies of an exchange, on their way through.
 
 use std::{
-    error::Error,
-    fmt,
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
@@ -101,16 +99,9 @@ where
 }
 
 /// The body was never sent: the upstream has answered without it.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("the upstream has answered without the body")]
 struct Unwanted;
-
-impl Error for Unwanted {}
-
-impl fmt::Display for Unwanted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the upstream has answered without the body")
-    }
-}
 
 /// What is held until a response's body has ended.
 pub(super) struct Ticket {

@@ -91,6 +91,24 @@ fn what_is_no_file_of_ours_is_refused() {
 }
 
 #[test]
+fn a_number_out_of_range_is_reported_at_its_place() {
+    let limit = |field: &str| {
+        with_rule(&format!("rateLimits: {{ a: {{ key: clientIp, rate: 1/s, {field} }} }}\n"), "policies: {}")
+    };
+    for field in ["maxKeys", "burst", "cost"] {
+        let problem = format!("rateLimits.a.{field}: expected a number from 1 to 4294967295");
+        for number in ["0", "-1", "4294967296", "18446744073709551615"] {
+            let said = faults(&limit(&format!("{field}: {number}")));
+            assert!(
+                matches!(&*said, [one] if one.starts_with("f:2:") && one.ends_with(&problem)),
+                "{said:?}"
+            );
+        }
+    }
+    assert_eq!(faults(&limit("maxKeys: 4294967295")), Vec::<String>::new());
+}
+
+#[test]
 fn hostile_files_are_refused_and_bounded() {
     let laughs: String = (1..30).map(|n| format!("a{n}: &a{n} [*a{0}, *a{0}, *a{0}]\n", n - 1)).collect();
     for hostile in [

@@ -8,6 +8,9 @@ use std::{
 const ROOMS: [&str; 8] =
     ["transport", "telemetry", "authn", "admission", "content", "routing", "resilience", "upstream"];
 
+/// Those that may name them.
+const ABOVE: [&str; 2] = ["stack", "config"];
+
 /// The files under `folder` of this package that end like this, with their text.
 fn files(folder: &str, ending: &str) -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -43,6 +46,32 @@ fn none(what: &str, broken: &[String]) {
     assert!(broken.is_empty(), "{what}:\n{}", broken.join("\n"));
 }
 
+/// Which modules of this crate the code names, and where: `crate::name`, and each `name` of `crate::{name, ..}`.
+fn named(text: &str) -> Vec<(usize, String)> {
+    let lines = code(text).flat_map(|(_, line)| [if is_comment(line) { "" } else { line }, "\n"]);
+    let text: String = lines.collect();
+    let mut named = Vec::new();
+    for (at, path) in text.match_indices("crate::") {
+        let (start, mut depth) = (at + path.len(), 0);
+        for (offset, c) in text[start..].char_indices() {
+            depth += i32::from(c == '{') - i32::from(c == '}');
+            let begins = match c {
+                '{' | ',' => depth == 1,
+                _ => offset == 0,
+            };
+            let rest = text[start + offset..].trim_start_matches(['{', ',']).trim_start();
+            let word: String = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            if begins && !word.is_empty() {
+                named.push((text[..text.len() - rest.len()].lines().count(), word));
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    named
+}
+
 #[test]
 fn a_room_names_no_other_room() {
     let mut broken = Vec::new();
@@ -50,13 +79,9 @@ fn a_room_names_no_other_room() {
         let Some(room) = ROOMS.iter().find(|room| name.starts_with(&format!("src/{room}/"))) else {
             continue;
         };
-        let others = ROOMS.iter().chain(&["stack", "config"]).filter(|other| *other != room);
-        for other in others {
-            let (path, list) = (format!("crate::{other}::"), format!("crate::{other},"));
-            let named = code(&text).filter(|(_, line)| !is_comment(line));
-            let named = named.filter(|(_, line)| line.contains(&path) || line.contains(&list));
-            broken.extend(named.map(|(n, line)| format!("{name}:{n}: {}", line.trim())));
-        }
+        let others = |word: &str| word != *room && (ROOMS.contains(&word) || ABOVE.contains(&word));
+        let found = named(&text).into_iter().filter(|(_, word)| others(word));
+        broken.extend(found.map(|(n, word)| format!("{name}:{n}: {word}")));
     }
     none("only stack/ and config/ see the rooms", &broken);
 }
@@ -65,17 +90,23 @@ fn a_room_names_no_other_room() {
 fn the_vocabulary_names_no_room() {
     let mut broken = Vec::new();
     for (name, text) in files("src", ".rs") {
-        let in_a_room = ROOMS.iter().chain(&["stack", "config", "testing", "lib.rs"]);
+        let in_a_room = ROOMS.iter().chain(&ABOVE).chain(&["testing", "lib.rs"]);
         if in_a_room.into_iter().any(|room| name.starts_with(&format!("src/{room}"))) {
             continue;
         }
-        for room in ROOMS {
-            let path = format!("crate::{room}::");
-            let named = code(&text).filter(|(_, line)| !is_comment(line) && line.contains(&path));
-            broken.extend(named.map(|(n, line)| format!("{name}:{n}: {}", line.trim())));
-        }
+        let rooms = |word: &str| ROOMS.contains(&word) || ABOVE.contains(&word);
+        let found = named(&text).into_iter().filter(|(_, word)| rooms(word));
+        broken.extend(found.map(|(n, word)| format!("{name}:{n}: {word}")));
     }
     none("a word knows no room", &broken);
+}
+
+#[test]
+fn names_are_found_wherever_they_stand() {
+    let text = "use crate::{\n    body::{Body, authn},\n    authn::Providers, routing,\n};\n// crate::config\nlet a = crate::stack::b();\n";
+    let found = named(text);
+    let found: Vec<_> = found.iter().map(|(line, word)| (*line, word.as_str())).collect();
+    assert_eq!(found, [(2, "body"), (3, "authn"), (3, "routing"), (6, "stack")]);
 }
 
 #[test]
@@ -99,12 +130,14 @@ fn a_mod_file_holds_docs_and_names_only() {
         }
         let logic = code(&text).filter(|(_, line)| {
             !is_comment(line)
-                && ["fn ", "impl ", "impl<", "struct ", "enum ", "trait "].iter().any(|word| {
-                    line.trim_start()
-                        .trim_start_matches("pub ")
-                        .trim_start_matches("pub(crate) ")
-                        .starts_with(word)
-                })
+                && ["fn ", "impl ", "impl<", "struct ", "enum ", "trait ", "const ", "static ", "type "]
+                    .iter()
+                    .any(|word| {
+                        line.trim_start()
+                            .trim_start_matches("pub ")
+                            .trim_start_matches("pub(crate) ")
+                            .starts_with(word)
+                    })
         });
         broken.extend(logic.map(|(n, line)| format!("{name}:{n}: {}", line.trim())));
     }

@@ -6,8 +6,6 @@
     reason = "a test that cannot go on has failed"
 )]
 
-mod support;
-
 mod admission;
 mod authn;
 mod config;

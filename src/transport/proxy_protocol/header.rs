@@ -7,7 +7,7 @@ use super::{v1, v2};
 /// One PROXY protocol header, as far as a listener needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Header {
+pub struct ProxyHeader {
     /// The client for whom the peer speaks. `None` when the peer speaks for itself (`LOCAL`, a health check)
     /// or does not know (`UNKNOWN`, `AF_UNSPEC`, a UNIX socket).
     pub source: Option<SocketAddr>,
@@ -20,7 +20,7 @@ pub struct Header {
 /// Why bytes are no PROXY protocol header.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Malformed {
+pub enum MalformedProxyHeader {
     /// Neither version's signature.
     #[error("no PROXY protocol signature")]
     Signature,
@@ -32,20 +32,20 @@ pub enum Malformed {
     Syntax,
 }
 
-impl Header {
+impl ProxyHeader {
     /// Reads the header at the start of `bytes`; `Ok(None)` asks for more bytes.
     ///
     /// Never looks further than [`Self::MAX_LENGTH`], and reports a wrong signature at its first wrong byte.
     ///
     /// # Errors
-    /// [`Malformed`], when no continuation of `bytes` can be a header.
-    pub fn parse(bytes: &[u8]) -> Result<Option<Self>, Malformed> {
+    /// [`MalformedProxyHeader`], when no continuation of `bytes` can be a header.
+    pub fn parse(bytes: &[u8]) -> Result<Option<Self>, MalformedProxyHeader> {
         if v1::SIGNATURE.starts_with(prefix(bytes, v1::SIGNATURE.len())) {
             v1::parse(bytes)
         } else if v2::SIGNATURE.starts_with(prefix(bytes, v2::SIGNATURE.len())) {
             v2::parse(bytes)
         } else {
-            Err(Malformed::Signature)
+            Err(MalformedProxyHeader::Signature)
         }
     }
 
@@ -75,7 +75,7 @@ mod tests {
         bytes
     }
 
-    fn addresses(header: Header) -> (Option<String>, Option<String>) {
+    fn addresses(header: ProxyHeader) -> (Option<String>, Option<String>) {
         (header.source.map(|a| a.to_string()), header.destination.map(|a| a.to_string()))
     }
 
@@ -85,13 +85,13 @@ mod tests {
 
     #[test]
     fn version_1() {
-        let good = |bytes: &[u8]| Header::parse(bytes).unwrap().unwrap();
+        let good = |bytes: &[u8]| ProxyHeader::parse(bytes).unwrap().unwrap();
         let line = b"PROXY TCP4 192.0.2.1 198.51.100.2 56324 443\r\nGET / HTTP/1.1\r\n";
         assert_eq!(addresses(good(line)), full("192.0.2.1:56324", "198.51.100.2:443"));
         assert_eq!(good(line).length, 45);
         let line = b"PROXY TCP6 2001:db8::1 2001:db8::2 1 65535\r\n";
         assert_eq!(addresses(good(line)), full("[2001:db8::1]:1", "[2001:db8::2]:65535"));
-        assert_eq!(good(b"PROXY UNKNOWN\r\n"), Header::unknown(15));
+        assert_eq!(good(b"PROXY UNKNOWN\r\n"), ProxyHeader::unknown(15));
         assert_eq!(good(b"PROXY UNKNOWN ffff::1 ::1 65535 65535\r\n").source, None);
     }
 
@@ -112,18 +112,18 @@ mod tests {
             "PROXY UNKNOWNS\r\n",
             "PROXY TCP4 192.0.2.1 198.51.100.2 1 443\rX",
         ] {
-            assert_eq!(Header::parse(line.as_bytes()), Err(Malformed::Syntax), "{line:?}");
+            assert_eq!(ProxyHeader::parse(line.as_bytes()), Err(MalformedProxyHeader::Syntax), "{line:?}");
         }
         let endless = [b"PROXY UNKNOWN ".as_slice(), &[b'x'; 107]].concat();
-        assert_eq!(Header::parse(&endless), Err(Malformed::TooLong));
+        assert_eq!(ProxyHeader::parse(&endless), Err(MalformedProxyHeader::TooLong));
         for other in [&b"GET / HTTP/1.1\r\n"[..], b"PRI * HTTP/2.0\r\n", b"\x16\x03\x01", b"proxy TCP4"] {
-            assert_eq!(Header::parse(other), Err(Malformed::Signature));
+            assert_eq!(ProxyHeader::parse(other), Err(MalformedProxyHeader::Signature));
         }
     }
 
     #[test]
     fn version_2() {
-        let good = |bytes: &[u8]| Header::parse(bytes).unwrap().unwrap();
+        let good = |bytes: &[u8]| ProxyHeader::parse(bytes).unwrap().unwrap();
         let v4 = [192, 0, 2, 1, 198, 51, 100, 2, 0xdc, 0x04, 0x01, 0xbb];
         assert_eq!(addresses(good(&v2_header(0x21, 0x11, &v4))), full("192.0.2.1:56324", "198.51.100.2:443"));
         let with_extension = [&v4[..], &[0x02, 0, 3, b'a', b'b', b'c']].concat();
@@ -153,11 +153,19 @@ mod tests {
             (0x21, 0x21, &v4),
         ] {
             let bytes = v2_header(command, family, payload);
-            assert_eq!(Header::parse(&bytes), Err(Malformed::Syntax), "{command:x} {family:x}");
+            assert_eq!(
+                ProxyHeader::parse(&bytes),
+                Err(MalformedProxyHeader::Syntax),
+                "{command:x} {family:x}"
+            );
         }
         let announced = v2_header(0x21, 0x11, &[0; v2::MAX_LENGTH - 15]);
-        assert_eq!(Header::parse(&announced[..16]), Err(Malformed::TooLong), "refused before its bytes came");
-        assert!(Header::parse(&v2_header(0x21, 0x11, &[0; v2::MAX_LENGTH - 16])).unwrap().is_some());
+        assert_eq!(
+            ProxyHeader::parse(&announced[..16]),
+            Err(MalformedProxyHeader::TooLong),
+            "refused before its bytes came"
+        );
+        assert!(ProxyHeader::parse(&v2_header(0x21, 0x11, &[0; v2::MAX_LENGTH - 16])).unwrap().is_some());
     }
 
     fn headers() -> impl Strategy<Value = Vec<u8>> {
@@ -174,18 +182,18 @@ mod tests {
         #[test]
         fn any_prefix_asks_for_more(header in headers()) {
             for end in 0..header.len() {
-                prop_assert_eq!(Header::parse(&header[..end]), Ok(None));
+                prop_assert_eq!(ProxyHeader::parse(&header[..end]), Ok(None));
             }
-            prop_assert_eq!(Header::parse(&header).unwrap().unwrap().length, header.len());
+            prop_assert_eq!(ProxyHeader::parse(&header).unwrap().unwrap().length, header.len());
         }
 
         #[test]
         fn junk_is_bounded(junk in proptest::collection::vec(any::<u8>(), 0..4096), signed in 0_usize..3) {
             let start: &[u8] = [&[][..], b"PROXY ", &v2::SIGNATURE][signed];
             let bytes = [start, &junk].concat();
-            match Header::parse(&bytes) {
-                Ok(Some(header)) => prop_assert!(header.length <= bytes.len().min(Header::MAX_LENGTH)),
-                Ok(None) => prop_assert!(bytes.len() < Header::MAX_LENGTH),
+            match ProxyHeader::parse(&bytes) {
+                Ok(Some(header)) => prop_assert!(header.length <= bytes.len().min(ProxyHeader::MAX_LENGTH)),
+                Ok(None) => prop_assert!(bytes.len() < ProxyHeader::MAX_LENGTH),
                 Err(_) => {}
             }
         }

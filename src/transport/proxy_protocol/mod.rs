@@ -9,6 +9,6 @@ mod read;
 mod v1;
 mod v2;
 
-pub use header::{Header, Malformed};
+pub use header::{MalformedProxyHeader, ProxyHeader};
 pub use policy::ProxyProtocol;
 pub(crate) use read::read_header;

@@ -1,6 +1,6 @@
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Header, Malformed};
+use super::{MalformedProxyHeader, ProxyHeader};
 
 pub(super) const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -9,7 +9,7 @@ pub(super) const MAX_LENGTH: usize = 2048;
 
 const FIXED: usize = 16;
 
-pub(super) fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, MalformedProxyHeader> {
     let Some((fixed, rest)) = bytes.split_first_chunk::<FIXED>() else {
         return Ok(None);
     };
@@ -17,10 +17,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
     let announced = usize::from(u16::from_be_bytes([high, low]));
     let length = FIXED + announced;
     if version_command >> 4 != 2 {
-        return Err(Malformed::Syntax);
+        return Err(MalformedProxyHeader::Syntax);
     }
     if length > MAX_LENGTH {
-        return Err(Malformed::TooLong);
+        return Err(MalformedProxyHeader::TooLong);
     }
     let Some(payload) = rest.get(..announced) else {
         return Ok(None);
@@ -29,21 +29,21 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<Header>, Malformed> {
         (1, 1, 1) => addresses::<4>(payload, length).map(Some),
         (1, 2, 1) => addresses::<16>(payload, length).map(Some),
         // LOCAL, and what tells no TCP address.
-        (0, ..) | (1, 0..=3, 0..=2) => Ok(Some(Header::unknown(length))),
-        _ => Err(Malformed::Syntax),
+        (0, ..) | (1, 0..=3, 0..=2) => Ok(Some(ProxyHeader::unknown(length))),
+        _ => Err(MalformedProxyHeader::Syntax),
     }
 }
 
 /// Two addresses of `N` bytes, then two ports; what follows are extensions.
-fn addresses<const N: usize>(payload: &[u8], length: usize) -> Result<Header, Malformed>
+fn addresses<const N: usize>(payload: &[u8], length: usize) -> Result<ProxyHeader, MalformedProxyHeader>
 where
     IpAddr: From<[u8; N]>,
 {
-    let (source, rest) = payload.split_first_chunk::<N>().ok_or(Malformed::Syntax)?;
-    let (destination, rest) = rest.split_first_chunk::<N>().ok_or(Malformed::Syntax)?;
-    let (&[a, b, c, d], _) = rest.split_first_chunk::<4>().ok_or(Malformed::Syntax)?;
+    let (source, rest) = payload.split_first_chunk::<N>().ok_or(MalformedProxyHeader::Syntax)?;
+    let (destination, rest) = rest.split_first_chunk::<N>().ok_or(MalformedProxyHeader::Syntax)?;
+    let (&[a, b, c, d], _) = rest.split_first_chunk::<4>().ok_or(MalformedProxyHeader::Syntax)?;
     let socket = |address: [u8; N], port: [u8; 2]| SocketAddr::new(address.into(), u16::from_be_bytes(port));
-    Ok(Header {
+    Ok(ProxyHeader {
         source: Some(socket(*source, [a, b])),
         destination: Some(socket(*destination, [c, d])),
         length,

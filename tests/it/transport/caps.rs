@@ -1,6 +1,11 @@
-use portcullis::transport::{Listener, ListenerBuilder, Server};
+use portcullis::transport::{Drain, Listener, ListenerBuilder, Server};
+use tower::{Layer, service_fn};
 
-use super::{Site, loopback, peer::Peer, serve, soon};
+use super::{
+    Site, loopback,
+    peer::{Peer, tunnel},
+    serve, soon, until,
+};
 
 /// Opens three; tells which of them are served.
 async fn three(settings: ListenerBuilder) -> Vec<bool> {
@@ -39,7 +44,7 @@ async fn places_are_given_back() {
         assert!(peer.rest_as_text().await.starts_with("HTTP/1.1 200"));
         drop(peer);
         // The place is free when the server has seen the end; until then it says no.
-        super::until(|| site.alive() == 0).await;
+        until(|| site.alive() == 0).await;
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }
@@ -58,6 +63,25 @@ async fn a_tunnel_keeps_its_place() {
     let mut echo = [0; 4];
     soon(tokio::io::AsyncReadExt::read_exact(&mut tunnel.0, &mut echo)).await.unwrap();
     assert_eq!(&echo, b"echo");
+}
+
+#[tokio::test]
+async fn a_tunnel_keeps_what_layers_hold() {
+    let requests = Drain::new();
+    let service = service_fn(|request| async { Ok::<_, std::convert::Infallible>(tunnel(request)) });
+    let listener = Listener::bind(loopback()).unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(Server::new().serve(listener, requests.layer().layer(service)));
+    let mut peer = Peer::connect(address).await;
+    peer.send("GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n").await;
+    assert!(peer.response().await.starts_with("HTTP/1.1 101"));
+    assert_eq!(requests.in_flight(), 1);
+    peer.send("still here").await;
+    let mut echo = [0; 10];
+    soon(tokio::io::AsyncReadExt::read_exact(&mut peer.0, &mut echo)).await.unwrap();
+    assert_eq!(requests.in_flight(), 1);
+    drop(peer);
+    until(|| requests.in_flight() == 0).await;
 }
 
 #[tokio::test]

@@ -7,9 +7,11 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use portcullis::{
     body::Body,
-    reject::Reason,
-    upstream::{Proxy, Upstream, Wire},
+    reject::{Reason, RescueLayer},
+    transport::{Listener, Server},
+    upstream::{HopByHop, Proxy, Upstream, Wire},
 };
+use tower::Layer;
 
 use super::peers::{Line, OK, Raw, call, echo, edge_to, get, post, soon, text, until, upstream};
 
@@ -217,6 +219,29 @@ async fn an_answer_before_the_end_of_the_request_reaches_the_client() {
     assert_eq!(client.hear("big").await.unwrap(), "big");
     drop(client);
     until(|| group.endpoints()[0].connections == 0).await;
+}
+
+#[tokio::test]
+async fn an_early_answer_that_is_followed_by_a_reset_reaches_the_client() {
+    let peer = Raw::start(|_, mut line| async move {
+        line.head().await;
+        line.say("HTTP/1.1 413 Content Too Large\r\ncontent-length: 3\r\n\r\nbig").await;
+        line.reset();
+    })
+    .await;
+    let group = upstream([peer.address]);
+    let service = RescueLayer::new().layer(HopByHop.layer().layer(Proxy::new(group.clone())));
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let edge = listener.local_addr().unwrap();
+    tokio::spawn(Server::new().serve(listener, service));
+    for _ in 0..20 {
+        let mut client = Line::to(edge).await;
+        client.say("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\n").await;
+        client.say("x".repeat(500_000)).await;
+        assert!(client.head().await.unwrap().starts_with("http/1.1 413"));
+        assert_eq!(client.hear("big").await.unwrap(), "big");
+    }
+    until(|| group.endpoints()[0].in_flight == 0 && group.endpoints()[0].connections == 0).await;
 }
 
 fn http2(endpoint: std::net::SocketAddr) -> Upstream {

@@ -1,1 +1,0 @@
-//! Tests of this room with real peers.
