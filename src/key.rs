@@ -37,7 +37,7 @@ pub enum Key {
     ClientAddr,
     /// The principal: provider, issuer and subject.
     Principal,
-    /// A claim of the principal's token, by name or JSON pointer.
+    /// A claim of the principal's token, by name or JSON pointer, with the provider and issuer that vouch for it.
     Claim(Arc<str>),
     /// A header field. Of several lines, all count.
     Header(HeaderName),
@@ -210,7 +210,10 @@ fn principal(head: &Head<'_>, hasher: &mut impl Hasher) -> bool {
 fn claim(head: &Head<'_>, name: &str, hasher: &mut impl Hasher) -> bool {
     let Some(principal) = head.extensions().get::<Principal>() else { return false };
     let Some(value) = principal.claim(name) else { return false };
-    part(hasher, Tag::Claim, value.as_bytes());
+    // What two issuers call the same is not the same.
+    for text in [principal.provider(), principal.issuer(), &*value] {
+        part(hasher, Tag::Claim, text.as_bytes());
+    }
     true
 }
 
@@ -287,6 +290,24 @@ mod tests {
             hash(&Key::Principal, &mut request)
         };
         assert_ne!(as_principal("customers"), as_principal("partners"));
+    }
+
+    #[test]
+    fn the_same_claim_of_two_issuers_is_two_accounts() {
+        struct Tenant;
+        impl crate::identity::ClaimLookup for Tenant {
+            fn claim(&self, _: &str) -> Option<std::borrow::Cow<'_, str>> {
+                Some("acme".into())
+            }
+        }
+        let as_claim = |issuer: &str| {
+            let mut request = from("192.0.2.1");
+            let principal = Principal::new("jwt", issuer, "s").with_claims(Arc::new(Tenant));
+            request.extensions_mut().insert(principal);
+            hash(&Key::Claim("tenant".into()), &mut request)
+        };
+        assert_eq!(as_claim("https://a.example"), as_claim("https://a.example"));
+        assert_ne!(as_claim("https://a.example"), as_claim("https://b.example"));
     }
 
     #[test]

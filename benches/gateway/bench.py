@@ -119,7 +119,10 @@ def command(name, scratch):
     if name == "nginx":
         return ["nginx", "-p", scratch + "/", "-c", os.path.join(HERE, "nginx.conf")], 29101
     if name in ("portcullis", "portcullis-full"):
-        return gateway(scratch, "full" if name.endswith("full") else "bare"), 29110
+        full = name.endswith("full")
+        # Bare as nginx is: without an access log.
+        log = ["env", f"PORTCULLIS_LOG={'info' if full else 'warn'}"]
+        return log + gateway(scratch, "full" if full else "bare"), 29110
     if name in ("envoy", "envoy-full"):
         config = envoy(scratch, name.endswith("full"))
         run = [os.environ["ENVOY"], "-c", config, "--concurrency", "1", "-l", "error", "--disable-hot-restart"]

@@ -10,7 +10,8 @@ usage: gateway                         a demonstration: three upstreams, and a g
        gateway explain                 the layers in their order, each with its reason
        gateway schema                  the JSON Schema of the file
 
-signals: SIGHUP looks at the file again; SIGTERM drains, a second one cuts";
+signals: SIGHUP looks at the file again; SIGTERM drains, a second one cuts
+environment: PORTCULLIS_LOG=warn leaves the access log out; else off, error, info, debug, trace";
 
 /// What is to be done.
 #[derive(Debug, PartialEq)]

@@ -10,6 +10,8 @@ mod log;
 
 use std::process::ExitCode;
 
+use tracing_subscriber::filter::LevelFilter;
+
 use arguments::{Command, USAGE};
 use portcullis::config::{self, Config, Configured};
 
@@ -49,7 +51,9 @@ type Failed = Box<dyn std::error::Error>;
 
 /// Runs to the end, and says why if it could not begin.
 fn run(serving: impl Future<Output = Result<(), Failed>>) -> ExitCode {
-    tracing_subscriber::fmt().fmt_fields(log::Fields).with_writer(std::io::stderr).init();
+    let level = std::env::var("PORTCULLIS_LOG").ok().and_then(|level| level.parse().ok());
+    let log = tracing_subscriber::fmt().with_max_level(level.unwrap_or(LevelFilter::INFO));
+    log.fmt_fields(log::Fields).with_writer(std::io::stderr).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime.map_err(Failed::from).and_then(|runtime| runtime.block_on(serving)) {
         Ok(()) => ExitCode::SUCCESS,
