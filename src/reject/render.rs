@@ -28,7 +28,6 @@ impl Style {
         Self { protocol: head.protocol(), disclose: head.extensions().get::<Disclose>().is_some() }
     }
 
-    #[cfg(feature = "resilience")]
     pub(crate) fn protocol(self) -> Protocol {
         self.protocol
     }
