@@ -20,6 +20,10 @@ seconds, all of it at once; a file with an error changes nothing, and shows in t
 under the configuration under which they began. A listener moves to an address only if it can be bound beside the old
 one.
 
+Replace a file by renaming a whole one into its place. One that is written in place can be seen half written: a half that is
+no valid file changes nothing, but one that is valid, and rests for a quarter of a second, is taken as it is.
+`requireAuthentication: true` keeps a rule that lost its `authenticate` in that way from becoming public.
+
 Routes are the Gateway API's `HTTPRoute`: their `rules` are its `HTTPRouteRule`s, field for field and with its
 precedence, and `policies` beside them. A `backendRefs` entry names an upstream; `kind` may be `Upstream` or `Service`.
 
