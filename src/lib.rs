@@ -19,8 +19,8 @@
 //! | `config` | the stack as data | `config` |
 //!
 //! The rooms talk through a vocabulary that is always compiled: [`head`], [`gate`], [`reject`], [`outcome`], [`body`],
-//! [`tunnel`], [`identity`], [`context`], [`key`], [`matching`], [`trail`] and [`attempt`], and the small [`time`],
-//! [`backoff`], [`window`], [`ratio`] and [`chance`].
+//! [`tunnel`], [`identity`], [`context`], [`key`], [`matching`], [`trail`], [`attempt`] and [`fetch`], and the small [`time`],
+//! [`backoff`], [`window`], [`trip`], [`flight`], `cache`, [`ratio`] and [`chance`].
 //!
 //! # A layer alone
 //!
@@ -92,10 +92,14 @@ struct Readme;
 pub mod attempt;
 pub mod backoff;
 pub mod body;
+#[cfg(any(feature = "admission", feature = "authn"))]
+pub mod cache;
 pub mod chance;
 pub mod context;
 #[cfg(feature = "axum")]
 mod extract;
+pub mod fetch;
+pub mod flight;
 pub mod gate;
 pub mod head;
 pub mod identity;
@@ -106,6 +110,7 @@ pub mod ratio;
 pub mod reject;
 pub mod time;
 pub mod trail;
+pub mod trip;
 pub mod tunnel;
 pub mod window;
 

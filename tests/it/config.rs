@@ -154,7 +154,6 @@ fn an_empty_field_is_an_error_at_its_place() {
         ("timeouts: { request: }", "timeouts.request", "a duration"),
         ("retry: ", "retry", ""),
     ] {
-        let said = faults(&with_rule("", field));
         let problem = match expected {
             "" => "not supported yet".to_owned(),
             _ => format!("empty: remove the line, or write {expected}"),
