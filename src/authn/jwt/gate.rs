@@ -106,7 +106,7 @@ impl Jwt {
     }
 
     /// Takes only tokens with these claims, beside `exp`, which is always required unless
-    /// [`danger_without_expiry`](Self::danger_without_expiry) is chosen. At most 64 names count.
+    /// [`danger_without_expiry`](Self::danger_without_expiry) is chosen.
     pub fn require<'n>(mut self, claims: impl IntoIterator<Item = &'n str>) -> Self {
         claims.into_iter().for_each(|claim| self.rules.require(claim));
         self

@@ -18,9 +18,6 @@ use super::{
 };
 use crate::identity::Principal;
 
-/// The most claims that can be required by name: one bit each.
-const MAX_REQUIRED: usize = 64;
-
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
     pub(super) provider: Arc<str>,
@@ -37,7 +34,7 @@ impl Rules {
         let mut read = Read::new(self);
         json::read(claims.as_json(), &mut read).map_err(|_| TokenError::Claims)?;
         read.in_time(now)?;
-        if read.seen != self.all_required() {
+        if read.required != self.required.len() {
             return Err(TokenError::Missing);
         }
         let issuer = match (&self.issuer, &read.issuer) {
@@ -79,13 +76,8 @@ impl Rules {
         }
     }
 
-    /// One bit for each required claim.
-    fn all_required(&self) -> u64 {
-        self.required.iter().fold(0, |bits, _| bits << 1 | 1)
-    }
-
     pub(super) fn require(&mut self, claim: &str) {
-        if self.required.len() < MAX_REQUIRED && self.required.iter().all(|known| **known != *claim) {
+        if self.required.iter().all(|known| **known != *claim) {
             self.required.push(claim.into());
         }
     }
@@ -94,8 +86,8 @@ impl Rules {
 /// What one pass over the claims finds.
 struct Read<'r, 'c> {
     rules: &'r Rules,
-    /// The required claims that are there.
-    seen: u64,
+    /// How many of the required claims are there. None is there twice: that is no token.
+    required: usize,
     /// Whether `aud` names one of our audiences.
     for_us: bool,
     issuer: Option<Text<'c>>,
@@ -111,7 +103,7 @@ impl<'r> Read<'r, '_> {
     fn new(rules: &'r Rules) -> Self {
         Self {
             rules,
-            seen: 0,
+            required: 0,
             for_us: false,
             issuer: None,
             subject: None,
@@ -155,9 +147,8 @@ impl<'c> Members<'c> for Read<'_, 'c> {
             // A claim that is null says nothing.
             _ => present = map.next_value::<Option<IgnoredAny>>()?.is_some(),
         }
-        if let Some(at) = self.rules.required.iter().position(|required| **required == *name) {
-            self.seen |= u64::from(present) << at;
-        }
+        let is_required = present && self.rules.required.iter().any(|required| **required == *name);
+        self.required += usize::from(is_required);
         Ok(())
     }
 }
