@@ -112,6 +112,7 @@ pub mod time;
 pub mod trail;
 pub mod trip;
 pub mod tunnel;
+pub mod upload;
 pub mod window;
 
 #[cfg(feature = "admission")]

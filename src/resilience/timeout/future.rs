@@ -10,7 +10,7 @@ use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 
 use super::{TimedBody, alarm::Alarm, policy::Watch};
-use crate::body::ResponseBody;
+use crate::{body::ResponseBody, upload::Upload};
 
 pin_project! {
     /// The future of a [`Timeout`](super::Timeout). Dropping it, or letting its time pass, drops the inner future.
@@ -20,17 +20,18 @@ pin_project! {
         #[pin]
         alarm: Alarm,
         watch: Option<Watch>,
+        upload: Option<Upload>,
     }
 }
 
 impl<F> ResponseFuture<F> {
-    pub(super) fn call(call: F, watch: Option<Watch>) -> Self {
-        Self { call: Some(call), alarm: Alarm::default(), watch }
+    pub(super) fn call(call: F, watch: Option<Watch>, upload: Option<Upload>) -> Self {
+        Self { call: Some(call), alarm: Alarm::default(), watch, upload }
     }
 
     /// The caller's time was over before.
     pub(super) fn over(watch: Watch) -> Self {
-        Self { call: None, alarm: Alarm::default(), watch: Some(watch) }
+        Self { call: None, alarm: Alarm::default(), watch: Some(watch), upload: None }
     }
 }
 
@@ -53,7 +54,8 @@ where
         }
         #[expect(clippy::expect_used, reason = "without a watch there is a call")]
         let watch = this.watch.as_ref().expect("a watch");
-        Poll::Ready(Ok(watch.answer().map(ResponseBody::full)))
+        let of_caller = this.upload.as_ref().is_some_and(Upload::is_awaited);
+        Poll::Ready(Ok(watch.answer(of_caller).map(ResponseBody::full)))
     }
 }
 
