@@ -46,7 +46,10 @@ pub struct TunnelLimits {
 /// Tells whoever runs a tunnel to close it at once. A request extension, set by whoever serves the connection: it cannot
 /// take back what it gave away, and a tunnel that reads nothing from its connection would not notice its end.
 #[derive(Clone)]
-pub struct TunnelCut(Arc<Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>>);
+pub struct TunnelCut(Arc<Mutex<Option<End>>>);
+
+/// Resolves when a tunnel must close.
+type End = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// `None`: closed.
 type Held = Mutex<Option<Vec<Box<dyn Send>>>>;

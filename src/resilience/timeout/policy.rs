@@ -133,7 +133,7 @@ impl Watch {
 
     /// The answer where no head has come in time. `of_caller`: the rest of the request was waited for.
     pub(super) fn answer(&self, of_caller: bool) -> Response<bytes::Bytes> {
-        let rejection = match of_caller {
+        let rejection = match of_caller && self.head.reason != Reason::CallerDeadline {
             true => Rejection::new(Reason::RequestTimeout).detail("the request did not come in time"),
             false => self.head.rejection("no response came in time"),
         };
