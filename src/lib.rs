@@ -19,8 +19,8 @@
 //! | `config` | the stack as data | `config` |
 //!
 //! The rooms talk through a vocabulary that is always compiled: [`head`], [`gate`], [`reject`], [`outcome`], [`body`],
-//! [`tunnel`], [`identity`], [`context`], [`key`], [`matching`], [`trail`] and [`attempt`], and the small [`time`],
-//! [`backoff`], [`window`], [`ratio`] and [`chance`].
+//! [`tunnel`], [`identity`], [`context`], [`key`], [`matching`], [`trail`], [`attempt`] and [`fetch`], and the small [`time`],
+//! [`backoff`], [`window`], [`trip`], [`flight`], [`ratio`] and [`chance`].
 //!
 //! # A layer alone
 //!
@@ -96,6 +96,8 @@ pub mod chance;
 pub mod context;
 #[cfg(feature = "axum")]
 mod extract;
+pub mod fetch;
+pub mod flight;
 pub mod gate;
 pub mod head;
 pub mod identity;
@@ -106,6 +108,7 @@ pub mod ratio;
 pub mod reject;
 pub mod time;
 pub mod trail;
+pub mod trip;
 pub mod tunnel;
 pub mod window;
 
