@@ -172,6 +172,12 @@ impl KeyEntry {
         self
     }
 
+    /// What is kept where uses are kept apart.
+    #[cfg(any(feature = "config", feature = "redis"))]
+    pub(crate) fn without_use(&self) -> Self {
+        Self { last_used: None, ..self.clone() }
+    }
+
     /// Puts the hash under a pepper, unless it is under one.
     pub fn peppered(mut self, pepper: &Pepper) -> Self {
         if let Some(hash) = self.hash.with_pepper(pepper) {

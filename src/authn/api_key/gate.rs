@@ -8,7 +8,7 @@ use crate::{
         Authenticator, Credential, Location,
         authenticator::check_alone,
         challenge::Challenges,
-        credential::{self, Fault},
+        credential,
     },
     gate::{Gate, GateLayer},
     head::Head,
