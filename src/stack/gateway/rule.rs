@@ -16,7 +16,7 @@ use crate::{
     },
     authn::{Location, Providers},
     chance::Chance,
-    gate::{DynGate, Gate, GateLayer, Gates},
+    gate::{AsyncGate, AsyncGateLayer, AsyncGates, DynGate, Gate},
     head::Head,
     identity::TrustedProxies,
     key::Key,
@@ -65,8 +65,8 @@ pub struct Rule {
     charges: Vec<Charge>,
     pub(super) providers: Option<Providers>,
     authorize: Option<Authorize>,
-    gates: Gates,
-    filters: Gates,
+    gates: AsyncGates,
+    filters: AsyncGates,
     timeout: TimeoutLayer,
     attempt_timeout: TimeoutLayer,
     split_by: Option<Key>,
@@ -89,8 +89,8 @@ impl Rule {
             charges: Vec::new(),
             providers: None,
             authorize: None,
-            gates: Gates::new(),
-            filters: Gates::new(),
+            gates: AsyncGates::new(),
+            filters: AsyncGates::new(),
             timeout: TimeoutLayer::default().grpc_streams(true),
             attempt_timeout: TimeoutLayer::disabled(),
             split_by: None,
@@ -154,6 +154,12 @@ impl Rule {
         self
     }
 
+    /// As [`gate`](Self::gate), for one that may have to wait.
+    pub fn async_gate(mut self, gate: impl AsyncGate) -> Self {
+        self.gates = self.gates.with_async(gate);
+        self
+    }
+
     /// Adds a [filter](crate::routing::filter) of requests, inside of all gates and of earlier filters.
     pub fn filter(mut self, filter: impl Gate) -> Self {
         self.filters = self.filters.with(filter);
@@ -206,32 +212,31 @@ impl Rule {
         let backends =
             self.backends(given).map_err(|error| SnapshotError::Split(Arc::clone(&name), error))?;
         let answers = RescueLayer::new().layer(self.timeout.layer(backends));
-        let service = GateLayer::new(self.policies(given)).layer(answers);
+        let service = AsyncGateLayer::new(self.policies(given)).layer(answers);
         let rule = hosts.into_iter().fold(router::Rule::new(name, service), router::Rule::host);
         Ok(matches.into_iter().fold(rule, router::Rule::when))
     }
 
     /// The gates of the rule, outermost first: this is the order of [`order`](crate::stack::order).
-    fn policies(self, given: &Given) -> Gates {
+    fn policies(self, given: &Given) -> AsyncGates {
         let counts_identity = self.charges.iter().any(|charge| charge.limit().key().needs_identity());
         let limits = (!self.charges.is_empty()).then(|| RateLimit::from_iter(self.charges));
         let (before, after) = if counts_identity { (None, limits) } else { (limits, None) };
         let own_paths = (self.paths != given.paths).then_some(OwnPaths(self.paths));
         let discard = (!given.credentials.is_empty()).then(|| Discard(Arc::clone(&given.credentials)));
 
-        let mut gates = Gates::new().with(Witness);
+        let mut gates = AsyncGates::new().with(Witness);
         gates = with(gates, own_paths);
         gates = with(gates, self.response_headers);
         gates = with(gates, self.cors);
         gates = with(gates, before);
         if let Some(providers) = self.providers {
-            gates = gates.with(providers).with(Witness);
+            gates = gates.with_async(providers).with(Witness);
         }
         gates = with(gates, self.authorize);
         gates = with(gates, after);
         gates = with(gates, discard);
-        let inner = [self.gates, self.filters].into_iter().filter(|gates| !gates.is_empty());
-        inner.fold(gates, Gates::with)
+        gates.with_all(self.gates).with_all(self.filters)
     }
 
     fn backends(&self, given: &Given) -> Result<Backends, split::InvalidSplit> {
@@ -293,7 +298,7 @@ impl Gate for Discard {
     }
 }
 
-fn with(gates: Gates, gate: Option<impl Gate>) -> Gates {
+fn with(gates: AsyncGates, gate: Option<impl Gate>) -> AsyncGates {
     match gate {
         Some(gate) => gates.with(gate),
         None => gates,
