@@ -20,7 +20,7 @@
 //!
 //! The rooms talk through a vocabulary that is always compiled: [`head`], [`gate`], [`reject`], [`outcome`], [`body`],
 //! [`tunnel`], [`identity`], [`context`], [`key`], [`matching`], [`trail`], [`attempt`] and [`fetch`], and the small [`time`],
-//! [`backoff`], [`window`], [`trip`], [`flight`], [`ratio`] and [`chance`].
+//! [`backoff`], [`window`], [`trip`], [`flight`], `cache`, [`ratio`] and [`chance`].
 //!
 //! # A layer alone
 //!
@@ -92,6 +92,8 @@ struct Readme;
 pub mod attempt;
 pub mod backoff;
 pub mod body;
+#[cfg(any(feature = "admission", feature = "authn"))]
+pub mod cache;
 pub mod chance;
 pub mod context;
 #[cfg(feature = "axum")]

@@ -136,6 +136,65 @@ fn hostile_files_are_refused_and_bounded() {
     assert!(check.to_string().contains("more"));
 }
 
+/// Each optional field, left empty: none of them counts as absent, for somebody meant to say something.
+#[test]
+fn an_empty_field_is_an_error_at_its_place() {
+    let rule = "routes[0].rules[0]";
+    for (field, path, expected) in [
+        ("policies: ", "policies", "a map"),
+        ("policies: { authenticate: }", "policies.authenticate", "`none` or a list or a map"),
+        ("policies: { authorize: ~ }", "policies.authorize", "a map"),
+        ("policies: { authorize: { scopes: } }", "policies.authorize.scopes", "a map"),
+        ("policies: { authorize: { scopes: { all: null } } }", "policies.authorize.scopes.all", "a list"),
+        ("policies: { rateLimit: }", "policies.rateLimit", "a list"),
+        ("policies: { gates: }", "policies.gates", "a list"),
+        ("matches: ", "matches", "a list"),
+        ("matches: [{ path: { value: / }, method: }]", "matches[0].method", "`GET`"),
+        ("matches: [{ headers: }]", "matches[0].headers", "a list"),
+        ("timeouts: { request: }", "timeouts.request", "a duration"),
+        ("retry: ", "retry", ""),
+    ] {
+        let said = faults(&with_rule("", field));
+        let problem = match expected {
+            "" => "not supported yet".to_owned(),
+            _ => format!("empty: remove the line, or write {expected}"),
+        };
+        assert!(
+            matches!(&*said, [one] if one.starts_with("f:4:") && one.contains(&format!(": {rule}.{path}: {problem}"))),
+            "{field}: {said:?}"
+        );
+    }
+    assert_eq!(
+        faults(&with_rule("requireAuthentication:\n", "policies: { authenticate: none }")),
+        ["f:2:1: requireAuthentication: empty: remove the line, or write true or false"]
+    );
+    let keys = |fields: &str| {
+        let directory = Directory::new("empty-key");
+        let hash = "0".repeat(64);
+        directory.write("keys.yaml", &format!("keys: [{{ id: abcdefgh2345, hash: 'sha256:{hash}', owner: o, {fields} }}]"));
+        let file = directory.0.join("keys.yaml");
+        let provider = format!("authentication: {{ a: {{ apiKey: {{ keys: {{ file: '{}' }} }} }} }}\n", file.display());
+        faults(&with_rule(&provider, "policies: { authenticate: [a] }"))
+    };
+    assert_eq!(keys(""), Vec::<String>::new());
+    let said = keys("expires: ");
+    assert!(matches!(&*said, [one] if one.contains("keys[0].expires: empty: ")), "{said:?}");
+}
+
+#[test]
+fn a_demand_that_demands_nothing_is_an_error() {
+    let provider = "authentication: { a: { jwt: { issuer: i, audiences: [a], algorithms: [EdDSA], jwks: { inline: \
+                    '{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}' } } } }\n";
+    let of = |authorize: &str| {
+        faults(&with_rule(provider, &format!("policies: {{ authenticate: [a], authorize: {authorize} }}")))
+    };
+    let at = "f:4:107: routes[0].rules[0].policies.authorize";
+    assert_eq!(of("{}"), [format!("{at}: asks for nothing: expected `scopes`, `roles` or both")]);
+    let said = of("{ scopes: {}, roles: { any: [a] } }");
+    assert!(matches!(&*said, [one] if one.ends_with(".scopes: asks for nothing: expected `all`, `any` or both")), "{said:?}");
+    assert_eq!(of("{ scopes: { any: [a] } }"), Vec::<String>::new());
+}
+
 #[test]
 fn json_is_accepted() {
     let json =

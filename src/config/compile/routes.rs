@@ -84,6 +84,12 @@ impl Compiler<'_> {
             if !(knows_callers || said.is_broken()) {
                 at.error("nobody would be let in: `authenticate` names no provider");
             }
+            demands(at, "scopes", "roles", authorize.scopes.is_some() || authorize.roles.is_some());
+            for (name, demand) in [("scopes", &authorize.scopes), ("roles", &authorize.roles)] {
+                if let Some(Demand { all, any }) = demand {
+                    demands(at.field(name), "all", "any", all.is_some() || any.is_some());
+                }
+            }
             let mut gate = Authorize::new();
             if let Some(Demand { all, any }) = &authorize.scopes {
                 gate = all.iter().fold(gate, |gate, all| gate.all_scopes(all.iter().cloned()));
@@ -169,6 +175,13 @@ impl Compiler<'_> {
         }
         let proxy = Proxy::new(upstream.clone());
         Some(said.host.iter().fold(proxy, |proxy, host| proxy.host(host.0.clone())))
+    }
+}
+
+/// Reports a demand that demands nothing.
+fn demands(at: At<'_>, one: &str, other: &str, something: bool) {
+    if !something && !at.is_broken() {
+        at.error(format!("asks for nothing: expected `{one}`, `{other}` or both"));
     }
 }
 
