@@ -223,6 +223,17 @@ impl Principal {
         self.0.expires
     }
 
+    /// The bytes it keeps of its own, without what it shares.
+    #[cfg(feature = "jwt")]
+    pub(crate) fn weight(&self) -> usize {
+        let subject = match &self.0.subject {
+            Subject::Short { .. } => 0,
+            Subject::Shared(subject) => subject.len(),
+        };
+        let roles: usize = self.roles().map(|role| size_of::<Box<str>>() + role.len()).sum();
+        size_of::<Inner>() + 2 * size_of::<usize>() + subject + self.0.scopes.len() + roles
+    }
+
     fn parts(&self) -> (&str, &str, &str) {
         (self.provider(), self.issuer(), self.subject())
     }

@@ -37,8 +37,13 @@ impl Keys {
         Self(Arc::new(Shared { current: ArcSwapOption::empty(), wanted: Notify::new() }))
     }
 
-    /// Puts these keys in the place of the present ones.
+    /// Puts these keys in the place of the present ones. What left the set verifies nothing from then on; a key that
+    /// stays is the same one.
     pub fn replace(&self, keys: KeySet) {
+        let keys = match &*self.load() {
+            Some(before) => keys.after(before),
+            None => keys,
+        };
         self.0.current.store(Some(Arc::new(keys)));
     }
 
