@@ -171,9 +171,13 @@ fn an_empty_field_is_an_error_at_its_place() {
     let keys = |fields: &str| {
         let directory = Directory::new("empty-key");
         let hash = "0".repeat(64);
-        directory.write("keys.yaml", &format!("keys: [{{ id: abcdefgh2345, hash: 'sha256:{hash}', owner: o, {fields} }}]"));
+        directory.write(
+            "keys.yaml",
+            &format!("keys: [{{ id: abcdefgh2345, hash: 'sha256:{hash}', owner: o, {fields} }}]"),
+        );
         let file = directory.0.join("keys.yaml");
-        let provider = format!("authentication: {{ a: {{ apiKey: {{ keys: {{ file: '{}' }} }} }} }}\n", file.display());
+        let provider =
+            format!("authentication: {{ a: {{ apiKey: {{ keys: {{ file: '{}' }} }} }} }}\n", file.display());
         faults(&with_rule(&provider, "policies: { authenticate: [a] }"))
     };
     assert_eq!(keys(""), Vec::<String>::new());
@@ -191,7 +195,10 @@ fn a_demand_that_demands_nothing_is_an_error() {
     let at = "f:4:107: routes[0].rules[0].policies.authorize";
     assert_eq!(of("{}"), [format!("{at}: asks for nothing: expected `scopes`, `roles` or both")]);
     let said = of("{ scopes: {}, roles: { any: [a] } }");
-    assert!(matches!(&*said, [one] if one.ends_with(".scopes: asks for nothing: expected `all`, `any` or both")), "{said:?}");
+    assert!(
+        matches!(&*said, [one] if one.ends_with(".scopes: asks for nothing: expected `all`, `any` or both")),
+        "{said:?}"
+    );
     assert_eq!(of("{ scopes: { any: [a] } }"), Vec::<String>::new());
 }
 
