@@ -201,12 +201,16 @@ impl KeySet {
         &self,
         id: Option<&str>,
         algorithm: Algorithm,
-    ) -> impl Iterator<Item = &Verifier> + '_ {
+    ) -> impl Iterator<Item = (&Arc<Key>, &Verifier)> + '_ {
         let named = id.and_then(|id| self.by_id.get(id)).map_or(&[][..], Vec::as_slice);
         let rest = if id.is_some() { self.unnamed.as_slice() } else { &[] };
         let all = if id.is_none() { 0..self.keys.len() } else { 0..0 };
         let indices = named.iter().copied().chain(rest.iter().copied()).chain(all);
-        indices.filter_map(move |index| self.keys[index].verifier(algorithm)).take(MAX_TRIES)
+        let fitting = indices.filter_map(move |index| {
+            let key = &self.keys[index];
+            Some((key, key.verifier(algorithm)?))
+        });
+        fitting.take(MAX_TRIES)
     }
 }
 

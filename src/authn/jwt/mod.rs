@@ -89,16 +89,20 @@
 mod algorithm;
 #[cfg(feature = "axum")]
 mod axum;
+mod binding;
 mod claims;
 mod gate;
+mod issuer;
 mod json;
 mod jwk;
 mod key;
 mod key_set;
 mod keys;
+mod memory;
 mod pointer;
 mod rules;
 mod token;
+mod verify;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use claims::Claims;
