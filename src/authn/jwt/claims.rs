@@ -146,6 +146,10 @@ impl ClaimLookup for Json {
     fn claim(&self, name: &str) -> Option<Cow<'_, str>> {
         pointer::text_at(name, self.as_slice())
     }
+
+    fn any_claim(&self, name: &str, found: &mut dyn FnMut(&str) -> bool) -> bool {
+        pointer::any_text(name, self.as_slice(), found)
+    }
 }
 
 impl ClaimLookup for Remembered {
