@@ -60,6 +60,7 @@ mod extract;
 mod forwarded;
 mod peer;
 mod principal;
+mod token;
 mod trusted;
 mod walk;
 
@@ -69,6 +70,7 @@ pub use asserted::AssertedHeaders;
 pub(crate) use forwarded::HEARSAY;
 pub use peer::PeerIdentity;
 pub use principal::{ClaimLookup, Principal};
+pub use token::CallerToken;
 pub use trusted::{ForwardingHeader, InvalidTrustedProxy, TrustedProxies};
 pub use walk::{ForwardedInfo, MAX_BYTES, MAX_HOPS};
 

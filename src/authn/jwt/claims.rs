@@ -41,7 +41,7 @@ impl Json {
 
 impl Claims {
     /// Decodes a payload.
-    pub(super) fn decode(payload: &str) -> Result<Self, TokenError> {
+    pub(in crate::authn) fn decode(payload: &str) -> Result<Self, TokenError> {
         let most = payload.len() / 4 * 3 + payload.len() % 4;
         let mut json = Json { short: [0; Json::SHORT], long: Vec::new(), len: 0 };
         let buffer = match json.short.get_mut(..most) {
@@ -53,6 +53,16 @@ impl Claims {
         };
         json.len = token::decode(payload, buffer)?;
         Ok(Self(Arc::new(json)))
+    }
+
+    /// The claims in an answer that came without a signature, from somebody who is believed.
+    pub(in crate::authn) fn of_json(json: &[u8]) -> Self {
+        let mut own = Json { short: [0; Json::SHORT], long: Vec::new(), len: json.len() };
+        match own.short.get_mut(..json.len()) {
+            Some(short) => short.copy_from_slice(json),
+            None => own.long = json.to_vec(),
+        }
+        Self(Arc::new(own))
     }
 
     /// The claims as a type of yours.

@@ -241,16 +241,6 @@ impl Jwt {
         if self.types.is_empty() { is("JWT") || is("at+jwt") } else { self.types.iter().any(|name| is(name)) }
     }
 
-    /// The header fields for the upstream.
-    fn tell(&self, claims: &Claims, head: &mut Head<'_>) {
-        for (name, pointer) in self.header_names.iter().zip(&self.claim_headers) {
-            let text = pointer.text(claims.as_json());
-            if let Some(value) = text.as_deref().and_then(header_value) {
-                head.headers_mut().insert(name.clone(), value);
-            }
-        }
-    }
-
     fn refuse(&self, error: TokenError) -> Rejection {
         if error == TokenError::KeysUnknown {
             return Rejection::new(Reason::KeysUnavailable)
@@ -279,7 +269,7 @@ impl Authenticator for Jwt {
         };
         match verified {
             Ok((principal, claims)) => {
-                self.tell(&claims, head);
+                tell(&self.header_names, &self.claim_headers, &claims, head);
                 head.extensions_mut().insert(claims);
                 Credential::Valid(principal)
             }
@@ -293,6 +283,10 @@ impl Authenticator for Jwt {
 
     fn forwards(&self) -> bool {
         self.forwards
+    }
+
+    fn is_token(&self) -> bool {
+        true
     }
 
     fn asserted_headers(&self) -> &[HeaderName] {
@@ -324,6 +318,21 @@ impl fmt::Debug for Jwt {
             .field("forwards", &self.forwards)
             .field("header_names", &self.header_names)
             .finish_non_exhaustive()
+    }
+}
+
+/// Sets the header fields for the upstream.
+pub(in crate::authn) fn tell(
+    names: &[HeaderName],
+    pointers: &[Pointer],
+    claims: &Claims,
+    head: &mut Head<'_>,
+) {
+    for (name, pointer) in names.iter().zip(pointers) {
+        let text = pointer.text(claims.as_json());
+        if let Some(value) = text.as_deref().and_then(header_value) {
+            head.headers_mut().insert(name.clone(), value);
+        }
     }
 }
 

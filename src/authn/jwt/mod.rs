@@ -90,14 +90,14 @@ mod algorithm;
 #[cfg(feature = "axum")]
 mod axum;
 mod claims;
-mod gate;
-mod json;
+pub(super) mod gate;
+pub(super) mod json;
 mod jwk;
 mod key;
 mod key_set;
 mod keys;
-mod pointer;
-mod rules;
+pub(super) mod pointer;
+pub(super) mod rules;
 mod token;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};

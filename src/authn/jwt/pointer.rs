@@ -18,7 +18,7 @@ impl Pointer {
         (!self.0.starts_with('/')).then_some(&self.0)
     }
 
-    pub(super) fn find<'de, T: Deserialize<'de>>(&self, json: &'de [u8]) -> serde_json::Result<Option<T>> {
+    pub(in crate::authn) fn find<'de, T: Deserialize<'de>>(&self, json: &'de [u8]) -> serde_json::Result<Option<T>> {
         find(&self.0, json)
     }
 
@@ -40,7 +40,7 @@ impl fmt::Display for Pointer {
 }
 
 /// The value at `pointer` in `json`, if there is one. All others are skipped, and nothing of them is kept.
-pub(super) fn find<'de, T: Deserialize<'de>>(
+pub(in crate::authn) fn find<'de, T: Deserialize<'de>>(
     pointer: &str,
     json: &'de [u8],
 ) -> serde_json::Result<Option<T>> {
@@ -49,7 +49,7 @@ pub(super) fn find<'de, T: Deserialize<'de>>(
 }
 
 /// The string, whole number or boolean at `pointer`, as text.
-pub(super) fn text_at<'de>(pointer: &str, json: &'de [u8]) -> Option<Cow<'de, str>> {
+pub(in crate::authn) fn text_at<'de>(pointer: &str, json: &'de [u8]) -> Option<Cow<'de, str>> {
     find::<Scalar<'_>>(pointer, json).ok()??.0
 }
 

@@ -22,18 +22,18 @@ use crate::identity::Principal;
 const MAX_REQUIRED: usize = 64;
 
 #[derive(Debug, Clone)]
-pub(super) struct Rules {
-    pub(super) provider: Arc<str>,
-    pub(super) issuer: Option<Arc<str>>,
-    pub(super) audiences: Vec<Box<str>>,
-    pub(super) required: Vec<Box<str>>,
-    pub(super) roles: Pointer,
-    pub(super) skew: Duration,
+pub(in crate::authn) struct Rules {
+    pub(in crate::authn) provider: Arc<str>,
+    pub(in crate::authn) issuer: Option<Arc<str>>,
+    pub(in crate::authn) audiences: Vec<Box<str>>,
+    pub(in crate::authn) required: Vec<Box<str>>,
+    pub(in crate::authn) roles: Pointer,
+    pub(in crate::authn) skew: Duration,
 }
 
 impl Rules {
     /// The principal of claims that are in order at `now`.
-    pub(super) fn check(&self, claims: &Claims, now: SystemTime) -> Result<Principal, TokenError> {
+    pub(in crate::authn) fn check(&self, claims: &Claims, now: SystemTime) -> Result<Principal, TokenError> {
         let mut read = Read::new(self);
         json::read(claims.as_json(), &mut read).map_err(|_| TokenError::Claims)?;
         read.in_time(now)?;
@@ -84,7 +84,7 @@ impl Rules {
         self.required.iter().fold(0, |bits, _| bits << 1 | 1)
     }
 
-    pub(super) fn require(&mut self, claim: &str) {
+    pub(in crate::authn) fn require(&mut self, claim: &str) {
         if self.required.len() < MAX_REQUIRED && self.required.iter().all(|known| **known != *claim) {
             self.required.push(claim.into());
         }
