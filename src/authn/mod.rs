@@ -1,7 +1,7 @@
 //! Who is calling?
 //!
-//! `jwt` verifies signed tokens, `introspection` asks about tokens that only their provider can read, and [`api_key`]
-//! verifies keys. Each is a gate of its own; [`Providers`] makes one gate of several, and of
+//! `jwt` verifies signed tokens, with keys that `jwks` fetches, `introspection` asks about tokens that only their provider
+//! can read, and [`api_key`] verifies keys. Each is a gate of its own; [`Providers`] makes one gate of several, and of
 //! [authenticators](Authenticator) of your own. `outbound` puts tokens on the calls that we make ourselves.
 //!
 //! # Example
@@ -93,7 +93,11 @@ mod challenge;
 mod credential;
 #[cfg(feature = "jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+<<<<<<< HEAD
 pub mod introspection;
+=======
+pub mod jwks;
+>>>>>>> main
 #[cfg(feature = "jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 pub mod jwt;
