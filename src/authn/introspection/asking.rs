@@ -7,13 +7,10 @@ use tokio::time::Instant;
 
 use super::{
     counts::{Counts, count},
-    verdict::Verdict,
+    verdict::{Expected, Verdict},
 };
 use crate::{
-    authn::{
-        jwt::rules::Rules,
-        oauth::{Endpoint, Form, Unavailable},
-    },
+    authn::oauth::{Endpoint, Form, Unavailable},
     cache::{Cache, Domain, Item},
     flight::Flights,
     time::{WallClock, after},
@@ -26,8 +23,7 @@ type Told = Result<Arc<Verdict>, Unavailable>;
 /// The calls under way at once, and what they found.
 pub(super) struct Asking {
     pub(super) endpoint: Endpoint,
-    /// Which mind no time.
-    pub(super) rules: Rules,
+    pub(super) expected: Expected,
     pub(super) clock: WallClock,
     pub(super) times: Times,
     pub(super) counts: Arc<Counts>,
@@ -42,8 +38,6 @@ pub(super) struct Asking {
 pub(super) struct Times {
     pub(super) good: Duration,
     pub(super) bad: Duration,
-    /// How far the provider's clock may be from ours.
-    pub(super) skew: Duration,
 }
 
 /// How much is remembered, and how many calls may be under way.
@@ -55,10 +49,16 @@ pub(super) struct Sizes {
 }
 
 impl Asking {
-    pub(super) fn new(endpoint: Endpoint, rules: Rules, clock: WallClock, times: Times, sizes: Sizes) -> Self {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        expected: Expected,
+        clock: WallClock,
+        times: Times,
+        sizes: Sizes,
+    ) -> Self {
         Self {
             endpoint,
-            rules,
+            expected,
             clock,
             times,
             counts: Arc::default(),
@@ -75,10 +75,14 @@ impl Asking {
     }
 
     /// What is remembered.
-    pub(super) fn recall<T>(&self, print: &Print, now: Instant, read: impl Fn(&Verdict) -> T) -> Option<T> {
-        let read = |verdict: &Arc<Verdict>| read(verdict);
-        let good = self.good.read(self.domain, print, now, read);
-        good.or_else(|| self.bad.read(self.domain, print, now, read))
+    pub(super) fn recall<T>(
+        &self,
+        print: &Print,
+        now: Instant,
+        read: impl Fn(&Arc<Verdict>) -> T,
+    ) -> Option<T> {
+        let good = self.good.read(self.domain, print, now, &read);
+        good.or_else(|| self.bad.read(self.domain, print, now, &read))
     }
 
     /// Asks, or waits with those who have asked.
@@ -107,16 +111,14 @@ impl Asking {
 
     async fn call(self: Arc<Self>, print: Print, form: Form) -> Told {
         // Whoever joined too late for the last call finds what it found.
-        if let Some(known) = self.recall(&print, Instant::now(), Verdict::clone) {
-            return Ok(Arc::new(known));
+        if let Some(known) = self.recall(&print, Instant::now(), Arc::clone) {
+            return Ok(known);
         }
-        let answer = self.endpoint.ask(form, |status, body| Verdict::read(&self.rules, status, body)).await;
+        let read = |status, body: &[u8]| Verdict::read(&self.expected, status, body);
+        let answer = self.endpoint.ask(form, read).await;
         let verdict = answer.inspect_err(|_| count(&self.counts.failed))?;
         let wall = self.clock.now();
-        let verdict = Arc::new(match verdict.at(wall, self.times.skew) {
-            Err(why) => Verdict::Bad(why),
-            Ok(_) => verdict,
-        });
+        let verdict = Arc::new(verdict.now(&self.expected, wall));
         let (cache, counter) = match &*verdict {
             Verdict::Good { .. } => (&self.good, &self.counts.active),
             Verdict::Bad(_) => (&self.bad, &self.counts.inactive),
@@ -124,8 +126,13 @@ impl Asking {
         count(counter);
         let lives = verdict.lives(wall, self.times.good, self.times.bad);
         let (now, value) = (Instant::now(), Arc::clone(&verdict));
-        let item =
-            Item { domain: self.domain, key: print, weight: verdict.weight(), value, expires: after(now, lives) };
+        let item = Item {
+            domain: self.domain,
+            key: print,
+            weight: verdict.weight(),
+            value,
+            expires: after(now, lives),
+        };
         cache.insert(item, now);
         Ok(verdict)
     }

@@ -5,14 +5,21 @@ use http::{HeaderName, HeaderValue};
 use super::{
     asking::{Asking, Sizes, Times},
     counts::{IntrospectionHandle, count},
-    verdict::Verdict,
+    verdict::Expected,
 };
 use crate::{
     authn::{
         Authenticator, Credential, Inquiry, Location, Providers,
         challenge::Challenges,
         credential::{self, Fault},
-        jwt::{Claims, Jwt, Pointer, TokenError, gate::tell, pointer, rules::Rules},
+        jwt::{
+            Claims, Jwt, Pointer, TokenError,
+            binding::{Bound, Sender},
+            memory::Verified,
+            pointer,
+            rules::{Audiences, Rules},
+            verify::tell,
+        },
         oauth::{Endpoint, Unavailable},
     },
     gate::AsyncGateLayer,
@@ -32,7 +39,7 @@ pub struct Introspection(Arc<Inner>);
 #[must_use]
 pub struct IntrospectionBuilder {
     endpoint: Endpoint,
-    rules: Rules,
+    expected: Expected,
     reading: Reading,
     clock: WallClock,
     times: Times,
@@ -51,7 +58,6 @@ struct Reading {
     locations: Vec<Location>,
     forwards: bool,
     max_size: usize,
-    pointers: Vec<Pointer>,
     header_names: Vec<HeaderName>,
     challenges: Challenges,
     issuer: Option<Arc<str>>,
@@ -80,31 +86,36 @@ impl Introspection {
 
     /// Asks this endpoint.
     ///
-    /// Without [`audiences`](IntrospectionBuilder::audiences) every active token of the provider is taken, for whatever
-    /// service it was made: set them if its answers have an `aud`.
+    /// Without an [`issuer`](IntrospectionBuilder::issuer) tokens are taken whatever the answer says in `iss`. Without
+    /// [`audiences`](IntrospectionBuilder::audiences) none is taken that was made for anybody in particular.
     pub fn builder(endpoint: Endpoint) -> IntrospectionBuilder {
         IntrospectionBuilder {
             endpoint,
-            rules: Rules {
-                provider: "introspection".into(),
-                issuer: None,
-                audiences: Vec::new(),
-                required: Vec::new(),
-                roles: Pointer::from("roles"),
-                skew: Duration::MAX,
+            expected: Expected {
+                rules: Rules {
+                    provider: "introspection".into(),
+                    issuer: None,
+                    audiences: Audiences::These(Vec::new()),
+                    required: Vec::new(),
+                    roles: Pointer::from("roles"),
+                    scopes: None,
+                    skew: Duration::MAX,
+                },
+                claim_headers: Vec::new(),
+                bound: Bound::default(),
+                skew: Jwt::SKEW,
             },
             reading: Reading {
                 takes: Takes::Opaque,
                 locations: vec![Location::bearer()],
                 forwards: false,
                 max_size: Self::MAX_SIZE,
-                pointers: Vec::new(),
                 header_names: Vec::new(),
                 challenges: Challenges::bearer("api"),
                 issuer: None,
             },
             clock: WallClock::default(),
-            times: Times { good: Self::REMEMBERED, bad: Self::REFUSED, skew: Jwt::SKEW },
+            times: Times { good: Self::REMEMBERED, bad: Self::REFUSED },
             sizes: Sizes { entries: 10_000, bytes: 32 << 20, calls: 256 },
         }
     }
@@ -122,15 +133,14 @@ impl Introspection {
     }
 
     /// What is made of a verdict.
-    fn heed(&self, verdict: &Verdict, head: &mut Head<'_>) -> Credential {
-        let Inner { asking, reading } = &*self.0;
-        match verdict.at(asking.clock.now(), asking.times.skew) {
-            Ok((principal, claims)) => {
-                tell(&reading.header_names, &reading.pointers, claims, head);
-                head.extensions_mut().insert(claims.clone());
-                Credential::Valid(principal.clone())
+    fn heed(&self, verdict: Result<Verified, TokenError>, head: &mut Head<'_>) -> Credential {
+        match verdict {
+            Ok(Verified { principal, claims, told }) => {
+                tell(&told, head);
+                head.extensions_mut().insert(claims);
+                Credential::Valid(principal)
             }
-            Err(why) => Credential::Invalid(reading.refuse(why)),
+            Err(why) => Credential::Invalid(self.0.reading.refuse(why)),
         }
     }
 
@@ -184,7 +194,7 @@ impl<'t> JwtShape<'t> {
 
     /// Who made it, as it says itself.
     fn issuer(&self) -> Option<String> {
-        let claims = Claims::decode(self.payload).ok()?;
+        let claims = Claims::unverified(self.payload).ok()?;
         pointer::text_at("iss", claims.as_json()).map(std::borrow::Cow::into_owned)
     }
 }
@@ -199,9 +209,11 @@ impl Authenticator for Introspection {
             Err(fault) => return Credential::Invalid(reading.refuse_fault(fault)),
         };
         let print = Asking::print(&token);
-        if let Some(known) = asking.recall(&print, now, Verdict::clone) {
+        let (wall, sender) = (asking.clock.now(), Sender::of(head));
+        let known = asking.recall(&print, now, |verdict| verdict.hold(&asking.expected, wall, sender));
+        if let Some(known) = known {
             count(&asking.counts.hits);
-            return self.heed(&known, head);
+            return self.heed(known, head);
         }
         match asking.ask(print, &token, now) {
             Err(why) => Self::unable(why),
@@ -210,7 +222,11 @@ impl Authenticator for Introspection {
                 Credential::Asked(Inquiry::new(async move {
                     let told = told.await;
                     move |head: &mut Head<'_>| match told {
-                        Ok(verdict) => this.heed(&verdict, head),
+                        Ok(verdict) => {
+                            let Asking { expected, clock, .. } = &*this.0.asking;
+                            let verdict = verdict.hold(expected, clock.now(), Sender::of(head));
+                            this.heed(verdict, head)
+                        }
                         Err(why) => Self::unable(why),
                     }
                 }))
@@ -242,26 +258,39 @@ impl Authenticator for Introspection {
 impl IntrospectionBuilder {
     /// Names the provider: the first part of its principals. `introspection` unless told otherwise.
     pub fn named(mut self, provider: &str) -> Self {
-        self.rules.provider = provider.into();
+        self.expected.rules.provider = provider.into();
         self
     }
 
     /// Takes only tokens of which the answer says this `iss`, byte by byte.
     pub fn issuer(mut self, issuer: &str) -> Self {
-        self.rules.issuer = Some(issuer.into());
+        self.expected.rules.issuer = Some(issuer.into());
         self.reading.issuer = Some(issuer.into());
         self
     }
 
     /// Takes only tokens of which the answer has an `aud` that names one of these.
     pub fn audiences<T: Into<Box<str>>>(mut self, audiences: impl IntoIterator<Item = T>) -> Self {
-        self.rules.audiences = audiences.into_iter().map(Into::into).collect();
+        self.expected.rules.audiences = Audiences::These(audiences.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Takes tokens whomever they were made for, and so whatever another service that is given one of them does with it.
+    pub fn danger_any_audience(mut self) -> Self {
+        self.expected.rules.audiences = Audiences::Any;
+        self
+    }
+
+    /// Takes only tokens that are bound to the certificate of the peer (RFC 8705 section 3.2). Those that are bound to it
+    /// are not taken from another, told or not.
+    pub fn require_certificate(mut self) -> Self {
+        self.expected.bound = Bound::Required;
         self
     }
 
     /// Takes only tokens of which the answer has these members: at most 64 names count.
     pub fn require<'n>(mut self, claims: impl IntoIterator<Item = &'n str>) -> Self {
-        claims.into_iter().for_each(|claim| self.rules.require(claim));
+        claims.into_iter().for_each(|claim| self.expected.rules.require(claim));
         self
     }
 
@@ -273,13 +302,19 @@ impl IntrospectionBuilder {
 
     /// How far the provider's clock may be from ours; [`Jwt::SKEW`] unless told otherwise.
     pub fn skew(mut self, skew: Duration) -> Self {
-        self.times.skew = skew;
+        self.expected.skew = skew;
         self
     }
 
     /// Where the roles are: a string or a list of strings. The member `roles` unless told otherwise.
     pub fn roles_at(mut self, pointer: impl Into<Pointer>) -> Self {
-        self.rules.roles = pointer.into();
+        self.expected.rules.roles = pointer.into();
+        self
+    }
+
+    /// Where the scopes are, instead of `scope` or `scp`: words with spaces between them, or a list.
+    pub fn scopes_at(mut self, pointer: impl Into<Pointer>) -> Self {
+        self.expected.rules.scopes = Some(pointer.into());
         self
     }
 
@@ -304,8 +339,8 @@ impl IntrospectionBuilder {
     /// Tells the upstream a member of the answer in this header field, as
     /// [`Jwt::claim_header`](crate::authn::jwt::Jwt::claim_header) does.
     pub fn claim_header(mut self, name: HeaderName, claim: impl Into<Pointer>) -> Self {
-        self.reading.pointers.push(claim.into());
-        self.reading.header_names.push(name);
+        self.reading.header_names.push(name.clone());
+        self.expected.claim_headers.push((name, claim.into()));
         self
     }
 
@@ -351,8 +386,8 @@ impl IntrospectionBuilder {
     /// All of it.
     #[must_use]
     pub fn build(self) -> Introspection {
-        let Self { endpoint, rules, reading, clock, times, sizes } = self;
-        let asking = Arc::new(Asking::new(endpoint, rules, clock, times, sizes));
+        let Self { endpoint, expected, reading, clock, times, sizes } = self;
+        let asking = Arc::new(Asking::new(endpoint, expected, clock, times, sizes));
         Introspection(Arc::new(Inner { asking, reading }))
     }
 }
@@ -362,7 +397,7 @@ impl fmt::Debug for Introspection {
         let Inner { asking, reading } = &*self.0;
         f.debug_struct("Introspection")
             .field("endpoint", &asking.endpoint)
-            .field("rules", &asking.rules)
+            .field("expected", &asking.expected)
             .field("locations", &reading.locations)
             .field("forwards", &reading.forwards)
             .finish_non_exhaustive()
@@ -373,7 +408,7 @@ impl fmt::Debug for IntrospectionBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IntrospectionBuilder")
             .field("endpoint", &self.endpoint)
-            .field("rules", &self.rules)
+            .field("expected", &self.expected)
             .finish_non_exhaustive()
     }
 }

@@ -9,11 +9,19 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, advance};
 use tower::{Layer, ServiceExt, service_fn};
 
-use super::{asking::Asking, verdict::Verdict, *};
+use super::{
+    asking::Asking,
+    verdict::{Expected, Verdict},
+    *,
+};
 use crate::{
     authn::{
         Authenticator, Credential, Location, Providers,
-        jwt::{Claims, Jwt, Pointer, TokenError, rules::Rules},
+        jwt::{
+            Claims, Jwt, Pointer, TokenError,
+            binding::Bound,
+            rules::{Audiences, Rules},
+        },
         oauth::{
             Client,
             stub::{Manner, Stub},
@@ -67,7 +75,8 @@ async fn call(providers: &Providers, token: &str) -> Result<Request<Body>, Rejec
     });
     let mut seen = service;
     let request = Request::get("/").header(header::AUTHORIZATION, format!("Bearer {token}"));
-    let response = providers.clone().layer().layer(inner).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let response =
+        providers.clone().layer().layer(inner).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
     match response.extensions().get::<Rejection>() {
         Some(rejection) => Err(rejection.clone()),
         None => Ok(seen.recv().await.unwrap()),
@@ -100,7 +109,7 @@ async fn an_active_token_is_its_holder_and_does_not_go_on() {
     assert_eq!(call.form["token_type_hint"], "access_token");
 
     let forwards = Providers::new().with(builder(&stub).forward().build()).keep_token();
-    let request = super::tests::call(&forwards, "abc").await.unwrap();
+    let request = call(&forwards, "abc").await.unwrap();
     assert_eq!(request.headers()[header::AUTHORIZATION], "Bearer abc");
     assert_eq!(request.extensions().get::<CallerToken>().unwrap().reveal(), "abc");
     assert_eq!(Context::of(request.extensions()).caller_token().unwrap().reveal(), "abc");
@@ -117,7 +126,10 @@ async fn what_the_provider_does_not_vouch_for_is_401_with_a_challenge() {
         (with("aud", json!([])), TokenError::Audience),
         (with("exp", json!(now() - 61)), TokenError::Expired),
         (with("nbf", json!(now() + 61)), TokenError::NotYetValid),
-        (json!({ "active": true, "aud": "shop", "iss": "https://id.example" }).to_string(), TokenError::Missing),
+        (
+            json!({ "active": true, "aud": "shop", "iss": "https://id.example" }).to_string(),
+            TokenError::Missing,
+        ),
     ] {
         let stub = Stub::says(answer.clone());
         let opaque = builder(&stub).require(["sub"]).build();
@@ -171,7 +183,10 @@ async fn who_cannot_tell_is_503_and_never_401() {
         assert_eq!(refused.reason(), Reason::ProviderUnavailable, "{manner:?}");
         assert!(refused.headers().is_empty(), "{manner:?}");
         let http = refused.clone().into_response(Protocol::Http);
-        assert_eq!((http.status().as_u16(), &http.headers()[header::RETRY_AFTER]), (503, &"2".parse().unwrap()));
+        assert_eq!(
+            (http.status().as_u16(), &http.headers()[header::RETRY_AFTER]),
+            (503, &"2".parse().unwrap())
+        );
         assert_eq!(refused.into_response(Protocol::Grpc).headers()["grpc-status"], "14");
         assert_eq!((opaque.handle().failed(), opaque.handle().calls()), (1, 1));
         // Nothing of it is remembered.
@@ -359,7 +374,7 @@ async fn which_tokens_are_asked_about_is_told_by_their_shape() {
     }
     assert_eq!(stub.calls(), before, "what another made is not shown");
     let any = Introspection::builder(stub.endpoint(Client::public("gateway"))).takes(Takes::All);
-    assert!(ask(&any.clock(hands().clock()).build(), "a.b.c").await.is_ok());
+    assert!(ask(&any.audiences(["shop"]).clock(hands().clock()).build(), "a.b.c").await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -387,7 +402,9 @@ async fn two_tokens_are_one_too_many() {
         .header(header::COOKIE, "token=abc")
         .body(())
         .unwrap();
-    let Credential::Invalid(refused) = opaque.authenticate(&mut Head::of(&mut request)) else { panic!("taken") };
+    let Credential::Invalid(refused) = opaque.authenticate(&mut Head::of(&mut request)) else {
+        panic!("taken")
+    };
     assert_eq!(challenge(&refused), r#"Bearer realm="api", error="invalid_request""#);
     assert_eq!((refused.reason(), stub.calls()), (Reason::InvalidCredentials, 0));
 }
@@ -402,15 +419,17 @@ async fn debug_shows_no_token_and_no_claim() {
     assert!(!shown.contains("hush"), "{shown}");
 }
 
-fn rules() -> Rules {
-    Rules {
+fn expected() -> Expected {
+    let rules = Rules {
         provider: "p".into(),
         issuer: Some(Arc::from("https://id.example")),
-        audiences: vec!["shop".into()],
+        audiences: Audiences::These(vec!["shop".into()]),
         required: Vec::new(),
         roles: Pointer::from("roles"),
+        scopes: None,
         skew: Duration::MAX,
-    }
+    };
+    Expected { rules, claim_headers: Vec::new(), bound: Bound::default(), skew: Jwt::SKEW }
 }
 
 #[test]
@@ -425,7 +444,7 @@ proptest! {
     #[test]
     fn no_answer_panics(body: Vec<u8>, status in 100_u16..600) {
         let status = StatusCode::from_u16(status).unwrap();
-        let _ = Verdict::read(&rules(), status, &body);
+        let _ = Verdict::read(&expected(), status, &body);
     }
 
     /// Whatever else is changed in an answer, it lets in only while it says so.
@@ -434,7 +453,7 @@ proptest! {
         let mut body = active().to_string().into_bytes();
         let at = at % body.len();
         body[at] = byte;
-        if let Ok(verdict @ Verdict::Good { .. }) = Verdict::read(&rules(), StatusCode::OK, &body) {
+        if let Ok(verdict @ Verdict::Good { .. }) = Verdict::read(&expected(), StatusCode::OK, &body) {
             let said: Value = serde_json::from_slice(&body).unwrap();
             prop_assert_eq!(&said["active"], &json!(true));
             prop_assert_eq!(&said["iss"], "https://id.example");

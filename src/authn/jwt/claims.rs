@@ -43,19 +43,7 @@ pub(super) struct Json {
 impl Json {
     const SHORT: usize = 488;
 
-<<<<<<< HEAD
-    fn as_slice(&self) -> &[u8] {
-        let bytes = if self.long.is_empty() { &self.short[..] } else { &self.long[..] };
-        &bytes[..self.len]
-    }
-}
-
-impl Claims {
-    /// Decodes a payload.
-    pub(in crate::authn) fn decode(payload: &str) -> Result<Self, TokenError> {
-=======
     pub(super) fn decode(payload: &str) -> Result<Self, TokenError> {
->>>>>>> main
         let most = payload.len() / 4 * 3 + payload.len() % 4;
         let mut json = Self { short: [0; Self::SHORT], long: Vec::new(), len: 0 };
         let buffer = match json.short.get_mut(..most) {
@@ -67,6 +55,15 @@ impl Claims {
         };
         json.len = token::decode(payload, buffer)?;
         Ok(json)
+    }
+
+    pub(super) fn of(json: &[u8]) -> Self {
+        let mut own = Self { short: [0; Self::SHORT], long: Vec::new(), len: json.len() };
+        match own.short.get_mut(..json.len()) {
+            Some(short) => short.copy_from_slice(json),
+            None => own.long = json.to_vec(),
+        }
+        own
     }
 
     pub(super) fn as_slice(&self) -> &[u8] {
@@ -110,18 +107,18 @@ impl Claims {
         Self(Source::Decoded(Arc::new(json)))
     }
 
-    pub(super) fn remembered(token: Arc<Remembered>) -> Self {
-        Self(Source::Remembered(token))
+    /// What came without a signature, from somebody who is believed.
+    pub(in crate::authn) fn told(json: &[u8]) -> Self {
+        Self::decoded(Json::of(json))
     }
 
-    /// The claims in an answer that came without a signature, from somebody who is believed.
-    pub(in crate::authn) fn of_json(json: &[u8]) -> Self {
-        let mut own = Json { short: [0; Json::SHORT], long: Vec::new(), len: json.len() };
-        match own.short.get_mut(..json.len()) {
-            Some(short) => short.copy_from_slice(json),
-            None => own.long = json.to_vec(),
-        }
-        Self(Arc::new(own))
+    /// What a token says that nobody has verified.
+    pub(in crate::authn) fn unverified(payload: &str) -> Result<Self, TokenError> {
+        Json::decode(payload).map(Self::decoded)
+    }
+
+    pub(super) fn remembered(token: Arc<Remembered>) -> Self {
+        Self(Source::Remembered(token))
     }
 
     /// The claims as a type of yours.
@@ -139,7 +136,7 @@ impl Claims {
     }
 
     /// The claims where a [`Principal`](crate::identity::Principal) finds them.
-    pub(super) fn lookup(&self) -> Arc<dyn ClaimLookup> {
+    pub(in crate::authn) fn lookup(&self) -> Arc<dyn ClaimLookup> {
         match &self.0 {
             Source::Decoded(json) => json.clone(),
             Source::Remembered(token) => token.clone(),

@@ -23,7 +23,10 @@ pub(in crate::authn) trait Members<'de> {
 /// Gives the members of the object in `json` to `members`. A name that stands twice is an error: two readers of
 /// such an object may see two values (RFC 7519 section 4). So is what is no UTF-8 (section 7.2), which the parser alone
 /// does not see in strings that it skips.
-pub(in crate::authn) fn read<'de>(json: &'de [u8], members: &mut impl Members<'de>) -> serde_json::Result<()> {
+pub(in crate::authn) fn read<'de>(
+    json: &'de [u8],
+    members: &mut impl Members<'de>,
+) -> serde_json::Result<()> {
     let json = std::str::from_utf8(json).map_err(Error::custom)?;
     let mut deserializer = serde_json::Deserializer::from_str(json);
     deserializer.deserialize_map(Object(members))?;
@@ -52,7 +55,7 @@ impl<'de, M: Members<'de>> Visitor<'de> for Object<'_, M> {
 /// The names seen in an object, by a print of 64 bits. Equal names have equal prints, so that no repetition is missed;
 /// different names with one print only refuse a document that somebody made up for this.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(in crate::authn) struct Seen {
     few: [u64; Self::FEW],
     many: Vec<u64>,
     len: usize,
@@ -63,7 +66,7 @@ impl Seen {
 
     /// # Errors
     /// The name stands twice, or there are too many.
-    pub(super) fn insert<E: Error>(&mut self, name: &str) -> Result<(), E> {
+    pub(in crate::authn) fn insert<E: Error>(&mut self, name: &str) -> Result<(), E> {
         let print = fnv1a(name.as_bytes());
         let few = &self.few[..self.len.min(Self::FEW)];
         if self.len == MAX_MEMBERS || few.contains(&print) || self.many.contains(&print) {
@@ -171,8 +174,8 @@ impl<'de, F: FnMut(&str)> Visitor<'de> for EachText<F> {
 
 /// A value of which nothing is kept. No object in it has a member twice, and it is no deeper than the parser allows
 /// (128).
-pub(super) struct Skipped {
-    pub(super) is_null: bool,
+pub(in crate::authn) struct Skipped {
+    pub(in crate::authn) is_null: bool,
 }
 
 impl Skipped {

@@ -18,7 +18,7 @@ impl Pointer {
         (!self.0.starts_with('/')).then_some(&self.0)
     }
 
-    pub(in crate::authn) fn find<'de, T: Deserialize<'de>>(&self, json: &'de [u8]) -> serde_json::Result<Option<T>> {
+    pub(super) fn find<'de, T: Deserialize<'de>>(&self, json: &'de [u8]) -> serde_json::Result<Option<T>> {
         find(&self.0, json)
     }
 
@@ -40,7 +40,7 @@ impl fmt::Display for Pointer {
 }
 
 /// The value at `pointer` in `json`, if there is one. All others are skipped, and nothing of them is kept.
-pub(in crate::authn) fn find<'de, T: Deserialize<'de>>(
+pub(super) fn find<'de, T: Deserialize<'de>>(
     pointer: &str,
     json: &'de [u8],
 ) -> serde_json::Result<Option<T>> {

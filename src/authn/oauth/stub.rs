@@ -78,9 +78,8 @@ impl Stub {
         let body = body.collect().await.unwrap().to_bytes();
         let form = std::str::from_utf8(&body).unwrap().split('&').map(|pair| {
             let (name, value) = pair.split_once('=').unwrap();
-            let decoded = |text: &str| {
-                percent_decode_str(&text.replace('+', " ")).decode_utf8().unwrap().into_owned()
-            };
+            let decoded =
+                |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8().unwrap().into_owned();
             (decoded(name), decoded(value))
         });
         *self.last.lock().unwrap() =
@@ -101,4 +100,3 @@ impl Stub {
 }
 
 struct Failed;
-

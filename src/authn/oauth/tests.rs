@@ -136,10 +136,7 @@ async fn what_a_client_signs_is_verified_by_any_key_of_its_kind() {
         };
         ask(&ours).await.unwrap();
         let first = stub.last().form;
-        assert_eq!(
-            first["client_assertion_type"],
-            "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-        );
+        assert_eq!(first["client_assertion_type"], "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
         assert!(!first.contains_key("client_id") && !first.contains_key("client_secret"));
         let (principal, claims) =
             verifier("https://id.example/ask?hush=1").verify(&first["client_assertion"]).unwrap();
@@ -148,13 +145,15 @@ async fn what_a_client_signs_is_verified_by_any_key_of_its_kind() {
         assert_eq!(number("exp") - number("iat"), 60);
 
         ask(&stub.endpoint(client.audience("https://id.example")).clock(hands.clock())).await.unwrap();
-        let (_, second) = verifier("https://id.example").verify(&stub.last().form["client_assertion"]).unwrap();
+        let (_, second) =
+            verifier("https://id.example").verify(&stub.last().form["client_assertion"]).unwrap();
         assert_ne!(claims.claim("jti"), second.claim("jti"), "each is used once");
     }
     let (pem, _, jwk) = keys().pop().unwrap();
     let key = SigningKey::pem(&pem).unwrap().with_algorithm(Algorithm::Ps256).unwrap();
     ask(&stub.endpoint(Client::private_key_jwt("gateway", key))).await.unwrap();
-    let jwt = Jwt::new(KeySet::new([Key::jwk(&jwk.to_string()).unwrap()]).unwrap()).algorithms([Algorithm::Ps256]);
+    let jwt =
+        Jwt::new(KeySet::new([Key::jwk(&jwk.to_string()).unwrap()]).unwrap()).algorithms([Algorithm::Ps256]);
     assert!(jwt.verify(&stub.last().form["client_assertion"]).is_ok());
 }
 
@@ -163,7 +162,10 @@ fn what_is_no_private_key_is_none() {
     let (key, _) = ec(&ECDSA_P256_SHA256_FIXED_SIGNING, "P-256");
     let der = key.to_pkcs8v1().unwrap();
     let good = pem("PRIVATE KEY", der.as_ref());
-    assert_eq!(SigningKey::pem(&good).unwrap().with_algorithm(Algorithm::Es384).unwrap_err(), KeyError::Algorithm);
+    assert_eq!(
+        SigningKey::pem(&good).unwrap().with_algorithm(Algorithm::Es384).unwrap_err(),
+        KeyError::Algorithm
+    );
     let twice = [good.clone(), good.clone()].concat();
     for bad in [
         &b""[..],
@@ -188,7 +190,9 @@ fn an_endpoint_is_a_url_over_tls() {
     let new = |url: &str| Endpoint::new(url, client(), fetch.clone()).err();
     assert_eq!(new("https://id.example/token?x=1"), None);
     assert_eq!(new("http://id.example/token"), Some(InvalidEndpoint::Insecure));
-    for url in ["", "/token", "id.example", "ftp://id.example/", "https://u:p@id.example/", "https://id.example/#x"] {
+    for url in
+        ["", "/token", "id.example", "ftp://id.example/", "https://u:p@id.example/", "https://id.example/#x"]
+    {
         assert_eq!(new(url), Some(InvalidEndpoint::NoUrl), "{url}");
     }
     assert!(Endpoint::danger_plain("http://id.example/token", client(), fetch).is_ok());
@@ -250,7 +254,8 @@ fn debug_shows_no_secret() {
     ] {
         let fetch: Fetch = Stub::says("").fetch();
         let endpoint = Endpoint::new("https://id.example/ask?hush=1", client.clone(), fetch).unwrap();
-        let shown = format!("{client:?} {endpoint:?} {endpoint} {key:?} {:?}", Form::default().with("a", "hush"));
+        let shown =
+            format!("{client:?} {endpoint:?} {endpoint} {key:?} {:?}", Form::default().with("a", "hush"));
         assert!(shown.contains("gateway") && !shown.contains("hush"), "{shown}");
     }
 }

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode};
-use serde::{Deserialize, Deserializer, de};
-use serde::de::{IgnoredAny, MapAccess};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess},
+};
 
 use crate::authn::{
-    jwt::json::{self, Members, Text},
+    jwt::json::{self, Members, Skipped, Text},
     oauth::Odd,
 };
 
@@ -22,7 +24,10 @@ const ODD: Odd = Odd("the provider's answer is not one with a token");
 
 /// An answer of a token endpoint.
 pub(super) enum Answer {
-    Token { line: HeaderValue, lives: Duration },
+    Token {
+        line: HeaderValue,
+        lives: Duration,
+    },
     /// The token of the caller is not good enough for the provider.
     CallerRefused,
 }
@@ -88,7 +93,7 @@ impl<'a> Members<'a> for Said<'a> {
             "error" => self.error = Some(map.next_value()?),
             "expires_in" => self.expires_in = map.next_value()?,
             "token_type" => self.kind = Some(map.next_value()?),
-            _ => drop(map.next_value::<IgnoredAny>()?),
+            _ => drop(map.next_value::<Skipped>()?),
         }
         Ok(())
     }

@@ -96,9 +96,11 @@ where
                 }
                 StateProjection::Calling { future } => {
                     let response = ready!(future.poll(cx))?;
-                    let again = this.credentials.as_ref().zip(this.attempt.take()).and_then(
-                        |(credentials, attempt)| credentials.see(&response, attempt),
-                    );
+                    let again = this
+                        .credentials
+                        .as_ref()
+                        .zip(this.attempt.take())
+                        .and_then(|(credentials, attempt)| credentials.see(&response, attempt));
                     match again {
                         None => return Poll::Ready(Ok(response.map(ResponseBody::inner))),
                         Some((supply, held)) => State::of(supply, held, this.credentials.as_ref()),

@@ -195,10 +195,16 @@ impl Keeper {
             let (this, subject) = (Arc::clone(self), subject.cloned());
             async move { this.renew(whose, subject).await }
         };
-        self.flights.join(whose, work).map_err(|_| Unavailable::new("as many tokens are asked for as may be at once"))
+        self.flights
+            .join(whose, work)
+            .map_err(|_| Unavailable::new("as many tokens are asked for as may be at once"))
     }
 
-    async fn renew(&self, whose: Whose, subject: Option<CallerToken>) -> Result<Option<HeaderValue>, Unavailable> {
+    async fn renew(
+        &self,
+        whose: Whose,
+        subject: Option<CallerToken>,
+    ) -> Result<Option<HeaderValue>, Unavailable> {
         let asked = Instant::now();
         // Whoever joined too late for the last call finds what it brought.
         if let Some(held) = self.tokens.read(self.domain, &whose, asked, Held::clone)
@@ -213,7 +219,8 @@ impl Keeper {
         let jitter = self.chance.below(u64::try_from(renew.as_nanos() / 10).unwrap_or(u64::MAX));
         let held = Held { line: line.clone(), renew: after(asked, renew + Duration::from_nanos(jitter)) };
         let weight = line.as_ref().map_or(0, HeaderValue::len);
-        let item = Item { domain: self.domain, key: whose, value: held, weight, expires: after(asked, lives) };
+        let item =
+            Item { domain: self.domain, key: whose, value: held, weight, expires: after(asked, lives) };
         self.tokens.insert(item, Instant::now());
         Ok(line)
     }
