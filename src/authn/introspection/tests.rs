@@ -3,6 +3,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderName, Request, StatusCode, header};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -30,7 +31,7 @@ use crate::{
     body::Body,
     context::Context,
     head::Head,
-    identity::{CallerToken, Principal},
+    identity::{CallerToken, PeerIdentity, Principal},
     reject::{Protocol, Reason, Rejection},
     time::ManualClock,
 };
@@ -391,6 +392,41 @@ async fn it_is_one_of_several_providers() {
         let refused = call(&providers, JWT).await.unwrap_err();
         assert_eq!(refused.reason(), Reason::InvalidCredentials);
     }
+}
+
+/// RFC 8705 section 3.2: asked or remembered, a bound token is its sender's alone.
+#[tokio::test(start_paused = true)]
+async fn a_bound_token_is_its_senders_alone() {
+    let print = [7; 32];
+    let thumbprint = URL_SAFE_NO_PAD.encode(print);
+    let stub = Stub::says(with("cnf", json!({ "x5t#S256": thumbprint })));
+    let bound = builder(&stub).build();
+    let from = async |opaque: &Introspection, peer: Option<[u8; 32]>| {
+        let layer = opaque.clone().layer();
+        let service = layer.layer(service_fn(|_: Request<Body>| async {
+            Ok::<_, std::convert::Infallible>(http::Response::new(Body::empty()))
+        }));
+        let request = Request::get("/").header(header::AUTHORIZATION, "Bearer abc");
+        let mut request = request.body(Body::empty()).unwrap();
+        request.extensions_mut().extend(
+            peer.map(|peer| {
+                let mut one = http::Extensions::new();
+                one.insert(PeerIdentity::new(peer));
+                one
+            })
+            .unwrap_or_default(),
+        );
+        service.oneshot(request).await.unwrap().status().as_u16()
+    };
+    for (peer, status) in
+        [(None, 401), (Some(print), 200), (Some([8; 32]), 401), (None, 401), (Some(print), 200)]
+    {
+        assert_eq!(from(&bound, peer).await, status, "{peer:?}");
+    }
+    assert_eq!(stub.calls(), 1);
+    stub.behave(Manner::Says(200, active().to_string()));
+    let must = builder(&stub).require_certificate().build();
+    assert_eq!(from(&must, Some(print)).await, 401, "it is bound to nobody");
 }
 
 #[tokio::test]
