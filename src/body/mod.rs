@@ -8,10 +8,14 @@
 
 mod any;
 mod convert;
+#[cfg(feature = "jwt")]
+mod replay;
 mod response;
 
 pub use any::{Body, BoxError};
 pub use convert::{Convert, ConvertLayer};
+#[cfg(feature = "jwt")]
+pub(crate) use replay::replica;
 pub use response::ResponseBody;
 
 #[cfg(test)]
