@@ -19,8 +19,8 @@
 //! | `config` | the stack as data | `config` |
 //!
 //! The rooms talk through a vocabulary that is always compiled: [`head`], [`gate`], [`reject`], [`outcome`], [`body`],
-//! [`tunnel`], [`identity`], [`context`], [`key`], [`matching`], [`trail`] and [`attempt`], and the small [`time`],
-//! [`backoff`], [`window`], [`ratio`] and [`chance`].
+//! [`tunnel`], [`identity`], [`context`], [`key`], [`matching`], [`trail`], [`attempt`] and [`fetch`], and the small [`time`],
+//! [`backoff`], [`window`], [`trip`], [`flight`], `cache`, [`ratio`] and [`chance`].
 //!
 //! # A layer alone
 //!
@@ -74,6 +74,8 @@
 //! | a room's name | that room; `default` is `admission`, `resilience`, `routing` and `telemetry` |
 //! | `jwt` | JSON Web Tokens, verified by aws-lc |
 //! | `prometheus` | metrics in Prometheus text |
+//! | `redis` | stores on Redis or Valkey |
+//! | `tls` | TLS towards servers, by rustls and aws-lc |
 //! | `axum`, `tonic` | extractors, conversions, listeners for those frameworks |
 //! | `testing` | the contract kit, for layers of your own |
 //! | `gateway`, `mesh`, `full` | what these need together |
@@ -92,10 +94,14 @@ struct Readme;
 pub mod attempt;
 pub mod backoff;
 pub mod body;
+#[cfg(any(feature = "admission", feature = "authn"))]
+pub mod cache;
 pub mod chance;
 pub mod context;
 #[cfg(feature = "axum")]
 mod extract;
+pub mod fetch;
+pub mod flight;
 pub mod gate;
 pub mod head;
 pub mod identity;
@@ -103,9 +109,16 @@ pub mod key;
 pub mod matching;
 pub mod outcome;
 pub mod ratio;
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub mod redis;
 pub mod reject;
 pub mod time;
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub mod tls;
 pub mod trail;
+pub mod trip;
 pub mod tunnel;
 pub mod window;
 

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{fmt, pin::Pin, sync::Arc};
 
 use http::{HeaderName, HeaderValue};
 
@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// What an [`Authenticator`] found in a request.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum Credential {
     /// There is nothing of its kind.
     Absent,
@@ -18,6 +18,50 @@ pub enum Credential {
     Invalid(Rejection),
     /// There is a valid credential, of this principal.
     Valid(Principal),
+    /// There is a credential, and somebody else has to be asked about it.
+    Asked(Inquiry),
+}
+
+/// What an [`Authenticator`] waits for before it can tell: the answer of another service. Dropped if the caller goes
+/// away.
+///
+/// ```
+/// use portcullis::authn::{Credential, Inquiry};
+/// use portcullis::identity::Principal;
+///
+/// let credential = Credential::Asked(Inquiry::new(async {
+///     let subject = String::from("ada"); // the answer of a service that knows
+///     move |_: &mut portcullis::head::Head<'_>| Credential::Valid(Principal::new("desk", "", subject))
+/// }));
+/// # let _ = credential;
+/// ```
+pub struct Inquiry(Pin<Box<dyn Future<Output = Finding> + Send>>);
+
+/// Tells what was found, with the request's head at hand again.
+pub(super) type Finding = Box<dyn FnOnce(&mut Head<'_>) -> Credential + Send>;
+
+impl Inquiry {
+    /// Waits for this future, whose output tells with the head at hand; it may have to ask again.
+    pub fn new<T>(asked: impl Future<Output = T> + Send + 'static) -> Self
+    where
+        T: FnOnce(&mut Head<'_>) -> Credential + Send + 'static,
+    {
+        Self(Box::pin(async move { Box::new(asked.await) as Finding }))
+    }
+}
+
+impl Future for Inquiry {
+    type Output = Finding;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Finding> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Inquiry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inquiry").finish_non_exhaustive()
+    }
 }
 
 /// Finds one kind of credential in requests and verifies it: [`Jwt`](super::jwt::Jwt),
@@ -48,7 +92,7 @@ pub enum Credential {
 /// let gate = Providers::new().with(office).layer();
 /// ```
 pub trait Authenticator: Send + Sync + 'static {
-    /// Looks for a credential and verifies it. It must not block.
+    /// Looks for a credential and verifies it. It must not block: what takes time is [asked](Credential::Asked).
     ///
     /// Only where the credential is valid may it leave something in the request: typed claims in the extensions,
     /// [asserted headers](Self::asserted_headers). The principal is put there by whoever asked.
@@ -75,7 +119,7 @@ pub trait Authenticator: Send + Sync + 'static {
     }
 }
 
-/// What a gate of this one authenticator does.
+/// What a gate of this one authenticator does, which never has to ask.
 pub(super) fn check_alone(
     provider: &impl Authenticator,
     asserted: &AssertedHeaders,
@@ -98,6 +142,7 @@ pub(super) fn check_alone(
                 .fold(Rejection::new(Reason::MissingCredentials), Rejection::challenge)
                 .into())
         }
+        Credential::Asked(_) => Err(Reason::KeysUnavailable.into()),
     }
 }
 

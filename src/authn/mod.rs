@@ -1,6 +1,6 @@
 //! Who is calling?
 //!
-//! `jwt` verifies signed tokens and [`api_key`] verifies keys. Each is a gate of its own; [`Providers`] makes one gate
+//! `jwt` verifies signed tokens, with keys that `jwks` fetches, and [`api_key`] verifies keys. Each is a gate of its own; [`Providers`] makes one gate
 //! of several, and of [authenticators](Authenticator) of your own.
 //!
 //! # Example
@@ -19,10 +19,11 @@
 //! # Example, customised
 //!
 //! ```
-//! use http::{HeaderName, Request};
+//! use http::{HeaderName, Request, Response};
 //! use portcullis::authn::api_key::{self, ApiKey, KeyTable};
 //! use portcullis::authn::{Location, Providers};
-//! use portcullis::{gate::Gate, head::Head, identity::Principal};
+//! use portcullis::{body::Body, identity::Principal};
+//! use tower::{Layer, ServiceExt, service_fn};
 //!
 //! let (partner, device) = (api_key::mint("partner", "acme")?, api_key::mint("device", "till 7")?);
 //! let partners = ApiKey::new(KeyTable::new("partners", [partner.entry().clone()])?);
@@ -30,18 +31,25 @@
 //!     .locations([Location::header(HeaderName::from_static("x-device-key"))]);
 //!
 //! // Who shows nothing is anonymous; who shows something must show something valid.
-//! let gate = Providers::new().with(partners).with(devices).optional();
+//! let layer = Providers::new().with(partners).with(devices).optional().layer();
 //!
-//! let mut request = Request::get("/").header("x-device-key", device.reveal()).body(())?;
-//! gate.check(&mut Head::of(&mut request)).unwrap();
-//! assert_eq!(request.extensions().get(), Some(&Principal::new("devices", "", "till 7")));
-//! assert!(request.headers().is_empty()); // the key does not go on
+//! # tokio_test::block_on(async {
+//! let service = layer.layer(service_fn(|request: Request<Body>| async move {
+//!     assert_eq!(request.extensions().get(), Some(&Principal::new("devices", "", "till 7")));
+//!     assert!(request.headers().is_empty()); // the key does not go on
+//!     Ok::<_, std::convert::Infallible>(Response::new(Body::empty()))
+//! }));
+//! let request = Request::get("/").header("x-device-key", device.reveal()).body(Body::empty())?;
+//! assert_eq!(service.oneshot(request).await?.status(), 200);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Which one wins
 //!
-//! The first in the list that finds its credential valid. Others need not be valid, and are not looked at.
+//! The first in the list that finds its credential valid. Others need not be valid, and are not looked at. One that has to
+//! [ask](Inquiry) somebody else is waited for before the next is looked at, and only then.
 //!
 //! If none is valid, a request that presented any credential is refused, also where credentials are
 //! [optional](Providers::optional): it would be served as somebody else than it says it is. If a provider cannot tell
@@ -84,14 +92,17 @@ mod challenge;
 mod credential;
 #[cfg(feature = "jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+pub mod jwks;
+#[cfg(feature = "jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 pub mod jwt;
 mod providers;
 
-pub use authenticator::{Authenticator, Credential};
+pub use authenticator::{Authenticator, Credential, Inquiry};
 pub use credential::Location;
-pub use providers::Providers;
 #[cfg(feature = "stack")]
 pub(crate) use providers::kept_back;
+pub use providers::{Providers, ProvidersTold, ProvidersWait};
 
 #[cfg(test)]
 mod tests;

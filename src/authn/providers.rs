@@ -1,10 +1,15 @@
-use std::{fmt, sync::Arc};
+use std::{
+    fmt, mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use http::{HeaderName, HeaderValue, header};
 
-use super::{Authenticator, Credential, Location};
+use super::{Authenticator, Credential, Inquiry, Location, authenticator::Finding};
 use crate::{
-    gate::{Gate, GateLayer},
+    gate::{AsyncGate, AsyncGateLayer, Check},
     head::Head,
     identity::{AssertedHeaders, Principal},
     reject::{Answer, Reason, Rejection},
@@ -42,8 +47,8 @@ impl Providers {
     }
 
     /// As a layer.
-    pub fn layer(self) -> GateLayer<Self> {
-        GateLayer::new(self)
+    pub fn layer(self) -> AsyncGateLayer<Self> {
+        AsyncGateLayer::new(self)
     }
 
     /// The names of all header fields that the providers set for the upstream, to be removed from every request.
@@ -54,6 +59,13 @@ impl Providers {
     /// Where all the credentials stand.
     pub fn locations(&self) -> impl Iterator<Item = &Location> {
         self.list.iter().flat_map(|provider| provider.locations())
+    }
+
+    /// Where the credentials stand that do not go on, whoever of the others wins.
+    #[cfg(feature = "config")]
+    pub(crate) fn removed_locations(&self) -> impl Iterator<Item = &Location> {
+        let stay = self.list.iter().filter(|provider| !provider.forwards());
+        stay.flat_map(|provider| provider.locations())
     }
 
     /// The providers, in their order.
@@ -125,31 +137,103 @@ fn add(rejection: Rejection, challenge: HeaderValue) -> Rejection {
     if known { rejection } else { rejection.challenge(challenge) }
 }
 
-impl Gate for Providers {
-    type Pass = ();
-    const SHAREABLE: bool = false;
+/// Those that were found invalid so far, each with its place in the list.
+type Invalid = Vec<(usize, Rejection)>;
 
-    fn check(&self, head: &mut Head<'_>) -> Result<(), Answer> {
-        self.asserted.strip(head.headers_mut());
-        let mut invalid = Vec::new();
-        for (at, provider) in self.list.iter().enumerate() {
-            match provider.authenticate(head) {
-                Credential::Absent => {}
-                Credential::Invalid(rejection) => invalid.push((at, rejection)),
-                Credential::Valid(principal) => {
-                    self.remove_credentials(head, Some(at));
-                    head.extensions_mut().insert(principal);
-                    return Ok(());
-                }
+impl Providers {
+    /// Asks the providers from `next` on.
+    fn ask(&self, head: &mut Head<'_>, next: usize, mut invalid: Invalid) -> Check<(), ProvidersWait> {
+        for (at, provider) in self.list.iter().enumerate().skip(next) {
+            let credential = provider.authenticate(head);
+            if let Some(check) = self.heed(head, at, credential, &mut invalid) {
+                return check;
             }
         }
+        Check::from(self.conclude(head, &invalid).map_err(Answer::from))
+    }
+
+    /// What the word of one provider decides; nothing, if the next is to be asked.
+    fn heed(
+        &self,
+        head: &mut Head<'_>,
+        at: usize,
+        credential: Credential,
+        invalid: &mut Invalid,
+    ) -> Option<Check<(), ProvidersWait>> {
+        match credential {
+            Credential::Absent => None,
+            Credential::Invalid(rejection) => {
+                invalid.push((at, rejection));
+                None
+            }
+            Credential::Valid(principal) => {
+                self.remove_credentials(head, Some(at));
+                head.extensions_mut().insert(principal);
+                Some(Check::Now(Ok(())))
+            }
+            Credential::Asked(inquiry) => {
+                Some(Check::Wait(ProvidersWait { inquiry, at, invalid: mem::take(invalid) }))
+            }
+        }
+    }
+
+    /// What is said when nobody has found a valid credential.
+    fn conclude(&self, head: &mut Head<'_>, invalid: &[(usize, Rejection)]) -> Result<(), Rejection> {
         if !invalid.is_empty() {
-            return Err(self.refuse(&invalid).into());
+            return Err(self.refuse(invalid));
         }
         let principal = self.nobody()?;
         self.remove_credentials(head, None);
         head.extensions_mut().insert(principal);
         Ok(())
+    }
+}
+
+impl AsyncGate for Providers {
+    type Pass = ();
+    type Wait = ProvidersWait;
+    type Told = ProvidersTold;
+    const SHAREABLE: bool = false;
+
+    fn check(&self, head: &mut Head<'_>) -> Check<(), ProvidersWait> {
+        self.asserted.strip(head.headers_mut());
+        self.ask(head, 0, Invalid::new())
+    }
+
+    fn resume(&self, head: &mut Head<'_>, told: ProvidersTold) -> Check<(), ProvidersWait> {
+        let ProvidersTold { finding, at, mut invalid } = told;
+        let credential = finding(head);
+        self.heed(head, at, credential, &mut invalid).unwrap_or_else(|| self.ask(head, at + 1, invalid))
+    }
+}
+
+/// The wait of [`Providers`] for one of them.
+#[derive(Debug)]
+pub struct ProvidersWait {
+    inquiry: Inquiry,
+    at: usize,
+    invalid: Invalid,
+}
+
+/// What [`Providers`] waited for.
+pub struct ProvidersTold {
+    finding: Finding,
+    at: usize,
+    invalid: Invalid,
+}
+
+impl Future for ProvidersWait {
+    type Output = ProvidersTold;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<ProvidersTold> {
+        let finding = ready!(Pin::new(&mut self.inquiry).poll(cx));
+        Poll::Ready(ProvidersTold { finding, at: self.at, invalid: mem::take(&mut self.invalid) })
+    }
+}
+
+impl fmt::Debug for ProvidersTold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProvidersTold").field("at", &self.at).finish_non_exhaustive()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use http::{HeaderName, HeaderValue, Request, header};
 use proptest::prelude::*;
+use tower::{Layer, ServiceExt, service_fn};
 
 use super::{
     api_key::{self, ApiKey, KeyTable, Minted},
@@ -9,7 +10,8 @@ use super::{
     *,
 };
 use crate::{
-    gate::Gate as _,
+    body::Body,
+    gate::{AsyncGate as _, Check, Stopped},
     head::Head,
     identity::Principal,
     reject::{Answer, Protocol, Reason, Rejection},
@@ -77,9 +79,9 @@ fn check(gate: &Providers, headers: &[(&str, &str)]) -> Result<Request<()>, Reje
         headers.iter().fold(Request::get("/"), |request, (name, value)| request.header(*name, *value));
     let mut request = request.body(()).unwrap();
     match gate.check(&mut Head::of(&mut request)) {
-        Ok(()) => Ok(request),
-        Err(Answer::Refuse(rejection)) => Err(rejection),
-        Err(other) => panic!("{other:?}"),
+        Check::Now(Ok(())) => Ok(request),
+        Check::Now(Err(Stopped { answer: Answer::Refuse(rejection), .. })) => Err(rejection),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -182,6 +184,69 @@ fn who_cannot_tell_does_not_say_no() {
     assert_eq!(refused.reason(), Reason::InvalidCredentials);
 }
 
+/// Asks twice before it believes an office, and leaves its credential in place.
+struct Slow(Office);
+
+impl Authenticator for Slow {
+    fn authenticate(&self, head: &mut Head<'_>) -> Credential {
+        let told = self.0.authenticate(head);
+        if let Credential::Absent = told {
+            return told;
+        }
+        head.headers_mut().remove("x-desk");
+        Credential::Asked(Inquiry::new(async {
+            tokio::task::yield_now().await;
+            |_: &mut Head<'_>| {
+                Credential::Asked(Inquiry::new(async {
+                    |head: &mut Head<'_>| {
+                        let mut office = Office::new();
+                        office.forwards = true;
+                        office.authenticate(head)
+                    }
+                }))
+            }
+        }))
+    }
+    fn locations(&self) -> &[Location] {
+        self.0.locations()
+    }
+    fn asserted_headers(&self) -> &[HeaderName] {
+        self.0.asserted_headers()
+    }
+}
+
+#[tokio::test]
+async fn who_must_ask_is_waited_for_in_the_order_of_the_list() {
+    let (minted, api_key) = keys();
+    let slow_first = Providers::new().with(Slow(Office::new())).with(api_key.clone());
+    let slow_last = Providers::new().with(api_key).with(Slow(Office::new()));
+    let key = ("x-api-key", minted.reveal());
+    let served = async |gate: &Providers, headers: &[(&str, &str)]| {
+        let request =
+            headers.iter().fold(Request::get("/"), |request, (name, value)| request.header(*name, *value));
+        let who = service_fn(|request: Request<Body>| async move {
+            let principal: &Principal = request.extensions().get().unwrap();
+            let left = request.headers().keys().map(HeaderName::as_str).collect::<Vec<_>>().join(" ");
+            let who = format!("{} {left}", principal.provider());
+            Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(who)))
+        });
+        let response = gate.clone().layer().layer(who).oneshot(request.body(Body::empty()).unwrap()).await;
+        let (head, body) = response.unwrap().into_parts();
+        let body = http_body_util::BodyExt::collect(body).await.unwrap().to_bytes();
+        (head.status.as_u16(), String::from_utf8_lossy(&body).into_owned())
+    };
+    let desk = || (200, "office x-desk".to_owned());
+    let partner = || (200, "partners ".to_owned());
+    assert_eq!(served(&slow_first, &[("x-office", "yes"), ("x-desk", "1"), key]).await, desk());
+    assert_eq!(served(&slow_last, &[("x-office", "yes"), key]).await, partner());
+    assert_eq!(served(&slow_first, &[("x-office", "no"), key]).await, partner());
+    assert_eq!(served(&slow_last, &[("x-office", "yes"), ("x-api-key", "junk")]).await, desk());
+    let optional = slow_first.optional();
+    let (status, body) = served(&optional, &[("x-office", "no"), ("x-api-key", "junk")]).await;
+    assert_eq!(status, 401, "{body}");
+    assert_eq!(served(&optional, &[]).await, (200, " ".to_owned()));
+}
+
 #[test]
 fn only_the_winner_can_let_its_credential_go_on() {
     let (minted, api_key) = keys();
@@ -205,8 +270,8 @@ fn without_providers_nobody_comes_in() {
 
 #[test]
 fn authentication_is_not_enforced_for_a_share() {
-    use crate::gate::Gate;
-    const { assert!(!Providers::SHAREABLE && !ApiKey::SHAREABLE) };
+    use crate::gate::{AsyncGate, Gate};
+    const { assert!(!<Providers as AsyncGate>::SHAREABLE && !<ApiKey as Gate>::SHAREABLE) };
 }
 
 #[test]

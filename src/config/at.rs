@@ -88,7 +88,7 @@ impl<'a> At<'a> {
 
     /// Whether it stands in the file, sound or not.
     pub(super) fn is_said(self) -> bool {
-        self.absent.is_none() && self.node.value != Value::Null
+        self.absent.is_none()
     }
 
     /// Whether something of it was faulty.

@@ -45,6 +45,11 @@ impl<'s> Reader<'s, '_> {
         if is_any(schema) {
             return Some(plain(&node.value));
         }
+        // What somebody meant to fill in, or a value that a template lost: without it less might be asked.
+        if let (Value::Null, Some(_)) = (&node.value, &node.key) {
+            let problem = format!("empty: remove the line, or write {}", self.expected(schema));
+            return self.fault(node.key_mark, &node.path, problem);
+        }
         let Some(schema) = self.branch(&node.value, schema) else {
             let problem = format!("expected {}, found {}", self.expected(schema), found(&node.value));
             return self.fault(node.mark, &node.path, problem);
@@ -157,9 +162,6 @@ impl<'s> Reader<'s, '_> {
                 entry.value = Value::Broken;
                 continue;
             };
-            if entry.value == Value::Null && properties.is_some() {
-                continue;
-            }
             match self.node(entry, field) {
                 Some(value) => drop(whole.insert(name, value)),
                 None => lacks.push(name),

@@ -25,7 +25,7 @@ impl<G: Gate> DynGate for G {
     }
 }
 
-fn boxed<P: Pass>(pass: P) -> Option<BoxPass> {
+pub(super) fn boxed<P: Pass>(pass: P) -> Option<BoxPass> {
     pass.holds().then(|| Box::new(pass) as BoxPass)
 }
 

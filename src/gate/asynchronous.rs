@@ -13,15 +13,10 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    AsyncGate, Check, GatedFuture,
+    AsyncGate, Check, GatedFuture, Stopped,
     layer::{Exchange, debug},
 };
-use crate::{
-    body::ResponseBody,
-    head::Head,
-    outcome::Completion,
-    reject::{Answer, Style},
-};
+use crate::{body::ResponseBody, head::Head, outcome::Completion, reject::Style};
 
 /// Puts an [`AsyncGate`] before a service. It owns the gate; its clones and all their services share it.
 pub struct AsyncGateLayer<G>(Option<Arc<G>>);
@@ -126,7 +121,7 @@ where
 fn decide<S, G, ReqB>(
     inner: &mut S,
     request: Request<ReqB>,
-    decision: Result<G, Answer>,
+    decision: Result<G, Stopped<G>>,
     style: Style,
     exchange: Exchange,
 ) -> GatedFuture<S::Future, G>
@@ -136,7 +131,7 @@ where
 {
     match decision {
         Ok(pass) => GatedFuture::forward(inner.call(request), Completion::new(pass), exchange),
-        Err(answer) => GatedFuture::answer(answer.into(), style, exchange),
+        Err(stopped) => GatedFuture::answer(stopped, style, exchange),
     }
 }
 
@@ -181,20 +176,25 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         loop {
-            let run = match state.as_mut().project() {
+            let next = match state.as_mut().project() {
                 StateProjection::Decided { run } => return run.poll(cx),
                 StateProjection::Waiting { wait, held } => {
                     let told = ready!(wait.poll(cx));
                     #[expect(clippy::expect_used, reason = "the contract of Future")]
                     let Held { mut inner, mut request, gate } = held.take().expect("polled after completion");
-                    let exchange = Exchange::of(&request);
                     let mut head = Head::of(&mut request);
-                    let decision = gate.resume(&mut head, told);
-                    let style = Style::of(&head);
-                    decide(&mut inner, request, decision, style, exchange)
+                    match gate.resume(&mut head, told) {
+                        Check::Wait(wait) => {
+                            State::Waiting { wait, held: Some(Held { inner, request, gate }) }
+                        }
+                        Check::Now(decision) => {
+                            let (style, exchange) = (Style::of(&head), Exchange::of(&request));
+                            State::Decided { run: decide(&mut inner, request, decision, style, exchange) }
+                        }
+                    }
                 }
             };
-            state.set(State::Decided { run });
+            state.set(next);
         }
     }
 }

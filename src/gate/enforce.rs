@@ -94,6 +94,26 @@ impl<G> Enforce<G> {
     }
 }
 
+impl<G: AsyncGate> Enforce<G> {
+    fn enforce(
+        &self,
+        check: Check<G::Pass, G::Wait>,
+        in_shadow: bool,
+    ) -> Check<Enforced<G::Pass>, EnforcedWait<G::Wait>> {
+        let enforced = |pass| Enforced { pass, in_shadow };
+        match check {
+            Check::Wait(wait) => Check::Wait(EnforcedWait { wait, in_shadow }),
+            Check::Now(decision) if in_shadow => {
+                Check::Now(Ok(enforced(self.spare(decision.map_err(|stopped| stopped.answer)))))
+            }
+            Check::Now(decision) => {
+                let enforced = |pass| enforced(Some(pass));
+                Check::Now(decision.map(enforced).map_err(|stopped| stopped.map(enforced)))
+            }
+        }
+    }
+}
+
 impl<G: Gate> Enforce<G> {
     /// `gate` is enforced for `share` of the requests, by chance.
     ///
@@ -175,21 +195,20 @@ impl<G: AsyncGate> AsyncGate for Enforce<G> {
         } else {
             self.gate.check(head)
         };
-        match check {
-            Check::Wait(wait) => Check::Wait(EnforcedWait { wait, in_shadow }),
-            Check::Now(decision) if in_shadow => {
-                Check::Now(Ok(Enforced { pass: self.spare(decision), in_shadow }))
-            }
-            Check::Now(decision) => Check::Now(decision.map(|pass| Enforced { pass: Some(pass), in_shadow })),
-        }
+        self.enforce(check, in_shadow)
     }
 
-    fn resume(&self, head: &mut Head<'_>, (in_shadow, told): Self::Told) -> Result<Self::Pass, Answer> {
-        if in_shadow {
-            let decision = self.gate.resume(&mut Head::of(&mut head.to_scratch()), told);
-            return Ok(Enforced { pass: self.spare(decision), in_shadow });
-        }
-        Ok(Enforced { pass: Some(self.gate.resume(head, told)?), in_shadow })
+    fn resume(
+        &self,
+        head: &mut Head<'_>,
+        (in_shadow, told): Self::Told,
+    ) -> Check<Self::Pass, EnforcedWait<G::Wait>> {
+        let check = if in_shadow {
+            self.gate.resume(&mut Head::of(&mut head.to_scratch()), told)
+        } else {
+            self.gate.resume(head, told)
+        };
+        self.enforce(check, in_shadow)
     }
 }
 

@@ -70,7 +70,8 @@
 //! # Combining gates
 //!
 //! `Option<G>`, `Arc<G>`, tuples of gates and [`Gates`] (a slice of different gates) are gates. If one of several
-//! refuses, the passes that those before it have given see that answer.
+//! refuses, the passes that those before it have given see that answer. [`AsyncGates`] is a slice in which some of them
+//! may wait.
 //!
 //! # Share and shadow
 //!
@@ -100,6 +101,7 @@
 //! Refusals are counted by reason; what a gate in shadow spares, by its [`EnforceHandle`].
 
 mod any;
+mod any_async;
 mod asynchronous;
 mod combine;
 mod enforce;
@@ -107,6 +109,7 @@ mod layer;
 mod word;
 
 pub use any::{BoxPass, DynGate, Gates};
+pub use any_async::{AsyncGates, AsyncGatesWait, BoxTold, BoxWait, DynAsyncGate};
 pub use asynchronous::{AsyncGateLayer, AsyncGated, AsyncGatedFuture};
 pub use combine::Both;
 pub use enforce::{Enforce, EnforceHandle, Enforced, EnforcedWait};

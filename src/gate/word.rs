@@ -37,6 +37,12 @@ pub struct Stopped<P> {
     pub given: Option<P>,
 }
 
+impl<P> Stopped<P> {
+    pub(super) fn map<Q>(self, given: impl FnOnce(P) -> Q) -> Stopped<Q> {
+        Stopped { answer: self.answer, given: self.given.map(given) }
+    }
+}
+
 impl<P> From<Answer> for Stopped<P> {
     fn from(answer: Answer) -> Self {
         Self { answer, given: None }
@@ -69,13 +75,19 @@ pub trait Pass: Send + 'static {
     }
 }
 
-/// The first word of an [`AsyncGate`].
+/// The word of an [`AsyncGate`].
 #[derive(Debug)]
 pub enum Check<P, W> {
     /// Decided.
-    Now(Result<P, Answer>),
+    Now(Result<P, Stopped<P>>),
     /// To be decided when this future has told what it learned.
     Wait(W),
+}
+
+impl<P, W> From<Result<P, Answer>> for Check<P, W> {
+    fn from(decision: Result<P, Answer>) -> Self {
+        Self::Now(decision.map_err(Stopped::from))
+    }
 }
 
 /// A [`Gate`] that may have to wait: for a store, an introspection endpoint, a key set that was never fetched.
@@ -87,7 +99,7 @@ pub trait AsyncGate: Send + Sync + 'static {
     /// What is waited for; it owns what it needs. Dropped if the caller goes away.
     type Wait: Future<Output = Self::Told> + Send + 'static;
     /// What the wait tells.
-    type Told: Send;
+    type Told: Send + 'static;
 
     /// As [`Gate::SHAREABLE`].
     const SHAREABLE: bool = true;
@@ -95,10 +107,6 @@ pub trait AsyncGate: Send + Sync + 'static {
     /// Decides at once if it can, else says what to wait for.
     fn check(&self, head: &mut Head<'_>) -> Check<Self::Pass, Self::Wait>;
 
-    /// Decides, after the wait, about the same head.
-    ///
-    /// # Errors
-    ///
-    /// The answer that the caller gets instead.
-    fn resume(&self, head: &mut Head<'_>, told: Self::Told) -> Result<Self::Pass, Answer>;
+    /// Goes on, after the wait, with the same head. It may have to wait again.
+    fn resume(&self, head: &mut Head<'_>, told: Self::Told) -> Check<Self::Pass, Self::Wait>;
 }

@@ -84,7 +84,7 @@ use crate::{
     },
     authn::Providers,
     context::{ContextLayer, Contextual},
-    gate::{GateLayer, Gated},
+    gate::{AsyncGateLayer, AsyncGated, GateLayer, Gated},
     identity::TrustedProxies,
     reject::{Rescue, RescueLayer},
     resilience::timeout::{Timeout, TimeoutLayer},
@@ -155,9 +155,10 @@ pub struct ServerLayer {
     charges: Vec<Charge>,
 }
 
-type Policies = ((Option<Providers>, Witness), (Option<Authorize>, Option<RateLimit>));
+type Policies = (Witness, (Option<Authorize>, Option<RateLimit>));
+type Authenticated<S> = AsyncGated<Gated<S, Policies>, Providers>;
 type Identified = (Connection, SetRequestId);
-type Answered<S> = Rescue<Timeout<Gated<Contextual<S>, Policies>>>;
+type Answered<S> = Rescue<Timeout<Authenticated<Contextual<S>>>>;
 
 impl ServerLayer {
     /// Whoever reaches the service may call it, and may take 15 s.
@@ -206,7 +207,11 @@ impl ServerLayer {
 
     fn policies(&self) -> GateLayer<Policies> {
         let limits = (!self.charges.is_empty()).then(|| RateLimit::from_iter(self.charges.iter().cloned()));
-        GateLayer::new(((self.providers.clone(), Witness), (self.authorize.clone(), limits)))
+        GateLayer::new((Witness, (self.authorize.clone(), limits)))
+    }
+
+    fn authentication(&self) -> AsyncGateLayer<Providers> {
+        self.providers.clone().map_or_else(AsyncGateLayer::disabled, Providers::layer)
     }
 
     fn identified(&self) -> GateLayer<Identified> {
@@ -226,7 +231,7 @@ impl<S> Layer<S> for ServerLayer {
     type Service = Rescue<Gated<Spanned<Gated<Gated<Answered<S>, Counter>, AccessLog>>, Identified>>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let handled = self.policies().layer(ContextLayer::new().layer(inner));
+        let handled = self.authentication().layer(self.policies().layer(ContextLayer::new().layer(inner)));
         let answered = RescueLayer::new().layer(self.timeout.layer(handled));
         let watched = AccessLog::new().layer().layer(self.counted.layer(answered));
         RescueLayer::new().layer(self.identified().layer(SpanLayer::new().layer(watched)))

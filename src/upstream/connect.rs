@@ -38,6 +38,15 @@ pub(super) enum ConnectError {
     Io(#[source] io::Error),
     #[error("the first words of HTTP failed")]
     Handshake(#[source] hyper::Error),
+    #[error("the host's addresses are not known")]
+    Lookup(#[source] io::Error),
+    #[error("the host has no address")]
+    NoAddress,
+    #[error("there is no TLS here")]
+    NoTls,
+    #[cfg(feature = "tls")]
+    #[error("the handshake of TLS failed")]
+    Tls(#[source] io::Error),
     /// The outcome of somebody else's try, for which this request waited.
     #[error("connecting failed for another request")]
     Shared(Reason),
@@ -47,9 +56,11 @@ impl ConnectError {
     pub(super) fn reason(&self) -> Reason {
         match self {
             Self::Full => Reason::Overloaded,
-            Self::Refused => Reason::NoEndpoint,
+            Self::Refused | Self::Lookup(_) | Self::NoAddress => Reason::NoEndpoint,
             Self::TimedOut => Reason::UpstreamTimeout,
-            Self::Io(_) | Self::Handshake(_) => Reason::ConnectFailed,
+            Self::Io(_) | Self::Handshake(_) | Self::NoTls => Reason::ConnectFailed,
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => Reason::ConnectFailed,
             Self::Shared(reason) => *reason,
         }
     }

@@ -30,8 +30,8 @@ use crate::{body::Body, reject::Reason, time::after};
 /// How long an endpoint that could not be reached comes last.
 const REST: Duration = Duration::from_secs(1);
 /// The largest head of a response, and the buffer it must fit in.
-const MAX_HEAD: u32 = 64 * 1024;
-const MAX_BUFFER: usize = 128 * 1024;
+pub(super) const MAX_HEAD: u32 = 64 * 1024;
+pub(super) const MAX_BUFFER: usize = 128 * 1024;
 
 /// One address, and what is shared by all who send to it.
 pub(super) struct Endpoint {

@@ -2,7 +2,7 @@
 //!
 //! An [`Upstream`] is a name and its endpoints; a [`Proxy`] is the service that sends requests there. HTTP/1.1 and
 //! HTTP/2 are spoken on both sides, bodies stream both ways with their trailers, gRPC passes untouched, and WebSocket
-//! and other upgrades run through.
+//! and other upgrades run through. A [`Client`] asks other servers on our own account.
 //!
 //! # Example
 //!
@@ -117,6 +117,7 @@
 mod balance;
 mod body;
 mod builder;
+mod client;
 mod connect;
 mod endpoint;
 mod error;
@@ -125,6 +126,7 @@ mod expect;
 mod forward;
 mod group;
 mod hop;
+mod link;
 mod options;
 mod request;
 mod resolve;
@@ -134,6 +136,7 @@ mod store;
 mod tunnel;
 
 pub use builder::{BuildError, UpstreamBuilder};
+pub use client::{Client, ClientBuilder};
 pub use group::{EndpointStatus, Upstream};
 pub use hop::HopByHop;
 pub use options::{Balance, Wire};

@@ -16,6 +16,7 @@ mod house;
 mod outcome;
 mod resilience;
 mod routing;
+mod support;
 mod telemetry;
 mod transport;
 mod upstream;

@@ -1,7 +1,7 @@
 use std::fmt;
 
 use aws_lc_rs::{
-    hmac,
+    digest, hmac,
     signature::{self, ParsedPublicKey, RsaParameters, RsaPublicKeyComponents},
 };
 use jsonwebtoken::{AlgorithmFamily, DecodingKey};
@@ -24,6 +24,8 @@ const MAX_PEM: usize = 64 * 1024;
 pub struct Key {
     id: Option<Box<str>>,
     verifiers: Vec<(Algorithm, Verifier)>,
+    /// The hash of what it was made of.
+    print: [u8; digest::SHA256_OUTPUT_LEN],
 }
 
 /// Why a key cannot be used. Nothing of the key is in it.
@@ -45,6 +47,9 @@ pub enum KeyError {
     /// It is a private key. Verifying needs the public one only, and this one should not be lying around.
     #[error("a private key where the public one is enough")]
     Private,
+    /// A shared secret where everybody can read it.
+    #[error("a shared secret in a published key set")]
+    Published,
     /// An RSA key of less than 2048 or more than 8192 bits, or a secret shorter than the hash of its algorithm
     /// (RFC 7518 sections 3.2 and 3.3).
     #[error("the key's size is not allowed: RSA takes 2048 to 8192 bits, HMAC at least the hash's length")]
@@ -75,7 +80,7 @@ impl Key {
     /// # Errors
     /// [`KeyError::Size`] if the secret is too short for all of them (RFC 7518 section 3.2).
     pub fn secret(secret: &[u8]) -> Result<Self, KeyError> {
-        Self::of(|algorithm| match algorithm.kind() {
+        Self::of(&[secret], |algorithm| match algorithm.kind() {
             Kind::Mac(mac) if secret.len() >= mac.digest_algorithm().output_len() => {
                 Some(Ok(Verifier::Mac(Box::new(hmac::Key::new(mac, secret)))))
             }
@@ -145,6 +150,16 @@ impl Key {
         self.verifiers.iter().map(|(algorithm, _)| *algorithm)
     }
 
+    /// Whether it is the same key under the same name, for the same algorithms.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.print == other.print && self.id == other.id && self.algorithms().eq(other.algorithms())
+    }
+
+    /// Whether whoever has it can also sign.
+    pub(super) fn is_secret(&self) -> bool {
+        self.verifiers.iter().any(|(_, verifier)| matches!(verifier, Verifier::Mac(_)))
+    }
+
     pub(super) fn verifier(&self, wanted: Algorithm) -> Option<&Verifier> {
         self.verifiers.iter().find(|(algorithm, _)| *algorithm == wanted).map(|(_, v)| v)
     }
@@ -157,23 +172,26 @@ impl Key {
             return Err(KeyError::Malformed("e"));
         }
         let bits = n.first().map_or(0, |first| n.len() * 8 - first.leading_zeros() as usize);
-        Self::rsa(bits, |parameters| RsaPublicKeyComponents { n, e }.to_parsed_public_key(parameters).ok())
+        Self::rsa(bits, &[n, e], |parameters| {
+            RsaPublicKeyComponents { n, e }.to_parsed_public_key(parameters).ok()
+        })
     }
 
     /// An RSA key in DER, as PKCS #1 has it.
     fn rsa_der(der: &[u8]) -> Result<Self, KeyError> {
         let bits = RsaParameters::public_modulus_len(der).map_err(|_| KeyError::Malformed("RSA"))?;
-        Self::rsa(bits as usize, |parameters| ParsedPublicKey::new(parameters, der).ok())
+        Self::rsa(bits as usize, &[der], |parameters| ParsedPublicKey::new(parameters, der).ok())
     }
 
     fn rsa(
         bits: usize,
+        material: &[&[u8]],
         parse: impl Fn(&'static RsaParameters) -> Option<ParsedPublicKey>,
     ) -> Result<Self, KeyError> {
         if !RSA_BITS.contains(&bits) {
             return Err(KeyError::Size);
         }
-        Self::of(|algorithm| match algorithm.kind() {
+        Self::of(material, |algorithm| match algorithm.kind() {
             Kind::Rsa(parameters) => {
                 Some(parse(parameters).map(Verifier::Signature).ok_or(KeyError::Malformed("RSA")))
             }
@@ -189,7 +207,7 @@ impl Key {
             133 => Algorithm::Es512,
             _ => return Err(KeyError::Curve),
         };
-        Self::of(|a| match a.kind() {
+        Self::of(&[point], |a| match a.kind() {
             Kind::Ec(curve) if a == algorithm => {
                 Some(ParsedPublicKey::new(curve, point).map(Verifier::Signature).map_err(|_| KeyError::Curve))
             }
@@ -201,7 +219,7 @@ impl Key {
         if public.len() != signature::ED25519_PUBLIC_KEY_LEN {
             return Err(KeyError::Curve);
         }
-        Self::of(|algorithm| match algorithm.kind() {
+        Self::of(&[public], |algorithm| match algorithm.kind() {
             Kind::Ed => Some(
                 ParsedPublicKey::new(&signature::ED25519, public)
                     .map(Verifier::Signature)
@@ -212,7 +230,10 @@ impl Key {
     }
 
     /// The key with each algorithm for which `verifier` makes one.
-    fn of(verifier: impl Fn(Algorithm) -> Option<Result<Verifier, KeyError>>) -> Result<Self, KeyError> {
+    fn of(
+        material: &[&[u8]],
+        verifier: impl Fn(Algorithm) -> Option<Result<Verifier, KeyError>>,
+    ) -> Result<Self, KeyError> {
         let verifiers = Algorithm::ALL
             .iter()
             .filter_map(|&algorithm| Some(verifier(algorithm)?.map(|verifier| (algorithm, verifier))))
@@ -220,7 +241,7 @@ impl Key {
         if verifiers.is_empty() {
             return Err(KeyError::Algorithm);
         }
-        Ok(Self { id: None, verifiers })
+        Ok(Self { id: None, verifiers, print: print(material) })
     }
 }
 
@@ -231,6 +252,17 @@ impl fmt::Debug for Key {
             .field("algorithms", &self.algorithms().collect::<Vec<_>>())
             .finish_non_exhaustive()
     }
+}
+
+fn print(material: &[&[u8]]) -> [u8; digest::SHA256_OUTPUT_LEN] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in material {
+        context.update(&part.len().to_be_bytes());
+        context.update(part);
+    }
+    let mut print = [0; digest::SHA256_OUTPUT_LEN];
+    print.copy_from_slice(context.finish().as_ref());
+    print
 }
 
 fn without_zeros(bytes: &[u8]) -> &[u8] {

@@ -1,4 +1,4 @@
-use std::{collections::HashMap, fmt};
+use std::{collections::HashMap, fmt, sync::Arc};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -25,7 +25,7 @@ const MAX_TRIES: usize = 8;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct KeySet {
-    keys: Vec<Key>,
+    keys: Vec<Arc<Key>>,
     by_id: HashMap<Box<str>, Vec<usize>>,
     unnamed: Vec<usize>,
     skipped: Vec<Skipped>,
@@ -91,6 +91,18 @@ impl KeySet {
     /// # Errors
     /// [`KeySetError`] if it is no such document, is too large, or has no usable key.
     pub fn jwks(json: &str) -> Result<Self, KeySetError> {
+        Self::read(json, Key::jwk)
+    }
+
+    /// As [`jwks`](Self::jwks), of a document that everybody can read: shared secrets are left out of it.
+    pub(in crate::authn) fn published(json: &str) -> Result<Self, KeySetError> {
+        Self::read(json, |json| match Key::jwk(json)? {
+            key if key.is_secret() => Err(KeyError::Published),
+            key => Ok(key),
+        })
+    }
+
+    fn read(json: &str, key: impl Fn(&str) -> Result<Key, KeyError>) -> Result<Self, KeySetError> {
         if json.len() > MAX_DOCUMENT {
             return Err(KeySetError::TooLarge);
         }
@@ -100,7 +112,7 @@ impl KeySet {
         }
         let (mut keys, mut skipped) = (Vec::new(), Vec::new());
         for (index, raw) in document.keys.iter().enumerate() {
-            match Key::jwk(raw.get()) {
+            match key(raw.get()) {
                 Ok(key) => keys.push(key),
                 Err(error) => skipped.push(Skipped { index, error }),
             }
@@ -122,7 +134,32 @@ impl KeySet {
                 None => unnamed.push(index),
             }
         }
+        let keys = keys.into_iter().map(Arc::new).collect();
         Ok(Self { keys, by_id, unnamed, skipped })
+    }
+
+    /// Takes the place of `before`: a key that was there is the one that was there, so that what it has verified stays
+    /// verified.
+    pub(super) fn after(mut self, before: &Self) -> Self {
+        for key in &mut self.keys {
+            if let Some(known) = before.of_id(key.id()).find(|known| known.is(key)) {
+                *key = Arc::clone(known);
+            }
+        }
+        self
+    }
+
+    /// Whether this very key is in the set.
+    pub(in crate::authn) fn has(&self, key: &Arc<Key>) -> bool {
+        self.of_id(key.id()).any(|own| Arc::ptr_eq(own, key))
+    }
+
+    fn of_id(&self, id: Option<&str>) -> impl Iterator<Item = &Arc<Key>> + '_ {
+        let places = match id {
+            Some(id) => self.by_id.get(id).map_or(&[][..], Vec::as_slice),
+            None => self.unnamed.as_slice(),
+        };
+        places.iter().map(|&place| &self.keys[place])
     }
 
     /// The number of usable keys.
@@ -139,6 +176,12 @@ impl KeySet {
 
     /// The usable keys.
     pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.keys.iter().map(|key| &**key)
+    }
+
+    /// The usable keys, to be held beyond the set's life.
+    #[cfg(test)]
+    pub(in crate::authn) fn shared(&self) -> impl Iterator<Item = &Arc<Key>> {
         self.keys.iter()
     }
 
@@ -158,12 +201,16 @@ impl KeySet {
         &self,
         id: Option<&str>,
         algorithm: Algorithm,
-    ) -> impl Iterator<Item = &Verifier> + '_ {
+    ) -> impl Iterator<Item = (&Arc<Key>, &Verifier)> + '_ {
         let named = id.and_then(|id| self.by_id.get(id)).map_or(&[][..], Vec::as_slice);
         let rest = if id.is_some() { self.unnamed.as_slice() } else { &[] };
         let all = if id.is_none() { 0..self.keys.len() } else { 0..0 };
         let indices = named.iter().copied().chain(rest.iter().copied()).chain(all);
-        indices.filter_map(move |index| self.keys[index].verifier(algorithm)).take(MAX_TRIES)
+        let fitting = indices.filter_map(move |index| {
+            let key = &self.keys[index];
+            Some((key, key.verifier(algorithm)?))
+        });
+        fitting.take(MAX_TRIES)
     }
 }
 

@@ -1,7 +1,10 @@
 use std::borrow::Cow;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
+use schemars::{
+    JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema, transform::RecursiveTransform,
+};
 use serde::{Deserialize, Deserializer, de};
+use serde_json::Value as Json;
 
 /// A field that the format knows and this version does not serve. It can hold nothing.
 #[derive(Debug)]
@@ -28,6 +31,31 @@ impl JsonSchema for Unbuilt {
 }
 
 /// The JSON Schema of a file (draft 2020-12).
-pub(crate) fn schema_of<T: JsonSchema>() -> serde_json::Value {
-    SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<T>().to_value()
+pub(crate) fn schema_of<T: JsonSchema>() -> Json {
+    let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(never_null));
+    settings.into_generator().into_root_schema_for::<T>().to_value()
+}
+
+/// A field is left out or holds something: an empty one is neither.
+fn never_null(schema: &mut Schema) {
+    let is_null = |branch: &Json| branch.get("type").is_some_and(|kind| kind == "null");
+    let Some(schema) = schema.as_object_mut() else { return };
+    if schema.get("default").is_some_and(Json::is_null) {
+        schema.remove("default");
+    }
+    if let Some(Json::Array(kinds)) = schema.get_mut("type") {
+        kinds.retain(|kind| kind != "null");
+        if let [one] = &**kinds {
+            let one = one.clone();
+            schema.insert("type".to_owned(), one);
+        }
+    }
+    if let Some(Json::Array(branches)) = schema.get_mut("anyOf") {
+        branches.retain(|branch| !is_null(branch));
+        if let [Json::Object(one)] = &mut **branches {
+            let one = std::mem::take(one);
+            schema.remove("anyOf");
+            schema.extend(one);
+        }
+    }
 }

@@ -12,11 +12,11 @@ use tower_layer::Layer;
 use crate::{
     admission::{
         authz::Authorize,
-        rate_limit::{Charge, RateLimit},
+        rate_limit::{Charge, Fields},
     },
     authn::{Location, Providers},
     chance::Chance,
-    gate::{DynGate, Gate, GateLayer, Gates},
+    gate::{AsyncGate, AsyncGateLayer, AsyncGates, DynGate, Gate},
     head::Head,
     identity::TrustedProxies,
     key::Key,
@@ -33,6 +33,7 @@ use crate::{
 
 use super::{
     backend::{Backends, Nowhere, RuleService},
+    limits::Limits,
     snapshot::{Given, SnapshotError},
 };
 
@@ -62,11 +63,11 @@ pub struct Rule {
     pub(super) paths: PathPolicy,
     response_headers: Option<ResponseHeaders>,
     cors: Option<Cors>,
-    charges: Vec<Charge>,
+    limits: Limits,
     pub(super) providers: Option<Providers>,
     authorize: Option<Authorize>,
-    gates: Gates,
-    filters: Gates,
+    gates: AsyncGates,
+    filters: AsyncGates,
     timeout: TimeoutLayer,
     attempt_timeout: TimeoutLayer,
     split_by: Option<Key>,
@@ -86,11 +87,11 @@ impl Rule {
             paths: PathPolicy::strict(),
             response_headers: None,
             cors: None,
-            charges: Vec::new(),
+            limits: Limits::default(),
             providers: None,
             authorize: None,
-            gates: Gates::new(),
-            filters: Gates::new(),
+            gates: AsyncGates::new(),
+            filters: AsyncGates::new(),
             timeout: TimeoutLayer::default().grpc_streams(true),
             attempt_timeout: TimeoutLayer::disabled(),
             split_by: None,
@@ -129,7 +130,19 @@ impl Rule {
     /// Adds a limit. All limits of a rule are one decision, at the latest position that any of them needs: inside of
     /// authentication if one counts by what is only known there.
     pub fn limit(mut self, limit: impl Into<Charge>) -> Self {
-        self.charges.push(limit.into());
+        self.limits.charges.push(limit.into());
+        self
+    }
+
+    /// When responses tell of these limits, in `RateLimit` and `RateLimit-Policy`; on refusal unless told.
+    pub fn limit_fields(mut self, fields: Fields) -> Self {
+        self.limits.fields = fields;
+        self
+    }
+
+    /// Whether the older `X-RateLimit-*` are told wherever those are. `false` unless told.
+    pub fn legacy_limit_fields(mut self, legacy: bool) -> Self {
+        self.limits.legacy = legacy;
         self
     }
 
@@ -151,6 +164,12 @@ impl Rule {
     /// Adds a gate that others use too.
     pub fn shared_gate(mut self, gate: Arc<dyn DynGate>) -> Self {
         self.gates = self.gates.with_shared(gate);
+        self
+    }
+
+    /// As [`gate`](Self::gate), for one that may have to wait.
+    pub fn async_gate(mut self, gate: impl AsyncGate) -> Self {
+        self.gates = self.gates.with_async(gate);
         self
     }
 
@@ -206,32 +225,32 @@ impl Rule {
         let backends =
             self.backends(given).map_err(|error| SnapshotError::Split(Arc::clone(&name), error))?;
         let answers = RescueLayer::new().layer(self.timeout.layer(backends));
-        let service = GateLayer::new(self.policies(given)).layer(answers);
+        let service = AsyncGateLayer::new(self.policies(given)).layer(answers);
         let rule = hosts.into_iter().fold(router::Rule::new(name, service), router::Rule::host);
         Ok(matches.into_iter().fold(rule, router::Rule::when))
     }
 
     /// The gates of the rule, outermost first: this is the order of [`order`](crate::stack::order).
-    fn policies(self, given: &Given) -> Gates {
-        let counts_identity = self.charges.iter().any(|charge| charge.limit().key().needs_identity());
-        let limits = (!self.charges.is_empty()).then(|| RateLimit::from_iter(self.charges));
-        let (before, after) = if counts_identity { (None, limits) } else { (limits, None) };
+    fn policies(self, given: &Given) -> AsyncGates {
+        let (before, after) = match self.limits.need_identity() {
+            true => (None, self.limits.gate()),
+            false => (self.limits.gate(), None),
+        };
         let own_paths = (self.paths != given.paths).then_some(OwnPaths(self.paths));
         let discard = (!given.credentials.is_empty()).then(|| Discard(Arc::clone(&given.credentials)));
 
-        let mut gates = Gates::new().with(Witness);
+        let mut gates = AsyncGates::new().with(Witness);
         gates = with(gates, own_paths);
         gates = with(gates, self.response_headers);
         gates = with(gates, self.cors);
         gates = with(gates, before);
         if let Some(providers) = self.providers {
-            gates = gates.with(providers).with(Witness);
+            gates = gates.with_async(providers).with(Witness);
         }
         gates = with(gates, self.authorize);
         gates = with(gates, after);
         gates = with(gates, discard);
-        let inner = [self.gates, self.filters].into_iter().filter(|gates| !gates.is_empty());
-        inner.fold(gates, Gates::with)
+        gates.with_all(self.gates).with_all(self.filters)
     }
 
     fn backends(&self, given: &Given) -> Result<Backends, split::InvalidSplit> {
@@ -293,7 +312,7 @@ impl Gate for Discard {
     }
 }
 
-fn with(gates: Gates, gate: Option<impl Gate>) -> Gates {
+fn with(gates: AsyncGates, gate: Option<impl Gate>) -> AsyncGates {
     match gate {
         Some(gate) => gates.with(gate),
         None => gates,

@@ -21,7 +21,7 @@ use portcullis::{
     body::{Body, ConvertLayer},
     chance::Chance,
     context::ContextLayer,
-    gate::{AsyncGate, AsyncGateLayer, Check, Enforce, Gate, GateLayer, Gates},
+    gate::{AsyncGate, AsyncGateLayer, AsyncGates, Check, Enforce, Gate, GateLayer, Gates},
     head::Head,
     identity::{PeerAddr, Principal},
     key::Key,
@@ -67,8 +67,8 @@ impl AsyncGate for Open {
             false => Check::Wait(std::future::ready(())),
         }
     }
-    fn resume(&self, _: &mut Head<'_>, (): ()) -> Result<(), Answer> {
-        Ok(())
+    fn resume(&self, _: &mut Head<'_>, (): ()) -> Check<(), Self::Wait> {
+        Check::Now(Ok(()))
     }
 }
 
@@ -87,6 +87,9 @@ fn vocabulary() -> Vec<Report> {
         plain("gate, disabled", 0, GateLayer::<Open>::disabled),
         plain("gates", 0, || GateLayer::new(Gates::new().with(Open).with(Open))),
         plain("gates, as a tuple", 0, || GateLayer::new((Open, Open))),
+        Contract::new("async gates", || AsyncGateLayer::new(AsyncGates::new().with(Open).with_async(Open)))
+            .allocations(0, allocations)
+            .check(),
         // The copy of the head that is thrown away.
         plain("shadow", 8, || Enforce::shadow("open", Open).layer()),
         Contract::new("async gate", || AsyncGateLayer::new(Open)).allocations(0, allocations).check(),

@@ -245,3 +245,30 @@ fn keys_are_replaced_under_load_without_a_wrong_answer() {
         }
     });
 }
+
+#[test]
+fn a_key_that_stays_is_the_same_one() {
+    let (a, b, c) =
+        (Signer::new(Algorithm::Es256), Signer::new(Algorithm::EdDsa), Signer::new(Algorithm::Es256));
+    let set = |keys: Vec<Key>| KeySet::new(keys).unwrap();
+    let keys = Keys::from(set(vec![a.key().named("a"), b.key().named("b"), c.key()]));
+    let first = keys.current().unwrap();
+    let held: Vec<_> = first.shared().cloned().collect();
+    // In another order, under another name, without one that was there.
+    keys.replace(set(vec![c.key(), b.key().named("new"), a.key().named("a")]));
+    let second = keys.current().unwrap();
+    assert_eq!(held.iter().map(|key| second.has(key)).collect::<Vec<_>>(), [true, false, true]);
+    // One that comes back is not the one that left.
+    keys.replace(set(vec![b.key().named("b")]));
+    let third = keys.current().unwrap();
+    assert!(held.iter().all(|key| !third.has(key)));
+    // The same name for another key.
+    keys.replace(set(vec![c.key().named("b")]));
+    assert!(third.shared().all(|key| !keys.current().unwrap().has(key)));
+    // The same key for fewer algorithms.
+    let rsa = Signer::new(Algorithm::Rs256);
+    keys.replace(set(vec![rsa.key()]));
+    let wide = keys.current().unwrap();
+    keys.replace(set(vec![rsa.key().only(&[Algorithm::Rs256]).unwrap()]));
+    assert!(wide.shared().all(|key| !keys.current().unwrap().has(key)));
+}

@@ -1,0 +1,5 @@
+//! What the tests of several rooms need.
+
+#[cfg(all(feature = "jwt", feature = "tls"))]
+#[allow(dead_code, reason = "each room uses a part of it")]
+pub(crate) mod provider;
