@@ -110,6 +110,7 @@ pub use gate::Jwt;
 pub use key::{Key, KeyError};
 pub use key_set::{KeySet, KeySetError, MAX_DOCUMENT, MAX_KEYS, Skipped};
 pub use keys::Keys;
+pub(in crate::authn) use keys::{Keeper, WeakKeys};
 pub use pointer::Pointer;
 pub use token::TokenError;
 

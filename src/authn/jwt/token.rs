@@ -39,7 +39,8 @@ pub enum TokenError {
     /// `iss` is another, or is missing.
     #[error("the token has another issuer")]
     Issuer,
-    /// The keys are not known yet, so nothing can be said about the token.
+    /// The keys are not known yet, or the key that the token names is not among them and they are being asked for
+    /// anew: nothing can be said about the token.
     #[error("the keys are not known yet")]
     KeysUnknown,
     /// It is not three parts of base64url without padding.
