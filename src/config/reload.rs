@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::Notify,
@@ -10,13 +10,17 @@ use super::{
     debounce::{Debounce, LOOK},
     fault::{Faults, Severity},
     files::Files,
-    kept::Kept,
+    compile::Compiled,
+    kept::{Followers, Kept, Stores},
     load::{Config, Reading},
 };
 use crate::{
     stack::gateway::{BindError, Gateway},
     upstream::Upstream,
 };
+
+/// How long the stores are waited for that a configuration begins to follow.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
 
 /// Why a configured gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -48,10 +52,13 @@ impl Config {
     pub async fn start(self) -> Result<Configured, StartError> {
         let mut kept = Kept::default();
         let Reading { compiled, faults, files } = self.read(&kept);
-        let Some(compiled) = compiled else { return Err(faults.into()) };
+        let Some(Compiled { snapshot, upstreams, stores, followers }) = compiled else {
+            return Err(faults.into());
+        };
         warn(&faults);
-        let gateway = Gateway::start(compiled.snapshot).await?;
-        kept.upstreams = compiled.upstreams;
+        begin(followers).await;
+        let gateway = Gateway::start(snapshot).await?;
+        (kept.upstreams, kept.stores) = (upstreams, stores);
         let reload = Arc::new(Notify::new());
         let follow = follow(self, gateway.clone(), kept, files, Arc::clone(&reload));
         Ok(Configured { gateway, reload, follows: tokio::spawn(follow).abort_handle() })
@@ -95,14 +102,14 @@ async fn follow(config: Config, gateway: Gateway, kept: Kept, files: Files, relo
         let Ok(reading) = spawn_blocking(move || reader.read(&state)).await else { return };
         debounce.take(reading.files.clone());
         files = Arc::new(reading.files.clone());
-        if let Some(upstreams) = take(&gateway, reading).await {
-            kept = Arc::new(Kept { limits: kept.limits.clone(), upstreams });
+        if let Some((upstreams, stores)) = take(&gateway, reading).await {
+            kept = Arc::new(Kept { limits: kept.limits.clone(), upstreams, stores });
         }
     }
 }
 
 /// Takes what was read into force, or tells why not.
-async fn take(gateway: &Gateway, reading: Reading) -> Option<BTreeMap<String, Upstream>> {
+async fn take(gateway: &Gateway, reading: Reading) -> Option<(BTreeMap<String, Upstream>, Stores)> {
     let Reading { compiled, faults, .. } = reading;
     let Some(compiled) = compiled else {
         for fault in &faults {
@@ -112,13 +119,29 @@ async fn take(gateway: &Gateway, reading: Reading) -> Option<BTreeMap<String, Up
         return None;
     };
     warn(&faults);
-    match gateway.apply(compiled.snapshot).await {
-        Ok(()) => Some(compiled.upstreams),
+    let Compiled { snapshot, upstreams, stores, followers } = compiled;
+    begin(followers).await;
+    match gateway.apply(snapshot).await {
+        Ok(()) => Some((upstreams, stores)),
         Err(error) => {
             tracing::error!("configuration refused: {error}");
             gateway.refused([error.to_string()]);
             None
         }
+    }
+}
+
+/// Looks at what is kept elsewhere, before requests ask for it.
+async fn begin(followers: Followers) {
+    let looks: Vec<_> = followers.into_iter().map(|follower| tokio::spawn(follower.start())).collect();
+    let all = async {
+        for look in looks {
+            // One that was lost has told why.
+            let _ = look.await;
+        }
+    };
+    if timeout(FIRST_LOOK, all).await.is_err() {
+        tracing::warn!("a store of API keys does not answer; what needs it is answered 503 until it does");
     }
 }
 

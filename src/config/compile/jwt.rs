@@ -11,7 +11,6 @@ use crate::{
     },
     config::{
         at::At,
-        files::is_open_to_others,
         schema::{Algorithm, Jwks, Jwt, Material, TokenLocation},
     },
 };
@@ -104,12 +103,6 @@ impl Compiler<'_> {
             secret.pop_if(|byte| *byte == b'\r');
         }
         Some(secret)
-    }
-
-    fn warn_if_open(&self, at: At<'_>, path: &Path) {
-        if is_open_to_others(&self.path(path)) {
-            at.warn("this secret can be read by everybody on this machine");
-        }
     }
 }
 
