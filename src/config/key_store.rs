@@ -78,6 +78,14 @@ impl FileKeyStore {
         Ok(store)
     }
 
+    /// All keys that stand there now. It blocks.
+    ///
+    /// # Errors
+    /// [`KeyStoreError`]; what is wrong with the file is told with lines and columns.
+    pub fn load(&self) -> Result<Vec<KeyEntry>, KeyStoreError> {
+        self.0.read().map(|list| list.entries)
+    }
+
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Paths) -> Result<T, KeyStoreError> + Send + 'static,
@@ -125,7 +133,8 @@ impl Paths {
     /// The keys as they stand there: all of them, or none.
     fn read(&self) -> Result<KeyList, KeyStoreError> {
         let (version, text) = self.text()?;
-        let document = Document::<KeyFile>::read(&self.keys.to_string_lossy(), &text, &schema_of::<KeyFile>());
+        let document =
+            Document::<KeyFile>::read(&self.keys.to_string_lossy(), &text, &schema_of::<KeyFile>());
         let malformed = |faults: super::Faults| KeyStoreError::Malformed(faults.to_string());
         let Document { typed, log, .. } = document.map_err(malformed)?;
         let faults = log.into_faults();

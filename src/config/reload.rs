@@ -7,10 +7,10 @@ use tokio::{
 };
 
 use super::{
+    compile::Compiled,
     debounce::{Debounce, LOOK},
     fault::{Faults, Severity},
     files::Files,
-    compile::Compiled,
     kept::{Followers, Kept, Stores},
     load::{Config, Reading},
 };

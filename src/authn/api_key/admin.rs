@@ -5,10 +5,9 @@ use std::{
 };
 
 use super::{
-    KeyChange, KeyEntry, KeyState, KeyStore, KeyStoreError, KeyTableError, MAX_KEYS, Minted, Pepper, date,
-    mint,
+    KeyChange, KeyEntry, KeyState, KeyStore, KeyStoreError, KeyTableError, MAX_KEYS, Minted, Pepper, mint,
 };
-use crate::time::WallClock;
+use crate::time::{WallClock, date};
 
 /// How often a change is tried when others are making theirs.
 const ATTEMPTS: usize = 8;

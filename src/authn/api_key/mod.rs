@@ -98,7 +98,6 @@
 //! None of its own: refusals are counted by reason with all others. [`ApiKeys::health`] tells how fresh the keys are.
 
 mod admin;
-mod date;
 mod entry;
 mod failures;
 mod follow;
@@ -123,9 +122,7 @@ pub use follow::KeyFollower;
 pub use gate::ApiKey;
 pub use hash::{KeyHash, Pepper, PepperError, Peppers};
 pub use keys::{ApiKeys, KeysHealth};
-pub use store::{
-    Asked, KeyChange, KeyList, KeyStore, KeyStoreError, KeyVersion, MemoryKeyStore,
-};
+pub use store::{Asked, KeyChange, KeyList, KeyStore, KeyStoreError, KeyVersion, MemoryKeyStore};
 pub use table::{InvalidKey, KeyTable, KeyTableError, KeyUse, MAX_KEYS};
 pub use text::{PATTERN, is_key};
 

@@ -10,8 +10,8 @@ use std::{
 
 use subtle::ConstantTimeEq as _;
 
-use super::{KeyEntry, KeyState, Pepper, Peppers, date, hash, text};
-use crate::identity::Principal;
+use super::{KeyEntry, KeyState, Pepper, Peppers, hash, text};
+use crate::{identity::Principal, time::date};
 
 /// The most keys of a table.
 pub const MAX_KEYS: usize = 100_000;

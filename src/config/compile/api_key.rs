@@ -8,7 +8,7 @@ use std::{
 
 use http::HeaderName;
 
-use super::Compiler;
+use super::{Compiler, authentication::warn_if_open};
 use crate::{
     authn::{
         Authenticator, Location,
@@ -54,7 +54,8 @@ impl Compiler<'_> {
         let limit = kept.map_or_else(
             || {
                 let rate = key.failure_limit.as_ref().map(|rate| rate.0);
-                rate.map_or_else(FailureLimit::default, |rate| FailureLimit::new(rate.count(), rate.period())).into()
+                rate.map_or_else(FailureLimit::default, |rate| FailureLimit::new(rate.count(), rate.period()))
+                    .into()
             },
             |(_, limit)| Arc::clone(limit),
         );
@@ -69,7 +70,7 @@ impl Compiler<'_> {
         for (at, name, material) in at.entries(said) {
             let at = at.field("file");
             let secret = self.material(at, material)?;
-            self.warn_if_open(at, &material.file);
+            warn_if_open(at, &self.path(&material.file));
             (name, &secret).hash(&mut print);
             peppers.push(at.accept(Pepper::new(name, &secret))?);
         }

@@ -52,13 +52,6 @@ impl Compiler<'_> {
         Some(if optional { providers.optional() } else { providers })
     }
 
-    /// Warns of a secret that others can read.
-    pub(super) fn warn_if_open(&self, at: At<'_>, path: &Path) {
-        if is_open_to_others(&self.path(path)) {
-            at.warn("this secret can be read by everybody on this machine");
-        }
-    }
-
     /// The bytes of a file that a field names.
     pub(super) fn material(&self, at: At<'_>, material: &Material) -> Option<Vec<u8>> {
         self.file(at, &material.file)
@@ -66,5 +59,12 @@ impl Compiler<'_> {
 
     pub(super) fn file(&self, at: At<'_>, path: &Path) -> Option<Vec<u8>> {
         at.accept(self.files.borrow_mut().read(&self.path(path)))
+    }
+}
+
+/// Warns of a secret that others can read.
+pub(super) fn warn_if_open(at: At<'_>, path: &Path) {
+    if is_open_to_others(path) {
+        at.warn("this secret can be read by everybody on this machine");
     }
 }

@@ -10,6 +10,7 @@ mod limits;
 mod listeners;
 #[cfg(feature = "redis")]
 mod redis;
+mod removed;
 mod routes;
 mod upstreams;
 

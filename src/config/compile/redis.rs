@@ -1,5 +1,5 @@
 //! Redis servers.
-use super::Compiler;
+use super::{Compiler, authentication::warn_if_open};
 use crate::{
     config::{at::At, schema::RedisServer},
     redis::Redis,
@@ -14,7 +14,7 @@ impl Compiler<'_> {
         if let Some(password) = &server.password {
             let at = at.field("password").field("file");
             self.material(at, password)?;
-            self.warn_if_open(at, &password.file);
+            warn_if_open(at, &self.path(&password.file));
             builder = builder.password_file(self.path(&password.file));
         }
         if let Some(roots) = &server.roots {

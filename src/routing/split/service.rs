@@ -63,7 +63,7 @@ where
         let Shared { split, policy } = &*self.0;
         let variant = policy.choose(split, &mut Head::of(&mut request));
         let told = policy.told(variant);
-        let label = Some(variant.label().clone());
+        let label = split.label(variant);
         SplitFuture { call: ReadyCall::new(variant.value().clone(), request), told, label }
     }
 }

@@ -91,6 +91,11 @@ impl Gateway {
             draining: AtomicBool::new(false),
             last_load: Mutex::default(),
         }));
+        #[cfg(feature = "prometheus")]
+        {
+            let shared = Arc::downgrade(&gateway.0);
+            gateway.0.metrics.set_readings(move || super::status::readings(&shared));
+        }
         gateway.apply(snapshot).await?;
         Ok(gateway)
     }

@@ -8,7 +8,7 @@ use super::{
     rule::Rule,
 };
 use crate::{
-    authn::{self, Location, Providers},
+    authn::{self, Location, Providers, api_key::ApiKeys},
     matching::PathPolicy,
     routing::{
         router::{Router, RouterService, UnreachableMatches},
@@ -28,6 +28,7 @@ pub struct Snapshot {
     pub(super) listeners: Vec<Listen>,
     pub(super) admin: Option<Admin>,
     pub(super) upstreams: Vec<Upstream>,
+    pub(super) api_keys: Vec<(Arc<str>, ApiKeys)>,
     pub(super) shutdown_delay: Duration,
     pub(super) shutdown_grace: Duration,
     rules: Vec<RuleFacts>,
@@ -84,6 +85,7 @@ pub struct SnapshotBuilder {
     rules: Vec<Rule>,
     asserted: Vec<HeaderName>,
     credentials: Vec<Location>,
+    api_keys: Vec<(Arc<str>, ApiKeys)>,
 }
 
 impl SnapshotBuilder {
@@ -130,6 +132,12 @@ impl SnapshotBuilder {
         self
     }
 
+    /// Keys of which the admin address is to tell how fresh they are, by their provider's name.
+    pub fn api_keys(mut self, keys: impl IntoIterator<Item = (impl Into<Arc<str>>, ApiKeys)>) -> Self {
+        self.api_keys.extend(keys.into_iter().map(|(name, keys)| (name.into(), keys)));
+        self
+    }
+
     /// Puts everything in order.
     ///
     /// # Errors
@@ -137,7 +145,7 @@ impl SnapshotBuilder {
     /// The first thing that does not fit.
     pub fn build(self) -> Result<Snapshot, SnapshotError> {
         self.check_addresses()?;
-        let Self { listeners, admin, shutdown_delay, shutdown_grace, rules: of_rules, .. } = self;
+        let Self { listeners, admin, api_keys, shutdown_delay, shutdown_grace, rules: of_rules, .. } = self;
         let (mut asserted, mut credentials) = (self.asserted, self.credentials);
         let providers = || of_rules.iter().filter_map(|rule| rule.providers.as_ref());
         asserted.extend(providers().flat_map(Providers::asserted_headers).cloned());
@@ -168,6 +176,7 @@ impl SnapshotBuilder {
             listeners,
             admin,
             upstreams,
+            api_keys,
             shutdown_delay,
             shutdown_grace,
             rules,
@@ -225,6 +234,7 @@ impl Snapshot {
             rules: Vec::new(),
             asserted: Vec::new(),
             credentials: Vec::new(),
+            api_keys: Vec::new(),
         }
     }
 

@@ -70,6 +70,8 @@
 //! | `config_generation` | gauge | |
 //! | `config_loads_total`, `config_load_failures_total` | counter | |
 //! | `connections_open` | gauge | |
+//! | `api_keys`, `api_keys_age_seconds` (in a gateway) | gauge | `provider` |
+//! | `api_keys_store_failures_total` (in a gateway) | counter | `provider` |
 //! | `connections_accepted_total`, `connections_refused_total` | counter | |
 //!
 //! `status` is the HTTP status, 0 if none was sent. `grpc_status` is the number of the gRPC status, from the
@@ -84,5 +86,5 @@ mod series;
 #[cfg(test)]
 mod tests;
 
-pub use gate::{Counting, Metrics, MetricsBuilder};
+pub use gate::{Counting, Metrics, MetricsBuilder, Reading, ReadingKind};
 pub use process::ProcessMetrics;

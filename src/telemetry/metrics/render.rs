@@ -1,7 +1,7 @@
 //! The numbers as text.
 
 use super::{
-    Metrics,
+    Metrics, Reading, ReadingKind,
     labels::OTHER,
     series::{Series, Table},
 };
@@ -48,8 +48,34 @@ impl Collector for Metrics {
                 .encode_descriptor(name, help, None, MetricType::Counter)?
                 .encode_counter(&value, NO_EXEMPLAR)?;
         }
-        Ok(())
+        match &*self.0.readings.load() {
+            Some(readings) => others(&mut encoder, &(readings.0)()),
+            None => Ok(()),
+        }
     }
+}
+
+/// What others keep: all of a name together, as the format wants it.
+fn others(encoder: &mut DescriptorEncoder<'_>, readings: &[Reading]) -> fmt::Result {
+    for (at, first) in readings.iter().enumerate() {
+        if readings[..at].iter().any(|before| before.name == first.name) {
+            continue;
+        }
+        let kind = match first.kind {
+            ReadingKind::Counter => MetricType::Counter,
+            ReadingKind::Gauge => MetricType::Gauge,
+        };
+        let mut metric = encoder.encode_descriptor(first.name, first.help, None, kind)?;
+        for reading in readings[at..].iter().filter(|reading| reading.name == first.name) {
+            let labels = [(reading.label.0, &*reading.label.1)];
+            let mut line = metric.encode_family(&labels)?;
+            match first.kind {
+                ReadingKind::Counter => line.encode_counter(&reading.value, NO_EXEMPLAR)?,
+                ReadingKind::Gauge => line.encode_gauge(&reading.value)?,
+            }
+        }
+    }
+    Ok(())
 }
 
 fn requests(encoder: &mut DescriptorEncoder<'_>, table: &Table) -> fmt::Result {
