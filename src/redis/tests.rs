@@ -22,7 +22,7 @@ fn an_address_says_where_as_whom_and_which_database() {
         ("redis://:hush@redis.internal", Err(InvalidAddress::Password)),
         ("redis://@redis.internal", Err(InvalidAddress::Form)),
         ("redis://redis.internal:0", Err(InvalidAddress::Form)),
-        ("redis://redis.internal:", Err(InvalidAddress::Form)),
+        ("redis://redis.internal:", of(false, "redis.internal", 6379, None, 0)),
         ("redis://redis.internal/one", Err(InvalidAddress::Form)),
         ("redis://redis.internal/65536", Err(InvalidAddress::Form)),
         ("redis://redis.internal/1/2", Err(InvalidAddress::Form)),

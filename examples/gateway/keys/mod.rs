@@ -53,7 +53,10 @@ async fn done(order: Order) -> Result<String, Failed> {
             let end = moment(&order, "--expires")?;
             shown(&admin.rotate(id, end.into_iter().fold(rotation, Rotation::expires)).await?)
         }
-        What::Revoke => admin.revoke(id).await?.to_yaml(),
+        What::Revoke => {
+            admin.revoke(id).await?;
+            admin.find(id).await?.to_yaml()
+        }
         What::Export => file(&admin.list().await?),
         What::Import => {
             let restored = admin.restore(store::read(id)?, order.has("--replace")).await?;

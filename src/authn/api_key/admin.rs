@@ -180,13 +180,12 @@ impl KeyAdmin {
     ///
     /// # Errors
     /// [`KeyAdminError::Unknown`], [`KeyAdminError::Store`]
-    pub async fn revoke(&self, id: &str) -> Result<KeyEntry, KeyAdminError> {
+    pub async fn revoke(&self, id: &str) -> Result<(), KeyAdminError> {
         let now = self.clock.now();
         self.change(|entries| {
             let entry = find(entries, id)?;
             let revoked = entry.clone().revoked(now);
-            let changes = if *entry == revoked { Vec::new() } else { vec![put(revoked.clone())] };
-            Ok((changes, revoked))
+            Ok((if *entry == revoked { Vec::new() } else { vec![put(revoked)] }, ()))
         })
         .await
     }
