@@ -1,6 +1,8 @@
 //! What outlives a reload.
 use std::collections::BTreeMap;
 
+#[cfg(feature = "jwt")]
+use super::compile::KeySets;
 use std::sync::Arc;
 
 #[cfg(feature = "redis")]
@@ -18,6 +20,8 @@ pub(super) struct Kept {
     pub(super) limits: RateLimits,
     pub(super) upstreams: BTreeMap<String, Upstream>,
     pub(super) stores: Stores,
+    #[cfg(feature = "jwt")]
+    pub(super) key_sets: KeySets,
 }
 
 /// What lives outside of this process, and is followed. Each with what the file said of it: if that is another, it is

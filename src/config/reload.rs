@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::Notify,
@@ -7,17 +7,13 @@ use tokio::{
 };
 
 use super::{
-    compile::Compiled,
     debounce::{Debounce, LOOK},
     fault::{Faults, Severity},
     files::Files,
-    kept::{Followers, Kept, Stores},
+    kept::{Followers, Kept},
     load::{Config, Reading},
 };
-use crate::{
-    stack::gateway::{BindError, Gateway},
-    upstream::Upstream,
-};
+use crate::stack::gateway::{BindError, Gateway};
 
 /// How long the stores are waited for that a configuration begins to follow.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
@@ -50,17 +46,13 @@ impl Config {
     ///
     /// Everything that is wrong with it, or an address that cannot be bound.
     pub async fn start(self) -> Result<Configured, StartError> {
-        let mut kept = Kept::default();
-        let Reading { compiled, faults, files } = self.read(&kept);
-        let Some(Compiled { snapshot, upstreams, stores, followers }) = compiled else {
-            return Err(faults.into());
-        };
+        let Reading { compiled, faults, files } = self.read(&Kept::default());
+        let Some(compiled) = compiled else { return Err(faults.into()) };
         warn(&faults);
-        begin(followers).await;
-        let gateway = Gateway::start(snapshot).await?;
-        (kept.upstreams, kept.stores) = (upstreams, stores);
+        begin(compiled.followers).await;
+        let gateway = Gateway::start(compiled.snapshot).await?;
         let reload = Arc::new(Notify::new());
-        let follow = follow(self, gateway.clone(), kept, files, Arc::clone(&reload));
+        let follow = follow(self, gateway.clone(), compiled.kept, files, Arc::clone(&reload));
         Ok(Configured { gateway, reload, follows: tokio::spawn(follow).abort_handle() })
     }
 }
@@ -102,14 +94,14 @@ async fn follow(config: Config, gateway: Gateway, kept: Kept, files: Files, relo
         let Ok(reading) = spawn_blocking(move || reader.read(&state)).await else { return };
         debounce.take(reading.files.clone());
         files = Arc::new(reading.files.clone());
-        if let Some((upstreams, stores)) = take(&gateway, reading).await {
-            kept = Arc::new(Kept { limits: kept.limits.clone(), upstreams, stores });
+        if let Some(taken) = take(&gateway, reading).await {
+            kept = Arc::new(taken);
         }
     }
 }
 
 /// Takes what was read into force, or tells why not.
-async fn take(gateway: &Gateway, reading: Reading) -> Option<(BTreeMap<String, Upstream>, Stores)> {
+async fn take(gateway: &Gateway, reading: Reading) -> Option<Kept> {
     let Reading { compiled, faults, .. } = reading;
     let Some(compiled) = compiled else {
         for fault in &faults {
@@ -119,10 +111,9 @@ async fn take(gateway: &Gateway, reading: Reading) -> Option<(BTreeMap<String, U
         return None;
     };
     warn(&faults);
-    let Compiled { snapshot, upstreams, stores, followers } = compiled;
-    begin(followers).await;
-    match gateway.apply(snapshot).await {
-        Ok(()) => Some((upstreams, stores)),
+    begin(compiled.followers).await;
+    match gateway.apply(compiled.snapshot).await {
+        Ok(()) => Some(compiled.kept),
         Err(error) => {
             tracing::error!("configuration refused: {error}");
             gateway.refused([error.to_string()]);

@@ -8,6 +8,10 @@ use std::{
 
 use serde_json::Value as Json;
 
+#[cfg(feature = "jwt")]
+use super::jwks::KeySets;
+#[cfg(feature = "jwt")]
+use crate::authn::jwks::RemoteKeys;
 use crate::config::{
     at::At,
     files::Files,
@@ -39,13 +43,17 @@ pub(in crate::config) struct Compiler<'a> {
     pub(super) upstreams: BTreeMap<&'a str, Upstream>,
     pub(super) stores: RefCell<Stores>,
     pub(super) followers: RefCell<Followers>,
+    /// Keys over the network: as the next compiler finds them, and as they are called here.
+    #[cfg(feature = "jwt")]
+    pub(super) key_sets: RefCell<KeySets>,
+    #[cfg(feature = "jwt")]
+    pub(super) fetched: RefCell<Vec<(Arc<str>, RemoteKeys)>>,
 }
 
 /// A snapshot, and what the next one may take over.
 pub(in crate::config) struct Compiled {
     pub(in crate::config) snapshot: Snapshot,
-    pub(in crate::config) upstreams: BTreeMap<String, Upstream>,
-    pub(in crate::config) stores: Stores,
+    pub(in crate::config) kept: Kept,
     /// To be started before the snapshot is in force.
     pub(in crate::config) followers: Followers,
 }
@@ -73,6 +81,10 @@ impl<'a> Compiler<'a> {
             upstreams,
             stores,
             followers,
+            #[cfg(feature = "jwt")]
+            key_sets: RefCell::new(kept.key_sets.successor()),
+            #[cfg(feature = "jwt")]
+            fetched: RefCell::default(),
         }
     }
 
@@ -109,11 +121,23 @@ impl<'a> Compiler<'a> {
         let builder = self.routes(builder).credentials(authn::kept_back(self.providers.values()));
         let keys = self.stores.get_mut().keys.iter().map(|(name, (_, keys))| (name.as_str(), keys.clone()));
         let builder = builder.api_keys(keys);
+        #[cfg(feature = "jwt")]
+        let builder = self
+            .fetched
+            .take()
+            .into_iter()
+            .fold(builder, |builder, (name, keys)| builder.key_set(name, keys));
         let snapshot = self.build(builder)?;
         let upstreams =
             self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();
-        let (stores, followers) = (self.stores.into_inner(), self.followers.into_inner());
-        Some(Compiled { snapshot, upstreams, stores, followers })
+        let kept = Kept {
+            stores: self.stores.into_inner(),
+            limits: self.kept.limits.clone(),
+            upstreams,
+            #[cfg(feature = "jwt")]
+            key_sets: self.key_sets.into_inner(),
+        };
+        Some(Compiled { snapshot, kept, followers: self.followers.into_inner() })
     }
 
     fn build(&self, builder: SnapshotBuilder) -> Option<Snapshot> {

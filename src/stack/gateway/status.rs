@@ -1,12 +1,12 @@
 //! What a running gateway tells at its admin address.
-use std::sync::{Arc, PoisonError, Weak, atomic::Ordering};
+use std::sync::{PoisonError, Weak, atomic::Ordering};
 
 use serde_json::{Value, json};
 
 use super::run::Shared;
 #[cfg(feature = "prometheus")]
-use crate::telemetry::metrics::{Metrics, Reading, ReadingKind};
-use crate::{authn::api_key::ApiKeys, stack::admin::Told, upstream::Upstream};
+use crate::telemetry::metrics::Metrics;
+use crate::{stack::admin::Told, upstream::Upstream};
 
 impl Told for Weak<Shared> {
     fn knows(&self, host: &str) -> bool {
@@ -65,7 +65,8 @@ impl Shared {
         });
         let current = self.current.load_full();
         let snapshot = current.as_ref().map(|current| &current.snapshot);
-        json!({
+        #[cfg_attr(not(feature = "jwt"), expect(unused_mut, reason = "only keys are added"))]
+        let mut status = json!({
             "state": state,
             "generation": current.as_ref().map_or(0, |current| current.generation),
             "lastLoad": load,
@@ -73,20 +74,17 @@ impl Shared {
             "drainingListeners": draining,
             "rules": snapshot.iter().flat_map(|snapshot| snapshot.rules())
                 .map(|rule| json!({ "name": *rule.name, "public": rule.public })).collect::<Vec<_>>(),
-            "apiKeys": snapshot.iter().flat_map(|snapshot| &snapshot.api_keys).map(api_keys).collect::<Vec<_>>(),
+            "apiKeys": snapshot.iter().flat_map(|snapshot| &snapshot.api_keys)
+                .map(super::api_keys::status).collect::<Vec<_>>(),
             "upstreams": snapshot.iter().flat_map(|snapshot| snapshot.upstreams()).map(upstream).collect::<Vec<_>>(),
-        })
+        });
+        #[cfg(feature = "jwt")]
+        {
+            let key_sets = snapshot.iter().flat_map(|snapshot| &snapshot.key_sets);
+            status["keySets"] = key_sets.map(super::key_sets::status).collect();
+        }
+        status
     }
-}
-
-fn api_keys((provider, keys): &(Arc<str>, ApiKeys)) -> Value {
-    let health = keys.health();
-    json!({
-        "provider": **provider,
-        "keys": health.keys,
-        "secondsAgo": health.age.as_secs(),
-        "failures": health.failures,
-    })
 }
 
 fn upstream(upstream: &Upstream) -> Value {
@@ -99,38 +97,4 @@ fn upstream(upstream: &Upstream) -> Value {
         })
     });
     json!({ "name": upstream.name(), "endpoints": endpoints.collect::<Vec<_>>() })
-}
-
-/// What is known of the keys that are followed, for the metrics.
-#[cfg(feature = "prometheus")]
-pub(super) fn readings(shared: &Weak<Shared>) -> Vec<Reading> {
-    let current = shared.upgrade().and_then(|shared| shared.current.load_full());
-    let keys = current.iter().flat_map(|current| &current.snapshot.api_keys);
-    keys.flat_map(|(provider, keys)| {
-        let health = keys.health();
-        let of = |name, help, kind, value| Reading {
-            name,
-            help,
-            kind,
-            label: ("provider", provider.to_string()),
-            value,
-        };
-        let (count, failures) = (health.keys.unwrap_or_default() as f64, health.failures as f64);
-        [
-            of("api_keys", "API keys in force, also those that are not valid", ReadingKind::Gauge, count),
-            of(
-                "api_keys_age_seconds",
-                "Since the store of API keys was last heard of",
-                ReadingKind::Gauge,
-                health.age.as_secs_f64(),
-            ),
-            of(
-                "api_keys_store_failures",
-                "How often the store of API keys was of no use",
-                ReadingKind::Counter,
-                failures,
-            ),
-        ]
-    })
-    .collect()
 }

@@ -3,6 +3,7 @@
 use super::{
     labels::{self, Labels, UNMATCHED},
     process::ProcessMetrics,
+    samples::{Others, Samples},
     series::Table,
 };
 use crate::{
@@ -12,7 +13,6 @@ use crate::{
     reject::Answer,
     telemetry::findings::Findings,
 };
-use arc_swap::ArcSwapOption;
 use http::response;
 use std::{
     fmt,
@@ -34,34 +34,7 @@ pub(super) struct Shared {
     pub(super) table: Table,
     in_flight: AtomicI64,
     process: ProcessMetrics,
-    pub(super) readings: ArcSwapOption<Readings>,
-}
-
-/// Tells numbers that somebody else keeps.
-pub(super) struct Readings(pub(super) Box<dyn Fn() -> Vec<Reading> + Send + Sync>);
-
-/// A number that somebody else keeps, as it is when the numbers are shown.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Reading {
-    /// What it is called, without the namespace.
-    pub name: &'static str,
-    /// What it means; the same for all of a name.
-    pub help: &'static str,
-    /// What kind of number it is; the same for all of a name.
-    pub kind: ReadingKind,
-    /// What tells it from others of the name.
-    pub label: (&'static str, String),
-    /// The number.
-    pub value: f64,
-}
-
-/// What kind of number a [`Reading`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadingKind {
-    /// It only grows.
-    Counter,
-    /// It goes up and down.
-    Gauge,
+    pub(super) others: Others,
 }
 
 /// What the numbers are called and how many there may be.
@@ -95,15 +68,16 @@ impl Metrics {
         GateLayer::new(self.clone())
     }
 
-    /// Shows numbers that somebody else keeps among these, asking for them each time. It replaces what was set before.
-    pub fn set_readings(&self, readings: impl Fn() -> Vec<Reading> + Send + Sync + 'static) {
-        self.0.readings.store(Some(Arc::new(Readings(Box::new(readings)))));
-    }
-
     /// The numbers about the process.
     #[must_use]
     pub fn process(&self) -> &ProcessMetrics {
         &self.0.process
+    }
+
+    /// Shows what this function writes, too, each time the numbers are shown. It must not block, and its labels must be of a
+    /// bounded number of values.
+    pub fn also(&self, write: impl Fn(&mut Samples) + Send + Sync + 'static) {
+        self.0.others.add(Box::new(write));
     }
 
     /// How many requests are being served, their bodies included.
@@ -161,7 +135,7 @@ impl MetricsBuilder {
             table: Table::new(self.max_series, self.bounds.into()),
             in_flight: AtomicI64::new(0),
             process: ProcessMetrics::default(),
-            readings: ArcSwapOption::empty(),
+            others: Others::default(),
         }))
     }
 }

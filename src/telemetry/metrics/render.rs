@@ -1,8 +1,9 @@
 //! The numbers as text.
 
 use super::{
-    Metrics, Reading, ReadingKind,
+    Metrics,
     labels::OTHER,
+    samples::Family,
     series::{Series, Table},
 };
 use prometheus_client::{
@@ -48,31 +49,20 @@ impl Collector for Metrics {
                 .encode_descriptor(name, help, None, MetricType::Counter)?
                 .encode_counter(&value, NO_EXEMPLAR)?;
         }
-        match &*self.0.readings.load() {
-            Some(readings) => others(&mut encoder, &(readings.0)()),
-            None => Ok(()),
-        }
+        self.0.others.families().iter().try_for_each(|family| sampled(&mut encoder, family))
     }
 }
 
-/// What others keep: all of a name together, as the format wants it.
-fn others(encoder: &mut DescriptorEncoder<'_>, readings: &[Reading]) -> fmt::Result {
-    for (at, first) in readings.iter().enumerate() {
-        if readings[..at].iter().any(|before| before.name == first.name) {
-            continue;
-        }
-        let kind = match first.kind {
-            ReadingKind::Counter => MetricType::Counter,
-            ReadingKind::Gauge => MetricType::Gauge,
-        };
-        let mut metric = encoder.encode_descriptor(first.name, first.help, None, kind)?;
-        for reading in readings[at..].iter().filter(|reading| reading.name == first.name) {
-            let labels = [(reading.label.0, &*reading.label.1)];
-            let mut line = metric.encode_family(&labels)?;
-            match first.kind {
-                ReadingKind::Counter => line.encode_counter(&reading.value, NO_EXEMPLAR)?,
-                ReadingKind::Gauge => line.encode_gauge(&reading.value)?,
-            }
+fn sampled(encoder: &mut DescriptorEncoder<'_>, family: &Family) -> fmt::Result {
+    let kind = if family.counts { MetricType::Counter } else { MetricType::Gauge };
+    let mut metric = encoder.encode_descriptor(family.name, family.help, None, kind)?;
+    for (labels, value) in &family.values {
+        let labels: Vec<Pair<'_>> = labels.iter().map(|(name, value)| (*name, (&**value).into())).collect();
+        let mut line = metric.encode_family(&labels)?;
+        if family.counts {
+            line.encode_counter(value, NO_EXEMPLAR)?;
+        } else {
+            line.encode_gauge(&i64::try_from(*value).unwrap_or(i64::MAX))?;
         }
     }
     Ok(())
