@@ -49,6 +49,14 @@ pub struct KeyUse {
     pub at: SystemTime,
 }
 
+impl KeyUse {
+    /// That the key with this public part was used at this moment.
+    #[must_use]
+    pub fn new(id: impl Into<String>, at: SystemTime) -> Self {
+        Self { id: id.into(), at }
+    }
+}
+
 /// Why a table cannot be used. No hash is in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
