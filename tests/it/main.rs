@@ -13,7 +13,10 @@ mod contract;
 mod examples;
 mod gateway;
 mod house;
+mod keys;
 mod outcome;
+#[cfg(feature = "redis")]
+mod redis;
 mod resilience;
 mod routing;
 mod support;

@@ -95,6 +95,8 @@ impl Gateway {
         }));
         #[cfg(all(feature = "jwt", feature = "prometheus"))]
         gateway.0.metrics.also(super::key_sets::numbers(Arc::downgrade(&gateway.0)));
+        #[cfg(feature = "prometheus")]
+        gateway.0.metrics.also(super::api_keys::numbers(Arc::downgrade(&gateway.0)));
         gateway.apply(snapshot).await?;
         Ok(gateway)
     }
