@@ -106,8 +106,7 @@ impl Issuer {
             return Err(TokenError::KeysUnknown);
         };
         if !keys.knows(header.key_id()) {
-            self.keys.want();
-            return Err(TokenError::UnknownKey);
+            return Err(if self.keys.want() { TokenError::UnknownKey } else { TokenError::KeysUnknown });
         }
         let mut candidates = keys.candidates(header.key_id(), algorithm).peekable();
         if candidates.peek().is_none() {
