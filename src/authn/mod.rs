@@ -1,7 +1,8 @@
 //! Who is calling?
 //!
-//! `jwt` verifies signed tokens, with keys that `jwks` fetches, and [`api_key`] verifies keys. Each is a gate of its own; [`Providers`] makes one gate
-//! of several, and of [authenticators](Authenticator) of your own.
+//! `jwt` verifies signed tokens, with keys that `jwks` fetches, `introspection` asks about tokens that only their provider
+//! can read, and [`api_key`] verifies keys. Each is a gate of its own; [`Providers`] makes one gate of several, and of
+//! [authenticators](Authenticator) of your own. `outbound` puts tokens on the calls that we make ourselves.
 //!
 //! # Example
 //!
@@ -99,10 +100,19 @@ mod challenge;
 mod credential;
 #[cfg(feature = "jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+pub mod introspection;
+#[cfg(feature = "jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 pub mod jwks;
 #[cfg(feature = "jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 pub mod jwt;
+#[cfg(feature = "jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+pub mod oauth;
+#[cfg(feature = "jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+pub mod outbound;
 mod providers;
 mod together;
 

@@ -7,11 +7,11 @@ use std::{
 
 use http::{HeaderName, HeaderValue, header};
 
-use super::{Authenticator, Credential, Inquiry, Location, authenticator::Finding};
+use super::{Authenticator, Credential, Inquiry, Location, authenticator::Finding, credential};
 use crate::{
     gate::{AsyncGate, AsyncGateLayer, Check},
     head::Head,
-    identity::{AssertedHeaders, Principal},
+    identity::{AssertedHeaders, CallerToken, Principal},
     reject::{Answer, Reason, Rejection},
 };
 
@@ -25,6 +25,7 @@ pub struct Providers {
     asserted: AssertedHeaders,
     /// Who comes in without a credential.
     nobody: Option<Principal>,
+    keeps_token: bool,
 }
 
 impl Providers {
@@ -49,6 +50,13 @@ impl Providers {
     /// As [`optional`](Self::optional), with a principal that has a name, scopes or a plan of its own: a guest.
     pub fn optional_as(mut self, guest: Principal) -> Self {
         self.nobody = Some(guest);
+        self
+    }
+
+    /// Keeps the token that was found valid as a [`CallerToken`] in the request's extensions, for calls on the caller's
+    /// behalf. It is not sent anywhere by that, and an API key is not kept.
+    pub fn keep_token(mut self) -> Self {
+        self.keeps_token = true;
         self
     }
 
@@ -173,6 +181,7 @@ impl Providers {
                 None
             }
             Credential::Valid(principal) => {
+                self.keep(head, at);
                 self.remove_credentials(head, Some(at));
                 head.extensions_mut().insert(principal);
                 Some(Check::Now(Ok(())))
@@ -180,6 +189,17 @@ impl Providers {
             Credential::Asked(inquiry) => {
                 Some(Check::Wait(ProvidersWait { inquiry, at, invalid: mem::take(invalid) }))
             }
+        }
+    }
+
+    /// Puts the winner's token aside.
+    fn keep(&self, head: &mut Head<'_>, at: usize) {
+        if !self.keeps_token || !self.list[at].is_token() {
+            return;
+        }
+        if let Ok(Some(token)) = credential::find(head, self.list[at].locations(), usize::MAX) {
+            let token = CallerToken::new(&*token);
+            head.extensions_mut().insert(token);
         }
     }
 

@@ -22,7 +22,7 @@ pub(super) struct Issuer {
 }
 
 /// What is told to the upstream of one token.
-pub(super) type Told = Option<Arc<[(HeaderName, HeaderValue)]>>;
+pub(in crate::authn) type Told = Option<Arc<[(HeaderName, HeaderValue)]>>;
 
 /// What was found out about a token at first sight, and stands while it is the same token.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl Issuer {
             principal: checked.principal,
             times: checked.times,
             binding: checked.binding,
-            told: self.tell(json),
+            told: tell(&self.claim_headers, json),
         })
     }
 
@@ -121,18 +121,18 @@ impl Issuer {
         let is = |name: &str| name.eq_ignore_ascii_case(token_type);
         if self.types.is_empty() { is("JWT") || is("at+jwt") } else { self.types.iter().any(|name| is(name)) }
     }
+}
 
-    /// The header fields for the upstream.
-    fn tell(&self, json: &[u8]) -> Told {
-        if self.claim_headers.is_empty() {
-            return None;
-        }
-        let told = self.claim_headers.iter().filter_map(|(name, pointer)| {
-            let value = header_value(&pointer.text(json)?)?;
-            Some((name.clone(), value))
-        });
-        Some(told.collect())
+/// The header fields for the upstream.
+pub(in crate::authn) fn tell(claim_headers: &[(HeaderName, Pointer)], json: &[u8]) -> Told {
+    if claim_headers.is_empty() {
+        return None;
     }
+    let told = claim_headers.iter().filter_map(|(name, pointer)| {
+        let value = header_value(&pointer.text(json)?)?;
+        Some((name.clone(), value))
+    });
+    Some(told.collect())
 }
 
 /// Visible ASCII, and spaces but not at an end: what every reader of a header field sees alike.

@@ -157,6 +157,10 @@ impl Authenticator for Jwt {
         self.forwards
     }
 
+    fn is_token(&self) -> bool {
+        true
+    }
+
     fn asserted_headers(&self) -> &[HeaderName] {
         &self.header_names
     }
@@ -175,7 +179,8 @@ impl Gate for Jwt {
     }
 }
 
-fn tell(told: &Told, head: &mut Head<'_>) {
+/// Sets the header fields for the upstream.
+pub(in crate::authn) fn tell(told: &Told, head: &mut Head<'_>) {
     for (name, value) in told.iter().flat_map(|told| told.iter()) {
         head.headers_mut().insert(name.clone(), value.clone());
     }
