@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 
 #[cfg(feature = "jwt")]
-use super::compile::KeySets;
+use super::compile::{Asked, KeySets};
 use crate::{admission::rate_limit::RateLimits, upstream::Upstream};
 
 /// State by name: a limit that is defined again is the same limit, and an upstream takes over the connections of the
@@ -13,4 +13,6 @@ pub(super) struct Kept {
     pub(super) upstreams: BTreeMap<String, Upstream>,
     #[cfg(feature = "jwt")]
     pub(super) key_sets: KeySets,
+    #[cfg(feature = "jwt")]
+    pub(super) asked: Asked,
 }

@@ -9,10 +9,12 @@ mod jwks;
 mod jwt;
 mod limits;
 mod listeners;
+#[cfg(feature = "jwt")]
+mod oauth;
 mod removed;
 mod routes;
 mod upstreams;
 
 pub(super) use self::compiler::{Compiled, Compiler};
 #[cfg(feature = "jwt")]
-pub(super) use self::jwks::KeySets;
+pub(super) use self::{jwks::KeySets, oauth::Asked};
