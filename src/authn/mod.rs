@@ -56,6 +56,12 @@
 //! [optional](Providers::optional): it would be served as somebody else than it says it is. If a provider cannot tell
 //! now, because its keys are not known yet, the answer is 503 and not 401.
 //!
+//! Credentials that are needed [together](Together), a token *and* a certificate for example, are one provider of the
+//! list. Who shows some of them and not all is refused.
+//!
+//! Who shows nothing where credentials are optional is the anonymous principal, or a [guest](Providers::optional_as) with
+//! a name.
+//!
 //! Whatever the outcome, credentials of all the providers are taken out of the request before it goes on, also those
 //! that were not looked at, unless the [winner forwards](Authenticator::forwards) its own; and so is what came in under
 //! the names of the headers that any provider sets.
@@ -89,6 +95,7 @@
 
 pub mod api_key;
 mod authenticator;
+pub mod certificate;
 mod challenge;
 mod credential;
 #[cfg(feature = "jwt")]
@@ -107,12 +114,14 @@ pub mod oauth;
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 pub mod outbound;
 mod providers;
+mod together;
 
 pub use authenticator::{Authenticator, Credential, Inquiry};
 pub use credential::Location;
 #[cfg(feature = "stack")]
 pub(crate) use providers::kept_back;
 pub use providers::{Providers, ProvidersTold, ProvidersWait};
+pub use together::Together;
 
 #[cfg(test)]
 mod tests;

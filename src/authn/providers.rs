@@ -23,7 +23,8 @@ use crate::{
 pub struct Providers {
     list: Vec<Arc<dyn Authenticator>>,
     asserted: AssertedHeaders,
-    optional: bool,
+    /// Who comes in without a credential.
+    nobody: Option<Principal>,
     keeps_token: bool,
 }
 
@@ -42,8 +43,13 @@ impl Providers {
 
     /// Lets requests without any credential pass, with the anonymous principal. Requests with credentials of which
     /// none is valid are refused still: whoever shows a bad ticket does not want the free seat.
-    pub fn optional(mut self) -> Self {
-        self.optional = true;
+    pub fn optional(self) -> Self {
+        self.optional_as(Principal::anonymous())
+    }
+
+    /// As [`optional`](Self::optional), with a principal that has a name, scopes or a plan of its own: a guest.
+    pub fn optional_as(mut self, guest: Principal) -> Self {
+        self.nobody = Some(guest);
         self
     }
 
@@ -92,8 +98,8 @@ impl Providers {
     }
 
     fn nobody(&self) -> Result<Principal, Rejection> {
-        if self.optional {
-            return Ok(Principal::anonymous());
+        if let Some(nobody) = &self.nobody {
+            return Ok(nobody.clone());
         }
         let challenges = self.list.iter().filter_map(|provider| provider.challenge());
         Err(challenges.fold(Rejection::new(Reason::MissingCredentials), add))
@@ -261,7 +267,7 @@ impl fmt::Debug for Providers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Providers")
             .field("len", &self.list.len())
-            .field("optional", &self.optional)
+            .field("nobody", &self.nobody)
             .field("asserted", &self.asserted)
             .finish()
     }

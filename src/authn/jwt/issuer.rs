@@ -41,6 +41,21 @@ impl Issuer {
         self.rules.issuer.as_deref().is_none_or(|own| name == Some(own))
     }
 
+    /// A quick look for what the payload of nearly every token of this issuer says, somewhere. It may be wrong in both
+    /// ways, and the issuer is checked with the other claims.
+    pub(super) fn seems_to_be_meant(&self, json: &[u8]) -> bool {
+        let Some(name) = &self.rules.issuer else { return true };
+        let mut rest = json;
+        while let Some(at) = rest.iter().position(|byte| *byte == b'"') {
+            rest = &rest[at + 1..];
+            let value = rest.strip_prefix(br#"iss":""#).and_then(|rest| rest.strip_prefix(name.as_bytes()));
+            if value.is_some_and(|after| after.first() == Some(&b'"')) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Looks at a token that was not seen before, whose payload is `json`.
     pub(super) fn examine(
         &self,

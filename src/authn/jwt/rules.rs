@@ -76,7 +76,7 @@ impl Times {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         // What never ends is looked at again in a day.
         let end = Duration::try_from_secs_f64(self.expires).unwrap_or(now + Duration::from_secs(86_400));
-        (end + skew).saturating_sub(now)
+        end.saturating_add(skew).saturating_sub(now)
     }
 }
 

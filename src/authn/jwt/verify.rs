@@ -104,7 +104,7 @@ impl Jwt {
 
     /// The issuer that is meant. Nothing of the payload is read before its signature has been verified, but this.
     fn issuer_of(&self, json: &[u8]) -> Result<(usize, &Issuer), TokenError> {
-        if self.others.is_empty() && self.first.rules.issuer.is_none() {
+        if self.others.is_empty() && self.first.seems_to_be_meant(json) {
             return Ok((0, &self.first));
         }
         let name: Option<Text<'_>> = pointer::find("iss", json).map_err(|_| TokenError::Claims)?;
