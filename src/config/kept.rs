@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 
 #[cfg(feature = "jwt")]
-use super::compile::KeySets;
+use super::compile::{Asked, KeySets};
 use std::sync::Arc;
 
 #[cfg(feature = "redis")]
@@ -22,6 +22,8 @@ pub(super) struct Kept {
     pub(super) stores: Stores,
     #[cfg(feature = "jwt")]
     pub(super) key_sets: KeySets,
+    #[cfg(feature = "jwt")]
+    pub(super) asked: Asked,
 }
 
 /// What lives outside of this process, and is followed. Each with what the file said of it: if that is another, it is

@@ -20,18 +20,29 @@ impl Compiler<'_> {
         name: &str,
         provider: &Provider,
     ) -> Option<Arc<dyn Authenticator>> {
-        match (&provider.jwt, &provider.api_key) {
-            (Some(jwt), None) => self.jwt(at.field("jwt"), name, jwt),
-            (None, Some(key)) => self.api_key(at.field("apiKey"), name, key),
+        match (&provider.jwt, &provider.api_key, &provider.introspection) {
+            (Some(jwt), None, None) => self.jwt(at.field("jwt"), name, jwt),
+            (None, Some(key), None) => self.api_key(at.field("apiKey"), name, key),
+            (None, None, Some(asked)) => self.introspection(at.field("introspection"), name, asked),
             // What of it was faulty has been told.
-            (None, None) if at.is_broken() => None,
-            _ => at.refuse("expected exactly one of `jwt` and `apiKey`"),
+            (None, None, None) if at.is_broken() => None,
+            _ => at.refuse("expected exactly one of `jwt`, `apiKey` and `introspection`"),
         }
     }
 
     #[cfg(not(feature = "jwt"))]
     fn jwt(&self, at: At<'_>, _: &str, _: &crate::config::schema::Jwt) -> Option<Arc<dyn Authenticator>> {
         at.refuse("this build has no JWT: it was made without the feature `jwt`")
+    }
+
+    #[cfg(not(feature = "jwt"))]
+    fn introspection(
+        &self,
+        at: At<'_>,
+        _: &str,
+        _: &crate::config::schema::Introspection,
+    ) -> Option<Arc<dyn Authenticator>> {
+        at.refuse("this build has no tokens: it was made without the feature `jwt`")
     }
 
     /// What `authenticate` of a rule says.

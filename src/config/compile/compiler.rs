@@ -9,9 +9,9 @@ use std::{
 use serde_json::Value as Json;
 
 #[cfg(feature = "jwt")]
-use super::jwks::KeySets;
+use super::{jwks::KeySets, oauth::Asked};
 #[cfg(feature = "jwt")]
-use crate::authn::jwks::RemoteKeys;
+use crate::authn::{jwks::RemoteKeys, outbound::TokenSource};
 use crate::config::{
     at::At,
     files::Files,
@@ -48,6 +48,11 @@ pub(in crate::config) struct Compiler<'a> {
     pub(super) key_sets: RefCell<KeySets>,
     #[cfg(feature = "jwt")]
     pub(super) fetched: RefCell<Vec<(Arc<str>, RemoteKeys)>>,
+    #[cfg(feature = "jwt")]
+    pub(super) asked: RefCell<Asked>,
+    /// The credentials of upstreams, by their names.
+    #[cfg(feature = "jwt")]
+    pub(super) sources: BTreeMap<&'a str, TokenSource>,
 }
 
 /// A snapshot, and what the next one may take over.
@@ -85,6 +90,10 @@ impl<'a> Compiler<'a> {
             key_sets: RefCell::new(kept.key_sets.successor()),
             #[cfg(feature = "jwt")]
             fetched: RefCell::default(),
+            #[cfg(feature = "jwt")]
+            asked: RefCell::default(),
+            #[cfg(feature = "jwt")]
+            sources: BTreeMap::new(),
         }
     }
 
@@ -116,6 +125,7 @@ impl<'a> Compiler<'a> {
             if let (true, Some(upstream)) = (named(at, name), self.upstream(at, name, upstream, admin)) {
                 self.upstreams.insert(name, upstream);
             }
+            self.upstream_credentials(at, name, upstream);
         }
         let builder = self.listeners(Snapshot::builder());
         let builder = self.routes(builder).credentials(authn::kept_back(self.providers.values()));
@@ -127,6 +137,11 @@ impl<'a> Compiler<'a> {
             .take()
             .into_iter()
             .fold(builder, |builder, (name, keys)| builder.key_set(name, keys));
+        #[cfg(feature = "jwt")]
+        let builder = self
+            .introspections()
+            .into_iter()
+            .fold(builder, |builder, (name, introspection)| builder.introspection(name, &introspection));
         let snapshot = self.build(builder)?;
         let upstreams =
             self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();
@@ -136,6 +151,8 @@ impl<'a> Compiler<'a> {
             upstreams,
             #[cfg(feature = "jwt")]
             key_sets: self.key_sets.into_inner(),
+            #[cfg(feature = "jwt")]
+            asked: self.asked.into_inner(),
         };
         Some(Compiled { snapshot, kept, followers: self.followers.into_inner() })
     }

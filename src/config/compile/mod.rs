@@ -10,6 +10,8 @@ mod jwks;
 mod jwt;
 mod limits;
 mod listeners;
+#[cfg(feature = "jwt")]
+mod oauth;
 #[cfg(feature = "redis")]
 mod redis;
 mod removed;
@@ -18,4 +20,4 @@ mod upstreams;
 
 pub(super) use self::compiler::{Compiled, Compiler};
 #[cfg(feature = "jwt")]
-pub(super) use self::jwks::KeySets;
+pub(super) use self::{jwks::KeySets, oauth::Asked};

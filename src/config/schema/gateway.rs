@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{LimitFields, Provider, RateLimit, RedisServer, Route, Unbuilt};
+use super::{Credentials, LimitFields, Provider, RateLimit, RedisServer, Route, Unbuilt};
 use crate::config::scalar::{Name, Text};
 
 /// A gateway as a file.
@@ -128,6 +128,8 @@ pub(crate) struct Upstream {
     /// Whether it is sent `Forwarded` (RFC 7239) beside `X-Forwarded-*`, also where a request had none. Default: `false`.
     #[serde(default)]
     pub(crate) forwarded: bool,
+    /// The credentials that requests to it carry. Default: none of ours.
+    pub(crate) credentials: Option<Credentials>,
     /// TLS to an upstream comes with a later version.
     pub(crate) tls: Option<Unbuilt>,
     /// Active health checks come with a later version.

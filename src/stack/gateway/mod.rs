@@ -124,7 +124,10 @@ mod service;
 mod snapshot;
 mod sockets;
 mod status;
+#[cfg(feature = "jwt")]
+mod tokens;
 
+pub use backend::Backend;
 pub use edge::Listen;
 pub use rule::Rule;
 pub use run::Gateway;

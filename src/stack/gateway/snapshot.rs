@@ -8,7 +8,11 @@ use super::{
     rule::Rule,
 };
 #[cfg(feature = "jwt")]
-use crate::authn::jwks::RemoteKeys;
+use crate::authn::{
+    introspection::{Introspection, IntrospectionHandle},
+    jwks::RemoteKeys,
+    outbound::TokenSourceHandle,
+};
 use crate::{
     authn::{self, Location, Providers, api_key::ApiKeys},
     matching::PathPolicy,
@@ -33,6 +37,11 @@ pub struct Snapshot {
     pub(super) api_keys: Vec<(Arc<str>, ApiKeys)>,
     #[cfg(feature = "jwt")]
     pub(super) key_sets: Vec<(Arc<str>, RemoteKeys)>,
+    #[cfg(feature = "jwt")]
+    pub(super) introspections: Vec<(Arc<str>, IntrospectionHandle)>,
+    /// By the names of the upstreams.
+    #[cfg(feature = "jwt")]
+    pub(super) token_sources: Vec<(Arc<str>, TokenSourceHandle)>,
     pub(super) shutdown_delay: Duration,
     pub(super) shutdown_grace: Duration,
     rules: Vec<RuleFacts>,
@@ -86,6 +95,8 @@ pub struct SnapshotBuilder {
     admin: Option<Admin>,
     #[cfg(feature = "jwt")]
     key_sets: Vec<(Arc<str>, RemoteKeys)>,
+    #[cfg(feature = "jwt")]
+    introspections: Vec<(Arc<str>, IntrospectionHandle)>,
     shutdown_delay: Duration,
     shutdown_grace: Duration,
     rules: Vec<Rule>,
@@ -153,6 +164,14 @@ impl SnapshotBuilder {
         self
     }
 
+    /// Tells of the calls of this provider in the status and in metrics.
+    #[cfg(feature = "jwt")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+    pub fn introspection(mut self, provider: impl Into<Arc<str>>, introspection: &Introspection) -> Self {
+        self.introspections.push((provider.into(), introspection.handle()));
+        self
+    }
+
     /// Puts everything in order.
     ///
     /// # Errors
@@ -173,6 +192,8 @@ impl SnapshotBuilder {
             return Err(SnapshotError::DuplicateRule(Arc::clone(&twice.name)));
         }
         let upstreams = upstreams(&of_rules);
+        #[cfg(feature = "jwt")]
+        let token_sources = token_sources(&of_rules);
         if let Some(admin) = &admin {
             let reaches =
                 |upstream: &&Upstream| upstream.endpoints().iter().any(|at| at.address == admin.address);
@@ -194,6 +215,10 @@ impl SnapshotBuilder {
             api_keys,
             #[cfg(feature = "jwt")]
             key_sets: self.key_sets,
+            #[cfg(feature = "jwt")]
+            introspections: self.introspections,
+            #[cfg(feature = "jwt")]
+            token_sources,
             shutdown_delay,
             shutdown_grace,
             rules,
@@ -224,12 +249,27 @@ impl SnapshotBuilder {
 
 fn upstreams(rules: &[Rule]) -> Vec<Upstream> {
     let mut upstreams: Vec<Upstream> = Vec::new();
-    for (proxy, _) in rules.iter().flat_map(|rule| &rule.backends) {
+    for (backend, _) in rules.iter().flat_map(|rule| &rule.backends) {
+        let proxy = &backend.proxy;
         if !upstreams.iter().any(|known| known.name() == proxy.upstream().name()) {
             upstreams.push(proxy.upstream().clone());
         }
     }
     upstreams
+}
+
+#[cfg(feature = "jwt")]
+fn token_sources(rules: &[Rule]) -> Vec<(Arc<str>, TokenSourceHandle)> {
+    let mut sources: Vec<(Arc<str>, TokenSourceHandle)> = Vec::new();
+    for (backend, _) in rules.iter().flat_map(|rule| &rule.backends) {
+        let upstream = backend.proxy.upstream().name();
+        if let Some(source) = backend.credentials.source()
+            && sources.iter().all(|(known, _)| **known != *upstream)
+        {
+            sources.push((upstream.into(), source.handle()));
+        }
+    }
+    sources
 }
 
 /// What a rule is told of the whole.
@@ -248,6 +288,8 @@ impl Snapshot {
             admin: None,
             #[cfg(feature = "jwt")]
             key_sets: Vec::new(),
+            #[cfg(feature = "jwt")]
+            introspections: Vec::new(),
             shutdown_delay: SnapshotBuilder::SHUTDOWN_DELAY,
             shutdown_grace: SnapshotBuilder::SHUTDOWN_GRACE,
             rules: Vec::new(),

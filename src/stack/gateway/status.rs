@@ -82,6 +82,10 @@ impl Shared {
         {
             let key_sets = snapshot.iter().flat_map(|snapshot| &snapshot.key_sets);
             status["keySets"] = key_sets.map(super::key_sets::status).collect();
+            let introspections = snapshot.iter().flat_map(|snapshot| &snapshot.introspections);
+            status["introspections"] = introspections.map(super::tokens::introspection).collect();
+            let sources = snapshot.iter().flat_map(|snapshot| &snapshot.token_sources);
+            status["tokenSources"] = sources.map(super::tokens::source).collect();
         }
         status
     }
