@@ -58,8 +58,10 @@ mod asserted;
 #[cfg(feature = "axum")]
 mod extract;
 mod forwarded;
+mod networks;
 mod peer;
 mod principal;
+mod token;
 mod trusted;
 mod walk;
 
@@ -67,8 +69,10 @@ pub use address::{ClientAddr, PeerAddr};
 pub use asserted::AssertedHeaders;
 #[cfg(feature = "upstream")]
 pub(crate) use forwarded::HEARSAY;
+pub use networks::Networks;
 pub use peer::PeerIdentity;
 pub use principal::{ClaimLookup, Principal};
+pub use token::CallerToken;
 pub use trusted::{ForwardingHeader, InvalidTrustedProxy, TrustedProxies};
 pub use walk::{ForwardedInfo, MAX_BYTES, MAX_HOPS};
 

@@ -164,7 +164,8 @@ async fn oidc() {
 #[cfg(all(feature = "config", feature = "jwt", feature = "tls"))]
 #[test]
 fn the_guide_to_oidc_shows_the_example() {
-    let read = |path: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let read =
+        |path: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
     let (guide, example) = (read("docs/guides/oidc.md"), read("examples/oidc.rs"));
     let blocks = |language: &str| -> Vec<String> {
         let begin = format!("```{language}\n");

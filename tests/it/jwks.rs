@@ -111,8 +111,10 @@ async fn every_kind_of_key_is_found_over_plain_http_and_over_tls() {
 
 #[tokio::test]
 async fn an_issuer_with_a_path_has_its_metadata_in_one_of_two_places() {
-    for place in ["/realms/shop/.well-known/openid-configuration", "/.well-known/oauth-authorization-server/realms/shop"]
-    {
+    for place in [
+        "/realms/shop/.well-known/openid-configuration",
+        "/.well-known/oauth-authorization-server/realms/shop",
+    ] {
         let provider = Provider::start().await.with_path("/realms/shop");
         provider.metadata_at(place);
         let keys = keys_of(&provider).build().unwrap();
@@ -126,7 +128,8 @@ async fn an_issuer_with_a_path_has_its_metadata_in_one_of_two_places() {
 async fn a_provider_that_cannot_prove_its_name_is_not_believed() {
     let (provider, other) = (Provider::start_tls().await, Provider::start_tls_for("id.example").await);
     let strange = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem();
-    let with = |roots: &str| Fetch::new(Client::builder().tls(ClientTls::roots(roots.as_bytes()).unwrap()).build());
+    let with =
+        |roots: &str| Fetch::new(Client::builder().tls(ClientTls::roots(roots.as_bytes()).unwrap()).build());
     for (what, issuer, fetch) in [
         ("another root", provider.issuer(), with(&strange)),
         ("another name", other.issuer(), trusting(&other)),
@@ -222,7 +225,8 @@ async fn a_cold_start_without_the_provider_is_503_and_heals() {
     let app = app(jwt(&provider, &keys));
     let error = keys.ready().await.unwrap_err().to_string();
     assert!(error.starts_with("the keys are not known yet: nothing could be fetched"), "{error}");
-    for bad in [token.clone(), "nonsense".repeat(3), provider.signer().token_as("made-up", &claims("x", "y"))] {
+    for bad in [token.clone(), "nonsense".repeat(3), provider.signer().token_as("made-up", &claims("x", "y"))]
+    {
         let status = ask(&app, &bad).await;
         // What is no token at all, or of another issuer, needs no key to be told.
         assert_eq!(status, if bad == token { 503 } else { 401 });
@@ -358,7 +362,9 @@ async fn the_client_fails_in_words() {
     assert_eq!(call(none, provider.keys_url()).await, "overloaded");
     // It is asked under another name, at the address that the resolver tells.
     let at = provider.address();
-    let resolver = move |_: &str, _: u16| -> portcullis::upstream::Resolving { Box::pin(async move { Ok(vec![nobody, at]) }) };
+    let resolver = move |_: &str, _: u16| -> portcullis::upstream::Resolving {
+        Box::pin(async move { Ok(vec![nobody, at]) })
+    };
     let client = Client::builder().resolver(resolver).build();
     let request = Request::get("http://id.example/keys").body(Body::empty()).unwrap();
     assert_eq!(client.oneshot(request).await.unwrap().status(), 200);

@@ -95,10 +95,6 @@ impl Pattern {
         }
     }
 
-    pub(super) fn is_any(&self) -> bool {
-        matches!(self.0, Kind::Any)
-    }
-
     pub(super) fn as_prefix(&self) -> Option<&str> {
         match &self.0 {
             Kind::Prefix(text) => Some(text),

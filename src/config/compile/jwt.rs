@@ -12,7 +12,7 @@ use crate::{
     config::{
         at::At,
         files::is_open_to_others,
-        schema::{Algorithm, Jwks, JwksFetch, Jwt, Material, TokenLocation},
+        schema::{Algorithm, Jwks, JwksFetch, Jwt, Material, TokenLocation, TokenProfile},
     },
 };
 
@@ -47,6 +47,7 @@ impl Compiler<'_> {
         if let Some(skew) = &jwt.clock_skew {
             gate = gate.skew(skew.0);
         }
+        gate = rules(gate, jwt);
         if let Some(location) = location {
             gate = gate.locations(location);
         }
@@ -134,6 +135,24 @@ fn fits(at: At<'_>, keys: &KeySet, accepted: &[jwt::Algorithm]) -> bool {
         at.error("none of these is for a key that is given: every token would be refused");
     }
     fits
+}
+
+/// What else is asked of the tokens.
+fn rules(mut gate: jwt::Jwt, jwt: &Jwt) -> jwt::Jwt {
+    gate = gate.require(jwt.required_claims.iter().map(String::as_str));
+    if jwt.profile == Some(TokenProfile::AccessToken) {
+        gate = gate.access_tokens();
+    }
+    if let Some(scopes) = &jwt.scopes_claim {
+        gate = gate.scopes_at(scopes.as_str());
+    }
+    if let Some(roles) = &jwt.roles_claim {
+        gate = gate.roles_at(roles.as_str());
+    }
+    if jwt.certificate_bound {
+        gate = gate.require_certificate();
+    }
+    jwt.memory.into_iter().fold(gate, jwt::Jwt::memory)
 }
 
 /// The algorithms that are accepted. Those of shared secrets must be named.

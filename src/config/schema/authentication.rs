@@ -42,6 +42,22 @@ pub(crate) struct Jwt {
     pub(crate) secret: Option<Material>,
     /// How far clocks may be apart. Default: 60 s.
     pub(crate) clock_skew: Option<Text<Duration>>,
+    /// What kind of token is taken. Default: any that is no token of another kind.
+    pub(crate) profile: Option<TokenProfile>,
+    /// Claims that must be there, beside `exp`.
+    #[serde(default)]
+    pub(crate) required_claims: Vec<String>,
+    /// The claim that holds the scopes, by name or JSON pointer. Default: `scope`, or else `scp`.
+    pub(crate) scopes_claim: Option<String>,
+    /// The claim that holds the roles, by name or JSON pointer, as in `/realm_access/roles`. Default: `roles`.
+    pub(crate) roles_claim: Option<String>,
+    /// Whether only tokens are taken that are bound to the client's certificate (RFC 8705). One that is bound is never
+    /// taken from somebody else. Default: `false`.
+    #[serde(default)]
+    pub(crate) certificate_bound: bool,
+    /// How many bytes of verified tokens are remembered, so that their signatures are not verified again; 0 for none.
+    /// Default: 16777216.
+    pub(crate) memory: Option<usize>,
     /// Where the token stands. Default: the header `Authorization: Bearer`.
     pub(crate) from: Option<TokenLocation>,
     /// Claims that tell the upstream something: header to the name of the claim, as in `x-user: sub`. No client can
@@ -51,6 +67,14 @@ pub(crate) struct Jwt {
     /// Whether the token goes on to the upstream. Default: `false`.
     #[serde(default)]
     pub(crate) forward: bool,
+}
+
+/// A kind of token.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum TokenProfile {
+    /// An access token of RFC 9068: its `typ` is `at+jwt`, and all claims are there that it must have.
+    AccessToken,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema, PartialEq, Eq)]

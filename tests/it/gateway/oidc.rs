@@ -152,12 +152,15 @@ async fn providers_of_one_source_share_its_keys() {
     };
     let text = file(&format!(
         "authentication: {{ a: {}, b: {} }}\n\
-         routes: [{{ name: r, rules: [{{ policies: {{ authenticate: [a, b] }} }}] }}]\n",
+         upstreams: {{ one: {{ endpoints: ['{}'] }} }}\n\
+         routes: [{{ name: r, rules: [{{ policies: {{ authenticate: [a, b] }}, \
+         backendRefs: [{{ name: one }}] }}] }}]\n",
         jwt("other"),
-        jwt("shop")
+        jwt("shop"),
+        upstream("one").await
     ));
     let gateway = Gateway::of(&text).await;
-    assert_eq!(status_of(&gateway, &provider.token("alice")).await, 503, "let in, and no upstream there");
+    assert_eq!(status_of(&gateway, &provider.token("alice")).await, 200);
     assert_eq!((provider.hits(OPENID), provider.hits(KEYS)), (1, 1));
     let status = gateway.status().await;
     assert_eq!(status["keySets"].as_array().unwrap().len(), 2);
@@ -176,8 +179,14 @@ async fn a_check_asks_nobody_and_says_what_is_wrong_where_it_stands() {
         Config::file(directory.path("gateway.yaml")).check().to_string()
     };
     for (jwt, problem) in [
-        ("{ issuer: 'http://id.example', audiences: [a] }", "7:9: authentication.customers.jwt.issuer: expected https"),
-        ("{ issuer: customers, audiences: [a] }", "7:9: authentication.customers.jwt.issuer: expected a URL such as"),
+        (
+            "{ issuer: 'http://id.example', audiences: [a] }",
+            "7:9: authentication.customers.jwt.issuer: expected https",
+        ),
+        (
+            "{ issuer: customers, audiences: [a] }",
+            "7:9: authentication.customers.jwt.issuer: expected a URL such as",
+        ),
         (
             "{ issuer: i, audiences: [a], jwks: { url: 'ftp://id.example' } }",
             "7:44: authentication.customers.jwt.jwks.url: expected a URL such as",
