@@ -13,6 +13,7 @@ mod contract;
 mod examples;
 mod gateway;
 mod house;
+mod jwks;
 mod keys;
 mod outcome;
 #[cfg(feature = "redis")]
