@@ -13,6 +13,8 @@ mod contract;
 mod examples;
 mod gateway;
 mod house;
+#[cfg(feature = "jwt")]
+mod oauth;
 mod outcome;
 mod resilience;
 mod routing;

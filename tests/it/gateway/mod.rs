@@ -4,4 +4,4 @@ mod process;
 mod protocols;
 mod reload;
 mod serving;
-mod world;
+pub(crate) mod world;
