@@ -91,6 +91,16 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+/// The code of the guide runs.
+#[cfg(all(doctest, feature = "jwt", feature = "tls", feature = "transport"))]
+#[doc = include_str!("../docs/guides/certificate_bound_tokens.md")]
+struct CertificateBoundTokens;
+
+/// The code of the guide runs.
+#[cfg(all(doctest, feature = "axum", feature = "jwt"))]
+#[doc = include_str!("../docs/guides/call_other_services.md")]
+struct CallOtherServices;
+
 pub mod attempt;
 pub mod backoff;
 pub mod body;
@@ -120,6 +130,7 @@ pub mod tls;
 pub mod trail;
 pub mod trip;
 pub mod tunnel;
+pub mod upload;
 pub mod window;
 
 #[cfg(feature = "admission")]

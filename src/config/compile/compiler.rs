@@ -1,4 +1,5 @@
 use std::{
+    borrow::Borrow,
     cell::{OnceCell, RefCell},
     collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
@@ -15,7 +16,7 @@ use crate::config::{
     at::At,
     files::Files,
     gates::Gates,
-    kept::Kept,
+    kept::{Followers, Kept, Stores},
     scalar::{Name, Spelled},
     schema::{Gateway, KeyFile, schema_of},
     suggest::suggestion,
@@ -40,6 +41,8 @@ pub(in crate::config) struct Compiler<'a> {
     pub(super) providers: BTreeMap<&'a str, Arc<dyn Authenticator>>,
     pub(super) limits: BTreeMap<&'a str, Charge>,
     pub(super) upstreams: BTreeMap<&'a str, Upstream>,
+    pub(super) stores: RefCell<Stores>,
+    pub(super) followers: RefCell<Followers>,
     /// Keys over the network: as the next compiler finds them, and as they are called here.
     #[cfg(feature = "jwt")]
     pub(super) key_sets: RefCell<KeySets>,
@@ -56,6 +59,8 @@ pub(in crate::config) struct Compiler<'a> {
 pub(in crate::config) struct Compiled {
     pub(in crate::config) snapshot: Snapshot,
     pub(in crate::config) kept: Kept,
+    /// To be started before the snapshot is in force.
+    pub(in crate::config) followers: Followers,
 }
 
 impl<'a> Compiler<'a> {
@@ -67,7 +72,7 @@ impl<'a> Compiler<'a> {
         gates: &'a Gates,
         kept: &'a Kept,
     ) -> Self {
-        let (providers, limits, upstreams) = Default::default();
+        let (providers, limits, upstreams, stores, followers) = Default::default();
         Self {
             top,
             file,
@@ -79,6 +84,8 @@ impl<'a> Compiler<'a> {
             providers,
             limits,
             upstreams,
+            stores,
+            followers,
             #[cfg(feature = "jwt")]
             key_sets: RefCell::new(kept.key_sets.successor()),
             #[cfg(feature = "jwt")]
@@ -93,6 +100,16 @@ impl<'a> Compiler<'a> {
     /// The snapshot that the file describes. It is of use only if nothing was reported.
     pub(in crate::config) fn compile(mut self) -> Option<Compiled> {
         let file = self.file;
+        #[cfg(feature = "redis")]
+        for (at, name, server) in self.top.field("redis").entries(&file.redis) {
+            if let (true, Some(redis)) = (named(at, name), self.redis(at, name, server)) {
+                self.stores.get_mut().redis.insert(name.to_owned(), redis);
+            }
+        }
+        #[cfg(not(feature = "redis"))]
+        for (at, ..) in self.top.field("redis").entries(&file.redis) {
+            at.error("this build has no Redis: it was made without the feature `redis`");
+        }
         for (at, name, provider) in self.top.field("authentication").entries(&file.authentication) {
             if let (true, Some(provider)) = (named(at, name), self.provider(at, name, provider)) {
                 self.providers.insert(name, provider);
@@ -112,6 +129,8 @@ impl<'a> Compiler<'a> {
         }
         let builder = self.listeners(Snapshot::builder());
         let builder = self.routes(builder).credentials(authn::kept_back(self.providers.values()));
+        let keys = self.stores.get_mut().keys.iter().map(|(name, (_, keys))| (name.as_str(), keys.clone()));
+        let builder = builder.api_keys(keys);
         #[cfg(feature = "jwt")]
         let builder = self
             .fetched
@@ -127,6 +146,7 @@ impl<'a> Compiler<'a> {
         let upstreams =
             self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();
         let kept = Kept {
+            stores: self.stores.into_inner(),
             limits: self.kept.limits.clone(),
             upstreams,
             #[cfg(feature = "jwt")]
@@ -134,7 +154,7 @@ impl<'a> Compiler<'a> {
             #[cfg(feature = "jwt")]
             asked: self.asked.into_inner(),
         };
-        Some(Compiled { snapshot, kept })
+        Some(Compiled { snapshot, kept, followers: self.followers.into_inner() })
     }
 
     fn build(&self, builder: SnapshotBuilder) -> Option<Snapshot> {
@@ -164,13 +184,13 @@ impl<'a> Compiler<'a> {
     }
 
     /// What a name stands for. A thing that is there and faulty has been reported already.
-    pub(super) fn find<'b, T>(
+    pub(super) fn find<'b, K: Borrow<str> + Ord, T>(
         &self,
         at: At<'_>,
         name: &str,
         what: &str,
         field: &'a str,
-        things: &'b BTreeMap<&str, T>,
+        things: &'b BTreeMap<K, T>,
     ) -> Option<&'b T> {
         let thing = things.get(name);
         if thing.is_none() && self.top.field(field).names().all(|known| known != name) {

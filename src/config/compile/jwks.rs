@@ -87,6 +87,10 @@ impl Compiler<'_> {
     }
 
     fn new_keys(&self, at: At<'_>, asked: &Asked, fetch: Fetch) -> Option<RemoteKeys> {
+        let (Place::Issuer(url) | Place::Url(url)) = &asked.place;
+        if cfg!(not(feature = "tls")) && url.starts_with("https:") {
+            return at.refuse("this build has no TLS: it was made without the feature `tls`");
+        }
         let builder = match &asked.place {
             Place::Issuer(issuer) => RemoteKeys::discover(issuer.as_str(), fetch),
             Place::Url(url) => RemoteKeys::at(url.as_str(), fetch),
@@ -156,5 +160,5 @@ fn platform() -> Result<Client, String> {
 
 #[cfg(not(feature = "tls"))]
 fn trusting(_: &[u8]) -> Result<Client, String> {
-    Err("this build has no TLS: it was made without the feature `tls`".to_owned())
+    platform()
 }

@@ -3,7 +3,7 @@ use std::{path::Path, sync::Arc};
 
 use http::{HeaderName, header};
 
-use super::Compiler;
+use super::{Compiler, authentication::warn_if_open};
 use crate::{
     authn::{
         Authenticator, Location,
@@ -11,7 +11,6 @@ use crate::{
     },
     config::{
         at::At,
-        files::is_open_to_others,
         schema::{Algorithm, Headers, Jwks, JwksFetch, Jwt, Material, TokenLocation, TokenProfile},
     },
 };
@@ -113,12 +112,6 @@ impl Compiler<'_> {
             secret.pop_if(|byte| *byte == b'\r');
         }
         Some(secret)
-    }
-}
-
-fn warn_if_open(at: At<'_>, path: &Path) {
-    if is_open_to_others(path) {
-        at.warn("this secret can be read by everybody on this machine");
     }
 }
 

@@ -1,5 +1,6 @@
 //! From the typed file to a snapshot: each part is made by the public builders of its room, and what does not fit is
 //! reported at its place in the file.
+mod api_key;
 mod authentication;
 mod compiler;
 mod filters;
@@ -11,6 +12,8 @@ mod limits;
 mod listeners;
 #[cfg(feature = "jwt")]
 mod oauth;
+#[cfg(feature = "redis")]
+mod redis;
 mod removed;
 mod routes;
 mod upstreams;

@@ -1,10 +1,14 @@
-use std::{borrow::Cow, path::PathBuf, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, path::PathBuf, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 use super::{Header, Headers, Unbuilt};
-use crate::{authn::api_key::KeyEntry, config::scalar::Text};
+use crate::{
+    admission::rate_limit::Rate,
+    authn::api_key::KeyEntry,
+    config::scalar::{Name, Text},
+};
 
 /// One way to learn who is calling; exactly one field says which.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -284,11 +288,29 @@ pub(crate) struct ApiKey {
     pub(crate) header: Option<Header>,
     /// The parameter of the query that carries the key.
     pub(crate) query: Option<String>,
-    /// The keys' hashes.
-    pub(crate) keys: Material,
+    /// Where the keys' hashes are.
+    pub(crate) keys: KeySource,
+    /// Secrets under which hashes may be, by their names: files of at least 32 bytes.
+    #[serde(default)]
+    pub(crate) peppers: BTreeMap<String, Material>,
+    /// How many invalid keys an address may send before it is answered 429. A valid key always passes. Default:
+    /// `20/min`.
+    pub(crate) failure_limit: Option<Text<Rate>>,
     /// Whether the key goes on to the upstream. Default: `false`.
     #[serde(default)]
     pub(crate) forward: bool,
+}
+
+/// Where keys are kept: exactly one of `file` and `redis`. A change there is in force within two seconds.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct KeySource {
+    /// A file; relative to this file.
+    pub(crate) file: Option<PathBuf>,
+    /// A server, by its name in `redis`.
+    pub(crate) redis: Option<String>,
+    /// The name of the keys on that server. Default: the provider's name.
+    pub(crate) set: Option<Text<Name>>,
 }
 
 /// The file that `apiKey` names: hashes of keys, never keys. `gateway keys new` prints an item of it.
@@ -311,6 +333,7 @@ impl JsonSchema for KeyItem {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let text = |what: &str| json_schema!({ "type": "string", "description": what });
+        let moment = |what: &str| json_schema!({ "type": "string", "format": "moment", "description": what });
         let list = |what: &str| json_schema!({ "type": "array", "items": { "type": "string" }, "description": what });
         json_schema!({
             "type": "object",
@@ -319,16 +342,18 @@ impl JsonSchema for KeyItem {
             "required": ["id", "hash", "owner"],
             "properties": {
                 "id": text("The public part of the key."),
-                "hash": { "type": "string", "format": "key-hash", "description": "The SHA-256 of the whole key." },
+                "hash": { "type": "string", "format": "key-hash", "description": "The SHA-256 of the whole key, or that under a pepper." },
+                "prefix": text("What the key begins with. Default: unknown."),
                 "owner": text("Whose key it is: the subject of the principal."),
                 "scopes": list("What it may do. Default: nothing."),
                 "roles": list("What its owner is. Default: nothing."),
                 "plan": text("The plan, by whose name limits can be chosen. Default: none."),
-                "expires": {
-                    "type": "string",
-                    "format": "moment",
-                    "description": "When it ends, as in `2027-02-19T08:00:00Z`. Default: never.",
-                },
+                "notes": text("What people want to remember of it. Default: nothing."),
+                "created": moment("When it was made. Default: unknown."),
+                "notBefore": moment("When it begins to be valid. Default: from the first."),
+                "expires": moment("When it ends, as in `2027-02-19T08:00:00Z`. Default: never."),
+                "revoked": moment("When it was taken back. Default: never."),
+                "lastUsed": moment("When it was last seen. Default: unknown."),
             },
         })
     }

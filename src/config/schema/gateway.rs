@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{LimitFields, Provider, RateLimit, Route, Unbuilt, UpstreamCredentials};
+use super::{LimitFields, Provider, RateLimit, RedisServer, Route, Unbuilt, UpstreamCredentials};
 use crate::config::scalar::{Name, Text};
 
 /// A gateway as a file.
@@ -28,6 +28,9 @@ pub(crate) struct Gateway {
     /// Limits by name: the same name is the same account wherever it is used, and across reloads.
     #[serde(default)]
     pub(crate) rate_limits: BTreeMap<String, RateLimit>,
+    /// Redis servers, by the names that others use.
+    #[serde(default)]
+    pub(crate) redis: BTreeMap<String, RedisServer>,
     /// What responses tell of limits, where a listener or a rule does not say it itself.
     #[serde(default)]
     pub(crate) rate_limit_fields: LimitFields,

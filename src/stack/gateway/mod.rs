@@ -112,6 +112,7 @@
 //!
 //! Those of [`metrics`](crate::telemetry), for every listener; `config_generation` and `config_loads_total` count what
 //! was taken into force.
+mod api_keys;
 mod backend;
 mod edge;
 #[cfg(feature = "jwt")]

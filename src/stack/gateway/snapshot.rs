@@ -14,7 +14,7 @@ use crate::authn::{
     outbound::TokenSourceHandle,
 };
 use crate::{
-    authn::{self, Location, Providers},
+    authn::{self, Location, Providers, api_key::ApiKeys},
     matching::PathPolicy,
     routing::{
         router::{Router, RouterService, UnreachableMatches},
@@ -34,6 +34,7 @@ pub struct Snapshot {
     pub(super) listeners: Vec<Listen>,
     pub(super) admin: Option<Admin>,
     pub(super) upstreams: Vec<Upstream>,
+    pub(super) api_keys: Vec<(Arc<str>, ApiKeys)>,
     #[cfg(feature = "jwt")]
     pub(super) key_sets: Vec<(Arc<str>, RemoteKeys)>,
     #[cfg(feature = "jwt")]
@@ -101,6 +102,7 @@ pub struct SnapshotBuilder {
     rules: Vec<Rule>,
     asserted: Vec<HeaderName>,
     credentials: Vec<Location>,
+    api_keys: Vec<(Arc<str>, ApiKeys)>,
 }
 
 impl SnapshotBuilder {
@@ -147,6 +149,12 @@ impl SnapshotBuilder {
         self
     }
 
+    /// Keys of which the admin address is to tell how fresh they are, by their provider's name.
+    pub fn api_keys(mut self, keys: impl IntoIterator<Item = (impl Into<Arc<str>>, ApiKeys)>) -> Self {
+        self.api_keys.extend(keys.into_iter().map(|(name, keys)| (name.into(), keys)));
+        self
+    }
+
     /// Fetches these keys before requests are let in, waiting a moment at most, and tells of them in the status and in
     /// metrics under the name of their provider. Keys of rules that are not told here are fetched with the first token.
     #[cfg(feature = "jwt")]
@@ -171,7 +179,7 @@ impl SnapshotBuilder {
     /// The first thing that does not fit.
     pub fn build(self) -> Result<Snapshot, SnapshotError> {
         self.check_addresses()?;
-        let Self { listeners, admin, shutdown_delay, shutdown_grace, rules: of_rules, .. } = self;
+        let Self { listeners, admin, api_keys, shutdown_delay, shutdown_grace, rules: of_rules, .. } = self;
         let (mut asserted, mut credentials) = (self.asserted, self.credentials);
         let providers = || of_rules.iter().filter_map(|rule| rule.providers.as_ref());
         asserted.extend(providers().flat_map(Providers::asserted_headers).cloned());
@@ -204,6 +212,7 @@ impl SnapshotBuilder {
             listeners,
             admin,
             upstreams,
+            api_keys,
             #[cfg(feature = "jwt")]
             key_sets: self.key_sets,
             #[cfg(feature = "jwt")]
@@ -286,6 +295,7 @@ impl Snapshot {
             rules: Vec::new(),
             asserted: Vec::new(),
             credentials: Vec::new(),
+            api_keys: Vec::new(),
         }
     }
 

@@ -74,6 +74,8 @@ impl Shared {
             "drainingListeners": draining,
             "rules": snapshot.iter().flat_map(|snapshot| snapshot.rules())
                 .map(|rule| json!({ "name": *rule.name, "public": rule.public })).collect::<Vec<_>>(),
+            "apiKeys": snapshot.iter().flat_map(|snapshot| &snapshot.api_keys)
+                .map(super::api_keys::status).collect::<Vec<_>>(),
             "upstreams": snapshot.iter().flat_map(|snapshot| snapshot.upstreams()).map(upstream).collect::<Vec<_>>(),
         });
         #[cfg(feature = "jwt")]
