@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Credentials, LimitFields, Provider, RateLimit, RedisServer, Route, Unbuilt};
+use super::{LimitFields, Provider, RateLimit, RedisServer, Route, Unbuilt, UpstreamCredentials};
 use crate::config::scalar::{Name, Text};
 
 /// A gateway as a file.
@@ -129,7 +129,7 @@ pub(crate) struct Upstream {
     #[serde(default)]
     pub(crate) forwarded: bool,
     /// The credentials that requests to it carry. Default: none of ours.
-    pub(crate) credentials: Option<Credentials>,
+    pub(crate) credentials: Option<UpstreamCredentials>,
     /// TLS to an upstream comes with a later version.
     pub(crate) tls: Option<Unbuilt>,
     /// Active health checks come with a later version.
