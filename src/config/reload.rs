@@ -14,6 +14,7 @@ use super::{
     load::{Config, Reading},
 };
 use crate::{
+    admission::ext_authz::ExternalAuth,
     stack::gateway::{BindError, Gateway},
     upstream::Upstream,
 };
@@ -51,7 +52,7 @@ impl Config {
         let Some(compiled) = compiled else { return Err(faults.into()) };
         warn(&faults);
         let gateway = Gateway::start(compiled.snapshot).await?;
-        kept.upstreams = compiled.upstreams;
+        (kept.upstreams, kept.authorizers) = (compiled.upstreams, compiled.authorizers);
         let reload = Arc::new(Notify::new());
         let follow = follow(self, gateway.clone(), kept, files, Arc::clone(&reload));
         Ok(Configured { gateway, reload, follows: tokio::spawn(follow).abort_handle() })
@@ -95,14 +96,18 @@ async fn follow(config: Config, gateway: Gateway, kept: Kept, files: Files, relo
         let Ok(reading) = spawn_blocking(move || reader.read(&state)).await else { return };
         debounce.take(reading.files.clone());
         files = Arc::new(reading.files.clone());
-        if let Some(upstreams) = take(&gateway, reading).await {
-            kept = Arc::new(Kept { limits: kept.limits.clone(), upstreams });
+        if let Some((upstreams, authorizers)) = take(&gateway, reading).await {
+            let (limits, tally) = (kept.limits.clone(), kept.tally.clone());
+            kept = Arc::new(Kept { limits, upstreams, tally, authorizers });
         }
     }
 }
 
+/// What the next reading may take over.
+type ByName = (BTreeMap<String, Upstream>, BTreeMap<String, (String, ExternalAuth)>);
+
 /// Takes what was read into force, or tells why not.
-async fn take(gateway: &Gateway, reading: Reading) -> Option<BTreeMap<String, Upstream>> {
+async fn take(gateway: &Gateway, reading: Reading) -> Option<ByName> {
     let Reading { compiled, faults, .. } = reading;
     let Some(compiled) = compiled else {
         for fault in &faults {
@@ -113,7 +118,7 @@ async fn take(gateway: &Gateway, reading: Reading) -> Option<BTreeMap<String, Up
     };
     warn(&faults);
     match gateway.apply(compiled.snapshot).await {
-        Ok(()) => Some(compiled.upstreams),
+        Ok(()) => Some((compiled.upstreams, compiled.authorizers)),
         Err(error) => {
             tracing::error!("configuration refused: {error}");
             gateway.refused([error.to_string()]);

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use http::HeaderName;
 use serde_json::Value as Json;
 
 use crate::config::{
@@ -17,7 +18,7 @@ use crate::config::{
     suggest::suggestion,
 };
 use crate::{
-    admission::rate_limit::Charge,
+    admission::{authz::Policy, ext_authz::ExternalAuth, rate_limit::Charge},
     authn::{self, Authenticator},
     stack::gateway::{Snapshot, SnapshotBuilder},
     upstream::Upstream,
@@ -35,6 +36,8 @@ pub(in crate::config) struct Compiler<'a> {
     pub(super) key_schema: OnceCell<Json>,
     pub(super) providers: BTreeMap<&'a str, Arc<dyn Authenticator>>,
     pub(super) limits: BTreeMap<&'a str, Charge>,
+    pub(super) authorizers: BTreeMap<&'a str, ExternalAuth>,
+    pub(super) authorization: BTreeMap<&'a str, Policy>,
     pub(super) upstreams: BTreeMap<&'a str, Upstream>,
 }
 
@@ -42,6 +45,7 @@ pub(in crate::config) struct Compiler<'a> {
 pub(in crate::config) struct Compiled {
     pub(in crate::config) snapshot: Snapshot,
     pub(in crate::config) upstreams: BTreeMap<String, Upstream>,
+    pub(in crate::config) authorizers: BTreeMap<String, (String, ExternalAuth)>,
 }
 
 impl<'a> Compiler<'a> {
@@ -54,6 +58,7 @@ impl<'a> Compiler<'a> {
         kept: &'a Kept,
     ) -> Self {
         let (providers, limits, upstreams) = Default::default();
+        let (authorizers, authorization) = Default::default();
         Self {
             top,
             file,
@@ -64,6 +69,8 @@ impl<'a> Compiler<'a> {
             key_schema: OnceCell::new(),
             providers,
             limits,
+            authorizers,
+            authorization,
             upstreams,
         }
     }
@@ -81,6 +88,16 @@ impl<'a> Compiler<'a> {
                 self.limits.insert(name, limit);
             }
         }
+        for (at, name, authorizer) in self.top.field("authorizers").entries(&file.authorizers) {
+            if let (true, Some(authorizer)) = (named(at, name), self.authorizer(at, name, authorizer)) {
+                self.authorizers.insert(name, authorizer);
+            }
+        }
+        for (at, name, policy) in self.top.field("authorization").entries(&file.authorization) {
+            if let (true, Some(policy)) = (named(at, name), self.policy(at, name, policy)) {
+                self.authorization.insert(name, policy);
+            }
+        }
         let admin = file.admin.as_ref().map(|admin| admin.address.0);
         for (at, name, upstream) in self.top.field("upstreams").entries(&file.upstreams) {
             if let (true, Some(upstream)) = (named(at, name), self.upstream(at, name, upstream, admin)) {
@@ -89,10 +106,16 @@ impl<'a> Compiler<'a> {
         }
         let builder = self.listeners(Snapshot::builder());
         let builder = self.routes(builder).credentials(authn::kept_back(self.providers.values()));
+        let builder = builder.asserted(self.asserted());
         let snapshot = self.build(builder)?;
+        let authorizers = self.authorizers.iter().map(|(name, authorizer)| {
+            let said = file.authorizers.get(*name).map(|said| format!("{said:?}")).unwrap_or_default();
+            ((*name).to_owned(), (said, authorizer.clone()))
+        });
+        let authorizers = authorizers.collect();
         let upstreams =
             self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();
-        Some(Compiled { snapshot, upstreams })
+        Some(Compiled { snapshot, upstreams, authorizers })
     }
 
     fn build(&self, builder: SnapshotBuilder) -> Option<Snapshot> {
@@ -105,6 +128,13 @@ impl<'a> Compiler<'a> {
             }
             Err(error) => self.top.refuse(error.to_string()),
         }
+    }
+
+    /// Every header name that something in this file tells upstreams, whether a rule uses it or not.
+    pub(super) fn asserted(&self) -> Vec<HeaderName> {
+        let of_providers = self.providers.values().flat_map(|provider| provider.asserted_headers());
+        let of_authorizers = self.authorizers.values().flat_map(ExternalAuth::asserted_headers);
+        of_providers.chain(of_authorizers).cloned().collect()
     }
 
     /// The items of a list of names, each with its place; one that stands there twice is reported.

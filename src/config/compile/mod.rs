@@ -1,6 +1,7 @@
 //! From the typed file to a snapshot: each part is made by the public builders of its room, and what does not fit is
 //! reported at its place in the file.
 mod authentication;
+mod authorization;
 mod compiler;
 mod filters;
 #[cfg(feature = "jwt")]

@@ -9,7 +9,7 @@ use tower::util::Either;
 use tower_service::Service;
 
 use crate::{
-    body::Body,
+    body::{Body, Tapped},
     gate::{AsyncGated, AsyncGates},
     reject::{Reason, Rejection, Rescue},
     resilience::timeout::Timeout,
@@ -22,7 +22,7 @@ pub(super) type Backend = Timeout<Proxy>;
 /// All of them, or none.
 pub(super) type Backends = Either<SplitService<Backend>, Nowhere>;
 /// What a rule does with its requests. What fails inside becomes an answer before any gate sees it.
-pub(super) type RuleService = AsyncGated<Rescue<Timeout<Backends>>, AsyncGates>;
+pub(super) type RuleService = Tapped<AsyncGated<Rescue<Timeout<Backends>>, AsyncGates>>;
 
 type Answered = <Backend as Service<Request<Body>>>::Response;
 

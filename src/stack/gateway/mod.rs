@@ -115,6 +115,8 @@
 mod backend;
 mod edge;
 mod limits;
+#[cfg(feature = "prometheus")]
+mod numbers;
 mod rule;
 mod run;
 mod service;

@@ -3,6 +3,8 @@ use std::sync::{PoisonError, Weak, atomic::Ordering};
 
 use serde_json::{Value, json};
 
+#[cfg(feature = "prometheus")]
+use super::numbers;
 use super::run::Shared;
 #[cfg(feature = "prometheus")]
 use crate::telemetry::metrics::Metrics;
@@ -25,7 +27,7 @@ impl Told for Weak<Shared> {
 
     fn metrics(&self) -> Option<(&'static str, String)> {
         #[cfg(feature = "prometheus")]
-        return self.upgrade().map(|shared| (Metrics::CONTENT_TYPE, shared.metrics.render()));
+        return self.upgrade().map(|shared| (Metrics::CONTENT_TYPE, shared.metrics()));
         #[cfg(not(feature = "prometheus"))]
         return None;
     }
@@ -36,6 +38,13 @@ impl Told for Weak<Shared> {
 }
 
 impl Shared {
+    #[cfg(feature = "prometheus")]
+    fn metrics(&self) -> String {
+        let current = self.current.load_full();
+        let of_snapshot = current.as_ref().map(|current| numbers::of(&current.snapshot));
+        self.metrics.render_with(&of_snapshot.unwrap_or_default())
+    }
+
     fn status(&self) -> Value {
         let state = match self.draining.load(Ordering::Relaxed) {
             true => "draining",

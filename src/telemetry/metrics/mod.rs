@@ -86,3 +86,5 @@ mod tests;
 
 pub use gate::{Counting, Metrics, MetricsBuilder};
 pub use process::ProcessMetrics;
+#[cfg(feature = "stack")]
+pub(crate) use render::Family;

@@ -24,12 +24,42 @@ impl Metrics {
     /// All numbers in the OpenMetrics text format, which Prometheus reads.
     #[must_use]
     pub fn render(&self) -> String {
+        self.render_with(&[])
+    }
+
+    /// As [`render`](Self::render), with the counters of others.
+    pub(crate) fn render_with(&self, others: &[Family]) -> String {
         let mut registry = Registry::with_prefix(&*self.0.namespace);
         registry.register_collector(Box::new(self.clone()));
+        registry.register_collector(Box::new(Families(others.to_vec())));
         let mut text = String::with_capacity(4096);
         // Writing into a string does not fail.
         let _ = text::encode(&mut text, &registry);
         text
+    }
+}
+
+/// A counter that is kept elsewhere, with a number for each combination of its labels.
+#[derive(Debug, Clone)]
+pub(crate) struct Family {
+    /// Without namespace and `_total`.
+    pub(crate) name: &'static str,
+    pub(crate) help: &'static str,
+    pub(crate) lines: Vec<(Vec<(&'static str, String)>, u64)>,
+}
+
+#[derive(Debug)]
+struct Families(Vec<Family>);
+
+impl Collector for Families {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for family in &self.0 {
+            let mut metric = encoder.encode_descriptor(family.name, family.help, None, MetricType::Counter)?;
+            for (labels, count) in &family.lines {
+                metric.encode_family(labels)?.encode_counter(count, NO_EXEMPLAR)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! The gateway as a whole: served in this process, and as the program that users run.
 mod limits;
+mod policies;
 mod process;
 mod protocols;
 mod reload;
