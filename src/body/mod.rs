@@ -10,11 +10,15 @@
 
 mod any;
 mod convert;
+#[cfg(feature = "jwt")]
+mod replay;
 mod response;
 mod tap;
 
 pub use any::{Body, BoxError};
 pub use convert::{Convert, ConvertLayer};
+#[cfg(feature = "jwt")]
+pub(crate) use replay::replica;
 pub use response::ResponseBody;
 pub use tap::{Peeked, Tap, TapLayer, Tapped, Unreadable};
 

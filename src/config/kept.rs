@@ -1,6 +1,8 @@
 //! What outlives a reload.
 use std::collections::BTreeMap;
 
+#[cfg(feature = "jwt")]
+use super::compile::KeySets;
 use crate::{
     admission::{authz::Tally, ext_authz::ExternalAuth, rate_limit::RateLimits},
     upstream::Upstream,
@@ -15,4 +17,6 @@ pub(super) struct Kept {
     pub(super) tally: Tally,
     /// Each with what the file said of it: if it says the same again, it is the same.
     pub(super) authorizers: BTreeMap<String, (String, ExternalAuth)>,
+    #[cfg(feature = "jwt")]
+    pub(super) key_sets: KeySets,
 }

@@ -5,6 +5,8 @@ mod authorization;
 mod compiler;
 mod filters;
 #[cfg(feature = "jwt")]
+mod jwks;
+#[cfg(feature = "jwt")]
 mod jwt;
 mod limits;
 mod listeners;
@@ -13,3 +15,5 @@ mod routes;
 mod upstreams;
 
 pub(super) use self::compiler::{Compiled, Compiler};
+#[cfg(feature = "jwt")]
+pub(super) use self::jwks::KeySets;

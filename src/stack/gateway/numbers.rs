@@ -1,42 +1,42 @@
-//! What the parts of a snapshot count, for the metrics.
-use super::snapshot::Snapshot;
-use crate::telemetry::metrics::Family;
+//! What policies and authorizers count, for the metrics.
+use std::sync::Weak;
 
-pub(super) fn of(snapshot: &Snapshot) -> Vec<Family> {
-    vec![decisions(snapshot), authorizers(snapshot), remembered(snapshot)]
+use super::{run::Shared, snapshot::Snapshot};
+use crate::telemetry::metrics::Samples;
+
+/// The numbers of what is in force.
+pub(super) fn of_authorization(gateway: Weak<Shared>) -> impl Fn(&mut Samples) + Send + Sync + 'static {
+    move |samples| {
+        if let Some(current) = gateway.upgrade().and_then(|gateway| gateway.current.load_full()) {
+            decisions(&current.snapshot, samples);
+            authorizers(&current.snapshot, samples);
+        }
+    }
 }
 
-fn decisions(snapshot: &Snapshot) -> Family {
-    let counts = snapshot.tallies.iter().flat_map(|tally| tally.read());
-    let lines = counts.map(|count| {
-        let labels = vec![
-            ("policy", count.policy.to_string()),
-            ("rule", count.rule.to_string()),
-            ("action", count.action.to_owned()),
-            ("shadow", count.shadow.to_string()),
+fn decisions(snapshot: &Snapshot, samples: &mut Samples) {
+    for count in snapshot.tallies.iter().flat_map(|tally| tally.read()) {
+        let labels = [
+            ("policy", &*count.policy),
+            ("rule", &*count.rule),
+            ("action", count.action),
+            ("shadow", if count.shadow { "true" } else { "false" }),
         ];
-        (labels, count.decisions)
-    });
-    let help = "Decisions of policies, by the rule that made them";
-    Family { name: "authorization_decisions", help, lines: lines.collect() }
+        let help = "Decisions of policies, by the rule that made them";
+        samples.counter("authorization_decisions", help, &labels, count.decisions);
+    }
 }
 
-fn authorizers(snapshot: &Snapshot) -> Family {
-    let lines = snapshot.authorizers.iter().flat_map(|(name, counts)| {
-        let numbers = counts.read();
-        let outcomes = [("pass", numbers.passed), ("refuse", numbers.refused), ("fail", numbers.failed)];
-        outcomes.map(|(outcome, count)| {
-            (vec![("authorizer", name.to_string()), ("outcome", outcome.to_owned())], count)
-        })
-    });
-    let help = "What authorizers have made of requests";
-    Family { name: "external_authorization", help, lines: lines.collect() }
-}
-
-fn remembered(snapshot: &Snapshot) -> Family {
-    let lines = snapshot.authorizers.iter().map(|(name, counts)| {
-        (vec![("authorizer", name.to_string())], counts.read().remembered)
-    });
-    let help = "Those of them that were decided by an answer from before";
-    Family { name: "external_authorization_remembered", help, lines: lines.collect() }
+fn authorizers(snapshot: &Snapshot, samples: &mut Samples) {
+    for (name, counts) in &snapshot.authorizers {
+        let (name, numbers) = (("authorizer", &**name), counts.read());
+        for (outcome, count) in
+            [("pass", numbers.passed), ("refuse", numbers.refused), ("fail", numbers.failed)]
+        {
+            let help = "What authorizers have made of requests";
+            samples.counter("external_authorization", help, &[name, ("outcome", outcome)], count);
+        }
+        let help = "Those of them that were decided by an answer from before";
+        samples.counter("external_authorization_remembered", help, &[name], numbers.remembered);
+    }
 }

@@ -3,8 +3,6 @@ use std::sync::{PoisonError, Weak, atomic::Ordering};
 
 use serde_json::{Value, json};
 
-#[cfg(feature = "prometheus")]
-use super::numbers;
 use super::run::Shared;
 #[cfg(feature = "prometheus")]
 use crate::telemetry::metrics::Metrics;
@@ -27,7 +25,7 @@ impl Told for Weak<Shared> {
 
     fn metrics(&self) -> Option<(&'static str, String)> {
         #[cfg(feature = "prometheus")]
-        return self.upgrade().map(|shared| (Metrics::CONTENT_TYPE, shared.metrics()));
+        return self.upgrade().map(|shared| (Metrics::CONTENT_TYPE, shared.metrics.render()));
         #[cfg(not(feature = "prometheus"))]
         return None;
     }
@@ -38,13 +36,6 @@ impl Told for Weak<Shared> {
 }
 
 impl Shared {
-    #[cfg(feature = "prometheus")]
-    fn metrics(&self) -> String {
-        let current = self.current.load_full();
-        let of_snapshot = current.as_ref().map(|current| numbers::of(&current.snapshot));
-        self.metrics.render_with(&of_snapshot.unwrap_or_default())
-    }
-
     fn status(&self) -> Value {
         let state = match self.draining.load(Ordering::Relaxed) {
             true => "draining",
@@ -74,7 +65,8 @@ impl Shared {
         });
         let current = self.current.load_full();
         let snapshot = current.as_ref().map(|current| &current.snapshot);
-        json!({
+        #[cfg_attr(not(feature = "jwt"), expect(unused_mut, reason = "only keys are added"))]
+        let mut status = json!({
             "state": state,
             "generation": current.as_ref().map_or(0, |current| current.generation),
             "lastLoad": load,
@@ -83,7 +75,13 @@ impl Shared {
             "rules": snapshot.iter().flat_map(|snapshot| snapshot.rules())
                 .map(|rule| json!({ "name": *rule.name, "public": rule.public })).collect::<Vec<_>>(),
             "upstreams": snapshot.iter().flat_map(|snapshot| snapshot.upstreams()).map(upstream).collect::<Vec<_>>(),
-        })
+        });
+        #[cfg(feature = "jwt")]
+        {
+            let key_sets = snapshot.iter().flat_map(|snapshot| &snapshot.key_sets);
+            status["keySets"] = key_sets.map(super::key_sets::status).collect();
+        }
+        status
     }
 }
 

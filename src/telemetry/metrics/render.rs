@@ -3,6 +3,7 @@
 use super::{
     Metrics,
     labels::OTHER,
+    samples::Family,
     series::{Series, Table},
 };
 use prometheus_client::{
@@ -24,42 +25,12 @@ impl Metrics {
     /// All numbers in the OpenMetrics text format, which Prometheus reads.
     #[must_use]
     pub fn render(&self) -> String {
-        self.render_with(&[])
-    }
-
-    /// As [`render`](Self::render), with the counters of others.
-    pub(crate) fn render_with(&self, others: &[Family]) -> String {
         let mut registry = Registry::with_prefix(&*self.0.namespace);
         registry.register_collector(Box::new(self.clone()));
-        registry.register_collector(Box::new(Families(others.to_vec())));
         let mut text = String::with_capacity(4096);
         // Writing into a string does not fail.
         let _ = text::encode(&mut text, &registry);
         text
-    }
-}
-
-/// A counter that is kept elsewhere, with a number for each combination of its labels.
-#[derive(Debug, Clone)]
-pub(crate) struct Family {
-    /// Without namespace and `_total`.
-    pub(crate) name: &'static str,
-    pub(crate) help: &'static str,
-    pub(crate) lines: Vec<(Vec<(&'static str, String)>, u64)>,
-}
-
-#[derive(Debug)]
-struct Families(Vec<Family>);
-
-impl Collector for Families {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        for family in &self.0 {
-            let mut metric = encoder.encode_descriptor(family.name, family.help, None, MetricType::Counter)?;
-            for (labels, count) in &family.lines {
-                metric.encode_family(labels)?.encode_counter(count, NO_EXEMPLAR)?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -78,8 +49,23 @@ impl Collector for Metrics {
                 .encode_descriptor(name, help, None, MetricType::Counter)?
                 .encode_counter(&value, NO_EXEMPLAR)?;
         }
-        Ok(())
+        self.0.others.families().iter().try_for_each(|family| sampled(&mut encoder, family))
     }
+}
+
+fn sampled(encoder: &mut DescriptorEncoder<'_>, family: &Family) -> fmt::Result {
+    let kind = if family.counts { MetricType::Counter } else { MetricType::Gauge };
+    let mut metric = encoder.encode_descriptor(family.name, family.help, None, kind)?;
+    for (labels, value) in &family.values {
+        let labels: Vec<Pair<'_>> = labels.iter().map(|(name, value)| (*name, (&**value).into())).collect();
+        let mut line = metric.encode_family(&labels)?;
+        if family.counts {
+            line.encode_counter(value, NO_EXEMPLAR)?;
+        } else {
+            line.encode_gauge(&i64::try_from(*value).unwrap_or(i64::MAX))?;
+        }
+    }
+    Ok(())
 }
 
 fn requests(encoder: &mut DescriptorEncoder<'_>, table: &Table) -> fmt::Result {
