@@ -111,7 +111,7 @@ impl Compiler<'_> {
     }
 
     /// A client that verifies servers by these roots, or by those of this machine.
-    fn client(&self, at: At<'_>, roots: Option<(At<'_>, &[u8])>) -> Option<Client> {
+    pub(super) fn client(&self, at: At<'_>, roots: Option<(At<'_>, &[u8])>) -> Option<Client> {
         match roots {
             Some((at, roots)) => at.accept(trusting(roots)),
             None => at.accept(self.kept.key_sets.clients.0.get_or_init(platform).clone()),

@@ -5,4 +5,4 @@ mod process;
 mod protocols;
 mod reload;
 mod serving;
-mod world;
+pub(crate) mod world;
