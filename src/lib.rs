@@ -91,6 +91,11 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+/// The code of the guide runs.
+#[cfg(all(doctest, feature = "config"))]
+#[doc = include_str!("../docs/guides/authorization.md")]
+struct Authorization;
+
 pub mod attempt;
 pub mod backoff;
 pub mod body;

@@ -118,7 +118,7 @@ impl<'a> Compiler<'a> {
         }
         let builder = self.listeners(Snapshot::builder());
         let builder = self.routes(builder).credentials(authn::kept_back(self.providers.values()));
-        let builder = builder.asserted(self.asserted());
+        let builder = builder.asserted(self.asserted()).caller_headers(self.caller_headers());
         #[cfg(feature = "jwt")]
         let builder = self.fetched.take().into_iter().fold(builder, |builder, (name, keys)| builder.key_set(name, keys));
         let snapshot = self.build(builder)?;
@@ -156,7 +156,8 @@ impl<'a> Compiler<'a> {
     pub(super) fn asserted(&self) -> Vec<HeaderName> {
         let of_providers = self.providers.values().flat_map(|provider| provider.asserted_headers());
         let of_authorizers = self.authorizers.values().flat_map(ExternalAuth::asserted_headers);
-        of_providers.chain(of_authorizers).cloned().collect()
+        let of_callers = self.file.caller_headers.keys().filter_map(|name| HeaderName::try_from(name).ok());
+        of_providers.chain(of_authorizers).cloned().chain(of_callers).collect()
     }
 
     /// The items of a list of names, each with its place; one that stands there twice is reported.

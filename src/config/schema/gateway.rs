@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{AuthorizationPolicy, Authorizer, LimitFields, Provider, RateLimit, Route, Unbuilt};
+use super::{AuthorizationPolicy, Authorizer, CallerFact, LimitFields, Provider, RateLimit, Route, Unbuilt};
 use crate::config::scalar::{Name, Text};
 
 /// A gateway as a file.
@@ -25,6 +25,10 @@ pub(crate) struct Gateway {
     /// The ways to learn who is calling, by the names that rules use.
     #[serde(default)]
     pub(crate) authentication: BTreeMap<String, Provider>,
+    /// What every upstream is told of who was authenticated: header to what fills it, as in `x-user: subject`. No client
+    /// can supply or remove such a header, on any route.
+    #[serde(default)]
+    pub(crate) caller_headers: BTreeMap<String, CallerFact>,
     /// Policies of authorization, by the names that rules use.
     #[serde(default)]
     pub(crate) authorization: BTreeMap<String, AuthorizationPolicy>,

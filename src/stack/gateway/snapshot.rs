@@ -12,6 +12,7 @@ use super::{
 #[cfg(feature = "jwt")]
 use crate::authn::jwks::RemoteKeys;
 use crate::{
+    identity::CallerHeaders,
     admission::{
         authz::{Authorization, Guard, Tally},
         ext_authz::{AuthCounts, ExternalAuth},
@@ -99,6 +100,7 @@ pub struct SnapshotBuilder {
     rules: Vec<Rule>,
     asserted: Vec<HeaderName>,
     credentials: Vec<Location>,
+    caller_headers: CallerHeaders,
 }
 
 impl SnapshotBuilder {
@@ -138,6 +140,11 @@ impl SnapshotBuilder {
         self
     }
 
+    /// What upstreams are told of who was authenticated, by every rule. Such headers are removed from every request.
+    pub fn caller_headers(self, headers: CallerHeaders) -> Self {
+        Self { caller_headers: headers, ..self }
+    }
+
     /// Credentials that are taken out of every request before it goes on, beside those of the rules' providers: on
     /// rules too that do not ask for them.
     pub fn credentials(mut self, locations: impl IntoIterator<Item = Location>) -> Self {
@@ -166,6 +173,7 @@ impl SnapshotBuilder {
         let providers = || of_rules.iter().filter_map(|rule| rule.providers.as_ref());
         asserted.extend(providers().flat_map(Providers::asserted_headers).cloned());
         let authorizers = || of_rules.iter().flat_map(|rule| &rule.authorizers).map(|asked| &asked.authorizer);
+        asserted.extend(self.caller_headers.names().cloned());
         asserted.extend(authorizers().flat_map(ExternalAuth::asserted_headers).cloned());
         let of_authorizers = authorizers().map(|one| (Arc::from(one.name()), one.numbers().clone())).collect();
         let tallies = tallies(&of_rules);
@@ -186,7 +194,7 @@ impl SnapshotBuilder {
             }
         }
         let given =
-            Given { paths, asserted: asserted.iter().cloned().collect(), credentials: credentials.into() };
+            Given { paths, asserted: asserted.iter().cloned().collect(), credentials: credentials.into(), caller_headers: self.caller_headers };
         let mut router = Router::builder();
         for rule in of_rules {
             router = router.rule(rule.build(&given)?);
@@ -257,6 +265,7 @@ pub(super) struct Given {
     pub(super) paths: PathPolicy,
     pub(super) asserted: crate::identity::AssertedHeaders,
     pub(super) credentials: Arc<[Location]>,
+    pub(super) caller_headers: CallerHeaders,
 }
 
 impl Snapshot {
@@ -272,6 +281,7 @@ impl Snapshot {
             rules: Vec::new(),
             asserted: Vec::new(),
             credentials: Vec::new(),
+            caller_headers: CallerHeaders::new(),
         }
     }
 
