@@ -96,6 +96,11 @@ struct Readme;
 #[doc = include_str!("../docs/guides/authorization.md")]
 struct Authorization;
 
+/// The code of the guide runs.
+#[cfg(all(doctest, feature = "jwt", feature = "tls", feature = "transport"))]
+#[doc = include_str!("../docs/guides/certificate_bound_tokens.md")]
+struct CertificateBoundTokens;
+
 pub mod attempt;
 pub mod backoff;
 pub mod body;
@@ -125,6 +130,7 @@ pub mod tls;
 pub mod trail;
 pub mod trip;
 pub mod tunnel;
+pub mod upload;
 pub mod window;
 
 #[cfg(feature = "admission")]

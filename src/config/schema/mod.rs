@@ -4,7 +4,10 @@ mod authentication;
 mod authorization;
 mod gateway;
 mod policies;
+mod redis;
 mod route;
 mod unbuilt;
 
-pub(crate) use self::{authentication::*, authorization::*, gateway::*, policies::*, route::*, unbuilt::*};
+pub(crate) use self::{
+    authentication::*, authorization::*, gateway::*, policies::*, redis::*, route::*, unbuilt::*,
+};

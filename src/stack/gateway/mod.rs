@@ -112,6 +112,7 @@
 //!
 //! Those of [`metrics`](crate::telemetry), for every listener; `config_generation` and `config_loads_total` count what
 //! was taken into force.
+mod api_keys;
 mod backend;
 mod edge;
 #[cfg(feature = "jwt")]
@@ -125,7 +126,10 @@ mod service;
 mod snapshot;
 mod sockets;
 mod status;
+#[cfg(feature = "jwt")]
+mod tokens;
 
+pub use backend::Backend;
 pub use edge::Listen;
 pub use rule::Rule;
 pub use run::Gateway;
