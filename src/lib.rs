@@ -92,6 +92,11 @@
 struct Readme;
 
 /// The code of the guide runs.
+#[cfg(all(doctest, feature = "config"))]
+#[doc = include_str!("../docs/guides/authorization.md")]
+struct Authorization;
+
+/// The code of the guide runs.
 #[cfg(all(doctest, feature = "jwt", feature = "tls", feature = "transport"))]
 #[doc = include_str!("../docs/guides/certificate_bound_tokens.md")]
 struct CertificateBoundTokens;

@@ -1,6 +1,8 @@
 //! `authorization` and `authorizers`, and what rules say of them.
 use std::{collections::HashSet, slice, time::Duration};
 
+use http::{HeaderName, header};
+
 use super::Compiler;
 use crate::{
     admission::{
@@ -9,16 +11,18 @@ use crate::{
     },
     config::{
         at::At,
+        scalar::Spelled,
         schema::{
-            AuthorizationPolicy, Authorize, Authorizer, AuthorizerBody, Csrf, OnFailure, PolicyAction,
-            PolicyOperation, PolicyRule, PolicySource,
+            AuthorizationPolicy, Authorize, Authorizer, AuthorizerBody, CallerFact, Csrf, OnFailure,
+            PolicyAction, PolicyOperation, PolicyRule, PolicySource,
         },
     },
     fetch::Fetch,
+    identity::{self, AssertedHeaders, CallerHeaders},
     reject::Reason,
     routing::filter,
     stack::gateway,
-    upstream::Client,
+    upstream::{Client, HopByHop},
 };
 
 /// How long an authorizer may take to answer.
@@ -181,6 +185,40 @@ impl Compiler<'_> {
             made = made.danger_fail_open();
         }
         Some(made.body(body.unwrap_or_default()))
+    }
+
+    /// What upstreams are told of callers.
+    pub(super) fn caller_headers(&self) -> CallerHeaders {
+        let mut told = CallerHeaders::new();
+        for (at, name, fact) in self.top.field("callerHeaders").entries(&self.file.caller_headers) {
+            let Some(header) = HeaderName::spell(name) else {
+                at.error(format!("expected {}", HeaderName::EXPECTED));
+                continue;
+            };
+            let of_providers = self.providers.values().flat_map(|provider| provider.asserted_headers());
+            let of_authorizers = self.authorizers.values().flat_map(ExternalAuth::asserted_headers);
+            if of_providers.chain(of_authorizers).cloned().collect::<AssertedHeaders>().contains(&header) {
+                at.error("`claimHeaders` or `upstreamHeaders` tell something in this header already");
+                continue;
+            }
+            // What frames a message or belongs to a connection is no place to tell something.
+            if HopByHop::always_removes(&header) || header == header::HOST || header == header::CONTENT_LENGTH
+            {
+                at.error("this header is of one connection or message, and not to be set");
+                continue;
+            }
+            told = told.with(
+                header,
+                match fact {
+                    CallerFact::Provider => identity::CallerFact::Provider,
+                    CallerFact::Issuer => identity::CallerFact::Issuer,
+                    CallerFact::Subject => identity::CallerFact::Subject,
+                    CallerFact::Plan => identity::CallerFact::Plan,
+                    CallerFact::Scopes => identity::CallerFact::Scopes,
+                },
+            );
+        }
+        told
     }
 
     /// The guard of a rule against requests of other sites.
