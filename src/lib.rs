@@ -97,6 +97,11 @@ struct Readme;
 struct ApiKeysGuide;
 
 /// The code of the guide runs.
+#[cfg(all(doctest, feature = "config"))]
+#[doc = include_str!("../docs/guides/authorization.md")]
+struct Authorization;
+
+/// The code of the guide runs.
 #[cfg(all(doctest, feature = "jwt", feature = "tls", feature = "transport"))]
 #[doc = include_str!("../docs/guides/certificate_bound_tokens.md")]
 struct CertificateBoundTokens;

@@ -62,6 +62,7 @@ mod networks;
 mod peer;
 mod principal;
 mod token;
+mod told;
 mod trusted;
 mod walk;
 
@@ -73,6 +74,7 @@ pub use networks::Networks;
 pub use peer::PeerIdentity;
 pub use principal::{ClaimLookup, Principal};
 pub use token::CallerToken;
+pub use told::{CallerFact, CallerHeaders};
 pub use trusted::{ForwardingHeader, InvalidTrustedProxy, TrustedProxies};
 pub use walk::{ForwardedInfo, MAX_BYTES, MAX_HOPS};
 

@@ -10,7 +10,8 @@ use std::{
 use http::{HeaderName, HeaderValue, Request};
 use portcullis::{
     admission::{
-        authz::Authorize,
+        authz::{self, Authorization, Authorize},
+        ext_authz::ExternalAuth,
         rate_limit::{Limit, RateLimit},
     },
     authn::{
@@ -21,7 +22,7 @@ use portcullis::{
         oauth::{Client, Endpoint},
         outbound::{OutboundLayer, TokenRequest, TokenSource},
     },
-    body::{Body, ConvertLayer},
+    body::{Body, ConvertLayer, TapLayer},
     chance::Chance,
     context::ContextLayer,
     fetch::Fetch,
@@ -33,7 +34,7 @@ use portcullis::{
     reject::{Answer, RaiseLayer, RescueLayer},
     resilience::timeout::TimeoutLayer,
     routing::{
-        filter::{Cors, HeaderChanges, PathChange, Rewrite},
+        filter::{Cors, Csrf, HeaderChanges, PathChange, Rewrite},
         router::{Router, RouterLayer, Rule},
         split::{Policy, Split, SplitLayer},
     },
@@ -99,6 +100,7 @@ fn vocabulary() -> Vec<Report> {
         Contract::new("async gate", || AsyncGateLayer::new(Open)).allocations(0, allocations).check(),
         Contract::new("context", ContextLayer::new).allocations(3, allocations).check(),
         Contract::new("convert", ConvertLayer::<Body>::new).allocations(0, allocations).check(),
+        Contract::new("tap", TapLayer::new).allocations(2, allocations).check(),
         Contract::new("rescue", RescueLayer::new)
             .other_error("its work is that no error is left")
             .allocations(0, allocations)
@@ -258,7 +260,25 @@ fn admission() -> Vec<Report> {
             .keys(256, remembered)
             .allocations(0, allocations)
             .check(),
+        plain("policies", 0, || policies().layer()),
+        plain("policies, told", 2, || policies().told_in(HeaderName::from_static("x-decision")).layer()),
+        Contract::new("external authorization", authorizer).allocations(40, allocations).check(),
     ]
+}
+
+fn policies() -> Authorization {
+    let everything = authz::Policy::allow("everything").rule(authz::Rule::new());
+    let none = authz::Operation::new().paths(["/admin/{**}"]).unwrap();
+    let denied = authz::Policy::deny("admin").rule(authz::Rule::new().to(none));
+    Authorization::new([everything, denied]).unwrap()
+}
+
+/// Asks somebody who lets everything pass.
+fn authorizer() -> AsyncGateLayer<ExternalAuth> {
+    let fetch = Fetch::new(tower::service_fn(|_: Request<Body>| async {
+        Ok::<_, std::convert::Infallible>(http::Response::new(Body::empty()))
+    }));
+    ExternalAuth::new("iam", "http://iam.internal/check", fetch).unwrap().layer()
 }
 
 fn routing() -> Vec<Report> {
@@ -278,6 +298,7 @@ fn routing() -> Vec<Report> {
         plain("request headers", 1, move || changes().for_requests().layer()),
         plain("response headers", 3, move || changes().for_responses().layer()),
         plain("rewrite", 0, rewrite),
+        plain("csrf", 0, || Csrf::new().layer()),
         plain("cors", 0, || Cors::new().allow_origin("*").unwrap().layer()),
         Contract::new("router", router).allocations(3, allocations).check(),
         Contract::new("split", split).allocations(3, allocations).check(),
