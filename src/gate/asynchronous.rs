@@ -130,7 +130,10 @@ where
     G: super::Pass,
 {
     match decision {
-        Ok(pass) => GatedFuture::forward(inner.call(request), Completion::new(pass), exchange),
+        Ok(pass) => {
+            let completion = Completion::new(pass);
+            GatedFuture::forward(completion.in_scope(|| inner.call(request)), completion, exchange)
+        }
         Err(stopped) => GatedFuture::answer(stopped, style, exchange),
     }
 }

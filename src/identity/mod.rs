@@ -60,6 +60,8 @@ mod extract;
 mod forwarded;
 mod peer;
 mod principal;
+#[cfg(any(feature = "telemetry", feature = "upstream"))]
+mod text;
 mod trusted;
 mod walk;
 
@@ -69,6 +71,8 @@ pub use asserted::AssertedHeaders;
 pub(crate) use forwarded::HEARSAY;
 pub use peer::PeerIdentity;
 pub use principal::{ClaimLookup, Principal};
+#[cfg(any(feature = "telemetry", feature = "upstream"))]
+pub(crate) use text::AddressText;
 pub use trusted::{ForwardingHeader, InvalidTrustedProxy, TrustedProxies};
 pub use walk::{ForwardedInfo, MAX_BYTES, MAX_HOPS};
 

@@ -61,7 +61,10 @@ impl<'a> Host<'a> {
             return Err(BadHost::Repeated);
         }
         let header = match line {
-            Some(line) => Some(Self::parse(line.to_str().map_err(|_| BadHost::Malformed)?)?),
+            Some(line) => {
+                let text = std::str::from_utf8(line.as_bytes()).map_err(|_| BadHost::Malformed)?;
+                Some(Self::parse(text)?)
+            }
             None => None,
         };
         let target = match uri.authority() {
@@ -84,7 +87,7 @@ impl<'a> Host<'a> {
     pub fn parse(text: &'a str) -> Result<Self, BadHost> {
         let end = match text.strip_prefix('[') {
             Some(rest) => rest.find(']').ok_or(BadHost::Malformed)? + 2,
-            None => text.find(':').unwrap_or(text.len()),
+            None => text.bytes().position(|byte| byte == b':').unwrap_or(text.len()),
         };
         let (name, port) = text.split_at(end);
         let port = match port.strip_prefix(':') {
@@ -154,7 +157,8 @@ fn parse_name(name: &str) -> Result<Cow<'_, str>, BadHost> {
     if !is_name(name) {
         return Err(BadHost::Malformed);
     }
-    Ok(if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+    // Without an early end: so it is done many bytes at a time.
+    Ok(if name.bytes().fold(false, |upper, byte| upper | byte.is_ascii_uppercase()) {
         Cow::Owned(name.to_ascii_lowercase())
     } else {
         Cow::Borrowed(name)

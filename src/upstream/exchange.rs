@@ -32,7 +32,7 @@ pub(super) async fn exchange(
 ) -> Result<Response<Body>, Rejection> {
     let live = upstream.live().await?;
     let Outgoing { request, http2, bodiless, fault, hold, upgrade, trail } = outgoing;
-    let (load, lease, attempt) = reach(&upstream, &live, http2, trail.as_ref()).await?;
+    let Reached { load, lease, untold } = reach(&upstream, &live, http2, trail.as_ref()).await?;
     let sent = send(load.endpoint(), lease, request, http2, bodiless).await;
     let (response, connection) = sent
         .map_err(|error| fault.and_then(|fault| fault.get()).unwrap_or_else(|| error::of_upstream(error)))?;
@@ -42,12 +42,14 @@ pub(super) async fn exchange(
     }
     let (mut parts, body) = response.into_parts();
     let keep = response::keep(&parts.headers, load.endpoint().options().idle_timeout);
-    let switched = response::incoming(&mut parts, upgrade.as_ref()).inspect_err(|_| {
+    let switched = response::incoming(&mut parts, upgrade.as_deref()).inspect_err(|_| {
         if let Some(hold) = &hold {
             hold.ended();
         }
     })?;
-    parts.extensions.insert(attempt);
+    if let Some(attempt) = untold {
+        parts.extensions.insert(attempt);
+    }
     if let (Some(upgrade), Some(upstream)) = (upgrade, switched) {
         let tunnels = tunnels.narrowed(upgrade.limits);
         parts.extensions.insert(tunnel::open(upgrade.client, upstream, tunnels, load));
@@ -57,6 +59,14 @@ pub(super) async fn exchange(
     Ok(Response::from_parts(parts, body))
 }
 
+/// An endpoint, and a connection to it.
+struct Reached {
+    load: Load,
+    lease: Lease,
+    /// For the response, where the request has no trail to tell it to.
+    untold: Option<Attempt>,
+}
+
 /// Chooses an endpoint and gets a connection to it; if that fails, to others. Nothing has been sent by then, so that
 /// this is always safe.
 async fn reach(
@@ -64,7 +74,7 @@ async fn reach(
     live: &Live,
     http2: bool,
     trail: Option<&Trail>,
-) -> Result<(Load, Lease, Attempt), Rejection> {
+) -> Result<Reached, Rejection> {
     let mut tried = Tried::default();
     let mut failed: Option<ConnectError> = None;
     while let Some((place, endpoint)) = upstream.pick(live, tried) {
@@ -74,11 +84,15 @@ async fn reach(
         let mut attempt = Attempt::new(Arc::clone(&upstream.group().name)).endpoint(endpoint.address());
         attempt.attempts = tried.count();
         attempt.connect = lease.as_ref().ok().and_then(|lease| lease.connect);
-        if let Some(trail) = trail {
-            trail.set_attempt(attempt.clone());
-        }
+        let untold = match trail {
+            Some(trail) => {
+                trail.set_attempt(attempt);
+                None
+            }
+            None => Some(attempt),
+        };
         match lease {
-            Ok(lease) => return Ok((load, lease, attempt)),
+            Ok(lease) => return Ok(Reached { load, lease, untold }),
             Err(error) => {
                 tracing::debug!(upstream = upstream.name(), endpoint = %endpoint.address(), %error, "no connection");
                 failed = Some(error);
@@ -91,6 +105,8 @@ async fn reach(
     Err(failed.map_or_else(|| Reason::NoEndpoint.into(), Rejection::from))
 }
 
+type Sent = Result<(Response<Incoming>, Connection), hyper::Error>;
+
 /// Sends on this connection. If it turns out to have closed meanwhile, and the request can be sent again safely, it is
 /// sent once more on a new one.
 async fn send(
@@ -99,16 +115,26 @@ async fn send(
     request: Request<Body>,
     http2: bool,
     bodiless: bool,
-) -> Result<(Response<Incoming>, Connection), hyper::Error> {
+) -> Sent {
     let Lease { mut connection, connect } = lease;
     let reused = connect.is_none();
-    // Who has not said a word in the time in which a connection could be made is perhaps no longer there.
-    let patience = endpoint.options().connect_timeout;
     let copy = (reused && bodiless).then(|| Copy::of(&request));
-    let mut error = match connection.send(request, patience).await {
+    // Who has not said a word in the time in which a connection could be made is perhaps no longer there.
+    let error = match connection.send(request, endpoint.options().connect_timeout).await {
         Ok(response) => return Ok((response, connection)),
         Err(error) => error,
     };
+    // Seldom; in a box of its own, as every future waits in the memory of the largest thing that it may do.
+    Box::pin(send_again(endpoint, connection, http2, copy, error)).await
+}
+
+async fn send_again(
+    endpoint: &Arc<Endpoint>,
+    connection: Connection,
+    http2: bool,
+    copy: Option<Copy>,
+    mut error: TrySendError<Request<Body>>,
+) -> Sent {
     let unsent = error.take_message();
     let error = error.into_error();
     let again =
@@ -118,8 +144,8 @@ async fn send(
     drop(connection);
     let Ok(lease) = endpoint.reconnect(http2).await else { return Err(error) };
     let mut connection = lease.connection;
-    let response = connection.send(again, patience).await.map_err(TrySendError::into_error)?;
-    Ok((response, connection))
+    let sent = connection.send(again, endpoint.options().connect_timeout).await;
+    Ok((sent.map_err(TrySendError::into_error)?, connection))
 }
 
 /// A request without a body, as it was sent.

@@ -19,7 +19,7 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// Fields that end at each hop, named or not.
-const HOP_BY_HOP: [HeaderName; 9] = [
+static HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
     KEEP_ALIVE,
     PROXY_CONNECTION,
@@ -31,9 +31,12 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     header::PROXY_AUTHORIZATION,
 ];
 
+/// A bit for each length that their names have.
+const HOP_BY_HOP_LENGTHS: u32 = 1 << 2 | 1 << 7 | 1 << 10 | 1 << 14 | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 19;
+
 /// Fields that stay, even if a `Connection` field names them: a stranger must not be able to remove what frames or
 /// describes a message, or what a proxy before us or a layer of ours has said about it.
-const PROTECTED: [HeaderName; 14] = [
+static PROTECTED: [HeaderName; 14] = [
     header::AUTHORIZATION,
     header::CACHE_CONTROL,
     header::CONTENT_ENCODING,
@@ -64,8 +67,7 @@ pub(super) struct Kept {
 
 /// Removes the fields of the hop that a message has come over, and those that its `Connection` field names.
 pub(super) fn strip(headers: &mut HeaderMap) -> Result<Kept, Rejection> {
-    // One look over the names there are costs less than a search for each of those that seldom are.
-    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+    if !has_any(headers) {
         return Ok(Kept::default());
     }
     let mut kept = Kept { trailers: takes_trailers(headers), upgrade: None };
@@ -82,6 +84,12 @@ pub(super) fn strip(headers: &mut HeaderMap) -> Result<Kept, Rejection> {
         headers.remove(name);
     }
     Ok(kept)
+}
+
+/// Whether there are fields of the hop at all. One look over the names there are costs less than a search for each of
+/// those that seldom are.
+pub(super) fn has_any(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| HOP_BY_HOP_LENGTHS >> name.as_str().len().min(31) & 1 == 1 && HOP_BY_HOP.contains(name))
 }
 
 /// What the `Connection` fields name.
@@ -202,6 +210,9 @@ impl Gate for HopByHop {
     const SHAREABLE: bool = false;
 
     fn check(&self, head: &mut Head<'_>) -> Result<(), Answer> {
+        if !has_any(head.headers()) {
+            return Ok(());
+        }
         // The framing of the message must still be seen by whoever sends it on.
         let coding = head.headers().get(header::TRANSFER_ENCODING).cloned();
         let version = head.version();
@@ -253,6 +264,12 @@ mod tests {
         ]);
         assert_eq!(strip(&mut map).unwrap(), Kept::default());
         assert_eq!(map, headers(&[("x-end", "1"), ("trailer", "x-sum")]));
+    }
+
+    #[test]
+    fn all_lengths_are_looked_for() {
+        let lengths = HOP_BY_HOP.iter().fold(0, |bits, name| bits | 1 << name.as_str().len());
+        assert_eq!(lengths, HOP_BY_HOP_LENGTHS);
     }
 
     #[test]

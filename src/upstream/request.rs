@@ -34,7 +34,7 @@ pub(super) struct Outgoing {
     pub(super) bodiless: bool,
     pub(super) fault: Option<Fault>,
     pub(super) hold: Option<Hold>,
-    pub(super) upgrade: Option<Upgrade>,
+    pub(super) upgrade: Option<Box<Upgrade>>,
     pub(super) trail: Option<Trail>,
 }
 
@@ -75,7 +75,7 @@ where
         target_http2(&mut parts)?;
     } else {
         target_http1(&mut parts);
-        connection(&mut parts.headers, kept.trailers, upgrade.as_ref());
+        connection(&mut parts.headers, kept.trailers, upgrade.as_deref());
     }
 
     let fault = (!bodiless).then(Fault::default);
@@ -131,13 +131,13 @@ fn check_framing(parts: &Parts) -> Result<(), Rejection> {
 }
 
 /// An upgrade is asked for over HTTP/1.1 and without a body; else the fields are as if they were not there.
-fn upgrade(parts: &mut Parts, kept: &Kept, bodiless: bool) -> Option<Upgrade> {
+fn upgrade(parts: &mut Parts, kept: &Kept, bodiless: bool) -> Option<Box<Upgrade>> {
     let client = parts.extensions.remove::<OnUpgrade>();
     if parts.version != Version::HTTP_11 || !bodiless {
         return None;
     }
     let limits = parts.extensions.get().copied();
-    Some(Upgrade { protocols: kept.upgrade.clone()?, client: client?, limits })
+    Some(Box::new(Upgrade { protocols: kept.upgrade.clone()?, client: client?, limits }))
 }
 
 fn speaks_http2(wire: Wire, parts: &Parts, upgrade: bool) -> Result<bool, Rejection> {
