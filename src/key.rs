@@ -27,6 +27,7 @@ use crate::{
     chance::Chance,
     head::Head,
     identity::{ClientAddr, PeerAddr, Principal},
+    matching::Host,
 };
 
 /// A part of a request that tells accounts apart.
@@ -39,7 +40,8 @@ pub enum Key {
     Principal,
     /// A claim of the principal's token, by name or JSON pointer, with the provider and issuer that vouch for it.
     Claim(Arc<str>),
-    /// A header field. Of several lines, all count.
+    /// A header field. Of several lines, all count. `Host` is the host that is asked for, without its port, whichever
+    /// version of HTTP says it.
     Header(HeaderName),
     /// A cookie.
     Cookie(Arc<str>),
@@ -139,6 +141,7 @@ impl Key {
             Self::ClientAddr => false,
             Self::Principal => principal(head, hasher),
             Self::Claim(name) => claim(head, name, hasher),
+            Self::Header(name) if name == header::HOST => host(head, hasher),
             Self::Header(name) => field(head.headers(), name, hasher),
             Self::Cookie(name) => cookie(head.headers(), name, hasher),
             Self::Route => route(head, hasher),
@@ -224,6 +227,12 @@ fn field(headers: &HeaderMap, name: &HeaderName, hasher: &mut impl Hasher) -> bo
         told = true;
     }
     told
+}
+
+fn host(head: &Head<'_>, hasher: &mut impl Hasher) -> bool {
+    let Ok(host) = Host::of(head.uri(), head.headers()) else { return false };
+    part(hasher, Tag::Header, host.name().as_bytes());
+    true
 }
 
 fn cookie(headers: &HeaderMap, name: &str, hasher: &mut impl Hasher) -> bool {
@@ -321,6 +330,22 @@ mod tests {
             hash(&key, &mut request)
         };
         assert_ne!(of("ab", "c"), of("a", "bc"));
+    }
+
+    #[test]
+    fn a_host_is_the_same_in_every_version() {
+        let key = Key::Header(header::HOST);
+        let of = |uri: &str, host: Option<&str>| {
+            let mut request = from("192.0.2.1");
+            *request.uri_mut() = uri.parse().unwrap();
+            host.map(|host| request.headers_mut().insert("host", host.parse().unwrap()));
+            hash(&key, &mut request)
+        };
+        let http1 = of("/", Some("Shop.Example:8080"));
+        assert_eq!(of("http://shop.example/", None), http1);
+        assert_eq!(of("/", Some("shop.example:81")), http1, "who chooses a port chooses no account");
+        assert_ne!(of("http://other.example/", None), http1);
+        assert_ne!(of("/", None), http1);
     }
 
     #[test]

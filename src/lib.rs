@@ -74,6 +74,8 @@
 //! | a room's name | that room; `default` is `admission`, `resilience`, `routing` and `telemetry` |
 //! | `jwt` | JSON Web Tokens, verified by aws-lc |
 //! | `prometheus` | metrics in Prometheus text |
+//! | `redis` | stores on Redis or Valkey |
+//! | `tls` | TLS towards servers, by rustls and aws-lc |
 //! | `axum`, `tonic` | extractors, conversions, listeners for those frameworks |
 //! | `testing` | the contract kit, for layers of your own |
 //! | `gateway`, `mesh`, `full` | what these need together |
@@ -107,8 +109,14 @@ pub mod key;
 pub mod matching;
 pub mod outcome;
 pub mod ratio;
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub mod redis;
 pub mod reject;
 pub mod time;
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub mod tls;
 pub mod trail;
 pub mod trip;
 pub mod tunnel;

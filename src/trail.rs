@@ -21,7 +21,7 @@
 //! assert_eq!(trail.variant().map(Variant::as_str), Some("canary"));
 //! ```
 //!
-//! The route, the variant and the principal are written once: the first word stands. The attempt is replaced by
+//! The route, the variant, the principal and the decision are written once: the first word stands. The attempt is replaced by
 //! each later one. A layer that copies a request (a mirror, a hedge) removes the trail from the copy.
 
 use crate::{
@@ -44,6 +44,7 @@ struct Marks {
     principal: OnceLock<Principal>,
     route: OnceLock<RouteName>,
     variant: OnceLock<Variant>,
+    decision: OnceLock<Arc<str>>,
     attempt: Mutex<Option<Attempt>>,
 }
 
@@ -86,6 +87,16 @@ impl Trail {
     /// Tells the variant. The first word stands.
     pub fn set_variant(&self, variant: Variant) {
         let _ = self.0.variant.set(variant);
+    }
+
+    /// The policy and rule by which the request was let pass or refused, as `policy/rule`; `_none` if none means it.
+    pub fn decision(&self) -> Option<&str> {
+        self.0.decision.get().map(AsRef::as_ref)
+    }
+
+    /// Tells by which policy and rule it was decided. The first word stands.
+    pub fn set_decision(&self, decision: Arc<str>) {
+        let _ = self.0.decision.set(decision);
     }
 
     /// The last try that was made.

@@ -170,8 +170,10 @@ fn after_scheme<'v>(value: &'v [u8], scheme: &str) -> Option<&'v [u8]> {
 
 /// Nothing but visible ASCII can be a credential; a space would mean two.
 fn text(bytes: &[u8]) -> Result<Cow<'_, str>, Fault> {
+    // Without a way out in the middle, many bytes are looked at at once.
+    let visible = bytes.iter().fold(true, |all, byte| all & byte.is_ascii_graphic());
     match std::str::from_utf8(bytes) {
-        Ok(text) if !text.is_empty() && bytes.iter().all(u8::is_ascii_graphic) => Ok(Cow::Borrowed(text)),
+        Ok(text) if visible && !text.is_empty() => Ok(Cow::Borrowed(text)),
         _ => Err(Fault::Malformed),
     }
 }

@@ -1,6 +1,6 @@
 //! Who is calling?
 //!
-//! `jwt` verifies signed tokens and [`api_key`] verifies keys. Each is a gate of its own; [`Providers`] makes one gate
+//! `jwt` verifies signed tokens, with keys that `jwks` fetches, and [`api_key`] verifies keys. Each is a gate of its own; [`Providers`] makes one gate
 //! of several, and of [authenticators](Authenticator) of your own.
 //!
 //! # Example
@@ -90,6 +90,9 @@ pub mod api_key;
 mod authenticator;
 mod challenge;
 mod credential;
+#[cfg(feature = "jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+pub mod jwks;
 #[cfg(feature = "jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 pub mod jwt;

@@ -61,6 +61,13 @@ impl Providers {
         self.list.iter().flat_map(|provider| provider.locations())
     }
 
+    /// Where the credentials stand that do not go on, whoever of the others wins.
+    #[cfg(feature = "config")]
+    pub(crate) fn removed_locations(&self) -> impl Iterator<Item = &Location> {
+        let stay = self.list.iter().filter(|provider| !provider.forwards());
+        stay.flat_map(|provider| provider.locations())
+    }
+
     /// The providers, in their order.
     #[cfg(feature = "stack")]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<dyn Authenticator>> {

@@ -1,9 +1,4 @@
-use std::{
-    cell::RefCell,
-    fmt,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{cell::RefCell, fmt, path::PathBuf, sync::Arc};
 
 use super::{
     at::At,
@@ -109,12 +104,12 @@ impl Config {
                 return None;
             }
         };
-        let directory = match &self.source {
-            Source::File(path) => path.parent().unwrap_or(Path::new("")),
-            Source::Text { .. } => Path::new(""),
+        let source = match &self.source {
+            Source::File(path) => Some(path.as_path()),
+            Source::Text { .. } => None,
         };
         let compiled = typed.and_then(|file| {
-            Compiler::new(At::top(&tree, &log), &file, directory, files, &self.gates, kept).compile()
+            Compiler::new(At::top(&tree, &log), &file, source, files, &self.gates, kept).compile()
         });
         *faults = log.into_faults();
         compiled

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{AsyncGate, BoxPass, Check, DynGate, Gate, Stopped, any::boxed};
+use super::{AsyncGate, BoxPass, Check, DynGate, Gate, Pass, Stopped, any::boxed};
 use crate::{
     head::Head,
     outcome::Completion,

@@ -58,6 +58,7 @@ mod asserted;
 #[cfg(feature = "axum")]
 mod extract;
 mod forwarded;
+mod networks;
 mod peer;
 mod principal;
 #[cfg(any(feature = "telemetry", feature = "upstream"))]
@@ -69,6 +70,7 @@ pub use address::{ClientAddr, PeerAddr};
 pub use asserted::AssertedHeaders;
 #[cfg(feature = "upstream")]
 pub(crate) use forwarded::HEARSAY;
+pub use networks::Networks;
 pub use peer::PeerIdentity;
 pub use principal::{ClaimLookup, Principal};
 #[cfg(any(feature = "telemetry", feature = "upstream"))]

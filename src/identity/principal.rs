@@ -43,6 +43,12 @@ struct Inner {
 pub trait ClaimLookup: Send + Sync + 'static {
     /// The claim of that name, or at that JSON pointer if it begins with `/`: a string, number or boolean as text.
     fn claim(&self, name: &str) -> Option<Cow<'_, str>>;
+
+    /// Shows each text there until `found` says `true`, and tells whether it did: the elements of a list, or the one
+    /// that [`claim`](Self::claim) finds.
+    fn any_claim(&self, name: &str, found: &mut dyn FnMut(&str) -> bool) -> bool {
+        self.claim(name).is_some_and(|claim| found(&claim))
+    }
 }
 
 impl Principal {
@@ -149,6 +155,12 @@ impl Principal {
         self.0.claims.as_ref()?.claim(name)
     }
 
+    /// Whether `found` says `true` to the claim of that name, or at that JSON pointer, or to an element of it if it is a
+    /// list.
+    pub fn any_claim(&self, name: &str, found: &mut dyn FnMut(&str) -> bool) -> bool {
+        self.0.claims.as_ref().is_some_and(|claims| claims.any_claim(name, found))
+    }
+
     fn inner(&mut self) -> &mut Inner {
         Arc::make_mut(&mut self.0)
     }
@@ -209,6 +221,17 @@ impl Principal {
     #[must_use]
     pub fn expires(&self) -> Option<SystemTime> {
         self.0.expires
+    }
+
+    /// The bytes it keeps of its own, without what it shares.
+    #[cfg(feature = "jwt")]
+    pub(crate) fn weight(&self) -> usize {
+        let subject = match &self.0.subject {
+            Subject::Short { .. } => 0,
+            Subject::Shared(subject) => subject.len(),
+        };
+        let roles: usize = self.roles().map(|role| size_of::<Box<str>>() + role.len()).sum();
+        size_of::<Inner>() + 2 * size_of::<usize>() + subject + self.0.scopes.len() + roles
     }
 
     fn parts(&self) -> (&str, &str, &str) {

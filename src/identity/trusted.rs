@@ -147,7 +147,7 @@ fn block(entry: &str) -> Option<IpNet> {
 }
 
 /// The block in the form in which addresses are compared: `::ffff:10.0.0.0/104` is `10.0.0.0/8`.
-fn canonical(block: IpNet) -> IpNet {
+pub(super) fn canonical(block: IpNet) -> IpNet {
     let IpNet::V6(v6) = block else { return block.trunc() };
     let (Some(v4), Some(length)) = (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96)) else {
         return block.trunc();

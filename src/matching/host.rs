@@ -104,6 +104,11 @@ impl<'a> Host<'a> {
         &self.name
     }
 
+    #[cfg(feature = "admission")]
+    pub(crate) fn into_name(self) -> Cow<'a, str> {
+        self.name
+    }
+
     /// The port, if one was given.
     #[must_use]
     pub const fn port(&self) -> Option<u16> {

@@ -68,6 +68,7 @@ mod path;
 mod query;
 mod request;
 mod target;
+mod template;
 mod text;
 
 pub use host::{BadHost, Host, HostPattern, InvalidHost, ReceivedHost};
@@ -75,8 +76,11 @@ pub use normalize::Normalize;
 #[cfg(feature = "routing")]
 pub(crate) use normalize::with_path;
 pub use path::{BadPath, PathPolicy, PathQuirk};
+#[cfg(feature = "admission")]
+pub(crate) use query::values as query_values;
 #[cfg(feature = "routing")]
 pub(crate) use request::PathKind;
 pub use request::{InvalidMatch, PathMatch, RequestMatch};
 pub use target::{Target, preflight_method};
+pub use template::{InvalidTemplate, PathTemplate};
 pub use text::Text;

@@ -14,6 +14,13 @@ pub(super) fn matches(query: &str, name: &str, text: &Text) -> bool {
     }
 }
 
+/// The values of all parameters called `name`, decoded, in their order.
+#[cfg(feature = "admission")]
+pub(crate) fn values<'q>(query: &'q str, name: &str) -> impl Iterator<Item = Cow<'q, [u8]>> {
+    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.filter(|(raw, _)| decode(raw).eq(name.bytes())).map(|(_, value)| decoded(value))
+}
+
 /// The bytes that `raw` stands for. A malformed escape stands for itself.
 fn decode(raw: &str) -> impl Iterator<Item = u8> {
     let mut rest = raw.as_bytes();

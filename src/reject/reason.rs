@@ -89,12 +89,16 @@ reasons! {
     NotImplemented: NOT_IMPLEMENTED, UNIMPLEMENTED, "not_implemented", "NI";
     /// Too much is in flight.
     Overloaded: SERVICE_UNAVAILABLE, UNAVAILABLE, "overloaded", "OM";
+    /// Who vouches for the credential cannot be asked now.
+    ProviderUnavailable: SERVICE_UNAVAILABLE, UNAVAILABLE, "provider_unavailable", "PU";
     /// A quota is used up.
     QuotaExhausted: TOO_MANY_REQUESTS, RESOURCE_EXHAUSTED, "quota_exhausted", "QE";
     /// A rate limit is reached.
     RateLimited: TOO_MANY_REQUESTS, RESOURCE_EXHAUSTED, "rate_limited", "RL";
     /// The caller took too long to send its request.
     RequestTimeout: REQUEST_TIMEOUT, DEADLINE_EXCEEDED, "request_timeout", "SI";
+    /// No token for the upstream could be had.
+    TokenUnavailable: SERVICE_UNAVAILABLE, UNAVAILABLE, "token_unavailable", "TU";
     /// This server is going away.
     Unavailable: SERVICE_UNAVAILABLE, UNAVAILABLE, "unavailable", "DR";
     /// The upstream broke the protocol.

@@ -97,7 +97,7 @@ const METRICS: Place = documented("metrics", include_str!("../telemetry/metrics/
 #[cfg(not(feature = "prometheus"))]
 const METRICS: Place = said("metrics", "They come with the feature `prometheus`.");
 const AUTHENTICATION: Place = documented("authentication", include_str!("../authn/mod.rs"));
-const AUTHORIZATION: Place = documented("authorization", include_str!("../admission/authz.rs"));
+const AUTHORIZATION: Place = documented("authorization", include_str!("../admission/authz/mod.rs"));
 const TIMEOUT: Place = documented("timeout of the request", include_str!("../resilience/timeout/mod.rs"));
 
 const GATEWAY: &[Place] = &[

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use tower_service::Service;
 
 #[cfg(feature = "tls")]
-use super::tls::ClientTls;
+use crate::tls::ClientTls;
 use super::{
     connect::{ConnectError, Connections, Io, connect},
     endpoint::{MAX_BUFFER, MAX_HEAD},

@@ -203,6 +203,12 @@ impl HopByHop {
     pub fn layer(self) -> GateLayer<Self> {
         GateLayer::new(self)
     }
+
+    /// Whether no request has this field inside of it, whatever came in.
+    #[cfg(feature = "config")]
+    pub(crate) fn always_removes(name: &HeaderName) -> bool {
+        HOP_BY_HOP.contains(name) && ![CONNECTION, TE, header::TRANSFER_ENCODING, UPGRADE].contains(name)
+    }
 }
 
 impl Gate for HopByHop {

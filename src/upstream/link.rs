@@ -66,9 +66,15 @@ impl Connection for Link {
         match self {
             Self::Plain(_) => Connected::new(),
             #[cfg(feature = "tls")]
-            Self::Tls(io) if super::tls::chose_http2(io) => Connected::new().negotiated_h2(),
+            Self::Tls(io) if chose_http2(io) => Connected::new().negotiated_h2(),
             #[cfg(feature = "tls")]
             Self::Tls(_) => Connected::new(),
         }
     }
+}
+
+/// Whether HTTP/2 was agreed on.
+#[cfg(feature = "tls")]
+fn chose_http2<S>(stream: &tokio_rustls::client::TlsStream<S>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(b"h2")
 }

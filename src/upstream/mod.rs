@@ -133,8 +133,6 @@ mod resolve;
 mod response;
 mod service;
 mod store;
-#[cfg(feature = "tls")]
-mod tls;
 mod tunnel;
 
 pub use builder::{BuildError, UpstreamBuilder};
@@ -144,6 +142,3 @@ pub use hop::HopByHop;
 pub use options::{Balance, Wire};
 pub use resolve::{Resolve, Resolving, SystemResolver};
 pub use service::{Proxy, ResponseFuture};
-#[cfg(feature = "tls")]
-#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
-pub use tls::{ClientTls, ClientTlsError};

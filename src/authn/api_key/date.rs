@@ -3,6 +3,23 @@
 use std::time::{Duration, SystemTime};
 
 const DAY: u64 = 86_400;
+/// 9999-12-31T23:59:59Z.
+const LAST: u64 = 253_402_300_799;
+
+/// The whole seconds from 1970 to this moment, from the first to the last that can be written.
+pub(super) fn seconds(at: SystemTime) -> u64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs().min(LAST)
+}
+
+/// The moment so many seconds after the beginning of 1970.
+pub(super) fn from_seconds(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(LAST))
+}
+
+/// So long after this moment; the last that can be written, if it is later.
+pub(super) fn after(at: SystemTime, time: Duration) -> SystemTime {
+    at.checked_add(time).map_or(from_seconds(LAST), |at| at.min(from_seconds(LAST)))
+}
 
 /// Reads `2027-02-19T08:00:00Z`, or `2027-02-19` for the beginning of that day.
 pub(super) fn parse(text: &str) -> Option<SystemTime> {
@@ -22,12 +39,12 @@ pub(super) fn parse(text: &str) -> Option<SystemTime> {
         return None;
     }
     let days = days_before(year, month) + day - 1;
-    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(days * DAY + hour * 3600 + minute * 60 + second))
+    Some(from_seconds(days * DAY + hour * 3600 + minute * 60 + second))
 }
 
 /// Writes `2027-02-19T08:00:00Z`.
 pub(super) fn format(at: SystemTime) -> String {
-    let seconds = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    let seconds = seconds(at);
     let (days, rest) = (seconds / DAY, seconds % DAY);
     // The estimate is never more than a year too late.
     let mut year = 1970 + days / 365;

@@ -1,114 +1,100 @@
 use std::{
     fmt::{self, Write as _},
-    io,
-    str::FromStr,
     time::SystemTime,
 };
 
-use sha2::{Digest as _, Sha256};
+use serde::{Deserialize, Serialize};
 
-use super::{date, text};
+use super::{
+    KeyHash, KeyTableError, Pepper, date,
+    text::{self, Id},
+};
 
-/// What is kept of a key: whom it was given to, what it may do, and the hash by which it is known again. The key itself
-/// is not in it.
+/// What is kept of a key: whom it was given to, what it may do, from when until when, and the hash by which it is known
+/// again. The key itself is not in it.
 ///
-/// With the feature `config` it can be read from a file (in camelCase; unknown fields are errors).
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "config", derive(serde::Deserialize))]
-#[cfg_attr(feature = "config", serde(rename_all = "camelCase", deny_unknown_fields))]
+/// It is read and written in camelCase; unknown fields are errors.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[must_use]
 pub struct KeyEntry {
     id: String,
     hash: KeyHash,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefix: Option<String>,
     owner: String,
-    #[cfg_attr(feature = "config", serde(default))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     scopes: Vec<String>,
-    #[cfg_attr(feature = "config", serde(default))]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     roles: Vec<String>,
-    #[cfg_attr(feature = "config", serde(default))]
+    #[serde(skip_serializing_if = "Option::is_none")]
     plan: Option<String>,
-    #[cfg_attr(feature = "config", serde(default))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notes: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_before: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     expires: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revoked: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used: Option<Timestamp>,
 }
 
-/// The SHA-256 of a whole key, written `sha256:` and 64 hexadecimal digits.
-///
-/// A password must be hashed slowly, because people choose passwords that can be guessed. A key has a secret of 256
-/// random bits: nobody guesses it however fast the hash is, and a slow hash would let strangers spend our time.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "config", derive(serde::Deserialize))]
-#[cfg_attr(feature = "config", serde(try_from = "String"))]
-pub struct KeyHash(pub(super) [u8; 32]);
-
 /// A moment in UTC, written as in RFC 3339: `2027-02-19T08:00:00Z`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[cfg_attr(feature = "config", derive(serde::Deserialize))]
-#[cfg_attr(feature = "config", serde(try_from = "String"))]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub(super) struct Timestamp(pub(super) SystemTime);
 
 /// The text is not of this form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected {expected}")]
 pub struct InvalidText {
-    expected: &'static str,
+    pub(super) expected: &'static str,
 }
 
-/// A key that was just made. It is shown once, to whom it is for, and cannot be had again.
-#[must_use]
-pub struct Minted {
-    key: String,
-    entry: KeyEntry,
+/// What a key is good for at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyState {
+    /// It is valid.
+    Active,
+    /// It has ended.
+    Expired,
+    /// It is not valid yet.
+    NotYet,
+    /// It was taken back.
+    Revoked,
 }
 
-/// Makes a new key for `owner`. The prefix, of lower-case letters, digits and `_`, says whose keys these are:
-/// `acme_live`.
-///
-/// ```
-/// use portcullis::authn::api_key;
-///
-/// let minted = api_key::mint("shop", "acme")?.with(|entry| entry.scopes(["orders.read"]));
-/// assert!(minted.reveal().starts_with("shop_"));
-/// assert!(minted.entry().to_yaml().contains("owner: \"acme\""));
-/// assert!(!minted.entry().to_yaml().contains(minted.reveal()));
-/// # Ok::<(), std::io::Error>(())
-/// ```
-///
-/// # Errors
-/// [`io::ErrorKind::InvalidInput`] if the prefix is not of that form or longer than 32 characters; the system's error if
-/// it has no randomness.
-pub fn mint(prefix: &str, owner: impl Into<String>) -> io::Result<Minted> {
-    if !text::is_prefix(prefix) {
-        let expected = "a prefix of 1 to 32 lower-case letters, digits and `_`";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, InvalidText { expected }));
+impl KeyState {
+    /// The state of a key with these times.
+    pub(super) fn at(
+        now: SystemTime,
+        revoked: Option<SystemTime>,
+        not_before: Option<SystemTime>,
+        expires: Option<SystemTime>,
+    ) -> Self {
+        match () {
+            // From the moment on that it is known: the clock of whoever took it back may be ahead of ours.
+            () if revoked.is_some() => Self::Revoked,
+            () if expires.is_some_and(|end| now >= end) => Self::Expired,
+            () if not_before.is_some_and(|begin| now < begin) => Self::NotYet,
+            () => Self::Active,
+        }
     }
-    let key = text::generate(prefix)?;
-    let id = text::id_of(&key).ok_or_else(|| io::Error::other("a new key cannot be read"))?;
-    let entry = KeyEntry::new(id, KeyHash::of(&key), owner);
-    Ok(Minted { key, entry })
-}
 
-impl Minted {
-    /// The key.
+    /// One word for it, in lower case.
     #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.key
-    }
-
-    /// What is kept of it.
-    pub fn entry(&self) -> &KeyEntry {
-        &self.entry
-    }
-
-    /// Completes the entry.
-    pub fn with(mut self, complete: impl FnOnce(KeyEntry) -> KeyEntry) -> Self {
-        self.entry = complete(self.entry);
-        self
-    }
-}
-
-impl fmt::Debug for Minted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Minted").field("entry", &self.entry).finish_non_exhaustive()
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Expired => "expired",
+            Self::NotYet => "not yet",
+            Self::Revoked => "revoked",
+        }
     }
 }
 
@@ -118,11 +104,17 @@ impl KeyEntry {
         Self {
             id: id.into(),
             hash,
+            prefix: None,
             owner: owner.into(),
             scopes: Vec::new(),
             roles: Vec::new(),
             plan: None,
+            notes: None,
+            created: None,
+            not_before: None,
             expires: None,
+            revoked: None,
+            last_used: None,
         }
     }
 
@@ -144,10 +136,81 @@ impl KeyEntry {
         self
     }
 
-    /// Sets when the key ends; whole seconds count. It never does unless told.
-    pub fn expires(mut self, at: SystemTime) -> Self {
-        self.expires = Some(Timestamp(at));
+    /// Sets what people want to remember of the key: a ticket, a contact.
+    pub fn notes(mut self, notes: impl Into<String>) -> Self {
+        self.notes = Some(notes.into());
         self
+    }
+
+    /// Sets when the key was made; whole seconds count, here and in the others.
+    pub fn created(mut self, at: SystemTime) -> Self {
+        self.created = Some(Timestamp::whole(at));
+        self
+    }
+
+    /// Sets when the key begins to be valid. It is from the first unless told.
+    pub fn not_before(mut self, at: SystemTime) -> Self {
+        self.not_before = Some(Timestamp::whole(at));
+        self
+    }
+
+    /// Sets when the key ends. It never does unless told.
+    pub fn expires(mut self, at: SystemTime) -> Self {
+        self.expires = Some(Timestamp::whole(at));
+        self
+    }
+
+    /// Takes the key back. It stays in the list, so that nobody wonders where it went, and is refused.
+    pub fn revoked(mut self, at: SystemTime) -> Self {
+        self.revoked.get_or_insert(Timestamp::whole(at));
+        self
+    }
+
+    /// Sets when the key was last seen, to about a minute.
+    pub fn last_used(mut self, at: SystemTime) -> Self {
+        self.last_used = self.last_used.max(Some(Timestamp::whole(at)));
+        self
+    }
+
+    /// What is kept where uses are kept apart.
+    #[cfg(any(feature = "config", feature = "redis"))]
+    pub(crate) fn without_use(&self) -> Self {
+        Self { last_used: None, ..self.clone() }
+    }
+
+    /// Puts the hash under a pepper, unless it is under one.
+    pub fn peppered(mut self, pepper: &Pepper) -> Self {
+        if let Some(hash) = self.hash.with_pepper(pepper) {
+            self.hash = hash;
+        }
+        self
+    }
+
+    /// Sets what the key begins with, so that the next one can begin with the same.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = Some(prefix.into());
+        self
+    }
+
+    /// The same owner, scopes, roles, plan and notes, for another key.
+    pub(super) fn inherit(self, from: &Self) -> Self {
+        let Self { owner, scopes, roles, plan, notes, .. } = from.clone();
+        Self { owner, scopes, roles, plan, notes, ..self }
+    }
+
+    /// Ends the key at this moment, unless it ends before.
+    pub(super) fn ending(self, at: SystemTime) -> Self {
+        let end = self.end().map_or(at, |end| end.min(at));
+        self.expires(end)
+    }
+
+    /// What is wrong with it whatever table it is in.
+    pub(super) fn check(&self) -> Result<Id, KeyTableError> {
+        let id = text::to_id(&self.id).ok_or_else(|| KeyTableError::Id(self.id.as_str().into()))?;
+        match self.owner.trim().is_empty() {
+            true => Err(KeyTableError::Owner(self.id.as_str().into())),
+            false => Ok(id),
+        }
     }
 
     /// The public part of the key.
@@ -164,24 +227,74 @@ impl KeyEntry {
 
     /// The hash of the key.
     #[must_use]
-    pub fn hash(&self) -> KeyHash {
-        self.hash
+    pub fn hash(&self) -> &KeyHash {
+        &self.hash
     }
 
-    pub(super) fn scope_list(&self) -> &[String] {
+    /// What the key may do.
+    #[must_use]
+    pub fn scope_list(&self) -> &[String] {
         &self.scopes
     }
 
-    pub(super) fn role_list(&self) -> &[String] {
+    /// What its owner is.
+    #[must_use]
+    pub fn role_list(&self) -> &[String] {
         &self.roles
     }
 
-    pub(super) fn plan_name(&self) -> Option<&str> {
+    /// The plan.
+    #[must_use]
+    pub fn plan_name(&self) -> Option<&str> {
         self.plan.as_deref()
     }
 
-    pub(super) fn end(&self) -> Option<SystemTime> {
+    /// What the key begins with, if that is known.
+    #[must_use]
+    pub fn prefix_text(&self) -> Option<&str> {
+        self.prefix.as_deref()
+    }
+
+    /// What people want to remember of it.
+    #[must_use]
+    pub fn note_text(&self) -> Option<&str> {
+        self.notes.as_deref()
+    }
+
+    /// When the key was made, if that is known.
+    #[must_use]
+    pub fn creation(&self) -> Option<SystemTime> {
+        self.created.map(|at| at.0)
+    }
+
+    /// When the key begins to be valid, if it is not from the first.
+    #[must_use]
+    pub fn begin(&self) -> Option<SystemTime> {
+        self.not_before.map(|at| at.0)
+    }
+
+    /// When the key ends, if it does.
+    #[must_use]
+    pub fn end(&self) -> Option<SystemTime> {
         self.expires.map(|at| at.0)
+    }
+
+    /// When the key was taken back, if it was.
+    #[must_use]
+    pub fn revocation(&self) -> Option<SystemTime> {
+        self.revoked.map(|at| at.0)
+    }
+
+    /// When the key was last seen, to about a minute, if it ever was.
+    #[must_use]
+    pub fn last_use(&self) -> Option<SystemTime> {
+        self.last_used.map(|at| at.0)
+    }
+
+    /// What the key is good for at this moment.
+    #[must_use]
+    pub fn state(&self, now: SystemTime) -> KeyState {
+        KeyState::at(now, self.revocation(), self.begin(), self.end())
     }
 
     /// The entry as an item of a key file's list, with a line end.
@@ -192,6 +305,9 @@ impl KeyEntry {
             // Writing to a string does not fail.
             let _ = writeln!(yaml, "  {name}: {value}");
         };
+        if let Some(prefix) = &self.prefix {
+            field("prefix", quoted(prefix));
+        }
         field("owner", quoted(&self.owner));
         for (name, list) in [("scopes", &self.scopes), ("roles", &self.roles)] {
             if !list.is_empty() {
@@ -199,11 +315,21 @@ impl KeyEntry {
                 field(name, format!("[{}]", items.join(", ")));
             }
         }
-        if let Some(plan) = &self.plan {
-            field("plan", quoted(plan));
+        for (name, text) in [("plan", &self.plan), ("notes", &self.notes)] {
+            if let Some(text) = text {
+                field(name, quoted(text));
+            }
         }
-        if let Some(at) = self.expires {
-            field("expires", quoted(&at.to_string()));
+        for (name, at) in [
+            ("created", self.created),
+            ("notBefore", self.not_before),
+            ("expires", self.expires),
+            ("revoked", self.revoked),
+            ("lastUsed", self.last_used),
+        ] {
+            if let Some(at) = at {
+                field(name, quoted(&at.to_string()));
+            }
         }
         yaml
     }
@@ -223,63 +349,10 @@ fn quoted(text: &str) -> String {
     quoted
 }
 
-impl KeyHash {
-    const EXPECTED: InvalidText = InvalidText { expected: "`sha256:` and 64 hexadecimal digits" };
-
-    /// The hash of a whole key.
-    #[must_use]
-    pub fn of(key: &str) -> Self {
-        #[cfg(test)]
-        HASHED.set(HASHED.get() + 1);
-        Self(Sha256::digest(key).into())
-    }
-}
-
-#[cfg(test)]
-thread_local! {
-    /// How often this thread has hashed a key.
-    pub(super) static HASHED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
-}
-
-impl FromStr for KeyHash {
-    type Err = InvalidText;
-
-    fn from_str(text: &str) -> Result<Self, InvalidText> {
-        let digits = text.strip_prefix("sha256:").ok_or(Self::EXPECTED)?.as_bytes();
-        let mut hash = [0; 32];
-        if digits.len() != hash.len() * 2 {
-            return Err(Self::EXPECTED);
-        }
-        let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
-        for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = digit(pair[0])
-                .zip(digit(pair[1]))
-                .map(|(high, low)| high << 4 | low)
-                .ok_or(Self::EXPECTED)?;
-        }
-        Ok(Self(hash))
-    }
-}
-
-impl TryFrom<String> for KeyHash {
-    type Error = InvalidText;
-
-    fn try_from(text: String) -> Result<Self, InvalidText> {
-        text.parse()
-    }
-}
-
-impl fmt::Display for KeyHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("sha256:")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for KeyHash {
-    /// No secret, and of no use in a log.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KeyHash(..)")
+impl Timestamp {
+    /// Without what no text tells: parts of a second, and what is after the year 9999.
+    fn whole(at: SystemTime) -> Self {
+        Self(date::from_seconds(date::seconds(at)))
     }
 }
 
@@ -290,6 +363,12 @@ impl TryFrom<String> for Timestamp {
         date::parse(&text)
             .map(Self)
             .ok_or(InvalidText { expected: "a UTC time such as 2027-02-19T08:00:00Z" })
+    }
+}
+
+impl From<Timestamp> for String {
+    fn from(at: Timestamp) -> Self {
+        at.to_string()
     }
 }
 

@@ -1,21 +1,24 @@
-use std::fmt;
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::{HeaderName, HeaderValue};
 
-use super::{ApiKeys, text};
+use super::{ApiKeys, FailureLimit, text};
 use crate::{
     authn::{
         Authenticator, Credential, Location,
         authenticator::check_alone,
         challenge::Challenges,
-        credential::{self, Fault},
+        credential,
     },
     gate::{Gate, GateLayer},
     head::Head,
     identity::AssertedHeaders,
-    reject::{Answer, Rejection},
+    reject::{Answer, Reason, Rejection},
     time::WallClock,
 };
+
+/// What `Retry-After` says as long as no keys are known.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Verifies API keys.
 ///
@@ -27,6 +30,7 @@ pub struct ApiKey {
     locations: Vec<Location>,
     forwards: bool,
     challenges: Challenges,
+    failures: Option<Arc<FailureLimit>>,
     clock: WallClock,
 }
 
@@ -38,6 +42,7 @@ impl ApiKey {
             locations: vec![Location::header(HeaderName::from_static("x-api-key"))],
             forwards: false,
             challenges: Challenges::api_key("api"),
+            failures: Some(Arc::default()),
             clock: WallClock::default(),
         }
     }
@@ -60,6 +65,13 @@ impl ApiKey {
         self
     }
 
+    /// How many failures an address may have before it is answered 429; 20 at once and 20 a minute unless told. Gates
+    /// that are given the same limit count together. `None` counts nothing.
+    pub fn failure_limit(mut self, limit: impl Into<Option<Arc<FailureLimit>>>) -> Self {
+        self.failures = limit.into();
+        self
+    }
+
     /// The clock by which keys end.
     pub fn clock(mut self, clock: WallClock) -> Self {
         self.clock = clock;
@@ -71,23 +83,33 @@ impl ApiKey {
         GateLayer::new(self)
     }
 
-    fn refuse_fault(&self, fault: Fault) -> Rejection {
-        self.challenges.invalid_request().detail(fault.to_string()).source(fault)
+    fn refuse(&self, head: &mut Head<'_>, refusal: Rejection) -> Credential {
+        let counted = self.failures.as_ref().map_or(Ok(()), |limit| limit.count(head));
+        Credential::Invalid(match counted {
+            Ok(()) => refusal,
+            Err(wait) => Rejection::new(Reason::RateLimited)
+                .retry_after(wait)
+                .detail("too many invalid API keys from this address")
+                .source(refusal),
+        })
     }
 }
 
 impl Authenticator for ApiKey {
     fn authenticate(&self, head: &mut Head<'_>) -> Credential {
-        match credential::find(head, &self.locations, text::MAX_KEY) {
-            Ok(None) => Credential::Absent,
+        let refusal = match credential::find(head, &self.locations, text::MAX_KEY) {
+            Ok(None) => return Credential::Absent,
             Ok(Some(key)) => match self.keys.verify(&key, self.clock.now()) {
-                Ok(principal) => Credential::Valid(principal),
-                Err(why) => {
-                    Credential::Invalid(self.challenges.invalid_token().detail(why.to_string()).source(why))
+                Some(Ok(principal)) => return Credential::Valid(principal),
+                Some(Err(why)) => self.challenges.invalid_token().detail(why.to_string()).source(why),
+                None => {
+                    let unknown = Rejection::new(Reason::KeysUnavailable).retry_after(RETRY_AFTER);
+                    return Credential::Invalid(unknown.detail("the API keys are not known yet"));
                 }
             },
-            Err(fault) => Credential::Invalid(self.refuse_fault(fault)),
-        }
+            Err(fault) => self.challenges.invalid_request().detail(fault.to_string()).source(fault),
+        };
+        self.refuse(head, refusal)
     }
 
     fn locations(&self) -> &[Location] {
@@ -118,6 +140,7 @@ impl fmt::Debug for ApiKey {
             .field("keys", &self.keys)
             .field("locations", &self.locations)
             .field("forwards", &self.forwards)
+            .field("failures", &self.failures)
             .finish_non_exhaustive()
     }
 }

@@ -40,9 +40,12 @@
 //! # What a key is
 //!
 //! `shop_0123456789ab_` and 49 more letters and digits: a prefix that says whose keys these are, a public part by which
-//! the key is found and talked about, 256 bits of secret, and a checksum that tells typing errors from wrong keys.
-//! [`mint`] makes one. What is kept is a [`KeyEntry`]: the public part, [a hash](KeyHash), the owner, and what the key
-//! may do. A key file is a list of them:
+//! the key is found and talked about, 256 bits of secret, and a checksum (the CRC-32 of all before it, in base 62). The
+//! checksum tells typing errors from wrong keys without a look into any table ([`is_key`]), and what a
+//! [secret scanner](PATTERN) finds from what only looks like a key. [`mint`] makes one.
+//!
+//! What is kept is a [`KeyEntry`]: the public part, [a hash](KeyHash), the owner, what the key may do, and from when
+//! until when. A key file is a list of them:
 //!
 //! ```yaml
 //! keys:
@@ -54,15 +57,29 @@
 //!     expires: "2027-02-19T08:00:00Z"
 //! ```
 //!
-//! A key is looked up by its public part and its hash is compared in constant time. An unknown key is hashed too and
-//! compared with a dummy, so that neither the answer nor the time tells which keys there are.
+//! # Where keys live
+//!
+//! A [`KeyStore`] keeps the entries: in [memory](MemoryKeyStore), in a file (`config::FileKeyStore`), on Redis
+//! (`RedisKeyStore`, with the feature `redis`), or where you want. [`KeyAdmin`] makes keys there, lists, rotates,
+//! revokes and restores them. A [`KeyFollower`] keeps the [`ApiKeys`] of this process like the store, so that a request
+//! asks nobody: what changes in the store is in force within two seconds, and a store that is down is not noticed by
+//! those who have keys.
+//!
+//! # What a request costs
+//!
+//! A key is looked up by its public part, and its hash is compared in constant time. An unknown key is hashed too and
+//! compared with a dummy, so that neither the answer nor the time tells which keys there are; where there are
+//! [peppers](Pepper), every key is hashed under one. When a key was last used is kept in the table, to a minute, and told
+//! to the store once a minute: a request writes to no store.
 //!
 //! # Answers
 //!
 //! | when | reason | HTTP | gRPC |
 //! |---|---|---|---|
 //! | no key | `MissingCredentials` | 401 + `WWW-Authenticate: ApiKey realm="api"` | UNAUTHENTICATED |
-//! | unknown, expired, malformed, or two keys | `InvalidCredentials` | 401 + the same | UNAUTHENTICATED |
+//! | unknown, expired, revoked, not valid yet, malformed, or two keys | `InvalidCredentials` | 401 + the same | UNAUTHENTICATED |
+//! | the same, from an address that has [failed too often](FailureLimit) | `RateLimited` | 429 + `Retry-After` | RESOURCE_EXHAUSTED |
+//! | no keys were ever read from the store | `KeysUnavailable` | 503 + `Retry-After` | UNAVAILABLE |
 //!
 //! # Position
 //!
@@ -70,7 +87,7 @@
 //!
 //! # Shared state
 //!
-//! The [`ApiKeys`]: one atomic pointer, read without a lock.
+//! The [`ApiKeys`]: one atomic pointer, read without a lock. The [`FailureLimit`], shared by the gate's clones: 64 KiB.
 //!
 //! # Compared with tower
 //!
@@ -78,17 +95,39 @@
 //!
 //! # Metrics
 //!
-//! None of its own: refusals are counted by reason with all others.
+//! None of its own: refusals are counted by reason with all others. [`ApiKeys::health`] tells how fresh the keys are.
 
+mod admin;
 mod date;
 mod entry;
+mod failures;
+mod follow;
 mod gate;
+mod hash;
+mod keys;
+mod mint;
+#[cfg(feature = "redis")]
+mod redis;
+mod store;
 mod table;
 mod text;
 
-pub use entry::{InvalidText, KeyEntry, KeyHash, Minted, mint};
+pub use self::mint::{Minted, mint};
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use self::redis::RedisKeyStore;
+pub use admin::{KeyAdmin, KeyAdminError, Restored, Rotation};
+pub use entry::{InvalidText, KeyEntry, KeyState};
+pub use failures::FailureLimit;
+pub use follow::KeyFollower;
 pub use gate::ApiKey;
-pub use table::{ApiKeys, InvalidKey, KeyTable, KeyTableError, MAX_KEYS};
+pub use hash::{KeyHash, Pepper, PepperError, Peppers};
+pub use keys::{ApiKeys, KeysHealth};
+pub use store::{
+    Asked, KeyChange, KeyList, KeyStore, KeyStoreError, KeyVersion, MemoryKeyStore,
+};
+pub use table::{InvalidKey, KeyTable, KeyTableError, KeyUse, MAX_KEYS};
+pub use text::{PATTERN, is_key};
 
 #[cfg(test)]
 mod tests;

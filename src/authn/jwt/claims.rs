@@ -1,4 +1,8 @@
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -19,11 +23,17 @@ use crate::identity::ClaimLookup;
 ///     request.extensions().get::<Claims>()?.deserialize().ok()
 /// }
 /// ```
-#[derive(Clone, PartialEq, Eq)]
-pub struct Claims(Arc<Json>);
+#[derive(Clone)]
+pub struct Claims(Source);
 
-#[derive(PartialEq, Eq)]
-struct Json {
+#[derive(Clone)]
+enum Source {
+    Decoded(Arc<Json>),
+    Remembered(Arc<Remembered>),
+}
+
+/// A decoded payload.
+pub(super) struct Json {
     // What most tokens say stands where it is, and costs no allocation of its own.
     short: [u8; Self::SHORT],
     long: Vec<u8>,
@@ -33,17 +43,9 @@ struct Json {
 impl Json {
     const SHORT: usize = 488;
 
-    fn as_slice(&self) -> &[u8] {
-        let bytes = if self.long.is_empty() { &self.short[..] } else { &self.long[..] };
-        &bytes[..self.len]
-    }
-}
-
-impl Claims {
-    /// Decodes a payload.
     pub(super) fn decode(payload: &str) -> Result<Self, TokenError> {
         let most = payload.len() / 4 * 3 + payload.len() % 4;
-        let mut json = Json { short: [0; Json::SHORT], long: Vec::new(), len: 0 };
+        let mut json = Self { short: [0; Self::SHORT], long: Vec::new(), len: 0 };
         let buffer = match json.short.get_mut(..most) {
             Some(short) => short,
             None => {
@@ -52,7 +54,52 @@ impl Claims {
             }
         };
         json.len = token::decode(payload, buffer)?;
-        Ok(Self(Arc::new(json)))
+        Ok(json)
+    }
+
+    pub(super) fn as_slice(&self) -> &[u8] {
+        let bytes = if self.long.is_empty() { &self.short[..] } else { &self.long[..] };
+        &bytes[..self.len]
+    }
+}
+
+/// A token that is kept, whose payload is decoded again for the first who reads it. So one that nobody reads does not
+/// stand in memory twice.
+pub(super) struct Remembered {
+    token: Box<str>,
+    json: OnceLock<Box<[u8]>>,
+}
+
+impl Remembered {
+    pub(super) fn new(token: &str) -> Self {
+        Self { token: token.into(), json: OnceLock::new() }
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.token.as_bytes()
+    }
+
+    fn as_json(&self) -> &[u8] {
+        self.json.get_or_init(|| {
+            // It is a token, and has been decoded before.
+            let payload = self.token.split('.').nth(1).unwrap_or_default();
+            Json::decode(payload).map(|json| json.as_slice().into()).unwrap_or_default()
+        })
+    }
+
+    /// What it keeps beside the token, or will.
+    pub(super) fn weight(&self) -> usize {
+        size_of::<Self>() + self.token.len() / 4 * 3
+    }
+}
+
+impl Claims {
+    pub(super) fn decoded(json: Json) -> Self {
+        Self(Source::Decoded(Arc::new(json)))
+    }
+
+    pub(super) fn remembered(token: Arc<Remembered>) -> Self {
+        Self(Source::Remembered(token))
     }
 
     /// The claims as a type of yours.
@@ -71,19 +118,43 @@ impl Claims {
 
     /// The claims where a [`Principal`](crate::identity::Principal) finds them.
     pub(super) fn lookup(&self) -> Arc<dyn ClaimLookup> {
-        self.0.clone()
+        match &self.0 {
+            Source::Decoded(json) => json.clone(),
+            Source::Remembered(token) => token.clone(),
+        }
     }
 
     /// The claims as the issuer wrote them: a JSON object in which no claim stands twice.
     #[must_use]
     pub fn as_json(&self) -> &[u8] {
-        self.0.as_slice()
+        match &self.0 {
+            Source::Decoded(json) => json.as_slice(),
+            Source::Remembered(token) => token.as_json(),
+        }
     }
 }
+
+impl PartialEq for Claims {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_json() == other.as_json()
+    }
+}
+
+impl Eq for Claims {}
 
 impl ClaimLookup for Json {
     fn claim(&self, name: &str) -> Option<Cow<'_, str>> {
         pointer::text_at(name, self.as_slice())
+    }
+
+    fn any_claim(&self, name: &str, found: &mut dyn FnMut(&str) -> bool) -> bool {
+        pointer::any_text(name, self.as_slice(), found)
+    }
+}
+
+impl ClaimLookup for Remembered {
+    fn claim(&self, name: &str) -> Option<Cow<'_, str>> {
+        pointer::text_at(name, self.as_json())
     }
 }
 

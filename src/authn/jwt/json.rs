@@ -40,33 +40,41 @@ impl<'de, M: Members<'de>> Visitor<'de> for Object<'_, M> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut seen = Seen { prints: [0; MAX_MEMBERS], len: 0 };
+        let mut seen = Seen::default();
         while let Some(Text(name)) = map.next_key()? {
-            if !seen.insert(&name) {
-                return Err(A::Error::custom("a member stands twice, or there are too many"));
-            }
+            seen.insert(&name)?;
             self.0.member(&name, &mut map)?;
         }
         Ok(())
     }
 }
 
-/// The names seen, by a print of 64 bits. Equal names have equal prints, so that no repetition is missed; different
-/// names with one print only refuse a document that somebody made up for this.
-struct Seen {
-    prints: [u64; MAX_MEMBERS],
+/// The names seen in an object, by a print of 64 bits. Equal names have equal prints, so that no repetition is missed;
+/// different names with one print only refuse a document that somebody made up for this.
+#[derive(Default)]
+pub(super) struct Seen {
+    few: [u64; Self::FEW],
+    many: Vec<u64>,
     len: usize,
 }
 
 impl Seen {
-    fn insert(&mut self, name: &str) -> bool {
+    const FEW: usize = 24;
+
+    /// # Errors
+    /// The name stands twice, or there are too many.
+    pub(super) fn insert<E: Error>(&mut self, name: &str) -> Result<(), E> {
         let print = fnv1a(name.as_bytes());
-        if self.len == MAX_MEMBERS || self.prints[..self.len].contains(&print) {
-            return false;
+        let few = &self.few[..self.len.min(Self::FEW)];
+        if self.len == MAX_MEMBERS || few.contains(&print) || self.many.contains(&print) {
+            return Err(E::custom("a member stands twice, or there are too many"));
         }
-        self.prints[self.len] = print;
+        match self.few.get_mut(self.len) {
+            Some(place) => *place = print,
+            None => self.many.push(print),
+        }
         self.len += 1;
-        true
+        Ok(())
     }
 }
 
@@ -158,5 +166,62 @@ impl<'de, F: FnMut(&str)> Visitor<'de> for EachText<F> {
             (self.0)(&text);
         }
         Ok(())
+    }
+}
+
+/// A value of which nothing is kept. No object in it has a member twice, and it is no deeper than the parser allows
+/// (128).
+pub(super) struct Skipped {
+    pub(super) is_null: bool,
+}
+
+impl Skipped {
+    const VALUE: Self = Self { is_null: false };
+}
+
+impl<'de> Deserialize<'de> for Skipped {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SkippedVisitor;
+
+        impl<'de> Visitor<'de> for SkippedVisitor {
+            type Value = Skipped;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            fn visit_unit<E: Error>(self) -> Result<Skipped, E> {
+                Ok(Skipped { is_null: true })
+            }
+            fn visit_bool<E: Error>(self, _: bool) -> Result<Skipped, E> {
+                Ok(Skipped::VALUE)
+            }
+            fn visit_i64<E: Error>(self, _: i64) -> Result<Skipped, E> {
+                Ok(Skipped::VALUE)
+            }
+            fn visit_u64<E: Error>(self, _: u64) -> Result<Skipped, E> {
+                Ok(Skipped::VALUE)
+            }
+            fn visit_f64<E: Error>(self, _: f64) -> Result<Skipped, E> {
+                Ok(Skipped::VALUE)
+            }
+            fn visit_str<E: Error>(self, _: &str) -> Result<Skipped, E> {
+                Ok(Skipped::VALUE)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Skipped, A::Error> {
+                while list.next_element::<Skipped>()?.is_some() {}
+                Ok(Skipped::VALUE)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Skipped, A::Error> {
+                let mut seen = Seen::default();
+                while let Some(Text(name)) = map.next_key()? {
+                    seen.insert(&name)?;
+                    map.next_value::<Skipped>()?;
+                }
+                Ok(Skipped::VALUE)
+            }
+        }
+
+        deserializer.deserialize_any(SkippedVisitor)
     }
 }

@@ -47,6 +47,9 @@ pub enum KeyError {
     /// It is a private key. Verifying needs the public one only, and this one should not be lying around.
     #[error("a private key where the public one is enough")]
     Private,
+    /// A shared secret where everybody can read it.
+    #[error("a shared secret in a published key set")]
+    Published,
     /// An RSA key of less than 2048 or more than 8192 bits, or a secret shorter than the hash of its algorithm
     /// (RFC 7518 sections 3.2 and 3.3).
     #[error("the key's size is not allowed: RSA takes 2048 to 8192 bits, HMAC at least the hash's length")]

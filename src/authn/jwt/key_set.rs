@@ -91,6 +91,18 @@ impl KeySet {
     /// # Errors
     /// [`KeySetError`] if it is no such document, is too large, or has no usable key.
     pub fn jwks(json: &str) -> Result<Self, KeySetError> {
+        Self::read(json, Key::jwk)
+    }
+
+    /// As [`jwks`](Self::jwks), of a document that everybody can read: shared secrets are left out of it.
+    pub(in crate::authn) fn published(json: &str) -> Result<Self, KeySetError> {
+        Self::read(json, |json| match Key::jwk(json)? {
+            key if key.is_secret() => Err(KeyError::Published),
+            key => Ok(key),
+        })
+    }
+
+    fn read(json: &str, key: impl Fn(&str) -> Result<Key, KeyError>) -> Result<Self, KeySetError> {
         if json.len() > MAX_DOCUMENT {
             return Err(KeySetError::TooLarge);
         }
@@ -100,7 +112,7 @@ impl KeySet {
         }
         let (mut keys, mut skipped) = (Vec::new(), Vec::new());
         for (index, raw) in document.keys.iter().enumerate() {
-            match Key::jwk(raw.get()) {
+            match key(raw.get()) {
                 Ok(key) => keys.push(key),
                 Err(error) => skipped.push(Skipped { index, error }),
             }
@@ -138,7 +150,7 @@ impl KeySet {
     }
 
     /// Whether this very key is in the set.
-    pub(super) fn has(&self, key: &Arc<Key>) -> bool {
+    pub(in crate::authn) fn has(&self, key: &Arc<Key>) -> bool {
         self.of_id(key.id()).any(|own| Arc::ptr_eq(own, key))
     }
 
@@ -169,7 +181,7 @@ impl KeySet {
 
     /// The usable keys, to be held beyond the set's life.
     #[cfg(test)]
-    pub(super) fn shared(&self) -> impl Iterator<Item = &Arc<Key>> {
+    pub(in crate::authn) fn shared(&self) -> impl Iterator<Item = &Arc<Key>> {
         self.keys.iter()
     }
 
@@ -189,12 +201,16 @@ impl KeySet {
         &self,
         id: Option<&str>,
         algorithm: Algorithm,
-    ) -> impl Iterator<Item = &Verifier> + '_ {
+    ) -> impl Iterator<Item = (&Arc<Key>, &Verifier)> + '_ {
         let named = id.and_then(|id| self.by_id.get(id)).map_or(&[][..], Vec::as_slice);
         let rest = if id.is_some() { self.unnamed.as_slice() } else { &[] };
         let all = if id.is_none() { 0..self.keys.len() } else { 0..0 };
         let indices = named.iter().copied().chain(rest.iter().copied()).chain(all);
-        indices.filter_map(move |index| self.keys[index].verifier(algorithm)).take(MAX_TRIES)
+        let fitting = indices.filter_map(move |index| {
+            let key = &self.keys[index];
+            Some((key, key.verifier(algorithm)?))
+        });
+        fitting.take(MAX_TRIES)
     }
 }
 

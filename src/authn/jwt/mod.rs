@@ -89,16 +89,20 @@
 mod algorithm;
 #[cfg(feature = "axum")]
 mod axum;
+mod binding;
 mod claims;
 mod gate;
+mod issuer;
 mod json;
 mod jwk;
 mod key;
 mod key_set;
 mod keys;
+mod memory;
 mod pointer;
 mod rules;
 mod token;
+mod verify;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use claims::Claims;
@@ -106,6 +110,7 @@ pub use gate::Jwt;
 pub use key::{Key, KeyError};
 pub use key_set::{KeySet, KeySetError, MAX_DOCUMENT, MAX_KEYS, Skipped};
 pub use keys::Keys;
+pub(in crate::authn) use keys::{Keeper, WeakKeys};
 pub use pointer::Pointer;
 pub use token::TokenError;
 

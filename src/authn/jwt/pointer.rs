@@ -53,6 +53,15 @@ pub(super) fn text_at<'de>(pointer: &str, json: &'de [u8]) -> Option<Cow<'de, st
     find::<Scalar<'_>>(pointer, json).ok()??.0
 }
 
+/// Whether `found` says `true` to the text at `pointer`, or to one in the list there.
+pub(super) fn any_text(pointer: &str, json: &[u8], found: &mut dyn FnMut(&str) -> bool) -> bool {
+    if let Some(text) = text_at(pointer, json) {
+        return found(&text);
+    }
+    let list = find::<Vec<Scalar<'_>>>(pointer, json).ok().flatten().unwrap_or_default();
+    list.iter().any(|Scalar(text)| text.as_deref().is_some_and(&mut *found))
+}
+
 /// What is left of the way.
 #[derive(Clone, Copy)]
 enum Path<'p> {

@@ -9,12 +9,13 @@ use std::{
 
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor},
 };
 
 use super::{
-    Claims, Pointer, TokenError,
-    json::{self, EachText, Members, NumericDate, Text},
+    Pointer, TokenError,
+    binding::Binding,
+    json::{self, EachText, Members, NumericDate, Skipped, Text},
 };
 use crate::identity::Principal;
 
@@ -25,18 +26,67 @@ const MAX_REQUIRED: usize = 64;
 pub(super) struct Rules {
     pub(super) provider: Arc<str>,
     pub(super) issuer: Option<Arc<str>>,
-    pub(super) audiences: Vec<Box<str>>,
+    pub(super) audiences: Audiences,
     pub(super) required: Vec<Box<str>>,
     pub(super) roles: Pointer,
+    /// Instead of `scope` and `scp`.
+    pub(super) scopes: Option<Pointer>,
     pub(super) skew: Duration,
 }
 
+/// Whom a token may be for.
+#[derive(Debug, Clone)]
+pub(super) enum Audiences {
+    Any,
+    /// One of these; only one that says nobody, if there are none.
+    These(Vec<Box<str>>),
+}
+
+/// What a token's claims say, if they are in order.
+pub(super) struct Checked {
+    /// Without its claims.
+    pub(super) principal: Principal,
+    pub(super) times: Times,
+    pub(super) binding: Binding,
+}
+
+/// When a token is valid, in seconds since 1970.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    not_before: f64,
+    /// Infinite if it never ends.
+    expires: f64,
+}
+
+impl Times {
+    pub(super) fn check(self, now: SystemTime, skew: Duration) -> Result<(), TokenError> {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let skew = skew.as_secs_f64();
+        if now >= self.expires + skew {
+            Err(TokenError::Expired)
+        } else if now + skew < self.not_before {
+            Err(TokenError::NotYetValid)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// For how long it stays valid.
+    pub(super) fn left(self, now: SystemTime, skew: Duration) -> Duration {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        // What never ends is looked at again in a day.
+        let end = Duration::try_from_secs_f64(self.expires).unwrap_or(now + Duration::from_secs(86_400));
+        (end + skew).saturating_sub(now)
+    }
+}
+
 impl Rules {
-    /// The principal of claims that are in order at `now`.
-    pub(super) fn check(&self, claims: &Claims, now: SystemTime) -> Result<Principal, TokenError> {
+    /// What claims say that are in order at `now`.
+    pub(super) fn check(&self, json: &[u8], now: SystemTime) -> Result<Checked, TokenError> {
         let mut read = Read::new(self);
-        json::read(claims.as_json(), &mut read).map_err(|_| TokenError::Claims)?;
-        read.in_time(now)?;
+        json::read(json, &mut read).map_err(|_| TokenError::Claims)?;
+        let times = read.times();
+        times.check(now, self.skew)?;
         if read.seen != self.all_required() {
             return Err(TokenError::Missing);
         }
@@ -46,29 +96,28 @@ impl Rules {
             (Some(wanted), Some(issuer)) if **wanted == *issuer.0 => wanted.clone(),
             (Some(_), _) => return Err(TokenError::Issuer),
         };
-        if !self.audiences.is_empty() && !read.for_us {
+        if !read.for_us.unwrap_or_else(|| self.audiences.takes_none()) {
             return Err(TokenError::Audience);
         }
-        self.principal(claims, read, issuer)
+        let binding = read.binding;
+        let principal = self.principal(json, read, issuer)?;
+        Ok(Checked { principal, times, binding })
     }
 
-    fn principal(
-        &self,
-        claims: &Claims,
-        read: Read<'_, '_>,
-        issuer: Arc<str>,
-    ) -> Result<Principal, TokenError> {
+    fn principal(&self, json: &[u8], read: Read<'_, '_>, issuer: Arc<str>) -> Result<Principal, TokenError> {
         let subject = read.subject.as_ref().map_or("", |subject| &subject.0);
-        let mut principal =
-            Principal::told(self.provider.clone(), issuer, subject).with_claims(claims.lookup());
-        if let Some(scopes) = read.scope.or(read.scp) {
+        let mut principal = Principal::told(self.provider.clone(), issuer, subject);
+        let scopes = match &self.scopes {
+            None => read.scope.or(read.scp),
+            Some(pointer) => self.nested::<Scopes<'_>>(pointer, json)?.map(|scopes| scopes.0),
+        };
+        if let Some(scopes) = scopes {
             principal = principal.with_scopes([scopes]);
         }
         let roles = if self.roles.claim().is_some() {
             read.roles
         } else {
-            let nested: Option<Roles> = self.roles.find(claims.as_json()).map_err(|_| TokenError::Claims)?;
-            nested.map(|roles| roles.0).unwrap_or_default()
+            self.nested::<Roles>(&self.roles, json)?.unwrap_or_default().0
         };
         if !roles.is_empty() {
             principal = principal.with_roles(roles);
@@ -77,6 +126,10 @@ impl Rules {
             Some(date) => Ok(principal.with_expiry(date.floor())),
             None => Ok(principal),
         }
+    }
+
+    fn nested<'c, T: Deserialize<'c>>(&self, at: &Pointer, json: &'c [u8]) -> Result<Option<T>, TokenError> {
+        at.find(json).map_err(|_| TokenError::Claims)
     }
 
     /// One bit for each required claim.
@@ -91,13 +144,31 @@ impl Rules {
     }
 }
 
+impl Audiences {
+    fn has(&self, audience: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::These(ours) => ours.iter().any(|own| **own == *audience),
+        }
+    }
+
+    /// Whether a token need not say whom it is for.
+    fn takes_none(&self) -> bool {
+        match self {
+            Self::Any => true,
+            Self::These(ours) => ours.is_empty(),
+        }
+    }
+}
+
 /// What one pass over the claims finds.
 struct Read<'r, 'c> {
     rules: &'r Rules,
     /// The required claims that are there.
     seen: u64,
-    /// Whether `aud` names one of our audiences.
-    for_us: bool,
+    /// Whether `aud` names one of our audiences, if there is one.
+    for_us: Option<bool>,
+    binding: Binding,
     issuer: Option<Text<'c>>,
     subject: Option<Text<'c>>,
     expires: Option<NumericDate>,
@@ -112,7 +183,8 @@ impl<'r> Read<'r, '_> {
         Self {
             rules,
             seen: 0,
-            for_us: false,
+            for_us: None,
+            binding: Binding::Bearer,
             issuer: None,
             subject: None,
             expires: None,
@@ -123,16 +195,11 @@ impl<'r> Read<'r, '_> {
         }
     }
 
-    fn in_time(&self, now: SystemTime) -> Result<(), TokenError> {
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let skew = self.rules.skew.as_secs_f64();
-        if self.expires.is_some_and(|date| now >= date.0 + skew) {
-            return Err(TokenError::Expired);
+    fn times(&self) -> Times {
+        Times {
+            not_before: self.not_before.map_or(0.0, |date| date.0),
+            expires: self.expires.map_or(f64::INFINITY, |date| date.0),
         }
-        if self.not_before.is_some_and(|date| now + skew < date.0) {
-            return Err(TokenError::NotYetValid);
-        }
-        Ok(())
     }
 }
 
@@ -141,9 +208,12 @@ impl<'c> Members<'c> for Read<'_, 'c> {
         let mut present = true;
         match name {
             "aud" => {
-                let (ours, found) = (&self.rules.audiences, &mut self.for_us);
-                map.next_value_seed(EachText(|aud: &str| *found |= ours.iter().any(|own| **own == *aud)))?;
+                let ours = &self.rules.audiences;
+                let mut found = matches!(ours, Audiences::Any);
+                map.next_value_seed(EachText(|audience: &str| found |= ours.has(audience)))?;
+                self.for_us = Some(found);
             }
+            "cnf" => self.binding = map.next_value()?,
             "exp" => self.expires = Some(map.next_value()?),
             "iat" => drop(map.next_value::<NumericDate>()?),
             "iss" => self.issuer = Some(map.next_value()?),
@@ -153,7 +223,7 @@ impl<'c> Members<'c> for Read<'_, 'c> {
             "sub" => self.subject = Some(map.next_value()?),
             _ if self.rules.roles.claim() == Some(name) => self.roles = map.next_value::<Roles>()?.0,
             // A claim that is null says nothing.
-            _ => present = map.next_value::<Option<IgnoredAny>>()?.is_some(),
+            _ => present = !map.next_value::<Skipped>()?.is_null,
         }
         if let Some(at) = self.rules.required.iter().position(|required| **required == *name) {
             self.seen |= u64::from(present) << at;

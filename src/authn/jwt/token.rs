@@ -1,9 +1,9 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::de::{IgnoredAny, MapAccess};
+use serde::de::MapAccess;
 
 use super::{
     Algorithm,
-    json::{self, Members, Text},
+    json::{self, Members, Skipped, Text},
 };
 
 /// The largest header, decoded, in bytes.
@@ -21,6 +21,9 @@ pub enum TokenError {
     /// `aud` names none of the audiences, or is missing.
     #[error("the token is for another audience")]
     Audience,
+    /// It is bound to somebody else's certificate (RFC 8705), or in a way that cannot be proven here.
+    #[error("the token is bound to another sender")]
+    Binding,
     /// A claim has the wrong type or stands twice, or the claims are no JSON object.
     #[error("the token's claims are malformed")]
     Claims,
@@ -36,7 +39,8 @@ pub enum TokenError {
     /// `iss` is another, or is missing.
     #[error("the token has another issuer")]
     Issuer,
-    /// The keys are not known yet, so nothing can be said about the token.
+    /// The keys are not known yet, or the key that the token names is not among them and they are being asked for
+    /// anew: nothing can be said about the token.
     #[error("the keys are not known yet")]
     KeysUnknown,
     /// It is not three parts of base64url without padding.
@@ -57,6 +61,9 @@ pub enum TokenError {
     /// `typ` says that it is a token of another kind (RFC 8725 section 3.11).
     #[error("a token of this type is not taken")]
     Type,
+    /// It is bound to no certificate, and must be.
+    #[error("the token is bound to no sender")]
+    Unbound,
     /// No key has the name that the token gives.
     #[error("no key has the token's key id")]
     UnknownKey,
@@ -168,10 +175,10 @@ impl<'h> Members<'h> for Header<'h> {
             // `b64` (RFC 7797) changes what is signed, and must not be overlooked where `crit` forgot to name it.
             "b64" => self.critical |= !map.next_value::<bool>()?,
             "crit" => {
-                map.next_value::<IgnoredAny>()?;
+                map.next_value::<Skipped>()?;
                 self.critical = true;
             }
-            _ => drop(map.next_value::<IgnoredAny>()?),
+            _ => drop(map.next_value::<Skipped>()?),
         }
         Ok(())
     }

@@ -27,8 +27,8 @@ use crate::{
 pub(in crate::config) struct Compiler<'a> {
     pub(super) top: At<'a>,
     pub(super) file: &'a Gateway,
-    /// Where relative paths begin.
-    pub(super) directory: &'a Path,
+    /// The file that is read, if it is one: relative paths begin in its directory.
+    pub(super) source: Option<&'a Path>,
     pub(super) files: &'a RefCell<Files>,
     pub(super) gates: &'a Gates,
     pub(super) kept: &'a Kept,
@@ -48,7 +48,7 @@ impl<'a> Compiler<'a> {
     pub(in crate::config) fn new(
         top: At<'a>,
         file: &'a Gateway,
-        directory: &'a Path,
+        source: Option<&'a Path>,
         files: &'a RefCell<Files>,
         gates: &'a Gates,
         kept: &'a Kept,
@@ -57,7 +57,7 @@ impl<'a> Compiler<'a> {
         Self {
             top,
             file,
-            directory,
+            source,
             files,
             gates,
             kept,
@@ -138,7 +138,7 @@ impl<'a> Compiler<'a> {
     }
 
     pub(super) fn path(&self, path: &Path) -> PathBuf {
-        self.directory.join(path)
+        self.source.and_then(Path::parent).unwrap_or(Path::new("")).join(path)
     }
 
     pub(super) fn key_schema(&self) -> &Json {

@@ -30,7 +30,7 @@ const NO_CLAIMS: [HeaderName; 8] = [
 
 impl Compiler<'_> {
     pub(super) fn jwt(&self, at: At<'_>, name: &str, jwt: &Jwt) -> Option<Arc<dyn Authenticator>> {
-        let keys = self.keys(at, jwt);
+        let keys = self.keys(at, jwt).filter(|keys| fits(at.field("algorithms"), keys, &jwt.algorithms));
         let location = jwt.from.as_ref().map(|from| location(at.field("from"), from));
         let mut gate = jwt::Jwt::new(keys?)
             .named(name)
@@ -88,8 +88,10 @@ impl Compiler<'_> {
         for skipped in keys.skipped() {
             at.warn(format!("key {} of the set is left out: {}", skipped.index, skipped.error));
         }
-        if let Some(path) = jwks.file.as_ref().filter(|_| keys.keys().any(is_secret)) {
-            self.warn_if_open(at, path);
+        // What is written in the file itself is as open as the file is.
+        let file = jwks.file.as_ref().map(|path| self.path(path)).or(self.source.map(Path::to_owned));
+        if let Some(path) = file.filter(|_| keys.keys().any(is_secret)) {
+            warn_if_open(at, &path);
         }
         Some(keys)
     }
@@ -97,7 +99,7 @@ impl Compiler<'_> {
     /// A secret: warned of if others can read it, since Kubernetes mounts it so.
     fn secret(&self, at: At<'_>, material: &Material) -> Option<Vec<u8>> {
         let mut secret = self.material(at, material)?;
-        self.warn_if_open(at, &material.file);
+        warn_if_open(at, &self.path(&material.file));
         // Editors and shells end a file with a line end, which is no part of the secret.
         if secret.last() == Some(&b'\n') {
             secret.pop();
@@ -105,12 +107,22 @@ impl Compiler<'_> {
         }
         Some(secret)
     }
+}
 
-    fn warn_if_open(&self, at: At<'_>, path: &Path) {
-        if is_open_to_others(&self.path(path)) {
-            at.warn("this secret can be read by everybody on this machine");
-        }
+fn warn_if_open(at: At<'_>, path: &Path) {
+    if is_open_to_others(path) {
+        at.warn("this secret can be read by everybody on this machine");
     }
+}
+
+/// Whether any of these algorithms is for any of the keys; else every token would be refused.
+fn fits(at: At<'_>, keys: &KeySet, algorithms: &[Algorithm]) -> bool {
+    let accepted: Vec<_> = algorithms.iter().map(|algorithm| algorithm.known()).collect();
+    let fits = keys.keys().any(|key| key.algorithms().any(|algorithm| accepted.contains(&algorithm)));
+    if !fits && !at.is_broken() {
+        at.error("none of these is for a key that is given: every token would be refused");
+    }
+    fits
 }
 
 /// Whether whoever has this key can make tokens, too.

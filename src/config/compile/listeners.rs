@@ -3,8 +3,11 @@ use std::collections::HashSet;
 
 use super::Compiler;
 use crate::{
-    config::{at::At, schema::Listener},
-    identity::TrustedProxies,
+    config::{
+        at::At,
+        schema::{ForwardingHeader, Listener},
+    },
+    identity::{self, TrustedProxies},
     stack::{
         Admin,
         gateway::{Listen, SnapshotBuilder},
@@ -49,6 +52,11 @@ impl Compiler<'_> {
     fn listener(&self, at: At<'_>, listener: &Listener) -> Listen {
         let trusted = TrustedProxies::new(listener.trusted_proxies.iter().map(|network| network.0));
         let trusted = at.field("trustedProxies").accept(trusted).unwrap_or_default();
+        let trusted = trusted.header(match listener.forwarding_header {
+            ForwardingHeader::Either => identity::ForwardingHeader::Either,
+            ForwardingHeader::Forwarded => identity::ForwardingHeader::Forwarded,
+            ForwardingHeader::XForwarded => identity::ForwardingHeader::XForwarded,
+        });
         let mut listen = Listen::on(listener.name.0.0.as_str(), listener.address.0)
             .trusted_proxies(trusted)
             .uncapped(listener.trusted_proxies.iter().map(|network| network.0))
@@ -59,17 +67,14 @@ impl Compiler<'_> {
         if let Some(most) = listener.max_connections_per_address {
             listen = listen.max_connections_per_address(most.get() as usize);
         }
-        let at = at.field("rateLimit");
-        for charge in self.charges(at, &listener.rate_limit) {
+        for (at, charge) in self.charges(at.field("rateLimit"), &listener.rate_limit) {
             let key = charge.limit().key();
             if key.needs_identity() || key.needs_route() {
-                at.error(format!(
-                    "the limit `{}` counts by what is known only inside of a rule",
-                    charge.limit().name()
-                ));
+                at.error("this limit counts by what is known only inside of a rule");
             }
             listen = listen.limit(charge);
         }
-        listen
+        let (fields, legacy) = self.limit_fields(listener.rate_limit_fields);
+        listen.limit_fields(fields).legacy_limit_fields(legacy)
     }
 }

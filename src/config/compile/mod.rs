@@ -7,6 +7,7 @@ mod filters;
 mod jwt;
 mod limits;
 mod listeners;
+mod removed;
 mod routes;
 mod upstreams;
 

@@ -11,6 +11,7 @@ use crate::{
             Public, Rule, Timeouts, ValueMatchType,
         },
     },
+    key::Key,
     matching::{self, HostPattern, InvalidMatch, PathPolicy, RequestMatch, Text},
     resilience::timeout::TimeoutLayer,
     routing::router,
@@ -42,7 +43,7 @@ impl Compiler<'_> {
                 let matches: Vec<_> = at
                     .field("matches")
                     .items(&rule.matches)
-                    .map(|(at, one)| request_match(at, one))
+                    .map(|(at, one)| self.request_match(at, one))
                     .collect();
                 let of_hosts =
                     hosts.iter().cloned().fold(gateway::Rule::new(name.as_str()), gateway::Rule::host);
@@ -60,10 +61,46 @@ impl Compiler<'_> {
     }
 
     fn rule(&self, at: At<'_>, mut made: gateway::Rule, rule: &Rule) -> gateway::Rule {
+        let by = at.field("policies").field("split").field("by");
+        if rule.name.is_none() && by.is_said() && rule.backend_refs.len() > 1 {
+            by.warn(
+                "a rule without a `name` is called by its place: callers are dealt anew when a rule before it comes or \
+                 goes",
+            );
+        }
         made = self.policies(at.field("policies"), made, &rule.policies);
         made = self.filters(at, made, rule);
         made = timeouts(at.field("timeouts"), made, &rule.timeouts);
         self.backends(at, made, rule)
+    }
+
+    fn request_match(&self, at: At<'_>, one: &Match) -> Option<RequestMatch> {
+        let mut request = Some(RequestMatch::any());
+        if let Some(path) = &one.path {
+            request = accept(
+                at.field("path").field("value"),
+                match path.kind {
+                    PathMatchType::Exact => RequestMatch::exact(&path.value),
+                    PathMatchType::PathPrefix => RequestMatch::prefix(&path.value),
+                    PathMatchType::RegularExpression => RequestMatch::regex(&path.value),
+                },
+            );
+        }
+        if let Some(method) = one.method {
+            request = request.map(|request| request.method(method.known()));
+        }
+        for (at, header) in at.field("headers").items(&one.headers) {
+            if let Some(why) = self.removed(&header.name.0) {
+                at.field("name").error(why);
+            }
+            let value = accept(at.field("value"), text(header.kind, &header.value));
+            request = request.zip(value).map(|(request, value)| request.header(header.name.0.clone(), value));
+        }
+        for (at, query) in at.field("queryParams").items(&one.query_params) {
+            let value = accept(at.field("value"), text(query.kind, &query.value));
+            request = request.zip(value).map(|(request, value)| request.query(query.name.as_str(), value));
+        }
+        request
     }
 
     fn policies(&self, at: At<'_>, mut made: gateway::Rule, policies: &Policies) -> gateway::Rule {
@@ -71,13 +108,9 @@ impl Compiler<'_> {
         if self.file.require_authentication && !said.is_said() {
             said.error("`requireAuthentication` asks for `authenticate`: name providers, or say `none`");
         }
-        let mut knows_callers = false;
-        if let Some(authenticate) = &policies.authenticate {
-            knows_callers = !matches!(authenticate, Authenticate::None(Public::None));
-            if let Some(providers) = self.authenticate(said, authenticate) {
-                made = made.authenticate(providers);
-            }
-        }
+        let asks = |authenticate: &Authenticate| !matches!(authenticate, Authenticate::None(Public::None));
+        let knows_callers = policies.authenticate.as_ref().is_some_and(asks);
+        let providers = policies.authenticate.as_ref().and_then(|by| self.authenticate(said, by));
         if let Some(authorize) = &policies.authorize {
             let at = at.field("authorize");
             // If `authenticate` is faulty, that has been told.
@@ -101,19 +134,11 @@ impl Compiler<'_> {
             }
             made = made.authorize(gate);
         }
-        let limits = at.field("rateLimit");
-        for charge in self.charges(limits, &policies.rate_limit) {
-            if charge.limit().key().needs_identity() && !knows_callers {
-                limits.warn(format!(
-                    "the limit `{}` counts callers, and nobody asks who they are: addresses are counted instead",
-                    charge.limit().name()
-                ));
-            }
-            made = made.limit(charge);
-        }
+        made = self.rule_limits(at, made, policies, providers.as_ref());
         if let Some(split) = &policies.split {
             let at = at.field("split");
-            if let Some(key) = split.by.as_ref().and_then(|by| key(at.field("by"), by)) {
+            let removed = |part: &Key| self.removed_inside(part, providers.as_ref());
+            if let Some(key) = split.by.as_ref().and_then(|by| key(at.field("by"), by, &removed)) {
                 if key.needs_identity() && !knows_callers {
                     at.field("by").warn("nobody asks who callers are: addresses are taken instead");
                 }
@@ -123,6 +148,7 @@ impl Compiler<'_> {
                 made = made.variant_header(header.0.clone());
             }
         }
+        made = providers.into_iter().fold(made, gateway::Rule::authenticate);
         for (at, gate) in at.field("gates").items(&policies.gates) {
             if let Some(gate) = self.gates.make(at, gate) {
                 made = made.shared_gate(gate);
@@ -173,7 +199,7 @@ impl Compiler<'_> {
                 at.field("port").error("not each endpoint of the upstream has this port");
             }
         }
-        let proxy = Proxy::new(upstream.clone());
+        let proxy = Proxy::new(upstream.clone()).forwarded(said.forwarded);
         Some(said.host.iter().fold(proxy, |proxy, host| proxy.host(host.0.clone())))
     }
 }
@@ -207,32 +233,6 @@ fn path_policy(path: &PathRules) -> PathPolicy {
             PathQuirk::EncodedSlash => matching::PathQuirk::EncodedSlash,
         })
     })
-}
-
-fn request_match(at: At<'_>, one: &Match) -> Option<RequestMatch> {
-    let mut request = Some(RequestMatch::any());
-    if let Some(path) = &one.path {
-        request = accept(
-            at.field("path").field("value"),
-            match path.kind {
-                PathMatchType::Exact => RequestMatch::exact(&path.value),
-                PathMatchType::PathPrefix => RequestMatch::prefix(&path.value),
-                PathMatchType::RegularExpression => RequestMatch::regex(&path.value),
-            },
-        );
-    }
-    if let Some(method) = one.method {
-        request = request.map(|request| request.method(method.known()));
-    }
-    for (at, header) in at.field("headers").items(&one.headers) {
-        let value = accept(at.field("value"), text(header.kind, &header.value));
-        request = request.zip(value).map(|(request, value)| request.header(header.name.0.clone(), value));
-    }
-    for (at, query) in at.field("queryParams").items(&one.query_params) {
-        let value = accept(at.field("value"), text(query.kind, &query.value));
-        request = request.zip(value).map(|(request, value)| request.query(query.name.as_str(), value));
-    }
-    request
 }
 
 fn text(kind: ValueMatchType, value: &str) -> Result<Text, InvalidMatch> {

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Provider, RateLimit, Route, Unbuilt};
+use super::{LimitFields, Provider, RateLimit, Route, Unbuilt};
 use crate::config::scalar::{Name, Text};
 
 /// A gateway as a file.
@@ -28,6 +28,9 @@ pub(crate) struct Gateway {
     /// Limits by name: the same name is the same account wherever it is used, and across reloads.
     #[serde(default)]
     pub(crate) rate_limits: BTreeMap<String, RateLimit>,
+    /// What responses tell of limits, where a listener or a rule does not say it itself.
+    #[serde(default)]
+    pub(crate) rate_limit_fields: LimitFields,
     /// The services behind the gateway, by the names that `backendRefs` use.
     #[serde(default)]
     pub(crate) upstreams: BTreeMap<String, Upstream>,
@@ -56,9 +59,15 @@ pub(crate) struct Listener {
     /// Peers whose `X-Forwarded-For`, `Forwarded` and `X-Request-Id` are believed. Default: none.
     #[serde(default)]
     pub(crate) trusted_proxies: Vec<Text<IpNet>>,
-    /// Limits that count each request of this listener, before any rule is known. Names of `rateLimits`.
+    /// Which header those peers write. Default: `either`.
+    #[serde(default)]
+    pub(crate) forwarding_header: ForwardingHeader,
+    /// Limits that count each request of this listener, before any rule is known. Names of `rateLimits`; a rule cannot
+    /// name them again.
     #[serde(default)]
     pub(crate) rate_limit: Vec<String>,
+    /// What responses tell of these limits. Default: as at the top.
+    pub(crate) rate_limit_fields: Option<LimitFields>,
     /// Peers that begin each connection with a PROXY protocol header (v1 or v2). Default: none.
     #[serde(default)]
     pub(crate) proxy_protocol_from: Vec<Text<IpNet>>,
@@ -69,6 +78,19 @@ pub(crate) struct Listener {
     pub(crate) max_connections_per_address: Option<NonZeroU32>,
     /// TLS on a listener comes with a later version.
     pub(crate) tls: Option<Unbuilt>,
+}
+
+/// Which header trusted proxies write. What stands in the other one they have let through, and it is taken out.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum ForwardingHeader {
+    /// Whichever is there; if both are, they are believed as far as they agree.
+    #[default]
+    Either,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+    /// `X-Forwarded-For`, `-Proto` and `-Host`.
+    XForwarded,
 }
 
 /// The admin address. It is for operators: bind it where strangers cannot reach it.
@@ -100,6 +122,9 @@ pub(crate) struct Upstream {
     pub(crate) max_connections: Option<NonZeroU32>,
     /// The `Host` it is sent. Default: the one that the client asked for.
     pub(crate) host: Option<Text<HeaderValue>>,
+    /// Whether it is sent `Forwarded` (RFC 7239) beside `X-Forwarded-*`, also where a request had none. Default: `false`.
+    #[serde(default)]
+    pub(crate) forwarded: bool,
     /// TLS to an upstream comes with a later version.
     pub(crate) tls: Option<Unbuilt>,
     /// Active health checks come with a later version.

@@ -22,6 +22,31 @@ pub(crate) struct RateLimit {
     pub(crate) max_keys: Option<NonZeroU32>,
 }
 
+/// What responses tell of limits.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct LimitFields {
+    /// When `RateLimit` and `RateLimit-Policy` are told. Default: `onRefusal`.
+    #[serde(default)]
+    pub(crate) standard: FieldsWhen,
+    /// Whether `X-RateLimit-Limit`, `-Remaining` and `-Reset` are told wherever those are, of the limit that is nearest
+    /// to refusing. Default: `false`.
+    #[serde(default)]
+    pub(crate) legacy: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum FieldsWhen {
+    /// In every response.
+    Always,
+    /// In none; `Retry-After` stays.
+    Never,
+    /// Where a limit refused.
+    #[default]
+    OnRefusal,
+}
+
 /// One part of a key, or several that count together.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
@@ -55,7 +80,7 @@ pub(crate) enum KeyName {
 pub(crate) struct KeyOf {
     /// A claim of the verified token.
     pub(crate) claim: Option<String>,
-    /// A header.
+    /// A header; `host` is the host that is asked for, without its port, in every version of HTTP.
     pub(crate) header: Option<Header>,
     /// A cookie.
     pub(crate) cookie: Option<String>,
@@ -72,6 +97,8 @@ pub(crate) struct Policies {
     /// Limits, decided as one: a denial of one spends nothing of the others. Names of `rateLimits`.
     #[serde(default)]
     pub(crate) rate_limit: Vec<String>,
+    /// What responses tell of these limits. Default: as at the top.
+    pub(crate) rate_limit_fields: Option<LimitFields>,
     /// How requests are divided among several `backendRefs`. Default: at random, by weight.
     pub(crate) split: Option<Split>,
     /// Which unusual paths are taken. Default: none, they are answered with 400.

@@ -319,7 +319,8 @@ pub(crate) struct BackendRef {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Timeouts {
-    /// The whole request. Default: 15 s.
+    /// The whole request, to the last byte of its response; gRPC calls too, which without it may stream once their head
+    /// has come. Event streams and upgrades must begin in time, and are then bounded by silence and age. Default: 15 s.
     pub(crate) request: Option<Text<Duration>>,
     /// Each attempt at an upstream; at most `request`. Default: none of its own.
     pub(crate) backend_request: Option<Text<Duration>>,

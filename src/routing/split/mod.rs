@@ -82,7 +82,7 @@
 //!
 //! # Metrics
 //!
-//! None of its own: the variant is told to the request's [`Trail`](crate::trail::Trail) and rides in the extensions of
+//! None of its own: if there are several, the variant is told to the request's [`Trail`](crate::trail::Trail) and rides in the extensions of
 //! the response ([`attempt::Variant`](crate::attempt::Variant)); it is the label `variant` of the metrics outside.
 
 mod circle;

@@ -49,14 +49,14 @@ impl Policy {
         Self { upstream: Some(header), ..self }
     }
 
-    /// The variant that a request gets. Tells the upstream, and the [`Trail`] if the request has one.
+    /// The variant that a request gets. Tells the upstream and, if there are several, the [`Trail`] of the request.
     pub fn choose<'s, T>(&self, split: &'s Split<T>, head: &mut Head<'_>) -> &'s Variant<T> {
         let variant = split.pick(match &self.draw {
             Draw::Random(chance) => chance.next(),
             Draw::Sticky(key, salt) => key.stable_hash(head, salt),
         });
-        if let Some(trail) = head.extensions().get::<Trail>() {
-            trail.set_variant(variant.label().clone());
+        if let (Some(trail), Some(label)) = (head.extensions().get::<Trail>(), split.label(variant)) {
+            trail.set_variant(label);
         }
         if let Some(header) = &self.upstream {
             head.headers_mut().insert(header.clone(), variant.header_value().clone());

@@ -64,7 +64,10 @@ where
         let variant = policy.choose(split, &mut Head::of(&mut request));
         let told = policy.told(variant);
         // The policy has told it to the trail, if there is one.
-        let label = request.extensions().get::<Trail>().is_none().then(|| variant.label().clone());
+        let label = match request.extensions().get::<Trail>() {
+            Some(_) => None,
+            None => split.label(variant),
+        };
         SplitFuture { call: ReadyCall::new(variant.value().clone(), request), told, label }
     }
 }

@@ -9,7 +9,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_test::mock;
 
 use super::*;
-use crate::{chance::Chance, head::Head, key::Key};
+use crate::{attempt, chance::Chance, head::Head, key::Key, trail::Trail};
 
 const TENANT: HeaderName = HeaderName::from_static("x-tenant");
 const VERSION: HeaderName = HeaderName::from_static("x-version");
@@ -156,6 +156,21 @@ async fn both_sides_are_told_and_the_caller_is_not_believed() {
         (response.body(), &response.headers()[VERSION]),
         (&"stable".parse().unwrap(), &"stable".parse().unwrap())
     );
+}
+
+/// One version is no choice: a label for it would only be a second name of the route.
+#[tokio::test(start_paused = true)]
+async fn a_single_version_is_no_variant() {
+    for (weights, told) in [(&[("a", 1)][..], false), (&[("a", 1), ("b", 0)], true)] {
+        let answer = service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(())) });
+        let split = split(weights).map(|()| answer);
+        let service = split.into_service(Policy::random(Chance::seeded(1)));
+        let mut request = Request::new(());
+        let trail = Trail::join(&mut Head::of(&mut request));
+        let response = service.oneshot(request).await.unwrap();
+        assert_eq!(trail.variant().is_some(), told);
+        assert_eq!(response.extensions().get::<attempt::Variant>().is_some(), told);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -143,6 +143,11 @@ impl<T> Split<T> {
         &self.variants[self.circle.owner(hash)]
     }
 
+    /// What logs and metrics are told of this choice: nothing, where there was none.
+    pub(super) fn label(&self, variant: &Variant<T>) -> Option<attempt::Variant> {
+        (self.variants.len() > 1).then(|| variant.label().clone())
+    }
+
     /// The variants, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Variant<T>> {
         self.variants.iter()

@@ -1,29 +1,29 @@
 //! What stands before any rule is known, for each listener.
 use std::{fmt, net::SocketAddr, sync::Arc};
 
-use http::HeaderName;
+use http::{HeaderName, header::FORWARDED};
 use tower_layer::Layer;
 
 #[cfg(feature = "prometheus")]
 use crate::telemetry::metrics::Metrics;
 use crate::{
-    admission::rate_limit::{Charge, RateLimit},
+    admission::rate_limit::{Charge, Fields, RateLimit},
     gate::{Gate, GateLayer, Gated},
     head::Head,
-    identity::{AssertedHeaders, HEARSAY, PeerAddr, TrustedProxies},
+    identity::{AssertedHeaders, ForwardingHeader, HEARSAY, PeerAddr, TrustedProxies},
     matching::{Normalize, PathPolicy},
     reject::{Answer, Rescue, RescueLayer},
     routing::router::RouterService,
     telemetry::{
         access_log::AccessLog,
         request_id::{SetRequestId, Trust},
-        span::{SpanLayer, Spanned},
+        span::RequestSpan,
     },
     transport::{Connection, ListenerBuilder, ProxyProtocol},
     upstream::HopByHop,
 };
 
-use super::backend::RuleService;
+use super::{backend::RuleService, limits::Limits};
 
 /// An address on which requests are taken, and what is done with each of them before any rule is known.
 #[derive(Clone)]
@@ -32,7 +32,7 @@ pub struct Listen {
     pub(super) name: Arc<str>,
     pub(super) address: SocketAddr,
     pub(super) trusted: TrustedProxies,
-    charges: Vec<Charge>,
+    limits: Limits,
     pub(super) socket: Socket,
 }
 
@@ -48,19 +48,32 @@ pub(super) struct Socket {
 impl Listen {
     /// At this address, trusting nobody.
     pub fn on(name: impl Into<Arc<str>>, address: SocketAddr) -> Self {
-        let (trusted, charges, socket) = (TrustedProxies::none(), Vec::new(), Socket::default());
-        Self { name: name.into(), address, trusted, charges, socket }
+        let (trusted, limits, socket) = (TrustedProxies::none(), Limits::default(), Socket::default());
+        Self { name: name.into(), address, trusted, limits, socket }
     }
 
-    /// Believes what these peers say of whom they speak for: `X-Forwarded-*`, `Forwarded`, `X-Request-Id`.
+    /// Believes what these peers say of whom they speak for: `X-Forwarded-*`, `Forwarded`, `X-Request-Id`. If they
+    /// [write one form](TrustedProxies::header), the other is taken out of what they send: they let it through.
     pub fn trusted_proxies(self, trusted: TrustedProxies) -> Self {
         Self { trusted, ..self }
     }
 
     /// Adds a limit that counts every request, before any rule is known. It can count by what is known then: the
-    /// client's address, a header, a cookie.
+    /// client's address, a header, a cookie. A rule that names the same limit charges the account once more.
     pub fn limit(mut self, limit: impl Into<Charge>) -> Self {
-        self.charges.push(limit.into());
+        self.limits.charges.push(limit.into());
+        self
+    }
+
+    /// When responses tell of these limits, in `RateLimit` and `RateLimit-Policy`; on refusal unless told.
+    pub fn limit_fields(mut self, fields: Fields) -> Self {
+        self.limits.fields = fields;
+        self
+    }
+
+    /// Whether the older `X-RateLimit-*` are told wherever those are. `false` unless told.
+    pub fn legacy_limit_fields(mut self, legacy: bool) -> Self {
+        self.limits.legacy = legacy;
         self
     }
 
@@ -93,12 +106,11 @@ impl Listen {
             true => Trust::Never,
             false => Trust::Peers(self.trusted.clone()),
         };
-        let watched =
-            (Connection::new().trusted_proxies(self.trusted.clone()), SetRequestId::new().trust(trust));
+        let connection = Connection::new().trusted_proxies(self.trusted.clone());
+        let known = (connection, (SetRequestId::new().trust(trust), RequestSpan));
         let clean = (HopByHop, (shared.strangers(&self.trusted), Normalize::new().paths(shared.paths)));
-        let limits = (!self.charges.is_empty()).then(|| RateLimit::from_iter(self.charges.iter().cloned()));
-        let inner = GateLayer::new((shared.watchers(), (clean, limits))).layer(routes);
-        RescueLayer::new().layer(GateLayer::new(watched).layer(SpanLayer::new().layer(inner)))
+        let gates = (known, (shared.watchers(), (clean, self.limits.clone().gate())));
+        RescueLayer::new().layer(GateLayer::new(gates).layer(routes))
     }
 }
 
@@ -143,9 +155,14 @@ impl EdgeParts {
 
     fn strangers(&self, trusted: &TrustedProxies) -> Strangers {
         let names = self.asserted.iter().cloned();
+        let unread = |name: &HeaderName| match trusted.forwarding_header() {
+            ForwardingHeader::Forwarded => *name != FORWARDED,
+            ForwardingHeader::XForwarded => *name == FORWARDED,
+            _ => false,
+        };
         Strangers {
             trusted: trusted.clone(),
-            of_anyone: AssertedHeaders::new(names.clone()),
+            of_anyone: AssertedHeaders::new(names.clone().chain(HEARSAY.into_iter().filter(unread))),
             of_strangers: AssertedHeaders::new(names.chain(HEARSAY)),
         }
     }
@@ -172,12 +189,12 @@ impl Gate for Strangers {
     }
 }
 
+type Known = (Connection, (SetRequestId, RequestSpan));
 type Cleaned = (HopByHop, (Strangers, Normalize));
-type Identified = (Connection, SetRequestId);
-type Counted = Gated<RouterService<RuleService>, (Watchers, (Cleaned, Option<RateLimit>))>;
+type EdgeGates = (Known, (Watchers, (Cleaned, Option<RateLimit>)));
 
 /// Everything from the listener to the rule.
-pub(super) type EdgeService = Rescue<Gated<Spanned<Counted>, Identified>>;
+pub(super) type EdgeService = Rescue<Gated<RouterService<RuleService>, EdgeGates>>;
 
 impl fmt::Debug for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -114,6 +114,7 @@
 //! was taken into force.
 mod backend;
 mod edge;
+mod limits;
 mod rule;
 mod run;
 mod service;

@@ -12,7 +12,7 @@ use tower_layer::Layer;
 use crate::{
     admission::{
         authz::Authorize,
-        rate_limit::{Charge, RateLimit},
+        rate_limit::{Charge, Fields},
     },
     authn::{Location, Providers},
     chance::Chance,
@@ -33,6 +33,7 @@ use crate::{
 
 use super::{
     backend::{Backends, Nowhere, RuleService},
+    limits::Limits,
     snapshot::{Given, SnapshotError},
 };
 
@@ -62,7 +63,7 @@ pub struct Rule {
     pub(super) paths: PathPolicy,
     response_headers: Option<ResponseHeaders>,
     cors: Option<Cors>,
-    charges: Vec<Charge>,
+    limits: Limits,
     pub(super) providers: Option<Providers>,
     authorize: Option<Authorize>,
     gates: AsyncGates,
@@ -86,7 +87,7 @@ impl Rule {
             paths: PathPolicy::strict(),
             response_headers: None,
             cors: None,
-            charges: Vec::new(),
+            limits: Limits::default(),
             providers: None,
             authorize: None,
             gates: AsyncGates::new(),
@@ -129,7 +130,19 @@ impl Rule {
     /// Adds a limit. All limits of a rule are one decision, at the latest position that any of them needs: inside of
     /// authentication if one counts by what is only known there.
     pub fn limit(mut self, limit: impl Into<Charge>) -> Self {
-        self.charges.push(limit.into());
+        self.limits.charges.push(limit.into());
+        self
+    }
+
+    /// When responses tell of these limits, in `RateLimit` and `RateLimit-Policy`; on refusal unless told.
+    pub fn limit_fields(mut self, fields: Fields) -> Self {
+        self.limits.fields = fields;
+        self
+    }
+
+    /// Whether the older `X-RateLimit-*` are told wherever those are. `false` unless told.
+    pub fn legacy_limit_fields(mut self, legacy: bool) -> Self {
+        self.limits.legacy = legacy;
         self
     }
 
@@ -219,9 +232,10 @@ impl Rule {
 
     /// The gates of the rule, outermost first: this is the order of [`order`](crate::stack::order).
     fn policies(self, given: &Given) -> AsyncGates {
-        let counts_identity = self.charges.iter().any(|charge| charge.limit().key().needs_identity());
-        let limits = (!self.charges.is_empty()).then(|| RateLimit::from_iter(self.charges));
-        let (before, after) = if counts_identity { (None, limits) } else { (limits, None) };
+        let (before, after) = match self.limits.need_identity() {
+            true => (None, self.limits.gate()),
+            false => (self.limits.gate(), None),
+        };
         let own_paths = (self.paths != given.paths).then_some(OwnPaths(self.paths));
         let discard = (!given.credentials.is_empty()).then(|| Discard(Arc::clone(&given.credentials)));
 

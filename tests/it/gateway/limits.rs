@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use super::world::{Gateway, file};
+use super::world::{Gateway, file, upstream};
 
 /// Takes connections and never says a word.
 async fn mute() -> std::net::SocketAddr {
@@ -38,4 +38,65 @@ async fn an_upstream_that_never_answers_is_504() {
         assert_eq!((answer.status, told), (status, grpc), "{kind}");
         gateway.until(|status| status["upstreams"][0]["endpoints"][0]["inFlight"] == 0).await;
     }
+}
+
+#[tokio::test]
+async fn a_file_chooses_what_is_told_of_limits() {
+    let one = upstream("one").await;
+    let text = |top: &str, listener: &str, rule: &str| {
+        file(&format!(
+            "rateLimits: {{ l: {{ key: clientIp, rate: 2/min }}, all: {{ key: clientIp, rate: 100/min }} }}\n{top}\
+             upstreams: {{ one: {{ endpoints: ['{one}'] }} }}\n\
+             routes: [{{ name: r, rules: [{{ policies: {{ rateLimit: [l] {rule} }}, backendRefs: [{{ name: one }}] }}] }}]\n"
+        ))
+        .replace("name: public,", &format!("name: public, rateLimit: [all], {listener}"))
+    };
+    // Of the rule's limit and the listener's: what a 200 tells, and what a 429 does.
+    let told = async |text: String| {
+        let gateway = Gateway::of(&text).await;
+        let mut told = Vec::new();
+        for status in [200, 200, 429] {
+            let answer = gateway.get("/", &[]).await;
+            assert_eq!(answer.status, status);
+            let policies: Vec<_> = answer.headers.get_all("ratelimit-policy").iter().collect();
+            let legacy = answer.headers.get("x-ratelimit-limit");
+            told.push((policies.len(), legacy.map(|limit| limit.to_str().unwrap().to_owned())));
+        }
+        told.remove(1);
+        told
+    };
+    let limit = |limit: &str| Some(limit.to_owned());
+    assert_eq!(told(text("", "", "")).await, [(0, None), (1, None)]);
+    let always = "rateLimitFields: { standard: always, legacy: true }";
+    assert_eq!(told(text(&format!("{always}\n"), "", "")).await, [(2, limit("100")), (2, limit("100"))]);
+    assert_eq!(told(text("", &format!("{always},"), "")).await, [(1, limit("100")), (2, limit("100"))]);
+    assert_eq!(told(text("", "", &format!(", {always}"))).await, [(1, limit("2")), (1, limit("2"))]);
+    let never = "rateLimitFields: { standard: never }";
+    assert_eq!(
+        told(text(&format!("{always}\n"), &format!("{never},"), &format!(", {never}"))).await,
+        [(0, None), (0, None)]
+    );
+}
+
+/// The same host is the same account, whichever version of HTTP names it.
+#[tokio::test]
+async fn a_host_is_one_account_in_every_version() {
+    let one = upstream("one").await;
+    let gateway = Gateway::of(&file(&format!(
+        "rateLimits: {{ l: {{ key: {{ header: host }}, rate: 2/min }} }}\n\
+         upstreams: {{ one: {{ endpoints: ['{one}'] }} }}\n\
+         routes: [{{ name: r, rules: [{{ policies: {{ rateLimit: [l] }}, backendRefs: [{{ name: one }}] }}] }}]\n"
+    )))
+    .await;
+    let http2 = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new())
+        .http2_only(true)
+        .build_http::<http_body_util::Empty<bytes::Bytes>>();
+    let uri =
+        |host: &str| format!("http://{host}:{}/", gateway.at("public").port()).parse::<http::Uri>().unwrap();
+    for (host, status) in [("127.0.0.1", 200), ("127.0.0.1", 200), ("127.0.0.1", 429), ("localhost", 200)] {
+        assert_eq!(http2.get(uri(host)).await.unwrap().status(), status, "{host}");
+    }
+    assert_eq!(gateway.get("/", &[]).await.status, 429);
+    assert_eq!(gateway.get("/", &[("host", "localhost")]).await.status, 200);
+    assert_eq!(gateway.get("/", &[("host", "localhost:1")]).await.status, 429);
 }

@@ -213,6 +213,35 @@ async fn a_trusted_proxy_is_believed() {
     }
 }
 
+/// What stands in the header that the proxies do not write, they let through.
+#[tokio::test]
+async fn only_the_header_that_the_proxies_write_is_believed() {
+    let one = upstream("one").await;
+    let both = [("x-forwarded-for", "192.0.2.1"), ("forwarded", "for=192.0.2.2")];
+    for (header, counted, gone) in [
+        ("forwarded", "forwarded: for=192.0.2.2, for=127.0.0.1", "192.0.2.1"),
+        ("xForwarded", "x-forwarded-for: 192.0.2.1, 127.0.0.1", "192.0.2.2"),
+    ] {
+        let gateway = Gateway::of(
+            &file(&format!(
+                "rateLimits: {{ l: {{ key: clientIp, rate: 1/min }} }}\n\
+                 upstreams: {{ one: {{ endpoints: ['{one}'], forwarded: true }} }}\n\
+                 routes: [{{ name: r, rules: [{{ policies: {{ rateLimit: [l] }}, backendRefs: [{{ name: one }}] }}] }}]\n"
+            ))
+            .replace("name: public,", &format!("name: public, trustedProxies: [127.0.0.1], forwardingHeader: {header},")),
+        )
+        .await;
+        let answer = gateway.get("/", &both).await;
+        assert_eq!(answer.status, 200);
+        assert!(answer.text.contains(counted) && !answer.text.contains(gone), "{}", answer.text);
+        assert!(answer.text.contains("for=127.0.0.1;"), "{}", answer.text);
+        let own = if header == "forwarded" { both[1] } else { both[0] };
+        assert_eq!(gateway.get("/", &[own]).await.status, 429, "the same client");
+        let other = [(own.0, if header == "forwarded" { "for=192.0.2.9" } else { "192.0.2.9" })];
+        assert_eq!(gateway.get("/", &other).await.status, 200, "another one");
+    }
+}
+
 /// Two of a hundred, always the same ones, and the first of them stay when the share grows.
 #[tokio::test]
 async fn the_canary_is_a_share_and_sticks() {

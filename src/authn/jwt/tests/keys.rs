@@ -248,7 +248,8 @@ fn keys_are_replaced_under_load_without_a_wrong_answer() {
 
 #[test]
 fn a_key_that_stays_is_the_same_one() {
-    let (a, b, c) = (Signer::new(Algorithm::Es256), Signer::new(Algorithm::EdDsa), Signer::new(Algorithm::Es256));
+    let (a, b, c) =
+        (Signer::new(Algorithm::Es256), Signer::new(Algorithm::EdDsa), Signer::new(Algorithm::Es256));
     let set = |keys: Vec<Key>| KeySet::new(keys).unwrap();
     let keys = Keys::from(set(vec![a.key().named("a"), b.key().named("b"), c.key()]));
     let first = keys.current().unwrap();

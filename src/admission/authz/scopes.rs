@@ -1,55 +1,4 @@
-//! Lets pass who has the scopes and roles that are asked for.
-//!
-//! # Example
-//!
-//! ```
-//! use portcullis::admission::authz::Authorize;
-//!
-//! // The caller needs this scope.
-//! let layer = Authorize::new().all_scopes(["orders.write"]).layer();
-//! # let _ = layer;
-//! ```
-//!
-//! # Example, customised
-//!
-//! ```
-//! use portcullis::admission::authz::Authorize;
-//!
-//! // The caller needs one of two scopes, and both roles. The realm is told in the challenge.
-//! let layer = Authorize::new()
-//!     .any_scope(["orders.read", "orders.write"])
-//!     .all_roles(["staff", "buyer"])
-//!     .realm("shop")
-//!     .layer();
-//! # let _ = layer;
-//! ```
-//!
-//! # Answers
-//!
-//! | when | reason | HTTP | gRPC |
-//! |---|---|---|---|
-//! | nobody was authenticated | `MissingCredentials` | 401 + `WWW-Authenticate` | UNAUTHENTICATED |
-//! | a scope is missing | `InsufficientScope` | 403 + `WWW-Authenticate` with `error="insufficient_scope"` and the scopes | PERMISSION_DENIED |
-//! | a role is missing | `Forbidden` | 403 | PERMISSION_DENIED |
-//!
-//! The anonymous principal counts as nobody. Which roles would be needed is told to no caller.
-//!
-//! # Position
-//!
-//! Inside of authentication, which puts the [`Principal`] into the request. Outside of everything that a caller without
-//! permission must not reach or use up: limits by principal, caches, the upstream.
-//!
-//! # Shared state
-//!
-//! None.
-//!
-//! # Compared with tower
-//!
-//! tower-http's `ValidateRequestHeader` and `AsyncRequireAuthorization` leave the decision to a function of yours.
-//!
-//! # Metrics
-//!
-//! None of its own: refusals are counted by reason with all others.
+//! What is asked of one route: scopes and roles.
 
 use http::HeaderValue;
 
@@ -62,7 +11,7 @@ use crate::{
 
 /// Lets pass who has the scopes and roles that are asked for.
 ///
-/// Without any it lets pass whoever is authenticated. See the [module docs](self).
+/// Without any it lets pass whoever is authenticated. See the [module docs](super).
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Authorize {

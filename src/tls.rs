@@ -20,11 +20,11 @@ const MAX_ROOTS: usize = 4096;
 /// share the sessions that are resumed.
 ///
 /// ```
-/// use portcullis::upstream::{Client, ClientTls};
+/// use portcullis::tls::ClientTls;
 ///
 /// # fn trust(private: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
-/// let public = Client::builder().tls(ClientTls::platform()?).build();
-/// let private = Client::builder().tls(ClientTls::roots(private)?).build();
+/// let public = ClientTls::platform()?;
+/// let private = ClientTls::roots(private)?;
 /// # Ok(())
 /// # }
 /// ```
@@ -94,8 +94,17 @@ impl ClientTls {
         Ok(Self { config: Arc::new(config), roots: count })
     }
 
+    /// The same, without offering HTTP: what is spoken is something else.
+    #[cfg(feature = "redis")]
+    pub(crate) fn without_alpn(&self) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        config.alpn_protocols.clear();
+        Self { config: Arc::new(config), roots: self.roots }
+    }
+
+    #[cfg_attr(not(any(feature = "redis", feature = "upstream")), expect(dead_code, reason = "both are its users"))]
     /// Shakes hands with a server that must be `host`: a name, or an IP address.
-    pub(super) async fn connect<S>(&self, host: &str, stream: S) -> io::Result<TlsStream<S>>
+    pub(crate) async fn connect<S>(&self, host: &str, stream: S) -> io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -103,11 +112,6 @@ impl ClientTls {
         let name = ServerName::try_from(host.to_owned()).map_err(invalid)?;
         TlsConnector::from(Arc::clone(&self.config)).connect(name, stream).await
     }
-}
-
-/// Whether HTTP/2 was agreed on.
-pub(super) fn chose_http2<S>(stream: &TlsStream<S>) -> bool {
-    stream.get_ref().1.alpn_protocol() == Some(b"h2")
 }
 
 impl fmt::Debug for ClientTls {

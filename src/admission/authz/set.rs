@@ -1,0 +1,137 @@
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64, atomic::Ordering},
+};
+
+use super::{Facts, Policy, Rule, Tally, attribute::Attribute, index::Index, policy::Action, test::Test};
+
+/// What has to hold together for a rule to match: one of its sources with one of its operations.
+#[derive(Debug)]
+pub(super) struct Clause {
+    pub(super) tests: Box<[Test]>,
+    doubt: bool,
+    /// Which rule it is of.
+    rule: u32,
+}
+
+/// Rules, compiled: what they mean is found without asking those that cannot match.
+#[derive(Debug)]
+pub(super) struct Set {
+    clauses: Box<[Clause]>,
+    index: Index,
+    rules: Box<[Named]>,
+}
+
+/// A rule, as it is told of.
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) policy: Arc<str>,
+    pub(super) rule: Arc<str>,
+    /// Both, as `policy/rule`.
+    pub(super) label: Arc<str>,
+    pub(super) action: Action,
+    count: Arc<AtomicU64>,
+}
+
+/// Why policies cannot be compiled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidPolicies {
+    /// Two have the same name: nobody could tell whose decision it was.
+    #[error("two policies are called {0:?}")]
+    Duplicate(Arc<str>),
+    /// Two rules of a policy have the same name.
+    #[error("two rules of the policy {0:?} are called {1:?}")]
+    DuplicateRule(Arc<str>, Arc<str>),
+    /// It has another action than those that are asked here.
+    #[error("the policy {0:?} is not of this place: custom ones are an authorizer's, the others are not")]
+    Misplaced(Arc<str>),
+    /// The sources and operations of all rules make more pairs than this.
+    #[error("the rules have more than {0} pairs of a source and an operation")]
+    TooMany(usize),
+}
+
+/// How many pairs of a source and an operation there may be in all.
+const MOST: usize = 100_000;
+
+impl Set {
+    /// Compiles rules. Of those that match the first is named, in the order: custom, deny, allow; then as given.
+    pub(super) fn new<'p>(
+        policies: impl Iterator<Item = &'p Policy>,
+        tally: &Tally,
+        in_shadow: bool,
+    ) -> Result<Self, InvalidPolicies> {
+        let mut policies: Vec<&Policy> = policies.collect();
+        policies.sort_by_key(|policy| policy.action as u8);
+        let rules = || policies.iter().flat_map(|policy| policy.rules.iter().enumerate().map(move |rule| (*policy, rule)));
+        let size = rules().fold(0_usize, |size, (_, (_, rule))| size.saturating_add(rule.size()));
+        if size > MOST {
+            return Err(InvalidPolicies::TooMany(MOST));
+        }
+        let mut named = Vec::<Named>::new();
+        let mut clauses = Vec::with_capacity(size);
+        for (at, (policy, (place, rule))) in (0..).zip(rules()) {
+            let name = rule.name.clone().unwrap_or_else(|| place.to_string().into());
+            let count = tally.counter(&policy.name, &name, policy.action, in_shadow);
+            if named.iter().rev().take_while(|own| own.policy == policy.name).any(|own| own.rule == name) {
+                return Err(InvalidPolicies::DuplicateRule(policy.name.clone(), name));
+            }
+            let label = format!("{}/{name}", policy.name).into();
+            named.push(Named { policy: policy.name.clone(), rule: name, label, action: policy.action, count });
+            clauses.extend(Self::clauses(rule, policy.action, at));
+        }
+        let index = Index::new(&clauses);
+        Ok(Self { clauses: clauses.into(), index, rules: named.into() })
+    }
+
+    fn clauses(rule: &Rule, action: Action, at: u32) -> impl Iterator<Item = Clause> {
+        rule.conjunctions().map(move |tests| Clause { tests: tests.into(), doubt: action.doubt(), rule: at })
+    }
+
+    /// The first rule that matches.
+    pub(super) fn first(&self, facts: &Facts<'_>) -> Option<&Named> {
+        let mut first = self.clauses.len();
+        let mut ask = |candidates: &[u32]| {
+            let before = candidates.iter().map(|at| *at as usize).take_while(|at| *at < first);
+            if let Some(found) = before.into_iter().find(|at| self.clauses[*at].holds(facts)) {
+                first = found;
+            }
+        };
+        if facts.request.is_some() {
+            self.index.candidates(facts, ask);
+        } else {
+            // What it lacks may match: every clause is asked, once a connection.
+            (0..self.clauses.len()).for_each(|at| ask(&[at as u32]));
+        }
+        let clause = self.clauses.get(first)?;
+        self.rules.get(clause.rule as usize)
+    }
+
+    /// Whether a rule asks for this attribute.
+    pub(super) fn asks_for(&self, attribute: &Attribute) -> bool {
+        self.clauses.iter().flat_map(|clause| &clause.tests).any(|test| test.attribute == *attribute)
+    }
+
+    /// Whether a predicate is asked, which may look at anything.
+    pub(super) fn asks_predicates(&self) -> bool {
+        self.asks_for(&Attribute::Predicate)
+    }
+}
+
+impl Clause {
+    fn holds(&self, facts: &Facts<'_>) -> bool {
+        self.tests.iter().all(|test| test.holds(facts, self.doubt))
+    }
+}
+
+impl Named {
+    pub(super) fn count(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.label)
+    }
+}

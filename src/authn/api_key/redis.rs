@@ -1,0 +1,164 @@
+use std::{collections::HashMap, time::Duration};
+
+use redis::{Script, cmd, pipe};
+
+use super::{Asked, KeyChange, KeyEntry, KeyList, KeyStore, KeyStoreError, KeyUse, KeyVersion, date};
+use crate::{
+    chance::Chance,
+    redis::{Redis, RedisError},
+};
+
+/// How long the question whether something has changed may take.
+const SHORT: Duration = Duration::from_millis(500);
+/// How long reading or writing everything may take.
+const LONG: Duration = Duration::from_secs(10);
+/// How many uses are told at once, so that the server is not held up.
+const USES: usize = 1_000;
+
+/// Writes all or nothing, if the version is still what it was.
+const WRITE: &str = r"
+if (redis.call('GET', KEYS[1]) or '0') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+for i = 3, #ARGV, 2 do
+  if ARGV[i + 1] == '' then
+    redis.call('HDEL', KEYS[2], ARGV[i])
+    redis.call('HDEL', KEYS[3], ARGV[i])
+  else
+    redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
+  end
+end
+return 1
+";
+
+/// Keeps the latest use of each key that is there.
+const USED: &str = r"
+for i = 1, #ARGV, 2 do
+  local told = tonumber(redis.call('HGET', KEYS[2], ARGV[i]) or '0')
+  if tonumber(ARGV[i + 1]) > told and redis.call('HEXISTS', KEYS[1], ARGV[i]) == 1 then
+    redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
+  end
+end
+return 1
+";
+
+/// Keeps keys on a Redis server, for all instances that are told of it.
+///
+/// Under the connection's namespace there are three keys in one hash slot: `{set}:version`, a random number that each
+/// change replaces; `{set}:entries`, a hash of the entries as JSON; `{set}:used`, a hash of their last uses. Each
+/// instance asks for the version once a second, and reads the rest if it is another. A server that has lost its data
+/// is a fault, and not the end of all keys: running instances go on with those they have.
+///
+/// An ACL user needs `+get +set +hget +hset +hdel +hvals +hgetall +hexists +eval +evalsha +script|load +multi +exec` on
+/// `~namespace:{set}:*`.
+///
+/// ```
+/// use portcullis::authn::api_key::{KeyAdmin, RedisKeyStore};
+/// use portcullis::redis::Redis;
+///
+/// let redis = Redis::builder("redis://127.0.0.1:6379")?.build();
+/// let admin = KeyAdmin::new(RedisKeyStore::new(redis, "partners"));
+/// # let _ = admin;
+/// # Ok::<(), portcullis::redis::InvalidAddress>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct RedisKeyStore {
+    redis: Redis,
+    version: String,
+    entries: String,
+    used: String,
+    chance: Chance,
+}
+
+impl RedisKeyStore {
+    /// The keys of this name, over this connection. The name is yours to choose, and no stranger's.
+    #[must_use]
+    pub fn new(redis: Redis, set: &str) -> Self {
+        let set = format!("keys.{set}");
+        let [version, entries, used] = ["version", "entries", "used"].map(|name| redis.key(&set, name));
+        Self { redis, version, entries, used, chance: Chance::new() }
+    }
+
+    async fn read_all(&self, known: Option<KeyVersion>) -> Result<Option<KeyList>, KeyStoreError> {
+        let mut ask = cmd("GET");
+        ask.arg(&self.version);
+        let now: Option<u64> =
+            self.redis.within(SHORT, async |mut redis| ask.query_async(&mut redis).await).await?;
+        let now = now.unwrap_or_default();
+        if known == Some(KeyVersion(now)) {
+            return Ok(None);
+        }
+        if now == 0 && known.is_some() {
+            return Err(KeyStoreError::Lost);
+        }
+        let mut all = pipe();
+        all.atomic().get(&self.version).hvals(&self.entries).hgetall(&self.used);
+        let (version, entries, used): (Option<u64>, Vec<String>, HashMap<String, u64>) =
+            self.redis.within(LONG, async |mut redis| all.query_async(&mut redis).await).await?;
+        let count = entries.len();
+        let read = entries.iter().filter_map(|entry| serde_json::from_str::<KeyEntry>(entry).ok());
+        let mut entries: Vec<_> = read
+            .map(|entry| match used.get(entry.id()) {
+                Some(seconds) => entry.last_used(date::from_seconds(*seconds)),
+                None => entry,
+            })
+            .collect();
+        entries.sort_by(|a, b| (a.creation(), a.id()).cmp(&(b.creation(), b.id())));
+        let unreadable = count - entries.len();
+        Ok(Some(KeyList { version: KeyVersion(version.unwrap_or_default()), entries, unreadable }))
+    }
+
+    async fn write_all(&self, at: KeyVersion, changes: Vec<KeyChange>) -> Result<(), KeyStoreError> {
+        let script = Script::new(WRITE);
+        let mut run = script.key(&self.version);
+        run.key(&self.entries).key(&self.used).arg(at.0).arg(self.chance.next().max(1));
+        let mut uses = Vec::new();
+        for change in changes {
+            match change {
+                KeyChange::Forget(id) => run.arg(id).arg(""),
+                KeyChange::Put(entry) => {
+                    uses.extend(entry.last_use().map(|at| KeyUse { id: entry.id().to_owned(), at }));
+                    let json = serde_json::to_string(&entry.without_use());
+                    let json = json.map_err(|error| KeyStoreError::Malformed(error.to_string()))?;
+                    run.arg(entry.id()).arg(json)
+                }
+            };
+        }
+        match self.redis.run::<u8>(LONG, &run).await? {
+            0 => Err(KeyStoreError::Conflict),
+            _ => self.tell(uses).await,
+        }
+    }
+
+    async fn tell(&self, uses: Vec<KeyUse>) -> Result<(), KeyStoreError> {
+        let script = Script::new(USED);
+        for some in uses.chunks(USES) {
+            let mut run = script.key(&self.entries);
+            run.key(&self.used);
+            for KeyUse { id, at } in some {
+                run.arg(id).arg(date::seconds(*at));
+            }
+            self.redis.run::<u8>(SHORT, &run).await?;
+        }
+        Ok(())
+    }
+}
+
+impl From<RedisError> for KeyStoreError {
+    fn from(error: RedisError) -> Self {
+        Self::Unavailable(error.into())
+    }
+}
+
+impl KeyStore for RedisKeyStore {
+    fn read(&self, known: Option<KeyVersion>) -> Asked<'_, Option<KeyList>> {
+        Box::pin(self.read_all(known))
+    }
+
+    fn write(&self, at: KeyVersion, changes: Vec<KeyChange>) -> Asked<'_, ()> {
+        Box::pin(self.write_all(at, changes))
+    }
+
+    fn used(&self, uses: Vec<KeyUse>) -> Asked<'_, ()> {
+        Box::pin(self.tell(uses))
+    }
+}

@@ -1,0 +1,131 @@
+use std::{sync::Arc, time::SystemTime};
+
+use http::{HeaderName, HeaderValue};
+
+use super::{
+    Algorithm, Key, Keys, Pointer, TokenError,
+    binding::{Binding, Bound, Sender},
+    rules::{Rules, Times},
+    token::{Header, Parts},
+};
+use crate::identity::Principal;
+
+/// What is asked of the tokens of one issuer.
+#[derive(Debug, Clone)]
+pub(super) struct Issuer {
+    pub(super) keys: Keys,
+    pub(super) rules: Rules,
+    pub(super) algorithms: Vec<Algorithm>,
+    pub(super) types: Vec<Box<str>>,
+    pub(super) bound: Bound,
+    pub(super) claim_headers: Vec<(HeaderName, Pointer)>,
+}
+
+/// What is told to the upstream of one token.
+pub(super) type Told = Option<Arc<[(HeaderName, HeaderValue)]>>;
+
+/// What was found out about a token at first sight, and stands while it is the same token.
+#[derive(Debug)]
+pub(super) struct Findings {
+    /// The key that has verified it.
+    pub(super) key: Arc<Key>,
+    pub(super) principal: Principal,
+    pub(super) times: Times,
+    pub(super) binding: Binding,
+    pub(super) told: Told,
+}
+
+impl Issuer {
+    /// Whether tokens that say this `iss` are meant.
+    pub(super) fn is(&self, name: Option<&str>) -> bool {
+        self.rules.issuer.as_deref().is_none_or(|own| name == Some(own))
+    }
+
+    /// Looks at a token that was not seen before, whose payload is `json`.
+    pub(super) fn examine(
+        &self,
+        parts: &Parts<'_>,
+        json: &[u8],
+        sender: Sender<'_>,
+        now: SystemTime,
+    ) -> Result<Findings, TokenError> {
+        let key = parts.with_header(|header| self.verify_signature(parts, header))?;
+        let checked = self.rules.check(json, now)?;
+        checked.binding.hold(self.bound, sender)?;
+        Ok(Findings {
+            key,
+            principal: checked.principal,
+            times: checked.times,
+            binding: checked.binding,
+            told: self.tell(json),
+        })
+    }
+
+    /// Looks again at a token that was: at everything that may be otherwise by now.
+    pub(super) fn examine_again(
+        &self,
+        before: &Findings,
+        sender: Sender<'_>,
+        now: SystemTime,
+    ) -> Result<(), TokenError> {
+        let keys = self.keys.load();
+        if !keys.as_ref().is_some_and(|keys| keys.has(&before.key)) {
+            return Err(TokenError::UnknownKey);
+        }
+        before.times.check(now, self.rules.skew)?;
+        before.binding.hold(self.bound, sender)
+    }
+
+    fn verify_signature(&self, parts: &Parts<'_>, header: &Header<'_>) -> Result<Arc<Key>, TokenError> {
+        let algorithm = header.algorithm()?;
+        if !self.algorithms.contains(&algorithm) {
+            return Err(TokenError::Algorithm);
+        }
+        if !self.takes_type(header.token_type()) {
+            return Err(TokenError::Type);
+        }
+        let signature = parts.signature()?;
+        let keys = self.keys.load();
+        let Some(keys) = &*keys else {
+            self.keys.want();
+            return Err(TokenError::KeysUnknown);
+        };
+        if !keys.knows(header.key_id()) {
+            self.keys.want();
+            return Err(TokenError::UnknownKey);
+        }
+        let mut candidates = keys.candidates(header.key_id(), algorithm).peekable();
+        if candidates.peek().is_none() {
+            return Err(TokenError::Algorithm);
+        }
+        let verified = candidates.find(|(_, verifier)| verifier.verify(parts.signed, signature.as_ref()));
+        verified.map(|(key, _)| Arc::clone(key)).ok_or(TokenError::Signature)
+    }
+
+    fn takes_type(&self, token_type: Option<&str>) -> bool {
+        let Some(token_type) = token_type else { return self.types.is_empty() };
+        let is = |name: &str| name.eq_ignore_ascii_case(token_type);
+        if self.types.is_empty() { is("JWT") || is("at+jwt") } else { self.types.iter().any(|name| is(name)) }
+    }
+
+    /// The header fields for the upstream.
+    fn tell(&self, json: &[u8]) -> Told {
+        if self.claim_headers.is_empty() {
+            return None;
+        }
+        let told = self.claim_headers.iter().filter_map(|(name, pointer)| {
+            let value = header_value(&pointer.text(json)?)?;
+            Some((name.clone(), value))
+        });
+        Some(told.collect())
+    }
+}
+
+/// Visible ASCII, and spaces but not at an end: what every reader of a header field sees alike.
+fn header_value(text: &str) -> Option<HeaderValue> {
+    let inside = |b: &u8| b.is_ascii_graphic() || *b == b' ';
+    if text.is_empty() || text.trim_ascii() != text || !text.as_bytes().iter().all(inside) {
+        return None;
+    }
+    HeaderValue::from_str(text).ok()
+}

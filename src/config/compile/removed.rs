@@ -1,0 +1,60 @@
+//! What is gone from a request by the time that a key or a match looks at it: it would be missing in all requests, and a
+//! key would silently be the address.
+use http::{HeaderName, header};
+
+use super::Compiler;
+use crate::{
+    authn::{self, Location, Providers},
+    identity::{AssertedHeaders, HEARSAY},
+    key::Key,
+    upstream::HopByHop,
+};
+
+impl Compiler<'_> {
+    /// Why no request has this header field when limits count and rules are matched.
+    pub(super) fn removed(&self, name: &HeaderName) -> Option<&'static str> {
+        let asserted = self.providers.values().flat_map(|provider| provider.asserted_headers());
+        if asserted.cloned().collect::<AssertedHeaders>().contains(name) {
+            return Some(
+                "no request has it here: what clients send is taken out, for `claimHeaders` says it",
+            );
+        }
+        if HopByHop::always_removes(name) {
+            return Some("no request has it here: it is for one connection, and taken out");
+        }
+        let trusts = |listener: &crate::config::schema::Listener| !listener.trusted_proxies.is_empty();
+        if HEARSAY.contains(name) && !self.file.listeners.iter().any(trusts) {
+            return Some("no request has it here: it is taken out, for no listener has `trustedProxies`");
+        }
+        None
+    }
+
+    /// Why no request has this part of a key when a rule with these providers chooses among its backends.
+    pub(super) fn removed_inside(&self, key: &Key, providers: Option<&Providers>) -> Option<&'static str> {
+        let kept_back = authn::kept_back(self.providers.values());
+        let own = providers.into_iter().flat_map(Providers::removed_locations);
+        if own.chain(&kept_back).any(|location| holds(location, key)) {
+            return Some("no request has it here: credentials are taken out before");
+        }
+        let Key::Header(name) = key else { return None };
+        let says = |providers: &Providers| providers.asserted_headers().any(|said| said == name);
+        self.removed(name).filter(|_| !providers.is_some_and(says))
+    }
+}
+
+/// Whether a part of this key is a credential that these providers take out.
+pub(super) fn counts_credential(key: &Key, providers: &Providers) -> bool {
+    match key {
+        Key::Tuple(parts) => parts.iter().any(|part| counts_credential(part, providers)),
+        part => providers.removed_locations().any(|location| holds(location, part)),
+    }
+}
+
+/// Whether this part of a key is what stands in that place.
+fn holds(location: &Location, part: &Key) -> bool {
+    match part {
+        Key::Header(name) => *name != header::COOKIE && location.header_name() == Some(name),
+        Key::Cookie(name) => *location == Location::cookie(&**name),
+        _ => false,
+    }
+}

@@ -1,0 +1,61 @@
+use std::time::Duration;
+
+use redis::{ErrorKind, RedisError as Theirs};
+
+use crate::trip::CircuitOpen;
+
+/// Why a command has no answer. No key, no value and no password is in it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum RedisError {
+    /// The server did not answer to those who asked before, and is not asked for now.
+    #[error("Redis is not asked for now: {0}")]
+    Open(#[from] CircuitOpen),
+    /// There is no connection.
+    #[error("no connection to Redis: {0}")]
+    Connect(Box<str>),
+    /// The answer did not come in this time. Whether the command was carried out is not known.
+    #[error("Redis did not answer within {0:?}")]
+    Late(Duration),
+    /// The connection broke. Whether the command was carried out is not known.
+    #[error("the connection to Redis broke")]
+    Lost,
+    /// The server answered with an error of this code, such as `NOPERM`.
+    #[error("Redis refused: {0}")]
+    Refused(Box<str>),
+    /// The answer is not of the kind that was expected.
+    #[error("Redis answered something else than was asked for")]
+    Unexpected,
+}
+
+impl RedisError {
+    /// What an error of a command says, without what it quotes.
+    pub(super) fn of(error: &Theirs) -> Self {
+        match (error.kind(), error.code()) {
+            (ErrorKind::Server(_) | ErrorKind::Extension, Some(code)) => Self::Refused(code.into()),
+            (ErrorKind::AuthenticationFailed, _) => Self::Refused("WRONGPASS".into()),
+            (ErrorKind::UnexpectedReturnType, _) => Self::Unexpected,
+            _ => Self::Lost,
+        }
+    }
+
+    /// Whether it tells that the server cannot serve now, and not that the command was wrong.
+    pub(super) fn is_outage(&self) -> bool {
+        const OUTAGES: [&str; 8] =
+            ["BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "OOM", "READONLY", "TRYAGAIN"];
+        match self {
+            Self::Connect(_) | Self::Late(_) | Self::Lost => true,
+            Self::Refused(code) => OUTAGES.contains(&&**code),
+            Self::Open(_) | Self::Unexpected => false,
+        }
+    }
+
+    /// Whether another connection might do better: to another server, after a failover.
+    pub(super) fn is_of_connection(&self) -> bool {
+        match self {
+            Self::Late(_) | Self::Lost => true,
+            Self::Refused(code) => matches!(&**code, "READONLY" | "MASTERDOWN" | "NOAUTH"),
+            _ => false,
+        }
+    }
+}

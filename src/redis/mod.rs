@@ -1,0 +1,56 @@
+//! A connection to Redis or Valkey (6.2 and later), for whatever is shared between instances.
+//!
+//! # Example
+//!
+//! ```
+//! use portcullis::redis::Redis;
+//!
+//! let redis = Redis::builder("redis://127.0.0.1:6379")?.build();
+//! # let _ = redis;
+//! # Ok::<(), portcullis::redis::InvalidAddress>(())
+//! ```
+//!
+//! # Example, customised
+//!
+//! ```
+//! use std::time::Duration;
+//! use portcullis::redis::Redis;
+//! # fn private(roots: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+//! use portcullis::tls::ClientTls;
+//!
+//! let redis = Redis::builder("rediss://gateway@redis.internal:6380/2")?
+//!     .password_file("/run/secrets/redis")
+//!     .tls(ClientTls::roots(roots)?)
+//!     .namespace("shop")
+//!     .deadline(Duration::from_millis(100))
+//!     .build();
+//! # let _ = redis;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it does
+//!
+//! One connection, made when it is first needed and again when it is lost, by one task for all who wait. It carries the
+//! commands of all callers at once: those that come together go out together. Each command has a deadline, in which
+//! connecting is included; the machine of [`trip`](crate::trip) stops asking a server that does not answer, and finds
+//! within half a second that it does again.
+//!
+//! Keys begin with the namespace, and keys that belong together are in one hash slot. The password is read from its file
+//! at each connection, so it can be changed while the process runs; neither it nor any value shows in errors and logs.
+//!
+//! # Shared state
+//!
+//! Clones share the connection and the breaker.
+
+mod address;
+mod builder;
+mod connection;
+mod error;
+#[cfg(test)]
+mod tests;
+
+pub use address::InvalidAddress;
+pub use builder::RedisBuilder;
+pub use connection::Redis;
+pub use error::RedisError;
