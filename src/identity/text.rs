@@ -38,8 +38,13 @@ impl AddressText {
         text
     }
 
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+
+    #[cfg(any(feature = "telemetry", test))]
     pub(crate) fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 
     fn push(&mut self, byte: u8) {
@@ -59,11 +64,10 @@ impl AddressText {
     }
 
     fn push_number(&mut self, number: u16) {
-        let mut unit = [10_000, 1_000, 100, 10].into_iter().find(|unit| number >= *unit).unwrap_or(1);
-        while unit > 0 {
-            self.push(b'0' + (number / unit % 10) as u8);
-            unit /= 10;
+        if number >= 10 {
+            self.push_number(number / 10);
         }
+        self.push(b'0' + (number % 10) as u8);
     }
 
     fn push_display(&mut self, address: impl fmt::Display) {

@@ -51,7 +51,7 @@ impl Forwarding {
             append(headers, FORWARDED, element(peer, host.as_ref(), scheme).as_bytes());
         }
         if let Some(peer) = peer {
-            append(headers, X_FORWARDED_FOR, AddressText::of_ip(peer).as_str().as_bytes());
+            append(headers, X_FORWARDED_FOR, AddressText::of_ip(peer).as_bytes());
         }
         headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(scheme));
         if let Some(host) = host {
