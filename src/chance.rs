@@ -18,6 +18,7 @@
 //! assert!(chance.ratio(Ratio::ALWAYS));
 //! ```
 
+use std::cell::Cell;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -92,6 +93,22 @@ impl fmt::Debug for Chance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Chance").finish_non_exhaustive()
     }
+}
+
+/// A number that no other thread, process or machine draws, but for an accident of 1 in 2^128. It is no secret.
+///
+/// Each thread has a source of its own, keyed by the operating system, so that threads share nothing.
+#[cfg(feature = "telemetry")]
+pub(crate) fn distinct() -> u128 {
+    thread_local!(static OWN: Cell<Option<[u64; 2]>> = const { Cell::new(None) });
+    let state = OWN.get().unwrap_or_else(|| {
+        let keyed = RandomState::new();
+        [keyed.hash_one(0), keyed.hash_one(1)]
+    });
+    let next = state.map(|half| half.wrapping_add(GOLDEN));
+    OWN.set(Some(next));
+    let [high, low] = next.map(mix);
+    u128::from(high) << 64 | u128::from(low)
 }
 
 fn mix(mut z: u64) -> u64 {

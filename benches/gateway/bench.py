@@ -3,7 +3,8 @@
 
     benches/gateway/bench.py [--rounds 5] [--seconds 5] [--connections 64] TARGET...
 
-Targets: direct, naive, nginx, portcullis, portcullis-full; envoy and envoy-full if $ENVOY names the binary.
+Targets: direct, naive, nginx, portcullis, portcullis-full; envoy and envoy-full if $ENVOY names the binary; pingora
+if $PINGORA does.
 docs/benchmarks.md says how to build what this runs, and what the numbers mean.
 
 The proxy is pinned to core 0, the upstream and wrk to core 1. CPU is read from schedstat, over the process tree.
@@ -116,6 +117,8 @@ def command(name, scratch):
         return None, UPSTREAM_PORT
     if name == "naive":
         return [built("deps/gateway_naive-*"), "127.0.0.1:29100", f"127.0.0.1:{UPSTREAM_PORT}"], 29100
+    if name == "pingora":
+        return [os.environ["PINGORA"], "127.0.0.1:29104", f"127.0.0.1:{UPSTREAM_PORT}"], 29104
     if name == "nginx":
         return ["nginx", "-p", scratch + "/", "-c", os.path.join(HERE, "nginx.conf")], 29101
     if name in ("portcullis", "portcullis-full"):

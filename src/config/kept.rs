@@ -1,6 +1,8 @@
 //! What outlives a reload.
 use std::collections::BTreeMap;
 
+#[cfg(feature = "jwt")]
+use super::compile::KeySets;
 use crate::{admission::rate_limit::RateLimits, upstream::Upstream};
 
 /// State by name: a limit that is defined again is the same limit, and an upstream takes over the connections of the
@@ -9,4 +11,6 @@ use crate::{admission::rate_limit::RateLimits, upstream::Upstream};
 pub(super) struct Kept {
     pub(super) limits: RateLimits,
     pub(super) upstreams: BTreeMap<String, Upstream>,
+    #[cfg(feature = "jwt")]
+    pub(super) key_sets: KeySets,
 }

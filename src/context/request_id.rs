@@ -14,11 +14,13 @@ impl RequestId {
     /// `\`, `,`, `;`, `<`, `>`, `{` and `}`.
     #[must_use]
     pub fn new(value: HeaderValue) -> Option<Self> {
-        let bytes = value.as_bytes();
-        let fits = !bytes.is_empty() && bytes.len() <= Self::MAX;
-        // Without an early end: so it is done many bytes at a time.
-        let safe = fits && bytes.iter().fold(true, |safe, byte| safe & is_safe(*byte));
-        safe.then_some(Self(value))
+        can_be(&value).then_some(Self(value))
+    }
+
+    /// As [`new`](Self::new), of a value that is not given away.
+    #[cfg(feature = "telemetry")]
+    pub(crate) fn read(value: &HeaderValue) -> Option<Self> {
+        can_be(value).then(|| Self(value.clone()))
     }
 
     /// An id that we made ourselves.
@@ -41,8 +43,21 @@ impl RequestId {
     }
 }
 
+fn can_be(value: &HeaderValue) -> bool {
+    let bytes = value.as_bytes();
+    let fits = !bytes.is_empty() && bytes.len() <= RequestId::MAX;
+    // Without an early end: so it is done many bytes at a time.
+    fits && bytes.iter().fold(true, |safe, byte| safe & is_safe(*byte))
+}
+
 const fn is_safe(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'\\' | b',' | b';' | b'<' | b'>' | b'{' | b'}')
+}
+
+impl From<RequestId> for HeaderValue {
+    fn from(id: RequestId) -> Self {
+        id.0
+    }
 }
 
 impl fmt::Display for RequestId {

@@ -63,6 +63,7 @@ mod peer;
 mod principal;
 #[cfg(any(feature = "telemetry", feature = "upstream"))]
 mod text;
+mod token;
 mod trusted;
 mod walk;
 
@@ -75,6 +76,7 @@ pub use peer::PeerIdentity;
 pub use principal::{ClaimLookup, Principal};
 #[cfg(any(feature = "telemetry", feature = "upstream"))]
 pub(crate) use text::AddressText;
+pub use token::CallerToken;
 pub use trusted::{ForwardingHeader, InvalidTrustedProxy, TrustedProxies};
 pub use walk::{ForwardedInfo, MAX_BYTES, MAX_HOPS};
 

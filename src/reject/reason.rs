@@ -51,6 +51,8 @@ macro_rules! reasons {
 }
 
 reasons! {
+    /// Who is asked for permission elsewhere does not answer.
+    AuthorizerUnavailable: SERVICE_UNAVAILABLE, UNAVAILABLE, "authorizer_unavailable", "UAEX";
     /// The head, path, host or framing is malformed.
     BadRequest: BAD_REQUEST, INTERNAL, "bad_request", "DPE";
     /// The body is larger than allowed.

@@ -23,43 +23,43 @@ use crate::identity::Principal;
 const MAX_REQUIRED: usize = 64;
 
 #[derive(Debug, Clone)]
-pub(super) struct Rules {
-    pub(super) provider: Arc<str>,
-    pub(super) issuer: Option<Arc<str>>,
-    pub(super) audiences: Audiences,
-    pub(super) required: Vec<Box<str>>,
-    pub(super) roles: Pointer,
+pub(in crate::authn) struct Rules {
+    pub(in crate::authn) provider: Arc<str>,
+    pub(in crate::authn) issuer: Option<Arc<str>>,
+    pub(in crate::authn) audiences: Audiences,
+    pub(in crate::authn) required: Vec<Box<str>>,
+    pub(in crate::authn) roles: Pointer,
     /// Instead of `scope` and `scp`.
-    pub(super) scopes: Option<Pointer>,
-    pub(super) skew: Duration,
+    pub(in crate::authn) scopes: Option<Pointer>,
+    pub(in crate::authn) skew: Duration,
 }
 
 /// Whom a token may be for.
 #[derive(Debug, Clone)]
-pub(super) enum Audiences {
+pub(in crate::authn) enum Audiences {
     Any,
     /// One of these; only one that says nobody, if there are none.
     These(Vec<Box<str>>),
 }
 
 /// What a token's claims say, if they are in order.
-pub(super) struct Checked {
+pub(in crate::authn) struct Checked {
     /// Without its claims.
-    pub(super) principal: Principal,
-    pub(super) times: Times,
-    pub(super) binding: Binding,
+    pub(in crate::authn) principal: Principal,
+    pub(in crate::authn) times: Times,
+    pub(in crate::authn) binding: Binding,
 }
 
 /// When a token is valid, in seconds since 1970.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Times {
+pub(in crate::authn) struct Times {
     not_before: f64,
     /// Infinite if it never ends.
     expires: f64,
 }
 
 impl Times {
-    pub(super) fn check(self, now: SystemTime, skew: Duration) -> Result<(), TokenError> {
+    pub(in crate::authn) fn check(self, now: SystemTime, skew: Duration) -> Result<(), TokenError> {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let skew = skew.as_secs_f64();
         if now >= self.expires + skew {
@@ -72,17 +72,17 @@ impl Times {
     }
 
     /// For how long it stays valid.
-    pub(super) fn left(self, now: SystemTime, skew: Duration) -> Duration {
+    pub(in crate::authn) fn left(self, now: SystemTime, skew: Duration) -> Duration {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         // What never ends is looked at again in a day.
         let end = Duration::try_from_secs_f64(self.expires).unwrap_or(now + Duration::from_secs(86_400));
-        (end + skew).saturating_sub(now)
+        end.saturating_add(skew).saturating_sub(now)
     }
 }
 
 impl Rules {
     /// What claims say that are in order at `now`.
-    pub(super) fn check(&self, json: &[u8], now: SystemTime) -> Result<Checked, TokenError> {
+    pub(in crate::authn) fn check(&self, json: &[u8], now: SystemTime) -> Result<Checked, TokenError> {
         let mut read = Read::new(self);
         json::read(json, &mut read).map_err(|_| TokenError::Claims)?;
         let times = read.times();
@@ -137,7 +137,7 @@ impl Rules {
         self.required.iter().fold(0, |bits, _| bits << 1 | 1)
     }
 
-    pub(super) fn require(&mut self, claim: &str) {
+    pub(in crate::authn) fn require(&mut self, claim: &str) {
         if self.required.len() < MAX_REQUIRED && self.required.iter().all(|known| **known != *claim) {
             self.required.push(claim.into());
         }

@@ -1,19 +1,20 @@
 //! `authentication`: from what the file says to providers.
-use std::{path::Path, sync::Arc};
+use std::{collections::HashSet, path::Path, sync::Arc};
 
 use http::HeaderName;
 
 use super::Compiler;
 use crate::{
     authn::{
-        Authenticator, Location, Providers,
+        Authenticator, Location, Providers, Together,
         api_key::{self, KeyTableError},
     },
     config::{
         at::At,
         document::Document,
-        schema::{ApiKey, Authenticate, KeyFile, Material, Provider, Public},
+        schema::{ApiKey, Authenticate, AuthenticateBy, Credentials, KeyFile, Material, Provider, Public},
     },
+    identity::Principal,
 };
 
 impl Compiler<'_> {
@@ -83,21 +84,47 @@ impl Compiler<'_> {
 
     /// What `authenticate` of a rule says.
     pub(super) fn authenticate(&self, at: At<'_>, authenticate: &Authenticate) -> Option<Providers> {
-        let (list, names, optional) = match authenticate {
+        let (list, said, told) = match authenticate {
             Authenticate::None(Public::None) => return None,
-            Authenticate::By(names) => (at, names, false),
-            Authenticate::Told(told) => (at.field("providers"), &told.providers, told.optional),
+            Authenticate::By(said) => (at, said, None),
+            Authenticate::Told(told) => (at.field("providers"), &told.providers, Some(told)),
         };
-        let mut providers = Providers::new();
-        if names.is_empty() {
+        if said.is_empty() {
             list.error("expected at least one provider, or `none`");
         }
-        for (at, name) in self.distinct(list, names) {
-            if let Some(provider) = self.find(at, name, "provider", "authentication", &self.providers) {
-                providers = providers.with(Arc::clone(provider));
+        let mut seen = HashSet::new();
+        let mut providers = Providers::new();
+        for (at, credentials) in list.items(said) {
+            match credentials {
+                Credentials::One(name) if !seen.insert(name) => at.error("is in this list twice"),
+                Credentials::One(name) => {
+                    providers = self.named(at, name).into_iter().fold(providers, Providers::with);
+                }
+                Credentials::All(all) => {
+                    providers = self.together(at.field("all"), &all.all).into_iter().fold(providers, Providers::with);
+                }
             }
         }
-        Some(if optional { providers.optional() } else { providers })
+        Some(match told {
+            Some(AuthenticateBy { anonymous: Some(name), .. }) => {
+                providers.optional_as(Principal::new("anonymous", "", name.as_str()))
+            }
+            Some(AuthenticateBy { optional: true, .. }) => providers.optional(),
+            _ => providers,
+        })
+    }
+
+    fn together(&self, at: At<'_>, names: &[String]) -> Option<Together> {
+        if names.len() < 2 {
+            at.error("expected two providers or more");
+        }
+        let mut members = self.distinct(at, names).into_iter().filter_map(|(at, name)| self.named(at, name));
+        let first = Together::new(members.next()?);
+        Some(members.fold(first, Together::and))
+    }
+
+    fn named(&self, at: At<'_>, name: &str) -> Option<Arc<dyn Authenticator>> {
+        self.find(at, name, "provider", "authentication", &self.providers).cloned()
     }
 
     /// The bytes of a file that a field names.

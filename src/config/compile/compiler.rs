@@ -16,6 +16,10 @@ use crate::config::{
     schema::{Gateway, KeyFile, schema_of},
     suggest::suggestion,
 };
+#[cfg(feature = "jwt")]
+use super::jwks::KeySets;
+#[cfg(feature = "jwt")]
+use crate::authn::jwks::RemoteKeys;
 use crate::{
     admission::rate_limit::Charge,
     authn::{self, Authenticator},
@@ -36,12 +40,17 @@ pub(in crate::config) struct Compiler<'a> {
     pub(super) providers: BTreeMap<&'a str, Arc<dyn Authenticator>>,
     pub(super) limits: BTreeMap<&'a str, Charge>,
     pub(super) upstreams: BTreeMap<&'a str, Upstream>,
+    /// Keys over the network: as the next compiler finds them, and as they are called here.
+    #[cfg(feature = "jwt")]
+    pub(super) key_sets: RefCell<KeySets>,
+    #[cfg(feature = "jwt")]
+    pub(super) fetched: RefCell<Vec<(Arc<str>, RemoteKeys)>>,
 }
 
-/// A snapshot, and the upstreams that the next one may take over.
+/// A snapshot, and what the next one may take over.
 pub(in crate::config) struct Compiled {
     pub(in crate::config) snapshot: Snapshot,
-    pub(in crate::config) upstreams: BTreeMap<String, Upstream>,
+    pub(in crate::config) kept: Kept,
 }
 
 impl<'a> Compiler<'a> {
@@ -65,6 +74,10 @@ impl<'a> Compiler<'a> {
             providers,
             limits,
             upstreams,
+            #[cfg(feature = "jwt")]
+            key_sets: RefCell::new(kept.key_sets.successor()),
+            #[cfg(feature = "jwt")]
+            fetched: RefCell::default(),
         }
     }
 
@@ -89,10 +102,18 @@ impl<'a> Compiler<'a> {
         }
         let builder = self.listeners(Snapshot::builder());
         let builder = self.routes(builder).credentials(authn::kept_back(self.providers.values()));
+        #[cfg(feature = "jwt")]
+        let builder = self.fetched.take().into_iter().fold(builder, |builder, (name, keys)| builder.key_set(name, keys));
         let snapshot = self.build(builder)?;
         let upstreams =
             self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();
-        Some(Compiled { snapshot, upstreams })
+        let kept = Kept {
+            limits: self.kept.limits.clone(),
+            upstreams,
+            #[cfg(feature = "jwt")]
+            key_sets: self.key_sets.into_inner(),
+        };
+        Some(Compiled { snapshot, kept })
     }
 
     fn build(&self, builder: SnapshotBuilder) -> Option<Snapshot> {

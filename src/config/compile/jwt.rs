@@ -12,7 +12,7 @@ use crate::{
     config::{
         at::At,
         files::is_open_to_others,
-        schema::{Algorithm, Jwks, Jwt, Material, TokenLocation},
+        schema::{Algorithm, Jwks, JwksFetch, Jwt, Material, TokenLocation, TokenProfile},
     },
 };
 
@@ -30,16 +30,24 @@ const NO_CLAIMS: [HeaderName; 8] = [
 
 impl Compiler<'_> {
     pub(super) fn jwt(&self, at: At<'_>, name: &str, jwt: &Jwt) -> Option<Arc<dyn Authenticator>> {
-        let keys = self.keys(at, jwt).filter(|keys| fits(at.field("algorithms"), keys, &jwt.algorithms));
+        let algorithms = accepted(jwt);
+        let keys = match remote(at, jwt) {
+            Some(fetch) => self.remote_keys(at, name, jwt, fetch).map(jwt::Keys::from),
+            None => self
+                .keys(at, jwt)
+                .filter(|keys| fits(at.field("algorithms"), keys, &algorithms))
+                .map(jwt::Keys::from),
+        };
         let location = jwt.from.as_ref().map(|from| location(at.field("from"), from));
         let mut gate = jwt::Jwt::new(keys?)
             .named(name)
             .issuer(&jwt.issuer)
             .audiences(jwt.audiences.iter().map(String::as_str))
-            .algorithms(jwt.algorithms.iter().map(|algorithm| algorithm.known()));
+            .algorithms(algorithms);
         if let Some(skew) = &jwt.clock_skew {
             gate = gate.skew(skew.0);
         }
+        gate = rules(gate, jwt);
         if let Some(location) = location {
             gate = gate.locations(location);
         }
@@ -59,7 +67,7 @@ impl Compiler<'_> {
         let said = [&"jwks", &"pem", &"secret"].map(|field| at.field(field).is_said());
         match (&jwt.jwks, &jwt.pem, &jwt.secret) {
             _ if said.iter().filter(|said| **said).count() != 1 => {
-                at.refuse("expected exactly one of `jwks`, `pem` and `secret`")
+                at.refuse("expected only one of `jwks`, `pem` and `secret`")
             }
             (Some(jwks), ..) => self.jwks(at.field("jwks"), jwks),
             (_, Some(pem), _) => {
@@ -77,12 +85,17 @@ impl Compiler<'_> {
     }
 
     fn jwks(&self, at: At<'_>, jwks: &Jwks) -> Option<KeySet> {
+        let at_all = at;
         let (at, json) = match (&jwks.file, &jwks.inline) {
+            _ if jwks.url.is_some() => return at.refuse("expected only one of `file`, `inline` and `url`"),
             (Some(path), None) => (at.field("file"), self.file(at.field("file"), path)?),
             (None, Some(json)) => (at.field("inline"), json.clone().into_bytes()),
             (None, None) if at.is_broken() => return None,
-            _ => return at.refuse("expected exactly one of `file` and `inline`"),
+            _ => return at.refuse("expected only one of `file`, `inline` and `url`"),
         };
+        if at_all.field("fetch").is_said() {
+            at_all.field("fetch").error("is for keys that are fetched: from `url`, or from the issuer");
+        }
         let Ok(json) = String::from_utf8(json) else { return at.refuse("not UTF-8") };
         let keys = at.accept(KeySet::jwks(&json))?;
         for skipped in keys.skipped() {
@@ -116,8 +129,7 @@ fn warn_if_open(at: At<'_>, path: &Path) {
 }
 
 /// Whether any of these algorithms is for any of the keys; else every token would be refused.
-fn fits(at: At<'_>, keys: &KeySet, algorithms: &[Algorithm]) -> bool {
-    let accepted: Vec<_> = algorithms.iter().map(|algorithm| algorithm.known()).collect();
+fn fits(at: At<'_>, keys: &KeySet, accepted: &[jwt::Algorithm]) -> bool {
     let fits = keys.keys().any(|key| key.algorithms().any(|algorithm| accepted.contains(&algorithm)));
     if !fits && !at.is_broken() {
         at.error("none of these is for a key that is given: every token would be refused");
@@ -125,10 +137,52 @@ fn fits(at: At<'_>, keys: &KeySet, algorithms: &[Algorithm]) -> bool {
     fits
 }
 
+/// What else is asked of the tokens.
+fn rules(mut gate: jwt::Jwt, jwt: &Jwt) -> jwt::Jwt {
+    gate = gate.require(jwt.required_claims.iter().map(String::as_str));
+    if jwt.profile == Some(TokenProfile::AccessToken) {
+        gate = gate.access_tokens();
+    }
+    if let Some(scopes) = &jwt.scopes_claim {
+        gate = gate.scopes_at(scopes.as_str());
+    }
+    if let Some(roles) = &jwt.roles_claim {
+        gate = gate.roles_at(roles.as_str());
+    }
+    if jwt.certificate_bound {
+        gate = gate.require_certificate();
+    }
+    jwt.memory.into_iter().fold(gate, jwt::Jwt::memory)
+}
+
+/// The algorithms that are accepted. Those of shared secrets must be named.
+fn accepted(jwt: &Jwt) -> Vec<jwt::Algorithm> {
+    match &jwt.algorithms {
+        Some(named) => named.iter().map(|algorithm| algorithm.known()).collect(),
+        None => jwt::Algorithm::ALL.iter().copied().filter(|algorithm| !is_of_secret(*algorithm)).collect(),
+    }
+}
+
+/// How the keys are fetched, if they are.
+fn remote(at: At<'_>, jwt: &Jwt) -> Option<JwksFetch> {
+    let said = |name| at.field(name).is_said();
+    match &jwt.jwks {
+        _ if said("pem") || said("secret") => None,
+        Some(jwks) if jwks.file.is_some() || jwks.inline.is_some() || at.field("jwks").is_broken() => None,
+        Some(jwks) => Some(jwks.fetch.clone()),
+        None if said("jwks") => None,
+        None => Some(JwksFetch::default()),
+    }
+}
+
 /// Whether whoever has this key can make tokens, too.
 fn is_secret(key: &jwt::Key) -> bool {
+    key.algorithms().any(is_of_secret)
+}
+
+fn is_of_secret(algorithm: jwt::Algorithm) -> bool {
     use jwt::Algorithm::{Hs256, Hs384, Hs512};
-    key.algorithms().any(|algorithm| matches!(algorithm, Hs256 | Hs384 | Hs512))
+    matches!(algorithm, Hs256 | Hs384 | Hs512)
 }
 
 fn location(at: At<'_>, from: &TokenLocation) -> Vec<Location> {

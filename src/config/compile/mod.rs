@@ -4,6 +4,8 @@ mod authentication;
 mod compiler;
 mod filters;
 #[cfg(feature = "jwt")]
+mod jwks;
+#[cfg(feature = "jwt")]
 mod jwt;
 mod limits;
 mod listeners;
@@ -12,3 +14,5 @@ mod routes;
 mod upstreams;
 
 pub(super) use self::compiler::{Compiled, Compiler};
+#[cfg(feature = "jwt")]
+pub(super) use self::jwks::KeySets;

@@ -14,27 +14,27 @@ pub(crate) struct Provider {
     pub(crate) jwt: Option<Jwt>,
     /// A key of ours, of which only the hash is kept.
     pub(crate) api_key: Option<ApiKey>,
-    /// OpenID Connect discovery comes with a later version.
-    pub(crate) oidc: Option<Unbuilt>,
     /// Token introspection comes with a later version.
     pub(crate) introspection: Option<Unbuilt>,
     /// The client's certificate comes with a later version.
     pub(crate) client_certificate: Option<Unbuilt>,
 }
 
-/// Tokens that are accepted. Keys are given by exactly one of `jwks`, `pem` and `secret`.
+/// Tokens that are accepted. Keys are given by one of `jwks`, `pem` and `secret`, or else they are those of the issuer,
+/// found by OpenID Connect discovery: then `issuer` and `audiences` are enough.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Jwt {
-    /// The one `iss` that is accepted.
+    /// The one `iss` that is accepted; a URL, if its keys are to be found there.
     pub(crate) issuer: String,
     /// The `aud` that are accepted: one of them must be among the token's.
     #[schemars(length(min = 1))]
     pub(crate) audiences: Vec<String>,
-    /// The algorithms that are accepted, whatever a token says.
+    /// The algorithms that are accepted, whatever a token says. Default: all but those of shared secrets (HS), of
+    /// which each key allows its own.
     #[schemars(length(min = 1))]
-    pub(crate) algorithms: Vec<Algorithm>,
-    /// A key set (RFC 7517).
+    pub(crate) algorithms: Option<Vec<Algorithm>>,
+    /// A key set (RFC 7517). Default: the issuer's, unless there is `pem` or `secret`.
     pub(crate) jwks: Option<Jwks>,
     /// A public key in PEM.
     pub(crate) pem: Option<Material>,
@@ -42,6 +42,22 @@ pub(crate) struct Jwt {
     pub(crate) secret: Option<Material>,
     /// How far clocks may be apart. Default: 60 s.
     pub(crate) clock_skew: Option<Text<Duration>>,
+    /// What kind of token is taken. Default: any that is no token of another kind.
+    pub(crate) profile: Option<TokenProfile>,
+    /// Claims that must be there, beside `exp`.
+    #[serde(default)]
+    pub(crate) required_claims: Vec<String>,
+    /// The claim that holds the scopes, by name or JSON pointer. Default: `scope`, or else `scp`.
+    pub(crate) scopes_claim: Option<String>,
+    /// The claim that holds the roles, by name or JSON pointer, as in `/realm_access/roles`. Default: `roles`.
+    pub(crate) roles_claim: Option<String>,
+    /// Whether only tokens are taken that are bound to the client's certificate (RFC 8705). One that is bound is never
+    /// taken from somebody else. Default: `false`.
+    #[serde(default)]
+    pub(crate) certificate_bound: bool,
+    /// How many bytes of verified tokens are remembered, so that their signatures are not verified again; 0 for none.
+    /// Default: 16777216.
+    pub(crate) memory: Option<usize>,
     /// Where the token stands. Default: the header `Authorization: Bearer`.
     pub(crate) from: Option<TokenLocation>,
     /// Claims that tell the upstream something: header to the name of the claim, as in `x-user: sub`. No client can
@@ -51,6 +67,14 @@ pub(crate) struct Jwt {
     /// Whether the token goes on to the upstream. Default: `false`.
     #[serde(default)]
     pub(crate) forward: bool,
+}
+
+/// A kind of token.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum TokenProfile {
+    /// An access token of RFC 9068: its `typ` is `at+jwt`, and all claims are there that it must have.
+    AccessToken,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema, PartialEq, Eq)]
@@ -70,7 +94,7 @@ pub(crate) enum Algorithm {
     EdDSA,
 }
 
-/// A key set, from a file or written here.
+/// A key set: from a file, written here, or over the network. Without `file`, `inline` and `url` it is the issuer's.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Jwks {
@@ -78,12 +102,39 @@ pub(crate) struct Jwks {
     pub(crate) file: Option<PathBuf>,
     /// The key set itself, as JSON in a string.
     pub(crate) inline: Option<String>,
-    /// Key sets over the network come with a later version.
-    pub(crate) url: Option<Unbuilt>,
+    /// Where the key set is fetched from, over `https`.
+    pub(crate) url: Option<String>,
+    /// How it is fetched.
+    #[serde(default)]
+    pub(crate) fetch: JwksFetch,
+}
+
+/// How keys are fetched, and for how long they are used.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(crate) struct JwksFetch {
+    /// How long a set is fresh whose provider does not say. Default: 10 min.
+    pub(crate) lifetime: Option<Text<Duration>>,
+    /// What lifetimes are never taken to be shorter than. Default: 1 min.
+    pub(crate) min_lifetime: Option<Text<Duration>>,
+    /// What lifetimes are never taken to be longer than: so long, at most, a withdrawn key verifies. Default: 1 h.
+    pub(crate) max_lifetime: Option<Text<Duration>>,
+    /// How far apart fetches are that tokens with unknown keys cause. Default: 10 s.
+    pub(crate) cooldown: Option<Text<Duration>>,
+    /// How long the last set is used after its lifetime if no other can be fetched. Default: 24 h.
+    pub(crate) stale_for: Option<Text<Duration>>,
+    /// How long one answer may take. Default: 5 s.
+    pub(crate) timeout: Option<Text<Duration>>,
+    /// A file with the only roots, in PEM, by which the provider's certificate is verified. Default: those of this
+    /// machine.
+    pub(crate) roots: Option<Material>,
+    /// Whether issuer and keys may be at `http` URLs. Whoever can change what is sent then can let anybody in: for trials
+    /// on one machine. Default: `false`.
+    pub(crate) danger_plain_http: bool,
 }
 
 /// A key in a file.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Material {
     /// The file; relative to this file.

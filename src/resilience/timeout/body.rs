@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     alarm::Alarm,
-    policy::{BodyLimits, Bound},
+    policy::{BodyLimits, Bound, Idle},
 };
 use crate::body::BoxError;
 
@@ -25,22 +25,44 @@ pin_project! {
     pub struct TimedBody<B> {
         #[pin]
         body: Option<B>,
-        // In a box of its own, made when it is first waited for: most bodies never wait, and all are moved.
-        alarm: Option<Pin<Box<Alarm>>>,
         limits: Option<BodyLimits>,
+        wait: Option<Pin<Box<Wait>>>,
+    }
+}
+
+pin_project! {
+    /// In a box of its own: most bodies are never waited for, and all are moved.
+    #[derive(Default)]
+    struct Wait {
+        #[pin]
+        alarm: Alarm,
+        idle: Option<Idle>,
         silent_since: Option<Instant>,
     }
 }
 
+impl Wait {
+    /// Ready with the bound that has passed. The body has just kept silent.
+    fn poll(self: Pin<&mut Self>, until: Bound, cx: &mut Context<'_>) -> Poll<Bound> {
+        let this = self.project();
+        let silence = this.idle.map(|idle| idle.bound(*this.silent_since.get_or_insert_with(Instant::now)));
+        let bound = until.or_sooner(silence);
+        ready!(this.alarm.poll_at(bound.at, cx));
+        Poll::Ready(bound)
+    }
+}
+
 impl<B> TimedBody<B> {
-    pub(super) fn new(body: B, limits: Option<BodyLimits>) -> Self {
-        Self { body: Some(body), alarm: None, limits, silent_since: None }
+    /// `idle`: how long it may keep silent.
+    pub(super) fn new(body: B, limits: Option<BodyLimits>, idle: Option<Idle>) -> Self {
+        let wait = idle.map(|idle| Box::pin(Wait { idle: Some(idle), ..Wait::default() }));
+        Self { body: Some(body), limits, wait }
     }
 }
 
 impl<B: Default> Default for TimedBody<B> {
     fn default() -> Self {
-        Self::new(B::default(), None)
+        Self::new(B::default(), None, None)
     }
 }
 
@@ -58,25 +80,25 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut this = self.project();
         let Some(mut body) = this.body.as_mut().as_pin_mut() else { return Poll::Ready(None) };
-        let bound = match body.as_mut().poll_frame(cx) {
+        let frame = body.as_mut().poll_frame(cx);
+        let Some(BodyLimits { until, is_grpc }) = *this.limits else {
+            return frame.map_err(Into::into);
+        };
+        let bound = match frame {
             Poll::Ready(frame) => {
-                *this.silent_since = None;
+                if let Some(wait) = this.wait {
+                    *wait.as_mut().project().silent_since = None;
+                }
                 let unfinished = matches!(frame, Some(Ok(_))) && !body.is_end_stream();
                 // Whoever always has more is never waited for.
-                match this.limits.as_ref().filter(|limits| unfinished && limits.until.at < Instant::now()) {
-                    Some(limits) => limits.until,
-                    None => return Poll::Ready(frame.map(|frame| frame.map_err(Into::into))),
+                if !unfinished || until.at >= Instant::now() {
+                    return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
                 }
+                until
             }
-            Poll::Pending => {
-                let Some(limits) = this.limits else { return Poll::Pending };
-                let bound = limits.bound(|| *this.silent_since.get_or_insert_with(Instant::now));
-                ready!(this.alarm.get_or_insert_default().as_mut().poll_at(bound.at, cx));
-                bound
-            }
+            Poll::Pending => ready!(this.wait.get_or_insert_default().as_mut().poll(until, cx)),
         };
         this.body.set(None);
-        let is_grpc = this.limits.as_ref().is_some_and(|limits| limits.is_grpc);
         Poll::Ready(Some(cut(bound, is_grpc)))
     }
 

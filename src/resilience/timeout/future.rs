@@ -9,7 +9,11 @@ use http::Response;
 use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 
-use super::{TimedBody, alarm::Alarm, policy::Watch};
+use super::{
+    TimedBody,
+    alarm::Alarm,
+    policy::{BodyLimits, Idle, Watch},
+};
 use crate::body::ResponseBody;
 
 pin_project! {
@@ -44,8 +48,16 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if let Some(call) = this.call.as_mut().as_pin_mut() {
-            if let Poll::Ready(result) = call.poll(cx) {
-                return Poll::Ready(result.map(|response| timed(response, this.watch.as_ref())));
+            // Responses are large, and are moved as seldom as can be.
+            match call.poll(cx) {
+                Poll::Ready(Ok(response)) => {
+                    let (limits, idle) = limits(&response, this.watch.as_ref());
+                    let (head, body) = response.into_parts();
+                    let body = ResponseBody::inner(TimedBody::new(body, limits, idle));
+                    return Poll::Ready(Ok(Response::from_parts(head, body)));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {}
             }
             let Some(watch) = this.watch else { return Poll::Pending };
             ready!(this.alarm.poll_at(watch.head.at, cx));
@@ -57,11 +69,11 @@ where
     }
 }
 
-fn timed<B: HttpBody>(response: Response<B>, watch: Option<&Watch>) -> Response<ResponseBody<TimedBody<B>>> {
-    let ended = response.body().is_end_stream();
-    let watch = watch.filter(|_| !ended);
+fn limits<B: HttpBody>(response: &Response<B>, watch: Option<&Watch>) -> (Option<BodyLimits>, Option<Idle>) {
+    let watch = watch.filter(|_| !response.body().is_end_stream());
     let limits = watch.and_then(|watch| watch.body_limits(response.status(), response.headers()));
-    response.map(|body| ResponseBody::inner(TimedBody::new(body, limits)))
+    let (limits, idle) = limits.unzip();
+    (limits, idle.flatten())
 }
 
 impl<F> fmt::Debug for ResponseFuture<F> {

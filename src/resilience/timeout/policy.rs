@@ -48,10 +48,14 @@ pub(super) struct Bound {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BodyLimits {
     pub(super) until: Bound,
-    /// How long it may keep silent.
-    pub(super) idle: Option<Duration>,
-    pub(super) idle_reason: Reason,
     pub(super) is_grpc: bool,
+}
+
+/// How long a stream may keep silent, and what it means that it did.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Idle {
+    time: Duration,
+    reason: Reason,
 }
 
 impl Policy {
@@ -115,7 +119,7 @@ impl Bound {
         Self { at: deadline.instant(), reason }
     }
 
-    fn or_sooner(self, other: Option<Self>) -> Self {
+    pub(super) fn or_sooner(self, other: Option<Self>) -> Self {
         other.filter(|other| other.at < self.at).unwrap_or(self)
     }
 
@@ -136,15 +140,21 @@ impl Watch {
         self.head.rejection("no response came in time").render(self.style)
     }
 
-    /// How long the rest of this response may take. `None`: as long as it likes, for what it has is no body.
-    pub(super) fn body_limits(&self, status: StatusCode, headers: &HeaderMap) -> Option<BodyLimits> {
+    /// How long the rest of this response may take, and keep silent. `None`: as long as it likes, for what it has is
+    /// no body.
+    pub(super) fn body_limits(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Option<(BodyLimits, Option<Idle>)> {
         if status == StatusCode::SWITCHING_PROTOCOLS || (self.is_connect && status.is_success()) {
             return None;
         }
         let protocol = Protocol::of(headers);
         let is_stream = if protocol.is_grpc() { self.grpc_streams } else { is_event_stream(headers) };
-        let (until, idle) = if is_stream { (self.aged, Some(self.stream_idle)) } else { (self.head, None) };
-        Some(BodyLimits { until, idle, idle_reason: self.reason, is_grpc: protocol == Protocol::Grpc })
+        let idle = is_stream.then_some(Idle { time: self.stream_idle, reason: self.reason });
+        let until = if is_stream { self.aged } else { self.head };
+        Some((BodyLimits { until, is_grpc: protocol == Protocol::Grpc }, idle))
     }
 }
 
@@ -157,12 +167,9 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
     })
 }
 
-impl BodyLimits {
-    /// What has to happen before when, if it has kept silent since then.
-    pub(super) fn bound(&self, since: impl FnOnce() -> Instant) -> Bound {
-        let idle = self
-            .idle
-            .map(|idle| Bound { at: Deadline::after(since(), idle).instant(), reason: self.idle_reason });
-        self.until.or_sooner(idle)
+impl Idle {
+    /// What has to happen by when, if it has kept silent since then.
+    pub(super) fn bound(self, since: Instant) -> Bound {
+        Bound { at: Deadline::after(since, self.time).instant(), reason: self.reason }
     }
 }

@@ -114,6 +114,8 @@
 //! was taken into force.
 mod backend;
 mod edge;
+#[cfg(feature = "jwt")]
+mod key_sets;
 mod limits;
 mod rule;
 mod run;

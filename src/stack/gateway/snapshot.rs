@@ -7,6 +7,8 @@ use super::{
     edge::{EdgeParts, EdgeService, Listen},
     rule::Rule,
 };
+#[cfg(feature = "jwt")]
+use crate::authn::jwks::RemoteKeys;
 use crate::{
     authn::{self, Location, Providers},
     matching::PathPolicy,
@@ -28,6 +30,8 @@ pub struct Snapshot {
     pub(super) listeners: Vec<Listen>,
     pub(super) admin: Option<Admin>,
     pub(super) upstreams: Vec<Upstream>,
+    #[cfg(feature = "jwt")]
+    pub(super) key_sets: Vec<(Arc<str>, RemoteKeys)>,
     pub(super) shutdown_delay: Duration,
     pub(super) shutdown_grace: Duration,
     rules: Vec<RuleFacts>,
@@ -79,6 +83,8 @@ pub enum SnapshotError {
 pub struct SnapshotBuilder {
     listeners: Vec<Listen>,
     admin: Option<Admin>,
+    #[cfg(feature = "jwt")]
+    key_sets: Vec<(Arc<str>, RemoteKeys)>,
     shutdown_delay: Duration,
     shutdown_grace: Duration,
     rules: Vec<Rule>,
@@ -130,6 +136,15 @@ impl SnapshotBuilder {
         self
     }
 
+    /// Fetches these keys before requests are let in, waiting a moment at most, and tells of them in the status and in
+    /// metrics under the name of their provider. Keys of rules that are not told here are fetched with the first token.
+    #[cfg(feature = "jwt")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+    pub fn key_set(mut self, provider: impl Into<Arc<str>>, keys: RemoteKeys) -> Self {
+        self.key_sets.push((provider.into(), keys));
+        self
+    }
+
     /// Puts everything in order.
     ///
     /// # Errors
@@ -168,6 +183,8 @@ impl SnapshotBuilder {
             listeners,
             admin,
             upstreams,
+            #[cfg(feature = "jwt")]
+            key_sets: self.key_sets,
             shutdown_delay,
             shutdown_grace,
             rules,
@@ -220,6 +237,8 @@ impl Snapshot {
         SnapshotBuilder {
             listeners: Vec::new(),
             admin: None,
+            #[cfg(feature = "jwt")]
+            key_sets: Vec::new(),
             shutdown_delay: SnapshotBuilder::SHUTDOWN_DELAY,
             shutdown_grace: SnapshotBuilder::SHUTDOWN_GRACE,
             rules: Vec::new(),

@@ -65,7 +65,8 @@ impl Shared {
         });
         let current = self.current.load_full();
         let snapshot = current.as_ref().map(|current| &current.snapshot);
-        json!({
+        #[cfg_attr(not(feature = "jwt"), expect(unused_mut, reason = "only keys are added"))]
+        let mut status = json!({
             "state": state,
             "generation": current.as_ref().map_or(0, |current| current.generation),
             "lastLoad": load,
@@ -74,7 +75,13 @@ impl Shared {
             "rules": snapshot.iter().flat_map(|snapshot| snapshot.rules())
                 .map(|rule| json!({ "name": *rule.name, "public": rule.public })).collect::<Vec<_>>(),
             "upstreams": snapshot.iter().flat_map(|snapshot| snapshot.upstreams()).map(upstream).collect::<Vec<_>>(),
-        })
+        });
+        #[cfg(feature = "jwt")]
+        {
+            let key_sets = snapshot.iter().flat_map(|snapshot| &snapshot.key_sets);
+            status["keySets"] = key_sets.map(super::key_sets::status).collect();
+        }
+        status
     }
 }
 

@@ -72,6 +72,8 @@
 //! | `connections_open` | gauge | |
 //! | `connections_accepted_total`, `connections_refused_total` | counter | |
 //!
+//! and what [others](Metrics::also) keep.
+//!
 //! `status` is the HTTP status, 0 if none was sent. `grpc_status` is the number of the gRPC status, from the
 //! trailers too. `reason` is the label of the [`Reason`](crate::reject::Reason) of a refusal. `verdict` is
 //! `success`, `caller_fault`, `server_fault` or `cancelled`. A label that does not apply is left out.
@@ -80,9 +82,11 @@ mod gate;
 mod labels;
 mod process;
 mod render;
+mod samples;
 mod series;
 #[cfg(test)]
 mod tests;
 
 pub use gate::{Counting, Metrics, MetricsBuilder};
 pub use process::ProcessMetrics;
+pub use samples::Samples;

@@ -1,10 +1,10 @@
 //! How a new id is made.
 
-use crate::context::RequestId;
+use crate::{chance::distinct, context::RequestId};
 use bytes::Bytes;
 use http::HeaderValue;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use uuid::{NoContext, Timestamp, Uuid, fmt::Hyphenated};
+use std::time::{SystemTime, UNIX_EPOCH};
+use uuid::{Builder, fmt::Hyphenated};
 
 struct Text([u8; Hyphenated::LENGTH]);
 
@@ -16,12 +16,12 @@ impl AsRef<[u8]> for Text {
 
 /// A new UUIDv7 (RFC 9562, section 5.7) of the wall-clock time `now`.
 ///
-/// Its 74 bits beside the time are random. One allocation holds the text together with its reference count,
-/// so that the copies on the request, the response and the context cost none.
+/// Its 74 bits beside the time are random, though no secret. One allocation holds the text together with its
+/// reference count, so that the copies on the request, the response and the context cost none.
 pub(super) fn make(now: SystemTime) -> RequestId {
-    let since = now.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    // `NoContext`: uuid's own counter context is a mutex that all threads would share.
-    let id = Uuid::new_v7(Timestamp::from_unix(NoContext, since.as_secs(), since.subsec_nanos()));
+    let millis = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let [_, _, _, _, _, _, random @ ..] = distinct().to_ne_bytes();
+    let id = Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
     let mut text = Text([0; Hyphenated::LENGTH]);
     id.hyphenated().encode_lower(&mut text.0);
     let value = HeaderValue::from_maybe_shared(Bytes::from_owner(text));
@@ -32,6 +32,8 @@ pub(super) fn make(now: SystemTime) -> RequestId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+    use uuid::Uuid;
 
     #[test]
     fn it_is_a_uuid_of_version_7_with_its_time() {

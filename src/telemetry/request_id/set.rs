@@ -9,7 +9,7 @@ use crate::{
     reject::Answer,
     time::WallClock,
 };
-use http::{HeaderMap, HeaderName, response};
+use http::{HeaderMap, HeaderName, HeaderValue, response};
 
 /// The header that is used unless told otherwise.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -100,7 +100,7 @@ impl SetRequestId {
         }
         let mut lines = head.headers().get_all(&self.header).iter();
         match (lines.next(), lines.next()) {
-            (Some(value), None) => RequestId::new(value.clone()),
+            (Some(value), None) => RequestId::read(value),
             _ => None,
         }
     }
@@ -122,7 +122,7 @@ impl Gate for SetRequestId {
             head.extensions_mut().insert(id.clone());
             id
         };
-        Ok(Tell(self.echo.then(|| (self.header.clone(), id))))
+        Ok(Tell(self.echo.then(|| (self.header.clone(), id.into()))))
     }
 }
 
@@ -133,7 +133,7 @@ pub(super) fn set(headers: &mut HeaderMap, name: &HeaderName, id: &RequestId) {
 
 /// Tells the id on the response, in place of any that is there.
 #[derive(Debug)]
-pub struct Tell(Option<(HeaderName, RequestId)>);
+pub struct Tell(Option<(HeaderName, HeaderValue)>);
 
 impl Pass for Tell {
     fn watches(&self) -> bool {
@@ -145,8 +145,8 @@ impl Pass for Tell {
     }
 
     fn on_head(&mut self, head: &mut response::Parts) {
-        if let Some((name, id)) = &self.0 {
-            set(&mut head.headers, name, id);
+        if let Some((name, id)) = self.0.take() {
+            let _ = head.headers.try_insert(name, id); // as `set`, without a copy
         }
     }
 }

@@ -1,0 +1,1 @@
+//! A real server is in `tests/it`.
