@@ -111,35 +111,38 @@ pub(crate) struct Fields;
 
 impl<'w> FormatFields<'w> for Fields {
     fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
-        let mut line = Line { writer, is_empty: true, result: Ok(()) };
+        let mut line = Line { text: String::with_capacity(512), writer, is_empty: true, result: Ok(()) };
         fields.record(&mut line);
+        line.hand_over();
         line.result
     }
 }
 
+/// Gathers text itself, and hands it over at the end: each word to the writer is a call through two tables.
 struct Line<'w> {
+    text: String,
     writer: Writer<'w>,
     is_empty: bool,
     result: fmt::Result,
 }
 
 impl Line<'_> {
-    fn field(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
-        if self.result.is_ok() {
-            self.result = self.name(field.name()).and_then(|()| value(&mut self.writer));
+    fn name(&mut self, field: &Field) {
+        if !mem::take(&mut self.is_empty) {
+            self.text.push(' ');
         }
+        self.text.push_str(field.name());
+        self.text.push('=');
     }
 
-    fn name(&mut self, name: &str) -> fmt::Result {
-        if !mem::take(&mut self.is_empty) {
-            self.writer.write_str(" ")?;
-        }
-        self.writer.write_str(name)?;
-        self.writer.write_str("=")
+    fn hand_over(&mut self) {
+        self.result = self.result.and_then(|()| self.writer.write_str(&self.text));
+        self.text.clear();
     }
 
     /// What is not said of every request is left to those who know how.
     fn as_usual(&mut self, record: impl FnOnce(&mut DefaultVisitor<'_>)) {
+        self.hand_over();
         record(&mut DefaultVisitor::new(self.writer.by_ref(), mem::take(&mut self.is_empty)));
     }
 }
@@ -147,19 +150,29 @@ impl Line<'_> {
 impl Visit for Line<'_> {
     fn record_str(&mut self, field: &Field, text: &str) {
         let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') & !matches!(byte, b'"' | b'\\');
+        // Without an early end: so it is done many bytes at a time.
         let plain = text.as_bytes().iter().fold(true, |plain, byte| plain & is_plain(byte));
         if !plain || field.name() == "message" {
             return self.as_usual(|usual| usual.record_str(field, text));
         }
-        self.field(field, |writer| {
-            writer.write_str("\"")?;
-            writer.write_str(text)?;
-            writer.write_str("\"")
-        });
+        self.name(field);
+        self.text.push('"');
+        self.text.push_str(text);
+        self.text.push('"');
     }
 
-    fn record_u64(&mut self, field: &Field, number: u64) {
-        self.field(field, |writer| digits(writer, number));
+    fn record_u64(&mut self, field: &Field, mut number: u64) {
+        self.name(field);
+        let mut digits = [b'0'; 20];
+        let mut at = digits.len();
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (number % 10) as u8;
+            number /= 10;
+            if number == 0 {
+                return self.text.push_str(std::str::from_utf8(&digits[at..]).unwrap_or_default());
+            }
+        }
     }
 
     fn record_error(&mut self, field: &Field, error: &(dyn Error + 'static)) {
@@ -167,24 +180,7 @@ impl Visit for Line<'_> {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() == "message" {
-            return self.as_usual(|usual| usual.record_debug(field, value));
-        }
-        self.field(field, |writer| write!(writer, "{value:?}"));
-    }
-}
-
-/// Decimal, as [`fmt::Display`] has it.
-fn digits(writer: &mut Writer<'_>, mut number: u64) -> fmt::Result {
-    let mut text = [b'0'; 20];
-    let mut at = text.len();
-    loop {
-        at -= 1;
-        text[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            return writer.write_str(std::str::from_utf8(&text[at..]).unwrap_or_default());
-        }
+        self.as_usual(|usual| usual.record_debug(field, value));
     }
 }
 

@@ -135,11 +135,14 @@ mod tests {
 
     fn call(peer: Option<PeerIdentity>) -> Result<Principal, Rejection> {
         let mut request = Request::get("/").body(()).unwrap();
-        request.extensions_mut().extend(peer.map(|peer| {
-            let mut with = http::Extensions::new();
-            with.insert(peer);
-            with
-        }).unwrap_or_default());
+        request.extensions_mut().extend(
+            peer.map(|peer| {
+                let mut with = http::Extensions::new();
+                with.insert(peer);
+                with
+            })
+            .unwrap_or_default(),
+        );
         match Certificate::new().check(&mut Head::of(&mut request)) {
             Ok(()) => Ok(request.extensions().get::<Principal>().unwrap().clone()),
             Err(Answer::Refuse(rejection)) => Err(rejection),

@@ -184,7 +184,8 @@ impl Vessel {
 
     /// Reads until there are more than `most` bytes, or no more.
     fn poll_fill(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<()> {
-        while self.ended.is_none() && self.bytes <= most && !(self.bytes == most && self.body.is_end_stream()) {
+        while self.ended.is_none() && self.bytes <= most && !(self.bytes == most && self.body.is_end_stream())
+        {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
                     self.bytes += frame.data_ref().map_or(0, Bytes::len);
@@ -279,7 +280,10 @@ mod tests {
     const AB: Step = Step::Data("ab");
 
     /// What each look shows, and what the reader gets in the end.
-    async fn looked(steps: &'static [Step], looks: &'static [usize]) -> (Vec<Option<(Bytes, bool)>>, Option<(Bytes, bool)>) {
+    async fn looked(
+        steps: &'static [Step],
+        looks: &'static [usize],
+    ) -> (Vec<Option<(Bytes, bool)>>, Option<(Bytes, bool)>) {
         let service = TapLayer::new().layer(service_fn(|request: Request<Body>| async move {
             let mut seen = Vec::new();
             for most in looks {
@@ -301,7 +305,12 @@ mod tests {
     async fn the_reader_gets_what_was_looked_at_and_the_rest() {
         for (steps, looks, seen, read) in [
             (&[AB, AB, Step::End][..], &[3][..], vec![text("aba", false)], text("abab", false)),
-            (&[AB, AB, Step::End], &[4, 1, 9], vec![text("abab", true), text("a", false), text("abab", true)], text("abab", false)),
+            (
+                &[AB, AB, Step::End],
+                &[4, 1, 9],
+                vec![text("abab", true), text("a", false), text("abab", true)],
+                text("abab", false),
+            ),
             (&[AB, AB, Step::End], &[0], vec![text("", false)], text("abab", false)),
             (&[AB, Step::Trailers("0")], &[2], vec![text("ab", true)], text("ab", true)),
             (&[AB, Step::End], &[], vec![], text("ab", false)),

@@ -184,7 +184,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         Poll::Ready(match this.state.project() {
-            StateProjection::Forward { future } => match ready!(this.completion.in_scope(|| future.poll(cx))) {
+            StateProjection::Forward { future } => match ready!(this.completion.in_scope(|| future.poll(cx)))
+            {
                 Ok(response) => {
                     let ended = response.body().is_end_stream();
                     Ok(finish(response, this.completion.take(), this.exchange, ended, ResponseBody::watched))

@@ -99,7 +99,12 @@ mod tests {
 
     #[test]
     fn the_longest_fits() {
-        let v6 = std::net::SocketAddrV6::new("1111:2222:3333:4444:5555:6666:7777:8888".parse().unwrap(), u16::MAX, 0, u32::MAX);
+        let v6 = std::net::SocketAddrV6::new(
+            "1111:2222:3333:4444:5555:6666:7777:8888".parse().unwrap(),
+            u16::MAX,
+            0,
+            u32::MAX,
+        );
         assert_eq!(AddressText::of_socket(v6.into()).as_str(), v6.to_string());
     }
 }

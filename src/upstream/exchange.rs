@@ -173,7 +173,8 @@ struct Copy {
 
 impl Copy {
     fn of(request: &Request<Body>) -> Self {
-        let length = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 2).sum();
+        let length =
+            request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 2).sum();
         let mut fields = Vec::with_capacity(length);
         for (name, value) in request.headers() {
             fields.extend_from_slice(name.as_str().as_bytes());
@@ -181,7 +182,12 @@ impl Copy {
             fields.extend_from_slice(value.as_bytes());
             fields.push(b'\n');
         }
-        Self { method: request.method().clone(), uri: request.uri().clone(), version: request.version(), fields }
+        Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            fields,
+        }
     }
 
     /// Whether the request can be sent again after it was sent on a connection from the pool: nothing came back, and
@@ -198,7 +204,8 @@ impl Copy {
         let mut request = Request::new(Body::empty());
         for field in self.fields.split(|byte| *byte == b'\n') {
             let Some(end) = field.iter().position(|byte| matches!(byte, 0 | b':')) else { continue };
-            let (name, value) = (HeaderName::from_bytes(&field[..end]), HeaderValue::from_bytes(&field[end + 1..]));
+            let (name, value) =
+                (HeaderName::from_bytes(&field[..end]), HeaderValue::from_bytes(&field[end + 1..]));
             if let (Ok(name), Ok(mut value)) = (name, value) {
                 value.set_sensitive(field[end] == 0);
                 request.headers_mut().append(name, value);
@@ -223,7 +230,10 @@ mod tests {
         sent = sent.header("authorization", secret);
         let sent = sent.body(Body::empty()).unwrap();
         let again = Copy::of(&sent).into_request();
-        assert_eq!((again.method(), again.uri(), again.version()), (sent.method(), sent.uri(), sent.version()));
+        assert_eq!(
+            (again.method(), again.uri(), again.version()),
+            (sent.method(), sent.uri(), sent.version())
+        );
         assert_eq!(again.headers(), sent.headers());
         assert!(again.headers()["authorization"].is_sensitive() && !again.headers()["y"].is_sensitive());
     }

@@ -139,22 +139,23 @@ fn check_framing(parts: &Parts, fields: Fields) -> Result<(), Rejection> {
     if parts.method == Method::CONNECT {
         return Err(not_offered("CONNECT is not offered"));
     }
-    let mut codings = hop::list(&parts.headers, &TRANSFER_ENCODING).peekable();
-    if fields.transfer_encoding && codings.peek().is_some() {
-        if fields.content_length {
+    if fields.transfer_encoding {
+        let mut codings = hop::list(&parts.headers, &TRANSFER_ENCODING).peekable();
+        if codings.peek().is_some() && fields.content_length {
             return Err(bad("both Content-Length and Transfer-Encoding"));
         }
-        let chunked = codings.next().is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
+        let chunked = codings.next().is_none_or(|coding| coding.eq_ignore_ascii_case(b"chunked"));
         if !chunked || codings.next().is_some() {
             return Err(not_offered("no transfer coding but chunked is offered"));
         }
     }
-    let mut lengths = hop::list(&parts.headers, &CONTENT_LENGTH);
-    if fields.content_length
-        && let Some(first) = lengths.next()
-        && (!first.iter().all(u8::is_ascii_digit) || lengths.any(|length| length != first))
-    {
-        return Err(bad("malformed Content-Length"));
+    if fields.content_length {
+        let mut lengths = hop::list(&parts.headers, &CONTENT_LENGTH);
+        if let Some(first) = lengths.next()
+            && (!first.iter().all(u8::is_ascii_digit) || lengths.any(|length| length != first))
+        {
+            return Err(bad("malformed Content-Length"));
+        }
     }
     if fields.repeated && parts.headers.get_all(HOST).iter().nth(1).is_some() {
         return Err(bad("more than one Host"));

@@ -99,7 +99,10 @@ pub(super) fn memorable(answer: &Response<Bytes>, ttl: Duration) -> Option<Durat
                 let age = std::str::from_utf8(age).ok().and_then(|age| age.trim_matches('"').parse().ok());
                 ttl = ttl.min(Duration::from_secs(age.unwrap_or(0)));
             }
-            None if [b"no-store".as_slice(), b"no-cache", b"private"].iter().any(|no| directive.starts_with(no)) => {
+            None if [b"no-store".as_slice(), b"no-cache", b"private"]
+                .iter()
+                .any(|no| directive.starts_with(no)) =>
+            {
                 return None;
             }
             None => {}
@@ -118,16 +121,29 @@ mod tests {
     }
 
     fn answer(status: u16, headers: &[(&str, &str)]) -> Response<Bytes> {
-        let made = headers.iter().fold(Response::builder().status(status), |made, (name, value)| made.header(*name, *value));
+        let made = headers
+            .iter()
+            .fold(Response::builder().status(status), |made, (name, value)| made.header(*name, *value));
         made.body(Bytes::from("body")).unwrap()
     }
 
     #[test]
     fn an_answer_passes_refuses_or_says_nothing() {
         for (status, expected) in [
-            (200, Some(true)), (204, Some(true)), (299, Some(true)),
-            (301, Some(false)), (302, Some(false)), (400, Some(false)), (401, Some(false)), (403, Some(false)), (429, Some(false)),
-            (500, None), (503, None), (101, None), (600, None), (999, None),
+            (200, Some(true)),
+            (204, Some(true)),
+            (299, Some(true)),
+            (301, Some(false)),
+            (302, Some(false)),
+            (400, Some(false)),
+            (401, Some(false)),
+            (403, Some(false)),
+            (429, Some(false)),
+            (500, None),
+            (503, None),
+            (101, None),
+            (600, None),
+            (999, None),
         ] {
             let verdict = Verdict::of(answer(status, &[]), &keeps());
             assert_eq!(verdict.map(|verdict| matches!(verdict, Verdict::Pass(_))), expected, "{status}");
@@ -136,7 +152,14 @@ mod tests {
 
     #[test]
     fn only_what_was_chosen_is_taken_and_all_its_lines() {
-        let fields = [("x-user", "a"), ("x-user", "b"), ("x-other", "c"), ("set-cookie", "d"), ("location", "/e"), ("connection", "x-user")];
+        let fields = [
+            ("x-user", "a"),
+            ("x-user", "b"),
+            ("x-other", "c"),
+            ("set-cookie", "d"),
+            ("location", "/e"),
+            ("connection", "x-user"),
+        ];
         let Some(Verdict::Pass(granted)) = Verdict::of(answer(200, &fields), &keeps()) else { panic!() };
         assert_eq!((granted.upstream.len(), granted.client.len()), (2, 1));
         let Some(Verdict::Refuse(refused)) = Verdict::of(answer(302, &fields), &keeps()) else { panic!() };

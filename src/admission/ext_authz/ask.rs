@@ -83,7 +83,11 @@ impl Asker {
     }
 
     /// Asks, or joins somebody who asks the same, if answers are remembered.
-    pub(super) async fn decide(self: Arc<Self>, question: Request<Bytes>, key: Option<Box<[u8]>>) -> Result<Verdict, Failure> {
+    pub(super) async fn decide(
+        self: Arc<Self>,
+        question: Request<Bytes>,
+        key: Option<Box<[u8]>>,
+    ) -> Result<Verdict, Failure> {
         if let (Some(memory), Some(key)) = (&self.memory, key) {
             let (asker, asked) = (Arc::clone(&self), question.clone());
             let into = key.clone();
@@ -105,7 +109,8 @@ impl Asker {
         };
         if let (Some(memory), Some(ttl), Ok(verdict)) = (&self.memory, ttl, &told) {
             let now = Instant::now();
-            let (domain, value, weight, expires) = (memory.domain, verdict.clone(), verdict.weight(), now + ttl);
+            let (domain, value, weight, expires) =
+                (memory.domain, verdict.clone(), verdict.weight(), now + ttl);
             memory.cache.insert(Item { domain, key, value, weight, expires }, now);
         }
         Landed { told, for_one: ttl.is_none().then(Arc::default) }
@@ -115,7 +120,12 @@ impl Asker {
     async fn ask(&self, question: Request<Bytes>) -> Result<(Verdict, Option<Duration>), Failure> {
         let entry = match self.trip.as_ref().map(|trip| trip.enter(Instant::now())).transpose() {
             Ok(entry) => entry,
-            Err(open) => return Err(Failure { why: "it keeps failing, and is spared".into(), retry_after: open.retry_after() }),
+            Err(open) => {
+                return Err(Failure {
+                    why: "it keeps failing, and is spared".into(),
+                    retry_after: open.retry_after(),
+                });
+            }
         };
         let told = self.exchange(question).await;
         match (&told, entry) {
@@ -128,8 +138,10 @@ impl Asker {
 
     async fn exchange(&self, question: Request<Bytes>) -> Result<(Verdict, Option<Duration>), Failure> {
         let failed = |why: String| Failure { why: why.into(), retry_after: SOON };
-        let answer = self.fetch.send(question).await.map_err(|error: FetchError| failed(error.to_string()))?;
-        let (status, ttl) = (answer.status(), self.memory.as_ref().and_then(|memory| memorable(&answer, memory.ttl)));
+        let answer =
+            self.fetch.send(question).await.map_err(|error: FetchError| failed(error.to_string()))?;
+        let (status, ttl) =
+            (answer.status(), self.memory.as_ref().and_then(|memory| memorable(&answer, memory.ttl)));
         let verdict = Verdict::of(answer, &self.keeps);
         let verdict = verdict.ok_or_else(|| failed(format!("its answer, {}, is none", status.as_u16())))?;
         Ok((verdict, ttl))

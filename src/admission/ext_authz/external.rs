@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use http::{HeaderName, Uri, header};
 
-use super::ask::{AuthCounts, Asker, Memory};
+use super::ask::{Asker, AuthCounts, Memory};
 use crate::{
     admission::authz::{Guard, InvalidPolicies, Policy},
     fetch::Fetch,
@@ -266,7 +266,6 @@ impl ExternalAuth {
         change(Arc::make_mut(&mut self.asker));
         self
     }
-
 }
 
 fn checked(names: impl IntoIterator<Item = HeaderName>) -> Result<Vec<HeaderName>, InvalidAuthorizer> {

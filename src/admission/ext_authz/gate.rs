@@ -107,8 +107,12 @@ impl ExternalAuth {
         let (asker, body, patience) = (Arc::clone(&self.asker), self.body, self.body_timeout);
         Box::pin(async move {
             let peeked = match tap {
-                Some(tap) => timeout(patience, peek(&tap, body)).await.unwrap_or(Err(Reason::RequestTimeout.into())),
-                None if has_body => Err(Rejection::new(Reason::Internal).detail("no tap shows the body to the authorizer")),
+                Some(tap) => {
+                    timeout(patience, peek(&tap, body)).await.unwrap_or(Err(Reason::RequestTimeout.into()))
+                }
+                None if has_body => {
+                    Err(Rejection::new(Reason::Internal).detail("no tap shows the body to the authorizer"))
+                }
                 None => Ok(Peeked::nothing()),
             };
             let question = match peeked {

@@ -45,7 +45,11 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// Adds the body, or what of it is to be seen.
-pub(super) fn with_body(mut question: Request<Bytes>, kind: Option<HeaderValue>, body: Peeked) -> Request<Bytes> {
+pub(super) fn with_body(
+    mut question: Request<Bytes>,
+    kind: Option<HeaderValue>,
+    body: Peeked,
+) -> Request<Bytes> {
     *question.method_mut() = Method::POST;
     if let Some(kind) = kind {
         question.headers_mut().insert(header::CONTENT_TYPE, kind);

@@ -27,7 +27,10 @@ use crate::{
 type Log = std::sync::Arc<Mutex<Vec<Request<Bytes>>>>;
 
 /// An authorizer that answers so, after so many milliseconds, and what it was asked.
-fn authorizer(wait: u64, answer: impl Fn(&Request<Bytes>) -> Response<Body> + Send + Sync + 'static) -> (Fetch, Log) {
+fn authorizer(
+    wait: u64,
+    answer: impl Fn(&Request<Bytes>) -> Response<Body> + Send + Sync + 'static,
+) -> (Fetch, Log) {
     let (log, answer) = (Log::default(), std::sync::Arc::new(answer));
     let seen = log.clone();
     let service = service_fn(move |question: Request<Body>| {
@@ -45,7 +48,9 @@ fn authorizer(wait: u64, answer: impl Fn(&Request<Bytes>) -> Response<Body> + Se
 }
 
 fn says(status: u16, headers: &[(&str, &str)]) -> Response<Body> {
-    let made = headers.iter().fold(Response::builder().status(status), |made, (name, value)| made.header(*name, *value));
+    let made = headers
+        .iter()
+        .fold(Response::builder().status(status), |made, (name, value)| made.header(*name, *value));
     made.body(Body::from("the authorizer's word")).unwrap()
 }
 
@@ -70,14 +75,15 @@ struct Seen {
 async fn call(gate: &ExternalAuth, request: Request<Body>) -> Seen {
     let reached = std::sync::Arc::new(Mutex::new(None));
     let told = reached.clone();
-    let service = TapLayer::new().layer(gate.clone().layer().layer(service_fn(move |request: Request<Body>| {
-        let reached = told.clone();
-        async move {
-            *reached.lock().unwrap() = Some(request.headers().clone());
-            let echo = request.into_body().collect().await.unwrap().to_bytes();
-            Ok::<_, Infallible>(Response::new(Body::from(echo)))
-        }
-    })));
+    let service =
+        TapLayer::new().layer(gate.clone().layer().layer(service_fn(move |request: Request<Body>| {
+            let reached = told.clone();
+            async move {
+                *reached.lock().unwrap() = Some(request.headers().clone());
+                let echo = request.into_body().collect().await.unwrap().to_bytes();
+                Ok::<_, Infallible>(Response::new(Body::from(echo)))
+            }
+        })));
     let response = service.oneshot(request).await.unwrap();
     let reason = response.extensions().get::<Rejection>().map(Rejection::reason);
     let (parts, body) = response.into_parts();
@@ -115,8 +121,15 @@ async fn what_is_sent_is_what_was_chosen_and_where_it_came_from() {
     assert_eq!((seen.status, &*seen.text), (200, "order"));
 
     let asked = log.lock().unwrap();
-    assert_eq!((asked[0].method(), asked[0].uri().to_string().as_str()), (&Method::GET, "http://iam.internal/check"));
-    let sent: Vec<_> = asked[0].headers().iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+    assert_eq!(
+        (asked[0].method(), asked[0].uri().to_string().as_str()),
+        (&Method::GET, "http://iam.internal/check")
+    );
+    let sent: Vec<_> = asked[0]
+        .headers()
+        .iter()
+        .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+        .collect();
     assert_eq!(
         sent,
         [
@@ -146,7 +159,10 @@ async fn cookies_that_came_apart_are_joined() {
 #[tokio::test]
 async fn headers_of_a_pass_reach_the_upstream_and_the_caller_and_nobody_else_sets_them() {
     let (fetch, _) = authorizer(0, |question| match question.headers()["x-forwarded-uri"].as_bytes() {
-        b"/known" => says(200, &[("x-user", "alice"), ("x-role", "a"), ("x-role", "b"), ("set-cookie", "s=1"), ("x-other", "1")]),
+        b"/known" => says(
+            200,
+            &[("x-user", "alice"), ("x-role", "a"), ("x-role", "b"), ("set-cookie", "s=1"), ("x-other", "1")],
+        ),
         _ => says(200, &[]),
     });
     let gate = auth(fetch)
@@ -158,13 +174,26 @@ async fn headers_of_a_pass_reach_the_upstream_and_the_caller_and_nobody_else_set
     for path in ["/known", "/unknown"] {
         let mut request = get(path);
         for lie in ["x-user", "X-User", "x_user", "x-role", "X_Role"] {
-            request.headers_mut().append(HeaderName::from_bytes(lie.as_bytes()).unwrap(), "root".parse().unwrap());
+            request
+                .headers_mut()
+                .append(HeaderName::from_bytes(lie.as_bytes()).unwrap(), "root".parse().unwrap());
         }
         let seen = call(&gate, request).await;
         let upstream = seen.upstream.unwrap();
-        let of = |name: &str| upstream.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>();
-        let (users, roles): (&[&str], &[&str]) = if path == "/known" { (&["alice"], &["a", "b"]) } else { (&[], &[]) };
-        assert_eq!((of("x-user"), of("x-role"), of("x_user"), of("x-other")), (users.iter().map(ToString::to_string).collect(), roles.iter().map(ToString::to_string).collect(), vec![], vec![]));
+        let of = |name: &str| {
+            upstream.get_all(name).iter().map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let (users, roles): (&[&str], &[&str]) =
+            if path == "/known" { (&["alice"], &["a", "b"]) } else { (&[], &[]) };
+        assert_eq!(
+            (of("x-user"), of("x-role"), of("x_user"), of("x-other")),
+            (
+                users.iter().map(ToString::to_string).collect(),
+                roles.iter().map(ToString::to_string).collect(),
+                vec![],
+                vec![]
+            )
+        );
         assert_eq!(seen.headers.contains_key("set-cookie"), path == "/known");
         assert!(!seen.headers.contains_key("x-user"));
     }
@@ -186,7 +215,12 @@ async fn a_refusal_reaches_the_caller_as_the_authorizer_made_it() {
         ("content-length", "21"),
         ("server", "iam/1.0"),
     ];
-    for (status, reason) in [(302, Reason::Forbidden), (401, Reason::InvalidCredentials), (403, Reason::Forbidden), (418, Reason::Forbidden)] {
+    for (status, reason) in [
+        (302, Reason::Forbidden),
+        (401, Reason::InvalidCredentials),
+        (403, Reason::Forbidden),
+        (418, Reason::Forbidden),
+    ] {
         let (fetch, _) = authorizer(0, move |_| says(status, &fields));
         let gate = auth(fetch);
         let mut request = get("/");
@@ -203,7 +237,10 @@ async fn a_refusal_reaches_the_caller_as_the_authorizer_made_it() {
 
         let seen = call(&gate, grpc()).await;
         let code = if status == 401 { "16" } else { "7" };
-        assert_eq!((seen.status, &seen.headers["grpc-status"], &*seen.text), (200, &code.parse().unwrap(), ""));
+        assert_eq!(
+            (seen.status, &seen.headers["grpc-status"], &*seen.text),
+            (200, &code.parse().unwrap(), "")
+        );
         assert!(!seen.headers.contains_key("set-cookie"));
     }
 }
@@ -211,7 +248,9 @@ async fn a_refusal_reaches_the_caller_as_the_authorizer_made_it() {
 #[tokio::test(start_paused = true)]
 async fn a_failure_is_closed_and_blames_nobody_who_asks() {
     let silent = |_: &Request<Bytes>| says(200, &[]);
-    let broken = Fetch::new(service_fn(|_: Request<Body>| async { Err::<Response<Body>, _>(std::io::Error::other("down")) }));
+    let broken = Fetch::new(service_fn(|_: Request<Body>| async {
+        Err::<Response<Body>, _>(std::io::Error::other("down"))
+    }));
     let huge = |_: &Request<Bytes>| {
         let (mut parts, _) = says(403, &[]).into_parts();
         parts.headers.clear();
@@ -266,7 +305,11 @@ async fn an_authorizer_that_keeps_failing_is_spared() {
 async fn it_is_asked_only_about_what_rules_mean() {
     let (fetch, log) = authorizer(0, |_| says(403, &[]));
     let transfers = Rule::new().name("all").to(Operation::new().paths(["/transfers/{**}"]).unwrap());
-    let gate = auth(fetch).upstream_headers(names(["x-user"])).unwrap().only([Policy::custom("risk").rule(transfers)]).unwrap();
+    let gate = auth(fetch)
+        .upstream_headers(names(["x-user"]))
+        .unwrap()
+        .only([Policy::custom("risk").rule(transfers)])
+        .unwrap();
     let mut request = get("/orders");
     request.headers_mut().insert("x-user", "root".parse().unwrap());
     let seen = call(&gate, request).await;
@@ -326,17 +369,21 @@ async fn the_same_question_is_asked_once_at_a_time_and_an_answer_for_one_is_for_
 
     // Each gets a session of their own.
     let sessions = AtomicUsize::new(0);
-    let (fetch, log) = authorizer(50, move |_| says(302, &[("set-cookie", &format!("s={}", sessions.fetch_add(1, Relaxed)))]));
+    let (fetch, log) = authorizer(50, move |_| {
+        says(302, &[("set-cookie", &format!("s={}", sessions.fetch_add(1, Relaxed)))])
+    });
     let gate = auth(fetch).cache(Duration::from_secs(10), 100);
     let seen = futures_util::future::join_all((0..20).map(|_| call(&gate, get("/")))).await;
-    let sessions: std::collections::HashSet<_> = seen.iter().map(|seen| seen.headers["set-cookie"].to_str().unwrap().to_owned()).collect();
+    let sessions: std::collections::HashSet<_> =
+        seen.iter().map(|seen| seen.headers["set-cookie"].to_str().unwrap().to_owned()).collect();
     assert_eq!((sessions.len(), log.lock().unwrap().len()), (20, 20));
 }
 
 #[tokio::test(start_paused = true)]
 async fn failures_are_not_remembered() {
     let turns = AtomicUsize::new(0);
-    let (fetch, _) = authorizer(0, move |_| says(if turns.fetch_add(1, Relaxed) == 0 { 500 } else { 200 }, &[]));
+    let (fetch, _) =
+        authorizer(0, move |_| says(if turns.fetch_add(1, Relaxed) == 0 { 500 } else { 200 }, &[]));
     let gate = auth(fetch).cache(Duration::from_secs(10), 100);
     assert_eq!(call(&gate, get("/")).await.status, 503);
     assert_eq!(call(&gate, get("/")).await.status, 200);
@@ -377,14 +424,19 @@ async fn the_body_goes_along_whole_or_by_its_beginning() {
 async fn a_body_that_does_not_come_is_408_and_one_that_breaks_off_is_400() {
     let (fetch, log) = authorizer(0, |_| says(200, &[]));
     let gate = auth(fetch.clone()).body(AuthBody::Whole(9));
-    let never = http_body_util::StreamBody::new(futures_util::stream::pending::<Result<http_body::Frame<Bytes>, Infallible>>());
+    let never = http_body_util::StreamBody::new(futures_util::stream::pending::<
+        Result<http_body::Frame<Bytes>, Infallible>,
+    >());
     assert_eq!(call(&gate, post(Body::new(never))).await.status, 408);
-    let broken = futures_util::stream::iter([Err::<http_body::Frame<Bytes>, _>(std::io::Error::other("gone"))]);
+    let broken =
+        futures_util::stream::iter([Err::<http_body::Frame<Bytes>, _>(std::io::Error::other("gone"))]);
     assert_eq!(call(&gate, post(Body::new(http_body_util::StreamBody::new(broken)))).await.status, 400);
     assert!(log.lock().unwrap().is_empty());
 
     // Without a tap nobody can say what the body is.
-    let untapped = gate.layer().layer(service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) }));
+    let untapped = gate
+        .layer()
+        .layer(service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) }));
     let mut request = post(Body::from("hello"));
     request.headers_mut().insert("content-length", 5.into());
     assert_eq!(untapped.oneshot(request).await.unwrap().status(), 500);
@@ -402,11 +454,22 @@ async fn different_bodies_are_different_questions() {
 
 #[test]
 fn what_cannot_be_asked_or_handed_on_is_refused() {
-    let fetch = || Fetch::new(service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) }));
+    let fetch = || {
+        Fetch::new(service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) }))
+    };
     for url in ["", "/check", "iam.internal", "ftp://iam/", "http://", "http://user:pw@iam/", "http://a b/"] {
         assert_eq!(ExternalAuth::new("x", url, fetch()).unwrap_err(), InvalidAuthorizer::Url, "{url}");
     }
-    for name in ["connection", "host", "content-length", "transfer-encoding", "te", "upgrade", "keep-alive", "proxy-authorization"] {
+    for name in [
+        "connection",
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "te",
+        "upgrade",
+        "keep-alive",
+        "proxy-authorization",
+    ] {
         let [name] = names([name]);
         let refused = Some(InvalidAuthorizer::Header(name.clone()));
         assert_eq!(auth(fetch()).request_headers([name.clone()]).err(), refused);

@@ -101,7 +101,8 @@ impl Compiler<'_> {
                     providers = self.named(at, name).into_iter().fold(providers, Providers::with);
                 }
                 Credentials::All(all) => {
-                    providers = self.together(at.field("all"), &all.all).into_iter().fold(providers, Providers::with);
+                    providers =
+                        self.together(at.field("all"), &all.all).into_iter().fold(providers, Providers::with);
                 }
             }
         }

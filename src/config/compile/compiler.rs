@@ -7,6 +7,10 @@ use std::{
 
 use serde_json::Value as Json;
 
+#[cfg(feature = "jwt")]
+use super::jwks::KeySets;
+#[cfg(feature = "jwt")]
+use crate::authn::jwks::RemoteKeys;
 use crate::config::{
     at::At,
     files::Files,
@@ -16,10 +20,6 @@ use crate::config::{
     schema::{Gateway, KeyFile, schema_of},
     suggest::suggestion,
 };
-#[cfg(feature = "jwt")]
-use super::jwks::KeySets;
-#[cfg(feature = "jwt")]
-use crate::authn::jwks::RemoteKeys;
 use crate::{
     admission::rate_limit::Charge,
     authn::{self, Authenticator},
@@ -103,7 +103,11 @@ impl<'a> Compiler<'a> {
         let builder = self.listeners(Snapshot::builder());
         let builder = self.routes(builder).credentials(authn::kept_back(self.providers.values()));
         #[cfg(feature = "jwt")]
-        let builder = self.fetched.take().into_iter().fold(builder, |builder, (name, keys)| builder.key_set(name, keys));
+        let builder = self
+            .fetched
+            .take()
+            .into_iter()
+            .fold(builder, |builder, (name, keys)| builder.key_set(name, keys));
         let snapshot = self.build(builder)?;
         let upstreams =
             self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();

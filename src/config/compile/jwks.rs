@@ -56,7 +56,13 @@ impl KeySets {
 
 impl Compiler<'_> {
     /// The keys of a provider: those of the same name or place that are in force, or else new ones.
-    pub(super) fn remote_keys(&self, at: At<'_>, name: &str, jwt: &Jwt, fetch: JwksFetch) -> Option<RemoteKeys> {
+    pub(super) fn remote_keys(
+        &self,
+        at: At<'_>,
+        name: &str,
+        jwt: &Jwt,
+        fetch: JwksFetch,
+    ) -> Option<RemoteKeys> {
         let url = jwt.jwks.as_ref().and_then(|jwks| jwks.url.clone());
         let at_place = if url.is_some() { at.field("jwks").field("url") } else { at.field("issuer") };
         let place = url.map_or_else(|| Place::Issuer(jwt.issuer.clone()), Place::Url);
@@ -132,7 +138,8 @@ fn with_times(mut builder: RemoteKeysBuilder, fetch: &JwksFetch) -> RemoteKeysBu
 
 #[cfg(feature = "tls")]
 fn platform() -> Result<Client, String> {
-    let tls = crate::tls::ClientTls::platform().map_err(|error| format!("{error}; name roots of your own"))?;
+    let tls =
+        crate::tls::ClientTls::platform().map_err(|error| format!("{error}; name roots of your own"))?;
     Ok(Client::builder().tls(tls).build())
 }
 

@@ -15,7 +15,8 @@ pub(super) fn status((provider, keys): &(Arc<str>, RemoteKeys)) -> Value {
     let status = keys.status();
     let seconds = |time: Option<Duration>| time.map(|time| time.as_secs());
     let fetches = status.fetches.iter().filter(|(_, count)| *count > 0);
-    let fetches: Map<_, _> = fetches.map(|(result, count)| (result.label().to_owned(), json!(count))).collect();
+    let fetches: Map<_, _> =
+        fetches.map(|(result, count)| (result.label().to_owned(), json!(count))).collect();
     json!({
         "provider": **provider,
         "source": keys.source(),

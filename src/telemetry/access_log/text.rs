@@ -5,8 +5,7 @@ use std::{borrow::Cow, fmt};
 
 /// As [`Safe`] writes it; most are it already.
 pub(super) fn safe(bytes: &[u8], max: usize) -> Cow<'_, str> {
-    // Without an early end: so it is done many bytes at a time.
-    let plain = bytes.iter().fold(true, |plain, byte| plain & is_plain(*byte));
+    let plain = bytes.iter().all(|byte| is_plain(*byte));
     match std::str::from_utf8(bytes) {
         Ok(text) if plain && bytes.len() <= max => Cow::Borrowed(text),
         _ => Cow::Owned(Safe { bytes, max }.to_string()),
@@ -36,8 +35,18 @@ impl fmt::Display for Safe<'_> {
 }
 
 fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'\\' | b'`' | b'<' | b'>')
+    PLAIN[usize::from(byte)]
 }
+
+static PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = b'!';
+    while byte <= b'~' {
+        table[byte as usize] = !matches!(byte, b'"' | b'\'' | b'\\' | b'`' | b'<' | b'>');
+        byte += 1;
+    }
+    table
+};
 
 /// The host of an authority or of a `Host` value: without credentials, which end at the last `@`.
 pub(super) fn without_userinfo(authority: &[u8]) -> &[u8] {
@@ -138,7 +147,6 @@ pub(super) fn squeeze(name: impl IntoIterator<Item = u8>) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
 
     fn redacted(query: &str) -> String {
         Redacted { query, also: &["tan".into()], max: 1024 }.to_string()

@@ -29,12 +29,24 @@ pub(super) struct Family {
 
 impl Samples {
     /// Adds a number that goes up only. Its name is shown with `_total` behind it.
-    pub fn counter(&mut self, name: &'static str, help: &'static str, labels: &[(&'static str, &str)], value: u64) {
+    pub fn counter(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        labels: &[(&'static str, &str)],
+        value: u64,
+    ) {
         self.add(name, help, true, labels, value);
     }
 
     /// Adds a number that goes up and down.
-    pub fn gauge(&mut self, name: &'static str, help: &'static str, labels: &[(&'static str, &str)], value: u64) {
+    pub fn gauge(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        labels: &[(&'static str, &str)],
+        value: u64,
+    ) {
         self.add(name, help, false, labels, value);
     }
 
