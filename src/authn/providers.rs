@@ -111,6 +111,10 @@ impl Providers {
         if let Some((_, unable)) = found.iter().find(|(_, r)| r.reason().status().is_server_error()) {
             return unable.clone();
         }
+        // Who has failed too often is told so, whatever else was shown.
+        if let Some((_, often)) = found.iter().find(|(_, r)| r.reason() == Reason::RateLimited) {
+            return often.clone();
+        }
         let mut all = Rejection::new(Reason::InvalidCredentials);
         for (at, provider) in self.list.iter().enumerate() {
             match found.iter().find(|(index, _)| *index == at) {

@@ -86,7 +86,7 @@ fn answered(
     }
     if let (Some(upgrade), Some(upstream)) = (upgrade, switched) {
         let tunnels = tunnels.narrowed(upgrade.limits);
-        parts.extensions.insert(tunnel::open(upgrade.client, upstream, tunnels, load));
+        parts.extensions.insert(tunnel::open(upgrade.client, upstream, tunnels, upgrade.cut, load));
         return Ok(Response::from_parts(parts, Body::empty()));
     }
     let body = Body::new(Downlink::new(body, Ticket { connection, load, keep, hold }));

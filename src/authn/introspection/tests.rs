@@ -105,9 +105,9 @@ async fn an_active_token_is_its_holder_and_does_not_go_on() {
     assert_eq!(request.headers()["x-user"], "ada");
     assert!(!request.headers().contains_key(header::AUTHORIZATION));
     assert!(request.extensions().get::<CallerToken>().is_none());
-    let call = stub.last();
-    assert_eq!(call.form["token"], "2YotnFZFEjr1zCsicMWpAA");
-    assert_eq!(call.form["token_type_hint"], "access_token");
+    let form = stub.last().form;
+    assert_eq!(form["token"], "2YotnFZFEjr1zCsicMWpAA");
+    assert_eq!(form["token_type_hint"], "access_token");
 
     let forwards = Providers::new().with(builder(&stub).forward().build()).keep_token();
     let request = call(&forwards, "abc").await.unwrap();

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     authn::oauth::{
-        Client, Endpoint,
+        Client,
         stub::{Manner, Stub},
     },
     body::{
@@ -78,7 +78,8 @@ impl Stock {
             let this = this.clone();
             async move {
                 let (head, body) = call.into_parts();
-                this.bodies.lock().unwrap().push(body.collect().await.unwrap().to_bytes());
+                let body = body.collect().await.unwrap().to_bytes();
+                this.bodies.lock().unwrap().push(body);
                 let shown = head.headers.get(header::AUTHORIZATION);
                 assert!(shown.is_none_or(HeaderValue::is_sensitive));
                 let shown = shown.map_or("nothing", |line| line.to_str().unwrap()).to_owned();
@@ -539,6 +540,7 @@ proptest! {
         let fits = !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
         prop_assert_eq!(bearer(&token).is_some(), fits);
         let headers = bearer(&token).map(|line| HeaderMap::from_iter([(header::AUTHORIZATION, line)]));
-        prop_assert!(!format!("{headers:?}").contains(&format!("Bearer {token}")) || !fits);
+        let shown = format!("{headers:?}");
+        prop_assert!(!shown.contains("Bearer"));
     }
 }

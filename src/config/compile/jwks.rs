@@ -87,6 +87,10 @@ impl Compiler<'_> {
     }
 
     fn new_keys(&self, at: At<'_>, asked: &Asked, fetch: Fetch) -> Option<RemoteKeys> {
+        let (Place::Issuer(url) | Place::Url(url)) = &asked.place;
+        if cfg!(not(feature = "tls")) && url.starts_with("https:") {
+            return at.refuse("this build has no TLS: it was made without the feature `tls`");
+        }
         let builder = match &asked.place {
             Place::Issuer(issuer) => RemoteKeys::discover(issuer.as_str(), fetch),
             Place::Url(url) => RemoteKeys::at(url.as_str(), fetch),
@@ -102,7 +106,7 @@ impl Compiler<'_> {
     }
 
     /// A client that verifies servers by these roots, or by those of this machine.
-    fn client(&self, at: At<'_>, roots: Option<(At<'_>, &[u8])>) -> Option<Client> {
+    pub(super) fn client(&self, at: At<'_>, roots: Option<(At<'_>, &[u8])>) -> Option<Client> {
         match roots {
             Some((at, roots)) => at.accept(trusting(roots)),
             None => at.accept(self.kept.key_sets.clients.0.get_or_init(platform).clone()),
@@ -156,5 +160,5 @@ fn platform() -> Result<Client, String> {
 
 #[cfg(not(feature = "tls"))]
 fn trusting(_: &[u8]) -> Result<Client, String> {
-    Err("this build has no TLS: it was made without the feature `tls`".to_owned())
+    platform()
 }

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     context::RequestId,
     identity::AddressText,
-    outcome::{End, Failure, Outcome},
+    outcome::{End, Outcome},
     reject::{GrpcCode, Reason},
     telemetry::findings::name_of,
     trail::Trail,
@@ -59,6 +59,7 @@ pub(super) fn emit(entry: &Entry, outcome: &Outcome) {
         head_us = entry.to_head.map(micros),
         duration_us = micros(entry.since.elapsed()),
         client = entry.client.map(|client| AddressText::of_ip(client.ip())).as_ref().map(AddressText::as_str),
+        decision = findings.trail().and_then(Trail::decision),
         provider = principal.map(|principal| safe(principal.provider().as_bytes(), MAX_NAME)).as_deref(),
         subject = principal.map(|principal| safe(principal.subject().as_bytes(), MAX_NAME)).as_deref(),
     );
@@ -92,18 +93,7 @@ fn flag(outcome: &Outcome) -> Option<&'static str> {
     match (outcome.reason, outcome.end) {
         (Some(reason), _) => Some(reason.flag()),
         (None, End::Cancelled) => Some("DC"),
-        (None, End::Failed(failure)) => Some(failure_flag(failure)),
+        (None, End::Failed(failure)) => Some(failure.reason().flag()),
         (None, End::Complete) => None,
-    }
-}
-
-fn failure_flag(failure: Failure) -> &'static str {
-    match failure {
-        Failure::CallerDeadline | Failure::Deadline => "DT",
-        Failure::Connect => "UF",
-        Failure::Other => "IE",
-        Failure::Protocol => "UPE",
-        Failure::Refused => "UO",
-        Failure::Reset => "UC",
     }
 }
