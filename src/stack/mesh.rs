@@ -94,7 +94,7 @@ use crate::{
         Witness,
         access_log::AccessLog,
         request_id::{PropagateRequestId, SetRequestId, Trust},
-        span::{SpanLayer, Spanned},
+        span::RequestSpan,
     },
     transport::Connection,
 };
@@ -180,7 +180,7 @@ pub struct ServerLayer {
 
 type Policies = (Witness, (Option<Authorize>, Option<RateLimit>));
 type Authenticated<S> = AsyncGated<Gated<S, Policies>, Providers>;
-type Identified = (Connection, SetRequestId);
+type Identified = (Connection, (SetRequestId, RequestSpan));
 type Answered<S> = Rescue<Timeout<Authenticated<Contextual<S>>>>;
 
 impl ServerLayer {
@@ -240,7 +240,7 @@ impl ServerLayer {
     fn identified(&self) -> GateLayer<Identified> {
         let trust = if self.trusted.is_empty() { Trust::Never } else { Trust::Peers(self.trusted.clone()) };
         let connection = Connection::new().trusted_proxies(self.trusted.clone());
-        GateLayer::new((connection, SetRequestId::new().trust(trust)))
+        GateLayer::new((connection, (SetRequestId::new().trust(trust), RequestSpan)))
     }
 }
 
@@ -251,13 +251,13 @@ impl Default for ServerLayer {
 }
 
 impl<S> Layer<S> for ServerLayer {
-    type Service = Rescue<Gated<Spanned<Gated<Gated<Answered<S>, Counter>, AccessLog>>, Identified>>;
+    type Service = Rescue<Gated<Gated<Gated<Answered<S>, Counter>, AccessLog>, Identified>>;
 
     fn layer(&self, inner: S) -> Self::Service {
         let handled = self.authentication().layer(self.policies().layer(ContextLayer::new().layer(inner)));
         let answered = RescueLayer::new().layer(self.timeout.layer(handled));
         let watched = AccessLog::new().layer().layer(self.counted.layer(answered));
-        RescueLayer::new().layer(self.identified().layer(SpanLayer::new().layer(watched)))
+        RescueLayer::new().layer(self.identified().layer(watched))
     }
 }
 

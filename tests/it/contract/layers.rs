@@ -44,7 +44,7 @@ use portcullis::{
         access_log::AccessLog,
         metrics::Metrics,
         request_id::{PropagateRequestId, SetRequestId},
-        span::SpanLayer,
+        span::RequestSpan,
     },
     testing::{Contract, Finding, Law, Report},
     transport::{Connection, Drain},
@@ -141,7 +141,7 @@ fn telemetry() -> Vec<Report> {
     vec![
         plain("request id", 4, || SetRequestId::new().layer()),
         plain("propagate request id", 0, || PropagateRequestId::new().layer()),
-        Contract::new("span", SpanLayer::new).allocations(0, allocations).check(),
+        Contract::new("span", || RequestSpan.layer()).allocations(0, allocations).check(),
         plain("access log", 0, || AccessLog::new().layer()),
         Contract::new("metrics", || Metrics::new().layer())
             .in_flight(|layer: &GateLayer<Metrics>| {
