@@ -170,7 +170,8 @@ fn policies(rules: usize) -> Authorization {
     let outside = Source::new().not_networks(["10.0.0.0/8".parse().unwrap()]);
     let admin = Operation::new().paths(["/admin/{**}"]).unwrap();
     let allows = (0..rules - 1).fold(Policy::allow("teams"), |policy, n| policy.rule(rule(n)));
-    Authorization::new([Policy::deny("no-outsiders").rule(Rule::new().from(outside).to(admin)), allows]).unwrap()
+    Authorization::new([Policy::deny("no-outsiders").rule(Rule::new().from(outside).to(admin)), allows])
+        .unwrap()
 }
 
 fn of_team(path: &str) -> Request<()> {

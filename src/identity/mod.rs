@@ -61,8 +61,8 @@ mod forwarded;
 mod networks;
 mod peer;
 mod principal;
-mod told;
 mod token;
+mod told;
 mod trusted;
 mod walk;
 
@@ -73,8 +73,8 @@ pub(crate) use forwarded::HEARSAY;
 pub use networks::Networks;
 pub use peer::PeerIdentity;
 pub use principal::{ClaimLookup, Principal};
-pub use told::{CallerFact, CallerHeaders};
 pub use token::CallerToken;
+pub use told::{CallerFact, CallerHeaders};
 pub use trusted::{ForwardingHeader, InvalidTrustedProxy, TrustedProxies};
 pub use walk::{ForwardedInfo, MAX_BYTES, MAX_HOPS};
 

@@ -109,22 +109,47 @@ mod tests {
     use http::Request;
 
     fn told(principal: Option<Principal>) -> Vec<String> {
-        let facts = [CallerFact::Provider, CallerFact::Issuer, CallerFact::Subject, CallerFact::Plan, CallerFact::Scopes];
-        let names = ["x-provider", "x-issuer", "x-subject", "x-plan", "x-scopes"].map(HeaderName::from_static);
-        let gate = names.iter().cloned().zip(facts).fold(CallerHeaders::new(), |gate, (name, fact)| gate.with(name, fact));
+        let facts = [
+            CallerFact::Provider,
+            CallerFact::Issuer,
+            CallerFact::Subject,
+            CallerFact::Plan,
+            CallerFact::Scopes,
+        ];
+        let names =
+            ["x-provider", "x-issuer", "x-subject", "x-plan", "x-scopes"].map(HeaderName::from_static);
+        let gate = names
+            .iter()
+            .cloned()
+            .zip(facts)
+            .fold(CallerHeaders::new(), |gate, (name, fact)| gate.with(name, fact));
         let mut request = Request::get("/").header("x_subject", "root").body(()).unwrap();
-        names.iter().for_each(|name| drop(request.headers_mut().append(name, HeaderValue::from_static("root"))));
+        for name in &names {
+            request.headers_mut().append(name, HeaderValue::from_static("root"));
+        }
         principal.map(|principal| request.extensions_mut().insert(principal));
         gate.check(&mut Head::of(&mut request)).unwrap();
-        request.headers().iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()))).collect()
+        request
+            .headers()
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())))
+            .collect()
     }
 
     #[test]
     fn what_is_known_is_told_and_nobody_else_says_it() {
-        let alice = Principal::new("customers", "https://id.example", "ädä").with_scopes(["a", "b c"]).with_plan("gold");
+        let alice = Principal::new("customers", "https://id.example", "ädä")
+            .with_scopes(["a", "b c"])
+            .with_plan("gold");
         assert_eq!(
             told(Some(alice)),
-            ["x-provider: customers", "x-issuer: https://id.example", "x-subject: ädä", "x-plan: gold", "x-scopes: a b c"]
+            [
+                "x-provider: customers",
+                "x-issuer: https://id.example",
+                "x-subject: ädä",
+                "x-plan: gold",
+                "x-scopes: a b c"
+            ]
         );
         assert_eq!(told(Some(Principal::new("keys", "", "a\r\nx-admin: 1"))), ["x-provider: keys"]);
         for nobody in [None, Some(Principal::anonymous())] {

@@ -119,10 +119,7 @@ impl Attribute {
     pub(super) fn is_unknowable(&self, facts: &Facts<'_>) -> bool {
         facts.request.is_none()
             && (self.is_of_caller()
-                || matches!(
-                    self,
-                    Self::Host | Self::Method | Self::Path | Self::Header(_) | Self::Query(_)
-                ))
+                || matches!(self, Self::Host | Self::Method | Self::Path | Self::Header(_) | Self::Query(_)))
     }
 
     /// Shows every value there is, until `found` says `true`; tells whether it did.

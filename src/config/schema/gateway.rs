@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    AuthorizationPolicy, Authorizer, CallerFact, Credentials, LimitFields, Provider, RateLimit, RedisServer, Route, Unbuilt,
+    AuthorizationPolicy, Authorizer, CallerFact, Credentials, LimitFields, Provider, RateLimit, RedisServer,
+    Route, Unbuilt,
 };
 use crate::config::scalar::{Name, Text};
 

@@ -16,8 +16,8 @@ use crate::{
         rate_limit::{Charge, Fields},
     },
     authn::{Location, Providers},
-    chance::Chance,
     body::TapLayer,
+    chance::Chance,
     gate::{AsyncGate, AsyncGateLayer, AsyncGates, DynGate, Enforce, Gate},
     head::Head,
     identity::TrustedProxies,
@@ -292,7 +292,10 @@ impl Rule {
         gates = with(gates, self.authorization.map(|authorization| authorization.paths(self.paths)));
         gates = with(gates, after);
         gates = with(gates, discard);
-        gates = with(gates, (given.caller_headers.names().next().is_some()).then(|| given.caller_headers.clone()));
+        gates = with(
+            gates,
+            (given.caller_headers.names().next().is_some()).then(|| given.caller_headers.clone()),
+        );
         gates.with_all(self.gates).with_all(self.filters)
     }
 

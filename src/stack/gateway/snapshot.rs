@@ -1,6 +1,10 @@
 use std::{
     collections::{BTreeMap, HashSet},
-    fmt, net::SocketAddr, sync::Arc, time::Duration};
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use http::HeaderName;
 
@@ -199,10 +203,12 @@ impl SnapshotBuilder {
         let (mut asserted, mut credentials) = (self.asserted, self.credentials);
         let providers = || of_rules.iter().filter_map(|rule| rule.providers.as_ref());
         asserted.extend(providers().flat_map(Providers::asserted_headers).cloned());
-        let authorizers = || of_rules.iter().flat_map(|rule| &rule.authorizers).map(|asked| &asked.authorizer);
+        let authorizers =
+            || of_rules.iter().flat_map(|rule| &rule.authorizers).map(|asked| &asked.authorizer);
         asserted.extend(self.caller_headers.names().cloned());
         asserted.extend(authorizers().flat_map(ExternalAuth::asserted_headers).cloned());
-        let of_authorizers = authorizers().map(|one| (Arc::from(one.name()), one.numbers().clone())).collect();
+        let of_authorizers =
+            authorizers().map(|one| (Arc::from(one.name()), one.numbers().clone())).collect();
         let tallies = tallies(&of_rules);
         credentials.extend(authn::kept_back(providers().flat_map(Providers::iter)));
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
@@ -222,8 +228,12 @@ impl SnapshotBuilder {
                 return Err(SnapshotError::AdminUpstream(upstream.name().into()));
             }
         }
-        let given =
-            Given { paths, asserted: asserted.iter().cloned().collect(), credentials: credentials.into(), caller_headers: self.caller_headers };
+        let given = Given {
+            paths,
+            asserted: asserted.iter().cloned().collect(),
+            credentials: credentials.into(),
+            caller_headers: self.caller_headers,
+        };
         let mut router = Router::builder();
         for rule in of_rules {
             router = router.rule(rule.build(&given)?);

@@ -7,12 +7,7 @@ use std::{
     },
 };
 
-use axum::{
-    Router,
-    extract::Request,
-    response::IntoResponse,
-    routing::any,
-};
+use axum::{Router, extract::Request, response::IntoResponse, routing::any};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
@@ -43,7 +38,8 @@ async fn told_upstream() -> SocketAddr {
             };
             headers.iter().map(line).collect::<String>()
         };
-        lines("", &parts.headers) + &body.trailers().map(|trailers| lines("trailer ", trailers)).unwrap_or_default()
+        lines("", &parts.headers)
+            + &body.trailers().map(|trailers| lines("trailer ", trailers)).unwrap_or_default()
     }))
     .await
 }
@@ -56,13 +52,26 @@ async fn iam(asked: Arc<AtomicUsize>) -> SocketAddr {
         any(move |request: Request| async move {
             asked.fetch_add(1, Ordering::Relaxed);
             let uri = request.headers()["x-forwarded-uri"].to_str().unwrap().to_owned();
-            let echo = request.headers().get("authorization").map_or("nobody", |value| value.to_str().unwrap()).to_owned();
-            let body = String::from_utf8(request.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap();
+            let echo = request
+                .headers()
+                .get("authorization")
+                .map_or("nobody", |value| value.to_str().unwrap())
+                .to_owned();
+            let body =
+                String::from_utf8(request.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap();
             match uri.as_str() {
                 "/open" => [("x-user", echo), ("x-body", body), ("x-other", "1".into())].into_response(),
-                "/login" => (StatusCode::FOUND, [("location", "https://login.example/"), ("set-cookie", "state=1")]).into_response(),
+                "/login" => {
+                    (StatusCode::FOUND, [("location", "https://login.example/"), ("set-cookie", "state=1")])
+                        .into_response()
+                }
                 "/broken" => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-                _ => (StatusCode::FORBIDDEN, [("content-type", "text/plain"), ("x-secret", "1")], "no, says the authorizer").into_response(),
+                _ => (
+                    StatusCode::FORBIDDEN,
+                    [("content-type", "text/plain"), ("x-secret", "1")],
+                    "no, says the authorizer",
+                )
+                    .into_response(),
             }
         }),
     ))
@@ -79,9 +88,16 @@ async fn raw(at: SocketAddr, request: &str) -> String {
 }
 
 /// One answer over HTTP/2, to a request with these headers and trailers.
-async fn http2(at: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], trailers: &[(&str, &str)]) -> Answer {
+async fn http2(
+    at: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    trailers: &[(&str, &str)],
+) -> Answer {
     let exchange = async {
-        let (client, connection) = h2::client::handshake(TcpStream::connect(at).await.unwrap()).await.unwrap();
+        let (client, connection) =
+            h2::client::handshake(TcpStream::connect(at).await.unwrap()).await.unwrap();
         tokio::spawn(connection);
         let mut client = client.ready().await.unwrap();
         let mut request = http::Request::builder().method(method).uri(format!("http://shop.example{path}"));
@@ -104,7 +120,11 @@ async fn http2(at: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)
             let _ = body.flow_control().release_capacity(data.len());
             text.extend_from_slice(&data);
         }
-        Answer { status: parts.status.as_u16(), headers: parts.headers, text: String::from_utf8(text).unwrap() }
+        Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            text: String::from_utf8(text).unwrap(),
+        }
     };
     timeout(PATIENCE, exchange).await.expect("in time")
 }
@@ -112,7 +132,8 @@ async fn http2(at: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)
 /// A gateway that asserts `x-user` and `x-plan`: one by an authorizer, one by a token that only another rule takes.
 async fn asserting(protocol: &str) -> Gateway {
     let (one, iam) = (told_upstream().await, iam(Arc::default()).await);
-    let jwks = r#"'{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}'"#;
+    let jwks =
+        r#"'{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}'"#;
     Gateway::of(&format!(
         "apiVersion: portcullis/v1alpha1\n\
          listeners: [{{ name: public, address: 127.0.0.1:0 }}, {{ name: trusting, address: 127.0.0.1:0, trustedProxies: [127.0.0.0/8] }}]\n\
@@ -146,7 +167,9 @@ async fn what_is_asserted_no_client_says_over_http_1() {
     for listener in ["public", "trusting"] {
         for path in ["/open", "/optional", "/other"] {
             for connection in ["close", "close, x-user, X-Plan", "x_user, close, x-kept-not"] {
-                let request = format!("GET {path} HTTP/1.1\r\nHost: shop.example\r\nConnection: {connection}\r\n{lies}X-Kept: 1\r\n\r\n");
+                let request = format!(
+                    "GET {path} HTTP/1.1\r\nHost: shop.example\r\nConnection: {connection}\r\n{lies}X-Kept: 1\r\n\r\n"
+                );
                 let answer = raw(gateway.at(listener), &request).await;
                 assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
                 is_clean(&answer, path);
@@ -159,8 +182,15 @@ async fn what_is_asserted_no_client_says_over_http_1() {
 async fn what_is_asserted_no_client_says_over_http_2() {
     for protocol in ["http1", "http2"] {
         let gateway = asserting(protocol).await;
-        let lies =
-            [("x-user", "root"), ("x-user", "root"), ("x_user", "root"), ("x-plan", "root"), ("x_plan", "root"), ("x-unused", "root"), ("x-kept", "1")];
+        let lies = [
+            ("x-user", "root"),
+            ("x-user", "root"),
+            ("x_user", "root"),
+            ("x-plan", "root"),
+            ("x_plan", "root"),
+            ("x-unused", "root"),
+            ("x-kept", "1"),
+        ];
         for path in ["/open", "/optional", "/other"] {
             let answer = http2(gateway.at("public"), "POST", path, &lies, &[]).await;
             assert_eq!(answer.status, 200, "{answer:?}");
@@ -246,9 +276,12 @@ async fn policies_of_the_file_decide_and_are_named() {
     let policies = "\x20 no-admin: { action: deny, rules: [{ name: outside, from: [{ notNetworks: [10.0.0.0/8] }], to: [{ paths: ['/admin/{**}'] }] }] }\n\
                     \x20 readers: { action: allow, rules: [{ to: [{ methods: [GET], hosts: ['*.example'] }] }] }\n\
                     \x20 small: { action: deny, rules: [{ when: [{ name: longer-than, with: 9 }] }] }\n";
-    let text = with_policies(one, policies, "policies: [readers, no-admin, small], decisionHeader: x-decision");
+    let text =
+        with_policies(one, policies, "policies: [readers, no-admin, small], decisionHeader: x-decision");
     let gates = Gates::new().predicate("longer-than", |most: usize| {
-        Ok(move |facts: &portcullis::admission::authz::Facts<'_>| facts.path().is_some_and(|path| path.len() > most))
+        Ok(move |facts: &portcullis::admission::authz::Facts<'_>| {
+            facts.path().is_some_and(|path| path.len() > most)
+        })
     });
     let gateway = Gateway::start(Config::text("f", text).gates(gates)).await;
     for (path, host, status, decision) in [
@@ -260,13 +293,26 @@ async fn policies_of_the_file_decide_and_are_named() {
         ("/orders/long/path", "shop.example", 403, "deny small/0"),
     ] {
         let answer = gateway.get(path, &[("host", host)]).await;
-        assert_eq!((answer.status, &answer.headers["x-decision"]), (status, &decision.parse().unwrap()), "{path} {host}");
-        assert!(!answer.text.contains("no-admin"), "why is told to nobody but in that header: {}", answer.text);
+        assert_eq!(
+            (answer.status, &answer.headers["x-decision"]),
+            (status, &decision.parse().unwrap()),
+            "{path} {host}"
+        );
+        assert!(
+            !answer.text.contains("no-admin"),
+            "why is told to nobody but in that header: {}",
+            answer.text
+        );
     }
     let answer = http2(gateway.at("public"), "GET", "/admin", &[], &[]).await;
-    assert_eq!((answer.status, &answer.headers["x-decision"]), (403, &"deny no-admin/outside".parse().unwrap()));
+    assert_eq!(
+        (answer.status, &answer.headers["x-decision"]),
+        (403, &"deny no-admin/outside".parse().unwrap())
+    );
     let line = |policy: &str, rule: &str, action: &str| {
-        format!(r#"portcullis_authorization_decisions_total{{policy="{policy}",rule="{rule}",action="{action}",shadow="false"}}"#)
+        format!(
+            r#"portcullis_authorization_decisions_total{{policy="{policy}",rule="{rule}",action="{action}",shadow="false"}}"#
+        )
     };
     assert_eq!(metric(&gateway, &line("no-admin", "outside", "deny")).await, Some(4));
     assert_eq!(metric(&gateway, &line("readers", "0", "allow")).await, Some(1));
@@ -278,8 +324,10 @@ async fn a_policy_in_shadow_only_counts_and_a_reload_counts_on() {
     let one = upstream("one").await;
     let directory = Directory::new("shadow");
     let policies = |shadow: &str| {
-        format!("\x20 old: {{ action: allow, rules: [{{ to: [{{ methods: [GET] }}] }}] }}\n\
-                 \x20 new: {{ action: deny, {shadow} rules: [{{ to: [{{ paths: ['/export'] }}] }}] }}\n")
+        format!(
+            "\x20 old: {{ action: allow, rules: [{{ to: [{{ methods: [GET] }}] }}] }}\n\
+                 \x20 new: {{ action: deny, {shadow} rules: [{{ to: [{{ paths: ['/export'] }}] }}] }}\n"
+        )
     };
     let text = |shadow: &str| with_policies(one, &policies(shadow), "policies: [old, new]");
     directory.write("gateway.yaml", &text("shadow: true,"));
@@ -287,7 +335,9 @@ async fn a_policy_in_shadow_only_counts_and_a_reload_counts_on() {
     assert_eq!(gateway.get("/export", &[]).await.status, 200);
     assert_eq!(gateway.get("/orders", &[]).await.status, 200);
     let line = |policy: &str, action: &str, shadow: bool| {
-        format!(r#"portcullis_authorization_decisions_total{{policy="{policy}",rule="0",action="{action}",shadow="{shadow}"}}"#)
+        format!(
+            r#"portcullis_authorization_decisions_total{{policy="{policy}",rule="0",action="{action}",shadow="{shadow}"}}"#
+        )
     };
     assert_eq!(metric(&gateway, &line("new", "deny", true)).await, Some(1));
     assert_eq!(metric(&gateway, &line("old", "allow", true)).await, Some(1));
@@ -328,7 +378,13 @@ async fn an_authorizer_is_asked_about_what_a_policy_means() {
 
     let answer = gateway.get("/open", &[("authorization", "Bearer a"), ("x-user", "root")]).await;
     assert_eq!(answer.status, 200);
-    assert!(answer.text.contains("x-user: Bearer a") && !answer.text.contains("root") && !answer.text.contains("x-other"), "{}", answer.text);
+    assert!(
+        answer.text.contains("x-user: Bearer a")
+            && !answer.text.contains("root")
+            && !answer.text.contains("x-other"),
+        "{}",
+        answer.text
+    );
     assert_eq!(count(), 1);
     gateway.get("/open", &[("authorization", "Bearer a")]).await;
     assert_eq!(count(), 1, "it was remembered");
@@ -343,22 +399,33 @@ async fn an_authorizer_is_asked_about_what_a_policy_means() {
     assert!(!answer.headers.contains_key("x-secret"));
     // A custom policy comes before one that denies.
     let answer = gateway.get("/login", &[]).await;
-    assert_eq!((answer.status, &answer.headers["location"]), (302, &"https://login.example/".parse().unwrap()));
+    assert_eq!(
+        (answer.status, &answer.headers["location"]),
+        (302, &"https://login.example/".parse().unwrap())
+    );
     assert_eq!(answer.headers["set-cookie"], "state=1");
     let answer = gateway.get("/broken", &[]).await;
     assert_eq!((answer.status, answer.headers.contains_key("retry-after")), (503, true));
     assert_eq!(gateway.get("/lost", &[]).await.status, 503);
 
     let post = |length: usize| {
-        format!("POST /open HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{}", "b".repeat(length))
+        format!(
+            "POST /open HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{}",
+            "b".repeat(length)
+        )
     };
     let answer = raw(gateway.at("public"), &post(8)).await;
     assert!(answer.contains("x-body: bbbbbbbb") && answer.contains("content-length: 8"), "{answer}");
     assert!(raw(gateway.at("public"), &post(9)).await.starts_with("HTTP/1.1 413"));
-    let line = |outcome: &str| format!(r#"portcullis_external_authorization_total{{authorizer="iam",outcome="{outcome}"}}"#);
+    let line = |outcome: &str| {
+        format!(r#"portcullis_external_authorization_total{{authorizer="iam",outcome="{outcome}"}}"#)
+    };
     assert_eq!(metric(&gateway, &line("refuse")).await, Some(2));
     assert_eq!(metric(&gateway, &line("fail")).await, Some(1));
-    assert!(metric(&gateway, r#"portcullis_external_authorization_remembered_total{authorizer="iam"}"#).await >= Some(1));
+    assert!(
+        metric(&gateway, r#"portcullis_external_authorization_remembered_total{authorizer="iam"}"#).await
+            >= Some(1)
+    );
 }
 
 #[tokio::test]
@@ -383,8 +450,14 @@ async fn a_preflight_comes_without_credentials_and_is_not_401() {
     );
     let gateway = Gateway::start(Config::file(directory.path("gateway.yaml"))).await;
     let at = gateway.at("public");
-    for (origin, allowed) in [("https://a.shop.example", true), ("https://evil.example", false), ("null", false)] {
-        let fields = [("origin", origin), ("access-control-request-method", "PUT"), ("access-control-request-headers", "x-api-key")];
+    for (origin, allowed) in
+        [("https://a.shop.example", true), ("https://evil.example", false), ("null", false)]
+    {
+        let fields = [
+            ("origin", origin),
+            ("access-control-request-method", "PUT"),
+            ("access-control-request-headers", "x-api-key"),
+        ];
         let over_1 = gateway.client.send("OPTIONS", at, "/api/x", &fields).await.unwrap();
         for answer in [over_1, http2(at, "OPTIONS", "/api/x", &fields, &[]).await] {
             assert_eq!((answer.status, answer.text.as_str()), (204, ""), "{origin}");
@@ -400,7 +473,15 @@ async fn a_preflight_comes_without_credentials_and_is_not_401() {
         }
     }
     // What asks for no method, or for one that the rule does not have, is no preflight of it.
-    assert_eq!(gateway.client.send("OPTIONS", at, "/api/x", &[("origin", "https://a.shop.example")]).await.unwrap().status, 404);
+    assert_eq!(
+        gateway
+            .client
+            .send("OPTIONS", at, "/api/x", &[("origin", "https://a.shop.example")])
+            .await
+            .unwrap()
+            .status,
+        404
+    );
     let get = [("origin", "https://a.shop.example"), ("access-control-request-method", "GET")];
     assert_eq!(gateway.client.send("OPTIONS", at, "/api/x", &get).await.unwrap().status, 404);
 }
@@ -431,7 +512,8 @@ async fn the_guard_refuses_what_other_sites_change() {
 #[tokio::test]
 async fn the_files_of_the_guide_do_what_it_says() {
     let guide = include_str!("../../../docs/guides/authorization.md");
-    let files: Vec<&str> = guide.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let files: Vec<&str> =
+        guide.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert_eq!(files.len(), 2);
     let directory = Directory::new("guide");
     let key = portcullis::authn::api_key::mint("shop", "acme").unwrap();
@@ -460,9 +542,17 @@ async fn the_files_of_the_guide_do_what_it_says() {
     ] {
         let fields = [("x-api-key", &*secret), ("x-user", "root"), ("x-plan", "platinum")];
         let answer = gateway.client.send(method, gateway.at("public"), path, &fields).await.unwrap();
-        assert_eq!((answer.status, &answer.headers["x-decision"]), (status, &decision.parse().unwrap()), "{path}");
+        assert_eq!(
+            (answer.status, &answer.headers["x-decision"]),
+            (status, &decision.parse().unwrap()),
+            "{path}"
+        );
         if status == 200 {
-            let told: Vec<_> = answer.text.lines().filter(|line| line.starts_with("x-user") || line.starts_with("x-plan")).collect();
+            let told: Vec<_> = answer
+                .text
+                .lines()
+                .filter(|line| line.starts_with("x-user") || line.starts_with("x-plan"))
+                .collect();
             assert_eq!(told, ["x-user: acme", "x-plan: gold"]);
             assert!(!answer.text.contains(&secret));
         }
