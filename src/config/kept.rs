@@ -14,16 +14,16 @@ use crate::{
 };
 
 /// State by name: a limit that is defined again is the same limit, an upstream takes over the connections of the
-/// one that is in force, keys that are kept where they were are not read again, rules of policies count on, and an
+/// one that is in force, and keys that are kept where they were are not read again. Rules of policies count on, and an
 /// authorizer that has not changed keeps what it knows.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     pub(super) limits: RateLimits,
     pub(super) upstreams: BTreeMap<String, Upstream>,
+    pub(super) stores: Stores,
     pub(super) tally: Tally,
     /// Each with what the file said of it: if it says the same again, it is the same.
     pub(super) authorizers: BTreeMap<String, (String, ExternalAuth)>,
-    pub(super) stores: Stores,
     #[cfg(feature = "jwt")]
     pub(super) key_sets: KeySets,
     #[cfg(feature = "jwt")]

@@ -99,6 +99,7 @@ const METRICS: Place = said("metrics", "They come with the feature `prometheus`.
 const AUTHENTICATION: Place = documented("authentication", include_str!("../authn/mod.rs"));
 const AUTHORIZATION: Place = documented("authorization", include_str!("../admission/authz/mod.rs"));
 const AUTHORIZERS: Place = documented("authorizers", include_str!("../admission/ext_authz/mod.rs"));
+const OUTBOUND: Place = documented("credentials of our own", include_str!("../authn/outbound/mod.rs"));
 const TIMEOUT: Place = documented("timeout of the request", include_str!("../resilience/timeout/mod.rs"));
 
 const GATEWAY: &[Place] = &[
@@ -162,6 +163,7 @@ const GATEWAY: &[Place] = &[
     TIMEOUT,
     documented("split", include_str!("../routing/split/mod.rs")),
     said("timeout of an attempt", "Inside of what may try again, outside of balancing and connecting."),
+    OUTBOUND,
     said(
         "proxy: balance, connections",
         "Innermost: it picks the endpoint, says how the request came, and sends it.",
@@ -175,6 +177,7 @@ const MESH_CLIENT: &[Place] = &[
     ),
     METRICS,
     TIMEOUT,
+    OUTBOUND,
 ];
 
 const MESH_SERVER: &[Place] = &[

@@ -262,3 +262,57 @@ async fn a_gateway_answers_429_to_whoever_fails_too_often() {
     assert_eq!(gateway.get("/", &[("x-api-key", key.reveal())]).await.status, 200);
     assert_eq!(gateway.get("/", &[]).await.status, 401);
 }
+
+/// The blocks of the guide in this language.
+fn blocks(language: &str) -> Vec<String> {
+    let guide = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guides/api_keys.md")).unwrap();
+    let begin = format!("```{language}\n");
+    guide.split(&begin).skip(1).map(|block| block.split("```").next().unwrap().to_owned()).collect()
+}
+
+/// The guide's commands, one after the other in one directory, as somebody types them who reads it.
+#[cfg(feature = "redis")]
+#[test]
+fn the_commands_of_the_guide_do_what_it_says() {
+    let server = crate::support::redis::Server::start();
+    let directory = Directory::new("keys-guide");
+    let mut id = String::new();
+    for block in blocks("sh") {
+        let script = format!("set -e\ngateway() {{ {:?} \"$@\"; }}\n{block}", program());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]).current_dir(directory.path("")).env("ID", &id).env("REDIS", server.url());
+        let output = shell.output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{block}\n{out}\n{err}");
+        if id.is_empty() {
+            id = made(&out).1;
+        }
+    }
+    let kept = FileKeyStore::new(directory.path("keys.yaml")).load().unwrap();
+    assert_eq!(kept.iter().filter(|entry| entry.revocation().is_some()).count(), 1);
+    assert!(kept.len() == 3 && kept.iter().all(|entry| entry.hash().pepper() == Some("2026")));
+    let shared = done(&["list", "--store", &server.url(), "--set", "partners"]);
+    assert_eq!(shared.lines().count(), 1 + 3, "{shared}");
+}
+
+/// The guide's files are accepted.
+#[test]
+fn the_files_of_the_guide_are_accepted() {
+    let directory = Directory::new("keys-guide-files");
+    for name in ["keys.yaml", "pepper", "redis-password"] {
+        directory.write(
+            name,
+            if name == "keys.yaml" { "keys: []\n" } else { "a secret that is as long as it has to be\n" },
+        );
+    }
+    let [whole, peppers, server] = &blocks("yaml")[..] else { panic!("three files were expected") };
+    let before = "      keys: { file: keys.yaml }\n";
+    let indented: String = peppers.lines().skip(1).map(|line| format!("    {line}\n")).collect();
+    let (head, tail) = whole.split_once("authentication:").unwrap();
+    let (_, tail) = tail.split_once("upstreams:").unwrap();
+    for text in [whole.clone(), whole.replace(before, &indented), format!("{head}{server}upstreams:{tail}")] {
+        directory.write("gateway.yaml", &text);
+        let check = Config::file(directory.path("gateway.yaml")).check();
+        assert!(check.is_accepted(), "{check}\n{text}");
+    }
+}

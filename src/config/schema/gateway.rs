@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    AuthorizationPolicy, Authorizer, CallerFact, Credentials, LimitFields, Provider, RateLimit, RedisServer,
-    Route, Unbuilt,
+    AuthorizationPolicy, Authorizer, CallerFact, LimitFields, Provider, RateLimit, RedisServer, Route,
+    Unbuilt, UpstreamCredentials,
 };
 use crate::config::scalar::{Name, Text};
 
@@ -142,7 +142,7 @@ pub(crate) struct Upstream {
     #[serde(default)]
     pub(crate) forwarded: bool,
     /// The credentials that requests to it carry. Default: none of ours.
-    pub(crate) credentials: Option<Credentials>,
+    pub(crate) credentials: Option<UpstreamCredentials>,
     /// TLS to an upstream comes with a later version.
     pub(crate) tls: Option<Unbuilt>,
     /// Active health checks come with a later version.

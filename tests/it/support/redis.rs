@@ -86,7 +86,7 @@ impl Server {
 }
 
 fn spawn(directory: &std::path::Path, port: u16, settings: &str) -> Child {
-    let port = if settings.contains("tls-port") {
+    let port = if settings.contains("tls-cert-file") {
         format!("port 0\ntls-port {port}")
     } else {
         format!("port {port}")
