@@ -102,7 +102,10 @@ impl ClientTls {
         Self { config: Arc::new(config), roots: self.roots }
     }
 
-    #[cfg_attr(not(any(feature = "redis", feature = "upstream")), expect(dead_code, reason = "both are its users"))]
+    #[cfg_attr(
+        not(any(feature = "redis", feature = "upstream")),
+        expect(dead_code, reason = "both are its users")
+    )]
     /// Shakes hands with a server that must be `host`: a name, or an IP address.
     pub(crate) async fn connect<S>(&self, host: &str, stream: S) -> io::Result<TlsStream<S>>
     where

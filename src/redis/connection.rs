@@ -170,8 +170,7 @@ impl Shared {
     {
         let address = &self.of.address;
         // Whoever is allowed a few commands only need not be allowed to name itself.
-        let mut info =
-            RedisConnectionInfo::default().set_db(address.database.into()).set_skip_set_lib_name();
+        let mut info = RedisConnectionInfo::default().set_db(address.database.into()).set_skip_set_lib_name();
         if let Some(user) = &address.user {
             info = info.set_username(user);
         }

@@ -19,8 +19,6 @@ use hyper_util::{
 use tokio::time::timeout;
 use tower_service::Service;
 
-#[cfg(feature = "tls")]
-use crate::tls::ClientTls;
 use super::{
     connect::{ConnectError, Connections, Io, connect},
     endpoint::{MAX_BUFFER, MAX_HEAD},
@@ -29,6 +27,8 @@ use super::{
     options::Options,
     resolve::{Resolve, SystemResolver},
 };
+#[cfg(feature = "tls")]
+use crate::tls::ClientTls;
 use crate::{
     body::{Body, BoxError},
     reject::{Reason, Rejection},

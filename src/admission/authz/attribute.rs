@@ -112,7 +112,9 @@ impl Attribute {
         facts.request.is_none()
             && match self {
                 Self::Host | Self::Method | Self::Path | Self::Header(_) | Self::Query(_) => true,
-                Self::Principal | Self::Issuer | Self::Scope | Self::Role | Self::Claim(_) | Self::Plan => true,
+                Self::Principal | Self::Issuer | Self::Scope | Self::Role | Self::Claim(_) | Self::Plan => {
+                    true
+                }
                 Self::Peer | Self::TrustDomain | Self::PeerPath | Self::Namespace => false,
                 Self::Client | Self::Connected | Self::Predicate => false,
             }

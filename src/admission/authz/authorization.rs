@@ -65,7 +65,10 @@ impl Authorization {
     /// # Errors
     ///
     /// As [`new`](Self::new).
-    pub fn counted(policies: impl IntoIterator<Item = Policy>, tally: Tally) -> Result<Self, InvalidPolicies> {
+    pub fn counted(
+        policies: impl IntoIterator<Item = Policy>,
+        tally: Tally,
+    ) -> Result<Self, InvalidPolicies> {
         let policies: Vec<Policy> = policies.into_iter().collect();
         let mut names = HashSet::new();
         for policy in &policies {
@@ -234,7 +237,8 @@ impl Gate for Authorization {
             return Ok(told);
         }
         let refusal = Rejection::new(Reason::Forbidden).detail(decision.detail());
-        let refusal = told.into_iter().fold(refusal, |refusal, Told { name, value }| refusal.header(name, value));
+        let refusal =
+            told.into_iter().fold(refusal, |refusal, Told { name, value }| refusal.header(name, value));
         Err(refusal.into())
     }
 }

@@ -126,7 +126,6 @@ impl<'a> Facts<'a> {
     }
 }
 
-
 impl fmt::Debug for Facts<'_> {
     /// Header values and the query may hold secrets and are left out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -46,7 +46,8 @@ struct Key {
 
 impl Index {
     pub(super) fn new(clauses: &[Clause]) -> Self {
-        let options: Vec<Vec<(&Attribute, Vec<Key>)>> = clauses.iter().map(|clause| options(&clause.tests)).collect();
+        let options: Vec<Vec<(&Attribute, Vec<Key>)>> =
+            clauses.iter().map(|clause| options(&clause.tests)).collect();
         let mut shared = HashMap::<u64, usize>::new();
         for key in options.iter().flatten().flat_map(|(_, keys)| keys) {
             *shared.entry(key.hash).or_default() += 1;
@@ -74,7 +75,9 @@ impl Index {
         placed.sort_unstable_by_key(|(hash, clause)| (bucket(*hash), *clause));
         placed.dedup_by_key(|(hash, clause)| (bucket(*hash), *clause));
         let mut starts = Vec::with_capacity(buckets + 1);
-        starts.extend((0..=buckets).map(|this| placed.partition_point(|(hash, _)| bucket(*hash) < this) as u32));
+        starts.extend(
+            (0..=buckets).map(|this| placed.partition_point(|(hash, _)| bucket(*hash) < this) as u32),
+        );
         let clauses = placed.into_iter().map(|(_, clause)| clause).collect();
         Self { probes: probes.into(), starts: starts.into(), clauses, always: always.into() }
     }
@@ -140,7 +143,8 @@ impl Probe {
 /// The conditions of a clause under which it can be kept, each with all its values.
 fn options(tests: &[Test]) -> Vec<(&Attribute, Vec<Key>)> {
     let positive = tests.iter().filter(|test| !test.negated);
-    let keys = |test: &Test| test.values.iter().map(|value| key(&test.attribute, value)).collect::<Option<Vec<_>>>();
+    let keys =
+        |test: &Test| test.values.iter().map(|value| key(&test.attribute, value)).collect::<Option<Vec<_>>>();
     positive.filter_map(|test| Some((&test.attribute, keys(test)?))).collect()
 }
 
@@ -161,7 +165,11 @@ fn key(attribute: &Attribute, value: &Value) -> Option<Key> {
         },
         Value::Network(network) => {
             let mask = (network.addr().is_ipv4(), network.prefix_len());
-            return Some(Key { hash: self::network(seed(attribute), network.addr(), mask.1), length: 0, mask: Some(mask) });
+            return Some(Key {
+                hash: self::network(seed(attribute), network.addr(), mask.1),
+                length: 0,
+                mask: Some(mask),
+            });
         }
         Value::Predicate(_) => return None,
     };

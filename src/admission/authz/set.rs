@@ -63,7 +63,11 @@ impl Set {
     ) -> Result<Self, InvalidPolicies> {
         let mut policies: Vec<&Policy> = policies.collect();
         policies.sort_by_key(|policy| policy.action as u8);
-        let rules = || policies.iter().flat_map(|policy| policy.rules.iter().enumerate().map(move |rule| (*policy, rule)));
+        let rules = || {
+            policies
+                .iter()
+                .flat_map(|policy| policy.rules.iter().enumerate().map(move |rule| (*policy, rule)))
+        };
         let size = rules().fold(0_usize, |size, (_, (_, rule))| size.saturating_add(rule.size()));
         if size > MOST {
             return Err(InvalidPolicies::TooMany(MOST));
@@ -77,7 +81,13 @@ impl Set {
                 return Err(InvalidPolicies::DuplicateRule(policy.name.clone(), name));
             }
             let label = format!("{}/{name}", policy.name).into();
-            named.push(Named { policy: policy.name.clone(), rule: name, label, action: policy.action, count });
+            named.push(Named {
+                policy: policy.name.clone(),
+                rule: name,
+                label,
+                action: policy.action,
+                count,
+            });
             clauses.extend(Self::clauses(rule, policy.action, at));
         }
         let index = Index::new(&clauses);

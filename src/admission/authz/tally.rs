@@ -67,7 +67,13 @@ impl Tally {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    pub(super) fn counter(&self, policy: &Arc<str>, rule: &Arc<str>, action: Action, shadow: bool) -> Arc<AtomicU64> {
+    pub(super) fn counter(
+        &self,
+        policy: &Arc<str>,
+        rule: &Arc<str>,
+        action: Action,
+        shadow: bool,
+    ) -> Arc<AtomicU64> {
         let mut counters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if counters.by_rule.len() > counters.room {
             counters.by_rule.retain(|_, count| Arc::strong_count(count) > 1);

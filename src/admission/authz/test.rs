@@ -37,10 +37,16 @@ impl Test {
     pub(super) fn contradicts(&self, other: &Self) -> bool {
         let excluded = |value: &Value| match value {
             Value::Text(pattern) => pattern.as_exact().is_some_and(|text| {
-                other.values.iter().any(|value| matches!(value, Value::Text(not) if not.matches(text.as_bytes())))
+                other
+                    .values
+                    .iter()
+                    .any(|value| matches!(value, Value::Text(not) if not.matches(text.as_bytes())))
             }),
             value => other.values.contains(value),
         };
-        self.attribute == other.attribute && !self.negated && other.negated && self.values.iter().all(excluded)
+        self.attribute == other.attribute
+            && !self.negated
+            && other.negated
+            && self.values.iter().all(excluded)
     }
 }

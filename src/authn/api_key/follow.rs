@@ -5,9 +5,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{
-    ApiKeys, KeyList, KeyStore, KeyStoreError, KeyTable, KeyVersion, Peppers, keys::WeakKeys,
-};
+use super::{ApiKeys, KeyList, KeyStore, KeyStoreError, KeyTable, KeyVersion, Peppers, keys::WeakKeys};
 
 /// How often the store is asked whether something has changed.
 const EVERY: Duration = Duration::from_secs(1);
@@ -152,7 +150,11 @@ impl Task {
         let built = spawn_blocking(move || build(&provider, peppers, &list)).await;
         let (table, skipped) = built.map_err(|lost| KeyStoreError::Unavailable(lost.into()))?;
         if unreadable + skipped > 0 {
-            tracing::warn!(provider = &*self.provider, keys = unreadable + skipped, "API keys cannot be used");
+            tracing::warn!(
+                provider = &*self.provider,
+                keys = unreadable + skipped,
+                "API keys cannot be used"
+            );
         }
         let table = Arc::new(table);
         keys.put(Arc::clone(&table));

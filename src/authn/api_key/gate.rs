@@ -5,10 +5,7 @@ use http::{HeaderName, HeaderValue};
 use super::{ApiKeys, FailureLimit, text};
 use crate::{
     authn::{
-        Authenticator, Credential, Location,
-        authenticator::check_alone,
-        challenge::Challenges,
-        credential,
+        Authenticator, Credential, Location, authenticator::check_alone, challenge::Challenges, credential,
     },
     gate::{Gate, GateLayer},
     head::Head,

@@ -123,9 +123,7 @@ pub use follow::KeyFollower;
 pub use gate::ApiKey;
 pub use hash::{KeyHash, Pepper, PepperError, Peppers};
 pub use keys::{ApiKeys, KeysHealth};
-pub use store::{
-    Asked, KeyChange, KeyList, KeyStore, KeyStoreError, KeyVersion, MemoryKeyStore,
-};
+pub use store::{Asked, KeyChange, KeyList, KeyStore, KeyStoreError, KeyVersion, MemoryKeyStore};
 pub use table::{InvalidKey, KeyTable, KeyTableError, KeyUse, MAX_KEYS};
 pub use text::{PATTERN, is_key};
 

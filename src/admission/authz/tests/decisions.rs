@@ -78,22 +78,67 @@ type Made<T> = Result<T, InvalidValue>;
 fn each_field_of_a_source_and_its_twin() {
     type Field = fn(&[&str]) -> Made<Source>;
     let fields: [(Field, Field, &[&str], &[&str]); 11] = [
-        (|l| Source::new().principals(l), |l| Source::new().not_principals(l),
-         &["customers/alice", "customers/*", "*/alice", "*", "customers/al*"],
-         &["partners/alice", "customers/bob", "alice/customers", "customer*/bob"]),
-        (|l| Source::new().issuers(l), |l| Source::new().not_issuers(l), &["https://id.example", "https://*", "*"], &["id.example", "*.com"]),
-        (|l| Source::new().scopes(l), |l| Source::new().not_scopes(l), &["orders.write", "orders.*", "*.read"], &["orders", "orders.read orders.write"]),
-        (|l| Source::new().roles(l), |l| Source::new().not_roles(l), &["site admin", "site*"], &["admin", "site"]),
+        (
+            |l| Source::new().principals(l),
+            |l| Source::new().not_principals(l),
+            &["customers/alice", "customers/*", "*/alice", "*", "customers/al*"],
+            &["partners/alice", "customers/bob", "alice/customers", "customer*/bob"],
+        ),
+        (
+            |l| Source::new().issuers(l),
+            |l| Source::new().not_issuers(l),
+            &["https://id.example", "https://*", "*"],
+            &["id.example", "*.com"],
+        ),
+        (
+            |l| Source::new().scopes(l),
+            |l| Source::new().not_scopes(l),
+            &["orders.write", "orders.*", "*.read"],
+            &["orders", "orders.read orders.write"],
+        ),
+        (
+            |l| Source::new().roles(l),
+            |l| Source::new().not_roles(l),
+            &["site admin", "site*"],
+            &["admin", "site"],
+        ),
         (|l| Source::new().plans(l), |l| Source::new().not_plans(l), &["gold"], &["silver"]),
         (|l| Source::new().claim("tier", l), |l| Source::new().not_claim("tier", l), &["3"], &["4"]),
-        (|l| Source::new().claim("/realm/roles", l), |l| Source::new().not_claim("/realm/roles", l), &["auditor", "buy*"], &["seller"]),
-        (|l| Source::new().peers(l), |l| Source::new().not_peers(l), &["spiffe://shop.example/ns/shop/sa/orders", "spiffe://shop.example/*", "*/sa/orders", "*"], &["spiffe://shop.example", "shop.example"]),
-        (|l| Source::new().trust_domains(l), |l| Source::new().not_trust_domains(l), &["shop.example", "Shop.Example", "*.example"], &["example", "shop.example/ns"]),
-        (|l| Source::new().peer_paths(l), |l| Source::new().not_peer_paths(l), &["/ns/shop/sa/orders", "/ns/{*}/sa/orders", "/ns/shop/{**}", "/ns/shop/*"], &["/ns/shop", "/ns/{*}"]),
-        (|l| Source::new().namespaces(l), |l| Source::new().not_namespaces(l), &["shop", "sh*"], &["orders", "ns"]),
+        (
+            |l| Source::new().claim("/realm/roles", l),
+            |l| Source::new().not_claim("/realm/roles", l),
+            &["auditor", "buy*"],
+            &["seller"],
+        ),
+        (
+            |l| Source::new().peers(l),
+            |l| Source::new().not_peers(l),
+            &["spiffe://shop.example/ns/shop/sa/orders", "spiffe://shop.example/*", "*/sa/orders", "*"],
+            &["spiffe://shop.example", "shop.example"],
+        ),
+        (
+            |l| Source::new().trust_domains(l),
+            |l| Source::new().not_trust_domains(l),
+            &["shop.example", "Shop.Example", "*.example"],
+            &["example", "shop.example/ns"],
+        ),
+        (
+            |l| Source::new().peer_paths(l),
+            |l| Source::new().not_peer_paths(l),
+            &["/ns/shop/sa/orders", "/ns/{*}/sa/orders", "/ns/shop/{**}", "/ns/shop/*"],
+            &["/ns/shop", "/ns/{*}"],
+        ),
+        (
+            |l| Source::new().namespaces(l),
+            |l| Source::new().not_namespaces(l),
+            &["shop", "sh*"],
+            &["orders", "ns"],
+        ),
     ];
     for (yes, no, fits, others) in fields {
-        for (list, expected) in fits.iter().map(|fit| (fit, true)).chain(others.iter().map(|other| (other, false))) {
+        for (list, expected) in
+            fits.iter().map(|fit| (fit, true)).chain(others.iter().map(|other| (other, false)))
+        {
             let is = |source| means(&Rule::new().from(source), &mut request());
             assert_eq!(is(yes(&[list]).unwrap()), expected, "{list}");
             assert_eq!(is(no(&[list]).unwrap()), !expected, "not {list}");
@@ -133,13 +178,45 @@ fn networks_of_the_client_and_of_the_peer() {
 fn each_field_of_an_operation_and_its_twin() {
     type Field = fn(&[&str]) -> Made<Operation>;
     let fields: [(Field, Field, &[&str], &[&str]); 4] = [
-        (|l| Operation::new().hosts(l), |l| Operation::new().not_hosts(l), &["shop.example", "SHOP.example", "*.example", "*op.example", "shop.*", "*"], &["example", "*.shop.example", "shop.example:8080"]),
-        (|l| Operation::new().paths(l), |l| Operation::new().not_paths(l), &["/orders/7", "/orders/{id}", "/{**}", "/orders/{**}", "/orders/{**}/7", "/ord*", "*/7", "*", "/%6frders/7"], &["/orders", "/orders/7/", "/orders/{id}/items", "/order/*"]),
-        (|l| Operation::new().header(HeaderName::from_static("x-team"), l), |l| Operation::new().not_header(HeaderName::from_static("x-team"), l), &["blue", "bl*", "*"], &["Blue", "red"]),
-        (|l| Operation::new().query("x", l), |l| Operation::new().not_query("x", l), &["a b", "a*"], &["a%20b", "a"]),
+        (
+            |l| Operation::new().hosts(l),
+            |l| Operation::new().not_hosts(l),
+            &["shop.example", "SHOP.example", "*.example", "*op.example", "shop.*", "*"],
+            &["example", "*.shop.example", "shop.example:8080"],
+        ),
+        (
+            |l| Operation::new().paths(l),
+            |l| Operation::new().not_paths(l),
+            &[
+                "/orders/7",
+                "/orders/{id}",
+                "/{**}",
+                "/orders/{**}",
+                "/orders/{**}/7",
+                "/ord*",
+                "*/7",
+                "*",
+                "/%6frders/7",
+            ],
+            &["/orders", "/orders/7/", "/orders/{id}/items", "/order/*"],
+        ),
+        (
+            |l| Operation::new().header(HeaderName::from_static("x-team"), l),
+            |l| Operation::new().not_header(HeaderName::from_static("x-team"), l),
+            &["blue", "bl*", "*"],
+            &["Blue", "red"],
+        ),
+        (
+            |l| Operation::new().query("x", l),
+            |l| Operation::new().not_query("x", l),
+            &["a b", "a*"],
+            &["a%20b", "a"],
+        ),
     ];
     for (yes, no, fits, others) in fields {
-        for (list, expected) in fits.iter().map(|fit| (fit, true)).chain(others.iter().map(|other| (other, false))) {
+        for (list, expected) in
+            fits.iter().map(|fit| (fit, true)).chain(others.iter().map(|other| (other, false)))
+        {
             let is = |operation| means(&Rule::new().to(operation), &mut request());
             assert_eq!(is(yes(&[list]).unwrap()), expected, "{list}");
             assert_eq!(is(no(&[list]).unwrap()), !expected, "not {list}");
@@ -218,7 +295,10 @@ fn deny_comes_before_allow_and_what_nothing_means_passes_only_without_allow() {
 
 #[test]
 fn each_row_of_answers_as_http_and_as_grpc() {
-    let gate = Authorization::new([Policy::deny("d").rule(Rule::new().to(Operation::new().paths(["/orders/{id}"]).unwrap()))]).unwrap();
+    let gate = Authorization::new([
+        Policy::deny("d").rule(Rule::new().to(Operation::new().paths(["/orders/{id}"]).unwrap()))
+    ])
+    .unwrap();
     let refusal = refused(&gate, &mut request()).unwrap();
     assert_eq!(refusal.detail_text(), Some("denied by the rule `0` of the policy `d`"));
     assert_eq!(refusal.clone().into_response(Protocol::Http).status(), 403);
@@ -230,8 +310,14 @@ fn each_row_of_answers_as_http_and_as_grpc() {
         assert_eq!(refusal.reason(), Reason::BadRequest, "{path}");
         assert_eq!(refusal.into_response(Protocol::Grpc).headers()["grpc-status"], "13");
     }
-    let by_host = Authorization::new([Policy::deny("d").rule(Rule::new().to(Operation::new().hosts(["a"]).unwrap()))]).unwrap();
-    for request in [Request::get("/"), Request::get("/").header("host", "a").header("host", "b"), Request::get("/").header("host", "a b")] {
+    let by_host =
+        Authorization::new([Policy::deny("d").rule(Rule::new().to(Operation::new().hosts(["a"]).unwrap()))])
+            .unwrap();
+    for request in [
+        Request::get("/"),
+        Request::get("/").header("host", "a").header("host", "b"),
+        Request::get("/").header("host", "a b"),
+    ] {
         assert_eq!(refused(&by_host, &mut request.body(()).unwrap()).unwrap().reason(), Reason::BadRequest);
     }
     // Who does not ask does not look.
@@ -243,9 +329,16 @@ fn each_row_of_answers_as_http_and_as_grpc() {
 
 #[test]
 fn spellings_of_a_path_are_one_path() {
-    let gate = Authorization::new([Policy::deny("d").rule(Rule::new().to(Operation::new().paths(["/admin/{**}"]).unwrap()))]).unwrap();
+    let gate = Authorization::new([
+        Policy::deny("d").rule(Rule::new().to(Operation::new().paths(["/admin/{**}"]).unwrap()))
+    ])
+    .unwrap();
     for path in ["/admin", "/admin/", "//admin", "/x/../admin/a", "/%61dmin", "/admin//x", "/./admin"] {
-        assert_eq!(refused(&gate, &mut Request::get(path).body(()).unwrap()).unwrap().reason(), Reason::Forbidden, "{path}");
+        assert_eq!(
+            refused(&gate, &mut Request::get(path).body(()).unwrap()).unwrap().reason(),
+            Reason::Forbidden,
+            "{path}"
+        );
     }
     assert!(refused(&gate, &mut Request::get("/administrator").body(()).unwrap()).is_none());
 }
@@ -253,7 +346,8 @@ fn spellings_of_a_path_are_one_path() {
 #[test]
 fn what_is_in_doubt_counts_against_the_caller() {
     let twice = || {
-        let request = Request::get("/?role=user&role=admin").header("x-role", "user").header("x-role", "admin");
+        let request =
+            Request::get("/?role=user&role=admin").header("x-role", "user").header("x-role", "admin");
         request.body(()).unwrap()
     };
     let name = HeaderName::from_static("x-role");
@@ -267,18 +361,26 @@ fn what_is_in_doubt_counts_against_the_caller() {
     ] {
         let deny = Authorization::new([Policy::deny("d").rule(Rule::new().to(operation.clone()))]).unwrap();
         let allow = Authorization::new([Policy::allow("a").rule(Rule::new().to(operation.clone()))]).unwrap();
-        assert!(refused(&deny, &mut twice()).is_some() && refused(&allow, &mut twice()).is_some(), "{operation:?}");
+        assert!(
+            refused(&deny, &mut twice()).is_some() && refused(&allow, &mut twice()).is_some(),
+            "{operation:?}"
+        );
     }
     // Where all lines agree there is no doubt.
-    assert!(means(&Rule::new().to(Operation::new().header(name.clone(), ["user", "admin"]).unwrap()), &mut twice()));
-    assert!(!means(&Rule::new().to(Operation::new().not_header(name, ["user", "admin"]).unwrap()), &mut twice()));
+    assert!(means(
+        &Rule::new().to(Operation::new().header(name.clone(), ["user", "admin"]).unwrap()),
+        &mut twice()
+    ));
+    assert!(!means(
+        &Rule::new().to(Operation::new().not_header(name, ["user", "admin"]).unwrap()),
+        &mut twice()
+    ));
 }
 
 #[test]
 fn on_a_connection_that_is_no_http_deny_matches_what_it_lacks_and_allow_does_not() {
-    let rule = |operation: Operation| {
-        Rule::new().from(Source::new().namespaces(["shop"]).unwrap()).to(operation)
-    };
+    let rule =
+        |operation: Operation| Rule::new().from(Source::new().namespaces(["shop"]).unwrap()).to(operation);
     let peer = peer();
     let address = Some(PeerAddr::new(([10, 1, 2, 3], 1).into()));
     let facts = Facts::of_connection(address, Some(&peer));
@@ -295,8 +397,16 @@ fn on_a_connection_that_is_no_http_deny_matches_what_it_lacks_and_allow_does_not
         assert_eq!(decide(Policy::allow("a").rule(rule(operation.clone()))), "deny _none", "{operation:?}");
     }
     for source in [Source::new().principals(["*"]).unwrap(), Source::new().not_scopes(["a"]).unwrap()] {
-        assert_eq!(decide(Policy::deny("d").rule(Rule::new().from(source.clone()))), "deny d/0", "{source:?}");
-        assert_eq!(decide(Policy::allow("a").rule(Rule::new().from(source.clone()))), "deny _none", "{source:?}");
+        assert_eq!(
+            decide(Policy::deny("d").rule(Rule::new().from(source.clone()))),
+            "deny d/0",
+            "{source:?}"
+        );
+        assert_eq!(
+            decide(Policy::allow("a").rule(Rule::new().from(source.clone()))),
+            "deny _none",
+            "{source:?}"
+        );
     }
     // What it has is compared as ever.
     let other = Source::new().namespaces(["bank"]).unwrap();
@@ -349,7 +459,11 @@ fn every_decision_names_who_made_it() {
         assert_eq!(slate.decision(), Some(trail));
         let counts: Vec<_> = gate.tally().read().into_iter().filter(|count| count.decisions > 0).collect();
         assert_eq!(counts.len(), 1);
-        let name = if counts[0].rule.is_empty() { counts[0].policy.to_string() } else { format!("{}/{}", counts[0].policy, counts[0].rule) };
+        let name = if counts[0].rule.is_empty() {
+            counts[0].policy.to_string()
+        } else {
+            format!("{}/{}", counts[0].policy, counts[0].rule)
+        };
         assert_eq!(format!("{} {name}", counts[0].action), decision);
     }
 }
@@ -357,11 +471,9 @@ fn every_decision_names_who_made_it() {
 #[test]
 fn a_policy_in_shadow_changes_nothing_and_is_counted() {
     let orders = || Rule::new().to(Operation::new().paths(["/orders/{id}"]).unwrap());
-    let gate = Authorization::new([
-        Policy::allow("a").rule(orders()),
-        Policy::deny("new").rule(orders()).shadow(),
-    ])
-    .unwrap();
+    let gate =
+        Authorization::new([Policy::allow("a").rule(orders()), Policy::deny("new").rule(orders()).shadow()])
+            .unwrap();
     let mut asked = request();
     assert!(refused(&gate, &mut asked).is_none());
     let head = Head::of(&mut asked);
@@ -369,10 +481,14 @@ fn a_policy_in_shadow_changes_nothing_and_is_counted() {
     assert_eq!(gate.decide(&facts).to_string(), "allow a/0");
     assert_eq!(gate.try_out(&facts).unwrap().to_string(), "deny new/0");
     let counted: Vec<_> = gate.tally().read().into_iter().filter(|count| count.decisions > 0).collect();
-    let shown: Vec<_> = counted.iter().map(|count| (&*count.policy, count.action, count.shadow, count.decisions)).collect();
+    let shown: Vec<_> =
+        counted.iter().map(|count| (&*count.policy, count.action, count.shadow, count.decisions)).collect();
     assert_eq!(shown, [("a", "allow", false, 1), ("new", "deny", true, 1)]);
     // A first policy that allows would shut out the rest.
-    let gate = Authorization::new([Policy::allow("first").rule(Rule::new().to(Operation::new().paths(["/x"]).unwrap())).shadow()]).unwrap();
+    let gate = Authorization::new([Policy::allow("first")
+        .rule(Rule::new().to(Operation::new().paths(["/x"]).unwrap()))
+        .shadow()])
+    .unwrap();
     assert!(refused(&gate, &mut request()).is_none());
     assert_eq!(gate.try_out(&facts).unwrap().to_string(), "deny _none");
     assert!(Authorization::new([]).unwrap().try_out(&facts).is_none());
@@ -393,8 +509,14 @@ fn names_are_unique_and_sizes_are_bounded() {
     let two = Authorization::new([Policy::deny("x"), Policy::allow("x")]);
     assert_eq!(two.unwrap_err(), InvalidPolicies::Duplicate("x".into()));
     let twins = Policy::deny("x").rule(Rule::new().name("1")).rule(Rule::new());
-    assert_eq!(Authorization::new([twins]).unwrap_err(), InvalidPolicies::DuplicateRule("x".into(), "1".into()));
-    assert_eq!(Authorization::new([Policy::custom("c")]).unwrap_err(), InvalidPolicies::Misplaced("c".into()));
+    assert_eq!(
+        Authorization::new([twins]).unwrap_err(),
+        InvalidPolicies::DuplicateRule("x".into(), "1".into())
+    );
+    assert_eq!(
+        Authorization::new([Policy::custom("c")]).unwrap_err(),
+        InvalidPolicies::Misplaced("c".into())
+    );
     let many = (0..1_000).fold(Rule::new(), |rule, _| rule.from(Source::new()).to(Operation::new()));
     assert!(matches!(Authorization::new([Policy::deny("x").rule(many)]), Err(InvalidPolicies::TooMany(_))));
 }
@@ -404,7 +526,11 @@ fn rules_that_mean_nothing_or_everything_are_told() {
     let contradictory = Source::new().scopes(["a"]).unwrap().not_scopes(["a*"]).unwrap();
     assert!(Rule::new().from(contradictory.clone()).is_contradictory());
     assert!(!Rule::new().from(contradictory).from(Source::new()).is_contradictory());
-    assert!(!Rule::new().from(Source::new().scopes(["a", "b"]).unwrap().not_scopes(["a"]).unwrap()).is_contradictory());
+    assert!(
+        !Rule::new()
+            .from(Source::new().scopes(["a", "b"]).unwrap().not_scopes(["a"]).unwrap())
+            .is_contradictory()
+    );
     assert!(Rule::new().is_for_all() && Rule::new().from(Source::new()).is_for_all());
     assert!(!Rule::new().when(|_| true).is_for_all());
     let orders = || Rule::new().to(Operation::new().paths(["/orders"]).unwrap());
@@ -424,10 +550,14 @@ fn values_that_can_match_nothing_are_refused() {
 #[test]
 fn a_decision_allocates_nothing() {
     let policies = (0..100).map(|n| {
-        let rule = Rule::new().from(Source::new().scopes([format!("s{n}")]).unwrap()).to(Operation::new().paths([format!("/orders/{{id}}/{n}")]).unwrap());
+        let rule = Rule::new()
+            .from(Source::new().scopes([format!("s{n}")]).unwrap())
+            .to(Operation::new().paths([format!("/orders/{{id}}/{n}")]).unwrap());
         Policy::deny(format!("p{n}")).rule(rule)
     });
-    let readers = Rule::new().from(Source::new().scopes(["orders.read"]).unwrap()).to(Operation::new().hosts(["shop.example"]).unwrap());
+    let readers = Rule::new()
+        .from(Source::new().scopes(["orders.read"]).unwrap())
+        .to(Operation::new().hosts(["shop.example"]).unwrap());
     let gate = Authorization::new(policies.chain([Policy::allow("readers").rule(readers)])).unwrap();
     let mut request = request();
     request.headers_mut().insert("host", "shop.example".parse().unwrap());

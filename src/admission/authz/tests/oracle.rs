@@ -70,7 +70,8 @@ fn path_fits(template: &str, path: &str) -> bool {
             [] => path.is_empty(),
             ["{**}", rest @ ..] => (0..=path.len()).any(|skip| fits(rest, &path[skip..])),
             [one, rest @ ..] => {
-                path.first().is_some_and(|first| if *one == "{id}" { !first.is_empty() } else { one == first })
+                path.first()
+                    .is_some_and(|first| if *one == "{id}" { !first.is_empty() } else { one == first })
                     && fits(rest, &path[1..])
             }
         }
@@ -96,7 +97,9 @@ impl Said {
                     text_fits(p, provider) && text_fits(s, subject)
                 })
             }),
-            Field::Scopes => world.principal.is_some() && any(world.scopes.iter().map(String::as_str).collect()),
+            Field::Scopes => {
+                world.principal.is_some() && any(world.scopes.iter().map(String::as_str).collect())
+            }
             Field::Peers => any(world.peer.iter().map(String::as_str).collect()),
             Field::TrustDomains => {
                 let domain = world.peer.as_deref().map(domain);
@@ -129,7 +132,9 @@ impl OneRule {
     fn holds(&self, world: &World, doubt: bool) -> bool {
         let all = |said: &Vec<Said>| said.iter().all(|said| said.holds(world, doubt));
         let one = |list: &[Vec<Said>]| list.is_empty() || list.iter().any(all);
-        one(&self.from) && one(&self.to) && self.when.is_none_or(|expected| world.path.len() % 2 == usize::from(expected))
+        one(&self.from)
+            && one(&self.to)
+            && self.when.is_none_or(|expected| world.path.len() % 2 == usize::from(expected))
     }
 
     fn build(&self) -> Rule {
@@ -171,7 +176,9 @@ impl OneRule {
         }
         match self.when {
             // A connection has no path, and the world's is empty then.
-            Some(expected) => rule.when(move |facts| facts.path().unwrap_or_default().len() % 2 == usize::from(expected)),
+            Some(expected) => {
+                rule.when(move |facts| facts.path().unwrap_or_default().len() % 2 == usize::from(expected))
+            }
             None => rule,
         }
     }
@@ -237,11 +244,15 @@ fn said(of: &'static [Field]) -> impl Strategy<Value = Said> {
 }
 
 fn rule() -> impl Strategy<Value = OneRule> {
-    const FROM: &[Field] = &[Field::Principals, Field::Scopes, Field::Peers, Field::TrustDomains, Field::Networks];
+    const FROM: &[Field] =
+        &[Field::Principals, Field::Scopes, Field::Peers, Field::TrustDomains, Field::Networks];
     const TO: &[Field] = &[Field::Hosts, Field::Methods, Field::Paths, Field::Header, Field::Query];
     let list = |of| prop::collection::vec(prop::collection::vec(said(of), 0..3), 0..3);
-    (list(FROM), list(TO), prop::option::weighted(0.2, any::<bool>()))
-        .prop_map(|(from, to, when)| OneRule { from, to, when })
+    (list(FROM), list(TO), prop::option::weighted(0.2, any::<bool>())).prop_map(|(from, to, when)| OneRule {
+        from,
+        to,
+        when,
+    })
 }
 
 fn world() -> impl Strategy<Value = World> {
