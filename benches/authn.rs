@@ -2,7 +2,10 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench that may stop")]
 
-use std::time::SystemTime;
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::SystemTime,
+};
 
 use aws_lc_rs::{
     hmac,
@@ -16,7 +19,7 @@ use portcullis::{
     admission::authz::Authorize,
     authn::{
         api_key::{self, ApiKey, KeyTable},
-        jwt::{Jwt, Key, KeySet},
+        jwt::{Jwt, Key, KeySet, Keys},
     },
     gate::Gate,
     head::Head,
@@ -34,11 +37,14 @@ fn main() {
 const SECRET: &[u8; 32] = &[7; 32];
 
 fn signed(algorithm: &str) -> String {
+    static JTI: AtomicU64 = AtomicU64::new(0);
+
+    let jti = JTI.fetch_add(1, Ordering::Relaxed);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let header = json!({ "alg": algorithm, "kid": "2026-11", "typ": "JWT" });
     let claims = json!({
         "iss": "https://id.shop.example", "aud": "shop", "sub": "248289761001", "exp": now + 3600, "nbf": now, "iat": now,
-        "scope": "orders.read orders.write", "jti": "0198c5d2-7b7e-7000-8000-c0ffee000000", "client_id": "web",
+        "scope": "orders.read orders.write", "jti": format!("0198c5d2-7b7e-7000-8000-{jti:012}"), "client_id": "web",
     });
     let [header, claims] = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
     format!("{header}.{claims}")
@@ -54,16 +60,20 @@ fn hs256() -> (Jwt, String) {
     (jwt(Key::secret(SECRET).unwrap()), token(&signed, signature.as_ref()))
 }
 
-fn es256() -> (Jwt, String, ParsedPublicKey, Vec<u8>) {
-    let key = EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+fn jwt_of(key: &EcdsaKeyPair) -> Jwt {
     let (x, y) = key.public_key().as_ref()[1..].split_at(32);
     let [x, y] = [x, y].map(|bytes| URL_SAFE_NO_PAD.encode(bytes));
     let jwk = json!({ "kty": "EC", "crv": "P-256", "x": x, "y": y }).to_string();
+    jwt(Key::jwk(&jwk).unwrap())
+}
+
+fn es256() -> (Jwt, String, ParsedPublicKey, Vec<u8>) {
+    let key = EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
     let signed = signed("ES256");
     let signature = key.sign(&SystemRandom::new(), signed.as_bytes()).unwrap().as_ref().to_vec();
     let public =
         ParsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, key.public_key().as_ref()).unwrap();
-    (jwt(Key::jwk(&jwk).unwrap()), token(&signed, &signature), public, signature)
+    (jwt_of(&key), token(&signed, &signature), public, signature)
 }
 
 fn jwt(key: Key) -> Jwt {
@@ -92,13 +102,19 @@ fn hs256_signature_alone(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn hs256_gate(bencher: Bencher<'_, '_>) {
     let (jwt, token) = hs256();
+    check(bencher, &jwt.memory(0), &header::AUTHORIZATION, &format!("Bearer {token}"));
+}
+
+#[divan::bench]
+fn hs256_gate_seen_before(bencher: Bencher<'_, '_>) {
+    let (jwt, token) = hs256();
     check(bencher, &jwt, &header::AUTHORIZATION, &format!("Bearer {token}"));
 }
 
 #[divan::bench]
 fn hs256_gate_that_tells_a_claim(bencher: Bencher<'_, '_>) {
     let (jwt, token) = hs256();
-    let jwt = jwt.claim_header(HeaderName::from_static("x-user"), "sub");
+    let jwt = jwt.memory(0).claim_header(HeaderName::from_static("x-user"), "sub");
     check(bencher, &jwt, &header::AUTHORIZATION, &format!("Bearer {token}"));
 }
 
@@ -112,12 +128,90 @@ fn es256_signature_alone(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn es256_gate(bencher: Bencher<'_, '_>) {
     let (jwt, token, ..) = es256();
+    check(bencher, &jwt.memory(0), &header::AUTHORIZATION, &format!("Bearer {token}"));
+}
+
+/// Each token is another one, and is remembered.
+#[divan::bench]
+fn es256_gate_first_sight(bencher: Bencher<'_, '_>) {
+    let key = EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    let jwt = jwt_of(&key);
+    let random = SystemRandom::new();
+    bencher
+        .with_inputs(|| {
+            let signed = signed("ES256");
+            let token = token(&signed, key.sign(&random, signed.as_bytes()).unwrap().as_ref());
+            let bearer = format!("Bearer {token}");
+            let mut request = Request::get("/orders").header(header::AUTHORIZATION, bearer).body(()).unwrap();
+            request.extensions_mut().insert(());
+            request
+        })
+        .bench_local_refs(|request| jwt.check(&mut Head::of(request)).is_ok());
+}
+
+/// As requests come: made anew each time, beside which the gate stands alone.
+#[divan::bench(threads = [1, 2])]
+fn es256_gate_seen_before(bencher: Bencher<'_, '_>) {
+    let (jwt, token, ..) = es256();
+    let bearer = header::HeaderValue::try_from(format!("Bearer {token}")).unwrap();
+    bencher
+        .with_inputs(|| {
+            let mut request = Request::new(());
+            request.headers_mut().insert(header::AUTHORIZATION, bearer.clone());
+            request.extensions_mut().insert(());
+            request
+        })
+        .bench_refs(|request| jwt.check(&mut Head::of(request)).is_ok());
+}
+
+#[divan::bench]
+fn es256_gate_seen_before_with_a_claim_told(bencher: Bencher<'_, '_>) {
+    let (jwt, token, ..) = es256();
+    let jwt = jwt.claim_header(HeaderName::from_static("x-user"), "sub");
     check(bencher, &jwt, &header::AUTHORIZATION, &format!("Bearer {token}"));
+}
+
+#[divan::bench]
+fn token_of_another_issuer(bencher: Bencher<'_, '_>) {
+    let (jwt, token, ..) = es256();
+    check(bencher, &jwt.issuer("https://other.example"), &header::AUTHORIZATION, &format!("Bearer {token}"));
 }
 
 #[divan::bench]
 fn no_token(bencher: Bencher<'_, '_>) {
     check(bencher, &hs256().0, &header::ACCEPT, "*/*");
+}
+
+/// A key among others, found by its name: the cost of HS256 for any number of them.
+#[divan::bench(args = [1, 100, 256])]
+fn hs256_gate_of_keys(bencher: Bencher<'_, '_>, keys: usize) {
+    let (_, token) = hs256();
+    let jwt = Jwt::new(set_of(keys)).issuer("https://id.shop.example").audiences(["shop"]).memory(0);
+    check(bencher, &jwt, &header::AUTHORIZATION, &format!("Bearer {token}"));
+}
+
+/// The same while another thread puts a fresh set of 100 keys in place all the time.
+#[divan::bench]
+fn hs256_gate_while_keys_are_replaced(bencher: Bencher<'_, '_>) {
+    let (_, token) = hs256();
+    let keys = Keys::from(set_of(100));
+    let jwt = Jwt::new(keys.clone()).issuer("https://id.shop.example").audiences(["shop"]).memory(0);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                keys.replace(set_of(100));
+            }
+        });
+        check(bencher, &jwt, &header::AUTHORIZATION, &format!("Bearer {token}"));
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+/// A set with the key of the token in its middle.
+fn set_of(keys: usize) -> KeySet {
+    let named = |n: usize| if n == keys / 2 { "2026-11".to_owned() } else { format!("key {n}") };
+    KeySet::new((0..keys).map(|n| Key::secret(SECRET).unwrap().named(named(n)))).unwrap()
 }
 
 #[divan::bench]

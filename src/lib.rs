@@ -91,6 +91,11 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+/// The code of the guide runs.
+#[cfg(all(doctest, feature = "jwt", feature = "tls", feature = "transport"))]
+#[doc = include_str!("../docs/guides/certificate_bound_tokens.md")]
+struct CertificateBoundTokens;
+
 pub mod attempt;
 pub mod backoff;
 pub mod body;
@@ -120,6 +125,7 @@ pub mod tls;
 pub mod trail;
 pub mod trip;
 pub mod tunnel;
+pub mod upload;
 pub mod window;
 
 #[cfg(feature = "admission")]

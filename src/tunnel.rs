@@ -19,6 +19,7 @@
 
 use std::{
     fmt,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -41,6 +42,14 @@ pub struct TunnelLimits {
     /// When it must have closed.
     pub until: Instant,
 }
+
+/// Tells whoever runs a tunnel to close it at once. A request extension, set by whoever serves the connection: it cannot
+/// take back what it gave away, and a tunnel that reads nothing from its connection would not notice its end.
+#[derive(Clone)]
+pub struct TunnelCut(Arc<Mutex<Option<End>>>);
+
+/// Resolves when a tunnel must close.
+type End = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// `None`: closed.
 type Held = Mutex<Option<Vec<Box<dyn Send>>>>;
@@ -66,6 +75,23 @@ impl Tunnel {
     }
 }
 
+impl TunnelCut {
+    /// To be closed when `cut` resolves.
+    #[must_use]
+    pub fn when(cut: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(Some(Box::pin(cut)))))
+    }
+
+    /// Resolves when the tunnel must close. Only one can wait: whoever comes later waits for ever.
+    pub async fn wait(self) {
+        let cut = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match cut {
+            Some(cut) => cut.await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
 impl Drop for TunnelGuard {
     fn drop(&mut self) {
         let things = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -76,6 +102,12 @@ impl Drop for TunnelGuard {
 impl fmt::Debug for Tunnel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tunnel").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TunnelCut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TunnelCut").finish_non_exhaustive()
     }
 }
 

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         Command::Demo => run(demo::run()),
         Command::Serve { config } => run(serve(Config::file(config))),
         Command::Check { file } => check(&Config::file(file)),
-        Command::NewKey(order) => keys::new(order),
+        Command::Keys(order) => keys::run(order),
         Command::Explain => tell(&portcullis::stack::order::gateway().to_string()),
         Command::Schema => tell(config::schema().trim_end()),
         Command::Help => tell(USAGE),

@@ -108,6 +108,12 @@ pub trait Authenticator: Send + Sync + 'static {
         false
     }
 
+    /// Whether its credential is a token that can be shown to others on the caller's behalf, and not a secret between the
+    /// caller and us.
+    fn is_token(&self) -> bool {
+        false
+    }
+
     /// The header fields that it sets for the upstream. Whatever came in under these names is removed.
     fn asserted_headers(&self) -> &[HeaderName] {
         &[]
@@ -155,6 +161,9 @@ impl<A: Authenticator + ?Sized> Authenticator for Arc<A> {
     }
     fn forwards(&self) -> bool {
         (**self).forwards()
+    }
+    fn is_token(&self) -> bool {
+        (**self).is_token()
     }
     fn asserted_headers(&self) -> &[HeaderName] {
         (**self).asserted_headers()

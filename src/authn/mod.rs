@@ -1,7 +1,8 @@
 //! Who is calling?
 //!
-//! `jwt` verifies signed tokens, with keys that `jwks` fetches, and [`api_key`] verifies keys. Each is a gate of its own; [`Providers`] makes one gate
-//! of several, and of [authenticators](Authenticator) of your own.
+//! `jwt` verifies signed tokens, with keys that `jwks` fetches, `introspection` asks about tokens that only their provider
+//! can read, and [`api_key`] verifies keys. Each is a gate of its own; [`Providers`] makes one gate of several, and of
+//! [authenticators](Authenticator) of your own. `outbound` puts tokens on the calls that we make ourselves.
 //!
 //! # Example
 //!
@@ -55,6 +56,12 @@
 //! [optional](Providers::optional): it would be served as somebody else than it says it is. If a provider cannot tell
 //! now, because its keys are not known yet, the answer is 503 and not 401.
 //!
+//! Credentials that are needed [together](Together), a token *and* a certificate for example, are one provider of the
+//! list. Who shows some of them and not all is refused.
+//!
+//! Who shows nothing where credentials are optional is the anonymous principal, or a [guest](Providers::optional_as) with
+//! a name.
+//!
 //! Whatever the outcome, credentials of all the providers are taken out of the request before it goes on, also those
 //! that were not looked at, unless the [winner forwards](Authenticator::forwards) its own; and so is what came in under
 //! the names of the headers that any provider sets.
@@ -65,6 +72,7 @@
 //! |---|---|---|---|
 //! | no credential | `MissingCredentials` | 401, one `WWW-Authenticate` for each provider | UNAUTHENTICATED |
 //! | credentials, none valid | `InvalidCredentials` | 401, the same with error codes | UNAUTHENTICATED |
+//! | credentials, none valid, from an address that has failed too often with [API keys](api_key::FailureLimit) | `RateLimited` | 429 + `Retry-After` | RESOURCE_EXHAUSTED |
 //! | a provider's keys are not known yet | `KeysUnavailable` | 503 + `Retry-After` | UNAVAILABLE |
 //!
 //! Why a credential is not valid is in the rejection's detail and source, for logs.
@@ -88,21 +96,33 @@
 
 pub mod api_key;
 mod authenticator;
+pub mod certificate;
 mod challenge;
 mod credential;
+#[cfg(feature = "jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+pub mod introspection;
 #[cfg(feature = "jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 pub mod jwks;
 #[cfg(feature = "jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 pub mod jwt;
+#[cfg(feature = "jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+pub mod oauth;
+#[cfg(feature = "jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+pub mod outbound;
 mod providers;
+mod together;
 
 pub use authenticator::{Authenticator, Credential, Inquiry};
 pub use credential::Location;
 #[cfg(feature = "stack")]
 pub(crate) use providers::kept_back;
 pub use providers::{Providers, ProvidersTold, ProvidersWait};
+pub use together::Together;
 
 #[cfg(test)]
 mod tests;

@@ -7,11 +7,11 @@ use std::{
 
 use http::{HeaderName, HeaderValue, header};
 
-use super::{Authenticator, Credential, Inquiry, Location, authenticator::Finding};
+use super::{Authenticator, Credential, Inquiry, Location, authenticator::Finding, credential};
 use crate::{
     gate::{AsyncGate, AsyncGateLayer, Check},
     head::Head,
-    identity::{AssertedHeaders, Principal},
+    identity::{AssertedHeaders, CallerToken, Principal},
     reject::{Answer, Reason, Rejection},
 };
 
@@ -23,7 +23,9 @@ use crate::{
 pub struct Providers {
     list: Vec<Arc<dyn Authenticator>>,
     asserted: AssertedHeaders,
-    optional: bool,
+    /// Who comes in without a credential.
+    nobody: Option<Principal>,
+    keeps_token: bool,
 }
 
 impl Providers {
@@ -41,8 +43,20 @@ impl Providers {
 
     /// Lets requests without any credential pass, with the anonymous principal. Requests with credentials of which
     /// none is valid are refused still: whoever shows a bad ticket does not want the free seat.
-    pub fn optional(mut self) -> Self {
-        self.optional = true;
+    pub fn optional(self) -> Self {
+        self.optional_as(Principal::anonymous())
+    }
+
+    /// As [`optional`](Self::optional), with a principal that has a name, scopes or a plan of its own: a guest.
+    pub fn optional_as(mut self, guest: Principal) -> Self {
+        self.nobody = Some(guest);
+        self
+    }
+
+    /// Keeps the token that was found valid as a [`CallerToken`] in the request's extensions, for calls on the caller's
+    /// behalf. It is not sent anywhere by that, and an API key is not kept.
+    pub fn keep_token(mut self) -> Self {
+        self.keeps_token = true;
         self
     }
 
@@ -84,8 +98,8 @@ impl Providers {
     }
 
     fn nobody(&self) -> Result<Principal, Rejection> {
-        if self.optional {
-            return Ok(Principal::anonymous());
+        if let Some(nobody) = &self.nobody {
+            return Ok(nobody.clone());
         }
         let challenges = self.list.iter().filter_map(|provider| provider.challenge());
         Err(challenges.fold(Rejection::new(Reason::MissingCredentials), add))
@@ -96,6 +110,10 @@ impl Providers {
         // Where a provider cannot tell now, nobody can say that the credential is bad.
         if let Some((_, unable)) = found.iter().find(|(_, r)| r.reason().status().is_server_error()) {
             return unable.clone();
+        }
+        // Who has failed too often is told so, whatever else was shown.
+        if let Some((_, often)) = found.iter().find(|(_, r)| r.reason() == Reason::RateLimited) {
+            return often.clone();
         }
         let mut all = Rejection::new(Reason::InvalidCredentials);
         for (at, provider) in self.list.iter().enumerate() {
@@ -167,6 +185,7 @@ impl Providers {
                 None
             }
             Credential::Valid(principal) => {
+                self.keep(head, at);
                 self.remove_credentials(head, Some(at));
                 head.extensions_mut().insert(principal);
                 Some(Check::Now(Ok(())))
@@ -174,6 +193,17 @@ impl Providers {
             Credential::Asked(inquiry) => {
                 Some(Check::Wait(ProvidersWait { inquiry, at, invalid: mem::take(invalid) }))
             }
+        }
+    }
+
+    /// Puts the winner's token aside.
+    fn keep(&self, head: &mut Head<'_>, at: usize) {
+        if !self.keeps_token || !self.list[at].is_token() {
+            return;
+        }
+        if let Ok(Some(token)) = credential::find(head, self.list[at].locations(), usize::MAX) {
+            let token = CallerToken::new(&*token);
+            head.extensions_mut().insert(token);
         }
     }
 
@@ -241,7 +271,7 @@ impl fmt::Debug for Providers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Providers")
             .field("len", &self.list.len())
-            .field("optional", &self.optional)
+            .field("nobody", &self.nobody)
             .field("asserted", &self.asserted)
             .finish()
     }

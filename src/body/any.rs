@@ -56,6 +56,17 @@ impl Body {
     }
 }
 
+#[cfg(feature = "jwt")]
+impl Body {
+    /// The same once more, if all its bytes are at hand and none was read.
+    pub(crate) fn try_clone(&self) -> Option<Self> {
+        match &self.0 {
+            BodyKind::Full(bytes) => Some(Self(BodyKind::Full(bytes.clone()))),
+            BodyKind::Boxed(_) => None,
+        }
+    }
+}
+
 impl HttpBody for Body {
     type Data = Bytes;
     type Error = BoxError;

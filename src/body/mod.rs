@@ -5,14 +5,22 @@
 //!
 //! [`Body`] is a body of one type, for the places where many kinds meet: a router over different services, a
 //! client. It boxes, except where a body is empty or a single chunk of bytes.
+//!
+//! [`TapLayer`] lets policies look at the beginning of a request's body, which is handed on whole.
 
 mod any;
 mod convert;
+#[cfg(feature = "jwt")]
+mod replay;
 mod response;
+mod tap;
 
 pub use any::{Body, BoxError};
 pub use convert::{Convert, ConvertLayer};
+#[cfg(feature = "jwt")]
+pub(crate) use replay::replica;
 pub use response::ResponseBody;
+pub use tap::{Peeked, Tap, TapLayer, Tapped, Unreadable};
 
 #[cfg(test)]
 pub(crate) mod script;

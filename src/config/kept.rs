@@ -1,12 +1,40 @@
 //! What outlives a reload.
 use std::collections::BTreeMap;
 
-use crate::{admission::rate_limit::RateLimits, upstream::Upstream};
+#[cfg(feature = "jwt")]
+use super::compile::{Asked, KeySets};
+use std::sync::Arc;
 
-/// State by name: a limit that is defined again is the same limit, and an upstream takes over the connections of the
-/// one that is in force.
+#[cfg(feature = "redis")]
+use crate::redis::Redis;
+use crate::{
+    admission::rate_limit::RateLimits,
+    authn::api_key::{ApiKeys, FailureLimit, KeyFollower},
+    upstream::Upstream,
+};
+
+/// State by name: a limit that is defined again is the same limit, an upstream takes over the connections of the
+/// one that is in force, and keys that are kept where they were are not read again.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     pub(super) limits: RateLimits,
     pub(super) upstreams: BTreeMap<String, Upstream>,
+    pub(super) stores: Stores,
+    #[cfg(feature = "jwt")]
+    pub(super) key_sets: KeySets,
+    #[cfg(feature = "jwt")]
+    pub(super) asked: Asked,
 }
+
+/// What lives outside of this process, and is followed. Each with what the file said of it: if that is another, it is
+/// another thing.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Stores {
+    pub(super) keys: BTreeMap<String, (String, ApiKeys)>,
+    pub(super) failures: BTreeMap<String, (String, Arc<FailureLimit>)>,
+    #[cfg(feature = "redis")]
+    pub(super) redis: BTreeMap<String, (String, Redis)>,
+}
+
+/// What is to be followed once it is in force.
+pub(super) type Followers = Vec<KeyFollower>;

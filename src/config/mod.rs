@@ -98,6 +98,7 @@ mod fault;
 mod files;
 mod gates;
 mod kept;
+mod key_store;
 mod load;
 mod reader;
 mod reload;
@@ -110,6 +111,7 @@ mod yaml;
 pub use self::{
     fault::{Fault, Faults, Severity},
     gates::Gates,
+    key_store::FileKeyStore,
     load::{Check, Config, schema},
     reload::{Configured, StartError},
 };

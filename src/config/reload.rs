@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::Notify,
@@ -10,13 +10,13 @@ use super::{
     debounce::{Debounce, LOOK},
     fault::{Faults, Severity},
     files::Files,
-    kept::Kept,
+    kept::{Followers, Kept},
     load::{Config, Reading},
 };
-use crate::{
-    stack::gateway::{BindError, Gateway},
-    upstream::Upstream,
-};
+use crate::stack::gateway::{BindError, Gateway};
+
+/// How long the stores are waited for that a configuration begins to follow.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
 
 /// Why a configured gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -46,14 +46,13 @@ impl Config {
     ///
     /// Everything that is wrong with it, or an address that cannot be bound.
     pub async fn start(self) -> Result<Configured, StartError> {
-        let mut kept = Kept::default();
-        let Reading { compiled, faults, files } = self.read(&kept);
+        let Reading { compiled, faults, files } = self.read(&Kept::default());
         let Some(compiled) = compiled else { return Err(faults.into()) };
         warn(&faults);
+        begin(compiled.followers).await;
         let gateway = Gateway::start(compiled.snapshot).await?;
-        kept.upstreams = compiled.upstreams;
         let reload = Arc::new(Notify::new());
-        let follow = follow(self, gateway.clone(), kept, files, Arc::clone(&reload));
+        let follow = follow(self, gateway.clone(), compiled.kept, files, Arc::clone(&reload));
         Ok(Configured { gateway, reload, follows: tokio::spawn(follow).abort_handle() })
     }
 }
@@ -95,14 +94,14 @@ async fn follow(config: Config, gateway: Gateway, kept: Kept, files: Files, relo
         let Ok(reading) = spawn_blocking(move || reader.read(&state)).await else { return };
         debounce.take(reading.files.clone());
         files = Arc::new(reading.files.clone());
-        if let Some(upstreams) = take(&gateway, reading).await {
-            kept = Arc::new(Kept { limits: kept.limits.clone(), upstreams });
+        if let Some(taken) = take(&gateway, reading).await {
+            kept = Arc::new(taken);
         }
     }
 }
 
 /// Takes what was read into force, or tells why not.
-async fn take(gateway: &Gateway, reading: Reading) -> Option<BTreeMap<String, Upstream>> {
+async fn take(gateway: &Gateway, reading: Reading) -> Option<Kept> {
     let Reading { compiled, faults, .. } = reading;
     let Some(compiled) = compiled else {
         for fault in &faults {
@@ -112,13 +111,28 @@ async fn take(gateway: &Gateway, reading: Reading) -> Option<BTreeMap<String, Up
         return None;
     };
     warn(&faults);
+    begin(compiled.followers).await;
     match gateway.apply(compiled.snapshot).await {
-        Ok(()) => Some(compiled.upstreams),
+        Ok(()) => Some(compiled.kept),
         Err(error) => {
             tracing::error!("configuration refused: {error}");
             gateway.refused([error.to_string()]);
             None
         }
+    }
+}
+
+/// Looks at what is kept elsewhere, before requests ask for it.
+async fn begin(followers: Followers) {
+    let looks: Vec<_> = followers.into_iter().map(|follower| tokio::spawn(follower.start())).collect();
+    let all = async {
+        for look in looks {
+            // One that was lost has told why.
+            let _ = look.await;
+        }
+    };
+    if timeout(FIRST_LOOK, all).await.is_err() {
+        tracing::warn!("a store of API keys does not answer; what needs it is answered 503 until it does");
     }
 }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use http::Extensions;
 
 use super::{Deadline, RequestId, TraceContext};
-use crate::identity::Principal;
+use crate::identity::{CallerToken, Principal};
 
 tokio::task_local! {
     static CURRENT: Context;
@@ -19,6 +19,7 @@ struct Inner {
     trace: Option<TraceContext>,
     deadline: Option<Deadline>,
     principal: Option<Principal>,
+    caller_token: Option<CallerToken>,
 }
 
 impl Context {
@@ -30,6 +31,7 @@ impl Context {
             trace: extensions.get().copied(),
             deadline: extensions.get().copied(),
             principal: extensions.get().cloned(),
+            caller_token: extensions.get().cloned(),
         }))
     }
 
@@ -71,5 +73,11 @@ impl Context {
     #[must_use]
     pub fn principal(&self) -> Option<&Principal> {
         self.0.principal.as_ref()
+    }
+
+    /// With which token, if it was kept for calls on the caller's behalf.
+    #[must_use]
+    pub fn caller_token(&self) -> Option<&CallerToken> {
+        self.0.caller_token.as_ref()
     }
 }

@@ -61,6 +61,7 @@ mod forwarded;
 mod networks;
 mod peer;
 mod principal;
+mod token;
 mod trusted;
 mod walk;
 
@@ -71,6 +72,7 @@ pub(crate) use forwarded::HEARSAY;
 pub use networks::Networks;
 pub use peer::PeerIdentity;
 pub use principal::{ClaimLookup, Principal};
+pub use token::CallerToken;
 pub use trusted::{ForwardingHeader, InvalidTrustedProxy, TrustedProxies};
 pub use walk::{ForwardedInfo, MAX_BYTES, MAX_HOPS};
 

@@ -26,6 +26,20 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// What is told of it, in every protocol, log and metric, where no [`Rejection`] says it better.
+    #[must_use]
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::CallerDeadline => Reason::CallerDeadline,
+            Self::Connect => Reason::ConnectFailed,
+            Self::Deadline => Reason::UpstreamTimeout,
+            Self::Other => Reason::Internal,
+            Self::Protocol => Reason::UpstreamProtocol,
+            Self::Refused => Reason::Overloaded,
+            Self::Reset => Reason::UpstreamReset,
+        }
+    }
+
     /// The kind of an error of any type. No bound is asked of errors, so that layers keep the inner type.
     ///
     /// It looks at a [`Rejection`], an [`io::Error`], an elapsed timer, hyper's errors where the `upstream` or
@@ -139,6 +153,15 @@ fn of_hyper(error: &hyper::Error) -> Option<Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A reason and the failure that it is are one word.
+    #[test]
+    fn there_and_back() {
+        use Failure::{CallerDeadline, Connect, Deadline, Other, Protocol, Refused, Reset};
+        for failure in [CallerDeadline, Connect, Deadline, Other, Protocol, Refused, Reset] {
+            assert_eq!(of_reason(failure.reason()), failure);
+        }
+    }
 
     #[test]
     fn errors_of_any_type_have_a_kind() {

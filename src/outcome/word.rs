@@ -66,14 +66,16 @@ impl Outcome {
     /// Who is to blame.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        match self.end {
-            End::Cancelled => return Verdict::Cancelled,
-            End::Failed(Failure::CallerDeadline) => return Verdict::CallerFault,
-            End::Failed(_) => return Verdict::ServerFault,
-            End::Complete => {}
+        if self.end == End::Cancelled {
+            return Verdict::Cancelled;
         }
-        if self.reason == Some(Reason::CallerDeadline) {
+        if self.reason.is_some_and(Reason::blames_caller) {
             return Verdict::CallerFault;
+        }
+        match self.end {
+            End::Failed(failure) if failure.reason().blames_caller() => return Verdict::CallerFault,
+            End::Failed(_) => return Verdict::ServerFault,
+            End::Complete | End::Cancelled => {}
         }
         match (self.status, self.grpc) {
             (Some(status), _) if status.is_server_error() => Verdict::ServerFault,
@@ -126,6 +128,7 @@ mod tests {
             end: End::Complete,
             ..Outcome::UNHEARD
         };
+        let refused = |outcome: Outcome, reason| Outcome { reason: Some(reason), ..outcome };
         let grpc = |code| Outcome { grpc: Some(code), ..http(200) };
         for (outcome, verdict) in [
             (http(200), Verdict::Success),
@@ -139,6 +142,14 @@ mod tests {
             (Outcome::UNHEARD, Verdict::Cancelled),
             (Outcome { end: End::Failed(Failure::Reset), ..http(200) }, Verdict::ServerFault),
             (Outcome { end: End::Failed(Failure::CallerDeadline), ..Outcome::UNHEARD }, Verdict::CallerFault),
+            (refused(grpc(GrpcCode::DEADLINE_EXCEEDED), Reason::RequestTimeout), Verdict::CallerFault),
+            (refused(grpc(GrpcCode::UNIMPLEMENTED), Reason::NoRoute), Verdict::CallerFault),
+            (refused(grpc(GrpcCode::DEADLINE_EXCEEDED), Reason::DeadlineExceeded), Verdict::ServerFault),
+            (
+                refused(Outcome { end: End::Failed(Failure::Other), ..http(200) }, Reason::RequestTimeout),
+                Verdict::CallerFault,
+            ),
+            (refused(Outcome::UNHEARD, Reason::RateLimited), Verdict::Cancelled),
         ] {
             assert_eq!(outcome.verdict(), verdict, "{outcome:?}");
         }

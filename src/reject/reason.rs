@@ -51,6 +51,8 @@ macro_rules! reasons {
 }
 
 reasons! {
+    /// Who is asked for permission elsewhere does not answer.
+    AuthorizerUnavailable: SERVICE_UNAVAILABLE, UNAVAILABLE, "authorizer_unavailable", "UAEX";
     /// The head, path, host or framing is malformed.
     BadRequest: BAD_REQUEST, INTERNAL, "bad_request", "DPE";
     /// The body is larger than allowed.
@@ -110,6 +112,12 @@ reasons! {
 }
 
 impl Reason {
+    /// Whether it blames the caller, in every protocol: a 4xx status, or the caller's own deadline.
+    #[must_use]
+    pub fn blames_caller(self) -> bool {
+        self == Self::CallerDeadline || self.status().is_client_error()
+    }
+
     /// A title for people: the status's standard phrase.
     #[must_use]
     pub fn title(self) -> &'static str {

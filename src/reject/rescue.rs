@@ -14,7 +14,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{Answer, GrpcCode, Protocol, Reason, Rejection, Style};
+use super::{Answer, Protocol, Reason, Rejection, Style};
 use crate::{body::BoxError, head::Head, outcome::Failure};
 
 /// Turns errors into answers, at a server's edge: `Error = Infallible`.
@@ -185,19 +185,7 @@ fn rejection_of(error: BoxError) -> Rejection {
     if let Some(rejection) = Rejection::find(&*error) {
         return rejection.clone();
     }
-    Rejection::new(reason_of(Failure::of_chain(&*error))).source(error)
-}
-
-fn reason_of(failure: Failure) -> Reason {
-    match failure {
-        Failure::CallerDeadline => Reason::CallerDeadline,
-        Failure::Connect => Reason::ConnectFailed,
-        Failure::Deadline => Reason::UpstreamTimeout,
-        Failure::Other => Reason::Internal,
-        Failure::Protocol => Reason::UpstreamProtocol,
-        Failure::Refused => Reason::Overloaded,
-        Failure::Reset => Reason::UpstreamReset,
-    }
+    Rejection::new(Failure::of_chain(&*error).reason()).source(error)
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Rejection {
@@ -275,16 +263,10 @@ where
 
 /// The head has been sent with HTTP 200: the failure can only stand in the trailers.
 fn trailers_of<E: 'static>(error: &E) -> HeaderMap {
-    let code = match crate::outcome::rejection_in(error) {
-        Some(rejection) => rejection.reason().grpc(),
-        None => match Failure::of(error) {
-            Failure::CallerDeadline | Failure::Deadline => GrpcCode::DEADLINE_EXCEEDED,
-            Failure::Other | Failure::Protocol => GrpcCode::INTERNAL,
-            Failure::Connect | Failure::Refused | Failure::Reset => GrpcCode::UNAVAILABLE,
-        },
-    };
+    let rejection = crate::outcome::rejection_in(error);
+    let reason = rejection.map_or_else(|| Failure::of(error).reason(), Rejection::reason);
     let mut trailers = HeaderMap::with_capacity(1);
-    trailers.insert("grpc-status", u16::from(code.number()).into());
+    trailers.insert("grpc-status", u16::from(reason.grpc().number()).into());
     trailers
 }
 

@@ -50,7 +50,7 @@ pub(super) async fn exchange(
     parts.extensions.insert(attempt);
     if let (Some(upgrade), Some(upstream)) = (upgrade, switched) {
         let tunnels = tunnels.narrowed(upgrade.limits);
-        parts.extensions.insert(tunnel::open(upgrade.client, upstream, tunnels, load));
+        parts.extensions.insert(tunnel::open(upgrade.client, upstream, tunnels, upgrade.cut, load));
         return Ok(Response::from_parts(parts, Body::empty()));
     }
     let body = Body::new(Downlink::new(body, Ticket { connection, load, keep, hold }));

@@ -23,7 +23,7 @@ use crate::{
     body::{Body, BoxError},
     reject::{Protocol, Reason, Rejection},
     trail::Trail,
-    tunnel::TunnelLimits,
+    tunnel::{TunnelCut, TunnelLimits},
 };
 
 /// A request in the form in which it is sent, and what must be known of it later.
@@ -44,6 +44,7 @@ pub(super) struct Upgrade {
     pub(super) client: OnUpgrade,
     /// What a timeout outside of us allows.
     pub(super) limits: Option<TunnelLimits>,
+    pub(super) cut: Option<TunnelCut>,
 }
 
 /// Takes a request as it came, and makes of it the one to be sent.
@@ -136,8 +137,8 @@ fn upgrade(parts: &mut Parts, kept: &Kept, bodiless: bool) -> Option<Upgrade> {
     if parts.version != Version::HTTP_11 || !bodiless {
         return None;
     }
-    let limits = parts.extensions.get().copied();
-    Some(Upgrade { protocols: kept.upgrade.clone()?, client: client?, limits })
+    let (limits, cut) = (parts.extensions.get().copied(), parts.extensions.get().cloned());
+    Some(Upgrade { protocols: kept.upgrade.clone()?, client: client?, limits, cut })
 }
 
 fn speaks_http2(wire: Wire, parts: &Parts, upgrade: bool) -> Result<bool, Rejection> {

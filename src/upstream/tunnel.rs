@@ -1,7 +1,7 @@
 //! An upgraded connection: bytes both ways, until one side has closed or time is up.
 
 use std::{
-    future::poll_fn,
+    future::{pending, poll_fn},
     io::{self, IoSlice},
     pin::{Pin, pin},
     sync::{
@@ -22,7 +22,7 @@ use tokio::{
 use super::endpoint::Load;
 use crate::{
     time::after,
-    tunnel::{Tunnel, TunnelGuard, TunnelLimits},
+    tunnel::{Tunnel, TunnelCut, TunnelLimits},
 };
 
 /// How long a tunnel lives.
@@ -42,31 +42,51 @@ impl Limits {
 }
 
 /// Starts a tunnel between the two sides of an upgrade. It counts as a request in flight until it has closed.
-pub(super) fn open(client: OnUpgrade, upstream: OnUpgrade, limits: Limits, load: Load) -> Tunnel {
+pub(super) fn open(
+    client: OnUpgrade,
+    upstream: OnUpgrade,
+    limits: Limits,
+    cut: Option<TunnelCut>,
+    load: Load,
+) -> Tunnel {
     let (tunnel, guard) = Tunnel::new();
-    tokio::spawn(run(client, upstream, limits, load, guard));
+    let cut = async move {
+        match cut {
+            Some(cut) => cut.wait().await,
+            None => pending().await,
+        }
+    };
+    tokio::spawn(async move {
+        let _held = (load, guard);
+        let carried = timeout(limits.age, carry(client, upstream, limits.idle, cut)).await;
+        if let Err(error) = carried.unwrap_or_else(|_| Err(timed_out("the tunnel is too old"))) {
+            tracing::debug!(%error, "a tunnel was cut");
+        }
+    });
     tunnel
 }
 
-async fn run(client: OnUpgrade, upstream: OnUpgrade, limits: Limits, load: Load, guard: TunnelGuard) {
-    let _held = (load, guard);
-    let carried = timeout(limits.age, carry(client, upstream, limits.idle)).await;
-    if let Err(error) = carried.unwrap_or_else(|_| Err(timed_out("the tunnel is too old"))) {
-        tracing::debug!(%error, "a tunnel was cut");
-    }
-}
-
-async fn carry(client: OnUpgrade, upstream: OnUpgrade, idle: Duration) -> io::Result<()> {
+async fn carry(
+    client: OnUpgrade,
+    upstream: OnUpgrade,
+    idle: Duration,
+    cut: impl Future<Output = ()>,
+) -> io::Result<()> {
     let (client, upstream) = (client.await, upstream.await);
     let (client, upstream) = (client.map_err(io::Error::other)?, upstream.map_err(io::Error::other)?);
     let activity = Activity::new();
     let mut client = Watched { io: TokioIo::new(client), activity: activity.clone() };
     let mut upstream = Watched { io: TokioIo::new(upstream), activity: activity.clone() };
     let mut copy = pin!(copy_bidirectional(&mut client, &mut upstream));
-    let mut silence = pin!(activity.none_for(idle));
-    poll_fn(|cx| match copy.as_mut().poll(cx) {
-        Poll::Ready(copied) => Poll::Ready(copied.map(drop)),
-        Poll::Pending => silence.as_mut().poll(cx).map(|()| Err(timed_out("nothing was sent for too long"))),
+    let (mut silence, mut cut) = (pin!(activity.none_for(idle)), pin!(cut));
+    poll_fn(|cx| {
+        if let Poll::Ready(copied) = copy.as_mut().poll(cx) {
+            return Poll::Ready(copied.map(drop));
+        }
+        if cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        silence.as_mut().poll(cx).map(|()| Err(timed_out("nothing was sent for too long")))
     })
     .await
 }

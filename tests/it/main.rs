@@ -13,7 +13,11 @@ mod contract;
 mod examples;
 mod gateway;
 mod house;
+mod jwks;
+mod keys;
 mod outcome;
+#[cfg(feature = "redis")]
+mod redis;
 mod resilience;
 mod routing;
 mod support;

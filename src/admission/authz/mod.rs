@@ -57,7 +57,7 @@
 //! # How it is decided
 //!
 //! As Istio does. Policies that deny come before policies that allow, in whatever order they are given; external
-//! authorizers, which a [custom](Action::Custom) policy asks, stand outside of both.
+//! authorizers, which [custom](Action::Custom) policies [ask](crate::admission::ext_authz), stand outside of both.
 //!
 //! 1. If a rule of a DENY policy matches, the request is refused.
 //! 2. Else, if there is no ALLOW policy, it passes.
@@ -117,6 +117,7 @@
 mod attribute;
 mod authorization;
 mod facts;
+mod guard;
 mod index;
 mod pattern;
 mod policy;
@@ -130,6 +131,7 @@ mod tests;
 
 pub use authorization::{Authorization, Decision, Told};
 pub use facts::Facts;
+pub use guard::Guard;
 pub use pattern::{InvalidValue, Pattern};
 pub use policy::{Action, Policy};
 pub use rule::{Operation, Rule, Source};

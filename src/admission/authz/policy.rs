@@ -17,7 +17,7 @@ pub struct Policy {
 /// What a policy does with the requests that it means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Somebody else is asked, before all others: see `ext_authz`.
+    /// Somebody else is asked, before all others: see [`ext_authz`](crate::admission::ext_authz).
     Custom,
     /// They are refused, whatever else allows them.
     Deny,

@@ -286,6 +286,28 @@ async fn an_unknown_key_is_fetched_once_for_all_who_ask() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_provider_that_names_no_keys_may_have_new_ones_too() {
+    let (old, new) = (Signer::new("old"), Signer::new("new"));
+    let nameless = |signer: &Signer| {
+        let mut jwk = signer.jwk();
+        jwk.as_object_mut().unwrap().remove("kid");
+        json!({ "keys": [jwk] }).to_string()
+    };
+    let (before, after) = (nameless(&old), nameless(&new));
+    let provider = Provider::new(move |_| Ok(ok(before.clone())));
+    let keys = provider.keys().build().unwrap();
+    let jwt = jwt(&keys);
+    keys.ready().await.unwrap();
+    assert_eq!(error(&jwt, &old.token()), None);
+    provider.becomes(move |_| Ok(ok(after.clone())));
+    pass(11 * SECOND).await;
+    assert_eq!(error(&jwt, &new.token()), Some(TokenError::KeysUnknown));
+    pass(SECOND).await;
+    assert_eq!(error(&jwt, &new.token()), None);
+    assert_eq!(error(&jwt, &old.token()), Some(TokenError::Signature));
+}
+
+#[tokio::test(start_paused = true)]
 async fn strangers_with_made_up_names_cannot_make_us_hammer_the_provider() {
     let signer = Signer::new("a");
     let provider = Provider::of(&[&signer]);

@@ -18,19 +18,19 @@ use crate::{head::Head, identity::PeerIdentity};
 /// What is known of whoever sends a token. Another proof of possession (DPoP, a signed message) is another field here
 /// and another [`Binding`].
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Sender<'r> {
-    pub(super) certificate: Option<&'r PeerIdentity>,
+pub(in crate::authn) struct Sender<'r> {
+    pub(in crate::authn) certificate: Option<&'r PeerIdentity>,
 }
 
 impl<'r> Sender<'r> {
-    pub(super) fn of(head: &'r Head<'_>) -> Self {
+    pub(in crate::authn) fn of(head: &'r Head<'_>) -> Self {
         Self { certificate: head.extensions().get() }
     }
 }
 
 /// Who may use a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Binding {
+pub(in crate::authn) enum Binding {
     /// Whoever bears it.
     Bearer,
     /// Whoever has the key of the certificate with this fingerprint (RFC 8705 section 3.1).
@@ -41,7 +41,7 @@ pub(super) enum Binding {
 
 /// Which bindings are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Bound {
+pub(in crate::authn) enum Bound {
     /// Those that are proven, and none.
     #[default]
     Proven,
@@ -52,7 +52,7 @@ pub(super) enum Bound {
 }
 
 impl Binding {
-    pub(super) fn hold(self, bound: Bound, sender: Sender<'_>) -> Result<(), TokenError> {
+    pub(in crate::authn) fn hold(self, bound: Bound, sender: Sender<'_>) -> Result<(), TokenError> {
         match self {
             Self::Bearer if bound == Bound::Required => Err(TokenError::Unbound),
             Self::Bearer => Ok(()),

@@ -57,6 +57,15 @@ impl Json {
         Ok(json)
     }
 
+    pub(super) fn of(json: &[u8]) -> Self {
+        let mut own = Self { short: [0; Self::SHORT], long: Vec::new(), len: json.len() };
+        match own.short.get_mut(..json.len()) {
+            Some(short) => short.copy_from_slice(json),
+            None => own.long = json.to_vec(),
+        }
+        own
+    }
+
     pub(super) fn as_slice(&self) -> &[u8] {
         let bytes = if self.long.is_empty() { &self.short[..] } else { &self.long[..] };
         &bytes[..self.len]
@@ -98,6 +107,16 @@ impl Claims {
         Self(Source::Decoded(Arc::new(json)))
     }
 
+    /// What came without a signature, from somebody who is believed.
+    pub(in crate::authn) fn told(json: &[u8]) -> Self {
+        Self::decoded(Json::of(json))
+    }
+
+    /// What a token says that nobody has verified.
+    pub(in crate::authn) fn unverified(payload: &str) -> Result<Self, TokenError> {
+        Json::decode(payload).map(Self::decoded)
+    }
+
     pub(super) fn remembered(token: Arc<Remembered>) -> Self {
         Self(Source::Remembered(token))
     }
@@ -117,7 +136,7 @@ impl Claims {
     }
 
     /// The claims where a [`Principal`](crate::identity::Principal) finds them.
-    pub(super) fn lookup(&self) -> Arc<dyn ClaimLookup> {
+    pub(in crate::authn) fn lookup(&self) -> Arc<dyn ClaimLookup> {
         match &self.0 {
             Source::Decoded(json) => json.clone(),
             Source::Remembered(token) => token.clone(),

@@ -120,7 +120,7 @@ impl Jwt {
     }
 
     /// Takes only tokens with these claims, beside `exp`, which is always required unless
-    /// [`danger_without_expiry`](Self::danger_without_expiry) is chosen. At most 64 names count.
+    /// [`danger_without_expiry`](Self::danger_without_expiry) is chosen.
     pub fn require<'n>(self, claims: impl IntoIterator<Item = &'n str>) -> Self {
         self.with(|issuer| claims.into_iter().for_each(|claim| issuer.rules.require(claim)))
     }

@@ -22,7 +22,7 @@ pub(super) struct Issuer {
 }
 
 /// What is told to the upstream of one token.
-pub(super) type Told = Option<Arc<[(HeaderName, HeaderValue)]>>;
+pub(in crate::authn) type Told = Option<Arc<[(HeaderName, HeaderValue)]>>;
 
 /// What was found out about a token at first sight, and stands while it is the same token.
 #[derive(Debug)]
@@ -41,6 +41,21 @@ impl Issuer {
         self.rules.issuer.as_deref().is_none_or(|own| name == Some(own))
     }
 
+    /// A quick look for what the payload of nearly every token of this issuer says, somewhere. It may be wrong in both
+    /// ways, and the issuer is checked with the other claims.
+    pub(super) fn seems_to_be_meant(&self, json: &[u8]) -> bool {
+        let Some(name) = &self.rules.issuer else { return true };
+        let mut rest = json;
+        while let Some(at) = rest.iter().position(|byte| *byte == b'"') {
+            rest = &rest[at + 1..];
+            let value = rest.strip_prefix(br#"iss":""#).and_then(|rest| rest.strip_prefix(name.as_bytes()));
+            if value.is_some_and(|after| after.first() == Some(&b'"')) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Looks at a token that was not seen before, whose payload is `json`.
     pub(super) fn examine(
         &self,
@@ -57,7 +72,7 @@ impl Issuer {
             principal: checked.principal,
             times: checked.times,
             binding: checked.binding,
-            told: self.tell(json),
+            told: tell(&self.claim_headers, json),
         })
     }
 
@@ -90,16 +105,21 @@ impl Issuer {
             self.keys.want();
             return Err(TokenError::KeysUnknown);
         };
-        if !keys.knows(header.key_id()) {
-            self.keys.want();
-            return Err(TokenError::UnknownKey);
+        // Where the key may be one that came after this set, nobody can say that the token is bad.
+        let id = header.key_id();
+        let unless_new = |error| match keys.is_complete(id) || self.keys.want() {
+            true => error,
+            false => TokenError::KeysUnknown,
+        };
+        if !keys.knows(id) {
+            return Err(unless_new(TokenError::UnknownKey));
         }
-        let mut candidates = keys.candidates(header.key_id(), algorithm).peekable();
+        let mut candidates = keys.candidates(id, algorithm).peekable();
         if candidates.peek().is_none() {
-            return Err(TokenError::Algorithm);
+            return Err(unless_new(TokenError::Algorithm));
         }
         let verified = candidates.find(|(_, verifier)| verifier.verify(parts.signed, signature.as_ref()));
-        verified.map(|(key, _)| Arc::clone(key)).ok_or(TokenError::Signature)
+        verified.map(|(key, _)| Arc::clone(key)).ok_or_else(|| unless_new(TokenError::Signature))
     }
 
     fn takes_type(&self, token_type: Option<&str>) -> bool {
@@ -107,18 +127,18 @@ impl Issuer {
         let is = |name: &str| name.eq_ignore_ascii_case(token_type);
         if self.types.is_empty() { is("JWT") || is("at+jwt") } else { self.types.iter().any(|name| is(name)) }
     }
+}
 
-    /// The header fields for the upstream.
-    fn tell(&self, json: &[u8]) -> Told {
-        if self.claim_headers.is_empty() {
-            return None;
-        }
-        let told = self.claim_headers.iter().filter_map(|(name, pointer)| {
-            let value = header_value(&pointer.text(json)?)?;
-            Some((name.clone(), value))
-        });
-        Some(told.collect())
+/// The header fields for the upstream.
+pub(in crate::authn) fn tell(claim_headers: &[(HeaderName, Pointer)], json: &[u8]) -> Told {
+    if claim_headers.is_empty() {
+        return None;
     }
+    let told = claim_headers.iter().filter_map(|(name, pointer)| {
+        let value = header_value(&pointer.text(json)?)?;
+        Some((name.clone(), value))
+    });
+    Some(told.collect())
 }
 
 /// Visible ASCII, and spaces but not at an end: what every reader of a header field sees alike.

@@ -12,10 +12,10 @@ use serde::{
 };
 
 /// The most members of one object.
-pub(super) const MAX_MEMBERS: usize = 128;
+pub(in crate::authn) const MAX_MEMBERS: usize = 128;
 
 /// Takes the members of an object one by one.
-pub(super) trait Members<'de> {
+pub(in crate::authn) trait Members<'de> {
     /// The member `name`, whose value must be taken from `map`.
     fn member<A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error>;
 }
@@ -23,7 +23,10 @@ pub(super) trait Members<'de> {
 /// Gives the members of the object in `json` to `members`. A name that stands twice is an error: two readers of
 /// such an object may see two values (RFC 7519 section 4). So is what is no UTF-8 (section 7.2), which the parser alone
 /// does not see in strings that it skips.
-pub(super) fn read<'de>(json: &'de [u8], members: &mut impl Members<'de>) -> serde_json::Result<()> {
+pub(in crate::authn) fn read<'de>(
+    json: &'de [u8],
+    members: &mut impl Members<'de>,
+) -> serde_json::Result<()> {
     let json = std::str::from_utf8(json).map_err(Error::custom)?;
     let mut deserializer = serde_json::Deserializer::from_str(json);
     deserializer.deserialize_map(Object(members))?;
@@ -52,7 +55,7 @@ impl<'de, M: Members<'de>> Visitor<'de> for Object<'_, M> {
 /// The names seen in an object, by a print of 64 bits. Equal names have equal prints, so that no repetition is missed;
 /// different names with one print only refuse a document that somebody made up for this.
 #[derive(Default)]
-pub(super) struct Seen {
+pub(in crate::authn) struct Seen {
     few: [u64; Self::FEW],
     many: Vec<u64>,
     len: usize,
@@ -63,7 +66,7 @@ impl Seen {
 
     /// # Errors
     /// The name stands twice, or there are too many.
-    pub(super) fn insert<E: Error>(&mut self, name: &str) -> Result<(), E> {
+    pub(in crate::authn) fn insert<E: Error>(&mut self, name: &str) -> Result<(), E> {
         let print = fnv1a(name.as_bytes());
         let few = &self.few[..self.len.min(Self::FEW)];
         if self.len == MAX_MEMBERS || few.contains(&print) || self.many.contains(&print) {
@@ -86,7 +89,7 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 
 /// A string, borrowed where it has no escapes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Text<'de>(pub(super) Cow<'de, str>);
+pub(in crate::authn) struct Text<'de>(pub(in crate::authn) Cow<'de, str>);
 
 impl<'de> Deserialize<'de> for Text<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -115,11 +118,11 @@ impl<'de> Deserialize<'de> for Text<'de> {
 /// Seconds since 1970 (RFC 7519 section 2), fractions allowed, from 0 to the year 9999. Larger numbers are
 /// milliseconds by mistake, or worse.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct NumericDate(pub(super) f64);
+pub(in crate::authn) struct NumericDate(pub(in crate::authn) f64);
 
 impl NumericDate {
     /// The last whole second that is not after it.
-    pub(super) fn floor(self) -> SystemTime {
+    pub(in crate::authn) fn floor(self) -> SystemTime {
         // The date is checked to be in range, so nothing is cut off but the fraction.
         SystemTime::UNIX_EPOCH + Duration::from_secs(self.0 as u64)
     }
@@ -139,7 +142,7 @@ impl<'de> Deserialize<'de> for NumericDate {
 }
 
 /// One string, or a list of nothing but strings, each given to the closure.
-pub(super) struct EachText<F>(pub(super) F);
+pub(in crate::authn) struct EachText<F>(pub(in crate::authn) F);
 
 impl<'de, F: FnMut(&str)> DeserializeSeed<'de> for EachText<F> {
     type Value = ();
@@ -171,17 +174,16 @@ impl<'de, F: FnMut(&str)> Visitor<'de> for EachText<F> {
 
 /// A value of which nothing is kept. No object in it has a member twice, and it is no deeper than the parser allows
 /// (128).
-pub(super) struct Skipped {
-    pub(super) is_null: bool,
-}
-
-impl Skipped {
-    const VALUE: Self = Self { is_null: false };
+pub(in crate::authn) struct Skipped {
+    /// Whether it is null, or has nothing in it.
+    pub(in crate::authn) is_empty: bool,
 }
 
 impl<'de> Deserialize<'de> for Skipped {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct SkippedVisitor;
+
+        const FULL: Skipped = Skipped { is_empty: false };
 
         impl<'de> Visitor<'de> for SkippedVisitor {
             type Value = Skipped;
@@ -191,26 +193,29 @@ impl<'de> Deserialize<'de> for Skipped {
             }
 
             fn visit_unit<E: Error>(self) -> Result<Skipped, E> {
-                Ok(Skipped { is_null: true })
+                Ok(Skipped { is_empty: true })
             }
             fn visit_bool<E: Error>(self, _: bool) -> Result<Skipped, E> {
-                Ok(Skipped::VALUE)
+                Ok(FULL)
             }
             fn visit_i64<E: Error>(self, _: i64) -> Result<Skipped, E> {
-                Ok(Skipped::VALUE)
+                Ok(FULL)
             }
             fn visit_u64<E: Error>(self, _: u64) -> Result<Skipped, E> {
-                Ok(Skipped::VALUE)
+                Ok(FULL)
             }
             fn visit_f64<E: Error>(self, _: f64) -> Result<Skipped, E> {
-                Ok(Skipped::VALUE)
+                Ok(FULL)
             }
-            fn visit_str<E: Error>(self, _: &str) -> Result<Skipped, E> {
-                Ok(Skipped::VALUE)
+            fn visit_str<E: Error>(self, text: &str) -> Result<Skipped, E> {
+                Ok(Skipped { is_empty: text.is_empty() })
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Skipped, A::Error> {
-                while list.next_element::<Skipped>()?.is_some() {}
-                Ok(Skipped::VALUE)
+                let mut is_empty = true;
+                while list.next_element::<Skipped>()?.is_some() {
+                    is_empty = false;
+                }
+                Ok(Skipped { is_empty })
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Skipped, A::Error> {
                 let mut seen = Seen::default();
@@ -218,7 +223,7 @@ impl<'de> Deserialize<'de> for Skipped {
                     seen.insert(&name)?;
                     map.next_value::<Skipped>()?;
                 }
-                Ok(Skipped::VALUE)
+                Ok(Skipped { is_empty: seen.len == 0 })
             }
         }
 

@@ -16,9 +16,10 @@ use super::KeySet;
 /// Clones are handles to the same keys. Reading takes no lock: a request sees the set before a replacement or the
 /// one after it, whole.
 ///
-/// [`RemoteKeys`](crate::authn::jwks::RemoteKeys) fetches them. Whoever fetches keys in another way starts with [`unknown`](Self::unknown), calls [`replace`](Self::replace) when it has them,
-/// and waits on [`wanted`](Self::wanted) to learn that a token named a key that is not here. Until the first
-/// `replace`, requests with a token are answered 503: nobody knows that their token is bad.
+/// [`RemoteKeys`](crate::authn::jwks::RemoteKeys) fetches them over the network. Whoever fetches them in another way
+/// starts with [`unknown`](Self::unknown), calls [`replace`](Self::replace) when it has them, and waits on
+/// [`wanted`](Self::wanted) to learn that a token named a key that is not here. Until the first `replace`, requests with a
+/// token are answered 503: nobody knows that their token is bad.
 ///
 /// ```
 /// use portcullis::authn::jwt::{Jwt, Key, KeySet, Keys};

@@ -45,10 +45,18 @@ pub(super) struct Known {
 
 /// What a request is told of its token.
 #[derive(Debug)]
-pub(super) struct Verified {
-    pub(super) principal: Principal,
-    pub(super) claims: Claims,
-    pub(super) told: Told,
+pub(in crate::authn) struct Verified {
+    pub(in crate::authn) principal: Principal,
+    pub(in crate::authn) claims: Claims,
+    pub(in crate::authn) told: Told,
+}
+
+/// What the fields for the upstream keep in memory, in bytes.
+pub(in crate::authn) fn weight(told: &Told) -> usize {
+    let field = |(name, value): &(HeaderName, HeaderValue)| {
+        size_of::<(HeaderName, HeaderValue)>() + name.as_str().len() + value.len()
+    };
+    told.iter().flat_map(|told| told.iter()).map(field).sum()
 }
 
 impl Known {
@@ -81,15 +89,7 @@ impl Memory {
 
     /// Keeps what is known of `token` until it ends.
     pub(super) fn keep(&self, token: Arc<Remembered>, known: Known, lives: Duration, now: Instant) {
-        let told = known.findings.told.as_ref();
-        let told: usize = told.map_or(0, |told| {
-            told.iter()
-                .map(|(name, value)| {
-                    size_of::<(HeaderName, HeaderValue)>() + name.as_str().len() + value.len()
-                })
-                .sum()
-        });
-        let weight = token.weight() + known.findings.principal.weight() + told;
+        let weight = token.weight() + known.findings.principal.weight() + weight(&known.findings.told);
         let expires = time::after(now, lives);
         self.cache
             .insert(Item { domain: self.domain, key: Whole(token), value: known, weight, expires }, now);

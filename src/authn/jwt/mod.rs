@@ -89,20 +89,20 @@
 mod algorithm;
 #[cfg(feature = "axum")]
 mod axum;
-mod binding;
+pub(super) mod binding;
 mod claims;
 mod gate;
-mod issuer;
-mod json;
+pub(super) mod issuer;
+pub(super) mod json;
 mod jwk;
 mod key;
 mod key_set;
 mod keys;
-mod memory;
-mod pointer;
-mod rules;
+pub(super) mod memory;
+pub(super) mod pointer;
+pub(super) mod rules;
 mod token;
-mod verify;
+pub(super) mod verify;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use claims::Claims;

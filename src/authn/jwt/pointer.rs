@@ -49,7 +49,7 @@ pub(super) fn find<'de, T: Deserialize<'de>>(
 }
 
 /// The string, whole number or boolean at `pointer`, as text.
-pub(super) fn text_at<'de>(pointer: &str, json: &'de [u8]) -> Option<Cow<'de, str>> {
+pub(in crate::authn) fn text_at<'de>(pointer: &str, json: &'de [u8]) -> Option<Cow<'de, str>> {
     find::<Scalar<'_>>(pointer, json).ok()??.0
 }
 

@@ -19,47 +19,44 @@ use super::{
 };
 use crate::identity::Principal;
 
-/// The most claims that can be required by name: one bit each.
-const MAX_REQUIRED: usize = 64;
-
 #[derive(Debug, Clone)]
-pub(super) struct Rules {
-    pub(super) provider: Arc<str>,
-    pub(super) issuer: Option<Arc<str>>,
-    pub(super) audiences: Audiences,
-    pub(super) required: Vec<Box<str>>,
-    pub(super) roles: Pointer,
+pub(in crate::authn) struct Rules {
+    pub(in crate::authn) provider: Arc<str>,
+    pub(in crate::authn) issuer: Option<Arc<str>>,
+    pub(in crate::authn) audiences: Audiences,
+    pub(in crate::authn) required: Vec<Box<str>>,
+    pub(in crate::authn) roles: Pointer,
     /// Instead of `scope` and `scp`.
-    pub(super) scopes: Option<Pointer>,
-    pub(super) skew: Duration,
+    pub(in crate::authn) scopes: Option<Pointer>,
+    pub(in crate::authn) skew: Duration,
 }
 
 /// Whom a token may be for.
 #[derive(Debug, Clone)]
-pub(super) enum Audiences {
+pub(in crate::authn) enum Audiences {
     Any,
     /// One of these; only one that says nobody, if there are none.
     These(Vec<Box<str>>),
 }
 
 /// What a token's claims say, if they are in order.
-pub(super) struct Checked {
+pub(in crate::authn) struct Checked {
     /// Without its claims.
-    pub(super) principal: Principal,
-    pub(super) times: Times,
-    pub(super) binding: Binding,
+    pub(in crate::authn) principal: Principal,
+    pub(in crate::authn) times: Times,
+    pub(in crate::authn) binding: Binding,
 }
 
 /// When a token is valid, in seconds since 1970.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Times {
+pub(in crate::authn) struct Times {
     not_before: f64,
     /// Infinite if it never ends.
     expires: f64,
 }
 
 impl Times {
-    pub(super) fn check(self, now: SystemTime, skew: Duration) -> Result<(), TokenError> {
+    pub(in crate::authn) fn check(self, now: SystemTime, skew: Duration) -> Result<(), TokenError> {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let skew = skew.as_secs_f64();
         if now >= self.expires + skew {
@@ -72,22 +69,22 @@ impl Times {
     }
 
     /// For how long it stays valid.
-    pub(super) fn left(self, now: SystemTime, skew: Duration) -> Duration {
+    pub(in crate::authn) fn left(self, now: SystemTime, skew: Duration) -> Duration {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         // What never ends is looked at again in a day.
         let end = Duration::try_from_secs_f64(self.expires).unwrap_or(now + Duration::from_secs(86_400));
-        (end + skew).saturating_sub(now)
+        end.saturating_add(skew).saturating_sub(now)
     }
 }
 
 impl Rules {
     /// What claims say that are in order at `now`.
-    pub(super) fn check(&self, json: &[u8], now: SystemTime) -> Result<Checked, TokenError> {
+    pub(in crate::authn) fn check(&self, json: &[u8], now: SystemTime) -> Result<Checked, TokenError> {
         let mut read = Read::new(self);
         json::read(json, &mut read).map_err(|_| TokenError::Claims)?;
         let times = read.times();
         times.check(now, self.skew)?;
-        if read.seen != self.all_required() {
+        if read.required != self.required.len() {
             return Err(TokenError::Missing);
         }
         let issuer = match (&self.issuer, &read.issuer) {
@@ -132,13 +129,8 @@ impl Rules {
         at.find(json).map_err(|_| TokenError::Claims)
     }
 
-    /// One bit for each required claim.
-    fn all_required(&self) -> u64 {
-        self.required.iter().fold(0, |bits, _| bits << 1 | 1)
-    }
-
-    pub(super) fn require(&mut self, claim: &str) {
-        if self.required.len() < MAX_REQUIRED && self.required.iter().all(|known| **known != *claim) {
+    pub(in crate::authn) fn require(&mut self, claim: &str) {
+        if self.required.iter().all(|known| **known != *claim) {
             self.required.push(claim.into());
         }
     }
@@ -164,8 +156,8 @@ impl Audiences {
 /// What one pass over the claims finds.
 struct Read<'r, 'c> {
     rules: &'r Rules,
-    /// The required claims that are there.
-    seen: u64,
+    /// How many of the required claims are there. None is there twice: that is no token.
+    required: usize,
     /// Whether `aud` names one of our audiences, if there is one.
     for_us: Option<bool>,
     binding: Binding,
@@ -182,7 +174,7 @@ impl<'r> Read<'r, '_> {
     fn new(rules: &'r Rules) -> Self {
         Self {
             rules,
-            seen: 0,
+            required: 0,
             for_us: None,
             binding: Binding::Bearer,
             issuer: None,
@@ -205,29 +197,35 @@ impl<'r> Read<'r, '_> {
 
 impl<'c> Members<'c> for Read<'_, 'c> {
     fn member<A: MapAccess<'c>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        let mut present = true;
+        // What is null or empty says nothing.
+        let mut said = true;
         match name {
             "aud" => {
                 let ours = &self.rules.audiences;
                 let mut found = matches!(ours, Audiences::Any);
-                map.next_value_seed(EachText(|audience: &str| found |= ours.has(audience)))?;
+                said = false;
+                map.next_value_seed(EachText(|audience: &str| {
+                    found |= ours.has(audience);
+                    said |= !audience.is_empty();
+                }))?;
                 self.for_us = Some(found);
             }
             "cnf" => self.binding = map.next_value()?,
             "exp" => self.expires = Some(map.next_value()?),
             "iat" => drop(map.next_value::<NumericDate>()?),
-            "iss" => self.issuer = Some(map.next_value()?),
+            "iss" => said = !self.issuer.insert(map.next_value()?).0.is_empty(),
             "nbf" => self.not_before = Some(map.next_value()?),
-            "scope" => self.scope = Some(map.next_value::<Scopes<'c>>()?.0),
-            "scp" => self.scp = Some(map.next_value::<Scopes<'c>>()?.0),
-            "sub" => self.subject = Some(map.next_value()?),
-            _ if self.rules.roles.claim() == Some(name) => self.roles = map.next_value::<Roles>()?.0,
-            // A claim that is null says nothing.
-            _ => present = !map.next_value::<Skipped>()?.is_null,
+            "scope" => said = !self.scope.insert(map.next_value::<Scopes<'c>>()?.0).is_empty(),
+            "scp" => said = !self.scp.insert(map.next_value::<Scopes<'c>>()?.0).is_empty(),
+            "sub" => said = !self.subject.insert(map.next_value()?).0.is_empty(),
+            _ if self.rules.roles.claim() == Some(name) => {
+                self.roles = map.next_value::<Roles>()?.0;
+                said = !self.roles.is_empty();
+            }
+            _ => said = !map.next_value::<Skipped>()?.is_empty,
         }
-        if let Some(at) = self.rules.required.iter().position(|required| **required == *name) {
-            self.seen |= u64::from(present) << at;
-        }
+        let is_required = said && self.rules.required.iter().any(|required| **required == *name);
+        self.required += usize::from(is_required);
         Ok(())
     }
 }

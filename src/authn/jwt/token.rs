@@ -36,6 +36,9 @@ pub enum TokenError {
     /// The header has a member of the wrong type, or one that stands twice, or is no JSON object.
     #[error("the token's header is malformed")]
     Header,
+    /// The provider says that it is not active (RFC 7662 section 2.2).
+    #[error("the provider says that the token is not active")]
+    Inactive,
     /// `iss` is another, or is missing.
     #[error("the token has another issuer")]
     Issuer,

@@ -104,7 +104,7 @@ impl Jwt {
 
     /// The issuer that is meant. Nothing of the payload is read before its signature has been verified, but this.
     fn issuer_of(&self, json: &[u8]) -> Result<(usize, &Issuer), TokenError> {
-        if self.others.is_empty() && self.first.rules.issuer.is_none() {
+        if self.others.is_empty() && self.first.seems_to_be_meant(json) {
             return Ok((0, &self.first));
         }
         let name: Option<Text<'_>> = pointer::find("iss", json).map_err(|_| TokenError::Claims)?;
@@ -157,6 +157,10 @@ impl Authenticator for Jwt {
         self.forwards
     }
 
+    fn is_token(&self) -> bool {
+        true
+    }
+
     fn asserted_headers(&self) -> &[HeaderName] {
         &self.header_names
     }
@@ -175,7 +179,8 @@ impl Gate for Jwt {
     }
 }
 
-fn tell(told: &Told, head: &mut Head<'_>) {
+/// Sets the header fields for the upstream.
+pub(in crate::authn) fn tell(told: &Told, head: &mut Head<'_>) {
     for (name, value) in told.iter().flat_map(|told| told.iter()) {
         head.headers_mut().insert(name.clone(), value.clone());
     }

@@ -107,9 +107,10 @@ impl Endpoint {
         form: Form,
         read: impl FnOnce(StatusCode, &[u8]) -> Result<T, Odd>,
     ) -> Result<T, Unavailable> {
-        let entry = self.trip.enter(Instant::now()).map_err(|open| {
-            Unavailable::after("the provider has failed too often", open.retry_after())
-        })?;
+        let entry = self
+            .trip
+            .enter(Instant::now())
+            .map_err(|open| Unavailable::after("the provider has failed too often", open.retry_after()))?;
         let answer = self.exchange(form, read).await;
         match &answer {
             Ok(_) => entry.success(Instant::now()),

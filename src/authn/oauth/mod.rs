@@ -65,4 +65,6 @@ pub(super) use form::Form;
 pub use signing::SigningKey;
 
 #[cfg(test)]
+pub(super) mod stub;
+#[cfg(test)]
 mod tests;

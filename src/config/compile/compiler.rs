@@ -1,4 +1,5 @@
 use std::{
+    borrow::Borrow,
     cell::{OnceCell, RefCell},
     collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
@@ -7,11 +8,15 @@ use std::{
 
 use serde_json::Value as Json;
 
+#[cfg(feature = "jwt")]
+use super::{jwks::KeySets, oauth::Asked};
+#[cfg(feature = "jwt")]
+use crate::authn::{jwks::RemoteKeys, outbound::TokenSource};
 use crate::config::{
     at::At,
     files::Files,
     gates::Gates,
-    kept::Kept,
+    kept::{Followers, Kept, Stores},
     scalar::{Name, Spelled},
     schema::{Gateway, KeyFile, schema_of},
     suggest::suggestion,
@@ -36,12 +41,26 @@ pub(in crate::config) struct Compiler<'a> {
     pub(super) providers: BTreeMap<&'a str, Arc<dyn Authenticator>>,
     pub(super) limits: BTreeMap<&'a str, Charge>,
     pub(super) upstreams: BTreeMap<&'a str, Upstream>,
+    pub(super) stores: RefCell<Stores>,
+    pub(super) followers: RefCell<Followers>,
+    /// Keys over the network: as the next compiler finds them, and as they are called here.
+    #[cfg(feature = "jwt")]
+    pub(super) key_sets: RefCell<KeySets>,
+    #[cfg(feature = "jwt")]
+    pub(super) fetched: RefCell<Vec<(Arc<str>, RemoteKeys)>>,
+    #[cfg(feature = "jwt")]
+    pub(super) asked: RefCell<Asked>,
+    /// The credentials of upstreams, by their names.
+    #[cfg(feature = "jwt")]
+    pub(super) sources: BTreeMap<&'a str, TokenSource>,
 }
 
-/// A snapshot, and the upstreams that the next one may take over.
+/// A snapshot, and what the next one may take over.
 pub(in crate::config) struct Compiled {
     pub(in crate::config) snapshot: Snapshot,
-    pub(in crate::config) upstreams: BTreeMap<String, Upstream>,
+    pub(in crate::config) kept: Kept,
+    /// To be started before the snapshot is in force.
+    pub(in crate::config) followers: Followers,
 }
 
 impl<'a> Compiler<'a> {
@@ -53,7 +72,7 @@ impl<'a> Compiler<'a> {
         gates: &'a Gates,
         kept: &'a Kept,
     ) -> Self {
-        let (providers, limits, upstreams) = Default::default();
+        let (providers, limits, upstreams, stores, followers) = Default::default();
         Self {
             top,
             file,
@@ -65,12 +84,32 @@ impl<'a> Compiler<'a> {
             providers,
             limits,
             upstreams,
+            stores,
+            followers,
+            #[cfg(feature = "jwt")]
+            key_sets: RefCell::new(kept.key_sets.successor()),
+            #[cfg(feature = "jwt")]
+            fetched: RefCell::default(),
+            #[cfg(feature = "jwt")]
+            asked: RefCell::default(),
+            #[cfg(feature = "jwt")]
+            sources: BTreeMap::new(),
         }
     }
 
     /// The snapshot that the file describes. It is of use only if nothing was reported.
     pub(in crate::config) fn compile(mut self) -> Option<Compiled> {
         let file = self.file;
+        #[cfg(feature = "redis")]
+        for (at, name, server) in self.top.field("redis").entries(&file.redis) {
+            if let (true, Some(redis)) = (named(at, name), self.redis(at, name, server)) {
+                self.stores.get_mut().redis.insert(name.to_owned(), redis);
+            }
+        }
+        #[cfg(not(feature = "redis"))]
+        for (at, ..) in self.top.field("redis").entries(&file.redis) {
+            at.error("this build has no Redis: it was made without the feature `redis`");
+        }
         for (at, name, provider) in self.top.field("authentication").entries(&file.authentication) {
             if let (true, Some(provider)) = (named(at, name), self.provider(at, name, provider)) {
                 self.providers.insert(name, provider);
@@ -86,13 +125,36 @@ impl<'a> Compiler<'a> {
             if let (true, Some(upstream)) = (named(at, name), self.upstream(at, name, upstream, admin)) {
                 self.upstreams.insert(name, upstream);
             }
+            self.upstream_credentials(at, name, upstream);
         }
         let builder = self.listeners(Snapshot::builder());
         let builder = self.routes(builder).credentials(authn::kept_back(self.providers.values()));
+        let keys = self.stores.get_mut().keys.iter().map(|(name, (_, keys))| (name.as_str(), keys.clone()));
+        let builder = builder.api_keys(keys);
+        #[cfg(feature = "jwt")]
+        let builder = self
+            .fetched
+            .take()
+            .into_iter()
+            .fold(builder, |builder, (name, keys)| builder.key_set(name, keys));
+        #[cfg(feature = "jwt")]
+        let builder = self
+            .introspections()
+            .into_iter()
+            .fold(builder, |builder, (name, introspection)| builder.introspection(name, &introspection));
         let snapshot = self.build(builder)?;
         let upstreams =
             self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();
-        Some(Compiled { snapshot, upstreams })
+        let kept = Kept {
+            stores: self.stores.into_inner(),
+            limits: self.kept.limits.clone(),
+            upstreams,
+            #[cfg(feature = "jwt")]
+            key_sets: self.key_sets.into_inner(),
+            #[cfg(feature = "jwt")]
+            asked: self.asked.into_inner(),
+        };
+        Some(Compiled { snapshot, kept, followers: self.followers.into_inner() })
     }
 
     fn build(&self, builder: SnapshotBuilder) -> Option<Snapshot> {
@@ -122,13 +184,13 @@ impl<'a> Compiler<'a> {
     }
 
     /// What a name stands for. A thing that is there and faulty has been reported already.
-    pub(super) fn find<'b, T>(
+    pub(super) fn find<'b, K: Borrow<str> + Ord, T>(
         &self,
         at: At<'_>,
         name: &str,
         what: &str,
         field: &'a str,
-        things: &'b BTreeMap<&str, T>,
+        things: &'b BTreeMap<K, T>,
     ) -> Option<&'b T> {
         let thing = things.get(name);
         if thing.is_none() && self.top.field(field).names().all(|known| known != name) {

@@ -3,7 +3,7 @@ use std::{path::Path, sync::Arc};
 
 use http::{HeaderName, header};
 
-use super::Compiler;
+use super::{Compiler, authentication::warn_if_open};
 use crate::{
     authn::{
         Authenticator, Location,
@@ -11,8 +11,7 @@ use crate::{
     },
     config::{
         at::At,
-        files::is_open_to_others,
-        schema::{Algorithm, Jwks, Jwt, Material, TokenLocation},
+        schema::{Algorithm, Headers, Jwks, JwksFetch, Jwt, Material, TokenLocation, TokenProfile},
     },
 };
 
@@ -30,27 +29,29 @@ const NO_CLAIMS: [HeaderName; 8] = [
 
 impl Compiler<'_> {
     pub(super) fn jwt(&self, at: At<'_>, name: &str, jwt: &Jwt) -> Option<Arc<dyn Authenticator>> {
-        let keys = self.keys(at, jwt).filter(|keys| fits(at.field("algorithms"), keys, &jwt.algorithms));
+        let algorithms = accepted(jwt);
+        let keys = match remote(at, jwt) {
+            Some(fetch) => self.remote_keys(at, name, jwt, fetch).map(jwt::Keys::from),
+            None => self
+                .keys(at, jwt)
+                .filter(|keys| fits(at.field("algorithms"), keys, &algorithms))
+                .map(jwt::Keys::from),
+        };
         let location = jwt.from.as_ref().map(|from| location(at.field("from"), from));
         let mut gate = jwt::Jwt::new(keys?)
             .named(name)
             .issuer(&jwt.issuer)
             .audiences(jwt.audiences.iter().map(String::as_str))
-            .algorithms(jwt.algorithms.iter().map(|algorithm| algorithm.known()));
+            .algorithms(algorithms);
         if let Some(skew) = &jwt.clock_skew {
             gate = gate.skew(skew.0);
         }
+        gate = rules(gate, jwt);
         if let Some(location) = location {
             gate = gate.locations(location);
         }
-        for (at, header, claim) in at.field("claimHeaders").entries(&jwt.claim_headers) {
-            match HeaderName::try_from(header) {
-                Ok(header) if NO_CLAIMS.contains(&header) => {
-                    at.error("no claim can be told in this header");
-                }
-                Ok(header) => gate = gate.claim_header(header, claim.as_str()),
-                Err(_) => at.error("expected the name of a header"),
-            }
+        for (header, claim) in claim_headers(at, &jwt.claim_headers) {
+            gate = gate.claim_header(header, claim);
         }
         Some(Arc::new(if jwt.forward { gate.forward() } else { gate }))
     }
@@ -59,7 +60,7 @@ impl Compiler<'_> {
         let said = [&"jwks", &"pem", &"secret"].map(|field| at.field(field).is_said());
         match (&jwt.jwks, &jwt.pem, &jwt.secret) {
             _ if said.iter().filter(|said| **said).count() != 1 => {
-                at.refuse("expected exactly one of `jwks`, `pem` and `secret`")
+                at.refuse("expected only one of `jwks`, `pem` and `secret`")
             }
             (Some(jwks), ..) => self.jwks(at.field("jwks"), jwks),
             (_, Some(pem), _) => {
@@ -77,12 +78,17 @@ impl Compiler<'_> {
     }
 
     fn jwks(&self, at: At<'_>, jwks: &Jwks) -> Option<KeySet> {
+        let at_all = at;
         let (at, json) = match (&jwks.file, &jwks.inline) {
+            _ if jwks.url.is_some() => return at.refuse("expected only one of `file`, `inline` and `url`"),
             (Some(path), None) => (at.field("file"), self.file(at.field("file"), path)?),
             (None, Some(json)) => (at.field("inline"), json.clone().into_bytes()),
             (None, None) if at.is_broken() => return None,
-            _ => return at.refuse("expected exactly one of `file` and `inline`"),
+            _ => return at.refuse("expected only one of `file`, `inline` and `url`"),
         };
+        if at_all.field("fetch").is_said() {
+            at_all.field("fetch").error("is for keys that are fetched: from `url`, or from the issuer");
+        }
         let Ok(json) = String::from_utf8(json) else { return at.refuse("not UTF-8") };
         let keys = at.accept(KeySet::jwks(&json))?;
         for skipped in keys.skipped() {
@@ -97,7 +103,7 @@ impl Compiler<'_> {
     }
 
     /// A secret: warned of if others can read it, since Kubernetes mounts it so.
-    fn secret(&self, at: At<'_>, material: &Material) -> Option<Vec<u8>> {
+    pub(super) fn secret(&self, at: At<'_>, material: &Material) -> Option<Vec<u8>> {
         let mut secret = self.material(at, material)?;
         warn_if_open(at, &self.path(&material.file));
         // Editors and shells end a file with a line end, which is no part of the secret.
@@ -109,15 +115,8 @@ impl Compiler<'_> {
     }
 }
 
-fn warn_if_open(at: At<'_>, path: &Path) {
-    if is_open_to_others(path) {
-        at.warn("this secret can be read by everybody on this machine");
-    }
-}
-
 /// Whether any of these algorithms is for any of the keys; else every token would be refused.
-fn fits(at: At<'_>, keys: &KeySet, algorithms: &[Algorithm]) -> bool {
-    let accepted: Vec<_> = algorithms.iter().map(|algorithm| algorithm.known()).collect();
+fn fits(at: At<'_>, keys: &KeySet, accepted: &[jwt::Algorithm]) -> bool {
     let fits = keys.keys().any(|key| key.algorithms().any(|algorithm| accepted.contains(&algorithm)));
     if !fits && !at.is_broken() {
         at.error("none of these is for a key that is given: every token would be refused");
@@ -125,13 +124,70 @@ fn fits(at: At<'_>, keys: &KeySet, algorithms: &[Algorithm]) -> bool {
     fits
 }
 
-/// Whether whoever has this key can make tokens, too.
-fn is_secret(key: &jwt::Key) -> bool {
-    use jwt::Algorithm::{Hs256, Hs384, Hs512};
-    key.algorithms().any(|algorithm| matches!(algorithm, Hs256 | Hs384 | Hs512))
+/// What else is asked of the tokens.
+fn rules(mut gate: jwt::Jwt, jwt: &Jwt) -> jwt::Jwt {
+    gate = gate.require(jwt.required_claims.iter().map(String::as_str));
+    if jwt.profile == Some(TokenProfile::AccessToken) {
+        gate = gate.access_tokens();
+    }
+    if let Some(scopes) = &jwt.scopes_claim {
+        gate = gate.scopes_at(scopes.as_str());
+    }
+    if let Some(roles) = &jwt.roles_claim {
+        gate = gate.roles_at(roles.as_str());
+    }
+    if jwt.certificate_bound {
+        gate = gate.require_certificate();
+    }
+    jwt.memory.into_iter().fold(gate, jwt::Jwt::memory)
 }
 
-fn location(at: At<'_>, from: &TokenLocation) -> Vec<Location> {
+/// The algorithms that are accepted. Those of shared secrets must be named.
+fn accepted(jwt: &Jwt) -> Vec<jwt::Algorithm> {
+    match &jwt.algorithms {
+        Some(named) => named.iter().map(|algorithm| algorithm.known()).collect(),
+        None => jwt::Algorithm::ALL.iter().copied().filter(|algorithm| !is_of_secret(*algorithm)).collect(),
+    }
+}
+
+/// How the keys are fetched, if they are.
+fn remote(at: At<'_>, jwt: &Jwt) -> Option<JwksFetch> {
+    let said = |name| at.field(name).is_said();
+    match &jwt.jwks {
+        _ if said("pem") || said("secret") => None,
+        Some(jwks) if jwks.file.is_some() || jwks.inline.is_some() || at.field("jwks").is_broken() => None,
+        Some(jwks) => Some(jwks.fetch.clone()),
+        None if said("jwks") => None,
+        None => Some(JwksFetch::default()),
+    }
+}
+
+/// Whether whoever has this key can make tokens, too.
+fn is_secret(key: &jwt::Key) -> bool {
+    key.algorithms().any(is_of_secret)
+}
+
+fn is_of_secret(algorithm: jwt::Algorithm) -> bool {
+    use jwt::Algorithm::{Hs256, Hs384, Hs512};
+    matches!(algorithm, Hs256 | Hs384 | Hs512)
+}
+
+/// The header fields in which claims are told.
+pub(super) fn claim_headers<'h>(at: At<'h>, said: &'h Headers) -> Vec<(HeaderName, &'h str)> {
+    let mut headers = Vec::new();
+    for (at, header, claim) in at.field("claimHeaders").entries(said) {
+        match HeaderName::try_from(header) {
+            Ok(header) if NO_CLAIMS.contains(&header) => {
+                at.error("no claim can be told in this header");
+            }
+            Ok(header) => headers.push((header, claim.as_str())),
+            Err(_) => at.error("expected the name of a header"),
+        }
+    }
+    headers
+}
+
+pub(super) fn location(at: At<'_>, from: &TokenLocation) -> Vec<Location> {
     let header = from.header.as_ref().map(|name| match &name.0 {
         name if *name == header::AUTHORIZATION => Location::bearer(),
         name => Location::header(name.clone()),

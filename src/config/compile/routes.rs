@@ -177,10 +177,33 @@ impl Compiler<'_> {
                 continue;
             }
             if let Some(proxy) = self.backend(at, backend) {
-                made = made.backend(proxy, backend.weight.unwrap_or(1));
+                let made_of = self.with_credentials(at, &backend.name, proxy, &rule.policies);
+                made = made.backend(made_of, backend.weight.unwrap_or(1));
             }
         }
         made
+    }
+
+    /// An upstream with the credentials that its requests carry.
+    fn with_credentials(
+        &self,
+        at: At<'_>,
+        upstream: &str,
+        proxy: Proxy,
+        policies: &Policies,
+    ) -> gateway::Backend {
+        let backend = gateway::Backend::new(proxy);
+        #[cfg(feature = "jwt")]
+        if let Some(source) = self.sources.get(upstream) {
+            let public = matches!(policies.authenticate, None | Some(Authenticate::None(Public::None)));
+            if source.needs_caller() && public {
+                let problem = "requests to it carry the caller's token, and this rule does not ask for one";
+                at.field("name").error(problem);
+            }
+            return backend.credentials(source.clone());
+        }
+        let _ = (at, upstream, policies);
+        backend
     }
 
     fn backend(&self, at: At<'_>, backend: &BackendRef) -> Option<Proxy> {

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{LimitFields, Provider, RateLimit, Route, Unbuilt};
+use super::{Credentials, LimitFields, Provider, RateLimit, RedisServer, Route, Unbuilt};
 use crate::config::scalar::{Name, Text};
 
 /// A gateway as a file.
@@ -28,6 +28,9 @@ pub(crate) struct Gateway {
     /// Limits by name: the same name is the same account wherever it is used, and across reloads.
     #[serde(default)]
     pub(crate) rate_limits: BTreeMap<String, RateLimit>,
+    /// Redis servers, by the names that others use.
+    #[serde(default)]
+    pub(crate) redis: BTreeMap<String, RedisServer>,
     /// What responses tell of limits, where a listener or a rule does not say it itself.
     #[serde(default)]
     pub(crate) rate_limit_fields: LimitFields,
@@ -125,6 +128,8 @@ pub(crate) struct Upstream {
     /// Whether it is sent `Forwarded` (RFC 7239) beside `X-Forwarded-*`, also where a request had none. Default: `false`.
     #[serde(default)]
     pub(crate) forwarded: bool,
+    /// The credentials that requests to it carry. Default: none of ours.
+    pub(crate) credentials: Option<Credentials>,
     /// TLS to an upstream comes with a later version.
     pub(crate) tls: Option<Unbuilt>,
     /// Active health checks come with a later version.

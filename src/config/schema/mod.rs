@@ -3,7 +3,8 @@
 mod authentication;
 mod gateway;
 mod policies;
+mod redis;
 mod route;
 mod unbuilt;
 
-pub(crate) use self::{authentication::*, gateway::*, policies::*, route::*, unbuilt::*};
+pub(crate) use self::{authentication::*, gateway::*, policies::*, redis::*, route::*, unbuilt::*};

@@ -146,8 +146,25 @@ pub(crate) enum PathQuirk {
 #[serde(untagged)]
 pub(crate) enum Authenticate {
     None(Public),
-    By(Vec<String>),
+    By(Vec<Credentials>),
     Told(AuthenticateBy),
+}
+
+/// A provider, or several that must all find their credential valid.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum Credentials {
+    One(String),
+    All(AllOf),
+}
+
+/// Credentials that are needed together.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct AllOf {
+    /// Each of these must find its credential valid; the first tells who is calling. Names of `authentication`.
+    #[schemars(length(min = 2))]
+    pub(crate) all: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
@@ -162,10 +179,13 @@ pub(crate) enum Public {
 pub(crate) struct AuthenticateBy {
     /// The first of them that finds its credential valid tells who is calling. Names of `authentication`.
     #[schemars(length(min = 1))]
-    pub(crate) providers: Vec<String>,
+    pub(crate) providers: Vec<Credentials>,
     /// Whether a request without any credential passes, as nobody. A bad credential never does. Default: `false`.
     #[serde(default)]
     pub(crate) optional: bool,
+    /// The name that a request without any credential has, as a subject of the provider `anonymous`. It passes, as with
+    /// `optional`. Default: none.
+    pub(crate) anonymous: Option<String>,
 }
 
 /// What the caller must be allowed to do. All that is said must hold.

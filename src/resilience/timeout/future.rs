@@ -14,7 +14,7 @@ use super::{
     alarm::Alarm,
     policy::{BodyLimits, Idle, Watch},
 };
-use crate::body::ResponseBody;
+use crate::{body::ResponseBody, upload::Upload};
 
 pin_project! {
     /// The future of a [`Timeout`](super::Timeout). Dropping it, or letting its time pass, drops the inner future.
@@ -24,17 +24,18 @@ pin_project! {
         #[pin]
         alarm: Alarm,
         watch: Option<Watch>,
+        upload: Option<Upload>,
     }
 }
 
 impl<F> ResponseFuture<F> {
-    pub(super) fn call(call: F, watch: Option<Watch>) -> Self {
-        Self { call: Some(call), alarm: Alarm::default(), watch }
+    pub(super) fn call(call: F, watch: Option<Watch>, upload: Option<Upload>) -> Self {
+        Self { call: Some(call), alarm: Alarm::default(), watch, upload }
     }
 
     /// The caller's time was over before.
     pub(super) fn over(watch: Watch) -> Self {
-        Self { call: None, alarm: Alarm::default(), watch: Some(watch) }
+        Self { call: None, alarm: Alarm::default(), watch: Some(watch), upload: None }
     }
 }
 
@@ -65,7 +66,8 @@ where
         }
         #[expect(clippy::expect_used, reason = "without a watch there is a call")]
         let watch = this.watch.as_ref().expect("a watch");
-        Poll::Ready(Ok(watch.answer().map(ResponseBody::full)))
+        let of_caller = this.upload.as_ref().is_some_and(Upload::is_awaited);
+        Poll::Ready(Ok(watch.answer(of_caller).map(ResponseBody::full)))
     }
 }
 

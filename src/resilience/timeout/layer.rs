@@ -109,7 +109,10 @@ where
     fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
         match self.policy.map(|policy| policy.watch(&mut request)) {
             Some(watch) if watch.is_over() => ResponseFuture::over(watch),
-            watch => ResponseFuture::call(self.inner.call(request), watch),
+            watch => {
+                let upload = watch.and_then(|_| request.extensions().get().cloned());
+                ResponseFuture::call(self.inner.call(request), watch, upload)
+            }
         }
     }
 }

@@ -55,6 +55,7 @@
 //! |---|---|---|---|
 //! | the total has passed before the head | [`DeadlineExceeded`] | 504 | `DEADLINE_EXCEEDED` |
 //! | the same, [per attempt](TimeoutLayer::per_attempt) | [`UpstreamTimeout`] | 504 | `DEADLINE_EXCEEDED` |
+//! | any of these while the rest of the request is [waited for](crate::upload) | [`RequestTimeout`] | 408 | `DEADLINE_EXCEEDED` |
 //! | the caller's [`Deadline`] has passed before the head | [`CallerDeadline`] | 504 | `DEADLINE_EXCEEDED` |
 //! | any of them in the middle of the body | the same | the body ends with an error, and the server aborts the response | trailers with `DEADLINE_EXCEEDED` |
 //!
@@ -88,6 +89,7 @@
 //! [`TunnelLimits`]: crate::tunnel::TunnelLimits
 //! [`DeadlineExceeded`]: crate::reject::Reason::DeadlineExceeded
 //! [`UpstreamTimeout`]: crate::reject::Reason::UpstreamTimeout
+//! [`RequestTimeout`]: crate::reject::Reason::RequestTimeout
 //! [`CallerDeadline`]: crate::reject::Reason::CallerDeadline
 
 mod alarm;

@@ -135,9 +135,13 @@ impl Watch {
         self.is_over
     }
 
-    /// The answer where no head has come in time.
-    pub(super) fn answer(&self) -> Response<bytes::Bytes> {
-        self.head.rejection("no response came in time").render(self.style)
+    /// The answer where no head has come in time. `of_caller`: the rest of the request was waited for.
+    pub(super) fn answer(&self, of_caller: bool) -> Response<bytes::Bytes> {
+        let rejection = match of_caller && self.head.reason != Reason::CallerDeadline {
+            true => Rejection::new(Reason::RequestTimeout).detail("the request did not come in time"),
+            false => self.head.rejection("no response came in time"),
+        };
+        rejection.render(self.style)
     }
 
     /// How long the rest of this response may take, and keep silent. `None`: as long as it likes, for what it has is

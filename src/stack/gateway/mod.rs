@@ -112,8 +112,11 @@
 //!
 //! Those of [`metrics`](crate::telemetry), for every listener; `config_generation` and `config_loads_total` count what
 //! was taken into force.
+mod api_keys;
 mod backend;
 mod edge;
+#[cfg(feature = "jwt")]
+mod key_sets;
 mod limits;
 mod rule;
 mod run;
@@ -121,7 +124,10 @@ mod service;
 mod snapshot;
 mod sockets;
 mod status;
+#[cfg(feature = "jwt")]
+mod tokens;
 
+pub use backend::Backend;
 pub use edge::Listen;
 pub use rule::Rule;
 pub use run::Gateway;

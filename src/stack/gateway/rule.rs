@@ -28,11 +28,10 @@ use crate::{
         router, split,
     },
     telemetry::Witness,
-    upstream::Proxy,
 };
 
 use super::{
-    backend::{Backends, Nowhere, RuleService},
+    backend::{Backend, Backends, Nowhere, RuleService},
     limits::Limits,
     snapshot::{Given, SnapshotError},
 };
@@ -72,7 +71,7 @@ pub struct Rule {
     attempt_timeout: TimeoutLayer,
     split_by: Option<Key>,
     variant_header: Option<HeaderName>,
-    pub(super) backends: Vec<(Proxy, u32)>,
+    pub(super) backends: Vec<(Backend, u32)>,
 }
 
 impl Rule {
@@ -202,8 +201,8 @@ impl Rule {
     }
 
     /// Adds an upstream with its weight. The first is the base, as [`split`](crate::routing::split) says.
-    pub fn backend(mut self, proxy: Proxy, weight: u32) -> Self {
-        self.backends.push((proxy, weight));
+    pub fn backend(mut self, backend: impl Into<Backend>, weight: u32) -> Self {
+        self.backends.push((backend.into(), weight));
         self
     }
 
@@ -244,7 +243,9 @@ impl Rule {
         gates = with(gates, self.response_headers);
         gates = with(gates, self.cors);
         gates = with(gates, before);
+        let needs_caller = self.backends.iter().any(|(backend, _)| backend.needs_caller());
         if let Some(providers) = self.providers {
+            let providers = if needs_caller { providers.keep_token() } else { providers };
             gates = gates.with_async(providers).with(Witness);
         }
         gates = with(gates, self.authorize);
@@ -259,11 +260,12 @@ impl Rule {
         }
         let everybody = TrustedProxies::new(EVERYBODY).unwrap_or_default();
         let mut split = split::Split::builder();
-        for (proxy, weight) in &self.backends {
+        for (backend, weight) in &self.backends {
+            let proxy = &backend.proxy;
             let name: Arc<str> = proxy.upstream().name().into();
             // The listeners have removed what strangers said of how a request came: what is left is believed.
             let proxy = proxy.clone().trusted_proxies(everybody.clone()).asserted(given.asserted.clone());
-            split = split.variant(name, *weight, self.attempt_timeout.layer(proxy));
+            split = split.variant(name, *weight, self.attempt_timeout.layer(backend.sender(proxy)));
         }
         let mut policy = match &self.split_by {
             Some(key) => split::Policy::sticky(key.clone(), Arc::clone(&self.name)),

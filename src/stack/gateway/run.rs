@@ -24,10 +24,12 @@ use super::{
 };
 #[cfg(feature = "prometheus")]
 use crate::telemetry::metrics::Metrics;
-use crate::{stack::admin::AdminService, time::after, transport::shutdown_signal, upstream::Upstream};
+use crate::{stack::admin::AdminService, time::after, transport::shutdown_signal};
 
-/// How long the addresses of new upstreams are waited for before a snapshot is taken into force.
+/// How long the addresses of new upstreams, and keys, are waited for before a snapshot is taken into force.
 const WARM: Duration = Duration::from_millis(500);
+/// The same where nothing is served meanwhile.
+const WARM_FIRST: Duration = Duration::from_secs(2);
 /// How long the admin address may take to end.
 const ADMIN: Duration = Duration::from_secs(1);
 
@@ -91,6 +93,13 @@ impl Gateway {
             draining: AtomicBool::new(false),
             last_load: Mutex::default(),
         }));
+        #[cfg(all(feature = "jwt", feature = "prometheus"))]
+        {
+            gateway.0.metrics.also(super::key_sets::numbers(Arc::downgrade(&gateway.0)));
+            gateway.0.metrics.also(super::tokens::numbers(Arc::downgrade(&gateway.0)));
+        }
+        #[cfg(feature = "prometheus")]
+        gateway.0.metrics.also(super::api_keys::numbers(Arc::downgrade(&gateway.0)));
         gateway.apply(snapshot).await?;
         Ok(gateway)
     }
@@ -108,7 +117,8 @@ impl Gateway {
         let snapshot = Arc::new(snapshot);
         let listens: Vec<_> = snapshot.listeners.iter().chain(&admin).collect();
         let bound = shared.sockets().bind(listens.iter().copied())?;
-        warm(&snapshot.upstreams).await;
+        let patience = if shared.current.load().is_some() { WARM } else { WARM_FIRST };
+        warm(&snapshot, patience).await;
         let mut sockets = shared.sockets();
         if self.is_draining() {
             return Ok(());
@@ -275,11 +285,17 @@ impl Shared {
     }
 }
 
-/// Asks for the addresses of upstreams, so that the first requests need not wait. What is not known in time is asked
-/// for again by the first request.
-async fn warm(upstreams: &[Upstream]) {
+/// Asks for the addresses of upstreams and for keys, so that the first requests need not wait. What is not known in time
+/// goes on being asked for.
+async fn warm(snapshot: &Snapshot, patience: Duration) {
     let mut asked = JoinSet::new();
-    for upstream in upstreams {
+    #[cfg(feature = "jwt")]
+    for (_, keys) in &snapshot.key_sets {
+        let keys = keys.clone();
+        // Why they are not there is logged by who fetches them.
+        asked.spawn(async move { drop(keys.ready().await) });
+    }
+    for upstream in &snapshot.upstreams {
         let upstream = upstream.clone();
         asked.spawn(async move {
             if let Err(error) = upstream.warm().await {
@@ -288,8 +304,7 @@ async fn warm(upstreams: &[Upstream]) {
         });
     }
     let all = async { while asked.join_next().await.is_some() {} };
-    let _ = timeout(WARM, all).await;
-    // A name that takes longer goes on being asked for.
+    let _ = timeout(patience, all).await;
     asked.detach_all();
 }
 

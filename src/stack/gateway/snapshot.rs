@@ -7,8 +7,14 @@ use super::{
     edge::{EdgeParts, EdgeService, Listen},
     rule::Rule,
 };
+#[cfg(feature = "jwt")]
+use crate::authn::{
+    introspection::{Introspection, IntrospectionHandle},
+    jwks::RemoteKeys,
+    outbound::TokenSourceHandle,
+};
 use crate::{
-    authn::{self, Location, Providers},
+    authn::{self, Location, Providers, api_key::ApiKeys},
     matching::PathPolicy,
     routing::{
         router::{Router, RouterService, UnreachableMatches},
@@ -28,6 +34,14 @@ pub struct Snapshot {
     pub(super) listeners: Vec<Listen>,
     pub(super) admin: Option<Admin>,
     pub(super) upstreams: Vec<Upstream>,
+    pub(super) api_keys: Vec<(Arc<str>, ApiKeys)>,
+    #[cfg(feature = "jwt")]
+    pub(super) key_sets: Vec<(Arc<str>, RemoteKeys)>,
+    #[cfg(feature = "jwt")]
+    pub(super) introspections: Vec<(Arc<str>, IntrospectionHandle)>,
+    /// By the names of the upstreams.
+    #[cfg(feature = "jwt")]
+    pub(super) token_sources: Vec<(Arc<str>, TokenSourceHandle)>,
     pub(super) shutdown_delay: Duration,
     pub(super) shutdown_grace: Duration,
     rules: Vec<RuleFacts>,
@@ -79,11 +93,16 @@ pub enum SnapshotError {
 pub struct SnapshotBuilder {
     listeners: Vec<Listen>,
     admin: Option<Admin>,
+    #[cfg(feature = "jwt")]
+    key_sets: Vec<(Arc<str>, RemoteKeys)>,
+    #[cfg(feature = "jwt")]
+    introspections: Vec<(Arc<str>, IntrospectionHandle)>,
     shutdown_delay: Duration,
     shutdown_grace: Duration,
     rules: Vec<Rule>,
     asserted: Vec<HeaderName>,
     credentials: Vec<Location>,
+    api_keys: Vec<(Arc<str>, ApiKeys)>,
 }
 
 impl SnapshotBuilder {
@@ -130,6 +149,29 @@ impl SnapshotBuilder {
         self
     }
 
+    /// Keys of which the admin address is to tell how fresh they are, by their provider's name.
+    pub fn api_keys(mut self, keys: impl IntoIterator<Item = (impl Into<Arc<str>>, ApiKeys)>) -> Self {
+        self.api_keys.extend(keys.into_iter().map(|(name, keys)| (name.into(), keys)));
+        self
+    }
+
+    /// Fetches these keys before requests are let in, waiting a moment at most, and tells of them in the status and in
+    /// metrics under the name of their provider. Keys of rules that are not told here are fetched with the first token.
+    #[cfg(feature = "jwt")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+    pub fn key_set(mut self, provider: impl Into<Arc<str>>, keys: RemoteKeys) -> Self {
+        self.key_sets.push((provider.into(), keys));
+        self
+    }
+
+    /// Tells of the calls of this provider in the status and in metrics.
+    #[cfg(feature = "jwt")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+    pub fn introspection(mut self, provider: impl Into<Arc<str>>, introspection: &Introspection) -> Self {
+        self.introspections.push((provider.into(), introspection.handle()));
+        self
+    }
+
     /// Puts everything in order.
     ///
     /// # Errors
@@ -137,7 +179,7 @@ impl SnapshotBuilder {
     /// The first thing that does not fit.
     pub fn build(self) -> Result<Snapshot, SnapshotError> {
         self.check_addresses()?;
-        let Self { listeners, admin, shutdown_delay, shutdown_grace, rules: of_rules, .. } = self;
+        let Self { listeners, admin, api_keys, shutdown_delay, shutdown_grace, rules: of_rules, .. } = self;
         let (mut asserted, mut credentials) = (self.asserted, self.credentials);
         let providers = || of_rules.iter().filter_map(|rule| rule.providers.as_ref());
         asserted.extend(providers().flat_map(Providers::asserted_headers).cloned());
@@ -150,6 +192,8 @@ impl SnapshotBuilder {
             return Err(SnapshotError::DuplicateRule(Arc::clone(&twice.name)));
         }
         let upstreams = upstreams(&of_rules);
+        #[cfg(feature = "jwt")]
+        let token_sources = token_sources(&of_rules);
         if let Some(admin) = &admin {
             let reaches =
                 |upstream: &&Upstream| upstream.endpoints().iter().any(|at| at.address == admin.address);
@@ -168,6 +212,13 @@ impl SnapshotBuilder {
             listeners,
             admin,
             upstreams,
+            api_keys,
+            #[cfg(feature = "jwt")]
+            key_sets: self.key_sets,
+            #[cfg(feature = "jwt")]
+            introspections: self.introspections,
+            #[cfg(feature = "jwt")]
+            token_sources,
             shutdown_delay,
             shutdown_grace,
             rules,
@@ -198,12 +249,27 @@ impl SnapshotBuilder {
 
 fn upstreams(rules: &[Rule]) -> Vec<Upstream> {
     let mut upstreams: Vec<Upstream> = Vec::new();
-    for (proxy, _) in rules.iter().flat_map(|rule| &rule.backends) {
+    for (backend, _) in rules.iter().flat_map(|rule| &rule.backends) {
+        let proxy = &backend.proxy;
         if !upstreams.iter().any(|known| known.name() == proxy.upstream().name()) {
             upstreams.push(proxy.upstream().clone());
         }
     }
     upstreams
+}
+
+#[cfg(feature = "jwt")]
+fn token_sources(rules: &[Rule]) -> Vec<(Arc<str>, TokenSourceHandle)> {
+    let mut sources: Vec<(Arc<str>, TokenSourceHandle)> = Vec::new();
+    for (backend, _) in rules.iter().flat_map(|rule| &rule.backends) {
+        let upstream = backend.proxy.upstream().name();
+        if let Some(source) = backend.credentials.source()
+            && sources.iter().all(|(known, _)| **known != *upstream)
+        {
+            sources.push((upstream.into(), source.handle()));
+        }
+    }
+    sources
 }
 
 /// What a rule is told of the whole.
@@ -220,11 +286,16 @@ impl Snapshot {
         SnapshotBuilder {
             listeners: Vec::new(),
             admin: None,
+            #[cfg(feature = "jwt")]
+            key_sets: Vec::new(),
+            #[cfg(feature = "jwt")]
+            introspections: Vec::new(),
             shutdown_delay: SnapshotBuilder::SHUTDOWN_DELAY,
             shutdown_grace: SnapshotBuilder::SHUTDOWN_GRACE,
             rules: Vec::new(),
             asserted: Vec::new(),
             credentials: Vec::new(),
+            api_keys: Vec::new(),
         }
     }
 

@@ -5,7 +5,7 @@ use super::{
     text::{Redacted, Safe, without_userinfo},
 };
 use crate::{
-    outcome::{End, Failure, Outcome},
+    outcome::{End, Outcome},
     reject::{GrpcCode, Reason},
     telemetry::findings::name_of,
     trail::Trail,
@@ -82,18 +82,7 @@ fn flag(outcome: &Outcome) -> Option<&'static str> {
     match (outcome.reason, outcome.end) {
         (Some(reason), _) => Some(reason.flag()),
         (None, End::Cancelled) => Some("DC"),
-        (None, End::Failed(failure)) => Some(failure_flag(failure)),
+        (None, End::Failed(failure)) => Some(failure.reason().flag()),
         (None, End::Complete) => None,
-    }
-}
-
-fn failure_flag(failure: Failure) -> &'static str {
-    match failure {
-        Failure::CallerDeadline | Failure::Deadline => "DT",
-        Failure::Connect => "UF",
-        Failure::Other => "IE",
-        Failure::Protocol => "UPE",
-        Failure::Refused => "UO",
-        Failure::Reset => "UC",
     }
 }

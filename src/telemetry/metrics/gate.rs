@@ -3,6 +3,7 @@
 use super::{
     labels::{self, Labels, UNMATCHED},
     process::ProcessMetrics,
+    samples::{Others, Samples},
     series::Table,
 };
 use crate::{
@@ -33,6 +34,7 @@ pub(super) struct Shared {
     pub(super) table: Table,
     in_flight: AtomicI64,
     process: ProcessMetrics,
+    pub(super) others: Others,
 }
 
 /// What the numbers are called and how many there may be.
@@ -70,6 +72,12 @@ impl Metrics {
     #[must_use]
     pub fn process(&self) -> &ProcessMetrics {
         &self.0.process
+    }
+
+    /// Shows what this function writes, too, each time the numbers are shown. It must not block, and its labels must be of a
+    /// bounded number of values.
+    pub fn also(&self, write: impl Fn(&mut Samples) + Send + Sync + 'static) {
+        self.0.others.add(Box::new(write));
     }
 
     /// How many requests are being served, their bodies included.
@@ -127,6 +135,7 @@ impl MetricsBuilder {
             table: Table::new(self.max_series, self.bounds.into()),
             in_flight: AtomicI64::new(0),
             process: ProcessMetrics::default(),
+            others: Others::default(),
         }))
     }
 }

@@ -70,7 +70,11 @@
 //! | `config_generation` | gauge | |
 //! | `config_loads_total`, `config_load_failures_total` | counter | |
 //! | `connections_open` | gauge | |
+//! | `api_keys`, `api_keys_age_seconds` (in a gateway) | gauge | `provider` |
+//! | `api_keys_store_failures_total` (in a gateway) | counter | `provider` |
 //! | `connections_accepted_total`, `connections_refused_total` | counter | |
+//!
+//! and what [others](Metrics::also) keep.
 //!
 //! `status` is the HTTP status, 0 if none was sent. `grpc_status` is the number of the gRPC status, from the
 //! trailers too. `reason` is the label of the [`Reason`](crate::reject::Reason) of a refusal. `verdict` is
@@ -80,9 +84,11 @@ mod gate;
 mod labels;
 mod process;
 mod render;
+mod samples;
 mod series;
 #[cfg(test)]
 mod tests;
 
 pub use gate::{Counting, Metrics, MetricsBuilder};
 pub use process::ProcessMetrics;
+pub use samples::Samples;

@@ -3,6 +3,7 @@
 use super::{
     Metrics,
     labels::OTHER,
+    samples::Family,
     series::{Series, Table},
 };
 use prometheus_client::{
@@ -48,8 +49,23 @@ impl Collector for Metrics {
                 .encode_descriptor(name, help, None, MetricType::Counter)?
                 .encode_counter(&value, NO_EXEMPLAR)?;
         }
-        Ok(())
+        self.0.others.families().iter().try_for_each(|family| sampled(&mut encoder, family))
     }
+}
+
+fn sampled(encoder: &mut DescriptorEncoder<'_>, family: &Family) -> fmt::Result {
+    let kind = if family.counts { MetricType::Counter } else { MetricType::Gauge };
+    let mut metric = encoder.encode_descriptor(family.name, family.help, None, kind)?;
+    for (labels, value) in &family.values {
+        let labels: Vec<Pair<'_>> = labels.iter().map(|(name, value)| (*name, (&**value).into())).collect();
+        let mut line = metric.encode_family(&labels)?;
+        if family.counts {
+            line.encode_counter(value, NO_EXEMPLAR)?;
+        } else {
+            line.encode_gauge(&i64::try_from(*value).unwrap_or(i64::MAX))?;
+        }
+    }
+    Ok(())
 }
 
 fn requests(encoder: &mut DescriptorEncoder<'_>, table: &Table) -> fmt::Result {

@@ -18,11 +18,16 @@ use crate::{
     body::{Body, BoxError, ResponseBody},
     reject::{Reason, Rejection},
     time::after,
+    upload::Upload,
 };
 
-/// The body of a request, boxed only if there is one.
-pub(super) fn incoming(body: Incoming, idle: Duration) -> Body {
-    if body.is_end_stream() { Body::empty() } else { Body::new(RequestBody::new(body, idle)) }
+/// The body of a request, boxed only if there is one, and whether it is waited for.
+pub(super) fn incoming(body: Incoming, idle: Duration) -> (Body, Option<Upload>) {
+    if body.is_end_stream() {
+        return (Body::empty(), None);
+    }
+    let upload = Upload::new();
+    (Body::new(RequestBody::new(body, idle, upload.clone())), Some(upload))
 }
 
 /// A request's body that fails when its peer sends nothing for too long.
@@ -33,11 +38,12 @@ struct RequestBody<B> {
     timer: Option<Pin<Box<Sleep>>>,
     /// Something came since the timer was set.
     moved: bool,
+    upload: Upload,
 }
 
 impl<B> RequestBody<B> {
-    const fn new(body: B, idle: Duration) -> Self {
-        Self { body, idle, timer: None, moved: false }
+    const fn new(body: B, idle: Duration, upload: Upload) -> Self {
+        Self { body, idle, timer: None, moved: false, upload }
     }
 
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -60,7 +66,9 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match Pin::new(&mut self.body).poll_frame(cx) {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.upload.set_awaited(polled.is_pending());
+        match polled {
             Poll::Ready(frame) => {
                 self.moved = true;
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
@@ -192,7 +200,7 @@ mod tests {
             sleep(Duration::from_secs(61)).await;
             drop(sender);
         });
-        let mut body = RequestBody::new(Pieces(pieces), IDLE);
+        let mut body = RequestBody::new(Pieces(pieces), IDLE, Upload::new());
         for _ in 0..4 {
             assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "x");
         }
@@ -203,9 +211,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_pauses_is_no_silence() {
         let (sender, pieces) = mpsc::channel(2);
-        let mut body = RequestBody::new(Pieces(pieces), IDLE);
+        let upload = Upload::new();
+        let mut body = RequestBody::new(Pieces(pieces), IDLE, upload.clone());
+        assert!(tokio_test::task::spawn(body.frame()).poll().is_pending() && upload.is_awaited());
         sender.send(Bytes::from("x")).await.unwrap();
         body.frame().await.unwrap().unwrap();
+        assert!(!upload.is_awaited(), "nobody asks for more");
         sender.send(Bytes::from("y")).await.unwrap();
         sleep(IDLE * 10).await;
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "y");

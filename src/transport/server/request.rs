@@ -20,6 +20,7 @@ use crate::{
     body::{Body, ResponseBody},
     identity::PeerAddr,
     reject::{Protocol, Reason, Rejection},
+    tunnel::TunnelCut,
 };
 
 /// A tower service as the service of one connection.
@@ -46,11 +47,17 @@ where
             let protocol = Protocol::of(request.headers());
             return Exchange { state: State::Refused { protocol }, in_flight };
         }
-        let mut request = request.map(|body| incoming(body, self.limits.body_idle));
+        let (head, body) = request.into_parts();
+        let (body, upload) = incoming(body, self.limits.body_idle);
+        let mut request = Request::from_parts(head, body);
         let extensions = request.extensions_mut();
         extensions.insert(self.peer);
+        if let Some(upload) = upload {
+            extensions.insert(upload);
+        }
         if !self.vitals.is_h2 && extensions.get::<OnUpgrade>().is_some() {
             extensions.insert(self.vitals.open_tunnel());
+            extensions.insert(TunnelCut::when(self.vitals.drain.cut_off()));
         }
         let state = State::Waiting { service: self.service.clone(), request: Some(request) };
         Exchange { state, in_flight }

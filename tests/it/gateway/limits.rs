@@ -1,7 +1,10 @@
 //! What the defaults cut off.
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 
 use super::world::{Gateway, file, upstream};
 
@@ -99,4 +102,28 @@ async fn a_host_is_one_account_in_every_version() {
     assert_eq!(gateway.get("/", &[]).await.status, 429);
     assert_eq!(gateway.get("/", &[("host", "localhost")]).await.status, 200);
     assert_eq!(gateway.get("/", &[("host", "localhost:1")]).await.status, 429);
+}
+
+/// The time that an upload takes is the caller's: 408, and not 504.
+#[tokio::test]
+async fn an_upload_that_never_ends_is_408() {
+    let gateway = Gateway::of(&file(&format!(
+        "upstreams: {{ one: {{ endpoints: ['{}'] }} }}\n\
+         routes: [{{ name: r, rules: [{{ backendRefs: [{{ name: one }}] }}] }}]\n",
+        mute().await
+    )))
+    .await;
+    for (sent, status) in [("abc", "408"), ("abcdefghij", "504")] {
+        let mut stream = TcpStream::connect(gateway.at("public")).await.unwrap();
+        let head = "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 10\r\n\r\n";
+        stream.write_all(format!("{head}{sent}").as_bytes()).await.unwrap();
+        gateway.until(|status| status["upstreams"][0]["endpoints"][0]["inFlight"] == 1).await;
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(16)).await;
+        tokio::time::resume();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        gateway.until(|status| status["upstreams"][0]["endpoints"][0]["inFlight"] == 0).await;
+    }
 }

@@ -1,7 +1,8 @@
 //! The gateway as a whole: served in this process, and as the program that users run.
 mod limits;
+mod oidc;
 mod process;
 mod protocols;
 mod reload;
 mod serving;
-mod world;
+pub(crate) mod world;

@@ -3,3 +3,6 @@
 #[cfg(all(feature = "jwt", feature = "tls"))]
 #[allow(dead_code, reason = "each room uses a part of it")]
 pub(crate) mod provider;
+
+#[cfg(feature = "redis")]
+pub(crate) mod redis;

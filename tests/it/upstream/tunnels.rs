@@ -21,6 +21,7 @@ use portcullis::{
     outcome::Outcome,
     reject::{Answer, RescueLayer},
     resilience::timeout::TimeoutLayer,
+    transport::{Drain, Listener, Server},
     upstream::{HopByHop, Proxy, Upstream, Wire},
 };
 use tokio::net::TcpListener;
@@ -140,6 +141,31 @@ async fn silent_and_old_tunnels_are_cut() {
         assert_eq!(client.rest().await, "");
         until(|| group.endpoints()[0].in_flight == 0).await;
     }
+}
+
+/// A tunnel whose client has finished reads nothing more from it, and ends all the same when its server is cut.
+#[tokio::test]
+async fn a_half_closed_tunnel_ends_with_its_server() {
+    let peer = Raw::start(|_, mut line| async move {
+        line.head().await;
+        line.say("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: chat\r\n\r\nhi\n")
+            .await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let group = upstream([peer.address]);
+    let (drain, listener) = (Drain::new(), Listener::bind(([127, 0, 0, 1], 0).into()).unwrap());
+    let edge = listener.local_addr().unwrap();
+    let service = RescueLayer::new().layer(HopByHop.layer().layer(Proxy::new(group.clone())));
+    let server = tokio::spawn(Server::new().drain(&drain).serve(listener, service));
+    let mut client = Line::to(edge).await;
+    client.say(ASKING).await;
+    client.hear("hi\n").await.unwrap();
+    client.finish().await;
+    drain.start();
+    assert_eq!(soon(drain.wait(Duration::from_millis(300))).await, 1);
+    until(|| group.endpoints()[0].in_flight == 0 && drain.in_flight() == 0).await;
+    soon(server).await.unwrap();
 }
 
 #[tokio::test]

@@ -162,6 +162,19 @@ fn required_claims_are_required() {
     assert_eq!(error(&gate, &signer.token(&good())), Some(TokenError::Missing));
     assert_eq!(error(&gate, &signer.token(&with("jti", json!(null)))), Some(TokenError::Missing));
     assert_eq!(error(&gate, &signer.token(&with("jti", json!("1")))), None);
+
+    // However many there are: none is dropped.
+    let names: Vec<String> = (0..80).map(|n| format!("c{n}")).collect();
+    let (signer, gate) = hs256();
+    let gate = gate.require(names.iter().map(String::as_str));
+    let mut claims = good();
+    claims.as_object_mut().unwrap().extend(names.iter().map(|name| (name.clone(), json!(1))));
+    assert_eq!(error(&gate, &signer.token(&claims)), None);
+    for gone in ["c0", "c70", "c79"] {
+        let mut claims = claims.clone();
+        claims.as_object_mut().unwrap().remove(gone);
+        assert_eq!(error(&gate, &signer.token(&claims)), Some(TokenError::Missing), "{gone}");
+    }
 }
 
 #[test]

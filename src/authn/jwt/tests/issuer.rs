@@ -138,7 +138,12 @@ pub(super) fn with(name: &str, value: Value) -> Value {
 
 /// A gate for tokens of `signer`.
 pub(super) fn jwt(signer: &Signer) -> Jwt {
-    Jwt::new(KeySet::new([signer.key()]).unwrap()).issuer(ISSUER).audiences(["shop"]).clock(clock().clock())
+    of_keys(KeySet::new([signer.key()]).unwrap()).issuer(ISSUER)
+}
+
+/// A gate for tokens of whoever has one of these keys.
+pub(super) fn of_keys(keys: impl Into<Keys>) -> Jwt {
+    Jwt::new(keys).audiences(["shop"]).clock(clock().clock())
 }
 
 pub(super) fn error(jwt: &Jwt, token: &str) -> Option<TokenError> {

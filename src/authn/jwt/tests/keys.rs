@@ -152,7 +152,7 @@ fn one_bad_key_does_not_discard_the_good_ones() {
             (7, malformed)
         ]
     );
-    let jwt = Jwt::new(keys).clock(clock().clock());
+    let jwt = of_keys(keys);
     assert_eq!(error(&jwt, &b.token_of(r#"{"alg":"EdDSA","kid":"b"}"#, &good().to_string())), None);
 }
 
@@ -179,7 +179,7 @@ fn the_key_id_selects_and_without_one_keys_are_tried() {
         let header = kid.map_or(json!({ "alg": "ES256" }), |kid| json!({ "alg": "ES256", "kid": kid }));
         signers[i].token_of(&header.to_string(), &good().to_string())
     };
-    let all = Jwt::new(KeySet::new((0..12).map(named)).unwrap()).clock(clock().clock());
+    let all = of_keys(KeySet::new((0..12).map(named)).unwrap());
     assert_eq!(error(&all, &token(11, Some("k11"))), None);
     assert_eq!(error(&all, &token(11, Some("k10"))), Some(TokenError::Signature));
     assert_eq!(error(&all, &token(11, Some("k12"))), Some(TokenError::UnknownKey));
@@ -188,14 +188,14 @@ fn the_key_id_selects_and_without_one_keys_are_tried() {
     assert_eq!(error(&all, &token(8, None)), Some(TokenError::Signature));
 
     // A key without a name, from a PEM file perhaps, is tried whatever the token says.
-    let mixed = Jwt::new(KeySet::new([named(0), signers[1].key()]).unwrap()).clock(clock().clock());
+    let mixed = of_keys(KeySet::new([named(0), signers[1].key()]).unwrap());
     assert_eq!(error(&mixed, &token(1, Some("whatever"))), None);
     assert_eq!(error(&mixed, &token(0, Some("k0"))), None);
     assert_eq!(error(&mixed, &token(0, Some("whatever"))), Some(TokenError::Signature));
 
     // One name for two kinds of key (RFC 7517 section 4.5).
     let ed = Signer::new(Algorithm::EdDsa);
-    let twins = Jwt::new(KeySet::new([named(0), ed.key().named("k0")]).unwrap()).clock(clock().clock());
+    let twins = of_keys(KeySet::new([named(0), ed.key().named("k0")]).unwrap());
     assert_eq!(error(&twins, &ed.token_of(r#"{"alg":"EdDSA","kid":"k0"}"#, &good().to_string())), None);
     assert_eq!(error(&twins, &token(0, Some("k0"))), None);
 }
@@ -204,7 +204,7 @@ fn the_key_id_selects_and_without_one_keys_are_tried() {
 async fn who_fetches_keys_is_told_when_they_are_wanted() {
     let signer = Signer::new(Algorithm::Es256);
     let keys = Keys::unknown();
-    let jwt = Jwt::new(keys.clone()).clock(clock().clock());
+    let jwt = of_keys(keys.clone());
     let token = signer.token_of(r#"{"alg":"ES256","kid":"new"}"#, &good().to_string());
     let idle = tokio::time::timeout(Duration::from_secs(60), keys.wanted()).await;
     assert!(idle.is_err());
@@ -225,7 +225,7 @@ fn keys_are_replaced_under_load_without_a_wrong_answer() {
     let (old, new, never) =
         (Signer::new(Algorithm::Es256), Signer::new(Algorithm::Es256), Signer::new(Algorithm::Es256));
     let keys = Keys::from(KeySet::new([old.key(), new.key()]).unwrap());
-    let jwt = Jwt::new(keys.clone()).clock(clock().clock());
+    let jwt = of_keys(keys.clone());
     let [old_token, new_token, never_token] = [&old, &new, &never].map(|signer| signer.token(&good()));
     std::thread::scope(|scope| {
         for _ in 0..2 {

@@ -18,6 +18,7 @@ use crate::{
     body::Body,
     context::Deadline,
     reject::{Reason, Rejection},
+    upload::Upload,
 };
 
 /// Takes a minute for the head.
@@ -68,6 +69,31 @@ async fn whose_time_it_was() {
     assert_eq!(reason_of(total, gone).await, (Some(Reason::CallerDeadline), Duration::ZERO));
     assert_eq!(reason_of(TimeoutLayer::disabled(), request("a/b")).await, (None, 60 * SECOND));
     assert_eq!(reason_of(TimeoutLayer::new(Duration::MAX), request("a/b")).await, (None, 60 * SECOND));
+}
+
+/// Who does not send its request in time is told so, and the server is not blamed.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_does_not_come_is_its_callers_fault() {
+    for (awaited, reason) in [(true, Reason::RequestTimeout), (false, Reason::DeadlineExceeded)] {
+        for attempt in [false, true] {
+            let whole = TimeoutLayer::new(SECOND);
+            let layer = if attempt { whole.per_attempt() } else { whole };
+            let reason = if attempt && !awaited { Reason::UpstreamTimeout } else { reason };
+            for content_type in ["text/plain", "application/grpc"] {
+                let upload = Upload::new();
+                let mut request = request(content_type);
+                request.extensions_mut().insert(upload.clone());
+                let response = layer.layer(service_fn(slow_head)).oneshot(request);
+                upload.set_awaited(awaited);
+                let response = response.await.unwrap();
+                let told = response.extensions().get::<Rejection>().map(Rejection::reason);
+                assert_eq!(told, Some(reason), "{content_type}");
+                let status =
+                    if content_type == "text/plain" { reason.status() } else { http::StatusCode::OK };
+                assert_eq!(response.status(), status);
+            }
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,63 @@
+use std::{collections::HashSet, sync::Arc};
+
+use super::{Facts, InvalidPolicies, Policy, Tally, facts::Needs, policy::Action, set::Set};
+use crate::{head::Head, matching::PathPolicy, reject::Rejection};
+
+/// Custom policies, compiled: they say about which requests an authorizer is asked.
+///
+/// ```
+/// use portcullis::admission::authz::{Guard, Operation, Policy, Rule, Tally};
+/// use portcullis::{head::Head, matching::PathPolicy};
+///
+/// let transfers = Rule::new().name("all").to(Operation::new().paths(["/transfers/{**}"])?);
+/// let guard = Guard::new([Policy::custom("risk").rule(transfers)], &Tally::new())?;
+///
+/// let mut request = http::Request::get("/transfers/7").body(())?;
+/// let rule = guard.matching(&Head::of(&mut request), PathPolicy::strict()).unwrap();
+/// assert_eq!(rule.as_deref(), Some("risk/all"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Guard {
+    set: Set,
+    needs: Needs,
+}
+
+impl Guard {
+    /// Compiles these policies, and counts what their rules mean.
+    ///
+    /// # Errors
+    ///
+    /// If one of them is not [custom](Policy::custom), names are not unique, or there are too many rules.
+    pub fn new(policies: impl IntoIterator<Item = Policy>, tally: &Tally) -> Result<Self, InvalidPolicies> {
+        let policies: Vec<Policy> = policies.into_iter().collect();
+        let mut names = HashSet::new();
+        for policy in &policies {
+            if policy.action != Action::Custom {
+                return Err(InvalidPolicies::Misplaced(policy.name.clone()));
+            }
+            if !names.insert(&policy.name) {
+                return Err(InvalidPolicies::Duplicate(policy.name.clone()));
+            }
+        }
+        let in_shadow = policies.iter().any(|policy| policy.shadow);
+        let set = Set::new(policies.iter(), tally, in_shadow)?;
+        let needs = Needs::of(&set);
+        Ok(Self { set, needs })
+    }
+
+    /// The rule that means this request, as `policy/rule`, and one more in its number.
+    ///
+    /// # Errors
+    ///
+    /// [`BadRequest`](crate::reject::Reason::BadRequest) if rules ask for the host or the path, and there is no single
+    /// valid one.
+    pub fn matching(&self, head: &Head<'_>, paths: PathPolicy) -> Result<Option<Arc<str>>, Rejection> {
+        let facts = Facts::read(head, Needs { paths, ..self.needs })?;
+        let rule = self.set.first(&facts);
+        Ok(rule.map(|rule| {
+            rule.count();
+            rule.label.clone()
+        }))
+    }
+}

@@ -1,0 +1,231 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header, response};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    answer::{Granted, Refused, Verdict},
+    ask::{Asker, Failure},
+    external::{AuthBody, ExternalAuth},
+    question,
+};
+use crate::{
+    body::{Peeked, Tap},
+    gate::{AsyncGate, Check, Pass},
+    head::Head,
+    reject::{Answer, Protocol, Reason, Rejection},
+    trail::Trail,
+};
+
+/// What the wait of an [`ExternalAuth`] tells.
+pub struct AuthTold {
+    rule: Arc<str>,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    Decided(Result<Verdict, Failure>),
+    /// The body of the request is at fault.
+    Unasked(Rejection),
+}
+
+/// The wait of an [`ExternalAuth`].
+pub struct AuthWait {
+    rule: Arc<str>,
+    asked: Pin<Box<dyn Future<Output = Outcome> + Send>>,
+}
+
+impl Future for AuthWait {
+    type Output = AuthTold;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<AuthTold> {
+        let outcome = ready!(self.asked.as_mut().poll(cx));
+        Poll::Ready(AuthTold { rule: Arc::clone(&self.rule), outcome })
+    }
+}
+
+impl AsyncGate for ExternalAuth {
+    type Pass = Option<AuthPass>;
+    type Wait = AuthWait;
+    type Told = AuthTold;
+    const SHAREABLE: bool = false;
+
+    fn check(&self, head: &mut Head<'_>) -> Check<Self::Pass, AuthWait> {
+        // Also where it is not asked: nobody else may say so.
+        self.asserted.strip(head.headers_mut());
+        let rule = match self.rule(head) {
+            Ok(Some(rule)) => rule,
+            Ok(None) => return Check::Now(Ok(None)),
+            Err(rejection) => return Err(Answer::from(rejection)).into(),
+        };
+        let question = question::head(&self.asker.url, &self.sent, head);
+        if self.wants_body() {
+            return Check::Wait(AuthWait { rule, asked: self.with_body(question, head) });
+        }
+        let key = self.asker.memory.as_ref().map(|_| question::key(&question));
+        if let Some(verdict) = key.as_ref().and_then(|key| self.asker.remembered(key, head.now())) {
+            return self.decide(head, &rule, Ok(verdict)).into();
+        }
+        let asked = Arc::clone(&self.asker).decide(question, key);
+        Check::Wait(AuthWait { rule, asked: Box::pin(async move { Outcome::Decided(asked.await) }) })
+    }
+
+    fn resume(&self, head: &mut Head<'_>, told: AuthTold) -> Check<Self::Pass, AuthWait> {
+        match told.outcome {
+            Outcome::Decided(decided) => self.decide(head, &told.rule, decided).into(),
+            Outcome::Unasked(rejection) => Err(Answer::from(rejection)).into(),
+        }
+    }
+}
+
+impl ExternalAuth {
+    /// By which rule it is asked about this request, if it is.
+    fn rule(&self, head: &Head<'_>) -> Result<Option<Arc<str>>, Rejection> {
+        match &self.guard {
+            Some(guard) => guard.matching(head, self.paths),
+            None => Ok(Some(Arc::clone(&self.name))),
+        }
+    }
+
+    /// Reads what is wanted of the body, and asks.
+    fn with_body(
+        &self,
+        question: Request<Bytes>,
+        head: &Head<'_>,
+    ) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
+        let kind = head.headers().get(header::CONTENT_TYPE).cloned();
+        let has_body = head.headers().contains_key(header::TRANSFER_ENCODING)
+            || head.headers().get(header::CONTENT_LENGTH).is_some_and(|length| *length != "0");
+        let tap = head.extensions().get::<Tap>().cloned();
+        let (asker, body, patience) = (Arc::clone(&self.asker), self.body, self.body_timeout);
+        Box::pin(async move {
+            let peeked = match tap {
+                Some(tap) => {
+                    timeout(patience, peek(&tap, body)).await.unwrap_or(Err(Reason::RequestTimeout.into()))
+                }
+                None if has_body => {
+                    Err(Rejection::new(Reason::Internal).detail("no tap shows the body to the authorizer"))
+                }
+                None => Ok(Peeked::nothing()),
+            };
+            let question = match peeked {
+                Ok(peeked) => question::with_body(question, kind, peeked),
+                Err(rejection) => return Outcome::Unasked(rejection),
+            };
+            Outcome::Decided(ask(asker, question).await)
+        })
+    }
+
+    fn decide(
+        &self,
+        head: &mut Head<'_>,
+        rule: &Arc<str>,
+        told: Result<Verdict, Failure>,
+    ) -> Result<Option<AuthPass>, Answer> {
+        self.asker.counts.count(&told);
+        match told {
+            Ok(Verdict::Pass(granted)) => {
+                for (name, value) in &granted.upstream {
+                    head.headers_mut().append(name, value.clone());
+                }
+                Ok((!granted.client.is_empty()).then_some(AuthPass(granted)))
+            }
+            Ok(Verdict::Refuse(refused)) => {
+                tell(head, rule);
+                Err(self.refusal(&refused, head.protocol()))
+            }
+            Err(Failure { why, .. }) if self.fails_open => {
+                tracing::warn!(authorizer = &*self.name, %why, "the authorizer failed, and the request passes");
+                Ok(None)
+            }
+            Err(Failure { why, retry_after }) => {
+                tell(head, rule);
+                tracing::warn!(authorizer = &*self.name, %why, "the authorizer failed");
+                let detail = format!("the authorizer `{}` gave no answer: {why}", self.name);
+                let rejection = Rejection::new(self.failure).detail(detail);
+                let unavailable = self.failure.status() == StatusCode::SERVICE_UNAVAILABLE;
+                Err(if unavailable { rejection.retry_after(retry_after) } else { rejection }.into())
+            }
+        }
+    }
+
+    /// The authorizer's answer as it is, or in the words of gRPC.
+    fn refusal(&self, refused: &Refused, protocol: Protocol) -> Answer {
+        let reason = match refused.status {
+            StatusCode::UNAUTHORIZED => Reason::InvalidCredentials,
+            _ => Reason::Forbidden,
+        };
+        let rejection = Rejection::new(reason).detail(format!("refused by the authorizer `{}`", self.name));
+        if protocol != Protocol::Http {
+            return rejection.into();
+        }
+        let mut response = Response::new(refused.body.clone());
+        *response.status_mut() = refused.status;
+        for (name, value) in &refused.headers {
+            response.headers_mut().append(name, value.clone());
+        }
+        response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        response.extensions_mut().insert(rejection);
+        response.into()
+    }
+}
+
+/// Tells the log by whose rule a request was refused.
+fn tell(head: &Head<'_>, rule: &Arc<str>) {
+    if let Some(trail) = head.extensions().get::<Trail>() {
+        trail.set_decision(Arc::clone(rule));
+    }
+}
+
+/// Looks for an answer from before, then asks.
+async fn ask(asker: Arc<Asker>, question: Request<Bytes>) -> Result<Verdict, Failure> {
+    let key = asker.memory.as_ref().map(|_| question::key(&question));
+    if let Some(verdict) = key.as_ref().and_then(|key| asker.remembered(key, Instant::now())) {
+        return Ok(verdict);
+    }
+    asker.decide(question, key).await
+}
+
+async fn peek(tap: &Tap, body: AuthBody) -> Result<Peeked, Rejection> {
+    let most = match body {
+        AuthBody::Excluded => return Ok(Peeked::nothing()),
+        AuthBody::Whole(most) | AuthBody::Beginning(most) => most,
+    };
+    let broken = |error| Rejection::new(Reason::BadRequest).detail("the body broke off").source(error);
+    let peeked = tap.peek(most).await.map_err(broken)?;
+    if matches!(body, AuthBody::Whole(_)) && !peeked.is_whole() {
+        return Err(Reason::BodyTooLarge.into());
+    }
+    Ok(peeked)
+}
+
+/// Waits for the response that gets headers of the authorizer's answer.
+#[derive(Debug)]
+pub struct AuthPass(Arc<Granted>);
+
+impl Pass for AuthPass {
+    fn on_head(&mut self, head: &mut response::Parts) {
+        for (name, value) in &self.0.client {
+            head.headers.append(name, value.clone());
+        }
+    }
+}
+
+impl fmt::Debug for AuthTold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuthTold(..)")
+    }
+}
+
+impl fmt::Debug for AuthWait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuthWait(..)")
+    }
+}
