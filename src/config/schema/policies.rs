@@ -146,19 +146,19 @@ pub(crate) enum PathQuirk {
 #[serde(untagged)]
 pub(crate) enum Authenticate {
     None(Public),
-    By(Vec<Credentials>),
+    By(Vec<OneOrAll>),
     Told(AuthenticateBy),
 }
 
 /// A provider, or several that must all find their credential valid.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
-pub(crate) enum Credentials {
+pub(crate) enum OneOrAll {
     One(String),
     All(AllOf),
 }
 
-/// Credentials that are needed together.
+/// OneOrAll that are needed together.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct AllOf {
@@ -179,7 +179,7 @@ pub(crate) enum Public {
 pub(crate) struct AuthenticateBy {
     /// The first of them that finds its credential valid tells who is calling. Names of `authentication`.
     #[schemars(length(min = 1))]
-    pub(crate) providers: Vec<Credentials>,
+    pub(crate) providers: Vec<OneOrAll>,
     /// Whether a request without any credential passes, as nobody. A bad credential never does. Default: `false`.
     #[serde(default)]
     pub(crate) optional: bool,

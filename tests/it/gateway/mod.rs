@@ -5,4 +5,5 @@ mod process;
 mod protocols;
 mod reload;
 mod serving;
+mod tokens;
 pub(crate) mod world;
