@@ -96,6 +96,11 @@ struct Readme;
 #[doc = include_str!("../docs/guides/certificate_bound_tokens.md")]
 struct CertificateBoundTokens;
 
+/// The code of the guide runs.
+#[cfg(all(doctest, feature = "axum", feature = "jwt"))]
+#[doc = include_str!("../docs/guides/call_other_services.md")]
+struct CallOtherServices;
+
 pub mod attempt;
 pub mod backoff;
 pub mod body;

@@ -75,6 +75,8 @@ use std::{fmt, time::Duration};
 
 use tower_layer::Layer;
 
+#[cfg(feature = "jwt")]
+use crate::authn::outbound::{Outbound, OutboundLayer, TokenSource};
 #[cfg(feature = "prometheus")]
 use crate::telemetry::metrics::Metrics;
 use crate::{
@@ -109,12 +111,31 @@ type Counter = Witness;
 pub struct ClientLayer {
     counted: GateLayer<Counter>,
     timeout: TimeoutLayer,
+    #[cfg(feature = "jwt")]
+    credentials: OutboundLayer,
 }
+
+#[cfg(feature = "jwt")]
+type Sender<S> = Outbound<S>;
+#[cfg(not(feature = "jwt"))]
+type Sender<S> = S;
 
 impl ClientLayer {
     /// Calls may take 15 s, and nobody counts them.
     pub fn new() -> Self {
-        Self { counted: GateLayer::disabled(), timeout: TimeoutLayer::default() }
+        Self {
+            counted: GateLayer::disabled(),
+            timeout: TimeoutLayer::default(),
+            #[cfg(feature = "jwt")]
+            credentials: OutboundLayer::disabled(),
+        }
+    }
+
+    /// Puts a token of this source on each call.
+    #[cfg(feature = "jwt")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+    pub fn credentials(self, source: TokenSource) -> Self {
+        Self { credentials: OutboundLayer::new(source), ..self }
     }
 
     /// How long a call may take.
@@ -136,9 +157,11 @@ impl Default for ClientLayer {
 }
 
 impl<S> Layer<S> for ClientLayer {
-    type Service = Gated<Gated<Timeout<S>, Counter>, PropagateRequestId>;
+    type Service = Gated<Gated<Timeout<Sender<S>>, Counter>, PropagateRequestId>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        #[cfg(feature = "jwt")]
+        let inner = self.credentials.layer(inner);
         PropagateRequestId::new().layer().layer(self.counted.layer(self.timeout.layer(inner)))
     }
 }

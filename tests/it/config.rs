@@ -194,7 +194,10 @@ fn a_demand_that_demands_nothing_is_an_error() {
         faults(&with_rule(provider, &format!("policies: {{ authenticate: [a], authorize: {authorize} }}")))
     };
     let at = "f:5:92: routes[0].rules[0].policies.authorize";
-    assert_eq!(of("{}"), [format!("{at}: asks for nothing: expected `scopes`, `roles` or both")]);
+    assert_eq!(
+        of("{}"),
+        [format!("{at}: asks for nothing: expected `scopes`, `roles`, `policies` or `authorizers`")]
+    );
     let said = of("{ scopes: {}, roles: { any: [a] } }");
     assert!(
         matches!(&*said, [one] if one.ends_with(".scopes: asks for nothing: expected `all`, `any` or both")),

@@ -15,6 +15,8 @@ mod gateway;
 mod house;
 mod jwks;
 mod keys;
+#[cfg(feature = "jwt")]
+mod oauth;
 mod outcome;
 #[cfg(feature = "redis")]
 mod redis;

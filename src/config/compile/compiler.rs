@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use http::HeaderName;
 use serde_json::Value as Json;
 
 #[cfg(feature = "jwt")]
@@ -22,7 +23,7 @@ use crate::config::{
     suggest::suggestion,
 };
 use crate::{
-    admission::rate_limit::Charge,
+    admission::{authz::Policy, ext_authz::ExternalAuth, rate_limit::Charge},
     authn::{self, Authenticator},
     stack::gateway::{Snapshot, SnapshotBuilder},
     upstream::Upstream,
@@ -40,6 +41,8 @@ pub(in crate::config) struct Compiler<'a> {
     pub(super) key_schema: OnceCell<Json>,
     pub(super) providers: BTreeMap<&'a str, Arc<dyn Authenticator>>,
     pub(super) limits: BTreeMap<&'a str, Charge>,
+    pub(super) authorizers: BTreeMap<&'a str, ExternalAuth>,
+    pub(super) authorization: BTreeMap<&'a str, Policy>,
     pub(super) upstreams: BTreeMap<&'a str, Upstream>,
     pub(super) stores: RefCell<Stores>,
     pub(super) followers: RefCell<Followers>,
@@ -73,6 +76,7 @@ impl<'a> Compiler<'a> {
         kept: &'a Kept,
     ) -> Self {
         let (providers, limits, upstreams, stores, followers) = Default::default();
+        let (authorizers, authorization) = Default::default();
         Self {
             top,
             file,
@@ -83,6 +87,8 @@ impl<'a> Compiler<'a> {
             key_schema: OnceCell::new(),
             providers,
             limits,
+            authorizers,
+            authorization,
             upstreams,
             stores,
             followers,
@@ -120,6 +126,16 @@ impl<'a> Compiler<'a> {
                 self.limits.insert(name, limit);
             }
         }
+        for (at, name, authorizer) in self.top.field("authorizers").entries(&file.authorizers) {
+            if let (true, Some(authorizer)) = (named(at, name), self.authorizer(at, name, authorizer)) {
+                self.authorizers.insert(name, authorizer);
+            }
+        }
+        for (at, name, policy) in self.top.field("authorization").entries(&file.authorization) {
+            if let (true, Some(policy)) = (named(at, name), self.policy(at, name, policy)) {
+                self.authorization.insert(name, policy);
+            }
+        }
         let admin = file.admin.as_ref().map(|admin| admin.address.0);
         for (at, name, upstream) in self.top.field("upstreams").entries(&file.upstreams) {
             if let (true, Some(upstream)) = (named(at, name), self.upstream(at, name, upstream, admin)) {
@@ -130,7 +146,7 @@ impl<'a> Compiler<'a> {
         let builder = self.listeners(Snapshot::builder());
         let builder = self.routes(builder).credentials(authn::kept_back(self.providers.values()));
         let keys = self.stores.get_mut().keys.iter().map(|(name, (_, keys))| (name.as_str(), keys.clone()));
-        let builder = builder.api_keys(keys);
+        let builder = builder.api_keys(keys).asserted(self.asserted());
         #[cfg(feature = "jwt")]
         let builder = self
             .fetched
@@ -143,12 +159,19 @@ impl<'a> Compiler<'a> {
             .into_iter()
             .fold(builder, |builder, (name, introspection)| builder.introspection(name, &introspection));
         let snapshot = self.build(builder)?;
+        let authorizers = self.authorizers.iter().map(|(name, authorizer)| {
+            let said = file.authorizers.get(*name).map(|said| format!("{said:?}")).unwrap_or_default();
+            ((*name).to_owned(), (said, authorizer.clone()))
+        });
+        let authorizers = authorizers.collect();
         let upstreams =
             self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();
         let kept = Kept {
             stores: self.stores.into_inner(),
             limits: self.kept.limits.clone(),
             upstreams,
+            tally: self.kept.tally.clone(),
+            authorizers,
             #[cfg(feature = "jwt")]
             key_sets: self.key_sets.into_inner(),
             #[cfg(feature = "jwt")]
@@ -167,6 +190,13 @@ impl<'a> Compiler<'a> {
             }
             Err(error) => self.top.refuse(error.to_string()),
         }
+    }
+
+    /// Every header name that something in this file tells upstreams, whether a rule uses it or not.
+    pub(super) fn asserted(&self) -> Vec<HeaderName> {
+        let of_providers = self.providers.values().flat_map(|provider| provider.asserted_headers());
+        let of_authorizers = self.authorizers.values().flat_map(ExternalAuth::asserted_headers);
+        of_providers.chain(of_authorizers).cloned().collect()
     }
 
     /// The items of a list of names, each with its place; one that stands there twice is reported.

@@ -2,6 +2,7 @@
 //! reported at its place in the file.
 mod api_key;
 mod authentication;
+mod authorization;
 mod compiler;
 mod filters;
 #[cfg(feature = "jwt")]

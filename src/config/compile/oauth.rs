@@ -15,7 +15,9 @@ use crate::{
     },
     config::{
         at::At,
-        schema::{self, Credentials, OauthClient, ProviderFetch, SecretPlace, TokenEndpoint, TokenShape},
+        schema::{
+            self, OauthClient, ProviderFetch, SecretPlace, TokenEndpoint, TokenShape, UpstreamCredentials,
+        },
     },
     fetch::Fetch,
 };
@@ -84,8 +86,13 @@ impl Compiler<'_> {
     }
 
     /// Where the tokens for an upstream come from.
-    pub(super) fn credentials(&self, at: At<'_>, upstream: &str, said: &Credentials) -> Option<TokenSource> {
-        let Credentials { client_credentials, token_exchange, token, danger_forward_token } = said;
+    pub(super) fn credentials(
+        &self,
+        at: At<'_>,
+        upstream: &str,
+        said: &UpstreamCredentials,
+    ) -> Option<TokenSource> {
+        let UpstreamCredentials { client_credentials, token_exchange, token, danger_forward_token } = said;
         let count = [client_credentials.is_some(), token_exchange.is_some(), token.is_some()];
         if count.iter().filter(|said| **said).count() + usize::from(*danger_forward_token) != 1 {
             if at.is_broken() {

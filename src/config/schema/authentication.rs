@@ -187,7 +187,7 @@ pub(crate) struct ProviderFetch {
 /// Whose credentials the requests to an upstream carry; exactly one field says.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Credentials {
+pub(crate) struct UpstreamCredentials {
     /// Ours: a token by client credentials (RFC 6749 section 4.4).
     pub(crate) client_credentials: Option<TokenEndpoint>,
     /// The caller's, for this upstream: its token in exchange for another (RFC 8693). Rules that use the upstream must ask

@@ -5,7 +5,10 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Credentials, LimitFields, Provider, RateLimit, RedisServer, Route, Unbuilt};
+use super::{
+    AuthorizationPolicy, Authorizer, LimitFields, Provider, RateLimit, RedisServer, Route, Unbuilt,
+    UpstreamCredentials,
+};
 use crate::config::scalar::{Name, Text};
 
 /// A gateway as a file.
@@ -25,6 +28,12 @@ pub(crate) struct Gateway {
     /// The ways to learn who is calling, by the names that rules use.
     #[serde(default)]
     pub(crate) authentication: BTreeMap<String, Provider>,
+    /// Policies of authorization, by the names that rules use.
+    #[serde(default)]
+    pub(crate) authorization: BTreeMap<String, AuthorizationPolicy>,
+    /// Servers that are asked whether requests may pass, by the names that policies and rules use.
+    #[serde(default)]
+    pub(crate) authorizers: BTreeMap<String, Authorizer>,
     /// Limits by name: the same name is the same account wherever it is used, and across reloads.
     #[serde(default)]
     pub(crate) rate_limits: BTreeMap<String, RateLimit>,
@@ -129,7 +138,7 @@ pub(crate) struct Upstream {
     #[serde(default)]
     pub(crate) forwarded: bool,
     /// The credentials that requests to it carry. Default: none of ours.
-    pub(crate) credentials: Option<Credentials>,
+    pub(crate) credentials: Option<UpstreamCredentials>,
     /// TLS to an upstream comes with a later version.
     pub(crate) tls: Option<Unbuilt>,
     /// Active health checks come with a later version.

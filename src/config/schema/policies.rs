@@ -3,7 +3,7 @@ use std::num::NonZeroU32;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Header, Unbuilt};
+use super::{Csrf, Header, Unbuilt};
 use crate::{admission::rate_limit::Rate, config::scalar::Text};
 
 /// A limit on how often, decided by GCRA.
@@ -94,6 +94,9 @@ pub(crate) struct Policies {
     pub(crate) authenticate: Option<Authenticate>,
     /// What the caller must be allowed to do.
     pub(crate) authorize: Option<Authorize>,
+    /// Refuses what another site's page would change in a visitor's name. Default: no guard. It is for rules whose
+    /// callers browsers know by a cookie.
+    pub(crate) csrf: Option<Csrf>,
     /// Limits, decided as one: a denial of one spends nothing of the others. Names of `rateLimits`.
     #[serde(default)]
     pub(crate) rate_limit: Vec<String>,
@@ -196,6 +199,14 @@ pub(crate) struct Authorize {
     pub(crate) scopes: Option<Demand>,
     /// Roles of the principal.
     pub(crate) roles: Option<Demand>,
+    /// Policies that are asked: those that deny first, then those that allow. Names of `authorization`.
+    #[serde(default)]
+    pub(crate) policies: Vec<String>,
+    /// Servers that are asked about each request, before the policies. Names of `authorizers`.
+    #[serde(default)]
+    pub(crate) authorizers: Vec<String>,
+    /// A header of the response that tells every caller which policy and rule decided. Default: none.
+    pub(crate) decision_header: Option<Header>,
 }
 
 /// Words that are demanded.

@@ -1,4 +1,10 @@
-use std::{collections::HashSet, fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use http::HeaderName;
 
@@ -14,6 +20,10 @@ use crate::authn::{
     outbound::TokenSourceHandle,
 };
 use crate::{
+    admission::{
+        authz::{Authorization, Guard, Tally},
+        ext_authz::{AuthCounts, ExternalAuth},
+    },
     authn::{self, Location, Providers, api_key::ApiKeys},
     matching::PathPolicy,
     routing::{
@@ -48,6 +58,9 @@ pub struct Snapshot {
     routes: RouterService<RuleService>,
     asserted: Vec<HeaderName>,
     paths: PathPolicy,
+    /// What policies and authorizers of the rules count.
+    pub(super) tallies: Vec<Tally>,
+    pub(super) authorizers: BTreeMap<Arc<str>, AuthCounts>,
 }
 
 /// What is told of a rule.
@@ -183,6 +196,12 @@ impl SnapshotBuilder {
         let (mut asserted, mut credentials) = (self.asserted, self.credentials);
         let providers = || of_rules.iter().filter_map(|rule| rule.providers.as_ref());
         asserted.extend(providers().flat_map(Providers::asserted_headers).cloned());
+        let authorizers =
+            || of_rules.iter().flat_map(|rule| &rule.authorizers).map(|asked| &asked.authorizer);
+        asserted.extend(authorizers().flat_map(ExternalAuth::asserted_headers).cloned());
+        let of_authorizers =
+            authorizers().map(|one| (Arc::from(one.name()), one.numbers().clone())).collect();
+        let tallies = tallies(&of_rules);
         credentials.extend(authn::kept_back(providers().flat_map(Providers::iter)));
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
         let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
@@ -225,6 +244,8 @@ impl SnapshotBuilder {
             routes,
             asserted,
             paths,
+            tallies,
+            authorizers: of_authorizers,
         })
     }
 
@@ -245,6 +266,19 @@ impl SnapshotBuilder {
             None => Ok(()),
         }
     }
+}
+
+fn tallies(rules: &[Rule]) -> Vec<Tally> {
+    let mut tallies: Vec<Tally> = Vec::new();
+    let of_policies = rules.iter().filter_map(|rule| rule.authorization.as_ref()).map(Authorization::tally);
+    let asked = rules.iter().flat_map(|rule| &rule.authorizers);
+    let of_guards = asked.filter_map(|asked| asked.authorizer.guard()).map(Guard::tally);
+    for tally in of_policies.chain(of_guards) {
+        if !tallies.iter().any(|known| known.is_same(tally)) {
+            tallies.push(tally.clone());
+        }
+    }
+    tallies
 }
 
 fn upstreams(rules: &[Rule]) -> Vec<Upstream> {

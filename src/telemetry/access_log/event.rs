@@ -57,6 +57,7 @@ pub(super) fn emit(entry: &Entry, outcome: &Outcome) {
         head_us = entry.to_head.map(micros),
         duration_us = micros(entry.since.elapsed()),
         client = entry.client.map(|client| display(client.ip())),
+        decision = findings.trail().and_then(Trail::decision),
         provider = principal.map(|principal| name(principal.provider().as_bytes())),
         subject = principal.map(|principal| name(principal.subject().as_bytes())),
     );

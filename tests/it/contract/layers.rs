@@ -17,11 +17,15 @@ use portcullis::{
         Location, Providers,
         api_key::{ApiKey, ApiKeys, KeyTable, mint},
         certificate::Certificate,
+        introspection::Introspection,
         jwt::{Jwt, Key as TokenKey, KeySet},
+        oauth::{Client, Endpoint},
+        outbound::{OutboundLayer, TokenRequest, TokenSource},
     },
     body::{Body, ConvertLayer},
     chance::Chance,
     context::ContextLayer,
+    fetch::Fetch,
     gate::{AsyncGate, AsyncGateLayer, AsyncGates, Check, Enforce, Gate, GateLayer, Gates},
     head::Head,
     identity::{PeerAddr, PeerIdentity, Principal},
@@ -188,6 +192,17 @@ fn authn() -> Vec<Report> {
             })
             .allocations(16, allocations)
             .check(),
+        Contract::new("introspection", introspection)
+            .request(|caller| {
+                let mut request = Request::new(Body::empty());
+                request.headers_mut().insert("authorization", HeaderValue::from_static("Bearer opaque"));
+                request.headers_mut().insert("x-caller", caller.into());
+                request
+            })
+            .allocations(8, allocations)
+            .check(),
+        Contract::new("outbound", outbound).allocations(8, allocations).check(),
+        plain_outbound(),
         Contract::new("authorize", || Authorize::new().all_scopes(["orders.read"]).layer())
             .request(|_| {
                 let mut request = Request::new(Body::empty());
@@ -206,6 +221,29 @@ const TOKEN: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJhbGljZSIsIm
 fn jwt() -> GateLayer<Jwt> {
     let key = TokenKey::secret(b"0123456789abcdef0123456789abcdef").unwrap();
     Jwt::new(KeySet::new([key]).unwrap()).layer()
+}
+
+/// A provider that answers everything with this.
+fn provider(path: &str, answer: &'static str) -> Endpoint {
+    let http = tower::service_fn(move |_: Request<Body>| async move {
+        Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(answer)))
+    });
+    let client = Client::secret_basic("gateway", "s3cret");
+    Endpoint::new(&format!("https://id.example/{path}"), client, Fetch::new(http)).unwrap()
+}
+
+fn introspection() -> AsyncGateLayer<Providers> {
+    let endpoint = provider("introspect", r#"{"active":true,"sub":"alice"}"#);
+    Introspection::builder(endpoint).build().layer()
+}
+
+fn outbound() -> OutboundLayer {
+    let endpoint = provider("token", r#"{"access_token":"t","token_type":"Bearer","expires_in":3600}"#);
+    OutboundLayer::new(TokenSource::client_credentials(TokenRequest::new(endpoint)))
+}
+
+fn plain_outbound() -> Report {
+    Contract::new("outbound, disabled", OutboundLayer::disabled).allocations(0, allocations).check()
 }
 
 fn admission() -> Vec<Report> {

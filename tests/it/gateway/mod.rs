@@ -1,6 +1,7 @@
 //! The gateway as a whole: served in this process, and as the program that users run.
 mod limits;
 mod oidc;
+mod policies;
 mod process;
 mod protocols;
 mod reload;
