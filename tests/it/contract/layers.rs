@@ -17,6 +17,7 @@ use portcullis::{
     authn::{
         Location, Providers,
         api_key::{ApiKey, ApiKeys, KeyTable, mint},
+        certificate::Certificate,
         introspection::Introspection,
         jwt::{Jwt, Key as TokenKey, KeySet},
         oauth::{Client, Endpoint},
@@ -28,7 +29,7 @@ use portcullis::{
     fetch::Fetch,
     gate::{AsyncGate, AsyncGateLayer, AsyncGates, Check, Enforce, Gate, GateLayer, Gates},
     head::Head,
-    identity::{PeerAddr, Principal},
+    identity::{PeerAddr, PeerIdentity, Principal},
     key::Key,
     matching::Normalize,
     reject::{Answer, RaiseLayer, RescueLayer},
@@ -175,6 +176,14 @@ fn authn() -> Vec<Report> {
         Contract::new("providers", move || Providers::new().with(gate()).layer())
             .request(with_key)
             .allocations(8, allocations)
+            .check(),
+        Contract::new("certificate", || Certificate::new().layer())
+            .request(|_| {
+                let mut request = Request::new(Body::empty());
+                request.extensions_mut().insert(PeerIdentity::new([7; 32]).with_dns_names(["orders.svc"]));
+                request
+            })
+            .allocations(4, allocations)
             .check(),
         Contract::new("jwt", jwt)
             .request(|caller| {
