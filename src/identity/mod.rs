@@ -61,6 +61,8 @@ mod forwarded;
 mod networks;
 mod peer;
 mod principal;
+#[cfg(any(feature = "telemetry", feature = "upstream"))]
+mod text;
 mod token;
 mod told;
 mod trusted;
@@ -73,6 +75,8 @@ pub(crate) use forwarded::HEARSAY;
 pub use networks::Networks;
 pub use peer::PeerIdentity;
 pub use principal::{ClaimLookup, Principal};
+#[cfg(any(feature = "telemetry", feature = "upstream"))]
+pub(crate) use text::AddressText;
 pub use token::CallerToken;
 pub use told::{CallerFact, CallerHeaders};
 pub use trusted::{ForwardingHeader, InvalidTrustedProxy, TrustedProxies};

@@ -17,6 +17,7 @@ use portcullis::{
     authn::{
         Location, Providers,
         api_key::{ApiKey, ApiKeys, KeyTable, mint},
+        certificate::Certificate,
         introspection::Introspection,
         jwt::{Jwt, Key as TokenKey, KeySet},
         oauth::{Client, Endpoint},
@@ -28,7 +29,7 @@ use portcullis::{
     fetch::Fetch,
     gate::{AsyncGate, AsyncGateLayer, AsyncGates, Check, Enforce, Gate, GateLayer, Gates},
     head::Head,
-    identity::{PeerAddr, Principal},
+    identity::{PeerAddr, PeerIdentity, Principal},
     key::Key,
     matching::Normalize,
     reject::{Answer, RaiseLayer, RescueLayer},
@@ -44,7 +45,7 @@ use portcullis::{
         access_log::AccessLog,
         metrics::Metrics,
         request_id::{PropagateRequestId, SetRequestId},
-        span::SpanLayer,
+        span::RequestSpan,
     },
     testing::{Contract, Finding, Law, Report},
     transport::{Connection, Drain},
@@ -141,7 +142,7 @@ fn telemetry() -> Vec<Report> {
     vec![
         plain("request id", 4, || SetRequestId::new().layer()),
         plain("propagate request id", 0, || PropagateRequestId::new().layer()),
-        Contract::new("span", SpanLayer::new).allocations(0, allocations).check(),
+        Contract::new("span", || RequestSpan.layer()).allocations(0, allocations).check(),
         plain("access log", 0, || AccessLog::new().layer()),
         Contract::new("metrics", || Metrics::new().layer())
             .in_flight(|layer: &GateLayer<Metrics>| {
@@ -175,6 +176,14 @@ fn authn() -> Vec<Report> {
         Contract::new("providers", move || Providers::new().with(gate()).layer())
             .request(with_key)
             .allocations(8, allocations)
+            .check(),
+        Contract::new("certificate", || Certificate::new().layer())
+            .request(|_| {
+                let mut request = Request::new(Body::empty());
+                request.extensions_mut().insert(PeerIdentity::new([7; 32]).with_dns_names(["orders.svc"]));
+                request
+            })
+            .allocations(4, allocations)
             .check(),
         Contract::new("jwt", jwt)
             .request(|caller| {
