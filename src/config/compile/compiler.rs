@@ -106,43 +106,7 @@ impl<'a> Compiler<'a> {
     /// The snapshot that the file describes. It is of use only if nothing was reported.
     pub(in crate::config) fn compile(mut self) -> Option<Compiled> {
         let file = self.file;
-        #[cfg(feature = "redis")]
-        for (at, name, server) in self.top.field("redis").entries(&file.redis) {
-            if let (true, Some(redis)) = (named(at, name), self.redis(at, name, server)) {
-                self.stores.get_mut().redis.insert(name.to_owned(), redis);
-            }
-        }
-        #[cfg(not(feature = "redis"))]
-        for (at, ..) in self.top.field("redis").entries(&file.redis) {
-            at.error("this build has no Redis: it was made without the feature `redis`");
-        }
-        for (at, name, provider) in self.top.field("authentication").entries(&file.authentication) {
-            if let (true, Some(provider)) = (named(at, name), self.provider(at, name, provider)) {
-                self.providers.insert(name, provider);
-            }
-        }
-        for (at, name, limit) in self.top.field("rateLimits").entries(&file.rate_limits) {
-            if let (true, Some(limit)) = (named(at, name), self.limit(at, name, limit)) {
-                self.limits.insert(name, limit);
-            }
-        }
-        for (at, name, authorizer) in self.top.field("authorizers").entries(&file.authorizers) {
-            if let (true, Some(authorizer)) = (named(at, name), self.authorizer(at, name, authorizer)) {
-                self.authorizers.insert(name, authorizer);
-            }
-        }
-        for (at, name, policy) in self.top.field("authorization").entries(&file.authorization) {
-            if let (true, Some(policy)) = (named(at, name), self.policy(at, name, policy)) {
-                self.authorization.insert(name, policy);
-            }
-        }
-        let admin = file.admin.as_ref().map(|admin| admin.address.0);
-        for (at, name, upstream) in self.top.field("upstreams").entries(&file.upstreams) {
-            if let (true, Some(upstream)) = (named(at, name), self.upstream(at, name, upstream, admin)) {
-                self.upstreams.insert(name, upstream);
-            }
-            self.upstream_credentials(at, name, upstream);
-        }
+        self.define();
         let builder = self.listeners(Snapshot::builder());
         let builder = self.routes(builder).credentials(authn::kept_back(self.providers.values()));
         let builder = builder.asserted(self.asserted()).caller_headers(self.caller_headers());
@@ -179,6 +143,39 @@ impl<'a> Compiler<'a> {
             asked: self.asked.into_inner(),
         };
         Some(Compiled { snapshot, kept, followers: self.followers.into_inner() })
+    }
+
+    /// The things that have names.
+    fn define(&mut self) {
+        let file = self.file;
+        self.servers();
+        for (at, name, provider) in self.top.field("authentication").entries(&file.authentication) {
+            if let (true, Some(provider)) = (named(at, name), self.provider(at, name, provider)) {
+                self.providers.insert(name, provider);
+            }
+        }
+        for (at, name, limit) in self.top.field("rateLimits").entries(&file.rate_limits) {
+            if let (true, Some(limit)) = (named(at, name), self.limit(at, name, limit)) {
+                self.limits.insert(name, limit);
+            }
+        }
+        for (at, name, authorizer) in self.top.field("authorizers").entries(&file.authorizers) {
+            if let (true, Some(authorizer)) = (named(at, name), self.authorizer(at, name, authorizer)) {
+                self.authorizers.insert(name, authorizer);
+            }
+        }
+        for (at, name, policy) in self.top.field("authorization").entries(&file.authorization) {
+            if let (true, Some(policy)) = (named(at, name), self.policy(at, name, policy)) {
+                self.authorization.insert(name, policy);
+            }
+        }
+        let admin = file.admin.as_ref().map(|admin| admin.address.0);
+        for (at, name, upstream) in self.top.field("upstreams").entries(&file.upstreams) {
+            if let (true, Some(upstream)) = (named(at, name), self.upstream(at, name, upstream, admin)) {
+                self.upstreams.insert(name, upstream);
+            }
+            self.upstream_credentials(at, name, upstream);
+        }
     }
 
     fn build(&self, builder: SnapshotBuilder) -> Option<Snapshot> {
@@ -241,7 +238,7 @@ impl<'a> Compiler<'a> {
 }
 
 /// Whether a thing has a name that can be used in headers, logs and metrics.
-fn named(at: At<'_>, name: &str) -> bool {
+pub(super) fn named(at: At<'_>, name: &str) -> bool {
     let is_name = Name::spell(name).is_some();
     if !is_name {
         at.error(format!("expected {}", Name::EXPECTED));
