@@ -145,8 +145,9 @@ impl<'a> Compiler<'a> {
         }
         let builder = self.listeners(Snapshot::builder());
         let builder = self.routes(builder).credentials(authn::kept_back(self.providers.values()));
+        let builder = builder.asserted(self.asserted()).caller_headers(self.caller_headers());
         let keys = self.stores.get_mut().keys.iter().map(|(name, (_, keys))| (name.as_str(), keys.clone()));
-        let builder = builder.api_keys(keys).asserted(self.asserted());
+        let builder = builder.api_keys(keys);
         #[cfg(feature = "jwt")]
         let builder = self
             .fetched
@@ -196,7 +197,8 @@ impl<'a> Compiler<'a> {
     pub(super) fn asserted(&self) -> Vec<HeaderName> {
         let of_providers = self.providers.values().flat_map(|provider| provider.asserted_headers());
         let of_authorizers = self.authorizers.values().flat_map(ExternalAuth::asserted_headers);
-        of_providers.chain(of_authorizers).cloned().collect()
+        let of_callers = self.file.caller_headers.keys().filter_map(|name| HeaderName::try_from(name).ok());
+        of_providers.chain(of_authorizers).cloned().chain(of_callers).collect()
     }
 
     /// The items of a list of names, each with its place; one that stands there twice is reported.

@@ -1,4 +1,5 @@
 //! The gateway as a whole: served in this process, and as the program that users run.
+mod cost;
 mod limits;
 mod oidc;
 mod policies;
@@ -6,4 +7,5 @@ mod process;
 mod protocols;
 mod reload;
 mod serving;
+mod tokens;
 pub(crate) mod world;
