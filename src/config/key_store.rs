@@ -127,7 +127,8 @@ impl Paths {
     fn text(&self) -> Result<(KeyVersion, Vec<u8>), KeyStoreError> {
         let text = slurp(&self.keys);
         let version = KeyVersion(print(&text));
-        text.map(|text| (version, text)).map_err(unavailable)
+        let named = |problem| unavailable(format!("{}: {problem}", self.keys.display()));
+        text.map(|text| (version, text)).map_err(named)
     }
 
     /// The keys as they stand there: all of them, or none.

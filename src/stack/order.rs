@@ -98,6 +98,7 @@ const METRICS: Place = documented("metrics", include_str!("../telemetry/metrics/
 const METRICS: Place = said("metrics", "They come with the feature `prometheus`.");
 const AUTHENTICATION: Place = documented("authentication", include_str!("../authn/mod.rs"));
 const AUTHORIZATION: Place = documented("authorization", include_str!("../admission/authz/mod.rs"));
+const AUTHORIZERS: Place = documented("authorizers", include_str!("../admission/ext_authz/mod.rs"));
 const OUTBOUND: Place = documented("credentials of our own", include_str!("../authn/outbound/mod.rs"));
 const TIMEOUT: Place = documented("timeout of the request", include_str!("../resilience/timeout/mod.rs"));
 
@@ -134,8 +135,14 @@ const GATEWAY: &[Place] = &[
         "Outside of authentication, because a preflight has no credentials, and so that a page can read why it was \
          refused.",
     ),
+    said(
+        "guard against other sites",
+        "Inside of CORS, so that a page can read why it was refused; outside of authentication, since its question is \
+         not who asks but from where.",
+    ),
     documented("limits that need no identity", include_str!("../admission/rate_limit/mod.rs")),
     AUTHENTICATION,
+    AUTHORIZERS,
     AUTHORIZATION,
     said(
         "limits that need the identity",

@@ -7,7 +7,7 @@ use crate::{
     config::{
         at::At,
         files::is_open_to_others,
-        schema::{Authenticate, AuthenticateBy, Credentials, Material, Provider, Public},
+        schema::{Authenticate, AuthenticateBy, Material, OneOrAll, Provider, Public},
     },
     identity::Principal,
 };
@@ -59,11 +59,11 @@ impl Compiler<'_> {
         let mut providers = Providers::new();
         for (at, credentials) in list.items(said) {
             match credentials {
-                Credentials::One(name) if !seen.insert(name) => at.error("is in this list twice"),
-                Credentials::One(name) => {
+                OneOrAll::One(name) if !seen.insert(name) => at.error("is in this list twice"),
+                OneOrAll::One(name) => {
                     providers = self.named(at, name).into_iter().fold(providers, Providers::with);
                 }
-                Credentials::All(all) => {
+                OneOrAll::All(all) => {
                     providers =
                         self.together(at.field("all"), &all.all).into_iter().fold(providers, Providers::with);
                 }

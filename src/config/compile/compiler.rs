@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use http::HeaderName;
 use serde_json::Value as Json;
 
 #[cfg(feature = "jwt")]
@@ -22,7 +23,7 @@ use crate::config::{
     suggest::suggestion,
 };
 use crate::{
-    admission::rate_limit::Charge,
+    admission::{authz::Policy, ext_authz::ExternalAuth, rate_limit::Charge},
     authn::{self, Authenticator},
     stack::gateway::{Snapshot, SnapshotBuilder},
     upstream::Upstream,
@@ -40,6 +41,8 @@ pub(in crate::config) struct Compiler<'a> {
     pub(super) key_schema: OnceCell<Json>,
     pub(super) providers: BTreeMap<&'a str, Arc<dyn Authenticator>>,
     pub(super) limits: BTreeMap<&'a str, Charge>,
+    pub(super) authorizers: BTreeMap<&'a str, ExternalAuth>,
+    pub(super) authorization: BTreeMap<&'a str, Policy>,
     pub(super) upstreams: BTreeMap<&'a str, Upstream>,
     pub(super) stores: RefCell<Stores>,
     pub(super) followers: RefCell<Followers>,
@@ -73,6 +76,7 @@ impl<'a> Compiler<'a> {
         kept: &'a Kept,
     ) -> Self {
         let (providers, limits, upstreams, stores, followers) = Default::default();
+        let (authorizers, authorization) = Default::default();
         Self {
             top,
             file,
@@ -83,6 +87,8 @@ impl<'a> Compiler<'a> {
             key_schema: OnceCell::new(),
             providers,
             limits,
+            authorizers,
+            authorization,
             upstreams,
             stores,
             followers,
@@ -99,6 +105,36 @@ impl<'a> Compiler<'a> {
 
     /// The snapshot that the file describes. It is of use only if nothing was reported.
     pub(in crate::config) fn compile(mut self) -> Option<Compiled> {
+        self.things();
+        let file = self.file;
+        let builder = self.listeners(Snapshot::builder());
+        let builder = self.routes(builder).credentials(authn::kept_back(self.providers.values()));
+        let builder = builder.asserted(self.asserted()).caller_headers(self.caller_headers());
+        let builder = self.watched(builder);
+        let snapshot = self.build(builder)?;
+        let authorizers = self.authorizers.iter().map(|(name, authorizer)| {
+            let said = file.authorizers.get(*name).map(|said| format!("{said:?}")).unwrap_or_default();
+            ((*name).to_owned(), (said, authorizer.clone()))
+        });
+        let authorizers = authorizers.collect();
+        let upstreams =
+            self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();
+        let kept = Kept {
+            stores: self.stores.into_inner(),
+            limits: self.kept.limits.clone(),
+            upstreams,
+            tally: self.kept.tally.clone(),
+            authorizers,
+            #[cfg(feature = "jwt")]
+            key_sets: self.key_sets.into_inner(),
+            #[cfg(feature = "jwt")]
+            asked: self.asked.into_inner(),
+        };
+        Some(Compiled { snapshot, kept, followers: self.followers.into_inner() })
+    }
+
+    /// What rules use by its name.
+    fn things(&mut self) {
         let file = self.file;
         #[cfg(feature = "redis")]
         for (at, name, server) in self.top.field("redis").entries(&file.redis) {
@@ -120,6 +156,16 @@ impl<'a> Compiler<'a> {
                 self.limits.insert(name, limit);
             }
         }
+        for (at, name, authorizer) in self.top.field("authorizers").entries(&file.authorizers) {
+            if let (true, Some(authorizer)) = (named(at, name), self.authorizer(at, name, authorizer)) {
+                self.authorizers.insert(name, authorizer);
+            }
+        }
+        for (at, name, policy) in self.top.field("authorization").entries(&file.authorization) {
+            if let (true, Some(policy)) = (named(at, name), self.policy(at, name, policy)) {
+                self.authorization.insert(name, policy);
+            }
+        }
         let admin = file.admin.as_ref().map(|admin| admin.address.0);
         for (at, name, upstream) in self.top.field("upstreams").entries(&file.upstreams) {
             if let (true, Some(upstream)) = (named(at, name), self.upstream(at, name, upstream, admin)) {
@@ -127,8 +173,10 @@ impl<'a> Compiler<'a> {
             }
             self.upstream_credentials(at, name, upstream);
         }
-        let builder = self.listeners(Snapshot::builder());
-        let builder = self.routes(builder).credentials(authn::kept_back(self.providers.values()));
+    }
+
+    /// What is told of in the status and in metrics.
+    fn watched(&mut self, builder: SnapshotBuilder) -> SnapshotBuilder {
         let keys = self.stores.get_mut().keys.iter().map(|(name, (_, keys))| (name.as_str(), keys.clone()));
         let builder = builder.api_keys(keys);
         #[cfg(feature = "jwt")]
@@ -142,19 +190,7 @@ impl<'a> Compiler<'a> {
             .introspections()
             .into_iter()
             .fold(builder, |builder, (name, introspection)| builder.introspection(name, &introspection));
-        let snapshot = self.build(builder)?;
-        let upstreams =
-            self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();
-        let kept = Kept {
-            stores: self.stores.into_inner(),
-            limits: self.kept.limits.clone(),
-            upstreams,
-            #[cfg(feature = "jwt")]
-            key_sets: self.key_sets.into_inner(),
-            #[cfg(feature = "jwt")]
-            asked: self.asked.into_inner(),
-        };
-        Some(Compiled { snapshot, kept, followers: self.followers.into_inner() })
+        builder
     }
 
     fn build(&self, builder: SnapshotBuilder) -> Option<Snapshot> {
@@ -167,6 +203,14 @@ impl<'a> Compiler<'a> {
             }
             Err(error) => self.top.refuse(error.to_string()),
         }
+    }
+
+    /// Every header name that something in this file tells upstreams, whether a rule uses it or not.
+    pub(super) fn asserted(&self) -> Vec<HeaderName> {
+        let of_providers = self.providers.values().flat_map(|provider| provider.asserted_headers());
+        let of_authorizers = self.authorizers.values().flat_map(ExternalAuth::asserted_headers);
+        let of_callers = self.file.caller_headers.keys().filter_map(|name| HeaderName::try_from(name).ok());
+        of_providers.chain(of_authorizers).cloned().chain(of_callers).collect()
     }
 
     /// The items of a list of names, each with its place; one that stands there twice is reported.

@@ -2,6 +2,8 @@
 //! reported at its place in the file.
 mod api_key;
 mod authentication;
+mod authorization;
+mod authorizers;
 mod compiler;
 mod filters;
 #[cfg(feature = "jwt")]

@@ -5,7 +5,10 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{LimitFields, Provider, RateLimit, RedisServer, Route, Unbuilt, UpstreamCredentials};
+use super::{
+    AuthorizationPolicy, Authorizer, CallerFact, LimitFields, Provider, RateLimit, RedisServer, Route,
+    Unbuilt, UpstreamCredentials,
+};
 use crate::config::scalar::{Name, Text};
 
 /// A gateway as a file.
@@ -25,6 +28,16 @@ pub(crate) struct Gateway {
     /// The ways to learn who is calling, by the names that rules use.
     #[serde(default)]
     pub(crate) authentication: BTreeMap<String, Provider>,
+    /// What every upstream is told of who was authenticated: header to what fills it, as in `x-user: subject`. No client
+    /// can supply or remove such a header, on any route.
+    #[serde(default)]
+    pub(crate) caller_headers: BTreeMap<String, CallerFact>,
+    /// Policies of authorization, by the names that rules use.
+    #[serde(default)]
+    pub(crate) authorization: BTreeMap<String, AuthorizationPolicy>,
+    /// Servers that are asked whether requests may pass, by the names that policies and rules use.
+    #[serde(default)]
+    pub(crate) authorizers: BTreeMap<String, Authorizer>,
     /// Limits by name: the same name is the same account wherever it is used, and across reloads.
     #[serde(default)]
     pub(crate) rate_limits: BTreeMap<String, RateLimit>,

@@ -13,7 +13,7 @@ use tower_service::Service;
 #[cfg(feature = "jwt")]
 use crate::authn::outbound::{Outbound, OutboundLayer, TokenSource};
 use crate::{
-    body::Body,
+    body::{Body, Tapped},
     gate::{AsyncGated, AsyncGates},
     reject::{Reason, Rejection, Rescue},
     resilience::timeout::Timeout,
@@ -93,7 +93,7 @@ pub(super) type Attempt = Timeout<Sender>;
 /// All of them, or none.
 pub(super) type Backends = Either<SplitService<Attempt>, Nowhere>;
 /// What a rule does with its requests. What fails inside becomes an answer before any gate sees it.
-pub(super) type RuleService = AsyncGated<Rescue<Timeout<Backends>>, AsyncGates>;
+pub(super) type RuleService = Tapped<AsyncGated<Rescue<Timeout<Backends>>, AsyncGates>>;
 
 type Answered = <Attempt as Service<Request<Body>>>::Response;
 

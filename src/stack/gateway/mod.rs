@@ -118,6 +118,8 @@ mod edge;
 #[cfg(feature = "jwt")]
 mod key_sets;
 mod limits;
+#[cfg(feature = "prometheus")]
+mod numbers;
 mod rule;
 mod run;
 mod service;

@@ -99,7 +99,10 @@ impl Gateway {
             gateway.0.metrics.also(super::tokens::numbers(Arc::downgrade(&gateway.0)));
         }
         #[cfg(feature = "prometheus")]
-        gateway.0.metrics.also(super::api_keys::numbers(Arc::downgrade(&gateway.0)));
+        {
+            gateway.0.metrics.also(super::api_keys::numbers(Arc::downgrade(&gateway.0)));
+            gateway.0.metrics.also(super::numbers::of_authorization(Arc::downgrade(&gateway.0)));
+        }
         gateway.apply(snapshot).await?;
         Ok(gateway)
     }

@@ -1,4 +1,10 @@
-use std::{collections::HashSet, fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use http::HeaderName;
 
@@ -14,7 +20,12 @@ use crate::authn::{
     outbound::TokenSourceHandle,
 };
 use crate::{
+    admission::{
+        authz::{Authorization, Guard, Tally},
+        ext_authz::{AuthCounts, ExternalAuth},
+    },
     authn::{self, Location, Providers, api_key::ApiKeys},
+    identity::CallerHeaders,
     matching::PathPolicy,
     routing::{
         router::{Router, RouterService, UnreachableMatches},
@@ -48,6 +59,9 @@ pub struct Snapshot {
     routes: RouterService<RuleService>,
     asserted: Vec<HeaderName>,
     paths: PathPolicy,
+    /// What policies and authorizers of the rules count.
+    pub(super) tallies: Vec<Tally>,
+    pub(super) authorizers: BTreeMap<Arc<str>, AuthCounts>,
 }
 
 /// What is told of a rule.
@@ -102,6 +116,7 @@ pub struct SnapshotBuilder {
     rules: Vec<Rule>,
     asserted: Vec<HeaderName>,
     credentials: Vec<Location>,
+    caller_headers: CallerHeaders,
     api_keys: Vec<(Arc<str>, ApiKeys)>,
 }
 
@@ -140,6 +155,11 @@ impl SnapshotBuilder {
     pub fn asserted(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.asserted.extend(names);
         self
+    }
+
+    /// What upstreams are told of who was authenticated, by every rule. Such headers are removed from every request.
+    pub fn caller_headers(self, headers: CallerHeaders) -> Self {
+        Self { caller_headers: headers, ..self }
     }
 
     /// Credentials that are taken out of every request before it goes on, beside those of the rules' providers: on
@@ -183,6 +203,13 @@ impl SnapshotBuilder {
         let (mut asserted, mut credentials) = (self.asserted, self.credentials);
         let providers = || of_rules.iter().filter_map(|rule| rule.providers.as_ref());
         asserted.extend(providers().flat_map(Providers::asserted_headers).cloned());
+        let authorizers =
+            || of_rules.iter().flat_map(|rule| &rule.authorizers).map(|asked| &asked.authorizer);
+        asserted.extend(self.caller_headers.names().cloned());
+        asserted.extend(authorizers().flat_map(ExternalAuth::asserted_headers).cloned());
+        let of_authorizers =
+            authorizers().map(|one| (Arc::from(one.name()), one.numbers().clone())).collect();
+        let tallies = tallies(&of_rules);
         credentials.extend(authn::kept_back(providers().flat_map(Providers::iter)));
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
         let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
@@ -201,8 +228,12 @@ impl SnapshotBuilder {
                 return Err(SnapshotError::AdminUpstream(upstream.name().into()));
             }
         }
-        let given =
-            Given { paths, asserted: asserted.iter().cloned().collect(), credentials: credentials.into() };
+        let given = Given {
+            paths,
+            asserted: asserted.iter().cloned().collect(),
+            credentials: credentials.into(),
+            caller_headers: self.caller_headers,
+        };
         let mut router = Router::builder();
         for rule in of_rules {
             router = router.rule(rule.build(&given)?);
@@ -225,6 +256,8 @@ impl SnapshotBuilder {
             routes,
             asserted,
             paths,
+            tallies,
+            authorizers: of_authorizers,
         })
     }
 
@@ -245,6 +278,19 @@ impl SnapshotBuilder {
             None => Ok(()),
         }
     }
+}
+
+fn tallies(rules: &[Rule]) -> Vec<Tally> {
+    let mut tallies: Vec<Tally> = Vec::new();
+    let of_policies = rules.iter().filter_map(|rule| rule.authorization.as_ref()).map(Authorization::tally);
+    let asked = rules.iter().flat_map(|rule| &rule.authorizers);
+    let of_guards = asked.filter_map(|asked| asked.authorizer.guard()).map(Guard::tally);
+    for tally in of_policies.chain(of_guards) {
+        if !tallies.iter().any(|known| known.is_same(tally)) {
+            tallies.push(tally.clone());
+        }
+    }
+    tallies
 }
 
 fn upstreams(rules: &[Rule]) -> Vec<Upstream> {
@@ -278,6 +324,7 @@ pub(super) struct Given {
     pub(super) paths: PathPolicy,
     pub(super) asserted: crate::identity::AssertedHeaders,
     pub(super) credentials: Arc<[Location]>,
+    pub(super) caller_headers: CallerHeaders,
 }
 
 impl Snapshot {
@@ -295,6 +342,7 @@ impl Snapshot {
             rules: Vec::new(),
             asserted: Vec::new(),
             credentials: Vec::new(),
+            caller_headers: CallerHeaders::new(),
             api_keys: Vec::new(),
         }
     }
