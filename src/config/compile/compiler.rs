@@ -105,6 +105,36 @@ impl<'a> Compiler<'a> {
 
     /// The snapshot that the file describes. It is of use only if nothing was reported.
     pub(in crate::config) fn compile(mut self) -> Option<Compiled> {
+        self.things();
+        let file = self.file;
+        let builder = self.listeners(Snapshot::builder());
+        let builder = self.routes(builder).credentials(authn::kept_back(self.providers.values()));
+        let builder = builder.asserted(self.asserted()).caller_headers(self.caller_headers());
+        let builder = self.watched(builder);
+        let snapshot = self.build(builder)?;
+        let authorizers = self.authorizers.iter().map(|(name, authorizer)| {
+            let said = file.authorizers.get(*name).map(|said| format!("{said:?}")).unwrap_or_default();
+            ((*name).to_owned(), (said, authorizer.clone()))
+        });
+        let authorizers = authorizers.collect();
+        let upstreams =
+            self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();
+        let kept = Kept {
+            stores: self.stores.into_inner(),
+            limits: self.kept.limits.clone(),
+            upstreams,
+            tally: self.kept.tally.clone(),
+            authorizers,
+            #[cfg(feature = "jwt")]
+            key_sets: self.key_sets.into_inner(),
+            #[cfg(feature = "jwt")]
+            asked: self.asked.into_inner(),
+        };
+        Some(Compiled { snapshot, kept, followers: self.followers.into_inner() })
+    }
+
+    /// What rules use by its name.
+    fn things(&mut self) {
         let file = self.file;
         #[cfg(feature = "redis")]
         for (at, name, server) in self.top.field("redis").entries(&file.redis) {
@@ -143,9 +173,10 @@ impl<'a> Compiler<'a> {
             }
             self.upstream_credentials(at, name, upstream);
         }
-        let builder = self.listeners(Snapshot::builder());
-        let builder = self.routes(builder).credentials(authn::kept_back(self.providers.values()));
-        let builder = builder.asserted(self.asserted()).caller_headers(self.caller_headers());
+    }
+
+    /// What is told of in the status and in metrics.
+    fn watched(&mut self, builder: SnapshotBuilder) -> SnapshotBuilder {
         let keys = self.stores.get_mut().keys.iter().map(|(name, (_, keys))| (name.as_str(), keys.clone()));
         let builder = builder.api_keys(keys);
         #[cfg(feature = "jwt")]
@@ -159,26 +190,7 @@ impl<'a> Compiler<'a> {
             .introspections()
             .into_iter()
             .fold(builder, |builder, (name, introspection)| builder.introspection(name, &introspection));
-        let snapshot = self.build(builder)?;
-        let authorizers = self.authorizers.iter().map(|(name, authorizer)| {
-            let said = file.authorizers.get(*name).map(|said| format!("{said:?}")).unwrap_or_default();
-            ((*name).to_owned(), (said, authorizer.clone()))
-        });
-        let authorizers = authorizers.collect();
-        let upstreams =
-            self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();
-        let kept = Kept {
-            stores: self.stores.into_inner(),
-            limits: self.kept.limits.clone(),
-            upstreams,
-            tally: self.kept.tally.clone(),
-            authorizers,
-            #[cfg(feature = "jwt")]
-            key_sets: self.key_sets.into_inner(),
-            #[cfg(feature = "jwt")]
-            asked: self.asked.into_inner(),
-        };
-        Some(Compiled { snapshot, kept, followers: self.followers.into_inner() })
+        builder
     }
 
     fn build(&self, builder: SnapshotBuilder) -> Option<Snapshot> {
