@@ -105,24 +105,12 @@ impl<'a> Compiler<'a> {
 
     /// The snapshot that the file describes. It is of use only if nothing was reported.
     pub(in crate::config) fn compile(mut self) -> Option<Compiled> {
+        self.things();
         let file = self.file;
-        self.define();
         let builder = self.listeners(Snapshot::builder());
         let builder = self.routes(builder).credentials(authn::kept_back(self.providers.values()));
         let builder = builder.asserted(self.asserted()).caller_headers(self.caller_headers());
-        let keys = self.stores.get_mut().keys.iter().map(|(name, (_, keys))| (name.as_str(), keys.clone()));
-        let builder = builder.api_keys(keys);
-        #[cfg(feature = "jwt")]
-        let builder = self
-            .fetched
-            .take()
-            .into_iter()
-            .fold(builder, |builder, (name, keys)| builder.key_set(name, keys));
-        #[cfg(feature = "jwt")]
-        let builder = self
-            .introspections()
-            .into_iter()
-            .fold(builder, |builder, (name, introspection)| builder.introspection(name, &introspection));
+        let builder = self.watched(builder);
         let snapshot = self.build(builder)?;
         let authorizers = self.authorizers.iter().map(|(name, authorizer)| {
             let said = file.authorizers.get(*name).map(|said| format!("{said:?}")).unwrap_or_default();
@@ -145,8 +133,8 @@ impl<'a> Compiler<'a> {
         Some(Compiled { snapshot, kept, followers: self.followers.into_inner() })
     }
 
-    /// The things that have names.
-    fn define(&mut self) {
+    /// What rules use by its name.
+    fn things(&mut self) {
         let file = self.file;
         self.servers();
         for (at, name, provider) in self.top.field("authentication").entries(&file.authentication) {
@@ -176,6 +164,24 @@ impl<'a> Compiler<'a> {
             }
             self.upstream_credentials(at, name, upstream);
         }
+    }
+
+    /// What is told of in the status and in metrics.
+    fn watched(&mut self, builder: SnapshotBuilder) -> SnapshotBuilder {
+        let keys = self.stores.get_mut().keys.iter().map(|(name, (_, keys))| (name.as_str(), keys.clone()));
+        let builder = builder.api_keys(keys);
+        #[cfg(feature = "jwt")]
+        let builder = self
+            .fetched
+            .take()
+            .into_iter()
+            .fold(builder, |builder, (name, keys)| builder.key_set(name, keys));
+        #[cfg(feature = "jwt")]
+        let builder = self
+            .introspections()
+            .into_iter()
+            .fold(builder, |builder, (name, introspection)| builder.introspection(name, &introspection));
+        builder
     }
 
     fn build(&self, builder: SnapshotBuilder) -> Option<Snapshot> {
