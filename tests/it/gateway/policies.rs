@@ -553,7 +553,10 @@ async fn the_files_of_the_guide_do_what_it_says() {
                 .lines()
                 .filter(|line| line.starts_with("x-user") || line.starts_with("x-plan"))
                 .collect();
-            assert!(told.len() == 2 && told.contains(&"x-user: acme") && told.contains(&"x-plan: gold"), "{told:?}");
+            assert!(
+                told.len() == 2 && told.contains(&"x-user: acme") && told.contains(&"x-plan: gold"),
+                "{told:?}"
+            );
             assert!(!answer.text.contains(&secret));
         }
     }
