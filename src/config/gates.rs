@@ -18,7 +18,7 @@ type Make = Box<dyn Fn(&Json) -> Result<Arc<dyn DynGate>, BoxError> + Send + Syn
 /// Gates of your own, by the names under which the file uses them.
 ///
 /// ```
-/// use portcullis::{config::Gates, gate::Gate, head::Head, reject::{Answer, Reason}};
+/// use portcullis::{config::CustomGates, gate::Gate, head::Head, reject::{Answer, Reason}};
 ///
 /// /// Takes requests with a body of at most so many bytes, by their Content-Length.
 /// struct AtMost(u64);
@@ -32,14 +32,14 @@ type Make = Box<dyn Fn(&Json) -> Result<Arc<dyn DynGate>, BoxError> + Send + Syn
 /// }
 ///
 /// // In the file: `policies: { gates: [{ name: at-most, with: 65536 }] }`
-/// let gates = Gates::new().register("at-most", |bytes: u64| Ok(AtMost(bytes)));
+/// let gates = CustomGates::new().register("at-most", |bytes: u64| Ok(AtMost(bytes)));
 /// # let _ = gates;
 /// ```
 #[derive(Default)]
 #[must_use]
-pub struct Gates(BTreeMap<String, Make>);
+pub struct CustomGates(BTreeMap<String, Make>);
 
-impl Gates {
+impl CustomGates {
     /// None.
     pub fn new() -> Self {
         Self::default()
@@ -77,7 +77,7 @@ impl Gates {
     }
 }
 
-impl fmt::Debug for Gates {
+impl fmt::Debug for CustomGates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }

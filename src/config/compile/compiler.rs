@@ -14,7 +14,7 @@ use crate::authn::jwks::RemoteKeys;
 use crate::config::{
     at::At,
     files::Files,
-    gates::Gates,
+    gates::CustomGates,
     kept::Kept,
     scalar::{Name, Spelled},
     schema::{Gateway, KeyFile, schema_of},
@@ -34,7 +34,7 @@ pub(in crate::config) struct Compiler<'a> {
     /// The file that is read, if it is one: relative paths begin in its directory.
     pub(super) source: Option<&'a Path>,
     pub(super) files: &'a RefCell<Files>,
-    pub(super) gates: &'a Gates,
+    pub(super) gates: &'a CustomGates,
     pub(super) kept: &'a Kept,
     pub(super) key_schema: OnceCell<Json>,
     pub(super) providers: BTreeMap<&'a str, Arc<dyn Authenticator>>,
@@ -59,7 +59,7 @@ impl<'a> Compiler<'a> {
         file: &'a Gateway,
         source: Option<&'a Path>,
         files: &'a RefCell<Files>,
-        gates: &'a Gates,
+        gates: &'a CustomGates,
         kept: &'a Kept,
     ) -> Self {
         let (providers, limits, upstreams) = Default::default();
