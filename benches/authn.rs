@@ -3,7 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench that may stop")]
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::SystemTime,
 };
 
@@ -19,7 +19,7 @@ use portcullis::{
     admission::authz::Authorize,
     authn::{
         api_key::{self, ApiKey, KeyTable},
-        jwt::{Jwt, Key, KeySet},
+        jwt::{Jwt, Key, KeySet, Keys},
     },
     gate::Gate,
     head::Head,
@@ -180,6 +180,38 @@ fn token_of_another_issuer(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn no_token(bencher: Bencher<'_, '_>) {
     check(bencher, &hs256().0, &header::ACCEPT, "*/*");
+}
+
+/// A key among others, found by its name: the cost of HS256 for any number of them.
+#[divan::bench(args = [1, 100, 256])]
+fn hs256_gate_of_keys(bencher: Bencher<'_, '_>, keys: usize) {
+    let (_, token) = hs256();
+    let jwt = Jwt::new(set_of(keys)).issuer("https://id.shop.example").audiences(["shop"]).memory(0);
+    check(bencher, &jwt, &header::AUTHORIZATION, &format!("Bearer {token}"));
+}
+
+/// The same while another thread puts a fresh set of 100 keys in place all the time.
+#[divan::bench]
+fn hs256_gate_while_keys_are_replaced(bencher: Bencher<'_, '_>) {
+    let (_, token) = hs256();
+    let keys = Keys::from(set_of(100));
+    let jwt = Jwt::new(keys.clone()).issuer("https://id.shop.example").audiences(["shop"]).memory(0);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                keys.replace(set_of(100));
+            }
+        });
+        check(bencher, &jwt, &header::AUTHORIZATION, &format!("Bearer {token}"));
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+/// A set with the key of the token in its middle.
+fn set_of(keys: usize) -> KeySet {
+    let named = |n: usize| if n == keys / 2 { "2026-11".to_owned() } else { format!("key {n}") };
+    KeySet::new((0..keys).map(|n| Key::secret(SECRET).unwrap().named(named(n)))).unwrap()
 }
 
 #[divan::bench]

@@ -91,6 +91,26 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+/// The code of the guide runs; so do its commands, in `tests/it/keys.rs`.
+#[cfg(all(doctest, feature = "config"))]
+#[doc = include_str!("../docs/guides/api_keys.md")]
+struct ApiKeysGuide;
+
+/// The code of the guide runs.
+#[cfg(all(doctest, feature = "config"))]
+#[doc = include_str!("../docs/guides/authorization.md")]
+struct Authorization;
+
+/// The code of the guide runs.
+#[cfg(all(doctest, feature = "jwt", feature = "tls", feature = "transport"))]
+#[doc = include_str!("../docs/guides/certificate_bound_tokens.md")]
+struct CertificateBoundTokens;
+
+/// The code of the guide runs.
+#[cfg(all(doctest, feature = "axum", feature = "jwt"))]
+#[doc = include_str!("../docs/guides/call_other_services.md")]
+struct CallOtherServices;
+
 pub mod attempt;
 pub mod backoff;
 pub mod body;

@@ -4,12 +4,14 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_INCREMENTAL=0
 
-# Beside cargo: compilers for the cryptography of JWT and for the fuzzer, and curl for the README's lines.
+# Beside cargo: compilers for the cryptography of JWT and for the fuzzer, curl for the README's lines, and a Redis server,
+# of which the tests start their own.
 declare -A package=([cc]=build-essential [c++]=build-essential [curl]=curl)
 missing=()
 for tool in "${!package[@]}"; do
   command -v "$tool" >/dev/null || missing+=("${package[$tool]}")
 done
+command -v redis-server >/dev/null || command -v valkey-server >/dev/null || missing+=(redis-server)
 if [ "${#missing[@]}" -gt 0 ]; then
   sudo=""
   [ "$(id -u)" -eq 0 ] || sudo="sudo"

@@ -1,12 +1,26 @@
 //! The command line.
 use std::path::PathBuf;
 
+use crate::keys::Order;
+
 pub(crate) const USAGE: &str = "\
 usage: gateway                         a demonstration: three upstreams, and a gateway before them
        gateway --config FILE           serve what the file says, and follow its changes
        gateway check FILE              say what is wrong with a file; exits with 0 or 1
        gateway keys new --owner NAME   make an API key; prints it once, then its entry for the key file
-                [--scopes A,B] [--roles A,B] [--plan NAME] [--expires 90d] [--prefix WORD]
+                [--scopes A,B] [--roles A,B] [--plan NAME] [--notes TEXT] [--not-before 1d] [--expires 90d]
+                [--prefix WORD] [--pepper NAME=FILE] [STORE]
+       gateway keys list STORE         all keys, and when they were last used [--owner NAME]
+       gateway keys show ID STORE      what is kept of a key
+       gateway keys rotate ID STORE    make the next key, and let the old one end
+                [--overlap 7d] [--expires 90d] [--pepper NAME=FILE]
+       gateway keys revoke ID STORE    take a key back, everywhere within two seconds
+       gateway keys export STORE       a backup, which is a key file
+       gateway keys import FILE STORE  put a backup back; what is revoked stays revoked [--replace]
+       gateway keys rehash STORE       put the hashes under a pepper --pepper NAME=FILE
+       gateway keys prune STORE        forget keys that have ended [--older 90d]
+                STORE is --store FILE, or --store redis://USER@HOST:PORT/DB --set NAME
+                [--namespace NAME] [--password-file FILE] [--roots FILE], or rediss://
        gateway explain                 the layers in their order, each with its reason
        gateway schema                  the JSON Schema of the file
 
@@ -19,22 +33,11 @@ pub(crate) enum Command {
     Demo,
     Serve { config: PathBuf },
     Check { file: PathBuf },
-    NewKey(NewKey),
+    Keys(Order),
     Explain,
     Schema,
     Help,
     Version,
-}
-
-/// A key that is to be made.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct NewKey {
-    pub(crate) owner: String,
-    pub(crate) scopes: Vec<String>,
-    pub(crate) roles: Vec<String>,
-    pub(crate) plan: Option<String>,
-    pub(crate) expires: Option<String>,
-    pub(crate) prefix: Option<String>,
 }
 
 impl Command {
@@ -45,38 +48,13 @@ impl Command {
             [] => Ok(Self::Demo),
             ["--config", file] => Ok(Self::Serve { config: file.into() }),
             ["check", file] => Ok(Self::Check { file: file.into() }),
-            ["keys", "new", ref options @ ..] => NewKey::parse(options).map(Self::NewKey),
+            ["keys", ref words @ ..] => Order::parse(words).map(Self::Keys),
             ["explain"] => Ok(Self::Explain),
             ["schema"] => Ok(Self::Schema),
             ["--help" | "-h" | "help"] => Ok(Self::Help),
             ["--version" | "-V"] => Ok(Self::Version),
             ["--config" | "check"] => Err(format!("`{}` needs a file", words[0])),
-            ["keys", ..] => Err("`keys` can do one thing: `new`".to_owned()),
             [word, ..] => Err(format!("what does `{word}` mean here?")),
         }
-    }
-}
-
-impl NewKey {
-    fn parse(mut options: &[&str]) -> Result<Self, String> {
-        let mut key = Self::default();
-        while let [option, rest @ ..] = options {
-            let [value, rest @ ..] = rest else { return Err(format!("`{option}` needs a value")) };
-            let list = || value.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect();
-            match *option {
-                "--owner" => key.owner = (*value).to_owned(),
-                "--scopes" => key.scopes = list(),
-                "--roles" => key.roles = list(),
-                "--plan" => key.plan = Some((*value).to_owned()),
-                "--expires" => key.expires = Some((*value).to_owned()),
-                "--prefix" => key.prefix = Some((*value).to_owned()),
-                _ => return Err(format!("`keys new` does not know `{option}`")),
-            }
-            options = rest;
-        }
-        if key.owner.trim().is_empty() {
-            return Err("`keys new` needs `--owner NAME`".to_owned());
-        }
-        Ok(key)
     }
 }

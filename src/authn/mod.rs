@@ -72,6 +72,7 @@
 //! |---|---|---|---|
 //! | no credential | `MissingCredentials` | 401, one `WWW-Authenticate` for each provider | UNAUTHENTICATED |
 //! | credentials, none valid | `InvalidCredentials` | 401, the same with error codes | UNAUTHENTICATED |
+//! | credentials, none valid, from an address that has failed too often with [API keys](api_key::FailureLimit) | `RateLimited` | 429 + `Retry-After` | RESOURCE_EXHAUSTED |
 //! | a provider's keys are not known yet | `KeysUnavailable` | 503 + `Retry-After` | UNAVAILABLE |
 //!
 //! Why a credential is not valid is in the rejection's detail and source, for logs.

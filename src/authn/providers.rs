@@ -111,6 +111,10 @@ impl Providers {
         if let Some((_, unable)) = found.iter().find(|(_, r)| r.reason().status().is_server_error()) {
             return unable.clone();
         }
+        // Who has failed too often is told so, whatever else was shown.
+        if let Some((_, often)) = found.iter().find(|(_, r)| r.reason() == Reason::RateLimited) {
+            return often.clone();
+        }
         let mut all = Rejection::new(Reason::InvalidCredentials);
         for (at, provider) in self.list.iter().enumerate() {
             match found.iter().find(|(index, _)| *index == at) {
@@ -121,11 +125,13 @@ impl Providers {
                 None => all = provider.challenge().into_iter().fold(all, add),
             }
         }
-        if let Some((_, first)) = found.first() {
-            if let Some(detail) = first.detail_text() {
+        // What the issuer's own provider says tells more than that others do not know it.
+        let telling = found.iter().find(|(_, rejection)| !is_of_another(rejection)).or(found.first());
+        if let Some((_, telling)) = telling {
+            if let Some(detail) = telling.detail_text() {
                 all = all.detail(detail.to_owned());
             }
-            all = all.source(first.clone());
+            all = all.source(telling.clone());
         }
         all
     }
@@ -143,6 +149,18 @@ pub(crate) fn kept_back<'p>(providers: impl Iterator<Item = &'p Arc<dyn Authenti
         }
     }
     kept
+}
+
+/// Whether a token was refused because it is for another provider.
+#[cfg(feature = "jwt")]
+fn is_of_another(rejection: &Rejection) -> bool {
+    let why = std::error::Error::source(rejection).and_then(|error| error.downcast_ref());
+    matches!(why, Some(super::jwt::TokenError::Issuer))
+}
+
+#[cfg(not(feature = "jwt"))]
+fn is_of_another(_: &Rejection) -> bool {
+    false
 }
 
 /// Adds a challenge, unless another provider has the same.
@@ -194,10 +212,10 @@ impl Providers {
 
     /// Puts the winner's token aside.
     fn keep(&self, head: &mut Head<'_>, at: usize) {
-        if !self.keeps_token || !self.list[at].is_token() {
+        if !self.keeps_token {
             return;
         }
-        if let Ok(Some(token)) = credential::find(head, self.list[at].locations(), usize::MAX) {
+        if let Ok(Some(token)) = credential::find(head, self.list[at].token_locations(), usize::MAX) {
             let token = CallerToken::new(&*token);
             head.extensions_mut().insert(token);
         }

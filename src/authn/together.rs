@@ -134,6 +134,12 @@ impl Authenticator for Together {
         self.members.iter().filter(|member| !member.locations().is_empty()).all(|member| member.forwards())
     }
 
+    /// Those of the first that has a token.
+    fn token_locations(&self) -> &[Location] {
+        let mut of_members = self.members.iter().map(|member| member.token_locations());
+        of_members.find(|locations| !locations.is_empty()).unwrap_or_default()
+    }
+
     fn asserted_headers(&self) -> &[HeaderName] {
         &self.names
     }
@@ -146,5 +152,138 @@ impl Authenticator for Together {
 impl fmt::Debug for Together {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Together").field("len", &self.members.len()).field("names", &self.names).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, header};
+
+    use super::*;
+    use crate::{
+        authn::{
+            Providers,
+            api_key::{self, ApiKey, KeyTable, Minted},
+            certificate::Certificate,
+        },
+        gate::{AsyncGate as _, Check, Stopped},
+        identity::PeerIdentity,
+        reject::{Answer, Protocol},
+    };
+
+    fn keys(provider: &str, header: &'static str) -> (Minted, ApiKey) {
+        let minted = api_key::mint("shop", provider).unwrap();
+        let table = KeyTable::new(provider, [minted.entry().clone()]).unwrap();
+        (minted, ApiKey::new(table).locations([Location::header(HeaderName::from_static(header))]))
+    }
+
+    /// What the gate says to a request with these headers and, perhaps, a certificate.
+    fn call(gate: &Providers, headers: &[(&str, &str)], certified: bool) -> Result<String, Rejection> {
+        let mut request =
+            headers.iter().fold(Request::get("/"), |request, (name, value)| request.header(*name, *value));
+        if certified {
+            request = request.extension(PeerIdentity::new([7; 32]).with_dns_names(["orders.svc"]));
+        }
+        let mut request = request.body(()).unwrap();
+        match gate.check(&mut Head::of(&mut request)) {
+            Check::Now(Ok(())) => {
+                assert!(request.headers().is_empty(), "{:?}", request.headers());
+                Ok(request.extensions().get::<Principal>().unwrap().subject().to_owned())
+            }
+            Check::Now(Err(Stopped { answer: Answer::Refuse(rejection), .. })) => {
+                assert!(request.extensions().get::<Principal>().is_none());
+                Err(rejection)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_key_and_a_certificate_are_both_needed() {
+        let (minted, key) = keys("acme", "x-api-key");
+        let good = [("x-api-key", minted.reveal())];
+        let bad = [("x-api-key", "junk")];
+        let both = || Together::new(key.clone()).and(Certificate::new());
+        let strict = Providers::new().with(both());
+        let optional = Providers::new().with(both()).optional_as(Principal::new("guests", "", "guest"));
+        for gate in [&strict, &optional] {
+            assert_eq!(call(gate, &good, true).unwrap(), "acme");
+            for (headers, certified) in [(&good, false), (&bad, true), (&bad, false)] {
+                let refused = call(gate, headers, certified).unwrap_err();
+                assert_eq!(refused.reason(), Reason::InvalidCredentials);
+                assert_eq!(refused.clone().into_response(Protocol::Http).status().as_u16(), 401);
+                assert_eq!(refused.into_response(Protocol::Grpc).headers()["grpc-status"], "16");
+            }
+        }
+        // The certificate is there for the connection's sake, and says nothing by itself.
+        for certified in [false, true] {
+            let refused = call(&strict, &[], certified).unwrap_err();
+            assert_eq!(refused.reason(), Reason::MissingCredentials);
+            assert_eq!(refused.headers()[header::WWW_AUTHENTICATE], r#"ApiKey realm="api""#);
+            assert_eq!(call(&optional, &[], certified).unwrap(), "guest");
+        }
+        // The first of them tells who it is, and another of the list can still win.
+        let turned = Providers::new().with(Together::new(Certificate::new()).and(key.clone()));
+        assert_eq!(call(&turned, &good, true).unwrap(), "orders.svc");
+        let (other, device) = keys("till", "x-device-key");
+        let list = strict.clone().with(device);
+        assert_eq!(call(&list, &[good[0], ("x-device-key", other.reveal())], false).unwrap(), "till");
+    }
+
+    #[test]
+    fn one_of_two_credentials_is_not_enough_wherever_it_stands() {
+        let ((a, first), (b, second)) = (keys("a", "x-a"), keys("b", "x-b"));
+        let both = Together::new(first).and(second);
+        assert_eq!(both.locations().len(), 2);
+        for gate in [Providers::new().with(both.clone()), Providers::new().with(both).optional()] {
+            let (a, b) = (("x-a", a.reveal()), ("x-b", b.reveal()));
+            assert_eq!(call(&gate, &[a, b], false).unwrap(), "a");
+            for headers in [&[a][..], &[b], &[a, ("x-b", "junk")], &[("x-a", "junk"), b]] {
+                let refused = call(&gate, headers, false).unwrap_err();
+                assert_eq!(refused.reason(), Reason::InvalidCredentials, "{headers:?}");
+                assert!(refused.headers().contains_key(header::WWW_AUTHENTICATE));
+            }
+        }
+    }
+
+    /// Believes everybody, after a while, and tells `x-told`.
+    struct Slow(Vec<Location>, [HeaderName; 1]);
+
+    impl Authenticator for Slow {
+        fn authenticate(&self, _: &mut Head<'_>) -> Credential {
+            Credential::Asked(Inquiry::new(async {
+                tokio::task::yield_now().await;
+                |head: &mut Head<'_>| {
+                    head.headers_mut().insert("x-told", HeaderValue::from_static("1"));
+                    Credential::Valid(Principal::new("slow", "", "slow"))
+                }
+            }))
+        }
+        fn locations(&self) -> &[Location] {
+            &self.0
+        }
+        fn asserted_headers(&self) -> &[HeaderName] {
+            &self.1
+        }
+    }
+
+    #[tokio::test]
+    async fn who_must_ask_is_waited_for_and_leaves_nothing_if_another_refuses() {
+        let (minted, key) = keys("acme", "x-api-key");
+        let slow = || Slow(vec![Location::bearer()], [HeaderName::from_static("x-told")]);
+        let both = Together::new(slow()).and(key);
+        let finished = async |key: &str| {
+            let mut request = Request::get("/").header("x-api-key", key).body(()).unwrap();
+            let mut credential = both.authenticate(&mut Head::of(&mut request));
+            while let Credential::Asked(inquiry) = credential {
+                let finding = inquiry.await;
+                credential = finding(&mut Head::of(&mut request));
+            }
+            (credential, request.headers().contains_key("x-told"))
+        };
+        let (credential, told) = finished(minted.reveal()).await;
+        assert!(matches!(credential, Credential::Valid(principal) if principal.subject() == "slow") && told);
+        let (credential, told) = finished("junk").await;
+        assert!(matches!(credential, Credential::Invalid(_)) && !told);
     }
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// The most bytes of a file that is read.
-const LARGEST: u64 = 1 << 20;
+pub(super) const LARGEST: u64 = 1 << 20;
 
 /// What was in each file that was asked for, as a hash.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,13 +28,13 @@ impl Files {
     }
 }
 
-fn print(content: &Result<Vec<u8>, String>) -> u64 {
+pub(super) fn print(content: &Result<Vec<u8>, String>) -> u64 {
     let mut hasher = DefaultHasher::new();
     content.hash(&mut hasher);
     hasher.finish()
 }
 
-fn slurp(path: &Path) -> Result<Vec<u8>, String> {
+pub(super) fn slurp(path: &Path) -> Result<Vec<u8>, String> {
     let unreadable = |error: io::Error| format!("cannot be read: {}", error.kind());
     // Before it is opened: opening a pipe would wait for its other end.
     if !path.metadata().map_err(unreadable)?.is_file() {
@@ -49,18 +49,24 @@ fn slurp(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// Whether anybody on this machine can read it.
-#[cfg(feature = "jwt")]
 pub(super) fn is_open_to_others(path: &Path) -> bool {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        path.metadata().is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = path;
-        false
-    }
+    allows(path, 0o004)
+}
+
+/// Whether anybody on this machine can write it.
+pub(super) fn is_writable_by_others(path: &Path) -> bool {
+    allows(path, 0o002)
+}
+
+#[cfg(unix)]
+fn allows(path: &Path, bits: u32) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().is_ok_and(|file| file.permissions().mode() & bits != 0)
+}
+
+#[cfg(not(unix))]
+fn allows(_: &Path, _: u32) -> bool {
+    false
 }
 
 #[cfg(test)]

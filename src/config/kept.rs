@@ -2,15 +2,43 @@
 use std::collections::BTreeMap;
 
 #[cfg(feature = "jwt")]
-use super::compile::KeySets;
-use crate::{admission::rate_limit::RateLimits, upstream::Upstream};
+use super::compile::{Asked, KeySets};
+use std::sync::Arc;
 
-/// State by name: a limit that is defined again is the same limit, and an upstream takes over the connections of the
-/// one that is in force.
+#[cfg(feature = "redis")]
+use crate::redis::Redis;
+use crate::{
+    admission::{authz::Tally, ext_authz::ExternalAuth, rate_limit::RateLimits},
+    authn::api_key::{ApiKeys, FailureLimit, KeyFollower},
+    upstream::Upstream,
+};
+
+/// State by name: a limit that is defined again is the same limit, an upstream takes over the connections of the
+/// one that is in force, and keys that are kept where they were are not read again. Rules of policies count on, and an
+/// authorizer that has not changed keeps what it knows.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     pub(super) limits: RateLimits,
     pub(super) upstreams: BTreeMap<String, Upstream>,
+    pub(super) stores: Stores,
+    pub(super) tally: Tally,
+    /// Each with what the file said of it: if it says the same again, it is the same.
+    pub(super) authorizers: BTreeMap<String, (String, ExternalAuth)>,
     #[cfg(feature = "jwt")]
     pub(super) key_sets: KeySets,
+    #[cfg(feature = "jwt")]
+    pub(super) asked: Asked,
 }
+
+/// What lives outside of this process, and is followed. Each with what the file said of it: if that is another, it is
+/// another thing.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Stores {
+    pub(super) keys: BTreeMap<String, (String, ApiKeys)>,
+    pub(super) failures: BTreeMap<String, (String, Arc<FailureLimit>)>,
+    #[cfg(feature = "redis")]
+    pub(super) redis: BTreeMap<String, (String, Redis)>,
+}
+
+/// What is to be followed once it is in force.
+pub(super) type Followers = Vec<KeyFollower>;

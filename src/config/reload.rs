@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::Notify,
@@ -10,10 +10,13 @@ use super::{
     debounce::{Debounce, LOOK},
     fault::{Faults, Severity},
     files::Files,
-    kept::Kept,
+    kept::{Followers, Kept},
     load::{Config, Reading},
 };
 use crate::stack::gateway::{BindError, Gateway};
+
+/// How long the stores are waited for that a configuration begins to follow.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
 
 /// Why a configured gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +49,7 @@ impl Config {
         let Reading { compiled, faults, files } = self.read(&Kept::default());
         let Some(compiled) = compiled else { return Err(faults.into()) };
         warn(&faults);
+        begin(compiled.followers).await;
         let gateway = Gateway::start(compiled.snapshot).await?;
         let reload = Arc::new(Notify::new());
         let follow = follow(self, gateway.clone(), compiled.kept, files, Arc::clone(&reload));
@@ -107,6 +111,7 @@ async fn take(gateway: &Gateway, reading: Reading) -> Option<Kept> {
         return None;
     };
     warn(&faults);
+    begin(compiled.followers).await;
     match gateway.apply(compiled.snapshot).await {
         Ok(()) => Some(compiled.kept),
         Err(error) => {
@@ -114,6 +119,20 @@ async fn take(gateway: &Gateway, reading: Reading) -> Option<Kept> {
             gateway.refused([error.to_string()]);
             None
         }
+    }
+}
+
+/// Looks at what is kept elsewhere, before requests ask for it.
+async fn begin(followers: Followers) {
+    let looks: Vec<_> = followers.into_iter().map(|follower| tokio::spawn(follower.start())).collect();
+    let all = async {
+        for look in looks {
+            // One that was lost has told why.
+            let _ = look.await;
+        }
+    };
+    if timeout(FIRST_LOOK, all).await.is_err() {
+        tracing::warn!("a store of API keys does not answer; what needs it is answered 503 until it does");
     }
 }
 

@@ -148,7 +148,8 @@ impl Spelled for Name {
 
 impl Spelled for KeyHash {
     const FORMAT: &'static str = "key-hash";
-    const EXPECTED: &'static str = "`sha256:` and 64 hexadecimal digits";
+    const EXPECTED: &'static str =
+        "`sha256:` and 64 hexadecimal digits, or `hmac-sha256:`, a pepper's name, `:` and 64 digits";
 
     fn spell(text: &str) -> Option<Self> {
         text.parse().ok()

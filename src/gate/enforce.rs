@@ -10,6 +10,7 @@ use std::{
 
 use http::response;
 use pin_project_lite::pin_project;
+use tracing::Span;
 
 use super::{AsyncGate, AsyncGateLayer, Check, Gate, GateLayer, Pass};
 use crate::{chance::Chance, head::Head, outcome::Outcome, ratio::Ratio, reject::Answer};
@@ -20,7 +21,7 @@ use crate::{chance::Chance, head::Head, outcome::Outcome, ratio::Ratio, reject::
 /// `portcullis::shadow`), and lets pass.
 pub struct Enforce<G> {
     gate: G,
-    name: &'static str,
+    name: Arc<str>,
     share: Ratio,
     chance: Chance,
     spared: Arc<AtomicU64>,
@@ -43,8 +44,8 @@ impl EnforceHandle {
 impl<G> Enforce<G> {
     /// `gate` decides, is counted and logged under `name`, and lets everything pass.
     #[must_use]
-    pub fn shadow(name: &'static str, gate: G) -> Self {
-        Self { gate, name, share: Ratio::NEVER, chance: Chance::new(), spared: Arc::default() }
+    pub fn shadow(name: impl Into<Arc<str>>, gate: G) -> Self {
+        Self { gate, name: name.into(), share: Ratio::NEVER, chance: Chance::new(), spared: Arc::default() }
     }
 
     /// A layer with this gate.
@@ -87,7 +88,7 @@ impl<G> Enforce<G> {
                     Answer::Refuse(rejection) => rejection.reason().label(),
                     Answer::Respond(_) => "respond",
                 };
-                tracing::info!(target: "portcullis::shadow", gate = self.name, reason, "would have answered");
+                tracing::info!(target: "portcullis::shadow", gate = &*self.name, reason, "would have answered");
                 None
             }
         }
@@ -119,7 +120,7 @@ impl<G: Gate> Enforce<G> {
     ///
     /// It does not compile for authentication and authorization, whose [`Gate::SHAREABLE`] is `false`.
     #[must_use]
-    pub fn share(name: &'static str, share: Ratio, gate: G) -> Self {
+    pub fn share(name: impl Into<Arc<str>>, share: Ratio, gate: G) -> Self {
         const { assert!(G::SHAREABLE, "this gate is enforced for all requests or for none") }
         Self { share, ..Self::shadow(name, gate) }
     }
@@ -128,7 +129,7 @@ impl<G: Gate> Enforce<G> {
 impl<G: AsyncGate> Enforce<G> {
     /// As [`share`](Self::share), for a gate that may wait.
     #[must_use]
-    pub fn async_share(name: &'static str, share: Ratio, gate: G) -> Self {
+    pub fn async_share(name: impl Into<Arc<str>>, share: Ratio, gate: G) -> Self {
         const { assert!(G::SHAREABLE, "this gate is enforced for all requests or for none") }
         Self { share, ..Self::shadow(name, gate) }
     }
@@ -156,6 +157,9 @@ impl<P: Pass> Pass for Enforced<P> {
     }
     fn holds(&self) -> bool {
         self.pass.holds()
+    }
+    fn span(&self) -> Option<&Span> {
+        self.pass.span()
     }
     fn on_head(&mut self, head: &mut response::Parts) {
         if !self.in_shadow {

@@ -98,6 +98,8 @@ const METRICS: Place = documented("metrics", include_str!("../telemetry/metrics/
 const METRICS: Place = said("metrics", "They come with the feature `prometheus`.");
 const AUTHENTICATION: Place = documented("authentication", include_str!("../authn/mod.rs"));
 const AUTHORIZATION: Place = documented("authorization", include_str!("../admission/authz/mod.rs"));
+const AUTHORIZERS: Place = documented("authorizers", include_str!("../admission/ext_authz/mod.rs"));
+const OUTBOUND: Place = documented("credentials of our own", include_str!("../authn/outbound/mod.rs"));
 const TIMEOUT: Place = documented("timeout of the request", include_str!("../resilience/timeout/mod.rs"));
 
 const GATEWAY: &[Place] = &[
@@ -133,8 +135,14 @@ const GATEWAY: &[Place] = &[
         "Outside of authentication, because a preflight has no credentials, and so that a page can read why it was \
          refused.",
     ),
+    said(
+        "guard against other sites",
+        "Inside of CORS, so that a page can read why it was refused; outside of authentication, since its question is \
+         not who asks but from where.",
+    ),
     documented("limits that need no identity", include_str!("../admission/rate_limit/mod.rs")),
     AUTHENTICATION,
+    AUTHORIZERS,
     AUTHORIZATION,
     said(
         "limits that need the identity",
@@ -155,6 +163,7 @@ const GATEWAY: &[Place] = &[
     TIMEOUT,
     documented("split", include_str!("../routing/split/mod.rs")),
     said("timeout of an attempt", "Inside of what may try again, outside of balancing and connecting."),
+    OUTBOUND,
     said(
         "proxy: balance, connections",
         "Innermost: it picks the endpoint, says how the request came, and sends it.",
@@ -168,6 +177,7 @@ const MESH_CLIENT: &[Place] = &[
     ),
     METRICS,
     TIMEOUT,
+    OUTBOUND,
 ];
 
 const MESH_SERVER: &[Place] = &[

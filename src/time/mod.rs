@@ -20,9 +20,13 @@
 //! ```
 
 mod clock;
+#[cfg(feature = "authn")]
+pub(crate) mod date;
 mod duration;
 mod instant;
 
 pub use clock::{ManualClock, WallClock};
+#[cfg(feature = "authn")]
+pub use date::{format_utc, parse_utc};
 pub use duration::{DurationFault, InvalidDuration, format_duration, parse_duration, parse_duration_or_days};
 pub(crate) use instant::after;

@@ -2,7 +2,7 @@
 use std::{fs, path::PathBuf};
 
 use portcullis::{
-    config::{Config, CustomGates, Severity},
+    config::{Config, Registry, Severity},
     gate::Gate,
     head::Head,
     reject::{Answer, Reason},
@@ -194,13 +194,42 @@ fn a_demand_that_demands_nothing_is_an_error() {
         faults(&with_rule(provider, &format!("policies: {{ authenticate: [a], authorize: {authorize} }}")))
     };
     let at = "f:5:92: routes[0].rules[0].policies.authorize";
-    assert_eq!(of("{}"), [format!("{at}: asks for nothing: expected `scopes`, `roles` or both")]);
+    assert_eq!(
+        of("{}"),
+        [format!("{at}: asks for nothing: expected `scopes`, `roles`, `policies` or `authorizers`")]
+    );
     let said = of("{ scopes: {}, roles: { any: [a] } }");
     assert!(
         matches!(&*said, [one] if one.ends_with(".scopes: asks for nothing: expected `all`, `any` or both")),
         "{said:?}"
     );
     assert_eq!(of("{ scopes: { any: [a] } }"), Vec::<String>::new());
+}
+
+#[test]
+fn credentials_that_are_needed_together_are_checked_like_others() {
+    let provider = "authentication: { a: { jwt: { issuer: i, audiences: [a], algorithms: [EdDSA], jwks: { inline: \
+                    '{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}' } } } }\n";
+    let of = |authenticate: &str| {
+        faults(&with_rule(provider, &format!("policies: {{ authenticate: {authenticate} }}")))
+    };
+    for (authenticate, expected) in [
+        ("[{ all: [a, b] }]", ".authenticate[0].all[1]: no provider of this name"),
+        ("[{ all: [a, a] }]", ".authenticate[0].all[1]: is in this list twice"),
+        ("[{ all: [a] }]", ".authenticate[0].all: "),
+        ("[{ all: [] }]", ".authenticate[0].all: "),
+        ("[{ any: [a] }]", ".authenticate[0]"),
+        ("[a, a]", ".authenticate[1]: is in this list twice"),
+        ("{ providers: [b], anonymous: guest }", ".authenticate.providers[0]: no provider of this name"),
+        ("{ providers: [a], anonymous: [guest] }", ".authenticate.anonymous"),
+    ] {
+        let said = of(authenticate);
+        assert!(
+            said.iter().any(|one| one.starts_with("f:") && one.contains(expected)),
+            "{authenticate}: {said:?}"
+        );
+    }
+    assert_eq!(of("{ providers: [a], anonymous: guest }"), Vec::<String>::new());
 }
 
 /// The named limits, with a provider that tells `x-user` and takes an API key from a header.
@@ -403,7 +432,7 @@ fn gates_of_your_own_are_used_by_name() {
         }
     }
     let check = |rule: &str| {
-        let gates = CustomGates::new()
+        let gates = Registry::new()
             .register("answers", |status: u16| Ok(Answers(status)))
             .register("fails", |(): ()| Err::<Answers, _>("it is broken".into()));
         let check = Config::text("f", with_rule("", rule)).gates(gates).check();

@@ -127,6 +127,60 @@ async fn hyper_service() {
     example.stop().await;
 }
 
+#[cfg(all(feature = "jwt", feature = "tls"))]
+#[tokio::test]
+async fn oidc() {
+    use crate::support::provider::{Provider, claims};
+
+    let provider = Provider::start_tls().await;
+    let roots = std::env::temp_dir().join(format!("portcullis-roots-{}.pem", std::process::id()));
+    std::fs::write(&roots, provider.roots()).unwrap();
+    let mut command = Command::new(examples().join("oidc"));
+    // The roots of this machine, for this process.
+    let mut example =
+        Example::spawn(command.args(["127.0.0.1:0", &provider.issuer()]).env("SSL_CERT_FILE", &roots));
+    let (address, _) = example.curl().await;
+    std::fs::remove_file(&roots).unwrap();
+    let with = |scope: &str| {
+        let mut claims = claims(&provider.issuer(), "alice");
+        claims["scope"] = scope.into();
+        claims["email"] = "alice@example.com".into();
+        format!("authorization: Bearer {}\r\n", provider.signer().token(&claims))
+    };
+    let orders = get(address, "/orders", &with("orders.read")).await;
+    assert!(orders.ends_with("the orders of alice, to be sent to alice@example.com\n"), "{orders}");
+    for (path, line, status) in [
+        ("/orders", with("profile"), "403"),
+        ("/orders", String::new(), "401"),
+        ("/me", with("profile"), "200"),
+        ("/me", "authorization: Bearer x.y.z\r\n".to_owned(), "401"),
+        ("/", String::new(), "200"),
+    ] {
+        assert_eq!(&get(address, path, &line).await[9..12], status, "{path} {line}");
+    }
+}
+
+/// What the guide shows is what the example does, and what it writes into a file is accepted.
+#[cfg(all(feature = "config", feature = "jwt", feature = "tls"))]
+#[test]
+fn the_guide_to_oidc_shows_the_example() {
+    let read =
+        |path: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let (guide, example) = (read("docs/guides/oidc.md"), read("examples/oidc.rs"));
+    let blocks = |language: &str| -> Vec<String> {
+        let begin = format!("```{language}\n");
+        guide.split(&begin).skip(1).map(|rest| rest.split_once("```").unwrap().0.to_owned()).collect()
+    };
+    let code = blocks("rust");
+    assert_eq!(code.len(), 4);
+    for block in code {
+        assert!(example.contains(&block), "not in the example:\n{block}");
+    }
+    let [file] = &blocks("yaml")[..] else { panic!("one file") };
+    let check = portcullis::config::Config::text("guide", file.clone()).check();
+    assert!(check.is_accepted() && check.faults().is_empty(), "{check}");
+}
+
 #[tokio::test]
 async fn custom_gate() {
     let mut example = Example::start("custom_gate");

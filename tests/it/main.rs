@@ -13,7 +13,13 @@ mod contract;
 mod examples;
 mod gateway;
 mod house;
+mod jwks;
+mod keys;
+#[cfg(feature = "jwt")]
+mod oauth;
 mod outcome;
+#[cfg(feature = "redis")]
+mod redis;
 mod resilience;
 mod routing;
 mod support;

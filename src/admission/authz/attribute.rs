@@ -107,17 +107,19 @@ impl Attribute {
         matches!(self, Self::Header(_) | Self::Query(_))
     }
 
+    /// Whether it is known only of who was authenticated.
+    pub(super) const fn is_of_caller(&self) -> bool {
+        matches!(
+            self,
+            Self::Principal | Self::Issuer | Self::Scope | Self::Role | Self::Claim(_) | Self::Plan
+        )
+    }
+
     /// Whether nobody can know it, since what is asked is no request.
     pub(super) fn is_unknowable(&self, facts: &Facts<'_>) -> bool {
         facts.request.is_none()
-            && match self {
-                Self::Host | Self::Method | Self::Path | Self::Header(_) | Self::Query(_) => true,
-                Self::Principal | Self::Issuer | Self::Scope | Self::Role | Self::Claim(_) | Self::Plan => {
-                    true
-                }
-                Self::Peer | Self::TrustDomain | Self::PeerPath | Self::Namespace => false,
-                Self::Client | Self::Connected | Self::Predicate => false,
-            }
+            && (self.is_of_caller()
+                || matches!(self, Self::Host | Self::Method | Self::Path | Self::Header(_) | Self::Query(_)))
     }
 
     /// Shows every value there is, until `found` says `true`; tells whether it did.

@@ -19,6 +19,7 @@ use crate::{head::Head, matching::PathPolicy, reject::Rejection};
 /// ```
 #[derive(Debug)]
 pub struct Guard {
+    tally: Tally,
     set: Set,
     needs: Needs,
 }
@@ -43,7 +44,13 @@ impl Guard {
         let in_shadow = policies.iter().any(|policy| policy.shadow);
         let set = Set::new(policies.iter(), tally, in_shadow)?;
         let needs = Needs::of(&set);
-        Ok(Self { set, needs })
+        Ok(Self { tally: tally.clone(), set, needs })
+    }
+
+    /// How often each rule has meant a request.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// The rule that means this request, as `policy/rule`, and one more in its number.

@@ -88,6 +88,12 @@ impl Rule {
         self.conjunctions().all(|tests| tests.iter().any(|a| tests.iter().any(|b| a.contradicts(b))))
     }
 
+    /// Whether it asks who was authenticated, or what is known of them.
+    #[must_use]
+    pub fn needs_caller(&self) -> bool {
+        self.from.iter().flat_map(|source| &source.0).any(|test| test.attribute.is_of_caller())
+    }
+
     /// Whether both mean the same requests, said in the same way.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {

@@ -1,6 +1,6 @@
-use std::{
-    fmt,
-    sync::{Arc, atomic::AtomicU64, atomic::Ordering},
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use super::{Facts, Policy, Rule, Tally, attribute::Attribute, index::Index, policy::Action, test::Test};
@@ -137,11 +137,5 @@ impl Clause {
 impl Named {
     pub(super) fn count(&self) {
         self.count.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl fmt::Display for Named {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.label)
     }
 }

@@ -249,13 +249,19 @@ impl ExternalAuth {
         self.asker.keeps.upstream.iter()
     }
 
+    /// About what it is asked, unless about every request.
+    #[must_use]
+    pub fn guard(&self) -> Option<&Guard> {
+        self.guard.as_deref()
+    }
+
     /// Whether it wants to see bodies.
     #[must_use]
     pub fn wants_body(&self) -> bool {
         self.body != AuthBody::Excluded
     }
 
-    /// What it counts.
+    /// What became of what it was asked.
     #[must_use]
     pub fn numbers(&self) -> &AuthCounts {
         &self.asker.counts

@@ -5,10 +5,9 @@ use std::{
 };
 
 use super::{
-    KeyChange, KeyEntry, KeyState, KeyStore, KeyStoreError, KeyTableError, MAX_KEYS, Minted, Pepper, date,
-    mint,
+    KeyChange, KeyEntry, KeyState, KeyStore, KeyStoreError, KeyTableError, MAX_KEYS, Minted, Pepper, mint,
 };
-use crate::time::WallClock;
+use crate::time::{WallClock, date};
 
 /// How often a change is tried when others are making theirs.
 const ATTEMPTS: usize = 8;
@@ -181,13 +180,12 @@ impl KeyAdmin {
     ///
     /// # Errors
     /// [`KeyAdminError::Unknown`], [`KeyAdminError::Store`]
-    pub async fn revoke(&self, id: &str) -> Result<KeyEntry, KeyAdminError> {
+    pub async fn revoke(&self, id: &str) -> Result<(), KeyAdminError> {
         let now = self.clock.now();
         self.change(|entries| {
             let entry = find(entries, id)?;
             let revoked = entry.clone().revoked(now);
-            let changes = if *entry == revoked { Vec::new() } else { vec![put(revoked.clone())] };
-            Ok((changes, revoked))
+            Ok((if *entry == revoked { Vec::new() } else { vec![put(revoked)] }, ()))
         })
         .await
     }

@@ -6,9 +6,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    KeyHash, KeyTableError, Pepper, date,
+    KeyHash, KeyTableError, Pepper,
     text::{self, Id},
 };
+use crate::time::date;
 
 /// What is kept of a key: whom it was given to, what it may do, from when until when, and the hash by which it is known
 /// again. The key itself is not in it.
@@ -360,7 +361,7 @@ impl TryFrom<String> for Timestamp {
     type Error = InvalidText;
 
     fn try_from(text: String) -> Result<Self, InvalidText> {
-        date::parse(&text)
+        date::parse_utc(&text)
             .map(Self)
             .ok_or(InvalidText { expected: "a UTC time such as 2027-02-19T08:00:00Z" })
     }
@@ -374,7 +375,7 @@ impl From<Timestamp> for String {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&date::format(self.0))
+        f.write_str(&date::format_utc(self.0))
     }
 }
 

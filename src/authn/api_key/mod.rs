@@ -98,7 +98,6 @@
 //! None of its own: refusals are counted by reason with all others. [`ApiKeys::health`] tells how fresh the keys are.
 
 mod admin;
-mod date;
 mod entry;
 mod failures;
 mod follow;

@@ -2,10 +2,11 @@ use std::{collections::HashMap, time::Duration};
 
 use redis::{Script, cmd, pipe};
 
-use super::{Asked, KeyChange, KeyEntry, KeyList, KeyStore, KeyStoreError, KeyUse, KeyVersion, date};
+use super::{Asked, KeyChange, KeyEntry, KeyList, KeyStore, KeyStoreError, KeyUse, KeyVersion};
 use crate::{
     chance::Chance,
     redis::{Redis, RedisError},
+    time::date,
 };
 
 /// How long the question whether something has changed may take.

@@ -1,12 +1,12 @@
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fmt,
     future::{Future, ready},
     pin::Pin,
     sync::{Mutex, PoisonError},
 };
 
-use super::{KeyEntry, KeyUse};
+use super::{KeyEntry, KeyTableError, KeyUse, MAX_KEYS};
 use crate::body::BoxError;
 
 /// What a [`KeyStore`] answers in time.
@@ -82,6 +82,20 @@ impl KeyList {
     #[must_use]
     pub fn new(version: KeyVersion, entries: Vec<KeyEntry>) -> Self {
         Self { version, entries, unreadable: 0 }
+    }
+
+    /// Whether a table can be made of these entries, if the peppers are there.
+    ///
+    /// # Errors
+    /// [`KeyTableError`]
+    pub fn check(&self) -> Result<(), KeyTableError> {
+        let mut ids = HashSet::new();
+        for entry in &self.entries {
+            if !ids.insert(entry.check()?) {
+                return Err(KeyTableError::Duplicate(entry.id().into()));
+            }
+        }
+        if ids.len() > MAX_KEYS { Err(KeyTableError::TooMany) } else { Ok(()) }
     }
 }
 

@@ -10,8 +10,8 @@ use std::{
 
 use subtle::ConstantTimeEq as _;
 
-use super::{KeyEntry, KeyState, Pepper, Peppers, date, hash, text};
-use crate::identity::Principal;
+use super::{KeyEntry, KeyState, Pepper, Peppers, hash, text};
+use crate::{identity::Principal, time::date};
 
 /// The most keys of a table.
 pub const MAX_KEYS: usize = 100_000;
@@ -47,6 +47,14 @@ pub struct KeyUse {
     pub id: String,
     /// When, to about a minute.
     pub at: SystemTime,
+}
+
+impl KeyUse {
+    /// That the key with this public part was used at this moment.
+    #[must_use]
+    pub fn new(id: impl Into<String>, at: SystemTime) -> Self {
+        Self { id: id.into(), at }
+    }
 }
 
 /// Why a table cannot be used. No hash is in it.

@@ -242,8 +242,8 @@ impl Authenticator for Introspection {
         self.0.reading.forwards
     }
 
-    fn is_token(&self) -> bool {
-        true
+    fn token_locations(&self) -> &[Location] {
+        &self.0.reading.locations
     }
 
     fn asserted_headers(&self) -> &[HeaderName] {

@@ -69,7 +69,7 @@
 //!   503, never 401: nobody knows that they are bad.
 //! - Then again in the background, when 80 to 90% of the set's lifetime have passed: what `Cache-Control: max-age` or
 //!   `Expires` say, less `Age`, between a minute and an hour; 10 minutes if they say nothing. No request waits for it.
-//! - When a token names a key that is not in the set: once for all who ask, and 10 seconds after the fetch before at the
+//! - When a token names a key that is not in the set (or no key of a set without names verifies it): once for all who ask, and 10 seconds after the fetch before at the
 //!   earliest, so that strangers with made-up names cannot make us hammer the provider. While it is being fetched, and
 //!   for as long as it cannot be fetched, such tokens are answered 503; within 10 seconds of a set that does not have
 //!   the key, 401.

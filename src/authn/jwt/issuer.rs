@@ -105,15 +105,21 @@ impl Issuer {
             self.keys.want();
             return Err(TokenError::KeysUnknown);
         };
-        if !keys.knows(header.key_id()) {
-            return Err(if self.keys.want() { TokenError::UnknownKey } else { TokenError::KeysUnknown });
+        // Where the key may be one that came after this set, nobody can say that the token is bad.
+        let id = header.key_id();
+        let unless_new = |error| match keys.is_complete(id) || self.keys.want() {
+            true => error,
+            false => TokenError::KeysUnknown,
+        };
+        if !keys.knows(id) {
+            return Err(unless_new(TokenError::UnknownKey));
         }
-        let mut candidates = keys.candidates(header.key_id(), algorithm).peekable();
+        let mut candidates = keys.candidates(id, algorithm).peekable();
         if candidates.peek().is_none() {
-            return Err(TokenError::Algorithm);
+            return Err(unless_new(TokenError::Algorithm));
         }
         let verified = candidates.find(|(_, verifier)| verifier.verify(parts.signed, signature.as_ref()));
-        verified.map(|(key, _)| Arc::clone(key)).ok_or(TokenError::Signature)
+        verified.map(|(key, _)| Arc::clone(key)).ok_or_else(|| unless_new(TokenError::Signature))
     }
 
     fn takes_type(&self, token_type: Option<&str>) -> bool {

@@ -175,16 +175,15 @@ impl<'de, F: FnMut(&str)> Visitor<'de> for EachText<F> {
 /// A value of which nothing is kept. No object in it has a member twice, and it is no deeper than the parser allows
 /// (128).
 pub(in crate::authn) struct Skipped {
-    pub(in crate::authn) is_null: bool,
-}
-
-impl Skipped {
-    const VALUE: Self = Self { is_null: false };
+    /// Whether it is null, or has nothing in it.
+    pub(in crate::authn) is_empty: bool,
 }
 
 impl<'de> Deserialize<'de> for Skipped {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct SkippedVisitor;
+
+        const FULL: Skipped = Skipped { is_empty: false };
 
         impl<'de> Visitor<'de> for SkippedVisitor {
             type Value = Skipped;
@@ -194,26 +193,29 @@ impl<'de> Deserialize<'de> for Skipped {
             }
 
             fn visit_unit<E: Error>(self) -> Result<Skipped, E> {
-                Ok(Skipped { is_null: true })
+                Ok(Skipped { is_empty: true })
             }
             fn visit_bool<E: Error>(self, _: bool) -> Result<Skipped, E> {
-                Ok(Skipped::VALUE)
+                Ok(FULL)
             }
             fn visit_i64<E: Error>(self, _: i64) -> Result<Skipped, E> {
-                Ok(Skipped::VALUE)
+                Ok(FULL)
             }
             fn visit_u64<E: Error>(self, _: u64) -> Result<Skipped, E> {
-                Ok(Skipped::VALUE)
+                Ok(FULL)
             }
             fn visit_f64<E: Error>(self, _: f64) -> Result<Skipped, E> {
-                Ok(Skipped::VALUE)
+                Ok(FULL)
             }
-            fn visit_str<E: Error>(self, _: &str) -> Result<Skipped, E> {
-                Ok(Skipped::VALUE)
+            fn visit_str<E: Error>(self, text: &str) -> Result<Skipped, E> {
+                Ok(Skipped { is_empty: text.is_empty() })
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Skipped, A::Error> {
-                while list.next_element::<Skipped>()?.is_some() {}
-                Ok(Skipped::VALUE)
+                let mut is_empty = true;
+                while list.next_element::<Skipped>()?.is_some() {
+                    is_empty = false;
+                }
+                Ok(Skipped { is_empty })
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Skipped, A::Error> {
                 let mut seen = Seen::default();
@@ -221,7 +223,7 @@ impl<'de> Deserialize<'de> for Skipped {
                     seen.insert(&name)?;
                     map.next_value::<Skipped>()?;
                 }
-                Ok(Skipped::VALUE)
+                Ok(Skipped { is_empty: seen.len == 0 })
             }
         }
 

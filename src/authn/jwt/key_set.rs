@@ -196,6 +196,12 @@ impl KeySet {
         id.is_none_or(|id| !self.unnamed.is_empty() || self.by_id.contains_key(id))
     }
 
+    /// Whether no later set could have another key for a token with this `kid`: one has that name, or all have names
+    /// and the token gives none.
+    pub(super) fn is_complete(&self, id: Option<&str>) -> bool {
+        id.map_or(self.unnamed.is_empty(), |id| self.by_id.contains_key(id))
+    }
+
     /// The keys to try for a token.
     pub(super) fn candidates(
         &self,

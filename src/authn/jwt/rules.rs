@@ -197,27 +197,34 @@ impl<'r> Read<'r, '_> {
 
 impl<'c> Members<'c> for Read<'_, 'c> {
     fn member<A: MapAccess<'c>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        let mut present = true;
+        // What is null or empty says nothing.
+        let mut said = true;
         match name {
             "aud" => {
                 let ours = &self.rules.audiences;
                 let mut found = matches!(ours, Audiences::Any);
-                map.next_value_seed(EachText(|audience: &str| found |= ours.has(audience)))?;
+                said = false;
+                map.next_value_seed(EachText(|audience: &str| {
+                    found |= ours.has(audience);
+                    said |= !audience.is_empty();
+                }))?;
                 self.for_us = Some(found);
             }
             "cnf" => self.binding = map.next_value()?,
             "exp" => self.expires = Some(map.next_value()?),
             "iat" => drop(map.next_value::<NumericDate>()?),
-            "iss" => self.issuer = Some(map.next_value()?),
+            "iss" => said = !self.issuer.insert(map.next_value()?).0.is_empty(),
             "nbf" => self.not_before = Some(map.next_value()?),
-            "scope" => self.scope = Some(map.next_value::<Scopes<'c>>()?.0),
-            "scp" => self.scp = Some(map.next_value::<Scopes<'c>>()?.0),
-            "sub" => self.subject = Some(map.next_value()?),
-            _ if self.rules.roles.claim() == Some(name) => self.roles = map.next_value::<Roles>()?.0,
-            // A claim that is null says nothing.
-            _ => present = !map.next_value::<Skipped>()?.is_null,
+            "scope" => said = !self.scope.insert(map.next_value::<Scopes<'c>>()?.0).is_empty(),
+            "scp" => said = !self.scp.insert(map.next_value::<Scopes<'c>>()?.0).is_empty(),
+            "sub" => said = !self.subject.insert(map.next_value()?).0.is_empty(),
+            _ if self.rules.roles.claim() == Some(name) => {
+                self.roles = map.next_value::<Roles>()?.0;
+                said = !self.roles.is_empty();
+            }
+            _ => said = !map.next_value::<Skipped>()?.is_empty,
         }
-        let is_required = present && self.rules.required.iter().any(|required| **required == *name);
+        let is_required = said && self.rules.required.iter().any(|required| **required == *name);
         self.required += usize::from(is_required);
         Ok(())
     }

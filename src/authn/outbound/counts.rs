@@ -1,7 +1,12 @@
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 /// What a [`TokenSource`](super::TokenSource) has done: numbers that only grow. Clones show the same ones.
 #[derive(Debug, Clone, Default)]
@@ -13,6 +18,15 @@ pub(super) struct Counts {
     pub(super) fetched: AtomicU64,
     pub(super) failed: AtomicU64,
     pub(super) refused: AtomicU64,
+    last: Mutex<Option<Instant>>,
+}
+
+impl Counts {
+    /// A token was had.
+    pub(super) fn had(&self, now: Instant) {
+        count(&self.fetched);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
 }
 
 pub(super) fn count(counter: &AtomicU64) {
@@ -30,6 +44,13 @@ impl TokenSourceHandle {
     #[must_use]
     pub fn fetched(&self) -> u64 {
         self.0.fetched.load(Relaxed)
+    }
+
+    /// How long ago that was.
+    #[must_use]
+    pub fn age(&self) -> Option<Duration> {
+        let last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.map(|last| last.elapsed())
     }
 
     /// How often none could be had.

@@ -214,7 +214,7 @@ impl Keeper {
         }
         let Fresh { line, renew, lives } =
             self.origin.fetch(subject.as_ref()).await.inspect_err(|_| count(&self.counts.failed))?;
-        count(&self.counts.fetched);
+        self.counts.had(asked);
         // Those who began together do not come back together.
         let jitter = self.chance.below(u64::try_from(renew.as_nanos() / 10).unwrap_or(u64::MAX));
         let held = Held { line: line.clone(), renew: after(asked, renew + Duration::from_nanos(jitter)) };

@@ -1,27 +1,29 @@
 use std::{
+    borrow::Borrow,
     cell::{OnceCell, RefCell},
     collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use http::HeaderName;
 use serde_json::Value as Json;
 
 #[cfg(feature = "jwt")]
-use super::jwks::KeySets;
+use super::{jwks::KeySets, oauth::Asked};
 #[cfg(feature = "jwt")]
-use crate::authn::jwks::RemoteKeys;
+use crate::authn::{jwks::RemoteKeys, outbound::TokenSource};
 use crate::config::{
     at::At,
     files::Files,
-    gates::CustomGates,
-    kept::Kept,
+    gates::Registry,
+    kept::{Followers, Kept, Stores},
     scalar::{Name, Spelled},
     schema::{Gateway, KeyFile, schema_of},
     suggest::suggestion,
 };
 use crate::{
-    admission::rate_limit::Charge,
+    admission::{authz::Policy, ext_authz::ExternalAuth, rate_limit::Charge},
     authn::{self, Authenticator},
     stack::gateway::{Snapshot, SnapshotBuilder},
     upstream::Upstream,
@@ -34,23 +36,34 @@ pub(in crate::config) struct Compiler<'a> {
     /// The file that is read, if it is one: relative paths begin in its directory.
     pub(super) source: Option<&'a Path>,
     pub(super) files: &'a RefCell<Files>,
-    pub(super) gates: &'a CustomGates,
+    pub(super) gates: &'a Registry,
     pub(super) kept: &'a Kept,
     pub(super) key_schema: OnceCell<Json>,
     pub(super) providers: BTreeMap<&'a str, Arc<dyn Authenticator>>,
     pub(super) limits: BTreeMap<&'a str, Charge>,
+    pub(super) authorizers: BTreeMap<&'a str, ExternalAuth>,
+    pub(super) authorization: BTreeMap<&'a str, Policy>,
     pub(super) upstreams: BTreeMap<&'a str, Upstream>,
+    pub(super) stores: RefCell<Stores>,
+    pub(super) followers: RefCell<Followers>,
     /// Keys over the network: as the next compiler finds them, and as they are called here.
     #[cfg(feature = "jwt")]
     pub(super) key_sets: RefCell<KeySets>,
     #[cfg(feature = "jwt")]
     pub(super) fetched: RefCell<Vec<(Arc<str>, RemoteKeys)>>,
+    #[cfg(feature = "jwt")]
+    pub(super) asked: RefCell<Asked>,
+    /// The credentials of upstreams, by their names.
+    #[cfg(feature = "jwt")]
+    pub(super) sources: BTreeMap<&'a str, TokenSource>,
 }
 
 /// A snapshot, and what the next one may take over.
 pub(in crate::config) struct Compiled {
     pub(in crate::config) snapshot: Snapshot,
     pub(in crate::config) kept: Kept,
+    /// To be started before the snapshot is in force.
+    pub(in crate::config) followers: Followers,
 }
 
 impl<'a> Compiler<'a> {
@@ -59,10 +72,11 @@ impl<'a> Compiler<'a> {
         file: &'a Gateway,
         source: Option<&'a Path>,
         files: &'a RefCell<Files>,
-        gates: &'a CustomGates,
+        gates: &'a Registry,
         kept: &'a Kept,
     ) -> Self {
-        let (providers, limits, upstreams) = Default::default();
+        let (providers, limits, upstreams, stores, followers) = Default::default();
+        let (authorizers, authorization) = Default::default();
         Self {
             top,
             file,
@@ -73,17 +87,35 @@ impl<'a> Compiler<'a> {
             key_schema: OnceCell::new(),
             providers,
             limits,
+            authorizers,
+            authorization,
             upstreams,
+            stores,
+            followers,
             #[cfg(feature = "jwt")]
             key_sets: RefCell::new(kept.key_sets.successor()),
             #[cfg(feature = "jwt")]
             fetched: RefCell::default(),
+            #[cfg(feature = "jwt")]
+            asked: RefCell::default(),
+            #[cfg(feature = "jwt")]
+            sources: BTreeMap::new(),
         }
     }
 
     /// The snapshot that the file describes. It is of use only if nothing was reported.
     pub(in crate::config) fn compile(mut self) -> Option<Compiled> {
         let file = self.file;
+        #[cfg(feature = "redis")]
+        for (at, name, server) in self.top.field("redis").entries(&file.redis) {
+            if let (true, Some(redis)) = (named(at, name), self.redis(at, name, server)) {
+                self.stores.get_mut().redis.insert(name.to_owned(), redis);
+            }
+        }
+        #[cfg(not(feature = "redis"))]
+        for (at, ..) in self.top.field("redis").entries(&file.redis) {
+            at.error("this build has no Redis: it was made without the feature `redis`");
+        }
         for (at, name, provider) in self.top.field("authentication").entries(&file.authentication) {
             if let (true, Some(provider)) = (named(at, name), self.provider(at, name, provider)) {
                 self.providers.insert(name, provider);
@@ -94,30 +126,59 @@ impl<'a> Compiler<'a> {
                 self.limits.insert(name, limit);
             }
         }
+        for (at, name, authorizer) in self.top.field("authorizers").entries(&file.authorizers) {
+            if let (true, Some(authorizer)) = (named(at, name), self.authorizer(at, name, authorizer)) {
+                self.authorizers.insert(name, authorizer);
+            }
+        }
+        for (at, name, policy) in self.top.field("authorization").entries(&file.authorization) {
+            if let (true, Some(policy)) = (named(at, name), self.policy(at, name, policy)) {
+                self.authorization.insert(name, policy);
+            }
+        }
         let admin = file.admin.as_ref().map(|admin| admin.address.0);
         for (at, name, upstream) in self.top.field("upstreams").entries(&file.upstreams) {
             if let (true, Some(upstream)) = (named(at, name), self.upstream(at, name, upstream, admin)) {
                 self.upstreams.insert(name, upstream);
             }
+            self.upstream_credentials(at, name, upstream);
         }
         let builder = self.listeners(Snapshot::builder());
         let builder = self.routes(builder).credentials(authn::kept_back(self.providers.values()));
+        let builder = builder.asserted(self.asserted()).caller_headers(self.caller_headers());
+        let keys = self.stores.get_mut().keys.iter().map(|(name, (_, keys))| (name.as_str(), keys.clone()));
+        let builder = builder.api_keys(keys);
         #[cfg(feature = "jwt")]
         let builder = self
             .fetched
             .take()
             .into_iter()
             .fold(builder, |builder, (name, keys)| builder.key_set(name, keys));
+        #[cfg(feature = "jwt")]
+        let builder = self
+            .introspections()
+            .into_iter()
+            .fold(builder, |builder, (name, introspection)| builder.introspection(name, &introspection));
         let snapshot = self.build(builder)?;
+        let authorizers = self.authorizers.iter().map(|(name, authorizer)| {
+            let said = file.authorizers.get(*name).map(|said| format!("{said:?}")).unwrap_or_default();
+            ((*name).to_owned(), (said, authorizer.clone()))
+        });
+        let authorizers = authorizers.collect();
         let upstreams =
             self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();
         let kept = Kept {
+            stores: self.stores.into_inner(),
             limits: self.kept.limits.clone(),
             upstreams,
+            tally: self.kept.tally.clone(),
+            authorizers,
             #[cfg(feature = "jwt")]
             key_sets: self.key_sets.into_inner(),
+            #[cfg(feature = "jwt")]
+            asked: self.asked.into_inner(),
         };
-        Some(Compiled { snapshot, kept })
+        Some(Compiled { snapshot, kept, followers: self.followers.into_inner() })
     }
 
     fn build(&self, builder: SnapshotBuilder) -> Option<Snapshot> {
@@ -130,6 +191,14 @@ impl<'a> Compiler<'a> {
             }
             Err(error) => self.top.refuse(error.to_string()),
         }
+    }
+
+    /// Every header name that something in this file tells upstreams, whether a rule uses it or not.
+    pub(super) fn asserted(&self) -> Vec<HeaderName> {
+        let of_providers = self.providers.values().flat_map(|provider| provider.asserted_headers());
+        let of_authorizers = self.authorizers.values().flat_map(ExternalAuth::asserted_headers);
+        let of_callers = self.file.caller_headers.keys().filter_map(|name| HeaderName::try_from(name).ok());
+        of_providers.chain(of_authorizers).cloned().chain(of_callers).collect()
     }
 
     /// The items of a list of names, each with its place; one that stands there twice is reported.
@@ -147,13 +216,13 @@ impl<'a> Compiler<'a> {
     }
 
     /// What a name stands for. A thing that is there and faulty has been reported already.
-    pub(super) fn find<'b, T>(
+    pub(super) fn find<'b, K: Borrow<str> + Ord, T>(
         &self,
         at: At<'_>,
         name: &str,
         what: &str,
         field: &'a str,
-        things: &'b BTreeMap<&str, T>,
+        things: &'b BTreeMap<K, T>,
     ) -> Option<&'b T> {
         let thing = things.get(name);
         if thing.is_none() && self.top.field(field).names().all(|known| known != name) {

@@ -3,7 +3,7 @@ use std::{path::Path, sync::Arc};
 
 use http::{HeaderName, header};
 
-use super::Compiler;
+use super::{Compiler, authentication::warn_if_open};
 use crate::{
     authn::{
         Authenticator, Location,
@@ -11,8 +11,7 @@ use crate::{
     },
     config::{
         at::At,
-        files::is_open_to_others,
-        schema::{Algorithm, Jwks, JwksFetch, Jwt, Material, TokenLocation, TokenProfile},
+        schema::{Algorithm, Headers, Jwks, JwksFetch, Jwt, Material, TokenLocation, TokenProfile},
     },
 };
 
@@ -51,14 +50,8 @@ impl Compiler<'_> {
         if let Some(location) = location {
             gate = gate.locations(location);
         }
-        for (at, header, claim) in at.field("claimHeaders").entries(&jwt.claim_headers) {
-            match HeaderName::try_from(header) {
-                Ok(header) if NO_CLAIMS.contains(&header) => {
-                    at.error("no claim can be told in this header");
-                }
-                Ok(header) => gate = gate.claim_header(header, claim.as_str()),
-                Err(_) => at.error("expected the name of a header"),
-            }
+        for (header, claim) in claim_headers(at, &jwt.claim_headers) {
+            gate = gate.claim_header(header, claim);
         }
         Some(Arc::new(if jwt.forward { gate.forward() } else { gate }))
     }
@@ -110,7 +103,7 @@ impl Compiler<'_> {
     }
 
     /// A secret: warned of if others can read it, since Kubernetes mounts it so.
-    fn secret(&self, at: At<'_>, material: &Material) -> Option<Vec<u8>> {
+    pub(super) fn secret(&self, at: At<'_>, material: &Material) -> Option<Vec<u8>> {
         let mut secret = self.material(at, material)?;
         warn_if_open(at, &self.path(&material.file));
         // Editors and shells end a file with a line end, which is no part of the secret.
@@ -119,12 +112,6 @@ impl Compiler<'_> {
             secret.pop_if(|byte| *byte == b'\r');
         }
         Some(secret)
-    }
-}
-
-fn warn_if_open(at: At<'_>, path: &Path) {
-    if is_open_to_others(path) {
-        at.warn("this secret can be read by everybody on this machine");
     }
 }
 
@@ -185,7 +172,22 @@ fn is_of_secret(algorithm: jwt::Algorithm) -> bool {
     matches!(algorithm, Hs256 | Hs384 | Hs512)
 }
 
-fn location(at: At<'_>, from: &TokenLocation) -> Vec<Location> {
+/// The header fields in which claims are told.
+pub(super) fn claim_headers<'h>(at: At<'h>, said: &'h Headers) -> Vec<(HeaderName, &'h str)> {
+    let mut headers = Vec::new();
+    for (at, header, claim) in at.field("claimHeaders").entries(said) {
+        match HeaderName::try_from(header) {
+            Ok(header) if NO_CLAIMS.contains(&header) => {
+                at.error("no claim can be told in this header");
+            }
+            Ok(header) => headers.push((header, claim.as_str())),
+            Err(_) => at.error("expected the name of a header"),
+        }
+    }
+    headers
+}
+
+pub(super) fn location(at: At<'_>, from: &TokenLocation) -> Vec<Location> {
     let header = from.header.as_ref().map(|name| match &name.0 {
         name if *name == header::AUTHORIZATION => Location::bearer(),
         name => Location::header(name.clone()),

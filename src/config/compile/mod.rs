@@ -1,6 +1,9 @@
 //! From the typed file to a snapshot: each part is made by the public builders of its room, and what does not fit is
 //! reported at its place in the file.
+mod api_key;
 mod authentication;
+mod authorization;
+mod authorizers;
 mod compiler;
 mod filters;
 #[cfg(feature = "jwt")]
@@ -9,10 +12,14 @@ mod jwks;
 mod jwt;
 mod limits;
 mod listeners;
+#[cfg(feature = "jwt")]
+mod oauth;
+#[cfg(feature = "redis")]
+mod redis;
 mod removed;
 mod routes;
 mod upstreams;
 
 pub(super) use self::compiler::{Compiled, Compiler};
 #[cfg(feature = "jwt")]
-pub(super) use self::jwks::KeySets;
+pub(super) use self::{jwks::KeySets, oauth::Asked};

@@ -13,10 +13,9 @@ use crate::{
 impl Compiler<'_> {
     /// Why no request has this header field when limits count and rules are matched.
     pub(super) fn removed(&self, name: &HeaderName) -> Option<&'static str> {
-        let asserted = self.providers.values().flat_map(|provider| provider.asserted_headers());
-        if asserted.cloned().collect::<AssertedHeaders>().contains(name) {
+        if AssertedHeaders::new(self.asserted()).contains(name) {
             return Some(
-                "no request has it here: what clients send is taken out, for `claimHeaders` says it",
+                "no request has it here: what clients send is taken out, for `claimHeaders` or `upstreamHeaders` says it",
             );
         }
         if HopByHop::always_removes(name) {

@@ -114,10 +114,14 @@ impl Compiler<'_> {
         if let Some(authorize) = &policies.authorize {
             let at = at.field("authorize");
             // If `authenticate` is faulty, that has been told.
-            if !(knows_callers || said.is_broken()) {
+            let demands_callers = authorize.scopes.is_some() || authorize.roles.is_some();
+            if demands_callers && !(knows_callers || said.is_broken()) {
                 at.error("nobody would be let in: `authenticate` names no provider");
             }
-            demands(at, "scopes", "roles", authorize.scopes.is_some() || authorize.roles.is_some());
+            let asks = !authorize.policies.is_empty() || !authorize.authorizers.is_empty();
+            if !(demands_callers || asks || at.is_broken()) {
+                at.error("asks for nothing: expected `scopes`, `roles`, `policies` or `authorizers`");
+            }
             for (name, demand) in [("scopes", &authorize.scopes), ("roles", &authorize.roles)] {
                 if let Some(Demand { all, any }) = demand {
                     demands(at.field(name), "all", "any", all.is_some() || any.is_some());
@@ -132,7 +136,13 @@ impl Compiler<'_> {
                 gate = all.iter().fold(gate, |gate, all| gate.all_roles(all.iter().cloned()));
                 gate = any.iter().fold(gate, |gate, any| gate.any_role(any.iter().cloned()));
             }
-            made = made.authorize(gate);
+            if demands_callers {
+                made = made.authorize(gate);
+            }
+            made = self.authorization(at, made, authorize, knows_callers);
+        }
+        if let Some(csrf) = &policies.csrf {
+            made = made.csrf(self.csrf(at.field("csrf"), csrf));
         }
         made = self.rule_limits(at, made, policies, providers.as_ref());
         if let Some(split) = &policies.split {
@@ -177,10 +187,33 @@ impl Compiler<'_> {
                 continue;
             }
             if let Some(proxy) = self.backend(at, backend) {
-                made = made.backend(proxy, backend.weight.unwrap_or(1));
+                let made_of = self.with_credentials(at, &backend.name, proxy, &rule.policies);
+                made = made.backend(made_of, backend.weight.unwrap_or(1));
             }
         }
         made
+    }
+
+    /// An upstream with the credentials that its requests carry.
+    fn with_credentials(
+        &self,
+        at: At<'_>,
+        upstream: &str,
+        proxy: Proxy,
+        policies: &Policies,
+    ) -> gateway::Backend {
+        let backend = gateway::Backend::new(proxy);
+        #[cfg(feature = "jwt")]
+        if let Some(source) = self.sources.get(upstream) {
+            let public = matches!(policies.authenticate, None | Some(Authenticate::None(Public::None)));
+            if source.needs_caller() && public {
+                let problem = "requests to it carry the caller's token, and this rule does not ask for one";
+                at.field("name").error(problem);
+            }
+            return backend.credentials(source.clone());
+        }
+        let _ = (at, upstream, policies);
+        backend
     }
 
     fn backend(&self, at: At<'_>, backend: &BackendRef) -> Option<Proxy> {
@@ -277,7 +310,7 @@ fn timeouts(at: At<'_>, mut made: gateway::Rule, timeouts: &Timeouts) -> gateway
 }
 
 impl Method {
-    fn known(self) -> http::Method {
+    pub(super) fn known(self) -> http::Method {
         match self {
             Self::Get => http::Method::GET,
             Self::Head => http::Method::HEAD,

@@ -10,7 +10,22 @@ use crate::{
     upstream::{self, BuildError, Wire},
 };
 
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
+    /// The credentials that requests to an upstream carry.
+    pub(super) fn upstream_credentials(&mut self, at: At<'_>, name: &'a str, upstream: &Upstream) {
+        let Some(said) = &upstream.credentials else { return };
+        let at = at.field("credentials");
+        #[cfg(feature = "jwt")]
+        if let Some(source) = self.credentials(at, name, said) {
+            self.sources.insert(name, source);
+        }
+        #[cfg(not(feature = "jwt"))]
+        {
+            let _ = (name, said);
+            at.error("this build has no tokens: it was made without the feature `jwt`");
+        }
+    }
+
     /// An upstream, with the connections of the one of this name that is in force.
     pub(super) fn upstream(
         &self,

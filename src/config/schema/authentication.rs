@@ -1,10 +1,14 @@
-use std::{borrow::Cow, path::PathBuf, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, path::PathBuf, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 use super::{Header, Headers, Unbuilt};
-use crate::{authn::api_key::KeyEntry, config::scalar::Text};
+use crate::{
+    admission::rate_limit::Rate,
+    authn::api_key::KeyEntry,
+    config::scalar::{Name, Text},
+};
 
 /// One way to learn who is calling; exactly one field says which.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -14,8 +18,8 @@ pub(crate) struct Provider {
     pub(crate) jwt: Option<Jwt>,
     /// A key of ours, of which only the hash is kept.
     pub(crate) api_key: Option<ApiKey>,
-    /// Token introspection comes with a later version.
-    pub(crate) introspection: Option<Unbuilt>,
+    /// A token that only its provider can read, who is asked about it (RFC 7662).
+    pub(crate) introspection: Option<Introspection>,
     /// The client's certificate comes with a later version.
     pub(crate) client_certificate: Option<Unbuilt>,
 }
@@ -94,6 +98,129 @@ pub(crate) enum Algorithm {
     EdDSA,
 }
 
+/// Tokens about which their provider is asked. What it says is remembered for a while.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Introspection {
+    /// Where the provider is asked: its introspection endpoint, over `https`.
+    pub(crate) url: String,
+    /// As whom.
+    pub(crate) client: OauthClient,
+    /// Which tokens it is asked about. Default: `opaque`.
+    pub(crate) tokens: Option<TokenShape>,
+    /// The one `iss` that the answer may say. Default: any, or none.
+    pub(crate) issuer: Option<String>,
+    /// The `aud` that the answer may say: one of them must be among its own. Default: an answer that says whom the token
+    /// is for is not accepted.
+    #[schemars(length(min = 1))]
+    pub(crate) audiences: Option<Vec<String>>,
+    /// How long a good token is remembered, and so how long one that was revoked is let in; at most 60 s, and never longer
+    /// than it lives. Default: 60 s.
+    pub(crate) remember: Option<Text<Duration>>,
+    /// How long a bad token is remembered; at most 60 s. Default: 10 s.
+    pub(crate) remember_refused: Option<Text<Duration>>,
+    /// How far clocks may be apart. Default: 60 s.
+    pub(crate) clock_skew: Option<Text<Duration>>,
+    /// Where the token stands. Default: the header `Authorization: Bearer`.
+    pub(crate) from: Option<TokenLocation>,
+    /// Members of the answer that tell the upstream something, as `claimHeaders` of `jwt` do.
+    #[serde(default)]
+    pub(crate) claim_headers: Headers,
+    /// Whether the token goes on to the upstream. Default: `false`.
+    #[serde(default)]
+    pub(crate) forward: bool,
+    /// How it is asked.
+    #[serde(default)]
+    pub(crate) fetch: ProviderFetch,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum TokenShape {
+    /// Those that are no JSON Web Tokens.
+    Opaque,
+    /// All; of JSON Web Tokens only those of `issuer`, if it is said.
+    All,
+}
+
+/// As whom we come to a provider's endpoint. It is proven by exactly one of `secret` and `key`; without both, by nothing.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct OauthClient {
+    /// The name under which the provider knows us.
+    pub(crate) id: String,
+    /// Our secret.
+    pub(crate) secret: Option<Material>,
+    /// Where the secret is shown. Default: `basic`.
+    pub(crate) secret_in: Option<SecretPlace>,
+    /// Our private key, in PEM, with which we sign who we are (RFC 7523).
+    pub(crate) key: Option<Material>,
+    /// The `kid` of the key. Default: none.
+    pub(crate) key_id: Option<String>,
+    /// Whom we sign for: the URL of the token endpoint, or the issuer. Default: the URL that is asked.
+    pub(crate) audience: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum SecretPlace {
+    /// In `Authorization: Basic` (`client_secret_basic`).
+    Basic,
+    /// In the body (`client_secret_post`).
+    Body,
+}
+
+/// How an endpoint of a provider is asked.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(crate) struct ProviderFetch {
+    /// How long one answer may take. Default: 5 s.
+    pub(crate) timeout: Option<Text<Duration>>,
+    /// A file with the only roots, in PEM, by which the provider's certificate is verified. Default: those of this
+    /// machine.
+    pub(crate) roots: Option<Material>,
+    /// Whether the endpoint may be at an `http` URL. Whoever can read what is sent then has tokens and secrets: for trials
+    /// on one machine. Default: `false`.
+    pub(crate) danger_plain_http: bool,
+}
+
+/// Whose credentials the requests to an upstream carry; exactly one field says.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct UpstreamCredentials {
+    /// Ours: a token by client credentials (RFC 6749 section 4.4).
+    pub(crate) client_credentials: Option<TokenEndpoint>,
+    /// The caller's, for this upstream: its token in exchange for another (RFC 8693). Rules that use the upstream must ask
+    /// for tokens.
+    pub(crate) token_exchange: Option<TokenEndpoint>,
+    /// The token in a file that somebody else renews, such as Kubernetes; relative to this file. It is read again every
+    /// 10 s.
+    pub(crate) token: Option<Material>,
+    /// The caller's own token, which the upstream can then use as the caller. Default: `false`.
+    #[serde(default)]
+    pub(crate) danger_forward_token: bool,
+}
+
+/// Where a token is had, and for what.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct TokenEndpoint {
+    /// The provider's token endpoint, over `https`.
+    pub(crate) url: String,
+    /// As whom we come.
+    pub(crate) client: OauthClient,
+    /// The scopes that the token is to have. Default: what the provider gives.
+    #[serde(default)]
+    pub(crate) scopes: Vec<String>,
+    /// The service that the token is for, as the provider calls it. Default: none is named.
+    pub(crate) audience: Option<String>,
+    /// The service that the token is for, by its URL (RFC 8707). Default: none is named.
+    pub(crate) resource: Option<String>,
+    /// How it is asked.
+    #[serde(default)]
+    pub(crate) fetch: ProviderFetch,
+}
+
 /// A key set: from a file, written here, or over the network. Without `file`, `inline` and `url` it is the issuer's.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -161,11 +288,29 @@ pub(crate) struct ApiKey {
     pub(crate) header: Option<Header>,
     /// The parameter of the query that carries the key.
     pub(crate) query: Option<String>,
-    /// The keys' hashes.
-    pub(crate) keys: Material,
+    /// Where the keys' hashes are.
+    pub(crate) keys: KeySource,
+    /// Secrets under which hashes may be, by their names: files of at least 32 bytes.
+    #[serde(default)]
+    pub(crate) peppers: BTreeMap<String, Material>,
+    /// How many invalid keys an address may send before it is answered 429. A valid key always passes. Default:
+    /// `20/min`.
+    pub(crate) failure_limit: Option<Text<Rate>>,
     /// Whether the key goes on to the upstream. Default: `false`.
     #[serde(default)]
     pub(crate) forward: bool,
+}
+
+/// Where keys are kept: exactly one of `file` and `redis`. A change there is in force within two seconds.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct KeySource {
+    /// A file; relative to this file.
+    pub(crate) file: Option<PathBuf>,
+    /// A server, by its name in `redis`.
+    pub(crate) redis: Option<String>,
+    /// The name of the keys on that server. Default: the provider's name.
+    pub(crate) set: Option<Text<Name>>,
 }
 
 /// The file that `apiKey` names: hashes of keys, never keys. `gateway keys new` prints an item of it.
@@ -188,6 +333,7 @@ impl JsonSchema for KeyItem {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let text = |what: &str| json_schema!({ "type": "string", "description": what });
+        let moment = |what: &str| json_schema!({ "type": "string", "format": "moment", "description": what });
         let list = |what: &str| json_schema!({ "type": "array", "items": { "type": "string" }, "description": what });
         json_schema!({
             "type": "object",
@@ -196,16 +342,18 @@ impl JsonSchema for KeyItem {
             "required": ["id", "hash", "owner"],
             "properties": {
                 "id": text("The public part of the key."),
-                "hash": { "type": "string", "format": "key-hash", "description": "The SHA-256 of the whole key." },
+                "hash": { "type": "string", "format": "key-hash", "description": "The SHA-256 of the whole key, or that under a pepper." },
+                "prefix": text("What the key begins with. Default: unknown."),
                 "owner": text("Whose key it is: the subject of the principal."),
                 "scopes": list("What it may do. Default: nothing."),
                 "roles": list("What its owner is. Default: nothing."),
                 "plan": text("The plan, by whose name limits can be chosen. Default: none."),
-                "expires": {
-                    "type": "string",
-                    "format": "moment",
-                    "description": "When it ends, as in `2027-02-19T08:00:00Z`. Default: never.",
-                },
+                "notes": text("What people want to remember of it. Default: nothing."),
+                "created": moment("When it was made. Default: unknown."),
+                "notBefore": moment("When it begins to be valid. Default: from the first."),
+                "expires": moment("When it ends, as in `2027-02-19T08:00:00Z`. Default: never."),
+                "revoked": moment("When it was taken back. Default: never."),
+                "lastUsed": moment("When it was last seen. Default: unknown."),
             },
         })
     }

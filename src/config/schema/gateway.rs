@@ -5,7 +5,10 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{LimitFields, Provider, RateLimit, Route, Unbuilt};
+use super::{
+    AuthorizationPolicy, Authorizer, CallerFact, LimitFields, Provider, RateLimit, RedisServer, Route,
+    Unbuilt, UpstreamCredentials,
+};
 use crate::config::scalar::{Name, Text};
 
 /// A gateway as a file.
@@ -25,9 +28,22 @@ pub(crate) struct Gateway {
     /// The ways to learn who is calling, by the names that rules use.
     #[serde(default)]
     pub(crate) authentication: BTreeMap<String, Provider>,
+    /// What every upstream is told of who was authenticated: header to what fills it, as in `x-user: subject`. No client
+    /// can supply or remove such a header, on any route.
+    #[serde(default)]
+    pub(crate) caller_headers: BTreeMap<String, CallerFact>,
+    /// Policies of authorization, by the names that rules use.
+    #[serde(default)]
+    pub(crate) authorization: BTreeMap<String, AuthorizationPolicy>,
+    /// Servers that are asked whether requests may pass, by the names that policies and rules use.
+    #[serde(default)]
+    pub(crate) authorizers: BTreeMap<String, Authorizer>,
     /// Limits by name: the same name is the same account wherever it is used, and across reloads.
     #[serde(default)]
     pub(crate) rate_limits: BTreeMap<String, RateLimit>,
+    /// Redis servers, by the names that others use.
+    #[serde(default)]
+    pub(crate) redis: BTreeMap<String, RedisServer>,
     /// What responses tell of limits, where a listener or a rule does not say it itself.
     #[serde(default)]
     pub(crate) rate_limit_fields: LimitFields,
@@ -125,6 +141,8 @@ pub(crate) struct Upstream {
     /// Whether it is sent `Forwarded` (RFC 7239) beside `X-Forwarded-*`, also where a request had none. Default: `false`.
     #[serde(default)]
     pub(crate) forwarded: bool,
+    /// The credentials that requests to it carry. Default: none of ours.
+    pub(crate) credentials: Option<UpstreamCredentials>,
     /// TLS to an upstream comes with a later version.
     pub(crate) tls: Option<Unbuilt>,
     /// Active health checks come with a later version.

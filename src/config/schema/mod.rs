@@ -1,9 +1,13 @@
 //! The shape of the file, as types. What serde and the published JSON Schema say comes from here; what a field means
 //! is its comment, which the schema and `docs/config.md` repeat.
 mod authentication;
+mod authorization;
 mod gateway;
 mod policies;
+mod redis;
 mod route;
 mod unbuilt;
 
-pub(crate) use self::{authentication::*, gateway::*, policies::*, route::*, unbuilt::*};
+pub(crate) use self::{
+    authentication::*, authorization::*, gateway::*, policies::*, redis::*, route::*, unbuilt::*,
+};

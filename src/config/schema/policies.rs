@@ -3,7 +3,7 @@ use std::num::NonZeroU32;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Header, Unbuilt};
+use super::{Csrf, Header, Unbuilt};
 use crate::{admission::rate_limit::Rate, config::scalar::Text};
 
 /// A limit on how often, decided by GCRA.
@@ -94,6 +94,9 @@ pub(crate) struct Policies {
     pub(crate) authenticate: Option<Authenticate>,
     /// What the caller must be allowed to do.
     pub(crate) authorize: Option<Authorize>,
+    /// Refuses what another site's page would change in a visitor's name. Default: no guard. It is for rules whose
+    /// callers browsers know by a cookie.
+    pub(crate) csrf: Option<Csrf>,
     /// Limits, decided as one: a denial of one spends nothing of the others. Names of `rateLimits`.
     #[serde(default)]
     pub(crate) rate_limit: Vec<String>,
@@ -146,19 +149,19 @@ pub(crate) enum PathQuirk {
 #[serde(untagged)]
 pub(crate) enum Authenticate {
     None(Public),
-    By(Vec<Credentials>),
+    By(Vec<OneOrAll>),
     Told(AuthenticateBy),
 }
 
 /// A provider, or several that must all find their credential valid.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
-pub(crate) enum Credentials {
+pub(crate) enum OneOrAll {
     One(String),
     All(AllOf),
 }
 
-/// Credentials that are needed together.
+/// OneOrAll that are needed together.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct AllOf {
@@ -179,7 +182,7 @@ pub(crate) enum Public {
 pub(crate) struct AuthenticateBy {
     /// The first of them that finds its credential valid tells who is calling. Names of `authentication`.
     #[schemars(length(min = 1))]
-    pub(crate) providers: Vec<Credentials>,
+    pub(crate) providers: Vec<OneOrAll>,
     /// Whether a request without any credential passes, as nobody. A bad credential never does. Default: `false`.
     #[serde(default)]
     pub(crate) optional: bool,
@@ -196,6 +199,14 @@ pub(crate) struct Authorize {
     pub(crate) scopes: Option<Demand>,
     /// Roles of the principal.
     pub(crate) roles: Option<Demand>,
+    /// Policies that are asked: those that deny first, then those that allow. Names of `authorization`.
+    #[serde(default)]
+    pub(crate) policies: Vec<String>,
+    /// Servers that are asked about each request, before the policies. Names of `authorizers`.
+    #[serde(default)]
+    pub(crate) authorizers: Vec<String>,
+    /// A header of the response that tells every caller which policy and rule decided. Default: none.
+    pub(crate) decision_header: Option<Header>,
 }
 
 /// Words that are demanded.

@@ -188,7 +188,16 @@ mod tests {
 
     #[test]
     fn an_origin_is_what_a_browser_sends() {
-        for origin in ["", "*", "shop.example", "https://", "https://shop.example/", "https://Shop.example", "https://shop.example:443", "null"] {
+        for origin in [
+            "",
+            "*",
+            "shop.example",
+            "https://",
+            "https://shop.example/",
+            "https://Shop.example",
+            "https://shop.example:443",
+            "null",
+        ] {
             assert_eq!(Csrf::new().trust(origin).err(), Some(InvalidOrigin), "{origin}");
         }
         assert!(Csrf::new().trust("http://localhost:3000").is_ok());

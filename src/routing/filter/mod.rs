@@ -63,12 +63,13 @@
 //! |---|---|---|---|
 //! | [`Redirect`] | (no refusal) | 301, 302, 303, 307, 308 |  |
 //! | [`Cors`], to a preflight | (no refusal) | 204 |  |
+//! | [`Csrf`]: another site's page asks for a change | `Forbidden` | 403 | PERMISSION_DENIED |
 //! | the request has no valid host to redirect to, or its path is too long once rewritten | bad request | 400 | INTERNAL |
 //!
 //! # Position
 //!
-//! [`Cors`] is outside of authentication, because a preflight has no credentials, and so that a refusal can be
-//! read by the page that gets it; [`Rewrite`] and [`RequestHeaders`] are inside of all that looks at the path or
+//! [`Cors`] and, inside of it, [`Csrf`] are outside of authentication, because a preflight has no credentials, and so
+//! that a refusal can be read by the page that gets it; [`Rewrite`] and [`RequestHeaders`] are inside of all that looks at the path or
 //! decides, nearest to the upstream; [`ResponseHeaders`] are outside of all that may answer.
 //!
 //! # Shared state
@@ -85,6 +86,7 @@
 //! None of their own.
 
 mod cors;
+mod csrf;
 mod headers;
 mod origin;
 mod path;
@@ -92,6 +94,7 @@ mod redirect;
 mod rewrite;
 
 pub use cors::{Cors, CorsPass, InvalidCors};
+pub use csrf::{Csrf, InvalidOrigin};
 pub use headers::{HeaderChanges, InvalidChange, RequestHeaders, ResponseHeaders, ResponseHeadersPass};
 pub use path::{InvalidPath, PathChange};
 pub use redirect::{InvalidStatus, Redirect, Scheme};

@@ -6,10 +6,14 @@ use std::{
 
 use http::Request;
 use tower::util::Either;
+#[cfg(feature = "jwt")]
+use tower_layer::Layer;
 use tower_service::Service;
 
+#[cfg(feature = "jwt")]
+use crate::authn::outbound::{Outbound, OutboundLayer, TokenSource};
 use crate::{
-    body::Body,
+    body::{Body, Tapped},
     gate::{AsyncGated, AsyncGates},
     reject::{Reason, Rejection, Rescue},
     resilience::timeout::Timeout,
@@ -17,14 +21,81 @@ use crate::{
     upstream::Proxy,
 };
 
-/// One upstream of a rule.
-pub(super) type Backend = Timeout<Proxy>;
-/// All of them, or none.
-pub(super) type Backends = Either<SplitService<Backend>, Nowhere>;
-/// What a rule does with its requests. What fails inside becomes an answer before any gate sees it.
-pub(super) type RuleService = AsyncGated<Rescue<Timeout<Backends>>, AsyncGates>;
+/// An upstream of a rule, and with what credentials it is called.
+///
+/// ```
+/// use portcullis::{stack::gateway::{Backend, Rule}, upstream::{Proxy, Upstream}};
+///
+/// let stock = Proxy::new(Upstream::builder("stock").endpoint("127.0.0.1:9001").build()?);
+/// # #[cfg(feature = "jwt")] {
+/// use portcullis::authn::outbound::TokenSource;
+///
+/// let token = TokenSource::file("/var/run/secrets/tokens/stock");
+/// let rule = Rule::new("stock").backend(Backend::new(stock).credentials(token), 1);
+/// # let _ = rule; }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Backend {
+    pub(super) proxy: Proxy,
+    #[cfg(feature = "jwt")]
+    pub(super) credentials: OutboundLayer,
+}
 
-type Answered = <Backend as Service<Request<Body>>>::Response;
+impl Backend {
+    /// This upstream, without credentials of ours.
+    pub const fn new(proxy: Proxy) -> Self {
+        Self {
+            proxy,
+            #[cfg(feature = "jwt")]
+            credentials: OutboundLayer::disabled(),
+        }
+    }
+
+    /// Puts a token of this source on each request. Where that needs the caller's token, the rule's
+    /// [providers](super::Rule::authenticate) keep it.
+    #[cfg(feature = "jwt")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+    pub fn credentials(self, source: TokenSource) -> Self {
+        Self { credentials: OutboundLayer::new(source), ..self }
+    }
+
+    pub(super) fn needs_caller(&self) -> bool {
+        #[cfg(feature = "jwt")]
+        return self.credentials.source().is_some_and(TokenSource::needs_caller);
+        #[cfg(not(feature = "jwt"))]
+        return false;
+    }
+
+    /// What sends, when the proxy has been told what it needs to know.
+    pub(super) fn sender(&self, proxy: Proxy) -> Sender {
+        #[cfg(feature = "jwt")]
+        return self.credentials.layer(proxy);
+        #[cfg(not(feature = "jwt"))]
+        return proxy;
+    }
+}
+
+impl From<Proxy> for Backend {
+    fn from(proxy: Proxy) -> Self {
+        Self::new(proxy)
+    }
+}
+
+#[cfg(feature = "jwt")]
+pub(super) type Sender = Outbound<Proxy>;
+#[cfg(not(feature = "jwt"))]
+pub(super) type Sender = Proxy;
+
+/// One upstream of a rule.
+pub(super) type Attempt = Timeout<Sender>;
+/// All of them, or none.
+pub(super) type Backends = Either<SplitService<Attempt>, Nowhere>;
+/// What a rule does with its requests. What fails inside becomes an answer before any gate sees it.
+pub(super) type RuleService = Tapped<AsyncGated<Rescue<Timeout<Backends>>, AsyncGates>>;
+
+type Answered = <Attempt as Service<Request<Body>>>::Response;
 
 /// The upstream of a rule that has none, because its gates answer everything.
 #[derive(Debug, Clone, Copy)]

@@ -112,18 +112,24 @@
 //!
 //! Those of [`metrics`](crate::telemetry), for every listener; `config_generation` and `config_loads_total` count what
 //! was taken into force.
+mod api_keys;
 mod backend;
 mod edge;
 #[cfg(feature = "jwt")]
 mod key_sets;
 mod limits;
+#[cfg(feature = "prometheus")]
+mod numbers;
 mod rule;
 mod run;
 mod service;
 mod snapshot;
 mod sockets;
 mod status;
+#[cfg(feature = "jwt")]
+mod tokens;
 
+pub use backend::Backend;
 pub use edge::Listen;
 pub use rule::Rule;
 pub use run::Gateway;

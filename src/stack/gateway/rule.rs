@@ -11,12 +11,14 @@ use tower_layer::Layer;
 
 use crate::{
     admission::{
-        authz::Authorize,
+        authz::{Authorization, Authorize},
+        ext_authz::ExternalAuth,
         rate_limit::{Charge, Fields},
     },
     authn::{Location, Providers},
+    body::TapLayer,
     chance::Chance,
-    gate::{AsyncGate, AsyncGateLayer, AsyncGates, DynGate, Gate},
+    gate::{AsyncGate, AsyncGateLayer, AsyncGates, DynGate, Enforce, Gate},
     head::Head,
     identity::TrustedProxies,
     key::Key,
@@ -24,15 +26,14 @@ use crate::{
     reject::{Answer, Rejection, RescueLayer},
     resilience::timeout::TimeoutLayer,
     routing::{
-        filter::{Cors, ResponseHeaders},
+        filter::{Cors, Csrf, ResponseHeaders},
         router, split,
     },
     telemetry::Witness,
-    upstream::Proxy,
 };
 
 use super::{
-    backend::{Backends, Nowhere, RuleService},
+    backend::{Backend, Backends, Nowhere, RuleService},
     limits::Limits,
     snapshot::{Given, SnapshotError},
 };
@@ -63,16 +64,19 @@ pub struct Rule {
     pub(super) paths: PathPolicy,
     response_headers: Option<ResponseHeaders>,
     cors: Option<Cors>,
+    csrf: Option<Csrf>,
     limits: Limits,
     pub(super) providers: Option<Providers>,
     authorize: Option<Authorize>,
+    pub(super) authorizers: Vec<Asked>,
+    pub(super) authorization: Option<Authorization>,
     gates: AsyncGates,
     filters: AsyncGates,
     timeout: TimeoutLayer,
     attempt_timeout: TimeoutLayer,
     split_by: Option<Key>,
     variant_header: Option<HeaderName>,
-    pub(super) backends: Vec<(Proxy, u32)>,
+    pub(super) backends: Vec<(Backend, u32)>,
 }
 
 impl Rule {
@@ -87,9 +91,12 @@ impl Rule {
             paths: PathPolicy::strict(),
             response_headers: None,
             cors: None,
+            csrf: None,
             limits: Limits::default(),
             providers: None,
             authorize: None,
+            authorizers: Vec::new(),
+            authorization: None,
             gates: AsyncGates::new(),
             filters: AsyncGates::new(),
             timeout: TimeoutLayer::default().grpc_streams(true),
@@ -127,6 +134,11 @@ impl Rule {
         Self { cors: Some(cors), ..self }
     }
 
+    /// Refuses what another site's page would change in a visitor's name.
+    pub fn csrf(self, csrf: Csrf) -> Self {
+        Self { csrf: Some(csrf), ..self }
+    }
+
     /// Adds a limit. All limits of a rule are one decision, at the latest position that any of them needs: inside of
     /// authentication if one counts by what is only known there.
     pub fn limit(mut self, limit: impl Into<Charge>) -> Self {
@@ -154,6 +166,23 @@ impl Rule {
     /// Asks for scopes and roles.
     pub fn authorize(self, authorize: Authorize) -> Self {
         Self { authorize: Some(authorize), ..self }
+    }
+
+    /// Has another server asked, inside of scopes and roles and outside of policies. Several are asked in their order.
+    pub fn ask(mut self, authorizer: ExternalAuth) -> Self {
+        self.authorizers.push(Asked { authorizer, in_shadow: false });
+        self
+    }
+
+    /// As [`ask`](Self::ask); what the server says is counted and logged, and changes nothing.
+    pub fn ask_in_shadow(mut self, authorizer: ExternalAuth) -> Self {
+        self.authorizers.push(Asked { authorizer, in_shadow: true });
+        self
+    }
+
+    /// Asks these policies.
+    pub fn policies(self, authorization: Authorization) -> Self {
+        Self { authorization: Some(authorization), ..self }
     }
 
     /// Adds a gate of your own, inside of those above and of earlier ones.
@@ -202,8 +231,8 @@ impl Rule {
     }
 
     /// Adds an upstream with its weight. The first is the base, as [`split`](crate::routing::split) says.
-    pub fn backend(mut self, proxy: Proxy, weight: u32) -> Self {
-        self.backends.push((proxy, weight));
+    pub fn backend(mut self, backend: impl Into<Backend>, weight: u32) -> Self {
+        self.backends.push((backend.into(), weight));
         self
     }
 
@@ -225,13 +254,15 @@ impl Rule {
         let backends =
             self.backends(given).map_err(|error| SnapshotError::Split(Arc::clone(&name), error))?;
         let answers = RescueLayer::new().layer(self.timeout.layer(backends));
-        let service = AsyncGateLayer::new(self.policies(given)).layer(answers);
+        let shows_bodies = self.authorizers.iter().any(|asked| asked.authorizer.wants_body());
+        let tap = if shows_bodies { TapLayer::new() } else { TapLayer::disabled() };
+        let service = tap.layer(AsyncGateLayer::new(self.gates(given)).layer(answers));
         let rule = hosts.into_iter().fold(router::Rule::new(name, service), router::Rule::host);
         Ok(matches.into_iter().fold(rule, router::Rule::when))
     }
 
     /// The gates of the rule, outermost first: this is the order of [`order`](crate::stack::order).
-    fn policies(self, given: &Given) -> AsyncGates {
+    fn gates(self, given: &Given) -> AsyncGates {
         let (before, after) = match self.limits.need_identity() {
             true => (None, self.limits.gate()),
             false => (self.limits.gate(), None),
@@ -243,13 +274,28 @@ impl Rule {
         gates = with(gates, own_paths);
         gates = with(gates, self.response_headers);
         gates = with(gates, self.cors);
+        gates = with(gates, self.csrf);
         gates = with(gates, before);
+        let needs_caller = self.backends.iter().any(|(backend, _)| backend.needs_caller());
         if let Some(providers) = self.providers {
+            let providers = if needs_caller { providers.keep_token() } else { providers };
             gates = gates.with_async(providers).with(Witness);
         }
         gates = with(gates, self.authorize);
+        for Asked { authorizer, in_shadow } in self.authorizers {
+            let authorizer = authorizer.paths(self.paths);
+            gates = match in_shadow {
+                true => gates.with_async(Enforce::shadow(authorizer.name().to_owned(), authorizer)),
+                false => gates.with_async(authorizer),
+            };
+        }
+        gates = with(gates, self.authorization.map(|authorization| authorization.paths(self.paths)));
         gates = with(gates, after);
         gates = with(gates, discard);
+        gates = with(
+            gates,
+            (given.caller_headers.names().next().is_some()).then(|| given.caller_headers.clone()),
+        );
         gates.with_all(self.gates).with_all(self.filters)
     }
 
@@ -259,11 +305,12 @@ impl Rule {
         }
         let everybody = TrustedProxies::new(EVERYBODY).unwrap_or_default();
         let mut split = split::Split::builder();
-        for (proxy, weight) in &self.backends {
+        for (backend, weight) in &self.backends {
+            let proxy = &backend.proxy;
             let name: Arc<str> = proxy.upstream().name().into();
             // The listeners have removed what strangers said of how a request came: what is left is believed.
             let proxy = proxy.clone().trusted_proxies(everybody.clone()).asserted(given.asserted.clone());
-            split = split.variant(name, *weight, self.attempt_timeout.layer(proxy));
+            split = split.variant(name, *weight, self.attempt_timeout.layer(backend.sender(proxy)));
         }
         let mut policy = match &self.split_by {
             Some(key) => split::Policy::sticky(key.clone(), Arc::clone(&self.name)),
@@ -274,6 +321,13 @@ impl Rule {
         }
         Ok(Either::Left(split.build()?.into_service(policy)))
     }
+}
+
+/// A server that is asked.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) authorizer: ExternalAuth,
+    in_shadow: bool,
 }
 
 /// All addresses.

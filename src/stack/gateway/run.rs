@@ -94,7 +94,15 @@ impl Gateway {
             last_load: Mutex::default(),
         }));
         #[cfg(all(feature = "jwt", feature = "prometheus"))]
-        gateway.0.metrics.also(super::key_sets::numbers(Arc::downgrade(&gateway.0)));
+        {
+            gateway.0.metrics.also(super::key_sets::numbers(Arc::downgrade(&gateway.0)));
+            gateway.0.metrics.also(super::tokens::numbers(Arc::downgrade(&gateway.0)));
+        }
+        #[cfg(feature = "prometheus")]
+        {
+            gateway.0.metrics.also(super::api_keys::numbers(Arc::downgrade(&gateway.0)));
+            gateway.0.metrics.also(super::numbers::of_authorization(Arc::downgrade(&gateway.0)));
+        }
         gateway.apply(snapshot).await?;
         Ok(gateway)
     }

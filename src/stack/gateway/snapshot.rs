@@ -1,4 +1,10 @@
-use std::{collections::HashSet, fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use http::HeaderName;
 
@@ -8,9 +14,18 @@ use super::{
     rule::Rule,
 };
 #[cfg(feature = "jwt")]
-use crate::authn::jwks::RemoteKeys;
+use crate::authn::{
+    introspection::{Introspection, IntrospectionHandle},
+    jwks::RemoteKeys,
+    outbound::TokenSourceHandle,
+};
 use crate::{
-    authn::{self, Location, Providers},
+    admission::{
+        authz::{Authorization, Guard, Tally},
+        ext_authz::{AuthCounts, ExternalAuth},
+    },
+    authn::{self, Location, Providers, api_key::ApiKeys},
+    identity::CallerHeaders,
     matching::PathPolicy,
     routing::{
         router::{Router, RouterService, UnreachableMatches},
@@ -30,14 +45,23 @@ pub struct Snapshot {
     pub(super) listeners: Vec<Listen>,
     pub(super) admin: Option<Admin>,
     pub(super) upstreams: Vec<Upstream>,
+    pub(super) api_keys: Vec<(Arc<str>, ApiKeys)>,
     #[cfg(feature = "jwt")]
     pub(super) key_sets: Vec<(Arc<str>, RemoteKeys)>,
+    #[cfg(feature = "jwt")]
+    pub(super) introspections: Vec<(Arc<str>, IntrospectionHandle)>,
+    /// By the names of the upstreams.
+    #[cfg(feature = "jwt")]
+    pub(super) token_sources: Vec<(Arc<str>, TokenSourceHandle)>,
     pub(super) shutdown_delay: Duration,
     pub(super) shutdown_grace: Duration,
     rules: Vec<RuleFacts>,
     routes: RouterService<RuleService>,
     asserted: Vec<HeaderName>,
     paths: PathPolicy,
+    /// What policies and authorizers of the rules count.
+    pub(super) tallies: Vec<Tally>,
+    pub(super) authorizers: BTreeMap<Arc<str>, AuthCounts>,
 }
 
 /// What is told of a rule.
@@ -85,11 +109,15 @@ pub struct SnapshotBuilder {
     admin: Option<Admin>,
     #[cfg(feature = "jwt")]
     key_sets: Vec<(Arc<str>, RemoteKeys)>,
+    #[cfg(feature = "jwt")]
+    introspections: Vec<(Arc<str>, IntrospectionHandle)>,
     shutdown_delay: Duration,
     shutdown_grace: Duration,
     rules: Vec<Rule>,
     asserted: Vec<HeaderName>,
     credentials: Vec<Location>,
+    caller_headers: CallerHeaders,
+    api_keys: Vec<(Arc<str>, ApiKeys)>,
 }
 
 impl SnapshotBuilder {
@@ -129,10 +157,21 @@ impl SnapshotBuilder {
         self
     }
 
+    /// What upstreams are told of who was authenticated, by every rule. Such headers are removed from every request.
+    pub fn caller_headers(self, headers: CallerHeaders) -> Self {
+        Self { caller_headers: headers, ..self }
+    }
+
     /// Credentials that are taken out of every request before it goes on, beside those of the rules' providers: on
     /// rules too that do not ask for them.
     pub fn credentials(mut self, locations: impl IntoIterator<Item = Location>) -> Self {
         self.credentials.extend(locations);
+        self
+    }
+
+    /// Keys of which the admin address is to tell how fresh they are, by their provider's name.
+    pub fn api_keys(mut self, keys: impl IntoIterator<Item = (impl Into<Arc<str>>, ApiKeys)>) -> Self {
+        self.api_keys.extend(keys.into_iter().map(|(name, keys)| (name.into(), keys)));
         self
     }
 
@@ -145,6 +184,14 @@ impl SnapshotBuilder {
         self
     }
 
+    /// Tells of the calls of this provider in the status and in metrics.
+    #[cfg(feature = "jwt")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+    pub fn introspection(mut self, provider: impl Into<Arc<str>>, introspection: &Introspection) -> Self {
+        self.introspections.push((provider.into(), introspection.handle()));
+        self
+    }
+
     /// Puts everything in order.
     ///
     /// # Errors
@@ -152,10 +199,17 @@ impl SnapshotBuilder {
     /// The first thing that does not fit.
     pub fn build(self) -> Result<Snapshot, SnapshotError> {
         self.check_addresses()?;
-        let Self { listeners, admin, shutdown_delay, shutdown_grace, rules: of_rules, .. } = self;
+        let Self { listeners, admin, api_keys, shutdown_delay, shutdown_grace, rules: of_rules, .. } = self;
         let (mut asserted, mut credentials) = (self.asserted, self.credentials);
         let providers = || of_rules.iter().filter_map(|rule| rule.providers.as_ref());
         asserted.extend(providers().flat_map(Providers::asserted_headers).cloned());
+        let authorizers =
+            || of_rules.iter().flat_map(|rule| &rule.authorizers).map(|asked| &asked.authorizer);
+        asserted.extend(self.caller_headers.names().cloned());
+        asserted.extend(authorizers().flat_map(ExternalAuth::asserted_headers).cloned());
+        let of_authorizers =
+            authorizers().map(|one| (Arc::from(one.name()), one.numbers().clone())).collect();
+        let tallies = tallies(&of_rules);
         credentials.extend(authn::kept_back(providers().flat_map(Providers::iter)));
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
         let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
@@ -165,6 +219,8 @@ impl SnapshotBuilder {
             return Err(SnapshotError::DuplicateRule(Arc::clone(&twice.name)));
         }
         let upstreams = upstreams(&of_rules);
+        #[cfg(feature = "jwt")]
+        let token_sources = token_sources(&of_rules);
         if let Some(admin) = &admin {
             let reaches =
                 |upstream: &&Upstream| upstream.endpoints().iter().any(|at| at.address == admin.address);
@@ -172,8 +228,12 @@ impl SnapshotBuilder {
                 return Err(SnapshotError::AdminUpstream(upstream.name().into()));
             }
         }
-        let given =
-            Given { paths, asserted: asserted.iter().cloned().collect(), credentials: credentials.into() };
+        let given = Given {
+            paths,
+            asserted: asserted.iter().cloned().collect(),
+            credentials: credentials.into(),
+            caller_headers: self.caller_headers,
+        };
         let mut router = Router::builder();
         for rule in of_rules {
             router = router.rule(rule.build(&given)?);
@@ -183,14 +243,21 @@ impl SnapshotBuilder {
             listeners,
             admin,
             upstreams,
+            api_keys,
             #[cfg(feature = "jwt")]
             key_sets: self.key_sets,
+            #[cfg(feature = "jwt")]
+            introspections: self.introspections,
+            #[cfg(feature = "jwt")]
+            token_sources,
             shutdown_delay,
             shutdown_grace,
             rules,
             routes,
             asserted,
             paths,
+            tallies,
+            authorizers: of_authorizers,
         })
     }
 
@@ -213,14 +280,42 @@ impl SnapshotBuilder {
     }
 }
 
+fn tallies(rules: &[Rule]) -> Vec<Tally> {
+    let mut tallies: Vec<Tally> = Vec::new();
+    let of_policies = rules.iter().filter_map(|rule| rule.authorization.as_ref()).map(Authorization::tally);
+    let asked = rules.iter().flat_map(|rule| &rule.authorizers);
+    let of_guards = asked.filter_map(|asked| asked.authorizer.guard()).map(Guard::tally);
+    for tally in of_policies.chain(of_guards) {
+        if !tallies.iter().any(|known| known.is_same(tally)) {
+            tallies.push(tally.clone());
+        }
+    }
+    tallies
+}
+
 fn upstreams(rules: &[Rule]) -> Vec<Upstream> {
     let mut upstreams: Vec<Upstream> = Vec::new();
-    for (proxy, _) in rules.iter().flat_map(|rule| &rule.backends) {
+    for (backend, _) in rules.iter().flat_map(|rule| &rule.backends) {
+        let proxy = &backend.proxy;
         if !upstreams.iter().any(|known| known.name() == proxy.upstream().name()) {
             upstreams.push(proxy.upstream().clone());
         }
     }
     upstreams
+}
+
+#[cfg(feature = "jwt")]
+fn token_sources(rules: &[Rule]) -> Vec<(Arc<str>, TokenSourceHandle)> {
+    let mut sources: Vec<(Arc<str>, TokenSourceHandle)> = Vec::new();
+    for (backend, _) in rules.iter().flat_map(|rule| &rule.backends) {
+        let upstream = backend.proxy.upstream().name();
+        if let Some(source) = backend.credentials.source()
+            && sources.iter().all(|(known, _)| **known != *upstream)
+        {
+            sources.push((upstream.into(), source.handle()));
+        }
+    }
+    sources
 }
 
 /// What a rule is told of the whole.
@@ -229,6 +324,7 @@ pub(super) struct Given {
     pub(super) paths: PathPolicy,
     pub(super) asserted: crate::identity::AssertedHeaders,
     pub(super) credentials: Arc<[Location]>,
+    pub(super) caller_headers: CallerHeaders,
 }
 
 impl Snapshot {
@@ -239,11 +335,15 @@ impl Snapshot {
             admin: None,
             #[cfg(feature = "jwt")]
             key_sets: Vec::new(),
+            #[cfg(feature = "jwt")]
+            introspections: Vec::new(),
             shutdown_delay: SnapshotBuilder::SHUTDOWN_DELAY,
             shutdown_grace: SnapshotBuilder::SHUTDOWN_GRACE,
             rules: Vec::new(),
             asserted: Vec::new(),
             credentials: Vec::new(),
+            caller_headers: CallerHeaders::new(),
+            api_keys: Vec::new(),
         }
     }
 

@@ -74,12 +74,18 @@ impl Shared {
             "drainingListeners": draining,
             "rules": snapshot.iter().flat_map(|snapshot| snapshot.rules())
                 .map(|rule| json!({ "name": *rule.name, "public": rule.public })).collect::<Vec<_>>(),
+            "apiKeys": snapshot.iter().flat_map(|snapshot| &snapshot.api_keys)
+                .map(super::api_keys::status).collect::<Vec<_>>(),
             "upstreams": snapshot.iter().flat_map(|snapshot| snapshot.upstreams()).map(upstream).collect::<Vec<_>>(),
         });
         #[cfg(feature = "jwt")]
         {
             let key_sets = snapshot.iter().flat_map(|snapshot| &snapshot.key_sets);
             status["keySets"] = key_sets.map(super::key_sets::status).collect();
+            let introspections = snapshot.iter().flat_map(|snapshot| &snapshot.introspections);
+            status["introspections"] = introspections.map(super::tokens::introspection).collect();
+            let sources = snapshot.iter().flat_map(|snapshot| &snapshot.token_sources);
+            status["tokenSources"] = sources.map(super::tokens::source).collect();
         }
         status
     }

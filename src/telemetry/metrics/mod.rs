@@ -70,6 +70,8 @@
 //! | `config_generation` | gauge | |
 //! | `config_loads_total`, `config_load_failures_total` | counter | |
 //! | `connections_open` | gauge | |
+//! | `api_keys`, `api_keys_age_seconds` (in a gateway) | gauge | `provider` |
+//! | `api_keys_store_failures_total` (in a gateway) | counter | `provider` |
 //! | `connections_accepted_total`, `connections_refused_total` | counter | |
 //!
 //! and what [others](Metrics::also) keep.

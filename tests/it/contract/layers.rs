@@ -10,26 +10,32 @@ use std::{
 use http::{HeaderName, HeaderValue, Request};
 use portcullis::{
     admission::{
-        authz::Authorize,
+        authz::{self, Authorization, Authorize},
+        ext_authz::ExternalAuth,
         rate_limit::{Limit, RateLimit},
     },
     authn::{
         Location, Providers,
         api_key::{ApiKey, ApiKeys, KeyTable, mint},
+        certificate::Certificate,
+        introspection::Introspection,
         jwt::{Jwt, Key as TokenKey, KeySet},
+        oauth::{Client, Endpoint},
+        outbound::{OutboundLayer, TokenRequest, TokenSource},
     },
-    body::{Body, ConvertLayer},
+    body::{Body, ConvertLayer, TapLayer},
     chance::Chance,
     context::ContextLayer,
+    fetch::Fetch,
     gate::{AsyncGate, AsyncGateLayer, AsyncGates, Check, Enforce, Gate, GateLayer, Gates},
     head::Head,
-    identity::{PeerAddr, Principal},
+    identity::{PeerAddr, PeerIdentity, Principal},
     key::Key,
     matching::Normalize,
     reject::{Answer, RaiseLayer, RescueLayer},
     resilience::timeout::TimeoutLayer,
     routing::{
-        filter::{Cors, HeaderChanges, PathChange, Rewrite},
+        filter::{Cors, Csrf, HeaderChanges, PathChange, Rewrite},
         router::{Router, RouterLayer, Rule},
         split::{Policy, Split, SplitLayer},
     },
@@ -39,7 +45,7 @@ use portcullis::{
         access_log::AccessLog,
         metrics::Metrics,
         request_id::{PropagateRequestId, SetRequestId},
-        span::SpanLayer,
+        span::RequestSpan,
     },
     testing::{Contract, Finding, Law, Report},
     transport::{Connection, Drain},
@@ -95,6 +101,7 @@ fn vocabulary() -> Vec<Report> {
         Contract::new("async gate", || AsyncGateLayer::new(Open)).allocations(0, allocations).check(),
         Contract::new("context", ContextLayer::new).allocations(3, allocations).check(),
         Contract::new("convert", ConvertLayer::<Body>::new).allocations(0, allocations).check(),
+        Contract::new("tap", TapLayer::new).allocations(2, allocations).check(),
         Contract::new("rescue", RescueLayer::new)
             .other_error("its work is that no error is left")
             .allocations(0, allocations)
@@ -135,7 +142,7 @@ fn telemetry() -> Vec<Report> {
     vec![
         plain("request id", 4, || SetRequestId::new().layer()),
         plain("propagate request id", 0, || PropagateRequestId::new().layer()),
-        Contract::new("span", SpanLayer::new).allocations(0, allocations).check(),
+        Contract::new("span", || RequestSpan.layer()).allocations(0, allocations).check(),
         plain("access log", 0, || AccessLog::new().layer()),
         Contract::new("metrics", || Metrics::new().layer())
             .in_flight(|layer: &GateLayer<Metrics>| {
@@ -170,6 +177,14 @@ fn authn() -> Vec<Report> {
             .request(with_key)
             .allocations(8, allocations)
             .check(),
+        Contract::new("certificate", || Certificate::new().layer())
+            .request(|_| {
+                let mut request = Request::new(Body::empty());
+                request.extensions_mut().insert(PeerIdentity::new([7; 32]).with_dns_names(["orders.svc"]));
+                request
+            })
+            .allocations(4, allocations)
+            .check(),
         Contract::new("jwt", jwt)
             .request(|caller| {
                 let mut request = Request::new(Body::empty());
@@ -179,6 +194,17 @@ fn authn() -> Vec<Report> {
             })
             .allocations(16, allocations)
             .check(),
+        Contract::new("introspection", introspection)
+            .request(|caller| {
+                let mut request = Request::new(Body::empty());
+                request.headers_mut().insert("authorization", HeaderValue::from_static("Bearer opaque"));
+                request.headers_mut().insert("x-caller", caller.into());
+                request
+            })
+            .allocations(8, allocations)
+            .check(),
+        Contract::new("outbound", outbound).allocations(8, allocations).check(),
+        plain_outbound(),
         Contract::new("authorize", || Authorize::new().all_scopes(["orders.read"]).layer())
             .request(|_| {
                 let mut request = Request::new(Body::empty());
@@ -197,6 +223,29 @@ const TOKEN: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJhbGljZSIsIm
 fn jwt() -> GateLayer<Jwt> {
     let key = TokenKey::secret(b"0123456789abcdef0123456789abcdef").unwrap();
     Jwt::new(KeySet::new([key]).unwrap()).layer()
+}
+
+/// A provider that answers everything with this.
+fn provider(path: &str, answer: &'static str) -> Endpoint {
+    let http = tower::service_fn(move |_: Request<Body>| async move {
+        Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(answer)))
+    });
+    let client = Client::secret_basic("gateway", "s3cret");
+    Endpoint::new(&format!("https://id.example/{path}"), client, Fetch::new(http)).unwrap()
+}
+
+fn introspection() -> AsyncGateLayer<Providers> {
+    let endpoint = provider("introspect", r#"{"active":true,"sub":"alice"}"#);
+    Introspection::builder(endpoint).build().layer()
+}
+
+fn outbound() -> OutboundLayer {
+    let endpoint = provider("token", r#"{"access_token":"t","token_type":"Bearer","expires_in":3600}"#);
+    OutboundLayer::new(TokenSource::client_credentials(TokenRequest::new(endpoint)))
+}
+
+fn plain_outbound() -> Report {
+    Contract::new("outbound, disabled", OutboundLayer::disabled).allocations(0, allocations).check()
 }
 
 fn admission() -> Vec<Report> {
@@ -220,7 +269,25 @@ fn admission() -> Vec<Report> {
             .keys(256, remembered)
             .allocations(0, allocations)
             .check(),
+        plain("policies", 0, || policies().layer()),
+        plain("policies, told", 2, || policies().told_in(HeaderName::from_static("x-decision")).layer()),
+        Contract::new("external authorization", authorizer).allocations(40, allocations).check(),
     ]
+}
+
+fn policies() -> Authorization {
+    let everything = authz::Policy::allow("everything").rule(authz::Rule::new());
+    let none = authz::Operation::new().paths(["/admin/{**}"]).unwrap();
+    let denied = authz::Policy::deny("admin").rule(authz::Rule::new().to(none));
+    Authorization::new([everything, denied]).unwrap()
+}
+
+/// Asks somebody who lets everything pass.
+fn authorizer() -> AsyncGateLayer<ExternalAuth> {
+    let fetch = Fetch::new(tower::service_fn(|_: Request<Body>| async {
+        Ok::<_, std::convert::Infallible>(http::Response::new(Body::empty()))
+    }));
+    ExternalAuth::new("iam", "http://iam.internal/check", fetch).unwrap().layer()
 }
 
 fn routing() -> Vec<Report> {
@@ -240,6 +307,7 @@ fn routing() -> Vec<Report> {
         plain("request headers", 1, move || changes().for_requests().layer()),
         plain("response headers", 3, move || changes().for_responses().layer()),
         plain("rewrite", 0, rewrite),
+        plain("csrf", 0, || Csrf::new().layer()),
         plain("cors", 0, || Cors::new().allow_origin("*").unwrap().layer()),
         Contract::new("router", router).allocations(3, allocations).check(),
         Contract::new("split", split).allocations(3, allocations).check(),

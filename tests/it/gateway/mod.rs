@@ -1,7 +1,11 @@
 //! The gateway as a whole: served in this process, and as the program that users run.
+mod cost;
 mod limits;
+mod oidc;
+mod policies;
 mod process;
 mod protocols;
 mod reload;
 mod serving;
-mod world;
+mod tokens;
+pub(crate) mod world;

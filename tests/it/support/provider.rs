@@ -96,6 +96,8 @@ struct Told {
     signs: usize,
     made: usize,
     hits: BTreeMap<String, usize>,
+    connections: usize,
+    version: Option<http::Version>,
 }
 
 /// The kinds of key that it signs with.
@@ -153,6 +155,8 @@ impl Provider {
             signs: 0,
             made: 0,
             hits: BTreeMap::new(),
+            connections: 0,
+            version: None,
         }));
         let serving = accept(listener, tls.as_ref().map(|tls| tls.acceptor.clone()), &state);
         let provider = Self { address, tls, state, serving };
@@ -263,6 +267,16 @@ impl Provider {
         self.told().hits.get(path).copied().unwrap_or(0)
     }
 
+    /// How many connections it has had.
+    pub(crate) fn connections(&self) -> usize {
+        self.told().connections
+    }
+
+    /// The version of HTTP of the last request.
+    pub(crate) fn version(&self) -> Option<http::Version> {
+        self.told().version
+    }
+
     /// Closes its port and every connection.
     pub(crate) async fn kill(&self) {
         self.serving.abort();
@@ -292,10 +306,12 @@ impl Drop for Provider {
 
 fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: &Arc<Mutex<Told>>) -> AbortHandle {
     let app = Router::new().fallback(answer).with_state(Arc::clone(state));
+    let state = Arc::clone(state);
     let serving = async move {
         let mut connections = JoinSet::new();
         loop {
             let Ok((stream, _)) = listener.accept().await else { continue };
+            state.lock().unwrap().connections += 1;
             let (app, tls) = (app.clone(), tls.clone());
             connections.spawn(async move {
                 match tls {
@@ -319,6 +335,7 @@ async fn speak(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, app
 
 async fn answer(State(state): State<Arc<Mutex<Told>>>, request: Request) -> Response {
     let path = request.uri().path().to_owned();
+    state.lock().unwrap().version = Some(request.version());
     let (manner, content, headers) = state.lock().unwrap().asked(&path);
     let builder =
         headers.iter().fold(Response::builder(), |builder, (name, value)| builder.header(name, value));

@@ -9,6 +9,7 @@ mod issuer;
 mod keys;
 mod memory;
 mod several;
+mod tricks;
 mod vectors;
 
 use issuer::*;

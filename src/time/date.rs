@@ -7,22 +7,32 @@ const DAY: u64 = 86_400;
 const LAST: u64 = 253_402_300_799;
 
 /// The whole seconds from 1970 to this moment, from the first to the last that can be written.
-pub(super) fn seconds(at: SystemTime) -> u64 {
+pub(crate) fn seconds(at: SystemTime) -> u64 {
     at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs().min(LAST)
 }
 
 /// The moment so many seconds after the beginning of 1970.
-pub(super) fn from_seconds(seconds: u64) -> SystemTime {
+pub(crate) fn from_seconds(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(LAST))
 }
 
 /// So long after this moment; the last that can be written, if it is later.
-pub(super) fn after(at: SystemTime, time: Duration) -> SystemTime {
+pub(crate) fn after(at: SystemTime, time: Duration) -> SystemTime {
     at.checked_add(time).map_or(from_seconds(LAST), |at| at.min(from_seconds(LAST)))
 }
 
-/// Reads `2027-02-19T08:00:00Z`, or `2027-02-19` for the beginning of that day.
-pub(super) fn parse(text: &str) -> Option<SystemTime> {
+/// Reads a moment of RFC 3339 in UTC and whole seconds, `2027-02-19T08:00:00Z`, from 1970 to 9999; or `2027-02-19` for
+/// the beginning of that day.
+///
+/// ```
+/// use portcullis::time::{format_utc, parse_utc};
+///
+/// let at = parse_utc("2027-02-19").unwrap();
+/// assert_eq!(format_utc(at), "2027-02-19T00:00:00Z");
+/// assert_eq!(parse_utc("2027-02-30"), None);
+/// ```
+#[must_use]
+pub fn parse_utc(text: &str) -> Option<SystemTime> {
     let (date, time) = match text.split_once('T') {
         Some((date, time)) => (date, time.strip_suffix('Z')?),
         None => (text, "00:00:00"),
@@ -42,8 +52,9 @@ pub(super) fn parse(text: &str) -> Option<SystemTime> {
     Some(from_seconds(days * DAY + hour * 3600 + minute * 60 + second))
 }
 
-/// Writes `2027-02-19T08:00:00Z`.
-pub(super) fn format(at: SystemTime) -> String {
+/// Writes a moment as `2027-02-19T08:00:00Z`; what is before 1970 or after 9999 as the first or last of these.
+#[must_use]
+pub fn format_utc(at: SystemTime) -> String {
     let seconds = seconds(at);
     let (days, rest) = (seconds / DAY, seconds % DAY);
     // The estimate is never more than a year too late.
@@ -90,4 +101,56 @@ fn days_before(year: u64, month: u64) -> u64 {
     let leap_years = |year: u64| year / 4 - year / 100 + year / 400;
     let years = (year - 1970) * 365 + leap_years(year - 1) - leap_years(1969);
     years + (1..month).map(|month| days_of(year, month)).sum::<u64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        for (text, seconds) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("1970-01-01", 0),
+            ("2000-02-29T23:59:59Z", 951_868_799),
+            ("2100-03-01T00:00:00Z", 4_107_542_400),
+            ("2027-02-19T08:00:00Z", 1_803_024_000),
+            ("9999-12-31T23:59:59Z", 253_402_300_799),
+        ] {
+            assert_eq!(parse_utc(text), Some(from_seconds(seconds)), "{text}");
+            assert!(format_utc(from_seconds(seconds)).starts_with(text.trim_end_matches('Z')), "{text}");
+        }
+        for text in [
+            "",
+            "2027",
+            "2027-2-19",
+            "2027-02-30",
+            "2100-02-29",
+            "1969-12-31",
+            "2027-13-01",
+            "2027-00-01",
+            "2027-01-00",
+            "2027-02-19T24:00:00Z",
+            "2027-02-19T08:60:00Z",
+            "2027-02-19T08:00:60Z",
+            "2027-02-19T08:00:00",
+            "2027-02-19T08:00:00+01:00",
+            "2027-02-19 08:00:00Z",
+            "2027-02-19T08:00Z",
+            "+027-02-19",
+            "20270219",
+            "２０２７-02-19",
+        ] {
+            assert_eq!(parse_utc(text), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn dates_go_both_ways(seconds in 0..253_402_300_800_u64) {
+            prop_assert_eq!(parse_utc(&format_utc(from_seconds(seconds))), Some(from_seconds(seconds)));
+        }
+    }
 }
