@@ -16,7 +16,7 @@ use crate::authn::{jwks::RemoteKeys, outbound::TokenSource};
 use crate::config::{
     at::At,
     files::Files,
-    gates::Gates,
+    gates::Registry,
     kept::{Followers, Kept, Stores},
     scalar::{Name, Spelled},
     schema::{Gateway, KeyFile, schema_of},
@@ -36,7 +36,7 @@ pub(in crate::config) struct Compiler<'a> {
     /// The file that is read, if it is one: relative paths begin in its directory.
     pub(super) source: Option<&'a Path>,
     pub(super) files: &'a RefCell<Files>,
-    pub(super) gates: &'a Gates,
+    pub(super) gates: &'a Registry,
     pub(super) kept: &'a Kept,
     pub(super) key_schema: OnceCell<Json>,
     pub(super) providers: BTreeMap<&'a str, Arc<dyn Authenticator>>,
@@ -72,7 +72,7 @@ impl<'a> Compiler<'a> {
         file: &'a Gateway,
         source: Option<&'a Path>,
         files: &'a RefCell<Files>,
-        gates: &'a Gates,
+        gates: &'a Registry,
         kept: &'a Kept,
     ) -> Self {
         let (providers, limits, upstreams, stores, followers) = Default::default();

@@ -11,7 +11,7 @@ use axum::{Router, extract::Request, response::IntoResponse, routing::any};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
-use portcullis::config::{Config, Gates};
+use portcullis::config::{Config, Registry};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -278,7 +278,7 @@ async fn policies_of_the_file_decide_and_are_named() {
                     \x20 small: { action: deny, rules: [{ when: [{ name: longer-than, with: 9 }] }] }\n";
     let text =
         with_policies(one, policies, "policies: [readers, no-admin, small], decisionHeader: x-decision");
-    let gates = Gates::new().predicate("longer-than", |most: usize| {
+    let gates = Registry::new().predicate("longer-than", |most: usize| {
         Ok(move |facts: &portcullis::admission::authz::Facts<'_>| {
             facts.path().is_some_and(|path| path.len() > most)
         })
