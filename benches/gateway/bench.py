@@ -3,8 +3,8 @@
 
     benches/gateway/bench.py [--rounds 5] [--seconds 5] [--connections 64] TARGET...
 
-Targets: direct, naive, nginx, portcullis, portcullis-full; envoy and envoy-full if $ENVOY names the binary; pingora
-if $PINGORA does.
+Targets: direct, naive, nginx, portcullis, portcullis-full, portcullis-es256; envoy and envoy-full if $ENVOY names the
+binary; pingora if $PINGORA does.
 docs/benchmarks.md says how to build what this runs, and what the numbers mean.
 
 The proxy is pinned to core 0, the upstream and wrk to core 1. CPU is read from schedstat, over the process tree.
@@ -13,6 +13,7 @@ machine's clock. Targets take turns, round by round; the median and the range ov
 """
 import argparse
 import base64
+import functools
 import glob
 import hashlib
 import hmac
@@ -20,7 +21,6 @@ import json
 import os
 import re
 import resource
-import shutil
 import socket
 import statistics
 import subprocess
@@ -39,16 +39,37 @@ def b64(raw):
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def token():
-    head = b64(json.dumps({"alg": "HS256", "typ": "JWT", "kid": "k"}).encode())
+@functools.cache
+def issued(algorithm):
+    """A token, and the key set that verifies it."""
     now = int(time.time())
     claims = {"iss": "https://issuer.example", "aud": "api", "sub": "bench", "iat": now, "exp": now + 86400}
-    signed = f"{head}.{b64(json.dumps(claims).encode())}"
-    return f"{signed}.{b64(hmac.new(SECRET, signed.encode(), hashlib.sha256).digest())}"
+    parts = {"alg": algorithm, "typ": "JWT", "kid": "k"}, claims
+    signed = ".".join(b64(json.dumps(part).encode()) for part in parts)
+    if algorithm == "HS256":
+        jwk = {"kty": "oct", "k": b64(SECRET)}
+        signature = hmac.new(SECRET, signed.encode(), hashlib.sha256).digest()
+    else:
+        point, signature = ecdsa(signed.encode())
+        jwk = {"kty": "EC", "crv": "P-256", "x": b64(point[:32]), "y": b64(point[32:])}
+    keys = json.dumps({"keys": [{"alg": algorithm, "kid": "k", **jwk}]})
+    return f"{signed}.{b64(signature)}", keys
 
 
-def jwks():
-    return json.dumps({"keys": [{"kty": "oct", "alg": "HS256", "kid": "k", "k": b64(SECRET)}]})
+def ecdsa(message):
+    """A public point on P-256, and a signature by its key: both halves in 32 bytes, where openssl has DER."""
+    def openssl(*args, **how):
+        return subprocess.run(["openssl", *args], capture_output=True, check=True, **how).stdout
+    with tempfile.NamedTemporaryFile() as key:
+        openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key.name)
+        point = openssl("ec", "-in", key.name, "-pubout", "-outform", "DER")[-64:]
+        der = openssl("dgst", "-sha256", "-sign", key.name, input=message)
+    signature, at = b"", 2
+    for _ in range(2):
+        end = at + 2 + der[at + 1]
+        signature += der[at + 2:end].lstrip(b"\0").rjust(32, b"\0")
+        at = end
+    return point, signature
 
 
 def built(pattern):
@@ -69,7 +90,7 @@ def envoy(scratch, full):
         limit = {"@type": f"{kind}.local_ratelimit.v3.LocalRateLimit", "stat_prefix": "rl",
                  "token_bucket": plenty, "filter_enabled": always, "filter_enforced": always}
         provider = {"issuer": "https://issuer.example", "audiences": ["api"], "forward": True,
-                    "local_jwks": {"inline_string": jwks()}}
+                    "local_jwks": {"inline_string": issued("HS256")[1]}}
         jwt = {"@type": f"{kind}.jwt_authn.v3.JwtAuthentication", "providers": {"p": provider},
                "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "p"}}]}
         filters = [{"name": "envoy.filters.http.local_ratelimit", "typed_config": limit},
@@ -103,13 +124,20 @@ def envoy(scratch, full):
     return path
 
 
-def gateway(scratch, name):
+def gateway(scratch, name, algorithm="HS256"):
     """A copy of the configuration with its key set beside it; the secret is nobody else's to read."""
-    shutil.copy(os.path.join(HERE, f"{name}.yaml"), scratch)
+    with open(os.path.join(HERE, f"{name}.yaml")) as file:
+        text = file.read().replace("HS256", algorithm)
+    with open(os.path.join(scratch, f"{name}.yaml"), "w") as file:
+        file.write(text)
     with open(os.path.join(scratch, "bench.jwks.json"), "w") as file:
         os.fchmod(file.fileno(), 0o600)
-        file.write(jwks())
+        file.write(issued(algorithm)[1])
     return [built("examples/gateway"), "--config", os.path.join(scratch, f"{name}.yaml")]
+
+
+def algorithm(name):
+    return "ES256" if name.endswith("es256") else "HS256"
 
 
 def command(name, scratch):
@@ -121,11 +149,11 @@ def command(name, scratch):
         return [os.environ["PINGORA"], "127.0.0.1:29104", f"127.0.0.1:{UPSTREAM_PORT}"], 29104
     if name == "nginx":
         return ["nginx", "-p", scratch + "/", "-c", os.path.join(HERE, "nginx.conf")], 29101
-    if name in ("portcullis", "portcullis-full"):
-        full = name.endswith("full")
+    if name in ("portcullis", "portcullis-full", "portcullis-es256"):
+        full = name != "portcullis"
         # Bare as nginx is: without an access log.
         log = ["env", f"PORTCULLIS_LOG={'info' if full else 'warn'}"]
-        return log + gateway(scratch, "full" if full else "bare"), 29110
+        return log + gateway(scratch, "full" if full else "bare", algorithm(name)), 29110
     if name in ("envoy", "envoy-full"):
         config = envoy(scratch, name.endswith("full"))
         run = [os.environ["ENVOY"], "-c", config, "--concurrency", "1", "-l", "error", "--disable-hot-restart"]
@@ -208,7 +236,8 @@ def children_cpu():
     return usage.ru_utime + usage.ru_stime
 
 
-def measure(name, options, bearer):
+def measure(name, options):
+    bearer, _ = issued(algorithm(name))
     with tempfile.TemporaryDirectory() as scratch:
         run, port = command(name, scratch)
         for taken in {UPSTREAM_PORT, port}:
@@ -251,12 +280,11 @@ def main():
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("targets", nargs="+")
     options = parser.parse_args()
-    bearer = token()
     results = {name: [] for name in options.targets}
     for round_ in range(options.rounds):
         for name in options.targets:
             try:
-                result = measure(name, options, bearer)
+                result = measure(name, options)
             except (RuntimeError, OSError, subprocess.CalledProcessError) as error:
                 print(f"{name}: {error}", flush=True)
                 continue

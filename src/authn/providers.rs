@@ -125,11 +125,13 @@ impl Providers {
                 None => all = provider.challenge().into_iter().fold(all, add),
             }
         }
-        if let Some((_, first)) = found.first() {
-            if let Some(detail) = first.detail_text() {
+        // What the issuer's own provider says tells more than that others do not know it.
+        let telling = found.iter().find(|(_, rejection)| !is_of_another(rejection)).or(found.first());
+        if let Some((_, telling)) = telling {
+            if let Some(detail) = telling.detail_text() {
                 all = all.detail(detail.to_owned());
             }
-            all = all.source(first.clone());
+            all = all.source(telling.clone());
         }
         all
     }
@@ -147,6 +149,18 @@ pub(crate) fn kept_back<'p>(providers: impl Iterator<Item = &'p Arc<dyn Authenti
         }
     }
     kept
+}
+
+/// Whether a token was refused because it is for another provider.
+#[cfg(feature = "jwt")]
+fn is_of_another(rejection: &Rejection) -> bool {
+    let why = std::error::Error::source(rejection).and_then(|error| error.downcast_ref());
+    matches!(why, Some(super::jwt::TokenError::Issuer))
+}
+
+#[cfg(not(feature = "jwt"))]
+fn is_of_another(_: &Rejection) -> bool {
+    false
 }
 
 /// Adds a challenge, unless another provider has the same.
@@ -198,10 +212,10 @@ impl Providers {
 
     /// Puts the winner's token aside.
     fn keep(&self, head: &mut Head<'_>, at: usize) {
-        if !self.keeps_token || !self.list[at].is_token() {
+        if !self.keeps_token {
             return;
         }
-        if let Ok(Some(token)) = credential::find(head, self.list[at].locations(), usize::MAX) {
+        if let Ok(Some(token)) = credential::find(head, self.list[at].token_locations(), usize::MAX) {
             let token = CallerToken::new(&*token);
             head.extensions_mut().insert(token);
         }

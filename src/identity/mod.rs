@@ -64,6 +64,7 @@ mod principal;
 #[cfg(any(feature = "telemetry", feature = "upstream"))]
 mod text;
 mod token;
+mod told;
 mod trusted;
 mod walk;
 
@@ -77,6 +78,7 @@ pub use principal::{ClaimLookup, Principal};
 #[cfg(any(feature = "telemetry", feature = "upstream"))]
 pub(crate) use text::AddressText;
 pub use token::CallerToken;
+pub use told::{CallerFact, CallerHeaders};
 pub use trusted::{ForwardingHeader, InvalidTrustedProxy, TrustedProxies};
 pub use walk::{ForwardedInfo, MAX_BYTES, MAX_HOPS};
 

@@ -206,6 +206,32 @@ fn a_demand_that_demands_nothing_is_an_error() {
     assert_eq!(of("{ scopes: { any: [a] } }"), Vec::<String>::new());
 }
 
+#[test]
+fn credentials_that_are_needed_together_are_checked_like_others() {
+    let provider = "authentication: { a: { jwt: { issuer: i, audiences: [a], algorithms: [EdDSA], jwks: { inline: \
+                    '{\"keys\":[{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo\"}]}' } } } }\n";
+    let of = |authenticate: &str| {
+        faults(&with_rule(provider, &format!("policies: {{ authenticate: {authenticate} }}")))
+    };
+    for (authenticate, expected) in [
+        ("[{ all: [a, b] }]", ".authenticate[0].all[1]: no provider of this name"),
+        ("[{ all: [a, a] }]", ".authenticate[0].all[1]: is in this list twice"),
+        ("[{ all: [a] }]", ".authenticate[0].all: "),
+        ("[{ all: [] }]", ".authenticate[0].all: "),
+        ("[{ any: [a] }]", ".authenticate[0]"),
+        ("[a, a]", ".authenticate[1]: is in this list twice"),
+        ("{ providers: [b], anonymous: guest }", ".authenticate.providers[0]: no provider of this name"),
+        ("{ providers: [a], anonymous: [guest] }", ".authenticate.anonymous"),
+    ] {
+        let said = of(authenticate);
+        assert!(
+            said.iter().any(|one| one.starts_with("f:") && one.contains(expected)),
+            "{authenticate}: {said:?}"
+        );
+    }
+    assert_eq!(of("{ providers: [a], anonymous: guest }"), Vec::<String>::new());
+}
+
 /// The named limits, with a provider that tells `x-user` and takes an API key from a header.
 fn with_limits(limits: &str, listener: &str, rule: &str) -> Vec<String> {
     let jwks =

@@ -161,7 +161,7 @@ pub(crate) enum OneOrAll {
     All(AllOf),
 }
 
-/// Credentials that are needed together.
+/// OneOrAll that are needed together.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct AllOf {

@@ -10,30 +10,32 @@ use std::{
 use http::{HeaderName, HeaderValue, Request};
 use portcullis::{
     admission::{
-        authz::Authorize,
+        authz::{self, Authorization, Authorize},
+        ext_authz::ExternalAuth,
         rate_limit::{Limit, RateLimit},
     },
     authn::{
         Location, Providers,
         api_key::{ApiKey, ApiKeys, KeyTable, mint},
+        certificate::Certificate,
         introspection::Introspection,
         jwt::{Jwt, Key as TokenKey, KeySet},
         oauth::{Client, Endpoint},
         outbound::{OutboundLayer, TokenRequest, TokenSource},
     },
-    body::{Body, ConvertLayer},
+    body::{Body, ConvertLayer, TapLayer},
     chance::Chance,
     context::ContextLayer,
     fetch::Fetch,
     gate::{AsyncGate, AsyncGateLayer, AsyncGates, Check, Enforce, Gate, GateLayer, Gates},
     head::Head,
-    identity::{PeerAddr, Principal},
+    identity::{PeerAddr, PeerIdentity, Principal},
     key::Key,
     matching::Normalize,
     reject::{Answer, RaiseLayer, RescueLayer},
     resilience::timeout::TimeoutLayer,
     routing::{
-        filter::{Cors, HeaderChanges, PathChange, Rewrite},
+        filter::{Cors, Csrf, HeaderChanges, PathChange, Rewrite},
         router::{Router, RouterLayer, Rule},
         split::{Policy, Split, SplitLayer},
     },
@@ -99,6 +101,7 @@ fn vocabulary() -> Vec<Report> {
         Contract::new("async gate", || AsyncGateLayer::new(Open)).allocations(0, allocations).check(),
         Contract::new("context", ContextLayer::new).allocations(3, allocations).check(),
         Contract::new("convert", ConvertLayer::<Body>::new).allocations(0, allocations).check(),
+        Contract::new("tap", TapLayer::new).allocations(2, allocations).check(),
         Contract::new("rescue", RescueLayer::new)
             .other_error("its work is that no error is left")
             .allocations(0, allocations)
@@ -173,6 +176,14 @@ fn authn() -> Vec<Report> {
         Contract::new("providers", move || Providers::new().with(gate()).layer())
             .request(with_key)
             .allocations(8, allocations)
+            .check(),
+        Contract::new("certificate", || Certificate::new().layer())
+            .request(|_| {
+                let mut request = Request::new(Body::empty());
+                request.extensions_mut().insert(PeerIdentity::new([7; 32]).with_dns_names(["orders.svc"]));
+                request
+            })
+            .allocations(4, allocations)
             .check(),
         Contract::new("jwt", jwt)
             .request(|caller| {
@@ -258,7 +269,25 @@ fn admission() -> Vec<Report> {
             .keys(256, remembered)
             .allocations(0, allocations)
             .check(),
+        plain("policies", 0, || policies().layer()),
+        plain("policies, told", 4, || policies().told_in(HeaderName::from_static("x-decision")).layer()),
+        Contract::new("external authorization", authorizer).allocations(40, allocations).check(),
     ]
+}
+
+fn policies() -> Authorization {
+    let everything = authz::Policy::allow("everything").rule(authz::Rule::new());
+    let none = authz::Operation::new().paths(["/admin/{**}"]).unwrap();
+    let denied = authz::Policy::deny("admin").rule(authz::Rule::new().to(none));
+    Authorization::new([everything, denied]).unwrap()
+}
+
+/// Asks somebody who lets everything pass.
+fn authorizer() -> AsyncGateLayer<ExternalAuth> {
+    let fetch = Fetch::new(tower::service_fn(|_: Request<Body>| async {
+        Ok::<_, std::convert::Infallible>(http::Response::new(Body::empty()))
+    }));
+    ExternalAuth::new("iam", "http://iam.internal/check", fetch).unwrap().layer()
 }
 
 fn routing() -> Vec<Report> {
@@ -278,6 +307,7 @@ fn routing() -> Vec<Report> {
         plain("request headers", 1, move || changes().for_requests().layer()),
         plain("response headers", 3, move || changes().for_responses().layer()),
         plain("rewrite", 0, rewrite),
+        plain("csrf", 0, || Csrf::new().layer()),
         plain("cors", 0, || Cors::new().allow_origin("*").unwrap().layer()),
         Contract::new("router", router).allocations(3, allocations).check(),
         Contract::new("split", split).allocations(3, allocations).check(),

@@ -7,4 +7,5 @@ mod process;
 mod protocols;
 mod reload;
 mod serving;
+mod tokens;
 pub(crate) mod world;

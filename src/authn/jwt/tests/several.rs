@@ -114,18 +114,26 @@ async fn tokens_of_others_cost_no_signature() {
 
     // Who cannot verify anything now is no hindrance to the tokens of others.
     let layer = Providers::new().with(blind).with(jwt(&signer)).layer();
-    let status = async |token: String| {
+    let answer = async |token: String| {
         use tower::{Layer as _, ServiceExt as _};
         let inner = tower::service_fn(|_: http::Request<crate::body::Body>| async {
             Ok::<_, std::convert::Infallible>(http::Response::new(crate::body::Body::empty()))
         });
         let request = http::Request::get("/").header("authorization", format!("Bearer {token}"));
         let request = request.body(crate::body::Body::empty()).unwrap();
-        layer.layer(inner).oneshot(request).await.unwrap().status().as_u16()
+        let response = layer.layer(inner).oneshot(request).await.unwrap();
+        let why = response.extensions().get::<crate::reject::Rejection>();
+        let why = why.and_then(|rejection| rejection.detail_text()).unwrap_or_default().to_owned();
+        (response.status().as_u16(), why)
     };
-    assert_eq!(status(signer.token(&good())).await, 200);
-    assert_eq!(status(signer.token(&of(OTHER))).await, 503);
-    assert_eq!(status(signer.token(&of("https://nobody.example"))).await, 401);
+    let said = |status, why: &str| (status, why.to_owned());
+    assert_eq!(answer(signer.token(&good())).await, said(200, ""));
+    assert_eq!(answer(signer.token(&of(OTHER))).await.0, 503);
+    let nobody = answer(signer.token(&of("https://nobody.example"))).await;
+    assert_eq!(nobody, said(401, "the token has another issuer"));
+    // The log tells what its own provider said, and not the other.
+    let expired = answer(signer.token(&with("exp", json!(1)))).await;
+    assert_eq!(expired, said(401, "the token has expired"));
 }
 
 #[test]

@@ -1,0 +1,123 @@
+//! What the file says of tokens: several issuers, credentials that are needed together, guests.
+#![cfg(feature = "jwt")]
+
+use std::time::SystemTime;
+
+use aws_lc_rs::hmac;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
+
+use super::world::{Gateway, file, upstream};
+
+const USERS: &[u8; 32] = &[7; 32];
+const DEVICES: &[u8; 32] = &[8; 32];
+
+fn token(secret: &[u8], typ: &str, claims: &Value) -> String {
+    let end = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + 300;
+    let mut all = json!({ "aud": "shop", "exp": end });
+    all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
+    let header = json!({ "alg": "HS256", "typ": typ }).to_string();
+    let signed = [header, all.to_string()].map(|part| URL_SAFE_NO_PAD.encode(part)).join(".");
+    let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), signed.as_bytes());
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+fn provider(name: &str, secret: &[u8], more: &str) -> String {
+    let key = URL_SAFE_NO_PAD.encode(secret);
+    format!(
+        "  {name}:\n    jwt: {{ issuer: 'https://{name}.example', audiences: [shop], algorithms: [HS256], \
+         jwks: {{ inline: '{{\"keys\":[{{\"kty\":\"oct\",\"k\":\"{key}\"}}]}}' }}, {more} }}\n"
+    )
+}
+
+fn rule(path: &str, policies: &str) -> String {
+    format!(
+        "  - matches: [{{ path: {{ type: PathPrefix, value: {path} }} }}]\n    policies: {{ {policies} }}\n    \
+         backendRefs: [{{ name: one }}]\n"
+    )
+}
+
+async fn gateway() -> Gateway {
+    let one = upstream("one").await;
+    Gateway::of(&file(&format!(
+        "authentication:\n{}{}{}\
+         upstreams: {{ one: {{ endpoints: ['{one}'] }} }}\n\
+         rateLimits: {{ each: {{ key: principal, rate: 1000/s }} }}\n\
+         routes:\n- name: r\n  rules:\n{}{}{}{}{}",
+        provider("users", USERS, "claimHeaders: { x-user: sub }"),
+        provider(
+            "devices",
+            DEVICES,
+            "from: { header: x-device }, profile: accessToken, requiredClaims: [model], scopesClaim: /may/do, \
+             rolesClaim: groups, memory: 0, claimHeaders: { x-model: model }"
+        ),
+        provider("bound", USERS, "certificateBound: true"),
+        rule("/either", "authenticate: [users, devices]"),
+        rule("/both", "authenticate: [{ all: [users, devices] }]"),
+        rule("/guest", "authenticate: { providers: [{ all: [users, devices] }], anonymous: guest }, rateLimit: [each]"),
+        rule("/bound", "authenticate: [bound]"),
+        rule("/scoped", "authenticate: [devices], authorize: { scopes: { all: [sell] }, roles: { any: [tills] } }"),
+    )))
+    .await
+}
+
+#[tokio::test]
+async fn a_file_asks_for_one_credential_or_for_several() {
+    let gateway = gateway().await;
+    let user =
+        format!("Bearer {}", token(USERS, "JWT", &json!({ "iss": "https://users.example", "sub": "ada" })));
+    let device = |change: Value| {
+        let mut claims = json!({
+            "iss": "https://devices.example", "sub": "till 7", "client_id": "tills", "iat": 0, "jti": "1", "model": "T7",
+            "may": { "do": ["sell", "refund"] }, "groups": ["tills"],
+        });
+        claims.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        token(DEVICES, "at+jwt", &claims)
+    };
+    let till = device(json!({}));
+    let (user, till) = (("authorization", &*user), ("x-device", &*till));
+    let junk = ("x-device", "junk");
+    for (path, headers, status) in [
+        ("/either", &[user][..], 200),
+        ("/either", &[till], 200),
+        ("/either", &[user, junk], 200),
+        ("/either", &[junk], 401),
+        ("/either", &[], 401),
+        ("/both", &[user, till], 200),
+        ("/both", &[user], 401),
+        ("/both", &[till], 401),
+        ("/both", &[user, junk], 401),
+        ("/both", &[], 401),
+        ("/guest", &[], 200),
+        ("/guest", &[user, till], 200),
+        ("/guest", &[user], 401),
+        ("/guest", &[junk], 401),
+        ("/bound", &[user], 401),
+        ("/scoped", &[till], 200),
+    ] {
+        // The second time, tokens are remembered.
+        for _ in 0..2 {
+            let answer = gateway.get(path, headers).await;
+            assert_eq!(answer.status, status, "{path} {headers:?}: {}", answer.text);
+            let told = answer.text.to_lowercase();
+            assert!(!told.contains("authorization") && !told.contains("x-device"), "{told}");
+            let both = status == 200 && path == "/both";
+            assert!(!both || told.contains("x-user: ada") && told.contains("x-model: t7"), "{told}");
+        }
+    }
+    for (change, status) in [
+        (json!({ "model": "" }), 401),
+        (json!({ "jti": null }), 401),
+        (json!({ "aud": "other" }), 401),
+        (json!({ "may": { "do": "refund" } }), 403),
+        (json!({ "groups": [] }), 403),
+        (json!({ "may": { "do": "refund sell" }, "groups": "tills" }), 200),
+    ] {
+        let till = device(change.clone());
+        assert_eq!(gateway.get("/scoped", &[("x-device", &till)]).await.status, status, "{change}");
+    }
+    let untyped = token(DEVICES, "JWT", &json!({ "iss": "https://devices.example" }));
+    assert_eq!(gateway.get("/scoped", &[("x-device", &untyped)]).await.status, 401);
+    let bound = token(USERS, "JWT", &json!({ "iss": "https://bound.example" }));
+    assert_eq!(gateway.get("/bound", &[("authorization", &format!("Bearer {bound}"))]).await.status, 401);
+}
