@@ -12,11 +12,14 @@ use std::{
 use divan::{Bencher, black_box, counter::ItemsCount};
 use http::{Request, Response};
 use portcullis::{
-    admission::rate_limit::{Fields, Limit, Rate, RateLimit},
+    admission::{
+        authz::{Authorization, Authorize, Operation, Policy, Rule, Source},
+        rate_limit::{Fields, Limit, Rate, RateLimit},
+    },
     body::Body,
     gate::Gate,
     head::Head,
-    identity::ClientAddr,
+    identity::{ClientAddr, Principal},
     key::Key,
 };
 use tower::{Layer, Service};
@@ -155,4 +158,49 @@ fn call<S: Service<Request<()>>>(bencher: Bencher<'_, '_>, mut service: S) {
         let mut future = std::pin::pin!(service.call(request));
         assert!(future.as_mut().poll(&mut cx).is_ready());
     });
+}
+
+/// A rule for each of so many operations, as a shop with teams, hosts and versions has them.
+fn policies(rules: usize) -> Authorization {
+    let rule = |n: usize| {
+        let team = Source::new().scopes([format!("team{}.write", n % 50)]).unwrap();
+        let operation = Operation::new().hosts(["*.shop.example"]).unwrap().methods([http::Method::POST]);
+        Rule::new().from(team).to(operation.paths([format!("/api/v1/thing{n}/{{id}}/items")]).unwrap())
+    };
+    let outside = Source::new().not_networks(["10.0.0.0/8".parse().unwrap()]);
+    let admin = Operation::new().paths(["/admin/{**}"]).unwrap();
+    let allows = (0..rules - 1).fold(Policy::allow("teams"), |policy, n| policy.rule(rule(n)));
+    Authorization::new([Policy::deny("no-outsiders").rule(Rule::new().from(outside).to(admin)), allows])
+        .unwrap()
+}
+
+fn of_team(path: &str) -> Request<()> {
+    let mut request = Request::post(path).header("host", "www.shop.example").body(()).unwrap();
+    request.extensions_mut().insert(Principal::new("staff", "", "alice").with_scopes(["openid team3.write"]));
+    request.extensions_mut().insert(address(1));
+    request
+}
+
+/// One rule allows it, and no other can.
+#[divan::bench(args = [10, 1_000])]
+fn authorization_allows(bencher: Bencher<'_, '_>, rules: usize) {
+    let gate = policies(rules);
+    let mut request = of_team("/api/v1/thing3/7/items");
+    let mut head = Head::of(&mut request);
+    bencher.bench_local(|| assert!(black_box(&gate).check(&mut head).is_ok()));
+}
+
+/// No rule means it.
+#[divan::bench(args = [10, 1_000])]
+fn authorization_denies(bencher: Bencher<'_, '_>, rules: usize) {
+    let gate = policies(rules);
+    let mut request = of_team("/api/v1/other/7/items");
+    let mut head = Head::of(&mut request);
+    bencher.bench_local(|| assert!(black_box(&gate).check(&mut head).is_err()));
+}
+
+/// The layer around a ready service refuses who shows no credentials.
+#[divan::bench]
+fn refusal_without_credentials(bencher: Bencher<'_, '_>) {
+    call(bencher, Authorize::new().all_scopes(["orders.read"]).layer().layer(tower::service_fn(ready)));
 }

@@ -18,7 +18,7 @@ use portcullis::{
         access_log::AccessLog,
         metrics::Metrics,
         request_id::{PropagateRequestId, SetRequestId, Trust},
-        span::SpanLayer,
+        span::RequestSpan,
     },
 };
 use std::{
@@ -152,13 +152,13 @@ fn metrics_render(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn span_unwanted(bencher: Bencher<'_, '_>) {
-    time(bencher, request, SpanLayer::new().layer(handler()));
+    time(bencher, request, RequestSpan.layer().layer(handler()));
 }
 
 #[divan::bench]
 fn span_wanted(bencher: Bencher<'_, '_>) {
     let _guard = subscribe();
-    time(bencher, request, SpanLayer::new().layer(handler()));
+    time(bencher, request, RequestSpan.layer().layer(handler()));
 }
 
 #[divan::bench]

@@ -1,8 +1,8 @@
 //! Where a request was sent: what the caller of upstreams tells those who count, log and judge.
 //!
-//! Whoever sends a request on puts one [`Attempt`] into the response's extensions, and tells it to the
-//! request's [`Trail`](crate::trail::Trail) where there is one, so that a call that never got an answer
-//! still shows where it went. Whoever splits traffic does the same with a [`Variant`].
+//! Whoever sends a request on tells one [`Attempt`] to the request's [`Trail`](crate::trail::Trail), so that a call
+//! that never got an answer still shows where it went; where there is no trail, it puts it into the response's
+//! extensions. Whoever splits traffic does the same with a [`Variant`].
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 

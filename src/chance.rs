@@ -111,7 +111,8 @@ pub(crate) fn distinct() -> u128 {
     u128::from(high) << 64 | u128::from(low)
 }
 
-fn mix(mut z: u64) -> u64 {
+/// The finalizer of `SplitMix64`: another number for each, far from that of its neighbours.
+pub(crate) fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)

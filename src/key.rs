@@ -17,14 +17,19 @@
 //! A part that a request lacks falls back to the client's address, never to "no key": leaving out a header is no
 //! way around a limit. Requests without a known address share one account.
 
-use std::{fmt, hash::Hasher, net::IpAddr, sync::Arc};
+use std::{
+    fmt,
+    hash::Hasher,
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
 
 use http::{HeaderMap, HeaderName, header};
-use siphasher::sip128::{Hasher128, SipHasher13};
+use siphasher::sip::SipHasher13;
 use twox_hash::XxHash64;
 
 use crate::{
-    chance::Chance,
+    chance::{Chance, mix},
     head::Head,
     identity::{ClientAddr, PeerAddr, Principal},
     matching::Host,
@@ -77,6 +82,11 @@ impl KeySeed {
     pub fn drawn(chance: &Chance) -> Self {
         Self(chance.next(), chance.next())
     }
+
+    /// Another word for each word, which strangers cannot tell.
+    fn permute(self, word: u64) -> u64 {
+        mix((word ^ self.0).wrapping_mul(self.1 | 1))
+    }
 }
 
 impl Default for KeySeed {
@@ -98,12 +108,17 @@ impl Key {
         Self::Tuple(keys.into_iter().collect())
     }
 
-    /// 128 bits that tell this request's account from others, under a secret seed (SipHash-1-3).
+    /// 64 bits that tell this request's account from others, under a secret seed.
+    ///
+    /// An address is permuted, so that no two addresses have one fingerprint. Anything else is hashed (SipHash-1-3).
     #[must_use]
-    pub fn fingerprint(&self, head: &Head<'_>, seed: &KeySeed) -> u128 {
+    pub fn fingerprint(&self, head: &Head<'_>, seed: &KeySeed) -> u64 {
+        if matches!(self, Self::ClientAddr) {
+            return seed.permute(address_word(head));
+        }
         let mut hasher = SipHasher13::new_with_keys(seed.0, seed.1);
         self.feed(head, &mut hasher);
-        hasher.finish128().as_u128()
+        hasher.finish()
     }
 
     /// 64 bits, the same everywhere and for ever for the same key and salt (XXH64). No secret: for shares of
@@ -182,22 +197,41 @@ fn frame(hasher: &mut impl Hasher, tag: Tag, len: usize) {
 }
 
 fn address(head: &Head<'_>, hasher: &mut impl Hasher) {
-    let extensions = head.extensions();
-    let client = extensions.get().map(|client: &ClientAddr| client.ip());
-    let Some(ip) = client.or_else(|| extensions.get().map(|peer: &PeerAddr| peer.ip())) else {
-        return part(hasher, Tag::Unknown, b"");
-    };
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => {
+    match client(head) {
+        Some(IpAddr::V4(ip)) => {
             frame(hasher, Tag::Address, 4);
             hasher.write_u32(u32::from_ne_bytes(ip.octets()));
         }
-        IpAddr::V6(ip) => {
-            let [a, b, c, d, e, f, g, h, ..] = ip.octets();
+        Some(IpAddr::V6(ip)) => {
             frame(hasher, Tag::Address, 8);
-            hasher.write_u64(u64::from_ne_bytes([a, b, c, d, e, f, g, h]));
+            hasher.write_u64(u64::from_ne_bytes(network(ip)));
         }
+        None => part(hasher, Tag::Unknown, b""),
     }
+}
+
+/// The address as a word. Those of version 4 and the unknown stand where version 6 has multicast groups, from which
+/// nothing comes.
+fn address_word(head: &Head<'_>) -> u64 {
+    match client(head) {
+        Some(IpAddr::V4(ip)) => 0xffff_ffff_0000_0000 | u64::from(ip.to_bits()),
+        Some(IpAddr::V6(ip)) => u64::from_be_bytes(network(ip)),
+        None => 0xffff_fffe_0000_0000,
+    }
+}
+
+#[inline]
+fn client(head: &Head<'_>) -> Option<IpAddr> {
+    let extensions = head.extensions();
+    let client = extensions.get().map(|client: &ClientAddr| client.ip());
+    let ip = client.or_else(|| extensions.get().map(|peer: &PeerAddr| peer.ip()));
+    ip.map(|ip| ip.to_canonical())
+}
+
+/// What one customer has: a /64.
+fn network(ip: Ipv6Addr) -> [u8; 8] {
+    let [a, b, c, d, e, f, g, h, ..] = ip.octets();
+    [a, b, c, d, e, f, g, h]
 }
 
 fn principal(head: &Head<'_>, hasher: &mut impl Hasher) -> bool {
@@ -367,6 +401,22 @@ mod tests {
         let key = Key::Header(HeaderName::from_static("x-tenant"));
         assert_eq!(Key::ClientAddr.stable_hash(&Head::of(&mut request), ""), 4_773_812_185_013_793_513);
         assert_eq!(key.stable_hash(&Head::of(&mut request), "salt"), 18_283_510_077_737_712_346);
+    }
+
+    #[test]
+    fn no_two_addresses_have_one_fingerprint() {
+        let seed = KeySeed::drawn(&Chance::seeded(1));
+        let of = |request: &mut Request<()>| Key::ClientAddr.fingerprint(&Head::of(request), &seed);
+        let mut all = std::collections::HashSet::new();
+        for n in 0..1000_u32 {
+            assert!(all.insert(of(&mut from(&std::net::Ipv4Addr::from_bits(n << 7).to_string()))));
+            assert!(all.insert(of(&mut from(&format!("2001:db8:{n:x}::1")))));
+        }
+        assert!(all.insert(of(&mut Request::new(()))), "an unknown address is an account of its own");
+        assert_eq!(of(&mut from("192.0.2.1")), of(&mut from("::ffff:192.0.2.1")));
+        assert_eq!(of(&mut from("2001:db8::1")), of(&mut from("2001:db8::2")));
+        let low = all.iter().map(|key| key & 63).collect::<std::collections::HashSet<_>>();
+        assert_eq!(low.len(), 64, "they are scattered");
     }
 
     #[test]

@@ -91,6 +91,16 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+/// The code of the guide runs; so do its commands, in `tests/it/keys.rs`.
+#[cfg(all(doctest, feature = "config"))]
+#[doc = include_str!("../docs/guides/api_keys.md")]
+struct ApiKeysGuide;
+
+/// The code of the guide runs.
+#[cfg(all(doctest, feature = "config"))]
+#[doc = include_str!("../docs/guides/authorization.md")]
+struct Authorization;
+
 /// The code of the guide runs.
 #[cfg(all(doctest, feature = "jwt", feature = "tls", feature = "transport"))]
 #[doc = include_str!("../docs/guides/certificate_bound_tokens.md")]

@@ -53,8 +53,10 @@ type Failed = Box<dyn std::error::Error>;
 fn run(serving: impl Future<Output = Result<(), Failed>>) -> ExitCode {
     let level = std::env::var("PORTCULLIS_LOG").ok().and_then(|level| level.parse().ok());
     let log = tracing_subscriber::fmt().with_max_level(level.unwrap_or(LevelFilter::INFO));
-    log.fmt_fields(log::Fields).with_writer(std::io::stderr).init();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    log.fmt_fields(log::Fields).with_timer(log::Utc).with_writer(|| log::Lines).init();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime =
+        runtime.enable_all().on_thread_park(log::Lines::flush).on_thread_stop(log::Lines::flush).build();
     match runtime.map_err(Failed::from).and_then(|runtime| runtime.block_on(serving)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use http::{HeaderName, HeaderValue, Request, Uri, header};
 use libfuzzer_sys::fuzz_target;
 use portcullis::authn::Location;
-use portcullis::authn::api_key::{self, ApiKey, ApiKeys, KeyHash, KeyTable, Minted};
+use portcullis::authn::api_key::{self, ApiKey, ApiKeys, InvalidKey, KeyHash, KeyTable, Minted};
 use portcullis::gate::Gate;
 use portcullis::head::Head;
 use portcullis::identity::Principal;
@@ -31,7 +31,11 @@ const NAMES: [HeaderName; 3] = [HeaderName::from_static("x-api-key"), header::AU
 // for the key.
 fuzz_target!(|data: &[u8]| {
     let text = String::from_utf8_lossy(data);
-    let _ = (text.parse::<KeyHash>(), TABLE.verify(&text, SystemTime::UNIX_EPOCH).unwrap_err());
+    let why = TABLE.verify(&text, SystemTime::UNIX_EPOCH).unwrap_err();
+    assert_eq!(api_key::is_key(&text), why == InvalidKey::Unknown);
+    if let Ok(hash) = text.parse::<KeyHash>() {
+        assert!(hash.to_string().parse::<KeyHash>() == Ok(hash));
+    }
 
     let mut lines = text.split('\n').map(|line| line.replace('\u{1}', MINTED.reveal()));
     let Some(Ok(uri)) = lines.next().map(|line| line.parse::<Uri>()) else { return };

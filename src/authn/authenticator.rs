@@ -108,10 +108,10 @@ pub trait Authenticator: Send + Sync + 'static {
         false
     }
 
-    /// Whether its credential is a token that can be shown to others on the caller's behalf, and not a secret between the
-    /// caller and us.
-    fn is_token(&self) -> bool {
-        false
+    /// Where its credential stands, if that is a token which can be shown to others on the caller's behalf, and not a
+    /// secret between the caller and us.
+    fn token_locations(&self) -> &[Location] {
+        &[]
     }
 
     /// The header fields that it sets for the upstream. Whatever came in under these names is removed.
@@ -162,8 +162,8 @@ impl<A: Authenticator + ?Sized> Authenticator for Arc<A> {
     fn forwards(&self) -> bool {
         (**self).forwards()
     }
-    fn is_token(&self) -> bool {
-        (**self).is_token()
+    fn token_locations(&self) -> &[Location] {
+        (**self).token_locations()
     }
     fn asserted_headers(&self) -> &[HeaderName] {
         (**self).asserted_headers()

@@ -212,10 +212,10 @@ impl Providers {
 
     /// Puts the winner's token aside.
     fn keep(&self, head: &mut Head<'_>, at: usize) {
-        if !self.keeps_token || !self.list[at].is_token() {
+        if !self.keeps_token {
             return;
         }
-        if let Ok(Some(token)) = credential::find(head, self.list[at].locations(), usize::MAX) {
+        if let Ok(Some(token)) = credential::find(head, self.list[at].token_locations(), usize::MAX) {
             let token = CallerToken::new(&*token);
             head.extensions_mut().insert(token);
         }

@@ -134,6 +134,12 @@ impl Authenticator for Together {
         self.members.iter().filter(|member| !member.locations().is_empty()).all(|member| member.forwards())
     }
 
+    /// Those of the first that has a token.
+    fn token_locations(&self) -> &[Location] {
+        let mut of_members = self.members.iter().map(|member| member.token_locations());
+        of_members.find(|locations| !locations.is_empty()).unwrap_or_default()
+    }
+
     fn asserted_headers(&self) -> &[HeaderName] {
         &self.names
     }

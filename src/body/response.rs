@@ -77,7 +77,7 @@ where
         let this = self.project();
         let (frame, ended) = match this.kind.project() {
             KindProjection::Inner { mut body } => {
-                let frame = ready!(body.as_mut().poll_frame(cx));
+                let frame = ready!(this.completion.in_scope(|| body.as_mut().poll_frame(cx)));
                 (frame, this.completion.is_open() && body.is_end_stream())
             }
             KindProjection::Full { bytes } => (bytes.take().map(|bytes| Ok(Frame::data(bytes))), true),

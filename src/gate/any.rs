@@ -86,9 +86,9 @@ impl Gate for Gates {
     }
 
     fn admit(&self, head: &mut Head<'_>) -> Result<Self::Pass, Stopped<Self::Pass>> {
-        let mut passes = Vec::new();
+        let mut passes: Self::Pass = Vec::new();
         for gate in &self.0 {
-            match gate.admit_any(head) {
+            match passes.in_scope(|| gate.admit_any(head)) {
                 Ok(pass) => passes.extend(pass),
                 Err(Stopped { answer, given }) => {
                     passes.extend(given);

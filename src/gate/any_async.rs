@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{AsyncGate, BoxPass, Check, DynGate, Gate, Stopped, any::boxed};
+use super::{AsyncGate, BoxPass, Check, DynGate, Gate, Pass, Stopped, any::boxed};
 use crate::{
     head::Head,
     outcome::Completion,
@@ -135,10 +135,10 @@ impl AsyncGates {
         mut passes: Vec<BoxPass>,
     ) -> Check<Vec<BoxPass>, AsyncGatesWait> {
         for (at, member) in self.0.iter().enumerate().skip(next) {
-            let check = match member {
+            let check = passes.in_scope(|| match member {
                 Member::Sync(gate) => Check::Now(gate.admit_any(head).map_err(|stopped| stopped.map(Some))),
                 Member::Async(gate) => gate.check_any(head),
-            };
+            });
             match check {
                 Check::Now(Ok(pass)) => passes.extend(pass),
                 Check::Now(Err(stopped)) => return stop(passes, stopped),

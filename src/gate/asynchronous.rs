@@ -104,8 +104,7 @@ where
         let mut head = Head::of(&mut request);
         match gate.check(&mut head) {
             Check::Now(decision) => {
-                let style = Style::of(&head);
-                AsyncGatedFuture::decided(decide(&mut self.inner, request, decision, style, exchange))
+                AsyncGatedFuture::decided(decide(&mut self.inner, request, decision, exchange))
             }
             Check::Wait(wait) => {
                 // The instance that was made ready waits with the request; a fresh clone takes its place.
@@ -120,9 +119,8 @@ where
 
 fn decide<S, G, ReqB>(
     inner: &mut S,
-    request: Request<ReqB>,
+    mut request: Request<ReqB>,
     decision: Result<G, Stopped<G>>,
-    style: Style,
     exchange: Exchange,
 ) -> GatedFuture<S::Future, G>
 where
@@ -130,8 +128,11 @@ where
     G: super::Pass,
 {
     match decision {
-        Ok(pass) => GatedFuture::forward(inner.call(request), Completion::new(pass), exchange),
-        Err(stopped) => GatedFuture::answer(stopped, style, exchange),
+        Ok(pass) => {
+            let completion = Completion::new(pass);
+            GatedFuture::forward(completion.in_scope(|| inner.call(request)), completion, exchange)
+        }
+        Err(stopped) => GatedFuture::answer(stopped, Style::of(&Head::of(&mut request)), exchange),
     }
 }
 
@@ -188,8 +189,8 @@ where
                             State::Waiting { wait, held: Some(Held { inner, request, gate }) }
                         }
                         Check::Now(decision) => {
-                            let (style, exchange) = (Style::of(&head), Exchange::of(&request));
-                            State::Decided { run: decide(&mut inner, request, decision, style, exchange) }
+                            let exchange = Exchange::of(&request);
+                            State::Decided { run: decide(&mut inner, request, decision, exchange) }
                         }
                     }
                 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::response;
+use tracing::Span;
 
 use super::{Gate, Pass, Stopped};
 use crate::{head::Head, outcome::Outcome, reject::Answer};
@@ -19,6 +20,9 @@ impl<P: Pass> Pass for Option<P> {
     }
     fn holds(&self) -> bool {
         self.as_ref().is_some_and(P::holds)
+    }
+    fn span(&self) -> Option<&Span> {
+        self.as_ref()?.span()
     }
     fn on_head(&mut self, head: &mut response::Parts) {
         if let Some(pass) = self {
@@ -39,6 +43,9 @@ impl<P: Pass + ?Sized> Pass for Box<P> {
     fn holds(&self) -> bool {
         (**self).holds()
     }
+    fn span(&self) -> Option<&Span> {
+        (**self).span()
+    }
     fn on_head(&mut self, head: &mut response::Parts) {
         (**self).on_head(head);
     }
@@ -55,15 +62,26 @@ impl<P: Pass> Pass for Vec<P> {
     fn holds(&self) -> bool {
         self.iter().any(P::holds)
     }
+    fn span(&self) -> Option<&Span> {
+        self.iter().rev().find_map(P::span)
+    }
     fn on_head(&mut self, head: &mut response::Parts) {
-        for pass in self.iter_mut().rev() {
-            pass.on_head(head);
-        }
+        each(self, |pass| pass.on_head(head));
     }
     fn on_end(&mut self, outcome: &Outcome) {
-        for pass in self.iter_mut().rev() {
-            pass.on_end(outcome);
+        each(self, |pass| pass.on_end(outcome));
+    }
+}
+
+/// The innermost first, each inside of the span around it.
+fn each<P: Pass>(passes: &mut [P], mut see: impl FnMut(&mut P)) {
+    let mut left = passes;
+    while let Some((pass, outer)) = left.split_last_mut() {
+        match outer.iter().rev().find_map(P::span) {
+            Some(span) => span.in_scope(|| see(pass)),
+            None => see(pass),
         }
+        left = outer;
     }
 }
 
@@ -108,12 +126,15 @@ impl<A: Pass, B: Pass> Pass for Both<A, B> {
     fn holds(&self) -> bool {
         self.0.holds() || self.1.holds()
     }
+    fn span(&self) -> Option<&Span> {
+        self.1.span().or_else(|| self.0.span())
+    }
     fn on_head(&mut self, head: &mut response::Parts) {
-        self.1.on_head(head);
+        self.0.in_scope(|| self.1.on_head(head));
         self.0.on_head(head);
     }
     fn on_end(&mut self, outcome: &Outcome) {
-        self.1.on_end(outcome);
+        self.0.in_scope(|| self.1.on_end(outcome));
         self.0.on_end(outcome);
     }
 }
@@ -132,7 +153,7 @@ impl<A: Gate, B: Gate> Gate for (A, B) {
             answer,
             given: given.map(|given| Both(Some(given), None)),
         })?;
-        match self.1.admit(head) {
+        match outer.in_scope(|| self.1.admit(head)) {
             Ok(inner) => Ok(Both(Some(outer), Some(inner))),
             Err(Stopped { answer, given }) => Err(Stopped { answer, given: Some(Both(Some(outer), given)) }),
         }

@@ -10,6 +10,7 @@ use std::{
 
 use http::response;
 use pin_project_lite::pin_project;
+use tracing::Span;
 
 use super::{AsyncGate, AsyncGateLayer, Check, Gate, GateLayer, Pass};
 use crate::{chance::Chance, head::Head, outcome::Outcome, ratio::Ratio, reject::Answer};
@@ -156,6 +157,9 @@ impl<P: Pass> Pass for Enforced<P> {
     }
     fn holds(&self) -> bool {
         self.pass.holds()
+    }
+    fn span(&self) -> Option<&Span> {
+        self.pass.span()
     }
     fn on_head(&mut self, head: &mut response::Parts) {
         if !self.in_shadow {

@@ -109,7 +109,10 @@ where
         };
         let mut head = Head::of(&mut request);
         match gate.admit(&mut head) {
-            Ok(pass) => GatedFuture::forward(self.inner.call(request), Completion::new(pass), exchange),
+            Ok(pass) => {
+                let completion = Completion::new(pass);
+                GatedFuture::forward(completion.in_scope(|| self.inner.call(request)), completion, exchange)
+            }
             Err(stopped) => GatedFuture::answer(stopped, Style::of(&head), exchange),
         }
     }
@@ -181,7 +184,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         Poll::Ready(match this.state.project() {
-            StateProjection::Forward { future } => match ready!(future.poll(cx)) {
+            StateProjection::Forward { future } => match ready!(this.completion.in_scope(|| future.poll(cx)))
+            {
                 Ok(response) => {
                     let ended = response.body().is_end_stream();
                     Ok(finish(response, this.completion.take(), this.exchange, ended, ResponseBody::watched))

@@ -1,4 +1,5 @@
 use http::response;
+use tracing::Span;
 
 use crate::{head::Head, outcome::Outcome, reject::Answer};
 
@@ -62,6 +63,22 @@ pub trait Pass: Send + 'static {
     /// `false`: it holds nothing and does not watch, and may be dropped before the response has come.
     fn holds(&self) -> bool {
         std::mem::needs_drop::<Self>() || self.watches()
+    }
+
+    /// The span that everything inside runs in: the gates, the service, the body of its response.
+    fn span(&self) -> Option<&Span> {
+        None
+    }
+
+    /// Does something inside of the [span](Self::span).
+    fn in_scope<T>(&self, inside: impl FnOnce() -> T) -> T
+    where
+        Self: Sized,
+    {
+        match self.span() {
+            Some(span) => span.in_scope(inside),
+            None => inside(),
+        }
     }
 
     /// The response's head has come and can be changed.

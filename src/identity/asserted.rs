@@ -30,6 +30,13 @@ const BATCH: usize = 8;
 pub struct AssertedHeaders {
     /// Sorted by [`compare`] and without repetition.
     names: Box<[HeaderName]>,
+    /// A bit for each length that they have: most other names are told apart by their length alone.
+    lengths: u64,
+}
+
+/// The bit for this length; the last one stands for all that are longer.
+const fn length_bit(name: &str) -> u64 {
+    1 << if name.len() < 63 { name.len() } else { 63 }
 }
 
 impl AssertedHeaders {
@@ -39,7 +46,8 @@ impl AssertedHeaders {
         let mut names: Vec<_> = names.into_iter().collect();
         names.sort_by(compare);
         names.dedup_by(|a, b| compare(a, b).is_eq());
-        Self { names: names.into() }
+        let lengths = names.iter().fold(0, |bits, name| bits | length_bit(name.as_str()));
+        Self { names: names.into(), lengths }
     }
 
     /// Whether nothing is asserted.
@@ -56,6 +64,9 @@ impl AssertedHeaders {
 
     /// The asserted name, which may be spelled otherwise.
     fn find(&self, name: &HeaderName) -> Option<&HeaderName> {
+        if self.lengths & length_bit(name.as_str()) == 0 {
+            return None;
+        }
         self.names.binary_search_by(|own| compare(own, name)).ok().map(|at| &self.names[at])
     }
 
@@ -70,9 +81,8 @@ impl AssertedHeaders {
             let mut batch = [const { None }; BATCH];
             let mut asserted = headers.keys().filter_map(|name| self.find(name).map(|own| (own, name)));
             for place in &mut batch {
-                *place = asserted.next().map(|(own, name)| {
-                    if own == name { Cow::Borrowed(own) } else { Cow::Owned(name.clone()) }
-                });
+                let Some((own, name)) = asserted.next() else { break };
+                *place = Some(if own == name { Cow::Borrowed(own) } else { Cow::Owned(name.clone()) });
             }
             let found = batch.iter().flatten().count();
             for name in batch.iter().flatten() {

@@ -61,7 +61,10 @@ mod forwarded;
 mod networks;
 mod peer;
 mod principal;
+#[cfg(any(feature = "telemetry", feature = "upstream"))]
+mod text;
 mod token;
+mod told;
 mod trusted;
 mod walk;
 
@@ -72,7 +75,10 @@ pub(crate) use forwarded::HEARSAY;
 pub use networks::Networks;
 pub use peer::PeerIdentity;
 pub use principal::{ClaimLookup, Principal};
+#[cfg(any(feature = "telemetry", feature = "upstream"))]
+pub(crate) use text::AddressText;
 pub use token::CallerToken;
+pub use told::{CallerFact, CallerHeaders};
 pub use trusted::{ForwardingHeader, InvalidTrustedProxy, TrustedProxies};
 pub use walk::{ForwardedInfo, MAX_BYTES, MAX_HOPS};
 

@@ -84,7 +84,7 @@ impl<'a> Host<'a> {
     pub fn parse(text: &'a str) -> Result<Self, BadHost> {
         let end = match text.strip_prefix('[') {
             Some(rest) => rest.find(']').ok_or(BadHost::Malformed)? + 2,
-            None => text.find(':').unwrap_or(text.len()),
+            None => text.bytes().position(|byte| byte == b':').unwrap_or(text.len()),
         };
         let (name, port) = text.split_at(end);
         let port = match port.strip_prefix(':') {
@@ -168,17 +168,34 @@ fn parse_name(name: &str) -> Result<Cow<'_, str>, BadHost> {
 
 /// Labels of letters, digits, `-`, and `_`, which is no part of RFC 1123 but is in use.
 fn is_name(name: &str) -> bool {
-    let mut label = 0;
-    for byte in name.bytes() {
-        label = match byte {
-            b'.' if label == 0 => return false,
-            b'.' => 0,
-            b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' if label < 63 => label + 1,
-            _ => return false,
-        };
+    let mut dot = 0; // one past the last
+    for (at, byte) in name.bytes().enumerate() {
+        if !IN_NAMES[usize::from(byte)] {
+            return false;
+        }
+        if byte == b'.' {
+            if at == dot || at - dot > MAX_LABEL {
+                return false;
+            }
+            dot = at + 1;
+        }
     }
-    label > 0 && name.len() <= Host::MAX_LENGTH
+    let last = name.len() - dot;
+    last > 0 && last <= MAX_LABEL && name.len() <= Host::MAX_LENGTH
 }
+
+const MAX_LABEL: usize = 63;
+
+/// The bytes of names.
+static IN_NAMES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = matches!(byte as u8, b'-' | b'.' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z');
+        byte += 1;
+    }
+    table
+};
 
 /// Which hosts a rule is for, as in an `HTTPRoute`'s `hostnames`.
 ///

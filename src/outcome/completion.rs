@@ -12,8 +12,11 @@ use crate::{
 ///
 /// Dropping it is an end as well. What that end is depends on what was seen before; see the
 /// [module docs](crate::outcome).
-pub struct Completion<P: Pass> {
-    pass: Option<P>,
+pub struct Completion<P: Pass>(Option<Open<P>>);
+
+/// What is known of a call that has not ended, and who is to be told.
+struct Open<P> {
+    pass: P,
     outcome: Outcome,
     /// Bytes of body still to come, if known.
     left: Option<u64>,
@@ -24,99 +27,106 @@ impl<P: Pass> Completion<P> {
     /// To be told to `pass`, which is dropped at once if it [holds](Pass::holds) nothing.
     #[must_use]
     pub fn new(pass: P) -> Self {
-        Self { pass: pass.holds().then_some(pass), ..Self::spent() }
+        let open = |pass| Open { pass, outcome: Outcome::UNHEARD, left: None, owes_grpc_status: false };
+        Self(pass.holds().then(|| open(pass)))
     }
 
     /// One that has nobody to tell.
     #[must_use]
-    pub fn spent() -> Self {
-        Self { pass: None, outcome: Outcome::UNHEARD, left: None, owes_grpc_status: false }
+    pub const fn spent() -> Self {
+        Self(None)
     }
 
     /// Whether somebody wants to see the response.
     #[must_use]
     pub fn watches(&self) -> bool {
-        self.pass.as_ref().is_some_and(P::watches)
+        self.0.as_ref().is_some_and(|open| open.pass.watches())
     }
 
     /// Whether somebody is still to be told, or something is still held.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.pass.is_some()
+        self.0.is_some()
     }
 
     /// Leaves a spent one in its place.
     #[must_use]
     pub fn take(&mut self) -> Self {
-        std::mem::replace(self, Self::spent())
+        Self(self.0.take())
+    }
+
+    /// Does something inside of the pass's [span](Pass::span).
+    pub fn in_scope<T>(&self, inside: impl FnOnce() -> T) -> T {
+        match &self.0 {
+            Some(open) => open.pass.in_scope(inside),
+            None => inside(),
+        }
     }
 
     /// The head has come. `bodiless`: no body follows it, whatever its fields say.
     pub fn head(&mut self, head: &mut response::Parts, bodiless: bool) {
-        self.outcome.see_head(head);
-        self.owes_grpc_status = owes_grpc_status(head);
+        let Some(open) = &mut self.0 else { return };
+        open.outcome.see_head(head);
+        open.owes_grpc_status = owes_grpc_status(head);
         let bodiless = bodiless
             || head.status.is_informational()
             || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        self.left = if bodiless { Some(0) } else { content_length(&head.headers) };
-        if let Some(pass) = &mut self.pass {
-            pass.on_head(head);
-        }
+        open.left = if bodiless { Some(0) } else { content_length(&head.headers) };
+        open.pass.on_head(head);
     }
 
     /// So many bytes of body have come.
     pub fn data(&mut self, bytes: usize) {
-        self.outcome.bytes += bytes as u64;
-        if let Some(left) = &mut self.left {
+        let Some(open) = &mut self.0 else { return };
+        open.outcome.bytes += bytes as u64;
+        if let Some(left) = &mut open.left {
             *left = left.saturating_sub(bytes as u64);
         }
     }
 
     /// The trailers have come; they are the end.
     pub fn trailers(&mut self, trailers: &HeaderMap) {
-        self.outcome.see_grpc(trailers);
+        let Some(open) = &mut self.0 else { return };
+        open.outcome.see_grpc(trailers);
         self.end(End::Complete);
     }
 
     /// The body has said that it ended.
     pub fn complete(&mut self) {
-        let short = self.left.is_some_and(|left| left > 0);
+        let short = self.0.as_ref().and_then(|open| open.left).is_some_and(|left| left > 0);
         self.end(if short { End::Failed(Failure::Protocol) } else { End::Complete });
     }
 
     /// An error has come instead of a response, or instead of the rest of its body.
     pub fn fail<E: 'static>(&mut self, error: &E) {
-        if self.pass.is_none() {
-            return;
-        }
+        let Some(open) = &mut self.0 else { return };
         let rejection = rejection_in(error);
-        self.outcome.reason = rejection.map(Rejection::reason).or(self.outcome.reason);
+        open.outcome.reason = rejection.map(Rejection::reason).or(open.outcome.reason);
         self.end(End::Failed(Failure::of(error)));
     }
 
     fn end(&mut self, end: End) {
-        let Some(mut pass) = self.pass.take() else { return };
-        self.outcome.end = end;
-        if end == End::Complete && self.owes_grpc_status && self.outcome.grpc.is_none() {
-            self.outcome.grpc = Some(GrpcCode::UNKNOWN);
+        let Some(Open { mut pass, mut outcome, owes_grpc_status, .. }) = self.0.take() else { return };
+        outcome.end = end;
+        if end == End::Complete && owes_grpc_status && outcome.grpc.is_none() {
+            outcome.grpc = Some(GrpcCode::UNKNOWN);
         }
-        pass.on_end(&self.outcome);
+        pass.on_end(&outcome);
     }
 }
 
 impl<P: Pass> Drop for Completion<P> {
     fn drop(&mut self) {
-        let ended = self.left == Some(0) || self.outcome.has_failed();
+        let Some(open) = &self.0 else { return };
+        let ended = open.left == Some(0) || open.outcome.has_failed();
         self.end(if ended { End::Complete } else { End::Cancelled });
     }
 }
 
 impl<P: Pass> fmt::Debug for Completion<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Completion")
-            .field("open", &self.pass.is_some())
-            .field("outcome", &self.outcome)
-            .finish_non_exhaustive()
+        let outcome = self.0.as_ref().map(|open| &open.outcome);
+        f.debug_struct("Completion").field("outcome", &outcome).finish_non_exhaustive()
     }
 }
 

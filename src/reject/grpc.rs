@@ -1,6 +1,6 @@
 use std::fmt;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 /// A gRPC status code, as the [specification](https://grpc.github.io/grpc/core/md_doc_statuscodes.html) numbers them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,7 +54,8 @@ impl GrpcCode {
     /// The code in `grpc-status` of a head or of trailers. A value that is no code is `UNKNOWN`.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Option<Self> {
-        let value = headers.get("grpc-status")?;
+        const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+        let value = headers.get(GRPC_STATUS)?;
         let number = match value.as_bytes() {
             [d @ b'0'..=b'9'] => d - b'0',
             [b'1', d @ b'0'..=b'6'] => 10 + d - b'0',

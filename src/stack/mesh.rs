@@ -81,7 +81,7 @@ use crate::authn::outbound::{Outbound, OutboundLayer, TokenSource};
 use crate::telemetry::metrics::Metrics;
 use crate::{
     admission::{
-        authz::Authorize,
+        authz::{Authorization, Authorize},
         rate_limit::{Charge, RateLimit},
     },
     authn::Providers,
@@ -94,7 +94,7 @@ use crate::{
         Witness,
         access_log::AccessLog,
         request_id::{PropagateRequestId, SetRequestId, Trust},
-        span::{SpanLayer, Spanned},
+        span::RequestSpan,
     },
     transport::Connection,
 };
@@ -175,12 +175,13 @@ pub struct ServerLayer {
     timeout: TimeoutLayer,
     providers: Option<Providers>,
     authorize: Option<Authorize>,
+    authorization: Option<Authorization>,
     charges: Vec<Charge>,
 }
 
-type Policies = (Witness, (Option<Authorize>, Option<RateLimit>));
+type Policies = (Witness, ((Option<Authorize>, Option<Authorization>), Option<RateLimit>));
 type Authenticated<S> = AsyncGated<Gated<S, Policies>, Providers>;
-type Identified = (Connection, SetRequestId);
+type Identified = (Connection, (SetRequestId, RequestSpan));
 type Answered<S> = Rescue<Timeout<Authenticated<Contextual<S>>>>;
 
 impl ServerLayer {
@@ -192,6 +193,7 @@ impl ServerLayer {
             timeout: TimeoutLayer::default().grpc_streams(true),
             providers: None,
             authorize: None,
+            authorization: None,
             charges: Vec::new(),
         }
     }
@@ -216,6 +218,11 @@ impl ServerLayer {
         Self { authorize: Some(authorize), ..self }
     }
 
+    /// Asks these policies, inside of scopes and roles.
+    pub fn policies(self, authorization: Authorization) -> Self {
+        Self { authorization: Some(authorization), ..self }
+    }
+
     /// Adds a limit. All of them are one decision.
     pub fn limit(mut self, limit: impl Into<Charge>) -> Self {
         self.charges.push(limit.into());
@@ -228,9 +235,10 @@ impl ServerLayer {
         Self { counted: metrics.layer(), ..self }
     }
 
-    fn policies(&self) -> GateLayer<Policies> {
+    fn gates(&self) -> GateLayer<Policies> {
         let limits = (!self.charges.is_empty()).then(|| RateLimit::from_iter(self.charges.iter().cloned()));
-        GateLayer::new((Witness, (self.authorize.clone(), limits)))
+        let authorization = (self.authorize.clone(), self.authorization.clone());
+        GateLayer::new((Witness, (authorization, limits)))
     }
 
     fn authentication(&self) -> AsyncGateLayer<Providers> {
@@ -240,7 +248,7 @@ impl ServerLayer {
     fn identified(&self) -> GateLayer<Identified> {
         let trust = if self.trusted.is_empty() { Trust::Never } else { Trust::Peers(self.trusted.clone()) };
         let connection = Connection::new().trusted_proxies(self.trusted.clone());
-        GateLayer::new((connection, SetRequestId::new().trust(trust)))
+        GateLayer::new((connection, (SetRequestId::new().trust(trust), RequestSpan)))
     }
 }
 
@@ -251,13 +259,13 @@ impl Default for ServerLayer {
 }
 
 impl<S> Layer<S> for ServerLayer {
-    type Service = Rescue<Gated<Spanned<Gated<Gated<Answered<S>, Counter>, AccessLog>>, Identified>>;
+    type Service = Rescue<Gated<Gated<Gated<Answered<S>, Counter>, AccessLog>, Identified>>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let handled = self.authentication().layer(self.policies().layer(ContextLayer::new().layer(inner)));
+        let handled = self.authentication().layer(self.gates().layer(ContextLayer::new().layer(inner)));
         let answered = RescueLayer::new().layer(self.timeout.layer(handled));
         let watched = AccessLog::new().layer().layer(self.counted.layer(answered));
-        RescueLayer::new().layer(self.identified().layer(SpanLayer::new().layer(watched)))
+        RescueLayer::new().layer(self.identified().layer(watched))
     }
 }
 
@@ -330,5 +338,10 @@ mod tests {
             .authorize(Authorize::new())
             .layer(service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::empty())) }));
         assert_eq!(nobody.oneshot(request()).await.unwrap().status(), 401);
+        let nothing = Authorization::new([crate::admission::authz::Policy::allow("nothing")]).unwrap();
+        let denied = ServerLayer::new()
+            .policies(nothing)
+            .layer(service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::empty())) }));
+        assert_eq!(denied.oneshot(request()).await.unwrap().status(), 403);
     }
 }

@@ -9,11 +9,13 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use pin_project_lite::pin_project;
 use tokio::{
     runtime::Handle,
     sync::Semaphore,
@@ -23,7 +25,7 @@ use tokio::{
 use super::{
     connect::{ConnectError, Connections, connect},
     options::Options,
-    store::{Http1, Shared, Store, Stream},
+    store::{Http1, Shared, Store, Stream, Waiting},
 };
 use crate::{body::Body, reject::Reason, time::after};
 
@@ -141,7 +143,7 @@ impl Endpoint {
         };
         match pooled {
             Some(connection) => Ok(Lease { connection, connect: None }),
-            None => self.connect(http2).await,
+            None => Box::pin(self.connect(http2)).await,
         }
     }
 
@@ -264,22 +266,43 @@ async fn sweep(endpoint: Weak<Endpoint>, first: Instant) {
 }
 
 impl Connection {
-    /// Sends; a request that was not sent comes back in the error. If it is given up after `patience` on a connection
-    /// on which nothing was heard, no other request is sent on that.
-    pub(super) async fn send(
+    /// Sends, at once; a request that was not sent comes back in the error. If it is given up after `patience` on a
+    /// connection on which nothing was heard, no other request is sent on that.
+    pub(super) fn send(
         &mut self,
         request: http::Request<Body>,
         patience: Duration,
-    ) -> Result<http::Response<hyper::body::Incoming>, TrySendError<http::Request<Body>>> {
+    ) -> impl Future<Output = Sent> + Send + use<'_> {
         match self {
             Self::Http1(connection) => {
                 connection.before = connection.heard.so_far();
-                connection.sender.try_send_request(request).await
+                Sending::Http1 { answer: connection.sender.try_send_request(request) }
             }
             Self::Http2(stream) => {
-                let _watched = stream.watch(patience);
-                stream.sender().try_send_request(request).await
+                let waiting = stream.watch(patience);
+                Sending::Http2 { answer: stream.sender().try_send_request(request), _waiting: waiting }
             }
+        }
+    }
+}
+
+type Sent = Result<http::Response<hyper::body::Incoming>, TrySendError<http::Request<Body>>>;
+
+pin_project! {
+    #[project = SendingProjection]
+    enum Sending<'a, A, B> {
+        Http1 { #[pin] answer: A },
+        Http2 { #[pin] answer: B, _waiting: Waiting<'a> },
+    }
+}
+
+impl<A: Future<Output = Sent>, B: Future<Output = Sent>> Future for Sending<'_, A, B> {
+    type Output = Sent;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Sent> {
+        match self.project() {
+            SendingProjection::Http1 { answer } => answer.poll(cx),
+            SendingProjection::Http2 { answer, .. } => answer.poll(cx),
         }
     }
 }

@@ -1,15 +1,15 @@
 //! What a request tells the upstream about the way that it came: `X-Forwarded-*` and `Forwarded` (RFC 7239).
 
-use std::{io::Write as _, net::IpAddr};
+use std::net::IpAddr;
 
 use http::{
     Extensions, HeaderMap, HeaderName, HeaderValue,
-    header::{FORWARDED, HOST},
+    header::{Entry, FORWARDED, HOST},
     uri::Scheme,
 };
 
 use crate::{
-    identity::{AssertedHeaders, HEARSAY, PeerAddr, TrustedProxies},
+    identity::{AddressText, AssertedHeaders, HEARSAY, PeerAddr, TrustedProxies},
     matching::ReceivedHost,
 };
 
@@ -51,12 +51,7 @@ impl Forwarding {
             append(headers, FORWARDED, element(peer, host.as_ref(), scheme).as_bytes());
         }
         if let Some(peer) = peer {
-            // The longest address has 45 characters.
-            let mut text = [0; 48];
-            let mut left = &mut text[..];
-            let _ = write!(left, "{peer}");
-            let left = left.len();
-            append(headers, X_FORWARDED_FOR, &text[..text.len() - left]);
+            append(headers, X_FORWARDED_FOR, AddressText::of_ip(peer).as_bytes());
         }
         headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(scheme));
         if let Some(host) = host {
@@ -66,7 +61,7 @@ impl Forwarding {
 
     /// Removes what is spelt with `_`: a proxy does not write it, and an upstream may read it all the same.
     fn forget_misspelt(&self, headers: &mut HeaderMap) {
-        let misspelt = |name: &&HeaderName| name.as_str().contains('_') && self.hearsay.contains(name);
+        let misspelt = |name: &&HeaderName| self.hearsay.contains(name) && name.as_str().contains('_');
         while let Some(name) = headers.keys().find(misspelt).cloned() {
             headers.remove(name);
         }
@@ -75,15 +70,19 @@ impl Forwarding {
 
 /// Appends to a list field, and leaves one line of it: many upstreams read the first line only.
 fn append(headers: &mut HeaderMap, name: HeaderName, element: &[u8]) {
-    let before: usize = headers.get_all(&name).iter().map(|value| value.len() + 2).sum();
-    let mut list = Vec::with_capacity(before + element.len());
-    for value in headers.get_all(&name) {
-        list.extend_from_slice(value.as_bytes());
-        list.extend_from_slice(b", ");
-    }
-    list.extend_from_slice(element);
-    if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(list)) {
-        headers.insert(name, value);
+    match headers.entry(name) {
+        Entry::Vacant(place) => {
+            if let Ok(value) = HeaderValue::from_bytes(element) {
+                place.insert(value);
+            }
+        }
+        Entry::Occupied(mut place) => {
+            let mut list: Vec<_> = place.iter().map(HeaderValue::as_bytes).collect();
+            list.push(element);
+            if let Ok(value) = HeaderValue::from_maybe_shared(bytes::Bytes::from(list.join(&b", "[..]))) {
+                place.insert(value);
+            }
+        }
     }
 }
 

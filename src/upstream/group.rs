@@ -122,7 +122,7 @@ impl Upstream {
         let group = &self.0;
         let mut live = group.live.load_full();
         if live.asked.is_none() {
-            live = group.ask().await;
+            live = Box::pin(group.ask()).await;
         }
         group.keep_fresh(&live);
         if live.endpoints.is_empty() {

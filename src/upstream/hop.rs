@@ -19,7 +19,7 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// Fields that end at each hop, named or not.
-const HOP_BY_HOP: [HeaderName; 9] = [
+static HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
     KEEP_ALIVE,
     PROXY_CONNECTION,
@@ -33,7 +33,7 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 
 /// Fields that stay, even if a `Connection` field names them: a stranger must not be able to remove what frames or
 /// describes a message, or what a proxy before us or a layer of ours has said about it.
-const PROTECTED: [HeaderName; 14] = [
+static PROTECTED: [HeaderName; 14] = [
     header::AUTHORIZATION,
     header::CACHE_CONTROL,
     header::CONTENT_ENCODING,
@@ -64,8 +64,7 @@ pub(super) struct Kept {
 
 /// Removes the fields of the hop that a message has come over, and those that its `Connection` field names.
 pub(super) fn strip(headers: &mut HeaderMap) -> Result<Kept, Rejection> {
-    // One look over the names there are costs less than a search for each of those that seldom are.
-    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+    if !has_any(headers) {
         return Ok(Kept::default());
     }
     let mut kept = Kept { trailers: takes_trailers(headers), upgrade: None };
@@ -82,6 +81,25 @@ pub(super) fn strip(headers: &mut HeaderMap) -> Result<Kept, Rejection> {
         headers.remove(name);
     }
     Ok(kept)
+}
+
+/// Whether there are fields of the hop at all. One look over the names there are costs less than a search for each of
+/// those that seldom are.
+pub(super) fn has_any(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| {
+        matches!(
+            name.as_str(),
+            "connection"
+                | "http2-settings"
+                | "keep-alive"
+                | "proxy-authenticate"
+                | "proxy-authorization"
+                | "proxy-connection"
+                | "te"
+                | "transfer-encoding"
+                | "upgrade"
+        )
+    })
 }
 
 /// What the `Connection` fields name.
@@ -208,6 +226,9 @@ impl Gate for HopByHop {
     const SHAREABLE: bool = false;
 
     fn check(&self, head: &mut Head<'_>) -> Result<(), Answer> {
+        if !has_any(head.headers()) {
+            return Ok(());
+        }
         // The framing of the message must still be seen by whoever sends it on.
         let coding = head.headers().get(header::TRANSFER_ENCODING).cloned();
         let version = head.version();
@@ -259,6 +280,14 @@ mod tests {
         ]);
         assert_eq!(strip(&mut map).unwrap(), Kept::default());
         assert_eq!(map, headers(&[("x-end", "1"), ("trailer", "x-sum")]));
+    }
+
+    #[test]
+    fn each_field_of_the_hop_is_seen() {
+        for name in &HOP_BY_HOP {
+            assert!(has_any(&headers(&[("host", "a"), (name.as_str(), "1")])), "{name}");
+        }
+        assert!(!has_any(&headers(&[("host", "a"), ("x-connection", "1")])));
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(super) struct Outgoing {
     pub(super) bodiless: bool,
     pub(super) fault: Option<Fault>,
     pub(super) hold: Option<Hold>,
-    pub(super) upgrade: Option<Upgrade>,
+    pub(super) upgrade: Option<Box<Upgrade>>,
     pub(super) trail: Option<Trail>,
 }
 
@@ -54,7 +54,8 @@ where
     B::Error: Into<BoxError>,
 {
     let (mut parts, body) = request.into_parts();
-    check_framing(&parts)?;
+    let fields = Fields::of(&parts.headers);
+    check_framing(&parts, fields)?;
     let bodiless = body.is_end_stream();
     let caller = parts.version;
     let kept = hop::strip(&mut parts.headers)?;
@@ -66,17 +67,22 @@ where
     if let Some(host) = &settings.host {
         parts.headers.insert(HOST, host.clone());
     }
-    join_cookies(&mut parts.headers);
+    if fields.repeated {
+        join_cookies(&mut parts.headers);
+    }
     if kept.trailers {
         parts.headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    let hold = expectation(&mut parts.headers, caller, http2 || bodiless);
+    let hold = match fields.expect {
+        true => expectation(&mut parts.headers, caller, http2 || bodiless),
+        false => None,
+    };
     frame(&mut parts, &body, http2);
     if http2 {
         target_http2(&mut parts)?;
     } else {
         target_http1(&mut parts);
-        connection(&mut parts.headers, kept.trailers, upgrade.as_ref());
+        connection(&mut parts.headers, kept.trailers, upgrade.as_deref());
     }
 
     let fault = (!bodiless).then(Fault::default);
@@ -100,45 +106,72 @@ where
     Ok(Outgoing { request, http2, bodiless, fault, hold, upgrade, trail })
 }
 
+/// What is to be looked at closely in a head. One look over the names there are costs less than a search for each of
+/// those that seldom are.
+#[derive(Default, Clone, Copy)]
+struct Fields {
+    transfer_encoding: bool,
+    content_length: bool,
+    expect: bool,
+    /// Some field has several lines.
+    repeated: bool,
+}
+
+impl Fields {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut fields = Self { repeated: headers.keys_len() < headers.len(), ..Self::default() };
+        for name in headers.keys() {
+            match name.as_str() {
+                "content-length" => fields.content_length = true,
+                "expect" => fields.expect = true,
+                "transfer-encoding" => fields.transfer_encoding = true,
+                _ => {}
+            }
+        }
+        fields
+    }
+}
+
 /// Refuses what two parties could read as two different messages (RFC 9112 section 6), even if the server in front of
 /// us let it through.
-fn check_framing(parts: &Parts) -> Result<(), Rejection> {
+fn check_framing(parts: &Parts, fields: Fields) -> Result<(), Rejection> {
     let bad = |detail: &'static str| Rejection::new(Reason::BadRequest).detail(detail);
+    let not_offered = |detail: &'static str| Rejection::new(Reason::NotImplemented).detail(detail);
     if parts.method == Method::CONNECT {
-        return Err(Rejection::new(Reason::NotImplemented).detail("CONNECT is not offered"));
+        return Err(not_offered("CONNECT is not offered"));
     }
-    let mut codings = hop::list(&parts.headers, &TRANSFER_ENCODING).peekable();
-    if codings.peek().is_some() {
-        if parts.headers.contains_key(CONTENT_LENGTH) {
+    if fields.transfer_encoding {
+        let mut codings = hop::list(&parts.headers, &TRANSFER_ENCODING).peekable();
+        if codings.peek().is_some() && fields.content_length {
             return Err(bad("both Content-Length and Transfer-Encoding"));
         }
-        let chunked = codings.next().is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"));
+        let chunked = codings.next().is_none_or(|coding| coding.eq_ignore_ascii_case(b"chunked"));
         if !chunked || codings.next().is_some() {
-            return Err(
-                Rejection::new(Reason::NotImplemented).detail("no transfer coding but chunked is offered")
-            );
+            return Err(not_offered("no transfer coding but chunked is offered"));
         }
     }
-    let mut lengths = hop::list(&parts.headers, &CONTENT_LENGTH);
-    if let Some(first) = lengths.next()
-        && (!first.iter().all(u8::is_ascii_digit) || lengths.any(|length| length != first))
-    {
-        return Err(bad("malformed Content-Length"));
+    if fields.content_length {
+        let mut lengths = hop::list(&parts.headers, &CONTENT_LENGTH);
+        if let Some(first) = lengths.next()
+            && (!first.iter().all(u8::is_ascii_digit) || lengths.any(|length| length != first))
+        {
+            return Err(bad("malformed Content-Length"));
+        }
     }
-    if parts.headers.get_all(HOST).iter().nth(1).is_some() {
+    if fields.repeated && parts.headers.get_all(HOST).iter().nth(1).is_some() {
         return Err(bad("more than one Host"));
     }
     Ok(())
 }
 
 /// An upgrade is asked for over HTTP/1.1 and without a body; else the fields are as if they were not there.
-fn upgrade(parts: &mut Parts, kept: &Kept, bodiless: bool) -> Option<Upgrade> {
+fn upgrade(parts: &mut Parts, kept: &Kept, bodiless: bool) -> Option<Box<Upgrade>> {
     let client = parts.extensions.remove::<OnUpgrade>();
     if parts.version != Version::HTTP_11 || !bodiless {
         return None;
     }
     let (limits, cut) = (parts.extensions.get().copied(), parts.extensions.get().cloned());
-    Some(Upgrade { protocols: kept.upgrade.clone()?, client: client?, limits, cut })
+    Some(Box::new(Upgrade { protocols: kept.upgrade.clone()?, client: client?, limits, cut }))
 }
 
 fn speaks_http2(wire: Wire, parts: &Parts, upgrade: bool) -> Result<bool, Rejection> {
@@ -228,7 +261,9 @@ fn target_http1(parts: &mut Parts) {
     if parts.uri.authority().is_some() || parts.uri.scheme().is_some() {
         parts.uri = Uri::from(path_of(&parts.uri));
     }
-    parts.headers.entry(HOST).or_insert(HeaderValue::from_static(""));
+    if !parts.headers.contains_key(HOST) {
+        parts.headers.insert(HOST, HeaderValue::from_static(""));
+    }
 }
 
 /// `:authority` instead of `Host` (RFC 9113 section 8.3.1).

@@ -29,12 +29,13 @@ pub(super) fn keep(headers: &HeaderMap, idle: Duration) -> Option<Duration> {
 /// Makes of a response's head the one that the client gets. Gives the upstream's side of an upgrade that was asked for.
 pub(super) fn incoming(parts: &mut Parts, asked: Option<&Upgrade>) -> Result<Option<OnUpgrade>, Rejection> {
     check_framing(parts)?;
-    let chosen = parts.headers.get(UPGRADE).cloned();
+    let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+    let chosen = if switches { parts.headers.get(UPGRADE).cloned() } else { None };
     hop::strip(&mut parts.headers).map_err(|error| protocol("malformed Connection").source(error))?;
     parts.version = Version::HTTP_11;
     let upstream = parts.extensions.remove::<OnUpgrade>();
     parts.extensions.clear();
-    if parts.status != StatusCode::SWITCHING_PROTOCOLS {
+    if !switches {
         return Ok(None);
     }
     let (Some(asked), Some(chosen), Some(upstream)) = (asked, chosen, upstream) else {
@@ -67,12 +68,15 @@ fn check_framing(parts: &mut Parts) -> Result<(), Rejection> {
     if parts.status == StatusCode::NO_CONTENT || parts.status.is_informational() {
         headers.remove(CONTENT_LENGTH);
     }
-    let Some(first) = headers.get(CONTENT_LENGTH).cloned() else { return Ok(()) };
-    if headers.get_all(CONTENT_LENGTH).iter().any(|other| *other != first) {
-        return Err(protocol("differing lengths"));
-    }
-    if headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
-        headers.insert(CONTENT_LENGTH, first);
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = lengths.next() else { return Ok(()) };
+    let mut lengths = lengths.peekable();
+    if lengths.peek().is_some() {
+        if lengths.any(|other| other != first) {
+            return Err(protocol("differing lengths"));
+        }
+        let length = first.clone();
+        headers.insert(CONTENT_LENGTH, length);
     }
     Ok(())
 }

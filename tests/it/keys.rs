@@ -262,3 +262,121 @@ async fn a_gateway_answers_429_to_whoever_fails_too_often() {
     assert_eq!(gateway.get("/", &[("x-api-key", key.reveal())]).await.status, 200);
     assert_eq!(gateway.get("/", &[]).await.status, 401);
 }
+
+/// The blocks of the guide in this language.
+fn blocks(language: &str) -> Vec<String> {
+    let guide = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/guides/api_keys.md")).unwrap();
+    let begin = format!("```{language}\n");
+    guide.split(&begin).skip(1).map(|block| block.split("```").next().unwrap().to_owned()).collect()
+}
+
+/// The guide's commands, one after the other in one directory, as somebody types them who reads it.
+#[cfg(feature = "redis")]
+#[test]
+fn the_commands_of_the_guide_do_what_it_says() {
+    let server = crate::support::redis::Server::start();
+    let directory = Directory::new("keys-guide");
+    let mut id = String::new();
+    for block in blocks("sh") {
+        let script = format!("set -e\ngateway() {{ {:?} \"$@\"; }}\n{block}", program());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]).current_dir(directory.path("")).env("ID", &id).env("REDIS", server.url());
+        let output = shell.output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{block}\n{out}\n{err}");
+        if id.is_empty() {
+            id = made(&out).1;
+        }
+    }
+    let kept = FileKeyStore::new(directory.path("keys.yaml")).load().unwrap();
+    assert_eq!(kept.iter().filter(|entry| entry.revocation().is_some()).count(), 1);
+    assert!(kept.len() == 3 && kept.iter().all(|entry| entry.hash().pepper() == Some("2026")));
+    let shared = done(&["list", "--store", &server.url(), "--set", "partners"]);
+    assert_eq!(shared.lines().count(), 1 + 3, "{shared}");
+}
+
+/// The guide's files are accepted.
+#[test]
+fn the_files_of_the_guide_are_accepted() {
+    let directory = Directory::new("keys-guide-files");
+    for name in ["keys.yaml", "pepper", "redis-password"] {
+        directory.write(
+            name,
+            if name == "keys.yaml" { "keys: []\n" } else { "a secret that is as long as it has to be\n" },
+        );
+    }
+    let [whole, peppers, server] = &blocks("yaml")[..] else { panic!("three files were expected") };
+    let before = "      keys: { file: keys.yaml }\n";
+    let indented: String = peppers.lines().skip(1).map(|line| format!("    {line}\n")).collect();
+    let (head, tail) = whole.split_once("authentication:").unwrap();
+    let (_, tail) = tail.split_once("upstreams:").unwrap();
+    for text in [whole.clone(), whole.replace(before, &indented), format!("{head}{server}upstreams:{tail}")] {
+        directory.write("gateway.yaml", &text);
+        let check = Config::file(directory.path("gateway.yaml")).check();
+        assert!(check.is_accepted(), "{check}\n{text}");
+    }
+}
+
+/// Where keys are and how they are guarded: what is wrong is told at its place, and no secret with it.
+#[cfg(feature = "redis")]
+#[test]
+fn what_is_wrong_with_a_store_is_told_at_its_place() {
+    let directory = Directory::new("keys-faults");
+    let id = "id: \"0123456789ab\"";
+    let hash = "0a".repeat(32);
+    let entry = format!("keys:\n- {id}\n  hash: hmac-sha256:other:{hash}\n  owner: acme\n");
+    for (name, text) in [("keys.yaml", "keys: []\n"), ("peppered.yaml", &entry), ("short", "TELLTALE\n")] {
+        directory.write(name, text);
+    }
+    directory.write("pepper", "a secret that is as long as it has to be\n");
+    #[cfg(unix)]
+    for (name, mode) in [("pepper", 0o644), ("keys.yaml", 0o666), ("short", 0o600), ("peppered.yaml", 0o600)]
+    {
+        fs::set_permissions(directory.path(name), std::os::unix::fs::PermissionsExt::from_mode(mode))
+            .unwrap();
+    }
+    let text = "apiVersion: portcullis/v1alpha1
+listeners: [{ name: public, address: 127.0.0.1:0 }]
+redis:
+  password: { url: 'redis://me:TELLTALE@127.0.0.1' }
+  form: { url: 'http://127.0.0.1' }
+  missing: { url: 'redis://127.0.0.1', password: { file: none } }
+  sound: { url: 'rediss://127.0.0.1', password: { file: pepper }, roots: { file: pepper } }
+authentication:
+  neither: { apiKey: { keys: {} } }
+  both: { apiKey: { keys: { file: keys.yaml, redis: sound } } }
+  set: { apiKey: { keys: { file: keys.yaml, set: a } } }
+  unknown: { apiKey: { keys: { redis: soun } } }
+  short: { apiKey: { keys: { file: keys.yaml }, peppers: { a: { file: short } } } }
+  named: { apiKey: { keys: { file: keys.yaml }, peppers: { A: { file: pepper } } } }
+  other: { apiKey: { keys: { file: peppered.yaml }, peppers: { a: { file: pepper } } } }
+  limit: { apiKey: { keys: { file: keys.yaml }, failureLimit: often } }
+routes: []
+";
+    directory.write("gateway.yaml", text);
+    let check = Config::file(directory.path("gateway.yaml")).check().to_string();
+    assert!(!check.contains("TELLTALE"), "{check}");
+    let base = format!("{}/", directory.path("").display().to_string().trim_end_matches('/'));
+    for fault in [
+        "gateway.yaml:4:15: redis.password.url: the password must not stand in the address, but in a file",
+        "gateway.yaml:5:11: redis.form.url: expected `redis://host:port/database` or `rediss://...`",
+        "gateway.yaml:6:52: redis.missing.password.file: cannot be read: entity not found",
+        "gateway.yaml:7:51: warning: redis.sound.password.file: this secret can be read by everybody on this machine",
+        "gateway.yaml:7:76: redis.sound.roots.file: no root certificate was found",
+        "gateway.yaml:9:24: authentication.neither.apiKey.keys: expected exactly one of `file` and `redis`",
+        "gateway.yaml:10:21: authentication.both.apiKey.keys: expected exactly one of `file` and `redis`",
+        "gateway.yaml:11:45: authentication.set.apiKey.keys.set: a file holds the keys of one provider",
+        "gateway.yaml:12:32: authentication.unknown.apiKey.keys.redis: no server of this name; did you mean `sound`?",
+        "gateway.yaml:13:65: authentication.short.apiKey.peppers.a.file: a pepper has at least 32 bytes",
+        "gateway.yaml:14:65: authentication.named.apiKey.peppers.A.file: a pepper's name is 1 to 32 lower-case letters, digits and `-`",
+        "peppered.yaml:3:3: keys[0].hash: there is no pepper of this name",
+        "gateway.yaml:16:63: authentication.limit.apiKey.failureLimit: expected a rate such as",
+    ] {
+        assert!(check.contains(&format!("{base}{fault}")), "{fault}\n{check}");
+    }
+    assert!(
+        check.contains(
+            "warning: authentication.limit.apiKey.keys.file: this file can be written by everybody"
+        )
+    );
+}

@@ -23,7 +23,7 @@ use portcullis::{
         access_log::{AccessLog, TARGET},
         metrics::Metrics,
         request_id::{PropagateRequestId, SetRequestId, Trust},
-        span::SpanLayer,
+        span::RequestSpan,
     },
 };
 use serde_json::Value;
@@ -124,7 +124,7 @@ fn watched(app: Router, metrics: &Metrics) -> Router {
     let edge = TrustedProxies::parse(["127.0.0.0/8"]).unwrap();
     app.layer(metrics.layer())
         .layer(AccessLog::new().layer())
-        .layer(SpanLayer::new())
+        .layer(RequestSpan.layer())
         .layer(SetRequestId::new().trust(Trust::Peers(edge)).layer())
 }
 
@@ -310,7 +310,7 @@ async fn a_tonic_server_is_watched_and_its_client_propagates() {
     let address = listener.local_addr().unwrap();
     let server = tonic::transport::Server::builder()
         .layer(SetRequestId::new().trust(Trust::Always).layer())
-        .layer(SpanLayer::new())
+        .layer(RequestSpan.layer())
         .layer(AccessLog::new().layer())
         .layer(metrics.layer())
         .layer(ContextLayer::new())

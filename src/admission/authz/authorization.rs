@@ -40,6 +40,9 @@ struct Ruling {
     set: Set,
     else_allowed: bool,
     unmatched: Arc<AtomicU64>,
+    /// What they are told by: `_none`.
+    nobody: Arc<str>,
+    told: Option<HeaderValue>,
     needs: Needs,
 }
 
@@ -131,8 +134,8 @@ impl Authorization {
 
     fn told(&self, decision: Decision<'_>) -> Option<Told> {
         let name = self.told_in.clone()?;
-        let value = HeaderValue::try_from(decision.to_string()).ok()?;
-        Some(Told { name, value })
+        let value = decision.by.map_or(&decision.ruling.told, |by| &by.told);
+        Some(Told { name, value: value.clone()? })
     }
 }
 
@@ -145,9 +148,11 @@ impl Ruling {
         let else_allowed = policies.clone().all(|policy| policy.action != Action::Allow);
         let set = Set::new(policies, tally, in_shadow)?;
         let action = if else_allowed { Action::Allow } else { Action::Deny };
-        let unmatched = tally.counter(&"_none".into(), &"".into(), action, in_shadow);
+        let nobody: Arc<str> = "_none".into();
+        let unmatched = tally.counter(&nobody, &"".into(), action, in_shadow);
         let needs = Needs::of(&set);
-        Ok(Self { set, else_allowed, unmatched, needs })
+        let told = HeaderValue::try_from(format!("{} {nobody}", action.label())).ok();
+        Ok(Self { set, else_allowed, unmatched, nobody, told, needs })
     }
 
     fn decide(&self, facts: &Facts<'_>) -> Decision<'_> {
@@ -182,6 +187,10 @@ impl Decision<'_> {
         self.by.map(|by| &*by.rule)
     }
 
+    fn label(&self) -> &Arc<str> {
+        self.by.map_or(&self.ruling.nobody, |by| &by.label)
+    }
+
     fn count(&self) {
         match self.by {
             Some(by) => by.count(),
@@ -202,10 +211,7 @@ impl Decision<'_> {
 impl fmt::Display for Decision<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let action = if self.is_allowed() { Action::Allow } else { Action::Deny };
-        match self.by {
-            Some(by) => write!(f, "{} {by}", action.label()),
-            None => write!(f, "{} _none", action.label()),
-        }
+        write!(f, "{} {}", action.label(), self.label())
     }
 }
 
@@ -230,7 +236,7 @@ impl Gate for Authorization {
             }
         }
         if let Some(trail) = head.extensions().get::<Trail>() {
-            trail.set_decision(decision.by.map_or_else(|| "_none".into(), |by| by.label.clone()));
+            trail.set_decision(Arc::clone(decision.label()));
         }
         let told = self.told(decision);
         if decision.is_allowed() {

@@ -1,7 +1,9 @@
-use std::{
-    fmt,
-    sync::{Arc, atomic::AtomicU64, atomic::Ordering},
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
+
+use http::HeaderValue;
 
 use super::{Facts, Policy, Rule, Tally, attribute::Attribute, index::Index, policy::Action, test::Test};
 
@@ -29,6 +31,8 @@ pub(super) struct Named {
     pub(super) rule: Arc<str>,
     /// Both, as `policy/rule`.
     pub(super) label: Arc<str>,
+    /// What a caller is told: `deny policy/rule`.
+    pub(super) told: Option<HeaderValue>,
     pub(super) action: Action,
     count: Arc<AtomicU64>,
 }
@@ -80,11 +84,13 @@ impl Set {
             if named.iter().rev().take_while(|own| own.policy == policy.name).any(|own| own.rule == name) {
                 return Err(InvalidPolicies::DuplicateRule(policy.name.clone(), name));
             }
-            let label = format!("{}/{name}", policy.name).into();
+            let label: Arc<str> = format!("{}/{name}", policy.name).into();
+            let told = HeaderValue::try_from(format!("{} {label}", policy.action.label())).ok();
             named.push(Named {
                 policy: policy.name.clone(),
                 rule: name,
                 label,
+                told,
                 action: policy.action,
                 count,
             });
@@ -137,11 +143,5 @@ impl Clause {
 impl Named {
     pub(super) fn count(&self) {
         self.count.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl fmt::Display for Named {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.label)
     }
 }

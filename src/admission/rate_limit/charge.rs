@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use super::{Limit, gcra::Verdict, policy::Line, table::Fingerprint};
+use super::{Limit, gcra::Verdict, policy::Line, store::Fingerprint};
 use crate::head::Head;
 
 /// A limit, and what a request costs there.
@@ -28,6 +28,7 @@ pub(super) struct Bill {
     debt: u64,
     cost: u32,
     pub(super) verdict: Verdict,
+    is_newcomers: bool,
 }
 
 impl Cost {
@@ -85,7 +86,7 @@ impl Charge {
         let limit = &*self.limit.0;
         let now = limit.store.clock(head.now());
         let key = limit.terms.key.fingerprint(head, &limit.seed);
-        Bill { key, now, debt: 0, cost: self.cost.of(head), verdict: Verdict::Never }
+        Bill { key, now, cost: self.cost.of(head), ..Bill::NONE }
     }
 
     /// Where the account stood when the bill was judged.
@@ -101,35 +102,38 @@ impl Charge {
 }
 
 impl Bill {
-    pub(super) const NONE: Self = Self { key: 0, now: 0, debt: 0, cost: 0, verdict: Verdict::Never };
+    pub(super) const NONE: Self =
+        Self { key: 0, now: 0, debt: 0, cost: 0, verdict: Verdict::Never, is_newcomers: false };
 }
 
 /// Pays all bills, if all can be paid; else none. Each is given its verdict and what its account then owes.
-///
-/// The tables stay locked from the first look to the last word. Limits are locked in the order of their ids, so two
-/// requests never wait for each other; and each but once, since no limit is twice in a list.
 pub(super) fn pay(charges: &[Charge], bills: &mut [Bill]) -> bool {
-    pay_if(true, charges, bills)
+    let paid = pay_if(true, charges, bills);
+    for (charge, bill) in charges.iter().zip(bills).filter(|(_, bill)| bill.is_newcomers) {
+        charge.limit.0.store.tend(bill.now);
+    }
+    paid
 }
 
+/// The accounts stay locked from the first look to the last word. Limits are locked in the order of their ids, so two
+/// requests never wait for each other; and each but once, since no limit is twice in a list.
 fn pay_if(payable: bool, charges: &[Charge], bills: &mut [Bill]) -> bool {
     let (Some((charge, charges)), Some((bill, bills))) = (charges.split_first(), bills.split_first_mut())
     else {
         return payable;
     };
     let limit = &*charge.limit.0;
-    let mut table = limit.store.open(bill.key);
-    let found = table.find(bill.key);
+    let mut account = limit.store.open(bill.key);
     // An account never owes more than all it can hold, unless the clock has gone back.
-    bill.debt = found.due.saturating_sub(bill.now).min(limit.quota.whole());
+    bill.debt = account.due().saturating_sub(bill.now).min(limit.quota.whole());
     bill.verdict = limit.quota.judge(bill.debt, bill.cost);
     let Verdict::Spend(debt) = bill.verdict else {
-        table.count_refusal();
+        account.count_refusal();
         return pay_if(false, charges, bills);
     };
-    let paid = pay_if(payable, charges, bills);
+    let paid = if charges.is_empty() { payable } else { pay_if(payable, charges, bills) };
     if paid && bill.cost > 0 {
-        table.store(bill.key, found, bill.now + debt, bill.now);
+        bill.is_newcomers = account.set(bill.now + debt, bill.now);
         bill.debt = debt;
     }
     paid

@@ -38,7 +38,7 @@ impl RateLimitHandle {
         let limit = &*self.limit.0;
         let now = limit.store.clock(head.now());
         let key = limit.terms.key.fingerprint(head, &limit.seed);
-        let due = limit.store.open(key).find(key).due;
+        let due = limit.store.open(key).due();
         let debt = due.saturating_sub(now).min(limit.quota.whole());
         Standing {
             remaining: limit.quota.remaining(debt),
@@ -50,7 +50,7 @@ impl RateLimitHandle {
     /// The accounts that it holds. Some of them may be whole again, and will be forgotten as others come.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.limit.0.store.sum(|table| table.len())
+        self.limit.0.store.len()
     }
 
     /// Whether it holds no account.
@@ -65,22 +65,22 @@ impl RateLimitHandle {
         self.limit.0.store.capacity()
     }
 
-    /// The bytes that its accounts take.
+    /// The bytes that its accounts take. It looks at each bucket: for operators, not for each request.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.limit.0.store.sum(|table| table.bytes())
+        self.limit.0.store.bytes()
     }
 
-    /// The accounts that had to be forgotten before they were whole, since the limit was full. If this grows,
-    /// `max_keys` is too small, or there is a flood.
+    /// How often an account that was not whole could not be held, or no longer, since the limit was full. If this
+    /// grows, `max_keys` is too small, or there is a flood.
     #[must_use]
     pub fn forgotten(&self) -> u64 {
-        self.limit.0.store.sum(|table| table.forgotten())
+        self.limit.0.store.forgotten()
     }
 
     /// The requests that it has refused.
     #[must_use]
     pub fn refused(&self) -> u64 {
-        self.limit.0.store.sum(|table| table.refused())
+        self.limit.0.store.refused()
     }
 }

@@ -81,17 +81,20 @@
 //!
 //! # When it is full
 //!
-//! A limit holds at most `max_keys` accounts (30 to 48 bytes each, allocated as they come). An account that is whole
-//! again is like one that was never seen; each newcomer sweeps a few of them away, without a thread or a scan.
+//! A limit holds at most `max_keys` accounts (30 to 48 bytes each, allocated as they come, and kept for those that
+//! come later). An account that is whole again is like one that was never seen; each newcomer drops such accounts from
+//! a few places, without a thread or a scan.
 //!
-//! If all are in use, a newcomer takes the place of the one nearest to whole among 16 neighbours, and from then on
-//! whoever is not held owes as much as the most that was ever forgotten. So **no account ever spends more than its
-//! limit**, whether it was forgotten or not: a flood of keys neither grows memory nor frees those who are at their
-//! limit, and the newcomers together get about `max_keys` times the rate. The price is paid by newcomers: they may
-//! find an account that is not whole, until the flood has passed for as long as a burst takes to refill.
-//! [`RateLimitHandle::forgotten`] counts this.
+//! If all are in use, the newcomer and some others are compared, and the one that is nearest to whole goes into a
+//! sketch (at most 4 bytes for each of `max_keys`), which never takes an account to owe less than it does. So **no
+//! account ever spends more than its limit**, whether it is held or not: a flood of keys neither grows memory nor frees
+//! those who are at their limit, who stay held, since they owe most. The price is paid by newcomers: in the sketch they
+//! share accounts with others, and may find one that is not whole, until they have spent enough to be held, or the
+//! flood has passed for as long as a burst takes to refill. However many they are, together they get at most what one
+//! and a half times `max_keys` accounts hold. [`RateLimitHandle::forgotten`] counts this.
 //!
-//! Keys are kept as 128 bits of a SipHash under a secret seed: strangers cannot make accounts meet.
+//! Keys are kept as 64 bits under a secret seed: addresses by a permutation, so that no two are one account, and
+//! everything else by SipHash. Strangers cannot make accounts meet.
 //!
 //! # Compared with tower
 //!
@@ -108,6 +111,7 @@
 //! [`Principal`]: crate::key::Key::Principal
 //! [`Route`]: crate::key::Key::Route
 
+mod bucket;
 mod charge;
 mod gate;
 mod gcra;
@@ -116,8 +120,8 @@ mod limit;
 mod policy;
 mod rate;
 mod registry;
+mod sketch;
 mod store;
-mod table;
 #[cfg(test)]
 mod tests;
 

@@ -1,43 +1,100 @@
-//! The accounts of one limit, in tables that are locked one by one.
+//! The accounts of one limit: a table of [buckets](Bucket) that grows with use and never above its bound.
+//!
+//! An account is *due* at the time when it will be whole again. One that is due by now is like one that was never
+//! seen, so it may be dropped: each newcomer drops such accounts from its own bucket and a few others, wherever they
+//! lie.
+//!
+//! The table grows by linear hashing (Litwin, 1980): one bucket at a time is split in two, under the locks of these
+//! two, so that it never stands still. The buckets lie in pages, which are made as they are needed.
+//!
+//! When the table is full of accounts that are not due, the one that is due first of the newcomer and some others goes
+//! into the [sketch](Sketch), which remembers at least what it owes. So nobody gains by a flood of newcomers: neither
+//! those who are held, nor those who are not.
 
 use std::{
     num::NonZeroU32,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, OnceLock, TryLockError,
+        atomic::{
+            AtomicU64, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+    },
 };
 
 use tokio::time::Instant;
 
 use super::{
+    bucket::{Account, Accounts, Bucket},
     gcra::nanos,
-    table::{Fingerprint, Table},
+    sketch::Sketch,
 };
 
-/// So that two threads seldom meet, and a rebuild stays short.
-const MOST_SHARDS: u32 = 256;
-/// So that the shards of a full store are about equally full.
-const LEAST_SHARE: u32 = 1024;
+/// 64 bits of a keyed hash, or of a keyed permutation: strangers cannot make two accounts meet.
+pub(super) type Fingerprint = u64;
 
-pub(super) struct Store {
-    shards: Box<[Shard]>,
-    /// Times are nanoseconds since then.
-    epoch: Instant,
-    share: u32,
+/// The buckets that a newcomer looks through for accounts to drop.
+const SWEEP: usize = 3;
+/// The buckets, besides its own, in which a newcomer looks for one that is due before it.
+const AROUND: usize = 4;
+
+/// The pages of a large table, and the buckets in a page of a small one.
+const MOST_PAGES: usize = 256;
+const LEAST_PAGE: usize = 8;
+
+/// A bucket is split when there are more than nine accounts to four buckets.
+const fn is_crowded(accounts: usize, buckets: usize) -> bool {
+    accounts * 4 > buckets * 9
 }
 
-/// A cache line of its own.
-#[repr(align(64))]
-struct Shard(Mutex<Table>);
+pub(super) struct Store {
+    pages: Box<[OnceLock<Box<[Bucket]>>]>,
+    /// A page has this power of two of buckets; the last may have less.
+    page_bits: u32,
+    /// The buckets in use. Every request looks at this, and it changes only as the table grows.
+    buckets: AtomicUsize,
+    most_buckets: usize,
+    most: usize,
+    sketch: Sketch,
+    /// Times are nanoseconds since then.
+    epoch: Instant,
+    tally: Tally,
+}
+
+/// What changes as accounts come and go; in cache lines of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Tally {
+    used: AtomicUsize,
+    /// Where the next newcomer looks for accounts to drop.
+    cursor: AtomicUsize,
+    growth: Mutex<()>,
+    forgotten: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// The account of one key, locked.
+pub(super) struct Entry<'a> {
+    store: &'a Store,
+    key: Fingerprint,
+    bucket: MutexGuard<'a, Accounts>,
+}
 
 impl Store {
-    /// A store for at most `most` accounts.
+    /// A store for at most `most` accounts. It allocates when the first one comes.
     pub(super) fn with_most(most: NonZeroU32) -> Self {
-        let shards = prev_power_of_two((most.get() / LEAST_SHARE).clamp(1, MOST_SHARDS));
-        let share = most.get() / shards;
-        let shard = || Shard(Mutex::new(Table::with_most(share)));
+        let most = most.get() as usize;
+        let most_buckets = most / 9 * 4 + most % 9 * 4 / 9 + 1; // from here on they are not crowded
+        let page_bits = (most_buckets / MOST_PAGES).max(LEAST_PAGE).next_power_of_two().ilog2();
         Self {
-            shards: std::iter::repeat_with(shard).take(shards as usize).collect(),
+            pages: (0..=(most_buckets - 1) >> page_bits).map(|_| OnceLock::new()).collect(),
+            page_bits,
+            buckets: AtomicUsize::new(1),
+            most_buckets,
+            most,
+            sketch: Sketch::beside(most),
             epoch: Instant::now(),
-            share,
+            tally: Tally::default(),
         }
     }
 
@@ -46,61 +103,375 @@ impl Store {
         nanos(now.saturating_duration_since(self.epoch))
     }
 
-    /// Locks the table that has this account. Whoever holds one of this store's tables must not lock another.
-    pub(super) fn open(&self, key: Fingerprint) -> MutexGuard<'_, Table> {
-        // The high half picks the shard, and the low half the slot.
-        let at = (key >> 64) as usize & (self.shards.len() - 1);
-        self.shards[at].lock()
+    /// Locks the account of `key`. Whoever holds one of this store's must not lock another, nor [tend](Self::tend).
+    #[inline]
+    pub(super) fn open(&self, key: Fingerprint) -> Entry<'_> {
+        let mut buckets = self.buckets.load(Acquire);
+        loop {
+            let at = index(key, buckets);
+            let bucket = self.bucket(at).lock();
+            // It may have been split before we had the lock, but not since.
+            let now = self.buckets.load(Acquire);
+            if now == buckets || index(key, now) == at {
+                return Entry { store: self, key, bucket };
+            }
+            buckets = now;
+        }
+    }
+
+    /// Makes room, as is to be done after each newcomer: drops accounts that are due by now, and splits a bucket.
+    pub(super) fn tend(&self, now: u64) {
+        for _ in 0..SWEEP {
+            if let Some(mut bucket) = self.another().try_lock() {
+                self.drop_due(&mut bucket, now);
+            }
+        }
+        self.grow(now);
+    }
+
+    pub(super) fn count_refusal(&self) {
+        self.tally.refused.fetch_add(1, Relaxed);
+    }
+
+    /// The accounts that it holds, those not yet dropped included.
+    pub(super) fn len(&self) -> usize {
+        self.tally.used.load(Relaxed)
     }
 
     /// The accounts that it can hold.
     pub(super) fn capacity(&self) -> usize {
-        self.share as usize * self.shards.len()
+        self.most
     }
 
-    /// Adds up what `read` finds in each table.
-    pub(super) fn sum<T: std::iter::Sum>(&self, read: impl Fn(&Table) -> T) -> T {
-        self.shards.iter().map(|shard| read(&shard.lock())).sum()
+    pub(super) fn bytes(&self) -> usize {
+        let pages = self.pages.iter().filter_map(OnceLock::get);
+        let lines = pages.clone().map(|page| size_of_val(&**page)).sum::<usize>();
+        let extents = pages.flatten().map(|bucket| bucket.lock().extents()).sum::<usize>();
+        lines + extents * size_of::<Accounts>() + self.sketch.bytes()
+    }
+
+    /// The accounts that were not held, or no longer, before they were due.
+    pub(super) fn forgotten(&self) -> u64 {
+        self.tally.forgotten.load(Relaxed)
+    }
+
+    pub(super) fn refused(&self) -> u64 {
+        self.tally.refused.load(Relaxed)
+    }
+
+    /// The bucket at `at`, which is below the number of them.
+    #[inline]
+    fn bucket(&self, at: usize) -> &Bucket {
+        let page = at >> self.page_bits;
+        let buckets = self.pages[page].get_or_init(|| self.new_page(page));
+        &buckets[at & ((1 << self.page_bits) - 1)]
+    }
+
+    #[cold]
+    fn new_page(&self, page: usize) -> Box<[Bucket]> {
+        let left = self.most_buckets - (page << self.page_bits);
+        std::iter::repeat_with(Bucket::default).take(left.min(1 << self.page_bits)).collect()
+    }
+
+    /// A bucket, in turn.
+    fn another(&self) -> &Bucket {
+        let turn = self.tally.cursor.fetch_add(1, Relaxed) as u64;
+        self.bucket(index(turn, self.buckets.load(Acquire)))
+    }
+
+    fn drop_due(&self, bucket: &mut Accounts, now: u64) {
+        let mut dropped = 0;
+        bucket.drop_if(|account| {
+            let due = account.due <= now;
+            dropped += usize::from(due);
+            due
+        });
+        if dropped > 0 {
+            self.tally.used.fetch_sub(dropped, Relaxed);
+        }
+    }
+
+    /// Takes an account into its bucket, where it is not, or into the sketch.
+    fn admit(&self, bucket: &mut Accounts, newcomer: Account, now: u64) {
+        self.drop_due(bucket, now);
+        let one_more = |used: usize| (used < self.most).then_some(used + 1);
+        if self.tally.used.fetch_update(Relaxed, Relaxed, one_more).is_ok()
+            || self.forget_one_before(newcomer, bucket, now)
+        {
+            bucket.put(newcomer);
+        } else {
+            self.forget(newcomer, now);
+        }
+    }
+
+    /// Forgets the account that is due first of some, if that is before the newcomer is.
+    fn forget_one_before(&self, newcomer: Account, bucket: &mut Accounts, now: u64) -> bool {
+        let mut first = bucket.idlest();
+        let mut elsewhere = None;
+        for _ in 0..AROUND {
+            // Buckets that somebody is at work on, and our own, are left out: nobody waits here.
+            let Some(other) = self.another().try_lock() else { continue };
+            let Some(idlest) = other.idlest() else { continue };
+            if first.is_none_or(|first| idlest.due < first.due) {
+                (first, elsewhere) = (Some(idlest), Some(other));
+            }
+        }
+        let Some(first) = first.filter(|first| first.due < newcomer.due) else { return false };
+        elsewhere.as_deref_mut().unwrap_or(bucket).drop_if(|account| account.key == first.key);
+        self.forget(first, now);
+        true
+    }
+
+    fn forget(&self, account: Account, now: u64) {
+        if account.due > now {
+            self.tally.forgotten.fetch_add(1, Relaxed);
+            self.sketch.note(account.key, account.due);
+        }
+    }
+
+    /// Splits the next bucket, if they are crowded.
+    fn grow(&self, now: u64) {
+        if !is_crowded(self.len(), self.buckets.load(Acquire)) {
+            return;
+        }
+        let _alone = match self.tally.growth.try_lock() {
+            Err(TryLockError::WouldBlock) => return,
+            held => held,
+        };
+        let buckets = self.buckets.load(Acquire);
+        if buckets == self.most_buckets {
+            return;
+        }
+        let new = self.bucket(buckets);
+        let old = self.bucket(index(buckets as u64, buckets));
+        let (mut old, mut new) = (old.lock(), new.lock());
+        self.drop_due(&mut old, now);
+        old.drop_if(|account| {
+            let moves = index(account.key, buckets + 1) == buckets;
+            if moves {
+                new.put(account);
+            }
+            moves
+        });
+        self.buckets.store(buckets + 1, Release);
     }
 }
 
-impl Shard {
-    /// Nothing panics under the lock, so that a table is whole even where its lock is said to be poisoned.
-    fn lock(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Entry<'_> {
+    /// When the account is due; zero if it is whole as far as anybody knows.
+    #[inline]
+    pub(super) fn due(&mut self) -> u64 {
+        match self.bucket.due(self.key) {
+            Some(due) => *due,
+            None => self.store.sketch.due(self.key),
+        }
+    }
+
+    /// Makes it due at `due`. Whether it is a newcomer, for which the store is to be tended.
+    #[inline]
+    pub(super) fn set(&mut self, due: u64, now: u64) -> bool {
+        let held = self.bucket.due(self.key).map(|held| *held = due);
+        if held.is_none() {
+            self.store.admit(&mut self.bucket, Account { key: self.key, due }, now);
+        }
+        held.is_none()
+    }
+
+    pub(super) fn count_refusal(&self) {
+        self.store.count_refusal();
     }
 }
 
-fn prev_power_of_two(n: u32) -> u32 {
-    1 << n.ilog2()
+/// The bucket of a key where there are so many: its lowest bits, without the highest of these if that is too much.
+#[inline]
+fn index(key: Fingerprint, buckets: usize) -> usize {
+    let mask = buckets.next_power_of_two() - 1;
+    let at = key as usize & mask;
+    if at < buckets { at } else { at & (mask >> 1) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chance::Chance;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    fn store(most: u32) -> Store {
+        Store::with_most(NonZeroU32::new(most).unwrap())
+    }
+
+    fn due(store: &Store, key: Fingerprint) -> u64 {
+        store.open(key).due()
+    }
+
+    fn set(store: &Store, key: Fingerprint, due: u64, now: u64) {
+        let came = store.open(key).set(due, now);
+        if came {
+            store.tend(now);
+        }
+    }
+
+    fn keys(seed: u64, count: usize) -> Vec<Fingerprint> {
+        let chance = Chance::seeded(seed);
+        (0..count).map(|_| chance.next()).collect()
+    }
+
+    /// All accounts are in the bucket in which they are looked for, and are counted.
+    fn check(store: &Store) {
+        let buckets = store.buckets.load(Acquire);
+        let mut used = 0;
+        for at in 0..buckets {
+            store.bucket(at).lock().drop_if(|account| {
+                assert_eq!(index(account.key, buckets), at);
+                used += 1;
+                false
+            });
+        }
+        assert_eq!(store.len(), used);
+        assert!(used <= store.most && buckets <= store.most_buckets);
+    }
 
     #[test]
-    fn its_capacity_is_never_above_what_was_asked() {
-        for most in [1, 2, 100, 1023, 1024, 5000, 65_536, 1_000_000, 10_000_000] {
-            let store = Store::with_most(NonZeroU32::new(most).unwrap());
-            let capacity = store.capacity();
-            assert!(
-                capacity <= most as usize && capacity * 100 >= most as usize * 99,
-                "{capacity} of {most}"
-            );
+    fn a_key_falls_into_one_bucket_until_that_is_split() {
+        for key in keys(1, 200) {
+            let mut at = 0;
+            for buckets in 1..300 {
+                let now = index(key, buckets);
+                assert!(now < buckets && (now == at || now + 1 == buckets));
+                at = now;
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_gains_by_being_forgotten(
+            most in 1_u32..40,
+            steps in prop::collection::vec((0_u64..60, 1_u64..500, 0_u64..30, any::<bool>()), 1..400),
+        ) {
+            let store = store(most);
+            let scattered = keys(7, 60);
+            let mut truth = HashMap::new();
+            let mut now = 1;
+            for (key, debt, wait, clash) in steps {
+                // Half of the keys have one bucket.
+                let key = if clash { key << 32 } else { scattered[key as usize] };
+                now += wait;
+                let owed = *truth.get(&key).unwrap_or(&0);
+                let known = due(&store, key);
+                prop_assert!(known.max(now) >= u64::max(owed, now), "{known} < {owed}");
+                let then = known.max(now) + debt;
+                set(&store, key, then, now);
+                truth.insert(key, then);
+                prop_assert!(due(&store, key) >= then);
+                check(&store);
+            }
+        }
+
+        #[test]
+        fn below_its_bound_it_is_a_map(
+            steps in prop::collection::vec((0_usize..200, 1_u64..100, 0_u64..20), 1..600),
+        ) {
+            let store = store(1000);
+            let keys = keys(8, 200);
+            let mut truth = HashMap::new();
+            let mut now = 1;
+            for (key, debt, wait) in steps {
+                now += wait;
+                set(&store, keys[key], now + debt, now);
+                truth.insert(keys[key], now + debt);
+                for (&key, &then) in truth.iter().filter(|(_, then)| **then > now) {
+                    prop_assert_eq!(due(&store, key), then);
+                }
+            }
+            check(&store);
+            prop_assert_eq!((store.forgotten(), store.sketch.bytes()), (0, 0));
         }
     }
 
     #[test]
-    fn a_shard_is_one_cache_line() {
-        assert_eq!(size_of::<Shard>(), 64);
+    fn it_grows_with_use_and_never_above_its_bound() {
+        let store = store(100_000);
+        assert_eq!(store.bytes(), 0);
+        let mut worst = 0;
+        for (n, key) in keys(1, 300_000).into_iter().enumerate() {
+            set(&store, key, u64::MAX - 1, 1);
+            if n % 10_000 == 9_999 {
+                worst = worst.max(store.bytes() / store.len());
+            }
+        }
+        check(&store);
+        assert_eq!((store.len(), store.forgotten()), (100_000, 200_000));
+        assert!(worst <= 48, "{worst} bytes an account");
+        assert!(store.bytes() <= 40 * 100_000, "{} bytes", store.bytes());
+    }
+
+    #[test]
+    fn accounts_that_are_due_make_room_as_others_come() {
+        let store = store(10_000);
+        for (n, key) in keys(2, 300_000).into_iter().enumerate() {
+            set(&store, key, n as u64 + 100, n as u64); // a hundred are alive at any time
+        }
+        check(&store);
+        assert_eq!(store.forgotten(), 0);
+        assert!(store.bytes() < 100 * 72, "{} bytes for a hundred accounts", store.bytes());
+    }
+
+    #[test]
+    fn a_flood_forgets_the_flood_first() {
+        let store = store(1000);
+        let (abusers, flood) = (keys(3, 100), keys(4, 50_000));
+        for &abuser in &abusers {
+            set(&store, abuser, 1_000_000, 1);
+        }
+        for key in flood {
+            let known = due(&store, key);
+            set(&store, key, known.max(1) + 10, 1);
+        }
+        check(&store);
+        assert!(abusers.iter().all(|&abuser| due(&store, abuser) == 1_000_000));
+        let owed: Vec<_> = keys(5, 1000).into_iter().map(|key| due(&store, key)).collect();
+        assert!(owed.iter().all(|&owed| owed < 2000), "newcomers owe {owed:?}");
+    }
+
+    #[test]
+    fn who_spends_is_held_though_a_flood_came_first() {
+        let store = store(1000);
+        keys(6, 10_000).into_iter().for_each(|key| set(&store, key, 100, 1));
+        for spent in 1..50 {
+            set(&store, 7, due(&store, 7).max(1) + 10, 1);
+            assert!(due(&store, 7) >= 1 + 10 * spent);
+        }
+        assert!(store.open(7).bucket.due(7).is_some());
+        check(&store);
+    }
+
+    #[test]
+    fn threads_that_make_it_grow_lose_nothing() {
+        let store = store(200_000);
+        let all = keys(9, 160_000);
+        std::thread::scope(|scope| {
+            for part in all.chunks(40_000) {
+                let store = &store;
+                scope.spawn(move || {
+                    for (n, &key) in part.iter().enumerate() {
+                        set(store, key, 1000 + n as u64, 1);
+                        let earlier = n / 2;
+                        assert_eq!(due(store, part[earlier]), 1000 + earlier as u64);
+                    }
+                });
+            }
+        });
+        check(&store);
+        assert_eq!((store.len(), store.forgotten()), (160_000, 0));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_clock_that_went_back_reads_zero() {
         let now = Instant::now();
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
-        let store = Store::with_most(NonZeroU32::MIN);
+        let store = store(1);
         assert_eq!(store.clock(now), 0);
         assert_eq!(store.clock(now + std::time::Duration::from_secs(3)), 2_000_000_000);
     }

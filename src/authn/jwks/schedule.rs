@@ -94,7 +94,7 @@ impl Schedule {
     pub(super) fn hurry(&mut self, times: &Times) {
         self.hurried = true;
         if let Some(begun) = self.begun {
-            self.due = self.due.min(after(begun, times.cooldown));
+            self.due = self.due.min(soon(begun, times.cooldown));
         }
     }
 
@@ -115,7 +115,7 @@ impl Schedule {
         let tenth = u64::try_from(lifetime.as_nanos() / 10).unwrap_or(u64::MAX);
         let ahead = Duration::from_nanos(tenth.saturating_add(chance.below(tenth.saturating_add(1))));
         let stale = after(now, lifetime);
-        self.due = after(now, lifetime.saturating_sub(ahead));
+        self.due = soon(now, lifetime.saturating_sub(ahead));
         self.stale = Some(stale);
         self.over = Some(after(stale, times.stale));
         self.failures = 0;
@@ -125,7 +125,7 @@ impl Schedule {
     /// No set has come.
     pub(super) fn fail(&mut self, now: Instant, times: &Times, chance: &Chance) {
         self.failures = self.failures.saturating_add(1);
-        self.due = after(now, times.backoff.delay(self.failures, chance));
+        self.due = soon(now, times.backoff.delay(self.failures, chance));
     }
 
     /// Until when the last set that has come tells which keys there are not; `None`: nothing tells.
@@ -140,6 +140,11 @@ impl Schedule {
         self.over = self.over.map(|over| over.min(after(self.stale.unwrap_or(now), times.stale)));
         self
     }
+}
+
+/// So long after `now`, and not at once, whatever was chosen: that would be without a pause.
+fn soon(now: Instant, wait: Duration) -> Instant {
+    after(now, wait.max(Duration::from_millis(1)))
 }
 
 #[cfg(test)]
@@ -225,6 +230,21 @@ mod tests {
     }
 
     #[test]
+    fn there_is_a_pause_whatever_is_chosen() {
+        let (mut schedule, now, _, chance) = start();
+        let zero = Duration::ZERO;
+        let backoff = Backoff::new(zero);
+        let times = Times { lifetime: zero, least: zero, most: zero, cooldown: zero, stale: zero, backoff };
+        schedule.begin(now);
+        schedule.succeed(now, None, &times, &chance);
+        assert!(schedule.due() > now);
+        schedule.hurry(&times);
+        assert!(schedule.due() > now);
+        schedule.fail(now, &times, &chance);
+        assert!(schedule.due() > now);
+    }
+
+    #[test]
     fn other_settings_are_in_force_at_once() {
         let (mut schedule, now, times, chance) = start();
         schedule.succeed(now, None, &times, &chance);
@@ -259,7 +279,8 @@ mod tests {
             schedule.succeed(now, told, &times, &chance);
             let fresh = told.unwrap_or(times.lifetime).min(most).max(least);
             let wait = schedule.due() - now;
-            prop_assert!(wait <= fresh && wait >= (fresh / 10 * 8).min(century));
+            let pause = Duration::from_millis(1);
+            prop_assert!(wait <= fresh.max(pause) && wait >= (fresh / 10 * 8).min(century));
             prop_assert!(schedule.next() <= schedule.due());
             prop_assert!(!schedule.ends(now + fresh.min(century)) || stale.is_zero());
             let last = now + fresh.min(century) + SECOND;
@@ -271,8 +292,8 @@ mod tests {
                 prop_assert!(wait >= SECOND / 2 && wait <= 60 * SECOND);
                 if wanted {
                     schedule.hurry(&times);
-                    prop_assert!(schedule.due() - last <= cooldown.max(wait));
-                    prop_assert!(schedule.due() - last >= cooldown.min(wait));
+                    prop_assert!(schedule.due() - last <= cooldown.max(wait).max(pause));
+                    prop_assert!(schedule.due() - last >= cooldown.min(wait).max(pause));
                 }
             }
             prop_assert!(schedule.ends(now + 2 * century + SECOND) || schedule.over.is_none());

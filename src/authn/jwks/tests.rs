@@ -673,3 +673,10 @@ async fn keys_rotate_under_load_without_a_wrong_answer() {
     });
     assert!(provider.asked() > 100);
 }
+
+#[test]
+fn results_are_counted_under_their_own_names() {
+    for (at, result) in FetchResult::ALL.iter().enumerate() {
+        assert_eq!(*result as usize, at, "{result}");
+    }
+}

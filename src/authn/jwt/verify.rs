@@ -157,8 +157,8 @@ impl Authenticator for Jwt {
         self.forwards
     }
 
-    fn is_token(&self) -> bool {
-        true
+    fn token_locations(&self) -> &[Location] {
+        &self.locations
     }
 
     fn asserted_headers(&self) -> &[HeaderName] {

@@ -1,30 +1,22 @@
-//! `authorization` and `authorizers`, and what rules say of them.
-use std::{collections::HashSet, slice, time::Duration};
+//! `authorization`, and what rules say of it.
+use std::{collections::HashSet, slice};
+
+use ipnet::IpNet;
 
 use super::Compiler;
 use crate::{
-    admission::{
-        authz::{self, Authorization, Guard, InvalidPolicies, InvalidValue, Operation, Policy, Rule, Source},
-        ext_authz::{AuthBody, ExternalAuth},
+    admission::authz::{
+        self, Authorization, Guard, InvalidPolicies, InvalidValue, Operation, Policy, Rule, Source,
     },
     config::{
         at::At,
+        scalar::Text,
         schema::{
-            AuthorizationPolicy, Authorize, Authorizer, AuthorizerBody, Csrf, OnFailure, PolicyAction,
-            PolicyOperation, PolicyRule, PolicySource,
+            AuthorizationPolicy, Authorize, Method, PolicyAction, PolicyOperation, PolicyRule, PolicySource,
         },
     },
-    fetch::Fetch,
-    reject::Reason,
-    routing::filter,
     stack::gateway,
-    upstream::Client,
 };
-
-/// How long an authorizer may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(1);
-/// How many answers are remembered.
-const MAX_ENTRIES: usize = 10_000;
 
 impl Compiler<'_> {
     /// A policy of that name.
@@ -134,83 +126,6 @@ impl Compiler<'_> {
         let guarded = authorizer.clone().guarded(guard);
         if policy.is_shadow() { made.ask_in_shadow(guarded) } else { made.ask(guarded) }
     }
-
-    /// An authorizer: the one that is in force, if nothing about it has changed.
-    pub(super) fn authorizer(&self, at: At<'_>, name: &str, said: &Authorizer) -> Option<ExternalAuth> {
-        let body = said.body.as_ref().and_then(|body| auth_body(at.field("body"), body));
-        let kept = self.kept.authorizers.get(name);
-        if let Some((_, kept)) = kept.filter(|(text, _)| *text == format!("{said:?}")) {
-            return Some(kept.clone());
-        }
-        let timeout = said.timeout.as_ref().map_or(TIMEOUT, |timeout| timeout.0);
-        let fetch = Fetch::new(client(at, said)?).timeout(timeout);
-        let mut made = at.field("url").accept(ExternalAuth::new(name, &said.url, fetch))?;
-        if let Some((_, kept)) = kept {
-            made = made.counts(kept.numbers().clone());
-        }
-        let names = |list: &[crate::config::schema::Header]| {
-            list.iter().map(|name| name.0.clone()).collect::<Vec<_>>()
-        };
-        for (field, list, set) in [
-            (
-                "requestHeaders",
-                said.request_headers.as_deref(),
-                ExternalAuth::request_headers as fn(_, Vec<_>) -> _,
-            ),
-            ("upstreamHeaders", Some(&said.upstream_headers[..]), ExternalAuth::upstream_headers),
-            ("clientHeaders", Some(&said.client_headers[..]), ExternalAuth::client_headers),
-            ("refusalHeaders", said.refusal_headers.as_deref(), ExternalAuth::refusal_headers),
-        ] {
-            let Some(list) = list else { continue };
-            for (at, name) in at.field(field).items(list) {
-                if set(made.clone(), vec![name.0.clone()]).is_err() {
-                    at.error("this header is of one connection or message, and not to be handed on");
-                }
-            }
-            made = set(made.clone(), names(list)).unwrap_or(made);
-        }
-        if let Some(cache) = &said.cache {
-            let most = cache.max_entries.map_or(MAX_ENTRIES, |most| most.get() as usize);
-            made = made.cache(cache.ttl.0, most);
-        }
-        if matches!(said.on_failure, OnFailure::Forbidden) {
-            made = made.on_failure(Reason::Forbidden);
-        }
-        if said.danger_fail_open {
-            at.field("dangerFailOpen").warn("while the authorizer fails, everybody is let in");
-            made = made.danger_fail_open();
-        }
-        Some(made.body(body.unwrap_or_default()))
-    }
-
-    /// The guard of a rule against requests of other sites.
-    pub(super) fn csrf(&self, at: At<'_>, said: &Csrf) -> filter::Csrf {
-        let mut guard = filter::Csrf::new();
-        for (at, origin) in at.field("trustedOrigins").items(&said.trusted_origins) {
-            guard = at.accept(guard.clone().trust(origin)).unwrap_or(guard);
-        }
-        guard
-    }
-}
-
-/// Who asks: over TLS, if the URL says so.
-fn client(at: At<'_>, said: &Authorizer) -> Option<Client> {
-    let builder = Client::builder();
-    if !said.url.starts_with("https:") {
-        return Some(builder.build());
-    }
-    #[cfg(feature = "tls")]
-    return at.field("url").accept(crate::tls::ClientTls::platform()).map(|tls| builder.tls(tls).build());
-    #[cfg(not(feature = "tls"))]
-    return at.field("url").refuse("this build has no TLS: it was made without the feature `tls`");
-}
-
-fn auth_body(at: At<'_>, said: &AuthorizerBody) -> Option<AuthBody> {
-    match (said.whole, said.beginning) {
-        (Some(whole), None) => Some(AuthBody::Whole(whole.get() as usize)),
-        (None, Some(beginning)) => Some(AuthBody::Beginning(beginning.get() as usize)),
-        _ => at.refuse("expected exactly one of `whole` and `beginning`"),
-    }
 }
 
 fn accept<T>(at: At<'_>, compiled: Result<T, InvalidPolicies>) -> Option<T> {
@@ -295,10 +210,8 @@ fn source(at: At<'_>, said: &PolicySource) -> Source {
             made = made.clone().not_claim(&one.claim, list).unwrap_or(made);
         }
     }
-    let networks = |list: &Option<Vec<_>>| {
-        list.as_ref().map(|list: &Vec<crate::config::scalar::Text<_>>| {
-            list.iter().map(|net| net.0).collect::<Vec<_>>()
-        })
+    let networks = |list: &Option<Vec<Text<IpNet>>>| {
+        list.as_ref().map(|list| list.iter().map(|network| network.0).collect::<Vec<_>>())
     };
     made = networks(&said.networks).into_iter().fold(made, Source::networks);
     made = networks(&said.not_networks).into_iter().fold(made, Source::not_networks);
@@ -317,7 +230,7 @@ fn operation(at: At<'_>, said: &PolicyOperation) -> Operation {
     for (name, list, add) in fields {
         made = texts(at, name, made, list, add);
     }
-    let methods = |list: &Option<Vec<crate::config::schema::Method>>| {
+    let methods = |list: &Option<Vec<Method>>| {
         list.as_ref().map(|list| list.iter().map(|method| method.known()).collect::<Vec<_>>())
     };
     made = methods(&said.methods).into_iter().fold(made, Operation::methods);

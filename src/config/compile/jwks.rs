@@ -1,5 +1,8 @@
 //! Keys over the network.
-use std::sync::{Arc, OnceLock};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use super::Compiler;
 use crate::{
@@ -66,7 +69,8 @@ impl Compiler<'_> {
         let url = jwt.jwks.as_ref().and_then(|jwks| jwks.url.clone());
         let at_place = if url.is_some() { at.field("jwks").field("url") } else { at.field("issuer") };
         let place = url.map_or_else(|| Place::Issuer(jwt.issuer.clone()), Place::Url);
-        let at_roots = at.field("jwks").field("fetch").field("roots").field("file");
+        let at_fetch = at.field("jwks").field("fetch");
+        let at_roots = at_fetch.field("roots").field("file");
         let roots = match &fetch.roots {
             Some(material) => Some(self.roots(at_roots, material)?),
             None => None,
@@ -77,7 +81,7 @@ impl Compiler<'_> {
             Some(keys) => keys,
             None => {
                 let client = self.client(at_place, asked.roots.as_deref().map(|roots| (at_roots, roots)))?;
-                self.new_keys(at_place, &asked, Fetch::new(client))?
+                self.new_keys(at_place, at_fetch, &asked, Fetch::new(client))?
             }
         };
         let mut key_sets = self.key_sets.borrow_mut();
@@ -86,7 +90,7 @@ impl Compiler<'_> {
         Some(keys)
     }
 
-    fn new_keys(&self, at: At<'_>, asked: &Asked, fetch: Fetch) -> Option<RemoteKeys> {
+    fn new_keys(&self, at: At<'_>, at_fetch: At<'_>, asked: &Asked, fetch: Fetch) -> Option<RemoteKeys> {
         let (Place::Issuer(url) | Place::Url(url)) = &asked.place;
         if cfg!(not(feature = "tls")) && url.starts_with("https:") {
             return at.refuse("this build has no TLS: it was made without the feature `tls`");
@@ -95,6 +99,7 @@ impl Compiler<'_> {
             Place::Issuer(issuer) => RemoteKeys::discover(issuer.as_str(), fetch),
             Place::Url(url) => RemoteKeys::at(url.as_str(), fetch),
         };
+        check_times(at_fetch, &asked.fetch)?;
         let mut builder = with_times(builder, &asked.fetch);
         if asked.fetch.danger_plain_http {
             builder = builder.danger_plain_http();
@@ -116,6 +121,28 @@ impl Compiler<'_> {
     fn roots(&self, at: At<'_>, material: &Material) -> Option<Vec<u8>> {
         self.material(at, material)
     }
+}
+
+/// Reports times in which a provider would be asked without a pause, or not at all.
+fn check_times(at: At<'_>, fetch: &JwksFetch) -> Option<()> {
+    let mut sound = Some(());
+    for (name, time) in [
+        ("lifetime", &fetch.lifetime),
+        ("minLifetime", &fetch.min_lifetime),
+        ("maxLifetime", &fetch.max_lifetime),
+        ("cooldown", &fetch.cooldown),
+        ("timeout", &fetch.timeout),
+    ] {
+        if time.as_ref().is_some_and(|time| time.0 < Duration::from_secs(1)) {
+            sound = at.field(name).refuse("expected a second or more");
+        }
+    }
+    if let (Some(least), Some(most)) = (&fetch.min_lifetime, &fetch.max_lifetime)
+        && most.0 < least.0
+    {
+        sound = at.field("maxLifetime").refuse("expected no less than `minLifetime`");
+    }
+    sound
 }
 
 fn with_times(mut builder: RemoteKeysBuilder, fetch: &JwksFetch) -> RemoteKeysBuilder {

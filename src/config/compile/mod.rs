@@ -3,6 +3,7 @@
 mod api_key;
 mod authentication;
 mod authorization;
+mod authorizers;
 mod compiler;
 mod filters;
 #[cfg(feature = "jwt")]

@@ -287,3 +287,19 @@ pub(crate) struct Csrf {
     #[serde(default)]
     pub(crate) trusted_origins: Vec<String>,
 }
+
+/// What of who was authenticated is told.
+#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum CallerFact {
+    /// The provider that verified the credential.
+    Provider,
+    /// Who vouches for the subject: a token's `iss`.
+    Issuer,
+    /// Whom the credential was given to: a token's `sub`, a key's owner.
+    Subject,
+    /// The plan of the API key.
+    Plan,
+    /// The scopes, divided by spaces.
+    Scopes,
+}

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    AuthorizationPolicy, Authorizer, LimitFields, Provider, RateLimit, RedisServer, Route, Unbuilt,
-    UpstreamCredentials,
+    AuthorizationPolicy, Authorizer, CallerFact, LimitFields, Provider, RateLimit, RedisServer, Route,
+    Unbuilt, UpstreamCredentials,
 };
 use crate::config::scalar::{Name, Text};
 
@@ -28,6 +28,10 @@ pub(crate) struct Gateway {
     /// The ways to learn who is calling, by the names that rules use.
     #[serde(default)]
     pub(crate) authentication: BTreeMap<String, Provider>,
+    /// What every upstream is told of who was authenticated: header to what fills it, as in `x-user: subject`. No client
+    /// can supply or remove such a header, on any route.
+    #[serde(default)]
+    pub(crate) caller_headers: BTreeMap<String, CallerFact>,
     /// Policies of authorization, by the names that rules use.
     #[serde(default)]
     pub(crate) authorization: BTreeMap<String, AuthorizationPolicy>,

@@ -13,7 +13,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{Policy, Split};
-use crate::{attempt, head::Head, routing::ready::ReadyCall};
+use crate::{attempt, head::Head, routing::ready::ReadyCall, trail::Trail};
 
 /// Hands each request to one of several services. Always ready: it waits for the chosen service, and for no
 /// other, inside the call. See the [module docs](super).
@@ -63,7 +63,11 @@ where
         let Shared { split, policy } = &*self.0;
         let variant = policy.choose(split, &mut Head::of(&mut request));
         let told = policy.told(variant);
-        let label = split.label(variant);
+        // The policy has told it to the trail, if there is one.
+        let label = match request.extensions().get::<Trail>() {
+            Some(_) => None,
+            None => split.label(variant),
+        };
         SplitFuture { call: ReadyCall::new(variant.value().clone(), request), told, label }
     }
 }

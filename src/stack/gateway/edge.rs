@@ -17,7 +17,7 @@ use crate::{
     telemetry::{
         access_log::AccessLog,
         request_id::{SetRequestId, Trust},
-        span::{SpanLayer, Spanned},
+        span::RequestSpan,
     },
     transport::{Connection, ListenerBuilder, ProxyProtocol},
     upstream::HopByHop,
@@ -106,12 +106,11 @@ impl Listen {
             true => Trust::Never,
             false => Trust::Peers(self.trusted.clone()),
         };
-        let watched =
-            (Connection::new().trusted_proxies(self.trusted.clone()), SetRequestId::new().trust(trust));
+        let connection = Connection::new().trusted_proxies(self.trusted.clone());
+        let known = (connection, (SetRequestId::new().trust(trust), RequestSpan));
         let clean = (HopByHop, (shared.strangers(&self.trusted), Normalize::new().paths(shared.paths)));
-        let limits = self.limits.clone().gate();
-        let inner = GateLayer::new((shared.watchers(), (clean, limits))).layer(routes);
-        RescueLayer::new().layer(GateLayer::new(watched).layer(SpanLayer::new().layer(inner)))
+        let gates = (known, (shared.watchers(), (clean, self.limits.clone().gate())));
+        RescueLayer::new().layer(GateLayer::new(gates).layer(routes))
     }
 }
 
@@ -190,12 +189,12 @@ impl Gate for Strangers {
     }
 }
 
+type Known = (Connection, (SetRequestId, RequestSpan));
 type Cleaned = (HopByHop, (Strangers, Normalize));
-type Identified = (Connection, SetRequestId);
-type Counted = Gated<RouterService<RuleService>, (Watchers, (Cleaned, Option<RateLimit>))>;
+type EdgeGates = (Known, (Watchers, (Cleaned, Option<RateLimit>)));
 
 /// Everything from the listener to the rule.
-pub(super) type EdgeService = Rescue<Gated<Spanned<Counted>, Identified>>;
+pub(super) type EdgeService = Rescue<Gated<RouterService<RuleService>, EdgeGates>>;
 
 impl fmt::Debug for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -292,6 +292,10 @@ impl Rule {
         gates = with(gates, self.authorization.map(|authorization| authorization.paths(self.paths)));
         gates = with(gates, after);
         gates = with(gates, discard);
+        gates = with(
+            gates,
+            (given.caller_headers.names().next().is_some()).then(|| given.caller_headers.clone()),
+        );
         gates.with_all(self.gates).with_all(self.filters)
     }
 

@@ -4,12 +4,13 @@ use std::{
     fmt,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use arc_swap::ArcSwapOption;
 use http::{Request, Response};
-use tower::ServiceExt;
+use pin_project_lite::pin_project;
+use tower::util::Oneshot;
 use tower_service::Service;
 
 use super::{edge::EdgeService, snapshot::Snapshot};
@@ -38,7 +39,7 @@ pub(super) struct ListenerService {
 impl Service<Request<Body>> for ListenerService {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = ListenerFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -51,10 +52,38 @@ impl Service<Request<Body>> for ListenerService {
         let Some(edge) = edge else {
             let style = Style::of(&Head::of(&mut request));
             let gone = style.render(Rejection::new(Reason::Unavailable).into()).map(Body::from);
-            return Box::pin(std::future::ready(Ok(gone)));
+            return ListenerFuture { state: State::Gone { answer: Some(Box::new(gone)) } };
         };
         // Its parts hold what they need of the snapshot: a swap takes nothing from a request that has begun.
-        Box::pin(async move { Ok(edge.oneshot(request).await?.map(Body::new)) })
+        ListenerFuture { state: State::Served { answer: Oneshot::new(edge, request) } }
+    }
+}
+
+pin_project! {
+    /// A request on its way. In no box of its own: it is large, and the server has a place for it on each connection.
+    pub(super) struct ListenerFuture {
+        #[pin]
+        state: State,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State {
+        Served { #[pin] answer: Oneshot<EdgeService, Request<Body>> },
+        Gone { answer: Option<Box<Response<Body>>> },
+    }
+}
+
+impl Future for ListenerFuture {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(match self.project().state.project() {
+            StateProjection::Served { answer } => ready!(answer.poll(cx))?.map(Body::new),
+            #[expect(clippy::expect_used, reason = "the contract of Future")]
+            StateProjection::Gone { answer } => *answer.take().expect("polled after completion"),
+        }))
     }
 }
 

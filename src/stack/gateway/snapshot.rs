@@ -25,6 +25,7 @@ use crate::{
         ext_authz::{AuthCounts, ExternalAuth},
     },
     authn::{self, Location, Providers, api_key::ApiKeys},
+    identity::CallerHeaders,
     matching::PathPolicy,
     routing::{
         router::{Router, RouterService, UnreachableMatches},
@@ -115,6 +116,7 @@ pub struct SnapshotBuilder {
     rules: Vec<Rule>,
     asserted: Vec<HeaderName>,
     credentials: Vec<Location>,
+    caller_headers: CallerHeaders,
     api_keys: Vec<(Arc<str>, ApiKeys)>,
 }
 
@@ -153,6 +155,11 @@ impl SnapshotBuilder {
     pub fn asserted(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.asserted.extend(names);
         self
+    }
+
+    /// What upstreams are told of who was authenticated, by every rule. Such headers are removed from every request.
+    pub fn caller_headers(self, headers: CallerHeaders) -> Self {
+        Self { caller_headers: headers, ..self }
     }
 
     /// Credentials that are taken out of every request before it goes on, beside those of the rules' providers: on
@@ -198,6 +205,7 @@ impl SnapshotBuilder {
         asserted.extend(providers().flat_map(Providers::asserted_headers).cloned());
         let authorizers =
             || of_rules.iter().flat_map(|rule| &rule.authorizers).map(|asked| &asked.authorizer);
+        asserted.extend(self.caller_headers.names().cloned());
         asserted.extend(authorizers().flat_map(ExternalAuth::asserted_headers).cloned());
         let of_authorizers =
             authorizers().map(|one| (Arc::from(one.name()), one.numbers().clone())).collect();
@@ -206,10 +214,7 @@ impl SnapshotBuilder {
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
         let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
         let rules: Vec<_> = of_rules.iter().map(facts).collect();
-        let mut names = HashSet::new();
-        if let Some(twice) = rules.iter().find(|rule| !names.insert(&rule.name)) {
-            return Err(SnapshotError::DuplicateRule(Arc::clone(&twice.name)));
-        }
+        distinct(&rules)?;
         let upstreams = upstreams(&of_rules);
         #[cfg(feature = "jwt")]
         let token_sources = token_sources(&of_rules);
@@ -220,8 +225,12 @@ impl SnapshotBuilder {
                 return Err(SnapshotError::AdminUpstream(upstream.name().into()));
             }
         }
-        let given =
-            Given { paths, asserted: asserted.iter().cloned().collect(), credentials: credentials.into() };
+        let given = Given {
+            paths,
+            asserted: asserted.iter().cloned().collect(),
+            credentials: credentials.into(),
+            caller_headers: self.caller_headers,
+        };
         let mut router = Router::builder();
         for rule in of_rules {
             router = router.rule(rule.build(&given)?);
@@ -281,6 +290,14 @@ fn tallies(rules: &[Rule]) -> Vec<Tally> {
     tallies
 }
 
+fn distinct(rules: &[RuleFacts]) -> Result<(), SnapshotError> {
+    let mut names = HashSet::new();
+    match rules.iter().find(|rule| !names.insert(&rule.name)) {
+        Some(twice) => Err(SnapshotError::DuplicateRule(Arc::clone(&twice.name))),
+        None => Ok(()),
+    }
+}
+
 fn upstreams(rules: &[Rule]) -> Vec<Upstream> {
     let mut upstreams: Vec<Upstream> = Vec::new();
     for (backend, _) in rules.iter().flat_map(|rule| &rule.backends) {
@@ -312,6 +329,7 @@ pub(super) struct Given {
     pub(super) paths: PathPolicy,
     pub(super) asserted: crate::identity::AssertedHeaders,
     pub(super) credentials: Arc<[Location]>,
+    pub(super) caller_headers: CallerHeaders,
 }
 
 impl Snapshot {
@@ -329,6 +347,7 @@ impl Snapshot {
             rules: Vec::new(),
             asserted: Vec::new(),
             credentials: Vec::new(),
+            caller_headers: CallerHeaders::new(),
             api_keys: Vec::new(),
         }
     }

@@ -2,19 +2,19 @@
 
 use super::{
     gate::Entry,
-    text::{Redacted, Safe, without_userinfo},
+    text::{Redacted, safe, without_userinfo},
 };
 use crate::{
+    context::RequestId,
+    identity::AddressText,
     outcome::{End, Outcome},
     reject::{GrpcCode, Reason},
     telemetry::findings::name_of,
     trail::Trail,
 };
-use std::{fmt, time::Duration};
-use tracing::{
-    Level,
-    field::{DisplayValue, display},
-};
+use http::Version;
+use std::{borrow::Cow, time::Duration};
+use tracing::Level;
 
 /// The target of all events; filter by it.
 pub const TARGET: &str = "portcullis::access";
@@ -26,22 +26,24 @@ pub(super) fn is_wanted() -> bool {
     tracing::enabled!(target: TARGET, Level::INFO)
 }
 
-/// Writes one event. What is not known is left out.
+/// Writes one event. What is not known is left out. Every value is a text or a number by then: what a subscriber has to
+/// format itself costs it many times that.
 pub(super) fn emit(entry: &Entry, outcome: &Outcome) {
     let findings = &entry.findings;
     let told = || findings.trail()?.attempt();
     let attempt = entry.attempt.clone().or_else(told);
+    let endpoint = attempt.as_ref().and_then(|attempt| attempt.endpoint).map(AddressText::of_socket);
     let principal = findings.trail().and_then(Trail::principal);
     let principal = principal.filter(|principal| !principal.is_anonymous());
     let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     tracing::info!(
         target: TARGET,
-        request_id = entry.request_id.as_ref().map(display),
+        request_id = entry.request_id.as_ref().map(RequestId::as_str),
         method = name_of(&entry.method),
-        host = host(entry).map(name),
-        path = %Safe { bytes: entry.uri.path().as_bytes(), max: entry.style.max_path },
-        query = query(entry).map(display),
-        protocol = ?entry.version,
+        host = host(entry).as_deref(),
+        path = &*safe(entry.uri.path().as_bytes(), entry.style.max_path),
+        query = query(entry).as_deref(),
+        protocol = protocol(entry.version),
         status = outcome.status.map_or(0, |status| status.as_u16()),
         grpc_status = outcome.grpc.map(GrpcCode::number),
         verdict = outcome.verdict().label(),
@@ -50,32 +52,40 @@ pub(super) fn emit(entry: &Entry, outcome: &Outcome) {
         route = findings.route(),
         variant = findings.variant(),
         upstream = attempt.as_ref().map(|attempt| &*attempt.upstream),
-        endpoint = attempt.as_ref().and_then(|attempt| attempt.endpoint).map(display),
+        endpoint = endpoint.as_ref().map(AddressText::as_str),
         attempts = attempt.as_ref().map(|attempt| attempt.attempts),
         connect_us = attempt.as_ref().and_then(|attempt| attempt.connect).map(micros),
         bytes = outcome.bytes,
         head_us = entry.to_head.map(micros),
         duration_us = micros(entry.since.elapsed()),
-        client = entry.client.map(|client| display(client.ip())),
+        client = entry.client.map(|client| AddressText::of_ip(client.ip())).as_ref().map(AddressText::as_str),
         decision = findings.trail().and_then(Trail::decision),
-        provider = principal.map(|principal| name(principal.provider().as_bytes())),
-        subject = principal.map(|principal| name(principal.subject().as_bytes())),
+        provider = principal.map(|principal| safe(principal.provider().as_bytes(), MAX_NAME)).as_deref(),
+        subject = principal.map(|principal| safe(principal.subject().as_bytes(), MAX_NAME)).as_deref(),
     );
 }
 
-fn name(bytes: &[u8]) -> DisplayValue<Safe<'_>> {
-    display(Safe { bytes, max: MAX_NAME })
-}
-
 /// The target's authority as HTTP/2 has it, else the `Host` field.
-fn host(entry: &Entry) -> Option<&[u8]> {
+fn host(entry: &Entry) -> Option<Cow<'_, str>> {
     let authority = entry.uri.authority().map(|authority| authority.as_str().as_bytes());
-    authority.or_else(|| entry.host.as_ref().map(|host| host.as_bytes())).map(without_userinfo)
+    let host = authority.or_else(|| entry.host.as_ref().map(|host| host.as_bytes()))?;
+    Some(safe(without_userinfo(host), MAX_NAME))
 }
 
-fn query(entry: &Entry) -> Option<impl fmt::Display> {
+fn query(entry: &Entry) -> Option<String> {
     let query = entry.uri.query().filter(|_| entry.style.query)?;
-    Some(Redacted { query, also: &entry.style.secrets, max: entry.style.max_path })
+    Some(Redacted { query, also: &entry.style.secrets, max: entry.style.max_path }.to_string())
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "HTTP/0.9",
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_11 => "HTTP/1.1",
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_3 => "HTTP/3.0",
+        _ => "HTTP",
+    }
 }
 
 /// The refusal's flag, or what befell the exchange, by Envoy's names where it has one.

@@ -1,7 +1,16 @@
 //! Strangers' bytes as one safe, bounded word of a log line.
 
 use percent_encoding::percent_decode;
-use std::fmt;
+use std::{borrow::Cow, fmt};
+
+/// As [`Safe`] writes it; most are it already.
+pub(super) fn safe(bytes: &[u8], max: usize) -> Cow<'_, str> {
+    let plain = bytes.iter().all(|byte| is_plain(*byte));
+    match std::str::from_utf8(bytes) {
+        Ok(text) if plain && bytes.len() <= max => Cow::Borrowed(text),
+        _ => Cow::Owned(Safe { bytes, max }.to_string()),
+    }
+}
 
 /// Writes bytes as visible ASCII: all else, and what quotes or escapes in a log, as `%XX`; at most `max`
 /// bytes of the input, then `...`.
@@ -26,8 +35,18 @@ impl fmt::Display for Safe<'_> {
 }
 
 fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'\\' | b'`' | b'<' | b'>')
+    PLAIN[usize::from(byte)]
 }
+
+static PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = b'!';
+    while byte <= b'~' {
+        table[byte as usize] = !matches!(byte, b'"' | b'\'' | b'\\' | b'`' | b'<' | b'>');
+        byte += 1;
+    }
+    table
+};
 
 /// The host of an authority or of a `Host` value: without credentials, which end at the last `@`.
 pub(super) fn without_userinfo(authority: &[u8]) -> &[u8] {
@@ -129,10 +148,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn safe(bytes: &[u8], max: usize) -> String {
-        Safe { bytes, max }.to_string()
-    }
-
     fn redacted(query: &str) -> String {
         Redacted { query, also: &["tan".into()], max: 1024 }.to_string()
     }
@@ -188,6 +203,7 @@ mod tests {
         #[test]
         fn any_bytes_become_one_safe_word(bytes in proptest::collection::vec(any::<u8>(), 0..300), max in 0_usize..200) {
             let text = safe(&bytes, max);
+            prop_assert_eq!(&text, &Safe { bytes: &bytes, max }.to_string());
             prop_assert!(text.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\'));
             prop_assert!(text.len() <= 3 * max + 3);
         }

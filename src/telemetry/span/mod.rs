@@ -1,14 +1,14 @@
 //! Opens one `tracing` span for each request.
 //!
 //! The span `request` (target `portcullis::request`, level `INFO`) has the fields `request_id`, `method` and
-//! `route`. It is entered whenever the service or the response body is polled, so that what a handler logs, and
-//! what a stream logs while it is being sent, is found by the request's id.
+//! `route`. It is entered whenever the service or the response body is polled, and around the gates inside, so that
+//! what a handler logs, and what a stream logs while it is being sent, is found by the request's id.
 //!
 //! # Example
 //!
 //! ```
 //! use http::{Request, Response};
-//! use portcullis::telemetry::{request_id::SetRequestId, span::SpanLayer};
+//! use portcullis::telemetry::{request_id::SetRequestId, span::RequestSpan};
 //! use tower::{Layer, ServiceExt, service_fn};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
@@ -16,7 +16,7 @@
 //!     tracing::info!("this line has the request's id");
 //!     Ok::<_, std::convert::Infallible>(Response::new(String::new()))
 //! });
-//! let service = SetRequestId::new().layer().layer(SpanLayer::new().layer(handler));
+//! let service = SetRequestId::new().layer().layer(RequestSpan.layer().layer(handler));
 //! service.oneshot(Request::new(String::new())).await.unwrap();
 //! # }
 //! ```
@@ -24,10 +24,10 @@
 //! # Example, customised
 //!
 //! ```
-//! use portcullis::telemetry::span::SpanLayer;
+//! use portcullis::{gate::GateLayer, telemetry::span::RequestSpan};
 //!
 //! let verbose = std::env::args().any(|arg| arg == "--verbose");
-//! let layer = if verbose { SpanLayer::new() } else { SpanLayer::disabled() };
+//! let layer = if verbose { RequestSpan.layer() } else { GateLayer::disabled() };
 //! # let _ = layer;
 //! ```
 //!
@@ -51,10 +51,8 @@
 //!
 //! None. Without a subscriber that wants the span, no span is made and nothing is entered.
 
-mod body;
-mod service;
+mod gate;
 #[cfg(test)]
 mod tests;
 
-pub use body::SpannedBody;
-pub use service::{ResponseFuture, SpanLayer, Spanned};
+pub use gate::{Opened, RequestSpan};

@@ -10,7 +10,8 @@ use std::{
 use http::{HeaderName, HeaderValue, Request};
 use portcullis::{
     admission::{
-        authz::Authorize,
+        authz::{self, Authorization, Authorize},
+        ext_authz::ExternalAuth,
         rate_limit::{Limit, RateLimit},
     },
     authn::{
@@ -22,7 +23,7 @@ use portcullis::{
         oauth::{Client, Endpoint},
         outbound::{OutboundLayer, TokenRequest, TokenSource},
     },
-    body::{Body, ConvertLayer},
+    body::{Body, ConvertLayer, TapLayer},
     chance::Chance,
     context::ContextLayer,
     fetch::Fetch,
@@ -34,7 +35,7 @@ use portcullis::{
     reject::{Answer, RaiseLayer, RescueLayer},
     resilience::timeout::TimeoutLayer,
     routing::{
-        filter::{Cors, HeaderChanges, PathChange, Rewrite},
+        filter::{Cors, Csrf, HeaderChanges, PathChange, Rewrite},
         router::{Router, RouterLayer, Rule},
         split::{Policy, Split, SplitLayer},
     },
@@ -44,7 +45,7 @@ use portcullis::{
         access_log::AccessLog,
         metrics::Metrics,
         request_id::{PropagateRequestId, SetRequestId},
-        span::SpanLayer,
+        span::RequestSpan,
     },
     testing::{Contract, Finding, Law, Report},
     transport::{Connection, Drain},
@@ -100,6 +101,7 @@ fn vocabulary() -> Vec<Report> {
         Contract::new("async gate", || AsyncGateLayer::new(Open)).allocations(0, allocations).check(),
         Contract::new("context", ContextLayer::new).allocations(3, allocations).check(),
         Contract::new("convert", ConvertLayer::<Body>::new).allocations(0, allocations).check(),
+        Contract::new("tap", TapLayer::new).allocations(2, allocations).check(),
         Contract::new("rescue", RescueLayer::new)
             .other_error("its work is that no error is left")
             .allocations(0, allocations)
@@ -140,7 +142,7 @@ fn telemetry() -> Vec<Report> {
     vec![
         plain("request id", 4, || SetRequestId::new().layer()),
         plain("propagate request id", 0, || PropagateRequestId::new().layer()),
-        Contract::new("span", SpanLayer::new).allocations(0, allocations).check(),
+        Contract::new("span", || RequestSpan.layer()).allocations(0, allocations).check(),
         plain("access log", 0, || AccessLog::new().layer()),
         Contract::new("metrics", || Metrics::new().layer())
             .in_flight(|layer: &GateLayer<Metrics>| {
@@ -267,7 +269,25 @@ fn admission() -> Vec<Report> {
             .keys(256, remembered)
             .allocations(0, allocations)
             .check(),
+        plain("policies", 0, || policies().layer()),
+        plain("policies, told", 4, || policies().told_in(HeaderName::from_static("x-decision")).layer()),
+        Contract::new("external authorization", authorizer).allocations(40, allocations).check(),
     ]
+}
+
+fn policies() -> Authorization {
+    let everything = authz::Policy::allow("everything").rule(authz::Rule::new());
+    let none = authz::Operation::new().paths(["/admin/{**}"]).unwrap();
+    let denied = authz::Policy::deny("admin").rule(authz::Rule::new().to(none));
+    Authorization::new([everything, denied]).unwrap()
+}
+
+/// Asks somebody who lets everything pass.
+fn authorizer() -> AsyncGateLayer<ExternalAuth> {
+    let fetch = Fetch::new(tower::service_fn(|_: Request<Body>| async {
+        Ok::<_, std::convert::Infallible>(http::Response::new(Body::empty()))
+    }));
+    ExternalAuth::new("iam", "http://iam.internal/check", fetch).unwrap().layer()
 }
 
 fn routing() -> Vec<Report> {
@@ -287,6 +307,7 @@ fn routing() -> Vec<Report> {
         plain("request headers", 1, move || changes().for_requests().layer()),
         plain("response headers", 3, move || changes().for_responses().layer()),
         plain("rewrite", 0, rewrite),
+        plain("csrf", 0, || Csrf::new().layer()),
         plain("cors", 0, || Cors::new().allow_origin("*").unwrap().layer()),
         Contract::new("router", router).allocations(3, allocations).check(),
         Contract::new("split", split).allocations(3, allocations).check(),

@@ -207,6 +207,14 @@ async fn a_check_asks_nobody_and_says_what_is_wrong_where_it_stands() {
             "{ issuer: 'https://id.example', audiences: [a], jwks: { fetch: { lifetime: soon } } }",
             "authentication.customers.jwt.jwks.fetch.lifetime: expected a duration",
         ),
+        (
+            "{ issuer: 'https://id.example', audiences: [a], jwks: { fetch: { cooldown: 0s } } }",
+            "authentication.customers.jwt.jwks.fetch.cooldown: expected a second or more",
+        ),
+        (
+            "{ issuer: 'https://id.example', audiences: [a], jwks: { fetch: { minLifetime: 1h, maxLifetime: 1m } } }",
+            "authentication.customers.jwt.jwks.fetch.maxLifetime: expected no less than `minLifetime`",
+        ),
     ] {
         let said = faults(jwt);
         assert!(said.contains(problem), "{problem:?} in {said}");

@@ -507,3 +507,59 @@ async fn the_guard_refuses_what_other_sites_change() {
         assert_eq!(gateway.get("/", fields).await.status, 200, "{fields:?}");
     }
 }
+
+/// The files of the guide are accepted as they stand, and decide as it says.
+#[tokio::test]
+async fn the_files_of_the_guide_do_what_it_says() {
+    let guide = include_str!("../../../docs/guides/authorization.md");
+    let files: Vec<&str> =
+        guide.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(files.len(), 2);
+    let directory = Directory::new("guide");
+    let key = portcullis::authn::api_key::mint("shop", "acme").unwrap();
+    let key = key.with(|entry| entry.scopes(["orders.read", "orders.write"]).plan("gold"));
+    let entry = serde_json::to_value(key.entry()).unwrap();
+    directory.write("keys.yaml", &serde_json::json!({ "keys": [entry] }).to_string());
+    let one = told_upstream().await.to_string();
+    for (n, file) in files.iter().enumerate() {
+        directory.write("gateway.yaml", file);
+        let check = Config::file(directory.path("gateway.yaml")).check();
+        assert!(check.is_accepted() && !check.to_string().contains("auth"), "{n}: {check}");
+    }
+    let free = |file: &str| {
+        let file = file.replace("127.0.0.1:8080", "127.0.0.1:0").replace("127.0.0.1:9901", "127.0.0.1:0");
+        file.replace("127.0.0.1:9001", &one)
+    };
+    directory.write("gateway.yaml", &free(files[0]));
+    let gateway = Gateway::start(Config::file(directory.path("gateway.yaml"))).await;
+    let secret = key.reveal().to_owned();
+    for (method, path, status, decision) in [
+        ("GET", "/api/orders/7", 200, "allow partners-orders/read"),
+        ("GET", "/api/orders?limit=all", 200, "allow partners-orders/read"),
+        ("POST", "/api/orders", 200, "allow partners-orders/write"),
+        ("DELETE", "/api/orders/7", 403, "deny _none"),
+        ("GET", "/api//admin/users", 403, "deny no-outsiders/admin-from-outside"),
+    ] {
+        let fields = [("x-api-key", &*secret), ("x-user", "root"), ("x-plan", "platinum")];
+        let answer = gateway.client.send(method, gateway.at("public"), path, &fields).await.unwrap();
+        assert_eq!(
+            (answer.status, &answer.headers["x-decision"]),
+            (status, &decision.parse().unwrap()),
+            "{path}"
+        );
+        if status == 200 {
+            let told: Vec<_> = answer
+                .text
+                .lines()
+                .filter(|line| line.starts_with("x-user") || line.starts_with("x-plan"))
+                .collect();
+            assert!(
+                told.len() == 2 && told.contains(&"x-user: acme") && told.contains(&"x-plan: gold"),
+                "{told:?}"
+            );
+            assert!(!answer.text.contains(&secret));
+        }
+    }
+    let shadow = r#"portcullis_authorization_decisions_total{policy="no-exports",rule="large",action="deny",shadow="true"}"#;
+    assert_eq!(metric(&gateway, shadow).await, Some(1));
+}

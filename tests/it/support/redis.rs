@@ -75,9 +75,15 @@ impl Server {
         answer
     }
 
+    /// Whether it answers, and has read what it had written.
+    fn is_there(&self) -> bool {
+        let speaks = TcpStream::connect(self.address).is_ok();
+        speaks && (self.settings.contains("tls-cert-file") || self.ask("PING").starts_with("+PONG"))
+    }
+
     fn wait(&mut self) {
         let until = Instant::now() + PATIENCE;
-        while TcpStream::connect(self.address).is_err() {
+        while !self.is_there() {
             assert!(self.child.try_wait().unwrap().is_none(), "the server of Redis did not start");
             assert!(Instant::now() < until, "the server of Redis is not there");
             std::thread::sleep(Duration::from_millis(10));
@@ -86,7 +92,7 @@ impl Server {
 }
 
 fn spawn(directory: &std::path::Path, port: u16, settings: &str) -> Child {
-    let port = if settings.contains("tls-port") {
+    let port = if settings.contains("tls-cert-file") {
         format!("port 0\ntls-port {port}")
     } else {
         format!("port {port}")

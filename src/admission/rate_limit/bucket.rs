@@ -1,0 +1,160 @@
+//! The accounts whose keys fall into one bucket, with their lock in the same cache line: a decision moves one line
+//! between processors.
+
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+use super::store::Fingerprint;
+
+/// The accounts that fit into a line beside the lock. What comes above it goes into an extent.
+const WIDTH: usize = 3;
+
+/// An account.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Account {
+    pub(super) key: Fingerprint,
+    /// When it will be whole again. Zero: there is no account.
+    pub(super) due: u64,
+}
+
+/// The accounts of a bucket, or of its extent.
+#[derive(Default)]
+pub(super) struct Accounts {
+    slots: [Account; WIDTH],
+    more: Option<Box<Self>>,
+}
+
+#[derive(Default)]
+#[repr(align(64))]
+pub(super) struct Bucket(Mutex<Accounts>);
+
+impl Bucket {
+    /// Nothing panics under the lock, so that accounts are whole even where their lock is said to be poisoned.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Accounts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` if it is locked.
+    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, Accounts>> {
+        match self.0.try_lock() {
+            Ok(accounts) => Some(accounts),
+            Err(TryLockError::Poisoned(accounts)) => Some(accounts.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+}
+
+impl Account {
+    const fn is_there(self) -> bool {
+        self.due != 0
+    }
+}
+
+impl Accounts {
+    /// When this account is due, if it is here.
+    pub(super) fn due(&mut self, key: Fingerprint) -> Option<&mut u64> {
+        let mut at = self;
+        loop {
+            if let Some(slot) = at.slots.iter_mut().find(|slot| slot.key == key && slot.is_there()) {
+                return Some(&mut slot.due);
+            }
+            at = at.more.as_deref_mut()?;
+        }
+    }
+
+    /// Takes in an account that is not here.
+    pub(super) fn put(&mut self, account: Account) {
+        let mut at = self;
+        loop {
+            if let Some(slot) = at.slots.iter_mut().find(|slot| !slot.is_there()) {
+                *slot = account;
+                return;
+            }
+            at = at.more.get_or_insert_default();
+        }
+    }
+
+    /// The account that is due first.
+    pub(super) fn idlest(&self) -> Option<Account> {
+        self.iter().min_by_key(|account| account.due)
+    }
+
+    /// Drops the accounts of which `gone` says so; it is asked about each.
+    pub(super) fn drop_if(&mut self, mut gone: impl FnMut(Account) -> bool) {
+        let mut at = Some(&mut *self);
+        while let Some(accounts) = at {
+            for slot in accounts.slots.iter_mut().filter(|slot| slot.is_there()) {
+                if gone(*slot) {
+                    *slot = Account::default();
+                }
+            }
+            at = accounts.more.as_deref_mut();
+        }
+        self.trim();
+    }
+
+    /// The extents.
+    pub(super) fn extents(&self) -> usize {
+        std::iter::successors(self.more.as_deref(), |extent| extent.more.as_deref()).count()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Account> {
+        std::iter::successors(Some(self), |accounts| accounts.more.as_deref())
+            .flat_map(|accounts| accounts.slots)
+            .filter(|account| account.is_there())
+    }
+
+    /// Gives back the extents at the end that hold nothing.
+    fn trim(&mut self) {
+        let Some(more) = &mut self.more else { return };
+        more.trim();
+        if more.iter().next().is_none() {
+            self.more = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_bucket_is_one_cache_line() {
+        assert_eq!((size_of::<Bucket>(), align_of::<Bucket>()), (64, 64));
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_map(steps in prop::collection::vec((0_u64..12, 1_u64..50, 0_u32..4), 0..80)) {
+            let mut accounts = Accounts::default();
+            let mut truth = BTreeMap::new();
+            for (key, due, what) in steps {
+                match accounts.due(key) {
+                    _ if what == 0 => {
+                        accounts.drop_if(|account| account.due < due);
+                        truth.retain(|_, held| *held >= due);
+                    }
+                    Some(held) => {
+                        prop_assert_eq!(*held, truth[&key]);
+                        *held = due;
+                        truth.insert(key, due);
+                    }
+                    None => {
+                        prop_assert!(!truth.contains_key(&key));
+                        accounts.put(Account { key, due });
+                        truth.insert(key, due);
+                    }
+                }
+                let mut held: Vec<_> = accounts.iter().map(|account| (account.key, account.due)).collect();
+                held.sort_unstable();
+                prop_assert_eq!(held, truth.clone().into_iter().collect::<Vec<_>>());
+                prop_assert_eq!(accounts.idlest().map(|account| account.due), truth.values().min().copied());
+                prop_assert!(accounts.extents() <= 12_usize.div_ceil(WIDTH));
+                if truth.is_empty() {
+                    prop_assert_eq!(accounts.extents(), 0);
+                }
+            }
+        }
+    }
+}
