@@ -263,6 +263,15 @@ async fn a_share_is_refused_and_the_rest_is_spared() {
     }
     assert_eq!(refused + handle.spared(), 4000);
     assert!((900..1100).contains(&refused), "{refused}");
+
+    let gate = Enforce::async_share("needs", Ratio::percent(25), Needs::new("a").0).chance(Chance::seeded(7));
+    let handle = gate.handle();
+    let service = gate.async_layer().layer(hello());
+    let mut again = 0;
+    for _ in 0..4000 {
+        again += u64::from(call(service.clone(), request(&[])).await.0 == 401);
+    }
+    assert_eq!((again, handle.spared()), (refused, 4000 - refused));
 }
 
 #[tokio::test]

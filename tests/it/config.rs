@@ -2,7 +2,7 @@
 use std::{fs, path::PathBuf};
 
 use portcullis::{
-    config::{Config, Gates, Severity},
+    config::{Config, Registry, Severity},
     gate::Gate,
     head::Head,
     reject::{Answer, Reason},
@@ -432,7 +432,7 @@ fn gates_of_your_own_are_used_by_name() {
         }
     }
     let check = |rule: &str| {
-        let gates = Gates::new()
+        let gates = Registry::new()
             .register("answers", |status: u16| Ok(Answers(status)))
             .register("fails", |(): ()| Err::<Answers, _>("it is broken".into()));
         let check = Config::text("f", with_rule("", rule)).gates(gates).check();

@@ -16,7 +16,7 @@ use crate::authn::{jwks::RemoteKeys, outbound::TokenSource};
 use crate::config::{
     at::At,
     files::Files,
-    gates::Gates,
+    gates::Registry,
     kept::{Followers, Kept, Stores},
     scalar::{Name, Spelled},
     schema::{Gateway, KeyFile, schema_of},
@@ -36,7 +36,7 @@ pub(in crate::config) struct Compiler<'a> {
     /// The file that is read, if it is one: relative paths begin in its directory.
     pub(super) source: Option<&'a Path>,
     pub(super) files: &'a RefCell<Files>,
-    pub(super) gates: &'a Gates,
+    pub(super) gates: &'a Registry,
     pub(super) kept: &'a Kept,
     pub(super) key_schema: OnceCell<Json>,
     pub(super) providers: BTreeMap<&'a str, Arc<dyn Authenticator>>,
@@ -72,7 +72,7 @@ impl<'a> Compiler<'a> {
         file: &'a Gateway,
         source: Option<&'a Path>,
         files: &'a RefCell<Files>,
-        gates: &'a Gates,
+        gates: &'a Registry,
         kept: &'a Kept,
     ) -> Self {
         let (providers, limits, upstreams, stores, followers) = Default::default();
@@ -105,7 +105,7 @@ impl<'a> Compiler<'a> {
 
     /// The snapshot that the file describes. It is of use only if nothing was reported.
     pub(in crate::config) fn compile(mut self) -> Option<Compiled> {
-        self.things();
+        self.define();
         let file = self.file;
         let builder = self.listeners(Snapshot::builder());
         let builder = self.routes(builder).credentials(authn::kept_back(self.providers.values()));
@@ -133,8 +133,26 @@ impl<'a> Compiler<'a> {
         Some(Compiled { snapshot, kept, followers: self.followers.into_inner() })
     }
 
-    /// What rules use by its name.
-    fn things(&mut self) {
+    /// What is told of in the status and in metrics.
+    fn watched(&mut self, builder: SnapshotBuilder) -> SnapshotBuilder {
+        let keys = self.stores.get_mut().keys.iter().map(|(name, (_, keys))| (name.as_str(), keys.clone()));
+        let builder = builder.api_keys(keys);
+        #[cfg(feature = "jwt")]
+        let builder = self
+            .fetched
+            .take()
+            .into_iter()
+            .fold(builder, |builder, (name, keys)| builder.key_set(name, keys));
+        #[cfg(feature = "jwt")]
+        let builder = self
+            .introspections()
+            .into_iter()
+            .fold(builder, |builder, (name, introspection)| builder.introspection(name, &introspection));
+        builder
+    }
+
+    /// The things that have names.
+    fn define(&mut self) {
         let file = self.file;
         self.servers();
         for (at, name, provider) in self.top.field("authentication").entries(&file.authentication) {
@@ -164,24 +182,6 @@ impl<'a> Compiler<'a> {
             }
             self.upstream_credentials(at, name, upstream);
         }
-    }
-
-    /// What is told of in the status and in metrics.
-    fn watched(&mut self, builder: SnapshotBuilder) -> SnapshotBuilder {
-        let keys = self.stores.get_mut().keys.iter().map(|(name, (_, keys))| (name.as_str(), keys.clone()));
-        let builder = builder.api_keys(keys);
-        #[cfg(feature = "jwt")]
-        let builder = self
-            .fetched
-            .take()
-            .into_iter()
-            .fold(builder, |builder, (name, keys)| builder.key_set(name, keys));
-        #[cfg(feature = "jwt")]
-        let builder = self
-            .introspections()
-            .into_iter()
-            .fold(builder, |builder, (name, introspection)| builder.introspection(name, &introspection));
-        builder
     }
 
     fn build(&self, builder: SnapshotBuilder) -> Option<Snapshot> {
