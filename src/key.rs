@@ -221,6 +221,7 @@ fn address_word(head: &Head<'_>) -> u64 {
     }
 }
 
+#[inline]
 fn client(head: &Head<'_>) -> Option<IpAddr> {
     let extensions = head.extensions();
     let client = extensions.get().map(|client: &ClientAddr| client.ip());

@@ -370,7 +370,7 @@ routes: []
         "gateway.yaml:13:65: authentication.short.apiKey.peppers.a.file: a pepper has at least 32 bytes",
         "gateway.yaml:14:65: authentication.named.apiKey.peppers.A.file: a pepper's name is 1 to 32 lower-case letters, digits and `-`",
         "peppered.yaml:3:3: keys[0].hash: there is no pepper of this name",
-        "gateway.yaml:16:64: authentication.limit.apiKey.failureLimit: expected a rate such as",
+        "gateway.yaml:16:63: authentication.limit.apiKey.failureLimit: expected a rate such as",
     ] {
         assert!(check.contains(&format!("{base}{fault}")), "{fault}\n{check}");
     }

@@ -522,7 +522,7 @@ fn what_is_wrong_in_the_file_is_told_at_its_place() {
     let check = Config::text("f", text).check().to_string();
     assert!(
         check.contains(
-            "f:5:46: routes[0].rules[0].backendRefs[0].name: requests to it carry the caller's token"
+            "f:5:47: routes[0].rules[0].backendRefs[0].name: requests to it carry the caller's token"
         ),
         "{check}"
     );

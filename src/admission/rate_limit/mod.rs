@@ -90,7 +90,8 @@
 //! account ever spends more than its limit**, whether it is held or not: a flood of keys neither grows memory nor frees
 //! those who are at their limit, who stay held, since they owe most. The price is paid by newcomers: in the sketch they
 //! share accounts with others, and may find one that is not whole, until they have spent enough to be held, or the
-//! flood has passed for as long as a burst takes to refill. [`RateLimitHandle::forgotten`] counts this.
+//! flood has passed for as long as a burst takes to refill. However many they are, together they get at most what one
+//! and a half times `max_keys` accounts hold. [`RateLimitHandle::forgotten`] counts this.
 //!
 //! Keys are kept as 64 bits under a secret seed: addresses by a permutation, so that no two are one account, and
 //! everything else by SipHash. Strangers cannot make accounts meet.
