@@ -1,5 +1,5 @@
 //! Cookies of a request, read in place (RFC 6265 section 4.2).
-use http::{HeaderMap, HeaderValue, header::COOKIE};
+use http::{HeaderMap, header::COOKIE};
 
 /// Names and values of all `Cookie` fields, as they stand there; HTTP/2 may send many (RFC 9113 section 8.2.3).
 pub(crate) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
@@ -24,7 +24,7 @@ pub(crate) fn join(headers: &mut HeaderMap) {
             joined.extend_from_slice(b"; ");
             joined.extend_from_slice(crumb.as_bytes());
         }
-        if let Ok(cookie) = HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)) {
+        if let Ok(cookie) = http::HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)) {
             headers.insert(COOKIE, cookie);
         }
     }
