@@ -48,7 +48,8 @@ fn introspection_hit(bencher: Bencher<'_, '_>) {
         "scope":"orders.read orders.write","client_id":"web","token_type":"Bearer","username":"ada"}"#;
     let gate = Introspection::builder(endpoint(answer)).audiences(["shop"]).build();
     let providers = Providers::new().with(gate.clone());
-    let request = || Request::get("/orders").header(header::AUTHORIZATION, "Bearer 2YotnFZFEjr1zCsicMWpAA").body(());
+    let request =
+        || Request::get("/orders").header(header::AUTHORIZATION, "Bearer 2YotnFZFEjr1zCsicMWpAA").body(());
     runtime().block_on(async {
         let mut request = request().unwrap();
         let Check::Wait(wait) = providers.check(&mut Head::of(&mut request)) else { panic!("known") };
