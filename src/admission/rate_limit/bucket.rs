@@ -54,7 +54,8 @@ impl Accounts {
     pub(super) fn due(&mut self, key: Fingerprint) -> Option<&mut u64> {
         let mut at = self;
         loop {
-            if let Some(slot) = at.slots.iter_mut().find(|slot| slot.key == key && slot.is_there()) {
+            let place = place(&at.slots, key);
+            if let Some(slot) = at.slots.get_mut(place) {
                 return Some(&mut slot.due);
             }
             at = at.more.as_deref_mut()?;
@@ -111,6 +112,12 @@ impl Accounts {
             self.more = None;
         }
     }
+}
+
+/// Where the account is, or `WIDTH`. All slots are looked at, since nobody can foretell which it is.
+fn place(slots: &[Account; WIDTH], key: Fingerprint) -> usize {
+    let is_it = |slot: &Account| (slot.key == key) & slot.is_there();
+    slots.iter().enumerate().fold(WIDTH, |at, (n, slot)| if is_it(slot) { n } else { at })
 }
 
 #[cfg(test)]

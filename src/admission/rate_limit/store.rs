@@ -42,9 +42,9 @@ const AROUND: usize = 4;
 const MOST_PAGES: usize = 256;
 const LEAST_PAGE: usize = 8;
 
-/// A bucket is split when there are more than nine accounts to four buckets.
+/// A bucket is split when there are more than seven accounts to four buckets.
 const fn is_crowded(accounts: usize, buckets: usize) -> bool {
-    accounts * 4 > buckets * 9
+    accounts * 4 > buckets * 7
 }
 
 pub(super) struct Store {
@@ -84,7 +84,7 @@ impl Store {
     /// A store for at most `most` accounts. It allocates when the first one comes.
     pub(super) fn with_most(most: NonZeroU32) -> Self {
         let most = most.get() as usize;
-        let most_buckets = most / 9 * 4 + most % 9 * 4 / 9 + 1; // from here on they are not crowded
+        let most_buckets = most / 7 * 4 + most % 7 * 4 / 7 + 1; // from here on they are not crowded
         let page_bits = (most_buckets / MOST_PAGES).max(LEAST_PAGE).next_power_of_two().ilog2();
         Self {
             pages: (0..=(most_buckets - 1) >> page_bits).map(|_| OnceLock::new()).collect(),
@@ -404,7 +404,7 @@ mod tests {
         check(&store);
         assert_eq!((store.len(), store.forgotten()), (100_000, 200_000));
         assert!(worst <= 48, "{worst} bytes an account");
-        assert!(store.bytes() <= 40 * 100_000, "{} bytes", store.bytes());
+        assert!(store.bytes() <= 46 * 100_000, "{} bytes", store.bytes());
     }
 
     #[test]
