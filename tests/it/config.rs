@@ -76,7 +76,7 @@ fn what_is_no_file_of_ours_is_refused() {
     let of = |path: &str| Config::file(path).check().to_string();
     assert_eq!(
         of("tests/no-such.yaml"),
-        "tests/no-such.yaml: cannot be read: entity not found\ntests/no-such.yaml: refused"
+        "tests/no-such.yaml: cannot be read: no such file\ntests/no-such.yaml: refused"
     );
     assert!(of("tests").starts_with("tests: cannot be read: not a file"));
     let directory = Directory::new("large");

@@ -360,7 +360,7 @@ routes: []
     for fault in [
         "gateway.yaml:4:15: redis.password.url: the password must not stand in the address, but in a file",
         "gateway.yaml:5:11: redis.form.url: expected `redis://host:port/database` or `rediss://...`",
-        "gateway.yaml:6:52: redis.missing.password.file: cannot be read: entity not found",
+        "gateway.yaml:6:52: redis.missing.password.file: cannot be read: no such file",
         "gateway.yaml:7:51: warning: redis.sound.password.file: this secret can be read by everybody on this machine",
         "gateway.yaml:7:76: redis.sound.roots.file: no root certificate was found",
         "gateway.yaml:9:24: authentication.neither.apiKey.keys: expected exactly one of `file` and `redis`",
