@@ -289,6 +289,47 @@ async fn a_dropped_call_is_cancelled_and_told_once() {
     assert_eq!(taken(&log), ["a head 200", "a end Cancelled"], "a body that was not read");
 }
 
+/// Whoever catches the panic drops the call afterwards: that it was given up would be a lie.
+#[tokio::test]
+async fn a_panic_inside_is_a_failure_and_no_cancellation() {
+    struct Panics;
+    impl Gate for Panics {
+        type Pass = ();
+        fn check(&self, _: &mut Head<'_>) -> Result<(), Answer> {
+            panic!("as planned")
+        }
+    }
+    async fn told<S>(service: S, log: &Log) -> Vec<String>
+    where
+        S: Service<Request<Body>, Future: Send + 'static> + Send + 'static,
+        S::Response: Send,
+        S::Error: Send,
+    {
+        assert!(tokio::spawn(service.oneshot(request(&["a"]))).await.is_err_and(|error| error.is_panic()));
+        taken(log)
+    }
+    let (gate, log) = Needs::new("a");
+    let in_call = service_fn(|_: Request<Body>| -> std::future::Ready<Result<Response<Body>, Infallible>> {
+        panic!("as planned")
+    });
+    let in_poll = service_fn(|_: Request<Body>| async {
+        tokio::task::yield_now().await;
+        let response: Result<Response<Body>, Infallible> = panic!("as planned");
+        #[expect(unreachable_code, reason = "it gives the type")]
+        response
+    });
+    let failed = ["a end ServerFault"];
+    assert_eq!(told(GateLayer::new(gate.clone()).layer(in_call), &log).await, failed);
+    assert_eq!(told(GateLayer::new(gate.clone()).layer(in_poll), &log).await, failed);
+    assert_eq!(told(GateLayer::new((gate.clone(), Panics)).layer(hello()), &log).await, failed);
+    assert_eq!(
+        told(GateLayer::new(Gates::new().with(gate.clone()).with(Panics)).layer(hello()), &log).await,
+        failed
+    );
+    let slice = AsyncGates::new().with(gate).with(Panics);
+    assert_eq!(told(AsyncGateLayer::new(slice).layer(hello()), &log).await, failed);
+}
+
 #[tokio::test]
 async fn an_error_is_told_once_and_stays_of_its_type() {
     let (gate, log) = Needs::new("a");
