@@ -3,7 +3,9 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use axum::{Router, extract::Request, routing::any};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt as _;
 use portcullis::{
@@ -526,4 +528,21 @@ fn what_is_wrong_in_the_file_is_told_at_its_place() {
         ),
         "{check}"
     );
+}
+
+/// What the guide shows of the file is understood, but for the files that it names.
+#[test]
+fn the_file_of_the_guide_is_understood() {
+    let guide = include_str!("../../docs/guides/call_other_services.md");
+    let (_, yaml) = guide.split_once("```yaml\n").unwrap();
+    let (yaml, _) = yaml.split_once("```").unwrap();
+    let secrets = Directory::new("oauth-guide");
+    secret(&secrets);
+    let authority = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    let der = STANDARD.encode(authority.to_pkcs8v1().unwrap().as_ref());
+    secrets.write("orders.pem", &format!("-----BEGIN PRIVATE KEY-----\n{der}\n-----END PRIVATE KEY-----\n"));
+    std::fs::copy(secrets.path("secret.txt"), secrets.path("orders.secret")).unwrap();
+    secrets.write("gateway.yaml", &file(&format!("{yaml}routes: []\n")));
+    let check = Config::file(secrets.path("gateway.yaml")).check();
+    assert!(check.is_accepted(), "{check}");
 }
