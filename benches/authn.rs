@@ -220,20 +220,20 @@ fn api_key_gate(bencher: Bencher<'_, '_>) {
     check(bencher, &gate, &HeaderName::from_static("x-api-key"), minted[500].reveal());
 }
 
-fn keys(pepper: Option<Pepper>) -> (ApiKey, Vec<Minted>) {
+fn keys(pepper: Option<&Pepper>) -> (ApiKey, Vec<Minted>) {
     let mint = |_| {
         let minted = api_key::mint("shop", "acme").unwrap();
-        pepper.iter().fold(minted, Minted::peppered)
+        pepper.into_iter().fold(minted, Minted::peppered)
     };
     let minted: Vec<_> = (0..1_000).map(mint).collect();
     let entries = minted.iter().map(|minted| minted.entry().clone());
-    let peppers = pepper.clone().into_iter().collect();
+    let peppers = pepper.cloned().into_iter().collect();
     (ApiKey::new(KeyTable::peppered("partners", peppers, entries).unwrap()), minted)
 }
 
 #[divan::bench]
 fn api_key_gate_with_a_pepper(bencher: Bencher<'_, '_>) {
-    let (gate, minted) = keys(Some(Pepper::new("2026", SECRET).unwrap()));
+    let (gate, minted) = keys(Some(&Pepper::new("2026", SECRET).unwrap()));
     check(bencher, &gate, &HeaderName::from_static("x-api-key"), minted[500].reveal());
 }
 

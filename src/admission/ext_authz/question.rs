@@ -39,7 +39,7 @@ pub(super) fn head(url: &Uri, sent: &[HeaderName], head: &Head<'_>) -> Request<B
 pub(super) fn with_body(
     mut question: Request<Bytes>,
     kind: Option<HeaderValue>,
-    body: Peeked,
+    body: &Peeked,
 ) -> Request<Bytes> {
     *question.method_mut() = Method::POST;
     if let Some(kind) = kind {
