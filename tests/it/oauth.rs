@@ -444,6 +444,30 @@ fn faults(directory: &Directory, provider: &str, credentials: &str) -> Vec<Strin
         .collect()
 }
 
+/// What is wrong with a client of the introspection endpoint, and what is said of it.
+const FAULTY_CLIENTS: [(&str, &str); 8] = [
+    (
+        "{ id: g, secret: { file: none } }",
+        "authentication.p.introspection.client.secret.file: cannot be read",
+    ),
+    ("{ id: g, secret: { file: empty } }", "is empty"),
+    (
+        "{ id: g, secret: { file: open } }",
+        "warning: authentication.p.introspection.client.secret.file: this secret can be read by everybody on this machine",
+    ),
+    ("{ id: g, key: { file: secret.txt } }", "authentication.p.introspection.client.key.file: malformed key"),
+    (
+        "{ id: g, secret: { file: secret.txt }, key: { file: open } }",
+        "expected only one of `secret` and `key`",
+    ),
+    (
+        "{ id: g, secret: { file: secret.txt }, keyId: x }",
+        "client.keyId: is for a client that signs with a `key`",
+    ),
+    ("{ id: g, secretIn: body }", "client.secretIn: is for a client with a `secret`"),
+    ("{ id: g }", "warning: authentication.p.introspection.client: proves nothing"),
+];
+
 #[test]
 fn what_is_wrong_in_the_file_is_told_at_its_place() {
     let directory = Directory::new("oauth-faults");
@@ -456,40 +480,16 @@ fn what_is_wrong_in_the_file_is_told_at_its_place() {
     let gets = |more: &str| format!("{{ clientCredentials: {{ url: 'https://id.example/t', {more} }} }}");
     let (good, fine) = (asks(&format!("client: {client}")), gets(&format!("client: {client}")));
     assert!(faults(&directory, &good, &fine).is_empty(), "{:?}", faults(&directory, &good, &fine));
-    let both = format!("{{ token: {{ file: token }}, dangerForwardToken: true }}");
+    let both = "{ token: { file: token }, dangerForwardToken: true }".to_owned();
+    let said_of = |provider: &str, credentials: &str, said: &str| {
+        let found = faults(&directory, provider, credentials);
+        assert!(found.iter().any(|fault| fault.contains(said)), "{said}\n{found:#?}");
+        assert!(found.iter().all(|fault| !fault.contains("s3cret")), "{found:?}");
+    };
+    for (client, said) in FAULTY_CLIENTS {
+        said_of(&asks(&format!("client: {client}")), &fine, said);
+    }
     for (provider, credentials, said) in [
-        (
-            &asks("client: { id: g, secret: { file: none } }"),
-            &fine,
-            "authentication.p.introspection.client.secret.file: cannot be read",
-        ),
-        (&asks("client: { id: g, secret: { file: empty } }"), &fine, "is empty"),
-        (
-            &asks("client: { id: g, secret: { file: open } }"),
-            &fine,
-            "warning: authentication.p.introspection.client.secret.file: this secret can be read by everybody on this machine",
-        ),
-        (
-            &asks("client: { id: g, key: { file: secret.txt } }"),
-            &fine,
-            "authentication.p.introspection.client.key.file: malformed key",
-        ),
-        (
-            &asks("client: { id: g, secret: { file: secret.txt }, key: { file: open } }"),
-            &fine,
-            "expected only one of `secret` and `key`",
-        ),
-        (
-            &asks("client: { id: g, secret: { file: secret.txt }, keyId: x }"),
-            &fine,
-            "client.keyId: is for a client that signs with a `key`",
-        ),
-        (
-            &asks("client: { id: g, secretIn: body }"),
-            &fine,
-            "client.secretIn: is for a client with a `secret`",
-        ),
-        (&asks("client: { id: g }"), &fine, "warning: authentication.p.introspection.client: proves nothing"),
         (
             &good.replace("https", "http"),
             &fine,
@@ -513,9 +513,7 @@ fn what_is_wrong_in_the_file_is_told_at_its_place() {
             "warning: upstreams.one.credentials.token.file: is not there yet",
         ),
     ] {
-        let found = faults(&directory, provider, credentials);
-        assert!(found.iter().any(|fault| fault.contains(said)), "{said}\n{found:#?}");
-        assert!(found.iter().all(|fault| !fault.contains("s3cret")), "{found:?}");
+        said_of(provider, credentials, said);
     }
     let text = file(
         "upstreams: { one: { endpoints: ['127.0.0.1:9001'], credentials: { dangerForwardToken: true } } }\n\

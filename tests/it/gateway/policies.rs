@@ -352,8 +352,8 @@ async fn a_policy_in_shadow_only_counts_and_a_reload_counts_on() {
     assert_eq!(metric(&gateway, &line("old", "allow", false)).await, Some(3));
 }
 
-#[tokio::test]
-async fn an_authorizer_is_asked_about_what_a_policy_means() {
+/// A gateway that asks an authorizer, which counts how often.
+async fn asking() -> (Gateway, Arc<AtomicUsize>) {
     let (one, asked) = (told_upstream().await, Arc::new(AtomicUsize::new(0)));
     let iam = iam(asked.clone()).await;
     let text = file(&format!(
@@ -373,7 +373,12 @@ async fn an_authorizer_is_asked_about_what_a_policy_means() {
          \x20 - {{ policies: {{ authorize: {{ policies: [never, ask, try] }} }}, backendRefs: [{{ name: one }}] }}\n",
         nobody()
     ));
-    let gateway = Gateway::of(&text).await;
+    (Gateway::of(&text).await, asked)
+}
+
+#[tokio::test]
+async fn an_authorizer_is_asked_about_what_a_policy_means() {
+    let (gateway, asked) = asking().await;
     let count = || asked.load(Ordering::Relaxed);
 
     let answer = gateway.get("/open", &[("authorization", "Bearer a"), ("x-user", "root")]).await;
