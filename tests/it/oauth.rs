@@ -389,7 +389,7 @@ async fn a_gateway_asks_about_tokens_and_puts_tokens_on_by_its_file() {
         r#"portcullis_introspections_total{provider="customers",result="inactive"} 1"#,
         r#"portcullis_outbound_tokens_total{upstream="exchanged",result="fetched"} 1"#,
         r#"portcullis_outbound_tokens_total{upstream="exchanged",result="kept"} 1"#,
-        r#"portcullis_outbound_token_age_seconds{upstream="ours"} 0"#,
+        r#"portcullis_outbound_token_age_seconds{upstream="ours"} "#,
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
     }

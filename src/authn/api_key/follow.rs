@@ -156,6 +156,9 @@ impl Task {
                 "API keys cannot be used"
             );
         }
+        if table.is_empty() && unreadable + skipped > 0 {
+            return Err(KeyStoreError::Malformed("no entry is in order".to_owned()));
+        }
         let table = Arc::new(table);
         keys.put(Arc::clone(&table));
         tracing::info!(provider = &*self.provider, keys = table.len(), "API keys in force");

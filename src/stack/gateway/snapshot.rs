@@ -60,7 +60,9 @@ pub struct Snapshot {
     asserted: Vec<HeaderName>,
     paths: PathPolicy,
     /// What policies and authorizers of the rules count.
+    #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "shown in metrics"))]
     pub(super) tallies: Vec<Tally>,
+    #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "shown in metrics"))]
     pub(super) authorizers: BTreeMap<Arc<str>, AuthCounts>,
 }
 
