@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | `transport` | over what? listener, PROXY protocol, server, connection, drain | `transport` |
 //! | `telemetry` | what happened? request id, span, access log, metrics | `telemetry`, `prometheus` |
-//! | `authn` | who is calling? tokens, API keys, providers | `authn`, `jwt` |
+//! | `authn` | who is calling? tokens, introspection, API keys, certificates, providers; tokens for our own calls | `authn`, `jwt` |
 //! | `admission` | may it enter? rate limit, policies, authorizers | `admission` |
 //! | `routing` | where to? router, filters, split | `routing` |
 //! | `resilience` | what if it fails? timeout | `resilience` |
