@@ -10,7 +10,7 @@ use std::{convert::Infallible, error::Error, net::SocketAddr};
 use http::{Request, Response, header::USER_AGENT};
 use portcullis::{
     body::Body,
-    config::{Config, Gates},
+    config::{Config, Registry},
     gate::Gate,
     head::Head,
     reject::{Answer, Reason, Rejection},
@@ -61,7 +61,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let hello = |_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::from("hello\n"))) };
     tokio::spawn(Server::new().serve(pages, service_fn(hello)));
 
-    let gates = Gates::new().register("refuse-agents", |agents: Vec<String>| Ok(RefuseAgents(agents)));
+    let gates = Registry::new().register("refuse-agents", |agents: Vec<String>| Ok(RefuseAgents(agents)));
     let running = Config::text("custom_gate", file).gates(gates).start().await?;
     let address = running.gateway().address("public").ok_or("no such listener")?;
     let cut = running.gateway().run();

@@ -18,7 +18,6 @@
 //! assert!(chance.ratio(Ratio::ALWAYS));
 //! ```
 
-use std::cell::Cell;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -100,7 +99,7 @@ impl fmt::Debug for Chance {
 /// Each thread has a source of its own, keyed by the operating system, so that threads share nothing.
 #[cfg(feature = "telemetry")]
 pub(crate) fn distinct() -> u128 {
-    thread_local!(static OWN: Cell<Option<[u64; 2]>> = const { Cell::new(None) });
+    thread_local!(static OWN: std::cell::Cell<Option<[u64; 2]>> = const { std::cell::Cell::new(None) });
     let state = OWN.get().unwrap_or_else(|| {
         let keyed = RandomState::new();
         [keyed.hash_one(0), keyed.hash_one(1)]

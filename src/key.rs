@@ -30,6 +30,7 @@ use twox_hash::XxHash64;
 
 use crate::{
     chance::{Chance, mix},
+    cookie::cookies,
     head::Head,
     identity::{ClientAddr, PeerAddr, Principal},
     matching::Host,
@@ -270,16 +271,9 @@ fn host(head: &Head<'_>, hasher: &mut impl Hasher) -> bool {
 }
 
 fn cookie(headers: &HeaderMap, name: &str, hasher: &mut impl Hasher) -> bool {
-    let crumbs =
-        headers.get_all(header::COOKIE).iter().flat_map(|line| line.as_bytes().split(|&b| b == b';'));
-    for crumb in crumbs {
-        let crumb = crumb.trim_ascii();
-        if let Some(value) = crumb.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) {
-            part(hasher, Tag::Cookie, value);
-            return true;
-        }
-    }
-    false
+    let Some((_, value)) = cookies(headers).find(|(own, _)| *own == name.as_bytes()) else { return false };
+    part(hasher, Tag::Cookie, value);
+    true
 }
 
 fn route(head: &Head<'_>, hasher: &mut impl Hasher) -> bool {

@@ -118,6 +118,7 @@ pub mod body;
 pub mod cache;
 pub mod chance;
 pub mod context;
+mod cookie;
 #[cfg(feature = "axum")]
 mod extract;
 pub mod fetch;
@@ -125,6 +126,8 @@ pub mod flight;
 pub mod gate;
 pub mod head;
 pub mod identity;
+#[cfg(any(feature = "upstream", feature = "transport"))]
+mod io;
 pub mod key;
 pub mod matching;
 pub mod outcome;

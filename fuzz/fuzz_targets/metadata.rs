@@ -20,8 +20,7 @@ use portcullis::{
 use tokio::runtime::{Builder, Runtime};
 
 const ISSUER: &str = "https://id.example/realms/shop";
-const GOOD: &str =
-    r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"good","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+const GOOD: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"good","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
 
 static RUNTIME: LazyLock<Mutex<Runtime>> =
     LazyLock::new(|| Mutex::new(Builder::new_current_thread().enable_time().build().unwrap()));
@@ -58,8 +57,8 @@ fuzz_target!(|data: &[u8]| {
         let response = answer(&set);
         async move { Ok::<_, Infallible>(response) }
     }));
-    let issuer = RemoteKeys::discover(ISSUER, issuer).wait(Duration::from_millis(200)).build().unwrap();
-    let keys = RemoteKeys::at("https://id.example/keys", keys).wait(Duration::from_millis(200)).build().unwrap();
+    let issuer = RemoteKeys::discover(ISSUER, issuer).wait(Duration::from_secs(9)).build().unwrap();
+    let keys = RemoteKeys::at("https://id.example/keys", keys).wait(Duration::from_secs(9)).build().unwrap();
     RUNTIME.lock().unwrap().block_on(async {
         for remote in [&issuer, &keys] {
             // One fetch is enough to know.

@@ -1,9 +1,12 @@
 use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header, uri::PathAndQuery};
-use percent_encoding::percent_decode;
 
-use crate::head::Head;
+use crate::{
+    cookie::{cookies, pair},
+    head::Head,
+    matching::form_decoded as decoded,
+};
 
 /// Where in a request a credential stands.
 ///
@@ -185,39 +188,12 @@ fn decoded_text(value: &[u8]) -> Result<Cow<'_, str>, Fault> {
     }
 }
 
-/// The pairs of all `Cookie` fields; HTTP/2 may send many (RFC 9113 section 8.2.3).
-fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
-    headers.get_all(header::COOKIE).iter().flat_map(|line| pairs(line.as_bytes(), b';'))
-}
-
 fn parameters(uri: &Uri) -> impl Iterator<Item = (&[u8], &[u8])> {
-    uri.query().into_iter().flat_map(|query| pairs(query.as_bytes(), b'&'))
-}
-
-fn pairs(list: &[u8], separator: u8) -> impl Iterator<Item = (&[u8], &[u8])> {
-    list.split(move |b| *b == separator).map(pair)
-}
-
-fn pair(pair: &[u8]) -> (&[u8], &[u8]) {
-    let pair = pair.trim_ascii();
-    match pair.iter().position(|b| *b == b'=') {
-        Some(at) => (pair[..at].trim_ascii_end(), pair[at + 1..].trim_ascii_start()),
-        None => (pair, &[]),
-    }
+    uri.query().into_iter().flat_map(|query| query.as_bytes().split(|byte| *byte == b'&').map(pair))
 }
 
 fn unquoted(value: &[u8]) -> &[u8] {
     value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value)
-}
-
-/// A name or value of a query as forms encode it. Upstreams decode before they compare, so this must too.
-fn decoded(bytes: &[u8]) -> Cow<'_, [u8]> {
-    if bytes.iter().any(|b| matches!(b, b'%' | b'+')) {
-        let spaced: Vec<u8> = bytes.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect();
-        Cow::Owned(percent_decode(&spaced).collect())
-    } else {
-        Cow::Borrowed(bytes)
-    }
 }
 
 fn remove_cookie(headers: &mut HeaderMap, name: &[u8]) {

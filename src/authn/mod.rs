@@ -1,8 +1,8 @@
 //! Who is calling?
 //!
 //! `jwt` verifies signed tokens, with keys that `jwks` fetches, `introspection` asks about tokens that only their provider
-//! can read, and [`api_key`] verifies keys. Each is a gate of its own; [`Providers`] makes one gate of several, and of
-//! [authenticators](Authenticator) of your own. `outbound` puts tokens on the calls that we make ourselves.
+//! can read, [`api_key`] verifies keys, and [`certificate`] takes that of the connection. Each is a gate of its own;
+//! [`Providers`] makes one gate of several, and of [authenticators](Authenticator) of your own. `outbound` puts tokens on the calls that we make ourselves.
 //!
 //! # Example
 //!

@@ -35,7 +35,10 @@ pub(super) fn print(content: &Result<Vec<u8>, String>) -> u64 {
 }
 
 pub(super) fn slurp(path: &Path) -> Result<Vec<u8>, String> {
-    let unreadable = |error: io::Error| format!("cannot be read: {}", error.kind());
+    let unreadable = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => "cannot be read: no such file".to_owned(),
+        kind => format!("cannot be read: {kind}"),
+    };
     // Before it is opened: opening a pipe would wait for its other end.
     if !path.metadata().map_err(unreadable)?.is_file() {
         return Err("cannot be read: not a file".to_owned());
@@ -81,7 +84,7 @@ mod tests {
         std::fs::write(&one, "a").unwrap();
         let mut files = Files::default();
         assert_eq!(files.read(&one).unwrap(), b"a");
-        assert_eq!(files.read(&two).unwrap_err(), "cannot be read: entity not found");
+        assert_eq!(files.read(&two).unwrap_err(), "cannot be read: no such file");
         assert_eq!(files.read(&directory).unwrap_err(), "cannot be read: not a file");
         assert_eq!(files.again(), files);
         std::fs::write(&one, "b").unwrap();

@@ -21,7 +21,7 @@ type Says = Arc<dyn Fn(&Facts<'_>) -> bool + Send + Sync>;
 /// Gates of your own, and predicates for policies, by the names under which the file uses them.
 ///
 /// ```
-/// use portcullis::{config::Gates, gate::Gate, head::Head, reject::{Answer, Reason}};
+/// use portcullis::{config::Registry, gate::Gate, head::Head, reject::{Answer, Reason}};
 ///
 /// /// Takes requests with a body of at most so many bytes, by their Content-Length.
 /// struct AtMost(u64);
@@ -35,17 +35,17 @@ type Says = Arc<dyn Fn(&Facts<'_>) -> bool + Send + Sync>;
 /// }
 ///
 /// // In the file: `policies: { gates: [{ name: at-most, with: 65536 }] }`
-/// let gates = Gates::new().register("at-most", |bytes: u64| Ok(AtMost(bytes)));
+/// let gates = Registry::new().register("at-most", |bytes: u64| Ok(AtMost(bytes)));
 /// # let _ = gates;
 /// ```
 #[derive(Default)]
 #[must_use]
-pub struct Gates {
+pub struct Registry {
     gates: BTreeMap<String, Make<Arc<dyn DynGate>>>,
     predicates: BTreeMap<String, Make<Says>>,
 }
 
-impl Gates {
+impl Registry {
     /// None.
     pub fn new() -> Self {
         Self::default()
@@ -71,10 +71,10 @@ impl Gates {
     /// that names it, from what the rule says under `with`.
     ///
     /// ```
-    /// use portcullis::{admission::authz::Facts, config::Gates};
+    /// use portcullis::{admission::authz::Facts, config::Registry};
     ///
     /// // In the file: `authorization: { large: { action: deny, rules: [{ when: [{ name: larger-than, with: 65536 }] }] } }`
-    /// let gates = Gates::new().predicate("larger-than", |bytes: u64| {
+    /// let gates = Registry::new().predicate("larger-than", |bytes: u64| {
     ///     Ok(move |facts: &Facts<'_>| {
     ///         let length = facts.headers().and_then(|headers| headers.get("content-length")?.to_str().ok()?.parse().ok());
     ///         length.is_some_and(|length: u64| length > bytes)
@@ -121,7 +121,7 @@ fn made<T>(known: &BTreeMap<String, Make<T>>, what: &str, at: At<'_>, said: &Cus
     }
 }
 
-impl fmt::Debug for Gates {
+impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.gates.keys().chain(self.predicates.keys())).finish()
     }

@@ -189,7 +189,7 @@ impl Paths {
         }
         replace(&path, text.as_bytes()).map_err(unavailable)?;
         let uses = entries.iter().filter_map(|entry| entry.last_use().map(|at| (entry.id().to_owned(), at)));
-        self.put_uses(uses.collect())
+        self.put_uses(&uses.collect())
     }
 
     fn tell(&self, uses: Vec<KeyUse>) -> Result<(), KeyStoreError> {
@@ -200,7 +200,7 @@ impl Paths {
             let last = all.entry(id).or_insert(at);
             *last = at.max(*last);
         }
-        self.put_uses(all)
+        self.put_uses(&all)
     }
 
     /// Lines of a key's id and a time. What is no such line says nothing.
@@ -215,7 +215,7 @@ impl Paths {
         lines.take(MAX_KEYS).collect()
     }
 
-    fn put_uses(&self, uses: BTreeMap<String, SystemTime>) -> Result<(), KeyStoreError> {
+    fn put_uses(&self, uses: &BTreeMap<String, SystemTime>) -> Result<(), KeyStoreError> {
         let mut text = String::new();
         for (id, at) in uses.iter().take(MAX_KEYS) {
             let seconds = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();

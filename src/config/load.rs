@@ -6,7 +6,7 @@ use super::{
     document::Document,
     fault::Faults,
     files::Files,
-    gates::Gates,
+    gates::Registry,
     kept::Kept,
     schema::{Gateway, schema_of},
 };
@@ -17,7 +17,7 @@ use crate::stack::gateway::{RuleFacts, Snapshot};
 #[must_use]
 pub struct Config {
     pub(super) source: Source,
-    gates: Arc<Gates>,
+    gates: Arc<Registry>,
 }
 
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ impl Config {
     }
 
     /// Lets it use these gates.
-    pub fn gates(self, gates: Gates) -> Self {
+    pub fn gates(self, gates: Registry) -> Self {
         Self { gates: Arc::new(gates), ..self }
     }
 

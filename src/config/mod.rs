@@ -32,10 +32,10 @@
 //! # Example, customised
 //!
 //! A file is [checked](Config::check) without being served, and everything that is wrong with it is told at once.
-//! [Gates of your own](Gates) are used from the file by their names.
+//! [Gates of your own](Registry) are used from the file by their names.
 //!
 //! ```
-//! use portcullis::config::{Config, Gates};
+//! use portcullis::config::{Config, Registry};
 //! use portcullis::{gate::Gate, head::Head, reject::{Answer, Reason}};
 //!
 //! struct Closed;
@@ -51,7 +51,7 @@
 //! listeners: [{ name: public, adress: 127.0.0.1:8080 }]
 //! routes: [{ name: shop, rules: [{ policies: { gates: [close] }, retry: { attempts: 2 } }] }]
 //! ";
-//! let check = Config::text("gateway.yaml", text).gates(Gates::new().register("closed", |(): ()| Ok(Closed))).check();
+//! let check = Config::text("gateway.yaml", text).gates(Registry::new().register("closed", |(): ()| Ok(Closed))).check();
 //! assert!(!check.is_accepted());
 //! let said = check.to_string();
 //! assert!(said.contains("gateway.yaml:3:29: listeners[0].adress: unknown field; did you mean `address`?"));
@@ -110,7 +110,7 @@ mod yaml;
 
 pub use self::{
     fault::{Fault, Faults, Severity},
-    gates::Gates,
+    gates::Registry,
     key_store::FileKeyStore,
     load::{Check, Config, schema},
     reload::{Configured, StartError},

@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc};
 
-use super::{Gate, Pass, Stopped};
+use super::{Gate, Pass, Stopped, combine::inside};
 use crate::{head::Head, reject::Answer};
 
 /// A pass of any type.
@@ -88,7 +88,7 @@ impl Gate for Gates {
     fn admit(&self, head: &mut Head<'_>) -> Result<Self::Pass, Stopped<Self::Pass>> {
         let mut passes: Self::Pass = Vec::new();
         for gate in &self.0 {
-            match passes.in_scope(|| gate.admit_any(head)) {
+            match inside(&mut passes, || gate.admit_any(head)) {
                 Ok(pass) => passes.extend(pass),
                 Err(Stopped { answer, given }) => {
                     passes.extend(given);

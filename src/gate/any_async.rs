@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{AsyncGate, BoxPass, Check, DynGate, Gate, Pass, Stopped, any::boxed};
+use super::{AsyncGate, BoxPass, Check, DynGate, Gate, Stopped, any::boxed, combine::inside};
 use crate::{
     head::Head,
     outcome::Completion,
@@ -135,7 +135,7 @@ impl AsyncGates {
         mut passes: Vec<BoxPass>,
     ) -> Check<Vec<BoxPass>, AsyncGatesWait> {
         for (at, member) in self.0.iter().enumerate().skip(next) {
-            let check = passes.in_scope(|| match member {
+            let check = inside(&mut passes, || match member {
                 Member::Sync(gate) => Check::Now(gate.admit_any(head).map_err(|stopped| stopped.map(Some))),
                 Member::Async(gate) => gate.check_any(head),
             });
@@ -173,7 +173,7 @@ impl AsyncGate for AsyncGates {
         let (at, mut passes, told) = told;
         // Only one of these waits.
         let Some(Member::Async(gate)) = self.0.get(at) else { return self.ask(head, at, passes) };
-        match gate.resume_any(head, told) {
+        match inside(&mut passes, || gate.resume_any(head, told)) {
             Check::Now(Ok(pass)) => {
                 passes.extend(pass);
                 self.ask(head, at + 1, passes)

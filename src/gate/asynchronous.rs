@@ -129,7 +129,7 @@ where
 {
     match decision {
         Ok(pass) => {
-            let completion = Completion::new(pass);
+            let mut completion = Completion::new(pass);
             GatedFuture::forward(completion.in_scope(|| inner.call(request)), completion, exchange)
         }
         Err(stopped) => GatedFuture::answer(stopped, Style::of(&Head::of(&mut request)), exchange),

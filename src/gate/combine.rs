@@ -140,6 +140,21 @@ impl<A: Pass, B: Pass> Pass for Both<A, B> {
 }
 
 /// The first is the outer one. Tuples nest: `(a, (b, c))`.
+/// Asks what stands inside of a pass that no [`Completion`](crate::outcome::Completion) keeps yet. A panic there is how
+/// the call ended.
+pub(super) fn inside<P: Pass, T>(pass: &mut P, ask: impl FnOnce() -> T) -> T {
+    struct Fuse<'p, P: Pass>(&'p mut P);
+    impl<P: Pass> Drop for Fuse<'_, P> {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                self.0.on_end(&Outcome::PANICKED);
+            }
+        }
+    }
+    let fuse = Fuse(pass);
+    fuse.0.in_scope(ask)
+}
+
 impl<A: Gate, B: Gate> Gate for (A, B) {
     type Pass = Both<A::Pass, B::Pass>;
     const SHAREABLE: bool = A::SHAREABLE && B::SHAREABLE;
@@ -149,11 +164,11 @@ impl<A: Gate, B: Gate> Gate for (A, B) {
     }
 
     fn admit(&self, head: &mut Head<'_>) -> Result<Self::Pass, Stopped<Self::Pass>> {
-        let outer = self.0.admit(head).map_err(|Stopped { answer, given }| Stopped {
+        let mut outer = self.0.admit(head).map_err(|Stopped { answer, given }| Stopped {
             answer,
             given: given.map(|given| Both(Some(given), None)),
         })?;
-        match outer.in_scope(|| self.1.admit(head)) {
+        match inside(&mut outer, || self.1.admit(head)) {
             Ok(inner) => Ok(Both(Some(outer), Some(inner))),
             Err(Stopped { answer, given }) => Err(Stopped { answer, given: Some(Both(Some(outer), given)) }),
         }

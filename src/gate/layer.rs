@@ -110,7 +110,7 @@ where
         let mut head = Head::of(&mut request);
         match gate.admit(&mut head) {
             Ok(pass) => {
-                let completion = Completion::new(pass);
+                let mut completion = Completion::new(pass);
                 GatedFuture::forward(completion.in_scope(|| self.inner.call(request)), completion, exchange)
             }
             Err(stopped) => GatedFuture::answer(stopped, Style::of(&head), exchange),

@@ -263,6 +263,15 @@ async fn a_share_is_refused_and_the_rest_is_spared() {
     }
     assert_eq!(refused + handle.spared(), 4000);
     assert!((900..1100).contains(&refused), "{refused}");
+
+    let gate = Enforce::async_share("needs", Ratio::percent(25), Needs::new("a").0).chance(Chance::seeded(7));
+    let handle = gate.handle();
+    let service = gate.async_layer().layer(hello());
+    let mut again = 0;
+    for _ in 0..4000 {
+        again += u64::from(call(service.clone(), request(&[])).await.0 == 401);
+    }
+    assert_eq!((again, handle.spared()), (refused, 4000 - refused));
 }
 
 #[tokio::test]
@@ -278,6 +287,46 @@ async fn a_dropped_call_is_cancelled_and_told_once() {
     let response = GateLayer::new(gate).layer(hello()).oneshot(request(&["a"])).await.unwrap();
     drop(response);
     assert_eq!(taken(&log), ["a head 200", "a end Cancelled"], "a body that was not read");
+}
+
+/// Whoever catches the panic drops the call afterwards: that it was given up would be a lie.
+#[tokio::test]
+async fn a_panic_inside_is_a_failure_and_no_cancellation() {
+    struct Panics;
+    impl Gate for Panics {
+        type Pass = ();
+        fn check(&self, _: &mut Head<'_>) -> Result<(), Answer> {
+            panic!("as planned")
+        }
+    }
+    async fn told<S>(service: S, log: &Log) -> Vec<String>
+    where
+        S: Service<Request<Body>, Future: Send + 'static> + Send + 'static,
+        S::Response: Send,
+        S::Error: Send,
+    {
+        assert!(tokio::spawn(service.oneshot(request(&["a"]))).await.is_err_and(|error| error.is_panic()));
+        taken(log)
+    }
+    let (gate, log) = Needs::new("a");
+    let in_call = service_fn(|_: Request<Body>| -> std::future::Ready<Result<Response<Body>, Infallible>> {
+        panic!("as planned")
+    });
+    let in_poll = service_fn(|_: Request<Body>| async {
+        tokio::task::yield_now().await;
+        std::hint::black_box(true).then(|| panic!("as planned"));
+        Ok::<_, Infallible>(Response::new(Body::empty()))
+    });
+    let failed = ["a end ServerFault"];
+    assert_eq!(told(GateLayer::new(gate.clone()).layer(in_call), &log).await, failed);
+    assert_eq!(told(GateLayer::new(gate.clone()).layer(in_poll), &log).await, failed);
+    assert_eq!(told(GateLayer::new((gate.clone(), Panics)).layer(hello()), &log).await, failed);
+    assert_eq!(
+        told(GateLayer::new(Gates::new().with(gate.clone()).with(Panics)).layer(hello()), &log).await,
+        failed
+    );
+    let slice = AsyncGates::new().with(gate).with(Panics);
+    assert_eq!(told(AsyncGateLayer::new(slice).layer(hello()), &log).await, failed);
 }
 
 #[tokio::test]

@@ -1,3 +1,5 @@
+use std::time::{Duration, SystemTime};
+
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
@@ -303,9 +305,12 @@ fn identities_tell_what_was_put_in() {
         .with_emails(["ops@shop.example"])
         .with_ips(["::ffff:10.0.0.1".parse().unwrap()])
         .with_subject("CN=orders")
-        .with_serial("01");
+        .with_serial("01")
+        .with_validity(SystemTime::UNIX_EPOCH..=SystemTime::UNIX_EPOCH + Duration::from_secs(1));
     assert_eq!(peer.ips().next().unwrap().to_string(), "10.0.0.1");
     assert_eq!((peer.subject(), peer.serial()), ("CN=orders", "01"));
+    assert!(peer.validity().unwrap().contains(&SystemTime::UNIX_EPOCH));
+    assert!(!peer.validity().unwrap().contains(&(SystemTime::UNIX_EPOCH + Duration::from_secs(2))));
     assert_eq!(peer, peer.clone());
     assert_ne!(peer, PeerIdentity::new([0xab; 32]));
     let shown = format!("{peer:?}");

@@ -91,9 +91,8 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_what_display_writes(ip in any::<IpAddr>(), port in any::<u16>()) {
-            let text = AddressText::of_ip(ip);
+            let (text, socket) = (AddressText::of_ip(ip), SocketAddr::new(ip, port));
             prop_assert_eq!(text.as_str(), ip.to_string());
-            let socket = SocketAddr::new(ip, port);
             let text = AddressText::of_socket(socket);
             prop_assert_eq!(text.as_str(), socket.to_string());
         }

@@ -76,6 +76,8 @@ pub use normalize::Normalize;
 #[cfg(feature = "routing")]
 pub(crate) use normalize::with_path;
 pub use path::{BadPath, PathPolicy, PathQuirk};
+#[cfg(feature = "authn")]
+pub(crate) use query::decoded as form_decoded;
 #[cfg(feature = "admission")]
 pub(crate) use query::values as query_values;
 #[cfg(feature = "routing")]

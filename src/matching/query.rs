@@ -7,10 +7,12 @@ use super::{Text, path::any_hex};
 /// Whether the first parameter called `name` has a value that `text` matches.
 pub(super) fn matches(query: &str, name: &str, text: &Text) -> bool {
     let mut pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    let Some((_, value)) = pairs.find(|(raw, _)| decode(raw).eq(name.bytes())) else { return false };
+    let Some((_, value)) = pairs.find(|(raw, _)| decode(raw.as_bytes()).eq(name.bytes())) else {
+        return false;
+    };
     match text.as_exact() {
-        Some(exact) => decode(value).eq(exact.bytes()),
-        None => text.matches(&decoded(value)),
+        Some(exact) => decode(value.as_bytes()).eq(exact.bytes()),
+        None => text.matches(&decoded(value.as_bytes())),
     }
 }
 
@@ -18,12 +20,14 @@ pub(super) fn matches(query: &str, name: &str, text: &Text) -> bool {
 #[cfg(feature = "admission")]
 pub(crate) fn values<'q>(query: &'q str, name: &str) -> impl Iterator<Item = Cow<'q, [u8]>> {
     let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.filter(|(raw, _)| decode(raw).eq(name.bytes())).map(|(_, value)| decoded(value))
+    pairs
+        .filter(|(raw, _)| decode(raw.as_bytes()).eq(name.bytes()))
+        .map(|(_, value)| decoded(value.as_bytes()))
 }
 
 /// The bytes that `raw` stands for. A malformed escape stands for itself.
-fn decode(raw: &str) -> impl Iterator<Item = u8> {
-    let mut rest = raw.as_bytes();
+fn decode(raw: &[u8]) -> impl Iterator<Item = u8> {
+    let mut rest = raw;
     std::iter::from_fn(move || {
         let (&first, tail) = rest.split_first()?;
         if first == b'%'
@@ -37,11 +41,12 @@ fn decode(raw: &str) -> impl Iterator<Item = u8> {
     })
 }
 
-fn decoded(raw: &str) -> Cow<'_, [u8]> {
-    if raw.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+/// A name or value as it is meant. Upstreams decode before they compare, and so must whoever looks for a name here.
+pub(crate) fn decoded(raw: &[u8]) -> Cow<'_, [u8]> {
+    if raw.iter().any(|byte| matches!(byte, b'%' | b'+')) {
         Cow::Owned(decode(raw).collect())
     } else {
-        Cow::Borrowed(raw.as_bytes())
+        Cow::Borrowed(raw)
     }
 }
 

@@ -55,9 +55,10 @@ impl<P: Pass> Completion<P> {
         Self(self.0.take())
     }
 
-    /// Does something inside of the pass's [span](Pass::span).
-    pub fn in_scope<T>(&self, inside: impl FnOnce() -> T) -> T {
-        match &self.0 {
+    /// Does something inside of the pass's [span](Pass::span). A panic in it is how the call ended.
+    pub fn in_scope<T>(&mut self, inside: impl FnOnce() -> T) -> T {
+        let fuse = Fuse(self);
+        match &fuse.0.0 {
             Some(open) => open.pass.in_scope(inside),
             None => inside(),
         }
@@ -112,6 +113,19 @@ impl<P: Pass> Completion<P> {
             outcome.grpc = Some(GrpcCode::UNKNOWN);
         }
         pass.on_end(&outcome);
+    }
+}
+
+/// Tells of a panic on its way out. Whoever catches it drops the call later, which would look like a cancellation.
+struct Fuse<'c, P: Pass>(&'c mut Completion<P>);
+
+impl<P: Pass> Drop for Fuse<'_, P> {
+    fn drop(&mut self) {
+        let Some(open) = &mut self.0.0 else { return };
+        if std::thread::panicking() {
+            open.outcome.reason = Outcome::PANICKED.reason;
+            self.0.end(Outcome::PANICKED.end);
+        }
     }
 }
 

@@ -63,6 +63,10 @@ impl Outcome {
     pub(super) const UNHEARD: Self =
         Self { status: None, grpc: None, reason: None, end: End::Cancelled, bytes: 0 };
 
+    /// The outcome of a call that panicked before anything was heard of it.
+    pub(crate) const PANICKED: Self =
+        Self { reason: Some(Reason::Internal), end: End::Failed(Failure::Other), ..Self::UNHEARD };
+
     /// Who is to blame.
     #[must_use]
     pub fn verdict(&self) -> Verdict {

@@ -16,7 +16,6 @@ use hyper_util::{
     client::legacy,
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
-use tokio::time::timeout;
 use tower_service::Service;
 
 use super::{
@@ -195,7 +194,7 @@ impl Dial {
         if secure {
             let tls = self.tls.as_ref().ok_or(ConnectError::NoTls)?;
             let io = self.reach(host, uri.port_u16().unwrap_or(443)).await?;
-            let shaken = timeout(self.options.connect_timeout, tls.connect(host, io)).await;
+            let shaken = tokio::time::timeout(self.options.connect_timeout, tls.connect(host, io)).await;
             let stream = shaken.map_err(|_| ConnectError::TimedOut)?.map_err(ConnectError::Tls)?;
             return Ok(Link::Tls(Box::new(stream)));
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Uri, Version,
-    header::{CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE},
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
 };
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     body::{Body, BoxError},
+    cookie,
     reject::{Protocol, Reason, Rejection},
     trail::Trail,
     tunnel::{TunnelCut, TunnelLimits},
@@ -68,7 +69,7 @@ where
         parts.headers.insert(HOST, host.clone());
     }
     if fields.repeated {
-        join_cookies(&mut parts.headers);
+        cookie::join(&mut parts.headers);
     }
     if kept.trailers {
         parts.headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -197,21 +198,6 @@ fn host(parts: &mut Parts) -> Result<(), Rejection> {
         parts.headers.insert(HOST, value);
     }
     Ok(())
-}
-
-/// HTTP/2 splits cookies into several fields; there is one `Cookie` in HTTP/1 (RFC 9113 section 8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    let mut crumbs = headers.get_all(COOKIE).iter();
-    if let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) {
-        let mut joined = first.as_bytes().to_vec();
-        for crumb in std::iter::once(second).chain(crumbs) {
-            joined.extend_from_slice(b"; ");
-            joined.extend_from_slice(crumb.as_bytes());
-        }
-        if let Ok(cookie) = HeaderValue::from_maybe_shared(Bytes::from(joined)) {
-            headers.insert(COOKIE, cookie);
-        }
-    }
 }
 
 /// Keeps `Expect: 100-continue` if the upstream can answer it, and then tells what to hold the body with.

@@ -2,7 +2,7 @@
 use std::{fs, path::PathBuf};
 
 use portcullis::{
-    config::{Config, Gates, Severity},
+    config::{Config, Registry, Severity},
     gate::Gate,
     head::Head,
     reject::{Answer, Reason},
@@ -76,7 +76,7 @@ fn what_is_no_file_of_ours_is_refused() {
     let of = |path: &str| Config::file(path).check().to_string();
     assert_eq!(
         of("tests/no-such.yaml"),
-        "tests/no-such.yaml: cannot be read: entity not found\ntests/no-such.yaml: refused"
+        "tests/no-such.yaml: cannot be read: no such file\ntests/no-such.yaml: refused"
     );
     assert!(of("tests").starts_with("tests: cannot be read: not a file"));
     let directory = Directory::new("large");
@@ -432,7 +432,7 @@ fn gates_of_your_own_are_used_by_name() {
         }
     }
     let check = |rule: &str| {
-        let gates = Gates::new()
+        let gates = Registry::new()
             .register("answers", |status: u16| Ok(Answers(status)))
             .register("fails", |(): ()| Err::<Answers, _>("it is broken".into()));
         let check = Config::text("f", with_rule("", rule)).gates(gates).check();

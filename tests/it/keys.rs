@@ -360,7 +360,7 @@ routes: []
     for fault in [
         "gateway.yaml:4:15: redis.password.url: the password must not stand in the address, but in a file",
         "gateway.yaml:5:11: redis.form.url: expected `redis://host:port/database` or `rediss://...`",
-        "gateway.yaml:6:52: redis.missing.password.file: cannot be read: entity not found",
+        "gateway.yaml:6:52: redis.missing.password.file: cannot be read: no such file",
         "gateway.yaml:7:51: warning: redis.sound.password.file: this secret can be read by everybody on this machine",
         "gateway.yaml:7:76: redis.sound.roots.file: no root certificate was found",
         "gateway.yaml:9:24: authentication.neither.apiKey.keys: expected exactly one of `file` and `redis`",
@@ -370,7 +370,7 @@ routes: []
         "gateway.yaml:13:65: authentication.short.apiKey.peppers.a.file: a pepper has at least 32 bytes",
         "gateway.yaml:14:65: authentication.named.apiKey.peppers.A.file: a pepper's name is 1 to 32 lower-case letters, digits and `-`",
         "peppered.yaml:3:3: keys[0].hash: there is no pepper of this name",
-        "gateway.yaml:16:64: authentication.limit.apiKey.failureLimit: expected a rate such as",
+        "gateway.yaml:16:63: authentication.limit.apiKey.failureLimit: expected a rate such as",
     ] {
         assert!(check.contains(&format!("{base}{fault}")), "{fault}\n{check}");
     }

@@ -3,7 +3,9 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use axum::{Router, extract::Request, routing::any};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt as _;
 use portcullis::{
@@ -442,6 +444,30 @@ fn faults(directory: &Directory, provider: &str, credentials: &str) -> Vec<Strin
         .collect()
 }
 
+/// What is wrong with a client of the introspection endpoint, and what is said of it.
+const FAULTY_CLIENTS: [(&str, &str); 8] = [
+    (
+        "{ id: g, secret: { file: none } }",
+        "authentication.p.introspection.client.secret.file: cannot be read",
+    ),
+    ("{ id: g, secret: { file: empty } }", "is empty"),
+    (
+        "{ id: g, secret: { file: open } }",
+        "warning: authentication.p.introspection.client.secret.file: this secret can be read by everybody on this machine",
+    ),
+    ("{ id: g, key: { file: secret.txt } }", "authentication.p.introspection.client.key.file: malformed key"),
+    (
+        "{ id: g, secret: { file: secret.txt }, key: { file: open } }",
+        "expected only one of `secret` and `key`",
+    ),
+    (
+        "{ id: g, secret: { file: secret.txt }, keyId: x }",
+        "client.keyId: is for a client that signs with a `key`",
+    ),
+    ("{ id: g, secretIn: body }", "client.secretIn: is for a client with a `secret`"),
+    ("{ id: g }", "warning: authentication.p.introspection.client: proves nothing"),
+];
+
 #[test]
 fn what_is_wrong_in_the_file_is_told_at_its_place() {
     let directory = Directory::new("oauth-faults");
@@ -454,40 +480,16 @@ fn what_is_wrong_in_the_file_is_told_at_its_place() {
     let gets = |more: &str| format!("{{ clientCredentials: {{ url: 'https://id.example/t', {more} }} }}");
     let (good, fine) = (asks(&format!("client: {client}")), gets(&format!("client: {client}")));
     assert!(faults(&directory, &good, &fine).is_empty(), "{:?}", faults(&directory, &good, &fine));
-    let both = format!("{{ token: {{ file: token }}, dangerForwardToken: true }}");
+    let both = "{ token: { file: token }, dangerForwardToken: true }".to_owned();
+    let said_of = |provider: &str, credentials: &str, said: &str| {
+        let found = faults(&directory, provider, credentials);
+        assert!(found.iter().any(|fault| fault.contains(said)), "{said}\n{found:#?}");
+        assert!(found.iter().all(|fault| !fault.contains("s3cret")), "{found:?}");
+    };
+    for (client, said) in FAULTY_CLIENTS {
+        said_of(&asks(&format!("client: {client}")), &fine, said);
+    }
     for (provider, credentials, said) in [
-        (
-            &asks("client: { id: g, secret: { file: none } }"),
-            &fine,
-            "authentication.p.introspection.client.secret.file: cannot be read",
-        ),
-        (&asks("client: { id: g, secret: { file: empty } }"), &fine, "is empty"),
-        (
-            &asks("client: { id: g, secret: { file: open } }"),
-            &fine,
-            "warning: authentication.p.introspection.client.secret.file: this secret can be read by everybody on this machine",
-        ),
-        (
-            &asks("client: { id: g, key: { file: secret.txt } }"),
-            &fine,
-            "authentication.p.introspection.client.key.file: malformed key",
-        ),
-        (
-            &asks("client: { id: g, secret: { file: secret.txt }, key: { file: open } }"),
-            &fine,
-            "expected only one of `secret` and `key`",
-        ),
-        (
-            &asks("client: { id: g, secret: { file: secret.txt }, keyId: x }"),
-            &fine,
-            "client.keyId: is for a client that signs with a `key`",
-        ),
-        (
-            &asks("client: { id: g, secretIn: body }"),
-            &fine,
-            "client.secretIn: is for a client with a `secret`",
-        ),
-        (&asks("client: { id: g }"), &fine, "warning: authentication.p.introspection.client: proves nothing"),
         (
             &good.replace("https", "http"),
             &fine,
@@ -511,9 +513,7 @@ fn what_is_wrong_in_the_file_is_told_at_its_place() {
             "warning: upstreams.one.credentials.token.file: is not there yet",
         ),
     ] {
-        let found = faults(&directory, provider, credentials);
-        assert!(found.iter().any(|fault| fault.contains(said)), "{said}\n{found:#?}");
-        assert!(found.iter().all(|fault| !fault.contains("s3cret")), "{found:?}");
+        said_of(provider, credentials, said);
     }
     let text = file(
         "upstreams: { one: { endpoints: ['127.0.0.1:9001'], credentials: { dangerForwardToken: true } } }\n\
@@ -522,8 +522,25 @@ fn what_is_wrong_in_the_file_is_told_at_its_place() {
     let check = Config::text("f", text).check().to_string();
     assert!(
         check.contains(
-            "f:5:46: routes[0].rules[0].backendRefs[0].name: requests to it carry the caller's token"
+            "f:5:47: routes[0].rules[0].backendRefs[0].name: requests to it carry the caller's token"
         ),
         "{check}"
     );
+}
+
+/// What the guide shows of the file is understood, but for the files that it names.
+#[test]
+fn the_file_of_the_guide_is_understood() {
+    let guide = include_str!("../../docs/guides/call_other_services.md");
+    let (_, yaml) = guide.split_once("```yaml\n").unwrap();
+    let (yaml, _) = yaml.split_once("```").unwrap();
+    let secrets = Directory::new("oauth-guide");
+    secret(&secrets);
+    let authority = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    let der = STANDARD.encode(authority.to_pkcs8v1().unwrap().as_ref());
+    secrets.write("orders.pem", &format!("-----BEGIN PRIVATE KEY-----\n{der}\n-----END PRIVATE KEY-----\n"));
+    std::fs::copy(secrets.path("secret.txt"), secrets.path("orders.secret")).unwrap();
+    secrets.write("gateway.yaml", &file(&format!("{yaml}routes: []\n")));
+    let check = Config::file(secrets.path("gateway.yaml")).check();
+    assert!(check.is_accepted(), "{check}");
 }

@@ -26,57 +26,16 @@ use portcullis::{
         span::RequestSpan,
     },
 };
-use serde_json::Value;
 use std::{
     convert::Infallible,
-    future, io,
+    future,
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 use tokio::net::TcpListener;
 use tower::{Layer, Service, ServiceExt, service_fn};
-use tracing::subscriber::DefaultGuard;
 
-/// What this thread logs, as JSON. Tests run on one thread each, servers included.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn start() -> (Self, DefaultGuard) {
-        let log = Self::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
-        (log, tracing::subscriber::set_default(subscriber))
-    }
-
-    fn of(&self, target: &str) -> Vec<Value> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        let events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        events.filter(|event| event["target"] == target).collect()
-    }
-
-    /// The access log, once it has at least so many lines.
-    async fn access(&self, lines: usize) -> Vec<Value> {
-        let waiting = async {
-            while self.of(TARGET).len() < lines {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("logged");
-        self.of(TARGET).iter().map(|event| event["fields"].clone()).collect()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
+use super::support::log::Log;
 
 /// Serves HTTP/1.1 and HTTP/2, and tells each request its peer.
 async fn serve<S, B>(service: S) -> SocketAddr

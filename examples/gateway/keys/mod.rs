@@ -80,8 +80,7 @@ fn with_pepper(admin: KeyAdmin, pepper: Option<Pepper>) -> KeyAdmin {
 
 /// A key as the order says.
 fn new(order: &Order) -> Result<Minted, Failed> {
-    let owner = order.get("--owner").filter(|owner| !owner.trim().is_empty());
-    let owner = owner.ok_or("`keys new` needs `--owner NAME`")?;
+    let owner = order.get("--owner").unwrap_or_default();
     let (begin, end) = (moment(order, "--not-before")?, moment(order, "--expires")?);
     let list = |name| {
         let items = order.get(name).into_iter().flat_map(|list| list.split(','));

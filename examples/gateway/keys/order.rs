@@ -98,6 +98,10 @@ impl Order {
             }
             words = rest;
         }
+        let owner = options.get("--owner").filter(|owner| !owner.trim().is_empty());
+        if what == What::New && owner.is_none() {
+            return Err("`keys new` needs `--owner NAME`".to_owned());
+        }
         Ok(Self { what, subject, options })
     }
 

@@ -42,6 +42,7 @@ struct Ruling {
     unmatched: Arc<AtomicU64>,
     /// What they are told by: `_none`.
     nobody: Arc<str>,
+    told: Option<HeaderValue>,
     needs: Needs,
 }
 
@@ -133,8 +134,8 @@ impl Authorization {
 
     fn told(&self, decision: Decision<'_>) -> Option<Told> {
         let name = self.told_in.clone()?;
-        let value = HeaderValue::try_from(decision.to_string()).ok()?;
-        Some(Told { name, value })
+        let value = decision.by.map_or(&decision.ruling.told, |by| &by.told);
+        Some(Told { name, value: value.clone()? })
     }
 }
 
@@ -150,7 +151,8 @@ impl Ruling {
         let nobody: Arc<str> = "_none".into();
         let unmatched = tally.counter(&nobody, &"".into(), action, in_shadow);
         let needs = Needs::of(&set);
-        Ok(Self { set, else_allowed, unmatched, nobody, needs })
+        let told = HeaderValue::try_from(format!("{} {nobody}", action.label())).ok();
+        Ok(Self { set, else_allowed, unmatched, nobody, told, needs })
     }
 
     fn decide(&self, facts: &Facts<'_>) -> Decision<'_> {

@@ -107,6 +107,12 @@ impl<'a> Facts<'a> {
         Some(self.request.as_ref()?.method)
     }
 
+    /// The host's name, in lower case and without its port, of a request.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        Some(&self.request.as_ref()?.host)
+    }
+
     /// The path in its normal form, of a request.
     #[must_use]
     pub fn path(&self) -> Option<&str> {

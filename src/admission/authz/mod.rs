@@ -44,7 +44,7 @@
 //! ])?
 //! .told_in(HeaderName::from_static("x-decision"));
 //!
-//! let mut request = Request::get("/export/all").body(())?;
+//! let mut request = Request::get("/export/all").header("host", "shop.example").body(())?;
 //! let refusal = gate.check(&mut Head::of(&mut request)).unwrap_err();
 //! let portcullis::reject::Answer::Refuse(refusal) = refusal else { unreachable!() };
 //! assert_eq!(refusal.headers()["x-decision"], "deny exports/by-day");

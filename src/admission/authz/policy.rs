@@ -70,7 +70,6 @@ impl Policy {
     }
 
     /// Its rules, in their order.
-    #[must_use]
     pub fn rules(&self) -> &[Rule] {
         &self.rules
     }

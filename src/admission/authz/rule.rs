@@ -154,11 +154,11 @@ fn path(text: &str) -> Result<Value, InvalidValue> {
     }
     let pattern = Pattern::parse(text)?;
     // What such a path has for certain has to be in its normal form.
-    if let Some(begin) = pattern.as_prefix() {
-        if !is_normal(begin) {
-            PathTemplate::parse(begin)?;
-            return Err(InvalidValue::Path(crate::matching::InvalidTemplate::NotNormal));
-        }
+    if let Some(begin) = pattern.as_prefix()
+        && !is_normal(begin)
+    {
+        PathTemplate::parse(begin)?;
+        return Err(InvalidValue::Path(crate::matching::InvalidTemplate::NotNormal));
     }
     if let Some(end) = pattern.as_suffix()
         && !is_normal(&format!("/{}", end.strip_prefix('/').unwrap_or(end)))

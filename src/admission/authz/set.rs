@@ -3,6 +3,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use http::HeaderValue;
+
 use super::{Facts, Policy, Rule, Tally, attribute::Attribute, index::Index, policy::Action, test::Test};
 
 /// What has to hold together for a rule to match: one of its sources with one of its operations.
@@ -29,6 +31,8 @@ pub(super) struct Named {
     pub(super) rule: Arc<str>,
     /// Both, as `policy/rule`.
     pub(super) label: Arc<str>,
+    /// What a caller is told: `deny policy/rule`.
+    pub(super) told: Option<HeaderValue>,
     pub(super) action: Action,
     count: Arc<AtomicU64>,
 }
@@ -80,11 +84,13 @@ impl Set {
             if named.iter().rev().take_while(|own| own.policy == policy.name).any(|own| own.rule == name) {
                 return Err(InvalidPolicies::DuplicateRule(policy.name.clone(), name));
             }
-            let label = format!("{}/{name}", policy.name).into();
+            let label: Arc<str> = format!("{}/{name}", policy.name).into();
+            let told = HeaderValue::try_from(format!("{} {label}", policy.action.label())).ok();
             named.push(Named {
                 policy: policy.name.clone(),
                 rule: name,
                 label,
+                told,
                 action: policy.action,
                 count,
             });

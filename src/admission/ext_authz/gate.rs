@@ -116,7 +116,7 @@ impl ExternalAuth {
                 None => Ok(Peeked::nothing()),
             };
             let question = match peeked {
-                Ok(peeked) => question::with_body(question, kind, peeked),
+                Ok(peeked) => question::with_body(question, kind, &peeked),
                 Err(rejection) => return Outcome::Unasked(rejection),
             };
             Outcome::Decided(ask(asker, question).await)

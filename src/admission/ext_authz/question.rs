@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header, uri
 
 use crate::{
     body::Peeked,
+    cookie,
     head::Head,
     identity::{ClientAddr, PeerAddr},
     matching::ReceivedHost,
@@ -28,27 +29,17 @@ pub(super) fn head(url: &Uri, sent: &[HeaderName], head: &Head<'_>) -> Request<B
             headers.append(name, line.clone());
         }
     }
-    join_cookies(headers);
+    // The authorizer may speak HTTP/1.
+    cookie::join(headers);
     told(headers, head);
     question
-}
-
-/// HTTP/2 splits cookies into several fields; the authorizer may speak HTTP/1, where there is one (RFC 9113, 8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    if headers.get_all(header::COOKIE).iter().nth(1).is_none() {
-        return;
-    }
-    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
-        headers.insert(header::COOKIE, joined);
-    }
 }
 
 /// Adds the body, or what of it is to be seen.
 pub(super) fn with_body(
     mut question: Request<Bytes>,
     kind: Option<HeaderValue>,
-    body: Peeked,
+    body: &Peeked,
 ) -> Request<Bytes> {
     *question.method_mut() = Method::POST;
     if let Some(kind) = kind {

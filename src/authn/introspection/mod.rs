@@ -95,12 +95,14 @@
 //! The [`IntrospectionHandle`] shows calls by result, and how often none was needed.
 
 mod asking;
+mod builder;
 mod counts;
 mod gate;
 mod verdict;
 
+pub use builder::IntrospectionBuilder;
 pub use counts::IntrospectionHandle;
-pub use gate::{Introspection, IntrospectionBuilder, Takes};
+pub use gate::{Introspection, Takes};
 
 #[cfg(test)]
 mod tests;

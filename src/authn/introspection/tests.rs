@@ -286,7 +286,7 @@ async fn who_leaves_takes_no_answer_with_it() {
         let mut second = tokio_test::task::spawn(ask(&opaque, &token));
         assert!(second.poll().is_pending());
         drop(first);
-        let answer = tokio::time::timeout(2 * SECOND, async { second.await }).await.unwrap();
+        let answer = tokio::time::timeout(2 * SECOND, second).await.unwrap();
         assert!(answer.is_ok());
         // The last to leave leaves the answer to the next.
         let alone = format!("alone-{polls}");

@@ -120,7 +120,9 @@ impl<'a> Members<'a> for Answer {
     fn member<A: MapAccess<'a>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         match name {
             "active" => self.active = Some(map.next_value()?),
-            _ => drop(map.next_value::<Skipped>()?),
+            _ => {
+                map.next_value::<Skipped>()?;
+            }
         }
         Ok(())
     }

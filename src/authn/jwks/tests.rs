@@ -674,49 +674,6 @@ async fn keys_rotate_under_load_without_a_wrong_answer() {
     assert!(provider.asked() > 100);
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_log_says_what_happens_once() {
-    let log = Log::default();
-    let sink = log.clone();
-    let subscriber =
-        tracing_subscriber::fmt().with_ansi(false).without_time().with_writer(move || sink.clone());
-    let _heard = tracing::subscriber::set_default(subscriber.finish());
-    let said = |what: &str| String::from_utf8(log.0.lock().unwrap().clone()).unwrap().matches(what).count();
-
-    let signer = Signer::new("a");
-    let all = [signer.jwk(), json!({ "kty": "quantum" })];
-    let document = json!({ "keys": all }).to_string();
-    let provider = Provider::new(move |_| Ok(ok(document.clone())));
-    let keys = provider.keys().stale_for(HOUR).build().unwrap();
-    keys.ready().await.unwrap();
-    pass(HOUR).await;
-    let left_out =
-        r#"a key is left out source=https://id.example/keys key=1 error=the type of key is not supported"#;
-    assert_eq!((said("INFO"), said("the keys are known"), said(left_out)), (1, 1, 1));
-    provider.dies();
-    pass(2 * HOUR).await;
-    assert!(said("WARN") > 100);
-    assert_eq!(said("the keys were not fetched") as u64, count(&keys, FetchResult::Unreachable));
-    assert_eq!((said("ERROR"), said("the keys are too old to be used any more")), (1, 1));
-    provider.has(&[&signer]);
-    pass(MINUTE).await;
-    assert_eq!(said("the keys are known"), 2);
-}
-
 #[test]
 fn results_are_counted_under_their_own_names() {
     for (at, result) in FetchResult::ALL.iter().enumerate() {

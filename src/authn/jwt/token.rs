@@ -181,7 +181,9 @@ impl<'h> Members<'h> for Header<'h> {
                 map.next_value::<Skipped>()?;
                 self.critical = true;
             }
-            _ => drop(map.next_value::<Skipped>()?),
+            _ => {
+                map.next_value::<Skipped>()?;
+            }
         }
         Ok(())
     }

@@ -93,7 +93,9 @@ impl<'a> Members<'a> for Said<'a> {
             "error" => self.error = Some(map.next_value()?),
             "expires_in" => self.expires_in = map.next_value()?,
             "token_type" => self.kind = Some(map.next_value()?),
-            _ => drop(map.next_value::<Skipped>()?),
+            _ => {
+                map.next_value::<Skipped>()?;
+            }
         }
         Ok(())
     }

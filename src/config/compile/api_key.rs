@@ -124,6 +124,13 @@ impl Compiler<'_> {
     }
 
     #[cfg(not(feature = "redis"))]
+    pub(super) fn servers(&self) {
+        for (at, ..) in self.top.field("redis").entries(&self.file.redis) {
+            at.error("this build has no Redis: it was made without the feature `redis`");
+        }
+    }
+
+    #[cfg(not(feature = "redis"))]
     fn keys_of_redis(&self, _: At<'_>, _: &str, _: &str, _: &str, _: (Peppers, u64)) -> Option<ApiKeys> {
         // This was reported where the server is defined, or it is not.
         None

@@ -28,7 +28,7 @@ impl Compiler<'_> {
         };
         match (&said.authorizer, action) {
             (None, authz::Action::Custom) => {
-                at.field("authorizer").error("is missing: a custom policy asks one")
+                at.field("authorizer").error("is missing: a custom policy asks one");
             }
             (Some(name), authz::Action::Custom) => {
                 self.find(at.field("authorizer"), name, "authorizer", "authorizers", &self.authorizers);
@@ -130,12 +130,11 @@ impl Compiler<'_> {
 
 fn accept<T>(at: At<'_>, compiled: Result<T, InvalidPolicies>) -> Option<T> {
     compiled
-        .map_err(|error| match error {
-            // Names are those of the file, which has told already what is wrong with them.
-            InvalidPolicies::TooMany(most) => {
-                at.error(format!("the rules have more than {most} pairs of a source and an operation"))
+        .map_err(|error| {
+            // Other faults are of names, and the file has told already what is wrong with these.
+            if let InvalidPolicies::TooMany(most) = error {
+                at.error(format!("the rules have more than {most} pairs of a source and an operation"));
             }
-            _ => {}
         })
         .ok()
 }

@@ -16,7 +16,7 @@ use crate::authn::{jwks::RemoteKeys, outbound::TokenSource};
 use crate::config::{
     at::At,
     files::Files,
-    gates::Gates,
+    gates::Registry,
     kept::{Followers, Kept, Stores},
     scalar::{Name, Spelled},
     schema::{Gateway, KeyFile, schema_of},
@@ -36,7 +36,7 @@ pub(in crate::config) struct Compiler<'a> {
     /// The file that is read, if it is one: relative paths begin in its directory.
     pub(super) source: Option<&'a Path>,
     pub(super) files: &'a RefCell<Files>,
-    pub(super) gates: &'a Gates,
+    pub(super) gates: &'a Registry,
     pub(super) kept: &'a Kept,
     pub(super) key_schema: OnceCell<Json>,
     pub(super) providers: BTreeMap<&'a str, Arc<dyn Authenticator>>,
@@ -72,7 +72,7 @@ impl<'a> Compiler<'a> {
         file: &'a Gateway,
         source: Option<&'a Path>,
         files: &'a RefCell<Files>,
-        gates: &'a Gates,
+        gates: &'a Registry,
         kept: &'a Kept,
     ) -> Self {
         let (providers, limits, upstreams, stores, followers) = Default::default();
@@ -105,17 +105,56 @@ impl<'a> Compiler<'a> {
 
     /// The snapshot that the file describes. It is of use only if nothing was reported.
     pub(in crate::config) fn compile(mut self) -> Option<Compiled> {
+        self.define();
         let file = self.file;
-        #[cfg(feature = "redis")]
-        for (at, name, server) in self.top.field("redis").entries(&file.redis) {
-            if let (true, Some(redis)) = (named(at, name), self.redis(at, name, server)) {
-                self.stores.get_mut().redis.insert(name.to_owned(), redis);
-            }
-        }
-        #[cfg(not(feature = "redis"))]
-        for (at, ..) in self.top.field("redis").entries(&file.redis) {
-            at.error("this build has no Redis: it was made without the feature `redis`");
-        }
+        let builder = self.listeners(Snapshot::builder());
+        let builder = self.routes(builder).credentials(authn::kept_back(self.providers.values()));
+        let builder = builder.asserted(self.asserted()).caller_headers(self.caller_headers());
+        let builder = self.watched(builder);
+        let snapshot = self.build(builder)?;
+        let authorizers = self.authorizers.iter().map(|(name, authorizer)| {
+            let said = file.authorizers.get(*name).map(|said| format!("{said:?}")).unwrap_or_default();
+            ((*name).to_owned(), (said, authorizer.clone()))
+        });
+        let authorizers = authorizers.collect();
+        let upstreams =
+            self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();
+        let kept = Kept {
+            stores: self.stores.into_inner(),
+            limits: self.kept.limits.clone(),
+            upstreams,
+            tally: self.kept.tally.clone(),
+            authorizers,
+            #[cfg(feature = "jwt")]
+            key_sets: self.key_sets.into_inner(),
+            #[cfg(feature = "jwt")]
+            asked: self.asked.into_inner(),
+        };
+        Some(Compiled { snapshot, kept, followers: self.followers.into_inner() })
+    }
+
+    /// What is told of in the status and in metrics.
+    fn watched(&mut self, builder: SnapshotBuilder) -> SnapshotBuilder {
+        let keys = self.stores.get_mut().keys.iter().map(|(name, (_, keys))| (name.as_str(), keys.clone()));
+        let builder = builder.api_keys(keys);
+        #[cfg(feature = "jwt")]
+        let builder = self
+            .fetched
+            .take()
+            .into_iter()
+            .fold(builder, |builder, (name, keys)| builder.key_set(name, keys));
+        #[cfg(feature = "jwt")]
+        let builder = self
+            .introspections()
+            .into_iter()
+            .fold(builder, |builder, (name, introspection)| builder.introspection(name, &introspection));
+        builder
+    }
+
+    /// The things that have names.
+    fn define(&mut self) {
+        let file = self.file;
+        self.servers();
         for (at, name, provider) in self.top.field("authentication").entries(&file.authentication) {
             if let (true, Some(provider)) = (named(at, name), self.provider(at, name, provider)) {
                 self.providers.insert(name, provider);
@@ -143,42 +182,6 @@ impl<'a> Compiler<'a> {
             }
             self.upstream_credentials(at, name, upstream);
         }
-        let builder = self.listeners(Snapshot::builder());
-        let builder = self.routes(builder).credentials(authn::kept_back(self.providers.values()));
-        let builder = builder.asserted(self.asserted()).caller_headers(self.caller_headers());
-        let keys = self.stores.get_mut().keys.iter().map(|(name, (_, keys))| (name.as_str(), keys.clone()));
-        let builder = builder.api_keys(keys);
-        #[cfg(feature = "jwt")]
-        let builder = self
-            .fetched
-            .take()
-            .into_iter()
-            .fold(builder, |builder, (name, keys)| builder.key_set(name, keys));
-        #[cfg(feature = "jwt")]
-        let builder = self
-            .introspections()
-            .into_iter()
-            .fold(builder, |builder, (name, introspection)| builder.introspection(name, &introspection));
-        let snapshot = self.build(builder)?;
-        let authorizers = self.authorizers.iter().map(|(name, authorizer)| {
-            let said = file.authorizers.get(*name).map(|said| format!("{said:?}")).unwrap_or_default();
-            ((*name).to_owned(), (said, authorizer.clone()))
-        });
-        let authorizers = authorizers.collect();
-        let upstreams =
-            self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();
-        let kept = Kept {
-            stores: self.stores.into_inner(),
-            limits: self.kept.limits.clone(),
-            upstreams,
-            tally: self.kept.tally.clone(),
-            authorizers,
-            #[cfg(feature = "jwt")]
-            key_sets: self.key_sets.into_inner(),
-            #[cfg(feature = "jwt")]
-            asked: self.asked.into_inner(),
-        };
-        Some(Compiled { snapshot, kept, followers: self.followers.into_inner() })
     }
 
     fn build(&self, builder: SnapshotBuilder) -> Option<Snapshot> {
@@ -241,7 +244,7 @@ impl<'a> Compiler<'a> {
 }
 
 /// Whether a thing has a name that can be used in headers, logs and metrics.
-fn named(at: At<'_>, name: &str) -> bool {
+pub(super) fn named(at: At<'_>, name: &str) -> bool {
     let is_name = Name::spell(name).is_some();
     if !is_name {
         at.error(format!("expected {}", Name::EXPECTED));

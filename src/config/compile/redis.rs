@@ -1,5 +1,5 @@
 //! Redis servers.
-use super::{Compiler, authentication::warn_if_open};
+use super::{Compiler, authentication::warn_if_open, compiler::named};
 use crate::{
     config::{at::At, schema::RedisServer},
     redis::Redis,
@@ -7,8 +7,18 @@ use crate::{
 };
 
 impl Compiler<'_> {
+    /// The servers that have names.
+    pub(super) fn servers(&mut self) {
+        let file = self.file;
+        for (at, name, server) in self.top.field("redis").entries(&file.redis) {
+            if let (true, Some(redis)) = (named(at, name), self.redis(at, name, server)) {
+                self.stores.get_mut().redis.insert(name.to_owned(), redis);
+            }
+        }
+    }
+
     /// A server, with what tells it from others; that of the snapshot before, if the file says the same of it.
-    pub(super) fn redis(&self, at: At<'_>, name: &str, server: &RedisServer) -> Option<(String, Redis)> {
+    fn redis(&self, at: At<'_>, name: &str, server: &RedisServer) -> Option<(String, Redis)> {
         let mut builder = at.field("url").accept(Redis::builder(&server.url))?;
         let mut said = format!("{server:?}");
         if let Some(password) = &server.password {

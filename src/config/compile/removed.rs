@@ -13,9 +13,15 @@ use crate::{
 impl Compiler<'_> {
     /// Why no request has this header field when limits count and rules are matched.
     pub(super) fn removed(&self, name: &HeaderName) -> Option<&'static str> {
+        let of_providers = self.providers.values().flat_map(|provider| provider.asserted_headers());
+        if of_providers.cloned().collect::<AssertedHeaders>().contains(name) {
+            return Some(
+                "no request has it here: what clients send is taken out, for `claimHeaders` says it",
+            );
+        }
         if AssertedHeaders::new(self.asserted()).contains(name) {
             return Some(
-                "no request has it here: what clients send is taken out, for `claimHeaders` or `upstreamHeaders` says it",
+                "no request has it here: what clients send is taken out, for `upstreamHeaders` or `callerHeaders` says it",
             );
         }
         if HopByHop::always_removes(name) {

@@ -95,4 +95,4 @@ mod tests;
 
 pub use policy::Policy;
 pub use service::{SplitFuture, SplitLayer, SplitService};
-pub use variants::{InvalidSplit, Split, SplitBuilder, Variant};
+pub use variants::{InvalidSplit, Share, Split, SplitBuilder};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Split, Variant};
+use super::{Share, Split};
 use crate::{chance::Chance, head::Head, key::Key, trail::Trail};
 
 /// By what requests are split, and who is told which variant was chosen.
@@ -50,7 +50,7 @@ impl Policy {
     }
 
     /// The variant that a request gets. Tells the upstream and, if there are several, the [`Trail`] of the request.
-    pub fn choose<'s, T>(&self, split: &'s Split<T>, head: &mut Head<'_>) -> &'s Variant<T> {
+    pub fn choose<'s, T>(&self, split: &'s Split<T>, head: &mut Head<'_>) -> &'s Share<T> {
         let variant = split.pick(match &self.draw {
             Draw::Random(chance) => chance.next(),
             Draw::Sticky(key, salt) => key.stable_hash(head, salt),
@@ -65,13 +65,13 @@ impl Policy {
     }
 
     /// Tells the client, in the headers of the response.
-    pub fn tell<T>(&self, variant: &Variant<T>, headers: &mut HeaderMap) {
+    pub fn tell<T>(&self, variant: &Share<T>, headers: &mut HeaderMap) {
         if let Some((header, value)) = self.told(variant) {
             headers.insert(header, value);
         }
     }
 
-    pub(super) fn told<T>(&self, variant: &Variant<T>) -> Option<(HeaderName, HeaderValue)> {
+    pub(super) fn told<T>(&self, variant: &Share<T>) -> Option<(HeaderName, HeaderValue)> {
         self.client.clone().map(|header| (header, variant.header_value().clone()))
     }
 }

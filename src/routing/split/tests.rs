@@ -167,8 +167,10 @@ async fn a_single_version_is_no_variant() {
         let service = split.into_service(Policy::random(Chance::seeded(1)));
         let mut request = Request::new(());
         let trail = Trail::join(&mut Head::of(&mut request));
-        let response = service.oneshot(request).await.unwrap();
+        let response = service.clone().oneshot(request).await.unwrap();
         assert_eq!(trail.variant().is_some(), told);
+        assert!(response.extensions().get::<attempt::Variant>().is_none(), "the trail has it");
+        let response = service.oneshot(Request::new(())).await.unwrap();
         assert_eq!(response.extensions().get::<attempt::Variant>().is_some(), told);
     }
 }

@@ -22,16 +22,16 @@ pub enum InvalidSplit {
     NoWeight,
 }
 
-/// One of the versions that requests are split between.
+/// One of the versions that requests are split between, with its share.
 #[derive(Clone)]
-pub struct Variant<T> {
+pub struct Share<T> {
     name: attempt::Variant,
     header: HeaderValue,
     weight: u32,
     value: T,
 }
 
-impl<T> Variant<T> {
+impl<T> Share<T> {
     /// What it is called.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -63,9 +63,9 @@ impl<T> Variant<T> {
     }
 }
 
-impl<T> fmt::Debug for Variant<T> {
+impl<T> fmt::Debug for Share<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Variant")
+        f.debug_struct("Share")
             .field("name", &self.name())
             .field("weight", &self.weight)
             .finish_non_exhaustive()
@@ -101,7 +101,7 @@ impl<T> SplitBuilder<T> {
     pub fn build(self) -> Result<Split<T>, InvalidSplit> {
         let weights: Vec<u32> = self.variants.iter().map(|(_, weight, _)| *weight).collect();
         let circle = Circle::new(&weights).ok_or(InvalidSplit::NoWeight)?;
-        let mut variants: Vec<Variant<T>> = Vec::with_capacity(weights.len());
+        let mut variants: Vec<Share<T>> = Vec::with_capacity(weights.len());
         for (name, weight, value) in self.variants {
             let is_name = (1..=128).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic());
             let header = HeaderValue::from_str(&name).ok().filter(|_| is_name);
@@ -109,7 +109,7 @@ impl<T> SplitBuilder<T> {
             if variants.iter().any(|known| known.name() == &*name) {
                 return Err(InvalidSplit::Duplicate((*name).into()));
             }
-            variants.push(Variant { name: attempt::Variant(name), header, weight, value });
+            variants.push(Share { name: attempt::Variant(name), header, weight, value });
         }
         Ok(Split { circle, variants: variants.into() })
     }
@@ -119,7 +119,7 @@ impl<T> SplitBuilder<T> {
 #[derive(Clone)]
 pub struct Split<T> {
     circle: Circle,
-    variants: Box<[Variant<T>]>,
+    variants: Box<[Share<T>]>,
 }
 
 impl<T> fmt::Debug for Split<T> {
@@ -139,24 +139,24 @@ impl<T> Split<T> {
     ///
     /// Where `hash` is even over all `u64`, each variant gets its share.
     #[must_use]
-    pub fn pick(&self, hash: u64) -> &Variant<T> {
+    pub fn pick(&self, hash: u64) -> &Share<T> {
         &self.variants[self.circle.owner(hash)]
     }
 
     /// What logs and metrics are told of this choice: nothing, where there was none.
-    pub(super) fn label(&self, variant: &Variant<T>) -> Option<attempt::Variant> {
+    pub(super) fn label(&self, variant: &Share<T>) -> Option<attempt::Variant> {
         (self.variants.len() > 1).then(|| variant.label().clone())
     }
 
     /// The variants, in order.
-    pub fn iter(&self) -> impl Iterator<Item = &Variant<T>> {
+    pub fn iter(&self) -> impl Iterator<Item = &Share<T>> {
         self.variants.iter()
     }
 
     /// The same split of other things.
     #[must_use]
     pub fn map<U>(&self, mut change: impl FnMut(&T) -> U) -> Split<U> {
-        let variants = self.variants.iter().map(|variant| Variant {
+        let variants = self.variants.iter().map(|variant| Share {
             name: variant.name.clone(),
             header: variant.header.clone(),
             weight: variant.weight,

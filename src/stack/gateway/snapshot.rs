@@ -214,10 +214,7 @@ impl SnapshotBuilder {
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
         let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
         let rules: Vec<_> = of_rules.iter().map(facts).collect();
-        let mut names = HashSet::new();
-        if let Some(twice) = rules.iter().find(|rule| !names.insert(&rule.name)) {
-            return Err(SnapshotError::DuplicateRule(Arc::clone(&twice.name)));
-        }
+        distinct(&rules)?;
         let upstreams = upstreams(&of_rules);
         #[cfg(feature = "jwt")]
         let token_sources = token_sources(&of_rules);
@@ -291,6 +288,14 @@ fn tallies(rules: &[Rule]) -> Vec<Tally> {
         }
     }
     tallies
+}
+
+fn distinct(rules: &[RuleFacts]) -> Result<(), SnapshotError> {
+    let mut names = HashSet::new();
+    match rules.iter().find(|rule| !names.insert(&rule.name)) {
+        Some(twice) => Err(SnapshotError::DuplicateRule(Arc::clone(&twice.name))),
+        None => Ok(()),
+    }
 }
 
 fn upstreams(rules: &[Rule]) -> Vec<Upstream> {

@@ -24,8 +24,10 @@ pub(super) struct Family {
     pub(super) name: &'static str,
     pub(super) help: &'static str,
     pub(super) counts: bool,
-    pub(super) values: Vec<(Vec<(&'static str, Box<str>)>, u64)>,
+    pub(super) values: Vec<(Labels, u64)>,
 }
+
+type Labels = Vec<(&'static str, Box<str>)>;
 
 impl Samples {
     /// Adds a number that goes up only. Its name is shown with `_total` behind it.

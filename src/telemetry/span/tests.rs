@@ -1,5 +1,13 @@
 use super::*;
-use crate::{context::RequestId, gate::GateLayer, key::RouteName, telemetry::capture::Log};
+use crate::{
+    context::RequestId,
+    gate::{Gate, GateLayer, Gates, Pass},
+    head::Head,
+    key::RouteName,
+    outcome::Outcome,
+    reject::Answer,
+    telemetry::capture::Log,
+};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body::{Body, Frame};
@@ -39,6 +47,39 @@ async fn handler_and_body_run_inside_of_the_span() {
     }
     assert_eq!(&events[1].span["route"], "orders", "known by the time of the body");
     assert!(!events[0].span.has("route"));
+}
+
+struct Talker;
+struct Talk;
+
+impl Gate for Talker {
+    type Pass = Talk;
+
+    fn check(&self, _: &mut Head<'_>) -> Result<Talk, Answer> {
+        tracing::info!(target: "talk", "on the way in");
+        Ok(Talk)
+    }
+}
+
+impl Pass for Talk {
+    fn on_head(&mut self, _: &mut http::response::Parts) {
+        tracing::info!(target: "talk", "at the head");
+    }
+    fn on_end(&mut self, _: &Outcome) {
+        tracing::info!(target: "talk", "at the end");
+    }
+}
+
+#[tokio::test]
+async fn gates_inside_run_in_the_span_to_a_sudden_end() {
+    let (log, _guard) = Log::start(Level::INFO);
+    let tuple = GateLayer::new((RequestSpan, Talker));
+    let slice = GateLayer::new(Gates::new().with(RequestSpan).with(Talker));
+    drop(tuple.layer(service_fn(talk)).oneshot(request()).await.unwrap());
+    drop(slice.layer(service_fn(talk)).oneshot(request()).await.unwrap());
+    let events = log.of("talk");
+    assert_eq!(events.len(), 8, "on the way in, in the handler, at the head, at the end");
+    assert!(events.iter().all(|event| &event.span["request_id"] == "id-1"), "{events:?}");
 }
 
 #[tokio::test]

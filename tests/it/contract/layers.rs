@@ -270,7 +270,7 @@ fn admission() -> Vec<Report> {
             .allocations(0, allocations)
             .check(),
         plain("policies", 0, || policies().layer()),
-        plain("policies, told", 2, || policies().told_in(HeaderName::from_static("x-decision")).layer()),
+        plain("policies, told", 4, || policies().told_in(HeaderName::from_static("x-decision")).layer()),
         Contract::new("external authorization", authorizer).allocations(40, allocations).check(),
     ]
 }

@@ -80,7 +80,7 @@ fn what_is_not_understood_is_told_with_the_usage() {
         (&["keys", "new"], "`keys new` needs `--owner NAME`"),
         (&["keys", "new", "--owner"], "`--owner` needs a value"),
         (&["keys", "new", "--owner", "a", "--ever", "x"], "`keys new` does not know `--ever`"),
-        (&["keys", "old"], "`keys` can do one thing: `new`"),
+        (&["keys", "old"], "`keys` can do one of `export`, "),
     ] {
         let (code, _, said) = run(arguments);
         assert_eq!(code, Some(2), "{arguments:?}");

@@ -1,7 +1,10 @@
 //! What a gateway of the file does with requests.
 use std::collections::HashSet;
 
-use super::world::{Client, Directory, Gateway, file, nobody, upstream};
+use super::{
+    super::support::log::Log,
+    world::{Client, Directory, Gateway, file, nobody, upstream},
+};
 use http::HeaderName;
 use portcullis::{
     authn::{
@@ -56,23 +59,25 @@ async fn refuser() -> (Gateway, Directory) {
 async fn each_refusal_has_its_status() {
     let (gateway, _directory) = refuser().await;
     let host = ("host", "shop.example");
-    for (path, status) in [
-        ("/private", 401),
-        ("/limited", 200),
-        ("/limited", 200),
-        ("/limited", 429),
-        ("/slow/5000", 504),
-        ("/attempt/slow/5000", 504),
-        ("/gone", 502),
-        ("/unresolved", 503),
-        ("/moved/x", 301),
-        ("/nothing", 404),
-        ("/open", 200),
-        ("/open/..%2fprivate", 400),
-        ("/open/../private", 401),
-    ] {
+    let (log, _guard) = Log::start();
+    let asked = [
+        ("/private", 401, "missing_credentials", "AN"),
+        ("/limited", 200, "", ""),
+        ("/limited", 200, "", ""),
+        ("/limited", 429, "rate_limited", "RL"),
+        ("/slow/5000", 504, "deadline_exceeded", "DT"),
+        ("/attempt/slow/5000", 504, "upstream_timeout", "UT"),
+        ("/gone", 502, "connect_failed", "UF"),
+        ("/unresolved", 503, "no_endpoint", "UH"),
+        ("/moved/x", 301, "", ""),
+        ("/nothing", 404, "no_route", "NR"),
+        ("/open", 200, "", ""),
+        ("/open/..%2fprivate", 400, "bad_request", "DPE"),
+        ("/open/../private", 401, "missing_credentials", "AN"),
+    ];
+    for (path, status, ..) in asked {
         let answer = gateway.get(path, &[host]).await;
-        assert_eq!(answer.status, status, "{path}: {answer:?}");
+        assert_eq!(u64::from(answer.status), status, "{path}: {answer:?}");
         assert_eq!(answer.headers.get_all("x-request-id").iter().count(), 1, "{path}");
         match status {
             429 => assert!(
@@ -85,8 +90,19 @@ async fn each_refusal_has_its_status() {
     }
     assert_eq!(gateway.get("/open", &[("host", "other.example")]).await.status, 404);
     let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
-    for label in [r#"reason="missing_credentials""#, r#"reason="rate_limited""#, r#"reason="no_route""#] {
-        assert!(metrics.contains(label), "{label}: {metrics}");
+    let lines = log.access(asked.len() + 1).await;
+    assert_eq!(lines.len(), asked.len() + 1, "one line each");
+    for ((path, status, reason, flag), line) in asked.iter().zip(&lines) {
+        let told = |field: &str| line[field].as_str().unwrap_or_default().to_owned();
+        assert_eq!(
+            (line["status"].as_u64(), told("reason"), told("flag")),
+            (Some(*status), (*reason).to_owned(), (*flag).to_owned()),
+            "{path}"
+        );
+        assert!(
+            reason.is_empty() || metrics.contains(&format!("reason=\"{reason}\"")),
+            "{reason}: {metrics}"
+        );
     }
 }
 

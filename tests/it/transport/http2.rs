@@ -59,19 +59,21 @@ async fn requests() {
 
 #[tokio::test]
 async fn a_hundred_streams() {
-    let (site, address) = site(Server::new()).await;
-    let (mut peer, settings) = agreed(address).await;
-    let told = settings.chunks(6).find(|setting| setting[..2] == [0, 3]).unwrap();
-    assert_eq!(told[2..], [0, 0, 0, 100]);
-    for stream in 0..101 {
-        peer.request(2 * stream + 1, "/wait").await;
+    for (server, most) in [(Server::new(), 100_u8), (Server::new().max_streams(3), 3)] {
+        let (site, address) = site(server).await;
+        let (mut peer, settings) = agreed(address).await;
+        let told = settings.chunks(6).find(|setting| setting[..2] == [0, 3]).unwrap();
+        assert_eq!(told[2..], [0, 0, 0, most]);
+        for stream in 0..=u32::from(most) {
+            peer.request(2 * stream + 1, "/wait").await;
+        }
+        let (_, stream, reason) = peer.frame_of(RST_STREAM).await.unwrap();
+        assert_eq!((stream, &reason[..]), (2 * u32::from(most) + 1, &[0, 0, 0, 7][..]), "REFUSED_STREAM");
+        until(|| site.alive() == usize::from(most)).await;
+        assert_eq!(site.begun(), usize::from(most));
+        drop(peer);
+        until(|| site.alive() == 0).await;
     }
-    let (_, stream, reason) = peer.frame_of(RST_STREAM).await.unwrap();
-    assert_eq!((stream, &reason[..]), (201, &[0, 0, 0, 7][..]), "REFUSED_STREAM");
-    until(|| site.alive() == 100).await;
-    assert_eq!(site.begun(), 100);
-    drop(peer);
-    until(|| site.alive() == 0).await;
 }
 
 #[tokio::test]

@@ -58,5 +58,5 @@ fn a_request_on_a_pooled_connection_allocates_little() {
         round(sent);
     });
     println!("{} allocations, {} bytes", counted.count_total, counted.bytes_total);
-    assert!(counted.count_total <= 32, "{} allocations", counted.count_total);
+    assert!(counted.count_total <= 16, "{} allocations", counted.count_total);
 }

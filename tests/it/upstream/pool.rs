@@ -250,19 +250,24 @@ fn http2(endpoint: std::net::SocketAddr) -> Upstream {
 
 #[tokio::test]
 async fn requests_share_one_http2_connection() {
-    let group = http2(echo().await);
-    let proxy = Proxy::new(group.clone());
-    let responses = futures_util::future::join_all((0..50).map(|_| call(&proxy, post("/", "body")))).await;
-    let status = group.endpoints()[0];
-    assert_eq!((status.connections, status.in_flight), (1, 50), "connected once");
-    for response in responses {
-        assert_eq!(text(response.unwrap()).await, "body");
+    let endpoint = echo().await;
+    let chosen = Upstream::builder("h2").endpoint(endpoint.to_string()).wire(Wire::Http2);
+    let chosen = chosen.http2_idle_timeout(Duration::from_secs(600)).build().unwrap();
+    for (group, open) in [(http2(endpoint), 0), (chosen, 1)] {
+        let proxy = Proxy::new(group.clone());
+        let responses =
+            futures_util::future::join_all((0..50).map(|_| call(&proxy, post("/", "body")))).await;
+        let status = group.endpoints()[0];
+        assert_eq!((status.connections, status.in_flight), (1, 50), "connected once");
+        for response in responses {
+            assert_eq!(text(response.unwrap()).await, "body");
+        }
+        assert_eq!(group.endpoints()[0].in_flight, 0);
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(130)).await;
+        tokio::time::resume();
+        until(|| group.endpoints()[0].connections == open).await;
     }
-    assert_eq!(group.endpoints()[0].in_flight, 0);
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(130)).await;
-    tokio::time::resume();
-    until(|| group.endpoints()[0].connections == 0).await;
 }
 
 /// An HTTP/2 server with so many streams at once that ends each connection in its own way.

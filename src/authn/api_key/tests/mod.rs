@@ -231,15 +231,25 @@ fn keys_are_replaced_while_in_use() {
 
 #[test]
 fn a_known_key_allocates_only_its_place_in_the_extensions() {
-    let minted = mint("a", "x").unwrap().with(|entry| entry.scopes(["a", "b"]));
-    let gate = ApiKey::new(table(&[minted.entry()]));
-    let check = || {
-        let mut request = get().header("x-api-key", minted.reveal()).body(()).unwrap();
+    let pepper = Pepper::new("2026", &[7; 32]).unwrap();
+    let plain = mint("a", "x").unwrap().with(|entry| entry.scopes(["a", "b"]));
+    let peppered = mint("a", "y").unwrap().peppered(&pepper);
+    let entries = [&plain, &peppered].map(|minted| minted.entry().clone());
+    let table = KeyTable::peppered("partners", pepper.into(), entries).unwrap();
+    for minted in [&plain, &peppered] {
+        let verified = || allocation_counter::measure(|| drop(table.verify(minted.reveal(), at(1)).unwrap()));
+        assert_eq!(verified().count_total, 0);
+    }
+    let gate = ApiKey::new(table);
+    let check = |key: &str| {
+        let mut request = get().header("x-api-key", key).body(()).unwrap();
         request.extensions_mut().insert(());
         allocation_counter::measure(|| gate.check(&mut Head::of(&mut request)).unwrap()).count_total
     };
-    check();
-    assert_eq!(check(), 1);
+    for minted in [&plain, &peppered] {
+        check(minted.reveal());
+        assert_eq!(check(minted.reveal()), 1);
+    }
 }
 
 proptest! {

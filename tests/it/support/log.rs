@@ -1,0 +1,50 @@
+//! What is logged.
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use portcullis::telemetry::access_log::TARGET;
+use serde_json::Value;
+use tracing::subscriber::DefaultGuard;
+
+/// What this thread logs, as JSON. Tests run on one thread each, servers included.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub(crate) fn start() -> (Self, DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    pub(crate) fn of(&self, target: &str) -> Vec<Value> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        events.filter(|event| event["target"] == target).collect()
+    }
+
+    /// The access log, once it has at least so many lines.
+    pub(crate) async fn access(&self, lines: usize) -> Vec<Value> {
+        let waiting = async {
+            while self.of(TARGET).len() < lines {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("logged");
+        self.of(TARGET).iter().map(|event| event["fields"].clone()).collect()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
