@@ -206,6 +206,9 @@ impl RemoteKeysBuilder {
 
     /// Takes over the keys of `before` and what is known of them, if they come from the same place. For a reload of the
     /// configuration: nothing is fetched that was to be fetched later.
+    ///
+    /// Which roots its client trusts cannot be seen from here. Where they are others now, do not call this: keys that were
+    /// taken from an impostor would outlive the mend.
     pub fn inherit(mut self, before: &RemoteKeys) -> Self {
         self.before = Some(before.clone());
         self
