@@ -82,12 +82,6 @@ impl Providers {
         stay.flat_map(|provider| provider.locations())
     }
 
-    /// The providers, in their order.
-    #[cfg(feature = "stack")]
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<dyn Authenticator>> {
-        self.list.iter()
-    }
-
     /// Removes every credential but one that its winner lets go on.
     fn remove_credentials(&self, head: &mut Head<'_>, winner: Option<usize>) {
         let forwarded = winner.map(|at| &self.list[at]).filter(|provider| provider.forwards());
@@ -137,13 +131,17 @@ impl Providers {
     }
 }
 
-/// Where the credentials stand that none of these providers lets go on.
+/// Where the credentials stand, of all these, that do not go on through a rule which asks these providers: what another
+/// rule lets go on does not go on through this one.
 #[cfg(feature = "stack")]
-pub(crate) fn kept_back<'p>(providers: impl Iterator<Item = &'p Arc<dyn Authenticator>>) -> Vec<Location> {
-    let (go_on, stay): (Vec<_>, Vec<_>) = providers.partition(|provider| provider.forwards());
-    let going: Vec<_> = go_on.iter().flat_map(|provider| provider.locations()).collect();
+pub(crate) fn kept_back<'l>(
+    locations: impl IntoIterator<Item = &'l Location>,
+    asked: Option<&Providers>,
+) -> Vec<Location> {
+    let go_on = asked.into_iter().flat_map(|asked| &asked.list).filter(|provider| provider.forwards());
+    let going: Vec<_> = go_on.flat_map(|provider| provider.locations()).collect();
     let mut kept: Vec<Location> = Vec::new();
-    for location in stay.iter().flat_map(|provider| provider.locations()) {
+    for location in locations {
         if !going.contains(&location) && !kept.contains(location) {
             kept.push(location.clone());
         }

@@ -228,7 +228,9 @@ async fn a_token_that_names_no_key_may_be_of_one_that_came_after_the_named_ones(
     let token = |signer: &Signer| signer.token_of(r#"{"alg":"ES256"}"#, &good().to_string());
     assert_eq!(error(&jwt, &token(&old)), None);
     assert_eq!(error(&jwt, &token(&new)), Some(TokenError::Signature));
-    tokio::time::timeout(Duration::from_secs(60), keys.wanted()).await.expect("nobody was told to look again");
+    tokio::time::timeout(Duration::from_secs(60), keys.wanted())
+        .await
+        .expect("nobody was told to look again");
     keys.replace(KeySet::new([old.key().named("old"), new.key().named("new")]).unwrap());
     assert_eq!(error(&jwt, &token(&new)), None);
 }
