@@ -12,7 +12,9 @@ use crate::{
 /// Several [`Authenticator`]s that must all find their credential valid, as one of the list of
 /// [`Providers`](super::Providers): a token *and* a certificate, a key *and* a token.
 ///
-/// The principal is the one that the first of them tells, and so is the challenge. A request with some of the credentials
+/// The principal is the one that the first of them tells, and so are the challenge and the claims: those of another
+/// credential are nobody's there. A header that several of them would set for the upstream is the first one's, also
+/// where that one has nothing to tell. A request with some of the credentials
 /// and not all of them is refused; one that has none of them has nothing to say here. A certificate that comes with the
 /// connection says nothing by itself.
 ///
@@ -32,6 +34,8 @@ pub struct Together {
     members: Vec<Arc<dyn Authenticator>>,
     locations: Vec<Location>,
     names: Vec<HeaderName>,
+    /// The names that more than one of them sets.
+    contested: Vec<HeaderName>,
 }
 
 /// What the members have found so far.
@@ -42,17 +46,25 @@ struct Found {
     presented: bool,
     /// The members that found nothing.
     absent: Vec<usize>,
+    /// The claims of the first.
+    #[cfg(feature = "jwt")]
+    claims: Option<super::jwt::Claims>,
+    /// What stands under contested names.
+    told: Vec<(HeaderName, Option<HeaderValue>)>,
 }
 
 impl Together {
     /// The one that tells the principal.
     pub fn new(first: impl Authenticator) -> Self {
-        Self { members: Vec::new(), locations: Vec::new(), names: Vec::new() }.and(first)
+        let (locations, names, contested) = (Vec::new(), Vec::new(), Vec::new());
+        Self { members: Vec::new(), locations, names, contested }.and(first)
     }
 
     /// And this one, too.
     pub fn and(mut self, other: impl Authenticator) -> Self {
         self.locations.extend_from_slice(other.locations());
+        let again = other.asserted_headers().iter().filter(|name| self.names.contains(name));
+        self.contested.extend(again.cloned());
         self.names.extend_from_slice(other.asserted_headers());
         self.members.push(Arc::new(other));
         self
@@ -62,7 +74,7 @@ impl Together {
     fn ask(&self, head: &mut Head<'_>, next: usize, mut found: Found) -> Credential {
         for (at, member) in self.members.iter().enumerate().skip(next) {
             let credential = member.authenticate(head);
-            match self.heed(at, credential, &mut found) {
+            match self.heed(head, at, credential, &mut found) {
                 None => {}
                 Some(Credential::Asked(inquiry)) => return self.wait(inquiry, at, found),
                 Some(refused) => return self.refuse(head, refused),
@@ -76,26 +88,54 @@ impl Together {
         let this = self.clone();
         Credential::Asked(Inquiry::new(async move {
             let finding = inquiry.await;
-            move |head: &mut Head<'_>| match this.heed(at, finding(head), &mut found) {
-                None => this.ask(head, at + 1, found),
-                Some(Credential::Asked(inquiry)) => this.wait(inquiry, at, found),
-                Some(refused) => this.refuse(head, refused),
+            move |head: &mut Head<'_>| {
+                let credential = finding(head);
+                match this.heed(head, at, credential, &mut found) {
+                    None => this.ask(head, at + 1, found),
+                    Some(Credential::Asked(inquiry)) => this.wait(inquiry, at, found),
+                    Some(refused) => this.refuse(head, refused),
+                }
             }
         }))
     }
 
     /// What a member's word decides; nothing, if the next is to be asked.
-    fn heed(&self, at: usize, credential: Credential, found: &mut Found) -> Option<Credential> {
+    fn heed(
+        &self,
+        head: &mut Head<'_>,
+        at: usize,
+        credential: Credential,
+        found: &mut Found,
+    ) -> Option<Credential> {
         let in_request = !self.members[at].locations().is_empty();
         match credential {
             Credential::Absent => found.absent.push(at),
             Credential::Valid(principal) => {
+                self.keep_first(head, at, found);
                 found.presented |= in_request;
                 found.principal = found.principal.take().filter(|_| at > 0).or(Some(principal));
             }
             refused_or_asked => return Some(refused_or_asked),
         }
         None
+    }
+
+    /// Leaves what the first has put into the request, and takes out what a later one has put in its place.
+    fn keep_first(&self, head: &mut Head<'_>, at: usize, found: &mut Found) {
+        #[cfg(feature = "jwt")]
+        match &found.claims {
+            _ if at == 0 => found.claims = head.extensions().get().cloned(),
+            Some(claims) => _ = head.extensions_mut().insert(claims.clone()),
+            None => _ = head.extensions_mut().remove::<super::jwt::Claims>(),
+        }
+        let own = self.members[at].asserted_headers();
+        for name in self.contested.iter().filter(|name| own.contains(name)) {
+            match found.told.iter().find(|(known, _)| known == name) {
+                None => found.told.push((name.clone(), head.headers().get(name).cloned())),
+                Some((_, Some(first))) => _ = head.headers_mut().insert(name, first.clone()),
+                Some((_, None)) => _ = head.headers_mut().remove(name),
+            }
+        }
     }
 
     fn conclude(&self, head: &mut Head<'_>, found: Found) -> Credential {
