@@ -44,6 +44,8 @@ struct Found {
     principal: Option<Principal>,
     /// Something of it stands in the request.
     presented: bool,
+    /// What is wrong with a credential that stands in no request: it counts if something else was presented.
+    unsound: Option<Rejection>,
     /// The members that found nothing.
     absent: Vec<usize>,
     /// The claims of the first.
@@ -115,6 +117,9 @@ impl Together {
                 found.presented |= in_request;
                 found.principal = found.principal.take().filter(|_| at > 0).or(Some(principal));
             }
+            Credential::Invalid(rejection) if !in_request && !self.locations.is_empty() => {
+                found.unsound.get_or_insert(rejection);
+            }
             refused_or_asked => return Some(refused_or_asked),
         }
         None
@@ -139,9 +144,10 @@ impl Together {
     }
 
     fn conclude(&self, head: &mut Head<'_>, found: Found) -> Credential {
-        match found.principal {
-            Some(principal) if found.absent.is_empty() => Credential::Valid(principal),
+        match (found.principal, found.unsound) {
+            (Some(principal), None) if found.absent.is_empty() => Credential::Valid(principal),
             _ if !found.presented => self.refuse(head, Credential::Absent),
+            (_, Some(rejection)) => self.refuse(head, Credential::Invalid(rejection)),
             _ => {
                 let challenges = found.absent.iter().filter_map(|at| self.members[*at].challenge());
                 let rejection = Rejection::new(Reason::InvalidCredentials)
@@ -268,6 +274,28 @@ mod tests {
         let (other, device) = keys("till", "x-device-key");
         let list = strict.clone().with(device);
         assert_eq!(call(&list, &[good[0], ("x-device-key", other.reveal())], false).unwrap(), "till");
+    }
+
+    #[test]
+    fn a_certificate_without_a_name_refuses_only_who_shows_something() {
+        let (minted, key) = keys("acme", "x-api-key");
+        let ask = |both: &Together, key: Option<&str>| {
+            let request = Request::get("/").extension(PeerIdentity::new([7; 32]));
+            let mut request =
+                key.into_iter().fold(request, |r, key| r.header("x-api-key", key)).body(()).unwrap();
+            both.authenticate(&mut Head::of(&mut request))
+        };
+        for both in [
+            Together::new(key.clone()).and(Certificate::new()),
+            Together::new(Certificate::new()).and(key.clone()),
+        ] {
+            assert!(matches!(ask(&both, None), Credential::Absent));
+            for shown in [minted.reveal(), "junk"] {
+                assert!(matches!(ask(&both, Some(shown)), Credential::Invalid(_)));
+            }
+        }
+        // By itself it is all that there is to go by.
+        assert!(matches!(ask(&Together::new(Certificate::new()), None), Credential::Invalid(_)));
     }
 
     #[test]
