@@ -50,7 +50,7 @@ impl Providers {
     /// As [`optional`](Self::optional), with a principal that has a name, scopes or a plan of its own: a
     /// [guest](Principal::is_guest). Where anybody who was authenticated is asked for, a guest is not meant.
     pub fn optional_as(mut self, guest: Principal) -> Self {
-        self.nobody = Some(guest.as_guest());
+        self.nobody = Some(guest.into_guest());
         self
     }
 

@@ -165,7 +165,8 @@ impl Principal {
     }
 
     /// Says that it came in without a credential, whatever its name.
-    pub(crate) fn as_guest(mut self) -> Self {
+    #[must_use]
+    pub fn into_guest(mut self) -> Self {
         self.inner().guest = true;
         self
     }

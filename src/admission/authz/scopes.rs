@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_guest_has_its_scopes_but_was_not_authenticated() {
-        let guest = || with("read", &[]).map(Principal::as_guest);
+        let guest = || with("read", &[]).map(Principal::into_guest);
         let refused = check(&Authorize::new(), guest()).unwrap_err();
         assert_eq!(refused.reason(), Reason::MissingCredentials);
         assert!(check(&Authorize::new().all_scopes(["read"]), guest()).is_ok());

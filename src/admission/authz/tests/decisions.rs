@@ -571,7 +571,7 @@ fn a_decision_allocates_nothing() {
 fn a_guest_is_nobody_in_particular_unless_it_is_named() {
     let guest = || {
         let mut request = request();
-        request.extensions_mut().insert(Principal::new("anonymous", "", "guest").as_guest());
+        request.extensions_mut().insert(Principal::new("anonymous", "", "guest").into_guest());
         request
     };
     let of = |who: &str| Rule::new().from(Source::new().principals([who]).unwrap());
