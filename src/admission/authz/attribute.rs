@@ -42,8 +42,7 @@ pub(super) enum Attribute {
 #[derive(Clone, Copy)]
 pub(super) enum Seen<'a> {
     Text(&'a [u8]),
-    /// A provider and a subject.
-    Principal(&'a str, &'a str),
+    Principal(&'a Principal),
     Address(IpAddr),
     All(&'a Facts<'a>),
 }
@@ -65,8 +64,11 @@ impl Value {
             (Self::Path(template), Seen::Text(path)) => {
                 std::str::from_utf8(path).is_ok_and(|path| template.matches(path))
             }
-            (Self::Principal(of_provider, of_subject), Seen::Principal(provider, subject)) => {
-                of_provider.matches(provider.as_bytes()) && of_subject.matches(subject.as_bytes())
+            // Any of any: whoever was authenticated. A guest was not, and is meant only by name.
+            (Self::Principal(of_provider, of_subject), Seen::Principal(principal)) => {
+                of_provider.matches(principal.provider().as_bytes())
+                    && of_subject.matches(principal.subject().as_bytes())
+                    && !(principal.is_guest() && of_provider.is_any() && of_subject.is_any())
             }
             (Self::Network(network), Seen::Address(address)) => network.contains(&address),
             (Self::Predicate(says), Seen::All(facts)) => says(facts),
@@ -140,7 +142,7 @@ impl Attribute {
 
     fn any_of_principal(&self, principal: &Principal, found: &mut dyn FnMut(Seen<'_>) -> bool) -> bool {
         match self {
-            Self::Principal => found(Seen::Principal(principal.provider(), principal.subject())),
+            Self::Principal => found(Seen::Principal(principal)),
             Self::Issuer => found(text(principal.issuer())),
             Self::Scope => principal.scopes().any(|scope| found(text(scope))),
             Self::Role => principal.roles().any(|role| found(text(role))),

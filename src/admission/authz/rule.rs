@@ -206,7 +206,7 @@ macro_rules! texts {
 }
 
 texts! { Source;
-    /// Who was authenticated, as `provider/subject`: `customers/alice`, `partners/*`, or `*` for anybody.
+    /// Who was authenticated, as `provider/subject`: `customers/alice`, `partners/*`, or `*` for anybody but guests.
     principals, not_principals: Principal, principal;
     /// Who vouches for the caller: a token's `iss`.
     issuers, not_issuers: Issuer, pattern;

@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderName, Request, StatusCode, header};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use tokio::time::{Instant, advance};
+use tokio::time::advance;
 use tower::{Layer, ServiceExt, service_fn};
 
 use super::{
@@ -506,5 +506,4 @@ async fn the_handle_is_of_all_clones() {
     ask(&opaque, "abc").await.unwrap();
     let handle = opaque.handle();
     assert_eq!((handle.active(), handle.hits(), handle.calls()), (1, 1, 1));
-    assert!(Instant::now().elapsed() < SECOND);
 }

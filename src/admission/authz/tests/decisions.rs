@@ -566,3 +566,21 @@ fn a_decision_allocates_nothing() {
     assert_eq!(told.count_total, 0);
     const { assert!(!Authorization::SHAREABLE) };
 }
+
+#[test]
+fn a_guest_is_nobody_in_particular_unless_it_is_named() {
+    let guest = || {
+        let mut request = request();
+        request.extensions_mut().insert(Principal::new("anonymous", "", "guest").into_guest());
+        request
+    };
+    let of = |who: &str| Rule::new().from(Source::new().principals([who]).unwrap());
+    for anybody in ["*", "*/*"] {
+        assert!(!means(&of(anybody), &mut guest()) && means(&of(anybody), &mut request()), "{anybody}");
+    }
+    let but_anybody = Rule::new().from(Source::new().not_principals(["*"]).unwrap());
+    assert!(means(&but_anybody, &mut guest()) && !means(&but_anybody, &mut request()));
+    for named in ["anonymous/guest", "anonymous/*", "*/guest"] {
+        assert!(means(&of(named), &mut guest()), "{named}");
+    }
+}
