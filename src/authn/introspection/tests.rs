@@ -322,6 +322,22 @@ async fn while_the_breaker_is_open_nobody_asks() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_strangers_odd_tokens_keep_nobody_from_asking() {
+    let stub = Stub::says(active().to_string());
+    let opaque = builder(&stub).build();
+    for status in [400, 403, 404, 413, 414, 422, 431] {
+        stub.behave(Manner::Says(status, String::new()));
+        for n in 0..30 {
+            let refused = ask(&opaque, &format!("odd-{status}-{n}")).await.unwrap_err();
+            assert_eq!(refused.reason(), Reason::ProviderUnavailable, "{status}");
+        }
+        stub.behave(Manner::Says(200, active().to_string()));
+        assert!(ask(&opaque, &format!("good-{status}")).await.is_ok(), "{status}");
+    }
+    assert_eq!(opaque.handle().unasked(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn calls_and_memory_are_bounded() {
     let stub = Stub::says("");
     stub.behave(Manner::After(SECOND, active().to_string()));
