@@ -145,7 +145,7 @@ impl ExternalAuth {
                 tracing::warn!(authorizer = &*self.name, %why, "the authorizer failed, and the request passes");
                 Ok(None)
             }
-            Err(Failure { why, retry_after }) => {
+            Err(Failure { why, retry_after, .. }) => {
                 tell(head, rule);
                 tracing::warn!(authorizer = &*self.name, %why, "the authorizer failed");
                 let detail = format!("the authorizer `{}` gave no answer: {why}", self.name);

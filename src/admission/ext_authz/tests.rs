@@ -301,6 +301,26 @@ async fn an_authorizer_that_keeps_failing_is_spared() {
     assert_eq!(log.lock().unwrap().len(), asked + 20);
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_makes_it_say_too_much_keeps_nobody_from_being_asked_about() {
+    let answer = |question: &Request<Bytes>| match question.headers()["x-forwarded-uri"].as_bytes() {
+        b"/wide" => says(200, &[("x-user", &"x".repeat(17_000))]),
+        b"/huge" => Response::builder().status(403).body(Body::from("x".repeat(70_000))).unwrap(),
+        _ => says(403, &[]),
+    };
+    for odd in ["/wide", "/huge"] {
+        let (fetch, log) = authorizer(0, answer);
+        let gate = auth(fetch.max_body(64 * 1024)).upstream_headers(names(["x-user"])).unwrap();
+        let gate = gate.danger_fail_open();
+        for _ in 0..30 {
+            assert_eq!(call(&gate, get(odd)).await.status, 200, "{odd}");
+        }
+        // The others are asked about still, and refused.
+        assert_eq!(call(&gate, get("/")).await.status, 403, "{odd}");
+        assert_eq!(log.lock().unwrap().len(), 31);
+    }
+}
+
 #[tokio::test]
 async fn it_is_asked_only_about_what_rules_mean() {
     let (fetch, log) = authorizer(0, |_| says(403, &[]));
