@@ -8,6 +8,7 @@
 //!
 //! [`TapLayer`] lets policies look at the beginning of a request's body, which is handed on whole.
 
+mod ahead;
 mod any;
 mod convert;
 #[cfg(feature = "jwt")]
