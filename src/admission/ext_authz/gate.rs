@@ -159,12 +159,15 @@ impl ExternalAuth {
     /// The authorizer's answer as it is, or in the words of gRPC.
     fn refusal(&self, refused: &Refused, protocol: Protocol) -> Answer {
         let reason = match refused.status {
+            StatusCode::BAD_REQUEST => Reason::BadRequest,
             StatusCode::UNAUTHORIZED => Reason::InvalidCredentials,
+            StatusCode::TOO_MANY_REQUESTS => Reason::RateLimited,
             _ => Reason::Forbidden,
         };
         let rejection = Rejection::new(reason).detail(format!("refused by the authorizer `{}`", self.name));
         if protocol != Protocol::Http {
-            return rejection.into();
+            let after = refused.retry_after().filter(|_| reason == Reason::RateLimited);
+            return after.map_or(rejection.clone(), |after| rejection.retry_after(after)).into();
         }
         let mut response = Response::new(refused.body.clone());
         *response.status_mut() = refused.status;
