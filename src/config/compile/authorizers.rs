@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn an_authorizer_that_has_not_changed_is_checked_again() {
         let iam = "authorizers: { iam: { url: 'http://127.0.0.1:4000/', upstreamHeaders: [x-user], dangerFailOpen: true } }";
-        let jwt = "authentication: { users: { jwt: { issuer: i, audiences: [a], algorithms: [EdDSA], \
+        let jwt = "authentication: { users: { jwt: { issuer: i, audiences: [a], algorithms: [RS256], \
                    jwks: { file: tests/data/shop/jwks.json }, claimHeaders: { x-user: sub } } } }";
         let warning = "authorizers.iam.dangerFailOpen: while the authorizer fails, everybody is let in";
         let collision =
