@@ -21,6 +21,8 @@ pub use convert::{Convert, ConvertLayer};
 #[cfg(feature = "jwt")]
 pub(crate) use replay::replica;
 pub use response::ResponseBody;
+#[cfg(feature = "admission")]
+pub(crate) use tap::Bodiless;
 pub use tap::{Peeked, Tap, TapLayer, Tapped, Unreadable};
 
 #[cfg(test)]

@@ -17,8 +17,8 @@ use super::{Body, BoxError, ahead::Ahead};
 
 /// Lets policies inside look at the beginning of a request's body, which is handed on whole all the same.
 ///
-/// It puts a [`Tap`] into the extensions of each request that has a body. Nothing is read before somebody asks, and no
-/// more than was asked for; a request whose body nobody looks at costs one allocation.
+/// It puts a [`Tap`] into the extensions of each request that has a body, and marks the others. Nothing is
+/// read before somebody asks, and no more than was asked for; a request whose body nobody looks at costs one allocation.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -96,7 +96,9 @@ where
     fn call(&mut self, request: Request<B>) -> S::Future {
         let (mut parts, body) = request.into_parts();
         let mut body = Body::new(body);
-        if self.enabled && !body.is_end_stream() {
+        if self.enabled && body.is_end_stream() {
+            parts.extensions.insert(Bodiless);
+        } else if self.enabled {
             let vessel = Arc::new(Mutex::new(Vessel::new(body)));
             parts.extensions.insert(Tap(Arc::downgrade(&vessel)));
             body = Body::new(TapBody(vessel));
@@ -109,6 +111,10 @@ where
 /// dropped there is nothing to see.
 #[derive(Clone)]
 pub struct Tap(Weak<Mutex<Vessel>>);
+
+/// A request extension: a tap has seen that there is no body.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bodiless;
 
 /// The beginning of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -323,6 +329,7 @@ mod tests {
         // Without a body there is nothing to tap.
         let none = TapLayer::new().layer(service_fn(|request: Request<Body>| async move {
             assert!(request.extensions().get::<Tap>().is_none());
+            assert!(request.extensions().get::<Bodiless>().is_some());
             Ok::<_, Infallible>(Response::new(Body::empty()))
         }));
         none.oneshot(Request::new(Body::empty())).await.unwrap();
