@@ -175,12 +175,21 @@ impl Attribute {
             Self::Method => found(text(request.method.as_str())),
             Self::Path => found(text(&request.path)),
             Self::Header(name) => {
-                request.headers.get_all(name).iter().any(|line| found(Seen::Text(line.as_bytes())))
+                // HTTP/1 upstreams do not see blanks at the ends, which HTTP/2 hands on.
+                let mut lines = request.headers.iter().filter(|(other, _)| is_same(name, other));
+                lines.any(|(_, line)| found(Seen::Text(line.as_bytes().trim_ascii())))
             }
             Self::Query(name) => query_values(request.query, name).any(|value| found(Seen::Text(&value))),
             _ => false,
         }
     }
+}
+
+/// Whether upstreams may take one header for the other: many read `_` for `-`.
+fn is_same(a: &HeaderName, b: &HeaderName) -> bool {
+    let (a, b) = (a.as_str().as_bytes(), b.as_str().as_bytes());
+    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| dashed(*a) == dashed(*b))
 }
 
 fn text(text: &str) -> Seen<'_> {

@@ -324,7 +324,7 @@ impl Operation {
         self.with(Attribute::Method, methods(list), true)
     }
 
-    /// A header field.
+    /// A header field. Blanks at the ends of its value do not count, and in its name `_` is `-`, as many upstreams read it.
     ///
     /// # Errors
     ///

@@ -344,6 +344,29 @@ fn spellings_of_a_path_are_one_path() {
 }
 
 #[test]
+fn a_header_is_seen_as_upstreams_see_it() {
+    let name = HeaderName::from_static("x-internal");
+    let operation = Operation::new().header(name.clone(), ["true"]).unwrap();
+    let deny = Authorization::new([Policy::deny("d").rule(Rule::new().to(operation))]).unwrap();
+    let operation = Operation::new().not_header(name, ["true"]).unwrap();
+    let allow = Authorization::new([Policy::allow("a").rule(Rule::new().to(operation))]).unwrap();
+    for (name, value, refuses) in [
+        ("x-internal", "true", true),
+        ("x-internal", "true ", true),
+        ("x-internal", "\ttrue", true),
+        ("x_internal", "true", true),
+        ("x-internal", "tr ue", false),
+        ("x-internals", "true", false),
+        ("x.internal", "true", false),
+    ] {
+        for gate in [&deny, &allow] {
+            let mut request = Request::get("/").header(name, value).body(()).unwrap();
+            assert_eq!(refused(gate, &mut request).is_some(), refuses, "{name}: {value:?}");
+        }
+    }
+}
+
+#[test]
 fn what_is_in_doubt_counts_against_the_caller() {
     let twice = || {
         let request =
