@@ -98,7 +98,7 @@ impl Authorize {
     /// [`Reason::MissingCredentials`], [`Reason::InsufficientScope`] or [`Reason::Forbidden`].
     pub fn decide(&self, principal: Option<&Principal>) -> Result<(), Rejection> {
         let asks_only_who = self.scopes.is_nothing() && self.roles.is_nothing();
-        let is_somebody = |who: &&Principal| !who.is_anonymous() && !(who.is_guest() && asks_only_who);
+        let is_somebody = |who: &&Principal| !(who.is_anonymous() || who.is_guest() && asks_only_who);
         let Some(principal) = principal.filter(is_somebody) else {
             return Err(Rejection::new(Reason::MissingCredentials).challenge(self.missing.clone()));
         };
