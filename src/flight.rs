@@ -98,6 +98,12 @@ where
         });
         Ok(Joined(joined))
     }
+
+    /// Whether the work of this key is under way.
+    #[cfg(feature = "jwt")]
+    pub(crate) fn is_aloft(&self, key: &K) -> bool {
+        lock(&self.aloft).contains_key(key)
+    }
 }
 
 /// Before the list grows, those who went away leave it: it is bounded by twice those who wait.

@@ -10,16 +10,17 @@
 //! |---|---|---|
 //! | `transport` | over what? listener, PROXY protocol, server, connection, drain | `transport` |
 //! | `telemetry` | what happened? request id, span, access log, metrics | `telemetry`, `prometheus` |
-//! | `authn` | who is calling? tokens, API keys, providers | `authn`, `jwt` |
-//! | `admission` | may it enter? rate limit, authorization | `admission` |
+//! | `authn` | who is calling? tokens, introspection, API keys, certificates, providers; tokens for our own calls | `authn`, `jwt` |
+//! | `admission` | may it enter? rate limit, policies, authorizers | `admission` |
 //! | `routing` | where to? router, filters, split | `routing` |
 //! | `resilience` | what if it fails? timeout | `resilience` |
 //! | `upstream` | which endpoint? endpoints, balance, pool, proxy | `upstream` |
 //! | `stack` | the layers in their proven order | `stack` |
 //! | `config` | the stack as data | `config` |
 //!
-//! The rooms talk through a vocabulary that is always compiled: [`head`], [`gate`], [`reject`], [`outcome`], [`body`],
-//! [`tunnel`], [`identity`], [`context`], [`key`], [`matching`], [`trail`], [`attempt`] and [`fetch`], and the small [`time`],
+//! The rooms talk through a vocabulary that is always compiled but for
+//! `cache`, `redis` and `tls`, which come with their features: [`head`], [`gate`], [`reject`], [`outcome`], [`body`],
+//! [`upload`], [`tunnel`], [`identity`], [`context`], [`key`], [`matching`], [`trail`], [`attempt`] and [`fetch`], and the small [`time`],
 //! [`backoff`], [`window`], [`trip`], [`flight`], `cache`, [`ratio`] and [`chance`].
 //!
 //! # A layer alone

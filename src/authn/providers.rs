@@ -47,9 +47,10 @@ impl Providers {
         self.optional_as(Principal::anonymous())
     }
 
-    /// As [`optional`](Self::optional), with a principal that has a name, scopes or a plan of its own: a guest.
+    /// As [`optional`](Self::optional), with a principal that has a name, scopes or a plan of its own: a
+    /// [guest](Principal::is_guest). Where anybody who was authenticated is asked for, a guest is not meant.
     pub fn optional_as(mut self, guest: Principal) -> Self {
-        self.nobody = Some(guest);
+        self.nobody = Some(guest.into_guest());
         self
     }
 
@@ -80,12 +81,6 @@ impl Providers {
     pub(crate) fn removed_locations(&self) -> impl Iterator<Item = &Location> {
         let stay = self.list.iter().filter(|provider| !provider.forwards());
         stay.flat_map(|provider| provider.locations())
-    }
-
-    /// The providers, in their order.
-    #[cfg(feature = "stack")]
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<dyn Authenticator>> {
-        self.list.iter()
     }
 
     /// Removes every credential but one that its winner lets go on.
@@ -137,13 +132,17 @@ impl Providers {
     }
 }
 
-/// Where the credentials stand that none of these providers lets go on.
+/// Where the credentials stand, of all these, that do not go on through a rule which asks these providers: what another
+/// rule lets go on does not go on through this one.
 #[cfg(feature = "stack")]
-pub(crate) fn kept_back<'p>(providers: impl Iterator<Item = &'p Arc<dyn Authenticator>>) -> Vec<Location> {
-    let (go_on, stay): (Vec<_>, Vec<_>) = providers.partition(|provider| provider.forwards());
-    let going: Vec<_> = go_on.iter().flat_map(|provider| provider.locations()).collect();
+pub(crate) fn kept_back<'l>(
+    locations: impl IntoIterator<Item = &'l Location>,
+    asked: Option<&Providers>,
+) -> Vec<Location> {
+    let go_on = asked.into_iter().flat_map(|asked| &asked.list).filter(|provider| provider.forwards());
+    let going: Vec<_> = go_on.flat_map(|provider| provider.locations()).collect();
     let mut kept: Vec<Location> = Vec::new();
-    for location in stay.iter().flat_map(|provider| provider.locations()) {
+    for location in locations {
         if !going.contains(&location) && !kept.contains(location) {
             kept.push(location.clone());
         }

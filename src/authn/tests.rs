@@ -262,6 +262,20 @@ fn only_the_winner_can_let_its_credential_go_on() {
     assert!(check(&gate, &[("x-office", "yes")]).unwrap().headers().contains_key("x-office"));
 }
 
+#[cfg(feature = "stack")]
+#[test]
+fn a_credential_goes_on_only_where_a_provider_that_is_asked_forwards_it() {
+    let (_, api_key) = keys();
+    let forwarding = Providers::new().with(Office { forwards: true, ..Office::new() });
+    let keeping = Providers::new().with(Office::new()).with(api_key);
+    let all: Vec<_> = forwarding.locations().chain(keeping.locations()).cloned().collect();
+    let [office, key] = ["x-office", "x-api-key"].map(|name| Location::header(HeaderName::from_static(name)));
+    assert_eq!(kept_back(&all, Some(&forwarding)), [key.clone()]);
+    for elsewhere in [Some(&keeping), Some(&Providers::new()), None] {
+        assert_eq!(kept_back(&all, elsewhere), [office.clone(), key.clone()]);
+    }
+}
+
 #[test]
 fn without_providers_nobody_comes_in() {
     let refused = check(&Providers::new(), &[("authorization", "Bearer x")]).unwrap_err();

@@ -12,7 +12,9 @@ use crate::{
 /// Several [`Authenticator`]s that must all find their credential valid, as one of the list of
 /// [`Providers`](super::Providers): a token *and* a certificate, a key *and* a token.
 ///
-/// The principal is the one that the first of them tells, and so is the challenge. A request with some of the credentials
+/// The principal is the one that the first of them tells, and so are the challenge and the claims: those of another
+/// credential are nobody's there. A header that several of them would set for the upstream is the first one's, also
+/// where that one has nothing to tell. A request with some of the credentials
 /// and not all of them is refused; one that has none of them has nothing to say here. A certificate that comes with the
 /// connection says nothing by itself.
 ///
@@ -32,6 +34,8 @@ pub struct Together {
     members: Vec<Arc<dyn Authenticator>>,
     locations: Vec<Location>,
     names: Vec<HeaderName>,
+    /// The names that more than one of them sets.
+    contested: Vec<HeaderName>,
 }
 
 /// What the members have found so far.
@@ -40,19 +44,29 @@ struct Found {
     principal: Option<Principal>,
     /// Something of it stands in the request.
     presented: bool,
+    /// What is wrong with a credential that stands in no request: it counts if something else was presented.
+    unsound: Option<Rejection>,
     /// The members that found nothing.
     absent: Vec<usize>,
+    /// The claims of the first.
+    #[cfg(feature = "jwt")]
+    claims: Option<super::jwt::Claims>,
+    /// What stands under contested names.
+    told: Vec<(HeaderName, Option<HeaderValue>)>,
 }
 
 impl Together {
     /// The one that tells the principal.
     pub fn new(first: impl Authenticator) -> Self {
-        Self { members: Vec::new(), locations: Vec::new(), names: Vec::new() }.and(first)
+        let (locations, names, contested) = (Vec::new(), Vec::new(), Vec::new());
+        Self { members: Vec::new(), locations, names, contested }.and(first)
     }
 
     /// And this one, too.
     pub fn and(mut self, other: impl Authenticator) -> Self {
         self.locations.extend_from_slice(other.locations());
+        let again = other.asserted_headers().iter().filter(|name| self.names.contains(name));
+        self.contested.extend(again.cloned());
         self.names.extend_from_slice(other.asserted_headers());
         self.members.push(Arc::new(other));
         self
@@ -62,7 +76,7 @@ impl Together {
     fn ask(&self, head: &mut Head<'_>, next: usize, mut found: Found) -> Credential {
         for (at, member) in self.members.iter().enumerate().skip(next) {
             let credential = member.authenticate(head);
-            match self.heed(at, credential, &mut found) {
+            match self.heed(head, at, credential, &mut found) {
                 None => {}
                 Some(Credential::Asked(inquiry)) => return self.wait(inquiry, at, found),
                 Some(refused) => return self.refuse(head, refused),
@@ -76,32 +90,64 @@ impl Together {
         let this = self.clone();
         Credential::Asked(Inquiry::new(async move {
             let finding = inquiry.await;
-            move |head: &mut Head<'_>| match this.heed(at, finding(head), &mut found) {
-                None => this.ask(head, at + 1, found),
-                Some(Credential::Asked(inquiry)) => this.wait(inquiry, at, found),
-                Some(refused) => this.refuse(head, refused),
+            move |head: &mut Head<'_>| {
+                let credential = finding(head);
+                match this.heed(head, at, credential, &mut found) {
+                    None => this.ask(head, at + 1, found),
+                    Some(Credential::Asked(inquiry)) => this.wait(inquiry, at, found),
+                    Some(refused) => this.refuse(head, refused),
+                }
             }
         }))
     }
 
     /// What a member's word decides; nothing, if the next is to be asked.
-    fn heed(&self, at: usize, credential: Credential, found: &mut Found) -> Option<Credential> {
+    fn heed(
+        &self,
+        head: &mut Head<'_>,
+        at: usize,
+        credential: Credential,
+        found: &mut Found,
+    ) -> Option<Credential> {
         let in_request = !self.members[at].locations().is_empty();
         match credential {
             Credential::Absent => found.absent.push(at),
             Credential::Valid(principal) => {
+                self.keep_first(head, at, found);
                 found.presented |= in_request;
                 found.principal = found.principal.take().filter(|_| at > 0).or(Some(principal));
+            }
+            Credential::Invalid(rejection) if !in_request && !self.locations.is_empty() => {
+                found.unsound.get_or_insert(rejection);
             }
             refused_or_asked => return Some(refused_or_asked),
         }
         None
     }
 
+    /// Leaves what the first has put into the request, and takes out what a later one has put in its place.
+    fn keep_first(&self, head: &mut Head<'_>, at: usize, found: &mut Found) {
+        #[cfg(feature = "jwt")]
+        match &found.claims {
+            _ if at == 0 => found.claims = head.extensions().get().cloned(),
+            Some(claims) => _ = head.extensions_mut().insert(claims.clone()),
+            None => _ = head.extensions_mut().remove::<super::jwt::Claims>(),
+        }
+        let own = self.members[at].asserted_headers();
+        for name in self.contested.iter().filter(|name| own.contains(name)) {
+            match found.told.iter().find(|(known, _)| known == name) {
+                None => found.told.push((name.clone(), head.headers().get(name).cloned())),
+                Some((_, Some(first))) => _ = head.headers_mut().insert(name, first.clone()),
+                Some((_, None)) => _ = head.headers_mut().remove(name),
+            }
+        }
+    }
+
     fn conclude(&self, head: &mut Head<'_>, found: Found) -> Credential {
-        match found.principal {
-            Some(principal) if found.absent.is_empty() => Credential::Valid(principal),
+        match (found.principal, found.unsound) {
+            (Some(principal), None) if found.absent.is_empty() => Credential::Valid(principal),
             _ if !found.presented => self.refuse(head, Credential::Absent),
+            (_, Some(rejection)) => self.refuse(head, Credential::Invalid(rejection)),
             _ => {
                 let challenges = found.absent.iter().filter_map(|at| self.members[*at].challenge());
                 let rejection = Rejection::new(Reason::InvalidCredentials)
@@ -228,6 +274,28 @@ mod tests {
         let (other, device) = keys("till", "x-device-key");
         let list = strict.clone().with(device);
         assert_eq!(call(&list, &[good[0], ("x-device-key", other.reveal())], false).unwrap(), "till");
+    }
+
+    #[test]
+    fn a_certificate_without_a_name_refuses_only_who_shows_something() {
+        let (minted, key) = keys("acme", "x-api-key");
+        let ask = |both: &Together, key: Option<&str>| {
+            let request = Request::get("/").extension(PeerIdentity::new([7; 32]));
+            let mut request =
+                key.into_iter().fold(request, |r, key| r.header("x-api-key", key)).body(()).unwrap();
+            both.authenticate(&mut Head::of(&mut request))
+        };
+        for both in [
+            Together::new(key.clone()).and(Certificate::new()),
+            Together::new(Certificate::new()).and(key.clone()),
+        ] {
+            assert!(matches!(ask(&both, None), Credential::Absent));
+            for shown in [minted.reveal(), "junk"] {
+                assert!(matches!(ask(&both, Some(shown)), Credential::Invalid(_)));
+            }
+        }
+        // By itself it is all that there is to go by.
+        assert!(matches!(ask(&Together::new(Certificate::new()), None), Credential::Invalid(_)));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //!
 //! [`TapLayer`] lets policies look at the beginning of a request's body, which is handed on whole.
 
+mod ahead;
 mod any;
 mod convert;
 #[cfg(feature = "jwt")]
@@ -20,6 +21,8 @@ pub use convert::{Convert, ConvertLayer};
 #[cfg(feature = "jwt")]
 pub(crate) use replay::replica;
 pub use response::ResponseBody;
+#[cfg(feature = "admission")]
+pub(crate) use tap::Bodiless;
 pub use tap::{Peeked, Tap, TapLayer, Tapped, Unreadable};
 
 #[cfg(test)]

@@ -1,5 +1,4 @@
 use std::{
-    collections::VecDeque,
     fmt,
     future::poll_fn,
     pin::Pin,
@@ -7,19 +6,19 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use thiserror::Error;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{Body, BoxError};
+use super::{Body, BoxError, ahead::Ahead};
 
 /// Lets policies inside look at the beginning of a request's body, which is handed on whole all the same.
 ///
-/// It puts a [`Tap`] into the extensions of each request that has a body. Nothing is read before somebody asks, and no
-/// more than was asked for; a request whose body nobody looks at costs one allocation.
+/// It puts a [`Tap`] into the extensions of each request that has a body, and marks the others. Nothing is
+/// read before somebody asks, and no more than was asked for; a request whose body nobody looks at costs one allocation.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -97,7 +96,9 @@ where
     fn call(&mut self, request: Request<B>) -> S::Future {
         let (mut parts, body) = request.into_parts();
         let mut body = Body::new(body);
-        if self.enabled && !body.is_end_stream() {
+        if self.enabled && body.is_end_stream() {
+            parts.extensions.insert(Bodiless);
+        } else if self.enabled {
             let vessel = Arc::new(Mutex::new(Vessel::new(body)));
             parts.extensions.insert(Tap(Arc::downgrade(&vessel)));
             body = Body::new(TapBody(vessel));
@@ -110,6 +111,10 @@ where
 /// dropped there is nothing to see.
 #[derive(Clone)]
 pub struct Tap(Weak<Mutex<Vessel>>);
+
+/// A request extension: a tap has seen that there is no body.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bodiless;
 
 /// The beginning of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,14 +177,14 @@ impl fmt::Debug for Tap {
 /// A body, and what was read of it ahead of its reader.
 struct Vessel {
     body: Body,
-    ahead: VecDeque<Frame<Bytes>>,
+    ahead: Ahead,
     bytes: usize,
     ended: Option<Result<(), BoxError>>,
 }
 
 impl Vessel {
-    const fn new(body: Body) -> Self {
-        Self { body, ahead: VecDeque::new(), bytes: 0, ended: None }
+    fn new(body: Body) -> Self {
+        Self { body, ahead: Ahead::default(), bytes: 0, ended: None }
     }
 
     /// Reads until there are more than `most` bytes, or no more.
@@ -189,7 +194,7 @@ impl Vessel {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
                     self.bytes += frame.data_ref().map_or(0, Bytes::len);
-                    self.ahead.push_back(frame);
+                    self.ahead.push(frame);
                 }
                 Some(Err(error)) => self.ended = Some(Err(error)),
                 None => self.ended = Some(Ok(())),
@@ -198,21 +203,11 @@ impl Vessel {
         Poll::Ready(())
     }
 
-    fn look(&self, most: usize) -> Result<Peeked, Unreadable> {
+    fn look(&mut self, most: usize) -> Result<Peeked, Unreadable> {
         if matches!(self.ended, Some(Err(_))) {
             return Err(Unreadable);
         }
-        let is_whole = self.bytes <= most;
-        let mut data = self.ahead.iter().filter_map(Frame::data_ref);
-        if let (Some(only), None) = (data.next(), data.next()) {
-            return Ok(Peeked { bytes: only.slice(..only.len().min(most)), is_whole });
-        }
-        let mut bytes = BytesMut::with_capacity(self.bytes.min(most));
-        for data in self.ahead.iter().filter_map(Frame::data_ref) {
-            let room = most - bytes.len();
-            bytes.extend_from_slice(&data[..data.len().min(room)]);
-        }
-        Ok(Peeked { bytes: bytes.freeze(), is_whole })
+        Ok(Peeked { bytes: self.ahead.first(most), is_whole: self.bytes <= most })
     }
 }
 
@@ -232,7 +227,7 @@ impl HttpBody for TapBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut vessel = lock(&self.0);
-        if let Some(frame) = vessel.ahead.pop_front() {
+        if let Some(frame) = vessel.ahead.pop() {
             vessel.bytes -= frame.data_ref().map_or(0, Bytes::len);
             return Poll::Ready(Some(Ok(frame)));
         }
@@ -334,6 +329,7 @@ mod tests {
         // Without a body there is nothing to tap.
         let none = TapLayer::new().layer(service_fn(|request: Request<Body>| async move {
             assert!(request.extensions().get::<Tap>().is_none());
+            assert!(request.extensions().get::<Bodiless>().is_some());
             Ok::<_, Infallible>(Response::new(Body::empty()))
         }));
         none.oneshot(Request::new(Body::empty())).await.unwrap();

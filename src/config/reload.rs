@@ -1,8 +1,8 @@
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{
     sync::Notify,
-    task::{AbortHandle, spawn_blocking},
+    task::{AbortHandle, JoinError, JoinSet, spawn_blocking},
     time::{Instant, timeout},
 };
 
@@ -86,18 +86,44 @@ async fn follow(config: Config, gateway: Gateway, kept: Kept, files: Files, relo
             return;
         }
         let known = Arc::clone(&files);
-        let Ok(seen) = spawn_blocking(move || known.again()).await else { return };
+        let seen = spawn_blocking(move || known.again()).await.inspect_err(|lost| {
+            tracing::error!(error = %lost, "the configuration was not looked at; the next look comes");
+        });
+        let Ok(seen) = seen else { continue };
         if !debounce.look(seen, Instant::now()) && !told {
             continue;
         }
         let (reader, state) = (Arc::clone(&config), Arc::clone(&kept));
-        let Ok(reading) = spawn_blocking(move || reader.read(&state)).await else { return };
+        let read = spawn_blocking(move || reader.read(&state)).await;
+        let Some(reading) = unless_lost(read, &gateway) else { continue };
         debounce.take(reading.files.clone());
         files = Arc::new(reading.files.clone());
-        if let Some(taken) = take(&gateway, reading).await {
+        let took = gateway.clone();
+        let taken = apart(async move { take(&took, reading).await }).await;
+        if let Some(taken) = taken.and_then(|taken| unless_lost(taken, &gateway)).flatten() {
             kept = Arc::new(taken);
         }
     }
+}
+
+/// Does it in a task of its own, which ends with this one.
+async fn apart<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> Option<Result<T, JoinError>> {
+    let mut task = JoinSet::new();
+    task.spawn(work);
+    task.join_next().await
+}
+
+/// What came of a change. One that something panicked over is refused; what is in force goes on, and the next look comes.
+fn unless_lost<T>(done: Result<T, JoinError>, gateway: &Gateway) -> Option<T> {
+    let lost = match done {
+        Ok(done) => return Some(done),
+        Err(lost) => format!("it was not taken to its end: {lost}"),
+    };
+    tracing::error!("configuration refused: {lost}");
+    gateway.refused([lost]);
+    None
 }
 
 /// Takes what was read into force, or tells why not.

@@ -78,6 +78,8 @@ pub use principal::{ClaimLookup, Principal};
 #[cfg(any(feature = "telemetry", feature = "upstream"))]
 pub(crate) use text::AddressText;
 pub use token::CallerToken;
+#[cfg(feature = "jwt")]
+pub(crate) use told::header_value;
 pub use told::{CallerFact, CallerHeaders};
 pub use trusted::{ForwardingHeader, InvalidTrustedProxy, TrustedProxies};
 pub use walk::{ForwardedInfo, MAX_BYTES, MAX_HOPS};

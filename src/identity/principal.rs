@@ -37,6 +37,8 @@ struct Inner {
     plan: Option<Arc<str>>,
     expires: Option<SystemTime>,
     claims: Option<Arc<dyn ClaimLookup>>,
+    /// It has shown no credential.
+    guest: bool,
 }
 
 /// Whatever can tell a principal's claims as text: the token they came in.
@@ -81,6 +83,7 @@ impl Principal {
             plan: None,
             expires: None,
             claims: None,
+            guest: false,
         }))
     }
 
@@ -159,6 +162,19 @@ impl Principal {
     /// list.
     pub fn any_claim(&self, name: &str, found: &mut dyn FnMut(&str) -> bool) -> bool {
         self.0.claims.as_ref().is_some_and(|claims| claims.any_claim(name, found))
+    }
+
+    /// Says that it came in without a credential, whatever its name.
+    #[must_use]
+    pub fn into_guest(mut self) -> Self {
+        self.inner().guest = true;
+        self
+    }
+
+    /// Whether it came in without a credential, with a name that the configuration gives to all who do.
+    #[must_use]
+    pub fn is_guest(&self) -> bool {
+        self.0.guest
     }
 
     fn inner(&mut self) -> &mut Inner {

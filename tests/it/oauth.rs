@@ -162,15 +162,18 @@ async fn a_provider_that_misbehaves_is_503_and_those_who_are_known_do_not_mind()
         assert_eq!(ask(&app, "known").await.0, 200);
         authority.behave(manner.clone());
         let hits = authority.hits(INTROSPECT);
-        // Until the breaker opens each is asked about, and then none.
+        // Until the breaker opens each is asked about, and then none. An answer that is odd may be so because of the token.
+        let is_ill = matches!(manner, Manner::Slow(_) | Manner::Stuck | Manner::Status(500));
+        let asked: u8 = if is_ill { 5 } else { 10 };
         for n in 0..10 {
             let (status, headers, body) = ask(&app, &format!("other-{n}")).await;
             assert_eq!(status, 503, "{manner:?}: {body}");
             assert!(headers.contains_key("retry-after") && !headers.contains_key("www-authenticate"));
         }
-        assert_eq!(authority.hits(INTROSPECT), hits + 5, "{manner:?}");
+        assert_eq!(authority.hits(INTROSPECT), hits + usize::from(asked), "{manner:?}");
         assert_eq!(ask(&app, "known").await.0, 200, "{manner:?}");
-        assert_eq!((gate.handle().failed(), gate.handle().unasked()), (5, 5), "{manner:?}");
+        let counted = (gate.handle().failed(), gate.handle().unasked());
+        assert_eq!(counted, (u64::from(asked), u64::from(10 - asked)), "{manner:?}");
     }
     // Dead, and back on its feet: it is noticed by itself.
     authority.behave(Manner::Honest);
@@ -389,7 +392,7 @@ async fn a_gateway_asks_about_tokens_and_puts_tokens_on_by_its_file() {
         r#"portcullis_introspections_total{provider="customers",result="inactive"} 1"#,
         r#"portcullis_outbound_tokens_total{upstream="exchanged",result="fetched"} 1"#,
         r#"portcullis_outbound_tokens_total{upstream="exchanged",result="kept"} 1"#,
-        r#"portcullis_outbound_token_age_seconds{upstream="ours"} 0"#,
+        r#"portcullis_outbound_token_age_seconds{upstream="ours"} "#,
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
     }

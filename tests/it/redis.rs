@@ -208,7 +208,7 @@ async fn a_server_is_asked_as_one_is_told() {
         tls-ca-cert-file DIRECTORY/cert.pem\ntls-auth-clients no\n\
         user default off\n\
         user gateway on >hush ~shop:{keys.partners}:* +select +get +set +hget +hset +hdel +hvals +hgetall +hexists \
-        +eval +evalsha +script|load +multi +exec";
+        +evalsha +script|load +multi +exec";
     let (certificate, key) = (certified.cert.pem(), certified.signing_key.serialize_pem());
     let server = Server::with(settings, &[("cert.pem", &certificate), ("key.pem", &key)]);
     let url = format!("rediss://gateway@{}/3", server.address);

@@ -42,8 +42,7 @@ pub(super) enum Attribute {
 #[derive(Clone, Copy)]
 pub(super) enum Seen<'a> {
     Text(&'a [u8]),
-    /// A provider and a subject.
-    Principal(&'a str, &'a str),
+    Principal(&'a Principal),
     Address(IpAddr),
     All(&'a Facts<'a>),
 }
@@ -65,8 +64,11 @@ impl Value {
             (Self::Path(template), Seen::Text(path)) => {
                 std::str::from_utf8(path).is_ok_and(|path| template.matches(path))
             }
-            (Self::Principal(of_provider, of_subject), Seen::Principal(provider, subject)) => {
-                of_provider.matches(provider.as_bytes()) && of_subject.matches(subject.as_bytes())
+            // Any of any: whoever was authenticated. A guest was not, and is meant only by name.
+            (Self::Principal(of_provider, of_subject), Seen::Principal(principal)) => {
+                of_provider.matches(principal.provider().as_bytes())
+                    && of_subject.matches(principal.subject().as_bytes())
+                    && !(principal.is_guest() && of_provider.is_any() && of_subject.is_any())
             }
             (Self::Network(network), Seen::Address(address)) => network.contains(&address),
             (Self::Predicate(says), Seen::All(facts)) => says(facts),
@@ -140,7 +142,7 @@ impl Attribute {
 
     fn any_of_principal(&self, principal: &Principal, found: &mut dyn FnMut(Seen<'_>) -> bool) -> bool {
         match self {
-            Self::Principal => found(Seen::Principal(principal.provider(), principal.subject())),
+            Self::Principal => found(Seen::Principal(principal)),
             Self::Issuer => found(text(principal.issuer())),
             Self::Scope => principal.scopes().any(|scope| found(text(scope))),
             Self::Role => principal.roles().any(|role| found(text(role))),
@@ -173,12 +175,21 @@ impl Attribute {
             Self::Method => found(text(request.method.as_str())),
             Self::Path => found(text(&request.path)),
             Self::Header(name) => {
-                request.headers.get_all(name).iter().any(|line| found(Seen::Text(line.as_bytes())))
+                // HTTP/1 upstreams do not see blanks at the ends, which HTTP/2 hands on.
+                let mut lines = request.headers.iter().filter(|(other, _)| is_same(name, other));
+                lines.any(|(_, line)| found(Seen::Text(line.as_bytes().trim_ascii())))
             }
             Self::Query(name) => query_values(request.query, name).any(|value| found(Seen::Text(&value))),
             _ => false,
         }
     }
+}
+
+/// Whether upstreams may take one header for the other: many read `_` for `-`.
+fn is_same(a: &HeaderName, b: &HeaderName) -> bool {
+    let (a, b) = (a.as_str().as_bytes(), b.as_str().as_bytes());
+    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| dashed(*a) == dashed(*b))
 }
 
 fn text(text: &str) -> Seen<'_> {

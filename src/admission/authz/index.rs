@@ -114,8 +114,8 @@ impl Probe {
                     Some(b'.') => self.walk(text.iter().rev().copied(), Some(b'.'), found),
                     boundary => self.walk(text.iter().copied(), boundary, found),
                 },
-                Seen::Principal(provider, subject) => {
-                    self.walk(principal(provider, subject), Some(b'/'), found);
+                Seen::Principal(who) => {
+                    self.walk(principal(who.provider(), who.subject()), Some(b'/'), found);
                 }
                 Seen::Address(address) => {
                     let masks = self.masks.iter().filter(|(is_v4, _)| *is_v4 == address.is_ipv4());

@@ -88,6 +88,11 @@ impl Pattern {
         })
     }
 
+    /// Whether every text is meant.
+    pub(super) fn is_any(&self) -> bool {
+        matches!(self.0, Kind::Any)
+    }
+
     pub(super) fn as_exact(&self) -> Option<&str> {
         match &self.0 {
             Kind::Exact(text) => Some(text),

@@ -206,7 +206,7 @@ macro_rules! texts {
 }
 
 texts! { Source;
-    /// Who was authenticated, as `provider/subject`: `customers/alice`, `partners/*`, or `*` for anybody.
+    /// Who was authenticated, as `provider/subject`: `customers/alice`, `partners/*`, or `*` for anybody but guests.
     principals, not_principals: Principal, principal;
     /// Who vouches for the caller: a token's `iss`.
     issuers, not_issuers: Issuer, pattern;
@@ -324,7 +324,7 @@ impl Operation {
         self.with(Attribute::Method, methods(list), true)
     }
 
-    /// A header field.
+    /// A header field. Blanks at the ends of its value do not count, and in its name `_` is `-`, as many upstreams read it.
     ///
     /// # Errors
     ///

@@ -11,7 +11,7 @@ use crate::{
 
 /// Lets pass who has the scopes and roles that are asked for.
 ///
-/// Without any it lets pass whoever is authenticated. See the [module docs](super).
+/// Without any it lets pass whoever is authenticated; a [guest](Principal::is_guest) is not. See the [module docs](super).
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Authorize {
@@ -33,6 +33,10 @@ impl Needs {
     fn are_met(&self, has: impl Fn(&str) -> bool) -> bool {
         self.all.iter().all(|need| has(need))
             && self.any.as_ref().is_none_or(|any| any.iter().any(|need| has(need)))
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.all.is_empty() && self.any.is_none()
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {
@@ -93,7 +97,9 @@ impl Authorize {
     /// # Errors
     /// [`Reason::MissingCredentials`], [`Reason::InsufficientScope`] or [`Reason::Forbidden`].
     pub fn decide(&self, principal: Option<&Principal>) -> Result<(), Rejection> {
-        let Some(principal) = principal.filter(|principal| !principal.is_anonymous()) else {
+        let asks_only_who = self.scopes.is_nothing() && self.roles.is_nothing();
+        let is_somebody = |who: &&Principal| !who.is_anonymous() && !(who.is_guest() && asks_only_who);
+        let Some(principal) = principal.filter(is_somebody) else {
             return Err(Rejection::new(Reason::MissingCredentials).challenge(self.missing.clone()));
         };
         if !self.scopes.are_met(|scope| principal.has_scope(scope)) {
@@ -181,6 +187,14 @@ mod tests {
             assert_eq!(refused.into_response(Protocol::Grpc).headers()["grpc-status"], grpc);
         }
         assert!(check(&gate, with("a b c", &["staff"])).is_ok());
+    }
+
+    #[test]
+    fn a_guest_has_its_scopes_but_was_not_authenticated() {
+        let guest = || with("read", &[]).map(Principal::into_guest);
+        let refused = check(&Authorize::new(), guest()).unwrap_err();
+        assert_eq!(refused.reason(), Reason::MissingCredentials);
+        assert!(check(&Authorize::new().all_scopes(["read"]), guest()).is_ok());
     }
 
     #[test]

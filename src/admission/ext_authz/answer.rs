@@ -38,6 +38,14 @@ pub(super) struct Refused {
     pub(super) body: Bytes,
 }
 
+impl Refused {
+    /// After how many seconds the authorizer wants to see the caller again.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        let (_, after) = self.headers.iter().find(|(name, _)| *name == header::RETRY_AFTER)?;
+        Some(Duration::from_secs(after.to_str().ok()?.parse::<u32>().ok()?.into()))
+    }
+}
+
 pub(super) type Lines = Vec<(HeaderName, HeaderValue)>;
 
 impl Verdict {

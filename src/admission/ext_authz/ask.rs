@@ -49,6 +49,8 @@ const FLIGHTS: usize = 10_000;
 pub(super) struct Failure {
     pub(super) why: Arc<str>,
     pub(super) retry_after: Duration,
+    /// Whether it answered, and its answer about this one request cannot be used.
+    is_of_one: bool,
 }
 
 /// When somebody should ask again whom a failure struck that may be over at once.
@@ -124,6 +126,7 @@ impl Asker {
                 return Err(Failure {
                     why: "it keeps failing, and is spared".into(),
                     retry_after: open.retry_after(),
+                    is_of_one: false,
                 });
             }
         };
@@ -131,19 +134,25 @@ impl Asker {
         match (&told, entry) {
             (_, None) => {}
             (Ok(_), Some(entry)) => entry.success(Instant::now()),
+            // Else whoever makes it say too much a few times would keep everybody from being asked about.
+            (Err(failure), Some(entry)) if failure.is_of_one => drop(entry),
             (Err(_), Some(entry)) => entry.failure(Instant::now()),
         }
         told
     }
 
     async fn exchange(&self, question: Request<Bytes>) -> Result<(Verdict, Option<Duration>), Failure> {
-        let failed = |why: String| Failure { why: why.into(), retry_after: SOON };
-        let answer =
-            self.fetch.send(question).await.map_err(|error: FetchError| failed(error.to_string()))?;
+        let failed = |why: String, is_of_one| Failure { why: why.into(), retry_after: SOON, is_of_one };
+        let answer = self.fetch.send(question).await.map_err(|error| {
+            let is_of_one = matches!(error, FetchError::TooLarge(_) | FetchError::Redirect(_));
+            failed(error.to_string(), is_of_one)
+        })?;
         let (status, ttl) =
             (answer.status(), self.memory.as_ref().and_then(|memory| memorable(&answer, memory.ttl)));
         let verdict = Verdict::of(answer, &self.keeps);
-        let verdict = verdict.ok_or_else(|| failed(format!("its answer, {}, is none", status.as_u16())))?;
+        let is_of_one = (200..500).contains(&status.as_u16());
+        let verdict =
+            verdict.ok_or_else(|| failed(format!("its answer, {}, is none", status.as_u16()), is_of_one))?;
         Ok((verdict, ttl))
     }
 }

@@ -218,7 +218,8 @@ impl ExternalAuth {
         Self { failure: reason, ..self }
     }
 
-    /// Lets requests pass while the authorizer fails: who can overload it is let in everywhere.
+    /// Lets requests pass while the authorizer fails: who can overload it is let in everywhere, and so is everybody while
+    /// it is [spared](Self::breaker) because it kept failing.
     pub fn danger_fail_open(self) -> Self {
         Self { fails_open: true, ..self }
     }

@@ -17,7 +17,7 @@ use super::{
     question,
 };
 use crate::{
-    body::{Peeked, Tap},
+    body::{Bodiless, Peeked, Tap},
     gate::{AsyncGate, Check, Pass},
     head::Head,
     reject::{Answer, Protocol, Reason, Rejection},
@@ -101,8 +101,8 @@ impl ExternalAuth {
         head: &Head<'_>,
     ) -> Pin<Box<dyn Future<Output = Outcome> + Send>> {
         let kind = head.headers().get(header::CONTENT_TYPE).cloned();
-        let has_body = head.headers().contains_key(header::TRANSFER_ENCODING)
-            || head.headers().get(header::CONTENT_LENGTH).is_some_and(|length| *length != "0");
+        // The head alone does not tell: over HTTP/2 a body needs no header field.
+        let has_body = head.extensions().get::<Bodiless>().is_none();
         let tap = head.extensions().get::<Tap>().cloned();
         let (asker, body, patience) = (Arc::clone(&self.asker), self.body, self.body_timeout);
         Box::pin(async move {
@@ -145,7 +145,7 @@ impl ExternalAuth {
                 tracing::warn!(authorizer = &*self.name, %why, "the authorizer failed, and the request passes");
                 Ok(None)
             }
-            Err(Failure { why, retry_after }) => {
+            Err(Failure { why, retry_after, .. }) => {
                 tell(head, rule);
                 tracing::warn!(authorizer = &*self.name, %why, "the authorizer failed");
                 let detail = format!("the authorizer `{}` gave no answer: {why}", self.name);
@@ -159,12 +159,15 @@ impl ExternalAuth {
     /// The authorizer's answer as it is, or in the words of gRPC.
     fn refusal(&self, refused: &Refused, protocol: Protocol) -> Answer {
         let reason = match refused.status {
+            StatusCode::BAD_REQUEST => Reason::BadRequest,
             StatusCode::UNAUTHORIZED => Reason::InvalidCredentials,
+            StatusCode::TOO_MANY_REQUESTS => Reason::RateLimited,
             _ => Reason::Forbidden,
         };
         let rejection = Rejection::new(reason).detail(format!("refused by the authorizer `{}`", self.name));
         if protocol != Protocol::Http {
-            return rejection.into();
+            let after = refused.retry_after().filter(|_| reason == Reason::RateLimited);
+            return after.map_or(rejection.clone(), |after| rejection.retry_after(after)).into();
         }
         let mut response = Response::new(refused.body.clone());
         *response.status_mut() = refused.status;

@@ -108,7 +108,8 @@
 //!
 //! # Metrics
 //!
-//! [`AuthCounts`]; in a gateway `external_authorization` with the labels `authorizer` and `outcome`.
+//! [`AuthCounts`]; in a gateway `portcullis_external_authorization_total` with the labels `authorizer` and `outcome`, and
+//! `portcullis_external_authorization_remembered_total`.
 
 mod answer;
 mod ask;

@@ -214,12 +214,15 @@ async fn a_refusal_reaches_the_caller_as_the_authorizer_made_it() {
         ("trailer", "x-user"),
         ("content-length", "21"),
         ("server", "iam/1.0"),
+        ("retry-after", "7"),
     ];
     for (status, reason) in [
         (302, Reason::Forbidden),
         (401, Reason::InvalidCredentials),
         (403, Reason::Forbidden),
+        (400, Reason::BadRequest),
         (418, Reason::Forbidden),
+        (429, Reason::RateLimited),
     ] {
         let (fetch, _) = authorizer(0, move |_| says(status, &fields));
         let gate = auth(fetch);
@@ -230,18 +233,28 @@ async fn a_refusal_reaches_the_caller_as_the_authorizer_made_it() {
         assert!(seen.upstream.is_none());
         let mut told: Vec<_> = seen.headers.keys().map(HeaderName::as_str).collect();
         told.sort_unstable();
-        assert_eq!(told, ["cache-control", "content-type", "location", "set-cookie", "www-authenticate"]);
+        assert_eq!(
+            told,
+            ["cache-control", "content-type", "location", "retry-after", "set-cookie", "www-authenticate"]
+        );
         assert_eq!(seen.headers.get_all("set-cookie").iter().count(), 2);
         assert_eq!(seen.headers["cache-control"], "no-store");
         assert_eq!(slate.decision(), Some("iam"));
 
         let seen = call(&gate, grpc()).await;
-        let code = if status == 401 { "16" } else { "7" };
+        let code = match status {
+            400 => "13",
+            401 => "16",
+            429 => "8",
+            _ => "7",
+        };
         assert_eq!(
             (seen.status, &seen.headers["grpc-status"], &*seen.text),
             (200, &code.parse().unwrap(), "")
         );
         assert!(!seen.headers.contains_key("set-cookie"));
+        let after = seen.headers.get("grpc-retry-pushback-ms");
+        assert_eq!(after.is_some_and(|after| after == "7000"), status == 429);
     }
 }
 
@@ -299,6 +312,26 @@ async fn an_authorizer_that_keeps_failing_is_spared() {
         assert_eq!(call(&unspared, get("/")).await.status, 503);
     }
     assert_eq!(log.lock().unwrap().len(), asked + 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_makes_it_say_too_much_keeps_nobody_from_being_asked_about() {
+    let answer = |question: &Request<Bytes>| match question.headers()["x-forwarded-uri"].as_bytes() {
+        b"/wide" => says(200, &[("x-user", &"x".repeat(17_000))]),
+        b"/huge" => Response::builder().status(403).body(Body::from("x".repeat(70_000))).unwrap(),
+        _ => says(403, &[]),
+    };
+    for odd in ["/wide", "/huge"] {
+        let (fetch, log) = authorizer(0, answer);
+        let gate = auth(fetch.max_body(64 * 1024)).upstream_headers(names(["x-user"])).unwrap();
+        let gate = gate.danger_fail_open();
+        for _ in 0..30 {
+            assert_eq!(call(&gate, get(odd)).await.status, 200, "{odd}");
+        }
+        // The others are asked about still, and refused.
+        assert_eq!(call(&gate, get("/")).await.status, 403, "{odd}");
+        assert_eq!(log.lock().unwrap().len(), 31);
+    }
 }
 
 #[tokio::test]
@@ -439,7 +472,10 @@ async fn a_body_that_does_not_come_is_408_and_one_that_breaks_off_is_400() {
         .layer(service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) }));
     let mut request = post(Body::from("hello"));
     request.headers_mut().insert("content-length", 5.into());
-    assert_eq!(untapped.oneshot(request).await.unwrap().status(), 500);
+    assert_eq!(untapped.clone().oneshot(request).await.unwrap().status(), 500);
+    // Over HTTP/2 a body may come without a word about it.
+    assert_eq!(untapped.oneshot(post(Body::from("hello"))).await.unwrap().status(), 500);
+    assert!(log.lock().unwrap().is_empty());
 }
 
 #[tokio::test(start_paused = true)]

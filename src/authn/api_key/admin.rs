@@ -191,7 +191,11 @@ impl KeyAdmin {
     }
 
     /// Puts back what [`list`](Self::list) told once. Keys that the store has stay as they are, unless `replace`; what
-    /// is revoked in either stays revoked, so that no backup brings back a key that was taken back after it.
+    /// is revoked in either stays revoked.
+    ///
+    /// Of keys that the store does not have it knows nothing: one that was revoked after the backup, and then
+    /// [pruned](Self::prune) or lost with the store, comes back as it was in the backup, and is good again. Revoke it
+    /// again.
     ///
     /// # Errors
     /// [`KeyAdminError`]; then nothing was put back.
@@ -236,6 +240,9 @@ impl KeyAdmin {
     }
 
     /// Forgets the keys that ended, or were taken back, before this moment. Returns how many.
+    ///
+    /// It forgets that they were taken back, too: a backup from before that [brings them back](Self::restore). So this
+    /// moment is to be earlier than the oldest backup that may ever be restored.
     ///
     /// # Errors
     /// [`KeyAdminError::Store`]

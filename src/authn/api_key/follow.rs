@@ -1,7 +1,7 @@
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::{
-    task::spawn_blocking,
+    task::{JoinSet, spawn_blocking},
     time::{Instant, sleep, timeout},
 };
 
@@ -141,8 +141,8 @@ impl Task {
     }
 
     async fn ask(&mut self, keys: &ApiKeys) -> Result<(), KeyStoreError> {
-        let asked = timeout(PATIENCE, self.store.read(self.known)).await;
-        let list = asked.map_err(|late| KeyStoreError::Unavailable(late.into()))??;
+        let (store, known) = (Arc::clone(&self.store), self.known);
+        let list = apart(async move { store.read(known).await }).await?;
         let Some(list) = list else { return Ok(()) };
         let (version, unreadable) = (list.version, list.unreadable);
         let (provider, peppers) = (Arc::clone(&self.provider), self.peppers.clone());
@@ -155,6 +155,9 @@ impl Task {
                 keys = unreadable + skipped,
                 "API keys cannot be used"
             );
+        }
+        if table.is_empty() && unreadable + skipped > 0 {
+            return Err(KeyStoreError::Malformed("no entry is in order".to_owned()));
         }
         let table = Arc::new(table);
         keys.put(Arc::clone(&table));
@@ -169,11 +172,25 @@ impl Task {
         if uses.is_empty() {
             return;
         }
-        match timeout(PATIENCE, self.store.used(uses.clone())).await {
-            Ok(Ok(())) => table.stored(&uses),
-            Ok(Err(error)) => tracing::debug!(provider = &*self.provider, %error, "last uses are not kept"),
-            Err(_) => tracing::debug!(provider = &*self.provider, "last uses are not kept in time"),
+        let (store, told) = (Arc::clone(&self.store), uses.clone());
+        match apart(async move { store.used(told).await }).await {
+            Ok(()) => table.stored(&uses),
+            Err(error) => tracing::debug!(provider = &*self.provider, %error, "last uses are not kept"),
         }
+    }
+}
+
+/// Asks in a task of its own, since a store may be somebody else's code: one that panics is one that does not answer.
+async fn apart<T: Send + 'static>(
+    asking: impl Future<Output = Result<T, KeyStoreError>> + Send + 'static,
+) -> Result<T, KeyStoreError> {
+    let mut task = JoinSet::new();
+    task.spawn(timeout(PATIENCE, asking));
+    match task.join_next().await {
+        Some(Ok(Ok(answer))) => answer,
+        Some(Ok(Err(late))) => Err(KeyStoreError::Unavailable(late.into())),
+        Some(Err(lost)) => Err(KeyStoreError::Unavailable(lost.into())),
+        None => Err(KeyStoreError::Unavailable("it was not asked".into())),
     }
 }
 

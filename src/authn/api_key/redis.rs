@@ -44,13 +44,13 @@ return 1
 
 /// Keeps keys on a Redis server, for all instances that are told of it.
 ///
-/// Under the connection's namespace there are three keys in one hash slot: `{set}:version`, a random number that each
-/// change replaces; `{set}:entries`, a hash of the entries as JSON; `{set}:used`, a hash of their last uses. Each
-/// instance asks for the version once a second, and reads the rest if it is another. A server that has lost its data
-/// is a fault, and not the end of all keys: running instances go on with those they have.
+/// Under the connection's namespace there are three keys in one hash slot: `{keys.set}:version`, a random number that
+/// each change replaces; `{keys.set}:entries`, a hash of the entries as JSON; `{keys.set}:used`, a hash of their last
+/// uses. Each instance asks for the version once a second, and reads the rest if it is another. A server that has lost
+/// its data is a fault, and not the end of all keys: running instances go on with those they have.
 ///
-/// An ACL user needs `+get +set +hget +hset +hdel +hvals +hgetall +hexists +eval +evalsha +script|load +multi +exec` on
-/// `~namespace:{set}:*`.
+/// An ACL user needs `+get +set +hget +hset +hdel +hvals +hgetall +hexists +evalsha +script|load +multi +exec` on
+/// `~namespace:{keys.set}:*`, and `+select` if the URL names a database other than 0.
 ///
 /// ```
 /// use portcullis::authn::api_key::{KeyAdmin, RedisKeyStore};
@@ -84,17 +84,18 @@ impl RedisKeyStore {
         ask.arg(&self.version);
         let now: Option<u64> =
             self.redis.within(SHORT, async |mut redis| ask.query_async(&mut redis).await).await?;
-        let now = now.unwrap_or_default();
-        if known == Some(KeyVersion(now)) {
+        let seen = now.unwrap_or_default();
+        if known == Some(KeyVersion(seen)) {
             return Ok(None);
         }
-        if now == 0 && known.is_some() {
+        if seen == 0 && known.is_some() {
             return Err(KeyStoreError::Lost);
         }
         let mut all = pipe();
         all.atomic().get(&self.version).hvals(&self.entries).hgetall(&self.used);
         let (version, entries, used): (Option<u64>, Vec<String>, HashMap<String, u64>) =
             self.redis.within(LONG, async |mut redis| all.query_async(&mut redis).await).await?;
+        let version = still(seen, version)?;
         let count = entries.len();
         let read = entries.iter().filter_map(|entry| serde_json::from_str::<KeyEntry>(entry).ok());
         let mut entries: Vec<_> = read
@@ -105,7 +106,7 @@ impl RedisKeyStore {
             .collect();
         entries.sort_by(|a, b| (a.creation(), a.id()).cmp(&(b.creation(), b.id())));
         let unreadable = count - entries.len();
-        Ok(Some(KeyList { version: KeyVersion(version.unwrap_or_default()), entries, unreadable }))
+        Ok(Some(KeyList { version, entries, unreadable }))
     }
 
     async fn write_all(&self, at: KeyVersion, changes: Vec<KeyChange>) -> Result<(), KeyStoreError> {
@@ -144,6 +145,14 @@ impl RedisKeyStore {
     }
 }
 
+/// The version of what was read, if nobody has emptied the server since the version `seen`; 0: there was none.
+fn still(seen: u64, version: Option<u64>) -> Result<KeyVersion, KeyStoreError> {
+    match version {
+        None if seen != 0 => Err(KeyStoreError::Lost),
+        version => Ok(KeyVersion(version.unwrap_or_default())),
+    }
+}
+
 impl From<RedisError> for KeyStoreError {
     fn from(error: RedisError) -> Self {
         Self::Unavailable(error.into())
@@ -161,5 +170,18 @@ impl KeyStore for RedisKeyStore {
 
     fn used(&self, uses: Vec<KeyUse>) -> Asked<'_, ()> {
         Box::pin(self.tell(uses))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_is_emptied_between_two_questions_has_lost_the_list() {
+        assert!(matches!(still(7, None), Err(KeyStoreError::Lost)));
+        assert_eq!(still(7, Some(8)).unwrap(), KeyVersion(8));
+        assert_eq!(still(0, Some(8)).unwrap(), KeyVersion(8));
+        assert_eq!(still(0, None).unwrap(), KeyVersion(0), "one that never had a list");
     }
 }

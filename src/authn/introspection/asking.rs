@@ -10,7 +10,7 @@ use super::{
     verdict::{Expected, Verdict},
 };
 use crate::{
-    authn::oauth::{Endpoint, Form, Unavailable},
+    authn::oauth::{Endpoint, Form, Unavailable, Words},
     cache::{Cache, Domain, Item},
     flight::Flights,
     time::{WallClock, after},
@@ -115,7 +115,7 @@ impl Asking {
             return Ok(known);
         }
         let read = |status, body: &[u8]| Verdict::read(&self.expected, status, body);
-        let answer = self.endpoint.ask(form, read).await;
+        let answer = self.endpoint.ask(form, Words::Callers, read).await;
         let verdict = answer.inspect_err(|_| count(&self.counts.failed))?;
         let wall = self.clock.now();
         let verdict = Arc::new(verdict.now(&self.expected, wall));

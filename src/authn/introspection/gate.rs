@@ -161,7 +161,9 @@ impl Authenticator for Introspection {
         let now = head.now();
         let token = match credential::find(head, &reading.locations, reading.max_size) {
             Ok(Some(token)) if reading.takes(&token) => token,
-            Ok(_) => return Credential::Absent,
+            // It was shown, and nobody vouches for it: who shows a bad token is not served as one who shows none.
+            Ok(Some(_)) => return Credential::Invalid(reading.refuse(TokenError::Issuer)),
+            Ok(None) => return Credential::Absent,
             Err(fault) => return Credential::Invalid(reading.refuse_fault(fault)),
         };
         let print = Asking::print(&token);

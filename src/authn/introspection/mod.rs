@@ -70,8 +70,8 @@
 //!
 //! | when | reason | HTTP | gRPC |
 //! |---|---|---|---|
-//! | no token of this shape | `MissingCredentials` | 401 + `WWW-Authenticate: Bearer realm="api"` | UNAUTHENTICATED |
-//! | the token is not active, not for us, or too large | `InvalidCredentials` | 401 + the same with `error="invalid_token"` | UNAUTHENTICATED |
+//! | no token | `MissingCredentials` | 401 + `WWW-Authenticate: Bearer realm="api"` | UNAUTHENTICATED |
+//! | the token is not active, not for us, too large, or none that is asked about | `InvalidCredentials` | 401 + the same with `error="invalid_token"` | UNAUTHENTICATED |
 //! | two tokens, an empty one, or one that is not visible ASCII | `InvalidCredentials` | 401 + the same with `error="invalid_request"` | UNAUTHENTICATED |
 //! | the provider does not answer, or not in a way that can be understood, or was not asked because of that | `ProviderUnavailable` | 503 + `Retry-After` | UNAVAILABLE |
 //! | [too many](IntrospectionBuilder::max_calls) tokens are asked about | `ProviderUnavailable` | 503 + `Retry-After` | UNAVAILABLE |
@@ -92,7 +92,8 @@
 //!
 //! # Metrics
 //!
-//! The [`IntrospectionHandle`] shows calls by result, and how often none was needed.
+//! The [`IntrospectionHandle`] shows calls by result, and how often none was needed; in a gateway
+//! `portcullis_introspections_total` with the labels `provider` and `result`.
 
 mod asking;
 mod builder;

@@ -19,7 +19,7 @@ use super::{
     status::FetchResult,
 };
 use crate::{
-    authn::jwt::{Keeper, Keys, Skipped, WeakKeys},
+    authn::jwt::{Keeper, KeySet, Keys, Skipped, WeakKeys},
     chance::Chance,
 };
 
@@ -70,6 +70,12 @@ impl Remote {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is known of the fetches, with the set that they led to.
+    pub(super) fn both(&self, keys: &Keys) -> (Progress, Option<Arc<KeySet>>) {
+        let progress = self.progress();
+        (progress.clone(), keys.current())
+    }
+
     /// Fetches in a task of its own, since what is asked through is somebody else's code.
     async fn fetch(self: &Arc<Self>) -> Result<Fetched, Fault> {
         let (known, remote) = (self.progress().discovered.clone(), Arc::clone(self));
@@ -98,9 +104,10 @@ impl Remote {
         progress.last_error = None;
         progress.discovered = fetched.discovered;
         progress.schedule = Some(schedule.clone());
-        drop(progress);
+        // Under the same lock: whoever reads the one has the other.
         keys.replace(fetched.keys);
         keys.settle(schedule.settled(&self.times));
+        drop(progress);
     }
 
     fn miss(&self, keys: &Keys, fault: &Fault, schedule: &mut Schedule) {
@@ -115,14 +122,16 @@ impl Remote {
         // Perhaps they have moved.
         progress.discovered = None;
         progress.schedule = Some(schedule.clone());
-        drop(progress);
         keys.settle(None);
+        drop(progress);
     }
 
     fn end(&self, keys: &Keys) {
         tracing::error!(source = self.asking.source.name(), "the keys are too old to be used any more");
+        let mut progress = self.progress();
         keys.forget();
-        self.progress().fetched = None;
+        progress.fetched = None;
+        drop(progress);
     }
 }
 

@@ -4,7 +4,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     InvalidUrl, KeysNotReady,
-    keeper::{Progress, Remote},
+    keeper::Remote,
     metadata,
     schedule::Times,
     source::{Asking, Source},
@@ -98,8 +98,7 @@ impl RemoteKeys {
     /// How it is doing.
     #[must_use]
     pub fn status(&self) -> RemoteStatus {
-        let (now, current) = (Instant::now(), self.keys.current());
-        let progress = self.remote.progress();
+        let (now, (progress, current)) = (Instant::now(), self.remote.both(&self.keys));
         let stale = progress.schedule.as_ref().is_some_and(|schedule| schedule.is_stale(now));
         let mut fetches = FetchResult::ALL.map(|result| (result, 0));
         fetches.iter_mut().zip(progress.results).for_each(|(fetch, count)| fetch.1 = count);
@@ -114,7 +113,7 @@ impl RemoteKeys {
             age: progress.fetched.map(|fetched| now.saturating_duration_since(fetched)),
             next: progress.schedule.as_ref().map(|schedule| schedule.due().saturating_duration_since(now)),
             fetches,
-            last_error: progress.last_error.clone(),
+            last_error: progress.last_error,
         }
     }
 }
@@ -206,6 +205,9 @@ impl RemoteKeysBuilder {
 
     /// Takes over the keys of `before` and what is known of them, if they come from the same place. For a reload of the
     /// configuration: nothing is fetched that was to be fetched later.
+    ///
+    /// Which roots its client trusts cannot be seen from here. Where they are others now, do not call this: keys that were
+    /// taken from an impostor would outlive the mend.
     pub fn inherit(mut self, before: &RemoteKeys) -> Self {
         self.before = Some(before.clone());
         self
@@ -227,12 +229,9 @@ impl RemoteKeysBuilder {
         let before = self.before.filter(|before| {
             before.remote.asking.source == source && before.remote.asking.plain == self.plain
         });
-        let (mut progress, mut present) = (Progress::default(), None);
-        if let Some(before) = before {
-            progress = before.remote.progress().clone();
-            progress.schedule = progress.schedule.map(|known| known.under(Instant::now(), &self.times));
-            present = before.keys.current();
-        }
+        let (mut progress, present) =
+            before.map_or_else(Default::default, |before| before.remote.both(&before.keys));
+        progress.schedule = progress.schedule.map(|known| known.under(Instant::now(), &self.times));
         let asking = Asking { source, plain: self.plain, fetch, clock: self.clock };
         let settled = progress.schedule.as_ref().and_then(|schedule| schedule.settled(&self.times));
         let remote = Arc::new(Remote::new(asking, self.times, self.wait, self.chance, progress));

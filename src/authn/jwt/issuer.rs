@@ -8,7 +8,7 @@ use super::{
     rules::{Rules, Times},
     token::{Header, Parts},
 };
-use crate::identity::Principal;
+use crate::identity::{Principal, header_value};
 
 /// What is asked of the tokens of one issuer.
 #[derive(Debug, Clone)]
@@ -139,13 +139,4 @@ pub(in crate::authn) fn tell(claim_headers: &[(HeaderName, Pointer)], json: &[u8
         Some((name.clone(), value))
     });
     Some(told.collect())
-}
-
-/// Visible ASCII, and spaces but not at an end: what every reader of a header field sees alike.
-fn header_value(text: &str) -> Option<HeaderValue> {
-    let inside = |b: &u8| b.is_ascii_graphic() || *b == b' ';
-    if text.is_empty() || text.trim_ascii() != text || !text.as_bytes().iter().all(inside) {
-        return None;
-    }
-    HeaderValue::from_str(text).ok()
 }

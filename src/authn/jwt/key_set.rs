@@ -196,10 +196,10 @@ impl KeySet {
         id.is_none_or(|id| !self.unnamed.is_empty() || self.by_id.contains_key(id))
     }
 
-    /// Whether no later set could have another key for a token with this `kid`: one has that name, or all have names
-    /// and the token gives none.
+    /// Whether a key of that name is here. Of a token without `kid` nobody can say so: a key that comes later may be the
+    /// one that has signed it, named or not.
     pub(super) fn is_complete(&self, id: Option<&str>) -> bool {
-        id.map_or(self.unnamed.is_empty(), |id| self.by_id.contains_key(id))
+        id.is_some_and(|id| self.by_id.contains_key(id))
     }
 
     /// The keys to try for a token.

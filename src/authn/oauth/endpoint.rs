@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{Client, Form};
 use crate::{
-    fetch::Fetch,
+    fetch::{Fetch, FetchError},
     reject::{Reason, Rejection},
     time::WallClock,
     trip::{self, Trip},
@@ -41,7 +41,19 @@ pub enum InvalidEndpoint {
 pub(in crate::authn) struct Unavailable {
     why: &'static str,
     retry_after: Duration,
+    /// Whether it may be so because of the words of one caller.
+    is_of_one: bool,
     source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// Whose words the provider is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::authn) enum Words {
+    /// Our own: whatever is wrong, it is so for every call.
+    Ours,
+    /// A caller's token, which anybody can make up: what the provider, or what stands before it, answers to one says
+    /// nothing about the next.
+    Callers,
 }
 
 /// An answer that cannot be understood, and why.
@@ -101,10 +113,11 @@ impl Endpoint {
         }
     }
 
-    /// Sends `form` and reads the answer.
+    /// Sends `form`, with the words of whoever, and reads the answer.
     pub(in crate::authn) async fn ask<T>(
         &self,
         form: Form,
+        words: Words,
         read: impl FnOnce(StatusCode, &[u8]) -> Result<T, Odd>,
     ) -> Result<T, Unavailable> {
         let entry = self
@@ -115,7 +128,10 @@ impl Endpoint {
         match &answer {
             Ok(_) => entry.success(Instant::now()),
             Err(error) => {
-                entry.failure(Instant::now());
+                // Else whoever shows a few tokens that are odd would keep everybody from asking.
+                if words == Words::Ours || !error.is_of_one {
+                    entry.failure(Instant::now());
+                }
                 let source = error.source.as_deref().map(tracing::field::display);
                 tracing::warn!(endpoint = %self, why = error.why, source, "a provider could not be asked");
             }
@@ -141,9 +157,11 @@ impl Endpoint {
         *request.headers_mut() = headers;
         let answer: http::Response<Bytes> = self.fetch.send(request).await.map_err(|error| {
             let unanswered = Unavailable::new("the provider did not answer");
-            Unavailable { source: Some(Arc::new(error)), ..unanswered }
+            let is_of_one = matches!(error, FetchError::TooLarge(_) | FetchError::Redirect(_));
+            Unavailable { is_of_one, source: Some(Arc::new(error)), ..unanswered }
         })?;
-        let why = match answer.status().as_u16() {
+        let status = answer.status().as_u16();
+        let why = match status {
             200..300 | 400 => match read(answer.status(), answer.body()) {
                 Ok(read) => return Ok(read),
                 Err(Odd(why)) => why,
@@ -153,7 +171,8 @@ impl Endpoint {
             429 => "the provider says that we ask too often",
             _ => "the provider answered with an error",
         };
-        Err(Unavailable::new(why))
+        let is_of_one = !matches!(status, 401 | 429 | 500..);
+        Err(Unavailable { is_of_one, ..Unavailable::new(why) })
     }
 }
 
@@ -166,7 +185,7 @@ impl Unavailable {
     }
 
     pub(in crate::authn) fn after(why: &'static str, retry_after: Duration) -> Self {
-        Self { why, retry_after, source: None }
+        Self { why, retry_after, is_of_one: false, source: None }
     }
 
     /// The refusal of a request for which the provider would have had to answer.

@@ -49,7 +49,9 @@
 //! [`MAX_ANSWER`](Endpoint::MAX_ANSWER) bytes. A redirect is no answer: a token or a secret is not carried elsewhere. What
 //! fails is counted by a breaker ([`trip`](crate::trip)): while it is open nobody asks, and whoever would have to is told at
 //! once when it makes sense again. Failed is a call that got no answer, one with a status that blames the provider
-//! (5xx) or us (401, 403, 404), and one that cannot be understood.
+//! (5xx) or us (401, 429), and, where we ask for a token of our own, any other that cannot be used. What is answered to the
+//! token of a caller (400, 403, 404, 413, what cannot be understood) counts neither as failed nor as well: anybody can make
+//! up a token that a provider does not like.
 //!
 //! Neither tokens nor secrets are in any log, error or `Debug`.
 
@@ -60,7 +62,7 @@ mod signing;
 
 pub use client::Client;
 pub use endpoint::{Endpoint, InvalidEndpoint};
-pub(super) use endpoint::{Odd, Unavailable};
+pub(super) use endpoint::{Odd, Unavailable, Words};
 pub(super) use form::Form;
 pub use signing::SigningKey;
 

@@ -76,7 +76,7 @@ fn taken(status: StatusCode, body: &[u8]) -> Result<String, Odd> {
 }
 
 async fn ask(endpoint: &Endpoint) -> Result<String, Unavailable> {
-    endpoint.ask(Form::default().with("token", "t"), taken).await
+    endpoint.ask(Form::default().with("token", "t"), Words::Callers, taken).await
 }
 
 #[test]
@@ -242,6 +242,44 @@ async fn who_fails_too_often_is_left_alone_for_a_while() {
     assert_eq!(ask(&endpoint).await.unwrap(), "fine");
     assert_eq!(ask(&endpoint).await.unwrap(), "fine");
     assert_eq!(stub.calls(), 7);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_token_is_answered_says_nothing_about_the_provider() {
+    let stub = Stub::says("fine");
+    let says = |status| Manner::Says(status, String::new());
+    let neutral = [302, 400, 403, 404, 413, 414, 422, 431].map(says).into_iter();
+    let neutral = neutral.chain([Manner::Says(200, "odd".into()), Manner::Floods]);
+    let counted = [401, 429, 500, 503, 999].map(says).into_iter().chain([Manner::Fails, Manner::Never]);
+    for (manner, opens) in neutral.map(|manner| (manner, false)).chain(counted.map(|manner| (manner, true))) {
+        let endpoint = stub.endpoint(Client::public("gateway"));
+        stub.behave(manner.clone());
+        for _ in 0..5 {
+            assert!(ask(&endpoint).await.is_err());
+        }
+        assert_eq!(endpoint.may_ask(Instant::now()).is_err(), opens, "{manner:?}");
+        // Where the words are our own, nothing gets better by asking again.
+        let ours = stub.endpoint(Client::public("gateway"));
+        for _ in 0..5 {
+            assert!(ours.ask(Form::default(), Words::Ours, taken).await.is_err());
+        }
+        assert!(ours.may_ask(Instant::now()).is_err(), "{manner:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_with_an_odd_token_leaves_the_turn_to_the_next() {
+    let stub = Stub::says("fine");
+    let endpoint = stub.endpoint(Client::public("gateway"));
+    stub.behave(Manner::Says(500, String::new()));
+    for _ in 0..5 {
+        assert!(ask(&endpoint).await.is_err());
+    }
+    advance(Duration::from_secs(1)).await;
+    stub.behave(Manner::Says(403, String::new()));
+    assert!(ask(&endpoint).await.is_err());
+    stub.behave(Manner::Says(200, "fine".into()));
+    assert_eq!(ask(&endpoint).await.unwrap(), "fine");
 }
 
 #[test]

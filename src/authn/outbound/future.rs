@@ -143,7 +143,7 @@ impl Credentials {
         let now = Instant::now();
         let renewed = self.source.refused(self.subject.as_ref(), &attempt.line, now);
         let replay = attempt.replay.filter(|_| renewed && is_401)?;
-        Some((self.source.supply(self.subject.as_ref(), now), replay))
+        Some((self.source.supply(self.subject.as_ref(), Some(&attempt.line), now), replay))
     }
 }
 

@@ -87,7 +87,7 @@ where
             subject: subject.clone(),
             style: Style::of(&Head::of(request)),
         };
-        match source.supply(subject.as_ref(), Instant::now()) {
+        match source.supply(subject.as_ref(), None, Instant::now()) {
             Supply::Nothing => {
                 request.headers_mut().remove(header::AUTHORIZATION);
                 OutboundFuture::plain(self.inner.call(request))

@@ -12,7 +12,7 @@ use http::HeaderValue;
 
 use super::answer::{Answer, MAX_TOKEN, bearer};
 use crate::{
-    authn::oauth::{Endpoint, Form, Unavailable},
+    authn::oauth::{Endpoint, Form, Unavailable, Words},
     identity::CallerToken,
 };
 
@@ -137,7 +137,8 @@ impl Origin {
 }
 
 async fn ask(endpoint: &Endpoint, form: Form, exchanges: bool) -> Result<Fresh, Unavailable> {
-    let answer = endpoint.ask(form, |status, body| Answer::read(status, body, exchanges)).await?;
+    let words = if exchanges { Words::Callers } else { Words::Ours };
+    let answer = endpoint.ask(form, words, |status, body| Answer::read(status, body, exchanges)).await?;
     Ok(match answer {
         Answer::CallerRefused => Fresh { line: None, renew: REFUSED, lives: REFUSED },
         Answer::Token { line, lives } => {

@@ -54,6 +54,13 @@ struct Held {
     renew: Instant,
 }
 
+impl Held {
+    /// Whether it is the token that was refused.
+    fn is(&self, refused: Option<&HeaderValue>) -> bool {
+        refused.is_some() && self.line.as_ref() == refused
+    }
+}
+
 /// A token for one call.
 pub(super) enum Supply {
     Now(Result<HeaderValue, Rejection>),
@@ -140,14 +147,19 @@ impl TokenSource {
         self.needs_caller().then(|| extensions.get().cloned().or_else(told)).flatten()
     }
 
-    /// The token for a call.
-    pub(super) fn supply(&self, subject: Option<&CallerToken>, now: Instant) -> Supply {
+    /// The token for a call; another one than `refused`.
+    pub(super) fn supply(
+        &self,
+        subject: Option<&CallerToken>,
+        refused: Option<&HeaderValue>,
+        now: Instant,
+    ) -> Supply {
         match &self.0 {
             Kind::Caller => match subject {
                 Some(token) => Supply::Now(bearer(token.reveal()).ok_or_else(no_token)),
                 None => Supply::Nothing,
             },
-            Kind::Kept(keeper) => keeper.supply(subject, now),
+            Kind::Kept(keeper) => keeper.supply(subject, refused, now),
         }
     }
 
@@ -161,20 +173,28 @@ impl TokenSource {
 }
 
 impl Keeper {
-    fn supply(self: &Arc<Self>, subject: Option<&CallerToken>, now: Instant) -> Supply {
+    fn supply(
+        self: &Arc<Self>,
+        subject: Option<&CallerToken>,
+        refused: Option<&HeaderValue>,
+        now: Instant,
+    ) -> Supply {
         if subject.is_none() && matches!(self.origin, Origin::Exchange(_)) {
             return Supply::Now(Err(no_token()));
         }
         let whose = whose(subject);
-        if let Some(Held { line, renew }) = self.tokens.read(self.domain, &whose, now, Held::clone) {
+        if let Some(held) = self.tokens.read(self.domain, &whose, now, Held::clone)
+            && !held.is(refused)
+        {
+            let Held { line, renew } = held;
             if now >= renew {
                 // Those who call now are served with the old one; whatever comes of it is for later ones.
-                let _ = self.join(whose, subject, now);
+                let _ = self.join(whose, subject, None, now);
             }
             count(&self.counts.kept);
             return Supply::Now(line.ok_or_else(caller_refused));
         }
-        match self.join(whose, subject, now) {
+        match self.join(whose, subject, refused, now) {
             Err(why) => Supply::Now(Err(why.reject(Reason::TokenUnavailable))),
             Ok(joined) => Supply::Wait(Box::pin(async move {
                 let told = joined.await.unwrap_or_else(|_| Err(Unavailable::new("the call was lost")));
@@ -183,17 +203,19 @@ impl Keeper {
         }
     }
 
-    /// Has a token anew, or waits with those who have asked for one.
+    /// Has a token anew, or waits with those who have asked for one. The one that is kept is kept until then, also if it
+    /// is the one that was `refused`: other calls may be taken with it.
     fn join(
         self: &Arc<Self>,
         whose: Whose,
         subject: Option<&CallerToken>,
+        refused: Option<&HeaderValue>,
         now: Instant,
     ) -> Result<Joined<Result<Option<HeaderValue>, Unavailable>>, Unavailable> {
         self.origin.endpoint().map_or(Ok(()), |endpoint| endpoint.may_ask(now))?;
         let work = || {
-            let (this, subject) = (Arc::clone(self), subject.cloned());
-            async move { this.renew(whose, subject).await }
+            let (this, subject, refused) = (Arc::clone(self), subject.cloned(), refused.cloned());
+            async move { this.renew(whose, subject, refused).await }
         };
         self.flights
             .join(whose, work)
@@ -204,11 +226,13 @@ impl Keeper {
         &self,
         whose: Whose,
         subject: Option<CallerToken>,
+        refused: Option<HeaderValue>,
     ) -> Result<Option<HeaderValue>, Unavailable> {
         let asked = Instant::now();
         // Whoever joined too late for the last call finds what it brought.
         if let Some(held) = self.tokens.read(self.domain, &whose, asked, Held::clone)
             && asked < held.renew
+            && !held.is(refused.as_ref())
         {
             return Ok(held.line);
         }
@@ -228,19 +252,21 @@ impl Keeper {
     fn refused(self: &Arc<Self>, subject: Option<&CallerToken>, line: &HeaderValue, now: Instant) -> bool {
         count(&self.counts.refused);
         let whose = whose(subject);
-        let same = |held: &Held| held.line.as_ref() == Some(line);
+        let same = |held: &Held| held.is(Some(line));
         if self.tokens.read(self.domain, &whose, now, same) != Some(true) {
-            // Somebody has had another in the meantime, or is about to.
+            // Somebody has had another in the meantime.
             return true;
         }
         if self.forced.read(self.domain, &whose, now, |()| ()).is_some() {
+            // Somebody may be about to have another.
+            return self.flights.is_aloft(&whose);
+        }
+        // Where the call cannot be made again, the next one finds it. Where nobody can be asked, the service's word stands.
+        if self.join(whose, subject, Some(line), now).is_err() {
             return false;
         }
         let expires = after(now, FORCED);
         self.forced.insert(Item { domain: self.domain, key: whose, value: (), weight: 0, expires }, now);
-        self.tokens.remove(self.domain, &whose);
-        // Where the call cannot be made again, the next one finds it.
-        let _ = self.join(whose, subject, now);
         true
     }
 }

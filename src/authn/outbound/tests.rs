@@ -279,6 +279,38 @@ async fn if_no_new_token_can_be_had_that_is_said() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refused_token_serves_the_others_until_another_is_had() {
+    let (provider, stock) = (Stub::says(token("one", 3_000)), Stock::default());
+    let client = stock.behind(&ours(&provider));
+    assert_eq!(status(&client, get()).await, 200);
+    provider.behave(Manner::Fails);
+    for _ in 0..8 {
+        // One path is refused for a reason of its own, again and again.
+        stock.takes("two");
+        assert!(matches!(status(&client, get()).await, 401 | 503));
+        *stock.takes.lock().unwrap() = None;
+        stock.seen();
+        assert_eq!(status(&client, get()).await, 200);
+        assert_eq!(stock.seen(), ["Bearer one"]);
+        advance(10 * SECOND).await;
+    }
+    // Nor does anybody wait for the next one while a token is there.
+    provider.behave(Manner::Never);
+    advance(31 * SECOND).await;
+    stock.takes("two");
+    let refused = tokio::spawn({
+        let client = client.clone();
+        async move { status(&client, get()).await }
+    });
+    tokio::task::yield_now().await;
+    *stock.takes.lock().unwrap() = None;
+    let asked = tokio::time::Instant::now();
+    assert_eq!(status(&client, get()).await, 200);
+    assert_eq!(asked.elapsed(), Duration::ZERO);
+    refused.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_callers_token_is_exchanged_once_for_each_caller() {
     let (provider, stock) = (Stub::says(token("adas", 1_000)), Stock::default());
     let endpoint = provider.endpoint(Client::secret_post("orders", "hush"));

@@ -27,6 +27,11 @@ impl Compiler<'_> {
     /// An authorizer: the one that is in force, if nothing about it has changed.
     pub(super) fn authorizer(&self, at: At<'_>, name: &str, said: &Authorizer) -> Option<ExternalAuth> {
         let body = said.body.as_ref().and_then(|body| auth_body(at.field("body"), body));
+        // What stands around it may have changed, although it has not.
+        self.check_upstream_headers(at, said);
+        if said.danger_fail_open {
+            at.field("dangerFailOpen").warn("while the authorizer fails, everybody is let in");
+        }
         let kept = self.kept.authorizers.get(name);
         if let Some((_, kept)) = kept.filter(|(text, _)| *text == format!("{said:?}")) {
             return Some(kept.clone());
@@ -37,7 +42,7 @@ impl Compiler<'_> {
         if let Some((_, kept)) = kept {
             made = made.counts(kept.numbers().clone());
         }
-        made = self.auth_headers(at, said, made);
+        made = auth_headers(at, said, made);
         if let Some(cache) = &said.cache {
             let most = cache.max_entries.map_or(MAX_ENTRIES, |most| most.get() as usize);
             made = made.cache(cache.ttl.0, most);
@@ -46,39 +51,37 @@ impl Compiler<'_> {
             made = made.on_failure(Reason::Forbidden);
         }
         if said.danger_fail_open {
-            at.field("dangerFailOpen").warn("while the authorizer fails, everybody is let in");
             made = made.danger_fail_open();
         }
         Some(made.body(body.unwrap_or_default()))
     }
 
-    /// Which headers go to an authorizer and come back.
-    fn auth_headers(&self, at: At<'_>, said: &Authorizer, mut made: ExternalAuth) -> ExternalAuth {
-        type Set = fn(ExternalAuth, Vec<HeaderName>) -> Result<ExternalAuth, InvalidAuthorizer>;
-        let lists: [(&'static str, Option<&[Header]>, Set); 4] = [
-            ("requestHeaders", said.request_headers.as_deref(), |made, names| made.request_headers(names)),
-            ("upstreamHeaders", Some(&said.upstream_headers), |made, names| made.upstream_headers(names)),
-            ("clientHeaders", Some(&said.client_headers), |made, names| made.client_headers(names)),
-            ("refusalHeaders", said.refusal_headers.as_deref(), |made, names| made.refusal_headers(names)),
-        ];
-        for (field, list, set) in lists {
-            let Some(list) = list else { continue };
-            for (at, name) in at.field(field).items(list) {
-                if set(made.clone(), vec![name.0.clone()]).is_err() {
-                    at.error("this header is of one connection or message, and not to be handed on");
-                }
-            }
-            let names = list.iter().map(|name| name.0.clone()).collect();
-            made = set(made.clone(), names).unwrap_or(made);
-        }
+    /// Nobody else may set what an authorizer tells upstreams: it is removed from every request, first of all.
+    fn check_upstream_headers(&self, at: At<'_>, said: &Authorizer) {
         let of_providers = self.providers.values().flat_map(|provider| provider.asserted_headers());
         let of_providers: AssertedHeaders = of_providers.cloned().collect();
+        let credentials = self.credential_headers();
+        let sent: AssertedHeaders = match &said.request_headers {
+            Some(names) => names.iter().map(|name| name.0.clone()).collect(),
+            None => AssertedHeaders::new([header::AUTHORIZATION, header::COOKIE]),
+        };
         for (at, name) in at.field("upstreamHeaders").items(&said.upstream_headers) {
             if of_providers.contains(&name.0) {
                 at.error("`claimHeaders` tell something in this header already");
+            } else if credentials.contains(&name.0) {
+                at.error("callers show a credential in this header, and it would be removed first");
+            } else if sent.contains(&name.0) {
+                at.error(
+                    "the authorizer gets this header of `requestHeaders`, and it would be removed first",
+                );
             }
         }
-        made
+    }
+
+    /// Where callers show their credentials.
+    fn credential_headers(&self) -> AssertedHeaders {
+        let locations = self.providers.values().flat_map(|provider| provider.locations());
+        locations.filter_map(|location| location.header_name().cloned()).collect()
     }
 
     /// What upstreams are told of callers.
@@ -93,6 +96,10 @@ impl Compiler<'_> {
             let of_authorizers = self.authorizers.values().flat_map(ExternalAuth::asserted_headers);
             if of_providers.chain(of_authorizers).cloned().collect::<AssertedHeaders>().contains(&header) {
                 at.error("`claimHeaders` or `upstreamHeaders` tell something in this header already");
+                continue;
+            }
+            if self.credential_headers().contains(&header) {
+                at.error("callers show a credential in this header, and it would be removed first");
                 continue;
             }
             // What frames a message or belongs to a connection is no place to tell something.
@@ -137,10 +144,91 @@ fn client(at: At<'_>, said: &Authorizer) -> Option<Client> {
     return at.field("url").refuse("this build has no TLS: it was made without the feature `tls`");
 }
 
+/// Which headers go to an authorizer and come back.
+fn auth_headers(at: At<'_>, said: &Authorizer, mut made: ExternalAuth) -> ExternalAuth {
+    type Set = fn(ExternalAuth, Vec<HeaderName>) -> Result<ExternalAuth, InvalidAuthorizer>;
+    let lists: [(&'static str, Option<&[Header]>, Set); 4] = [
+        ("requestHeaders", said.request_headers.as_deref(), |made, names| made.request_headers(names)),
+        ("upstreamHeaders", Some(&said.upstream_headers), |made, names| made.upstream_headers(names)),
+        ("clientHeaders", Some(&said.client_headers), |made, names| made.client_headers(names)),
+        ("refusalHeaders", said.refusal_headers.as_deref(), |made, names| made.refusal_headers(names)),
+    ];
+    for (field, list, set) in lists {
+        let Some(list) = list else { continue };
+        for (at, name) in at.field(field).items(list) {
+            if set(made.clone(), vec![name.0.clone()]).is_err() {
+                at.error("this header is of one connection or message, and not to be handed on");
+            }
+        }
+        let names = list.iter().map(|name| name.0.clone()).collect();
+        made = set(made.clone(), names).unwrap_or(made);
+    }
+    made
+}
+
 fn auth_body(at: At<'_>, said: &AuthorizerBody) -> Option<AuthBody> {
     match (said.whole, said.beginning) {
         (Some(whole), None) => Some(AuthBody::Whole(whole.get() as usize)),
         (None, Some(beginning)) => Some(AuthBody::Beginning(beginning.get() as usize)),
         _ => at.refuse("expected exactly one of `whole` and `beginning`"),
+    }
+}
+
+#[cfg(all(test, feature = "jwt"))]
+mod tests {
+    use crate::config::{Config, kept::Kept, load::Reading};
+
+    fn read(lines: &str, kept: &Kept) -> Reading {
+        let text = format!(
+            "apiVersion: portcullis/v1alpha1\n{lines}\n\
+             listeners: [{{ name: public, address: 127.0.0.1:8080 }}]\n\
+             upstreams: {{ one: {{ endpoints: [127.0.0.1:9001] }} }}\n\
+             routes: [{{ name: r, rules: [{{ backendRefs: [{{ name: one }}], policies: {{}} }}] }}]\n"
+        );
+        Config::text("f", text).read(kept)
+    }
+
+    fn problems(reading: &Reading) -> Vec<String> {
+        reading.faults.iter().map(|fault| format!("{}: {}", fault.path, fault.problem)).collect()
+    }
+
+    #[test]
+    fn what_callers_show_or_the_authorizer_gets_is_not_told_to_upstreams() {
+        let keys = "authentication: { keys: { apiKey: { header: x-api-key, keys: { file: tests/data/shop/keys.yaml } } } }";
+        let shown = "callers show a credential in this header, and it would be removed first";
+        let sent = "the authorizer gets this header of `requestHeaders`, and it would be removed first";
+        for (said, problem) in [
+            ("upstreamHeaders: [x-user]", None),
+            ("upstreamHeaders: [authorization]", Some(sent)),
+            ("upstreamHeaders: [cookie]", Some(sent)),
+            ("upstreamHeaders: [x_api_key]", Some(shown)),
+            ("requestHeaders: [x-device], upstreamHeaders: [authorization]", None),
+            ("requestHeaders: [x-device], upstreamHeaders: [x-device]", Some(sent)),
+        ] {
+            let iam = format!("authorizers: {{ iam: {{ url: 'http://127.0.0.1:4000/', {said} }} }}");
+            let found = problems(&read(&format!("{keys}\n{iam}"), &Kept::default()));
+            let expected = problem.map(|problem| format!("authorizers.iam.upstreamHeaders[0]: {problem}"));
+            assert_eq!(found, Vec::from_iter(expected), "{said}");
+        }
+        let found =
+            problems(&read(&format!("{keys}\ncallerHeaders: {{ x-api-key: subject }}"), &Kept::default()));
+        assert_eq!(found, [format!("callerHeaders.x-api-key: {shown}")]);
+    }
+
+    #[test]
+    fn an_authorizer_that_has_not_changed_is_checked_again() {
+        let iam = "authorizers: { iam: { url: 'http://127.0.0.1:4000/', upstreamHeaders: [x-user], dangerFailOpen: true } }";
+        let jwt = "authentication: { users: { jwt: { issuer: i, audiences: [a], algorithms: [RS256], \
+                   jwks: { file: tests/data/shop/jwks.json }, claimHeaders: { x-user: sub } } } }";
+        let warning = "authorizers.iam.dangerFailOpen: while the authorizer fails, everybody is let in";
+        let collision =
+            "authorizers.iam.upstreamHeaders[0]: `claimHeaders` tell something in this header already";
+        let first = read(iam, &Kept::default());
+        assert_eq!(problems(&first), [warning]);
+        let kept = first.compiled.unwrap().kept;
+        assert_eq!(problems(&read(iam, &kept)), [warning]);
+        let both = read(&format!("{jwt}\n{iam}"), &kept);
+        assert!(both.compiled.is_none());
+        assert_eq!(problems(&both), [collision, warning]);
     }
 }

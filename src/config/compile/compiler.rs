@@ -24,7 +24,7 @@ use crate::config::{
 };
 use crate::{
     admission::{authz::Policy, ext_authz::ExternalAuth, rate_limit::Charge},
-    authn::{self, Authenticator},
+    authn::Authenticator,
     stack::gateway::{Snapshot, SnapshotBuilder},
     upstream::Upstream,
 };
@@ -108,7 +108,9 @@ impl<'a> Compiler<'a> {
         self.define();
         let file = self.file;
         let builder = self.listeners(Snapshot::builder());
-        let builder = self.routes(builder).credentials(authn::kept_back(self.providers.values()));
+        let builder = self.routes(builder);
+        let locations = self.providers.values().flat_map(|provider| provider.locations());
+        let builder = builder.credentials(locations.cloned());
         let builder = builder.asserted(self.asserted()).caller_headers(self.caller_headers());
         let builder = self.watched(builder);
         let snapshot = self.build(builder)?;

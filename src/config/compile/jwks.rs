@@ -46,9 +46,10 @@ impl KeySets {
         self.list.iter().find(|(known, _)| known == asked).map(|(_, keys)| keys)
     }
 
-    /// The keys of the same place, asked for in another way.
-    fn of_place(&self, place: &Place) -> Option<&RemoteKeys> {
-        self.list.iter().find(|(known, _)| known.place == *place).map(|(_, keys)| keys)
+    /// The keys of the same place, asked for in another way. What was taken under other roots is not believed.
+    fn of_place(&self, asked: &Asked) -> Option<&RemoteKeys> {
+        let same = |known: &Asked| known.place == asked.place && known.roots == asked.roots;
+        self.list.iter().find(|(known, _)| same(known)).map(|(_, keys)| keys)
     }
 
     /// Those that come after these: with the same clients, and no keys yet.
@@ -104,7 +105,7 @@ impl Compiler<'_> {
         if asked.fetch.danger_plain_http {
             builder = builder.danger_plain_http();
         }
-        if let Some(before) = self.kept.key_sets.of_place(&asked.place) {
+        if let Some(before) = self.kept.key_sets.of_place(asked) {
             builder = builder.inherit(before);
         }
         at.accept(builder.build())
@@ -188,4 +189,38 @@ fn platform() -> Result<Client, String> {
 #[cfg(not(feature = "tls"))]
 fn trusting(_: &[u8]) -> Result<Client, String> {
     platform()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::{Request, Response};
+
+    use super::*;
+    use crate::body::Body;
+
+    fn asked(url: &str, roots: Option<&[u8]>, plain: bool) -> Asked {
+        let fetch = JwksFetch { danger_plain_http: plain, ..JwksFetch::default() };
+        Asked { place: Place::Url(url.to_owned()), fetch, roots: roots.map(<[u8]>::to_vec) }
+    }
+
+    #[test]
+    fn keys_that_were_taken_under_other_roots_are_not_taken_over() {
+        let url = "https://id.example/keys";
+        let client = tower::service_fn(|_: Request<Body>| async {
+            Ok::<_, Infallible>(Response::new(Body::from("{\"keys\":[]}")))
+        });
+        let keys = RemoteKeys::at(url, Fetch::new(client)).build().unwrap();
+        let list = vec![(asked(url, Some(b"a"), false), keys)];
+        let sets = KeySets { list, clients: Clients::default() };
+        for (other, taken_over) in [
+            (asked(url, Some(b"a"), true), true),
+            (asked(url, Some(b"b"), false), false),
+            (asked(url, None, false), false),
+            (asked("https://id.example/others", Some(b"a"), false), false),
+        ] {
+            assert_eq!(sets.of_place(&other).is_some(), taken_over, "{other:?}");
+        }
+    }
 }

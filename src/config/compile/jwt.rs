@@ -47,6 +47,10 @@ impl Compiler<'_> {
             gate = gate.skew(skew.0);
         }
         gate = rules(gate, jwt);
+        if jwt.certificate_bound {
+            at.field("certificateBound")
+                .warn("no listener asks for certificates yet: every token is refused");
+        }
         if let Some(location) = location {
             gate = gate.locations(location);
         }

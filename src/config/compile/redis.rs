@@ -36,9 +36,6 @@ impl Compiler<'_> {
         if let Some(namespace) = &server.namespace {
             builder = builder.namespace(namespace.0.0.as_str());
         }
-        if let Some(deadline) = &server.deadline {
-            builder = builder.deadline(deadline.0);
-        }
         let kept = self.kept.stores.redis.get(name).filter(|(before, _)| *before == said);
         Some(kept.cloned().unwrap_or_else(|| (said, builder.build())))
     }

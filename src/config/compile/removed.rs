@@ -36,7 +36,8 @@ impl Compiler<'_> {
 
     /// Why no request has this part of a key when a rule with these providers chooses among its backends.
     pub(super) fn removed_inside(&self, key: &Key, providers: Option<&Providers>) -> Option<&'static str> {
-        let kept_back = authn::kept_back(self.providers.values());
+        let locations = self.providers.values().flat_map(|provider| provider.locations());
+        let kept_back = authn::kept_back(locations, providers);
         let own = providers.into_iter().flat_map(Providers::removed_locations);
         if own.chain(&kept_back).any(|location| holds(location, key)) {
             return Some("no request has it here: credentials are taken out before");

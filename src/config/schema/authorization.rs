@@ -63,7 +63,7 @@ type Networks = Option<Vec<Text<IpNet>>>;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct PolicySource {
-    /// Who was authenticated, as `provider/subject`: `customers/alice`, `partners/*`, or `*` for anybody.
+    /// Who was authenticated, as `provider/subject`: `customers/alice`, `partners/*`, or `*` for anybody but guests.
     #[schemars(length(min = 1))]
     pub(crate) principals: Texts,
     /// None of these.

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -18,6 +16,4 @@ pub(crate) struct RedisServer {
     pub(crate) roots: Option<Material>,
     /// What all keys begin with. Default: `portcullis`.
     pub(crate) namespace: Option<Text<Name>>,
-    /// How long a command may take. Default: 50 ms.
-    pub(crate) deadline: Option<Text<Duration>>,
 }

@@ -15,7 +15,7 @@ use crate::{
         ext_authz::ExternalAuth,
         rate_limit::{Charge, Fields},
     },
-    authn::{Location, Providers},
+    authn::{self, Location, Providers},
     body::TapLayer,
     chance::Chance,
     gate::{AsyncGate, AsyncGateLayer, AsyncGates, DynGate, Enforce, Gate},
@@ -268,7 +268,8 @@ impl Rule {
             false => (self.limits.gate(), None),
         };
         let own_paths = (self.paths != given.paths).then_some(OwnPaths(self.paths));
-        let discard = (!given.credentials.is_empty()).then(|| Discard(Arc::clone(&given.credentials)));
+        let kept_back = authn::kept_back(&given.credentials, self.providers.as_ref());
+        let discard = (!kept_back.is_empty()).then_some(Discard(kept_back));
 
         let mut gates = AsyncGates::new().with(Witness);
         gates = with(gates, own_paths);
@@ -352,9 +353,9 @@ impl Gate for OwnPaths {
     }
 }
 
-/// Takes credentials out of a request, whoever asked for them.
+/// Takes credentials out of a request, whoever asked for them, but those that this rule's providers let go on.
 #[derive(Debug)]
-struct Discard(Arc<[Location]>);
+struct Discard(Vec<Location>);
 
 impl Gate for Discard {
     type Pass = ();

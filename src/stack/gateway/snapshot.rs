@@ -24,7 +24,7 @@ use crate::{
         authz::{Authorization, Guard, Tally},
         ext_authz::{AuthCounts, ExternalAuth},
     },
-    authn::{self, Location, Providers, api_key::ApiKeys},
+    authn::{Location, Providers, api_key::ApiKeys},
     identity::CallerHeaders,
     matching::PathPolicy,
     routing::{
@@ -60,7 +60,9 @@ pub struct Snapshot {
     asserted: Vec<HeaderName>,
     paths: PathPolicy,
     /// What policies and authorizers of the rules count.
+    #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "shown in metrics"))]
     pub(super) tallies: Vec<Tally>,
+    #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "shown in metrics"))]
     pub(super) authorizers: BTreeMap<Arc<str>, AuthCounts>,
 }
 
@@ -163,7 +165,7 @@ impl SnapshotBuilder {
     }
 
     /// Credentials that are taken out of every request before it goes on, beside those of the rules' providers: on
-    /// rules too that do not ask for them.
+    /// rules too that do not ask for them. Only a rule's own providers can let theirs go on.
     pub fn credentials(mut self, locations: impl IntoIterator<Item = Location>) -> Self {
         self.credentials.extend(locations);
         self
@@ -210,7 +212,7 @@ impl SnapshotBuilder {
         let of_authorizers =
             authorizers().map(|one| (Arc::from(one.name()), one.numbers().clone())).collect();
         let tallies = tallies(&of_rules);
-        credentials.extend(authn::kept_back(providers().flat_map(Providers::iter)));
+        credentials.extend(providers().flat_map(Providers::locations).cloned());
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
         let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
         let rules: Vec<_> = of_rules.iter().map(facts).collect();
@@ -228,7 +230,7 @@ impl SnapshotBuilder {
         let given = Given {
             paths,
             asserted: asserted.iter().cloned().collect(),
-            credentials: credentials.into(),
+            credentials,
             caller_headers: self.caller_headers,
         };
         let mut router = Router::builder();
@@ -328,7 +330,8 @@ pub(super) struct Given {
     /// What the listeners let through already.
     pub(super) paths: PathPolicy,
     pub(super) asserted: crate::identity::AssertedHeaders,
-    pub(super) credentials: Arc<[Location]>,
+    /// Where any rule's credentials stand.
+    pub(super) credentials: Vec<Location>,
     pub(super) caller_headers: CallerHeaders,
 }
 

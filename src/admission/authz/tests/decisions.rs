@@ -344,6 +344,29 @@ fn spellings_of_a_path_are_one_path() {
 }
 
 #[test]
+fn a_header_is_seen_as_upstreams_see_it() {
+    let name = HeaderName::from_static("x-internal");
+    let operation = Operation::new().header(name.clone(), ["true"]).unwrap();
+    let deny = Authorization::new([Policy::deny("d").rule(Rule::new().to(operation))]).unwrap();
+    let operation = Operation::new().not_header(name, ["true"]).unwrap();
+    let allow = Authorization::new([Policy::allow("a").rule(Rule::new().to(operation))]).unwrap();
+    for (name, value, refuses) in [
+        ("x-internal", "true", true),
+        ("x-internal", "true ", true),
+        ("x-internal", "\ttrue", true),
+        ("x_internal", "true", true),
+        ("x-internal", "tr ue", false),
+        ("x-internals", "true", false),
+        ("x.internal", "true", false),
+    ] {
+        for gate in [&deny, &allow] {
+            let mut request = Request::get("/").header(name, value).body(()).unwrap();
+            assert_eq!(refused(gate, &mut request).is_some(), refuses, "{name}: {value:?}");
+        }
+    }
+}
+
+#[test]
 fn what_is_in_doubt_counts_against_the_caller() {
     let twice = || {
         let request =
@@ -565,4 +588,22 @@ fn a_decision_allocates_nothing() {
     let told = allocation_counter::measure(|| assert!(gate.check(&mut head).unwrap().is_none()));
     assert_eq!(told.count_total, 0);
     const { assert!(!Authorization::SHAREABLE) };
+}
+
+#[test]
+fn a_guest_is_nobody_in_particular_unless_it_is_named() {
+    let guest = || {
+        let mut request = request();
+        request.extensions_mut().insert(Principal::new("anonymous", "", "guest").into_guest());
+        request
+    };
+    let of = |who: &str| Rule::new().from(Source::new().principals([who]).unwrap());
+    for anybody in ["*", "*/*"] {
+        assert!(!means(&of(anybody), &mut guest()) && means(&of(anybody), &mut request()), "{anybody}");
+    }
+    let but_anybody = Rule::new().from(Source::new().not_principals(["*"]).unwrap());
+    assert!(means(&but_anybody, &mut guest()) && !means(&but_anybody, &mut request()));
+    for named in ["anonymous/guest", "anonymous/*", "*/guest"] {
+        assert!(means(&of(named), &mut guest()), "{named}");
+    }
 }

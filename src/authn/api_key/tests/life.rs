@@ -309,3 +309,47 @@ async fn one_bad_entry_takes_no_other_with_it() {
     assert_eq!(keys.health().keys, Some(1));
     assert!(keys.verify(good.reveal(), world.clock.now()).unwrap().is_ok());
 }
+
+/// Somebody's store, with a mistake in it.
+#[derive(Debug, Default)]
+struct Panics {
+    own: MemoryKeyStore,
+    now: AtomicBool,
+}
+
+impl KeyStore for Panics {
+    fn read(&self, known: Option<KeyVersion>) -> Asked<'_, Option<KeyList>> {
+        assert!(!self.now.load(Ordering::Relaxed), "a mistake");
+        self.own.read(known)
+    }
+
+    fn write(&self, at: KeyVersion, changes: Vec<KeyChange>) -> Asked<'_, ()> {
+        self.own.write(at, changes)
+    }
+
+    fn used(&self, _: Vec<KeyUse>) -> Asked<'_, ()> {
+        panic!("another mistake")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_panics_is_asked_again() {
+    let store = Arc::new(Panics::default());
+    let world = World::with(store.clone());
+    let key = world.create("acme").await;
+    store.now.store(true, Ordering::Relaxed);
+    let keys = KeyFollower::new("partners", world.store.clone()).start().await;
+    assert!(keys.health().keys.is_none() && keys.health().failures == 1);
+
+    store.now.store(false, Ordering::Relaxed);
+    seconds(2).await;
+    let valid = || keys.verify(key.reveal(), world.clock.now()).unwrap().is_ok();
+    assert!(valid());
+    store.now.store(true, Ordering::Relaxed);
+    seconds(90).await;
+    assert!(valid(), "the last keys go on");
+    store.now.store(false, Ordering::Relaxed);
+    world.admin.revoke(key.entry().id()).await.unwrap();
+    seconds(2).await;
+    assert!(!valid(), "and no revocation is missed");
+}

@@ -220,6 +220,21 @@ async fn who_fetches_keys_is_told_when_they_are_wanted() {
     assert!(idle.is_err());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_token_that_names_no_key_may_be_of_one_that_came_after_the_named_ones() {
+    let (old, new) = (Signer::new(Algorithm::Es256), Signer::new(Algorithm::Es256));
+    let keys = Keys::from(KeySet::new([old.key().named("old")]).unwrap());
+    let jwt = of_keys(keys.clone());
+    let token = |signer: &Signer| signer.token_of(r#"{"alg":"ES256"}"#, &good().to_string());
+    assert_eq!(error(&jwt, &token(&old)), None);
+    assert_eq!(error(&jwt, &token(&new)), Some(TokenError::Signature));
+    tokio::time::timeout(Duration::from_secs(60), keys.wanted())
+        .await
+        .expect("nobody was told to look again");
+    keys.replace(KeySet::new([old.key().named("old"), new.key().named("new")]).unwrap());
+    assert_eq!(error(&jwt, &token(&new)), None);
+}
+
 #[test]
 fn keys_are_replaced_under_load_without_a_wrong_answer() {
     let (old, new, never) =

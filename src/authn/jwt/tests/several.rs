@@ -15,6 +15,34 @@ fn of(issuer: &str) -> Value {
 }
 
 #[test]
+fn of_several_that_are_needed_together_the_first_tells_the_claims_too() {
+    use crate::{
+        authn::{Location, Together, jwt::Claims},
+        gate::{AsyncGate as _, Check},
+    };
+    use http::{HeaderName, Request};
+
+    let (user, device) = (Signer::new(Algorithm::Es256), Signer::new(Algorithm::Es256));
+    let [x_device, x_user, x_tenant] = ["x-device", "x-user", "x-tenant"].map(HeaderName::from_static);
+    let tells = |jwt: Jwt| jwt.claim_header(x_user.clone(), "sub").claim_header(x_tenant.clone(), "tenant");
+    let of_device = jwt(&device).locations([Location::header(x_device)]);
+    let gate = Providers::new().with(Together::new(tells(jwt(&user))).and(tells(of_device)));
+    let mut admin = with("sub", json!("admin"));
+    admin["tenant"] = json!("all");
+    let mut request = Request::get("/")
+        .header("authorization", format!("Bearer {}", user.token(&with("sub", json!("ada")))))
+        .header("x-device", device.token(&admin))
+        .body(())
+        .unwrap();
+    assert!(matches!(gate.check(&mut Head::of(&mut request)), Check::Now(Ok(()))));
+    assert_eq!(request.extensions().get::<Principal>().unwrap().subject(), "ada");
+    assert_eq!(request.headers()["x-user"], "ada");
+    assert!(!request.headers().contains_key("x-tenant"), "the first has nothing to tell of it");
+    let claims = request.extensions().get::<Claims>().unwrap();
+    assert_eq!(claims.claim("sub"), Some(json!("ada")));
+}
+
+#[test]
 fn the_issuer_is_chosen_by_iss_and_has_its_own_rules() {
     let (a, b) = (Signer::new(Algorithm::Es256), Signer::new(Algorithm::EdDsa));
     let strict = of_keys(KeySet::new([b.key()]).unwrap())
