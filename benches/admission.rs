@@ -160,6 +160,9 @@ fn call<S: Service<Request<()>>>(bencher: Bencher<'_, '_>, mut service: S) {
     });
 }
 
+/// How many decisions are one sample: a single one is too short for the clock.
+const BATCH: u32 = 1000;
+
 /// A rule for each of so many operations, as a shop with teams, hosts and versions has them.
 fn policies(rules: usize) -> Authorization {
     let rule = |n: usize| {
@@ -187,7 +190,9 @@ fn authorization_allows(bencher: Bencher<'_, '_>, rules: usize) {
     let gate = policies(rules);
     let mut request = of_team("/api/v1/thing3/7/items");
     let mut head = Head::of(&mut request);
-    bencher.bench_local(|| assert!(black_box(&gate).check(&mut head).is_ok()));
+    bencher.counter(ItemsCount::new(BATCH)).bench_local(|| {
+        (0..BATCH).for_each(|_| assert!(black_box(&gate).check(&mut head).is_ok()));
+    });
 }
 
 /// No rule means it.
@@ -196,7 +201,9 @@ fn authorization_denies(bencher: Bencher<'_, '_>, rules: usize) {
     let gate = policies(rules);
     let mut request = of_team("/api/v1/other/7/items");
     let mut head = Head::of(&mut request);
-    bencher.bench_local(|| assert!(black_box(&gate).check(&mut head).is_err()));
+    bencher.counter(ItemsCount::new(BATCH)).bench_local(|| {
+        (0..BATCH).for_each(|_| assert!(black_box(&gate).check(&mut head).is_err()));
+    });
 }
 
 /// The layer around a ready service refuses who shows no credentials.

@@ -56,7 +56,10 @@ impl Index {
 
         let (mut probes, mut placed, mut always) = (Vec::<Probe>::new(), Vec::new(), Vec::new());
         for (clause, options) in (0..).zip(&options) {
-            let Some((attribute, keys)) = options.iter().min_by_key(|(_, keys)| crowd(keys)) else {
+            // Among equals one that is looked up anyway.
+            let is_new = |attribute: &Attribute| probes.iter().all(|probe| probe.attribute != *attribute);
+            let best = options.iter().min_by_key(|(attribute, keys)| (crowd(keys), is_new(attribute)));
+            let Some((attribute, keys)) = best else {
                 always.push(clause);
                 continue;
             };
