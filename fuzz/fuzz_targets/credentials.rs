@@ -56,5 +56,8 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-static TABLE: LazyLock<KeyTable> =
-    LazyLock::new(|| KeyTable::new("partners", [MINTED.entry().clone()]).unwrap());
+/// Of a key that nobody ever sees: the fuzzer learns from what is compared, and so would find that of the gate.
+static TABLE: LazyLock<KeyTable> = LazyLock::new(|| {
+    let minted = api_key::mint("shop", "acme").unwrap();
+    KeyTable::new("partners", [minted.entry().clone()]).unwrap()
+});
