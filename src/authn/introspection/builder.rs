@@ -63,7 +63,7 @@ impl IntrospectionBuilder {
             },
             clock: WallClock::default(),
             times: Times { good: Introspection::REMEMBERED, bad: Introspection::REFUSED },
-            sizes: Sizes { entries: 10_000, bytes: 32 << 20, calls: 256 },
+            sizes: Sizes { entries: 10_000, bytes: 32 << 20, calls: 256, calls_each: 32 },
         }
     }
 
@@ -185,6 +185,14 @@ impl IntrospectionBuilder {
     /// How many different tokens are asked about at once; 256 unless told otherwise. One more is answered with 503.
     pub fn max_calls(mut self, calls: usize) -> Self {
         self.sizes.calls = calls;
+        self
+    }
+
+    /// How many different tokens of one address (IPv6: a /64) are asked about at once; 32 unless told otherwise. One more
+    /// is answered with 429. Where proxies stand before this, they must be
+    /// [trusted](crate::identity::TrustedProxies), or all have one address.
+    pub fn max_calls_each(mut self, calls: u32) -> Self {
+        self.sizes.calls_each = calls;
         self
     }
 
