@@ -58,13 +58,12 @@ impl Judge {
         }
         match algorithm {
             Algorithm::TokenBucket => {
-                let whole = interval.checked_mul(u64::from(quota.burst().get()));
                 let too_long = LimitError::Burst { burst: quota.burst(), rate };
-                Gcra::new(interval, whole, debt).map(Self::TokenBucket).ok_or(too_long)
+                Gcra::of_tokens(interval, quota.burst(), debt).map(Self::TokenBucket).ok_or(too_long)
             }
             Algorithm::LeakyBucket { max_wait } => {
-                let whole = interval.checked_add(nanos(max_wait));
-                Gcra::new(interval, whole, debt).map(Self::LeakyBucket).ok_or(LimitError::Wait(max_wait))
+                let bucket = Gcra::leaky(interval, nanos(max_wait), debt);
+                bucket.map(Self::LeakyBucket).ok_or(LimitError::Wait(max_wait))
             }
             Algorithm::SlidingWindow => SlidingWindow::new(count, period, most)
                 .map(Self::SlidingWindow)
@@ -81,13 +80,9 @@ impl Judge {
     pub(super) fn with(&self, quota: Quota, debt: u32) -> Option<Self> {
         let (rate, interval) = (quota.rate(), quota.interval());
         match self {
-            Self::TokenBucket(_) => {
-                let whole = interval.checked_mul(u64::from(quota.burst().get()));
-                Gcra::new(interval, whole, debt).map(Self::TokenBucket)
-            }
+            Self::TokenBucket(_) => Gcra::of_tokens(interval, quota.burst(), debt).map(Self::TokenBucket),
             Self::LeakyBucket(bucket) => {
-                let whole = interval.checked_add(bucket.max_wait());
-                Gcra::new(interval, whole, debt).map(Self::LeakyBucket)
+                Gcra::leaky(interval, bucket.max_wait(), debt).map(Self::LeakyBucket)
             }
             Self::SlidingWindow(window) => window.counting(rate).map(Self::SlidingWindow),
             Self::FixedWindow(window) => window.counting(rate).map(Self::FixedWindow),
