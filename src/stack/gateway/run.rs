@@ -117,7 +117,7 @@ impl Gateway {
         #[cfg(feature = "prometheus")]
         {
             gateway.0.metrics.also(super::api_keys::numbers(Arc::downgrade(&gateway.0)));
-            gateway.0.metrics.also(super::numbers::of_authorization(Arc::downgrade(&gateway.0)));
+            gateway.0.metrics.also(super::numbers::of_admission(Arc::downgrade(&gateway.0)));
         }
         gateway.apply(snapshot).await?;
         Ok(gateway)
