@@ -23,6 +23,7 @@ use crate::{
     admission::{
         authz::{Authorization, Guard, Tally},
         ext_authz::{AuthCounts, ExternalAuth},
+        quota::QuotaHandle,
     },
     authn::{Location, Providers, api_key::ApiKeys},
     identity::CallerHeaders,
@@ -32,6 +33,7 @@ use crate::{
         split::InvalidSplit,
     },
     stack::admin::Admin,
+    telemetry::usage::UsageMeter,
     upstream::Upstream,
 };
 
@@ -64,6 +66,9 @@ pub struct Snapshot {
     pub(super) tallies: Vec<Tally>,
     #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "shown in metrics"))]
     pub(super) authorizers: BTreeMap<Arc<str>, AuthCounts>,
+    /// Of the rules.
+    pub(super) quotas: Vec<QuotaHandle>,
+    pub(super) usage: Option<UsageMeter>,
 }
 
 /// What is told of a rule.
@@ -120,6 +125,7 @@ pub struct SnapshotBuilder {
     credentials: Vec<Location>,
     caller_headers: CallerHeaders,
     api_keys: Vec<(Arc<str>, ApiKeys)>,
+    usage: Option<UsageMeter>,
 }
 
 impl SnapshotBuilder {
@@ -177,6 +183,11 @@ impl SnapshotBuilder {
         self
     }
 
+    /// Counts who has used how much. The gateway starts the meter, and flushes it when it goes down.
+    pub fn usage(self, meter: UsageMeter) -> Self {
+        Self { usage: Some(meter), ..self }
+    }
+
     /// Fetches these keys before requests are let in, waiting a moment at most, and tells of them in the status and in
     /// metrics under the name of their provider. Keys of rules that are not told here are fetched with the first token.
     #[cfg(feature = "jwt")]
@@ -211,7 +222,7 @@ impl SnapshotBuilder {
         asserted.extend(authorizers().flat_map(ExternalAuth::asserted_headers).cloned());
         let of_authorizers =
             authorizers().map(|one| (Arc::from(one.name()), one.numbers().clone())).collect();
-        let tallies = tallies(&of_rules);
+        let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
         credentials.extend(providers().flat_map(Providers::locations).cloned());
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
         let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
@@ -257,6 +268,8 @@ impl SnapshotBuilder {
             paths,
             tallies,
             authorizers: of_authorizers,
+            quotas,
+            usage: self.usage,
         })
     }
 
@@ -290,6 +303,16 @@ fn tallies(rules: &[Rule]) -> Vec<Tally> {
         }
     }
     tallies
+}
+
+fn quotas(rules: &[Rule]) -> Vec<QuotaHandle> {
+    let mut quotas: Vec<QuotaHandle> = Vec::new();
+    for quota in rules.iter().flat_map(|rule| &rule.quotas) {
+        if quotas.iter().all(|known| known.quota().name() != quota.name()) {
+            quotas.push(quota.handle());
+        }
+    }
+    quotas
 }
 
 fn distinct(rules: &[RuleFacts]) -> Result<(), SnapshotError> {
@@ -352,6 +375,7 @@ impl Snapshot {
             credentials: Vec::new(),
             caller_headers: CallerHeaders::new(),
             api_keys: Vec::new(),
+            usage: None,
         }
     }
 
@@ -375,6 +399,7 @@ impl Snapshot {
         let parts = EdgeParts {
             asserted: self.asserted.clone(),
             paths: self.paths,
+            usage: self.usage.clone(),
             #[cfg(feature = "prometheus")]
             metrics: metrics.clone(),
         };
