@@ -23,6 +23,7 @@ use crate::{
     admission::{
         authz::{Authorization, Guard, Tally},
         ext_authz::{AuthCounts, ExternalAuth},
+        quota::QuotaHandle,
     },
     authn::{Location, Providers, api_key::ApiKeys},
     identity::CallerHeaders,
@@ -32,6 +33,7 @@ use crate::{
         split::InvalidSplit,
     },
     stack::admin::Admin,
+    telemetry::usage::UsageMeter,
     upstream::Upstream,
 };
 
@@ -67,6 +69,9 @@ pub struct Snapshot {
     pub(super) limits: Vec<crate::admission::rate_limit::Limit>,
     #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "shown in metrics"))]
     pub(super) authorizers: BTreeMap<Arc<str>, AuthCounts>,
+    /// Of the rules.
+    pub(super) quotas: Vec<QuotaHandle>,
+    pub(super) usage: Option<UsageMeter>,
 }
 
 /// What is told of a rule.
@@ -123,6 +128,7 @@ pub struct SnapshotBuilder {
     credentials: Vec<Location>,
     caller_headers: CallerHeaders,
     api_keys: Vec<(Arc<str>, ApiKeys)>,
+    usage: Option<UsageMeter>,
 }
 
 impl SnapshotBuilder {
@@ -180,6 +186,11 @@ impl SnapshotBuilder {
         self
     }
 
+    /// Counts who has used how much. The gateway starts the meter, and flushes it when it goes down.
+    pub fn usage(self, meter: UsageMeter) -> Self {
+        Self { usage: Some(meter), ..self }
+    }
+
     /// Fetches these keys before requests are let in, waiting a moment at most, and tells of them in the status and in
     /// metrics under the name of their provider. Keys of rules that are not told here are fetched with the first token.
     #[cfg(feature = "jwt")]
@@ -214,7 +225,7 @@ impl SnapshotBuilder {
         asserted.extend(authorizers().flat_map(ExternalAuth::asserted_headers).cloned());
         let of_authorizers =
             authorizers().map(|one| (Arc::from(one.name()), one.numbers().clone())).collect();
-        let tallies = tallies(&of_rules);
+        let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
         #[cfg(feature = "prometheus")]
         let limits = super::limits::all(&listeners, &of_rules);
         credentials.extend(providers().flat_map(Providers::locations).cloned());
@@ -258,6 +269,8 @@ impl SnapshotBuilder {
             #[cfg(feature = "prometheus")]
             limits,
             authorizers: of_authorizers,
+            quotas,
+            usage: self.usage,
         })
     }
 
@@ -300,6 +313,16 @@ fn tallies(rules: &[Rule]) -> Vec<Tally> {
         }
     }
     tallies
+}
+
+fn quotas(rules: &[Rule]) -> Vec<QuotaHandle> {
+    let mut quotas: Vec<QuotaHandle> = Vec::new();
+    for quota in rules.iter().flat_map(|rule| &rule.quotas) {
+        if quotas.iter().all(|known| known.quota().name() != quota.name()) {
+            quotas.push(quota.handle());
+        }
+    }
+    quotas
 }
 
 fn distinct(rules: &[RuleFacts]) -> Result<(), SnapshotError> {
@@ -362,6 +385,7 @@ impl Snapshot {
             credentials: Vec::new(),
             caller_headers: CallerHeaders::new(),
             api_keys: Vec::new(),
+            usage: None,
         }
     }
 
@@ -385,6 +409,7 @@ impl Snapshot {
         let parts = EdgeParts {
             asserted: self.asserted.clone(),
             paths: self.paths,
+            usage: self.usage.clone(),
             #[cfg(feature = "prometheus")]
             metrics: metrics.clone(),
         };
