@@ -1,9 +1,13 @@
 //! MAY it enter? Policies that bound what comes in.
 //!
 //! - [`authz`]: who may do this: policies, scopes and roles.
+//! - [`concurrency`]: how many at a time, a fixed number or one that adapts.
 //! - [`ext_authz`]: who may do this, as another server says.
 //! - [`rate_limit`]: how much, over time, on each account.
+//! - [`shed`]: what is refused first when there is too much.
 
 pub mod authz;
+pub mod concurrency;
 pub mod ext_authz;
 pub mod rate_limit;
+pub mod shed;
