@@ -7,8 +7,12 @@ use tower_layer::Layer;
 #[cfg(feature = "prometheus")]
 use crate::telemetry::metrics::Metrics;
 use crate::{
-    admission::rate_limit::{Charge, Fields, RateLimit},
-    gate::{Gate, GateLayer, Gated},
+    admission::{
+        concurrency::Concurrency,
+        rate_limit::{Charge, Fields, RateLimit},
+        shed::{Overload, Priorities, Priority, Shed},
+    },
+    gate::{Gate, GateLayer, Gated, Gates},
     head::Head,
     identity::{AssertedHeaders, ForwardingHeader, HEARSAY, PeerAddr, TrustedProxies},
     matching::{Normalize, PathPolicy},
@@ -33,6 +37,7 @@ pub struct Listen {
     pub(super) address: SocketAddr,
     pub(super) trusted: TrustedProxies,
     limits: Limits,
+    pub(super) concurrency: Vec<Concurrency>,
     pub(super) socket: Socket,
 }
 
@@ -49,7 +54,7 @@ impl Listen {
     /// At this address, trusting nobody.
     pub fn on(name: impl Into<Arc<str>>, address: SocketAddr) -> Self {
         let (trusted, limits, socket) = (TrustedProxies::none(), Limits::default(), Socket::default());
-        Self { name: name.into(), address, trusted, limits, socket }
+        Self { name: name.into(), address, trusted, limits, concurrency: Vec::new(), socket }
     }
 
     /// Believes what these peers say of whom they speak for: `X-Forwarded-*`, `Forwarded`, `X-Request-Id`. If they
@@ -74,6 +79,13 @@ impl Listen {
     /// Whether the older `X-RateLimit-*` are told wherever those are. `false` unless told.
     pub fn legacy_limit_fields(mut self, legacy: bool) -> Self {
         self.limits.legacy = legacy;
+        self
+    }
+
+    /// Lets no more requests be in flight than this, before any rule is known. Nobody waits here: what finds no place is
+    /// refused at once.
+    pub fn concurrency(mut self, limit: Concurrency) -> Self {
+        self.concurrency.push(limit);
         self
     }
 
@@ -109,7 +121,10 @@ impl Listen {
         let connection = Connection::new().trusted_proxies(self.trusted.clone());
         let known = (connection, (SetRequestId::new().trust(trust), RequestSpan));
         let clean = (HopByHop, (shared.strangers(&self.trusted), Normalize::new().paths(shared.paths)));
-        let gates = (known, (shared.watchers(), (clean, self.limits.clone().gate())));
+        let in_flight = self.concurrency.iter().cloned().fold(Gates::new(), Gates::with);
+        let in_flight = (!in_flight.is_empty()).then_some(in_flight);
+        let limits = (self.limits.clone().gate(), in_flight);
+        let gates = (known, (shared.watchers(), (shared.shed(&self.trusted), (clean, limits))));
         RescueLayer::new().layer(GateLayer::new(gates).layer(routes))
     }
 }
@@ -136,6 +151,7 @@ impl Socket {
 pub(super) struct EdgeParts {
     pub(super) asserted: Vec<HeaderName>,
     pub(super) paths: PathPolicy,
+    pub(super) overload: Option<(Overload, Priorities)>,
     #[cfg(feature = "prometheus")]
     pub(super) metrics: Metrics,
 }
@@ -153,6 +169,13 @@ impl EdgeParts {
         return AccessLog::new();
     }
 
+    /// Refuses for any rule. What is known only inside of a rule is not refused before it is known.
+    fn shed(&self, trusted: &TrustedProxies) -> Option<Shed> {
+        let (overload, priorities) = self.overload.as_ref()?;
+        let known = priorities.clone().base(Priority::Critical).believing(trusted.clone());
+        Some(Shed::new(overload).priorities(known))
+    }
+
     fn strangers(&self, trusted: &TrustedProxies) -> Strangers {
         let names = self.asserted.iter().cloned();
         let unread = |name: &HeaderName| match trusted.forwarding_header() {
@@ -160,10 +183,11 @@ impl EdgeParts {
             ForwardingHeader::XForwarded => *name == FORWARDED,
             _ => false,
         };
+        let priority = self.overload.as_ref().and_then(|(_, priorities)| priorities.header_name());
         Strangers {
             trusted: trusted.clone(),
             of_anyone: AssertedHeaders::new(names.clone().chain(HEARSAY.into_iter().filter(unread))),
-            of_strangers: AssertedHeaders::new(names.chain(HEARSAY)),
+            of_strangers: AssertedHeaders::new(names.chain(HEARSAY).chain(priority.cloned())),
         }
     }
 }
@@ -191,7 +215,8 @@ impl Gate for Strangers {
 
 type Known = (Connection, (SetRequestId, RequestSpan));
 type Cleaned = (HopByHop, (Strangers, Normalize));
-type EdgeGates = (Known, (Watchers, (Cleaned, Option<RateLimit>)));
+type Limited = (Option<RateLimit>, Option<Gates>);
+type EdgeGates = (Known, (Watchers, (Option<Shed>, (Cleaned, Limited))));
 
 /// Everything from the listener to the rule.
 pub(super) type EdgeService = Rescue<Gated<RouterService<RuleService>, EdgeGates>>;

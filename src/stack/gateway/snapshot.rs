@@ -11,6 +11,7 @@ use http::HeaderName;
 use super::{
     backend::RuleService,
     edge::{EdgeParts, EdgeService, Listen},
+    load::Load,
     rule::Rule,
 };
 #[cfg(feature = "jwt")]
@@ -23,6 +24,7 @@ use crate::{
     admission::{
         authz::{Authorization, Guard, Tally},
         ext_authz::{AuthCounts, ExternalAuth},
+        shed::{Overload, Priorities},
     },
     authn::{Location, Providers, api_key::ApiKeys},
     identity::CallerHeaders,
@@ -55,6 +57,7 @@ pub struct Snapshot {
     pub(super) token_sources: Vec<(Arc<str>, TokenSourceHandle)>,
     pub(super) shutdown_delay: Duration,
     pub(super) shutdown_grace: Duration,
+    pub(super) load: Load,
     rules: Vec<RuleFacts>,
     routes: RouterService<RuleService>,
     asserted: Vec<HeaderName>,
@@ -120,6 +123,7 @@ pub struct SnapshotBuilder {
     credentials: Vec<Location>,
     caller_headers: CallerHeaders,
     api_keys: Vec<(Arc<str>, ApiKeys)>,
+    overload: Option<(Overload, Priorities)>,
 }
 
 impl SnapshotBuilder {
@@ -171,6 +175,13 @@ impl SnapshotBuilder {
         self
     }
 
+    /// Refuses the least important when there is too much to do: at every listener what trusted peers say of their
+    /// requests is heard, and in each rule its own [priority](Rule::priority) and the plan of the caller. Strangers' word
+    /// is removed. It [starts](Overload::start) when the snapshot is taken into force.
+    pub fn overload(self, overload: Overload, priorities: Priorities) -> Self {
+        Self { overload: Some((overload, priorities)), ..self }
+    }
+
     /// Keys of which the admin address is to tell how fresh they are, by their provider's name.
     pub fn api_keys(mut self, keys: impl IntoIterator<Item = (impl Into<Arc<str>>, ApiKeys)>) -> Self {
         self.api_keys.extend(keys.into_iter().map(|(name, keys)| (name.into(), keys)));
@@ -220,19 +231,15 @@ impl SnapshotBuilder {
         let upstreams = upstreams(&of_rules);
         #[cfg(feature = "jwt")]
         let token_sources = token_sources(&of_rules);
-        if let Some(admin) = &admin {
-            let reaches =
-                |upstream: &&Upstream| upstream.endpoints().iter().any(|at| at.address == admin.address);
-            if let Some(upstream) = upstreams.iter().find(reaches) {
-                return Err(SnapshotError::AdminUpstream(upstream.name().into()));
-            }
-        }
+        unreached(admin.as_ref(), &upstreams)?;
         let given = Given {
             paths,
             asserted: asserted.iter().cloned().collect(),
             credentials,
             caller_headers: self.caller_headers,
+            overload: self.overload.clone(),
         };
+        let load = Load::of(self.overload, &listeners, &of_rules);
         let mut router = Router::builder();
         for rule in of_rules {
             router = router.rule(rule.build(&given)?);
@@ -251,6 +258,7 @@ impl SnapshotBuilder {
             token_sources,
             shutdown_delay,
             shutdown_grace,
+            load,
             rules,
             routes,
             asserted,
@@ -290,6 +298,17 @@ fn tallies(rules: &[Rule]) -> Vec<Tally> {
         }
     }
     tallies
+}
+
+/// No upstream leads to the admin address.
+fn unreached(admin: Option<&Admin>, upstreams: &[Upstream]) -> Result<(), SnapshotError> {
+    let reaches = |upstream: &&Upstream| {
+        upstream.endpoints().iter().any(|at| admin.is_some_and(|admin| at.address == admin.address))
+    };
+    match upstreams.iter().find(reaches) {
+        Some(upstream) => Err(SnapshotError::AdminUpstream(upstream.name().into())),
+        None => Ok(()),
+    }
 }
 
 fn distinct(rules: &[RuleFacts]) -> Result<(), SnapshotError> {
@@ -333,6 +352,7 @@ pub(super) struct Given {
     /// Where any rule's credentials stand.
     pub(super) credentials: Vec<Location>,
     pub(super) caller_headers: CallerHeaders,
+    pub(super) overload: Option<(Overload, Priorities)>,
 }
 
 impl Snapshot {
@@ -352,6 +372,7 @@ impl Snapshot {
             credentials: Vec::new(),
             caller_headers: CallerHeaders::new(),
             api_keys: Vec::new(),
+            overload: None,
         }
     }
 
@@ -375,6 +396,7 @@ impl Snapshot {
         let parts = EdgeParts {
             asserted: self.asserted.clone(),
             paths: self.paths,
+            overload: self.load.overload.clone(),
             #[cfg(feature = "prometheus")]
             metrics: metrics.clone(),
         };
