@@ -11,6 +11,7 @@ use http::HeaderName;
 use super::{
     backend::RuleService,
     edge::{EdgeParts, EdgeService, Listen},
+    load::Load,
     rule::Rule,
 };
 #[cfg(feature = "jwt")]
@@ -24,6 +25,7 @@ use crate::{
         authz::{Authorization, Guard, Tally},
         ext_authz::{AuthCounts, ExternalAuth},
         quota::QuotaHandle,
+        shed::{Overload, Priorities},
     },
     authn::{Location, Providers, api_key::ApiKeys},
     identity::CallerHeaders,
@@ -57,6 +59,7 @@ pub struct Snapshot {
     pub(super) token_sources: Vec<(Arc<str>, TokenSourceHandle)>,
     pub(super) shutdown_delay: Duration,
     pub(super) shutdown_grace: Duration,
+    pub(super) load: Load,
     rules: Vec<RuleFacts>,
     routes: RouterService<RuleService>,
     asserted: Vec<HeaderName>,
@@ -129,6 +132,7 @@ pub struct SnapshotBuilder {
     caller_headers: CallerHeaders,
     api_keys: Vec<(Arc<str>, ApiKeys)>,
     usage: Option<UsageMeter>,
+    overload: Option<(Overload, Priorities)>,
 }
 
 impl SnapshotBuilder {
@@ -178,6 +182,13 @@ impl SnapshotBuilder {
     pub fn credentials(mut self, locations: impl IntoIterator<Item = Location>) -> Self {
         self.credentials.extend(locations);
         self
+    }
+
+    /// Refuses the least important when there is too much to do: at every listener what trusted peers say of their
+    /// requests is heard, and in each rule its own [priority](Rule::priority) and the plan of the caller. Strangers' word
+    /// is removed. It [starts](Overload::start) when the snapshot is taken into force.
+    pub fn overload(self, overload: Overload, priorities: Priorities) -> Self {
+        Self { overload: Some((overload, priorities)), ..self }
     }
 
     /// Keys of which the admin address is to tell how fresh they are, by their provider's name.
@@ -242,7 +253,9 @@ impl SnapshotBuilder {
             asserted: asserted.iter().cloned().collect(),
             credentials,
             caller_headers: self.caller_headers,
+            overload: self.overload.clone(),
         };
+        let load = Load::of(self.overload, &listeners, &of_rules);
         let mut router = Router::builder();
         for rule in of_rules {
             router = router.rule(rule.build(&given)?);
@@ -261,6 +274,7 @@ impl SnapshotBuilder {
             token_sources,
             shutdown_delay,
             shutdown_grace,
+            load,
             rules,
             routes,
             asserted,
@@ -366,6 +380,7 @@ pub(super) struct Given {
     /// Where any rule's credentials stand.
     pub(super) credentials: Vec<Location>,
     pub(super) caller_headers: CallerHeaders,
+    pub(super) overload: Option<(Overload, Priorities)>,
 }
 
 impl Snapshot {
@@ -386,6 +401,7 @@ impl Snapshot {
             caller_headers: CallerHeaders::new(),
             api_keys: Vec::new(),
             usage: None,
+            overload: None,
         }
     }
 
@@ -410,6 +426,7 @@ impl Snapshot {
             asserted: self.asserted.clone(),
             paths: self.paths,
             usage: self.usage.clone(),
+            overload: self.load.overload.clone(),
             #[cfg(feature = "prometheus")]
             metrics: metrics.clone(),
         };
