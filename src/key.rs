@@ -42,7 +42,8 @@ use crate::{
 pub enum Key {
     /// The client's address; IPv6 by its /64, which is what one customer has.
     ClientAddr,
-    /// The principal: provider, issuer and subject.
+    /// The principal: provider, issuer and subject. Guests, who have shown no credential, have one name and are many: each
+    /// is its address.
     Principal,
     /// A claim of the principal's token, by name or JSON pointer, with the provider and issuer that vouch for it.
     Claim(Arc<str>),
@@ -236,9 +237,10 @@ fn network(ip: Ipv6Addr) -> [u8; 8] {
 }
 
 fn principal(head: &Head<'_>, hasher: &mut impl Hasher) -> bool {
-    let Some(principal) = head.extensions().get::<Principal>().filter(|p| !p.is_anonymous()) else {
+    let Some(principal) = head.extensions().get::<Principal>() else { return false };
+    if principal.is_anonymous() || principal.is_guest() {
         return false;
-    };
+    }
     for text in [principal.provider(), principal.issuer(), principal.subject()] {
         part(hasher, Tag::Principal, text.as_bytes());
     }
@@ -327,6 +329,21 @@ mod tests {
             hash(&Key::Principal, &mut request)
         };
         assert_ne!(as_principal("customers"), as_principal("partners"));
+    }
+
+    #[test]
+    fn guests_have_one_name_and_no_common_account() {
+        let as_guest = |ip| {
+            let mut request = from(ip);
+            request.extensions_mut().insert(Principal::new("anonymous", "", "guest").into_guest());
+            request
+        };
+        let of = |ip| hash(&Key::Principal, &mut as_guest(ip));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("192.0.2.1"), hash(&Key::Principal, &mut from("192.0.2.1")), "as one without a name");
+        let mut named = as_guest("192.0.2.1");
+        named.extensions_mut().insert(Principal::new("anonymous", "", "guest"));
+        assert_ne!(hash(&Key::Principal, &mut named), of("192.0.2.1"), "who was authenticated by that name");
     }
 
     #[test]

@@ -82,6 +82,9 @@ impl<'a> Host<'a> {
     ///
     /// [`BadHost::Missing`] if there is no name, [`BadHost::Malformed`] if it is not valid.
     pub fn parse(text: &'a str) -> Result<Self, BadHost> {
+        if is_plain_name(text) {
+            return Ok(Self { name: Cow::Borrowed(text), port: None });
+        }
         let end = match text.strip_prefix('[') {
             Some(rest) => rest.find(']').ok_or(BadHost::Malformed)? + 2,
             None => text.bytes().position(|byte| byte == b':').unwrap_or(text.len()),
@@ -165,6 +168,29 @@ fn parse_name(name: &str) -> Result<Cow<'_, str>, BadHost> {
         Cow::Borrowed(name)
     })
 }
+
+/// Whether it is a valid name in lower case and nothing else; `false` means that a closer look is needed.
+fn is_plain_name(text: &str) -> bool {
+    let mut before = b'.';
+    let plain = text.bytes().all(|byte| {
+        let is_empty = byte == b'.' && before == b'.';
+        before = byte;
+        IN_PLAIN_NAMES[usize::from(byte)] && !is_empty
+    });
+    // In so short a name no label is too long.
+    plain && before != b'.' && text.len() <= MAX_LABEL
+}
+
+/// The bytes of names, but for upper case.
+static IN_PLAIN_NAMES: [bool; 256] = {
+    let mut table = IN_NAMES;
+    let mut byte = b'A';
+    while byte <= b'Z' {
+        table[byte as usize] = false;
+        byte += 1;
+    }
+    table
+};
 
 /// Labels of letters, digits, `-`, and `_`, which is no part of RFC 1123 but is in use.
 fn is_name(name: &str) -> bool {

@@ -16,6 +16,8 @@ use crate::{
     cache::{Cache, Domain, Item},
     fetch::{Fetch, FetchError},
     flight::Flights,
+    head::Head,
+    key::{Key, KeySeed},
     trip::{self, Trip},
 };
 
@@ -27,6 +29,8 @@ pub(super) struct Asker {
     pub(super) keeps: Keeps,
     pub(super) memory: Option<Memory>,
     pub(super) trip: Option<Trip>,
+    /// Callers are known by it.
+    seed: KeySeed,
     pub(super) counts: AuthCounts,
 }
 
@@ -49,8 +53,8 @@ const FLIGHTS: usize = 10_000;
 pub(super) struct Failure {
     pub(super) why: Arc<str>,
     pub(super) retry_after: Duration,
-    /// Whether it answered, and its answer about this one request cannot be used.
-    is_of_one: bool,
+    /// Whether it may be so because of what this one caller sent.
+    is_doubtful: bool,
 }
 
 /// When somebody should ask again whom a failure struck that may be over at once.
@@ -72,8 +76,14 @@ impl Asker {
             keeps: Keeps { upstream: Arc::new([]), client: Arc::new([]), refusal: refusal.into() },
             memory: None,
             trip: Some(Trip::new(trip::Policy::new())),
+            seed: KeySeed::new(),
             counts: AuthCounts::default(),
         }
+    }
+
+    /// Who sends this, in a word.
+    pub(super) fn caller(&self, head: &Head<'_>) -> u64 {
+        Key::ClientAddr.fingerprint(head, &self.seed)
     }
 
     /// What was decided about this question a short time ago.
@@ -84,28 +94,29 @@ impl Asker {
         Some(verdict)
     }
 
-    /// Asks, or joins somebody who asks the same, if answers are remembered.
+    /// Asks for `caller`, or joins somebody who asks the same, if answers are remembered.
     pub(super) async fn decide(
         self: Arc<Self>,
         question: Request<Bytes>,
+        caller: u64,
         key: Option<Box<[u8]>>,
     ) -> Result<Verdict, Failure> {
         if let (Some(memory), Some(key)) = (&self.memory, key) {
             let (asker, asked) = (Arc::clone(&self), question.clone());
             let into = key.clone();
-            if let Ok(joined) = memory.flights.join(key, || asker.land(asked, into))
+            if let Ok(joined) = memory.flights.join(key, || asker.land(asked, caller, into))
                 && let Ok(landed) = joined.await
                 && landed.is_ours()
             {
                 return landed.told;
             }
         }
-        self.ask(question).await.map(|(verdict, _)| verdict)
+        self.ask(question, caller).await.map(|(verdict, _)| verdict)
     }
 
     /// Asks, and remembers the answer if it is not for one caller only.
-    async fn land(self: Arc<Self>, question: Request<Bytes>, key: Box<[u8]>) -> Landed {
-        let (told, ttl) = match self.ask(question).await {
+    async fn land(self: Arc<Self>, question: Request<Bytes>, caller: u64, key: Box<[u8]>) -> Landed {
+        let (told, ttl) = match self.ask(question, caller).await {
             Ok((verdict, ttl)) => (Ok(verdict), ttl),
             Err(failure) => return Landed { told: Err(failure), for_one: None },
         };
@@ -119,14 +130,19 @@ impl Asker {
     }
 
     /// The verdict, and for how long it may be remembered.
-    async fn ask(&self, question: Request<Bytes>) -> Result<(Verdict, Option<Duration>), Failure> {
-        let entry = match self.trip.as_ref().map(|trip| trip.enter(Instant::now())).transpose() {
+    async fn ask(
+        &self,
+        question: Request<Bytes>,
+        caller: u64,
+    ) -> Result<(Verdict, Option<Duration>), Failure> {
+        let enter = |trip: &Trip| trip.enter_for(caller, Instant::now());
+        let entry = match self.trip.as_ref().map(enter).transpose() {
             Ok(entry) => entry,
             Err(open) => {
                 return Err(Failure {
                     why: "it keeps failing, and is spared".into(),
                     retry_after: open.retry_after(),
-                    is_of_one: false,
+                    is_doubtful: false,
                 });
             }
         };
@@ -134,25 +150,24 @@ impl Asker {
         match (&told, entry) {
             (_, None) => {}
             (Ok(_), Some(entry)) => entry.success(Instant::now()),
-            // Else whoever makes it say too much a few times would keep everybody from being asked about.
-            (Err(failure), Some(entry)) if failure.is_of_one => drop(entry),
+            // Else whoever knows what it fails at would keep everybody from being asked about.
+            (Err(failure), Some(entry)) if failure.is_doubtful => entry.doubt(Instant::now()),
             (Err(_), Some(entry)) => entry.failure(Instant::now()),
         }
         told
     }
 
     async fn exchange(&self, question: Request<Bytes>) -> Result<(Verdict, Option<Duration>), Failure> {
-        let failed = |why: String, is_of_one| Failure { why: why.into(), retry_after: SOON, is_of_one };
+        let failed = |why: String, is_doubtful| Failure { why: why.into(), retry_after: SOON, is_doubtful };
         let answer = self.fetch.send(question).await.map_err(|error| {
-            let is_of_one = matches!(error, FetchError::TooLarge(_) | FetchError::Redirect(_));
-            failed(error.to_string(), is_of_one)
+            let is_doubtful = !matches!(error, FetchError::Transport(_));
+            failed(error.to_string(), is_doubtful)
         })?;
         let (status, ttl) =
             (answer.status(), self.memory.as_ref().and_then(|memory| memorable(&answer, memory.ttl)));
         let verdict = Verdict::of(answer, &self.keeps);
-        let is_of_one = (200..500).contains(&status.as_u16());
         let verdict =
-            verdict.ok_or_else(|| failed(format!("its answer, {}, is none", status.as_u16()), is_of_one))?;
+            verdict.ok_or_else(|| failed(format!("its answer, {}, is none", status.as_u16()), true))?;
         Ok((verdict, ttl))
     }
 }

@@ -73,7 +73,7 @@ impl AsyncGate for ExternalAuth {
         if let Some(verdict) = key.as_ref().and_then(|key| self.asker.remembered(key, head.now())) {
             return self.decide(head, &rule, Ok(verdict)).into();
         }
-        let asked = Arc::clone(&self.asker).decide(question, key);
+        let asked = Arc::clone(&self.asker).decide(question, self.asker.caller(head), key);
         Check::Wait(AuthWait { rule, asked: Box::pin(async move { Outcome::Decided(asked.await) }) })
     }
 
@@ -105,6 +105,7 @@ impl ExternalAuth {
         let has_body = head.extensions().get::<Bodiless>().is_none();
         let tap = head.extensions().get::<Tap>().cloned();
         let (asker, body, patience) = (Arc::clone(&self.asker), self.body, self.body_timeout);
+        let caller = asker.caller(head);
         Box::pin(async move {
             let peeked = match tap {
                 Some(tap) => {
@@ -119,7 +120,7 @@ impl ExternalAuth {
                 Ok(peeked) => question::with_body(question, kind, &peeked),
                 Err(rejection) => return Outcome::Unasked(rejection),
             };
-            Outcome::Decided(ask(asker, question).await)
+            Outcome::Decided(ask(asker, question, caller).await)
         })
     }
 
@@ -188,12 +189,12 @@ fn tell(head: &Head<'_>, rule: &Arc<str>) {
 }
 
 /// Looks for an answer from before, then asks.
-async fn ask(asker: Arc<Asker>, question: Request<Bytes>) -> Result<Verdict, Failure> {
+async fn ask(asker: Arc<Asker>, question: Request<Bytes>, caller: u64) -> Result<Verdict, Failure> {
     let key = asker.memory.as_ref().map(|_| question::key(&question));
     if let Some(verdict) = key.as_ref().and_then(|key| asker.remembered(key, Instant::now())) {
         return Ok(verdict);
     }
-    asker.decide(question, key).await
+    asker.decide(question, caller, key).await
 }
 
 async fn peek(tap: &Tap, body: AuthBody) -> Result<Peeked, Rejection> {

@@ -78,6 +78,10 @@
 //! Fields of the connection (`Connection`, `Transfer-Encoding`, `Content-Length`, ...) can neither be chosen nor come
 //! through. An answer whose chosen headers have more than 16 KiB has failed. Redirects are not followed.
 //!
+//! Callers choose what it is asked about. So what it fails at counts for the breaker once for each address (see
+//! [`trip`](crate::trip#who-is-to-blame)), unless there is no connection: who knows a request at which it fails keeps
+//! nobody else from being asked about.
+//!
 //! # Answers
 //!
 //! | when | reason | HTTP | gRPC |

@@ -6,8 +6,9 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{
+    callers::{Callers, Place},
     counts::{Counts, count},
-    verdict::{Expected, Verdict},
+    verdict::{Expected, Refusal, Verdict},
 };
 use crate::{
     authn::oauth::{Endpoint, Form, Unavailable, Words},
@@ -18,7 +19,7 @@ use crate::{
 
 /// Tokens stand nowhere in memory longer than it takes to ask about them.
 type Print = [u8; 32];
-type Told = Result<Arc<Verdict>, Unavailable>;
+type Told = Arc<Verdict>;
 
 /// The calls under way at once, and what they found.
 pub(super) struct Asking {
@@ -31,6 +32,7 @@ pub(super) struct Asking {
     bad: Cache<Arc<Verdict>, Print>,
     domain: Domain,
     flights: Flights<Print, Told>,
+    pub(super) callers: Callers,
 }
 
 /// How long verdicts are remembered.
@@ -46,6 +48,7 @@ pub(super) struct Sizes {
     pub(super) entries: usize,
     pub(super) bytes: usize,
     pub(super) calls: usize,
+    pub(super) calls_each: u32,
 }
 
 impl Asking {
@@ -67,6 +70,7 @@ impl Asking {
             bad: Cache::new(sizes.entries, sizes.bytes),
             domain: Domain::unique(),
             flights: Flights::new(sizes.calls),
+            callers: Callers::new(sizes.calls_each),
         }
     }
 
@@ -85,55 +89,59 @@ impl Asking {
         good.or_else(|| self.bad.read(self.domain, print, now, &read))
     }
 
-    /// Asks, or waits with those who have asked.
+    /// Asks for `caller`, or waits with those who have asked.
     pub(super) fn ask(
         self: &Arc<Self>,
         print: Print,
         token: &str,
+        caller: u64,
         now: Instant,
-    ) -> Result<impl Future<Output = Told> + Send + use<>, Unavailable> {
-        let refused = |why| {
+    ) -> Result<impl Future<Output = Told> + Send + use<>, Refusal> {
+        let refused = |why: Refusal| {
             count(&self.counts.unasked);
             Err(why)
         };
         if let Err(open) = self.endpoint.may_ask(now) {
-            return refused(open);
+            return refused(open.into());
+        }
+        let place = self.callers.enter(caller);
+        // Who joins others makes no call.
+        if place.is_none() && !self.flights.is_aloft(&print) {
+            return refused(Refusal::TooMany);
         }
         let joined = self.flights.join(print, || {
             let form = Form::default().with("token", token).with("token_type_hint", "access_token");
-            Self::call(Arc::clone(self), print, form)
+            Self::call(Arc::clone(self), print, form, caller, place)
         });
         let Ok(joined) = joined else {
-            return refused(Unavailable::new("as many tokens are asked about as may be at once"));
+            return refused(Unavailable::new("as many tokens are asked about as may be at once").into());
         };
-        Ok(async move { joined.await.unwrap_or_else(|_| Err(Unavailable::new("the call was lost"))) })
+        let lost = || Arc::new(Verdict::Unsaid(Unavailable::new("the call was lost")));
+        Ok(async move { joined.await.unwrap_or_else(|_| lost()) })
     }
 
-    async fn call(self: Arc<Self>, print: Print, form: Form) -> Told {
+    async fn call(self: Arc<Self>, print: Print, form: Form, caller: u64, _place: Option<Place>) -> Told {
         // Whoever joined too late for the last call finds what it found.
         if let Some(known) = self.recall(&print, Instant::now(), Arc::clone) {
-            return Ok(known);
+            return known;
         }
         let read = |status, body: &[u8]| Verdict::read(&self.expected, status, body);
-        let answer = self.endpoint.ask(form, Words::Callers, read).await;
-        let verdict = answer.inspect_err(|_| count(&self.counts.failed))?;
+        let answer = self.endpoint.ask(form, Words::Of(caller), read).await;
         let wall = self.clock.now();
-        let verdict = Arc::new(verdict.now(&self.expected, wall));
+        let verdict = answer.map_or_else(Verdict::Unsaid, |verdict| verdict.now(&self.expected, wall));
+        let verdict = Arc::new(verdict);
         let (cache, counter) = match &*verdict {
             Verdict::Good { .. } => (&self.good, &self.counts.active),
             Verdict::Bad(_) => (&self.bad, &self.counts.inactive),
+            Verdict::Unsaid(_) => (&self.bad, &self.counts.failed),
         };
         count(counter);
         let lives = verdict.lives(wall, self.times.good, self.times.bad);
-        let (now, value) = (Instant::now(), Arc::clone(&verdict));
-        let item = Item {
-            domain: self.domain,
-            key: print,
-            weight: verdict.weight(),
-            value,
-            expires: after(now, lives),
-        };
-        cache.insert(item, now);
-        Ok(verdict)
+        if !lives.is_zero() {
+            let (now, value) = (Instant::now(), Arc::clone(&verdict));
+            let (weight, expires) = (verdict.weight(), after(now, lives));
+            cache.insert(Item { domain: self.domain, key: print, weight, value, expires }, now);
+        }
+        verdict
     }
 }

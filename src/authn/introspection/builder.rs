@@ -63,7 +63,7 @@ impl IntrospectionBuilder {
             },
             clock: WallClock::default(),
             times: Times { good: Introspection::REMEMBERED, bad: Introspection::REFUSED },
-            sizes: Sizes { entries: 10_000, bytes: 32 << 20, calls: 256 },
+            sizes: Sizes { entries: 10_000, bytes: 32 << 20, calls: 256, calls_each: 32 },
         }
     }
 
@@ -175,16 +175,30 @@ impl IntrospectionBuilder {
         self
     }
 
-    /// How many good tokens are remembered, and how many bad ones, and how many bytes each may take; 10,000 and 32 MiB
-    /// unless told otherwise.
-    pub fn room(mut self, entries: usize, bytes: usize) -> Self {
-        (self.sizes.entries, self.sizes.bytes) = (entries, bytes);
+    /// How many good tokens are remembered, and how many bad ones; 10,000 each unless told otherwise.
+    pub fn max_entries(mut self, entries: usize) -> Self {
+        self.sizes.entries = entries;
+        self
+    }
+
+    /// How many bytes what is remembered of the good ones may take, and of the bad ones; 32 MiB each unless told
+    /// otherwise.
+    pub fn memory(mut self, bytes: usize) -> Self {
+        self.sizes.bytes = bytes;
         self
     }
 
     /// How many different tokens are asked about at once; 256 unless told otherwise. One more is answered with 503.
     pub fn max_calls(mut self, calls: usize) -> Self {
         self.sizes.calls = calls;
+        self
+    }
+
+    /// How many different tokens of one address (IPv6: a /64) are asked about at once; 32 unless told otherwise. One more
+    /// is answered with 429. Where proxies stand before this, they must be
+    /// [trusted](crate::identity::TrustedProxies), or all have one address.
+    pub fn max_calls_each(mut self, calls: u32) -> Self {
+        self.sizes.calls_each = calls;
         self
     }
 

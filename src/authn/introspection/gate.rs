@@ -6,6 +6,7 @@ use super::{
     IntrospectionBuilder,
     asking::Asking,
     counts::{IntrospectionHandle, count},
+    verdict::Refusal,
 };
 use crate::{
     authn::{
@@ -13,7 +14,7 @@ use crate::{
         challenge::Challenges,
         credential::{self, Fault},
         jwt::{Claims, TokenError, binding::Sender, memory::Verified, pointer, verify::tell},
-        oauth::{Endpoint, Unavailable},
+        oauth::Endpoint,
     },
     gate::AsyncGateLayer,
     head::Head,
@@ -89,20 +90,15 @@ impl Introspection {
     }
 
     /// What is made of a verdict.
-    fn heed(&self, verdict: Result<Verified, TokenError>, head: &mut Head<'_>) -> Credential {
+    fn heed(&self, verdict: Result<Verified, Refusal>, head: &mut Head<'_>) -> Credential {
         match verdict {
             Ok(Verified { principal, claims, told }) => {
                 tell(&told, head);
                 head.extensions_mut().insert(claims);
                 Credential::Valid(principal)
             }
-            Err(why) => Credential::Invalid(self.0.reading.refuse(why)),
+            Err(why) => Credential::Invalid(self.0.reading.reject(why)),
         }
-    }
-
-    /// What is made of no verdict: nobody can say that the credential is bad.
-    fn unable(why: Unavailable) -> Credential {
-        Credential::Invalid(why.reject(Reason::ProviderUnavailable))
     }
 }
 
@@ -115,6 +111,17 @@ impl Reading {
                 Some(issuer) => jwt.issuer().is_some_and(|said| *said == **issuer),
                 None => true,
             },
+        }
+    }
+
+    fn reject(&self, why: Refusal) -> Rejection {
+        match why {
+            Refusal::Token(why) => self.refuse(why),
+            // Nobody can say that the credential is bad.
+            Refusal::Unavailable(why) => why.reject(Reason::ProviderUnavailable),
+            Refusal::TooMany => Rejection::new(Reason::RateLimited)
+                .retry_after(Duration::from_secs(1))
+                .detail("as many tokens of this address are asked about as may be at once"),
         }
     }
 
@@ -173,19 +180,17 @@ impl Authenticator for Introspection {
             count(&asking.counts.hits);
             return self.heed(known, head);
         }
-        match asking.ask(print, &token, now) {
-            Err(why) => Self::unable(why),
+        let caller = asking.callers.caller(head);
+        match asking.ask(print, &token, caller, now) {
+            Err(why) => Credential::Invalid(reading.reject(why)),
             Ok(told) => {
                 let this = self.clone();
                 Credential::Asked(Inquiry::new(async move {
-                    let told = told.await;
-                    move |head: &mut Head<'_>| match told {
-                        Ok(verdict) => {
-                            let Asking { expected, clock, .. } = &*this.0.asking;
-                            let verdict = verdict.hold(expected, clock.now(), Sender::of(head));
-                            this.heed(verdict, head)
-                        }
-                        Err(why) => Self::unable(why),
+                    let verdict = told.await;
+                    move |head: &mut Head<'_>| {
+                        let Asking { expected, clock, .. } = &*this.0.asking;
+                        let held = verdict.hold(expected, clock.now(), Sender::of(head));
+                        this.heed(held, head)
                     }
                 }))
             }

@@ -75,6 +75,15 @@
 //! | two tokens, an empty one, or one that is not visible ASCII | `InvalidCredentials` | 401 + the same with `error="invalid_request"` | UNAUTHENTICATED |
 //! | the provider does not answer, or not in a way that can be understood, or was not asked because of that | `ProviderUnavailable` | 503 + `Retry-After` | UNAVAILABLE |
 //! | [too many](IntrospectionBuilder::max_calls) tokens are asked about | `ProviderUnavailable` | 503 + `Retry-After` | UNAVAILABLE |
+//! | too many [of this address](IntrospectionBuilder::max_calls_each) | `RateLimited` | 429 + `Retry-After` | RESOURCE_EXHAUSTED |
+//!
+//! # When the provider fails
+//!
+//! Callers choose what it is asked about. So an answer that says nothing, an error or one that is late is remembered of
+//! its token for two seconds, and counts for the breaker once for each address (see
+//! [`trip`](crate::trip#who-is-to-blame)): a stranger with tokens at which the provider fails keeps nobody from being
+//! asked about, and a provider that fails for everybody is spared. No connection, 401 (we are not known there) and 429
+//! count each time.
 //!
 //! # Position
 //!
@@ -97,6 +106,7 @@
 
 mod asking;
 mod builder;
+mod callers;
 mod counts;
 mod gate;
 mod verdict;

@@ -31,7 +31,7 @@ use crate::{
     body::Body,
     context::Context,
     head::Head,
-    identity::{CallerToken, PeerIdentity, Principal},
+    identity::{CallerToken, ClientAddr, PeerIdentity, Principal},
     reject::{Protocol, Reason, Rejection},
     time::ManualClock,
 };
@@ -69,6 +69,11 @@ fn builder(stub: &Stub) -> IntrospectionBuilder {
 
 /// What a gate of `providers` makes of a request with this token.
 async fn call(providers: &Providers, token: &str) -> Result<Request<Body>, Rejection> {
+    call_from(providers, token, 1).await
+}
+
+/// The same, from the address 192.0.2.n.
+async fn call_from(providers: &Providers, token: &str, n: u8) -> Result<Request<Body>, Rejection> {
     let (told, service) = tokio::sync::mpsc::channel(1);
     let inner = service_fn(move |request: Request<Body>| {
         told.try_send(request).unwrap();
@@ -76,8 +81,9 @@ async fn call(providers: &Providers, token: &str) -> Result<Request<Body>, Rejec
     });
     let mut seen = service;
     let request = Request::get("/").header(header::AUTHORIZATION, format!("Bearer {token}"));
-    let response =
-        providers.clone().layer().layer(inner).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let mut request = request.body(Body::empty()).unwrap();
+    request.extensions_mut().insert(ClientAddr::new([192, 0, 2, n].into(), None));
+    let response = providers.clone().layer().layer(inner).oneshot(request).await.unwrap();
     match response.extensions().get::<Rejection>() {
         Some(rejection) => Err(rejection.clone()),
         None => Ok(seen.recv().await.unwrap()),
@@ -86,6 +92,10 @@ async fn call(providers: &Providers, token: &str) -> Result<Request<Body>, Rejec
 
 async fn ask(introspection: &Introspection, token: &str) -> Result<Request<Body>, Rejection> {
     call(&Providers::new().with(introspection.clone()), token).await
+}
+
+async fn ask_from(introspection: &Introspection, token: &str, n: u8) -> Result<Request<Body>, Rejection> {
+    call_from(&Providers::new().with(introspection.clone()), token, n).await
 }
 
 fn challenge(rejection: &Rejection) -> &str {
@@ -190,9 +200,15 @@ async fn who_cannot_tell_is_503_and_never_401() {
         );
         assert_eq!(refused.into_response(Protocol::Grpc).headers()["grpc-status"], "14");
         assert_eq!((opaque.handle().failed(), opaque.handle().calls()), (1, 1));
-        // Nothing of it is remembered.
+        // What was said of this token counts for two seconds, and nothing does that was not said of it.
+        let of_it = !matches!(manner, Manner::Says(401, _) | Manner::Fails);
         stub.behave(Manner::Says(200, active().to_string()));
+        let again = ask(&opaque, "abc").await.map_err(|refused| refused.reason());
+        assert_eq!(again.err(), of_it.then_some(Reason::ProviderUnavailable), "{manner:?}");
+        assert!(ask(&opaque, "abd").await.is_ok(), "{manner:?}");
+        advance(2 * SECOND).await;
         assert!(ask(&opaque, "abc").await.is_ok(), "{manner:?}");
+        assert_eq!(stub.calls(), 3, "{manner:?}");
     }
 }
 
@@ -308,7 +324,7 @@ async fn while_the_breaker_is_open_nobody_asks() {
     ask(&opaque, "good").await.unwrap();
     stub.behave(Manner::Says(503, String::new()));
     for n in 0..20 {
-        let refused = ask(&opaque, &format!("unknown-{n}")).await.unwrap_err();
+        let refused = ask_from(&opaque, &format!("unknown-{n}"), n).await.unwrap_err();
         assert_eq!(refused.reason(), Reason::ProviderUnavailable);
         assert!(refused.retry_delay().unwrap() > Duration::ZERO);
     }
@@ -316,7 +332,7 @@ async fn while_the_breaker_is_open_nobody_asks() {
     assert_eq!((stub.calls(), handle.failed(), handle.unasked()), (6, 5, 15));
     assert!(ask(&opaque, "good").await.is_ok(), "who is known does not mind");
     stub.behave(Manner::Says(200, active().to_string()));
-    advance(SECOND).await;
+    advance(2 * SECOND).await;
     assert!(ask(&opaque, "unknown-1").await.is_ok());
     assert!(ask(&opaque, "unknown-2").await.is_ok());
 }
@@ -325,23 +341,79 @@ async fn while_the_breaker_is_open_nobody_asks() {
 async fn a_strangers_odd_tokens_keep_nobody_from_asking() {
     let stub = Stub::says(active().to_string());
     let opaque = builder(&stub).build();
-    for status in [400, 403, 404, 413, 414, 422, 431] {
+    for status in [400, 403, 404, 413, 414, 422, 431, 500, 502, 503, 504] {
         stub.behave(Manner::Says(status, String::new()));
-        for n in 0..30 {
-            let refused = ask(&opaque, &format!("odd-{status}-{n}")).await.unwrap_err();
+        for n in 0..100 {
+            let refused = ask_from(&opaque, &format!("odd-{status}-{n}"), 66).await.unwrap_err();
             assert_eq!(refused.reason(), Reason::ProviderUnavailable, "{status}");
         }
         stub.behave(Manner::Says(200, active().to_string()));
         assert!(ask(&opaque, &format!("good-{status}")).await.is_ok(), "{status}");
     }
     assert_eq!(opaque.handle().unasked(), 0);
+    // One that cannot be told from all others' is remembered no longer than it has to be.
+    stub.behave(Manner::Says(500, String::new()));
+    let calls = stub.calls();
+    for _ in 0..100 {
+        assert!(ask(&opaque, "the-same").await.is_err());
+    }
+    assert_eq!(stub.calls(), calls + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_refuses_everybody_is_left_alone() {
+    for status in [403, 404, 500] {
+        let stub = Stub::says("");
+        stub.behave(Manner::Says(status, String::new()));
+        let opaque = builder(&stub).build();
+        for n in 0..50 {
+            assert!(ask_from(&opaque, &format!("token-{n}"), n).await.is_err());
+        }
+        assert_eq!((stub.calls(), opaque.handle().unasked()), (5, 45), "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_takes_all_the_calls() {
+    let stub = Stub::says("");
+    stub.behave(Manner::After(SECOND, active().to_string()));
+    let opaque = builder(&stub).max_calls(8).max_calls_each(3).build();
+    let begin = |token: String, n: u8| {
+        let opaque = opaque.clone();
+        tokio::spawn(async move { ask_from(&opaque, &token, n).await })
+    };
+    let flood: Vec<_> = (0..100).map(|token| begin(format!("made-up-{token}"), 66)).collect();
+    tokio::task::yield_now().await;
+    let user = begin("users".into(), 7);
+    // Who asks what is being asked makes no call.
+    let same = begin("made-up-0".into(), 66);
+    let mut refused = Vec::new();
+    for call in flood {
+        refused.extend(call.await.unwrap().err());
+    }
+    assert_eq!((refused.len(), stub.calls()), (97, 4));
+    for refused in refused {
+        assert_eq!(refused.reason(), Reason::RateLimited);
+        let http = refused.clone().into_response(Protocol::Http);
+        assert_eq!(
+            (http.status().as_u16(), &http.headers()[header::RETRY_AFTER]),
+            (429, &"1".parse().unwrap())
+        );
+        assert_eq!(refused.into_response(Protocol::Grpc).headers()["grpc-status"], "8");
+    }
+    assert!(user.await.unwrap().is_ok() && same.await.unwrap().is_ok());
+    // Places come back with the answers.
+    stub.behave(Manner::Says(200, active().to_string()));
+    for n in 0..10 {
+        assert!(ask_from(&opaque, &format!("later-{n}"), 66).await.is_ok());
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn calls_and_memory_are_bounded() {
     let stub = Stub::says("");
     stub.behave(Manner::After(SECOND, active().to_string()));
-    let opaque = builder(&stub).max_calls(3).room(64, 1 << 20).build();
+    let opaque = builder(&stub).max_calls(3).max_entries(64).memory(1 << 20).build();
     let flood: Vec<_> = (0..10)
         .map(|n| {
             let opaque = opaque.clone();

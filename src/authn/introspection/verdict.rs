@@ -14,7 +14,7 @@ use crate::authn::{
         memory::{Verified, weight},
         rules::{Checked, Rules, Times},
     },
-    oauth::Odd,
+    oauth::{Odd, Unavailable},
 };
 use crate::identity::Principal;
 
@@ -36,6 +36,31 @@ pub(super) enum Verdict {
     Good { principal: Principal, claims: Claims, told: Told, times: Times, binding: Binding },
     /// It is not, whatever the time.
     Bad(TokenError),
+    /// The provider has said nothing about it.
+    Unsaid(Unavailable),
+}
+
+/// Why a request does not pass with its token.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// The token is bad.
+    Token(TokenError),
+    /// Nobody can say so.
+    Unavailable(Unavailable),
+    /// As many tokens of its sender are asked about as may be at once.
+    TooMany,
+}
+
+impl From<TokenError> for Refusal {
+    fn from(why: TokenError) -> Self {
+        Self::Token(why)
+    }
+}
+
+impl From<Unavailable> for Refusal {
+    fn from(why: Unavailable) -> Self {
+        Self::Unavailable(why)
+    }
 }
 
 impl Verdict {
@@ -69,6 +94,9 @@ impl Verdict {
         match self {
             Self::Good { times, .. } => times.left(now, Duration::ZERO).min(good),
             Self::Bad(_) => bad,
+            // What was said about this token may be otherwise about the next; without an answer nothing was said.
+            Self::Unsaid(why) if why.is_doubtful() => Unavailable::RETRY_AFTER,
+            Self::Unsaid(_) => Duration::ZERO,
         }
     }
 
@@ -76,7 +104,7 @@ impl Verdict {
     pub(super) fn now(self, expected: &Expected, now: SystemTime) -> Self {
         match &self {
             Self::Good { times, .. } => times.check(now, expected.skew).map_or_else(Self::Bad, |()| self),
-            Self::Bad(_) => self,
+            Self::Bad(_) | Self::Unsaid(_) => self,
         }
     }
 
@@ -86,9 +114,10 @@ impl Verdict {
         expected: &Expected,
         now: SystemTime,
         sender: Sender<'_>,
-    ) -> Result<Verified, TokenError> {
+    ) -> Result<Verified, Refusal> {
         match self {
-            Self::Bad(why) => Err(*why),
+            Self::Bad(why) => Err(Refusal::Token(*why)),
+            Self::Unsaid(why) => Err(Refusal::Unavailable(why.clone())),
             Self::Good { principal, claims, told, times, binding } => {
                 times.check(now, expected.skew)?;
                 binding.hold(expected.bound, sender)?;
@@ -105,7 +134,7 @@ impl Verdict {
                     // A short answer stands in a place for longer ones.
                     principal.weight() + claims.as_json().len().max(512) + weight(told)
                 }
-                Self::Bad(_) => 0,
+                Self::Bad(_) | Self::Unsaid(_) => 0,
             }
     }
 }

@@ -105,9 +105,10 @@ impl Issuer {
             self.keys.want();
             return Err(TokenError::KeysUnknown);
         };
-        // Where the key may be one that came after this set, nobody can say that the token is bad.
         let id = header.key_id();
-        let unless_new = |error| match keys.is_complete(id) || self.keys.want() {
+        // Where the key may be one that came after this set, nobody can say that the token is bad. Where a key of that
+        // name is here, the token is; but perhaps the name has another key by now, and the set is looked for all the same.
+        let unless_new = |error| match self.keys.want() || keys.is_complete(id) {
             true => error,
             false => TokenError::KeysUnknown,
         };

@@ -42,7 +42,7 @@ pub(in crate::authn) struct Unavailable {
     why: &'static str,
     retry_after: Duration,
     /// Whether it may be so because of the words of one caller.
-    is_of_one: bool,
+    is_doubtful: bool,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -51,9 +51,9 @@ pub(in crate::authn) struct Unavailable {
 pub(in crate::authn) enum Words {
     /// Our own: whatever is wrong, it is so for every call.
     Ours,
-    /// A caller's token, which anybody can make up: what the provider, or what stands before it, answers to one says
-    /// nothing about the next.
-    Callers,
+    /// Those of the caller with this fingerprint, who can make them up: what the provider, or what stands before it,
+    /// answers to them says little about the next.
+    Of(u64),
 }
 
 /// An answer that cannot be understood, and why.
@@ -120,17 +120,20 @@ impl Endpoint {
         words: Words,
         read: impl FnOnce(StatusCode, &[u8]) -> Result<T, Odd>,
     ) -> Result<T, Unavailable> {
-        let entry = self
-            .trip
-            .enter(Instant::now())
+        let entry = match words {
+            Words::Ours => self.trip.enter(Instant::now()),
+            Words::Of(caller) => self.trip.enter_for(caller, Instant::now()),
+        };
+        let entry = entry
             .map_err(|open| Unavailable::after("the provider has failed too often", open.retry_after()))?;
         let answer = self.exchange(form, read).await;
         match &answer {
             Ok(_) => entry.success(Instant::now()),
             Err(error) => {
-                // Else whoever shows a few tokens that are odd would keep everybody from asking.
-                if words == Words::Ours || !error.is_of_one {
-                    entry.failure(Instant::now());
+                match error.is_doubtful {
+                    // Else whoever knows words at which it fails would keep everybody from asking.
+                    true => entry.doubt(Instant::now()),
+                    false => entry.failure(Instant::now()),
                 }
                 let source = error.source.as_deref().map(tracing::field::display);
                 tracing::warn!(endpoint = %self, why = error.why, source, "a provider could not be asked");
@@ -157,8 +160,8 @@ impl Endpoint {
         *request.headers_mut() = headers;
         let answer: http::Response<Bytes> = self.fetch.send(request).await.map_err(|error| {
             let unanswered = Unavailable::new("the provider did not answer");
-            let is_of_one = matches!(error, FetchError::TooLarge(_) | FetchError::Redirect(_));
-            Unavailable { is_of_one, source: Some(Arc::new(error)), ..unanswered }
+            let is_doubtful = !matches!(error, FetchError::Transport(_));
+            Unavailable { is_doubtful, source: Some(Arc::new(error)), ..unanswered }
         })?;
         let status = answer.status().as_u16();
         let why = match status {
@@ -171,21 +174,26 @@ impl Endpoint {
             429 => "the provider says that we ask too often",
             _ => "the provider answered with an error",
         };
-        let is_of_one = !matches!(status, 401 | 429 | 500..);
-        Err(Unavailable { is_of_one, ..Unavailable::new(why) })
+        let is_doubtful = !matches!(status, 401 | 429);
+        Err(Unavailable { is_doubtful, ..Unavailable::new(why) })
     }
 }
 
 impl Unavailable {
     /// When it may make sense to ask again, if nobody said.
-    const RETRY_AFTER: Duration = Duration::from_secs(2);
+    pub(in crate::authn) const RETRY_AFTER: Duration = Duration::from_secs(2);
 
     pub(in crate::authn) fn new(why: &'static str) -> Self {
         Self::after(why, Self::RETRY_AFTER)
     }
 
     pub(in crate::authn) fn after(why: &'static str, retry_after: Duration) -> Self {
-        Self { why, retry_after, is_of_one: false, source: None }
+        Self { why, retry_after, is_doubtful: false, source: None }
+    }
+
+    /// Whether it may be so because of the words of one caller.
+    pub(in crate::authn) fn is_doubtful(&self) -> bool {
+        self.is_doubtful
     }
 
     /// The refusal of a request for which the provider would have had to answer.

@@ -76,7 +76,11 @@ fn taken(status: StatusCode, body: &[u8]) -> Result<String, Odd> {
 }
 
 async fn ask(endpoint: &Endpoint) -> Result<String, Unavailable> {
-    endpoint.ask(Form::default().with("token", "t"), Words::Callers, taken).await
+    ask_with(endpoint, Words::Ours).await
+}
+
+async fn ask_with(endpoint: &Endpoint, words: Words) -> Result<String, Unavailable> {
+    endpoint.ask(Form::default().with("token", "t"), words, taken).await
 }
 
 #[test]
@@ -245,25 +249,27 @@ async fn who_fails_too_often_is_left_alone_for_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_one_token_is_answered_says_nothing_about_the_provider() {
+async fn what_one_caller_is_answered_says_little_about_the_provider() {
     let stub = Stub::says("fine");
     let says = |status| Manner::Says(status, String::new());
-    let neutral = [302, 400, 403, 404, 413, 414, 422, 431].map(says).into_iter();
-    let neutral = neutral.chain([Manner::Says(200, "odd".into()), Manner::Floods]);
-    let counted = [401, 429, 500, 503, 999].map(says).into_iter().chain([Manner::Fails, Manner::Never]);
-    for (manner, opens) in neutral.map(|manner| (manner, false)).chain(counted.map(|manner| (manner, true))) {
-        let endpoint = stub.endpoint(Client::public("gateway"));
+    let doubtful = [302, 400, 403, 404, 413, 414, 422, 431, 500, 503, 999].map(says).into_iter();
+    let doubtful = doubtful.chain([Manner::Says(200, "odd".into()), Manner::Floods, Manner::Never]);
+    let certain = [401, 429].map(says).into_iter().chain([Manner::Fails]);
+    for (manner, is_certain) in
+        doubtful.map(|manner| (manner, false)).chain(certain.map(|manner| (manner, true)))
+    {
         stub.behave(manner.clone());
-        for _ in 0..5 {
-            assert!(ask(&endpoint).await.is_err());
-        }
-        assert_eq!(endpoint.may_ask(Instant::now()).is_err(), opens, "{manner:?}");
-        // Where the words are our own, nothing gets better by asking again.
-        let ours = stub.endpoint(Client::public("gateway"));
-        for _ in 0..5 {
-            assert!(ours.ask(Form::default(), Words::Ours, taken).await.is_err());
-        }
-        assert!(ours.may_ask(Instant::now()).is_err(), "{manner:?}");
+        let opens = async |words: fn(u64) -> Words| {
+            let endpoint = stub.endpoint(Client::public("gateway"));
+            for n in 0..5 {
+                assert!(ask_with(&endpoint, words(n)).await.is_err());
+            }
+            endpoint.may_ask(Instant::now()).is_err()
+        };
+        assert_eq!(opens(|_| Words::Of(7)).await, is_certain, "{manner:?}");
+        // What five callers are told is so, and where the words are our own nothing gets better by asking again.
+        assert!(opens(Words::Of).await, "{manner:?}");
+        assert!(opens(|_| Words::Ours).await, "{manner:?}");
     }
 }
 
@@ -277,9 +283,12 @@ async fn a_probe_with_an_odd_token_leaves_the_turn_to_the_next() {
     }
     advance(Duration::from_secs(1)).await;
     stub.behave(Manner::Says(403, String::new()));
-    assert!(ask(&endpoint).await.is_err());
+    assert!(ask_with(&endpoint, Words::Of(66)).await.is_err());
     stub.behave(Manner::Says(200, "fine".into()));
-    assert_eq!(ask(&endpoint).await.unwrap(), "fine");
+    assert!(ask_with(&endpoint, Words::Of(66)).await.is_err(), "it had its turn");
+    assert_eq!(stub.calls(), 6);
+    assert_eq!(ask_with(&endpoint, Words::Of(7)).await.unwrap(), "fine");
+    assert_eq!(ask_with(&endpoint, Words::Of(66)).await.unwrap(), "fine");
 }
 
 #[test]

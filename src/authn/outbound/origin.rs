@@ -109,17 +109,22 @@ impl Origin {
         }
     }
 
-    pub(super) async fn fetch(&self, subject: Option<&CallerToken>) -> Result<Fresh, Unavailable> {
+    /// Asks for a token; on behalf of `subject`, if it is for one, whose fingerprint is `caller`.
+    pub(super) async fn fetch(
+        &self,
+        subject: Option<&CallerToken>,
+        caller: u64,
+    ) -> Result<Fresh, Unavailable> {
         match self {
             Self::ClientCredentials(request) => {
                 let form = request.form.clone().with("grant_type", "client_credentials");
-                ask(&request.endpoint, form, false).await
+                ask(&request.endpoint, form, Words::Ours).await
             }
             Self::Exchange(request) => {
                 let form = request.form.clone().with("grant_type", EXCHANGE);
                 let subject = subject.map_or("", CallerToken::reveal);
                 let form = form.with("subject_token", subject).with("subject_token_type", ACCESS_TOKEN);
-                ask(&request.endpoint, form, true).await
+                ask(&request.endpoint, form, Words::Of(caller)).await
             }
             Self::File { path, every } => {
                 let (path, every) = (Arc::clone(path), *every);
@@ -136,8 +141,8 @@ impl Origin {
     }
 }
 
-async fn ask(endpoint: &Endpoint, form: Form, exchanges: bool) -> Result<Fresh, Unavailable> {
-    let words = if exchanges { Words::Callers } else { Words::Ours };
+async fn ask(endpoint: &Endpoint, form: Form, words: Words) -> Result<Fresh, Unavailable> {
+    let exchanges = words != Words::Ours;
     let answer = endpoint.ask(form, words, |status, body| Answer::read(status, body, exchanges)).await?;
     Ok(match answer {
         Answer::CallerRefused => Fresh { line: None, renew: REFUSED, lives: REFUSED },

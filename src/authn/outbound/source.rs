@@ -236,8 +236,11 @@ impl Keeper {
         {
             return Ok(held.line);
         }
-        let Fresh { line, renew, lives } =
-            self.origin.fetch(subject.as_ref()).await.inspect_err(|_| count(&self.counts.failed))?;
+        let Fresh { line, renew, lives } = self
+            .origin
+            .fetch(subject.as_ref(), print(&whose))
+            .await
+            .inspect_err(|_| count(&self.counts.failed))?;
         self.counts.had(asked);
         // Those who began together do not come back together.
         let jitter = self.chance.below(u64::try_from(renew.as_nanos() / 10).unwrap_or(u64::MAX));
@@ -273,6 +276,11 @@ impl Keeper {
 
 fn whose(subject: Option<&CallerToken>) -> Whose {
     subject.map_or([0; 32], |token| Sha256::digest(token.reveal().as_bytes()).into())
+}
+
+/// As much of it as tells one caller from others.
+fn print(whose: &Whose) -> u64 {
+    whose.first_chunk().map_or(0, |print| u64::from_le_bytes(*print))
 }
 
 fn no_token() -> Rejection {
