@@ -4,7 +4,11 @@
 //! the limit was made, or since 1970 where windows are those of the calendar.
 
 use super::{
-    Algorithm, LimitError, Quota, fixed::FixedWindow, gcra::Gcra, rate::nanos, sliding::SlidingWindow,
+    Algorithm, LimitError, Quota,
+    fixed::FixedWindow,
+    gcra::{Gcra, LONGEST},
+    rate::nanos,
+    sliding::SlidingWindow,
 };
 
 /// How much may be spent of an account, and how fast it comes back.
@@ -54,18 +58,18 @@ impl Judge {
         }
         match algorithm {
             Algorithm::TokenBucket => {
-                let whole = interval.checked_mul(u64::from(quota.burst().get()));
                 let too_long = LimitError::Burst { burst: quota.burst(), rate };
-                Gcra::new(interval, whole, debt).map(Self::TokenBucket).ok_or(too_long)
+                Gcra::of_tokens(interval, quota.burst(), debt).map(Self::TokenBucket).ok_or(too_long)
             }
             Algorithm::LeakyBucket { max_wait } => {
-                let whole = interval.checked_add(nanos(max_wait));
-                Gcra::new(interval, whole, debt).map(Self::LeakyBucket).ok_or(LimitError::Wait(max_wait))
+                let bucket = Gcra::leaky(interval, nanos(max_wait), debt);
+                bucket.map(Self::LeakyBucket).ok_or(LimitError::Wait(max_wait))
             }
             Algorithm::SlidingWindow => SlidingWindow::new(count, period, most)
                 .map(Self::SlidingWindow)
                 .ok_or(LimitError::Window { rate }),
-            Algorithm::FixedWindow => FixedWindow::new(count, period, most)
+            Algorithm::FixedWindow { zone } => FixedWindow::new(count, period, zone, most)
+                .filter(|_| u128::from(debt) * u128::from(interval) <= LONGEST.into())
                 .map(Self::FixedWindow)
                 .ok_or(LimitError::Window { rate }),
         }
@@ -76,13 +80,9 @@ impl Judge {
     pub(super) fn with(&self, quota: Quota, debt: u32) -> Option<Self> {
         let (rate, interval) = (quota.rate(), quota.interval());
         match self {
-            Self::TokenBucket(_) => {
-                let whole = interval.checked_mul(u64::from(quota.burst().get()));
-                Gcra::new(interval, whole, debt).map(Self::TokenBucket)
-            }
+            Self::TokenBucket(_) => Gcra::of_tokens(interval, quota.burst(), debt).map(Self::TokenBucket),
             Self::LeakyBucket(bucket) => {
-                let whole = interval.checked_add(bucket.max_wait());
-                Gcra::new(interval, whole, debt).map(Self::LeakyBucket)
+                Gcra::leaky(interval, bucket.max_wait(), debt).map(Self::LeakyBucket)
             }
             Self::SlidingWindow(window) => window.counting(rate).map(Self::SlidingWindow),
             Self::FixedWindow(window) => window.counting(rate).map(Self::FixedWindow),

@@ -32,7 +32,7 @@ pub struct Listen {
     pub(super) name: Arc<str>,
     pub(super) address: SocketAddr,
     pub(super) trusted: TrustedProxies,
-    limits: Limits,
+    pub(super) limits: Limits,
     pub(super) socket: Socket,
 }
 

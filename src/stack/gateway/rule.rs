@@ -65,7 +65,7 @@ pub struct Rule {
     response_headers: Option<ResponseHeaders>,
     cors: Option<Cors>,
     csrf: Option<Csrf>,
-    limits: Limits,
+    pub(super) limits: Limits,
     pub(super) providers: Option<Providers>,
     authorize: Option<Authorize>,
     pub(super) authorizers: Vec<Asked>,
@@ -264,8 +264,8 @@ impl Rule {
     /// The gates of the rule, outermost first: this is the order of [`order`](crate::stack::order).
     fn gates(self, given: &Given) -> AsyncGates {
         let (before, after) = match self.limits.need_identity() {
-            true => (None, self.limits.gate()),
-            false => (self.limits.gate(), None),
+            true => (Limits::default(), self.limits),
+            false => (self.limits, Limits::default()),
         };
         let own_paths = (self.paths != given.paths).then_some(OwnPaths(self.paths));
         let kept_back = authn::kept_back(&given.credentials, self.providers.as_ref());
@@ -276,7 +276,7 @@ impl Rule {
         gates = with(gates, self.response_headers);
         gates = with(gates, self.cors);
         gates = with(gates, self.csrf);
-        gates = with(gates, before);
+        gates = before.inside_of(gates);
         let needs_caller = self.backends.iter().any(|(backend, _)| backend.needs_caller());
         if let Some(providers) = self.providers {
             let providers = if needs_caller { providers.keep_token() } else { providers };
@@ -291,7 +291,7 @@ impl Rule {
             };
         }
         gates = with(gates, self.authorization.map(|authorization| authorization.paths(self.paths)));
-        gates = with(gates, after);
+        gates = after.inside_of(gates);
         gates = with(gates, discard);
         gates = with(
             gates,

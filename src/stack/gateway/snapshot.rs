@@ -62,6 +62,9 @@ pub struct Snapshot {
     /// What policies and authorizers of the rules count.
     #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "shown in metrics"))]
     pub(super) tallies: Vec<Tally>,
+    /// Each limit that counts something. Of those of one name, the first.
+    #[cfg(feature = "prometheus")]
+    pub(super) limits: Vec<crate::admission::rate_limit::Limit>,
     #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "shown in metrics"))]
     pub(super) authorizers: BTreeMap<Arc<str>, AuthCounts>,
 }
@@ -212,6 +215,8 @@ impl SnapshotBuilder {
         let of_authorizers =
             authorizers().map(|one| (Arc::from(one.name()), one.numbers().clone())).collect();
         let tallies = tallies(&of_rules);
+        #[cfg(feature = "prometheus")]
+        let limits = super::limits::all(&listeners, &of_rules);
         credentials.extend(providers().flat_map(Providers::locations).cloned());
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
         let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
@@ -220,13 +225,7 @@ impl SnapshotBuilder {
         let upstreams = upstreams(&of_rules);
         #[cfg(feature = "jwt")]
         let token_sources = token_sources(&of_rules);
-        if let Some(admin) = &admin {
-            let reaches =
-                |upstream: &&Upstream| upstream.endpoints().iter().any(|at| at.address == admin.address);
-            if let Some(upstream) = upstreams.iter().find(reaches) {
-                return Err(SnapshotError::AdminUpstream(upstream.name().into()));
-            }
-        }
+        check_admin(admin.as_ref(), &upstreams)?;
         let given = Given {
             paths,
             asserted: asserted.iter().cloned().collect(),
@@ -256,6 +255,8 @@ impl SnapshotBuilder {
             asserted,
             paths,
             tallies,
+            #[cfg(feature = "prometheus")]
+            limits,
             authorizers: of_authorizers,
         })
     }
@@ -276,6 +277,15 @@ impl SnapshotBuilder {
             Some(twice) => Err(SnapshotError::DuplicateAddress(twice)),
             None => Ok(()),
         }
+    }
+}
+
+fn check_admin(admin: Option<&Admin>, upstreams: &[Upstream]) -> Result<(), SnapshotError> {
+    let Some(admin) = admin else { return Ok(()) };
+    let reaches = |upstream: &&Upstream| upstream.endpoints().iter().any(|at| at.address == admin.address);
+    match upstreams.iter().find(reaches) {
+        Some(upstream) => Err(SnapshotError::AdminUpstream(upstream.name().into())),
+        None => Ok(()),
     }
 }
 
