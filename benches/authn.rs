@@ -131,6 +131,24 @@ fn es256_gate(bencher: Bencher<'_, '_>) {
     check(bencher, &jwt.memory(0), &header::AUTHORIZATION, &format!("Bearer {token}"));
 }
 
+/// Each signature is another one: nothing about it can be foreseen, as with one that is verified again and again.
+#[divan::bench]
+fn es256_signature_first_sight(bencher: Bencher<'_, '_>) {
+    let key = EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    let public =
+        ParsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, key.public_key().as_ref()).unwrap();
+    let random = SystemRandom::new();
+    bencher
+        .with_inputs(|| {
+            let signed = signed("ES256");
+            let signature = key.sign(&random, signed.as_bytes()).unwrap();
+            (signed, signature)
+        })
+        .bench_local_refs(|(signed, signature)| {
+            public.verify_sig(signed.as_bytes(), signature.as_ref()).is_ok()
+        });
+}
+
 /// Each token is another one, and is remembered.
 #[divan::bench]
 fn es256_gate_first_sight(bencher: Bencher<'_, '_>) {

@@ -13,7 +13,8 @@ use serde::{Deserialize, Deserializer, de};
 use crate::{
     admission::rate_limit::Rate,
     authn::api_key::{KeyEntry, KeyHash},
-    time::parse_duration,
+    ratio::Ratio,
+    time::{Calendar, parse_duration},
 };
 
 /// A type with a spelling of its own.
@@ -68,11 +69,13 @@ pub(super) fn format(name: &str) -> Option<&'static Format> {
         of::<Rate>(),
         of::<SocketAddr>(),
         of::<IpNet>(),
+        of::<Ratio>(),
         of::<HeaderName>(),
         of::<HeaderValue>(),
         of::<Name>(),
         of::<KeyHash>(),
         of::<Moment>(),
+        of::<Calendar>(),
     ];
     FORMATS.iter().find(|format| format.name == name)
 }
@@ -111,6 +114,15 @@ impl Spelled for IpNet {
 
     fn spell(text: &str) -> Option<Self> {
         text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(Self::from))
+    }
+}
+
+impl Spelled for Ratio {
+    const FORMAT: &'static str = "share";
+    const EXPECTED: &'static str = "a share such as `5%` or `0.05`";
+
+    fn spell(text: &str) -> Option<Self> {
+        text.parse().ok()
     }
 }
 
@@ -170,6 +182,15 @@ impl Spelled for Moment {
     }
 }
 
+impl Spelled for Calendar {
+    const FORMAT: &'static str = "utc-offset";
+    const EXPECTED: &'static str = "an offset from UTC such as `Z`, `+01:00` or `-09:30`";
+
+    fn spell(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,10 +202,12 @@ mod tests {
             ("rate", "100/min", "100"),
             ("socket-address", "[::1]:80", "localhost:80"),
             ("network", "10.0.0.0/8", "10.0.0.0/33"),
+            ("share", "2.5%", "101%"),
             ("header-name", "x-user", "x user"),
             ("header-value", "a b", "a\nb"),
             ("name", "per-address.v2", "per address"),
             ("moment", "2027-02-19T08:00:00Z", "tomorrow"),
+            ("utc-offset", "-09:30", "CET"),
         ] {
             let format = format(name).unwrap();
             assert!((format.fits)(good) && !(format.fits)(bad), "{name}");

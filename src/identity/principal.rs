@@ -292,8 +292,19 @@ impl Subject {
     }
 }
 
-fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(' ').filter(|word| !word.is_empty())
+fn words(mut text: &str) -> impl Iterator<Item = &str> {
+    // These are a few bytes: to look at each is faster than what `split` prepares for.
+    std::iter::from_fn(move || {
+        while !text.is_empty() {
+            let end = text.bytes().position(|byte| byte == b' ').unwrap_or(text.len());
+            let word = &text[..end];
+            text = text.get(end + 1..).unwrap_or_default();
+            if !word.is_empty() {
+                return Some(word);
+            }
+        }
+        None
+    })
 }
 
 impl PartialEq for Principal {

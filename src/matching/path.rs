@@ -141,6 +141,9 @@ impl PathPolicy {
         if path.first() != Some(&b'/') {
             return false;
         }
+        if is_simple(path) {
+            return true;
+        }
         let mut at = 0;
         while let Some(&byte) = path.get(at) {
             at += match byte {
@@ -264,6 +267,41 @@ const fn is_path_byte(byte: u8) -> bool {
             b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@'
         )
 }
+
+/// Whether a path has only segments that neither are empty nor begin with a dot, and no escapes: most have.
+fn is_simple(path: &[u8]) -> bool {
+    let mut before = Kind::Plain;
+    path.iter().all(|byte| {
+        let kind = KINDS[usize::from(*byte)];
+        let begins = before == Kind::Slash;
+        before = kind;
+        kind == Kind::Plain || (kind != Kind::Other && !begins)
+    })
+}
+
+/// What a byte of a path is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Slash,
+    Dot,
+    Other,
+}
+
+static KINDS: [Kind; 256] = {
+    let mut table = [Kind::Other; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = match byte as u8 {
+            b'/' => Kind::Slash,
+            b'.' => Kind::Dot,
+            byte if is_path_byte(byte) => Kind::Plain,
+            _ => Kind::Other,
+        };
+        byte += 1;
+    }
+    table
+};
 
 /// `segment` begins with `.`, and what follows at most two dots ends a dot segment, or might once decoded.
 fn may_be_dot_segment(segment: &[u8]) -> bool {

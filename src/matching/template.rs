@@ -36,15 +36,34 @@ pub enum InvalidTemplate {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathTemplate {
-    head: Box<[Segment]>,
+    head: Box<[Part]>,
     /// What the path ends with, after a rest of any length.
-    tail: Option<Box<[Box<str>]>>,
+    tail: Option<Box<str>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Segment {
-    Literal(Box<str>),
-    One,
+enum Part {
+    /// Segments as they are, each after its `/`.
+    Text(Box<str>),
+    /// One segment, whatever it is.
+    Place,
+}
+
+impl Part {
+    /// What of a path follows this part, if it begins with it.
+    fn strip<'p>(&self, path: &'p [u8]) -> Option<&'p [u8]> {
+        match self {
+            Self::Text(text) => {
+                let rest = path.strip_prefix(text.as_bytes())?;
+                matches!(rest.first(), None | Some(b'/')).then_some(rest)
+            }
+            Self::Place => {
+                let segment = path.strip_prefix(b"/")?;
+                let end = segment.iter().position(|byte| *byte == b'/').unwrap_or(segment.len());
+                (end > 0).then(|| &segment[end..])
+            }
+        }
+    }
 }
 
 impl PathTemplate {
@@ -55,49 +74,63 @@ impl PathTemplate {
     /// If it is none, or could match no path.
     pub fn parse(text: &str) -> Result<Self, InvalidTemplate> {
         let mut segments = text.strip_prefix('/').ok_or(InvalidTemplate::NotAbsolute)?.split('/').peekable();
-        let (mut head, mut tail) = (Vec::new(), None::<Vec<Box<str>>>);
-        while let Some(text) = segments.next() {
+        let (mut head, mut text, mut tail) = (Vec::new(), String::new(), None::<String>);
+        while let Some(segment) = segments.next() {
             let is_last = segments.peek().is_none();
-            match (text, &mut tail) {
-                ("{**}", None) => tail = Some(Vec::new()),
-                (text, None) if is_place(text) => head.push(Segment::One),
-                (text, None) => head.push(Segment::Literal(literal(text, is_last)?)),
-                (text, Some(_)) if text == "{**}" || is_place(text) => return Err(InvalidTemplate::Rest),
-                (text, Some(tail)) => tail.push(literal(text, is_last)?),
+            match (segment, &mut tail) {
+                ("{**}", None) => tail = Some(String::new()),
+                (place, None) if is_place(place) => {
+                    head.extend(text_part(&mut text));
+                    head.push(Part::Place);
+                }
+                (segment, None) => push(&mut text, segment, is_last)?,
+                (place, Some(_)) if place == "{**}" || is_place(place) => return Err(InvalidTemplate::Rest),
+                (segment, Some(tail)) => push(tail, segment, is_last)?,
             }
         }
+        head.extend(text_part(&mut text));
         Ok(Self { head: head.into(), tail: tail.map(Into::into) })
     }
 
     /// Whether `path`, in its normal form, is meant.
     #[must_use]
     pub fn matches(&self, path: &str) -> bool {
-        let Some(path) = path.strip_prefix('/') else { return false };
-        let mut given = path.split('/');
-        let begins = self.head.iter().all(|segment| {
-            given.next().is_some_and(|given| match segment {
-                Segment::Literal(literal) => **literal == *given,
-                Segment::One => !given.is_empty(),
-            })
-        });
-        begins
-            && match &self.tail {
-                None => given.next().is_none(),
-                Some(tail) => tail.iter().rev().all(|literal| given.next_back() == Some(literal)),
-            }
+        self.matches_bytes(path.as_bytes())
+    }
+
+    pub(crate) fn matches_bytes(&self, path: &[u8]) -> bool {
+        if !path.starts_with(b"/") {
+            return false;
+        }
+        let rest = self.head.iter().try_fold(path, |path, part| part.strip(path));
+        rest.is_some_and(|rest| match &self.tail {
+            None => rest.is_empty(),
+            Some(tail) => rest.ends_with(tail.as_bytes()),
+        })
     }
 
     /// What every path that is meant begins with, up to the end of a segment; and whether that is all of it.
     #[cfg(feature = "admission")]
     pub(crate) fn anchor(&self) -> (String, bool) {
-        let mut anchor = String::new();
-        for segment in &self.head {
-            let Segment::Literal(literal) = segment else { return (anchor, false) };
-            anchor.push('/');
-            anchor.push_str(literal);
+        match &*self.head {
+            [] => (String::new(), self.tail.is_none()),
+            [Part::Text(text)] => (text.to_string(), self.tail.is_none()),
+            [Part::Text(text), ..] => (text.to_string(), false),
+            [Part::Place, ..] => (String::new(), false),
         }
-        (anchor, self.tail.is_none())
     }
+}
+
+/// What was gathered of a text, if there is any.
+fn text_part(text: &mut String) -> Option<Part> {
+    (!text.is_empty()).then(|| Part::Text(std::mem::take(text).into()))
+}
+
+fn push(text: &mut String, segment: &str, is_last: bool) -> Result<(), InvalidTemplate> {
+    let segment = literal(segment, is_last)?;
+    text.push('/');
+    text.push_str(&segment);
+    Ok(())
 }
 
 fn is_place(segment: &str) -> bool {

@@ -61,9 +61,7 @@ impl Value {
     pub(super) fn matches(&self, seen: Seen<'_>) -> bool {
         match (self, seen) {
             (Self::Text(pattern), Seen::Text(text)) => pattern.matches(text),
-            (Self::Path(template), Seen::Text(path)) => {
-                std::str::from_utf8(path).is_ok_and(|path| template.matches(path))
-            }
+            (Self::Path(template), Seen::Text(path)) => template.matches_bytes(path),
             // Any of any: whoever was authenticated. A guest was not, and is meant only by name.
             (Self::Principal(of_provider, of_subject), Seen::Principal(principal)) => {
                 of_provider.matches(principal.provider().as_bytes())
@@ -125,7 +123,7 @@ impl Attribute {
     }
 
     /// Shows every value there is, until `found` says `true`; tells whether it did.
-    pub(super) fn any(&self, facts: &Facts<'_>, found: &mut dyn FnMut(Seen<'_>) -> bool) -> bool {
+    pub(super) fn any(&self, facts: &Facts<'_>, found: &mut impl FnMut(Seen<'_>) -> bool) -> bool {
         match self {
             Self::Host | Self::Method | Self::Path | Self::Header(_) | Self::Query(_) => {
                 self.any_of_request(facts, found)
@@ -140,7 +138,7 @@ impl Attribute {
         }
     }
 
-    fn any_of_principal(&self, principal: &Principal, found: &mut dyn FnMut(Seen<'_>) -> bool) -> bool {
+    fn any_of_principal(&self, principal: &Principal, found: &mut impl FnMut(Seen<'_>) -> bool) -> bool {
         match self {
             Self::Principal => found(Seen::Principal(principal)),
             Self::Issuer => found(text(principal.issuer())),
@@ -153,7 +151,7 @@ impl Attribute {
     }
 
     /// A peer is its SPIFFE id, or else the DNS names of its certificate.
-    fn any_of_peer(&self, peer: &PeerIdentity, found: &mut dyn FnMut(Seen<'_>) -> bool) -> bool {
+    fn any_of_peer(&self, peer: &PeerIdentity, found: &mut impl FnMut(Seen<'_>) -> bool) -> bool {
         let Some(id) = peer.spiffe_id() else {
             return *self == Self::Peer && peer.dns_names().any(|name| found(text(name)));
         };
@@ -168,7 +166,7 @@ impl Attribute {
         }
     }
 
-    fn any_of_request(&self, facts: &Facts<'_>, found: &mut dyn FnMut(Seen<'_>) -> bool) -> bool {
+    fn any_of_request(&self, facts: &Facts<'_>, found: &mut impl FnMut(Seen<'_>) -> bool) -> bool {
         let Some(request) = &facts.request else { return false };
         match self {
             Self::Host => found(text(&request.host)),

@@ -125,11 +125,9 @@ impl Authorization {
     }
 
     fn facts<'h>(&self, head: &'h Head<'_>) -> Result<Facts<'h>, Rejection> {
-        let Needs { mut host, mut path, .. } = self.enforced.needs;
-        if let Some(trial) = &self.trial {
-            (host, path) = (host || trial.needs.host, path || trial.needs.path);
-        }
-        Facts::read(head, Needs { host, path, paths: self.paths })
+        // What is in force is in the trial, too.
+        let of = self.trial.as_ref().unwrap_or(&self.enforced);
+        Facts::read(head, Needs { paths: self.paths, ..of.needs })
     }
 
     fn told(&self, decision: Decision<'_>) -> Option<Told> {
@@ -163,8 +161,14 @@ impl Ruling {
 impl Needs {
     pub(super) fn of(set: &Set) -> Self {
         let predicates = set.asks_predicates();
-        let asks = |attribute| predicates || set.asks_for(&attribute);
-        Self { host: asks(Attribute::Host), path: asks(Attribute::Path), paths: PathPolicy::strict() }
+        let asks = |attributes: &[Attribute]| predicates || attributes.iter().any(|one| set.asks_for(one));
+        Self {
+            host: asks(&[Attribute::Host]),
+            path: asks(&[Attribute::Path]),
+            peer: asks(&[Attribute::Peer, Attribute::TrustDomain, Attribute::PeerPath, Attribute::Namespace]),
+            address: asks(&[Attribute::Client, Attribute::Connected]),
+            paths: PathPolicy::strict(),
+        }
     }
 }
 

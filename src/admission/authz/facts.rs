@@ -35,6 +35,8 @@ pub(super) struct Asked<'a> {
 pub(super) struct Needs {
     pub(super) host: bool,
     pub(super) path: bool,
+    pub(super) peer: bool,
+    pub(super) address: bool,
     pub(super) paths: PathPolicy,
 }
 
@@ -45,7 +47,10 @@ impl<'a> Facts<'a> {
     ///
     /// [`BadRequest`](crate::reject::Reason::BadRequest) if it has no single host, or no normal path.
     pub fn of(head: &'a Head<'_>) -> Result<Self, Rejection> {
-        Self::read(head, Needs { host: true, path: true, paths: PathPolicy::strict() })
+        Self::read(
+            head,
+            Needs { host: true, path: true, peer: true, address: true, paths: PathPolicy::strict() },
+        )
     }
 
     pub(super) fn read(head: &'a Head<'_>, needs: Needs) -> Result<Self, Rejection> {
@@ -63,11 +68,14 @@ impl<'a> Facts<'a> {
         let query = uri.query().unwrap_or_default();
         let request =
             Some(Asked { method: head.method(), host, path, query, headers: head.headers(), extensions });
-        let connected = extensions.get::<PeerAddr>().map(|peer| peer.ip());
+        let connected = || extensions.get::<PeerAddr>().map(|peer| peer.ip());
+        let connected = needs.address.then(connected).flatten();
+        let client = || extensions.get::<ClientAddr>().map(|client| client.ip());
+        let client = needs.address.then(client).flatten();
         Ok(Self {
             principal: extensions.get::<Principal>().filter(|principal| !principal.is_anonymous()),
-            peer: extensions.get(),
-            client: extensions.get::<ClientAddr>().map(|client| client.ip()).or(connected),
+            peer: needs.peer.then(|| extensions.get()).flatten(),
+            client: client.or(connected),
             connected,
             request,
         })

@@ -12,17 +12,17 @@ use ipnet::IpNet;
 use super::{
     Facts,
     attribute::{Attribute, Seen, Value},
+    condition::Condition,
     set::Clause,
-    test::Test,
 };
 
 #[derive(Debug)]
 pub(super) struct Index {
     /// The attributes under whose values clauses are kept.
     probes: Box<[Probe]>,
-    /// Where in `clauses` each bucket begins, and where the last one ends. As many buckets as a power of two.
+    /// Where in `kept` each bucket begins, and where the last one ends. As many buckets as a power of two.
     starts: Box<[u32]>,
-    clauses: Box<[u32]>,
+    kept: Box<[Kept]>,
     /// Those that are in no bucket.
     always: Box<[u32]>,
 }
@@ -33,21 +33,31 @@ struct Probe {
     seed: u64,
     /// No value under which a clause is kept has more bytes.
     longest: usize,
+    /// Of how many pieces those values are, each its bit.
+    depths: u64,
     /// The sizes of the networks under which clauses are kept.
     masks: Vec<(bool, u8)>,
+}
+
+/// A clause in a bucket, with the hash under which it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Kept {
+    hash: u64,
+    clause: u32,
 }
 
 /// A value under which a clause can be kept.
 struct Key {
     hash: u64,
     length: usize,
+    depth: u32,
     mask: Option<(bool, u8)>,
 }
 
 impl Index {
     pub(super) fn new(clauses: &[Clause]) -> Self {
         let options: Vec<Vec<(&Attribute, Vec<Key>)>> =
-            clauses.iter().map(|clause| options(&clause.tests)).collect();
+            clauses.iter().map(|clause| options(&clause.conditions)).collect();
         let mut shared = HashMap::<u64, usize>::new();
         for key in options.iter().flatten().flat_map(|(_, keys)| keys) {
             *shared.entry(key.hash).or_default() += 1;
@@ -66,35 +76,31 @@ impl Index {
             let at = probes.iter().position(|probe| probe.attribute == **attribute).unwrap_or(probes.len());
             if at == probes.len() {
                 let (attribute, seed) = ((*attribute).clone(), seed(attribute));
-                probes.push(Probe { attribute, seed, longest: 0, masks: Vec::new() });
+                probes.push(Probe { attribute, seed, longest: 0, depths: 0, masks: Vec::new() });
             }
             for key in keys {
                 probes[at].admit(key);
-                placed.push((key.hash, clause));
+                placed.push(Kept { hash: key.hash, clause });
             }
         }
         let buckets = (placed.len() * 4).next_power_of_two();
-        let bucket = |hash: u64| hash as usize & (buckets - 1);
-        placed.sort_unstable_by_key(|(hash, clause)| (bucket(*hash), *clause));
-        placed.dedup_by_key(|(hash, clause)| (bucket(*hash), *clause));
+        let bucket = |kept: &Kept| kept.hash as usize & (buckets - 1);
+        placed.sort_unstable_by_key(|kept| (bucket(kept), *kept));
+        placed.dedup();
         let mut starts = Vec::with_capacity(buckets + 1);
-        starts.extend(
-            (0..=buckets).map(|this| placed.partition_point(|(hash, _)| bucket(*hash) < this) as u32),
-        );
-        let clauses = placed.into_iter().map(|(_, clause)| clause).collect();
-        Self { probes: probes.into(), starts: starts.into(), clauses, always: always.into() }
+        starts.extend((0..=buckets).map(|this| placed.partition_point(|kept| bucket(kept) < this) as u32));
+        Self { probes: probes.into(), starts: starts.into(), kept: placed.into(), always: always.into() }
     }
 
-    /// Shows the clauses that may hold, bucket by bucket, each in ascending order. One may be shown twice.
-    pub(super) fn candidates(&self, facts: &Facts<'_>, mut show: impl FnMut(&[u32])) {
-        show(&self.always);
+    /// Shows the clauses that may hold. One may be shown twice.
+    pub(super) fn candidates(&self, facts: &Facts<'_>, mut show: impl FnMut(u32)) {
+        self.always.iter().for_each(|clause| show(*clause));
         for probe in &self.probes {
             probe.hashes(facts, &mut |hash| {
                 let at = hash as usize & (self.starts.len() - 2);
                 let (from, to) = (self.starts[at] as usize, self.starts[at + 1] as usize);
-                if from < to {
-                    show(&self.clauses[from..to]);
-                }
+                let kept = self.kept[from..to].iter().filter(|kept| kept.hash == hash);
+                kept.for_each(|kept| show(kept.clause));
             });
         }
     }
@@ -103,6 +109,7 @@ impl Index {
 impl Probe {
     fn admit(&mut self, key: &Key) {
         self.longest = self.longest.max(key.length);
+        self.depths |= bit(key.depth);
         self.masks.extend(key.mask.filter(|mask| !self.masks.contains(mask)));
     }
 
@@ -110,12 +117,11 @@ impl Probe {
     fn hashes(&self, facts: &Facts<'_>, found: &mut impl FnMut(u64)) {
         self.attribute.any(facts, &mut |seen| {
             match seen {
-                Seen::Text(text) => match boundary(&self.attribute) {
-                    Some(b'.') => self.walk(text.iter().rev().copied(), Some(b'.'), found),
-                    boundary => self.walk(text.iter().copied(), boundary, found),
-                },
+                Seen::Text(text) => self.walk(text, found),
                 Seen::Principal(who) => {
-                    self.walk(principal(who.provider(), who.subject()), Some(b'/'), found);
+                    let hash = step(self.seed, who.provider().as_bytes());
+                    found(hash);
+                    found(step(hash, who.subject().as_bytes()));
                 }
                 Seen::Address(address) => {
                     let masks = self.masks.iter().filter(|(is_v4, _)| *is_v4 == address.is_ipv4());
@@ -127,33 +133,63 @@ impl Probe {
         });
     }
 
-    /// The hashes of a text and of what stands before each boundary in it.
-    fn walk(&self, text: impl Iterator<Item = u8>, boundary: Option<u8>, found: &mut impl FnMut(u64)) {
-        let mut hash = self.seed;
-        for (at, byte) in text.enumerate() {
-            if at > 0 && Some(byte) == boundary {
-                found(mixed(hash));
+    /// The hashes of a text and of what stands before each boundary in it, or behind it in a host, where there may be a
+    /// clause under it.
+    fn walk(&self, text: &[u8], found: &mut impl FnMut(u64)) {
+        let (mut hash, mut length, mut depth) = (self.seed, 0, 0);
+        pieces(text, boundary(&self.attribute), |piece| {
+            (length, depth) = (length + piece.len(), depth + 1);
+            if length > self.longest {
+                return false;
             }
-            if at == self.longest {
-                return;
+            hash = step(hash, piece);
+            if self.depths & bit(depth) != 0 {
+                found(hash);
             }
-            hash = step(hash, byte);
-        }
-        found(mixed(hash));
+            // The boundary itself.
+            length += 1;
+            // Whether there is anything under more of it.
+            self.depths >= bit(depth + 1)
+        });
+    }
+}
+
+/// The bit of so many pieces; all that are very many share one.
+fn bit(depth: u32) -> u64 {
+    1 << depth.min(63)
+}
+
+/// Shows what stands between the boundaries, from where the more general is, as long as `show` says so.
+fn pieces(text: &[u8], boundary: Option<u8>, mut show: impl FnMut(&[u8]) -> bool) {
+    let mut rest = Some(text);
+    while let Some(text) = rest {
+        let at = match boundary {
+            None => None,
+            Some(b'.') => text.iter().rposition(|byte| *byte == b'.'),
+            Some(boundary) => text.iter().position(|byte| *byte == boundary),
+        };
+        let (before, behind) = at.map_or((text, None), |at| (&text[..at], Some(&text[at + 1..])));
+        let (piece, others) = match (boundary, behind) {
+            (Some(b'.'), Some(behind)) => (behind, Some(before)),
+            _ => (before, behind),
+        };
+        rest = if show(piece) { others } else { None };
     }
 }
 
 /// The conditions of a clause under which it can be kept, each with all its values.
-fn options(tests: &[Test]) -> Vec<(&Attribute, Vec<Key>)> {
-    let positive = tests.iter().filter(|test| !test.negated);
-    let keys =
-        |test: &Test| test.values.iter().map(|value| key(&test.attribute, value)).collect::<Option<Vec<_>>>();
-    positive.filter_map(|test| Some((&test.attribute, keys(test)?))).collect()
+fn options(conditions: &[Condition]) -> Vec<(&Attribute, Vec<Key>)> {
+    let positive = conditions.iter().filter(|condition| !condition.negated);
+    let keys = |condition: &Condition| {
+        condition.values.iter().map(|value| key(&condition.attribute, value)).collect::<Option<Vec<_>>>()
+    };
+    positive.filter_map(|condition| Some((&condition.attribute, keys(condition)?))).collect()
 }
 
 fn key(attribute: &Attribute, value: &Value) -> Option<Key> {
+    let (seed, boundary) = (seed(attribute), boundary(attribute));
     let text = match value {
-        Value::Text(pattern) => match (pattern.as_exact(), boundary(attribute)) {
+        Value::Text(pattern) => match (pattern.as_exact(), boundary) {
             (Some(text), _) => text.to_owned(),
             // Up to the last boundary: what follows it begins with the rest.
             (None, Some(b'/')) => pattern.as_prefix()?.rsplit_once('/')?.0.to_owned(),
@@ -161,26 +197,24 @@ fn key(attribute: &Attribute, value: &Value) -> Option<Key> {
             (None, None) => return None,
         },
         Value::Path(template) => template.anchor().0,
-        Value::Principal(provider, subject) => match (provider.as_exact(), subject.as_exact()) {
-            (Some(provider), Some(subject)) => format!("{provider}/{subject}"),
-            (Some(provider), None) => provider.to_owned(),
-            (None, _) => return None,
-        },
+        Value::Principal(provider, subject) => {
+            let hash = step(seed, provider.as_exact()?.as_bytes());
+            let hash = subject.as_exact().map_or(hash, |subject| step(hash, subject.as_bytes()));
+            return Some(Key { hash, length: 0, depth: 0, mask: None });
+        }
         Value::Network(network) => {
             let mask = (network.addr().is_ipv4(), network.prefix_len());
-            return Some(Key {
-                hash: self::network(seed(attribute), network.addr(), mask.1),
-                length: 0,
-                mask: Some(mask),
-            });
+            let hash = self::network(seed, network.addr(), mask.1);
+            return Some(Key { hash, length: 0, depth: 0, mask: Some(mask) });
         }
         Value::Predicate(_) => return None,
     };
-    let hash = match boundary(attribute) {
-        Some(b'.') => text.bytes().rev().fold(seed(attribute), step),
-        _ => text.bytes().fold(seed(attribute), step),
-    };
-    (!text.is_empty()).then(|| Key { hash: mixed(hash), length: text.len(), mask: None })
+    let (mut hash, mut depth) = (seed, 0);
+    pieces(text.as_bytes(), boundary, |piece| {
+        (hash, depth) = (step(hash, piece), depth + 1);
+        true
+    });
+    (!text.is_empty()).then(|| Key { hash, length: text.len(), depth, mask: None })
 }
 
 /// Where values of an attribute are divided: those of hosts from their end.
@@ -192,29 +226,30 @@ fn boundary(attribute: &Attribute) -> Option<u8> {
     }
 }
 
-fn principal<'a>(provider: &'a str, subject: &'a str) -> impl Iterator<Item = u8> + 'a {
-    provider.bytes().chain([b'/']).chain(subject.bytes())
-}
-
 fn network(seed: u64, address: IpAddr, mask: u8) -> u64 {
     let network = IpNet::new(address, mask).map_or(address, |network| network.trunc().addr());
     let hash = match network {
-        IpAddr::V4(network) => network.octets().into_iter().fold(seed, step),
-        IpAddr::V6(network) => network.octets().into_iter().fold(seed, step),
+        IpAddr::V4(network) => step(seed, &network.octets()),
+        IpAddr::V6(network) => step(seed, &network.octets()),
     };
-    mixed(step(hash, mask))
+    step(hash, &[mask])
 }
 
-/// FNV-1a. The keys are the configuration's: nobody else can fill a bucket.
-fn step(hash: u64, byte: u8) -> u64 {
-    (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+/// Folded products of words of eight bytes. The keys are the configuration's: nobody else can fill a bucket, and what is
+/// found is asked.
+fn step(hash: u64, piece: &[u8]) -> u64 {
+    let (words, rest) = piece.as_chunks::<8>();
+    let hash = words.iter().fold(hash, |hash, word| fold(hash ^ u64::from_le_bytes(*word)));
+    let last = rest.iter().fold(piece.len() as u64, |last, byte| (last << 8) | u64::from(*byte));
+    fold(hash ^ last)
 }
 
-fn mixed(hash: u64) -> u64 {
-    hash ^ (hash >> 32)
+fn fold(word: u64) -> u64 {
+    let product = u128::from(word) * 0x9e37_79b9_7f4a_7c15;
+    (product >> 64) as u64 ^ product as u64
 }
 
 /// Tells the same value of two attributes apart.
 fn seed(attribute: &Attribute) -> u64 {
-    format!("{attribute:?}").bytes().fold(0xcbf2_9ce4_8422_2325, step)
+    step(0xcbf2_9ce4_8422_2325, format!("{attribute:?}").as_bytes())
 }

@@ -116,6 +116,7 @@
 
 mod attribute;
 mod authorization;
+mod condition;
 mod facts;
 mod guard;
 mod index;
@@ -125,7 +126,6 @@ mod rule;
 mod scopes;
 mod set;
 mod tally;
-mod test;
 #[cfg(test)]
 mod tests;
 

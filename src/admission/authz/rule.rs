@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use super::{
     Facts, InvalidValue, Pattern,
     attribute::{Attribute, Value},
-    test::Test,
+    condition::Condition,
 };
 use crate::matching::PathTemplate;
 
@@ -18,7 +18,7 @@ pub struct Rule {
     pub(super) name: Option<Arc<str>>,
     from: Vec<Source>,
     to: Vec<Operation>,
-    when: Vec<Test>,
+    when: Vec<Condition>,
 }
 
 /// Who: all that is said must hold, and of each list one value.
@@ -27,7 +27,7 @@ pub struct Rule {
 /// has none of the values. Of a list that is empty nobody has a value.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[must_use]
-pub struct Source(Vec<Test>);
+pub struct Source(Vec<Condition>);
 
 /// What: all that is said must hold, and of each list one value.
 ///
@@ -35,7 +35,7 @@ pub struct Source(Vec<Test>);
 /// a DENY policy it matches if one of them does, in an ALLOW policy if all do.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[must_use]
-pub struct Operation(Vec<Test>);
+pub struct Operation(Vec<Condition>);
 
 impl Rule {
     /// A rule for every request.
@@ -72,26 +72,27 @@ impl Rule {
 
     fn predicate(mut self, says: Arc<dyn Fn(&Facts<'_>) -> bool + Send + Sync>, negated: bool) -> Self {
         let values = Box::new([Value::Predicate(says)]);
-        self.when.push(Test { attribute: Attribute::Predicate, values, negated });
+        self.when.push(Condition { attribute: Attribute::Predicate, values, negated });
         self
     }
 
     /// Whether it means every request.
     #[must_use]
     pub fn is_for_all(&self) -> bool {
-        self.when.is_empty() && self.conjunctions().any(|tests| tests.is_empty())
+        self.when.is_empty() && self.conjunctions().any(|conditions| conditions.is_empty())
     }
 
     /// Whether it can mean no request, because it asks for what it rules out.
     #[must_use]
     pub fn is_contradictory(&self) -> bool {
-        self.conjunctions().all(|tests| tests.iter().any(|a| tests.iter().any(|b| a.contradicts(b))))
+        self.conjunctions()
+            .all(|conditions| conditions.iter().any(|a| conditions.iter().any(|b| a.contradicts(b))))
     }
 
     /// Whether it asks who was authenticated, or what is known of them.
     #[must_use]
     pub fn needs_caller(&self) -> bool {
-        self.from.iter().flat_map(|source| &source.0).any(|test| test.attribute.is_of_caller())
+        self.from.iter().flat_map(|source| &source.0).any(|condition| condition.attribute.is_of_caller())
     }
 
     /// Whether both mean the same requests, said in the same way.
@@ -106,7 +107,7 @@ impl Rule {
     }
 
     /// Each source with each operation: what must hold together.
-    pub(super) fn conjunctions(&self) -> impl Iterator<Item = Vec<Test>> {
+    pub(super) fn conjunctions(&self) -> impl Iterator<Item = Vec<Condition>> {
         let (any_source, any_operation) = (self.from.is_empty(), self.to.is_empty());
         let from = self.from.iter().map(|source| &source.0[..]).chain(any_source.then_some(&[][..]));
         from.flat_map(move |source| {
@@ -198,7 +199,7 @@ macro_rules! texts {
             )*
 
             fn with(mut self, attribute: Attribute, values: Box<[Value]>, negated: bool) -> Self {
-                self.0.push(Test { attribute, values, negated });
+                self.0.push(Condition { attribute, values, negated });
                 self
             }
         }

@@ -5,12 +5,14 @@ use std::sync::{
 
 use http::HeaderValue;
 
-use super::{Facts, Policy, Rule, Tally, attribute::Attribute, index::Index, policy::Action, test::Test};
+use super::{
+    Facts, Policy, Rule, Tally, attribute::Attribute, condition::Condition, index::Index, policy::Action,
+};
 
 /// What has to hold together for a rule to match: one of its sources with one of its operations.
 #[derive(Debug)]
 pub(super) struct Clause {
-    pub(super) tests: Box<[Test]>,
+    pub(super) conditions: Box<[Condition]>,
     doubt: bool,
     /// Which rule it is of.
     rule: u32,
@@ -101,31 +103,43 @@ impl Set {
     }
 
     fn clauses(rule: &Rule, action: Action, at: u32) -> impl Iterator<Item = Clause> {
-        rule.conjunctions().map(move |tests| Clause { tests: tests.into(), doubt: action.doubt(), rule: at })
+        rule.conjunctions().map(move |conditions| Clause {
+            conditions: conditions.into(),
+            doubt: action.doubt(),
+            rule: at,
+        })
     }
 
     /// The first rule that matches.
     pub(super) fn first(&self, facts: &Facts<'_>) -> Option<&Named> {
         let mut first = self.clauses.len();
-        let mut ask = |candidates: &[u32]| {
-            let before = candidates.iter().map(|at| *at as usize).take_while(|at| *at < first);
-            if let Some(found) = before.into_iter().find(|at| self.clauses[*at].holds(facts)) {
-                first = found;
+        let ask = |at: u32| {
+            let at = at as usize;
+            if at < first && self.clauses[at].holds(facts) {
+                first = at;
             }
         };
         if facts.request.is_some() {
             self.index.candidates(facts, ask);
         } else {
             // What it lacks may match: every clause is asked, once a connection.
-            (0..self.clauses.len()).for_each(|at| ask(&[at as u32]));
+            (0..self.clauses.len() as u32).for_each(ask);
         }
         let clause = self.clauses.get(first)?;
         self.rules.get(clause.rule as usize)
     }
 
+    #[cfg(test)]
+    pub(super) fn index(&self) -> &Index {
+        &self.index
+    }
+
     /// Whether a rule asks for this attribute.
     pub(super) fn asks_for(&self, attribute: &Attribute) -> bool {
-        self.clauses.iter().flat_map(|clause| &clause.tests).any(|test| test.attribute == *attribute)
+        self.clauses
+            .iter()
+            .flat_map(|clause| &clause.conditions)
+            .any(|condition| condition.attribute == *attribute)
     }
 
     /// Whether a predicate is asked, which may look at anything.
@@ -136,7 +150,7 @@ impl Set {
 
 impl Clause {
     fn holds(&self, facts: &Facts<'_>) -> bool {
-        self.tests.iter().all(|test| test.holds(facts, self.doubt))
+        self.conditions.iter().all(|condition| condition.holds(facts, self.doubt))
     }
 }
 

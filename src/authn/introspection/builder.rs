@@ -175,10 +175,16 @@ impl IntrospectionBuilder {
         self
     }
 
-    /// How many good tokens are remembered, and how many bad ones, and how many bytes each may take; 10,000 and 32 MiB
-    /// unless told otherwise.
-    pub fn room(mut self, entries: usize, bytes: usize) -> Self {
-        (self.sizes.entries, self.sizes.bytes) = (entries, bytes);
+    /// How many good tokens are remembered, and how many bad ones; 10,000 each unless told otherwise.
+    pub fn max_entries(mut self, entries: usize) -> Self {
+        self.sizes.entries = entries;
+        self
+    }
+
+    /// How many bytes what is remembered of the good ones may take, and of the bad ones; 32 MiB each unless told
+    /// otherwise.
+    pub fn memory(mut self, bytes: usize) -> Self {
+        self.sizes.bytes = bytes;
         self
     }
 

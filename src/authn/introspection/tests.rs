@@ -413,7 +413,7 @@ async fn nobody_takes_all_the_calls() {
 async fn calls_and_memory_are_bounded() {
     let stub = Stub::says("");
     stub.behave(Manner::After(SECOND, active().to_string()));
-    let opaque = builder(&stub).max_calls(3).room(64, 1 << 20).build();
+    let opaque = builder(&stub).max_calls(3).max_entries(64).memory(1 << 20).build();
     let flood: Vec<_> = (0..10)
         .map(|n| {
             let opaque = opaque.clone();

@@ -12,6 +12,10 @@ use crate::{
     identity::Principal,
 };
 
+/// What is said of rules and providers that ask for certificates.
+#[cfg(feature = "jwt")]
+pub(super) const NO_CERTIFICATES: &str = "no listener asks for certificates yet: every token is refused";
+
 impl Compiler<'_> {
     /// One provider; `None` if something was reported.
     pub(super) fn provider(

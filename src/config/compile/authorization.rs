@@ -45,6 +45,9 @@ impl Compiler<'_> {
                 at.field("name").error("another rule of this policy has this name");
             }
             let made = self.policy_rule(at, rule);
+            for (at, from) in at.field("from").items(&rule.from) {
+                warn_of_peers(at, from);
+            }
             if action == authz::Action::Deny && made.is_for_all() {
                 at.warn("every request is denied: the rule asks for nothing");
             }
@@ -169,6 +172,30 @@ fn check<T: Default>(at: At<'_>, list: &[String], add: Add<T>) {
     for (at, item) in at.items(list) {
         if let Err(why) = add(T::default(), slice::from_ref(item)) {
             at.error(why.to_string());
+        }
+    }
+}
+
+/// Says that what asks for peers' certificates means nobody, as long as no listener asks for them.
+fn warn_of_peers(at: At<'_>, said: &PolicySource) {
+    for (field, list) in [
+        ("peers", &said.peers),
+        ("trustDomains", &said.trust_domains),
+        ("peerPaths", &said.peer_paths),
+        ("namespaces", &said.namespaces),
+    ] {
+        if list.is_some() {
+            at.field(field).warn("no listener asks for certificates yet: this means nobody");
+        }
+    }
+    for (field, list) in [
+        ("notPeers", &said.not_peers),
+        ("notTrustDomains", &said.not_trust_domains),
+        ("notPeerPaths", &said.not_peer_paths),
+        ("notNamespaces", &said.not_namespaces),
+    ] {
+        if list.is_some() {
+            at.field(field).warn("no listener asks for certificates yet: this means everybody");
         }
     }
 }

@@ -3,7 +3,10 @@ use std::{path::Path, sync::Arc};
 
 use http::{HeaderName, header};
 
-use super::{Compiler, authentication::warn_if_open};
+use super::{
+    Compiler,
+    authentication::{NO_CERTIFICATES, warn_if_open},
+};
 use crate::{
     authn::{
         Authenticator, Location,
@@ -48,8 +51,7 @@ impl Compiler<'_> {
         }
         gate = rules(gate, jwt);
         if jwt.certificate_bound {
-            at.field("certificateBound")
-                .warn("no listener asks for certificates yet: every token is refused");
+            at.field("certificateBound").warn(NO_CERTIFICATES);
         }
         if let Some(location) = location {
             gate = gate.locations(location);

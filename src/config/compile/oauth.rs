@@ -1,14 +1,15 @@
 //! Providers that are asked about tokens, and for tokens.
-use std::sync::Arc;
+use std::{num::NonZeroU32, sync::Arc};
 
 use super::{
     Compiler,
+    authentication::NO_CERTIFICATES,
     jwt::{claim_headers, location},
 };
 use crate::{
     authn::{
         Authenticator,
-        introspection::{Introspection, Takes},
+        introspection::{Introspection, IntrospectionBuilder, Takes},
         jwt::KeyError,
         oauth::{Client, Endpoint, SigningKey},
         outbound::{TokenRequest, TokenSource},
@@ -58,6 +59,9 @@ impl Compiler<'_> {
         let endpoint = self.endpoint(at, &said.url, &said.client, &said.fetch, &mut secrets);
         let location = said.from.as_ref().map(|from| location(at.field("from"), from));
         let headers = claim_headers(at, &said.claim_headers);
+        if said.certificate_bound {
+            at.field("certificateBound").warn(NO_CERTIFICATES);
+        }
         let of_file = Said(format!("{said:?}"), secrets);
         let kept =
             self.kept.asked.introspections.iter().find(|kept| kept.name == name && kept.said == of_file);
@@ -214,10 +218,7 @@ impl Compiler<'_> {
     }
 }
 
-fn with_settings(
-    mut builder: crate::authn::introspection::IntrospectionBuilder,
-    said: &schema::Introspection,
-) -> crate::authn::introspection::IntrospectionBuilder {
+fn with_settings(mut builder: IntrospectionBuilder, said: &schema::Introspection) -> IntrospectionBuilder {
     if let Some(issuer) = &said.issuer {
         builder = builder.issuer(issuer);
     }
@@ -235,6 +236,36 @@ fn with_settings(
     }
     if let Some(TokenShape::All) = said.tokens {
         builder = builder.takes(Takes::All);
+    }
+    builder = builder.require(said.required_claims.iter().map(String::as_str));
+    if let Some(scopes) = &said.scopes_claim {
+        builder = builder.scopes_at(scopes.as_str());
+    }
+    if let Some(roles) = &said.roles_claim {
+        builder = builder.roles_at(roles.as_str());
+    }
+    if said.certificate_bound {
+        builder = builder.require_certificate();
+    }
+    with_bounds(builder, said)
+}
+
+fn with_bounds(mut builder: IntrospectionBuilder, said: &schema::Introspection) -> IntrospectionBuilder {
+    let size = |said: Option<NonZeroU32>| said.map(|size| size.get() as usize);
+    if let Some(entries) = size(said.max_entries) {
+        builder = builder.max_entries(entries);
+    }
+    if let Some(bytes) = size(said.memory) {
+        builder = builder.memory(bytes);
+    }
+    if let Some(calls) = size(said.max_calls) {
+        builder = builder.max_calls(calls);
+    }
+    if let Some(calls) = said.max_calls_each {
+        builder = builder.max_calls_each(calls.get());
+    }
+    if let Some(bytes) = size(said.max_size) {
+        builder = builder.max_size(bytes);
     }
     if said.forward { builder.forward() } else { builder }
 }

@@ -1,4 +1,4 @@
-use std::{borrow::Cow, collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
@@ -114,6 +114,27 @@ pub(crate) struct Introspection {
     /// is for is not accepted.
     #[schemars(length(min = 1))]
     pub(crate) audiences: Option<Vec<String>>,
+    /// Members of the answer that must be there.
+    #[serde(default)]
+    pub(crate) required_claims: Vec<String>,
+    /// The member that holds the scopes, by name or JSON pointer. Default: `scope`, or else `scp`.
+    pub(crate) scopes_claim: Option<String>,
+    /// The member that holds the roles, by name or JSON pointer, as in `/realm_access/roles`. Default: `roles`.
+    pub(crate) roles_claim: Option<String>,
+    /// Whether only tokens are taken that are bound to the client's certificate (RFC 8705 section 3.2). One that is bound
+    /// is never taken from somebody else. Default: `false`.
+    #[serde(default)]
+    pub(crate) certificate_bound: bool,
+    /// How many good tokens are remembered, and how many bad ones. Default: 10000.
+    pub(crate) max_entries: Option<NonZeroU32>,
+    /// How many bytes what is remembered of the good ones may take, and of the bad ones. Default: 33554432.
+    pub(crate) memory: Option<NonZeroU32>,
+    /// How many tokens are asked about at once; one more is answered 503. Default: 256.
+    pub(crate) max_calls: Option<NonZeroU32>,
+    /// How many tokens of one address (IPv6: a /64) are asked about at once; one more is answered 429. Default: 32.
+    pub(crate) max_calls_each: Option<NonZeroU32>,
+    /// The largest token that is asked about, in bytes. Default: 4096.
+    pub(crate) max_size: Option<NonZeroU32>,
     /// How long a good token is remembered, and so how long one that was revoked is let in; at most 60 s, and never longer
     /// than it lives. Default: 60 s.
     pub(crate) remember: Option<Text<Duration>>,

@@ -1,2 +1,3 @@
 mod decisions;
+mod growth;
 mod oracle;

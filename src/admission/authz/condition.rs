@@ -5,13 +5,13 @@ use super::{
 
 /// One condition: an attribute has one of these values, or none of them.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Test {
+pub(super) struct Condition {
     pub(super) attribute: Attribute,
     pub(super) values: Box<[Value]>,
     pub(super) negated: bool,
 }
 
-impl Test {
+impl Condition {
     /// Whether it holds. What cannot be known for certain is decided against the caller: with `doubt` set, as for a
     /// refusal, it holds, else it does not. That is so for what a connection lacks because it is no request, and where
     /// one of several lines of a header fits and another does not.
