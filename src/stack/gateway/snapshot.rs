@@ -22,7 +22,7 @@ use crate::authn::{
 use crate::{
     admission::{
         authz::{Authorization, Guard, Tally},
-        ext_authz::{AuthCounts, ExternalAuth},
+        ext_authz::{ExternalAuth, ExternalAuthHandle},
     },
     authn::{Location, Providers, api_key::ApiKeys},
     identity::CallerHeaders,
@@ -63,7 +63,7 @@ pub struct Snapshot {
     #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "shown in metrics"))]
     pub(super) tallies: Vec<Tally>,
     #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "shown in metrics"))]
-    pub(super) authorizers: BTreeMap<Arc<str>, AuthCounts>,
+    pub(super) authorizers: BTreeMap<Arc<str>, ExternalAuthHandle>,
 }
 
 /// What is told of a rule.
@@ -209,8 +209,7 @@ impl SnapshotBuilder {
             || of_rules.iter().flat_map(|rule| &rule.authorizers).map(|asked| &asked.authorizer);
         asserted.extend(self.caller_headers.names().cloned());
         asserted.extend(authorizers().flat_map(ExternalAuth::asserted_headers).cloned());
-        let of_authorizers =
-            authorizers().map(|one| (Arc::from(one.name()), one.numbers().clone())).collect();
+        let of_authorizers = authorizers().map(|one| (Arc::from(one.name()), one.handle())).collect();
         let tallies = tallies(&of_rules);
         credentials.extend(providers().flat_map(Providers::locations).cloned());
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
