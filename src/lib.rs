@@ -112,6 +112,16 @@ struct CertificateBoundTokens;
 #[doc = include_str!("../docs/guides/call_other_services.md")]
 struct CallOtherServices;
 
+/// The code of the guide runs; its file is tried in `tests/it/gateway/limits.rs`.
+#[cfg(all(doctest, feature = "admission"))]
+#[doc = include_str!("../docs/guides/choose_an_algorithm.md")]
+struct ChooseAnAlgorithm;
+
+/// The code of the guide runs; its file is tried in `tests/it/gateway/limits.rs`.
+#[cfg(all(doctest, feature = "admission"))]
+#[doc = include_str!("../docs/guides/limits_by_plan.md")]
+struct LimitsByPlan;
+
 pub mod attempt;
 pub mod backoff;
 pub mod body;
@@ -123,6 +133,8 @@ mod cookie;
 #[cfg(feature = "axum")]
 mod extract;
 pub mod fetch;
+#[cfg(feature = "admission")]
+mod file;
 pub mod flight;
 #[cfg(any(feature = "admission", feature = "jwt"))]
 mod freshness;

@@ -10,7 +10,7 @@ mod log;
 
 use std::process::ExitCode;
 
-use tracing_subscriber::filter::LevelFilter;
+use tracing::level_filters::LevelFilter;
 
 use arguments::{Command, USAGE};
 use portcullis::config::{self, Config, Configured};
@@ -52,12 +52,20 @@ type Failed = Box<dyn std::error::Error>;
 /// Runs to the end, and says why if it could not begin.
 fn run(serving: impl Future<Output = Result<(), Failed>>) -> ExitCode {
     let level = std::env::var("PORTCULLIS_LOG").ok().and_then(|level| level.parse().ok());
-    let log = tracing_subscriber::fmt().with_max_level(level.unwrap_or(LevelFilter::INFO));
-    log.fmt_fields(log::Fields).with_timer(log::Utc).with_writer(|| log::Lines).init();
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime =
-        runtime.enable_all().on_thread_park(log::Lines::flush).on_thread_stop(log::Lines::flush).build();
-    match runtime.map_err(Failed::from).and_then(|runtime| runtime.block_on(serving)) {
+    let log = log::Log::up_to(level.unwrap_or(LevelFilter::INFO));
+    // One thread where there is one core: it hands on what has come in bursts, of which others are woken less often.
+    let mut runtime = match std::thread::available_parallelism().map_or(1, usize::from) {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = runtime.enable_all().on_thread_park(log::flush).on_thread_stop(log::flush).build();
+    let runtime = runtime.map_err(Failed::from).and_then(|runtime| {
+        tracing::subscriber::set_global_default(log)?;
+        Ok(runtime)
+    });
+    let served = runtime.and_then(|runtime| runtime.block_on(serving));
+    log::flush();
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-const DAY: u64 = 86_400;
+pub(super) const DAY: i64 = 86_400;
 /// 9999-12-31T23:59:59Z.
 const LAST: u64 = 253_402_300_799;
 
@@ -17,6 +17,7 @@ pub(crate) fn from_seconds(seconds: u64) -> SystemTime {
 }
 
 /// So long after this moment; the last that can be written, if it is later.
+#[cfg(feature = "authn")]
 pub(crate) fn after(at: SystemTime, time: Duration) -> SystemTime {
     at.checked_add(time).map_or(from_seconds(LAST), |at| at.min(from_seconds(LAST)))
 }
@@ -48,31 +49,21 @@ pub fn parse_utc(text: &str) -> Option<SystemTime> {
     if !in_range {
         return None;
     }
-    let days = days_before(year, month) + day - 1;
-    Some(from_seconds(days * DAY + hour * 3600 + minute * 60 + second))
+    let days = Civil { year, month, day }.days();
+    u64::try_from(days * DAY + hour * 3600 + minute * 60 + second).ok().map(from_seconds)
 }
 
 /// Writes a moment as `2027-02-19T08:00:00Z`; what is before 1970 or after 9999 as the first or last of these.
 #[must_use]
 pub fn format_utc(at: SystemTime) -> String {
-    let seconds = seconds(at);
-    let (days, rest) = (seconds / DAY, seconds % DAY);
-    // The estimate is never more than a year too late.
-    let mut year = 1970 + days / 365;
-    while days_before(year, 1) > days {
-        year -= 1;
-    }
-    let mut month = 12;
-    while days_before(year, month) > days {
-        month -= 1;
-    }
-    let day = days - days_before(year, month) + 1;
+    let seconds = seconds(at).cast_signed();
+    let (Civil { year, month, day }, rest) = (Civil::of_days(seconds / DAY), seconds % DAY);
     let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 /// Three numbers of just so many digits.
-fn numbers(text: &str, separator: char, digits: [usize; 3]) -> Option<[u64; 3]> {
+fn numbers(text: &str, separator: char, digits: [usize; 3]) -> Option<[i64; 3]> {
     let mut numbers = [0; 3];
     let mut parts = text.split(separator);
     for (number, digits) in numbers.iter_mut().zip(digits) {
@@ -83,24 +74,47 @@ fn numbers(text: &str, separator: char, digits: [usize; 3]) -> Option<[u64; 3]> 
     parts.next().is_none().then_some(numbers)
 }
 
-fn is_leap(year: u64) -> bool {
-    year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+/// A day by the civil calendar, with months and days from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Civil {
+    pub(crate) year: i64,
+    pub(crate) month: i64,
+    pub(crate) day: i64,
 }
 
-fn days_of(year: u64, month: u64) -> u64 {
+/// The days of 400 years, after which the calendar repeats itself.
+const ERA: i64 = 146_097;
+/// The days from 0000-03-01, the day after the first leap day, to 1970-01-01.
+const EPOCH: i64 = 719_468;
+
+impl Civil {
+    /// The day so many days after 1970-01-01. A year begins in March here, so that its leap day is its last.
+    pub(crate) fn of_days(days: i64) -> Self {
+        let (era, day) = ((days + EPOCH).div_euclid(ERA), (days + EPOCH).rem_euclid(ERA));
+        let year = (day - day / 1460 + day / 36_524 - day / (ERA - 1)) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let march = (5 * day + 2) / 153;
+        let month = if march < 10 { march + 3 } else { march - 9 };
+        Self { year: era * 400 + year + i64::from(month <= 2), month, day: day - (153 * march + 2) / 5 + 1 }
+    }
+
+    /// The days from 1970-01-01 to this one.
+    pub(crate) fn days(self) -> i64 {
+        let year = self.year - i64::from(self.month <= 2);
+        let (era, year) = (year.div_euclid(400), year.rem_euclid(400));
+        let march = if self.month > 2 { self.month - 3 } else { self.month + 9 };
+        era * ERA + year * 365 + year / 4 - year / 100 + (153 * march + 2) / 5 + self.day - 1 - EPOCH
+    }
+}
+
+pub(super) fn days_of(year: i64, month: i64) -> i64 {
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     match month {
-        2 if is_leap(year) => 29,
+        2 if leap => 29,
         2 => 28,
         4 | 6 | 9 | 11 => 30,
         _ => 31,
     }
-}
-
-/// The days from 1970 to the first of this month.
-fn days_before(year: u64, month: u64) -> u64 {
-    let leap_years = |year: u64| year / 4 - year / 100 + year / 400;
-    let years = (year - 1970) * 365 + leap_years(year - 1) - leap_years(1969);
-    years + (1..month).map(|month| days_of(year, month)).sum::<u64>()
 }
 
 #[cfg(test)]

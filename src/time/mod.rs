@@ -1,8 +1,8 @@
-//! The wall clock, and durations as people write them.
+//! The wall clock, the calendar, and durations as people write them.
 //!
 //! How long something takes is measured with [`tokio::time::Instant`], which follows a paused clock in tests.
 //! What is bound to the calendar (a token's `exp`, a certificate, a quota's month) asks a [`WallClock`],
-//! which a test can set, forwards and backwards.
+//! which a test can set, forwards and backwards. A [`Calendar`] cuts time into days, months and billing periods.
 //!
 //! # Example
 //!
@@ -19,14 +19,14 @@
 //! # Ok::<(), portcullis::time::InvalidDuration>(())
 //! ```
 
+mod calendar;
 mod clock;
-#[cfg(feature = "authn")]
 pub(crate) mod date;
 mod duration;
 mod instant;
 
+pub use calendar::{BillingDay, Calendar, InvalidOffset, Period, Span};
 pub use clock::{ManualClock, WallClock};
-#[cfg(feature = "authn")]
 pub use date::{format_utc, parse_utc};
 pub use duration::{DurationFault, InvalidDuration, format_duration, parse_duration, parse_duration_or_days};
 pub(crate) use instant::after;

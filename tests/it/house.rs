@@ -202,3 +202,28 @@ fn nothing_is_left_undone() {
     }
     none("every example runs and nothing is a stub", &broken);
 }
+
+/// The crates on which the project is built.
+const FOUNDATION: [&str; 10] = [
+    "tower",
+    "tower_layer",
+    "tower_service",
+    "http",
+    "pin_project_lite",
+    "jsonwebtoken",
+    "governor",
+    "tokio",
+    "tracing",
+    "thiserror",
+];
+
+#[test]
+fn it_is_built_on_its_foundation() {
+    let sources = files("src", ".rs");
+    let uses = |name: &str| {
+        let path = format!("{name}::");
+        sources.iter().any(|(_, text)| code(text).any(|(_, line)| !is_comment(line) && line.contains(&path)))
+    };
+    let unused: Vec<_> = FOUNDATION.into_iter().filter(|name| !uses(name)).map(String::from).collect();
+    none("no code uses", &unused);
+}

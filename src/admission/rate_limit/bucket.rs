@@ -12,8 +12,8 @@ const WIDTH: usize = 3;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Account {
     pub(super) key: Fingerprint,
-    /// When it will be whole again. Zero: there is no account.
-    pub(super) due: u64,
+    /// What its limit's algorithm knows of it. Zero: there is no account.
+    pub(super) state: u64,
 }
 
 /// The accounts of a bucket, or of its extent.
@@ -45,18 +45,18 @@ impl Bucket {
 
 impl Account {
     const fn is_there(self) -> bool {
-        self.due != 0
+        self.state != 0
     }
 }
 
 impl Accounts {
-    /// When this account is due, if it is here.
-    pub(super) fn due(&mut self, key: Fingerprint) -> Option<&mut u64> {
+    /// The state of this account, if it is here.
+    pub(super) fn state(&mut self, key: Fingerprint) -> Option<&mut u64> {
         let mut at = self;
         loop {
             let place = place(&at.slots, key);
             if let Some(slot) = at.slots.get_mut(place) {
-                return Some(&mut slot.due);
+                return Some(&mut slot.state);
             }
             at = at.more.as_deref_mut()?;
         }
@@ -74,9 +74,9 @@ impl Accounts {
         }
     }
 
-    /// The account that is due first.
-    pub(super) fn idlest(&self) -> Option<Account> {
-        self.iter().min_by_key(|account| account.due)
+    /// The account that owes least.
+    pub(super) fn idlest(&self, owed: impl Fn(u64) -> u64) -> Option<Account> {
+        self.iter().min_by_key(|account| owed(account.state))
     }
 
     /// Drops the accounts of which `gone` says so; it is asked about each.
@@ -136,27 +136,27 @@ mod tests {
         fn it_is_a_map(steps in prop::collection::vec((0_u64..12, 1_u64..50, 0_u32..4), 0..80)) {
             let mut accounts = Accounts::default();
             let mut truth = BTreeMap::new();
-            for (key, due, what) in steps {
-                match accounts.due(key) {
+            for (key, state, what) in steps {
+                match accounts.state(key) {
                     _ if what == 0 => {
-                        accounts.drop_if(|account| account.due < due);
-                        truth.retain(|_, held| *held >= due);
+                        accounts.drop_if(|account| account.state < state);
+                        truth.retain(|_, held| *held >= state);
                     }
                     Some(held) => {
                         prop_assert_eq!(*held, truth[&key]);
-                        *held = due;
-                        truth.insert(key, due);
+                        *held = state;
+                        truth.insert(key, state);
                     }
                     None => {
                         prop_assert!(!truth.contains_key(&key));
-                        accounts.put(Account { key, due });
-                        truth.insert(key, due);
+                        accounts.put(Account { key, state });
+                        truth.insert(key, state);
                     }
                 }
-                let mut held: Vec<_> = accounts.iter().map(|account| (account.key, account.due)).collect();
+                let mut held: Vec<_> = accounts.iter().map(|account| (account.key, account.state)).collect();
                 held.sort_unstable();
                 prop_assert_eq!(held, truth.clone().into_iter().collect::<Vec<_>>());
-                prop_assert_eq!(accounts.idlest().map(|account| account.due), truth.values().min().copied());
+                prop_assert_eq!(accounts.idlest(|state| state).map(|account| account.state), truth.values().min().copied());
                 prop_assert!(accounts.extents() <= 12_usize.div_ceil(WIDTH));
                 if truth.is_empty() {
                     prop_assert_eq!(accounts.extents(), 0);

@@ -1,78 +1,85 @@
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
-use super::{Limit, gcra::Verdict, policy::Line, store::Fingerprint};
-use crate::head::Head;
+use http::response;
 
-/// A limit, and what a request costs there.
+use super::{
+    Cost, Limit, Settle, Skip,
+    cost::Settlement,
+    judge::{Judge, Shift, Verdict},
+    policy::Line,
+    queue::Lines,
+    store::Fingerprint,
+};
+use crate::{head::Head, outcome::Outcome};
+
+/// A limit, what a request costs there, and which requests it counts.
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct Charge {
     pub(super) limit: Limit,
     cost: Cost,
-}
-
-/// What a request costs, in units of a limit. Nothing is always paid; what is above the burst never.
-#[derive(Clone)]
-pub struct Cost(Kind);
-
-#[derive(Clone)]
-enum Kind {
-    Fixed(u32),
-    Told(Arc<dyn Fn(&Head<'_>) -> u32 + Send + Sync>),
+    skips: Arc<[Skip]>,
+    pub(super) settle: Option<Settle>,
+    pub(super) in_shadow: bool,
+    spends_on_denial: bool,
 }
 
 /// A charge on one account, and what became of it.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Bill {
-    key: Fingerprint,
-    now: u64,
-    debt: u64,
-    cost: u32,
+    pub(super) key: Fingerprint,
+    pub(super) now: u64,
+    /// What the account was, or what it is once the bill is paid.
+    pub(super) state: u64,
+    pub(super) cost: u32,
     pub(super) verdict: Verdict,
+    /// Who judges, if the account has a quota of its own.
+    pub(super) judge: Option<Judge>,
+    /// Its number in the line of its account, if it has to wait there.
+    pub(super) place: Option<u64>,
     is_newcomers: bool,
-}
-
-impl Cost {
-    /// One for each request.
-    pub const ONE: Self = Self(Kind::Fixed(1));
-
-    /// A cost that depends on the request.
-    #[must_use]
-    pub fn told_by(cost: impl Fn(&Head<'_>) -> u32 + Send + Sync + 'static) -> Self {
-        Self(Kind::Told(Arc::new(cost)))
-    }
-
-    fn of(&self, head: &Head<'_>) -> u32 {
-        match &self.0 {
-            Kind::Fixed(cost) => *cost,
-            Kind::Told(cost) => cost(head),
-        }
-    }
-}
-
-impl From<u32> for Cost {
-    fn from(cost: u32) -> Self {
-        Self(Kind::Fixed(cost))
-    }
-}
-
-impl fmt::Debug for Cost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Kind::Fixed(cost) => write!(f, "Cost({cost})"),
-            Kind::Told(_) => f.write_str("Cost(..)"),
-        }
-    }
 }
 
 impl From<Limit> for Charge {
     fn from(limit: Limit) -> Self {
-        Self::new(limit, Cost::ONE)
+        Self {
+            limit,
+            cost: Cost::ONE,
+            skips: Arc::default(),
+            settle: None,
+            in_shadow: false,
+            spends_on_denial: false,
+        }
     }
 }
 
 impl Charge {
-    pub(super) const fn new(limit: Limit, cost: Cost) -> Self {
-        Self { limit, cost }
+    /// What a request costs; one unless told.
+    pub fn costing(self, cost: impl Into<Cost>) -> Self {
+        Self { cost: cost.into(), ..self }
+    }
+
+    /// Does not count these requests, nor those named before.
+    pub fn skip(mut self, skip: Skip) -> Self {
+        self.skips = self.skips.iter().cloned().chain([skip]).collect();
+        self
+    }
+
+    /// Charges in the end what a request cost then, in place of the [cost](Self::costing) that was charged when it came.
+    pub fn settle(self, settle: Settle) -> Self {
+        Self { settle: Some(settle), ..self }
+    }
+
+    /// Whether the limit only looks on: it counts and logs (target `portcullis::shadow`) what it would refuse, and lets
+    /// pass. `false` unless told.
+    pub fn in_shadow(self, in_shadow: bool) -> Self {
+        Self { in_shadow, ..self }
+    }
+
+    /// Whether a request that is refused, by this limit or by another of the list, is charged all the same, as far as
+    /// the account holds: who goes on too fast is not let in until it has slowed down. `false` unless told.
+    pub fn spend_on_denial(self, spends: bool) -> Self {
+        Self { spends_on_denial: spends, ..self }
     }
 
     /// The limit.
@@ -81,60 +88,190 @@ impl Charge {
         &self.limit
     }
 
-    /// What this request is to pay, on which account. No lock is held while the cost is asked for.
-    pub(super) fn bill(&self, head: &mut Head<'_>) -> Bill {
-        let limit = &*self.limit.0;
-        let now = limit.store.clock(head.now());
-        let key = limit.terms.key.fingerprint(head, &limit.seed);
-        Bill { key, now, cost: self.cost.of(head), ..Bill::NONE }
+    /// Whether it can only be asked once the caller is authenticated.
+    #[must_use]
+    pub fn needs_identity(&self) -> bool {
+        self.limit.needs_identity() || self.skips.iter().any(Skip::needs_identity)
     }
 
-    /// Where the account stood when the bill was judged.
+    /// What this request is to pay, on which account. No lock is held while the cost is asked for.
+    #[inline]
+    pub(super) fn bill(&self, head: &mut Head<'_>) -> Bill {
+        let limit = &*self.limit.0;
+        let now = limit.now(head);
+        let key = limit.terms.key.fingerprint(head, &limit.seed);
+        let skipped = !self.skips.is_empty() && self.skips.iter().any(|skip| skip.means(head));
+        let cost = if skipped { 0 } else { self.cost.of(head) };
+        Bill { key, now, cost, judge: limit.judge_of(head), ..Bill::NONE }
+    }
+
+    /// Where the account stands, as clients are told.
     pub(super) fn line(&self, bill: &Bill) -> Line<'_> {
         let limit = &*self.limit.0;
+        let judge = bill.judge.as_ref().unwrap_or(&limit.judge);
         Line {
             policy: &limit.policy,
-            remaining: limit.quota.remaining(bill.debt),
-            more: limit.quota.next_unit(bill.debt),
-            whole: bill.debt,
+            remaining: judge.remaining(bill.state, bill.now),
+            more: judge.next_unit(bill.state, bill.now),
+            whole: judge.whole_in(bill.state, bill.now),
+        }
+    }
+
+    /// Counts what became of a bill of its.
+    #[inline]
+    pub(super) fn count(&self, bill: &Bill, paid: bool) {
+        let tally = &self.limit.0.tally;
+        match bill.verdict {
+            Verdict::Spend(_) if paid && bill.cost > 0 => tally.admitted.add_one(),
+            Verdict::Spend(_) => {}
+            Verdict::Wait(_) | Verdict::Never if !self.in_shadow => tally.refused.add_one(),
+            Verdict::Wait(_) | Verdict::Never => {
+                tally.spared.add_one();
+                tracing::info!(target: "portcullis::shadow", limit = self.limit.name(), "would have refused");
+            }
+        }
+    }
+
+    /// Whether there is something to settle: what was not counted stays so.
+    pub(super) fn settles(&self, bill: &Bill) -> bool {
+        self.settle.is_some() && bill.cost > 0 && matches!(bill.verdict, Verdict::Spend(_))
+    }
+
+    pub(super) fn see_head(&self, bill: &Bill, head: &response::Parts) {
+        if let Some(Settle(Settlement::Head(cost))) = &self.settle {
+            self.correct(bill, cost(head));
+        }
+    }
+
+    pub(super) fn see_end(&self, bill: &Bill, outcome: &Outcome) {
+        if let Some(Settle(Settlement::End(cost))) = &self.settle {
+            self.correct(bill, cost(outcome));
+        }
+    }
+
+    /// Charges `cost` in place of what the bill was for.
+    fn correct(&self, bill: &Bill, cost: Option<u32>) {
+        let limit = &*self.limit.0;
+        let units = cost.map_or(0, |cost| i64::from(cost) - i64::from(bill.cost));
+        if units == 0 {
+            return;
+        }
+        let now = limit.now_anyway();
+        let judge = bill.judge.as_ref().unwrap_or(&limit.judge);
+        let shift = Shift { units, beyond: limit.terms.max_debt };
+        let mut account = limit.store.open(bill.key);
+        let state = judge.shift(account.state(limit.at(now)), bill.now, now, shift);
+        let came = account.set(state, limit.at(now));
+        drop(account);
+        if came {
+            limit.store.tend(limit.at(now));
         }
     }
 }
 
 impl Bill {
-    pub(super) const NONE: Self =
-        Self { key: 0, now: 0, debt: 0, cost: 0, verdict: Verdict::Never, is_newcomers: false };
+    pub(super) const NONE: Self = Self {
+        key: 0,
+        now: 0,
+        state: 0,
+        cost: 0,
+        verdict: Verdict::Never,
+        judge: None,
+        place: None,
+        is_newcomers: false,
+    };
 }
 
-/// Pays all bills, if all can be paid; else none. Each is given its verdict and what its account then owes.
-pub(super) fn pay(charges: &[Charge], bills: &mut [Bill]) -> bool {
-    let paid = pay_if(true, charges, bills);
+/// Whether who pays can wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    None,
+    Some,
+}
+
+/// Pays all bills, if all can be paid but those in shadow; else none. Each is given its verdict, and the state in which
+/// its account is then.
+#[inline]
+pub(super) fn pay(charges: &[Charge], bills: &mut [Bill], patience: Patience) -> bool {
+    let paid = pay_if(true, charges, bills, patience);
     for (charge, bill) in charges.iter().zip(bills).filter(|(_, bill)| bill.is_newcomers) {
-        charge.limit.0.store.tend(bill.now);
+        let limit = &*charge.limit.0;
+        limit.store.tend(limit.at(bill.now));
     }
     paid
 }
 
 /// The accounts stay locked from the first look to the last word. Limits are locked in the order of their ids, so two
 /// requests never wait for each other; and each but once, since no limit is twice in a list.
-fn pay_if(payable: bool, charges: &[Charge], bills: &mut [Bill]) -> bool {
+fn pay_if(payable: bool, charges: &[Charge], bills: &mut [Bill], patience: Patience) -> bool {
     let (Some((charge, charges)), Some((bill, bills))) = (charges.split_first(), bills.split_first_mut())
     else {
         return payable;
     };
     let limit = &*charge.limit.0;
+    let at = limit.at(bill.now);
+    let judge = bill.judge.as_ref().unwrap_or(&limit.judge);
     let mut account = limit.store.open(bill.key);
-    // An account never owes more than all it can hold, unless the clock has gone back.
-    bill.debt = account.due().saturating_sub(bill.now).min(limit.quota.whole());
-    bill.verdict = limit.quota.judge(bill.debt, bill.cost);
-    let Verdict::Spend(debt) = bill.verdict else {
-        account.count_refusal();
-        return pay_if(false, charges, bills);
+    bill.state = account.state(at);
+    let (verdict, place) = charge.judge(judge, bill, patience);
+    bill.verdict = verdict;
+    let spent = match bill.verdict {
+        Verdict::Spend(state) => Some(state),
+        Verdict::Wait(_) | Verdict::Never => None,
     };
-    let paid = if charges.is_empty() { payable } else { pay_if(payable, charges, bills) };
-    if paid && bill.cost > 0 {
-        bill.is_newcomers = account.set(bill.now + debt, bill.now);
-        bill.debt = debt;
+    let payable = payable && (spent.is_some() || charge.in_shadow);
+    let paid = if charges.is_empty() { payable } else { pay_if(payable, charges, bills, patience) };
+    if let Some(place) = place {
+        bill.place = place.take(paid, bill.key);
+    }
+    let penalty =
+        || judge.shift(bill.state, bill.now, bill.now, Shift { units: bill.cost.into(), beyond: 0 });
+    let state = match spent {
+        Some(state) if paid => state,
+        _ if charge.spends_on_denial => penalty(),
+        _ => bill.state,
+    };
+    if state != bill.state {
+        bill.is_newcomers = account.set(state, at);
+        bill.state = state;
     }
     paid
+}
+
+/// A place that is kept in a line until it is known whether all can be paid.
+struct Reserved<'a> {
+    lines: &'a Lines,
+    turn: u64,
+    price: u64,
+}
+
+impl Charge {
+    /// The verdict. Whom a leaky bucket holds has a place in the line, or is refused.
+    #[inline]
+    fn judge(&self, judge: &Judge, bill: &Bill, patience: Patience) -> (Verdict, Option<Reserved<'_>>) {
+        let verdict = judge.judge(bill.state, bill.now, bill.cost);
+        let Some((wait, price)) = judge.hold(bill.state, bill.now, bill.cost) else { return (verdict, None) };
+        let lines = &self.limit.0.lines;
+        let goes = !matches!(verdict, Verdict::Spend(_))
+            || bill.cost == 0
+            || self.in_shadow
+            || (wait == 0 && !lines.is_waited_for(bill.key));
+        if goes {
+            return (verdict, None);
+        }
+        if patience == Patience::Some && lines.reserve(self.limit.0.terms.max_waiting as usize) {
+            return (verdict, Some(Reserved { lines, turn: bill.now + wait, price }));
+        }
+        (Verdict::Wait(wait.max(1)), None)
+    }
+}
+
+impl Reserved<'_> {
+    fn take(self, paid: bool, key: Fingerprint) -> Option<u64> {
+        if paid {
+            return Some(self.lines.join(key, self.turn, self.price));
+        }
+        self.lines.release();
+        None
+    }
 }

@@ -1,14 +1,21 @@
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use http::{HeaderMap, HeaderValue, response};
 
 use super::{
     Charge, Limit,
-    charge::{self, Bill},
-    gcra::Verdict,
+    charge::{self, Bill, Patience},
+    judge::Verdict,
     policy,
+    queue::Place,
 };
 use crate::{
-    gate::{Gate, GateLayer, Pass},
+    gate::{AsyncGate, AsyncGateLayer, Check, Gate, GateLayer, Pass},
     head::Head,
+    outcome::Outcome,
     reject::{Answer, Reason, Rejection},
 };
 
@@ -24,6 +31,8 @@ pub struct RateLimit {
     policies: HeaderValue,
     fields: Fields,
     legacy: bool,
+    /// Whether some cost is known at the end only.
+    settles: bool,
 }
 
 /// When clients are told where they stand, in `RateLimit` and `RateLimit-Policy`.
@@ -76,23 +85,69 @@ impl RateLimit {
         GateLayer::new(self)
     }
 
-    fn decide(&self, head: &mut Head<'_>, bills: &mut [Bill]) -> Result<Notice, Answer> {
+    /// A gate that has requests wait where a [leaky bucket](super::Algorithm::LeakyBucket) holds them.
+    pub fn shaping(self) -> Shaping {
+        Shaping(self)
+    }
+
+    /// Whether one of the limits can only be asked once the caller is authenticated.
+    #[must_use]
+    pub fn needs_identity(&self) -> bool {
+        self.charges.iter().any(Charge::needs_identity)
+    }
+
+    /// Judges a request, and has `then` make something of its bills if it passes.
+    #[inline]
+    fn decide<T>(
+        &self,
+        head: &mut Head<'_>,
+        patience: Patience,
+        then: impl FnOnce(&Self, &[Bill]) -> T,
+    ) -> Result<T, Answer> {
+        match self.charges.len() {
+            1 => self.decide_in(&mut [Bill::NONE], head, patience, then),
+            count @ 0..=FEW => self.decide_in(&mut [Bill::NONE; FEW][..count], head, patience, then),
+            count => self.decide_in(&mut vec![Bill::NONE; count], head, patience, then),
+        }
+    }
+
+    #[inline]
+    fn decide_in<T>(
+        &self,
+        bills: &mut [Bill],
+        head: &mut Head<'_>,
+        patience: Patience,
+        then: impl FnOnce(&Self, &[Bill]) -> T,
+    ) -> Result<T, Answer> {
         for (charge, bill) in self.charges.iter().zip(&mut *bills) {
             *bill = charge.bill(head);
         }
-        if !charge::pay(&self.charges, bills) {
-            return Err(self.refuse(bills).into());
+        let paid = charge::pay(&self.charges, bills, patience);
+        for (charge, bill) in self.charges.iter().zip(&*bills) {
+            charge.count(bill, paid);
+        }
+        if paid { Ok(then(self, bills)) } else { Err(self.refuse(bills).into()) }
+    }
+
+    /// What is to be done when the response comes.
+    #[inline]
+    fn notice(&self, bills: &[Bill]) -> Notice {
+        if self.fields != Fields::Always && !self.settles {
+            return Notice(None);
         }
         let told = (self.fields == Fields::Always).then(|| {
             let mut headers = HeaderMap::with_capacity(if self.legacy { 5 } else { 2 });
             self.tell(bills, &mut headers);
-            Box::new(headers)
+            headers
         });
-        Ok(Notice(told))
+        let settled = self.charges.iter().zip(bills).filter(|(charge, bill)| charge.settles(bill));
+        let open = settled.map(|(charge, bill)| (charge.clone(), *bill)).collect();
+        Notice(Some(Box::new(After { told, open })))
     }
 
     fn tell(&self, bills: &[Bill], headers: &mut HeaderMap) {
-        let lines = self.charges.iter().zip(bills).map(|(charge, bill)| charge.line(bill));
+        let told = self.charges.iter().zip(bills).filter(|(charge, _)| !charge.in_shadow);
+        let lines = told.map(|(charge, bill)| charge.line(bill));
         policy::tell(headers, &self.policies, lines, self.legacy);
     }
 
@@ -100,7 +155,7 @@ impl RateLimit {
     fn refuse(&self, bills: &[Bill]) -> Rejection {
         let mut longest = Some(0);
         let mut detail = String::from("reached:");
-        for (charge, bill) in self.charges.iter().zip(bills) {
+        for (charge, bill) in self.charges.iter().zip(bills).filter(|(charge, _)| !charge.in_shadow) {
             longest = match bill.verdict {
                 Verdict::Spend(_) => continue,
                 Verdict::Wait(time) => longest.map(|longest| time.max(longest)),
@@ -135,26 +190,92 @@ impl<C: Into<Charge>> FromIterator<C> for RateLimit {
                 Err(at) => charges.insert(at, charge),
             }
         }
-        let policies = policy::policies(charges.iter().map(|charge| &charge.limit.0.policy));
-        Self { charges, policies, fields: Fields::default(), legacy: false }
+        let told = charges.iter().filter(|charge| !charge.in_shadow);
+        let policies = policy::policies(told.map(|charge| &charge.limit.0.policy));
+        let settles = charges.iter().any(|charge| charge.settle.is_some());
+        Self { charges, policies, fields: Fields::default(), legacy: false, settles }
     }
 }
 
 impl Gate for RateLimit {
     type Pass = Notice;
 
+    #[inline]
     fn check(&self, head: &mut Head<'_>) -> Result<Notice, Answer> {
-        match self.charges.len() {
-            1 => self.decide(head, &mut [Bill::NONE]),
-            count @ 0..=FEW => self.decide(head, &mut [Bill::NONE; FEW][..count]),
-            count => self.decide(head, &mut vec![Bill::NONE; count]),
+        self.decide(head, Patience::None, Self::notice)
+    }
+}
+
+/// A [`RateLimit`] that can have requests wait.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Shaping(RateLimit);
+
+impl Shaping {
+    /// The layer. Its clones, and all services that they make, share the limits.
+    #[must_use]
+    pub fn layer(self) -> AsyncGateLayer<Self> {
+        AsyncGateLayer::new(self)
+    }
+}
+
+impl AsyncGate for Shaping {
+    type Pass = Notice;
+    type Wait = Waiting;
+    type Told = Notice;
+
+    fn check(&self, head: &mut Head<'_>) -> Check<Notice, Waiting> {
+        let passes = self.0.decide(head, Patience::Some, |limits, bills| {
+            let charges = limits.charges.iter().zip(bills);
+            let place =
+                |(charge, bill): (&Charge, &Bill)| Some(Place::new(charge.limit.clone(), *bill, bill.place?));
+            (limits.notice(bills), charges.filter_map(place).collect::<Vec<_>>())
+        });
+        match passes {
+            Ok((notice, places)) if places.is_empty() => Ok(notice).into(),
+            Ok((notice, places)) => Check::Wait(Waiting { places, notice: Some(notice) }),
+            Err(answer) => Err(answer).into(),
+        }
+    }
+
+    fn resume(&self, _: &mut Head<'_>, told: Notice) -> Check<Notice, Waiting> {
+        Ok(told).into()
+    }
+}
+
+/// The wait of a [`Shaping`]. Whoever drops it gives back what it was charged where it waited.
+#[derive(Debug)]
+pub struct Waiting {
+    places: Vec<Place>,
+    notice: Option<Notice>,
+}
+
+impl Future for Waiting {
+    type Output = Notice;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Notice> {
+        self.places.retain_mut(|place| Pin::new(place).poll(cx).is_pending());
+        match self.notice.take() {
+            Some(notice) if self.places.is_empty() => Poll::Ready(notice),
+            notice => {
+                self.notice = notice;
+                Poll::Pending
+            }
         }
     }
 }
 
-/// What a response will tell of the limits that let its request pass.
+/// What is to be done with the response of a request that the limits let pass.
 #[derive(Debug)]
-pub struct Notice(Option<Box<HeaderMap>>);
+pub struct Notice(Option<Box<After>>);
+
+#[derive(Debug)]
+struct After {
+    /// What the response will tell.
+    told: Option<HeaderMap>,
+    /// What is charged when the cost is known.
+    open: Vec<(Charge, Bill)>,
+}
 
 impl Pass for Notice {
     fn watches(&self) -> bool {
@@ -166,14 +287,23 @@ impl Pass for Notice {
     }
 
     fn on_head(&mut self, head: &mut response::Parts) {
-        let Some(told) = self.0.take() else { return };
-        for (name, value) in *told {
+        let Some(after) = &mut self.0 else { return };
+        for (charge, bill) in &after.open {
+            charge.see_head(bill, head);
+        }
+        for (name, value) in after.told.take().into_iter().flatten() {
             let Some(name) = name else { continue };
             if name.as_str().starts_with("x-") {
                 head.headers.insert(name, value);
             } else {
                 head.headers.append(name, value);
             }
+        }
+    }
+
+    fn on_end(&mut self, outcome: &Outcome) {
+        for (charge, bill) in self.0.iter().flat_map(|after| &after.open) {
+            charge.see_end(bill, outcome);
         }
     }
 }

@@ -36,15 +36,25 @@ impl RateLimitHandle {
     #[must_use]
     pub fn peek(&self, head: &mut Head<'_>) -> Standing {
         let limit = &*self.limit.0;
-        let now = limit.store.clock(head.now());
+        let now = limit.now(head);
+        let own = limit.judge_of(head);
+        let judge = own.as_ref().unwrap_or(&limit.judge);
         let key = limit.terms.key.fingerprint(head, &limit.seed);
-        let due = limit.store.open(key).due();
-        let debt = due.saturating_sub(now).min(limit.quota.whole());
+        let state = limit.store.open(key).state(limit.at(now));
         Standing {
-            remaining: limit.quota.remaining(debt),
-            more_in: Duration::from_nanos(limit.quota.next_unit(debt)),
-            whole_in: Duration::from_nanos(debt),
+            remaining: judge.remaining(state, now),
+            more_in: Duration::from_nanos(judge.next_unit(state, now)),
+            whole_in: Duration::from_nanos(judge.whole_in(state, now)),
         }
+    }
+
+    /// Makes the account of this request whole. An operator who has no request describes one: see [`Account`].
+    ///
+    /// `false` if there is nothing to make whole, or if the account is not [held](super#when-it-is-full), so that what is
+    /// known of it is also known of others.
+    pub fn reset(&self, head: &mut Head<'_>) -> bool {
+        let limit = &*self.limit.0;
+        limit.store.open(limit.terms.key.fingerprint(head, &limit.seed)).remove()
     }
 
     /// The accounts that it holds. Some of them may be whole again, and will be forgotten as others come.
@@ -78,9 +88,27 @@ impl RateLimitHandle {
         self.limit.0.store.forgotten()
     }
 
+    /// The requests that it has counted and let pass.
+    #[must_use]
+    pub fn admitted(&self) -> u64 {
+        self.limit.0.tally.admitted.read()
+    }
+
     /// The requests that it has refused.
     #[must_use]
     pub fn refused(&self) -> u64 {
-        self.limit.0.store.refused()
+        self.limit.0.tally.refused.read()
+    }
+
+    /// The requests that it would have refused if it were not [in shadow](super::Charge::in_shadow).
+    #[must_use]
+    pub fn spared(&self) -> u64 {
+        self.limit.0.tally.spared.read()
+    }
+
+    /// The requests that wait in front of a [leaky bucket](super::Algorithm::LeakyBucket).
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.limit.0.lines.waiting()
     }
 }

@@ -1,17 +1,37 @@
 use std::{
     fmt,
-    num::NonZeroU32,
+    num::{NonZeroU32, NonZeroU64},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, SystemTime},
 };
 
-use super::{Charge, Cost, Rate, RateLimitHandle, gcra::Quota, policy::Policy, store::Store};
-use crate::key::{Key, KeySeed};
+use tokio::time::Instant;
+
+use super::{
+    Algorithm, Charge, Cost, Quota, Rate, RateLimitHandle,
+    judge::Judge,
+    plans::{Plans, Provider, QuotaProvider},
+    policy::Policy,
+    queue::Lines,
+    rate::nanos,
+    store::{At, Store},
+    tally::Tally,
+};
+use crate::{
+    head::Head,
+    key::{Key, KeySeed},
+    time::WallClock,
+};
 
 /// The accounts that a limit holds unless told otherwise.
 const MAX_KEYS: NonZeroU32 = NonZeroU32::new(250_000).unwrap();
+/// The requests that wait for a leaky bucket unless told otherwise.
+const MAX_WAITING: u32 = 1000;
+/// What an account takes at most, with its share of all there is.
+const BYTES: u64 = 48;
 /// The longest name.
 const MAX_NAME: usize = 64;
 
@@ -25,19 +45,29 @@ pub(super) struct Inner {
     pub(super) id: u64,
     pub(super) name: Arc<str>,
     pub(super) terms: Terms,
-    pub(super) quota: Quota,
+    pub(super) judge: Judge,
     pub(super) policy: Policy,
     pub(super) seed: KeySeed,
     pub(super) store: Store,
+    pub(super) tally: Tally,
+    pub(super) lines: Lines,
+    /// Since then time is counted, where it is not the calendar's.
+    begin: Instant,
+    clock: WallClock,
 }
 
 /// What two definitions of one name must agree on to be the same limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Terms {
     pub(super) key: Key,
-    pub(super) rate: Rate,
-    pub(super) burst: NonZeroU32,
+    pub(super) algorithm: Algorithm,
+    pub(super) quota: Quota,
+    pub(super) plans: Option<Provider>,
+    /// The units that an account may owe beyond what it holds.
+    pub(super) max_debt: u32,
     pub(super) max_keys: NonZeroU32,
+    /// The requests that wait at most, on all accounts.
+    pub(super) max_waiting: u32,
 }
 
 /// Builds a [`Limit`].
@@ -46,6 +76,7 @@ pub(super) struct Terms {
 pub struct LimitBuilder {
     pub(super) name: Arc<str>,
     pub(super) terms: Terms,
+    clock: WallClock,
 }
 
 /// Why a limit cannot be.
@@ -55,7 +86,7 @@ pub enum LimitError {
     /// The name does not fit into the header fields that tell of the limit.
     #[error("a limit's name is 1 to 64 visible ASCII characters or spaces, not {0:?}")]
     Name(Arc<str>),
-    /// The burst is out of proportion to the rate.
+    /// The burst, with the debt that is allowed, is out of proportion to the rate.
     #[error("a burst of {burst} at {rate} would take more than a hundred years to come back")]
     Burst {
         /// The burst.
@@ -63,13 +94,41 @@ pub enum LimitError {
         /// The rate.
         rate: Rate,
     },
+    /// A burst was told for an algorithm that has none.
+    #[error("only a token bucket has a burst")]
+    NoBurst,
+    /// The longest wait of a leaky bucket is out of bounds.
+    #[error("nobody waits {0:?}")]
+    Wait(Duration),
+    /// The window is none that can be counted.
+    #[error("{rate} is no window that can be counted: it is too short, or what it may hold too much")]
+    Window {
+        /// The rate.
+        rate: Rate,
+    },
+    /// A plan's quota cannot be one of this limit: its windows are of another length, or its burst is out of bounds.
+    #[error("the plan `{plan}` has a quota that the limit cannot keep: {quota:?}")]
+    Plan {
+        /// The plan.
+        plan: Arc<str>,
+        /// Its quota.
+        quota: Quota,
+    },
 }
 
 impl Limit {
-    /// Begins a limit of `rate` for each client address, with a burst of the rate's count.
+    /// Begins a limit of `rate` for each client address: a token bucket with a burst of the rate's count.
     pub fn builder(name: impl Into<Arc<str>>, rate: Rate) -> LimitBuilder {
-        let terms = Terms { key: Key::ClientAddr, rate, burst: rate.count(), max_keys: MAX_KEYS };
-        LimitBuilder { name: name.into(), terms }
+        let terms = Terms {
+            key: Key::ClientAddr,
+            algorithm: Algorithm::default(),
+            quota: Quota::new(rate),
+            plans: None,
+            max_debt: 0,
+            max_keys: MAX_KEYS,
+            max_waiting: MAX_WAITING,
+        };
+        LimitBuilder { name: name.into(), terms, clock: WallClock::system() }
     }
 
     /// The name.
@@ -84,28 +143,87 @@ impl Limit {
         &self.0.terms.key
     }
 
-    /// How fast an account refills.
+    /// How it counts.
     #[must_use]
-    pub fn rate(&self) -> Rate {
-        self.0.terms.rate
+    pub fn algorithm(&self) -> Algorithm {
+        self.0.terms.algorithm
     }
 
-    /// What an account holds when it is full.
+    /// How fast an account refills that has no plan of its own.
+    #[must_use]
+    pub fn rate(&self) -> Rate {
+        self.0.terms.quota.rate()
+    }
+
+    /// What such an account holds when it is full.
     #[must_use]
     pub fn burst(&self) -> NonZeroU32 {
-        self.0.terms.burst
+        NonZeroU32::new(self.0.judge.remaining(0, 0)).unwrap_or(NonZeroU32::MIN)
+    }
+
+    /// The quota of the account of this request: that of its plan, or the limit's.
+    #[must_use]
+    pub fn quota(&self, head: &Head<'_>) -> Quota {
+        self.0.plan(head).unwrap_or(self.0.terms.quota)
+    }
+
+    /// Whether it can only be asked once the caller is authenticated.
+    #[must_use]
+    pub fn needs_identity(&self) -> bool {
+        self.key().needs_identity() || self.0.terms.plans.is_some()
     }
 
     /// This limit, charged with a cost other than one for each request.
-    #[must_use]
     pub fn costing(self, cost: impl Into<Cost>) -> Charge {
-        Charge::new(self, cost.into())
+        Charge::from(self).costing(cost)
     }
 
     /// A view of its accounts.
     #[must_use]
     pub fn handle(&self) -> RateLimitHandle {
         RateLimitHandle::new(self.clone())
+    }
+}
+
+impl Inner {
+    /// The time by the clock that the limit counts by, in nanoseconds.
+    #[inline]
+    pub(super) fn now(&self, head: &mut Head<'_>) -> u64 {
+        if self.terms.algorithm.is_by_calendar() { self.date() } else { self.time(head.now()) }
+    }
+
+    /// As [`now`](Self::now), where there is no head.
+    pub(super) fn now_anyway(&self) -> u64 {
+        if self.terms.algorithm.is_by_calendar() { self.date() } else { self.time(Instant::now()) }
+    }
+
+    fn time(&self, now: Instant) -> u64 {
+        nanos(now.saturating_duration_since(self.begin))
+    }
+
+    /// The moment of a time by the limit's clock, which is not the calendar's.
+    pub(super) fn instant(&self, time: u64) -> Instant {
+        crate::time::after(self.begin, Duration::from_nanos(time))
+    }
+
+    fn date(&self) -> u64 {
+        self.clock.now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, nanos)
+    }
+
+    fn plan(&self, head: &Head<'_>) -> Option<Quota> {
+        self.terms.plans.as_ref()?.quota(head)
+    }
+
+    /// The judge of this request's account, if it is not the limit's.
+    #[inline]
+    pub(super) fn judge_of(&self, head: &Head<'_>) -> Option<Judge> {
+        self.judge.with(self.plan(head)?, self.terms.max_debt)
+    }
+
+    /// All states are read in the limit's own terms, whatever plans their accounts have.
+    #[inline]
+    pub(super) fn at(&self, now: u64) -> At<'_> {
+        At { judge: &self.judge, now }
     }
 }
 
@@ -130,9 +248,36 @@ impl LimitBuilder {
         self.by(Key::tuple([]))
     }
 
-    /// How much can be spent at once by whoever has spent nothing for a while; the rate's count unless told.
+    /// How it counts; as a token bucket unless told.
+    pub fn algorithm(mut self, algorithm: Algorithm) -> Self {
+        self.terms.algorithm = algorithm;
+        self
+    }
+
+    /// How much can be spent at once by whoever has spent nothing for a while; the rate's count unless told. Only a
+    /// token bucket has a burst.
     pub fn burst(mut self, burst: NonZeroU32) -> Self {
-        self.terms.burst = burst;
+        self.terms.quota = self.terms.quota.with_burst(burst);
+        self
+    }
+
+    /// Other quotas for accounts whose principal has one of these plans. The limit can then only be asked inside of
+    /// authentication.
+    pub fn plans(mut self, plans: Plans) -> Self {
+        self.terms.plans = Some(Provider::from(plans));
+        self
+    }
+
+    /// Other quotas for accounts of which this says so.
+    pub fn quotas(mut self, quotas: impl QuotaProvider) -> Self {
+        self.terms.plans = Some(Provider::new(Arc::new(quotas)));
+        self
+    }
+
+    /// How many units an account may owe beyond what it holds, where what a request costs is only
+    /// [known at its end](super::Settle); none unless told. What is above is forgiven.
+    pub fn max_debt(mut self, units: u32) -> Self {
+        self.terms.max_debt = units;
         self
     }
 
@@ -142,28 +287,52 @@ impl LimitBuilder {
         self
     }
 
+    /// The memory for accounts, instead of their number: one for each 48 bytes.
+    pub fn max_bytes(self, bytes: NonZeroU64) -> Self {
+        let keys = u32::try_from(bytes.get() / BYTES).unwrap_or(u32::MAX);
+        self.max_keys(NonZeroU32::new(keys).unwrap_or(NonZeroU32::MIN))
+    }
+
+    /// How many requests wait at most, on all accounts together, where they [wait](Algorithm::LeakyBucket); 1,000 unless
+    /// told. Who would be one more is refused.
+    pub fn max_waiting(mut self, requests: u32) -> Self {
+        self.terms.max_waiting = requests;
+        self
+    }
+
+    /// What tells the time to windows of the calendar; the system's clock unless told.
+    pub fn clock(self, clock: WallClock) -> Self {
+        Self { clock, ..self }
+    }
+
     /// The limit.
     ///
     /// # Errors
     ///
-    /// [`LimitError`], if the name or the burst is out of bounds.
+    /// [`LimitError`], if the name or a number is out of bounds, or if two of them contradict each other.
     pub fn build(self) -> Result<Limit, LimitError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
 
-        let Self { name, terms } = self;
+        let Self { name, terms, clock } = self;
         let printable = name.bytes().all(|b| matches!(b, b' '..=b'~'));
         if name.trim().is_empty() || name.len() > MAX_NAME || !printable {
             return Err(LimitError::Name(name));
         }
-        let Some(quota) = Quota::new(terms.rate, terms.burst) else {
-            return Err(LimitError::Burst { burst: terms.burst, rate: terms.rate });
-        };
+        let most = terms.plans.as_ref().map_or(0, Provider::most);
+        let judge = Judge::new(terms.algorithm, terms.quota, terms.max_debt, most)?;
+        if let Some(plans) = &terms.plans {
+            plans.check(|quota| judge.with(quota, terms.max_debt).is_some())?;
+        }
         Ok(Limit(Arc::new(Inner {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            policy: Policy::new(&name, terms.rate),
+            policy: Policy::new(&name, terms.quota.rate()),
             store: Store::with_most(terms.max_keys),
+            tally: Tally::default(),
+            lines: Lines::default(),
             seed: KeySeed::new(),
-            quota,
+            begin: Instant::now(),
+            clock,
+            judge,
             name,
             terms,
         })))

@@ -1,7 +1,7 @@
 //! Bounds how many requests each account may make over time, in this process.
 //!
-//! An account holds up to `burst` units, which refill at a [`Rate`]. A request spends one, or its [`Cost`]. This is
-//! the generic cell rate algorithm, judged by the `governor` crate, over a store of our own that is bounded.
+//! An account holds some units, which come back at a [`Rate`]: how is the [`Algorithm`]'s. A request spends one, or its
+//! [`Cost`].
 //!
 //! # Example
 //!
@@ -53,6 +53,50 @@
 //! # let _ = (orders.clone(), search.clone());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! Whom the plan of a caller grants more, what is not counted, what a request cost in the end, and a limit that only
+//! looks on:
+//!
+//! ```
+//! use http::HeaderName;
+//! use portcullis::admission::rate_limit::{
+//!     Algorithm, Charge, HeaderCost, Limit, Plans, Quota, RateLimit, Settle, Skip,
+//! };
+//! use portcullis::{key::Key, matching::PathTemplate};
+//!
+//! let plans = Plans::new().with("gold", Quota::new("100000/h".parse()?));
+//! let tokens = Limit::builder("tokens", "1000/h".parse()?)
+//!     .by(Key::Principal)
+//!     .algorithm(Algorithm::SlidingWindow)
+//!     .plans(plans)
+//!     .max_debt(500)
+//!     .build()?;
+//! let monthly = Limit::builder("monthly", "5000000/month".parse()?)
+//!     .by(Key::Principal)
+//!     .algorithm(Algorithm::CALENDAR)
+//!     .build()?;
+//! let used = HeaderCost::new(HeaderName::from_static("x-tokens-used")).at_most(10_000);
+//! let models = Skip::new().paths([PathTemplate::parse("/v1/models")?]);
+//! let layer = RateLimit::new(Charge::from(tokens).costing(20).settle(Settle::by_header(used)).skip(models))
+//!     .and(Charge::from(monthly).in_shadow(true))
+//!     .layer();
+//! # let _ = layer;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Algorithms
+//!
+//! | algorithm | an account can spend `cost` if | else after | bound |
+//! |---|---|---|---|
+//! | [`TokenBucket`] (GCRA) | `debt + cost * interval <= burst * interval` | the rest of the debt | in any time `t`: `burst + t / interval` |
+//! | [`SlidingWindow`] | `before * (period - elapsed) / period + running + cost <= count` | enough of the window before has gone by | `count` in the window that ends now, by that estimate |
+//! | [`FixedWindow`] | `spent + cost <= count` | the window's end, by the calendar | `count` in each window: twice that around its end |
+//! | [`LeakyBucket`] | `debt + cost * interval <= max_wait + interval`, and is held for `debt` | the rest of the debt | one each `interval` |
+//!
+//! `debt` is what an account has spent and has not come back yet, as time; `interval` is `period / count`. All count in
+//! whole nanoseconds and units: a rate of one a month and one of 10 million a second are what they say. A state is 64
+//! bits, whatever the algorithm. None but the fixed window looks at the wall clock: it stays in a window that has not
+//! begun yet by a clock that was put back, and begins anew if it was put back by more than a window.
 //!
 //! # Answers
 //!
@@ -107,27 +151,48 @@
 //! [`RateLimitHandle`] counts accounts, bytes, refusals and forgotten accounts. Refusals have the label
 //! `rate_limited` and the access-log flag `RL`; the rejection's detail names the limits.
 //!
+//! [`TokenBucket`]: Algorithm::TokenBucket
+//! [`SlidingWindow`]: Algorithm::SlidingWindow
+//! [`FixedWindow`]: Algorithm::FixedWindow
+//! [`LeakyBucket`]: Algorithm::LeakyBucket
 //! [`RateLimited`]: crate::reject::Reason::RateLimited
 //! [`Principal`]: crate::key::Key::Principal
 //! [`Route`]: crate::key::Key::Route
 
+mod account;
+mod algorithm;
 mod bucket;
 mod charge;
+mod cost;
+mod fixed;
 mod gate;
 mod gcra;
 mod handle;
+mod judge;
 mod limit;
+mod plans;
 mod policy;
+mod queue;
+mod quota;
 mod rate;
 mod registry;
 mod sketch;
+mod skip;
+mod sliding;
 mod store;
+mod tally;
 #[cfg(test)]
 mod tests;
 
-pub use charge::{Charge, Cost};
-pub use gate::{Fields, Notice, RateLimit};
+pub use account::Account;
+pub use algorithm::Algorithm;
+pub use charge::Charge;
+pub use cost::{Cost, HeaderCost, Settle};
+pub use gate::{Fields, Notice, RateLimit, Shaping, Waiting};
 pub use handle::{RateLimitHandle, Standing};
 pub use limit::{Limit, LimitBuilder, LimitError};
+pub use plans::{Plans, QuotaProvider};
+pub use quota::Quota;
 pub use rate::{Rate, RateError};
 pub use registry::RateLimits;
+pub use skip::Skip;

@@ -47,7 +47,7 @@ pub enum RateError {
 const SECOND: u64 = 1;
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
-const DAY: u64 = 24 * HOUR;
+pub(super) const DAY: u64 = 24 * HOUR;
 const YEAR: u64 = 365 * DAY;
 
 /// The names of the units of time; the first that fits is how a rate is shown.
@@ -68,6 +68,11 @@ const UNITS: &[(&str, u64)] = &[
     ("w", 7 * DAY),
     ("y", YEAR),
 ];
+
+/// A duration in nanoseconds, as far as 64 bits have room.
+pub(super) fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
 
 const FASTEST: Duration = Duration::from_nanos(100);
 const SLOWEST: Duration = Duration::from_secs(YEAR);

@@ -8,7 +8,7 @@ use super::{Limit, LimitBuilder, LimitError, limit::Inner};
 
 /// Limits by name, so that a limit defined again, by a reload say, is the same limit with the same accounts.
 ///
-/// It is the same if its name, key, rate, burst and bound of keys are. A definition that differs in one of them begins
+/// It is the same if its name, key, algorithm, quota, plans and bounds are. A definition that differs in one of them begins
 /// with fresh accounts, and leaves those of the other alone while that is in use. A limit that nobody uses any more is
 /// forgotten. Cheap to clone: clones are the same registry.
 ///

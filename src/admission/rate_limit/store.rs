@@ -1,13 +1,12 @@
 //! The accounts of one limit: a table of [buckets](Bucket) that grows with use and never above its bound.
 //!
-//! An account is *due* at the time when it will be whole again. One that is due by now is like one that was never
-//! seen, so it may be dropped: each newcomer drops such accounts from its own bucket and a few others, wherever they
-//! lie.
+//! An account that owes nothing any more is like one that was never seen, so it may be dropped: each newcomer drops such
+//! accounts from its own bucket and a few others, wherever they lie.
 //!
 //! The table grows by linear hashing (Litwin, 1980): one bucket at a time is split in two, under the locks of these
 //! two, so that it never stands still. The buckets lie in pages, which are made as they are needed.
 //!
-//! When the table is full of accounts that are not due, the one that is due first of the newcomer and some others goes
+//! When the table is full of accounts that owe something, the one that owes least of the newcomer and some others goes
 //! into the [sketch](Sketch), which remembers at least what it owes. So nobody gains by a flood of newcomers: neither
 //! those who are held, nor those who are not.
 
@@ -22,11 +21,9 @@ use std::{
     },
 };
 
-use tokio::time::Instant;
-
 use super::{
     bucket::{Account, Accounts, Bucket},
-    gcra::nanos,
+    judge::Judge,
     sketch::Sketch,
 };
 
@@ -35,7 +32,7 @@ pub(super) type Fingerprint = u64;
 
 /// The buckets that a newcomer looks through for accounts to drop.
 const SWEEP: usize = 3;
-/// The buckets, besides its own, in which a newcomer looks for one that is due before it.
+/// The buckets, besides its own, in which a newcomer looks for one that owes less.
 const AROUND: usize = 4;
 
 /// The pages of a large table, and the buckets in a page of a small one.
@@ -56,9 +53,20 @@ pub(super) struct Store {
     most_buckets: usize,
     most: usize,
     sketch: Sketch,
-    /// Times are nanoseconds since then.
-    epoch: Instant,
     tally: Tally,
+}
+
+/// How states are read: by whom, and when.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct At<'a> {
+    pub(super) judge: &'a Judge,
+    pub(super) now: u64,
+}
+
+impl At<'_> {
+    pub(super) fn owed(self, state: u64) -> u64 {
+        self.judge.owed(state, self.now)
+    }
 }
 
 /// What changes as accounts come and go; in cache lines of its own.
@@ -70,7 +78,6 @@ struct Tally {
     cursor: AtomicUsize,
     growth: Mutex<()>,
     forgotten: AtomicU64,
-    refused: AtomicU64,
 }
 
 /// The account of one key, locked.
@@ -93,14 +100,8 @@ impl Store {
             most_buckets,
             most,
             sketch: Sketch::beside(most),
-            epoch: Instant::now(),
             tally: Tally::default(),
         }
-    }
-
-    /// The nanoseconds from the store's beginning to `now`.
-    pub(super) fn clock(&self, now: Instant) -> u64 {
-        nanos(now.saturating_duration_since(self.epoch))
     }
 
     /// Locks the account of `key`. Whoever holds one of this store's must not lock another, nor [tend](Self::tend).
@@ -119,18 +120,14 @@ impl Store {
         }
     }
 
-    /// Makes room, as is to be done after each newcomer: drops accounts that are due by now, and splits a bucket.
-    pub(super) fn tend(&self, now: u64) {
+    /// Makes room, as is to be done after each newcomer: drops accounts that are whole by now, and splits a bucket.
+    pub(super) fn tend(&self, at: At<'_>) {
         for _ in 0..SWEEP {
             if let Some(mut bucket) = self.another().try_lock() {
-                self.drop_due(&mut bucket, now);
+                self.drop_whole(&mut bucket, at);
             }
         }
-        self.grow(now);
-    }
-
-    pub(super) fn count_refusal(&self) {
-        self.tally.refused.fetch_add(1, Relaxed);
+        self.grow(at);
     }
 
     /// The accounts that it holds, those not yet dropped included.
@@ -150,13 +147,9 @@ impl Store {
         lines + extents * size_of::<Accounts>() + self.sketch.bytes()
     }
 
-    /// The accounts that were not held, or no longer, before they were due.
+    /// The accounts that were not held, or no longer, before they were whole.
     pub(super) fn forgotten(&self) -> u64 {
         self.tally.forgotten.load(Relaxed)
-    }
-
-    pub(super) fn refused(&self) -> u64 {
-        self.tally.refused.load(Relaxed)
     }
 
     /// The bucket at `at`, which is below the number of them.
@@ -179,12 +172,12 @@ impl Store {
         self.bucket(index(turn, self.buckets.load(Acquire)))
     }
 
-    fn drop_due(&self, bucket: &mut Accounts, now: u64) {
+    fn drop_whole(&self, bucket: &mut Accounts, at: At<'_>) {
         let mut dropped = 0;
         bucket.drop_if(|account| {
-            let due = account.due <= now;
-            dropped += usize::from(due);
-            due
+            let whole = at.owed(account.state) == 0;
+            dropped += usize::from(whole);
+            whole
         });
         if dropped > 0 {
             self.tally.used.fetch_sub(dropped, Relaxed);
@@ -192,45 +185,46 @@ impl Store {
     }
 
     /// Takes an account into its bucket, where it is not, or into the sketch.
-    fn admit(&self, bucket: &mut Accounts, newcomer: Account, now: u64) {
-        self.drop_due(bucket, now);
+    fn admit(&self, bucket: &mut Accounts, newcomer: Account, at: At<'_>) {
+        self.drop_whole(bucket, at);
         let one_more = |used: usize| (used < self.most).then_some(used + 1);
         if self.tally.used.fetch_update(Relaxed, Relaxed, one_more).is_ok()
-            || self.forget_one_before(newcomer, bucket, now)
+            || self.forget_one_below(newcomer, bucket, at)
         {
             bucket.put(newcomer);
         } else {
-            self.forget(newcomer, now);
+            self.forget(newcomer, at);
         }
     }
 
-    /// Forgets the account that is due first of some, if that is before the newcomer is.
-    fn forget_one_before(&self, newcomer: Account, bucket: &mut Accounts, now: u64) -> bool {
-        let mut first = bucket.idlest();
+    /// Forgets the account that owes least of some, if that is less than the newcomer does.
+    fn forget_one_below(&self, newcomer: Account, bucket: &mut Accounts, at: At<'_>) -> bool {
+        let owed = |account: Account| at.owed(account.state);
+        let mut least = bucket.idlest(|state| at.owed(state));
         let mut elsewhere = None;
         for _ in 0..AROUND {
             // Buckets that somebody is at work on, and our own, are left out: nobody waits here.
             let Some(other) = self.another().try_lock() else { continue };
-            let Some(idlest) = other.idlest() else { continue };
-            if first.is_none_or(|first| idlest.due < first.due) {
-                (first, elsewhere) = (Some(idlest), Some(other));
+            let Some(idlest) = other.idlest(|state| at.owed(state)) else { continue };
+            if least.is_none_or(|least| owed(idlest) < owed(least)) {
+                (least, elsewhere) = (Some(idlest), Some(other));
             }
         }
-        let Some(first) = first.filter(|first| first.due < newcomer.due) else { return false };
-        elsewhere.as_deref_mut().unwrap_or(bucket).drop_if(|account| account.key == first.key);
-        self.forget(first, now);
+        let Some(least) = least.filter(|least| owed(*least) < owed(newcomer)) else { return false };
+        elsewhere.as_deref_mut().unwrap_or(bucket).drop_if(|account| account.key == least.key);
+        self.forget(least, at);
         true
     }
 
-    fn forget(&self, account: Account, now: u64) {
-        if account.due > now {
+    fn forget(&self, account: Account, at: At<'_>) {
+        if at.owed(account.state) > 0 {
             self.tally.forgotten.fetch_add(1, Relaxed);
-            self.sketch.note(account.key, account.due);
+            self.sketch.note(account.key, account.state, at);
         }
     }
 
     /// Splits the next bucket, if they are crowded.
-    fn grow(&self, now: u64) {
+    fn grow(&self, at: At<'_>) {
         if !is_crowded(self.len(), self.buckets.load(Acquire)) {
             return;
         }
@@ -245,7 +239,7 @@ impl Store {
         let new = self.bucket(buckets);
         let old = self.bucket(index(buckets as u64, buckets));
         let (mut old, mut new) = (old.lock(), new.lock());
-        self.drop_due(&mut old, now);
+        self.drop_whole(&mut old, at);
         old.drop_if(|account| {
             let moves = index(account.key, buckets + 1) == buckets;
             if moves {
@@ -258,27 +252,45 @@ impl Store {
 }
 
 impl Entry<'_> {
-    /// When the account is due; zero if it is whole as far as anybody knows.
+    /// The account's state; zero if it is whole as far as anybody knows.
     #[inline]
-    pub(super) fn due(&mut self) -> u64 {
-        match self.bucket.due(self.key) {
-            Some(due) => *due,
-            None => self.store.sketch.due(self.key),
+    pub(super) fn state(&mut self, at: At<'_>) -> u64 {
+        match self.bucket.state(self.key) {
+            Some(state) => *state,
+            None => self.store.sketch.state(self.key, at),
         }
     }
 
-    /// Makes it due at `due`. Whether it is a newcomer, for which the store is to be tended.
+    /// Sets its state. Whether it is a newcomer, for which the store is to be tended.
     #[inline]
-    pub(super) fn set(&mut self, due: u64, now: u64) -> bool {
-        let held = self.bucket.due(self.key).map(|held| *held = due);
-        if held.is_none() {
-            self.store.admit(&mut self.bucket, Account { key: self.key, due }, now);
+    pub(super) fn set(&mut self, state: u64, at: At<'_>) -> bool {
+        match self.bucket.state(self.key) {
+            Some(held) if state != 0 => {
+                *held = state;
+                return false;
+            }
+            Some(_) => {
+                self.remove();
+            }
+            None if state == 0 => {}
+            None => {
+                self.store.admit(&mut self.bucket, Account { key: self.key, state }, at);
+                return true;
+            }
         }
-        held.is_none()
+        false
     }
 
-    pub(super) fn count_refusal(&self) {
-        self.store.count_refusal();
+    /// Drops the account, if it is held.
+    pub(super) fn remove(&mut self) -> bool {
+        let (key, mut held) = (self.key, false);
+        self.bucket.drop_if(|account| {
+            let is_it = account.key == key;
+            held |= is_it;
+            is_it
+        });
+        self.store.tally.used.fetch_sub(usize::from(held), Relaxed);
+        held
     }
 }
 
@@ -291,24 +303,35 @@ fn index(key: Fingerprint, buckets: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::chance::Chance;
     use proptest::prelude::*;
-    use std::collections::HashMap;
+    use std::{collections::HashMap, sync::LazyLock, time::Duration};
+
+    use crate::admission::rate_limit::{Algorithm, Quota, Rate};
+
+    /// A bucket that never refuses, whose states are the times at which it is whole.
+    pub(in super::super) fn at(now: u64) -> At<'static> {
+        static JUDGE: LazyLock<Judge> = LazyLock::new(|| {
+            let rate = Rate::new(1, Duration::from_nanos(100)).unwrap();
+            Judge::new(Algorithm::TokenBucket, Quota::new(rate), u32::MAX, 0).unwrap()
+        });
+        At { judge: &JUDGE, now }
+    }
 
     fn store(most: u32) -> Store {
         Store::with_most(NonZeroU32::new(most).unwrap())
     }
 
     fn due(store: &Store, key: Fingerprint) -> u64 {
-        store.open(key).due()
+        store.open(key).state(at(0))
     }
 
     fn set(store: &Store, key: Fingerprint, due: u64, now: u64) {
-        let came = store.open(key).set(due, now);
+        let came = store.open(key).set(due, at(now));
         if came {
-            store.tend(now);
+            store.tend(at(now));
         }
     }
 
@@ -396,7 +419,7 @@ mod tests {
         assert_eq!(store.bytes(), 0);
         let mut worst = 0;
         for (n, key) in keys(1, 300_000).into_iter().enumerate() {
-            set(&store, key, u64::MAX - 1, 1);
+            set(&store, key, 1 << 38, 1);
             if n % 10_000 == 9_999 {
                 worst = worst.max(store.bytes() / store.len());
             }
@@ -443,7 +466,7 @@ mod tests {
             set(&store, 7, due(&store, 7).max(1) + 10, 1);
             assert!(due(&store, 7) > 10 * spent);
         }
-        assert!(store.open(7).bucket.due(7).is_some());
+        assert!(store.open(7).bucket.state(7).is_some());
         check(&store);
     }
 
@@ -465,14 +488,5 @@ mod tests {
         });
         check(&store);
         assert_eq!((store.len(), store.forgotten()), (160_000, 0));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_clock_that_went_back_reads_zero() {
-        let now = Instant::now();
-        tokio::time::advance(std::time::Duration::from_secs(1)).await;
-        let store = store(1);
-        assert_eq!(store.clock(now), 0);
-        assert_eq!(store.clock(now + std::time::Duration::from_secs(3)), 2_000_000_000);
     }
 }

@@ -7,7 +7,10 @@ use tower_layer::Layer;
 #[cfg(feature = "prometheus")]
 use crate::telemetry::metrics::Metrics;
 use crate::{
-    admission::rate_limit::{Charge, Fields, RateLimit},
+    admission::{
+        address::AddressList,
+        rate_limit::{Charge, Fields, RateLimit},
+    },
     gate::{Gate, GateLayer, Gated},
     head::Head,
     identity::{AssertedHeaders, ForwardingHeader, HEARSAY, PeerAddr, TrustedProxies},
@@ -18,8 +21,9 @@ use crate::{
         access_log::AccessLog,
         request_id::{SetRequestId, Trust},
         span::RequestSpan,
+        usage::UsageMeter,
     },
-    transport::{Connection, ListenerBuilder, ProxyProtocol},
+    transport::{Connection, ListenerBuilder, MinimumRate, ProxyProtocol, Rates},
     upstream::HopByHop,
 };
 
@@ -32,7 +36,8 @@ pub struct Listen {
     pub(super) name: Arc<str>,
     pub(super) address: SocketAddr,
     pub(super) trusted: TrustedProxies,
-    limits: Limits,
+    pub(super) addresses: Option<AddressList>,
+    pub(super) limits: Limits,
     pub(super) socket: Socket,
 }
 
@@ -43,19 +48,46 @@ pub(super) struct Socket {
     uncapped: Vec<ipnet::IpNet>,
     max_connections: Option<usize>,
     max_connections_per_address: Option<usize>,
+    pub(super) rates: Rates,
 }
 
 impl Listen {
     /// At this address, trusting nobody.
     pub fn on(name: impl Into<Arc<str>>, address: SocketAddr) -> Self {
         let (trusted, limits, socket) = (TrustedProxies::none(), Limits::default(), Socket::default());
-        Self { name: name.into(), address, trusted, limits, socket }
+        Self { name: name.into(), address, trusted, addresses: None, limits, socket }
     }
 
     /// Believes what these peers say of whom they speak for: `X-Forwarded-*`, `Forwarded`, `X-Request-Id`. If they
     /// [write one form](TrustedProxies::header), the other is taken out of what they send: they let it through.
     pub fn trusted_proxies(self, trusted: TrustedProxies) -> Self {
         Self { trusted, ..self }
+    }
+
+    /// Lets in, or keeps out, by the client's address, before anything counts or limits.
+    pub fn addresses(self, list: AddressList) -> Self {
+        Self { addresses: Some(list), ..self }
+    }
+
+    /// How fast heads must come at least; [`MinimumRate::default`] unless told. As
+    /// [`Server::min_head_rate`](crate::transport::Server::min_head_rate).
+    pub fn min_head_rate(mut self, rate: impl Into<Option<MinimumRate>>) -> Self {
+        self.socket.rates.head = rate.into();
+        self
+    }
+
+    /// How fast requests' bodies must come at least; [`MinimumRate::default`] unless told. As
+    /// [`Server::min_body_rate`](crate::transport::Server::min_body_rate).
+    pub fn min_body_rate(mut self, rate: impl Into<Option<MinimumRate>>) -> Self {
+        self.socket.rates.body = rate.into();
+        self
+    }
+
+    /// How fast responses must be read at least; [`MinimumRate::default`] unless told. As
+    /// [`Server::min_response_rate`](crate::transport::Server::min_response_rate).
+    pub fn min_response_rate(mut self, rate: impl Into<Option<MinimumRate>>) -> Self {
+        self.socket.rates.response = rate.into();
+        self
     }
 
     /// Adds a limit that counts every request, before any rule is known. It can count by what is known then: the
@@ -109,7 +141,8 @@ impl Listen {
         let connection = Connection::new().trusted_proxies(self.trusted.clone());
         let known = (connection, (SetRequestId::new().trust(trust), RequestSpan));
         let clean = (HopByHop, (shared.strangers(&self.trusted), Normalize::new().paths(shared.paths)));
-        let gates = (known, (shared.watchers(), (clean, self.limits.clone().gate())));
+        let entrance = (self.addresses.clone(), self.limits.clone().gate());
+        let gates = (known, (shared.watchers(), (clean, entrance)));
         RescueLayer::new().layer(GateLayer::new(gates).layer(routes))
     }
 }
@@ -136,21 +169,22 @@ impl Socket {
 pub(super) struct EdgeParts {
     pub(super) asserted: Vec<HeaderName>,
     pub(super) paths: PathPolicy,
+    pub(super) usage: Option<UsageMeter>,
     #[cfg(feature = "prometheus")]
     pub(super) metrics: Metrics,
 }
 
 #[cfg(feature = "prometheus")]
-type Watchers = (AccessLog, Metrics);
+type Watchers = ((AccessLog, Metrics), Option<UsageMeter>);
 #[cfg(not(feature = "prometheus"))]
-type Watchers = AccessLog;
+type Watchers = (AccessLog, Option<UsageMeter>);
 
 impl EdgeParts {
     fn watchers(&self) -> Watchers {
         #[cfg(feature = "prometheus")]
-        return (AccessLog::new(), self.metrics.clone());
+        return ((AccessLog::new(), self.metrics.clone()), self.usage.clone());
         #[cfg(not(feature = "prometheus"))]
-        return AccessLog::new();
+        return (AccessLog::new(), self.usage.clone());
     }
 
     fn strangers(&self, trusted: &TrustedProxies) -> Strangers {
@@ -191,7 +225,8 @@ impl Gate for Strangers {
 
 type Known = (Connection, (SetRequestId, RequestSpan));
 type Cleaned = (HopByHop, (Strangers, Normalize));
-type EdgeGates = (Known, (Watchers, (Cleaned, Option<RateLimit>)));
+type Entrance = (Option<AddressList>, Option<RateLimit>);
+type EdgeGates = (Known, (Watchers, (Cleaned, Entrance)));
 
 /// Everything from the listener to the rule.
 pub(super) type EdgeService = Rescue<Gated<RouterService<RuleService>, EdgeGates>>;

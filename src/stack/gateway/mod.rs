@@ -118,6 +118,7 @@ mod edge;
 #[cfg(feature = "jwt")]
 mod key_sets;
 mod limits;
+mod metering;
 #[cfg(feature = "prometheus")]
 mod numbers;
 mod rule;

@@ -14,8 +14,8 @@ use proptest::prelude::*;
 use tokio::time::{Instant, advance};
 use tower::{Layer, ServiceExt, service_fn};
 
-use super::{Charge, Cost, Fields, Limit, RateLimit, RateLimits};
 use crate::{
+    admission::rate_limit::{Charge, Cost, Fields, Limit, RateLimit, RateLimits},
     body::Body,
     gate::{Enforce, Gate, GateLayer, Gates},
     head::Head,

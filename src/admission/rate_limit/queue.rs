@@ -1,0 +1,192 @@
+//! The lines in front of the accounts of a leaky bucket: first come, first served.
+//!
+//! Whoever is first in a line has a timer, and goes when it is its turn; the others have none. Who leaves the line gives
+//! back what it was charged, so that all behind it come earlier.
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    fmt,
+    pin::Pin,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Waker, ready},
+};
+
+use tokio::time::Sleep;
+
+use super::{
+    Limit,
+    charge::Bill,
+    judge::{Judge, Shift},
+    store::Fingerprint,
+};
+
+/// All lines of a limit.
+#[derive(Default)]
+pub(super) struct Lines {
+    lines: Mutex<HashMap<Fingerprint, Line>>,
+    waiting: AtomicUsize,
+}
+
+/// Those who wait for one account.
+struct Line {
+    /// When the first may go, by the limit's clock.
+    turn: u64,
+    people: VecDeque<Person>,
+}
+
+struct Person {
+    number: u64,
+    /// How long after it the next may go.
+    price: u64,
+    waker: Waker,
+}
+
+impl Lines {
+    /// Takes a place, if there are fewer than `most`. It is to be [joined](Self::join) or [released](Self::release).
+    pub(super) fn reserve(&self, most: usize) -> bool {
+        let one_more = |waiting: usize| (waiting < most).then_some(waiting + 1);
+        self.waiting.fetch_update(Relaxed, Relaxed, one_more).is_ok()
+    }
+
+    pub(super) fn release(&self) {
+        self.waiting.fetch_sub(1, Relaxed);
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Relaxed)
+    }
+
+    /// Whether somebody waits for this account.
+    pub(super) fn is_waited_for(&self, key: Fingerprint) -> bool {
+        self.waiting() > 0 && self.lock().contains_key(&key)
+    }
+
+    /// Goes to the end of the line. Its number there is told.
+    pub(super) fn join(&self, key: Fingerprint, turn: u64, price: u64) -> u64 {
+        let mut lines = self.lock();
+        let line = lines.entry(key).or_insert_with(|| Line { turn, people: VecDeque::new() });
+        let number = line.people.back().map_or(0, |last| last.number + 1);
+        line.people.push_back(Person { number, price, waker: Waker::noop().clone() });
+        number
+    }
+
+    /// Leaves the line.
+    fn leave(&self, key: Fingerprint, number: u64) {
+        let next = {
+            let mut lines = self.lock();
+            let Entry::Occupied(mut line) = lines.entry(key) else { return };
+            let people = &mut line.get_mut().people;
+            let Ok(place) = people.binary_search_by_key(&number, |person| person.number) else { return };
+            people.remove(place);
+            match people.front() {
+                Some(first) if place == 0 => Some(first.waker.clone()),
+                Some(_) => None,
+                None => {
+                    line.remove();
+                    None
+                }
+            }
+        };
+        self.release();
+        next.iter().for_each(Waker::wake_by_ref);
+    }
+
+    /// Goes, if it is its turn by `now`; else says when that may be, if it is the first.
+    fn go(&self, key: Fingerprint, number: u64, now: u64, waker: &Waker) -> Poll<Option<u64>> {
+        let next = {
+            let mut lines = self.lock();
+            let Entry::Occupied(mut entry) = lines.entry(key) else { return Poll::Ready(None) };
+            let line = entry.get_mut();
+            let Ok(place) = line.people.binary_search_by_key(&number, |person| person.number) else {
+                return Poll::Ready(None);
+            };
+            let person = &mut line.people[place];
+            if place > 0 || now < line.turn {
+                person.waker.clone_from(waker);
+                return if place > 0 { Poll::Pending } else { Poll::Ready(Some(line.turn)) };
+            }
+            line.turn += person.price;
+            line.people.pop_front();
+            let next = line.people.front().map(|next| next.waker.clone());
+            if next.is_none() {
+                entry.remove();
+            }
+            next
+        };
+        self.release();
+        next.iter().for_each(Waker::wake_by_ref);
+        Poll::Ready(None)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Fingerprint, Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place in a line. Whoever drops it before its turn gives back what it was charged.
+pub(super) struct Place {
+    limit: Limit,
+    bill: Bill,
+    number: u64,
+    timer: Option<Pin<Box<Sleep>>>,
+    gone: bool,
+}
+
+impl Place {
+    pub(super) fn new(limit: Limit, bill: Bill, number: u64) -> Self {
+        Self { limit, bill, number, timer: None, gone: false }
+    }
+}
+
+impl Future for Place {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let inner = &*this.limit.0;
+        loop {
+            let now = inner.now_anyway();
+            let Some(turn) = ready!(inner.lines.go(this.bill.key, this.number, now, cx.waker())) else {
+                this.gone = true;
+                return Poll::Ready(());
+            };
+            let turn = inner.instant(turn);
+            let timer = match &mut this.timer {
+                Some(timer) => {
+                    if timer.deadline() != turn {
+                        timer.as_mut().reset(turn);
+                    }
+                    timer
+                }
+                none => none.insert(Box::pin(tokio::time::sleep_until(turn))),
+            };
+            ready!(timer.as_mut().poll(cx));
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.gone {
+            return;
+        }
+        let (inner, bill) = (&*self.limit.0, &self.bill);
+        let now = inner.now_anyway();
+        let shift = Shift { units: -i64::from(bill.cost), beyond: 0 };
+        // Accounts are locked before lines, as where they are joined.
+        let mut account = inner.store.open(bill.key);
+        inner.lines.leave(bill.key, self.number);
+        let judge: &Judge = bill.judge.as_ref().unwrap_or(&inner.judge);
+        let state = judge.shift(account.state(inner.at(now)), bill.now, now, shift);
+        account.set(state, inner.at(now));
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").field("number", &self.number).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,5 @@
+mod algorithms;
+mod features;
+mod keys;
+mod limits;
+mod shaping;
