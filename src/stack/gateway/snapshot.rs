@@ -223,8 +223,7 @@ impl SnapshotBuilder {
             || of_rules.iter().flat_map(|rule| &rule.authorizers).map(|asked| &asked.authorizer);
         asserted.extend(self.caller_headers.names().cloned());
         asserted.extend(authorizers().flat_map(ExternalAuth::asserted_headers).cloned());
-        let of_authorizers =
-            authorizers().map(|one| (Arc::from(one.name()), one.handle())).collect();
+        let of_authorizers = authorizers().map(|one| (Arc::from(one.name()), one.handle())).collect();
         let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
         #[cfg(feature = "prometheus")]
         let limits = super::limits::all(&listeners, &of_rules);
