@@ -23,7 +23,7 @@ use crate::authn::{
 use crate::{
     admission::{
         authz::{Authorization, Guard, Tally},
-        ext_authz::{AuthCounts, ExternalAuth},
+        ext_authz::{ExternalAuth, ExternalAuthHandle},
         quota::QuotaHandle,
         shed::{Overload, Priorities},
     },
@@ -71,7 +71,7 @@ pub struct Snapshot {
     #[cfg(feature = "prometheus")]
     pub(super) limits: Vec<crate::admission::rate_limit::Limit>,
     #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "shown in metrics"))]
-    pub(super) authorizers: BTreeMap<Arc<str>, AuthCounts>,
+    pub(super) authorizers: BTreeMap<Arc<str>, ExternalAuthHandle>,
     /// Of the rules.
     pub(super) quotas: Vec<QuotaHandle>,
     pub(super) usage: Option<UsageMeter>,
@@ -234,8 +234,7 @@ impl SnapshotBuilder {
             || of_rules.iter().flat_map(|rule| &rule.authorizers).map(|asked| &asked.authorizer);
         asserted.extend(self.caller_headers.names().cloned());
         asserted.extend(authorizers().flat_map(ExternalAuth::asserted_headers).cloned());
-        let of_authorizers =
-            authorizers().map(|one| (Arc::from(one.name()), one.numbers().clone())).collect();
+        let of_authorizers = authorizers().map(|one| (Arc::from(one.name()), one.handle())).collect();
         let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
         #[cfg(feature = "prometheus")]
         let limits = super::limits::all(&listeners, &of_rules);
