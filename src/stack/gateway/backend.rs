@@ -130,3 +130,15 @@ impl Service<Request<Body>> for Nowhere {
         ready(Err(Rejection::new(Reason::NoEndpoint).detail("the rule has no upstream")))
     }
 }
+
+/// The upstreams of these rules, each once.
+pub(super) fn upstreams(rules: &[super::rule::Rule]) -> Vec<Upstream> {
+    let mut upstreams: Vec<Upstream> = Vec::new();
+    for (backend, _) in rules.iter().flat_map(|rule| &rule.backends) {
+        let proxy = &backend.proxy;
+        if !upstreams.iter().any(|known| known.name() == proxy.upstream().name()) {
+            upstreams.push(proxy.upstream().clone());
+        }
+    }
+    upstreams
+}

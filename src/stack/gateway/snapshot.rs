@@ -243,7 +243,7 @@ impl SnapshotBuilder {
         let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
         let rules: Vec<_> = of_rules.iter().map(facts).collect();
         distinct(&rules)?;
-        let upstreams = upstreams(&of_rules);
+        let upstreams = super::backend::upstreams(&of_rules);
         #[cfg(feature = "jwt")]
         let token_sources = token_sources(&of_rules);
         check_admin(admin.as_ref(), &upstreams)?;
@@ -344,17 +344,6 @@ fn distinct(rules: &[RuleFacts]) -> Result<(), SnapshotError> {
         Some(twice) => Err(SnapshotError::DuplicateRule(Arc::clone(&twice.name))),
         None => Ok(()),
     }
-}
-
-fn upstreams(rules: &[Rule]) -> Vec<Upstream> {
-    let mut upstreams: Vec<Upstream> = Vec::new();
-    for (backend, _) in rules.iter().flat_map(|rule| &rule.backends) {
-        let proxy = &backend.proxy;
-        if !upstreams.iter().any(|known| known.name() == proxy.upstream().name()) {
-            upstreams.push(proxy.upstream().clone());
-        }
-    }
-    upstreams
 }
 
 #[cfg(feature = "jwt")]
