@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, de};
 use crate::{
     admission::rate_limit::Rate,
     authn::api_key::{KeyEntry, KeyHash},
-    time::parse_duration,
+    time::{Calendar, parse_duration},
 };
 
 /// A type with a spelling of its own.
@@ -73,6 +73,7 @@ pub(super) fn format(name: &str) -> Option<&'static Format> {
         of::<Name>(),
         of::<KeyHash>(),
         of::<Moment>(),
+        of::<Calendar>(),
     ];
     FORMATS.iter().find(|format| format.name == name)
 }
@@ -156,6 +157,15 @@ impl Spelled for KeyHash {
     }
 }
 
+impl Spelled for Calendar {
+    const FORMAT: &'static str = "utc-offset";
+    const EXPECTED: &'static str = "an offset from UTC such as `+01:00`, `-09:30` or `Z`";
+
+    fn spell(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
 /// A point in time. How it is written is of the authentication room, which does not tell it but in an entry.
 struct Moment;
 
@@ -184,6 +194,7 @@ mod tests {
             ("header-name", "x-user", "x user"),
             ("header-value", "a b", "a\nb"),
             ("name", "per-address.v2", "per address"),
+            ("utc-offset", "+01:00", "CET"),
             ("moment", "2027-02-19T08:00:00Z", "tomorrow"),
         ] {
             let format = format(name).unwrap();

@@ -23,9 +23,10 @@ use crate::config::{
     suggest::suggestion,
 };
 use crate::{
-    admission::{authz::Policy, ext_authz::ExternalAuth, rate_limit::Charge},
+    admission::{authz::Policy, ext_authz::ExternalAuth, quota::Quota, rate_limit::Charge},
     authn::Authenticator,
     stack::gateway::{Snapshot, SnapshotBuilder},
+    telemetry::usage::UsageMeter,
     upstream::Upstream,
 };
 
@@ -41,6 +42,8 @@ pub(in crate::config) struct Compiler<'a> {
     pub(super) key_schema: OnceCell<Json>,
     pub(super) providers: BTreeMap<&'a str, Arc<dyn Authenticator>>,
     pub(super) limits: BTreeMap<&'a str, Charge>,
+    pub(super) quotas: BTreeMap<&'a str, Quota>,
+    pub(super) meter: RefCell<Option<(String, UsageMeter)>>,
     pub(super) authorizers: BTreeMap<&'a str, ExternalAuth>,
     pub(super) authorization: BTreeMap<&'a str, Policy>,
     pub(super) upstreams: BTreeMap<&'a str, Upstream>,
@@ -77,6 +80,7 @@ impl<'a> Compiler<'a> {
     ) -> Self {
         let (providers, limits, upstreams, stores, followers) = Default::default();
         let (authorizers, authorization) = Default::default();
+        let (quotas, meter) = Default::default();
         Self {
             top,
             file,
@@ -87,6 +91,8 @@ impl<'a> Compiler<'a> {
             key_schema: OnceCell::new(),
             providers,
             limits,
+            quotas,
+            meter,
             authorizers,
             authorization,
             upstreams,
@@ -113,6 +119,7 @@ impl<'a> Compiler<'a> {
         let builder = builder.credentials(locations.cloned());
         let builder = builder.asserted(self.asserted()).caller_headers(self.caller_headers());
         let builder = self.watched(builder);
+        let builder = self.usage(builder);
         let snapshot = self.build(builder)?;
         let authorizers = self.authorizers.iter().map(|(name, authorizer)| {
             let said = file.authorizers.get(*name).map(|said| format!("{said:?}")).unwrap_or_default();
@@ -124,6 +131,8 @@ impl<'a> Compiler<'a> {
         let kept = Kept {
             stores: self.stores.into_inner(),
             limits: self.kept.limits.clone(),
+            quotas: self.kept.quotas.clone(),
+            usage: self.meter.into_inner(),
             upstreams,
             tally: self.kept.tally.clone(),
             authorizers,
@@ -165,6 +174,11 @@ impl<'a> Compiler<'a> {
         for (at, name, limit) in self.top.field("rateLimits").entries(&file.rate_limits) {
             if let (true, Some(limit)) = (named(at, name), self.limit(at, name, limit)) {
                 self.limits.insert(name, limit);
+            }
+        }
+        for (at, name, quota) in self.top.field("quotas").entries(&file.quotas) {
+            if let (true, Some(quota)) = (named(at, name), self.quota(at, name, quota)) {
+                self.quotas.insert(name, quota);
             }
         }
         for (at, name, authorizer) in self.top.field("authorizers").entries(&file.authorizers) {

@@ -74,6 +74,7 @@ impl Compiler<'_> {
             }
             listen = listen.limit(charge);
         }
+        listen = self.entrance(at, listen, (&listener.addresses, &listener.minimum_rates));
         let (fields, legacy) = self.limit_fields(listener.rate_limit_fields);
         listen.limit_fields(fields).legacy_limit_fields(legacy)
     }

@@ -12,6 +12,7 @@ mod jwks;
 mod jwt;
 mod limits;
 mod listeners;
+mod metering;
 #[cfg(feature = "jwt")]
 mod oauth;
 #[cfg(feature = "redis")]

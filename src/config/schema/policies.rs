@@ -3,7 +3,7 @@ use std::num::NonZeroU32;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Csrf, Header, Unbuilt};
+use super::{Addresses, Csrf, Header, Unbuilt};
 use crate::{admission::rate_limit::Rate, config::scalar::Text};
 
 /// A limit on how often, decided by GCRA.
@@ -102,6 +102,11 @@ pub(crate) struct Policies {
     pub(crate) rate_limit: Vec<String>,
     /// What responses tell of these limits. Default: as at the top.
     pub(crate) rate_limit_fields: Option<LimitFields>,
+    /// From where requests may come, beside what the listener says. Default: from everywhere.
+    pub(crate) addresses: Option<Addresses>,
+    /// Quotas, decided as one, inside of limits and authorization. Names of `quotas`; `rateLimitFields` is for them, too.
+    #[serde(default)]
+    pub(crate) quota: Vec<String>,
     /// How requests are divided among several `backendRefs`. Default: at random, by weight.
     pub(crate) split: Option<Split>,
     /// Which unusual paths are taken. Default: none, they are answered with 400.
