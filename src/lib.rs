@@ -117,6 +117,16 @@ struct CertificateBoundTokens;
 #[doc = include_str!("../docs/guides/call_other_services.md")]
 struct CallOtherServices;
 
+/// The code of the guide runs; its file is tried in `tests/it/gateway/limits.rs`.
+#[cfg(all(doctest, feature = "admission"))]
+#[doc = include_str!("../docs/guides/choose_an_algorithm.md")]
+struct ChooseAnAlgorithm;
+
+/// The code of the guide runs; its file is tried in `tests/it/gateway/limits.rs`.
+#[cfg(all(doctest, feature = "admission"))]
+#[doc = include_str!("../docs/guides/limits_by_plan.md")]
+struct LimitsByPlan;
+
 pub mod attempt;
 pub mod backoff;
 pub mod body;

@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, de};
 use crate::{
     admission::rate_limit::Rate,
     authn::api_key::{KeyEntry, KeyHash},
+    ratio::Ratio,
     time::{Calendar, parse_duration},
 };
 
@@ -68,6 +69,7 @@ pub(super) fn format(name: &str) -> Option<&'static Format> {
         of::<Rate>(),
         of::<SocketAddr>(),
         of::<IpNet>(),
+        of::<Ratio>(),
         of::<HeaderName>(),
         of::<HeaderValue>(),
         of::<Name>(),
@@ -115,6 +117,15 @@ impl Spelled for IpNet {
     }
 }
 
+impl Spelled for Ratio {
+    const FORMAT: &'static str = "share";
+    const EXPECTED: &'static str = "a share such as `5%` or `0.05`";
+
+    fn spell(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
 impl Spelled for HeaderName {
     const FORMAT: &'static str = "header-name";
     const EXPECTED: &'static str = "the name of a header";
@@ -157,15 +168,6 @@ impl Spelled for KeyHash {
     }
 }
 
-impl Spelled for Calendar {
-    const FORMAT: &'static str = "utc-offset";
-    const EXPECTED: &'static str = "an offset from UTC such as `+01:00`, `-09:30` or `Z`";
-
-    fn spell(text: &str) -> Option<Self> {
-        text.parse().ok()
-    }
-}
-
 /// A point in time. How it is written is of the authentication room, which does not tell it but in an entry.
 struct Moment;
 
@@ -180,6 +182,15 @@ impl Spelled for Moment {
     }
 }
 
+impl Spelled for Calendar {
+    const FORMAT: &'static str = "utc-offset";
+    const EXPECTED: &'static str = "an offset from UTC such as `Z`, `+01:00` or `-09:30`";
+
+    fn spell(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,11 +202,12 @@ mod tests {
             ("rate", "100/min", "100"),
             ("socket-address", "[::1]:80", "localhost:80"),
             ("network", "10.0.0.0/8", "10.0.0.0/33"),
+            ("share", "2.5%", "101%"),
             ("header-name", "x-user", "x user"),
             ("header-value", "a b", "a\nb"),
             ("name", "per-address.v2", "per address"),
-            ("utc-offset", "+01:00", "CET"),
             ("moment", "2027-02-19T08:00:00Z", "tomorrow"),
+            ("utc-offset", "-09:30", "CET"),
         ] {
             let format = format(name).unwrap();
             assert!((format.fits)(good) && !(format.fits)(bad), "{name}");

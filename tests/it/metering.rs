@@ -102,7 +102,11 @@ async fn a_list_on_a_server_is_all_or_nothing_and_costs_are_settled() {
     let store = store(&server);
     let cost = |head: &http::response::Parts| head.headers["x-cost"].to_str().ok()?.parse().ok();
     let define = |name: &str, units, period| {
-        Quota::builder(name, units, period).settle(Settle::by_head(cost)).store(store.clone()).build().unwrap()
+        Quota::builder(name, units, period)
+            .settle(Settle::by_head(cost))
+            .store(store.clone())
+            .build()
+            .unwrap()
     };
     let (day, month) = (define("daily", 1_000, Period::Day), define("monthly", 10, Period::Month));
     let layer = Quotas::from_iter([day.clone(), month.clone()]).layer();
@@ -424,7 +428,7 @@ fn what_is_wrong_is_told_at_its_field() {
            i: { allowance: 1, period: day, planClaim: plan }\n  \
            j: { allowance: 1, period: fortnight }\n  \
            k: { allowance: 1, period: day, cost: 0 }\n  \
-           l: { allowance: 1, period: day, offset: CET }\n  \
+           l: { allowance: 1, period: day, utcOffset: CET }\n  \
            m: { allowance: 1, period: day }\n\
          usage: { interval: 0s, file: { path: u } }\n\
          upstreams: { one: { endpoints: ['127.0.0.1:1'] } }\n\
@@ -442,7 +446,7 @@ fn what_is_wrong_is_told_at_its_field() {
         "quotas.i.planClaim: there are no `plans` to choose from",
         "quotas.j.period: ",
         "quotas.k.cost: ",
-        "quotas.l.offset: expected an offset from UTC such as `+01:00`, `-09:30` or `Z`",
+        "quotas.l.utcOffset: expected an offset from UTC such as `Z`, `+01:00` or `-09:30`",
         "usage.interval: expected some time: batches would never end",
         "routes[0].rules[0].policies.quota[1]: no quota of this name",
         "policies.addresses: lets everybody in: expected `allow`, `allowFile`, `deny` or `denyFile`",

@@ -7,11 +7,7 @@ use std::{
     },
 };
 
-use super::{
-    Allowance, QuotaHandle, QuotaStore, Quotas,
-    place::Place,
-    plan::Terms,
-};
+use super::{Allowance, QuotaHandle, QuotaStore, Quotas, place::Place, plan::Terms};
 use crate::{
     admission::rate_limit::{Cost, Settle},
     gate::AsyncGateLayer,

@@ -125,6 +125,12 @@ impl Settle {
         Self(Settlement::Head(Arc::new(cost)))
     }
 
+    /// What this makes of the outcome, when the response has ended; `None` leaves what was charged.
+    #[must_use]
+    pub fn by_outcome(cost: impl Fn(&Outcome) -> Option<u32> + Send + Sync + 'static) -> Self {
+        Self(Settlement::End(Arc::new(cost)))
+    }
+
     /// What this response's head tells, if it is for it to tell.
     pub(in crate::admission) fn of_head(&self, head: &response::Parts) -> Option<u32> {
         match &self.0 {
@@ -139,12 +145,6 @@ impl Settle {
             Settlement::Head(_) => None,
             Settlement::End(told) => told(outcome),
         }
-    }
-
-    /// What this makes of the outcome, when the response has ended; `None` leaves what was charged.
-    #[must_use]
-    pub fn by_outcome(cost: impl Fn(&Outcome) -> Option<u32> + Send + Sync + 'static) -> Self {
-        Self(Settlement::End(Arc::new(cost)))
     }
 }
 

@@ -73,7 +73,7 @@
 //!     .build()?;
 //! let monthly = Limit::builder("monthly", "5000000/month".parse()?)
 //!     .by(Key::Principal)
-//!     .algorithm(Algorithm::FixedWindow)
+//!     .algorithm(Algorithm::CALENDAR)
 //!     .build()?;
 //! let used = HeaderCost::new(HeaderName::from_static("x-tokens-used")).at_most(10_000);
 //! let models = Skip::new().paths([PathTemplate::parse("/v1/models")?]);
@@ -90,7 +90,7 @@
 //! |---|---|---|---|
 //! | [`TokenBucket`] (GCRA) | `debt + cost * interval <= burst * interval` | the rest of the debt | in any time `t`: `burst + t / interval` |
 //! | [`SlidingWindow`] | `before * (period - elapsed) / period + running + cost <= count` | enough of the window before has gone by | `count` in the window that ends now, by that estimate |
-//! | [`FixedWindow`] | `spent + cost <= count` | the window's end, by the calendar in UTC | `count` in each window: twice that around its end |
+//! | [`FixedWindow`] | `spent + cost <= count` | the window's end, by the calendar | `count` in each window: twice that around its end |
 //! | [`LeakyBucket`] | `debt + cost * interval <= max_wait + interval`, and is held for `debt` | the rest of the debt | one each `interval` |
 //!
 //! `debt` is what an account has spent and has not come back yet, as time; `interval` is `period / count`. All count in

@@ -45,7 +45,7 @@ impl Compiler<'_> {
         if let Some(list) = &said.key {
             builder = builder.by(key(at.field("key"), list, &counted)?);
         }
-        if let Some(offset) = &said.offset {
+        if let Some(offset) = &said.utc_offset {
             builder = builder.calendar(offset.0);
         }
         for (plan, units) in &said.plans {
@@ -122,14 +122,15 @@ impl Compiler<'_> {
         None
     }
 
-    /// The quotas of a rule.
-    pub(super) fn rule_quotas(
+    /// The addresses, limits and quotas of a rule.
+    pub(super) fn rule_bounds(
         &self,
         at: At<'_>,
-        mut made: gateway::Rule,
+        made: gateway::Rule,
         policies: &Policies,
         providers: Option<&Providers>,
     ) -> gateway::Rule {
+        let mut made = self.rule_limits(at, made, policies, providers);
         if let Some(list) = &policies.addresses
             && let Some(list) = self.addresses(at.field("addresses"), list)
         {

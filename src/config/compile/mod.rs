@@ -12,6 +12,7 @@ mod jwks;
 mod jwt;
 mod limits;
 mod listeners;
+mod load;
 mod metering;
 #[cfg(feature = "jwt")]
 mod oauth;

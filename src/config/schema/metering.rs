@@ -24,7 +24,7 @@ pub(crate) struct Quota {
     /// `day`, `week`, `month` or the like, or the day on which a billing period begins.
     pub(crate) period: QuotaPeriod,
     /// By which midnight days begin, as an offset from UTC. Default: `Z`.
-    pub(crate) offset: Option<Text<Calendar>>,
+    pub(crate) utc_offset: Option<Text<Calendar>>,
     /// On whose account a request is counted. Default: `principal`.
     pub(crate) key: Option<KeyList>,
     /// What accounts of a plan may spend.

@@ -3,6 +3,7 @@
 mod authentication;
 mod authorization;
 mod gateway;
+mod load;
 mod metering;
 mod policies;
 mod redis;
@@ -10,5 +11,6 @@ mod route;
 mod unbuilt;
 
 pub(crate) use self::{
-    authentication::*, authorization::*, gateway::*, metering::*, policies::*, redis::*, route::*, unbuilt::*,
+    authentication::*, authorization::*, gateway::*, load::*, metering::*, policies::*, redis::*, route::*,
+    unbuilt::*,
 };

@@ -1,15 +1,16 @@
-//! What policies and authorizers count, for the metrics.
+//! What policies, authorizers and limits count, for the metrics.
 use std::sync::Weak;
 
 use super::{run::Shared, snapshot::Snapshot};
 use crate::telemetry::metrics::Samples;
 
 /// The numbers of what is in force.
-pub(super) fn of_authorization(gateway: Weak<Shared>) -> impl Fn(&mut Samples) + Send + Sync + 'static {
+pub(super) fn of_admission(gateway: Weak<Shared>) -> impl Fn(&mut Samples) + Send + Sync + 'static {
     move |samples| {
         if let Some(current) = gateway.upgrade().and_then(|gateway| gateway.current.load_full()) {
             decisions(&current.snapshot, samples);
             authorizers(&current.snapshot, samples);
+            limits(&current.snapshot, samples);
         }
     }
 }
@@ -38,5 +39,28 @@ fn authorizers(snapshot: &Snapshot, samples: &mut Samples) {
         }
         let help = "Those of them that were decided by an answer from before";
         samples.counter("external_authorization_remembered", help, &[name], numbers.remembered);
+    }
+}
+
+/// By the limits' names, of which there are as many as somebody wrote down.
+fn limits(snapshot: &Snapshot, samples: &mut Samples) {
+    for limit in &snapshot.limits {
+        let (name, handle) = (("limit", limit.name()), limit.handle());
+        let results =
+            [("admitted", handle.admitted()), ("refused", handle.refused()), ("spared", handle.spared())];
+        for (result, count) in results {
+            let help =
+                "Requests that limits counted; spared are those that a limit in shadow would have refused";
+            samples.counter("rate_limit_requests", help, &[name, ("result", result)], count);
+        }
+        let help = "Accounts that were not whole and could not be held, since the limit was full";
+        samples.counter("rate_limit_forgotten", help, &[name], handle.forgotten());
+        samples.gauge("rate_limit_accounts", "Accounts that limits hold", &[name], handle.len() as u64);
+        samples.gauge(
+            "rate_limit_waiting",
+            "Requests that wait for their turn",
+            &[name],
+            handle.waiting() as u64,
+        );
     }
 }

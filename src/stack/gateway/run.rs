@@ -24,7 +24,14 @@ use super::{
 };
 #[cfg(feature = "prometheus")]
 use crate::telemetry::metrics::Metrics;
-use crate::{stack::admin::AdminService, time::after, transport::shutdown_signal};
+use crate::{
+    identity::PeerAddr,
+    reject::Reason,
+    stack::admin::AdminService,
+    telemetry::access_log,
+    time::after,
+    transport::{ConnectionObserver, shutdown_signal},
+};
 
 /// How long the addresses of new upstreams, and keys, are waited for before a snapshot is taken into force.
 const WARM: Duration = Duration::from_millis(500);
@@ -55,20 +62,29 @@ pub(super) struct Load {
     pub(super) faults: Vec<String>,
 }
 
-/// Counts connections.
-#[cfg(feature = "prometheus")]
-struct Connections(Metrics);
+/// Counts connections, and tells of heads that became no request.
+struct Connections {
+    #[cfg(feature = "prometheus")]
+    metrics: Metrics,
+}
 
-#[cfg(feature = "prometheus")]
-impl crate::transport::ConnectionObserver for Connections {
+impl ConnectionObserver for Connections {
     fn opened(&self) {
-        self.0.process().connection_opened();
+        #[cfg(feature = "prometheus")]
+        self.metrics.process().connection_opened();
     }
     fn closed(&self) {
-        self.0.process().connection_closed();
+        #[cfg(feature = "prometheus")]
+        self.metrics.process().connection_closed();
     }
     fn refused(&self) {
-        self.0.process().connection_refused();
+        #[cfg(feature = "prometheus")]
+        self.metrics.process().connection_refused();
+    }
+    fn head_refused(&self, peer: PeerAddr, reason: Reason) {
+        #[cfg(feature = "prometheus")]
+        self.metrics.process().head_refused();
+        access_log::refused_head(peer.ip(), reason);
     }
 }
 
@@ -83,10 +99,10 @@ impl Gateway {
         let metrics = Metrics::new();
         let gateway = Self(Arc::new(Shared {
             current: Arc::default(),
-            #[cfg(feature = "prometheus")]
-            sockets: Mutex::new(Sockets::told_to(Connections(metrics.clone()))),
-            #[cfg(not(feature = "prometheus"))]
-            sockets: Mutex::default(),
+            sockets: Mutex::new(Sockets::told_to(Connections {
+                #[cfg(feature = "prometheus")]
+                metrics: metrics.clone(),
+            })),
             turn: tokio::sync::Mutex::default(),
             #[cfg(feature = "prometheus")]
             metrics,
@@ -101,7 +117,8 @@ impl Gateway {
         #[cfg(feature = "prometheus")]
         {
             gateway.0.metrics.also(super::api_keys::numbers(Arc::downgrade(&gateway.0)));
-            gateway.0.metrics.also(super::numbers::of_authorization(Arc::downgrade(&gateway.0)));
+            gateway.0.metrics.also(super::load::numbers(Arc::downgrade(&gateway.0)));
+            gateway.0.metrics.also(super::numbers::of_admission(Arc::downgrade(&gateway.0)));
             gateway.0.metrics.also(super::metering::numbers(Arc::downgrade(&gateway.0)));
         }
         gateway.apply(snapshot).await?;
@@ -127,6 +144,9 @@ impl Gateway {
         let mut sockets = shared.sockets();
         if self.is_draining() {
             return Ok(());
+        }
+        if let Some((overload, _)) = &snapshot.load.overload {
+            overload.start();
         }
         let generation = shared.swap(&snapshot, &sockets);
         let serve =

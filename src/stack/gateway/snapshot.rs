@@ -11,6 +11,7 @@ use http::HeaderName;
 use super::{
     backend::RuleService,
     edge::{EdgeParts, EdgeService, Listen},
+    load::Load,
     rule::Rule,
 };
 #[cfg(feature = "jwt")]
@@ -24,6 +25,7 @@ use crate::{
         authz::{Authorization, Guard, Tally},
         ext_authz::{AuthCounts, ExternalAuth},
         quota::QuotaHandle,
+        shed::{Overload, Priorities},
     },
     authn::{Location, Providers, api_key::ApiKeys},
     identity::CallerHeaders,
@@ -57,6 +59,7 @@ pub struct Snapshot {
     pub(super) token_sources: Vec<(Arc<str>, TokenSourceHandle)>,
     pub(super) shutdown_delay: Duration,
     pub(super) shutdown_grace: Duration,
+    pub(super) load: Load,
     rules: Vec<RuleFacts>,
     routes: RouterService<RuleService>,
     asserted: Vec<HeaderName>,
@@ -64,6 +67,9 @@ pub struct Snapshot {
     /// What policies and authorizers of the rules count.
     #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "shown in metrics"))]
     pub(super) tallies: Vec<Tally>,
+    /// Each limit that counts something. Of those of one name, the first.
+    #[cfg(feature = "prometheus")]
+    pub(super) limits: Vec<crate::admission::rate_limit::Limit>,
     #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "shown in metrics"))]
     pub(super) authorizers: BTreeMap<Arc<str>, AuthCounts>,
     /// Of the rules.
@@ -126,6 +132,7 @@ pub struct SnapshotBuilder {
     caller_headers: CallerHeaders,
     api_keys: Vec<(Arc<str>, ApiKeys)>,
     usage: Option<UsageMeter>,
+    overload: Option<(Overload, Priorities)>,
 }
 
 impl SnapshotBuilder {
@@ -177,6 +184,13 @@ impl SnapshotBuilder {
         self
     }
 
+    /// Refuses the least important when there is too much to do: at every listener what trusted peers say of their
+    /// requests is heard, and in each rule its own [priority](Rule::priority) and the plan of the caller. Strangers' word
+    /// is removed. It [starts](Overload::start) when the snapshot is taken into force.
+    pub fn overload(self, overload: Overload, priorities: Priorities) -> Self {
+        Self { overload: Some((overload, priorities)), ..self }
+    }
+
     /// Keys of which the admin address is to tell how fresh they are, by their provider's name.
     pub fn api_keys(mut self, keys: impl IntoIterator<Item = (impl Into<Arc<str>>, ApiKeys)>) -> Self {
         self.api_keys.extend(keys.into_iter().map(|(name, keys)| (name.into(), keys)));
@@ -223,6 +237,8 @@ impl SnapshotBuilder {
         let of_authorizers =
             authorizers().map(|one| (Arc::from(one.name()), one.numbers().clone())).collect();
         let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
+        #[cfg(feature = "prometheus")]
+        let limits = super::limits::all(&listeners, &of_rules);
         credentials.extend(providers().flat_map(Providers::locations).cloned());
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
         let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
@@ -231,19 +247,15 @@ impl SnapshotBuilder {
         let upstreams = upstreams(&of_rules);
         #[cfg(feature = "jwt")]
         let token_sources = token_sources(&of_rules);
-        if let Some(admin) = &admin {
-            let reaches =
-                |upstream: &&Upstream| upstream.endpoints().iter().any(|at| at.address == admin.address);
-            if let Some(upstream) = upstreams.iter().find(reaches) {
-                return Err(SnapshotError::AdminUpstream(upstream.name().into()));
-            }
-        }
+        check_admin(admin.as_ref(), &upstreams)?;
         let given = Given {
             paths,
             asserted: asserted.iter().cloned().collect(),
             credentials,
             caller_headers: self.caller_headers,
+            overload: self.overload.clone(),
         };
+        let load = Load::of(self.overload, &listeners, &of_rules);
         let mut router = Router::builder();
         for rule in of_rules {
             router = router.rule(rule.build(&given)?);
@@ -262,11 +274,14 @@ impl SnapshotBuilder {
             token_sources,
             shutdown_delay,
             shutdown_grace,
+            load,
             rules,
             routes,
             asserted,
             paths,
             tallies,
+            #[cfg(feature = "prometheus")]
+            limits,
             authorizers: of_authorizers,
             quotas,
             usage: self.usage,
@@ -289,6 +304,15 @@ impl SnapshotBuilder {
             Some(twice) => Err(SnapshotError::DuplicateAddress(twice)),
             None => Ok(()),
         }
+    }
+}
+
+fn check_admin(admin: Option<&Admin>, upstreams: &[Upstream]) -> Result<(), SnapshotError> {
+    let Some(admin) = admin else { return Ok(()) };
+    let reaches = |upstream: &&Upstream| upstream.endpoints().iter().any(|at| at.address == admin.address);
+    match upstreams.iter().find(reaches) {
+        Some(upstream) => Err(SnapshotError::AdminUpstream(upstream.name().into())),
+        None => Ok(()),
     }
 }
 
@@ -356,6 +380,7 @@ pub(super) struct Given {
     /// Where any rule's credentials stand.
     pub(super) credentials: Vec<Location>,
     pub(super) caller_headers: CallerHeaders,
+    pub(super) overload: Option<(Overload, Priorities)>,
 }
 
 impl Snapshot {
@@ -376,6 +401,7 @@ impl Snapshot {
             caller_headers: CallerHeaders::new(),
             api_keys: Vec::new(),
             usage: None,
+            overload: None,
         }
     }
 
@@ -400,6 +426,7 @@ impl Snapshot {
             asserted: self.asserted.clone(),
             paths: self.paths,
             usage: self.usage.clone(),
+            overload: self.load.overload.clone(),
             #[cfg(feature = "prometheus")]
             metrics: metrics.clone(),
         };

@@ -113,7 +113,6 @@ pub(super) struct Sockets {
 
 impl Sockets {
     /// Tells this one of all connections.
-    #[cfg(feature = "prometheus")]
     pub(super) fn told_to(observer: impl ConnectionObserver) -> Self {
         Self { observer: Some(Arc::new(observer)), ..Self::default() }
     }

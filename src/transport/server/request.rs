@@ -20,6 +20,7 @@ use crate::{
     body::{Body, ResponseBody},
     identity::PeerAddr,
     reject::{Protocol, Reason, Rejection},
+    transport::listener::Observer,
     tunnel::TunnelCut,
 };
 
@@ -29,6 +30,7 @@ pub(super) struct Requests<S> {
     pub(super) peer: PeerAddr,
     pub(super) vitals: Arc<Vitals>,
     pub(super) limits: Arc<Limits>,
+    pub(super) observer: Observer,
 }
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for Requests<S>
@@ -44,6 +46,7 @@ where
         let in_flight = Some(self.vitals.begin());
         // hyper has counted those of HTTP/1.
         if request.headers().len() > self.limits.head_fields {
+            self.observer.tell(|observer| observer.head_refused(self.peer, Reason::HeadTooLarge));
             let protocol = Protocol::of(request.headers());
             return Exchange { state: State::Refused { protocol }, in_flight };
         }

@@ -14,7 +14,7 @@ use portcullis::{
         authz::{self, Authorization, Authorize},
         ext_authz::ExternalAuth,
         quota::{Quota, QuotaStore, Quotas},
-        rate_limit::{Limit, RateLimit},
+        rate_limit::{Algorithm, Charge, Limit, RateLimit, Settle, Shaping},
     },
     authn::{
         Location, Providers,
@@ -253,6 +253,13 @@ fn plain_outbound() -> Report {
     Contract::new("outbound, disabled", OutboundLayer::disabled).allocations(0, allocations).check()
 }
 
+/// So fast that nobody waits long.
+fn shaping() -> AsyncGateLayer<Shaping> {
+    let algorithm = Algorithm::LeakyBucket { max_wait: Duration::from_secs(60) };
+    let limit = Limit::builder("shape", "1000000/s".parse().unwrap()).algorithm(algorithm).build().unwrap();
+    RateLimit::new(limit).shaping().layer()
+}
+
 fn admission() -> Vec<Report> {
     let newest = Arc::new(Mutex::new(None));
     let told = Arc::clone(&newest);
@@ -285,6 +292,11 @@ fn admission() -> Vec<Report> {
         })
         .allocations(0, allocations)
         .check(),
+        plain("rate limit, settled at the end", 2, || {
+            let limit = Limit::builder("settled", "1000000/s".parse().unwrap()).build().unwrap();
+            RateLimit::new(Charge::from(limit).settle(Settle::by_outcome(|_| Some(2)))).layer()
+        }),
+        Contract::new("rate limit, shaping", shaping).allocations(8, allocations).check(),
         plain("policies", 0, || policies().layer()),
         plain("policies, told", 4, || policies().told_in(HeaderName::from_static("x-decision")).layer()),
         Contract::new("external authorization", authorizer).allocations(40, allocations).check(),
