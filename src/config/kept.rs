@@ -6,7 +6,7 @@ use super::compile::{Asked, KeySets};
 use std::sync::Arc;
 
 #[cfg(feature = "redis")]
-use crate::redis::Redis;
+use crate::{admission::rate_limit::Distribution, redis::Redis};
 use crate::{
     admission::{authz::Tally, ext_authz::ExternalAuth, rate_limit::RateLimits},
     authn::api_key::{ApiKeys, FailureLimit, KeyFollower},
@@ -38,6 +38,9 @@ pub(super) struct Stores {
     pub(super) failures: BTreeMap<String, (String, Arc<FailureLimit>)>,
     #[cfg(feature = "redis")]
     pub(super) redis: BTreeMap<String, (String, Redis)>,
+    /// By the names of their servers.
+    #[cfg(feature = "redis")]
+    pub(super) distributions: BTreeMap<String, Distribution>,
 }
 
 /// What is to be followed once it is in force.

@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, de};
 use crate::{
     admission::rate_limit::Rate,
     authn::api_key::{KeyEntry, KeyHash},
+    ratio::Ratio,
     time::{Calendar, parse_duration},
 };
 
@@ -74,6 +75,7 @@ pub(super) fn format(name: &str) -> Option<&'static Format> {
         of::<KeyHash>(),
         of::<Moment>(),
         of::<Calendar>(),
+        of::<Ratio>(),
     ];
     FORMATS.iter().find(|format| format.name == name)
 }
@@ -85,6 +87,15 @@ impl Spelled for Duration {
     /// GEP-2257.
     fn spell(text: &str) -> Option<Self> {
         parse_duration(text).ok()
+    }
+}
+
+impl Spelled for Ratio {
+    const FORMAT: &'static str = "ratio";
+    const EXPECTED: &'static str = "a share such as `5%`, `0.05` or `1/20`";
+
+    fn spell(text: &str) -> Option<Self> {
+        text.parse().ok()
     }
 }
 

@@ -74,6 +74,9 @@ impl Compiler<'_> {
             if charge.limit().algorithm().waits() {
                 at.error("requests wait before this limit, which they can only inside of a rule");
             }
+            if charge.limit().is_distributed() {
+                at.error("this limit is on `redis`, which can be asked only inside of a rule");
+            }
             listen = listen.limit(charge);
         }
         let (fields, legacy) = self.limit_fields(listener.rate_limit_fields);
