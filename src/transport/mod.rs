@@ -128,5 +128,7 @@ pub use io::Io;
 pub use listener::Incoming;
 pub use listener::{ConnectionObserver, Listener, ListenerBuilder};
 pub use proxy_protocol::{MalformedProxyHeader, ProxyHeader, ProxyProtocol};
-pub use server::{ServedBody, Server};
+#[cfg(feature = "stack")]
+pub(crate) use server::Rates;
+pub use server::{MinimumRate, ServedBody, Server};
 pub use signal::shutdown_signal;

@@ -117,7 +117,9 @@ impl Gateway {
         #[cfg(feature = "prometheus")]
         {
             gateway.0.metrics.also(super::api_keys::numbers(Arc::downgrade(&gateway.0)));
+            gateway.0.metrics.also(super::load::numbers(Arc::downgrade(&gateway.0)));
             gateway.0.metrics.also(super::numbers::of_admission(Arc::downgrade(&gateway.0)));
+            gateway.0.metrics.also(super::metering::numbers(Arc::downgrade(&gateway.0)));
         }
         gateway.apply(snapshot).await?;
         Ok(gateway)
@@ -138,9 +140,13 @@ impl Gateway {
         let bound = shared.sockets().bind(listens.iter().copied())?;
         let patience = if shared.current.load().is_some() { WARM } else { WARM_FIRST };
         warm(&snapshot, patience).await;
+        super::metering::begin(&snapshot).await;
         let mut sockets = shared.sockets();
         if self.is_draining() {
             return Ok(());
+        }
+        if let Some((overload, _)) = &snapshot.load.overload {
+            overload.start();
         }
         let generation = shared.swap(&snapshot, &sockets);
         let serve =
@@ -278,7 +284,7 @@ impl Shared {
 
     /// Accepts nothing more, and waits for what is in flight; the admin address goes last.
     async fn end(&self, grace: Duration) -> usize {
-        let drains: Vec<_> = {
+        let (listeners, admin) = {
             let mut sockets = self.sockets();
             let Sockets { serving, leaving, .. } = &mut *sockets;
             let (admin, listeners): (Vec<_>, Vec<_>) =
@@ -287,18 +293,20 @@ impl Shared {
                 acceptor.leave();
                 acceptor.drain.clone()
             };
-            let listeners = listeners.into_iter().map(leave).map(|drain| (drain, true)).collect::<Vec<_>>();
-            listeners.into_iter().chain(admin.into_iter().map(|admin| (admin.drain.clone(), false))).collect()
+            let listeners: Vec<_> = listeners.into_iter().map(leave).collect();
+            (listeners, admin.into_iter().map(|admin| admin.drain.clone()).collect::<Vec<_>>())
         };
         let until = after(Instant::now(), grace);
         let mut cut = 0;
-        for (drain, is_listener) in drains {
-            if is_listener {
-                cut += drain.wait(until.saturating_duration_since(Instant::now())).await;
-            } else {
-                drain.start();
-                drain.wait(ADMIN).await;
-            }
+        for drain in listeners {
+            cut += drain.wait(until.saturating_duration_since(Instant::now())).await;
+        }
+        if let Some(current) = self.current.load_full() {
+            super::metering::end(&current.snapshot).await;
+        }
+        for drain in admin {
+            drain.start();
+            drain.wait(ADMIN).await;
         }
         cut
     }

@@ -65,7 +65,8 @@ impl Bound {
         S::Future: Send + 'static,
     {
         let drain = Drain::new();
-        tokio::spawn(Server::new().drain(&drain).serve(self.listener, service));
+        let server = Server::new().drain(&drain).rates(self.listen.socket.rates);
+        tokio::spawn(server.serve(self.listener, service));
         Acceptor { listen: self.listen, spare: Some(self.spare), local: self.local, drain }
     }
 

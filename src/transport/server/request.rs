@@ -51,7 +51,10 @@ where
             return Exchange { state: State::Refused { protocol }, in_flight };
         }
         let (head, body) = request.into_parts();
-        let (body, upload) = incoming(body, self.limits.body_idle);
+        // Both ends of a gRPC stream may wait for the other.
+        let is_stream = Protocol::of(&head.headers) != Protocol::Http;
+        let rate = self.limits.rates.body.filter(|_| !is_stream);
+        let (body, upload) = incoming(body, self.limits.body_idle, rate);
         let mut request = Request::from_parts(head, body);
         let extensions = request.extensions_mut();
         extensions.insert(self.peer);
