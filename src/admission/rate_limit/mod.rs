@@ -167,6 +167,8 @@ mod algorithm;
 mod bucket;
 mod charge;
 mod cost;
+#[cfg(feature = "redis")]
+mod distributed;
 mod fixed;
 mod gate;
 mod gcra;
@@ -191,6 +193,8 @@ pub use account::Account;
 pub use algorithm::Algorithm;
 pub use charge::Charge;
 pub use cost::{Cost, HeaderCost, Settle};
+#[cfg(feature = "redis")]
+pub use distributed::{DistributedRateLimit, Distribution, DistributionHandle, Fallback};
 pub use gate::{Fields, Notice, RateLimit, Shaping, Waiting};
 pub use handle::{RateLimitHandle, Standing};
 pub use limit::{Limit, LimitBuilder, LimitError};
