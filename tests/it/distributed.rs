@@ -605,7 +605,7 @@ fn what_a_file_says_wrongly_of_redis_is_told() {
              rateLimits: {{ a: {{ key: clientIp, rate: 10/s, {limit} }} }}\n"
         );
         let faults: Vec<_> =
-            Config::text("f", &text).check().faults().iter().map(ToString::to_string).collect();
+            Config::text("f", text.as_str()).check().faults().iter().map(ToString::to_string).collect();
         faults.join("\n")
     };
     let url = "url: \"redis://127.0.0.1\"";

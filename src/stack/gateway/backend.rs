@@ -20,7 +20,7 @@ use crate::{
     reject::{Reason, Rejection, Rescue},
     resilience::timeout::Timeout,
     routing::split::SplitService,
-    upstream::Proxy,
+    upstream::{Proxy, Upstream},
 };
 
 /// An upstream of a rule, and with what credentials it is called.
