@@ -99,6 +99,11 @@ struct ApiKeysGuide;
 
 /// The code of the guide runs.
 #[cfg(all(doctest, feature = "config"))]
+#[doc = include_str!("../docs/guides/metering_for_billing.md")]
+struct MeteringForBilling;
+
+/// The code of the guide runs.
+#[cfg(all(doctest, feature = "config"))]
 #[doc = include_str!("../docs/guides/authorization.md")]
 struct Authorization;
 

@@ -6,12 +6,23 @@ use super::compile::{Asked, KeySets};
 use std::sync::Arc;
 
 use super::schema::Authorizer;
-#[cfg(feature = "redis")]
-use crate::redis::Redis;
 use crate::{
-    admission::{authz::Tally, ext_authz::ExternalAuth, rate_limit::RateLimits},
+    admission::{
+        authz::Tally,
+        concurrency::Concurrency,
+        ext_authz::ExternalAuth,
+        quota::QuotaRegistry,
+        rate_limit::RateLimits,
+        shed::{Overload, SuccessRate},
+    },
     authn::api_key::{ApiKeys, FailureLimit, KeyFollower},
+    telemetry::usage::UsageMeter,
     upstream::Upstream,
+};
+#[cfg(feature = "redis")]
+use crate::{
+    admission::{quota::QuotaStore, rate_limit::Distribution},
+    redis::Redis,
 };
 
 /// State by name: a limit that is defined again is the same limit, an upstream takes over the connections of the
@@ -20,9 +31,16 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     pub(super) limits: RateLimits,
+    pub(super) quotas: QuotaRegistry,
+    /// With what the file said of it.
+    pub(super) usage: Option<(String, UsageMeter)>,
     pub(super) upstreams: BTreeMap<String, Upstream>,
     pub(super) stores: Stores,
     pub(super) tally: Tally,
+    /// Each with what the file said of it, as below.
+    pub(super) concurrency: BTreeMap<String, (String, Concurrency)>,
+    pub(super) rates: BTreeMap<String, (String, SuccessRate)>,
+    pub(super) overload: Option<(String, Overload)>,
     /// Each with what the file said of it: if it says the same again, it is the same.
     pub(super) authorizers: BTreeMap<String, (Authorizer, ExternalAuth)>,
     #[cfg(feature = "jwt")]
@@ -39,6 +57,11 @@ pub(super) struct Stores {
     pub(super) failures: BTreeMap<String, (String, Arc<FailureLimit>)>,
     #[cfg(feature = "redis")]
     pub(super) redis: BTreeMap<String, (String, Redis)>,
+    /// By the names of the servers.
+    #[cfg(feature = "redis")]
+    pub(super) quotas: BTreeMap<String, (String, QuotaStore)>,
+    #[cfg(feature = "redis")]
+    pub(super) distributions: BTreeMap<String, Distribution>,
 }
 
 /// What is to be followed once it is in force.

@@ -96,6 +96,7 @@ const ACCESS_LOG: Place = documented("access log", include_str!("../telemetry/ac
 const METRICS: Place = documented("metrics", include_str!("../telemetry/metrics/mod.rs"));
 #[cfg(not(feature = "prometheus"))]
 const METRICS: Place = said("metrics", "They come with the feature `prometheus`.");
+const SHED: Place = documented("overload", include_str!("../admission/shed/mod.rs"));
 const AUTHENTICATION: Place = documented("authentication", include_str!("../authn/mod.rs"));
 const AUTHORIZATION: Place = documented("authorization", include_str!("../admission/authz/mod.rs"));
 const AUTHORIZERS: Place = documented("authorizers", include_str!("../admission/ext_authz/mod.rs"));
@@ -110,6 +111,7 @@ const GATEWAY: &[Place] = &[
     ACCESS_LOG,
     METRICS,
     documented("usage", include_str!("../telemetry/usage/mod.rs")),
+    SHED,
     said(
         "hop-by-hop fields removed",
         "Outside of every layer that adds fields of its own: a client could name them in `Connection` and have them \
@@ -146,6 +148,11 @@ const GATEWAY: &[Place] = &[
         "Inside of CORS, so that a page can read why it was refused; outside of authentication, since its question is \
          not who asks but from where.",
     ),
+    said(
+        "overload, by the rule's priority",
+        "As soon as the rule has said how important its requests are; inside of authentication where the caller's plan \
+         says it.",
+    ),
     documented("limits that need no identity", include_str!("../admission/rate_limit/mod.rs")),
     AUTHENTICATION,
     AUTHORIZERS,
@@ -162,6 +169,7 @@ const GATEWAY: &[Place] = &[
          sees no credential that was meant for the gateway.",
     ),
     said("your own gates", "Inside of everything that decides who may ask, so that they can rely on it."),
+    documented("requests in flight", include_str!("../admission/concurrency/mod.rs")),
     said(
         "filters of the request",
         "Nearest to the upstream: everything outside sees the request as it was matched.",
@@ -170,6 +178,10 @@ const GATEWAY: &[Place] = &[
     TIMEOUT,
     documented("split", include_str!("../routing/split/mod.rs")),
     said("timeout of an attempt", "Inside of what may try again, outside of balancing and connecting."),
+    said(
+        "requests in flight to the upstream, its success rate",
+        "Around each attempt, so that all rules of an upstream count together, and each attempt counts.",
+    ),
     OUTBOUND,
     said(
         "proxy: balance, connections",

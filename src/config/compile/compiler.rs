@@ -23,9 +23,13 @@ use crate::config::{
     suggest::suggestion,
 };
 use crate::{
-    admission::{authz::Policy, ext_authz::ExternalAuth, rate_limit::Charge},
+    admission::{
+        authz::Policy, concurrency::Concurrency, ext_authz::ExternalAuth, quota::Quota, rate_limit::Charge,
+        shed::SuccessRate,
+    },
     authn::Authenticator,
     stack::gateway::{Snapshot, SnapshotBuilder},
+    telemetry::usage::UsageMeter,
     upstream::Upstream,
 };
 
@@ -41,9 +45,14 @@ pub(in crate::config) struct Compiler<'a> {
     pub(super) key_schema: OnceCell<Json>,
     pub(super) providers: BTreeMap<&'a str, Arc<dyn Authenticator>>,
     pub(super) limits: BTreeMap<&'a str, Charge>,
+    pub(super) quotas: BTreeMap<&'a str, Quota>,
+    pub(super) meter: RefCell<Option<(String, UsageMeter)>>,
     pub(super) authorizers: BTreeMap<&'a str, ExternalAuth>,
     pub(super) authorization: BTreeMap<&'a str, Policy>,
     pub(super) upstreams: BTreeMap<&'a str, Upstream>,
+    /// Each with what the file says of it.
+    pub(super) concurrency: BTreeMap<&'a str, (String, Concurrency)>,
+    pub(super) rates: BTreeMap<&'a str, (String, SuccessRate)>,
     pub(super) stores: RefCell<Stores>,
     pub(super) followers: RefCell<Followers>,
     /// Keys over the network: as the next compiler finds them, and as they are called here.
@@ -76,7 +85,8 @@ impl<'a> Compiler<'a> {
         kept: &'a Kept,
     ) -> Self {
         let (providers, limits, upstreams, stores, followers) = Default::default();
-        let (authorizers, authorization) = Default::default();
+        let (authorizers, authorization, concurrency, rates) = Default::default();
+        let (quotas, meter) = Default::default();
         Self {
             top,
             file,
@@ -87,9 +97,13 @@ impl<'a> Compiler<'a> {
             key_schema: OnceCell::new(),
             providers,
             limits,
+            quotas,
+            meter,
             authorizers,
             authorization,
             upstreams,
+            concurrency,
+            rates,
             stores,
             followers,
             #[cfg(feature = "jwt")]
@@ -113,6 +127,8 @@ impl<'a> Compiler<'a> {
         let builder = builder.credentials(locations.cloned());
         let builder = builder.asserted(self.asserted()).caller_headers(self.caller_headers());
         let builder = self.watched(builder);
+        let builder = self.usage(builder);
+        let (builder, overload) = self.overload(builder);
         let snapshot = self.build(builder)?;
         let authorizers = self.authorizers.iter().filter_map(|(name, authorizer)| {
             let said = file.authorizers.get(*name)?.clone();
@@ -121,9 +137,15 @@ impl<'a> Compiler<'a> {
         let authorizers = authorizers.collect();
         let upstreams =
             self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();
+        let owned = |name: &str| name.to_owned();
         let kept = Kept {
+            concurrency: self.concurrency.into_iter().map(|(name, limit)| (owned(name), limit)).collect(),
+            rates: self.rates.into_iter().map(|(name, rate)| (owned(name), rate)).collect(),
+            overload,
             stores: self.stores.into_inner(),
             limits: self.kept.limits.clone(),
+            quotas: self.kept.quotas.clone(),
+            usage: self.meter.into_inner(),
             upstreams,
             tally: self.kept.tally.clone(),
             authorizers,
@@ -167,6 +189,16 @@ impl<'a> Compiler<'a> {
                 self.limits.insert(name, limit);
             }
         }
+        for (at, name, quota) in self.top.field("quotas").entries(&file.quotas) {
+            if let (true, Some(quota)) = (named(at, name), self.quota(at, name, quota)) {
+                self.quotas.insert(name, quota);
+            }
+        }
+        for (at, name, limit) in self.top.field("concurrency").entries(&file.concurrency) {
+            if let (true, Some(limit)) = (named(at, name), self.concurrency(at, name, limit)) {
+                self.concurrency.insert(name, limit);
+            }
+        }
         for (at, name, authorizer) in self.top.field("authorizers").entries(&file.authorizers) {
             if let (true, Some(authorizer)) = (named(at, name), self.authorizer(at, name, authorizer)) {
                 self.authorizers.insert(name, authorizer);
@@ -183,6 +215,9 @@ impl<'a> Compiler<'a> {
                 self.upstreams.insert(name, upstream);
             }
             self.upstream_credentials(at, name, upstream);
+            if let Some(rate) = self.upstream_load(at, name, upstream) {
+                self.rates.insert(name, rate);
+            }
         }
     }
 

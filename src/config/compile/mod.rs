@@ -12,6 +12,8 @@ mod jwks;
 mod jwt;
 mod limits;
 mod listeners;
+mod load;
+mod metering;
 #[cfg(feature = "jwt")]
 mod oauth;
 #[cfg(feature = "redis")]

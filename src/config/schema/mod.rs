@@ -3,11 +3,14 @@
 mod authentication;
 mod authorization;
 mod gateway;
+mod load;
+mod metering;
 mod policies;
 mod redis;
 mod route;
 mod unbuilt;
 
 pub(crate) use self::{
-    authentication::*, authorization::*, gateway::*, policies::*, redis::*, route::*, unbuilt::*,
+    authentication::*, authorization::*, gateway::*, load::*, metering::*, policies::*, redis::*, route::*,
+    unbuilt::*,
 };

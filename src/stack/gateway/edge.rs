@@ -9,9 +9,11 @@ use crate::telemetry::metrics::Metrics;
 use crate::{
     admission::{
         address::AddressList,
+        concurrency::Concurrency,
         rate_limit::{Charge, Fields, RateLimit},
+        shed::{Overload, Priorities, Priority, Shed},
     },
-    gate::{Gate, GateLayer, Gated},
+    gate::{Gate, GateLayer, Gated, Gates},
     head::Head,
     identity::{AssertedHeaders, ForwardingHeader, HEARSAY, PeerAddr, TrustedProxies},
     matching::{Normalize, PathPolicy},
@@ -38,6 +40,7 @@ pub struct Listen {
     pub(super) trusted: TrustedProxies,
     pub(super) addresses: Option<AddressList>,
     pub(super) limits: Limits,
+    pub(super) concurrency: Vec<Concurrency>,
     pub(super) socket: Socket,
 }
 
@@ -55,7 +58,7 @@ impl Listen {
     /// At this address, trusting nobody.
     pub fn on(name: impl Into<Arc<str>>, address: SocketAddr) -> Self {
         let (trusted, limits, socket) = (TrustedProxies::none(), Limits::default(), Socket::default());
-        Self { name: name.into(), address, trusted, addresses: None, limits, socket }
+        Self { name: name.into(), address, trusted, addresses: None, limits, concurrency: Vec::new(), socket }
     }
 
     /// Believes what these peers say of whom they speak for: `X-Forwarded-*`, `Forwarded`, `X-Request-Id`. If they
@@ -109,6 +112,13 @@ impl Listen {
         self
     }
 
+    /// Lets no more requests be in flight than this, before any rule is known. Nobody waits here: what finds no place is
+    /// refused at once.
+    pub fn concurrency(mut self, limit: Concurrency) -> Self {
+        self.concurrency.push(limit);
+        self
+    }
+
     /// Takes the PROXY protocol from these peers.
     pub fn proxy_protocol(mut self, from: impl IntoIterator<Item = ipnet::IpNet>) -> Self {
         self.socket.proxy_protocol = from.into_iter().collect();
@@ -141,8 +151,10 @@ impl Listen {
         let connection = Connection::new().trusted_proxies(self.trusted.clone());
         let known = (connection, (SetRequestId::new().trust(trust), RequestSpan));
         let clean = (HopByHop, (shared.strangers(&self.trusted), Normalize::new().paths(shared.paths)));
-        let entrance = (self.addresses.clone(), self.limits.clone().gate());
-        let gates = (known, (shared.watchers(), (clean, entrance)));
+        let in_flight = self.concurrency.iter().cloned().fold(Gates::new(), Gates::with);
+        let in_flight = (!in_flight.is_empty()).then_some(in_flight);
+        let entrance = (self.addresses.clone(), (self.limits.clone().gate(), in_flight));
+        let gates = (known, (shared.watchers(), (shared.shed(&self.trusted), (clean, entrance))));
         RescueLayer::new().layer(GateLayer::new(gates).layer(routes))
     }
 }
@@ -170,6 +182,7 @@ pub(super) struct EdgeParts {
     pub(super) asserted: Vec<HeaderName>,
     pub(super) paths: PathPolicy,
     pub(super) usage: Option<UsageMeter>,
+    pub(super) overload: Option<(Overload, Priorities)>,
     #[cfg(feature = "prometheus")]
     pub(super) metrics: Metrics,
 }
@@ -187,6 +200,13 @@ impl EdgeParts {
         return (AccessLog::new(), self.usage.clone());
     }
 
+    /// Refuses for any rule. What is known only inside of a rule is not refused before it is known.
+    fn shed(&self, trusted: &TrustedProxies) -> Option<Shed> {
+        let (overload, priorities) = self.overload.as_ref()?;
+        let known = priorities.clone().base(Priority::Critical).believing(trusted.clone());
+        Some(Shed::new(overload).priorities(known))
+    }
+
     fn strangers(&self, trusted: &TrustedProxies) -> Strangers {
         let names = self.asserted.iter().cloned();
         let unread = |name: &HeaderName| match trusted.forwarding_header() {
@@ -194,10 +214,11 @@ impl EdgeParts {
             ForwardingHeader::XForwarded => *name == FORWARDED,
             _ => false,
         };
+        let priority = self.overload.as_ref().and_then(|(_, priorities)| priorities.header_name());
         Strangers {
             trusted: trusted.clone(),
             of_anyone: AssertedHeaders::new(names.clone().chain(HEARSAY.into_iter().filter(unread))),
-            of_strangers: AssertedHeaders::new(names.chain(HEARSAY)),
+            of_strangers: AssertedHeaders::new(names.chain(HEARSAY).chain(priority.cloned())),
         }
     }
 }
@@ -225,8 +246,8 @@ impl Gate for Strangers {
 
 type Known = (Connection, (SetRequestId, RequestSpan));
 type Cleaned = (HopByHop, (Strangers, Normalize));
-type Entrance = (Option<AddressList>, Option<RateLimit>);
-type EdgeGates = (Known, (Watchers, (Cleaned, Entrance)));
+type Entrance = (Option<AddressList>, (Option<RateLimit>, Option<Gates>));
+type EdgeGates = (Known, (Watchers, (Option<Shed>, (Cleaned, Entrance))));
 
 /// Everything from the listener to the rule.
 pub(super) type EdgeService = Rescue<Gated<RouterService<RuleService>, EdgeGates>>;

@@ -117,6 +117,7 @@ impl Gateway {
         #[cfg(feature = "prometheus")]
         {
             gateway.0.metrics.also(super::api_keys::numbers(Arc::downgrade(&gateway.0)));
+            gateway.0.metrics.also(super::load::numbers(Arc::downgrade(&gateway.0)));
             gateway.0.metrics.also(super::numbers::of_admission(Arc::downgrade(&gateway.0)));
             gateway.0.metrics.also(super::metering::numbers(Arc::downgrade(&gateway.0)));
         }
@@ -143,6 +144,9 @@ impl Gateway {
         let mut sockets = shared.sockets();
         if self.is_draining() {
             return Ok(());
+        }
+        if let Some((overload, _)) = &snapshot.load.overload {
+            overload.start();
         }
         let generation = shared.swap(&snapshot, &sockets);
         let serve =

@@ -11,6 +11,7 @@ use http::HeaderName;
 use super::{
     backend::RuleService,
     edge::{EdgeParts, EdgeService, Listen},
+    load::Load,
     rule::Rule,
 };
 #[cfg(feature = "jwt")]
@@ -24,6 +25,7 @@ use crate::{
         authz::{Authorization, Guard, Tally},
         ext_authz::{ExternalAuth, ExternalAuthHandle},
         quota::QuotaHandle,
+        shed::{Overload, Priorities},
     },
     authn::{Location, Providers, api_key::ApiKeys},
     identity::CallerHeaders,
@@ -57,6 +59,7 @@ pub struct Snapshot {
     pub(super) token_sources: Vec<(Arc<str>, TokenSourceHandle)>,
     pub(super) shutdown_delay: Duration,
     pub(super) shutdown_grace: Duration,
+    pub(super) load: Load,
     rules: Vec<RuleFacts>,
     routes: RouterService<RuleService>,
     asserted: Vec<HeaderName>,
@@ -129,6 +132,7 @@ pub struct SnapshotBuilder {
     caller_headers: CallerHeaders,
     api_keys: Vec<(Arc<str>, ApiKeys)>,
     usage: Option<UsageMeter>,
+    overload: Option<(Overload, Priorities)>,
 }
 
 impl SnapshotBuilder {
@@ -178,6 +182,13 @@ impl SnapshotBuilder {
     pub fn credentials(mut self, locations: impl IntoIterator<Item = Location>) -> Self {
         self.credentials.extend(locations);
         self
+    }
+
+    /// Refuses the least important when there is too much to do: at every listener what trusted peers say of their
+    /// requests is heard, and in each rule its own [priority](Rule::priority) and the plan of the caller. Strangers' word
+    /// is removed. It [starts](Overload::start) when the snapshot is taken into force.
+    pub fn overload(self, overload: Overload, priorities: Priorities) -> Self {
+        Self { overload: Some((overload, priorities)), ..self }
     }
 
     /// Keys of which the admin address is to tell how fresh they are, by their provider's name.
@@ -232,7 +243,7 @@ impl SnapshotBuilder {
         let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
         let rules: Vec<_> = of_rules.iter().map(facts).collect();
         distinct(&rules)?;
-        let upstreams = upstreams(&of_rules);
+        let upstreams = super::backend::upstreams(&of_rules);
         #[cfg(feature = "jwt")]
         let token_sources = token_sources(&of_rules);
         check_admin(admin.as_ref(), &upstreams)?;
@@ -241,7 +252,9 @@ impl SnapshotBuilder {
             asserted: asserted.iter().cloned().collect(),
             credentials,
             caller_headers: self.caller_headers,
+            overload: self.overload.clone(),
         };
+        let load = Load::of(self.overload, &listeners, &of_rules);
         let mut router = Router::builder();
         for rule in of_rules {
             router = router.rule(rule.build(&given)?);
@@ -260,6 +273,7 @@ impl SnapshotBuilder {
             token_sources,
             shutdown_delay,
             shutdown_grace,
+            load,
             rules,
             routes,
             asserted,
@@ -332,17 +346,6 @@ fn distinct(rules: &[RuleFacts]) -> Result<(), SnapshotError> {
     }
 }
 
-fn upstreams(rules: &[Rule]) -> Vec<Upstream> {
-    let mut upstreams: Vec<Upstream> = Vec::new();
-    for (backend, _) in rules.iter().flat_map(|rule| &rule.backends) {
-        let proxy = &backend.proxy;
-        if !upstreams.iter().any(|known| known.name() == proxy.upstream().name()) {
-            upstreams.push(proxy.upstream().clone());
-        }
-    }
-    upstreams
-}
-
 #[cfg(feature = "jwt")]
 fn token_sources(rules: &[Rule]) -> Vec<(Arc<str>, TokenSourceHandle)> {
     let mut sources: Vec<(Arc<str>, TokenSourceHandle)> = Vec::new();
@@ -365,6 +368,7 @@ pub(super) struct Given {
     /// Where any rule's credentials stand.
     pub(super) credentials: Vec<Location>,
     pub(super) caller_headers: CallerHeaders,
+    pub(super) overload: Option<(Overload, Priorities)>,
 }
 
 impl Snapshot {
@@ -385,6 +389,7 @@ impl Snapshot {
             caller_headers: CallerHeaders::new(),
             api_keys: Vec::new(),
             usage: None,
+            overload: None,
         }
     }
 
@@ -409,6 +414,7 @@ impl Snapshot {
             asserted: self.asserted.clone(),
             paths: self.paths,
             usage: self.usage.clone(),
+            overload: self.load.overload.clone(),
             #[cfg(feature = "prometheus")]
             metrics: metrics.clone(),
         };

@@ -79,6 +79,7 @@ impl Shared {
             "quotas": snapshot.iter().flat_map(|snapshot| &snapshot.quotas)
                 .map(super::metering::quota).collect::<Vec<_>>(),
             "usage": snapshot.and_then(|snapshot| snapshot.usage.as_ref()).map(super::metering::usage),
+            "load": snapshot.map(|snapshot| snapshot.load.status()),
             "upstreams": snapshot.iter().flat_map(|snapshot| snapshot.upstreams()).map(upstream).collect::<Vec<_>>(),
         });
         #[cfg(feature = "jwt")]
