@@ -31,7 +31,8 @@ fn files(folder: &str, ending: &str) -> Vec<(String, String)> {
 /// The lines before the file's own tests, with their numbers. These are a module in it: what else is only for tests
 /// stands among the code.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let is_module = |line: &str| line.starts_with("mod ") && line.ends_with('{');
+    let is_module =
+        |line: &str| line.contains("mod ") && !line.starts_with(char::is_whitespace) && line.ends_with('{');
     let next = text.lines().skip(1).chain([""]);
     let own = text.lines().zip(next).take_while(move |(line, next)| {
         !(line.starts_with("#[cfg(") && line.contains("test") && is_module(next))
