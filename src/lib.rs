@@ -133,6 +133,8 @@ mod cookie;
 #[cfg(feature = "axum")]
 mod extract;
 pub mod fetch;
+#[cfg(feature = "admission")]
+mod file;
 pub mod flight;
 pub mod gate;
 pub mod head;

@@ -8,7 +8,13 @@ use std::sync::Arc;
 #[cfg(feature = "redis")]
 use crate::redis::Redis;
 use crate::{
-    admission::{authz::Tally, ext_authz::ExternalAuth, rate_limit::RateLimits},
+    admission::{
+        authz::Tally,
+        concurrency::Concurrency,
+        ext_authz::ExternalAuth,
+        rate_limit::RateLimits,
+        shed::{Overload, SuccessRate},
+    },
     authn::api_key::{ApiKeys, FailureLimit, KeyFollower},
     upstream::Upstream,
 };
@@ -22,6 +28,10 @@ pub(super) struct Kept {
     pub(super) upstreams: BTreeMap<String, Upstream>,
     pub(super) stores: Stores,
     pub(super) tally: Tally,
+    /// Each with what the file said of it, as below.
+    pub(super) concurrency: BTreeMap<String, (String, Concurrency)>,
+    pub(super) rates: BTreeMap<String, (String, SuccessRate)>,
+    pub(super) overload: Option<(String, Overload)>,
     /// Each with what the file said of it: if it says the same again, it is the same.
     pub(super) authorizers: BTreeMap<String, (String, ExternalAuth)>,
     #[cfg(feature = "jwt")]

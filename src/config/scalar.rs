@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, de};
 use crate::{
     admission::rate_limit::Rate,
     authn::api_key::{KeyEntry, KeyHash},
+    ratio::Ratio,
     time::{Calendar, parse_duration},
 };
 
@@ -68,6 +69,7 @@ pub(super) fn format(name: &str) -> Option<&'static Format> {
         of::<Rate>(),
         of::<SocketAddr>(),
         of::<IpNet>(),
+        of::<Ratio>(),
         of::<HeaderName>(),
         of::<HeaderValue>(),
         of::<Name>(),
@@ -112,6 +114,15 @@ impl Spelled for IpNet {
 
     fn spell(text: &str) -> Option<Self> {
         text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(Self::from))
+    }
+}
+
+impl Spelled for Ratio {
+    const FORMAT: &'static str = "share";
+    const EXPECTED: &'static str = "a share such as `5%` or `0.05`";
+
+    fn spell(text: &str) -> Option<Self> {
+        text.parse().ok()
     }
 }
 
@@ -191,6 +202,7 @@ mod tests {
             ("rate", "100/min", "100"),
             ("socket-address", "[::1]:80", "localhost:80"),
             ("network", "10.0.0.0/8", "10.0.0.0/33"),
+            ("share", "2.5%", "101%"),
             ("header-name", "x-user", "x user"),
             ("header-value", "a b", "a\nb"),
             ("name", "per-address.v2", "per address"),

@@ -96,6 +96,7 @@ const ACCESS_LOG: Place = documented("access log", include_str!("../telemetry/ac
 const METRICS: Place = documented("metrics", include_str!("../telemetry/metrics/mod.rs"));
 #[cfg(not(feature = "prometheus"))]
 const METRICS: Place = said("metrics", "They come with the feature `prometheus`.");
+const SHED: Place = documented("overload", include_str!("../admission/shed/mod.rs"));
 const AUTHENTICATION: Place = documented("authentication", include_str!("../authn/mod.rs"));
 const AUTHORIZATION: Place = documented("authorization", include_str!("../admission/authz/mod.rs"));
 const AUTHORIZERS: Place = documented("authorizers", include_str!("../admission/ext_authz/mod.rs"));
@@ -109,6 +110,8 @@ const GATEWAY: &[Place] = &[
     SPAN,
     ACCESS_LOG,
     METRICS,
+    documented("usage", include_str!("../telemetry/usage/mod.rs")),
+    SHED,
     said(
         "hop-by-hop fields removed",
         "Outside of every layer that adds fields of its own: a client could name them in `Connection` and have them \
@@ -120,6 +123,7 @@ const GATEWAY: &[Place] = &[
          request came, is gone before anything reads or sets it; on every listener, whatever the rule.",
     ),
     documented("host and path in one form", include_str!("../matching/mod.rs")),
+    documented("addresses of the listener", include_str!("../admission/address/mod.rs")),
     said(
         "limits of the listener",
         "Before any rule is known, so that what ends as 401 or 404 is counted too.",
@@ -136,9 +140,18 @@ const GATEWAY: &[Place] = &[
          refused.",
     ),
     said(
+        "addresses of the rule",
+        "Inside of CORS, so that a page can read why it was refused; else as early as can be.",
+    ),
+    said(
         "guard against other sites",
         "Inside of CORS, so that a page can read why it was refused; outside of authentication, since its question is \
          not who asks but from where.",
+    ),
+    said(
+        "overload, by the rule's priority",
+        "As soon as the rule has said how important its requests are; inside of authentication where the caller's plan \
+         says it.",
     ),
     documented("limits that need no identity", include_str!("../admission/rate_limit/mod.rs")),
     AUTHENTICATION,
@@ -149,12 +162,14 @@ const GATEWAY: &[Place] = &[
         "A rule's list of limits is one decision, all or nothing, at the latest position that any of them needs: here \
          if one counts callers, else outside of authentication.",
     ),
+    documented("quotas", include_str!("../admission/quota/mod.rs")),
     said(
         "credentials removed",
         "Inside of everything that verifies them. Also those of providers that this rule does not ask: an upstream \
          sees no credential that was meant for the gateway.",
     ),
     said("your own gates", "Inside of everything that decides who may ask, so that they can rely on it."),
+    documented("requests in flight", include_str!("../admission/concurrency/mod.rs")),
     said(
         "filters of the request",
         "Nearest to the upstream: everything outside sees the request as it was matched.",
@@ -163,6 +178,10 @@ const GATEWAY: &[Place] = &[
     TIMEOUT,
     documented("split", include_str!("../routing/split/mod.rs")),
     said("timeout of an attempt", "Inside of what may try again, outside of balancing and connecting."),
+    said(
+        "requests in flight to the upstream, its success rate",
+        "Around each attempt, so that all rules of an upstream count together, and each attempt counts.",
+    ),
     OUTBOUND,
     said(
         "proxy: balance, connections",

@@ -23,7 +23,10 @@ use crate::config::{
     suggest::suggestion,
 };
 use crate::{
-    admission::{authz::Policy, ext_authz::ExternalAuth, rate_limit::Charge},
+    admission::{
+        authz::Policy, concurrency::Concurrency, ext_authz::ExternalAuth, rate_limit::Charge,
+        shed::SuccessRate,
+    },
     authn::Authenticator,
     stack::gateway::{Snapshot, SnapshotBuilder},
     upstream::Upstream,
@@ -44,6 +47,9 @@ pub(in crate::config) struct Compiler<'a> {
     pub(super) authorizers: BTreeMap<&'a str, ExternalAuth>,
     pub(super) authorization: BTreeMap<&'a str, Policy>,
     pub(super) upstreams: BTreeMap<&'a str, Upstream>,
+    /// Each with what the file says of it.
+    pub(super) concurrency: BTreeMap<&'a str, (String, Concurrency)>,
+    pub(super) rates: BTreeMap<&'a str, (String, SuccessRate)>,
     pub(super) stores: RefCell<Stores>,
     pub(super) followers: RefCell<Followers>,
     /// Keys over the network: as the next compiler finds them, and as they are called here.
@@ -76,7 +82,7 @@ impl<'a> Compiler<'a> {
         kept: &'a Kept,
     ) -> Self {
         let (providers, limits, upstreams, stores, followers) = Default::default();
-        let (authorizers, authorization) = Default::default();
+        let (authorizers, authorization, concurrency, rates) = Default::default();
         Self {
             top,
             file,
@@ -90,6 +96,8 @@ impl<'a> Compiler<'a> {
             authorizers,
             authorization,
             upstreams,
+            concurrency,
+            rates,
             stores,
             followers,
             #[cfg(feature = "jwt")]
@@ -113,6 +121,7 @@ impl<'a> Compiler<'a> {
         let builder = builder.credentials(locations.cloned());
         let builder = builder.asserted(self.asserted()).caller_headers(self.caller_headers());
         let builder = self.watched(builder);
+        let (builder, overload) = self.overload(builder);
         let snapshot = self.build(builder)?;
         let authorizers = self.authorizers.iter().map(|(name, authorizer)| {
             let said = file.authorizers.get(*name).map(|said| format!("{said:?}")).unwrap_or_default();
@@ -121,7 +130,11 @@ impl<'a> Compiler<'a> {
         let authorizers = authorizers.collect();
         let upstreams =
             self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();
+        let owned = |name: &str| name.to_owned();
         let kept = Kept {
+            concurrency: self.concurrency.into_iter().map(|(name, limit)| (owned(name), limit)).collect(),
+            rates: self.rates.into_iter().map(|(name, rate)| (owned(name), rate)).collect(),
+            overload,
             stores: self.stores.into_inner(),
             limits: self.kept.limits.clone(),
             upstreams,
@@ -167,6 +180,11 @@ impl<'a> Compiler<'a> {
                 self.limits.insert(name, limit);
             }
         }
+        for (at, name, limit) in self.top.field("concurrency").entries(&file.concurrency) {
+            if let (true, Some(limit)) = (named(at, name), self.concurrency(at, name, limit)) {
+                self.concurrency.insert(name, limit);
+            }
+        }
         for (at, name, authorizer) in self.top.field("authorizers").entries(&file.authorizers) {
             if let (true, Some(authorizer)) = (named(at, name), self.authorizer(at, name, authorizer)) {
                 self.authorizers.insert(name, authorizer);
@@ -183,6 +201,9 @@ impl<'a> Compiler<'a> {
                 self.upstreams.insert(name, upstream);
             }
             self.upstream_credentials(at, name, upstream);
+            if let Some(rate) = self.upstream_load(at, name, upstream) {
+                self.rates.insert(name, rate);
+            }
         }
     }
 

@@ -12,6 +12,7 @@ mod jwks;
 mod jwt;
 mod limits;
 mod listeners;
+mod load;
 #[cfg(feature = "jwt")]
 mod oauth;
 #[cfg(feature = "redis")]

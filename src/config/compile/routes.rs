@@ -69,6 +69,7 @@ impl Compiler<'_> {
             );
         }
         made = self.policies(at.field("policies"), made, &rule.policies);
+        made = self.rule_load(at.field("policies"), made, &rule.policies);
         made = self.filters(at, made, rule);
         made = timeouts(at.field("timeouts"), made, &rule.timeouts);
         self.backends(at, made, rule)
@@ -202,7 +203,7 @@ impl Compiler<'_> {
         proxy: Proxy,
         policies: &Policies,
     ) -> gateway::Backend {
-        let backend = gateway::Backend::new(proxy);
+        let backend = self.backend_load(at, upstream, gateway::Backend::new(proxy), policies);
         #[cfg(feature = "jwt")]
         if let Some(source) = self.sources.get(upstream) {
             let public = matches!(policies.authenticate, None | Some(Authenticate::None(Public::None)));

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    AuthorizationPolicy, Authorizer, CallerFact, LimitFields, Provider, RateLimit, RedisServer, Route,
-    Unbuilt, UpstreamCredentials,
+    AuthorizationPolicy, Authorizer, CallerFact, ConcurrencyLimit, LimitFields, Overload, Provider,
+    RateLimit, RedisServer, Route, SuccessRateRules, Unbuilt, UpstreamCredentials,
 };
 use crate::config::scalar::{Name, Text};
 
@@ -41,6 +41,11 @@ pub(crate) struct Gateway {
     /// Limits by name: the same name is the same account wherever it is used, and across reloads.
     #[serde(default)]
     pub(crate) rate_limits: BTreeMap<String, RateLimit>,
+    /// Limits on requests in flight, by name: the same name counts together wherever it is used, and across reloads.
+    #[serde(default)]
+    pub(crate) concurrency: BTreeMap<String, ConcurrencyLimit>,
+    /// What is refused when this process has too much to do. Default: nothing is watched.
+    pub(crate) overload: Option<Overload>,
     /// Redis servers, by the names that others use.
     #[serde(default)]
     pub(crate) redis: BTreeMap<String, RedisServer>,
@@ -84,6 +89,10 @@ pub(crate) struct Listener {
     pub(crate) rate_limit: Vec<String>,
     /// What responses tell of these limits. Default: as at the top.
     pub(crate) rate_limit_fields: Option<LimitFields>,
+    /// Limits on requests in flight, before any rule is known. Names of `concurrency`; nobody waits here, and a rule cannot
+    /// name them again.
+    #[serde(default)]
+    pub(crate) concurrency: Vec<String>,
     /// Peers that begin each connection with a PROXY protocol header (v1 or v2). Default: none.
     #[serde(default)]
     pub(crate) proxy_protocol_from: Vec<Text<IpNet>>,
@@ -136,6 +145,11 @@ pub(crate) struct Upstream {
     pub(crate) connect_timeout: Option<Text<Duration>>,
     /// The most connections to each endpoint. Default: 1024.
     pub(crate) max_connections: Option<NonZeroU32>,
+    /// Limits on requests in flight to it, of all rules together. Names of `concurrency`.
+    #[serde(default)]
+    pub(crate) concurrency: Vec<String>,
+    /// Asks it less the more of its answers are failures. Default: off.
+    pub(crate) success_rate: Option<SuccessRateRules>,
     /// The `Host` it is sent. Default: the one that the client asked for.
     pub(crate) host: Option<Text<HeaderValue>>,
     /// Whether it is sent `Forwarded` (RFC 7239) beside `X-Forwarded-*`, also where a request had none. Default: `false`.

@@ -3,11 +3,12 @@
 mod authentication;
 mod authorization;
 mod gateway;
+mod load;
 mod policies;
 mod redis;
 mod route;
 mod unbuilt;
 
 pub(crate) use self::{
-    authentication::*, authorization::*, gateway::*, policies::*, redis::*, route::*, unbuilt::*,
+    authentication::*, authorization::*, gateway::*, load::*, policies::*, redis::*, route::*, unbuilt::*,
 };

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Csrf, Header, Method, Unbuilt};
+use super::{Csrf, Header, Method, PriorityClass, Unbuilt};
 use crate::{admission::rate_limit::Rate, config::scalar::Text, time::Calendar};
 
 /// A limit on how often.
@@ -212,6 +212,11 @@ pub(crate) struct Policies {
     pub(crate) rate_limit: Vec<String>,
     /// What responses tell of these limits. Default: as at the top.
     pub(crate) rate_limit_fields: Option<LimitFields>,
+    /// Limits on requests in flight, asked inside of everything that decides who may ask. Names of `concurrency`.
+    #[serde(default)]
+    pub(crate) concurrency: Vec<String>,
+    /// How important the requests are, unless their header or plan says it, as `overload` has it. Default: `normal`.
+    pub(crate) priority: Option<PriorityClass>,
     /// How requests are divided among several `backendRefs`. Default: at random, by weight.
     pub(crate) split: Option<Split>,
     /// Which unusual paths are taken. Default: none, they are answered with 400.

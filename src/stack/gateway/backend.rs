@@ -10,15 +10,17 @@ use tower::util::Either;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::guarded::{Guarded, Guards};
 #[cfg(feature = "jwt")]
 use crate::authn::outbound::{Outbound, OutboundLayer, TokenSource};
 use crate::{
+    admission::{concurrency::Concurrency, shed::SuccessRate},
     body::{Body, Tapped},
     gate::{AsyncGated, AsyncGates},
     reject::{Reason, Rejection, Rescue},
     resilience::timeout::Timeout,
     routing::split::SplitService,
-    upstream::Proxy,
+    upstream::{Proxy, Upstream},
 };
 
 /// An upstream of a rule, and with what credentials it is called.
@@ -41,6 +43,7 @@ pub struct Backend {
     pub(super) proxy: Proxy,
     #[cfg(feature = "jwt")]
     pub(super) credentials: OutboundLayer,
+    pub(super) guards: Guards,
 }
 
 impl Backend {
@@ -50,7 +53,20 @@ impl Backend {
             proxy,
             #[cfg(feature = "jwt")]
             credentials: OutboundLayer::disabled(),
+            guards: Guards { concurrency: Vec::new(), success_rate: None },
         }
+    }
+
+    /// Lets no more requests be in flight to it than this. Of several, the one named first is asked first.
+    pub fn concurrency(mut self, limit: Concurrency) -> Self {
+        self.guards.concurrency.push(limit);
+        self
+    }
+
+    /// Asks it less the more of its answers are failures.
+    pub fn success_rate(mut self, rate: SuccessRate) -> Self {
+        self.guards.success_rate = Some(rate);
+        self
     }
 
     /// Puts a token of this source on each request. Where that needs the caller's token, the rule's
@@ -89,7 +105,7 @@ pub(super) type Sender = Outbound<Proxy>;
 pub(super) type Sender = Proxy;
 
 /// One upstream of a rule.
-pub(super) type Attempt = Timeout<Sender>;
+pub(super) type Attempt = Timeout<Guarded>;
 /// All of them, or none.
 pub(super) type Backends = Either<SplitService<Attempt>, Nowhere>;
 /// What a rule does with its requests. What fails inside becomes an answer before any gate sees it.

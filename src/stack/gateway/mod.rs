@@ -115,9 +115,12 @@
 mod api_keys;
 mod backend;
 mod edge;
+mod guarded;
 #[cfg(feature = "jwt")]
 mod key_sets;
 mod limits;
+mod load;
+mod metering;
 #[cfg(feature = "prometheus")]
 mod numbers;
 mod rule;

@@ -11,9 +11,13 @@ use tower_layer::Layer;
 
 use crate::{
     admission::{
+        address::AddressList,
         authz::{Authorization, Authorize},
+        concurrency::Concurrency,
         ext_authz::ExternalAuth,
+        quota::{Quota, Quotas},
         rate_limit::{Charge, Fields},
+        shed::{Priorities, Priority, Shed},
     },
     authn::{self, Location, Providers},
     body::TapLayer,
@@ -65,12 +69,16 @@ pub struct Rule {
     response_headers: Option<ResponseHeaders>,
     cors: Option<Cors>,
     csrf: Option<Csrf>,
+    pub(super) addresses: Option<AddressList>,
     pub(super) limits: Limits,
+    pub(super) quotas: Vec<Quota>,
     pub(super) providers: Option<Providers>,
     authorize: Option<Authorize>,
     pub(super) authorizers: Vec<Asked>,
     pub(super) authorization: Option<Authorization>,
     gates: AsyncGates,
+    priority: Option<Priority>,
+    pub(super) concurrency: Vec<Concurrency>,
     filters: AsyncGates,
     timeout: TimeoutLayer,
     attempt_timeout: TimeoutLayer,
@@ -92,12 +100,16 @@ impl Rule {
             response_headers: None,
             cors: None,
             csrf: None,
+            addresses: None,
             limits: Limits::default(),
+            quotas: Vec::new(),
             providers: None,
             authorize: None,
             authorizers: Vec::new(),
             authorization: None,
             gates: AsyncGates::new(),
+            priority: None,
+            concurrency: Vec::new(),
             filters: AsyncGates::new(),
             timeout: TimeoutLayer::default().grpc_streams(true),
             attempt_timeout: TimeoutLayer::disabled(),
@@ -137,6 +149,18 @@ impl Rule {
     /// Refuses what another site's page would change in a visitor's name.
     pub fn csrf(self, csrf: Csrf) -> Self {
         Self { csrf: Some(csrf), ..self }
+    }
+
+    /// Lets in, or keeps out, by the client's address, beside what the listener does.
+    pub fn addresses(self, list: AddressList) -> Self {
+        Self { addresses: Some(list), ..self }
+    }
+
+    /// Adds a quota. All quotas of a rule are one decision, inside of limits, authentication and authorization: what they
+    /// refuse is not to be paid. [`limit_fields`](Self::limit_fields) are for them, too.
+    pub fn quota(mut self, quota: Quota) -> Self {
+        self.quotas.push(quota);
+        self
     }
 
     /// Adds a limit. All limits of a rule are one decision, at the latest position that any of them needs: inside of
@@ -202,6 +226,18 @@ impl Rule {
         self
     }
 
+    /// How important its requests are, unless their [header or plan](super::SnapshotBuilder::overload) says it.
+    /// [`Priority::Normal`] unless told.
+    pub fn priority(self, priority: Priority) -> Self {
+        Self { priority: Some(priority), ..self }
+    }
+
+    /// Lets no more requests be in flight than this, inside of all gates. Of several, the one named first is asked first.
+    pub fn concurrency(mut self, limit: Concurrency) -> Self {
+        self.concurrency.push(limit);
+        self
+    }
+
     /// Adds a [filter](crate::routing::filter) of requests, inside of all gates and of earlier filters.
     pub fn filter(mut self, filter: impl Gate) -> Self {
         self.filters = self.filters.with(filter);
@@ -263,6 +299,8 @@ impl Rule {
 
     /// The gates of the rule, outermost first: this is the order of [`order`](crate::stack::order).
     fn gates(self, given: &Given) -> AsyncGates {
+        let fields = self.limits.fields;
+        let priorities = self.priorities(given);
         let (before, after) = match self.limits.need_identity() {
             true => (Limits::default(), self.limits),
             false => (self.limits, Limits::default()),
@@ -275,13 +313,20 @@ impl Rule {
         gates = with(gates, own_paths);
         gates = with(gates, self.response_headers);
         gates = with(gates, self.cors);
+        gates = with(gates, self.addresses);
         gates = with(gates, self.csrf);
+        let late = priorities.need_identity() && self.providers.is_some();
+        let shed =
+            given.overload.as_ref().map(|(overload, _)| Shed::new(overload).priorities(priorities.clone()));
+        let (early, late) = if late { (None, shed) } else { (shed, None) };
+        gates = with(gates, early);
         gates = before.inside_of(gates);
         let needs_caller = self.backends.iter().any(|(backend, _)| backend.needs_caller());
         if let Some(providers) = self.providers {
             let providers = if needs_caller { providers.keep_token() } else { providers };
             gates = gates.with_async(providers).with(Witness);
         }
+        gates = with(gates, late);
         gates = with(gates, self.authorize);
         for Asked { authorizer, in_shadow } in self.authorizers {
             let authorizer = authorizer.paths(self.paths);
@@ -292,26 +337,42 @@ impl Rule {
         }
         gates = with(gates, self.authorization.map(|authorization| authorization.paths(self.paths)));
         gates = after.inside_of(gates);
+        if !self.quotas.is_empty() {
+            gates = gates.with_async(Quotas::from_iter(self.quotas).fields(fields));
+        }
         gates = with(gates, discard);
         gates = with(
             gates,
             (given.caller_headers.names().next().is_some()).then(|| given.caller_headers.clone()),
         );
-        gates.with_all(self.gates).with_all(self.filters)
+        gates = gates.with_all(self.gates);
+        let of_backends = self.backends.iter().flat_map(|(backend, _)| &backend.guards.concurrency);
+        if self.concurrency.iter().chain(of_backends).any(Concurrency::asks_priority) {
+            gates = gates.with(priorities);
+        }
+        self.concurrency.into_iter().fold(gates, AsyncGates::with_async).with_all(self.filters)
+    }
+
+    /// What tells how important a request of this rule is. The listeners have removed what strangers said of it.
+    fn priorities(&self, given: &Given) -> Priorities {
+        let told = given.overload.as_ref().map(|(_, priorities)| priorities.clone()).unwrap_or_default();
+        let told = self.priority.into_iter().fold(told, Priorities::base);
+        told.believing(everybody())
     }
 
     fn backends(&self, given: &Given) -> Result<Backends, split::InvalidSplit> {
         if self.backends.is_empty() {
             return Ok(Either::Right(Nowhere));
         }
-        let everybody = TrustedProxies::new(EVERYBODY).unwrap_or_default();
+        let everybody = everybody();
         let mut split = split::Split::builder();
         for (backend, weight) in &self.backends {
             let proxy = &backend.proxy;
             let name: Arc<str> = proxy.upstream().name().into();
             // The listeners have removed what strangers said of how a request came: what is left is believed.
             let proxy = proxy.clone().trusted_proxies(everybody.clone()).asserted(given.asserted.clone());
-            split = split.variant(name, *weight, self.attempt_timeout.layer(backend.sender(proxy)));
+            let sender = backend.guards.before(backend.sender(proxy));
+            split = split.variant(name, *weight, self.attempt_timeout.layer(sender));
         }
         let mut policy = match &self.split_by {
             Some(key) => split::Policy::sticky(key.clone(), Arc::clone(&self.name)),
@@ -329,6 +390,10 @@ impl Rule {
 pub(super) struct Asked {
     pub(super) authorizer: ExternalAuth,
     in_shadow: bool,
+}
+
+fn everybody() -> TrustedProxies {
+    TrustedProxies::new(EVERYBODY).unwrap_or_default()
 }
 
 /// All addresses.

@@ -11,6 +11,7 @@ use http::HeaderName;
 use super::{
     backend::RuleService,
     edge::{EdgeParts, EdgeService, Listen},
+    load::Load,
     rule::Rule,
 };
 #[cfg(feature = "jwt")]
@@ -23,6 +24,8 @@ use crate::{
     admission::{
         authz::{Authorization, Guard, Tally},
         ext_authz::{AuthCounts, ExternalAuth},
+        quota::QuotaHandle,
+        shed::{Overload, Priorities},
     },
     authn::{Location, Providers, api_key::ApiKeys},
     identity::CallerHeaders,
@@ -32,6 +35,7 @@ use crate::{
         split::InvalidSplit,
     },
     stack::admin::Admin,
+    telemetry::usage::UsageMeter,
     upstream::Upstream,
 };
 
@@ -55,6 +59,7 @@ pub struct Snapshot {
     pub(super) token_sources: Vec<(Arc<str>, TokenSourceHandle)>,
     pub(super) shutdown_delay: Duration,
     pub(super) shutdown_grace: Duration,
+    pub(super) load: Load,
     rules: Vec<RuleFacts>,
     routes: RouterService<RuleService>,
     asserted: Vec<HeaderName>,
@@ -67,6 +72,9 @@ pub struct Snapshot {
     pub(super) limits: Vec<crate::admission::rate_limit::Limit>,
     #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "shown in metrics"))]
     pub(super) authorizers: BTreeMap<Arc<str>, AuthCounts>,
+    /// Of the rules.
+    pub(super) quotas: Vec<QuotaHandle>,
+    pub(super) usage: Option<UsageMeter>,
 }
 
 /// What is told of a rule.
@@ -123,6 +131,8 @@ pub struct SnapshotBuilder {
     credentials: Vec<Location>,
     caller_headers: CallerHeaders,
     api_keys: Vec<(Arc<str>, ApiKeys)>,
+    usage: Option<UsageMeter>,
+    overload: Option<(Overload, Priorities)>,
 }
 
 impl SnapshotBuilder {
@@ -174,10 +184,22 @@ impl SnapshotBuilder {
         self
     }
 
+    /// Refuses the least important when there is too much to do: at every listener what trusted peers say of their
+    /// requests is heard, and in each rule its own [priority](Rule::priority) and the plan of the caller. Strangers' word
+    /// is removed. It [starts](Overload::start) when the snapshot is taken into force.
+    pub fn overload(self, overload: Overload, priorities: Priorities) -> Self {
+        Self { overload: Some((overload, priorities)), ..self }
+    }
+
     /// Keys of which the admin address is to tell how fresh they are, by their provider's name.
     pub fn api_keys(mut self, keys: impl IntoIterator<Item = (impl Into<Arc<str>>, ApiKeys)>) -> Self {
         self.api_keys.extend(keys.into_iter().map(|(name, keys)| (name.into(), keys)));
         self
+    }
+
+    /// Counts who has used how much. The gateway starts the meter, and flushes it when it goes down.
+    pub fn usage(self, meter: UsageMeter) -> Self {
+        Self { usage: Some(meter), ..self }
     }
 
     /// Fetches these keys before requests are let in, waiting a moment at most, and tells of them in the status and in
@@ -214,7 +236,7 @@ impl SnapshotBuilder {
         asserted.extend(authorizers().flat_map(ExternalAuth::asserted_headers).cloned());
         let of_authorizers =
             authorizers().map(|one| (Arc::from(one.name()), one.numbers().clone())).collect();
-        let tallies = tallies(&of_rules);
+        let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
         #[cfg(feature = "prometheus")]
         let limits = super::limits::all(&listeners, &of_rules);
         credentials.extend(providers().flat_map(Providers::locations).cloned());
@@ -231,7 +253,9 @@ impl SnapshotBuilder {
             asserted: asserted.iter().cloned().collect(),
             credentials,
             caller_headers: self.caller_headers,
+            overload: self.overload.clone(),
         };
+        let load = Load::of(self.overload, &listeners, &of_rules);
         let mut router = Router::builder();
         for rule in of_rules {
             router = router.rule(rule.build(&given)?);
@@ -250,6 +274,7 @@ impl SnapshotBuilder {
             token_sources,
             shutdown_delay,
             shutdown_grace,
+            load,
             rules,
             routes,
             asserted,
@@ -258,6 +283,8 @@ impl SnapshotBuilder {
             #[cfg(feature = "prometheus")]
             limits,
             authorizers: of_authorizers,
+            quotas,
+            usage: self.usage,
         })
     }
 
@@ -302,6 +329,16 @@ fn tallies(rules: &[Rule]) -> Vec<Tally> {
     tallies
 }
 
+fn quotas(rules: &[Rule]) -> Vec<QuotaHandle> {
+    let mut quotas: Vec<QuotaHandle> = Vec::new();
+    for quota in rules.iter().flat_map(|rule| &rule.quotas) {
+        if quotas.iter().all(|known| known.quota().name() != quota.name()) {
+            quotas.push(quota.handle());
+        }
+    }
+    quotas
+}
+
 fn distinct(rules: &[RuleFacts]) -> Result<(), SnapshotError> {
     let mut names = HashSet::new();
     match rules.iter().find(|rule| !names.insert(&rule.name)) {
@@ -332,6 +369,7 @@ pub(super) struct Given {
     /// Where any rule's credentials stand.
     pub(super) credentials: Vec<Location>,
     pub(super) caller_headers: CallerHeaders,
+    pub(super) overload: Option<(Overload, Priorities)>,
 }
 
 impl Snapshot {
@@ -351,6 +389,8 @@ impl Snapshot {
             credentials: Vec::new(),
             caller_headers: CallerHeaders::new(),
             api_keys: Vec::new(),
+            usage: None,
+            overload: None,
         }
     }
 
@@ -374,6 +414,8 @@ impl Snapshot {
         let parts = EdgeParts {
             asserted: self.asserted.clone(),
             paths: self.paths,
+            usage: self.usage.clone(),
+            overload: self.load.overload.clone(),
             #[cfg(feature = "prometheus")]
             metrics: metrics.clone(),
         };

@@ -1,0 +1,244 @@
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    num::NonZeroU32,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{
+    permit::{Permit, Place},
+    pool::Pool,
+    queue::{Joined, Queue, Ticket, Waiter, Waiters},
+};
+use crate::{
+    admission::shed::Priority,
+    head::Head,
+    key::{Key, KeySeed},
+};
+
+const SHARDS: usize = 16;
+
+/// The places of a limit that each key has for itself. A key without a request in flight or waiting is not kept.
+#[derive(Debug)]
+pub(super) struct Keyed {
+    shards: Box<[Mutex<Shard>]>,
+    key: Key,
+    seed: KeySeed,
+    limit: u32,
+    /// The keys of one shard.
+    most: usize,
+    queue: Option<Queue>,
+    in_flight: AtomicU32,
+    waiting: AtomicU32,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    entries: HashMap<u64, Entry, BuildHasherDefault<Itself>>,
+    /// Keys for which there is no room share this one.
+    crowd: Entry,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    in_flight: u32,
+    waiters: Option<Box<Waiters>>,
+}
+
+/// A fingerprint is scattered already.
+#[derive(Debug, Default)]
+struct Itself(u64);
+
+impl Hasher for Itself {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+    }
+    fn write_u64(&mut self, word: u64) {
+        self.0 = word;
+    }
+}
+
+/// Whose places these are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Account {
+    key: u64,
+    crowd: bool,
+}
+
+/// What became of one who wanted to wait.
+pub(super) enum Wanted {
+    /// A place was free after all.
+    Entered(Account),
+    Waits(Account, Ticket, oneshot::Receiver<Permit>),
+    Full,
+}
+
+impl Entry {
+    fn enter(&mut self, limit: u32) -> bool {
+        let free = self.in_flight < limit && self.waiters.as_ref().is_none_or(|waiters| waiters.is_empty());
+        self.in_flight += u32::from(free);
+        free
+    }
+
+    fn is_idle(&self) -> bool {
+        self.in_flight == 0 && self.waiters.as_ref().is_none_or(|waiters| waiters.is_empty())
+    }
+}
+
+impl Shard {
+    fn entry(&mut self, key: u64, most: usize) -> (&mut Entry, Account) {
+        let crowd = self.entries.len() >= most && !self.entries.contains_key(&key);
+        let account = Account { key, crowd };
+        let entry = if crowd { &mut self.crowd } else { self.entries.entry(key).or_default() };
+        (entry, account)
+    }
+
+    fn known(&mut self, account: Account) -> Option<&mut Entry> {
+        if account.crowd { Some(&mut self.crowd) } else { self.entries.get_mut(&account.key) }
+    }
+
+    fn forget_idle(&mut self, account: Account) {
+        if !account.crowd && self.entries.get(&account.key).is_some_and(Entry::is_idle) {
+            self.entries.remove(&account.key);
+        }
+    }
+}
+
+impl Keyed {
+    pub(super) fn new(key: Key, limit: u32, max_keys: NonZeroU32, queue: Option<Queue>) -> Self {
+        let most = (max_keys.get() as usize).div_ceil(SHARDS);
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            key,
+            seed: KeySeed::new(),
+            limit,
+            most,
+            queue,
+            in_flight: AtomicU32::new(0),
+            waiting: AtomicU32::new(0),
+        }
+    }
+
+    pub(super) const fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    pub(super) const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn waiting(&self) -> u32 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// The keys that are held now.
+    pub(super) fn keys(&self) -> usize {
+        (0..SHARDS).map(|at| self.lock(at).entries.len()).sum()
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.most * SHARDS
+    }
+
+    pub(super) fn fingerprint(&self, head: &Head<'_>) -> u64 {
+        self.key.fingerprint(head, &self.seed)
+    }
+
+    fn lock(&self, at: usize) -> MutexGuard<'_, Shard> {
+        self.shards[at % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shard(&self, key: u64) -> MutexGuard<'_, Shard> {
+        self.lock((key >> 32) as usize)
+    }
+
+    pub(super) fn enter(&self, key: u64) -> Option<Account> {
+        let mut shard = self.shard(key);
+        let (entry, account) = shard.entry(key, self.most);
+        let entered = entry.enter(self.limit);
+        drop(shard);
+        entered.then(|| self.entered(account))
+    }
+
+    fn entered(&self, account: Account) -> Account {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        account
+    }
+
+    /// Begins to wait, unless a place is free by now.
+    pub(super) fn join(&self, key: u64, now: Instant, priority: Priority) -> Wanted {
+        let Some(queue) = &self.queue else { return Wanted::Full };
+        let mut shard = self.shard(key);
+        let (entry, account) = shard.entry(key, self.most);
+        if entry.enter(self.limit) {
+            return Wanted::Entered(self.entered(account));
+        }
+        let (grant, granted) = oneshot::channel();
+        let waiters = entry.waiters.get_or_insert_with(|| Box::new(Waiters::new(queue)));
+        match waiters.join(now, priority, u16::MAX, grant) {
+            Joined::Full => Wanted::Full,
+            Joined::Displaced(ticket) => Wanted::Waits(account, ticket, granted),
+            Joined::Waits(ticket) => {
+                self.waiting.fetch_add(1, Ordering::Relaxed);
+                Wanted::Waits(account, ticket, granted)
+            }
+        }
+    }
+
+    /// Waits no longer.
+    pub(super) fn abandon(&self, account: Account, ticket: Ticket) {
+        let mut shard = self.shard(account.key);
+        let waiters = shard.known(account).and_then(|entry| entry.waiters.as_mut());
+        if waiters.is_some_and(|waiters| waiters.leave(ticket)) {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        shard.forget_idle(account);
+    }
+
+    /// Hands a place on to who waits for it, or gives it back.
+    pub(super) fn leave(&self, pool: &Arc<Pool>, account: Account) {
+        let mut shard = self.shard(account.key);
+        let Some(entry) = shard.known(account) else { return };
+        let next = entry.waiters.as_mut().and_then(|waiters| {
+            let before = waiters.len();
+            let next = if before == 0 { None } else { waiters.next(Instant::now()) };
+            let gone = u32::try_from(before - waiters.len()).unwrap_or(u32::MAX);
+            self.waiting.fetch_sub(gone, Ordering::Relaxed);
+            next
+        });
+        if next.is_none() {
+            entry.in_flight -= 1;
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+            shard.forget_idle(account);
+        }
+        drop(shard);
+        if let Some(Waiter { grant, .. }) = next {
+            // Who is gone drops the permit, and the next one is looked for.
+            drop(grant.send(Permit::new(Arc::clone(pool), Place::OfKey(account))));
+        }
+    }
+
+    /// How long somebody has waited at most.
+    pub(super) fn age(&self, now: Instant) -> std::time::Duration {
+        if self.waiting() == 0 {
+            return std::time::Duration::ZERO;
+        }
+        let age_in = |shard: MutexGuard<'_, Shard>| {
+            let entries = shard.entries.values().chain([&shard.crowd]);
+            entries.filter_map(|entry| Some(entry.waiters.as_ref()?.age(now))).max().unwrap_or_default()
+        };
+        (0..SHARDS).map(|at| age_in(self.lock(at))).max().unwrap_or_default()
+    }
+}

@@ -1,0 +1,247 @@
+use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
+
+use super::{
+    adaptive::{Adaptive, Algorithm, Latency, Sampler},
+    handle::ConcurrencyHandle,
+    keyed::Keyed,
+    partition::Partitions,
+    pool::{Counts, Pool, Spots},
+    queue::Queue,
+    slots::Slots,
+};
+use crate::{
+    admission::shed::Priorities,
+    key::Key,
+    reject::{Reason, Rejection},
+};
+
+const MAX_KEYS: NonZeroU32 = NonZeroU32::new(10_000).unwrap();
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A limit on how many requests are in flight. Clones are the same limit. See the [module docs](super).
+#[derive(Clone)]
+pub struct Concurrency(pub(super) Arc<Pool>);
+
+/// Builds a [`Concurrency`].
+#[must_use]
+pub struct ConcurrencyBuilder {
+    name: Arc<str>,
+    most: Most,
+    key: Option<Key>,
+    max_keys: NonZeroU32,
+    queue: Option<Queue>,
+    partitions: Option<Partitions>,
+    priorities: Priorities,
+    retry_after: Duration,
+    latency: Latency,
+    window: Duration,
+}
+
+enum Most {
+    Fixed(NonZeroU32),
+    Adaptive(Box<dyn Algorithm>),
+}
+
+/// Why a limit cannot be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConcurrencyError {
+    /// A limit by key adapts to nothing: one key alone has too few requests.
+    #[error("a limit that adapts has no key; partitions divide it")]
+    AdaptiveByKey,
+    /// What each key has for itself is not divided.
+    #[error("a limit by key has no partitions")]
+    PartitionsByKey,
+    /// Nobody could wait.
+    #[error("a queue needs a timeout, and its target a time that is shorter than its interval")]
+    Queue,
+    /// The partitions' shares are more than the whole.
+    #[error("the shares of the partitions are more than the whole")]
+    Shares,
+}
+
+impl Concurrency {
+    /// Begins a limit of `most` requests in flight.
+    pub fn fixed(name: impl Into<Arc<str>>, most: NonZeroU32) -> ConcurrencyBuilder {
+        ConcurrencyBuilder::new(name.into(), Most::Fixed(most))
+    }
+
+    /// Begins a limit that finds out by itself how many requests in flight are good.
+    pub fn adaptive(name: impl Into<Arc<str>>, by: impl Algorithm) -> ConcurrencyBuilder {
+        ConcurrencyBuilder::new(name.into(), Most::Adaptive(Box::new(by)))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Whether it looks at what is only known once the caller is authenticated.
+    #[must_use]
+    pub fn needs_identity(&self) -> bool {
+        let by_key = matches!(&self.0.spots, Spots::Keyed(keyed) if keyed.key().needs_identity());
+        by_key
+            || self.0.partitions.as_ref().is_some_and(Partitions::needs_identity)
+            || self.0.priorities.need_identity()
+    }
+
+    /// Whether it looks at what is only known once the route is.
+    #[must_use]
+    pub fn needs_route(&self) -> bool {
+        let by_key = matches!(&self.0.spots, Spots::Keyed(keyed) if keyed.key().needs_route());
+        by_key || self.0.partitions.as_ref().is_some_and(Partitions::needs_route)
+    }
+
+    /// Whether its queue asks how important a request is.
+    #[must_use]
+    pub fn asks_priority(&self) -> bool {
+        self.0.queue.as_ref().is_some_and(|queue| queue.order == super::Order::Priority)
+    }
+
+    /// Whether both are the same limit.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// A view of it.
+    #[must_use]
+    pub fn handle(&self) -> ConcurrencyHandle {
+        ConcurrencyHandle::new(Arc::clone(&self.0))
+    }
+}
+
+impl fmt::Debug for Concurrency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Concurrency")
+            .field("name", &self.name())
+            .field("limit", &self.0.limit())
+            .field("in_flight", &self.0.in_flight())
+            .finish_non_exhaustive()
+    }
+}
+
+impl ConcurrencyBuilder {
+    fn new(name: Arc<str>, most: Most) -> Self {
+        Self {
+            name,
+            most,
+            key: None,
+            max_keys: MAX_KEYS,
+            queue: None,
+            partitions: None,
+            priorities: Priorities::default(),
+            retry_after: RETRY_AFTER,
+            latency: Latency::Head,
+            window: Sampler::WINDOW,
+        }
+    }
+
+    /// So many for each `key`, instead of for all together.
+    pub fn by(mut self, key: Key) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// The keys with requests in flight that are told apart at most; 10,000 unless told. Those for whom there is no room
+    /// share the places of one.
+    pub fn max_keys(mut self, keys: NonZeroU32) -> Self {
+        self.max_keys = keys;
+        self
+    }
+
+    /// Lets requests wait for a place. None waits unless told.
+    pub fn queue(mut self, queue: Queue) -> Self {
+        self.queue = Some(queue);
+        self
+    }
+
+    /// Keeps shares of the limit for some.
+    pub fn partitions(mut self, partitions: Partitions) -> Self {
+        self.partitions = Some(partitions);
+        self
+    }
+
+    /// How important a request is, for the [order](super::Order::Priority) of the queue.
+    pub fn priorities(mut self, priorities: Priorities) -> Self {
+        self.priorities = priorities;
+        self
+    }
+
+    /// When those who are refused may try again: their `Retry-After`. 1 second unless told.
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = after;
+        self
+    }
+
+    /// What a limit that adapts takes for the latency: until the response's head unless told.
+    pub fn latency(mut self, latency: Latency) -> Self {
+        self.latency = latency;
+        self
+    }
+
+    /// How long a limit that adapts looks before each step: 100 ms and at least 10 requests unless told.
+    pub fn window(mut self, window: Duration) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// The limit.
+    ///
+    /// # Errors
+    ///
+    /// [`ConcurrencyError`], if its parts contradict each other.
+    pub fn build(self) -> Result<Concurrency, ConcurrencyError> {
+        if let Some(Queue { timeout, codel, .. }) = &self.queue {
+            let codel_fits =
+                |(target, interval): &(Duration, Duration)| !target.is_zero() && target < interval;
+            if timeout.is_zero() || !codel.iter().all(codel_fits) {
+                return Err(ConcurrencyError::Queue);
+            }
+        }
+        if self.partitions.as_ref().is_some_and(Partitions::exceed) {
+            return Err(ConcurrencyError::Shares);
+        }
+        let places = self.partitions.iter().flat_map(|partitions| partitions.places()).collect();
+        let queue = self.queue.as_ref();
+        let (spots, adaptive) = match (self.most, self.key) {
+            (Most::Fixed(most), None) => (Spots::Shared(Slots::new(most.get(), places, queue)), None),
+            (Most::Fixed(_), Some(_)) if self.partitions.is_some() => {
+                return Err(ConcurrencyError::PartitionsByKey);
+            }
+            (Most::Fixed(most), Some(key)) => {
+                (Spots::Keyed(Keyed::new(key, most.get(), self.max_keys, self.queue.clone())), None)
+            }
+            (Most::Adaptive(_), Some(_)) => return Err(ConcurrencyError::AdaptiveByKey),
+            (Most::Adaptive(algorithm), None) => {
+                let slots = Slots::new(algorithm.limit(), places, queue);
+                let sampler = Sampler::new(algorithm, self.window);
+                (Spots::Shared(slots), Some(Adaptive { sampler, latency: self.latency }))
+            }
+        };
+        let refusal = Rejection::new(Reason::Overloaded)
+            .detail(format!("too many requests in flight: {}", self.name))
+            .retry_after(self.retry_after);
+        Ok(Concurrency(Arc::new(Pool {
+            name: self.name,
+            spots,
+            queue: self.queue,
+            priorities: self.priorities,
+            partitions: self.partitions,
+            adaptive,
+            refusal,
+            counts: Counts::default(),
+        })))
+    }
+}
+
+impl fmt::Debug for ConcurrencyBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConcurrencyBuilder")
+            .field("name", &self.name)
+            .field("key", &self.key)
+            .field("queue", &self.queue)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,163 @@
+//! What is told of limits on what is in flight, and of overload.
+
+use std::sync::Arc;
+#[cfg(feature = "prometheus")]
+use std::sync::Weak;
+
+use serde_json::{Value, json};
+
+use super::rule::Rule;
+#[cfg(feature = "prometheus")]
+use super::run::Shared;
+#[cfg(feature = "prometheus")]
+use crate::{admission::shed::Priority, telemetry::metrics::Samples};
+use crate::{
+    admission::{
+        concurrency::{Concurrency, ConcurrencyHandle},
+        shed::{Overload, Priorities, SuccessRate},
+    },
+    stack::gateway::Listen,
+};
+
+/// What bounds the load of a gateway.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    pub(super) overload: Option<(Overload, Priorities)>,
+    limits: Vec<ConcurrencyHandle>,
+    /// By the names of the upstreams.
+    rates: Vec<(Arc<str>, SuccessRate)>,
+}
+
+impl Load {
+    pub(super) fn of(overload: Option<(Overload, Priorities)>, listeners: &[Listen], rules: &[Rule]) -> Self {
+        let mut limits: Vec<&Concurrency> = Vec::new();
+        let mut rates: Vec<(Arc<str>, SuccessRate)> = Vec::new();
+        let backends = || rules.iter().flat_map(|rule| &rule.backends).map(|(backend, _)| backend);
+        let of_listeners = listeners.iter().flat_map(|listen| &listen.concurrency);
+        let of_rules = rules.iter().flat_map(|rule| &rule.concurrency);
+        let of_upstreams = backends().flat_map(|backend| &backend.guards.concurrency);
+        for limit in of_listeners.chain(of_rules).chain(of_upstreams) {
+            if !limits.iter().any(|known| known.is_same(limit)) {
+                limits.push(limit);
+            }
+        }
+        for backend in backends() {
+            let name = backend.proxy.upstream().name();
+            if let Some(rate) = &backend.guards.success_rate
+                && rates.iter().all(|(known, _)| **known != *name)
+            {
+                rates.push((name.into(), rate.clone()));
+            }
+        }
+        Self { overload, limits: limits.into_iter().map(Concurrency::handle).collect(), rates }
+    }
+
+    /// For the status.
+    pub(super) fn status(&self) -> Value {
+        let limit = |handle: &ConcurrencyHandle| {
+            json!({
+                "name": handle.name(),
+                "limit": handle.limit(),
+                "inFlight": handle.in_flight(),
+                "waiting": handle.waiting(),
+                "keys": handle.keys().map(|(keys, _)| keys),
+            })
+        };
+        let overload = self.overload.as_ref().map(|(overload, _)| {
+            let readings = overload.readings().into_iter().map(|reading| {
+                json!({ "source": *reading.source, "value": reading.value, "pressure": reading.pressure })
+            });
+            json!({ "pressure": overload.pressure(), "sources": readings.collect::<Vec<_>>() })
+        });
+        json!({ "overload": overload, "concurrency": self.limits.iter().map(limit).collect::<Vec<_>>() })
+    }
+}
+
+/// For the metrics: the numbers of what is in force.
+#[cfg(feature = "prometheus")]
+pub(super) fn numbers(gateway: Weak<Shared>) -> impl Fn(&mut Samples) + Send + Sync + 'static {
+    move |samples| {
+        let Some(current) = gateway.upgrade().and_then(|gateway| gateway.current.load_full()) else { return };
+        let load = &current.snapshot.load;
+        load.limits.iter().for_each(|handle| limit(handle, samples));
+        if let Some((overload, _)) = &load.overload {
+            pressure(overload, samples);
+        }
+        for (upstream, rate) in &load.rates {
+            let labels = [("upstream", &**upstream)];
+            let help = "Requests refused because those before them failed";
+            samples.counter("success_rate_refusals", help, &labels, rate.refused());
+            let help =
+                "The share of requests that is refused because those before them failed, in thousandths";
+            samples.gauge("success_rate_refusing_permille", help, &labels, permille(rate.refusing()));
+        }
+    }
+}
+
+#[cfg(feature = "prometheus")]
+fn limit(handle: &ConcurrencyHandle, samples: &mut Samples) {
+    let labels = [("limit", handle.name())];
+    let mut gauge = |name, help, value| samples.gauge(name, help, &labels, value);
+    gauge(
+        "concurrency_limit",
+        "Requests that may be in flight, of one key if each has its own",
+        handle.limit().into(),
+    );
+    gauge("concurrency_in_flight", "Requests that hold a place of a limit", handle.in_flight().into());
+    gauge("concurrency_waiting", "Requests that wait for a place", handle.waiting().into());
+    let delay = u64::try_from(handle.queue_delay().as_micros()).unwrap_or(u64::MAX);
+    gauge("concurrency_queue_delay_microseconds", "How long the first of those has waited", delay);
+    if let Some((keys, _)) = handle.keys() {
+        gauge("concurrency_keys", "Keys that have requests in flight", keys as u64);
+    }
+    samples.counter("concurrency_queued", "Requests that had to wait for a place", &labels, handle.queued());
+    for (why, count) in
+        [("full", handle.refused()), ("timeout", handle.timed_out()), ("dropped", handle.dropped())]
+    {
+        let labels = [labels[0], ("why", why)];
+        samples.counter("concurrency_refusals", "Requests that were given no place", &labels, count);
+    }
+    for (partition, in_flight, places) in handle.partitions() {
+        let labels = [labels[0], ("partition", &*partition)];
+        samples.gauge(
+            "concurrency_partition_in_flight",
+            "Requests of a partition",
+            &labels,
+            in_flight.into(),
+        );
+        samples.gauge(
+            "concurrency_partition_places",
+            "Places that are a partition's own",
+            &labels,
+            places.into(),
+        );
+    }
+}
+
+#[cfg(feature = "prometheus")]
+fn pressure(overload: &Overload, samples: &mut Samples) {
+    for reading in overload.readings() {
+        let labels = [("source", &*reading.source)];
+        let help = "How much a source of overload presses, in thousandths of refusing everything";
+        samples.gauge("overload_pressure_permille", help, &labels, permille(reading.pressure));
+        if let Some(value) = reading.value {
+            let help =
+                "What a source of overload reads, in millionths: of a second for delays, of all for memory";
+            samples.gauge("overload_reading_millionths", help, &labels, (value * 1e6) as u64);
+        }
+    }
+    for priority in Priority::ALL {
+        let labels = [("priority", priority.label())];
+        samples.counter(
+            "overload_refusals",
+            "Requests refused by overload",
+            &labels,
+            overload.shed(priority),
+        );
+    }
+}
+
+#[cfg(feature = "prometheus")]
+fn permille(share: f64) -> u64 {
+    (share * 1000.0).round() as u64
+}
