@@ -15,7 +15,7 @@ use portcullis::{
     admission::{
         address::AddressList,
         authz::{Authorization, Authorize, Operation, Policy, Rule, Source},
-        rate_limit::{Fields, Limit, Rate, RateLimit},
+        rate_limit::{Algorithm, Charge, Fields, Limit, Rate, RateLimit, Settle},
     },
     body::Body,
     gate::Gate,
@@ -121,6 +121,45 @@ fn new_key_in_a_full_store(bencher: Bencher<'_, '_>) {
         aim(&mut request, n);
         gate.check(&mut Head::of(&mut request)).is_ok()
     });
+}
+
+/// A known key of a thousand, by each algorithm.
+#[divan::bench(args = [Algorithm::TokenBucket, Algorithm::SlidingWindow, Algorithm::CALENDAR])]
+fn by_algorithm(bencher: Bencher<'_, '_>, algorithm: Algorithm) {
+    let rate = Rate::new(3_000_000_000, Duration::from_secs(86_400)).unwrap();
+    let limit = Limit::builder("bench", rate).algorithm(algorithm).build().unwrap();
+    let gate = RateLimit::new(limit);
+    let mut request = request(0);
+    bencher.counter(ItemsCount::new(BATCH)).bench_local(|| {
+        for n in 0..BATCH {
+            aim(&mut request, n.wrapping_mul(104_729) % 1000);
+            assert!(black_box(&gate).check(&mut Head::of(&mut request)).is_ok());
+        }
+    });
+}
+
+/// With what is charged at the end, which is held until then.
+#[divan::bench]
+fn settled(bencher: Bencher<'_, '_>) {
+    let settle = Settle::by_outcome(|_| Some(2));
+    let service = RateLimit::new(Charge::from(limit("settled", 1000)).settle(settle)).layer();
+    call(bencher, service.layer(tower::service_fn(ready)));
+}
+
+/// Ten million that were never seen: its memory stays under the cap of a megabyte.
+#[divan::bench(sample_count = 1, sample_size = 1)]
+fn flood_of_ten_million(bencher: Bencher<'_, '_>) {
+    let bytes = std::num::NonZeroU64::new(1 << 20).unwrap();
+    let limit = Limit::builder("flood", "1/h".parse().unwrap()).max_bytes(bytes).build().unwrap();
+    let (gate, mut request) = (RateLimit::new(limit.clone()), request(0));
+    bencher.counter(ItemsCount::new(10_000_000_u32)).bench_local(|| {
+        for n in 0..10_000_000 {
+            aim(&mut request, n);
+            let _ = black_box(&gate).check(&mut Head::of(&mut request));
+        }
+    });
+    let taken = limit.handle().bytes() as u64;
+    assert!(taken <= bytes.get(), "{taken} bytes");
 }
 
 #[divan::bench]
