@@ -242,8 +242,7 @@ impl SnapshotBuilder {
         credentials.extend(providers().flat_map(Providers::locations).cloned());
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
         let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
-        let rules: Vec<_> = of_rules.iter().map(facts).collect();
-        distinct(&rules)?;
+        let rules = distinct(of_rules.iter().map(facts).collect())?;
         let upstreams = upstreams(&of_rules);
         #[cfg(feature = "jwt")]
         let token_sources = token_sources(&of_rules);
@@ -339,11 +338,11 @@ fn quotas(rules: &[Rule]) -> Vec<QuotaHandle> {
     quotas
 }
 
-fn distinct(rules: &[RuleFacts]) -> Result<(), SnapshotError> {
+fn distinct(rules: Vec<RuleFacts>) -> Result<Vec<RuleFacts>, SnapshotError> {
     let mut names = HashSet::new();
     match rules.iter().find(|rule| !names.insert(&rule.name)) {
         Some(twice) => Err(SnapshotError::DuplicateRule(Arc::clone(&twice.name))),
-        None => Ok(()),
+        None => Ok(rules),
     }
 }
 
