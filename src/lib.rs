@@ -141,8 +141,11 @@ pub mod fetch;
 #[cfg(feature = "admission")]
 mod file;
 pub mod flight;
+#[cfg(any(feature = "admission", feature = "jwt"))]
+mod freshness;
 pub mod gate;
 pub mod head;
+mod hex;
 pub mod identity;
 #[cfg(any(feature = "upstream", feature = "transport"))]
 mod io;
@@ -154,6 +157,8 @@ pub mod ratio;
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub mod redis;
 pub mod reject;
+#[cfg(feature = "authn")]
+mod secret;
 pub mod time;
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]

@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use super::compile::{Asked, KeySets};
 use std::sync::Arc;
 
-#[cfg(feature = "redis")]
-use crate::{admission::quota::QuotaStore, redis::Redis};
 use crate::{
     admission::{
         authz::Tally,
@@ -19,6 +17,11 @@ use crate::{
     authn::api_key::{ApiKeys, FailureLimit, KeyFollower},
     telemetry::usage::UsageMeter,
     upstream::Upstream,
+};
+#[cfg(feature = "redis")]
+use crate::{
+    admission::{quota::QuotaStore, rate_limit::Distribution},
+    redis::Redis,
 };
 
 /// State by name: a limit that is defined again is the same limit, an upstream takes over the connections of the
@@ -56,6 +59,8 @@ pub(super) struct Stores {
     /// By the names of the servers.
     #[cfg(feature = "redis")]
     pub(super) quotas: BTreeMap<String, (String, QuotaStore)>,
+    #[cfg(feature = "redis")]
+    pub(super) distributions: BTreeMap<String, Distribution>,
 }
 
 /// What is to be followed once it is in force.

@@ -110,7 +110,7 @@ impl Redis {
         worst(State::Open).or(worst(State::HalfOpen)).unwrap_or(State::Closed)
     }
 
-    /// Whether whoever asks for this key now would do so in vain, as far as is known.
+    /// Whether whoever asks now would do so in vain, as far as is known.
     #[cfg_attr(not(feature = "admission"), expect(dead_code, reason = "limits use it"))]
     pub(crate) fn is_shut(&self, key: &str) -> bool {
         match &self.0.way {
@@ -118,6 +118,16 @@ impl Redis {
             Way::Cluster(cluster) => {
                 cluster.known(Some(slot(key.as_bytes()))).is_some_and(|node| node.state() != State::Closed)
             }
+        }
+    }
+
+    /// Whether whoever asks now may find out that it is served again.
+    #[cfg_attr(not(feature = "admission"), expect(dead_code, reason = "limits use it"))]
+    pub(crate) fn is_tried(&self) -> bool {
+        match &self.0.way {
+            Way::One(node) => node.state() == State::HalfOpen,
+            // Also that another node serves it now.
+            Way::Cluster(_) => true,
         }
     }
 

@@ -10,6 +10,8 @@ mod admission;
 mod authn;
 mod config;
 mod contract;
+#[cfg(feature = "redis")]
+mod distributed;
 mod examples;
 mod gateway;
 mod house;

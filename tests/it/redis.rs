@@ -300,7 +300,7 @@ async fn a_cluster_is_asked_where_its_keys_are() {
     }
 
     // A slot that is on its way is asked for where it goes; when it has gone, the way is learned anew.
-    let key = "portcullis:{a}:entries";
+    let key = "portcullis:{keys.a}:entries";
     let slot = nodes.0[0].ask(&format!("CLUSTER KEYSLOT {key}")).trim().trim_start_matches(':').to_owned();
     let ids: Vec<_> = nodes.0[..3]
         .iter()

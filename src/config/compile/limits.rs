@@ -4,7 +4,8 @@ use std::{num::NonZeroU32, time::Duration};
 use super::{Compiler, removed::counts_credential};
 use crate::{
     admission::rate_limit::{
-        Algorithm, Charge, Cost, Fields, HeaderCost, Limit, LimitError, Plans, Quota, Settle, Skip,
+        Algorithm, Charge, Cost, Fields, HeaderCost, Limit, LimitBuilder, LimitError, Plans, Quota, Settle,
+        Skip,
     },
     authn::Providers,
     config::{
@@ -16,12 +17,15 @@ use crate::{
     },
     key::Key,
     matching::PathTemplate,
+    ratio::Ratio,
     stack::gateway,
     time::Calendar,
 };
 
 /// How long requests wait for a leaky bucket unless told.
 const MAX_WAIT: Duration = Duration::from_secs(1);
+/// The largest lease.
+const MOST_AHEAD: Ratio = Ratio::percent(5);
 
 impl Compiler<'_> {
     /// A named limit: the one that is in force, if nothing about its accounts has changed.
@@ -54,11 +58,70 @@ impl Compiler<'_> {
             (None, Some(most)) => builder.max_bytes(most),
             (None, None) => builder,
         };
+        let builder = self.distributed(at, said, builder)?;
         let limit = match self.kept.limits.define(builder) {
             Ok(limit) => limit,
             Err(error) => return refused(at, said, &error),
         };
         charge(at, said, limit)
+    }
+
+    /// Where its accounts are kept.
+    fn distributed(&self, at: At<'_>, said: &RateLimit, builder: LimitBuilder) -> Option<LimitBuilder> {
+        let Some(server) = &said.redis else {
+            let only = [
+                ("fallback", said.fallback.is_some()),
+                ("deadline", said.deadline.is_some()),
+                ("lease", said.lease.is_some()),
+            ];
+            return match only.into_iter().find(|(_, is_said)| *is_said) {
+                Some((field, _)) => at.field(field).refuse("only limits on `redis` have it"),
+                None => Some(builder),
+            };
+        };
+        if said.algorithm == LimitAlgorithm::LeakyBucket {
+            return at
+                .field("redis")
+                .refuse("before a `leakyBucket` requests wait, and they wait in one process");
+        }
+        if said.settle.is_some() {
+            return at.field("settle").refuse("a limit on `redis` is charged when the request comes");
+        }
+        if said.deadline.as_ref().is_some_and(|deadline| deadline.0.is_zero()) {
+            return at.field("deadline").refuse("nothing is decided in no time");
+        }
+        if said.lease.as_ref().is_some_and(|lease| lease.0 > MOST_AHEAD) {
+            return at.field("lease").refuse("more than 5% of an account cannot be taken ahead");
+        }
+        self.on_redis(at, server, said, builder)
+    }
+
+    #[cfg(feature = "redis")]
+    fn on_redis(
+        &self,
+        at: At<'_>,
+        server: &str,
+        said: &RateLimit,
+        builder: LimitBuilder,
+    ) -> Option<LimitBuilder> {
+        use crate::{admission::rate_limit::Fallback, config::schema::LimitFallback};
+
+        let stores = self.stores.borrow();
+        let there = self.find(at.field("redis"), server, "server", "redis", &stores.distributions)?.clone();
+        let there = match said.fallback {
+            Some(LimitFallback::Allow) => there.fallback(Fallback::Allow),
+            Some(LimitFallback::Deny) => there.fallback(Fallback::Deny),
+            Some(LimitFallback::LocalShare) | None => there,
+        };
+        let there = said.deadline.iter().fold(there, |there, deadline| there.deadline(deadline.0));
+        let there = said.lease.iter().fold(there, |there, lease| there.lease(lease.0));
+        Some(builder.distributed(there))
+    }
+
+    #[cfg(not(feature = "redis"))]
+    fn on_redis(&self, _: At<'_>, _: &str, _: &RateLimit, _: LimitBuilder) -> Option<LimitBuilder> {
+        // This was reported where the server is defined, or it is not.
+        None
     }
 
     /// A list of names of limits, each with its place.
@@ -77,6 +140,13 @@ impl Compiler<'_> {
     ) -> gateway::Rule {
         let charges = self.charges(at.field("rateLimit"), &policies.rate_limit);
         let inside = charges.iter().any(|(_, charge)| charge.needs_identity());
+        let waits = charges.iter().find(|(_, charge)| charge.limit().algorithm().waits()).map(|(at, _)| *at);
+        if let Some(at) = waits.filter(|_| charges.iter().any(|(_, charge)| charge.limit().is_distributed()))
+        {
+            at.error(
+                "requests wait before this limit, which they cannot where another of the list is on `redis`",
+            );
+        }
         for (at, charge) in charges {
             let limit = charge.limit();
             let counts = |listener: &&Listener| listener.rate_limit.iter().any(|name| name == limit.name());

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{Addresses, Csrf, Header, Method, PriorityClass, Unbuilt};
-use crate::{admission::rate_limit::Rate, config::scalar::Text, time::Calendar};
+use crate::{admission::rate_limit::Rate, config::scalar::Text, ratio::Ratio, time::Calendar};
 
 /// A limit on how often.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -49,10 +49,31 @@ pub(crate) struct RateLimit {
     /// What accounts have whose caller has one of these plans, in place of `rate` and `burst`.
     #[serde(default)]
     pub(crate) plans: BTreeMap<String, PlanQuota>,
+    /// The server on which all instances of the gateway keep it together, by its name in `redis`. Default: each instance
+    /// counts alone.
+    pub(crate) redis: Option<String>,
+    /// What becomes of requests while Redis does not decide. Default: `localShare`.
+    pub(crate) fallback: Option<LimitFallback>,
+    /// How long a decision of Redis may take, connecting included. Default: 50 ms.
+    pub(crate) deadline: Option<Text<Duration>>,
+    /// What share of an account all instances together may take ahead to decide by themselves, up to `5%`; by so much the
+    /// limit may be exceeded. Default: none, every decision is exact.
+    pub(crate) lease: Option<Text<Ratio>>,
     /// The most accounts that are kept. Default: 250000.
     pub(crate) max_keys: Option<NonZeroU32>,
     /// The memory for accounts, in place of `maxKeys`: one for each 48 bytes.
     pub(crate) max_bytes: Option<NonZeroU64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum LimitFallback {
+    /// They pass.
+    Allow,
+    /// They are refused with 503.
+    Deny,
+    /// Each instance holds everybody to the limit divided by the number of instances that were seen last.
+    LocalShare,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -38,6 +38,8 @@ impl Limits {
     pub(super) fn inside_of(self, gates: AsyncGates) -> AsyncGates {
         let waits = self.wait();
         match self.gate() {
+            #[cfg(feature = "redis")]
+            Some(limits) if limits.is_distributed() => gates.with_async(limits.distributed()),
             Some(limits) if waits => gates.with_async(limits.shaping()),
             Some(limits) => gates.with(limits),
             None => gates,

@@ -29,16 +29,16 @@ fn decisions(snapshot: &Snapshot, samples: &mut Samples) {
 }
 
 fn authorizers(snapshot: &Snapshot, samples: &mut Samples) {
-    for (name, counts) in &snapshot.authorizers {
-        let (name, numbers) = (("authorizer", &**name), counts.read());
-        for (outcome, count) in
-            [("pass", numbers.passed), ("refuse", numbers.refused), ("fail", numbers.failed)]
+    for (name, handle) in &snapshot.authorizers {
+        let name = ("authorizer", &**name);
+        for (result, count) in
+            [("pass", handle.passed()), ("refuse", handle.refused()), ("fail", handle.failed())]
         {
             let help = "What authorizers have made of requests";
-            samples.counter("external_authorization", help, &[name, ("outcome", outcome)], count);
+            samples.counter("external_authorization", help, &[name, ("result", result)], count);
         }
         let help = "Those of them that were decided by an answer from before";
-        samples.counter("external_authorization_remembered", help, &[name], numbers.remembered);
+        samples.counter("external_authorization_remembered", help, &[name], handle.remembered());
     }
 }
 
@@ -62,5 +62,36 @@ fn limits(snapshot: &Snapshot, samples: &mut Samples) {
             &[name],
             handle.waiting() as u64,
         );
+        #[cfg(feature = "redis")]
+        if let Some(handle) = limit.distribution() {
+            distribution(name, &handle, samples);
+        }
     }
+}
+
+#[cfg(feature = "redis")]
+fn distribution(
+    name: (&'static str, &str),
+    handle: &crate::admission::rate_limit::DistributionHandle,
+    samples: &mut Samples,
+) {
+    use crate::trip::State;
+
+    for (source, count) in [
+        ("redis", handle.by_redis()),
+        ("lease", handle.by_lease()),
+        ("deny_cache", handle.by_deny_cache()),
+        ("fallback", handle.by_fallback()),
+    ] {
+        let help = "Who decided about requests where a limit is on Redis";
+        samples.counter("rate_limit_decisions", help, &[name, ("source", source)], count);
+    }
+    let help = "How often Redis was asked and did not decide";
+    samples.counter("rate_limit_redis_errors", help, &[name], handle.errors());
+    let help = "How long requests have waited for Redis, all together";
+    samples.counter("rate_limit_redis_wait_microseconds", help, &[name], handle.waited().as_micros() as u64);
+    let help = "Whether Redis is not asked, since it did not decide: 1 if so";
+    samples.gauge("rate_limit_redis_open", help, &[name], (handle.redis() != State::Closed).into());
+    let help = "The instances that were seen last";
+    samples.gauge("rate_limit_instances", help, &[name], handle.instances().into());
 }

@@ -12,6 +12,7 @@ use super::{
     backend::RuleService,
     edge::{EdgeParts, EdgeService, Listen},
     load::Load,
+    parts::{check_admin, distinct, quotas, tallies},
     rule::Rule,
 };
 #[cfg(feature = "jwt")]
@@ -22,8 +23,8 @@ use crate::authn::{
 };
 use crate::{
     admission::{
-        authz::{Authorization, Guard, Tally},
-        ext_authz::{AuthCounts, ExternalAuth},
+        authz::Tally,
+        ext_authz::{ExternalAuth, ExternalAuthHandle},
         quota::QuotaHandle,
         shed::{Overload, Priorities},
     },
@@ -71,7 +72,7 @@ pub struct Snapshot {
     #[cfg(feature = "prometheus")]
     pub(super) limits: Vec<crate::admission::rate_limit::Limit>,
     #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "shown in metrics"))]
-    pub(super) authorizers: BTreeMap<Arc<str>, AuthCounts>,
+    pub(super) authorizers: BTreeMap<Arc<str>, ExternalAuthHandle>,
     /// Of the rules.
     pub(super) quotas: Vec<QuotaHandle>,
     pub(super) usage: Option<UsageMeter>,
@@ -234,8 +235,7 @@ impl SnapshotBuilder {
             || of_rules.iter().flat_map(|rule| &rule.authorizers).map(|asked| &asked.authorizer);
         asserted.extend(self.caller_headers.names().cloned());
         asserted.extend(authorizers().flat_map(ExternalAuth::asserted_headers).cloned());
-        let of_authorizers =
-            authorizers().map(|one| (Arc::from(one.name()), one.numbers().clone())).collect();
+        let of_authorizers = authorizers().map(|one| (Arc::from(one.name()), one.handle())).collect();
         let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
         #[cfg(feature = "prometheus")]
         let limits = super::limits::all(&listeners, &of_rules);
@@ -243,9 +243,9 @@ impl SnapshotBuilder {
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
         let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
         let rules = distinct(of_rules.iter().map(facts).collect())?;
-        let upstreams = upstreams(&of_rules);
+        let upstreams = super::backend::upstreams(&of_rules);
         #[cfg(feature = "jwt")]
-        let token_sources = token_sources(&of_rules);
+        let token_sources = super::parts::token_sources(&of_rules);
         check_admin(admin.as_ref(), &upstreams)?;
         let given = Given {
             paths,
@@ -304,71 +304,6 @@ impl SnapshotBuilder {
             None => Ok(()),
         }
     }
-}
-
-fn check_admin(admin: Option<&Admin>, upstreams: &[Upstream]) -> Result<(), SnapshotError> {
-    let Some(admin) = admin else { return Ok(()) };
-    let reaches = |upstream: &&Upstream| upstream.endpoints().iter().any(|at| at.address == admin.address);
-    match upstreams.iter().find(reaches) {
-        Some(upstream) => Err(SnapshotError::AdminUpstream(upstream.name().into())),
-        None => Ok(()),
-    }
-}
-
-fn tallies(rules: &[Rule]) -> Vec<Tally> {
-    let mut tallies: Vec<Tally> = Vec::new();
-    let of_policies = rules.iter().filter_map(|rule| rule.authorization.as_ref()).map(Authorization::tally);
-    let asked = rules.iter().flat_map(|rule| &rule.authorizers);
-    let of_guards = asked.filter_map(|asked| asked.authorizer.guard()).map(Guard::tally);
-    for tally in of_policies.chain(of_guards) {
-        if !tallies.iter().any(|known| known.is_same(tally)) {
-            tallies.push(tally.clone());
-        }
-    }
-    tallies
-}
-
-fn quotas(rules: &[Rule]) -> Vec<QuotaHandle> {
-    let mut quotas: Vec<QuotaHandle> = Vec::new();
-    for quota in rules.iter().flat_map(|rule| &rule.quotas) {
-        if quotas.iter().all(|known| known.quota().name() != quota.name()) {
-            quotas.push(quota.handle());
-        }
-    }
-    quotas
-}
-
-fn distinct(rules: Vec<RuleFacts>) -> Result<Vec<RuleFacts>, SnapshotError> {
-    let mut names = HashSet::new();
-    match rules.iter().find(|rule| !names.insert(&rule.name)) {
-        Some(twice) => Err(SnapshotError::DuplicateRule(Arc::clone(&twice.name))),
-        None => Ok(rules),
-    }
-}
-
-fn upstreams(rules: &[Rule]) -> Vec<Upstream> {
-    let mut upstreams: Vec<Upstream> = Vec::new();
-    for (backend, _) in rules.iter().flat_map(|rule| &rule.backends) {
-        let proxy = &backend.proxy;
-        if !upstreams.iter().any(|known| known.name() == proxy.upstream().name()) {
-            upstreams.push(proxy.upstream().clone());
-        }
-    }
-    upstreams
-}
-
-#[cfg(feature = "jwt")]
-fn token_sources(rules: &[Rule]) -> Vec<(Arc<str>, TokenSourceHandle)> {
-    let mut sources: Vec<(Arc<str>, TokenSourceHandle)> = Vec::new();
-    for (backend, _) in rules.iter().flat_map(|rule| &rule.backends) {
-        let upstream = backend.proxy.upstream().name();
-        if let Some(source) = backend.credentials.source()
-            && sources.iter().all(|(known, _)| **known != *upstream)
-        {
-            sources.push((upstream.into(), source.handle()));
-        }
-    }
-    sources
 }
 
 /// What a rule is told of the whole.

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -106,7 +106,8 @@ impl Server {
     /// Asks without a password and without TLS, word by word.
     pub(crate) fn ask(&self, words: &str) -> String {
         let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.write_all(format!("{words}\r\nQUIT\r\n").as_bytes()).unwrap();
+        stream.write_all(format!("{words}\r\n").as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
