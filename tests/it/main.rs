@@ -18,6 +18,7 @@ mod keys;
 #[cfg(feature = "jwt")]
 mod oauth;
 mod outcome;
+mod overload;
 #[cfg(feature = "redis")]
 mod redis;
 mod resilience;
