@@ -99,6 +99,11 @@ struct ApiKeysGuide;
 
 /// The code of the guide runs.
 #[cfg(all(doctest, feature = "config"))]
+#[doc = include_str!("../docs/guides/metering_for_billing.md")]
+struct MeteringForBilling;
+
+/// The code of the guide runs.
+#[cfg(all(doctest, feature = "config"))]
 #[doc = include_str!("../docs/guides/authorization.md")]
 struct Authorization;
 
@@ -141,8 +146,11 @@ pub mod fetch;
 #[cfg(feature = "admission")]
 mod file;
 pub mod flight;
+#[cfg(any(feature = "admission", feature = "jwt"))]
+mod freshness;
 pub mod gate;
 pub mod head;
+mod hex;
 pub mod identity;
 #[cfg(any(feature = "upstream", feature = "transport"))]
 mod io;
@@ -154,6 +162,8 @@ pub mod ratio;
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub mod redis;
 pub mod reject;
+#[cfg(feature = "authn")]
+mod secret;
 pub mod time;
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]

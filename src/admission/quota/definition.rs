@@ -7,18 +7,11 @@ use std::{
     },
 };
 
-use http::response;
-
-use super::{
-    Allowance, QuotaHandle, QuotaStore, Quotas,
-    place::Place,
-    plan::{Cost, Settle, Terms},
-};
+use super::{Allowance, QuotaHandle, QuotaStore, Quotas, place::Place, plan::Terms};
 use crate::{
+    admission::rate_limit::{Cost, Settle},
     gate::AsyncGateLayer,
-    head::Head,
     key::Key,
-    outcome::Outcome,
     time::{Calendar, Period, Span, WallClock},
 };
 
@@ -97,7 +90,7 @@ impl Quota {
                 otherwise: allowance.into(),
                 plans: BTreeMap::new(),
                 claim: None,
-                cost: Cost::Fixed(1),
+                cost: Cost::ONE,
                 settle: None,
             },
             clock: WallClock::system(),
@@ -175,35 +168,16 @@ impl QuotaBuilder {
         self
     }
 
-    /// What each request costs; 1 unless told.
-    pub fn cost(mut self, units: u32) -> Self {
-        self.terms.cost = Cost::Fixed(units);
+    /// What a request costs; 1 unless told. What costs nothing always passes.
+    pub fn cost(mut self, cost: impl Into<Cost>) -> Self {
+        self.terms.cost = cost.into();
         self
     }
 
-    /// What a request costs is told by its head. What costs nothing always passes.
-    pub fn cost_by(mut self, cost: impl Fn(&Head<'_>) -> u32 + Send + Sync + 'static) -> Self {
-        self.terms.cost = Cost::Told(Arc::new(cost));
-        self
-    }
-
-    /// What a request has cost in the end is told by the response's head; `None` leaves what was charged. The difference
-    /// is charged or given back when the response has ended, to the period in which the request came; it can take an
-    /// account beyond its allowance.
-    pub fn settle_by_head(
-        mut self,
-        cost: impl Fn(&response::Parts) -> Option<u32> + Send + Sync + 'static,
-    ) -> Self {
-        self.terms.settle = Some(Settle::Head(Arc::new(cost)));
-        self
-    }
-
-    /// As [`settle_by_head`](Self::settle_by_head), told by the outcome: the bytes of its body, or whose fault it was.
-    pub fn settle_by_outcome(
-        mut self,
-        cost: impl Fn(&Outcome) -> Option<u32> + Send + Sync + 'static,
-    ) -> Self {
-        self.terms.settle = Some(Settle::End(Arc::new(cost)));
+    /// What a request has cost in the end. The difference to what was charged ahead is charged or given back when the
+    /// response has ended, to the period in which the request came; it can take an account beyond its allowance.
+    pub fn settle(mut self, settle: Settle) -> Self {
+        self.terms.settle = Some(settle);
         self
     }
 

@@ -6,7 +6,6 @@ use super::{
     Quota, QuotaOutage,
     bill::{self, Bill, State},
     definition::Counts,
-    plan::Settle,
 };
 use crate::{
     admission::rate_limit::Fields,
@@ -194,12 +193,14 @@ impl Pass for Spending {
         self.0.is_some()
     }
 
+    fn holds(&self) -> bool {
+        self.watches()
+    }
+
     fn on_head(&mut self, head: &mut response::Parts) {
         let Some(spent) = &mut self.0 else { return };
         for (quota, cost) in spent.quotas.iter().zip(&mut spent.costs) {
-            if let Some(Settle::Head(told)) = &quota.terms.settle {
-                *cost = told(head);
-            }
+            *cost = quota.terms.settle.as_ref().and_then(|settle| settle.of_head(head));
         }
         for (name, value) in spent.headers.iter().flatten() {
             head.headers.append(name, value.clone());
@@ -209,10 +210,7 @@ impl Pass for Spending {
     fn on_end(&mut self, outcome: &Outcome) {
         let Some(spent) = self.0.take() else { return };
         for ((quota, bill), cost) in spent.quotas.iter().zip(&spent.bills).zip(spent.costs) {
-            let cost = match &quota.terms.settle {
-                Some(Settle::End(told)) => told(outcome),
-                _ => cost,
-            };
+            let cost = cost.or_else(|| quota.terms.settle.as_ref()?.of_outcome(outcome));
             if let (State::Paid, Some(cost)) = (bill.state, cost) {
                 let by = i64::from(cost) - bill.cost.cast_signed();
                 quota.counters.adjust(bill.account, bill.span, by);

@@ -31,8 +31,9 @@
 //!
 //! ```
 //! # #[cfg(feature = "redis")] {
+//! use http::HeaderName;
 //! use portcullis::{
-//!     admission::{quota::{Allowance, OnOutage, Quota, QuotaStore, Quotas}, rate_limit::Fields},
+//!     admission::{quota::{Allowance, OnOutage, Quota, QuotaStore, Quotas}, rate_limit::{Fields, HeaderCost, Settle}},
 //!     redis::Redis,
 //!     time::{BillingDay, Period},
 //! };
@@ -45,7 +46,7 @@
 //!     .plan("internal", Allowance::Unlimited)
 //!     .plan("closed", 0)
 //!     .calendar("+01:00".parse()?)
-//!     .settle_by_head(|head| head.headers.get("x-tokens")?.to_str().ok()?.parse().ok())
+//!     .settle(Settle::by_header(HeaderCost::new(HeaderName::from_static("x-tokens"))))
 //!     .store(QuotaStore::redis(redis).on_outage(OnOutage::Deny))
 //!     .build()?;
 //! let reads = tokens.handle(); // reads.consumption_of(&principal).await?.used
@@ -89,7 +90,7 @@
 //! # What is exact
 //!
 //! An account never spends more than its allowance, however many instances ask at once, but by what is
-//! [settled](QuotaBuilder::settle_by_head) after a response. A list of quotas is all or nothing: if one refuses, what
+//! [settled](QuotaBuilder::settle) after a response. A list of quotas is all or nothing: if one refuses, what
 //! others were charged is given back (at once, but while it is on its way somebody else may find nothing left). What was
 //! charged for a caller who went away while Redis was asked stays charged, and so does what a server has charged whose
 //! answer came too late. A clock that is set back gives nothing back; instances begin a new period by their own clocks.

@@ -1,8 +1,10 @@
-use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-use http::response;
-
-use crate::{head::Head, identity::Principal, outcome::Outcome};
+use crate::{
+    admission::rate_limit::{Cost, Settle},
+    head::Head,
+    identity::Principal,
+};
 
 /// What an account may spend in a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,26 +34,13 @@ impl From<u64> for Allowance {
 }
 
 /// What a quota allows to whom, and what a request costs there. It can change while counters go on.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Terms {
     pub(super) otherwise: Allowance,
     pub(super) plans: BTreeMap<Arc<str>, Allowance>,
     pub(super) claim: Option<Arc<str>>,
     pub(super) cost: Cost,
     pub(super) settle: Option<Settle>,
-}
-
-#[derive(Clone)]
-pub(super) enum Cost {
-    Fixed(u32),
-    Told(Arc<dyn Fn(&Head<'_>) -> u32 + Send + Sync>),
-}
-
-/// What a request has cost, known only at the answer.
-#[derive(Clone)]
-pub(super) enum Settle {
-    Head(Arc<dyn Fn(&response::Parts) -> Option<u32> + Send + Sync>),
-    End(Arc<dyn Fn(&Outcome) -> Option<u32> + Send + Sync>),
 }
 
 impl Terms {
@@ -73,25 +62,5 @@ impl Terms {
     /// Whether it can only be told once the caller is authenticated.
     pub(super) fn need_identity(&self) -> bool {
         !self.plans.is_empty()
-    }
-}
-
-impl Cost {
-    pub(super) fn of(&self, head: &Head<'_>) -> u32 {
-        match self {
-            Self::Fixed(cost) => *cost,
-            Self::Told(cost) => cost(head),
-        }
-    }
-}
-
-impl fmt::Debug for Terms {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Terms")
-            .field("otherwise", &self.otherwise)
-            .field("plans", &self.plans)
-            .field("claim", &self.claim)
-            .field("settles", &self.settle.is_some())
-            .finish_non_exhaustive()
     }
 }

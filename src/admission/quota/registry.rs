@@ -11,7 +11,9 @@ use super::{Quota, QuotaBuilder, QuotaError, definition::Counters};
 /// They are the same if name, key, period, calendar and store are; what plans allow and what requests cost may change.
 /// Counters that nobody uses any more are forgotten here. Cheap to clone: clones are the same registry.
 #[derive(Clone, Default)]
-pub struct QuotaRegistry(Arc<Mutex<HashMap<Arc<str>, Vec<Weak<Counters>>>>>);
+pub struct QuotaRegistry(Arc<Mutex<ByName>>);
+
+type ByName = HashMap<Arc<str>, Vec<Weak<Counters>>>;
 
 impl QuotaRegistry {
     /// An empty registry.

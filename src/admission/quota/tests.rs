@@ -7,7 +7,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 
 use super::*;
 use crate::{
-    admission::rate_limit::Fields,
+    admission::rate_limit::{Cost, Fields, Settle},
     gate::AsyncGateLayer,
     head::Head,
     identity::{ClaimLookup, Principal},
@@ -143,7 +143,7 @@ async fn a_list_is_all_or_nothing_and_the_longest_wait_is_told() {
 #[tokio::test]
 async fn what_it_has_cost_is_settled_at_the_end() {
     let settled = |head: &http::response::Parts| head.headers["x-cost"].to_str().ok()?.parse().ok();
-    let quota = Quota::builder("tokens", 10, Period::Day).settle_by_head(settled).build().unwrap();
+    let quota = Quota::builder("tokens", 10, Period::Day).settle(Settle::by_head(settled)).build().unwrap();
     let (layer, handle, ada) = (quota.clone().layer(), quota.handle(), principal("ada", ""));
     let used = || async { handle.consumption_of(&ada).await.unwrap().used };
     ask(&layer, &ada, "7").await;
@@ -162,7 +162,7 @@ async fn what_it_has_cost_is_settled_at_the_end() {
 #[tokio::test]
 async fn what_went_wrong_can_be_free() {
     let free = |outcome: &crate::outcome::Outcome| (outcome.bytes == 0).then_some(0);
-    let quota = Quota::builder("daily", 1, Period::Day).settle_by_outcome(free).build().unwrap();
+    let quota = Quota::builder("daily", 1, Period::Day).settle(Settle::by_outcome(free)).build().unwrap();
     let (layer, ada) = (quota.clone().layer(), principal("ada", ""));
     let mut failing =
         layer.layer(service_fn(|_: Request<Empty<Bytes>>| async { Err::<Response<Empty<Bytes>>, _>("no") }));
@@ -176,7 +176,7 @@ async fn what_went_wrong_can_be_free() {
 #[tokio::test]
 async fn what_costs_nothing_passes_and_what_costs_too_much_never_does() {
     let cost = |head: &Head<'_>| head.headers().get("x").map_or(0, |_| 11);
-    let quota = Quota::builder("daily", 10, Period::Day).cost_by(cost).build().unwrap();
+    let quota = Quota::builder("daily", 10, Period::Day).cost(Cost::told_by(cost)).build().unwrap();
     let (layer, ada) = (quota.clone().layer(), principal("ada", ""));
     assert_eq!(status(&layer, &ada).await, 200);
     let service = layer.layer(service_fn(|_: Request<Empty<Bytes>>| async {

@@ -79,6 +79,7 @@ impl Compiler<'_> {
             }
             listen = listen.limit(charge);
         }
+        listen = self.entrance(at, listen, (&listener.addresses, &listener.minimum_rates));
         listen = self.listener_concurrency(at.field("concurrency"), &listener.concurrency, listen);
         let (fields, legacy) = self.limit_fields(listener.rate_limit_fields);
         listen.limit_fields(fields).legacy_limit_fields(legacy)

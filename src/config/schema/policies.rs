@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Csrf, Header, Method, PriorityClass, Unbuilt};
+use super::{Addresses, Csrf, Header, Method, PriorityClass, Unbuilt};
 use crate::{admission::rate_limit::Rate, config::scalar::Text, ratio::Ratio, time::Calendar};
 
 /// A limit on how often.
@@ -233,6 +233,11 @@ pub(crate) struct Policies {
     pub(crate) rate_limit: Vec<String>,
     /// What responses tell of these limits. Default: as at the top.
     pub(crate) rate_limit_fields: Option<LimitFields>,
+    /// From where requests may come, beside what the listener says. Default: from everywhere.
+    pub(crate) addresses: Option<Addresses>,
+    /// Quotas, decided as one, inside of limits and authorization. Names of `quotas`; `rateLimitFields` is for them, too.
+    #[serde(default)]
+    pub(crate) quota: Vec<String>,
     /// Limits on requests in flight, asked inside of everything that decides who may ask. Names of `concurrency`.
     #[serde(default)]
     pub(crate) concurrency: Vec<String>,

@@ -29,16 +29,16 @@ fn decisions(snapshot: &Snapshot, samples: &mut Samples) {
 }
 
 fn authorizers(snapshot: &Snapshot, samples: &mut Samples) {
-    for (name, counts) in &snapshot.authorizers {
-        let (name, numbers) = (("authorizer", &**name), counts.read());
-        for (outcome, count) in
-            [("pass", numbers.passed), ("refuse", numbers.refused), ("fail", numbers.failed)]
+    for (name, handle) in &snapshot.authorizers {
+        let name = ("authorizer", &**name);
+        for (result, count) in
+            [("pass", handle.passed()), ("refuse", handle.refused()), ("fail", handle.failed())]
         {
             let help = "What authorizers have made of requests";
-            samples.counter("external_authorization", help, &[name, ("outcome", outcome)], count);
+            samples.counter("external_authorization", help, &[name, ("result", result)], count);
         }
         let help = "Those of them that were decided by an answer from before";
-        samples.counter("external_authorization_remembered", help, &[name], numbers.remembered);
+        samples.counter("external_authorization_remembered", help, &[name], handle.remembered());
     }
 }
 

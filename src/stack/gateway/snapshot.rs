@@ -23,7 +23,7 @@ use crate::authn::{
 use crate::{
     admission::{
         authz::{Authorization, Guard, Tally},
-        ext_authz::{AuthCounts, ExternalAuth},
+        ext_authz::{ExternalAuth, ExternalAuthHandle},
         quota::QuotaHandle,
         shed::{Overload, Priorities},
     },
@@ -71,7 +71,7 @@ pub struct Snapshot {
     #[cfg(any(feature = "prometheus", feature = "redis"))]
     pub(super) limits: Vec<crate::admission::rate_limit::Limit>,
     #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "shown in metrics"))]
-    pub(super) authorizers: BTreeMap<Arc<str>, AuthCounts>,
+    pub(super) authorizers: BTreeMap<Arc<str>, ExternalAuthHandle>,
     /// Of the rules.
     pub(super) quotas: Vec<QuotaHandle>,
     pub(super) usage: Option<UsageMeter>,
@@ -234,8 +234,7 @@ impl SnapshotBuilder {
             || of_rules.iter().flat_map(|rule| &rule.authorizers).map(|asked| &asked.authorizer);
         asserted.extend(self.caller_headers.names().cloned());
         asserted.extend(authorizers().flat_map(ExternalAuth::asserted_headers).cloned());
-        let of_authorizers =
-            authorizers().map(|one| (Arc::from(one.name()), one.numbers().clone())).collect();
+        let of_authorizers = authorizers().map(|one| (Arc::from(one.name()), one.handle())).collect();
         let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
         #[cfg(any(feature = "prometheus", feature = "redis"))]
         let limits = super::limits::all(&listeners, &of_rules);
@@ -244,7 +243,7 @@ impl SnapshotBuilder {
         let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
         let rules: Vec<_> = of_rules.iter().map(facts).collect();
         distinct(&rules)?;
-        let upstreams = upstreams(&of_rules);
+        let upstreams = super::backend::upstreams(&of_rules);
         #[cfg(feature = "jwt")]
         let token_sources = token_sources(&of_rules);
         check_admin(admin.as_ref(), &upstreams)?;
@@ -345,17 +344,6 @@ fn distinct(rules: &[RuleFacts]) -> Result<(), SnapshotError> {
         Some(twice) => Err(SnapshotError::DuplicateRule(Arc::clone(&twice.name))),
         None => Ok(()),
     }
-}
-
-fn upstreams(rules: &[Rule]) -> Vec<Upstream> {
-    let mut upstreams: Vec<Upstream> = Vec::new();
-    for (backend, _) in rules.iter().flat_map(|rule| &rule.backends) {
-        let proxy = &backend.proxy;
-        if !upstreams.iter().any(|known| known.name() == proxy.upstream().name()) {
-            upstreams.push(proxy.upstream().clone());
-        }
-    }
-    upstreams
 }
 
 #[cfg(feature = "jwt")]

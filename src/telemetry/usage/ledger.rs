@@ -156,7 +156,8 @@ impl Line {
 }
 
 fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(LONGEST)]
+    let end = (0..=LONGEST).rev().find(|end| text.is_char_boundary(*end));
+    end.filter(|end| *end < text.len()).map_or(text, |end| &text[..end])
 }
 
 fn lock<T>(shard: &Mutex<T>) -> MutexGuard<'_, T> {

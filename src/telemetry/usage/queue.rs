@@ -132,7 +132,11 @@ impl Queue {
     /// The batch may have been dropped meanwhile.
     fn remove(&self, delivered: &UsageBatch) {
         let mut waiting = self.waiting();
-        if let Some(first) = waiting.batches.pop_front_if(|first| first.batch.id() == delivered.id()) {
+        let is_first = waiting.batches.front().is_some_and(|first| first.batch.id() == delivered.id());
+        if !is_first {
+            return;
+        }
+        if let Some(first) = waiting.batches.pop_front() {
             waiting.bytes -= first.batch.text().len();
             first.is_done_with();
         }

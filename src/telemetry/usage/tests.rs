@@ -154,6 +154,7 @@ async fn what_there_is_no_room_for_is_counted() {
     let (slow, well) = (Flaky::failing(u32::MAX), Flaky::default());
     let meter = UsageMeter::builder().sink(slow).sink(well.clone()).max_waiting(700).max_entries(1).build();
     meter.start().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await; // no batch is sealed while one is asked for
     ask(&meter, "ada", 200).await;
     ask(&meter, "bob", 200).await;
     assert_eq!(meter.counts().unattributed, 1);

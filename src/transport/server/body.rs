@@ -253,7 +253,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_drips_is_given_up_after_a_grace() {
-        assert_eq!(dripping(265, 100).await, (100, None));
+        assert_eq!(dripping(340, 100).await, (100, None));
         assert_eq!(dripping(1, 100).await, (4, Some(Reason::RequestTimeout)));
         assert_eq!(dripping(120, 100).await, (4, Some(Reason::RequestTimeout)));
         assert_eq!(dripping(1, 4).await, (4, None), "one that is short may be slow");

@@ -90,8 +90,9 @@ impl Server {
         self.with(|limits| limits.idle_timeout = timeout)
     }
 
-    /// How long a peer may leave all that we have for it unread. 60 s unless told; measured once in that time, so it
-    /// may take twice as long. Then the connection is dropped.
+    /// How long a peer may leave all that we have for it unread. 60 s unless told. It is looked at as often as the grace of
+    /// the [minimum rate](Self::min_response_rate), or once in that time, so that it may take longer by as much. Then the
+    /// connection is dropped.
     pub fn write_timeout(self, timeout: Duration) -> Self {
         self.with(|limits| limits.write_timeout = timeout)
     }

@@ -189,7 +189,7 @@ async fn a_file_says_how_limits_count() {
     for line in [
         r#"rate_limit_requests_total{limit="bucket",result="admitted"} 2"#,
         r#"rate_limit_requests_total{limit="bucket",result="refused"} 1"#,
-        r#"rate_limit_requests_total{limit="trial",result="spared"} 2"#,
+        r#"rate_limit_requests_total{limit="trial",result="spared"} 3"#,
         r#"rate_limit_requests_total{limit="month",result="refused"} 1"#,
         r#"rate_limit_accounts{limit="took"} 1"#,
         r#"rate_limit_forgotten_total{limit="took"} 0"#,
