@@ -132,6 +132,11 @@ struct ChooseAnAlgorithm;
 #[doc = include_str!("../docs/guides/limits_by_plan.md")]
 struct LimitsByPlan;
 
+/// The code of the guide runs; its file is tried in `tests/it/distributed.rs`.
+#[cfg(all(doctest, feature = "admission", feature = "redis"))]
+#[doc = include_str!("../docs/guides/distributed_limits.md")]
+struct DistributedLimits;
+
 pub mod attempt;
 pub mod backoff;
 pub mod body;

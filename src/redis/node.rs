@@ -113,18 +113,13 @@ impl Node {
 
     /// Says once that it does not serve any more, and that it serves again.
     fn tell(&self, error: Option<&RedisError>) {
-        match error {
-            Some(error) if error.is_outage() => {
-                if self.state() != State::Closed && !self.is_lost.swap(true, Relaxed) {
-                    tracing::warn!(server = ?self.place, %error, "Redis does not serve, and is asked now and then only");
-                }
+        let (was_lost, is_closed) = (self.is_lost.load(Relaxed), || self.state() == State::Closed);
+        if let Some(error) = error.filter(|error| error.is_outage()) {
+            if !was_lost && !is_closed() && !self.is_lost.swap(true, Relaxed) {
+                tracing::warn!(server = ?self.place, %error, "Redis does not serve, and is asked now and then only");
             }
-            _ if self.is_lost.load(Relaxed) => {
-                if self.state() == State::Closed && self.is_lost.swap(false, Relaxed) {
-                    tracing::info!(server = ?self.place, "Redis serves again");
-                }
-            }
-            _ => {}
+        } else if was_lost && is_closed() && self.is_lost.swap(false, Relaxed) {
+            tracing::info!(server = ?self.place, "Redis serves again");
         }
     }
 

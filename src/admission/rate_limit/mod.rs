@@ -98,11 +98,19 @@
 //! bits, whatever the algorithm. None but the fixed window looks at the wall clock: it stays in a window that has not
 //! begun yet by a clock that was put back, and begins anew if it was put back by more than a window.
 //!
+//! # Kept on Redis
+//!
+//! With the feature `redis` a limit can be [distributed](LimitBuilder::distributed): all instances of a gateway that are on
+//! one server hold it together. Its gate is [`RateLimit::distributed`], which waits for Redis where it has to. The
+//! [`Distribution`] says for how long, what happens where Redis does not decide, and whether an instance may take units
+//! ahead. What a request cost in the end is not [settled](Charge::settle) there.
+//!
 //! # Answers
 //!
 //! | when | reason | HTTP | gRPC | `Retry-After` |
 //! |---|---|---|---|---|
 //! | a limit is reached | [`RateLimited`] | 429 | `RESOURCE_EXHAUSTED` | the longest wait of the limits that refuse, in seconds, rounded up |
+//! | Redis does not decide, and [`Fallback::Deny`] says so | `Overloaded` | 503 | `UNAVAILABLE` | 1 |
 //! | it costs more than an account ever holds | [`RateLimited`] | 429 | `RESOURCE_EXHAUSTED` | none: it will never pass |
 //! | it would wait too long for a leaky bucket, or too many wait | [`RateLimited`] | 429 | `RESOURCE_EXHAUSTED` | until there is a place |
 //!

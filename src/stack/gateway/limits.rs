@@ -1,6 +1,6 @@
-#[cfg(feature = "prometheus")]
+#[cfg(any(feature = "prometheus", feature = "redis"))]
 use super::{edge::Listen, rule::Rule};
-#[cfg(feature = "prometheus")]
+#[cfg(any(feature = "prometheus", feature = "redis"))]
 use crate::admission::rate_limit::Limit;
 use crate::{
     admission::rate_limit::{Charge, Fields, RateLimit},
@@ -48,7 +48,7 @@ impl Limits {
 }
 
 /// The limits of a gateway; of those of one name, the first.
-#[cfg(feature = "prometheus")]
+#[cfg(any(feature = "prometheus", feature = "redis"))]
 pub(super) fn all(listeners: &[Listen], rules: &[Rule]) -> Vec<Limit> {
     let of_listeners = listeners.iter().map(|listen| &listen.limits);
     let of_rules = rules.iter().map(|rule| &rule.limits);
@@ -59,4 +59,12 @@ pub(super) fn all(listeners: &[Listen], rules: &[Rule]) -> Vec<Limit> {
         }
     }
     limits
+}
+
+/// Gives back what was taken ahead on Redis, where nobody will spend it any more.
+#[cfg(feature = "redis")]
+pub(super) async fn give_back(limits: &[Limit]) {
+    for handle in limits.iter().filter_map(Limit::distribution) {
+        handle.give_back().await;
+    }
 }

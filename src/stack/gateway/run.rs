@@ -303,6 +303,8 @@ impl Shared {
         }
         if let Some(current) = self.current.load_full() {
             super::metering::end(&current.snapshot).await;
+            #[cfg(feature = "redis")]
+            super::limits::give_back(&current.snapshot.limits).await;
         }
         for drain in admin {
             drain.start();

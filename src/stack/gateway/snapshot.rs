@@ -69,7 +69,7 @@ pub struct Snapshot {
     #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "shown in metrics"))]
     pub(super) tallies: Vec<Tally>,
     /// Each limit that counts something. Of those of one name, the first.
-    #[cfg(feature = "prometheus")]
+    #[cfg(any(feature = "prometheus", feature = "redis"))]
     pub(super) limits: Vec<crate::admission::rate_limit::Limit>,
     #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "shown in metrics"))]
     pub(super) authorizers: BTreeMap<Arc<str>, ExternalAuthHandle>,
@@ -237,7 +237,7 @@ impl SnapshotBuilder {
         asserted.extend(authorizers().flat_map(ExternalAuth::asserted_headers).cloned());
         let of_authorizers = authorizers().map(|one| (Arc::from(one.name()), one.handle())).collect();
         let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
-        #[cfg(feature = "prometheus")]
+        #[cfg(any(feature = "prometheus", feature = "redis"))]
         let limits = super::limits::all(&listeners, &of_rules);
         credentials.extend(providers().flat_map(Providers::locations).cloned());
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
@@ -279,7 +279,7 @@ impl SnapshotBuilder {
             asserted,
             paths,
             tallies,
-            #[cfg(feature = "prometheus")]
+            #[cfg(any(feature = "prometheus", feature = "redis"))]
             limits,
             authorizers: of_authorizers,
             quotas,

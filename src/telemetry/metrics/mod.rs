@@ -72,6 +72,9 @@
 //! | `connections_open` | gauge | |
 //! | `api_keys`, `api_keys_age_seconds` (in a gateway) | gauge | `provider` |
 //! | `api_keys_store_failures_total` (in a gateway) | counter | `provider` |
+//! | `rate_limit_decisions_total` (in a gateway, of limits on Redis) | counter | `limit`, `source`: `redis`, `lease`, `deny_cache`, `fallback` |
+//! | `rate_limit_redis_errors_total`, `rate_limit_redis_wait_microseconds_total` (likewise) | counter | `limit` |
+//! | `rate_limit_redis_open`, `rate_limit_instances` (likewise) | gauge | `limit` |
 //! | `connections_accepted_total`, `connections_refused_total` | counter | |
 //!
 //! and what [others](Metrics::also) keep.

@@ -8,6 +8,11 @@ use std::{
 };
 
 use http::{HeaderName, HeaderValue, Request};
+#[cfg(feature = "redis")]
+use portcullis::{
+    admission::rate_limit::{DistributedRateLimit, Distribution},
+    redis::Redis,
+};
 use portcullis::{
     admission::{
         address::AddressList,
@@ -273,6 +278,15 @@ fn shaping() -> AsyncGateLayer<Shaping> {
     RateLimit::new(limit).shaping().layer()
 }
 
+/// The kit has no network: what is asked there costs nothing, and is not asked.
+#[cfg(feature = "redis")]
+fn on_redis() -> AsyncGateLayer<DistributedRateLimit> {
+    let nowhere = Redis::builder("redis://127.0.0.1:1").unwrap().build();
+    let there = Limit::builder("there", "12/h".parse().unwrap()).distributed(Distribution::on(nowhere));
+    let here = Limit::builder("here", "12/h".parse().unwrap()).build().unwrap();
+    RateLimit::new(there.build().unwrap().costing(0)).and(here).distributed().layer()
+}
+
 fn admission() -> Vec<Report> {
     let newest = Arc::new(Mutex::new(None));
     let told = Arc::clone(&newest);
@@ -309,6 +323,8 @@ fn admission() -> Vec<Report> {
             let limit = Limit::builder("settled", "1000000/s".parse().unwrap()).build().unwrap();
             RateLimit::new(Charge::from(limit).settle(Settle::by_outcome(|_| Some(2)))).layer()
         }),
+        #[cfg(feature = "redis")]
+        Contract::new("rate limit, on Redis", on_redis).limit(12).allocations(4, allocations).check(),
         Contract::new("rate limit, shaping", shaping).allocations(8, allocations).check(),
         plain("policies", 0, || policies().layer()),
         plain("policies, told", 4, || policies().told_in(HeaderName::from_static("x-decision")).layer()),

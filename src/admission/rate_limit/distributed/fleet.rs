@@ -77,7 +77,7 @@ impl Fleet {
                     fleet.beat().await;
                     due = Instant::now() + fleet.period();
                 }
-                fleet.sweep(false).await;
+                fleet.sweep().await;
                 drop(fleet);
                 sleep(SECOND).await;
             }
@@ -103,11 +103,11 @@ impl Fleet {
         }
     }
 
-    /// Gives back what was taken ahead and was not used since the last time, or all of it.
-    pub(super) async fn sweep(&self, all: bool) {
+    /// Gives back what was taken ahead and was not used since the last time.
+    async fn sweep(&self) {
         let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for limit in limits.iter().filter_map(Weak::upgrade) {
-            limit.give_back(all).await;
+            limit.give_back(false).await;
         }
     }
 }

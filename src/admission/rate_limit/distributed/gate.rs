@@ -44,8 +44,10 @@ enum By {
     Lease,
     /// It is known to be refused.
     Denied(u64),
-    /// It was asked.
+    /// It is to be asked, or it was.
     Redis(Ask, Option<Heard>),
+    /// It is not asked, since another refuses.
+    Unasked,
 }
 
 /// What became of the request so far.
@@ -116,7 +118,7 @@ impl DistributedRateLimit {
                 By::Redis(asked, Some(Ok(Said { passes: true, verdict: Verdict::Spend(_), window, .. }))) => {
                     asks.push(Ask { cost: -asked.cost, ahead: *window, ..asked.clone() });
                 }
-                By::Redis(..) | By::Denied(_) => {}
+                By::Redis(..) | By::Denied(_) | By::Unasked => {}
             }
         }
         if !asks.is_empty() {
@@ -135,7 +137,7 @@ impl DistributedRateLimit {
         let mut is_denied = false;
         for (at, (charge, shared, stand)) in self.each(&stands).enumerate() {
             judged.push(match &stand.by {
-                By::Lease => Verdict::Spend(0),
+                By::Lease | By::Unasked => Verdict::Spend(0),
                 By::Denied(nanos) => Verdict::Wait(*nanos),
                 By::Redis(_, Some(Ok(said))) => said.verdict,
                 By::Redis(..) => {
@@ -196,7 +198,7 @@ impl DistributedRateLimit {
         told.filter_map(|((charge, _, stand), &verdict)| {
             let policy = &charge.limit.0.policy;
             let line = match &stand.by {
-                By::Lease => return None,
+                By::Lease | By::Unasked => return None,
                 By::Denied(nanos) => Line { policy, remaining: 0, more: *nanos, whole: *nanos },
                 By::Redis(_, Some(Ok(said))) => {
                     Line { policy, remaining: said.remaining, more: said.more, whole: said.whole }
@@ -284,7 +286,7 @@ impl Stand {
     fn asks(&self) -> Option<&Ask> {
         match &self.by {
             By::Redis(ask, _) => Some(ask),
-            By::Lease | By::Denied(_) => None,
+            By::Lease | By::Denied(_) | By::Unasked => None,
         }
     }
 }
@@ -295,11 +297,14 @@ impl AsyncGate for DistributedRateLimit {
     type Told = Case;
 
     fn check(&self, head: &mut Head<'_>) -> Check<Notice, Self::Wait> {
-        let stands = self.stands(head);
+        let mut stands = self.stands(head);
         let is_denied = self
             .each(&stands)
             .any(|(charge, _, stand)| matches!(stand.by, By::Denied(_)) && !charge.in_shadow);
         if is_denied {
+            for stand in stands.iter_mut().filter(|stand| matches!(stand.by, By::Redis(..))) {
+                stand.by = By::Unasked;
+            }
             return self.conclude(Case { stands, paid: Vec::new(), notice: Notice::default() }).into();
         }
         // Those of this process first: whom they refuse nobody is asked about.
@@ -339,6 +344,7 @@ impl std::fmt::Debug for By {
             Self::Lease => "Lease",
             Self::Denied(_) => "Denied",
             Self::Redis(..) => "Redis",
+            Self::Unasked => "Unasked",
         })
     }
 }

@@ -56,6 +56,11 @@ impl DistributionHandle {
         Duration::from_micros(self.0.counts.waited.load(Relaxed))
     }
 
+    /// Gives back what was taken ahead of this limit and not spent: at shutdown.
+    pub async fn give_back(&self) {
+        self.0.give_back(true).await;
+    }
+
     /// Whether Redis is asked.
     #[must_use]
     pub fn redis(&self) -> State {

@@ -67,8 +67,9 @@ struct Account {
     units: u32,
     window: u64,
     until: Instant,
-    /// How much is taken at a time.
+    /// How much was in hand when units were taken last, and how much is wanted next.
     size: u32,
+    wanted: u32,
     /// Spent since units were taken last.
     spent: u32,
     used: bool,
@@ -98,15 +99,13 @@ impl Held {
         if account.until <= now {
             account.units = 0;
         }
-        account.size = account.size.min(most);
         if account.units < cost || most == 0 {
-            return Known::Unknown { ahead: account.grow(most) };
+            return Known::Unknown { ahead: account.more(most).unwrap_or_default() };
         }
         account.units -= cost;
         account.spent = account.spent.saturating_add(cost);
-        let is_low = account.units <= account.size / 2 && !account.asking;
-        account.asking |= is_low;
-        Known::Paid { soon: is_low.then(|| account.grow(most)) }
+        let is_low = account.units <= account.size.min(most) / 2;
+        Known::Paid { soon: if is_low { account.more(most) } else { None } }
     }
 
     /// Takes back what a request has not spent after all.
@@ -116,23 +115,31 @@ impl Held {
         }
     }
 
-    /// Keeps what was given ahead. What cannot be kept is returned.
-    pub(super) fn keep(&self, key: u64, place: &Arc<Place>, grant: Grant, asked_at: Instant) -> Option<Rest> {
+    /// Keeps what was given ahead, up to `most` in all. What cannot be kept is returned.
+    pub(super) fn keep(
+        &self,
+        key: u64,
+        place: &Arc<Place>,
+        (grant, most): (Grant, u32),
+        asked_at: Instant,
+    ) -> Option<Rest> {
         let mut shard = self.shard(key);
-        let Some(account) = self.entry(&mut shard, key, place, asked_at) else {
-            return Some(Rest { place: Arc::clone(place), units: grant.units, window: grant.window });
-        };
+        let rest =
+            |units| (units > 0).then(|| Rest { place: Arc::clone(place), units, window: grant.window });
+        let Some(account) = self.entry(&mut shard, key, place, asked_at) else { return rest(grant.units) };
         account.asking = false;
         if account.until <= asked_at || account.window != grant.window {
             account.units = 0;
         }
-        account.units = account.units.saturating_add(grant.units);
+        let kept = grant.units.min(most.saturating_sub(account.units));
+        account.units += kept;
         account.window = grant.window;
         account.until = asked_at + grant.good_for.min(LEASE);
-        account.size = if grant.units < grant.asked { grant.units } else { grant.asked };
+        account.size =
+            if grant.units < grant.asked { account.units } else { account.wanted.max(account.units) };
         account.spent = 0;
         account.used = true;
-        None
+        rest(grant.units - kept)
     }
 
     /// Remembers that this cost is refused until then.
@@ -194,6 +201,7 @@ impl Held {
             window: 0,
             until: now,
             size: 0,
+            wanted: 0,
             spent: 0,
             used: true,
             asking: false,
@@ -213,11 +221,18 @@ impl Held {
 }
 
 impl Account {
-    /// What to take next: twice as much if what was taken last was used, within what may be.
-    fn grow(&self, most: u32) -> u32 {
+    /// What to take now, unless somebody does already: so much that there is twice as much in hand if what was taken last
+    /// was used, and no more than may be.
+    fn more(&mut self, most: u32) -> Option<u32> {
+        if self.asking {
+            return None;
+        }
         let used = self.spent.saturating_mul(2) >= self.size;
         let size = if used { self.size.saturating_mul(2) } else { self.size };
-        size.max(FIRST).min(most)
+        self.wanted = size.max(FIRST).min(most);
+        let more = self.wanted.saturating_sub(self.units);
+        self.asking = more > 0;
+        (more > 0).then_some(more)
     }
 }
 
@@ -254,8 +269,8 @@ mod tests {
         Arc::new(Place { key: String::new(), params })
     }
 
-    fn grant(units: u32) -> Grant {
-        Grant { units, asked: units, window: 0, good_for: LEASE }
+    fn grant(units: u32) -> (Grant, u32) {
+        (Grant { units, asked: units, window: 0, good_for: LEASE }, 20)
     }
 
     #[test]
@@ -264,17 +279,20 @@ mod tests {
         assert_eq!(held.pay(1, 1, 0, now), Known::Unknown { ahead: 0 });
         assert_eq!(held.pay(1, 1, 20, now), Known::Unknown { ahead: 2 });
         assert!(held.keep(1, &place, grant(2), now).is_none());
-        assert_eq!(held.pay(1, 1, 20, now), Known::Paid { soon: Some(4) });
+        assert_eq!(held.pay(1, 1, 20, now), Known::Paid { soon: Some(3) });
         assert_eq!(held.pay(1, 1, 20, now), Known::Paid { soon: None }, "it was asked for");
-        assert_eq!(held.pay(1, 1, 20, now), Known::Unknown { ahead: 4 });
-        assert!(held.keep(1, &place, grant(16), now).is_none());
-        assert_eq!(held.pay(1, 20, 20, now), Known::Unknown { ahead: 16 }, "hardly used");
-        assert_eq!(held.pay(1, 8, 20, now), Known::Paid { soon: Some(20) });
+        assert_eq!(held.pay(1, 1, 20, now), Known::Unknown { ahead: 0 });
+        assert!(held.keep(1, &place, grant(3), now).is_none());
+        assert_eq!(held.pay(1, 2, 20, now), Known::Paid { soon: Some(7) });
+        // More than may be in hand is given back.
+        assert_eq!(held.keep(1, &place, grant(22), now).unwrap().units, 3);
+        assert_eq!(held.pay(1, 12, 20, now), Known::Paid { soon: Some(12) });
 
         assert!(held.sweep(false, now).is_empty());
         let rests = held.sweep(false, now);
         assert_eq!(rests.iter().map(|rest| rest.units).collect::<Vec<_>>(), [8]);
-        assert_eq!(held.pay(1, 1, 20, now), Known::Unknown { ahead: 8 });
+        held.gave_up(1);
+        assert_eq!(held.pay(1, 1, 20, now), Known::Unknown { ahead: 10 }, "it was not used for a while");
         held.gave_up(1);
         held.sweep(true, now);
         held.sweep(true, now);
@@ -284,7 +302,7 @@ mod tests {
     #[test]
     fn units_are_good_for_their_time() {
         let (held, place, now) = (Held::new(100), place(), Instant::now());
-        assert!(held.keep(1, &place, Grant { good_for: 10 * MS, ..grant(9) }, now).is_none());
+        assert!(held.keep(1, &place, (Grant { good_for: 10 * MS, ..grant(9).0 }, 20), now).is_none());
         assert!(matches!(held.pay(1, 1, 20, now + 9 * MS), Known::Paid { .. }));
         assert!(matches!(held.pay(1, 1, 20, now + 10 * MS), Known::Unknown { .. }));
         assert!(held.sweep(true, now + 10 * MS).is_empty(), "nobody has a use for them");

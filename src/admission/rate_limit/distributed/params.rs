@@ -135,7 +135,7 @@ fn years_around(zone: Calendar, now: SystemTime) -> [SystemTime; 4] {
 
 /// Clocks are never so far ahead that the middle of a month is in another.
 fn is_january(month: SystemTime) -> bool {
-    format_utc(month + 15 * Duration::from_hours(24)).get(5..7) == Some("01")
+    format_utc(month + Duration::from_secs(15 * 86_400)).get(5..7) == Some("01")
 }
 
 /// How many microseconds its clocks are ahead of UTC.

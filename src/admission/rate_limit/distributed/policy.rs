@@ -59,11 +59,6 @@ impl Distribution {
     pub fn instances(&self) -> u32 {
         self.fleet.seen()
     }
-
-    /// Gives back what was taken ahead and not spent: at shutdown.
-    pub async fn give_back(&self) {
-        self.fleet.sweep(true).await;
-    }
 }
 
 /// Two are the same if they are one instance on one server, and say the same.

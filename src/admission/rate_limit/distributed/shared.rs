@@ -150,7 +150,8 @@ impl Shared {
         let asked_for = u32::try_from(asked.ahead).unwrap_or(u32::MAX);
         let grant =
             Grant { units: said.ahead, asked: asked_for, window: said.window, good_for: good_for(said) };
-        if let Some(rest) = self.held.keep(key, &asked.place, grant, at) {
+        let most = self.most_ahead(asked.place.params.capacity());
+        if let Some(rest) = self.held.keep(key, &asked.place, (grant, most), at) {
             tokio::spawn(Arc::clone(self).refund(vec![rest]));
         }
     }
