@@ -9,7 +9,7 @@
 //! | room | question | feature |
 //! |---|---|---|
 //! | `transport` | over what? listener, PROXY protocol, server, connection, drain | `transport` |
-//! | `telemetry` | what happened? request id, span, access log, metrics | `telemetry`, `prometheus` |
+//! | `telemetry` | what happened? request id, span, access log, metrics, usage | `telemetry`, `prometheus` |
 //! | `authn` | who is calling? tokens, introspection, API keys, certificates, providers; tokens for our own calls | `authn`, `jwt` |
 //! | `admission` | may it enter? rate limit, requests in flight, overload, policies, authorizers | `admission` |
 //! | `routing` | where to? router, filters, split | `routing` |
