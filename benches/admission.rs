@@ -15,10 +15,12 @@ use portcullis::{
     admission::{
         address::AddressList,
         authz::{Authorization, Authorize, Operation, Policy, Rule, Source},
-        rate_limit::{Fields, Limit, Rate, RateLimit},
+        concurrency::{Concurrency, ConcurrencyBuilder, Gradient, Partitions, Queue},
+        rate_limit::{Algorithm, Charge, Fields, Limit, Rate, RateLimit, Settle},
+        shed::{Overload, Shed, SuccessRate},
     },
     body::Body,
-    gate::Gate,
+    gate::{Gate, Pass},
     head::Head,
     identity::{ClientAddr, Principal},
     key::Key,
@@ -121,6 +123,45 @@ fn new_key_in_a_full_store(bencher: Bencher<'_, '_>) {
         aim(&mut request, n);
         gate.check(&mut Head::of(&mut request)).is_ok()
     });
+}
+
+/// A known key of a thousand, by each algorithm.
+#[divan::bench(args = [Algorithm::TokenBucket, Algorithm::SlidingWindow, Algorithm::CALENDAR])]
+fn by_algorithm(bencher: Bencher<'_, '_>, algorithm: Algorithm) {
+    let rate = Rate::new(3_000_000_000, Duration::from_secs(86_400)).unwrap();
+    let limit = Limit::builder("bench", rate).algorithm(algorithm).build().unwrap();
+    let gate = RateLimit::new(limit);
+    let mut request = request(0);
+    bencher.counter(ItemsCount::new(BATCH)).bench_local(|| {
+        for n in 0..BATCH {
+            aim(&mut request, n.wrapping_mul(104_729) % 1000);
+            assert!(black_box(&gate).check(&mut Head::of(&mut request)).is_ok());
+        }
+    });
+}
+
+/// With what is charged at the end, which is held until then.
+#[divan::bench]
+fn settled(bencher: Bencher<'_, '_>) {
+    let settle = Settle::by_outcome(|_| Some(2));
+    let service = RateLimit::new(Charge::from(limit("settled", 1000)).settle(settle)).layer();
+    call(bencher, service.layer(tower::service_fn(ready)));
+}
+
+/// Ten million that were never seen: its memory stays under the cap of a megabyte.
+#[divan::bench(sample_count = 1, sample_size = 1)]
+fn flood_of_ten_million(bencher: Bencher<'_, '_>) {
+    let bytes = std::num::NonZeroU64::new(1 << 20).unwrap();
+    let limit = Limit::builder("flood", "1/h".parse().unwrap()).max_bytes(bytes).build().unwrap();
+    let (gate, mut request) = (RateLimit::new(limit.clone()), request(0));
+    bencher.counter(ItemsCount::new(10_000_000_u32)).bench_local(|| {
+        for n in 0..10_000_000 {
+            aim(&mut request, n);
+            let _ = black_box(&gate).check(&mut Head::of(&mut request));
+        }
+    });
+    let taken = limit.handle().bytes() as u64;
+    assert!(taken <= bytes.get(), "{taken} bytes");
 }
 
 #[divan::bench]
@@ -227,5 +268,64 @@ fn address_list(bencher: Bencher<'_, '_>, networks: u32) {
         n = n.wrapping_add(1);
         aim(&mut request, n.wrapping_mul(3));
         black_box(list.check(&mut Head::of(&mut request))).is_ok()
+    });
+}
+
+fn most(n: u32) -> NonZeroU32 {
+    NonZeroU32::new(n).unwrap()
+}
+
+fn places(kind: &str) -> ConcurrencyBuilder {
+    let fixed = Concurrency::fixed("bench", most(1000));
+    match kind {
+        "queue" => fixed.queue(Queue::new(most(100))),
+        "key" => fixed.by(Key::ClientAddr),
+        "partitions" => {
+            fixed.partitions(Partitions::by_plan().share("gold", portcullis::ratio::Ratio::percent(50)))
+        }
+        "adaptive" => Concurrency::adaptive("bench", Gradient::new()),
+        _ => fixed,
+    }
+}
+
+/// A place is taken and given back; of a limit that adapts, with its sample and the two looks at the clock.
+#[divan::bench(args = ["fixed", "queue", "key", "partitions", "adaptive"], threads = [1, 2])]
+fn concurrency(bencher: Bencher<'_, '_>, kind: &str) {
+    let limit = places(kind).build().unwrap();
+    bencher
+        .counter(ItemsCount::new(BATCH))
+        .with_inputs(|| (request(1), Response::new(()).into_parts().0))
+        .bench_refs(|(request, head)| {
+            for _ in 0..BATCH {
+                let mut held = Gate::check(black_box(&limit), &mut Head::of(request)).unwrap();
+                if held.watches() {
+                    held.on_head(head);
+                }
+                drop(black_box(held));
+            }
+        });
+}
+
+/// The layer around a ready service, as it stands in a stack; compare with `without_layer`.
+#[divan::bench(args = ["fixed", "queue", "adaptive"])]
+fn concurrency_layer(bencher: Bencher<'_, '_>, kind: &str) {
+    call(bencher, places(kind).build().unwrap().layer().layer(tower::service_fn(ready)));
+}
+
+/// Nothing is overloaded, and nothing fails.
+#[divan::bench(args = ["shed", "success rate"])]
+fn overload(bencher: Bencher<'_, '_>, kind: &str) {
+    let range = Duration::from_secs(1)..Duration::from_secs(2);
+    let shed = Shed::new(&Overload::builder().event_loop(range).build().unwrap());
+    let rate = SuccessRate::builder().build();
+    let mut request = request(1);
+    bencher.counter(ItemsCount::new(BATCH)).bench_local(|| {
+        let mut head = Head::of(&mut request);
+        for _ in 0..BATCH {
+            match kind {
+                "shed" => assert!(black_box(&shed).check(&mut head).is_ok()),
+                _ => drop(black_box(&rate).check(&mut head).is_ok()),
+            }
+        }
     });
 }

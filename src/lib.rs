@@ -9,9 +9,9 @@
 //! | room | question | feature |
 //! |---|---|---|
 //! | `transport` | over what? listener, PROXY protocol, server, connection, drain | `transport` |
-//! | `telemetry` | what happened? request id, span, access log, metrics | `telemetry`, `prometheus` |
+//! | `telemetry` | what happened? request id, span, access log, metrics, usage | `telemetry`, `prometheus` |
 //! | `authn` | who is calling? tokens, introspection, API keys, certificates, providers; tokens for our own calls | `authn`, `jwt` |
-//! | `admission` | may it enter? rate limit, policies, authorizers | `admission` |
+//! | `admission` | may it enter? rate limit, requests in flight, overload, policies, authorizers | `admission` |
 //! | `routing` | where to? router, filters, split | `routing` |
 //! | `resilience` | what if it fails? timeout | `resilience` |
 //! | `upstream` | which endpoint? endpoints, balance, pool, proxy | `upstream` |
@@ -106,6 +106,11 @@ struct MeteringForBilling;
 #[cfg(all(doctest, feature = "config"))]
 #[doc = include_str!("../docs/guides/authorization.md")]
 struct Authorization;
+
+/// The code of the guide runs, and its file is checked in `tests/it/gateway/overload.rs`.
+#[cfg(all(doctest, feature = "admission", feature = "axum"))]
+#[doc = include_str!("../docs/guides/survive_overload.md")]
+struct SurviveOverload;
 
 /// The code of the guide runs.
 #[cfg(all(doctest, feature = "jwt", feature = "tls", feature = "transport"))]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::compile::{Asked, KeySets};
 use std::sync::Arc;
 
+use super::schema::Authorizer;
 use crate::{
     admission::{
         authz::Tally,
@@ -41,7 +42,7 @@ pub(super) struct Kept {
     pub(super) rates: BTreeMap<String, (String, SuccessRate)>,
     pub(super) overload: Option<(String, Overload)>,
     /// Each with what the file said of it: if it says the same again, it is the same.
-    pub(super) authorizers: BTreeMap<String, (String, ExternalAuth)>,
+    pub(super) authorizers: BTreeMap<String, (Authorizer, ExternalAuth)>,
     #[cfg(feature = "jwt")]
     pub(super) key_sets: KeySets,
     #[cfg(feature = "jwt")]

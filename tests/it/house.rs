@@ -31,7 +31,8 @@ fn files(folder: &str, ending: &str) -> Vec<(String, String)> {
 /// The lines before the file's own tests, with their numbers. These are a module in it: what else is only for tests
 /// stands among the code.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let is_module = |line: &str| line.starts_with("mod ") && line.ends_with('{');
+    let is_module =
+        |line: &str| line.contains("mod ") && !line.starts_with(char::is_whitespace) && line.ends_with('{');
     let next = text.lines().skip(1).chain([""]);
     let own = text.lines().zip(next).take_while(move |(line, next)| {
         !(line.starts_with("#[cfg(") && line.contains("test") && is_module(next))
@@ -226,4 +227,26 @@ fn it_is_built_on_its_foundation() {
     };
     let unused: Vec<_> = FOUNDATION.into_iter().filter(|name| !uses(name)).map(String::from).collect();
     none("no code uses", &unused);
+}
+
+/// Each name of a metric that the code tells stands in the list of them.
+#[test]
+fn every_metric_is_in_the_list() {
+    let list = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md")).unwrap();
+    let mut seen = 0;
+    let mut unlisted = Vec::new();
+    for (name, text) in files("src/stack", ".rs") {
+        for call in ["counter(", "gauge(", "count("] {
+            for (at, _) in text.match_indices(call) {
+                let Some(rest) = text[at + call.len()..].trim_start().strip_prefix('"') else { continue };
+                let metric = rest.split('"').next().unwrap_or_default();
+                seen += 1;
+                if ["`", "_total`"].iter().all(|end| !list.contains(&format!("`{metric}{end}"))) {
+                    unlisted.push(format!("{name}: {metric}"));
+                }
+            }
+        }
+    }
+    assert!(seen > 40, "only {seen} calls were found");
+    none("metrics that docs/metrics.md does not list", &unlisted);
 }

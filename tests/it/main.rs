@@ -21,6 +21,7 @@ mod metering;
 #[cfg(feature = "jwt")]
 mod oauth;
 mod outcome;
+mod overload;
 #[cfg(feature = "redis")]
 mod redis;
 mod resilience;

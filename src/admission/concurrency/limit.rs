@@ -105,6 +105,15 @@ impl Concurrency {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
+    /// The shortest wait of those who left the queue since this was asked last; nothing of a limit by key, whose queues are
+    /// not everybody's.
+    pub(in crate::admission) fn take_queue_delay(&self) -> Duration {
+        match &self.0.spots {
+            Spots::Shared(slots) => slots.take_delay(tokio::time::Instant::now()),
+            Spots::Keyed(_) => Duration::ZERO,
+        }
+    }
+
     /// A view of it.
     #[must_use]
     pub fn handle(&self) -> ConcurrencyHandle {

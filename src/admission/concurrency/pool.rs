@@ -118,7 +118,7 @@ impl Pool {
     pub(super) fn leave(pool: &Arc<Self>, place: Place) {
         match (&pool.spots, place) {
             (Spots::Shared(slots), Place::Shared { partition }) if slots.leave(partition) => {
-                slots.serve(pool)
+                slots.serve(pool);
             }
             (Spots::Keyed(keyed), Place::OfKey(account)) => keyed.leave(pool, account),
             _ => {}

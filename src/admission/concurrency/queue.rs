@@ -83,6 +83,8 @@ pub(super) struct Waiters {
     length: usize,
     order: Order,
     codel: Option<CoDel>,
+    /// Of those who left since this was asked last.
+    shortest: Option<Duration>,
 }
 
 /// What became of one who wanted to wait.
@@ -101,6 +103,7 @@ impl Waiters {
             length: queue.length.get() as usize,
             order: queue.order,
             codel: queue.codel.map(|(target, interval)| CoDel::new(target, interval)),
+            shortest: None,
         }
     }
 
@@ -149,6 +152,7 @@ impl Waiters {
                 Order::Fair | Order::Priority => self.waiting.pop_first(),
             }?;
             let waited = now.saturating_duration_since(waiter.since);
+            self.shortest = Some(self.shortest.map_or(waited, |shortest| shortest.min(waited)));
             let dropped = self.codel.as_mut().is_some_and(|codel| codel.drops(now, waited));
             self.emptied();
             if !dropped {
@@ -172,11 +176,22 @@ impl Waiters {
         oldest.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
+    /// The shortest wait of those who were served since this was asked last; if nobody was, of who is next.
+    pub(super) fn take_delay(&mut self, now: Instant) -> Duration {
+        let next = match self.order {
+            Order::Newest => self.waiting.last_key_value(),
+            Order::Fair | Order::Priority => self.waiting.first_key_value(),
+        };
+        let age = |(_, waiter): (_, &Waiter)| now.saturating_duration_since(waiter.since);
+        self.shortest.take().or_else(|| next.map(age)).unwrap_or_default()
+    }
+
     fn emptied(&mut self) {
-        if self.waiting.is_empty()
-            && let Some(codel) = &mut self.codel
-        {
-            codel.empty();
+        if self.waiting.is_empty() {
+            self.shortest = Some(Duration::ZERO);
+            if let Some(codel) = &mut self.codel {
+                codel.empty();
+            }
         }
     }
 }

@@ -55,6 +55,10 @@ impl Slots {
         self.waiters().map(|waiters| waiters.age(now)).unwrap_or_default()
     }
 
+    pub(super) fn take_delay(&self, now: Instant) -> std::time::Duration {
+        self.waiters().map(|mut waiters| waiters.take_delay(now)).unwrap_or_default()
+    }
+
     fn waiters(&self) -> Option<MutexGuard<'_, Waiters>> {
         self.waiters.as_ref().map(|waiters| waiters.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -73,13 +73,13 @@ impl Lines {
         number
     }
 
-    /// Leaves the line.
-    fn leave(&self, key: Fingerprint, number: u64) {
+    /// Leaves the line. Whose turn is next by that, is to be woken.
+    fn leave(&self, key: Fingerprint, number: u64) -> Option<Waker> {
         let next = {
             let mut lines = self.lock();
-            let Entry::Occupied(mut line) = lines.entry(key) else { return };
+            let Entry::Occupied(mut line) = lines.entry(key) else { return None };
             let people = &mut line.get_mut().people;
-            let Ok(place) = people.binary_search_by_key(&number, |person| person.number) else { return };
+            let place = people.binary_search_by_key(&number, |person| person.number).ok()?;
             people.remove(place);
             match people.front() {
                 Some(first) if place == 0 => Some(first.waker.clone()),
@@ -91,7 +91,7 @@ impl Lines {
             }
         };
         self.release();
-        next.iter().for_each(Waker::wake_by_ref);
+        next
     }
 
     /// Goes, if it is its turn by `now`; else says when that may be, if it is the first.
@@ -178,10 +178,12 @@ impl Drop for Place {
         let shift = Shift { units: -i64::from(bill.cost), beyond: 0 };
         // Accounts are locked before lines, as where they are joined.
         let mut account = inner.store.open(bill.key);
-        inner.lines.leave(bill.key, self.number);
+        let next = inner.lines.leave(bill.key, self.number);
         let judge: &Judge = bill.judge.as_ref().unwrap_or(&inner.judge);
         let state = judge.shift(account.state(inner.at(now)), bill.now, now, shift);
         account.set(state, inner.at(now));
+        drop(account);
+        next.iter().for_each(Waker::wake_by_ref);
     }
 }
 

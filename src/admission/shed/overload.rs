@@ -195,10 +195,11 @@ impl OverloadBuilder {
         })
     }
 
-    /// How long the one who came first has waited in the queue of a limit.
+    /// How long the queue of a limit lets wait: the shortest wait since the last tick, so that a burst, and those who let
+    /// more important ones pass, do not count. The queues of a limit by key are not everybody's, and do not count either.
     pub fn queue_delay(self, limit: &Concurrency, range: Range<Duration>) -> Self {
-        let (name, handle) = (format!("queue:{}", limit.name()), limit.handle());
-        self.source(name, seconds(&range), move |_| Some(handle.queue_delay().as_secs_f64()))
+        let (name, limit) = (format!("queue:{}", limit.name()), limit.clone());
+        self.source(name, seconds(&range), move |_| Some(limit.take_queue_delay().as_secs_f64()))
     }
 
     /// A number of your own. `read` is called each tick, and must not block.

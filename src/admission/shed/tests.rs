@@ -150,7 +150,7 @@ async fn a_queue_that_waits_presses() {
     let (Check::Now(Ok(held)), Check::Wait(wait)) = (check(), check()) else { panic!("one waits") };
     ticks(1).await;
     assert_eq!(overload.pressure(), 0.0);
-    ticks(4).await;
+    ticks(4).await; // nobody is served: who is next waits
     assert!(overload.pressure() > 0.3, "{}", overload.pressure());
     assert_eq!(&*overload.readings()[0].source, "queue:q");
     drop((held, wait));

@@ -33,7 +33,7 @@ impl Compiler<'_> {
             at.field("dangerFailOpen").warn("while the authorizer fails, everybody is let in");
         }
         let kept = self.kept.authorizers.get(name);
-        if let Some((_, kept)) = kept.filter(|(text, _)| *text == format!("{said:?}")) {
+        if let Some((_, kept)) = kept.filter(|(before, _)| before == said) {
             return Some(kept.clone());
         }
         let timeout = said.timeout.as_ref().map_or(TIMEOUT, |timeout| timeout.0);

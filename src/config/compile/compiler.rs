@@ -130,9 +130,9 @@ impl<'a> Compiler<'a> {
         let builder = self.usage(builder);
         let (builder, overload) = self.overload(builder);
         let snapshot = self.build(builder)?;
-        let authorizers = self.authorizers.iter().map(|(name, authorizer)| {
-            let said = file.authorizers.get(*name).map(|said| format!("{said:?}")).unwrap_or_default();
-            ((*name).to_owned(), (said, authorizer.clone()))
+        let authorizers = self.authorizers.iter().filter_map(|(name, authorizer)| {
+            let said = file.authorizers.get(*name)?.clone();
+            Some(((*name).to_owned(), (said, authorizer.clone())))
         });
         let authorizers = authorizers.collect();
         let upstreams =

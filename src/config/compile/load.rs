@@ -235,33 +235,38 @@ impl Compiler<'_> {
 
     fn sources(&self, at: At<'_>, mut builder: OverloadBuilder) -> Option<OverloadBuilder> {
         let rules = self.file.overload.as_ref()?;
-        if let Some(DelayRange { start, full }) = &rules.event_loop {
-            delays(at.field("eventLoop"), start.0, full.0)?;
+        if let Some(DelayRange { start, full }) = &rules.event_loop
+            && delays(at.field("eventLoop"), start.0, full.0).is_some()
+        {
             builder = builder.event_loop(start.0..full.0);
         }
         if let Some(DelayRange { start, full }) = &rules.queue_delay {
             let at = at.field("queueDelay");
-            delays(at, start.0, full.0)?;
-            if self.file.concurrency.values().all(|limit| limit.queue.is_none()) {
-                at.error("no limit of `concurrency` has a queue");
+            let has_one = |limit: &ConcurrencyLimit| limit.queue.is_some() && limit.key.is_none();
+            if !self.file.concurrency.values().any(has_one) {
+                at.error("no limit of `concurrency` has a queue for all: those of a `key` do not count");
             }
-            let limits = self.concurrency.values().map(|(_, limit)| limit);
-            builder = limits.fold(builder, |builder, limit| builder.queue_delay(limit, start.0..full.0));
+            if delays(at, start.0, full.0).is_some() {
+                let watched = self
+                    .concurrency
+                    .iter()
+                    .filter(|(name, _)| self.file.concurrency.get(**name).is_some_and(has_one));
+                builder = watched
+                    .fold(builder, |builder, (_, (_, limit))| builder.queue_delay(limit, start.0..full.0));
+            }
         }
         if let Some(MemoryRange { start, full, bytes }) = &rules.memory {
             let at = at.field("memory");
-            if ratio(start.0) >= ratio(full.0) {
-                return at.field("full").refuse("not more than `start`");
-            }
             some_share(at.field("start"), start.0);
             let memory = match bytes {
                 Some(bytes) => Ok(Memory::resident(*bytes)),
                 None => Memory::cgroup(),
             };
             match memory {
+                _ if ratio(start.0) >= ratio(full.0) => at.field("full").error("not more than `start`"),
                 Ok(memory) => builder = builder.memory(memory, start.0..full.0),
                 Err(error) => {
-                    at.warn(format!("not watched on this machine: {error}; `bytes` says how much there is"))
+                    at.warn(format!("not watched on this machine: {error}; `bytes` says how much there is"));
                 }
             }
         }

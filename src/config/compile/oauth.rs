@@ -26,25 +26,25 @@ use crate::{
 /// What outlives a reload: what was remembered under the same words, with the same secrets.
 #[derive(Debug, Clone, Default)]
 pub(in crate::config) struct Asked {
-    introspections: Vec<Made<Introspection>>,
-    sources: Vec<Made<TokenSource>>,
+    introspections: Vec<Made<schema::Introspection, Introspection>>,
+    sources: Vec<Made<UpstreamCredentials, TokenSource>>,
 }
 
 #[derive(Debug, Clone)]
-struct Made<T> {
+struct Made<S, T> {
     name: String,
-    /// What the file says, and the files that it names.
-    said: Said,
+    said: Said<S>,
     made: T,
 }
 
-/// What makes two the same. The bytes are those of secrets, and are not shown.
-#[derive(Clone, PartialEq, Eq)]
-struct Said(String, Vec<Vec<u8>>);
+/// What makes two the same: what the file says, and what is in the files that it names. These are secrets, and are not
+/// shown.
+#[derive(Clone, PartialEq)]
+struct Said<S>(S, Vec<Vec<u8>>);
 
-impl std::fmt::Debug for Said {
+impl<S: std::fmt::Debug> std::fmt::Debug for Said<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        self.0.fmt(f)
     }
 }
 
@@ -62,7 +62,7 @@ impl Compiler<'_> {
         if said.certificate_bound {
             at.field("certificateBound").warn(NO_CERTIFICATES);
         }
-        let of_file = Said(format!("{said:?}"), secrets);
+        let of_file = Said(said.clone(), secrets);
         let kept =
             self.kept.asked.introspections.iter().find(|kept| kept.name == name && kept.said == of_file);
         let introspection = match kept {
@@ -127,7 +127,7 @@ impl Compiler<'_> {
         } else {
             TokenSource::danger_caller()
         };
-        let of_file = Said(format!("{said:?}"), secrets);
+        let of_file = Said(said.clone(), secrets);
         let kept = self.kept.asked.sources.iter().find(|kept| kept.name == upstream && kept.said == of_file);
         let source = kept.map_or(source, |kept| kept.made.clone());
         let made = Made { name: upstream.to_owned(), said: of_file, made: source.clone() };

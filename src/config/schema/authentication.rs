@@ -99,7 +99,7 @@ pub(crate) enum Algorithm {
 }
 
 /// Tokens about which their provider is asked. What it says is remembered for a while.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Introspection {
     /// Where the provider is asked: its introspection endpoint, over `https`.
@@ -155,7 +155,7 @@ pub(crate) struct Introspection {
     pub(crate) fetch: ProviderFetch,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum TokenShape {
     /// Those that are no JSON Web Tokens.
@@ -165,7 +165,7 @@ pub(crate) enum TokenShape {
 }
 
 /// As whom we come to a provider's endpoint. It is proven by exactly one of `secret` and `key`; without both, by nothing.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct OauthClient {
     /// The name under which the provider knows us.
@@ -182,7 +182,7 @@ pub(crate) struct OauthClient {
     pub(crate) audience: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum SecretPlace {
     /// In `Authorization: Basic` (`client_secret_basic`).
@@ -192,7 +192,7 @@ pub(crate) enum SecretPlace {
 }
 
 /// How an endpoint of a provider is asked.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct ProviderFetch {
     /// How long one answer may take. Default: 5 s.
@@ -206,7 +206,7 @@ pub(crate) struct ProviderFetch {
 }
 
 /// Whose credentials the requests to an upstream carry; exactly one field says.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct UpstreamCredentials {
     /// Ours: a token by client credentials (RFC 6749 section 4.4).
@@ -223,7 +223,7 @@ pub(crate) struct UpstreamCredentials {
 }
 
 /// Where a token is had, and for what.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct TokenEndpoint {
     /// The provider's token endpoint, over `https`.
@@ -290,7 +290,7 @@ pub(crate) struct Material {
 }
 
 /// Where a token stands; exactly one field.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct TokenLocation {
     /// A header, whose value is the token; in `authorization` it stands after `Bearer`.

@@ -215,7 +215,7 @@ pub(crate) struct QueryValues {
 
 /// A server that is asked whether requests may pass (forward authentication). A 2xx lets pass; a 3xx or 4xx goes to the
 /// caller as it is; anything else is a failure.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Authorizer {
     /// Where it is asked: `http://iam.internal:4000/check`. The request is told in `X-Forwarded-Method`, `-Proto`, `-Host`,
@@ -248,7 +248,7 @@ pub(crate) struct Authorizer {
 }
 
 /// What of a request's body is sent; exactly one field.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct AuthorizerBody {
     /// All of it, at most 1 MiB; a request with more bytes than this is answered with 413.
@@ -260,7 +260,7 @@ pub(crate) struct AuthorizerBody {
 }
 
 /// Answers that are remembered. The key is everything that was sent.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct AuthorizerCache {
     /// For how long at most; less if the answer says so.
@@ -269,7 +269,7 @@ pub(crate) struct AuthorizerCache {
     pub(crate) max_entries: Option<NonZeroU32>,
 }
 
-#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum OnFailure {
     /// 503 and `Retry-After`.

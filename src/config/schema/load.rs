@@ -152,7 +152,7 @@ pub(crate) struct Overload {
     pub(crate) event_loop: Option<DelayRange>,
     /// By how much memory is taken.
     pub(crate) memory: Option<MemoryRange>,
-    /// By how long requests wait in the queues of `concurrency`.
+    /// By how long requests wait in the queues of `concurrency`, those with a `key` excepted.
     pub(crate) queue_delay: Option<DelayRange>,
     /// A header in which trusted proxies say how important a request is: `critical`, `high`, `normal` or `low`. It is
     /// removed from what others send. Default: none.

@@ -123,6 +123,8 @@ mod load;
 mod metering;
 #[cfg(feature = "prometheus")]
 mod numbers;
+mod own;
+mod parts;
 mod rule;
 mod run;
 mod service;

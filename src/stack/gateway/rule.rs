@@ -1,11 +1,6 @@
-use std::{
-    fmt,
-    net::{Ipv4Addr, Ipv6Addr},
-    sync::Arc,
-};
+use std::{fmt, sync::Arc};
 
 use http::HeaderName;
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tower::util::Either;
 use tower_layer::Layer;
 
@@ -19,15 +14,13 @@ use crate::{
         rate_limit::{Charge, Fields},
         shed::{Priorities, Priority, Shed},
     },
-    authn::{self, Location, Providers},
+    authn::{self, Providers},
     body::TapLayer,
     chance::Chance,
     gate::{AsyncGate, AsyncGateLayer, AsyncGates, DynGate, Enforce, Gate},
-    head::Head,
-    identity::TrustedProxies,
     key::Key,
     matching::{HostPattern, PathPolicy, RequestMatch},
-    reject::{Answer, Rejection, RescueLayer},
+    reject::RescueLayer,
     resilience::timeout::TimeoutLayer,
     routing::{
         filter::{Cors, Csrf, ResponseHeaders},
@@ -39,6 +32,7 @@ use crate::{
 use super::{
     backend::{Backend, Backends, Nowhere, RuleService},
     limits::Limits,
+    own::{Discard, OwnPaths, everybody, with},
     snapshot::{Given, SnapshotError},
 };
 
@@ -390,53 +384,6 @@ impl Rule {
 pub(super) struct Asked {
     pub(super) authorizer: ExternalAuth,
     in_shadow: bool,
-}
-
-fn everybody() -> TrustedProxies {
-    TrustedProxies::new(EVERYBODY).unwrap_or_default()
-}
-
-/// All addresses.
-const EVERYBODY: [IpNet; 2] = [
-    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)),
-    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0)),
-];
-
-/// Refuses paths that only other rules take. By what was matched is served: it is not brought into another form.
-#[derive(Debug)]
-struct OwnPaths(PathPolicy);
-
-impl Gate for OwnPaths {
-    type Pass = ();
-    const SHAREABLE: bool = false;
-
-    fn check(&self, head: &mut Head<'_>) -> Result<(), Answer> {
-        match head.uri().path() {
-            "" | "*" => Ok(()),
-            path => self.0.accept(path).map_err(|bad| Rejection::from(bad).into()),
-        }
-    }
-}
-
-/// Takes credentials out of a request, whoever asked for them, but those that this rule's providers let go on.
-#[derive(Debug)]
-struct Discard(Vec<Location>);
-
-impl Gate for Discard {
-    type Pass = ();
-    const SHAREABLE: bool = false;
-
-    fn check(&self, head: &mut Head<'_>) -> Result<(), Answer> {
-        self.0.iter().for_each(|location| location.remove(head));
-        Ok(())
-    }
-}
-
-fn with(gates: AsyncGates, gate: Option<impl Gate>) -> AsyncGates {
-    match gate {
-        Some(gate) => gates.with(gate),
-        None => gates,
-    }
 }
 
 impl fmt::Debug for Rule {

@@ -12,6 +12,7 @@ use super::{
     backend::RuleService,
     edge::{EdgeParts, EdgeService, Listen},
     load::Load,
+    parts::{check_admin, distinct, quotas, tallies},
     rule::Rule,
 };
 #[cfg(feature = "jwt")]
@@ -22,7 +23,7 @@ use crate::authn::{
 };
 use crate::{
     admission::{
-        authz::{Authorization, Guard, Tally},
+        authz::Tally,
         ext_authz::{ExternalAuth, ExternalAuthHandle},
         quota::QuotaHandle,
         shed::{Overload, Priorities},
@@ -241,11 +242,10 @@ impl SnapshotBuilder {
         credentials.extend(providers().flat_map(Providers::locations).cloned());
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
         let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
-        let rules: Vec<_> = of_rules.iter().map(facts).collect();
-        distinct(&rules)?;
+        let rules = distinct(of_rules.iter().map(facts).collect())?;
         let upstreams = super::backend::upstreams(&of_rules);
         #[cfg(feature = "jwt")]
-        let token_sources = token_sources(&of_rules);
+        let token_sources = super::parts::token_sources(&of_rules);
         check_admin(admin.as_ref(), &upstreams)?;
         let given = Given {
             paths,
@@ -304,60 +304,6 @@ impl SnapshotBuilder {
             None => Ok(()),
         }
     }
-}
-
-fn check_admin(admin: Option<&Admin>, upstreams: &[Upstream]) -> Result<(), SnapshotError> {
-    let Some(admin) = admin else { return Ok(()) };
-    let reaches = |upstream: &&Upstream| upstream.endpoints().iter().any(|at| at.address == admin.address);
-    match upstreams.iter().find(reaches) {
-        Some(upstream) => Err(SnapshotError::AdminUpstream(upstream.name().into())),
-        None => Ok(()),
-    }
-}
-
-fn tallies(rules: &[Rule]) -> Vec<Tally> {
-    let mut tallies: Vec<Tally> = Vec::new();
-    let of_policies = rules.iter().filter_map(|rule| rule.authorization.as_ref()).map(Authorization::tally);
-    let asked = rules.iter().flat_map(|rule| &rule.authorizers);
-    let of_guards = asked.filter_map(|asked| asked.authorizer.guard()).map(Guard::tally);
-    for tally in of_policies.chain(of_guards) {
-        if !tallies.iter().any(|known| known.is_same(tally)) {
-            tallies.push(tally.clone());
-        }
-    }
-    tallies
-}
-
-fn quotas(rules: &[Rule]) -> Vec<QuotaHandle> {
-    let mut quotas: Vec<QuotaHandle> = Vec::new();
-    for quota in rules.iter().flat_map(|rule| &rule.quotas) {
-        if quotas.iter().all(|known| known.quota().name() != quota.name()) {
-            quotas.push(quota.handle());
-        }
-    }
-    quotas
-}
-
-fn distinct(rules: &[RuleFacts]) -> Result<(), SnapshotError> {
-    let mut names = HashSet::new();
-    match rules.iter().find(|rule| !names.insert(&rule.name)) {
-        Some(twice) => Err(SnapshotError::DuplicateRule(Arc::clone(&twice.name))),
-        None => Ok(()),
-    }
-}
-
-#[cfg(feature = "jwt")]
-fn token_sources(rules: &[Rule]) -> Vec<(Arc<str>, TokenSourceHandle)> {
-    let mut sources: Vec<(Arc<str>, TokenSourceHandle)> = Vec::new();
-    for (backend, _) in rules.iter().flat_map(|rule| &rule.backends) {
-        let upstream = backend.proxy.upstream().name();
-        if let Some(source) = backend.credentials.source()
-            && sources.iter().all(|(known, _)| **known != *upstream)
-        {
-            sources.push((upstream.into(), source.handle()));
-        }
-    }
-    sources
 }
 
 /// What a rule is told of the whole.

@@ -17,9 +17,11 @@ use portcullis::{
     admission::{
         address::AddressList,
         authz::{self, Authorization, Authorize},
+        concurrency::{Concurrency, ConcurrencyBuilder, ConcurrencyHandle, Gradient, Queue},
         ext_authz::ExternalAuth,
         quota::{Quota, QuotaStore, Quotas},
         rate_limit::{Algorithm, Charge, Limit, RateLimit, Settle, Shaping},
+        shed::{Overload, Priorities, Priority, Shed, SuccessRate},
     },
     authn::{
         Location, Providers,
@@ -88,7 +90,18 @@ impl AsyncGate for Open {
 }
 
 fn reports() -> Vec<Report> {
-    [vocabulary(), transport(), telemetry(), authn(), admission(), routing(), resilience(), stack()].concat()
+    [
+        vocabulary(),
+        transport(),
+        telemetry(),
+        authn(),
+        admission(),
+        in_flight(),
+        routing(),
+        resilience(),
+        stack(),
+    ]
+    .concat()
 }
 
 /// A gate that refuses nobody and remembers nothing; `allowed` allocations in a call.
@@ -334,6 +347,48 @@ fn quota() -> Report {
         newest.lock().unwrap().as_ref().and_then(|handle| handle.accounts()).unwrap_or(0)
     };
     Contract::new("quota", make).limit(12).keys(256, accounts).allocations(1, allocations).check()
+}
+
+fn in_flight() -> Vec<Report> {
+    let some = |n| NonZeroU32::new(n).unwrap();
+    let queue = move || Queue::new(some(10));
+    let overload =
+        || Overload::builder().event_loop(Duration::from_secs(1)..Duration::from_secs(2)).build().unwrap();
+    vec![
+        places("concurrency", || Concurrency::fixed("contract", NonZeroU32::new(100).unwrap())),
+        places("concurrency, with a queue", move || Concurrency::fixed("contract", some(100)).queue(queue())),
+        places("concurrency, by key", move || {
+            Concurrency::fixed("contract", some(100)).by(Key::ClientAddr).max_keys(some(256))
+        }),
+        places("concurrency, adaptive", || Concurrency::adaptive("contract", Gradient::new())),
+        plain("shed", 0, move || Shed::new(&overload()).layer()),
+        plain("priorities", 1, || GateLayer::new(Priorities::new(Priority::High))),
+        plain("success rate", 0, || SuccessRate::builder().build().layer()),
+    ]
+}
+
+/// A limit on what is in flight, and how much it says is.
+fn places(name: &'static str, builder: impl Fn() -> ConcurrencyBuilder + 'static) -> Report {
+    let newest = Arc::new(Mutex::new(None::<ConcurrencyHandle>));
+    let (told, told_keys) = (Arc::clone(&newest), Arc::clone(&newest));
+    let make = move || {
+        let limit = builder().build().unwrap();
+        *newest.lock().unwrap() = Some(limit.handle());
+        limit.layer()
+    };
+    let contract = Contract::new(name, make)
+        .in_flight(move |_: &AsyncGateLayer<Concurrency>| {
+            told.lock().unwrap().as_ref().map_or(0, |handle| handle.in_flight() as usize)
+        })
+        .allocations(0, allocations);
+    if !name.ends_with("key") {
+        return contract.check();
+    }
+    let keys = move |_: &AsyncGateLayer<Concurrency>| {
+        let handle = told_keys.lock().unwrap().clone();
+        handle.and_then(|handle| handle.keys()).map_or(0, |(keys, _)| keys)
+    };
+    contract.keys(256, keys).check()
 }
 
 fn policies() -> Authorization {

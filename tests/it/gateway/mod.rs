@@ -2,6 +2,7 @@
 mod cost;
 mod limits;
 mod oidc;
+mod overload;
 mod policies;
 mod process;
 mod protocols;

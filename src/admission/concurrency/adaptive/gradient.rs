@@ -17,9 +17,11 @@ use crate::{chance::Chance, ratio::Ratio};
 ///
 /// - **Drops**: if more than a tolerated share of a window was dropped, `limit' = limit · backoff`.
 /// - **Probes**: in a lasting overload the long average learns to take the queue for normal, and the limit drifts up.
-///   So every so many windows, if the limit is in use, it is halved for two windows: the queue drains in the first, and
-///   `long` counts for no more than what the second sees, until the next probe. The first comes after 20 windows. Half of the limit, and not the 3 requests of Envoy's probe: no
-///   visible dip. When these windows come is varied by a quarter, so that instances do not probe together.
+///   So every so many windows, if the limit is in use, only half of it is let in until no more than that is in flight and
+///   latencies fall no further (20 windows at most). Until the next probe `long` counts for no more than what was seen
+///   then. If latencies have halved as well, the other half did nothing but queue: the limit stays halved, and it probes
+///   again soon. Half of the limit, and not the 3 requests of Envoy's probe: no visible dip. The first probe comes after
+///   20 windows; when the others come is varied by a quarter, so that instances do not probe together.
 #[derive(Debug)]
 #[must_use]
 pub struct Gradient {
@@ -49,9 +51,15 @@ struct Probes {
 enum Phase {
     /// In so many windows.
     In(u32),
-    Draining,
-    Measuring,
+    /// For so many windows at most, since latencies were `before`; the least was `least`, once they can be believed.
+    Looking { left: u32, before: f64, least: f64 },
 }
+
+/// The windows of a probe, and those until the next one if the limit was halved.
+const PROBE: u32 = 20;
+const SOON: u32 = 10;
+/// Latencies that have fallen to this share, when half was let in, have halved.
+const HALVED: f64 = 0.55;
 
 impl Gradient {
     /// It begins at 20, between 2 and 1,000, with a tolerance of 1.5, a smoothing of 0.2, a queue of 4, and a long average
@@ -133,26 +141,37 @@ impl Gradient {
     }
 
     /// The limit of a probe, if this is a window for one.
-    fn probe(&mut self, rtt: f64, in_use: bool) -> Option<u32> {
+    fn probe(&mut self, rtt: f64, in_flight: u32) -> Option<u32> {
+        let half = (self.limit / 2.0).max(self.min) as u32;
         let probes = self.probes.as_mut()?;
-        let (phase, probing) = match probes.phase {
-            Phase::In(0) if in_use => (Phase::Draining, true),
-            Phase::In(windows) => (Phase::In(windows.saturating_sub(1)), false),
-            Phase::Draining => (Phase::Measuring, true),
-            Phase::Measuring => {
-                probes.seen = rtt;
-                let earlier = probes.chance.below(u64::from(probes.every / 4) + 1);
-                let earlier = u32::try_from(earlier).unwrap_or_default();
-                (Phase::In(probes.every - earlier), false)
+        match probes.phase {
+            Phase::In(0) if f64::from(in_flight) >= self.limit / 2.0 => {
+                probes.phase = Phase::Looking { left: PROBE, before: rtt, least: f64::INFINITY };
+                Some(half)
             }
-        };
-        let was_probing = matches!(probes.phase, Phase::Measuring);
-        probes.phase = phase;
-        if probing {
-            Some(((self.limit / 2.0).max(self.min)) as u32)
-        } else {
-            // What was seen under half of the limit says nothing of the limit.
-            was_probing.then_some(self.limit as u32)
+            Phase::In(windows) => {
+                probes.phase = Phase::In(windows.saturating_sub(1));
+                None
+            }
+            Phase::Looking { left, before, least } => {
+                // What came in before the probe was in flight with more.
+                let fell = in_flight > half || rtt < least * 0.95;
+                if fell && left > 0 {
+                    let least = if in_flight > half { least } else { rtt };
+                    probes.phase = Phase::Looking { left: left - 1, before, least };
+                    return Some(half);
+                }
+                probes.seen = rtt.min(least);
+                if probes.seen <= before * HALVED {
+                    self.limit = self.limit.min(f64::from(half).max(self.min));
+                    probes.phase = Phase::In(SOON);
+                } else {
+                    let earlier = probes.chance.below(u64::from(probes.every / 4) + 1);
+                    probes.phase = Phase::In(probes.every - u32::try_from(earlier).unwrap_or_default());
+                }
+                // What was seen under half of the limit says nothing of the limit.
+                Some(self.limit as u32)
+            }
         }
     }
 }
@@ -176,8 +195,7 @@ impl Algorithm for Gradient {
         let Some(rtt) = seen.rtt.map(|rtt| rtt.max(Duration::from_nanos(1)).as_secs_f64()) else {
             return self.limit();
         };
-        let in_use = f64::from(seen.in_flight) >= self.limit / 2.0;
-        if let Some(limit) = self.probe(rtt, in_use) {
+        if let Some(limit) = self.probe(rtt, seen.in_flight) {
             return limit;
         }
         let ceiling = self.probes.as_ref().map_or(f64::INFINITY, |probes| probes.seen);
@@ -185,7 +203,7 @@ impl Algorithm for Gradient {
         if long / rtt > 2.0 {
             self.long.value *= 0.95;
         }
-        if in_use {
+        if f64::from(seen.in_flight) >= self.limit / 2.0 {
             let gradient = (self.tolerance * long / rtt).clamp(0.5, 1.0);
             let new = self.limit * gradient + self.queue;
             let smooth = self.limit * (1.0 - self.smoothing) + new * self.smoothing;
@@ -343,5 +361,13 @@ mod tests {
             limits.push(gradient.step(&seen(*limits.last().unwrap())));
         }
         assert_eq!(limits[..7], [20, 20, 21, 22, 11, 11, 22]);
+    }
+
+    #[test]
+    fn a_limit_that_is_far_too_high_is_halved_soon() {
+        let gradient =
+            Gradient::new().bounds(some(2), some(2000)).initial(some(2000)).chance(Chance::seeded(1));
+        let rest = rests_at(gradient, 20, 300);
+        assert!((19.0..=40.0).contains(&rest), "{rest}");
     }
 }

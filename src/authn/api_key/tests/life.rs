@@ -310,6 +310,22 @@ async fn one_bad_entry_takes_no_other_with_it() {
     assert!(keys.verify(good.reveal(), world.clock.now()).unwrap().is_ok());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_list_without_a_usable_entry_ends_no_key() {
+    let world = World::new();
+    let good = world.create("good").await;
+    let keys = KeyFollower::new("partners", world.store.clone()).start().await;
+    // Somebody has moved all hashes under a pepper that this instance has not been told.
+    let pepper = Pepper::new("2026", &[7; 32]).unwrap();
+    drop(world.admin.clone().pepper(pepper).create(mint("a", "bad").unwrap()).await.unwrap());
+    let list = world.store.read(None).await.unwrap().unwrap();
+    let forget = KeyChange::Forget(good.entry().id().to_owned());
+    world.store.write(list.version, vec![forget]).await.unwrap();
+    seconds(5).await;
+    assert!(keys.verify(good.reveal(), world.clock.now()).unwrap().is_ok(), "the last keys go on");
+    assert!(keys.health().failures > 0);
+}
+
 /// Somebody's store, with a mistake in it.
 #[derive(Debug, Default)]
 struct Panics {

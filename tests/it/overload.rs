@@ -1,0 +1,219 @@
+//! What is promised of overload: under 5 times the capacity the goodput stays above 90% of the capacity, and the p99 of what
+//! is admitted within twice the p99 without load. A server with so many workers and a queue without end, on a paused clock;
+//! arrivals and service times are drawn from seeds, so every run is the same.
+
+use std::{
+    convert::Infallible,
+    num::NonZeroU32,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use portcullis::{
+    admission::{
+        concurrency::{Aimd, Concurrency, Gradient, Order, Queue},
+        shed::{Overload, Priority, Shed},
+    },
+    body::Body,
+    chance::Chance,
+    gate::{AsyncGateLayer, AsyncGates},
+};
+use tokio::{
+    sync::Semaphore,
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+use tower::{Layer, ServiceExt, service_fn, util::BoxCloneService};
+
+const MS: Duration = Duration::from_millis(1);
+const WORKERS: u32 = 20;
+/// 10 ms, and 10 ms more on average.
+const SERVICE: f64 = 20.0;
+/// Of the server, in requests a second.
+const CAPACITY: f64 = WORKERS as f64 * 1000.0 / SERVICE;
+const WARM_UP: Duration = Duration::from_secs(5);
+const MEASURED: Duration = Duration::from_secs(10);
+
+fn some(n: u32) -> NonZeroU32 {
+    NonZeroU32::new(n).unwrap()
+}
+
+fn uniform(chance: &Chance) -> f64 {
+    (chance.next() >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// Exponentially distributed, with that mean.
+fn exponential(chance: &Chance, mean: f64) -> f64 {
+    -mean * (1.0 - uniform(chance)).ln()
+}
+
+/// What became of the requests that came in the measured time.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Of those that were served, in the order of their ends.
+    latencies: Vec<Duration>,
+    refused: usize,
+}
+
+impl Seen {
+    fn goodput(&self) -> f64 {
+        self.latencies.len() as f64 / MEASURED.as_secs_f64() / CAPACITY
+    }
+
+    fn p99(&self) -> Duration {
+        let mut sorted = self.latencies.clone();
+        sorted.sort_unstable();
+        sorted[sorted.len() * 99 / 100]
+    }
+}
+
+/// So many times the capacity comes to a server behind these gates; `share` of it is of high priority, the rest of low. What
+/// was seen of the high, and of the low.
+async fn run(gates: AsyncGates, load: f64, share: f64, seed: u64) -> [Seen; 2] {
+    let chance = Chance::seeded(seed);
+    let workers = Arc::new(Semaphore::new(WORKERS as usize));
+    let times = chance.clone();
+    let server = service_fn(move |_: Request<()>| {
+        let workers = Arc::clone(&workers);
+        let time = MS.mul_f64(SERVICE / 2.0 + exponential(&times, SERVICE / 2.0));
+        async move {
+            let _worker = workers.acquire_owned().await.unwrap();
+            sleep(time).await;
+            Ok::<_, Infallible>(Response::new(Body::from("served")))
+        }
+    });
+    let app = AsyncGateLayer::new(gates).layer(server);
+    let app = BoxCloneService::new(app.map_response(|response| response.map(Body::new)));
+    let seen = Arc::new([Mutex::new(Seen::default()), Mutex::new(Seen::default())]);
+    let (begin, mut at) = (Instant::now(), 0.0);
+    let from = begin + WARM_UP;
+    let mut calls = JoinSet::new();
+    loop {
+        at += exponential(&chance, 1.0 / (load * CAPACITY));
+        let arrival = begin + Duration::from_secs_f64(at);
+        if arrival > from + MEASURED {
+            break;
+        }
+        sleep_until(arrival).await;
+        let (priority, class) =
+            if uniform(&chance) < share { (Priority::High, 0) } else { (Priority::Low, 1) };
+        let mut request = Request::new(());
+        request.extensions_mut().insert(priority);
+        let (app, seen) = (app.clone(), Arc::clone(&seen));
+        calls.spawn(async move {
+            let came = Instant::now();
+            let response = app.oneshot(request).await.unwrap();
+            let served = response.status() == 200;
+            response.into_body().collect().await.unwrap();
+            let now = Instant::now();
+            if (from..=from + MEASURED).contains(&now) {
+                let mut seen = seen[class].lock().unwrap();
+                if served { seen.latencies.push(now - came) } else { seen.refused += 1 }
+            }
+        });
+        while calls.try_join_next().is_some() {}
+    }
+    calls.shutdown().await;
+    [0, 1].map(|class| std::mem::take(&mut *seen[class].lock().unwrap()))
+}
+
+/// Without priorities.
+async fn alone(gates: AsyncGates, load: f64, seed: u64) -> Seen {
+    let [_, seen] = run(gates, load, 0.0, seed).await;
+    seen
+}
+
+fn behind(limit: &Concurrency) -> AsyncGates {
+    AsyncGates::new().with_async(limit.clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn five_times_the_capacity_is_borne() {
+    let unloaded = alone(AsyncGates::new(), 0.3, 1).await.p99();
+    let bare = alone(AsyncGates::new(), 5.0, 1).await;
+    assert!(bare.p99() > unloaded * 20, "without a limit everybody is too late: {:?}", bare.p99());
+
+    let gradient = || Gradient::new().chance(Chance::seeded(7));
+    let codel = Queue::new(some(200)).codel(5 * MS, 100 * MS);
+    for (name, limit) in [
+        ("fixed", Concurrency::fixed("l", some(WORKERS + 4)).build()),
+        ("fixed, with a queue", Concurrency::fixed("l", some(WORKERS)).queue(codel.clone()).build()),
+        ("fixed, the newest first", {
+            let queue = Queue::new(some(200)).order(Order::Newest).timeout(40 * MS);
+            Concurrency::fixed("l", some(WORKERS)).queue(queue).build()
+        }),
+        ("gradient", Concurrency::adaptive("l", gradient()).build()),
+        ("gradient, from far too much", Concurrency::adaptive("l", gradient().initial(some(500))).build()),
+        ("gradient, with a queue", Concurrency::adaptive("l", gradient()).queue(codel).build()),
+        ("aimd", {
+            let aimd = Aimd::new().timeout(MS.mul_f64(SERVICE * 1.5));
+            Concurrency::adaptive("l", aimd).build()
+        }),
+    ] {
+        let limit = limit.unwrap();
+        for seed in [1, 2] {
+            let seen = alone(behind(&limit), 5.0, seed).await;
+            let (goodput, p99) = (seen.goodput(), seen.p99());
+            println!(
+                "{name}: goodput {goodput:.3}, p99 {p99:?} of {unloaded:?}, limit {}",
+                limit.handle().limit()
+            );
+            assert!(goodput > 0.9, "{name}: goodput {goodput}");
+            assert!(p99 <= unloaded * 2, "{name}: p99 {p99:?}, without load {unloaded:?}");
+            assert!(seen.refused > 10_000, "{name}: {}", seen.refused);
+        }
+        assert_eq!(limit.handle().waiting(), 0);
+    }
+}
+
+/// What adapts finds the capacity again when it changes, and does not shrink while nothing needs it.
+#[tokio::test(start_paused = true)]
+async fn half_of_the_capacity_is_all_served() {
+    let limit = Concurrency::adaptive("l", Gradient::new().chance(Chance::seeded(7))).build().unwrap();
+    for seed in [1, 2] {
+        let seen = alone(behind(&limit), 0.5, seed).await;
+        let all = seen.latencies.len() + seen.refused;
+        assert!(seen.refused * 200 < all, "{} of {all} refused", seen.refused);
+    }
+}
+
+/// 10% of the load, half of the capacity, is important.
+async fn important(gates: AsyncGates, refused: f64) -> [Seen; 2] {
+    let [high, low] = run(gates, 5.0, 0.1, 1).await;
+    let all = high.latencies.len() + high.refused;
+    println!(
+        "high {:.3}, {} refused, p99 {:?}; low {:.3}",
+        high.goodput(),
+        high.refused,
+        high.p99(),
+        low.goodput()
+    );
+    let share = high.refused as f64 / all as f64;
+    assert!(share <= refused, "{} of {all} important ones refused", high.refused);
+    assert!(high.goodput() + low.goodput() > 0.9, "and the rest is not wasted: {:.3}", low.goodput());
+    [high, low]
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_important_goes_first_in_a_queue() {
+    let queue = Queue::new(some(200)).order(Order::Priority);
+    let limit = Concurrency::fixed("l", some(WORKERS)).queue(queue).build().unwrap();
+    let unloaded = alone(AsyncGates::new(), 0.3, 1).await.p99();
+    let [high, _] = important(behind(&limit), 0.0).await;
+    assert!(high.p99() <= unloaded * 2, "{:?}", high.p99());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_unimportant_is_shed_first() {
+    let limit = Concurrency::fixed("l", some(WORKERS)).queue(Queue::new(some(200))).build().unwrap();
+    // 200 wait for 200 ms, which is half of the pressure: nobody of high priority is shed.
+    let overload = Overload::builder().queue_delay(&limit, 5 * MS..400 * MS).tick(10 * MS).build().unwrap();
+    overload.start();
+    let shed = Shed::new(&overload).chance(Chance::seeded(3));
+    // Fair as it is, the queue is full at times, before the pressure has followed: not by priority, but far less often.
+    let [_, low] = important(AsyncGates::new().with(shed).with_async(limit), 0.15).await;
+    assert!(low.refused > 10_000, "{}", low.refused);
+    assert!(overload.shed(Priority::Low) > 10_000 && overload.shed(Priority::High) == 0, "{overload:?}");
+}
