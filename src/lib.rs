@@ -132,7 +132,7 @@ struct ChooseAnAlgorithm;
 #[doc = include_str!("../docs/guides/limits_by_plan.md")]
 struct LimitsByPlan;
 
-/// The code of the guide runs; its file is tried in `tests/it/distributed.rs`.
+/// The code of the guide runs; its file is tried in `tests/it/distributed/`.
 #[cfg(all(doctest, feature = "admission", feature = "redis"))]
 #[doc = include_str!("../docs/guides/distributed_limits.md")]
 struct DistributedLimits;
