@@ -13,6 +13,7 @@ use divan::{Bencher, black_box, counter::ItemsCount};
 use http::{Request, Response};
 use portcullis::{
     admission::{
+        address::AddressList,
         authz::{Authorization, Authorize, Operation, Policy, Rule, Source},
         concurrency::{Concurrency, ConcurrencyBuilder, Gradient, Partitions, Queue},
         rate_limit::{Fields, Limit, Rate, RateLimit},
@@ -270,5 +271,22 @@ fn overload(bencher: Bencher<'_, '_>, kind: &str) {
                 _ => drop(black_box(&rate).check(&mut head).is_ok()),
             }
         }
+    });
+}
+
+/// A list of so many networks, asked for addresses in a scattered order.
+#[divan::bench(args = [1_000, 100_000])]
+fn address_list(bencher: Bencher<'_, '_>, networks: u32) {
+    let network = |n: u32| {
+        let ip = std::net::Ipv4Addr::from_bits(n.wrapping_mul(0x9E37_79B1));
+        ipnet::Ipv4Net::new_assert(ip, 24).into()
+    };
+    let list = AddressList::builder().deny((0..networks).map(network)).build();
+    let mut request = request(0);
+    let mut n = 0_u32;
+    bencher.bench_local(|| {
+        n = n.wrapping_add(1);
+        aim(&mut request, n.wrapping_mul(3));
+        black_box(list.check(&mut Head::of(&mut request))).is_ok()
     });
 }

@@ -25,6 +25,8 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, header};
+#[cfg(feature = "admission")]
+use sha2::{Digest as _, Sha256};
 use siphasher::sip::SipHasher13;
 use twox_hash::XxHash64;
 
@@ -133,6 +135,18 @@ impl Key {
         hasher.finish()
     }
 
+    /// 128 bits that tell this request's account from all others, the same everywhere and for ever (SHA-256, cut). Nobody
+    /// can make two accounts meet. For counters that outlive a process or are shared between several.
+    #[cfg(feature = "admission")]
+    #[must_use]
+    pub fn digest(&self, head: &Head<'_>) -> u128 {
+        let mut digest = Digest(Sha256::new());
+        self.feed(head, &mut digest);
+        let all: [u8; 32] = digest.0.finalize().into();
+        let (cut, _) = all.split_at(16);
+        cut.iter().fold(0, |digest, byte| digest << 8 | u128::from(*byte))
+    }
+
     /// Whether it can only be told once the caller is authenticated.
     #[must_use]
     pub fn needs_identity(&self) -> bool {
@@ -170,6 +184,22 @@ impl Key {
         if !told {
             address(head, hasher);
         }
+    }
+}
+
+/// What a key feeds, as the bytes of a digest.
+#[cfg(feature = "admission")]
+struct Digest(Sha256);
+
+#[cfg(feature = "admission")]
+impl Hasher for Digest {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// Of no use: what is asked for is longer.
+    fn finish(&self) -> u64 {
+        0
     }
 }
 
@@ -412,6 +442,21 @@ mod tests {
         let key = Key::Header(HeaderName::from_static("x-tenant"));
         assert_eq!(Key::ClientAddr.stable_hash(&Head::of(&mut request), ""), 4_773_812_185_013_793_513);
         assert_eq!(key.stable_hash(&Head::of(&mut request), "salt"), 18_283_510_077_737_712_346);
+    }
+
+    /// As above: other digests would be other counters.
+    #[cfg(feature = "admission")]
+    #[test]
+    fn digests_are_pinned() {
+        let mut request = from("192.0.2.1");
+        request.headers_mut().insert("x-tenant", "a".parse().unwrap());
+        let of = |key: &Key, request: &mut Request<()>| key.digest(&Head::of(request));
+        let tenant = Key::Header(HeaderName::from_static("x-tenant"));
+        // SHA-256 of 02, 4 as 8 bytes, c0 00 02 01; and of 05, 1 as 8 bytes, 'a'.
+        assert_eq!(of(&Key::ClientAddr, &mut request), 0x0e3472a7_bdf118c9_77bcc706_cfc96e2d);
+        assert_eq!(of(&tenant, &mut request), 0x2b89bddb_ad4d6ec5_d5225181_94a89b8b);
+        request.extensions_mut().insert(Principal::new("keys", "", "a"));
+        assert_ne!(of(&Key::Principal, &mut request), of(&tenant, &mut request));
     }
 
     #[test]

@@ -99,6 +99,11 @@ struct ApiKeysGuide;
 
 /// The code of the guide runs.
 #[cfg(all(doctest, feature = "config"))]
+#[doc = include_str!("../docs/guides/metering_for_billing.md")]
+struct MeteringForBilling;
+
+/// The code of the guide runs.
+#[cfg(all(doctest, feature = "config"))]
 #[doc = include_str!("../docs/guides/authorization.md")]
 struct Authorization;
 
@@ -117,6 +122,16 @@ struct CertificateBoundTokens;
 #[doc = include_str!("../docs/guides/call_other_services.md")]
 struct CallOtherServices;
 
+/// The code of the guide runs; its file is tried in `tests/it/gateway/limits.rs`.
+#[cfg(all(doctest, feature = "admission"))]
+#[doc = include_str!("../docs/guides/choose_an_algorithm.md")]
+struct ChooseAnAlgorithm;
+
+/// The code of the guide runs; its file is tried in `tests/it/gateway/limits.rs`.
+#[cfg(all(doctest, feature = "admission"))]
+#[doc = include_str!("../docs/guides/limits_by_plan.md")]
+struct LimitsByPlan;
+
 pub mod attempt;
 pub mod backoff;
 pub mod body;
@@ -128,9 +143,14 @@ mod cookie;
 #[cfg(feature = "axum")]
 mod extract;
 pub mod fetch;
+#[cfg(feature = "admission")]
+mod file;
 pub mod flight;
+#[cfg(any(feature = "admission", feature = "jwt"))]
+mod freshness;
 pub mod gate;
 pub mod head;
+mod hex;
 pub mod identity;
 #[cfg(any(feature = "upstream", feature = "transport"))]
 mod io;
@@ -142,6 +162,8 @@ pub mod ratio;
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub mod redis;
 pub mod reject;
+#[cfg(feature = "authn")]
+mod secret;
 pub mod time;
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]

@@ -53,13 +53,19 @@ type Failed = Box<dyn std::error::Error>;
 fn run(serving: impl Future<Output = Result<(), Failed>>) -> ExitCode {
     let level = std::env::var("PORTCULLIS_LOG").ok().and_then(|level| level.parse().ok());
     let log = log::Log::up_to(level.unwrap_or(LevelFilter::INFO));
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    // One thread where there is one core: it hands on what has come in bursts, of which others are woken less often.
+    let mut runtime = match std::thread::available_parallelism().map_or(1, usize::from) {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
     let runtime = runtime.enable_all().on_thread_park(log::flush).on_thread_stop(log::flush).build();
     let runtime = runtime.map_err(Failed::from).and_then(|runtime| {
         tracing::subscriber::set_global_default(log)?;
         Ok(runtime)
     });
-    match runtime.and_then(|runtime| runtime.block_on(serving)) {
+    let served = runtime.and_then(|runtime| runtime.block_on(serving));
+    log::flush();
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");

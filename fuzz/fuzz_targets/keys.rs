@@ -1,4 +1,5 @@
-//! The file of API keys, and the address of a Redis server. What is read of a file, and written again, is the same.
+//! The file of API keys, an entry as it stands in Redis, and the address of a Redis server. What is read, and written
+//! again, is the same.
 #![no_main]
 
 use std::{fs, path::PathBuf, sync::LazyLock};
@@ -19,6 +20,10 @@ fn read(text: &[u8]) -> Option<Vec<KeyEntry>> {
 fuzz_target!(|data: &[u8]| {
     if let Ok(text) = std::str::from_utf8(data) {
         let _ = Redis::builder(text);
+    }
+    if let Ok(entry) = serde_json::from_slice::<KeyEntry>(data) {
+        let text = serde_json::to_string(&entry).unwrap();
+        assert_eq!(serde_json::from_str::<KeyEntry>(&text).expect("what was written cannot be read"), entry);
     }
     let Some(entries) = read(data) else { return };
     let items: String = entries.iter().map(KeyEntry::to_yaml).collect();

@@ -1,13 +1,17 @@
 //! MAY it enter? Policies that bound what comes in.
 //!
+//! - [`address`]: from where.
 //! - [`authz`]: who may do this: policies, scopes and roles.
 //! - [`concurrency`]: how many at a time, a fixed number or one that adapts.
 //! - [`ext_authz`]: who may do this, as another server says.
+//! - [`quota`]: how much in each day, month or billing period, by plan.
 //! - [`rate_limit`]: how much, over time, on each account.
 //! - [`shed`]: what is refused first when there is too much.
 
+pub mod address;
 pub mod authz;
 pub mod concurrency;
 pub mod ext_authz;
+pub mod quota;
 pub mod rate_limit;
 pub mod shed;

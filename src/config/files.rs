@@ -12,19 +12,29 @@ pub(super) const LARGEST: u64 = 1 << 20;
 
 /// What was in each file that was asked for, as a hash.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Files(BTreeMap<PathBuf, u64>);
+pub(super) struct Files(BTreeMap<PathBuf, Seen>);
+
+/// The hash of a file, and the most bytes that were to be read of it.
+type Seen = (u64, u64);
 
 impl Files {
     /// Reads a file and remembers it. The error says what is wrong without naming the file.
     pub(super) fn read(&mut self, path: &Path) -> Result<Vec<u8>, String> {
-        let content = slurp(path);
-        self.0.insert(path.to_owned(), print(&content));
+        self.read_up_to(path, LARGEST)
+    }
+
+    /// As [`read`](Self::read), with another bound. One of whole MiB.
+    pub(super) fn read_up_to(&mut self, path: &Path, most: u64) -> Result<Vec<u8>, String> {
+        let content = slurp_up_to(path, most);
+        self.0.insert(path.to_owned(), (print(&content), most));
         content
     }
 
     /// Reads them all again: what is in them now.
     pub(super) fn again(&self) -> Self {
-        Self(self.0.keys().map(|path| (path.clone(), print(&slurp(path)))).collect())
+        let look =
+            |(path, (_, most)): (&PathBuf, &Seen)| (path.clone(), (print(&slurp_up_to(path, *most)), *most));
+        Self(self.0.iter().map(look).collect())
     }
 }
 
@@ -35,6 +45,10 @@ pub(super) fn print(content: &Result<Vec<u8>, String>) -> u64 {
 }
 
 pub(super) fn slurp(path: &Path) -> Result<Vec<u8>, String> {
+    slurp_up_to(path, LARGEST)
+}
+
+fn slurp_up_to(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     let unreadable = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => "cannot be read: no such file".to_owned(),
         kind => format!("cannot be read: {kind}"),
@@ -44,9 +58,9 @@ pub(super) fn slurp(path: &Path) -> Result<Vec<u8>, String> {
         return Err("cannot be read: not a file".to_owned());
     }
     let mut bytes = Vec::new();
-    File::open(path).map_err(unreadable)?.take(LARGEST + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > LARGEST {
-        return Err("is larger than 1 MiB".to_owned());
+    File::open(path).map_err(unreadable)?.take(most + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > most {
+        return Err(format!("is larger than {} MiB", most >> 20));
     }
     Ok(bytes)
 }

@@ -5,18 +5,23 @@ use std::collections::BTreeMap;
 use super::compile::{Asked, KeySets};
 use std::sync::Arc;
 
-#[cfg(feature = "redis")]
-use crate::redis::Redis;
 use crate::{
     admission::{
         authz::Tally,
         concurrency::Concurrency,
         ext_authz::ExternalAuth,
+        quota::QuotaRegistry,
         rate_limit::RateLimits,
         shed::{Overload, SuccessRate},
     },
     authn::api_key::{ApiKeys, FailureLimit, KeyFollower},
+    telemetry::usage::UsageMeter,
     upstream::Upstream,
+};
+#[cfg(feature = "redis")]
+use crate::{
+    admission::{quota::QuotaStore, rate_limit::Distribution},
+    redis::Redis,
 };
 
 /// State by name: a limit that is defined again is the same limit, an upstream takes over the connections of the
@@ -25,6 +30,9 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     pub(super) limits: RateLimits,
+    pub(super) quotas: QuotaRegistry,
+    /// With what the file said of it.
+    pub(super) usage: Option<(String, UsageMeter)>,
     pub(super) upstreams: BTreeMap<String, Upstream>,
     pub(super) stores: Stores,
     pub(super) tally: Tally,
@@ -48,6 +56,11 @@ pub(super) struct Stores {
     pub(super) failures: BTreeMap<String, (String, Arc<FailureLimit>)>,
     #[cfg(feature = "redis")]
     pub(super) redis: BTreeMap<String, (String, Redis)>,
+    /// By the names of the servers.
+    #[cfg(feature = "redis")]
+    pub(super) quotas: BTreeMap<String, (String, QuotaStore)>,
+    #[cfg(feature = "redis")]
+    pub(super) distributions: BTreeMap<String, Distribution>,
 }
 
 /// What is to be followed once it is in force.

@@ -2,9 +2,9 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt::Write as _,
-    fs::{self, File, OpenOptions},
+    fs::File,
     io::{self, Write as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -20,7 +20,7 @@ use crate::{
     authn::api_key::{
         Asked, KeyChange, KeyEntry, KeyList, KeyStore, KeyStoreError, KeyUse, KeyVersion, MAX_KEYS,
     },
-    chance::Chance,
+    file::{fresh, replace},
 };
 
 /// How long a change must rest before it is taken: the file may be half written.
@@ -237,35 +237,6 @@ fn file_text(before: &[u8], entries: &[KeyEntry]) -> String {
     text.push_str(if entries.is_empty() { "keys: []\n" } else { "keys:\n" });
     entries.iter().for_each(|entry| text.push_str(&entry.without_use().to_yaml()));
     text
-}
-
-/// A new file, which only its owner can read.
-fn fresh(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
-}
-
-/// Puts a whole file in the place of another, with its permissions.
-fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{:016x}", Chance::new().next()));
-    let beside = PathBuf::from(beside);
-    let written = fresh(&beside).and_then(|mut file| {
-        file.write_all(text)?;
-        if let Ok(before) = path.metadata() {
-            file.set_permissions(before.permissions())?;
-        }
-        file.sync_all()?;
-        fs::rename(&beside, path)
-    });
-    if written.is_err() {
-        // Nobody else has it.
-        let _ = fs::remove_file(&beside);
-    }
-    written
 }
 
 fn unavailable(error: impl Into<crate::body::BoxError>) -> KeyStoreError {

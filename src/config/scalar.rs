@@ -14,7 +14,7 @@ use crate::{
     admission::rate_limit::Rate,
     authn::api_key::{KeyEntry, KeyHash},
     ratio::Ratio,
-    time::parse_duration,
+    time::{Calendar, parse_duration},
 };
 
 /// A type with a spelling of its own.
@@ -75,6 +75,7 @@ pub(super) fn format(name: &str) -> Option<&'static Format> {
         of::<Name>(),
         of::<KeyHash>(),
         of::<Moment>(),
+        of::<Calendar>(),
     ];
     FORMATS.iter().find(|format| format.name == name)
 }
@@ -181,6 +182,15 @@ impl Spelled for Moment {
     }
 }
 
+impl Spelled for Calendar {
+    const FORMAT: &'static str = "utc-offset";
+    const EXPECTED: &'static str = "an offset from UTC such as `Z`, `+01:00` or `-09:30`";
+
+    fn spell(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,6 +207,7 @@ mod tests {
             ("header-value", "a b", "a\nb"),
             ("name", "per-address.v2", "per address"),
             ("moment", "2027-02-19T08:00:00Z", "tomorrow"),
+            ("utc-offset", "-09:30", "CET"),
         ] {
             let format = format(name).unwrap();
             assert!((format.fits)(good) && !(format.fits)(bad), "{name}");

@@ -2,6 +2,8 @@ use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::hex;
+
 /// Where a request stands in a trace, as `traceparent` tells it
 /// ([W3C Trace Context](https://www.w3.org/TR/trace-context/) level 1).
 ///
@@ -47,15 +49,15 @@ impl TraceContext {
     #[must_use]
     pub fn parse(value: &[u8]) -> Option<Self> {
         let (fields, rest) = value.split_at_checked(55)?;
-        let version = hex(&fields[..2])?;
+        let version = number(&fields[..2])?;
         let dashes = fields[2] == b'-' && fields[35] == b'-' && fields[52] == b'-';
         let ends = if version == 0 { rest.is_empty() } else { rest.is_empty() || rest[0] == b'-' };
         if version == 0xff || !dashes || !ends {
             return None;
         }
-        let parent_id = u64::try_from(hex(&fields[36..52])?).ok()?;
-        let flags = u8::try_from(hex(&fields[53..55])?).ok()?;
-        Self::new(hex(&fields[3..35])?, parent_id, flags)
+        let parent_id = u64::try_from(number(&fields[36..52])?).ok()?;
+        let flags = u8::try_from(number(&fields[53..55])?).ok()?;
+        Self::new(number(&fields[3..35])?, parent_id, flags)
     }
 
     /// The id of the whole trace.
@@ -90,13 +92,9 @@ impl fmt::Display for TraceContext {
 }
 
 /// Lower case only, as the standard asks.
-fn hex(digits: &[u8]) -> Option<u128> {
+fn number(digits: &[u8]) -> Option<u128> {
     digits.iter().try_fold(0, |number, digit| {
-        let digit = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
+        let digit = hex::digit(*digit).filter(|_| !digit.is_ascii_uppercase())?;
         Some(number << 4 | u128::from(digit))
     })
 }

@@ -64,8 +64,10 @@ impl AddressText {
     }
 
     fn push_number(&mut self, number: u16) {
-        if number >= 10 {
-            self.push_number(number / 10);
+        for unit in [10_000, 1_000, 100, 10] {
+            if number >= unit {
+                self.push(b'0' + (number / unit % 10) as u8);
+            }
         }
         self.push(b'0' + (number % 10) as u8);
     }

@@ -82,20 +82,17 @@ impl<'a> Host<'a> {
     ///
     /// [`BadHost::Missing`] if there is no name, [`BadHost::Malformed`] if it is not valid.
     pub fn parse(text: &'a str) -> Result<Self, BadHost> {
-        if is_plain_name(text) {
-            return Ok(Self { name: Cow::Borrowed(text), port: None });
+        if text.starts_with('[') {
+            let (address, port) = text.split_at(text.find(']').ok_or(BadHost::Malformed)? + 1);
+            return Ok(Self { port: parse_port(port)?, name: parse_address(address)? });
         }
-        let end = match text.strip_prefix('[') {
-            Some(rest) => rest.find(']').ok_or(BadHost::Malformed)? + 2,
-            None => text.bytes().position(|byte| byte == b':').unwrap_or(text.len()),
-        };
-        let (name, port) = text.split_at(end);
-        let port = match port.strip_prefix(':') {
-            None if port.is_empty() => None,
-            None => return Err(BadHost::Malformed),
-            Some(digits) => parse_port(digits)?,
-        };
-        Ok(Self { name: parse_name(name)?, port })
+        let name = Name::read(text);
+        let port = parse_port(&text[name.end..])?;
+        match name.end {
+            0 => Err(BadHost::Missing),
+            _ if !name.is_valid => Err(BadHost::Malformed),
+            _ => Ok(Self { name: name.normal(text), port }),
+        }
     }
 
     /// The name or address. An IPv6 address is in brackets.
@@ -137,87 +134,92 @@ impl fmt::Display for Host<'_> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceivedHost(pub HeaderValue);
 
-/// An empty port is allowed, and none (RFC 3986, 3.2.3).
-fn parse_port(digits: &str) -> Result<Option<u16>, BadHost> {
-    if digits.is_empty() {
+/// What follows the name: nothing, or a colon and a port, which may be empty (RFC 3986, 3.2.3).
+fn parse_port(rest: &str) -> Result<Option<u16>, BadHost> {
+    if matches!(rest, "" | ":") {
         return Ok(None);
     }
-    if digits.len() > 5 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(BadHost::Malformed);
-    }
-    digits.parse().map(Some).map_err(|_| BadHost::Malformed)
+    let digits = rest.strip_prefix(':').ok_or(BadHost::Malformed)?;
+    let add = |port: u32, digit: u8| digit.is_ascii_digit().then(|| port * 10 + u32::from(digit - b'0'));
+    let port = if digits.len() > 5 { None } else { digits.bytes().try_fold(0, add) };
+    port.and_then(|port| port.try_into().ok()).map(Some).ok_or(BadHost::Malformed)
 }
 
-fn parse_name(name: &str) -> Result<Cow<'_, str>, BadHost> {
-    if let Some(address) = name.strip_prefix('[') {
-        let address = address.strip_suffix(']').ok_or(BadHost::Malformed)?;
-        let address: Ipv6Addr = address.parse().map_err(|_| BadHost::Malformed)?;
-        let normal = format!("[{address}]");
-        return Ok(if normal == name { Cow::Borrowed(name) } else { Cow::Owned(normal) });
-    }
-    if name.is_empty() {
-        return Err(BadHost::Missing);
-    }
-    let name = name.strip_suffix('.').unwrap_or(name);
-    if !is_name(name) {
-        return Err(BadHost::Malformed);
-    }
-    Ok(if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Cow::Owned(name.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(name)
-    })
+/// An IPv6 address in brackets.
+fn parse_address(name: &str) -> Result<Cow<'_, str>, BadHost> {
+    let address = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).ok_or(BadHost::Malformed)?;
+    let address: Ipv6Addr = address.parse().map_err(|_| BadHost::Malformed)?;
+    let normal = format!("[{address}]");
+    Ok(if normal == name { Cow::Borrowed(name) } else { Cow::Owned(normal) })
 }
 
-/// Whether it is a valid name in lower case and nothing else; `false` means that a closer look is needed.
-fn is_plain_name(text: &str) -> bool {
-    let mut before = b'.';
-    let plain = text.bytes().all(|byte| {
-        let is_empty = byte == b'.' && before == b'.';
-        before = byte;
-        IN_PLAIN_NAMES[usize::from(byte)] && !is_empty
-    });
-    // In so short a name no label is too long.
-    plain && before != b'.' && text.len() <= MAX_LABEL
-}
-
-/// The bytes of names, but for upper case.
-static IN_PLAIN_NAMES: [bool; 256] = {
-    let mut table = IN_NAMES;
-    let mut byte = b'A';
-    while byte <= b'Z' {
-        table[byte as usize] = false;
-        byte += 1;
-    }
-    table
-};
-
-/// Labels of letters, digits, `-`, and `_`, which is no part of RFC 1123 but is in use.
-fn is_name(name: &str) -> bool {
-    let mut dot = 0; // one past the last
-    for (at, byte) in name.bytes().enumerate() {
-        if !IN_NAMES[usize::from(byte)] {
-            return false;
-        }
-        if byte == b'.' {
-            if at == dot || at - dot > MAX_LABEL {
-                return false;
-            }
-            dot = at + 1;
-        }
-    }
-    let last = name.len() - dot;
-    last > 0 && last <= MAX_LABEL && name.len() <= Host::MAX_LENGTH
+/// The name that a text begins with, as found in one pass: each request is read so more than once.
+struct Name {
+    /// The first byte that is in no name.
+    end: usize,
+    /// Of labels of letters, digits, `-`, and `_`, which is no part of RFC 1123 but is in use; a dot may end it.
+    is_valid: bool,
+    ends_with_dot: bool,
+    has_upper: bool,
 }
 
 const MAX_LABEL: usize = 63;
 
+impl Name {
+    fn read(text: &str) -> Self {
+        let mut name = Self { end: text.len(), is_valid: true, ends_with_dot: false, has_upper: false };
+        let mut dot = 0; // one past the last
+        for (at, byte) in text.bytes().enumerate() {
+            match CLASSES[usize::from(byte)] {
+                Class::Plain => {}
+                Class::Upper => name.has_upper = true,
+                Class::Dot => {
+                    name.is_valid &= at > dot && at - dot <= MAX_LABEL;
+                    dot = at + 1;
+                }
+                Class::Foreign => {
+                    name.end = at;
+                    break;
+                }
+            }
+        }
+        name.ends_with_dot = dot > 0 && dot == name.end;
+        let length = name.end - usize::from(name.ends_with_dot);
+        name.is_valid &= length > 0 && name.end - dot <= MAX_LABEL && length <= Host::MAX_LENGTH;
+        name
+    }
+
+    /// In lower case, without the dot.
+    fn normal<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let name = &text[..self.end - usize::from(self.ends_with_dot)];
+        if self.has_upper { Cow::Owned(name.to_ascii_lowercase()) } else { Cow::Borrowed(name) }
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    let name = Name::read(text);
+    name.end == text.len() && name.is_valid && !name.ends_with_dot
+}
+
+#[derive(Clone, Copy)]
+enum Class {
+    Plain,
+    Upper,
+    Dot,
+    Foreign,
+}
+
 /// The bytes of names.
-static IN_NAMES: [bool; 256] = {
-    let mut table = [false; 256];
+static CLASSES: [Class; 256] = {
+    let mut table = [Class::Foreign; 256];
     let mut byte = 0;
     while byte < 256 {
-        table[byte] = matches!(byte as u8, b'-' | b'.' | b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z');
+        table[byte] = match byte as u8 {
+            b'-' | b'_' | b'0'..=b'9' | b'a'..=b'z' => Class::Plain,
+            b'A'..=b'Z' => Class::Upper,
+            b'.' => Class::Dot,
+            _ => Class::Foreign,
+        };
         byte += 1;
     }
     table

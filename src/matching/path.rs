@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::hex;
+
 /// Something about a path that servers read in different ways, and that is therefore refused unless it is
 /// allowed by name with [`PathPolicy::allow`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -216,7 +218,7 @@ impl PathPolicy {
         while let Some(&raw) = bytes.get(at) {
             let is_escape = raw == b'%';
             let byte = if is_escape {
-                bytes.get(at + 1..at + 3).and_then(any_hex).ok_or(BadPath::Escape)?
+                bytes.get(at + 1..at + 3).and_then(hex::byte).ok_or(BadPath::Escape)?
             } else {
                 raw
             };
@@ -324,16 +326,7 @@ fn push_escape(out: &mut String, byte: u8) {
 }
 
 fn upper_hex(digits: &[u8]) -> Option<u8> {
-    if digits.iter().any(u8::is_ascii_lowercase) { None } else { any_hex(digits) }
-}
-
-/// The byte that two hexadecimal digits stand for.
-pub(super) fn any_hex(digits: &[u8]) -> Option<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    match digits {
-        [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-        _ => None,
-    }
+    if digits.iter().any(u8::is_ascii_lowercase) { None } else { hex::byte(digits) }
 }
 
 #[cfg(test)]

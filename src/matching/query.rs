@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::{Text, path::any_hex};
+use super::Text;
+use crate::hex;
 
 /// Whether the first parameter called `name` has a value that `text` matches.
 pub(super) fn matches(query: &str, name: &str, text: &Text) -> bool {
@@ -31,7 +32,7 @@ fn decode(raw: &[u8]) -> impl Iterator<Item = u8> {
     std::iter::from_fn(move || {
         let (&first, tail) = rest.split_first()?;
         if first == b'%'
-            && let Some(byte) = tail.get(..2).and_then(any_hex)
+            && let Some(byte) = tail.get(..2).and_then(hex::byte)
         {
             rest = &tail[2..];
             return Some(byte);

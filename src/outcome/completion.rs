@@ -145,5 +145,10 @@ impl<P: Pass> fmt::Debug for Completion<P> {
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    let digits = headers.get(header::CONTENT_LENGTH)?.as_bytes();
+    let add = |length: u64, digit: &u8| {
+        let digit = digit.wrapping_sub(b'0');
+        if digit > 9 { None } else { length.checked_mul(10)?.checked_add(digit.into()) }
+    };
+    if digits.is_empty() { None } else { digits.iter().try_fold(0, add) }
 }

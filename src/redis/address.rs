@@ -22,6 +22,27 @@ pub enum InvalidAddress {
     /// It has a password: addresses stand in files that many read, and in lists of processes.
     #[error("the password must not stand in the address, but in a file")]
     Password,
+    /// There is none, or they do not agree on TLS, user and database.
+    #[error("expected addresses that agree on TLS, user and database")]
+    Servers,
+    /// A Cluster has no databases but the first.
+    #[error("a Cluster has no other database than 0")]
+    Database,
+}
+
+impl Address {
+    /// Another server of which all is the same but where it is.
+    pub(super) fn at(&self, host: &str, port: u16) -> Self {
+        Self { host: host.into(), port, ..self.clone() }
+    }
+
+    /// All of these, which differ in where they are only.
+    pub(super) fn all<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<Self>, InvalidAddress> {
+        let all = texts.into_iter().map(str::parse).collect::<Result<Vec<Self>, _>>()?;
+        let first = all.first().ok_or(InvalidAddress::Servers)?;
+        let agree = all.iter().all(|one| *one == first.at(&one.host, one.port));
+        agree.then_some(all).ok_or(InvalidAddress::Servers)
+    }
 }
 
 impl FromStr for Address {

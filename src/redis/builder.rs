@@ -1,6 +1,6 @@
 use std::{fmt, path::PathBuf, time::Duration};
 
-use super::{InvalidAddress, Redis, address::Address};
+use super::{Redis, address::Address};
 use crate::tls::ClientTls;
 
 /// How long a command may take, unless told.
@@ -12,22 +12,48 @@ const NAMESPACE: &str = "portcullis";
 #[derive(Clone)]
 #[must_use]
 pub struct RedisBuilder {
-    pub(super) address: Address,
+    pub(super) servers: Servers,
     pub(super) password: Option<PathBuf>,
+    pub(super) sentinel_password: Option<PathBuf>,
     pub(super) tls: Option<ClientTls>,
     pub(super) namespace: Box<str>,
     pub(super) deadline: Duration,
 }
 
+/// Which servers there are.
+#[derive(Debug, Clone)]
+pub(super) enum Servers {
+    Alone(Address),
+    /// The master of this name, of which these know.
+    Sentinel {
+        master: Box<str>,
+        sentinels: Vec<Address>,
+    },
+    /// The nodes of which these know.
+    Cluster(Vec<Address>),
+}
+
 impl RedisBuilder {
-    pub(super) fn new(address: &str) -> Result<Self, InvalidAddress> {
-        let address = address.parse()?;
-        Ok(Self { address, password: None, tls: None, namespace: NAMESPACE.into(), deadline: DEADLINE })
+    pub(super) fn new(servers: Servers) -> Self {
+        Self {
+            servers,
+            password: None,
+            sentinel_password: None,
+            tls: None,
+            namespace: NAMESPACE.into(),
+            deadline: DEADLINE,
+        }
     }
 
     /// The file that holds the password. It is read at each connection; line ends at its end are not part of it.
     pub fn password_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.password = Some(path.into());
+        self
+    }
+
+    /// The file that holds the password of the Sentinels, whom nobody tells a name. They are asked without unless told.
+    pub fn sentinel_password_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.sentinel_password = Some(path.into());
         self
     }
 
@@ -59,7 +85,7 @@ impl RedisBuilder {
 impl fmt::Debug for RedisBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisBuilder")
-            .field("address", &self.address)
+            .field("servers", &self.servers)
             .field("namespace", &self.namespace)
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()

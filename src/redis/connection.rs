@@ -1,51 +1,42 @@
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
-use arc_swap::ArcSwapOption;
 use redis::{
-    AsyncConnectionConfig, Cmd, FromRedisValue, RedisConnectionInfo, RedisResult, ScriptInvocation,
-    aio::MultiplexedConnection,
-};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    task::{AbortHandle, spawn_blocking},
-    time::{Instant, timeout},
+    Cmd, FromRedisValue, Pipeline, RedisFuture, RedisResult, Script, ScriptInvocation, ServerErrorKind,
+    Value, aio::ConnectionLike, from_redis_value,
 };
 
-use super::{InvalidAddress, RedisBuilder, RedisError};
-use crate::{
-    backoff::{Backoff, Jitter},
-    flight::Flights,
-    tls::ClientTls,
-    trip::{Policy, Trip},
+use super::{
+    InvalidAddress, RedisBuilder, RedisError,
+    address::Address,
+    builder::Servers,
+    cluster::{Cluster, Detour},
+    dial::Place,
+    node::{Fault, Node, Until},
+    slot::{slot, slot_of},
 };
+use crate::trip::State;
 
-/// How long making a connection may take, whoever waits for it.
-const CONNECT: Duration = Duration::from_secs(2);
-/// The most bytes of a password.
-const PASSWORD: usize = 1024;
+/// How often a command is sent on to where its slot has gone.
+const DETOURS: usize = 4;
 
-/// A connection to a server, shared by its clones. See the [module docs](super).
+/// A connection to a server, to the master that Sentinels know, or to a Cluster, shared by its clones. See the
+/// [module docs](super).
 #[derive(Clone)]
 pub struct Redis(Arc<Shared>);
 
 struct Shared {
-    of: RedisBuilder,
-    trip: Trip,
-    live: ArcSwapOption<Live>,
-    flights: Flights<(), Result<(), RedisError>>,
+    of: Arc<RedisBuilder>,
+    way: Way,
 }
 
-/// What is connected, as long as somebody uses it.
-struct Live {
-    connection: MultiplexedConnection,
-    driver: AbortHandle,
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
+#[derive(Clone)]
+enum Way {
+    One(Arc<Node>),
+    Cluster(Arc<Cluster>),
 }
 
 impl Redis {
@@ -54,14 +45,50 @@ impl Redis {
     /// # Errors
     /// [`InvalidAddress`]
     pub fn builder(address: &str) -> Result<RedisBuilder, InvalidAddress> {
-        RedisBuilder::new(address)
+        Ok(RedisBuilder::new(Servers::Alone(address.parse()?)))
+    }
+
+    /// Begins a connection to the master of this name, of which Sentinels know. TLS, user and database of their addresses
+    /// are the master's too; the user is not told to them.
+    ///
+    /// # Errors
+    /// [`InvalidAddress`], also if there is none, or if they do not agree.
+    pub fn sentinel<'a>(
+        master: impl Into<Box<str>>,
+        sentinels: impl IntoIterator<Item = &'a str>,
+    ) -> Result<RedisBuilder, InvalidAddress> {
+        let sentinels = Address::all(sentinels)?;
+        Ok(RedisBuilder::new(Servers::Sentinel { master: master.into(), sentinels }))
+    }
+
+    /// Begins a connection to a Cluster, of which these nodes know. TLS and user of their addresses are those of all
+    /// nodes. There is one database.
+    ///
+    /// # Errors
+    /// [`InvalidAddress`], also if there is none, or if they do not agree.
+    pub fn cluster<'a>(nodes: impl IntoIterator<Item = &'a str>) -> Result<RedisBuilder, InvalidAddress> {
+        let nodes = Address::all(nodes)?;
+        if nodes.iter().any(|node| node.database != 0) {
+            return Err(InvalidAddress::Database);
+        }
+        Ok(RedisBuilder::new(Servers::Cluster(nodes)))
     }
 
     pub(super) fn of(of: RedisBuilder) -> Self {
-        let half = Duration::from_millis(500);
-        let wait = Backoff::new(Duration::from_millis(100)).max(half).jitter(Jitter::Equal);
-        let trip = Trip::new(Policy::new().wait(wait));
-        Self(Arc::new(Shared { of, trip, live: ArcSwapOption::empty(), flights: Flights::new(1) }))
+        let of = Arc::new(of);
+        let node = |place| Way::One(Node::new(place, Arc::clone(&of)));
+        let way = match of.servers.clone() {
+            Servers::Alone(address) => node(Place::At(address)),
+            Servers::Sentinel { master: name, sentinels } => {
+                node(Place::Master { name, sentinels, first: 0.into() })
+            }
+            Servers::Cluster(seeds) =>
+            {
+                #[expect(clippy::expect_used, reason = "there is no builder without an address")]
+                Way::Cluster(Cluster::new(Arc::clone(&of), &seeds).expect("a Cluster has nodes"))
+            }
+        };
+        Self(Arc::new(Shared { of, way }))
     }
 
     /// Asks whether the server answers.
@@ -70,6 +97,44 @@ impl Redis {
     /// [`RedisError`]
     pub async fn ping(&self) -> Result<(), RedisError> {
         self.ask(&redis::cmd("PING")).await
+    }
+
+    /// Whether it is asked: [`Open`](State::Open) if one of the servers of which it knows does not answer.
+    #[must_use]
+    pub fn state(&self) -> State {
+        let states: Vec<_> = match &self.0.way {
+            Way::One(node) => return node.state(),
+            Way::Cluster(cluster) => cluster.nodes().iter().map(|node| node.state()).collect(),
+        };
+        let worst = |wanted| states.contains(&wanted).then_some(wanted);
+        worst(State::Open).or(worst(State::HalfOpen)).unwrap_or(State::Closed)
+    }
+
+    /// Whether whoever asks now would do so in vain, as far as is known.
+    #[cfg_attr(not(feature = "admission"), expect(dead_code, reason = "limits use it"))]
+    pub(crate) fn is_shut(&self, key: &str) -> bool {
+        match &self.0.way {
+            Way::One(node) => node.state() != State::Closed,
+            Way::Cluster(cluster) => {
+                cluster.known(Some(slot(key.as_bytes()))).is_some_and(|node| node.state() != State::Closed)
+            }
+        }
+    }
+
+    /// Whether whoever asks now may find out that it is served again.
+    #[cfg_attr(not(feature = "admission"), expect(dead_code, reason = "limits use it"))]
+    pub(crate) fn is_tried(&self) -> bool {
+        match &self.0.way {
+            Way::One(node) => node.state() == State::HalfOpen,
+            // Also that another node serves it now.
+            Way::Cluster(_) => true,
+        }
+    }
+
+    /// Whether these keys can be named in one command.
+    #[cfg_attr(not(feature = "admission"), expect(dead_code, reason = "limits use it"))]
+    pub(crate) fn are_together(&self, one: &str, other: &str) -> bool {
+        matches!(self.0.way, Way::One(_)) || slot(one.as_bytes()) == slot(other.as_bytes())
     }
 
     /// The key of this name among those of `set`, which are all in one hash slot. Names are ours, not strangers'.
@@ -94,101 +159,162 @@ impl Redis {
         self.within(deadline, async |mut connection| script.invoke_async(&mut connection).await).await
     }
 
-    /// Does `work` with the connection in this time, unless the breaker is open. Connecting is part of it.
+    /// As [`run`](Self::run), with the command that calls the script by its hash.
+    #[cfg_attr(not(feature = "admission"), expect(dead_code, reason = "limits use it"))]
+    pub(crate) async fn call<T: FromRedisValue>(
+        &self,
+        deadline: Duration,
+        script: &Script,
+        command: &Cmd,
+    ) -> Result<T, RedisError> {
+        let called = self.within(deadline, async |mut connection| match connection.command(command).await {
+            Err(error) if error.kind() == ServerErrorKind::NoScript.into() => {
+                script.load_async(&mut connection).await?;
+                connection.command(command).await
+            }
+            done => done,
+        });
+        from_redis_value(called.await?).map_err(|_| RedisError::Unexpected)
+    }
+
+    /// Does `work` in this time, unless the breaker is open. Connecting is part of it.
     pub(crate) async fn within<T>(
         &self,
         deadline: Duration,
-        work: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>,
+        work: impl AsyncFnOnce(Connection) -> RedisResult<T>,
     ) -> Result<T, RedisError> {
-        let entry = self.0.trip.enter(Instant::now())?;
-        let mut used = None;
-        let done = timeout(deadline, async {
-            let live = self.live().await?;
-            let connection = live.connection.clone();
-            used = Some(live);
-            work(connection).await.map_err(|error| RedisError::of(&error))
-        });
-        let done = done.await.unwrap_or(Err(RedisError::Late(deadline)));
-        match &done {
-            Err(error) if error.is_outage() => entry.failure(Instant::now()),
-            _ => entry.success(Instant::now()),
+        let fault = Arc::new(OnceLock::new());
+        let connection = Connection {
+            way: self.0.way.clone(),
+            until: Until::within(deadline),
+            fault: Arc::clone(&fault),
+            last: None,
+        };
+        let done = work(connection).await;
+        done.map_err(|error| fault.get().cloned().unwrap_or_else(|| RedisError::of(&error)))
+    }
+}
+
+/// What commands are sent with, each to the server of its key. Of a pipeline all keys must be of one set.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    way: Way,
+    until: Until,
+    /// Why it failed, where that is not theirs to say.
+    fault: Arc<OnceLock<RedisError>>,
+    /// Who was asked last, and is asked for what has no key: he should know the script.
+    last: Option<Arc<Node>>,
+}
+
+impl Connection {
+    async fn command(&mut self, command: &Cmd) -> RedisResult<Value> {
+        let node = self.node(|| slot_of(command)).await?;
+        let mut detour = Detour { node, asking: false };
+        for _ in 0..DETOURS {
+            let Detour { node, asking } = detour;
+            let send = async |mut connection: redis::aio::MultiplexedConnection| {
+                if !asking {
+                    return connection.send_packed_command(command).await;
+                }
+                let mut both = redis::pipe();
+                both.cmd("ASKING").ignore().add_command(command.clone());
+                let (answer,): (Value,) = both.query_async(&mut connection).await?;
+                Ok(answer)
+            };
+            // A server's error is an answer like others until somebody looks.
+            let done = node.exchange(self.until, async |connection| send(connection).await?.extract_error());
+            let done = done.await;
+            self.last = Some(Arc::clone(&node));
+            match (done, &self.way) {
+                (Ok(value), _) => return Ok(value),
+                (Err(fault), Way::One(_)) => return Err(self.fail(fault)),
+                (Err(fault), Way::Cluster(cluster)) => match cluster.detour(&node, &fault) {
+                    Some(another) => detour = another,
+                    None => return Err(self.fail(fault)),
+                },
+            }
         }
-        if let (Err(error), Some(used)) = (&done, &used)
-            && error.is_of_connection()
-        {
-            // Unless another has taken its place already. Those who wait for an answer keep it until it comes.
-            self.0.live.compare_and_swap(used, None);
-        }
-        done
+        Err(self.fail(Fault::Ours(RedisError::Refused("MOVED".into()))))
     }
 
-    async fn live(&self) -> Result<Arc<Live>, RedisError> {
-        let lost = |_| RedisError::Lost;
-        loop {
-            if let Some(live) = self.0.live.load_full() {
-                return Ok(live);
+    /// All commands, or none where they are a transaction. If the slot has moved, once more.
+    async fn pipeline(
+        &mut self,
+        pipeline: &Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisResult<Vec<Value>> {
+        for is_last in [false, true] {
+            let node = self.node(|| pipeline.cmd_iter().find_map(slot_of)).await?;
+            let send = async |mut connection: redis::aio::MultiplexedConnection| {
+                connection.req_packed_commands(pipeline, offset, count).await
+            };
+            let done = node.exchange(self.until, send).await;
+            self.last = Some(Arc::clone(&node));
+            let values = match done {
+                Ok(values) => values,
+                Err(fault) => {
+                    if let Way::Cluster(cluster) = &self.way {
+                        cluster.detour(&node, &fault);
+                    }
+                    return Err(self.fail(fault));
+                }
+            };
+            let Way::Cluster(cluster) = &self.way else { return Ok(values) };
+            if is_last || !values.iter().any(has_moved) {
+                return Ok(values);
             }
-            let shared = Arc::clone(&self.0);
-            let joined = self.0.flights.join((), move || async move { shared.connect().await });
-            joined.map_err(|_| RedisError::Lost)?.await.map_err(lost)??;
+            cluster.relearn().await;
+            self.last = None;
+        }
+        Err(self.fail(Fault::Ours(RedisError::Refused("MOVED".into()))))
+    }
+
+    async fn node(&self, slot: impl FnOnce() -> Option<u16>) -> RedisResult<Arc<Node>> {
+        let cluster = match &self.way {
+            Way::One(node) => return Ok(Arc::clone(node)),
+            Way::Cluster(cluster) => cluster,
+        };
+        let slot = slot();
+        if let (None, Some(last)) = (slot, &self.last) {
+            return Ok(Arc::clone(last));
+        }
+        cluster.node(slot, self.until).await.map_err(|error| self.fail(Fault::Ours(error)))
+    }
+
+    fn fail(&self, fault: Fault) -> redis::RedisError {
+        match fault {
+            Fault::Theirs(error) => error,
+            Fault::Ours(error) => {
+                let told = std::io::Error::other(error.clone());
+                _ = self.fault.set(error);
+                told.into()
+            }
         }
     }
 }
 
-impl Shared {
-    async fn connect(&self) -> Result<(), RedisError> {
-        let refused = |why: &dyn fmt::Display| RedisError::Connect(why.to_string().into());
-        let live = match timeout(CONNECT, self.dial()).await {
-            Ok(Ok(live)) => live,
-            Ok(Err(error)) => {
-                tracing::debug!(address = ?self.of.address, %error, "no connection to Redis");
-                return Err(refused(&error));
-            }
-            Err(late) => return Err(refused(&late)),
-        };
-        self.live.store(Some(Arc::new(live)));
-        Ok(())
+fn has_moved(value: &Value) -> bool {
+    let Value::ServerError(error) = value else { return false };
+    matches!(error.kind(), Some(ServerErrorKind::Moved | ServerErrorKind::ExecAbort | ServerErrorKind::Ask))
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        Box::pin(self.command(command))
     }
 
-    async fn dial(&self) -> io::Result<Live> {
-        let address = &self.of.address;
-        let stream = TcpStream::connect((&*address.host, address.port)).await?;
-        stream.set_nodelay(true)?;
-        if !address.tls {
-            return self.greet(stream).await;
-        }
-        let tls = match self.of.tls.clone() {
-            Some(tls) => tls,
-            // The platform's roots are files.
-            None => spawn_blocking(ClientTls::platform).await?.map_err(io::Error::other)?,
-        };
-        self.greet(tls.without_alpn().connect(&address.host, stream).await?).await
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        Box::pin(self.pipeline(pipeline, offset, count))
     }
 
-    /// Says who we are, and chooses the database.
-    async fn greet<S>(&self, stream: S) -> io::Result<Live>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let address = &self.of.address;
-        // Whoever is allowed a few commands only need not be allowed to name itself.
-        let mut info = RedisConnectionInfo::default().set_db(address.database.into()).set_skip_set_lib_name();
-        if let Some(user) = &address.user {
-            info = info.set_username(user);
-        }
-        if let Some(path) = self.of.password.clone() {
-            let password = spawn_blocking(move || std::fs::read_to_string(path)).await??;
-            let password = password.trim_end_matches(['\r', '\n']);
-            if password.is_empty() || password.len() > PASSWORD {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "the file holds no password"));
-            }
-            info = info.set_password(password);
-        }
-        // The deadline is each caller's own.
-        let config = AsyncConnectionConfig::new().set_response_timeout(None);
-        let greeted = MultiplexedConnection::new_with_config(&info, stream, config).await;
-        let (connection, driver) = greeted.map_err(|error| io::Error::other(RedisError::of(&error)))?;
-        Ok(Live { connection, driver: tokio::spawn(driver).abort_handle() })
+    fn get_db(&self) -> i64 {
+        0
     }
 }
 

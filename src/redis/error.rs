@@ -41,8 +41,17 @@ impl RedisError {
 
     /// Whether it tells that the server cannot serve now, and not that the command was wrong.
     pub(super) fn is_outage(&self) -> bool {
-        const OUTAGES: [&str; 8] =
-            ["BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "OOM", "READONLY", "TRYAGAIN"];
+        const OUTAGES: [&str; 9] = [
+            "BUSY",
+            "CLUSTERDOWN",
+            "LOADING",
+            "MASTERDOWN",
+            "MISCONF",
+            "NOREPLICAS",
+            "OOM",
+            "READONLY",
+            "TRYAGAIN",
+        ];
         match self {
             Self::Connect(_) | Self::Late(_) | Self::Lost => true,
             Self::Refused(code) => OUTAGES.contains(&&**code),

@@ -29,12 +29,26 @@
 //! # }
 //! ```
 //!
+//! # Several servers
+//!
+//! ```
+//! use portcullis::redis::Redis;
+//!
+//! // Sentinels are asked where the master is, at each new connection; the master is asked whether it is one.
+//! let watched = Redis::sentinel("limits", ["redis://s1:26379", "redis://s2:26379", "redis://s3:26379"])?.build();
+//!
+//! // A node is asked which serves which keys; where a key has moved, one is sent on.
+//! let cluster = Redis::cluster(["redis://n1:7000", "redis://n2:7000"])?.build();
+//! # let _ = (watched, cluster);
+//! # Ok::<(), portcullis::redis::InvalidAddress>(())
+//! ```
+//!
 //! # What it does
 //!
-//! One connection, made when it is first needed and again when it is lost, by one task for all who wait. It carries the
+//! One connection to each server, made when it is first needed and again when it is lost, by one task for all who wait. It carries the
 //! commands of all callers at once: those that come together go out together. Each command has a deadline, in which
 //! connecting is included; the machine of [`trip`](crate::trip) stops asking a server that does not answer, and finds
-//! within half a second that it does again.
+//! within half a second that it does again. In a Cluster each node has a breaker of its own.
 //!
 //! Keys begin with the namespace, and keys that belong together are in one hash slot. The password is read from its file
 //! at each connection, so it can be changed while the process runs; neither it nor any value shows in errors and logs.
@@ -45,8 +59,12 @@
 
 mod address;
 mod builder;
+mod cluster;
 mod connection;
+mod dial;
 mod error;
+mod node;
+mod slot;
 #[cfg(test)]
 mod tests;
 

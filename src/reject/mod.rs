@@ -43,6 +43,8 @@ pub use raise::{Raise, RaiseFuture, RaiseLayer};
 pub use reason::Reason;
 pub use rejection::{Answer, Disclose, Rejection};
 pub(crate) use render::Style;
+#[cfg(feature = "telemetry")]
+pub(crate) use render::escape_json;
 pub use rescue::{Rescue, RescueBody, RescueFuture, RescueLayer};
 
 #[cfg(feature = "axum")]

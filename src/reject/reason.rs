@@ -51,6 +51,8 @@ macro_rules! reasons {
 }
 
 reasons! {
+    /// Nobody from this address is let in.
+    AddressDenied: FORBIDDEN, PERMISSION_DENIED, "address_denied", "AD";
     /// Who is asked for permission elsewhere does not answer.
     AuthorizerUnavailable: SERVICE_UNAVAILABLE, UNAVAILABLE, "authorizer_unavailable", "UAEX";
     /// The head, path, host or framing is malformed.
@@ -95,6 +97,8 @@ reasons! {
     ProviderUnavailable: SERVICE_UNAVAILABLE, UNAVAILABLE, "provider_unavailable", "PU";
     /// A quota is used up.
     QuotaExhausted: TOO_MANY_REQUESTS, RESOURCE_EXHAUSTED, "quota_exhausted", "QE";
+    /// The counters of a quota cannot be asked now.
+    QuotaUnavailable: SERVICE_UNAVAILABLE, UNAVAILABLE, "quota_unavailable", "QU";
     /// A rate limit is reached.
     RateLimited: TOO_MANY_REQUESTS, RESOURCE_EXHAUSTED, "rate_limited", "RL";
     /// The caller took too long to send its request.

@@ -116,7 +116,8 @@ fn whole_seconds(after: Duration) -> u64 {
     (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1)
 }
 
-fn escape_json(text: &str, json: &mut String) {
+/// Writes a text as it stands between the quotes of a JSON string.
+pub(crate) fn escape_json(text: &str, json: &mut String) {
     for c in text.chars() {
         match c {
             '"' => json.push_str("\\\""),

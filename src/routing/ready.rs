@@ -3,7 +3,7 @@
 use std::{
     fmt,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use pin_project_lite::pin_project;
@@ -13,23 +13,30 @@ pin_project! {
     /// Waits for `service`, then calls it.
     pub(super) struct ReadyCall<S: Service<R>, R> {
         #[pin]
-        state: State<S, R, S::Future>,
+        state: State<S, R, S::Future, S::Error>,
     }
 }
 
 pin_project! {
     #[project = StateProjection]
-    enum State<S, R, F> {
+    enum State<S, R, F, E> {
         // Polling `poll_ready`; the request is there until it is ready.
         Waiting { service: S, request: Option<R> },
         Calling { #[pin] future: F },
+        Failed { error: Option<E> },
     }
 }
 
 impl<S: Service<R>, R> ReadyCall<S, R> {
-    /// `service` may not have been polled for readiness yet.
-    pub(super) const fn new(service: S, request: R) -> Self {
-        Self { state: State::Waiting { service, request: Some(request) } }
+    /// `service` may not have been polled for readiness yet. One that is ready, as most are, is called at once.
+    pub(super) fn new(mut service: S, request: R) -> Self {
+        let nobody = &mut Context::from_waker(Waker::noop());
+        let state = match service.poll_ready(nobody) {
+            Poll::Ready(Ok(())) => State::Calling { future: service.call(request) },
+            Poll::Ready(Err(error)) => State::Failed { error: Some(error) },
+            Poll::Pending => State::Waiting { service, request: Some(request) },
+        };
+        Self { state }
     }
 }
 
@@ -41,6 +48,10 @@ impl<S: Service<R>, R> Future for ReadyCall<S, R> {
         loop {
             let future = match this.state.as_mut().project() {
                 StateProjection::Calling { future } => return future.poll(cx),
+                StateProjection::Failed { error } => {
+                    #[expect(clippy::expect_used, reason = "the contract of Future")]
+                    return Poll::Ready(Err(error.take().expect("polled after completion")));
+                }
                 StateProjection::Waiting { service, request } => {
                     ready!(service.poll_ready(cx))?;
                     #[expect(clippy::expect_used, reason = "the contract of Future")]
@@ -58,6 +69,7 @@ impl<S: Service<R>, R> fmt::Debug for ReadyCall<S, R> {
         let state = match self.state {
             State::Waiting { .. } => "waiting",
             State::Calling { .. } => "calling",
+            State::Failed { .. } => "failed",
         };
         f.debug_struct("ReadyCall").field("state", &state).finish()
     }

@@ -110,6 +110,7 @@ const GATEWAY: &[Place] = &[
     SPAN,
     ACCESS_LOG,
     METRICS,
+    documented("usage", include_str!("../telemetry/usage/mod.rs")),
     SHED,
     said(
         "hop-by-hop fields removed",
@@ -122,6 +123,7 @@ const GATEWAY: &[Place] = &[
          request came, is gone before anything reads or sets it; on every listener, whatever the rule.",
     ),
     documented("host and path in one form", include_str!("../matching/mod.rs")),
+    documented("addresses of the listener", include_str!("../admission/address/mod.rs")),
     said(
         "limits of the listener",
         "Before any rule is known, so that what ends as 401 or 404 is counted too.",
@@ -136,6 +138,10 @@ const GATEWAY: &[Place] = &[
         "CORS",
         "Outside of authentication, because a preflight has no credentials, and so that a page can read why it was \
          refused.",
+    ),
+    said(
+        "addresses of the rule",
+        "Inside of CORS, so that a page can read why it was refused; else as early as can be.",
     ),
     said(
         "guard against other sites",
@@ -156,6 +162,7 @@ const GATEWAY: &[Place] = &[
         "A rule's list of limits is one decision, all or nothing, at the latest position that any of them needs: here \
          if one counts callers, else outside of authentication.",
     ),
+    documented("quotas", include_str!("../admission/quota/mod.rs")),
     said(
         "credentials removed",
         "Inside of everything that verifies them. Also those of providers that this rule does not ask: an upstream \

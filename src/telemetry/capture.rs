@@ -4,13 +4,13 @@ use std::{
     collections::BTreeMap,
     fmt,
     ops::Index,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
 };
 use tracing::{
-    Event, Level, Subscriber,
+    Dispatch, Event, Level, Subscriber,
     field::{Field, Visit},
     span,
-    subscriber::DefaultGuard,
+    subscriber::{DefaultGuard, NoSubscriber},
 };
 use tracing_subscriber::{
     filter::LevelFilter,
@@ -57,12 +57,18 @@ pub(super) struct Line {
     pub(super) span: Fields,
 }
 
+/// While there is one subscriber alone, tracing asks only the thread that first comes to a place in the code whether what
+/// is logged there is wanted, and believes it for all threads: a test without a log would silence another's. With a second
+/// one it asks all of them.
+static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
+
 #[derive(Clone, Default)]
 pub(super) struct Log(Arc<Mutex<Vec<Line>>>);
 
 impl Log {
     /// Collects events up to `level`, until the guard is dropped.
     pub(super) fn start(level: Level) -> (Self, DefaultGuard) {
+        LazyLock::force(&ANOTHER);
         let log = Self::default();
         let layer = log.clone().with_filter(LevelFilter::from_level(level));
         (log, tracing::subscriber::set_default(tracing_subscriber::registry().with(layer)))

@@ -6,6 +6,7 @@
 //! | [`span`] | opens one `tracing` span a request, entered while its body streams too |
 //! | [`access_log`] | one structured event a request, at its end |
 //! | `metrics` | rate, errors and durations for Prometheus (feature `prometheus`) |
+//! | [`usage`] | who has used how much, delivered for bills |
 //! | [`Witness`] | tells the route, the variant and the principal to the watchers outside |
 //!
 //! All of them judge a request by its [`Outcome`](crate::outcome::Outcome), at the end of the response body.
@@ -18,6 +19,7 @@ mod findings;
 pub mod metrics;
 pub mod request_id;
 pub mod span;
+pub mod usage;
 mod witness;
 
 pub use witness::Witness;

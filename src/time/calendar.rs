@@ -83,6 +83,12 @@ impl Calendar {
         if minutes > -1440 && minutes < 1440 { Some(Self { offset: minutes }) } else { None }
     }
 
+    /// How many minutes its clocks are ahead of UTC.
+    #[must_use]
+    pub const fn minutes_ahead_of_utc(self) -> i16 {
+        self.offset
+    }
+
     /// The stretch of this kind in which a moment lies.
     ///
     /// It depends on nothing else: a clock that is set back is in an earlier stretch again, and in the same as before

@@ -76,10 +76,10 @@ fn numbers(text: &str, separator: char, digits: [usize; 3]) -> Option<[i64; 3]> 
 
 /// A day by the civil calendar, with months and days from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Civil {
-    pub(super) year: i64,
-    pub(super) month: i64,
-    pub(super) day: i64,
+pub(crate) struct Civil {
+    pub(crate) year: i64,
+    pub(crate) month: i64,
+    pub(crate) day: i64,
 }
 
 /// The days of 400 years, after which the calendar repeats itself.
@@ -89,7 +89,7 @@ const EPOCH: i64 = 719_468;
 
 impl Civil {
     /// The day so many days after 1970-01-01. A year begins in March here, so that its leap day is its last.
-    pub(super) fn of_days(days: i64) -> Self {
+    pub(crate) fn of_days(days: i64) -> Self {
         let (era, day) = ((days + EPOCH).div_euclid(ERA), (days + EPOCH).rem_euclid(ERA));
         let year = (day - day / 1460 + day / 36_524 - day / (ERA - 1)) / 365;
         let day = day - (365 * year + year / 4 - year / 100);
@@ -99,7 +99,7 @@ impl Civil {
     }
 
     /// The days from 1970-01-01 to this one.
-    pub(super) fn days(self) -> i64 {
+    pub(crate) fn days(self) -> i64 {
         let year = self.year - i64::from(self.month <= 2);
         let (era, year) = (year.div_euclid(400), year.rem_euclid(400));
         let march = if self.month > 2 { self.month - 3 } else { self.month + 9 };

@@ -105,8 +105,9 @@
 //!
 //! # Metrics
 //!
-//! None of its own: a [`ConnectionObserver`] hears of connections opened, closed and refused. It logs at `warn` what an operator must act on (accepting fails, a cap is reached) at most once a
-//! second, and at `debug` why a connection was closed.
+//! None of its own: a [`ConnectionObserver`] hears of connections opened, closed and refused, and of heads that the server
+//! answered itself; of those of HTTP/2 only where they had too many fields. It logs at `warn` what an operator must act on
+//! (accepting fails, a cap is reached) at most once a second, and at `debug` why a connection was closed.
 //!
 //! [`Reason::RequestTimeout`]: crate::reject::Reason::RequestTimeout
 //! [`RescueLayer`]: crate::reject::RescueLayer
@@ -127,5 +128,7 @@ pub use io::Io;
 pub use listener::Incoming;
 pub use listener::{ConnectionObserver, Listener, ListenerBuilder};
 pub use proxy_protocol::{MalformedProxyHeader, ProxyHeader, ProxyProtocol};
-pub use server::{ServedBody, Server};
+#[cfg(feature = "stack")]
+pub(crate) use server::Rates;
+pub use server::{MinimumRate, ServedBody, Server};
 pub use signal::shutdown_signal;

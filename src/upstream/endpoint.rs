@@ -131,18 +131,20 @@ impl Endpoint {
         u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// A connection that is there.
+    pub(super) fn pooled(&self, http2: bool) -> Option<Lease> {
+        let mut store = self.store();
+        let connection = match http2 {
+            true => Connection::Http2(store.take_stream()?),
+            false => Connection::Http1(store.take_idle()?),
+        };
+        Some(Lease { connection, connect: None })
+    }
+
     /// A connection that is there, or else a new one.
     pub(super) async fn lease(self: &Arc<Self>, http2: bool) -> Result<Lease, ConnectError> {
-        let pooled = {
-            let mut store = self.store();
-            if http2 {
-                store.take_stream().map(Connection::Http2)
-            } else {
-                store.take_idle().map(Connection::Http1)
-            }
-        };
-        match pooled {
-            Some(connection) => Ok(Lease { connection, connect: None }),
+        match self.pooled(http2) {
+            Some(lease) => Ok(lease),
             None => Box::pin(self.connect(http2)).await,
         }
     }
@@ -272,7 +274,7 @@ impl Connection {
         &mut self,
         request: http::Request<Body>,
         patience: Duration,
-    ) -> impl Future<Output = Sent> + Send + use<'_> {
+    ) -> impl Future<Output = Sent> + Send + use<> {
         match self {
             Self::Http1(connection) => {
                 connection.before = connection.heard.so_far();
@@ -286,17 +288,17 @@ impl Connection {
     }
 }
 
-type Sent = Result<http::Response<hyper::body::Incoming>, TrySendError<http::Request<Body>>>;
+pub(super) type Sent = Result<http::Response<hyper::body::Incoming>, TrySendError<http::Request<Body>>>;
 
 pin_project! {
     #[project = SendingProjection]
-    enum Sending<'a, A, B> {
+    enum Sending<A, B> {
         Http1 { #[pin] answer: A },
-        Http2 { #[pin] answer: B, _waiting: Waiting<'a> },
+        Http2 { #[pin] answer: B, _waiting: Waiting },
     }
 }
 
-impl<A: Future<Output = Sent>, B: Future<Output = Sent>> Future for Sending<'_, A, B> {
+impl<A: Future<Output = Sent>, B: Future<Output = Sent>> Future for Sending<A, B> {
     type Output = Sent;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Sent> {

@@ -1,16 +1,21 @@
 //! One request and its response: which endpoint, which connection, and what is tried again.
 
-use std::sync::Arc;
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::{body::Incoming, client::conn::TrySendError};
+use pin_project_lite::pin_project;
 
 use super::{
     Upstream,
     balance::Tried,
     body::{Downlink, Fault, Ticket},
     connect::ConnectError,
-    endpoint::{Connection, Endpoint, Lease, Load},
+    endpoint::{Connection, Endpoint, Lease, Load, Sent},
     error,
     expect::Hold,
     group::Live,
@@ -25,52 +30,82 @@ use crate::{
     trail::Trail,
 };
 
+/// The head of a response, or why there is none.
+pub(super) type Answered = Result<Response<Body>, Rejection>;
+
 /// Sends a request and gives the head of its response.
 ///
-/// No `async fn`, as those keep what they are given twice; and what is seldom done has boxes of its own, as a future is as
-/// large as the largest thing that it may do. So the memory that each request takes is small enough to be found fast.
-#[expect(clippy::manual_async_fn, reason = "see above")]
+/// Where a connection is there the request is on it before there is a future, which is small then: memory for it is found
+/// fast.
 pub(super) fn exchange(
     upstream: Upstream,
     outgoing: Outgoing,
     tunnels: Limits,
-) -> impl Future<Output = Result<Response<Body>, Rejection>> + Send {
-    async move {
-        let live = upstream.live().await?;
-        let Reached { load, lease, untold } =
-            reach(&upstream, &live, outgoing.http2, outgoing.trail.as_ref()).await?;
-        let Lease { mut connection, connect } = lease;
-        let reused = connect.is_none();
-        let copy = (reused && outgoing.bodiless).then(|| Copy::of(&outgoing.request));
-        // Who has not said a word in the time in which a connection could be made is perhaps no longer there.
-        let patience = load.endpoint().options().connect_timeout;
-        let response = match connection.send(outgoing.request, patience).await {
-            Ok(response) => response,
-            Err(error) => {
-                let again = send_again(load.endpoint(), connection, outgoing.http2, copy, error);
-                let sent = Box::pin(again).await;
-                let answered = sent.map_err(|error| {
-                    let fault = outgoing.fault.as_ref().and_then(Fault::get);
-                    fault.unwrap_or_else(|| error::of_upstream(error))
-                });
-                let (response, anew) = answered?;
-                connection = anew;
-                response
-            }
-        };
-        answered(response, connection, load, untold, (outgoing.hold, outgoing.upgrade), tunnels)
+) -> Pin<Box<dyn Future<Output = Answered> + Send>> {
+    match reach_now(&upstream, &outgoing) {
+        Ok(reached) => Box::pin(send(reached, outgoing, tunnels)),
+        Err(picked) => Box::pin(async move {
+            let reached = reach(&upstream, picked, outgoing.http2, outgoing.trail.as_ref()).await?;
+            send(reached, outgoing, tunnels).await
+        }),
+    }
+}
+
+fn send(reached: Reached, outgoing: Outgoing, tunnels: Limits) -> impl Future<Output = Answered> + Send {
+    let Reached { load, lease: Lease { mut connection, connect }, untold } = reached;
+    let Outgoing { request, http2, bodiless, fault, hold, upgrade, .. } = outgoing;
+    let reused = connect.is_none();
+    let copy = (reused && bodiless).then(|| Copy::of(&request));
+    // Who has not said a word in the time in which a connection could be made is perhaps no longer there.
+    let answer = connection.send(request, load.endpoint().options().connect_timeout);
+    let rest = Rest { load, untold, http2, copy, fault, hold, upgrade, tunnels };
+    Exchange { answer, held: Some((connection, rest)), again: None }
+}
+
+pin_project! {
+    /// A request that is on its connection.
+    struct Exchange<A> {
+        #[pin]
+        answer: A,
+        held: Option<(Connection, Rest)>,
+        // What is seldom done has a box of its own.
+        again: Option<Pin<Box<dyn Future<Output = Answered> + Send>>>,
+    }
+}
+
+/// What is needed once there is an answer.
+struct Rest {
+    load: Load,
+    untold: Option<Attempt>,
+    http2: bool,
+    copy: Option<Copy>,
+    fault: Option<Fault>,
+    hold: Option<Hold>,
+    upgrade: Option<Box<Upgrade>>,
+    tunnels: Limits,
+}
+
+impl<A: Future<Output = Sent>> Future for Exchange<A> {
+    type Output = Answered;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answered> {
+        let this = self.project();
+        if let Some(again) = this.again {
+            return again.as_mut().poll(cx);
+        }
+        let sent = ready!(this.answer.poll(cx));
+        #[expect(clippy::expect_used, reason = "the contract of Future")]
+        let (connection, rest) = this.held.take().expect("polled after completion");
+        match sent {
+            Ok(response) => Poll::Ready(answered(response, connection, rest)),
+            Err(error) => this.again.insert(Box::pin(send_again(connection, rest, error))).as_mut().poll(cx),
+        }
     }
 }
 
 /// Makes of the upstream's response the one that the client gets, and lets the connection go when its body has ended.
-fn answered(
-    response: Response<Incoming>,
-    connection: Connection,
-    load: Load,
-    untold: Option<Attempt>,
-    (hold, upgrade): (Option<Hold>, Option<Box<Upgrade>>),
-    tunnels: Limits,
-) -> Result<Response<Body>, Rejection> {
+fn answered(response: Response<Incoming>, connection: Connection, rest: Rest) -> Answered {
+    let Rest { load, untold, hold, upgrade, tunnels, .. } = rest;
     if let Some(hold) = &hold {
         hold.answered();
     }
@@ -101,30 +136,47 @@ struct Reached {
     untold: Option<Attempt>,
 }
 
-/// Chooses an endpoint and gets a connection to it; if that fails, to others. Nothing has been sent by then, so that
+/// The endpoint whose turn it is.
+struct Picked {
+    live: Arc<Live>,
+    place: usize,
+    endpoint: Arc<Endpoint>,
+}
+
+/// Chooses an endpoint, and takes a connection to it that is there.
+fn reach_now(upstream: &Upstream, outgoing: &Outgoing) -> Result<Reached, Option<Picked>> {
+    let live = upstream.live_now().ok_or(None)?;
+    let (place, endpoint) = upstream.pick(&live, Tried::default()).ok_or(None)?;
+    let Some(lease) = endpoint.pooled(outgoing.http2) else {
+        return Err(Some(Picked { live, place, endpoint }));
+    };
+    let attempt = Attempt::new(Arc::clone(&upstream.group().name)).endpoint(endpoint.address());
+    let untold = tell(attempt, outgoing.trail.as_ref());
+    Ok(Reached { load: endpoint.begin(), lease, untold })
+}
+
+/// Gets a connection to the endpoint that was chosen; if that fails, to others. Nothing has been sent by then, so that
 /// this is always safe.
 async fn reach(
     upstream: &Upstream,
-    live: &Live,
+    picked: Option<Picked>,
     http2: bool,
     trail: Option<&Trail>,
 ) -> Result<Reached, Rejection> {
+    let (live, mut first) = match picked {
+        Some(Picked { live, place, endpoint }) => (live, Some((place, endpoint))),
+        None => (upstream.live().await?, None),
+    };
     let mut tried = Tried::default();
     let mut failed: Option<ConnectError> = None;
-    while let Some((place, endpoint)) = upstream.pick(live, tried) {
+    while let Some((place, endpoint)) = first.take().or_else(|| upstream.pick(&live, tried)) {
         tried.add(place);
         let load = endpoint.begin();
         let lease = endpoint.lease(http2).await;
         let mut attempt = Attempt::new(Arc::clone(&upstream.group().name)).endpoint(endpoint.address());
         attempt.attempts = tried.count();
         attempt.connect = lease.as_ref().ok().and_then(|lease| lease.connect);
-        let untold = match trail {
-            Some(trail) => {
-                trail.set_attempt(attempt);
-                None
-            }
-            None => Some(attempt),
-        };
+        let untold = tell(attempt, trail);
         match lease {
             Ok(lease) => return Ok(Reached { load, lease, untold }),
             Err(error) => {
@@ -139,27 +191,42 @@ async fn reach(
     Err(failed.map_or_else(|| Reason::NoEndpoint.into(), Rejection::from))
 }
 
+/// Gives the attempt back where there is no trail.
+fn tell(attempt: Attempt, trail: Option<&Trail>) -> Option<Attempt> {
+    let Some(trail) = trail else { return Some(attempt) };
+    trail.set_attempt(attempt);
+    None
+}
+
 /// Sends once more, on a new connection, what failed on one from the pool, if that is safe: it turned out to have closed
 /// meanwhile.
 async fn send_again(
-    endpoint: &Arc<Endpoint>,
     connection: Connection,
-    http2: bool,
-    copy: Option<Copy>,
+    mut rest: Rest,
     mut error: TrySendError<Request<Body>>,
-) -> Result<(Response<Incoming>, Connection), hyper::Error> {
+) -> Answered {
     let unsent = error.take_message();
     let error = error.into_error();
-    let again =
-        unsent.or_else(|| copy.filter(|copy| copy.is_safe(&connection, &error)).map(Copy::into_request));
-    let Some(again) = again else { return Err(error) };
+    let is_safe = |copy: &Copy| copy.is_safe(&connection, &error);
+    let again = unsent.or_else(|| rest.copy.take().filter(is_safe).map(Copy::into_request));
+    let failed = |error, rest: &Rest| {
+        let of_client = rest.fault.as_ref().and_then(Fault::get);
+        Err(of_client.unwrap_or_else(|| error::of_upstream(error)))
+    };
+    let Some(again) = again else { return failed(error, &rest) };
     connection.retire();
     drop(connection);
-    let Ok(lease) = endpoint.reconnect(http2).await else { return Err(error) };
+    let endpoint = Arc::clone(rest.load.endpoint());
+    let Ok(lease) = endpoint.reconnect(rest.http2).await else { return failed(error, &rest) };
     let mut connection = lease.connection;
-    let sent = connection.send(again, endpoint.options().connect_timeout).await;
-    Ok((sent.map_err(TrySendError::into_error)?, connection))
+    match connection.send(again, endpoint.options().connect_timeout).await {
+        Ok(response) => answered(response, connection, rest),
+        Err(error) => failed(error.into_error(), &rest),
+    }
 }
+
+/// The fields of most requests take no more bytes.
+const MOST_FIELDS: usize = 768;
 
 /// A request without a body, as it was sent. Its fields are in one piece: hardly ever is one sent again, and a map of
 /// them costs some work for each to copy and to drop.
@@ -173,13 +240,14 @@ struct Copy {
 
 impl Copy {
     fn of(request: &Request<Body>) -> Self {
-        let length =
-            request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 2).sum();
-        let mut fields = Vec::with_capacity(length);
+        let mut fields = Vec::with_capacity(MOST_FIELDS);
         for (name, value) in request.headers() {
-            fields.extend_from_slice(name.as_str().as_bytes());
-            fields.push(if value.is_sensitive() { 0 } else { b':' });
-            fields.extend_from_slice(value.as_bytes());
+            let is_secret = value.is_sensitive();
+            let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
+            fields.reserve(name.len() + value.len() + 2);
+            fields.extend_from_slice(name);
+            fields.push(if is_secret { 0 } else { b':' });
+            fields.extend_from_slice(value);
             fields.push(b'\n');
         }
         Self {

@@ -39,15 +39,17 @@ impl Forwarding {
         let peer = extensions.get::<PeerAddr>().map(|peer| peer.ip());
         let scheme = extensions.get::<Scheme>().map_or("http", Scheme::as_str);
         let scheme = if scheme == "https" { "https" } else { "http" };
-        if peer.is_some_and(|peer| self.trusted.contains(peer)) {
+        // Most requests say nothing of their way.
+        let told = headers.keys().any(|name| self.hearsay.contains(name));
+        if told && peer.is_some_and(|peer| self.trusted.contains(peer)) {
             self.forget_misspelt(headers);
-        } else {
+        } else if told {
             self.hearsay.strip(headers);
         }
         // What the client asked for, whatever a rewrite made of it.
         let received = extensions.get::<ReceivedHost>().map(|host| &host.0);
         let host = received.or_else(|| headers.get(HOST)).cloned();
-        if self.standard || headers.contains_key(FORWARDED) {
+        if self.standard || told && headers.contains_key(FORWARDED) {
             append(headers, FORWARDED, element(peer, host.as_ref(), scheme).as_bytes());
         }
         if let Some(peer) = peer {

@@ -117,6 +117,16 @@ impl Upstream {
         &self.0
     }
 
+    /// The endpoints, unless they must be waited for or there are none.
+    pub(super) fn live_now(&self) -> Option<Arc<Live>> {
+        let live = self.0.live.load_full();
+        if live.asked.is_none() || live.endpoints.is_empty() {
+            return None;
+        }
+        self.0.keep_fresh(&live);
+        Some(live)
+    }
+
     /// The endpoints; the first time with host names it waits for their addresses.
     pub(super) async fn live(&self) -> Result<Arc<Live>, Rejection> {
         let group = &self.0;

@@ -12,7 +12,13 @@ use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{Upstream, exchange::exchange, forward::Forwarding, request::outgoing, tunnel::Limits};
+use super::{
+    Upstream,
+    exchange::{Answered, exchange},
+    forward::Forwarding,
+    request::outgoing,
+    tunnel::Limits,
+};
 use crate::{
     body::{Body, BoxError},
     identity::{AssertedHeaders, TrustedProxies},
@@ -118,9 +124,9 @@ where
         let wire = self.upstream.group().options.wire;
         ResponseFuture {
             kind: match outgoing(request, wire, &self.settings) {
-                Ok(outgoing) => Kind::Sent {
-                    exchange: Box::pin(exchange(self.upstream.clone(), outgoing, self.settings.tunnels)),
-                },
+                Ok(outgoing) => {
+                    Kind::Sent { exchange: exchange(self.upstream.clone(), outgoing, self.settings.tunnels) }
+                }
                 Err(rejection) => Kind::Refused { rejection: Some(rejection) },
             },
         }
@@ -134,8 +140,6 @@ pin_project! {
         kind: Kind,
     }
 }
-
-type Answered = Result<Response<Body>, Rejection>;
 
 pin_project! {
     #[project = KindProjection]

@@ -161,20 +161,25 @@ impl Stream {
 
     /// Watches the connection while a request waits for its answer, and retires it if the request is given up after
     /// `patience` and nothing at all has come by then: its peer may be gone without a word.
-    pub(super) fn watch(&self, patience: Duration) -> Waiting<'_> {
-        Waiting { shared: &self.0, before: self.0.heard.so_far(), since: Instant::now(), patience }
+    pub(super) fn watch(&self, patience: Duration) -> Waiting {
+        Waiting {
+            shared: Arc::clone(&self.0),
+            before: self.0.heard.so_far(),
+            since: Instant::now(),
+            patience,
+        }
     }
 }
 
 /// A request that waits for its answer on a shared connection.
-pub(super) struct Waiting<'a> {
-    shared: &'a Shared,
+pub(super) struct Waiting {
+    shared: Arc<Shared>,
     before: usize,
     since: Instant,
     patience: Duration,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Waiting {
     fn drop(&mut self) {
         if self.shared.heard.so_far() == self.before && self.since.elapsed() >= self.patience {
             self.shared.retire();

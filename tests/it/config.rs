@@ -482,3 +482,90 @@ impl Drop for Directory {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
+
+/// Limits that are zero, absurd, or contradict themselves: what is said, where it is refused, and why.
+const NO_LIMITS: &[(&str, &str, &str)] = &[
+    ("rate: 0/s", "rate", "expected a rate"),
+    ("rate: -1/s", "rate", "expected a rate"),
+    ("rate: 10000001/s", "rate", "expected a rate"),
+    ("rate: 1/s, burst: 0", "burst", ""),
+    ("rate: 1/s, burst: -1", "burst", ""),
+    ("rate: 1/year, burst: 4294967295", "burst", "a hundred years"),
+    ("rate: 1/s, cost: 0", "cost", ""),
+    ("rate: 1/s, cost: 2", "cost", "no request would ever pass"),
+    ("rate: 5/s, cost: { header: x-c, max: 0 }", "cost.max", ""),
+    ("rate: 5/s, cost: { header: x-c, min: 3, max: 2 }", "cost.min", "more than `max`"),
+    ("rate: 5/s, cost: { header: x-c, max: 50, default: 6 }", "cost.default", "no request would ever pass"),
+    ("rate: 5/s, cost: { header: x-c, max: 50, min: 6 }", "cost.min", "no request would ever pass"),
+    ("rate: 5/s, cost: { header: x-c }", "cost", ""),
+    ("rate: 5/s, settle: { header: x-c, min: 3, max: 2 }", "settle.min", "more than `max`"),
+    ("rate: 5/s, maxDebt: 5", "maxDebt", "nobody comes into debt"),
+    ("rate: 1/year, settle: { header: x-c, max: 9 }, maxDebt: 1000", "maxDebt", "a hundred years to pay"),
+    (
+        "rate: 1/year, algorithm: fixedWindow, settle: { header: x-c, max: 9 }, maxDebt: 1000",
+        "maxDebt",
+        "to pay",
+    ),
+    ("rate: 5/s, algorithm: slidingWindow, burst: 9", "burst", "only a `tokenBucket` has a burst"),
+    (
+        "rate: 5/s, algorithm: slidingWindow, plans: { a: { rate: 9/s, burst: 9 } }",
+        "plans.a.burst",
+        "tokenBucket",
+    ),
+    ("rate: 5/s, algorithm: fixedWindow, plans: { a: { rate: 9/min } }", "plans.a.rate", "its rate is 5/s"),
+    ("rate: 5/s, plans: { a: { rate: 1/year, burst: 4294967295 } }", "plans.a.rate", "a hundred years"),
+    ("rate: 5/s, plans: { a: { rate: 0/s } }", "plans.a.rate", "expected a rate"),
+    ("rate: 5/s, utcOffset: Z", "utcOffset", "only a `fixedWindow` has a calendar"),
+    ("rate: 5/s, algorithm: fixedWindow, utcOffset: CET", "utcOffset", "expected an offset from UTC"),
+    ("rate: 5/s, maxWait: 1s", "maxWait", "before a `leakyBucket` requests wait"),
+    ("rate: 5/s, maxWaiting: 10", "maxWaiting", "before a `leakyBucket` requests wait"),
+    ("rate: 5/s, algorithm: leakyBucket, maxWaiting: 0", "maxWaiting", ""),
+    ("rate: 5/s, algorithm: leakyBucket, maxWait: 99999h, burst: 1", "burst", "only a `tokenBucket`"),
+    ("rate: 5/s, algorithm: leakyBucket, maxWait: -1s", "maxWait", "expected a duration"),
+    ("rate: 5/s, algorithm: leaky", "algorithm", ""),
+    ("rate: 5/s, maxKeys: 0", "maxKeys", ""),
+    ("rate: 5/s, maxBytes: 0", "maxBytes", ""),
+    ("rate: 5/s, maxKeys: 5, maxBytes: 500", "maxBytes", "`maxKeys` says how much"),
+    ("rate: 5/s, skip: [{}]", "skip[0]", "expected at least one of"),
+    ("rate: 5/s, skip: [{ paths: [healthz] }]", "skip[0].paths[0]", ""),
+    ("rate: 5/s, skip: [{ principals: [ann] }]", "skip[0].principals[0]", "expected `provider/subject`"),
+    ("rate: 5/s, skip: [{ networks: [10.0.0.0/33] }]", "skip[0].networks[0]", "expected a network"),
+];
+
+#[test]
+fn limits_that_cannot_be_are_refused_by_path() {
+    for (said, at, why) in NO_LIMITS {
+        let limits = format!("rateLimits: {{ l: {{ key: clientIp, {said} }} }}\n");
+        let faults = faults(&with_rule(&limits, "policies: { rateLimit: [l] }"));
+        let place = format!("rateLimits.l.{at}: ");
+        assert!(
+            faults.iter().any(|fault| fault.contains(&place) && fault.contains(why)),
+            "{said}: {faults:?}"
+        );
+    }
+}
+
+#[test]
+fn limits_that_need_a_rule_are_refused_on_a_listener() {
+    for (said, why) in [
+        ("rate: 5/s, algorithm: leakyBucket", "only inside of a rule"),
+        ("rate: 5/s, plans: { gold: { rate: 9/s } }", "only inside of a rule"),
+        ("rate: 5/s, skip: [{ principals: [staff/ann] }]", "only inside of a rule"),
+    ] {
+        let file = with_rule(&format!("rateLimits: {{ l: {{ key: clientIp, {said} }} }}\n"), "policies: {}");
+        let faults = faults(&file.replace("name: public,", "name: public, rateLimit: [l],"));
+        assert!(
+            faults.iter().any(|fault| fault.contains("listeners[0].rateLimit[0]: ") && fault.contains(why)),
+            "{said}: {faults:?}"
+        );
+    }
+    let file = with_rule(
+        "rateLimits: { l: { key: clientIp, rate: 5/s, plans: { a: { rate: 9/s } } } }\n",
+        "policies: { rateLimit: [l] }",
+    );
+    assert!(
+        faults(&file).iter().any(|fault| fault.contains("nobody asks who they are")),
+        "{:?}",
+        faults(&file)
+    );
+}

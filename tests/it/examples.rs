@@ -176,9 +176,14 @@ fn the_guide_to_oidc_shows_the_example() {
     for block in code {
         assert!(example.contains(&block), "not in the example:\n{block}");
     }
-    let [file] = &blocks("yaml")[..] else { panic!("one file") };
-    let check = portcullis::config::Config::text("guide", file.clone()).check();
-    assert!(check.is_accepted() && check.faults().is_empty(), "{check}");
+    let [file, opaque] = &blocks("yaml")[..] else { panic!("two files") };
+    let check = |file: &String| portcullis::config::Config::text("guide", file.clone()).check();
+    let found = check(file);
+    assert!(found.is_accepted() && found.faults().is_empty(), "{found}");
+    let found = check(opaque);
+    let faults: Vec<_> = found.faults().iter().map(ToString::to_string).collect();
+    assert_eq!(faults.len(), 1, "our secret is not there: {faults:?}");
+    assert!(faults[0].contains("client.secret.file: cannot be read"), "{faults:?}");
 }
 
 #[tokio::test]

@@ -28,10 +28,22 @@ fn files(folder: &str, ending: &str) -> Vec<(String, String)> {
     found
 }
 
-/// The lines before the file's own tests, with their numbers.
+/// The lines before the file's own tests, with their numbers. These are a module in it: what else is only for tests
+/// stands among the code.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let own = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
-    own.enumerate().map(|(n, line)| (n + 1, line))
+    let is_module = |line: &str| line.starts_with("mod ") && line.ends_with('{');
+    let next = text.lines().skip(1).chain([""]);
+    let own = text.lines().zip(next).take_while(move |(line, next)| {
+        !(line.starts_with("#[cfg(") && line.contains("test") && is_module(next))
+    });
+    own.enumerate().map(|(n, (line, _))| (n + 1, line))
+}
+
+#[test]
+fn what_is_only_for_tests_hides_no_code() {
+    let text = "a\n#[cfg(test)]\nthread_local! {\n}\n#[cfg(test)]\nmod tests;\nb\n#[cfg(all(test, feature = \"jwt\"))]\nmod tests {\nc\n";
+    let code: Vec<_> = code(text).map(|(n, _)| n).collect();
+    assert_eq!(code, [1, 2, 3, 4, 5, 6, 7]);
 }
 
 fn is_test(name: &str) -> bool {

@@ -27,6 +27,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep};
 use tower::ServiceExt as _;
 
+use crate::support::log::Log;
 use crate::support::provider::{KEYS, Kind, Manner, OAUTH, OPENID, Provider, claims};
 
 /// How long a machine under load may take.
@@ -109,6 +110,48 @@ async fn every_kind_of_key_is_found_over_plain_http_and_over_tls() {
     }
 }
 
+/// What is said of keys that could not be fetched, once that has been tried.
+async fn missed(keys: &RemoteKeys) -> String {
+    assert!(keys.ready().await.is_err());
+    until("a fetch has failed", async || count(keys, FetchResult::Unreachable) > 0).await;
+    keys.ready().await.unwrap_err().to_string()
+}
+
+/// Tests run on one thread each, so that all of it is this one's.
+#[tokio::test]
+async fn what_becomes_of_fetches_is_logged() {
+    let (log, _guard) = Log::start();
+    let lines = |message: &str| -> Vec<serde_json::Value> {
+        let all = log.of("portcullis::authn::jwks::keeper");
+        all.into_iter().filter(|event| event["fields"]["message"] == message).collect()
+    };
+    let mut provider = Provider::start().await;
+    provider.publish_strange(json!({ "kty": "oct", "kid": "shared", "k": "A".repeat(86) }));
+    let keys = keys_of(&provider).stale_for(Duration::ZERO).build().unwrap();
+    keys.ready().await.unwrap();
+    let source = provider.issuer();
+    let known = &lines("the keys are known")[0];
+    assert_eq!((&known["level"], &known["fields"]["keys"]), (&json!("INFO"), &json!(1)));
+    assert_eq!(known["fields"]["source"], source);
+    let left_out = &lines("a key is left out")[0];
+    assert_eq!((&left_out["level"], &left_out["fields"]["key"]), (&json!("WARN"), &json!(1)));
+    assert!(left_out["fields"]["error"].as_str().is_some_and(|why| !why.is_empty()));
+
+    let fetched = count(&keys, FetchResult::Success);
+    until("it is fetched again", async || count(&keys, FetchResult::Success) > fetched + 2).await;
+    assert_eq!((lines("the keys are known").len(), lines("a key is left out").len()), (1, 1), "said once");
+
+    provider.kill().await;
+    until("they are too old", async || !lines("the keys are too old to be used any more").is_empty()).await;
+    until("it is missed again", async || lines("the keys were not fetched").len() > 1).await;
+    let missed = &lines("the keys were not fetched")[1]["fields"];
+    assert_eq!((&missed["source"], &missed["failures"]), (&json!(source), &json!(2)));
+    assert!(missed["error"].is_string() && missed["retry_in"].is_string(), "{missed}");
+    assert_eq!(keys.status().state, RemoteState::Unknown);
+    provider.revive().await;
+    until("they are known again", async || lines("the keys are known").len() == 2).await;
+}
+
 #[tokio::test]
 async fn an_issuer_with_a_path_has_its_metadata_in_one_of_two_places() {
     for place in [
@@ -136,10 +179,9 @@ async fn a_provider_that_cannot_prove_its_name_is_not_believed() {
         ("no TLS here", provider.issuer(), plain()),
         ("no TLS there", Provider::start().await.issuer().replace("http:", "https:"), trusting(&provider)),
     ] {
-        let keys = RemoteKeys::discover(issuer, fetch).wait(500 * MS).build().unwrap();
-        let error = keys.ready().await.unwrap_err();
+        let keys = RemoteKeys::discover(issuer, fetch).wait(Duration::ZERO).build().unwrap();
+        let error = missed(&keys).await;
         assert_eq!(keys.status().state, RemoteState::Unknown, "{what}: {error}");
-        assert!(count(&keys, FetchResult::Unreachable) > 0, "{what}");
     }
     assert_eq!(provider.hits(OPENID) + other.hits(OPENID), 0);
     // The right root and name.
@@ -221,9 +263,9 @@ async fn a_cold_start_without_the_provider_is_503_and_heals() {
     let mut provider = Provider::start().await;
     let token = provider.token("alice");
     provider.kill().await;
-    let keys = keys_of(&provider).wait(50 * MS).build().unwrap();
+    let keys = keys_of(&provider).wait(Duration::ZERO).build().unwrap();
     let app = app(jwt(&provider, &keys));
-    let error = keys.ready().await.unwrap_err().to_string();
+    let error = missed(&keys).await;
     assert!(error.starts_with("the keys are not known yet: nothing could be fetched"), "{error}");
     for bad in [token.clone(), "nonsense".repeat(3), provider.signer().token_as("made-up", &claims("x", "y"))]
     {

@@ -10,11 +10,14 @@ mod admission;
 mod authn;
 mod config;
 mod contract;
+#[cfg(feature = "redis")]
+mod distributed;
 mod examples;
 mod gateway;
 mod house;
 mod jwks;
 mod keys;
+mod metering;
 #[cfg(feature = "jwt")]
 mod oauth;
 mod outcome;

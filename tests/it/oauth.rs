@@ -17,7 +17,7 @@ use portcullis::{
     body::Body,
     config::Config,
     fetch::Fetch,
-    identity::Principal,
+    identity::{ClientAddr, Principal},
     upstream::Client as Http,
 };
 use tokio::net::TcpListener;
@@ -26,7 +26,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tower::{Layer, Service, ServiceExt};
 
 use crate::{
-    gateway::world::{Directory, Gateway, PATIENCE, file, upstream},
+    gateway::world::{Client as Caller, Directory, Gateway, PATIENCE, file, upstream},
     support::authority::{Authority, ID, INTROSPECT, Manner, Proof, SECRET, TOKEN},
 };
 
@@ -65,7 +65,13 @@ fn guarded(introspection: &Introspection) -> Router {
 }
 
 async fn ask(app: &Router, token: &str) -> (u16, HeaderMap, String) {
+    ask_from(app, token, 1).await
+}
+
+/// From the address 192.0.2.n.
+async fn ask_from(app: &Router, token: &str, n: u8) -> (u16, HeaderMap, String) {
     let request = Request::get("/").header("authorization", format!("Bearer {token}"));
+    let request = request.extension(ClientAddr::new([192, 0, 2, n].into(), None));
     let response = app.clone().oneshot(request.body(axum::body::Body::empty()).unwrap()).await.unwrap();
     let (head, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
@@ -162,11 +168,10 @@ async fn a_provider_that_misbehaves_is_503_and_those_who_are_known_do_not_mind()
         assert_eq!(ask(&app, "known").await.0, 200);
         authority.behave(manner.clone());
         let hits = authority.hits(INTROSPECT);
-        // Until the breaker opens each is asked about, and then none. An answer that is odd may be so because of the token.
-        let is_ill = matches!(manner, Manner::Slow(_) | Manner::Stuck | Manner::Status(500));
-        let asked: u8 = if is_ill { 5 } else { 10 };
+        // Once five callers have seen it, nobody is asked about any more.
+        let asked: u8 = 5;
         for n in 0..10 {
-            let (status, headers, body) = ask(&app, &format!("other-{n}")).await;
+            let (status, headers, body) = ask_from(&app, &format!("other-{n}"), n).await;
             assert_eq!(status, 503, "{manner:?}: {body}");
             assert!(headers.contains_key("retry-after") && !headers.contains_key("www-authenticate"));
         }
@@ -191,6 +196,20 @@ async fn a_provider_that_misbehaves_is_503_and_those_who_are_known_do_not_mind()
         }
     };
     tokio::time::timeout(PATIENCE, back).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_caller_at_whose_tokens_it_fails_keeps_nobody_from_being_asked_about() {
+    let authority = Authority::start().await;
+    authority.issue("other", "bob");
+    let gate = introspection(&authority);
+    let app = guarded(&gate);
+    authority.behave(Manner::Status(500));
+    for n in 0..30 {
+        assert_eq!(ask_from(&app, &format!("made-up-{n}"), 66).await.0, 503);
+    }
+    authority.behave(Manner::Honest);
+    assert_eq!((ask_from(&app, "other", 7).await.0, gate.handle().unasked()), (200, 0));
 }
 
 #[tokio::test]
@@ -408,6 +427,61 @@ async fn a_gateway_asks_about_tokens_and_puts_tokens_on_by_its_file() {
         assert_eq!(gateway.get(path, &[("authorization", "Bearer opaque")]).await.status, 200);
     }
     assert_eq!((authority.hits(INTROSPECT), authority.hits(TOKEN)), (2, 2));
+}
+
+#[tokio::test]
+async fn the_file_says_of_introspection_what_rust_can() {
+    let authority = Authority::start().await;
+    let directory = Directory::new("introspection");
+    secret(&directory);
+    let text = file(&format!(
+        "authentication:\n  customers:\n    introspection: {{ url: '{}', audiences: [shop], requiredClaims: [tier], \
+         rolesClaim: /realm/roles, scopesClaim: perms, maxEntries: 8, memory: 65536, maxCalls: 8, maxCallsEach: 1, \
+         maxSize: 20, client: {{ id: gate way, secret: {{ file: secret.txt }} }}, fetch: {{ dangerPlainHttp: true }} }}\n\
+         upstreams: {{ one: {{ endpoints: ['{}'] }} }}\n\
+         routes: [{{ name: r, rules: [{{ backendRefs: [{{ name: one }}], policies: {{ authenticate: [customers], \
+         authorize: {{ roles: {{ all: [buyer] }}, scopes: {{ all: [orders.read] }} }} }} }}] }}]\n",
+        authority.url(INTROSPECT),
+        upstream("one").await,
+    ));
+    directory.write("gateway.yaml", &text);
+    let gateway = Gateway::start(Config::file(directory.path("gateway.yaml"))).await;
+    let get =
+        async |token: &str| gateway.get("/", &[("authorization", &format!("Bearer {token}"))]).await.status;
+    let says = |tier: &str, role: &str, perms: &str| {
+        Manner::Lies(format!(
+            r#"{{"active":true,"aud":"shop","sub":"ada"{tier},"realm":{{"roles":["{role}"]}},"perms":"{perms}"}}"#
+        ))
+    };
+    for (token, manner, status) in [
+        ("good", says(r#","tier":1"#, "buyer", "orders.read"), 200),
+        ("no-tier", says("", "buyer", "orders.read"), 401),
+        ("no-role", says(r#","tier":1"#, "seller", "orders.read"), 403),
+        ("no-scope", says(r#","tier":1"#, "buyer", "orders.write"), 403),
+    ] {
+        authority.behave(manner);
+        assert_eq!(get(token).await, status, "{token}");
+    }
+    let hits = authority.hits(INTROSPECT);
+    assert_eq!((get("twenty-one-characters").await, authority.hits(INTROSPECT)), (401, hits));
+    // Of one address one token is asked about at once.
+    authority.behave(Manner::Slow(Duration::from_secs(60)));
+    let (first, at) = (Caller::new(), gateway.at("public"));
+    let first = tokio::spawn(async move { first.get(at, "/", &[("authorization", "Bearer slow")]).await });
+    let asked = async {
+        while authority.hits(INTROSPECT) == hits {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.unwrap();
+    assert_eq!((get("other").await, get("good").await), (429, 200));
+    first.abort();
+
+    let bound = text.replace("maxSize: 20", "certificateBound: true");
+    let check = Config::text("f", bound).check();
+    let warned =
+        check.faults().iter().map(ToString::to_string).find(|fault| fault.contains("certificateBound"));
+    assert!(warned.is_some_and(|fault| fault.contains("no listener asks for certificates yet")), "{check}");
 }
 
 #[tokio::test]

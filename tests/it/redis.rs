@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     gateway::world::{Directory, Gateway, PATIENCE, file, upstream},
-    support::redis::Server,
+    support::redis::{Nodes, Server, Trio},
 };
 
 fn store(server: &Server) -> RedisKeyStore {
@@ -246,4 +246,82 @@ async fn what_cannot_be_read_is_left_where_it_is() {
     assert_eq!(keys.health().keys, Some(1));
     admin.revoke(key.entry().id()).await.unwrap();
     assert!(server.ask("HGETALL portcullis:{keys.partners}:entries").contains("other"));
+}
+
+/// Keys are minted until there are `count`, by whomever it takes, also while the master changes.
+async fn mint_until(admin: &KeyAdmin, count: usize) {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match admin.create(mint("shop", "acme").unwrap()).await {
+            Ok(_) if admin.list().await.is_ok_and(|keys| keys.len() >= count) => return,
+            Ok(_) => {}
+            Err(error) => assert!(Instant::now() < until, "{error}"),
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn borrowed(urls: &[String]) -> impl Iterator<Item = &str> {
+    urls.iter().map(String::as_str)
+}
+
+#[tokio::test]
+async fn sentinels_tell_who_is_master_now() {
+    let mut trio = tokio::task::spawn_blocking(Trio::start).await.unwrap();
+    let redis = Redis::sentinel("limits", borrowed(&trio.urls())).unwrap().deadline(PATIENCE).build();
+    let admin = KeyAdmin::new(RedisKeyStore::new(redis.clone(), "partners"));
+    drop(create(&admin, "acme").await);
+    trio.master.kill();
+    mint_until(&admin, 2).await;
+    assert!(trio.replica.ask("ROLE").contains("master"));
+
+    // Who is asked for a master that is none, and who knows none of this name.
+    let unknown =
+        Redis::sentinel("others", borrowed(&trio.urls())).unwrap().build().ping().await.unwrap_err();
+    assert!(matches!(unknown, RedisError::Connect(_)), "{unknown}");
+}
+
+#[tokio::test]
+async fn a_cluster_is_asked_where_its_keys_are() {
+    let mut nodes = tokio::task::spawn_blocking(Nodes::start).await.unwrap();
+    let urls = nodes.urls();
+    let redis = || Redis::cluster(borrowed(&urls[..2])).unwrap().deadline(PATIENCE).build();
+    redis().ping().await.unwrap();
+
+    // Sets lie on all of the masters.
+    let sets = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let admins = sets.map(|set| KeyAdmin::new(RedisKeyStore::new(redis(), set)));
+    for admin in &admins {
+        drop(create(admin, "acme").await);
+        assert_eq!(admin.list().await.unwrap().len(), 1);
+    }
+    for master in &nodes.0[..3] {
+        assert!(!master.ask("KEYS *entries").starts_with("*0"), "it has its share");
+    }
+
+    // A slot that is on its way is asked for where it goes; when it has gone, the way is learned anew.
+    let key = "portcullis:{keys.a}:entries";
+    let slot = nodes.0[0].ask(&format!("CLUSTER KEYSLOT {key}")).trim().trim_start_matches(':').to_owned();
+    let ids: Vec<_> = nodes.0[..3]
+        .iter()
+        .map(|node| node.ask("CLUSTER MYID").lines().nth(1).unwrap().trim().to_owned())
+        .collect();
+    let from = (0..3).find(|&at| nodes.0[at].ask("KEYS *").contains(key)).unwrap();
+    let to = (from + 1) % 3;
+    nodes.0[to].ask(&format!("CLUSTER SETSLOT {slot} IMPORTING {}", ids[from]));
+    nodes.0[from].ask(&format!("CLUSTER SETSLOT {slot} MIGRATING {}", ids[to]));
+    let names = nodes.0[from].ask(&format!("CLUSTER GETKEYSINSLOT {slot} 10"));
+    for name in names.lines().filter(|line| line.starts_with("portcullis")) {
+        let port = nodes.0[to].address.port();
+        let moved = nodes.0[from].ask(&format!("MIGRATE 127.0.0.1 {port} {} 0 5000", name.trim()));
+        assert!(moved.starts_with("+OK"), "{moved}");
+    }
+    for at in [to, from] {
+        nodes.0[at].ask(&format!("CLUSTER SETSLOT {slot} NODE {}", ids[to]));
+    }
+    mint_until(&admins[0], 2).await;
+
+    // A master dies, its replica takes its place.
+    nodes.0[to].kill();
+    mint_until(&admins[0], 3).await;
 }

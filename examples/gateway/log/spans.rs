@@ -110,7 +110,9 @@ pub(super) fn enter(id: &Id) {
 pub(super) fn exit(id: &Id) {
     let _ = ENTERED.try_with(|entered| {
         let mut entered = entered.borrow_mut();
-        if let Some(at) = entered.iter().rposition(|other| other == id) {
+        if entered.last() == Some(id) {
+            entered.pop();
+        } else if let Some(at) = entered.iter().rposition(|other| other == id) {
             entered.remove(at);
         }
     });

@@ -214,7 +214,7 @@ fn key(attribute: &Attribute, value: &Value) -> Option<Key> {
         (hash, depth) = (step(hash, piece), depth + 1);
         true
     });
-    (!text.is_empty()).then(|| Key { hash, length: text.len(), depth, mask: None })
+    (!text.is_empty()).then_some(Key { hash, length: text.len(), depth, mask: None })
 }
 
 /// Where values of an attribute are divided: those of hosts from their end.

@@ -1,9 +1,14 @@
 //! What is made of the authorizer's answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+
+use crate::freshness;
 
 /// How many bytes the headers may have that are taken from an answer.
 const MAX_TAKEN: usize = 16 * 1024;
@@ -93,29 +98,12 @@ fn taken(headers: &HeaderMap, names: &[HeaderName]) -> Option<Lines> {
 }
 
 /// For how long an answer may be remembered, of at most `ttl`: not at all if it is for one caller, or says so.
-pub(super) fn memorable(answer: &Response<Bytes>, ttl: Duration) -> Option<Duration> {
-    if answer.headers().contains_key(header::SET_COOKIE) {
+pub(super) fn memorable(answer: &Response<Bytes>, ttl: Duration, now: SystemTime) -> Option<Duration> {
+    let headers = answer.headers();
+    if headers.contains_key(header::SET_COOKIE) || freshness::is_private(headers) {
         return None;
     }
-    let lines = answer.headers().get_all(header::CACHE_CONTROL).iter();
-    let mut ttl = ttl;
-    for directive in lines.flat_map(|line| line.as_bytes().split(|&b| b == b',')).map(<[u8]>::trim_ascii) {
-        let directive = directive.to_ascii_lowercase();
-        match directive.strip_prefix(b"max-age=") {
-            Some(age) => {
-                // One that cannot be read is not trusted.
-                let age = std::str::from_utf8(age).ok().and_then(|age| age.trim_matches('"').parse().ok());
-                ttl = ttl.min(Duration::from_secs(age.unwrap_or(0)));
-            }
-            None if [b"no-store".as_slice(), b"no-cache", b"private"]
-                .iter()
-                .any(|no| directive.starts_with(no)) =>
-            {
-                return None;
-            }
-            None => {}
-        }
-    }
+    let ttl = freshness::lifetime(headers, now).map_or(ttl, |told| told.min(ttl));
     (!ttl.is_zero()).then_some(ttl)
 }
 
@@ -191,7 +179,11 @@ mod tests {
             (&[("cache-control", "no-cache")], None),
             (&[("set-cookie", "a=b")], None),
         ] {
-            assert_eq!(memorable(&answer(200, fields), ttl).map(|ttl| ttl.as_secs()), kept, "{fields:?}");
+            assert_eq!(
+                memorable(&answer(200, fields), ttl, SystemTime::now()).map(|ttl| ttl.as_secs()),
+                kept,
+                "{fields:?}"
+            );
         }
     }
 }

@@ -2,7 +2,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -11,13 +11,17 @@ use bytes::Bytes;
 use http::{HeaderName, Request, Uri};
 use tokio::time::Instant;
 
-use super::answer::{Keeps, Verdict, memorable};
+use super::{
+    ExternalAuthHandle,
+    answer::{Keeps, Verdict, memorable},
+};
 use crate::{
     cache::{Cache, Domain, Item},
     fetch::{Fetch, FetchError},
     flight::Flights,
     head::Head,
     key::{Key, KeySeed},
+    time::WallClock,
     trip::{self, Trip},
 };
 
@@ -31,7 +35,8 @@ pub(super) struct Asker {
     pub(super) trip: Option<Trip>,
     /// Callers are known by it.
     seed: KeySeed,
-    pub(super) counts: AuthCounts,
+    clock: WallClock,
+    pub(super) counts: ExternalAuthHandle,
 }
 
 /// What was decided lately, and who is being asked.
@@ -77,7 +82,8 @@ impl Asker {
             memory: None,
             trip: Some(Trip::new(trip::Policy::new())),
             seed: KeySeed::new(),
-            counts: AuthCounts::default(),
+            clock: WallClock::default(),
+            counts: ExternalAuthHandle::default(),
         }
     }
 
@@ -90,7 +96,7 @@ impl Asker {
     pub(super) fn remembered(&self, key: &[u8], now: Instant) -> Option<Verdict> {
         let memory = self.memory.as_ref()?;
         let verdict = memory.cache.read(memory.domain, key, now, Verdict::clone)?;
-        self.counts.0.remembered.fetch_add(1, Ordering::Relaxed);
+        self.counts.count_remembered();
         Some(verdict)
     }
 
@@ -163,8 +169,10 @@ impl Asker {
             let is_doubtful = !matches!(error, FetchError::Transport(_));
             failed(error.to_string(), is_doubtful)
         })?;
-        let (status, ttl) =
-            (answer.status(), self.memory.as_ref().and_then(|memory| memorable(&answer, memory.ttl)));
+        let (status, ttl) = (
+            answer.status(),
+            self.memory.as_ref().and_then(|memory| memorable(&answer, memory.ttl, self.clock.now())),
+        );
         let verdict = Verdict::of(answer, &self.keeps);
         let verdict =
             verdict.ok_or_else(|| failed(format!("its answer, {}, is none", status.as_u16()), true))?;
@@ -189,60 +197,5 @@ impl Memory {
 impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Memory").field("ttl", &self.ttl).finish_non_exhaustive()
-    }
-}
-
-/// What became of the questions to one authorizer. Clones share the numbers.
-#[derive(Clone, Debug, Default)]
-pub struct AuthCounts(Arc<Atomics>);
-
-#[derive(Debug, Default)]
-struct Atomics {
-    passed: AtomicU64,
-    refused: AtomicU64,
-    failed: AtomicU64,
-    remembered: AtomicU64,
-}
-
-/// The numbers of an [`AuthCounts`] at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct AuthNumbers {
-    /// Requests that passed.
-    pub passed: u64,
-    /// Requests that were refused.
-    pub refused: u64,
-    /// Requests about which there was no verdict.
-    pub failed: u64,
-    /// How many of those that passed or were refused did so by an answer from before.
-    pub remembered: u64,
-}
-
-impl AuthCounts {
-    /// Nothing counted yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The numbers now.
-    #[must_use]
-    pub fn read(&self) -> AuthNumbers {
-        let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
-        AuthNumbers {
-            passed: read(&self.0.passed),
-            refused: read(&self.0.refused),
-            failed: read(&self.0.failed),
-            remembered: read(&self.0.remembered),
-        }
-    }
-
-    pub(super) fn count(&self, told: &Result<Verdict, Failure>) {
-        let number = match told {
-            Ok(Verdict::Pass(_)) => &self.0.passed,
-            Ok(Verdict::Refuse(_)) => &self.0.refused,
-            Err(_) => &self.0.failed,
-        };
-        number.fetch_add(1, Ordering::Relaxed);
     }
 }

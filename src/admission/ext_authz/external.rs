@@ -2,7 +2,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use http::{HeaderName, Uri, header};
 
-use super::ask::{Asker, AuthCounts, Memory};
+use super::{
+    ExternalAuthHandle,
+    ask::{Asker, Memory},
+};
 use crate::{
     admission::authz::{Guard, InvalidPolicies, Policy},
     fetch::Fetch,
@@ -38,10 +41,23 @@ pub enum AuthBody {
     /// Nothing.
     #[default]
     Excluded,
-    /// All of it. A request with more bytes than this is answered with 413.
+    /// All of it. A request with more bytes than this, or than [`MOST`](Self::MOST), is answered with 413.
     Whole(usize),
-    /// Up to so many bytes, the first.
+    /// Up to so many bytes, the first, and at most [`MOST`](Self::MOST).
     Beginning(usize),
+}
+
+impl AuthBody {
+    /// The most bytes of one request that are read ahead, whatever is chosen: they wait in memory for the verdict.
+    pub const MOST: usize = 1 << 20;
+
+    /// How many bytes are read ahead.
+    pub(super) fn most(self) -> usize {
+        match self {
+            Self::Excluded => 0,
+            Self::Whole(most) | Self::Beginning(most) => most.min(Self::MOST),
+        }
+    }
 }
 
 /// Why there can be no such authorizer.
@@ -229,8 +245,8 @@ impl ExternalAuth {
         Self { paths, ..self }
     }
 
-    /// Counts into these numbers.
-    pub fn counts(self, counts: AuthCounts) -> Self {
+    /// Counts on in these numbers.
+    pub fn counted(self, counts: ExternalAuthHandle) -> Self {
         self.asking(|asker| asker.counts = counts)
     }
 
@@ -264,8 +280,8 @@ impl ExternalAuth {
 
     /// What became of what it was asked.
     #[must_use]
-    pub fn numbers(&self) -> &AuthCounts {
-        &self.asker.counts
+    pub fn handle(&self) -> ExternalAuthHandle {
+        self.asker.counts.clone()
     }
 
     fn asking(mut self, change: impl FnOnce(&mut Asker)) -> Self {

@@ -198,12 +198,11 @@ async fn ask(asker: Arc<Asker>, question: Request<Bytes>, caller: u64) -> Result
 }
 
 async fn peek(tap: &Tap, body: AuthBody) -> Result<Peeked, Rejection> {
-    let most = match body {
-        AuthBody::Excluded => return Ok(Peeked::nothing()),
-        AuthBody::Whole(most) | AuthBody::Beginning(most) => most,
-    };
+    if body == AuthBody::Excluded {
+        return Ok(Peeked::nothing());
+    }
     let broken = |error| Rejection::new(Reason::BadRequest).detail("the body broke off").source(error);
-    let peeked = tap.peek(most).await.map_err(broken)?;
+    let peeked = tap.peek(body.most()).await.map_err(broken)?;
     if matches!(body, AuthBody::Whole(_)) && !peeked.is_whole() {
         return Err(Reason::BodyTooLarge.into());
     }

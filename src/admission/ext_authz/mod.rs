@@ -104,7 +104,7 @@
 //! The cache, the breaker and the numbers, which clones share. Identical questions that are under way are asked once
 //! where there is a cache. Its key is everything that was sent, byte by byte. What is remembered is a pass or a refusal,
 //! never a failure, and nothing that came with `Set-Cookie` or `Cache-Control: no-store`, `no-cache` or `private`, nor for
-//! longer than its `max-age`.
+//! longer than its `max-age` or `Expires` say.
 //!
 //! # Compared with tower
 //!
@@ -112,17 +112,18 @@
 //!
 //! # Metrics
 //!
-//! [`AuthCounts`]; in a gateway `portcullis_external_authorization_total` with the labels `authorizer` and `outcome`, and
-//! `portcullis_external_authorization_remembered_total`.
+//! [`ExternalAuthHandle`]; in a gateway `portcullis_external_authorization_total` with the labels `authorizer` and
+//! `result`, and `portcullis_external_authorization_remembered_total`.
 
 mod answer;
 mod ask;
+mod counts;
 mod external;
 mod gate;
 mod question;
 #[cfg(test)]
 mod tests;
 
-pub use ask::{AuthCounts, AuthNumbers};
+pub use counts::ExternalAuthHandle;
 pub use external::{AuthBody, ExternalAuth, InvalidAuthorizer};
 pub use gate::{AuthPass, AuthTold, AuthWait};

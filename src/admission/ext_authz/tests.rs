@@ -294,7 +294,7 @@ async fn a_failure_is_closed_and_blames_nobody_who_asks() {
         assert!(seen.upstream.is_none(), "{name}");
         let seen = call(&gate, grpc()).await;
         assert_eq!(seen.headers["grpc-status"], "14", "{name}");
-        assert_eq!(gate.numbers().read().failed, 2);
+        assert_eq!(gate.handle().failed(), 2);
 
         let told = call(&gate.clone().on_failure(Reason::Forbidden), get("/")).await;
         assert_eq!((told.status, told.headers.contains_key("retry-after")), (403, false), "{name}");
@@ -394,7 +394,8 @@ async fn what_was_decided_is_remembered_under_everything_that_was_sent() {
         assert_eq!((seen.status, asked()), (status, questions), "{n}");
         assert_eq!(seen.upstream.is_some_and(|headers| headers.contains_key("x-user")), status == 200, "{n}");
     }
-    assert_eq!(gate.numbers().read(), AuthNumbers { passed: 6, refused: 2, failed: 0, remembered: 3 });
+    let handle = gate.handle();
+    assert_eq!([handle.passed(), handle.refused(), handle.failed(), handle.remembered()], [6, 2, 0, 3]);
     tokio::time::advance(Duration::from_secs(11)).await;
     call(&gate, ask("/", Some("a"))).await;
     assert_eq!(asked(), 6);

@@ -21,7 +21,7 @@ pub struct Charge {
     skips: Arc<[Skip]>,
     pub(super) settle: Option<Settle>,
     pub(super) in_shadow: bool,
-    spends_on_denial: bool,
+    pub(super) spends_on_denial: bool,
 }
 
 /// A charge on one account, and what became of it.
@@ -37,7 +37,7 @@ pub(super) struct Bill {
     pub(super) judge: Option<Judge>,
     /// Its number in the line of its account, if it has to wait there.
     pub(super) place: Option<u64>,
-    is_newcomers: bool,
+    pub(super) is_newcomers: bool,
 }
 
 impl From<Limit> for Charge {
@@ -150,7 +150,7 @@ impl Charge {
     }
 
     /// Charges `cost` in place of what the bill was for.
-    fn correct(&self, bill: &Bill, cost: Option<u32>) {
+    pub(super) fn correct(&self, bill: &Bill, cost: Option<u32>) {
         let limit = &*self.limit.0;
         let units = cost.map_or(0, |cost| i64::from(cost) - i64::from(bill.cost));
         if units == 0 {

@@ -66,7 +66,7 @@ impl Cost {
     }
 
     #[inline]
-    pub(super) fn of(&self, head: &Head<'_>) -> u32 {
+    pub(in crate::admission) fn of(&self, head: &Head<'_>) -> u32 {
         match &self.0 {
             Kind::Fixed(cost) => *cost,
             Kind::Header(cost) => cost.of(head.headers()).unwrap_or(cost.otherwise),
@@ -129,6 +129,22 @@ impl Settle {
     #[must_use]
     pub fn by_outcome(cost: impl Fn(&Outcome) -> Option<u32> + Send + Sync + 'static) -> Self {
         Self(Settlement::End(Arc::new(cost)))
+    }
+
+    /// What this response's head tells, if it is for it to tell.
+    pub(in crate::admission) fn of_head(&self, head: &response::Parts) -> Option<u32> {
+        match &self.0 {
+            Settlement::Head(told) => told(head),
+            Settlement::End(_) => None,
+        }
+    }
+
+    /// What this outcome tells, if it is for it to tell.
+    pub(in crate::admission) fn of_outcome(&self, outcome: &Outcome) -> Option<u32> {
+        match &self.0 {
+            Settlement::Head(_) => None,
+            Settlement::End(told) => told(outcome),
+        }
     }
 }
 

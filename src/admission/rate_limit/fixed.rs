@@ -18,9 +18,11 @@ use super::{
     rate,
     rate::nanos,
 };
+use crate::time::{Calendar, date::Civil};
 
 const SECOND: u64 = 1_000_000_000;
 const DAY: u64 = rate::DAY * SECOND;
+const DAY_SECONDS: i64 = rate::DAY.cast_signed();
 const WEEK: u64 = 7 * DAY;
 const MONTH: u64 = 30 * DAY;
 const YEAR: u64 = 365 * DAY;
@@ -38,21 +40,25 @@ pub(super) struct FixedWindow {
 /// How time is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Windows {
-    /// Into so many nanoseconds, one of them beginning so many after 1970.
+    /// Into so many nanoseconds, the first of them beginning so many after 1970.
     Every { period: u64, from: u64 },
-    /// Into so many months of the calendar.
-    Months(u64),
+    /// Into so many months, by clocks that are so many seconds ahead of UTC.
+    Months { months: i64, ahead: i64 },
 }
 
 impl FixedWindow {
     /// For states that hold up to `most` units in a window. `None` if a window is shorter than a second.
-    pub(super) fn new(count: u32, period: u64, most: u64) -> Option<Self> {
+    pub(super) fn new(count: u32, period: u64, zone: Calendar, most: u64) -> Option<Self> {
+        let ahead = i64::from(zone.minutes_ahead_of_utc()) * 60;
         let windows = match period {
             0..SECOND => return None,
-            MONTH => Windows::Months(1),
-            YEAR => Windows::Months(12),
-            _ if period.is_multiple_of(WEEK) => Windows::Every { period, from: FIRST_MONDAY },
-            _ => Windows::Every { period, from: 0 },
+            MONTH => Windows::Months { months: 1, ahead },
+            YEAR => Windows::Months { months: 12, ahead },
+            _ => {
+                let monday = if period.is_multiple_of(WEEK) { FIRST_MONDAY } else { 0 };
+                let from = i128::from(monday) - i128::from(ahead) * i128::from(SECOND);
+                Windows::Every { period, from: from.rem_euclid(period.into()) as u64 }
+            }
         };
         Some(Self { count, windows, bits: u64::BITS - most.leading_zeros() })
     }
@@ -117,8 +123,8 @@ impl FixedWindow {
     fn period(&self) -> u64 {
         match self.windows {
             Windows::Every { period, .. } => period,
-            Windows::Months(1) => MONTH,
-            Windows::Months(_) => YEAR,
+            Windows::Months { months: 1, .. } => MONTH,
+            Windows::Months { .. } => YEAR,
         }
     }
 
@@ -149,8 +155,12 @@ impl FixedWindow {
 
     fn index(&self, now: u64) -> u64 {
         match self.windows {
-            Windows::Every { period, from } => (now + period - from % period) / period,
-            Windows::Months(months) => month_of(now / DAY) / months,
+            Windows::Every { period, from } => (now + period - from) / period,
+            Windows::Months { months, ahead } => {
+                let day = ((now / SECOND).cast_signed() + ahead).div_euclid(DAY_SECONDS);
+                let Civil { year, month, .. } = Civil::of_days(day);
+                ((year * 12 + month - 1) / months).cast_unsigned()
+            }
         }
     }
 
@@ -158,26 +168,13 @@ impl FixedWindow {
     fn start(&self, index: u64) -> u64 {
         match self.windows {
             Windows::Every { period, from } => {
-                index.saturating_mul(period).saturating_add(from % period).saturating_sub(period)
+                index.saturating_mul(period).saturating_add(from).saturating_sub(period)
             }
-            Windows::Months(months) => days_before(index * months).saturating_mul(DAY),
+            Windows::Months { months, ahead } => {
+                let month = index.cast_signed() * months;
+                let first = Civil { year: month / 12, month: month % 12 + 1, day: 1 };
+                u64::try_from(first.days() * DAY_SECONDS - ahead).unwrap_or_default().saturating_mul(SECOND)
+            }
         }
     }
-}
-
-/// The months from 1970 to the one of this day (days from 1970-01-01; the civil calendar, by way of years that begin in
-/// March).
-fn month_of(day: u64) -> u64 {
-    let day = day + 719_468;
-    let (era, day) = (day / 146_097, day % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    (era * 400 + year) * 12 + (5 * day + 2) / 153 + 2 - 1970 * 12
-}
-
-/// The days from 1970 to the first of a month.
-fn days_before(month: u64) -> u64 {
-    let month = month + 1970 * 12 - 2;
-    let (year, month) = (month / 12, month % 12);
-    year * 365 + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 - 719_468
 }

@@ -8,15 +8,14 @@ use http::{HeaderMap, HeaderValue, response};
 use super::{
     Charge, Limit,
     charge::{self, Bill, Patience},
-    judge::Verdict,
-    policy,
+    policy::{self, Told},
     queue::Place,
 };
 use crate::{
     gate::{AsyncGate, AsyncGateLayer, Check, Gate, GateLayer, Pass},
     head::Head,
     outcome::Outcome,
-    reject::{Answer, Reason, Rejection},
+    reject::{Answer, Rejection},
 };
 
 /// Charges of this number are judged without an allocation.
@@ -27,10 +26,10 @@ const FEW: usize = 4;
 #[must_use]
 pub struct RateLimit {
     /// In the order in which their tables are locked, and no limit twice.
-    charges: Vec<Charge>,
+    pub(super) charges: Vec<Charge>,
     policies: HeaderValue,
-    fields: Fields,
-    legacy: bool,
+    pub(super) fields: Fields,
+    pub(super) legacy: bool,
     /// Whether some cost is known at the end only.
     settles: bool,
 }
@@ -98,7 +97,7 @@ impl RateLimit {
 
     /// Judges a request, and has `then` make something of its bills if it passes.
     #[inline]
-    fn decide<T>(
+    pub(super) fn decide<T>(
         &self,
         head: &mut Head<'_>,
         patience: Patience,
@@ -131,7 +130,7 @@ impl RateLimit {
 
     /// What is to be done when the response comes.
     #[inline]
-    fn notice(&self, bills: &[Bill]) -> Notice {
+    pub(super) fn notice(&self, bills: &[Bill]) -> Notice {
         if self.fields != Fields::Always && !self.settles {
             return Notice(None);
         }
@@ -153,29 +152,13 @@ impl RateLimit {
 
     #[cold]
     fn refuse(&self, bills: &[Bill]) -> Rejection {
-        let mut longest = Some(0);
-        let mut detail = String::from("reached:");
-        for (charge, bill) in self.charges.iter().zip(bills).filter(|(charge, _)| !charge.in_shadow) {
-            longest = match bill.verdict {
-                Verdict::Spend(_) => continue,
-                Verdict::Wait(time) => longest.map(|longest| time.max(longest)),
-                Verdict::Never => None,
-            };
-            detail.push(' ');
-            detail.push_str(charge.limit.name());
-        }
-        let mut rejection = Rejection::new(Reason::RateLimited).detail(detail);
-        if let Some(time) = longest {
-            rejection = rejection.retry_after(std::time::Duration::from_nanos(time));
-        }
-        if self.fields != Fields::Never {
-            let mut headers = HeaderMap::new();
-            self.tell(bills, &mut headers);
-            for (name, value) in &headers {
-                rejection = rejection.header(name.clone(), value.clone());
-            }
-        }
-        rejection
+        let told = self.charges.iter().zip(bills).filter(|(charge, _)| !charge.in_shadow);
+        let told = told.map(|(charge, bill)| Told {
+            name: charge.limit.name(),
+            verdict: bill.verdict,
+            line: charge.line(bill),
+        });
+        policy::refusal(&told.collect::<Vec<_>>(), &self.policies, self.fields, self.legacy)
     }
 }
 
@@ -266,15 +249,32 @@ impl Future for Waiting {
 }
 
 /// What is to be done with the response of a request that the limits let pass.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Notice(Option<Box<After>>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct After {
     /// What the response will tell.
     told: Option<HeaderMap>,
     /// What is charged when the cost is known.
     open: Vec<(Charge, Bill)>,
+}
+
+impl Notice {
+    /// Tells this too, if it is anything.
+    #[cfg(feature = "redis")]
+    pub(super) fn also(self, told: Option<HeaderMap>) -> Self {
+        let Some(told) = told else { return self };
+        let mut after = self.0.unwrap_or_default();
+        after.told = match after.told.take() {
+            None => Some(told),
+            Some(mut before) => {
+                before.extend(told);
+                Some(before)
+            }
+        };
+        Self(Some(after))
+    }
 }
 
 impl Pass for Notice {

@@ -39,7 +39,7 @@ pub(super) struct Gcra {
 }
 
 /// The longest time in which an account may become whole: 100 years. It keeps every sum below within 64 bits.
-const LONGEST: u64 = 100 * 365 * 86_400 * 1_000_000_000;
+pub(super) const LONGEST: u64 = 100 * 365 * 86_400 * 1_000_000_000;
 
 impl Gcra {
     /// A bucket of `burst` tokens. `None` if it takes more than a hundred years to become whole.

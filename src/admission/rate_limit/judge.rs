@@ -4,7 +4,11 @@
 //! the limit was made, or since 1970 where windows are those of the calendar.
 
 use super::{
-    Algorithm, LimitError, Quota, fixed::FixedWindow, gcra::Gcra, rate::nanos, sliding::SlidingWindow,
+    Algorithm, LimitError, Quota,
+    fixed::FixedWindow,
+    gcra::{Gcra, LONGEST},
+    rate::nanos,
+    sliding::SlidingWindow,
 };
 
 /// How much may be spent of an account, and how fast it comes back.
@@ -64,7 +68,8 @@ impl Judge {
             Algorithm::SlidingWindow => SlidingWindow::new(count, period, most)
                 .map(Self::SlidingWindow)
                 .ok_or(LimitError::Window { rate }),
-            Algorithm::FixedWindow => FixedWindow::new(count, period, most)
+            Algorithm::FixedWindow { zone } => FixedWindow::new(count, period, zone, most)
+                .filter(|_| u128::from(debt) * u128::from(interval) <= LONGEST.into())
                 .map(Self::FixedWindow)
                 .ok_or(LimitError::Window { rate }),
         }

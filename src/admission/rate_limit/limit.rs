@@ -10,6 +10,8 @@ use std::{
 
 use tokio::time::Instant;
 
+#[cfg(feature = "redis")]
+use super::distributed::{Distribution, Shared};
 use super::{
     Algorithm, Charge, Cost, Quota, Rate, RateLimitHandle,
     judge::Judge,
@@ -51,6 +53,8 @@ pub(super) struct Inner {
     pub(super) store: Store,
     pub(super) tally: Tally,
     pub(super) lines: Lines,
+    #[cfg(feature = "redis")]
+    pub(super) shared: Option<Arc<Shared>>,
     /// Since then time is counted, where it is not the calendar's.
     begin: Instant,
     clock: WallClock,
@@ -68,6 +72,8 @@ pub(super) struct Terms {
     pub(super) max_keys: NonZeroU32,
     /// The requests that wait at most, on all accounts.
     pub(super) max_waiting: u32,
+    #[cfg(feature = "redis")]
+    pub(super) distribution: Option<Distribution>,
 }
 
 /// Builds a [`Limit`].
@@ -106,6 +112,11 @@ pub enum LimitError {
         /// The rate.
         rate: Rate,
     },
+    /// The algorithm, or numbers as large as these, cannot be counted by several instances.
+    #[error(
+        "it cannot be kept on Redis: a leaky bucket waits in one process, and a burst may be too large for its rate"
+    )]
+    Distribution,
     /// A plan's quota cannot be one of this limit: its windows are of another length, or its burst is out of bounds.
     #[error("the plan `{plan}` has a quota that the limit cannot keep: {quota:?}")]
     Plan {
@@ -127,6 +138,8 @@ impl Limit {
             max_debt: 0,
             max_keys: MAX_KEYS,
             max_waiting: MAX_WAITING,
+            #[cfg(feature = "redis")]
+            distribution: None,
         };
         LimitBuilder { name: name.into(), terms, clock: WallClock::system() }
     }
@@ -173,6 +186,15 @@ impl Limit {
         self.key().needs_identity() || self.0.terms.plans.is_some()
     }
 
+    /// Whether its accounts are kept on Redis, where all instances share them.
+    #[must_use]
+    pub fn is_distributed(&self) -> bool {
+        #[cfg(feature = "redis")]
+        return self.0.shared.is_some();
+        #[cfg(not(feature = "redis"))]
+        false
+    }
+
     /// This limit, charged with a cost other than one for each request.
     pub fn costing(self, cost: impl Into<Cost>) -> Charge {
         Charge::from(self).costing(cost)
@@ -210,7 +232,7 @@ impl Inner {
         self.clock.now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, nanos)
     }
 
-    fn plan(&self, head: &Head<'_>) -> Option<Quota> {
+    pub(super) fn plan(&self, head: &Head<'_>) -> Option<Quota> {
         self.terms.plans.as_ref()?.quota(head)
     }
 
@@ -305,6 +327,14 @@ impl LimitBuilder {
         Self { clock, ..self }
     }
 
+    /// Keeps its accounts on Redis, where all instances share them. It is asked by
+    /// [`RateLimit::distributed`](super::RateLimit::distributed); any other gate counts in this process alone.
+    #[cfg(feature = "redis")]
+    pub fn distributed(mut self, distribution: Distribution) -> Self {
+        self.terms.distribution = Some(distribution);
+        self
+    }
+
     /// The limit.
     ///
     /// # Errors
@@ -323,7 +353,18 @@ impl LimitBuilder {
         if let Some(plans) = &terms.plans {
             plans.check(|quota| judge.with(quota, terms.max_debt).is_some())?;
         }
+        #[cfg(feature = "redis")]
+        let shared = match &terms.distribution {
+            Some(distribution) => {
+                let of = (&terms.key, terms.algorithm, terms.quota);
+                let shared = Shared::new(&name, distribution, of, terms.max_keys.get());
+                Some(shared.ok_or(LimitError::Distribution)?)
+            }
+            None => None,
+        };
         Ok(Limit(Arc::new(Inner {
+            #[cfg(feature = "redis")]
+            shared,
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             policy: Policy::new(&name, terms.quota.rate()),
             store: Store::with_most(terms.max_keys),

@@ -73,7 +73,7 @@
 //!     .build()?;
 //! let monthly = Limit::builder("monthly", "5000000/month".parse()?)
 //!     .by(Key::Principal)
-//!     .algorithm(Algorithm::FixedWindow)
+//!     .algorithm(Algorithm::CALENDAR)
 //!     .build()?;
 //! let used = HeaderCost::new(HeaderName::from_static("x-tokens-used")).at_most(10_000);
 //! let models = Skip::new().paths([PathTemplate::parse("/v1/models")?]);
@@ -90,7 +90,7 @@
 //! |---|---|---|---|
 //! | [`TokenBucket`] (GCRA) | `debt + cost * interval <= burst * interval` | the rest of the debt | in any time `t`: `burst + t / interval` |
 //! | [`SlidingWindow`] | `before * (period - elapsed) / period + running + cost <= count` | enough of the window before has gone by | `count` in the window that ends now, by that estimate |
-//! | [`FixedWindow`] | `spent + cost <= count` | the window's end, by the calendar in UTC | `count` in each window: twice that around its end |
+//! | [`FixedWindow`] | `spent + cost <= count` | the window's end, by the calendar | `count` in each window: twice that around its end |
 //! | [`LeakyBucket`] | `debt + cost * interval <= max_wait + interval`, and is held for `debt` | the rest of the debt | one each `interval` |
 //!
 //! `debt` is what an account has spent and has not come back yet, as time; `interval` is `period / count`. All count in
@@ -103,7 +103,8 @@
 //! | when | reason | HTTP | gRPC | `Retry-After` |
 //! |---|---|---|---|---|
 //! | a limit is reached | [`RateLimited`] | 429 | `RESOURCE_EXHAUSTED` | the longest wait of the limits that refuse, in seconds, rounded up |
-//! | it costs more than a limit's burst | [`RateLimited`] | 429 | `RESOURCE_EXHAUSTED` | none: it will never pass |
+//! | it costs more than an account ever holds | [`RateLimited`] | 429 | `RESOURCE_EXHAUSTED` | none: it will never pass |
+//! | it would wait too long for a leaky bucket, or too many wait | [`RateLimited`] | 429 | `RESOURCE_EXHAUSTED` | until there is a place |
 //!
 //! The answer has the fields `RateLimit` and `RateLimit-Policy` of draft-ietf-httpapi-ratelimit-headers, with the
 //! limits' names: `"per-customer";q=100;w=60` is 100 in 60 seconds, `"per-customer";r=0;t=3` is none left, and more
@@ -125,11 +126,11 @@
 //!
 //! # When it is full
 //!
-//! A limit holds at most `max_keys` accounts (30 to 48 bytes each, allocated as they come, and kept for those that
+//! A limit holds at most `max_keys` accounts, or as many as fit into `max_bytes` (30 to 48 bytes each, allocated as they come, and kept for those that
 //! come later). An account that is whole again is like one that was never seen; each newcomer drops such accounts from
 //! a few places, without a thread or a scan.
 //!
-//! If all are in use, the newcomer and some others are compared, and the one that is nearest to whole goes into a
+//! If all are in use, the newcomer and some others are compared, and the one that owes least goes into a
 //! sketch (at most 4 bytes for each of `max_keys`), which never takes an account to owe less than it does. So **no
 //! account ever spends more than its limit**, whether it is held or not: a flood of keys neither grows memory nor frees
 //! those who are at their limit, who stay held, since they owe most. The price is paid by newcomers: in the sketch they
@@ -143,13 +144,15 @@
 //! # Compared with tower
 //!
 //! `tower::limit::RateLimit` is one limit for each service it makes, so that under axum nothing is limited; it waits
-//! instead of answering, and knows no keys. `tower_governor` never forgets a key, tells `Retry-After: 0`, and knows
+//! instead of answering, and knows no keys. A `Shaping` waits too, in a line that is fair and bounded. `tower_governor` never forgets a key, tells `Retry-After: 0`, and knows
 //! no cost and no second limit.
 //!
 //! # Metrics
 //!
-//! [`RateLimitHandle`] counts accounts, bytes, refusals and forgotten accounts. Refusals have the label
-//! `rate_limited` and the access-log flag `RL`; the rejection's detail names the limits.
+//! [`RateLimitHandle`] counts accounts, bytes, what was admitted, refused and, in shadow, spared, those who wait, and
+//! forgotten accounts. A gateway shows them by the limit's name: `portcullis_rate_limit_requests_total{limit,result}`,
+//! `rate_limit_forgotten_total`, `rate_limit_accounts`, `rate_limit_waiting`. Refusals have the label `rate_limited` and
+//! the access-log flag `RL`; the rejection's detail names the limits.
 //!
 //! [`TokenBucket`]: Algorithm::TokenBucket
 //! [`SlidingWindow`]: Algorithm::SlidingWindow
@@ -164,6 +167,8 @@ mod algorithm;
 mod bucket;
 mod charge;
 mod cost;
+#[cfg(feature = "redis")]
+mod distributed;
 mod fixed;
 mod gate;
 mod gcra;
@@ -188,6 +193,8 @@ pub use account::Account;
 pub use algorithm::Algorithm;
 pub use charge::Charge;
 pub use cost::{Cost, HeaderCost, Settle};
+#[cfg(feature = "redis")]
+pub use distributed::{DistributedRateLimit, Distribution, DistributionHandle, Fallback};
 pub use gate::{Fields, Notice, RateLimit, Shaping, Waiting};
 pub use handle::{RateLimitHandle, Standing};
 pub use limit::{Limit, LimitBuilder, LimitError};

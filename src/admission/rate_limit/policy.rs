@@ -1,11 +1,12 @@
 //! What clients are told: the IETF `RateLimit` and `RateLimit-Policy` fields
 //! (draft-ietf-httpapi-ratelimit-headers), and the older `X-RateLimit-*`.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Rate, rate::nanos};
+use super::{Fields, Rate, judge::Verdict, rate::nanos};
+use crate::reject::{Reason, Rejection};
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -36,6 +37,41 @@ pub(super) struct Line<'a> {
     pub(super) more: u64,
     /// Nanoseconds after which the account is whole.
     pub(super) whole: u64,
+}
+
+/// What a limit says to a request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told<'a> {
+    pub(super) name: &'a str,
+    pub(super) verdict: Verdict,
+    pub(super) line: Line<'a>,
+}
+
+/// How a request is refused of which this was said. Who comes again is to wait for the slowest limit.
+pub(super) fn refusal(told: &[Told<'_>], policies: &HeaderValue, fields: Fields, legacy: bool) -> Rejection {
+    let mut longest = Some(0);
+    let mut detail = String::from("reached:");
+    for limit in told {
+        longest = match limit.verdict {
+            Verdict::Spend(_) => continue,
+            Verdict::Wait(time) => longest.map(|longest| time.max(longest)),
+            Verdict::Never => None,
+        };
+        detail.push(' ');
+        detail.push_str(limit.name);
+    }
+    let mut rejection = Rejection::new(Reason::RateLimited).detail(detail);
+    if let Some(time) = longest {
+        rejection = rejection.retry_after(Duration::from_nanos(time));
+    }
+    if fields != Fields::Never {
+        let mut headers = HeaderMap::new();
+        tell(&mut headers, policies, told.iter().map(|limit| limit.line), legacy);
+        for (name, value) in &headers {
+            rejection = rejection.header(name.clone(), value.clone());
+        }
+    }
+    rejection
 }
 
 impl Policy {
@@ -122,7 +158,6 @@ fn list<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn policies_are_told() {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::InvalidText;
+use crate::{hex, secret};
 
 /// The fewest bytes of a pepper: as many as the hash has (RFC 2104 section 3).
 const PEPPER: usize = 32;
@@ -87,9 +88,8 @@ fn unhex(digits: &[u8]) -> Option<[u8; 32]> {
     if digits.len() != bytes.len() * 2 {
         return None;
     }
-    let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
     for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+        *byte = hex::byte(pair)?;
     }
     Some(bytes)
 }
@@ -154,8 +154,7 @@ impl Pepper {
     /// # Errors
     /// [`PepperError`]
     pub fn new(name: &str, secret: &[u8]) -> Result<Self, PepperError> {
-        let ends = secret.iter().rev().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-        let secret = &secret[..secret.len() - ends];
+        let secret = secret::bare(secret);
         if !is_name(name) {
             return Err(PepperError::Name);
         }

@@ -107,7 +107,6 @@
 //! and `result`, `key_set_age_seconds`, `key_set_keys` and `key_set_skipped_keys`, and in its `/status`.
 
 mod fault;
-mod freshness;
 mod keeper;
 mod metadata;
 mod remote;

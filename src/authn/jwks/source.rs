@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use tokio::time::Instant;
 
-use super::{fault::Fault, freshness, metadata};
-use crate::{authn::jwt::KeySet, fetch::Fetch, time::WallClock};
+use super::{fault::Fault, metadata};
+use crate::{authn::jwt::KeySet, fetch::Fetch, freshness, time::WallClock};
 
 /// How long a provider's word on where its keys are is believed.
 const DISCOVERED: Duration = Duration::from_secs(24 * 60 * 60);

@@ -286,6 +286,31 @@ async fn an_unknown_key_is_fetched_once_for_all_who_ask() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_name_with_a_new_key_is_fetched_anew() {
+    let (old, new) = (Signer::new("key"), Signer::new("key"));
+    let provider = Provider::of(&[&old]);
+    let keys = provider.keys().build().unwrap();
+    let jwt = jwt(&keys);
+    keys.ready().await.unwrap();
+    pass(11 * SECOND).await;
+    provider.has(&[&new]);
+    provider.takes(SECOND);
+    for _ in 0..1000 {
+        // The key of that name is here: by all that is known the token is bad.
+        assert_eq!(error(&jwt, &new.token()), Some(TokenError::Signature));
+    }
+    assert_eq!(error(&jwt, &old.token()), None, "nobody else notices");
+    pass(2 * SECOND).await;
+    assert_eq!((error(&jwt, &new.token()), provider.asked()), (None, 2));
+    // Strangers' signatures cause no more fetches than made-up names do.
+    for _ in 0..100 {
+        assert_eq!(error(&jwt, &old.token()), Some(TokenError::Signature));
+        pass(SECOND).await;
+    }
+    assert!((11..=12).contains(&provider.asked()), "{}", provider.asked());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_provider_that_names_no_keys_may_have_new_ones_too() {
     let (old, new) = (Signer::new("old"), Signer::new("new"));
     let nameless = |signer: &Signer| {

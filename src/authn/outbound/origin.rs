@@ -1,8 +1,7 @@
 //! Where tokens come from.
 
 use std::{
-    fmt, fs,
-    io::{self, Read},
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -14,6 +13,7 @@ use super::answer::{Answer, MAX_TOKEN, bearer};
 use crate::{
     authn::oauth::{Endpoint, Form, Unavailable, Words},
     identity::CallerToken,
+    secret,
 };
 
 const EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -129,12 +129,13 @@ impl Origin {
             Self::File { path, every } => {
                 let (path, every) = (Arc::clone(path), *every);
                 let lost = || Unavailable::new("the file with our token could not be read");
-                let read = tokio::task::spawn_blocking(move || read(&path)).await.map_err(|_| lost())?;
-                let text = read.map_err(|error| {
+                let read = tokio::task::spawn_blocking(move || secret::read(&path, 2 * MAX_TOKEN));
+                let text = read.await.map_err(|_| lost())?.map_err(|error| {
                     tracing::warn!(%error, "the file with our token could not be read");
                     lost()
                 })?;
-                let line = bearer(text.trim()).ok_or(Unavailable::new("the file holds no token"))?;
+                let token = std::str::from_utf8(text.trim_ascii()).unwrap_or_default();
+                let line = bearer(token).ok_or(Unavailable::new("the file holds no token"))?;
                 Ok(Fresh { line: Some(line), renew: every, lives: STALE.max(every) })
             }
         }
@@ -152,10 +153,4 @@ async fn ask(endpoint: &Endpoint, form: Form, words: Words) -> Result<Fresh, Una
             Fresh { line: Some(line), renew: lives / 10 * 7, lives }
         }
     })
-}
-
-fn read(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    fs::File::open(path)?.take(2 * MAX_TOKEN as u64).read_to_string(&mut text)?;
-    Ok(text)
 }

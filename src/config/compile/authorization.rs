@@ -294,3 +294,41 @@ fn check_values(at: At<'_>, values: &Texts, not_values: &Texts) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    fn problems(policy: &str) -> Vec<String> {
+        let text = format!(
+            "apiVersion: portcullis/v1alpha1\nauthorization: {{ p: {policy} }}\n\
+             listeners: [{{ name: public, address: 127.0.0.1:8080 }}]\n\
+             upstreams: {{ one: {{ endpoints: [127.0.0.1:9001] }} }}\n\
+             routes: [{{ name: r, rules: [{{ backendRefs: [{{ name: one }}] }}] }}]\n"
+        );
+        let check = Config::text("f", text).check();
+        check.faults().iter().map(|fault| format!("{}: {}", fault.path, fault.problem)).collect()
+    }
+
+    /// Until listeners ask for certificates, whoever writes such a rule is told what it does.
+    #[test]
+    fn what_asks_for_certificates_is_warned_of() {
+        let place = "authorization.p.rules[0].from[0]";
+        for (said, field, means) in [
+            ("peers: ['*']", "peers", "nobody"),
+            ("trustDomains: [shop.example]", "trustDomains", "nobody"),
+            ("peerPaths: [/ns/*]", "peerPaths", "nobody"),
+            ("namespaces: [shop]", "namespaces", "nobody"),
+            ("notPeers: ['*']", "notPeers", "everybody"),
+            ("notTrustDomains: [shop.example]", "notTrustDomains", "everybody"),
+            ("notPeerPaths: [/ns/*]", "notPeerPaths", "everybody"),
+            ("notNamespaces: [shop]", "notNamespaces", "everybody"),
+        ] {
+            let found = problems(&format!("{{ action: deny, rules: [{{ from: [{{ {said} }}] }}] }}"));
+            let expected =
+                format!("{place}.{field}: no listener asks for certificates yet: this means {means}");
+            assert_eq!(found, [expected]);
+        }
+        assert_eq!(problems("{ action: deny, rules: [{ from: [{ networks: [10.0.0.0/8] }] }] }"), [""; 0]);
+    }
+}

@@ -40,7 +40,7 @@ impl Compiler<'_> {
         let fetch = Fetch::new(client(at, said)?).timeout(timeout);
         let mut made = at.field("url").accept(ExternalAuth::new(name, &said.url, fetch))?;
         if let Some((_, kept)) = kept {
-            made = made.counts(kept.numbers().clone());
+            made = made.counted(kept.handle());
         }
         made = auth_headers(at, said, made);
         if let Some(cache) = &said.cache {
@@ -170,12 +170,14 @@ fn auth_body(at: At<'_>, said: &AuthorizerBody) -> Option<AuthBody> {
     match (said.whole, said.beginning) {
         (Some(whole), None) => Some(AuthBody::Whole(whole.get() as usize)),
         (None, Some(beginning)) => Some(AuthBody::Beginning(beginning.get() as usize)),
+        _ if at.is_broken() => None,
         _ => at.refuse("expected exactly one of `whole` and `beginning`"),
     }
 }
 
 #[cfg(all(test, feature = "jwt"))]
 mod tests {
+    use super::AuthBody;
     use crate::config::{Config, kept::Kept, load::Reading};
 
     fn read(lines: &str, kept: &Kept) -> Reading {
@@ -213,6 +215,24 @@ mod tests {
         let found =
             problems(&read(&format!("{keys}\ncallerHeaders: {{ x-api-key: subject }}"), &Kept::default()));
         assert_eq!(found, [format!("callerHeaders.x-api-key: {shown}")]);
+    }
+
+    #[test]
+    fn what_is_read_ahead_of_a_body_has_a_ceiling() {
+        for (body, refused) in [
+            ("whole: 1048576", false),
+            ("whole: 1048577", true),
+            ("beginning: 1048576", false),
+            ("beginning: 4294967295", true),
+        ] {
+            let iam =
+                format!("authorizers: {{ iam: {{ url: 'http://127.0.0.1:4000/', body: {{ {body} }} }} }}");
+            let found = problems(&read(&iam, &Kept::default()));
+            let field = body.split_once(':').unwrap().0;
+            let said =
+                format!("authorizers.iam.body.{field}: expected a number from 1 to {}", AuthBody::MOST);
+            assert_eq!(found, Vec::from_iter(refused.then_some(said)), "{body}");
+        }
     }
 
     #[test]

@@ -24,11 +24,12 @@ use crate::config::{
 };
 use crate::{
     admission::{
-        authz::Policy, concurrency::Concurrency, ext_authz::ExternalAuth, rate_limit::Charge,
+        authz::Policy, concurrency::Concurrency, ext_authz::ExternalAuth, quota::Quota, rate_limit::Charge,
         shed::SuccessRate,
     },
     authn::Authenticator,
     stack::gateway::{Snapshot, SnapshotBuilder},
+    telemetry::usage::UsageMeter,
     upstream::Upstream,
 };
 
@@ -44,6 +45,8 @@ pub(in crate::config) struct Compiler<'a> {
     pub(super) key_schema: OnceCell<Json>,
     pub(super) providers: BTreeMap<&'a str, Arc<dyn Authenticator>>,
     pub(super) limits: BTreeMap<&'a str, Charge>,
+    pub(super) quotas: BTreeMap<&'a str, Quota>,
+    pub(super) meter: RefCell<Option<(String, UsageMeter)>>,
     pub(super) authorizers: BTreeMap<&'a str, ExternalAuth>,
     pub(super) authorization: BTreeMap<&'a str, Policy>,
     pub(super) upstreams: BTreeMap<&'a str, Upstream>,
@@ -83,6 +86,7 @@ impl<'a> Compiler<'a> {
     ) -> Self {
         let (providers, limits, upstreams, stores, followers) = Default::default();
         let (authorizers, authorization, concurrency, rates) = Default::default();
+        let (quotas, meter) = Default::default();
         Self {
             top,
             file,
@@ -93,6 +97,8 @@ impl<'a> Compiler<'a> {
             key_schema: OnceCell::new(),
             providers,
             limits,
+            quotas,
+            meter,
             authorizers,
             authorization,
             upstreams,
@@ -121,6 +127,7 @@ impl<'a> Compiler<'a> {
         let builder = builder.credentials(locations.cloned());
         let builder = builder.asserted(self.asserted()).caller_headers(self.caller_headers());
         let builder = self.watched(builder);
+        let builder = self.usage(builder);
         let (builder, overload) = self.overload(builder);
         let snapshot = self.build(builder)?;
         let authorizers = self.authorizers.iter().map(|(name, authorizer)| {
@@ -137,6 +144,8 @@ impl<'a> Compiler<'a> {
             overload,
             stores: self.stores.into_inner(),
             limits: self.kept.limits.clone(),
+            quotas: self.kept.quotas.clone(),
+            usage: self.meter.into_inner(),
             upstreams,
             tally: self.kept.tally.clone(),
             authorizers,
@@ -178,6 +187,11 @@ impl<'a> Compiler<'a> {
         for (at, name, limit) in self.top.field("rateLimits").entries(&file.rate_limits) {
             if let (true, Some(limit)) = (named(at, name), self.limit(at, name, limit)) {
                 self.limits.insert(name, limit);
+            }
+        }
+        for (at, name, quota) in self.top.field("quotas").entries(&file.quotas) {
+            if let (true, Some(quota)) = (named(at, name), self.quota(at, name, quota)) {
+                self.quotas.insert(name, quota);
             }
         }
         for (at, name, limit) in self.top.field("concurrency").entries(&file.concurrency) {

@@ -16,6 +16,7 @@ use crate::{
         at::At,
         schema::{Algorithm, Headers, Jwks, JwksFetch, Jwt, Material, TokenLocation, TokenProfile},
     },
+    secret,
 };
 
 /// Header names that frame or address a message, or say how it came: no claim is told in them.
@@ -110,14 +111,10 @@ impl Compiler<'_> {
 
     /// A secret: warned of if others can read it, since Kubernetes mounts it so.
     pub(super) fn secret(&self, at: At<'_>, material: &Material) -> Option<Vec<u8>> {
-        let mut secret = self.material(at, material)?;
+        let mut text = self.material(at, material)?;
         warn_if_open(at, &self.path(&material.file));
-        // Editors and shells end a file with a line end, which is no part of the secret.
-        if secret.last() == Some(&b'\n') {
-            secret.pop();
-            secret.pop_if(|byte| *byte == b'\r');
-        }
-        Some(secret)
+        text.truncate(secret::bare(&text).len());
+        Some(text)
     }
 }
 

@@ -1,40 +1,127 @@
 //! `rateLimits`, and the keys by which requests are counted and split.
+use std::{num::NonZeroU32, time::Duration};
+
 use super::{Compiler, removed::counts_credential};
 use crate::{
-    admission::rate_limit::{Charge, Fields, Limit},
+    admission::rate_limit::{
+        Algorithm, Charge, Cost, Fields, HeaderCost, Limit, LimitBuilder, LimitError, Plans, Quota, Settle,
+        Skip,
+    },
     authn::Providers,
     config::{
         at::At,
-        schema::{FieldsWhen, KeyList, KeyName, KeyOf, KeyPart, LimitFields, Listener, Policies, RateLimit},
+        schema::{
+            FieldsWhen, KeyList, KeyName, KeyOf, KeyPart, LimitAlgorithm, LimitCost, LimitFields, Listener,
+            PlanQuota, Policies, RateLimit, SkipRule,
+        },
     },
     key::Key,
+    matching::PathTemplate,
+    ratio::Ratio,
     stack::gateway,
+    time::Calendar,
 };
 
+/// How long requests wait for a leaky bucket unless told.
+const MAX_WAIT: Duration = Duration::from_secs(1);
+/// The largest lease.
+const MOST_AHEAD: Ratio = Ratio::percent(5);
+
 impl Compiler<'_> {
-    /// A named limit: the one that is in force, if nothing about it has changed.
-    pub(super) fn limit(&self, at: At<'_>, name: &str, limit: &RateLimit) -> Option<Charge> {
+    /// A named limit: the one that is in force, if nothing about its accounts has changed.
+    pub(super) fn limit(&self, at: At<'_>, name: &str, said: &RateLimit) -> Option<Charge> {
         let counted = |part: &Key| match part {
             Key::Header(name) => self.removed(name),
             _ => None,
         };
-        let mut builder = Limit::builder(name, limit.rate.0).by(key(at.field("key"), &limit.key, &counted)?);
-        if let Some(burst) = limit.burst {
+        let key = key(at.field("key"), &said.key, &counted);
+        let mut builder = Limit::builder(name, said.rate.0).by(key?).algorithm(algorithm(at, said)?);
+        if let Some(burst) = said.burst {
             builder = builder.burst(burst);
         }
-        if let Some(most) = limit.max_keys {
-            builder = builder.max_keys(most);
+        if let Some(most) = said.max_waiting {
+            builder = builder.max_waiting(most.get());
         }
-        let Ok(limit_of) = self.kept.limits.define(builder) else {
-            return at
-                .field("burst")
-                .refuse("at this rate it would take more than a hundred years to refill");
+        if let Some(debt) = said.max_debt {
+            builder = builder.max_debt(debt.get());
+        }
+        if !said.plans.is_empty() {
+            let plan = |(name, said): (&String, &PlanQuota)| (name.clone(), quota(said));
+            let plans = said.plans.iter().map(plan);
+            builder = builder.plans(plans.fold(Plans::new(), |plans, (name, quota)| plans.with(name, quota)));
+        }
+        builder = match (said.max_keys, said.max_bytes) {
+            (Some(_), Some(_)) => {
+                return at.field("maxBytes").refuse("`maxKeys` says how much is kept already");
+            }
+            (Some(most), None) => builder.max_keys(most),
+            (None, Some(most)) => builder.max_bytes(most),
+            (None, None) => builder,
         };
-        let cost = limit.cost.map_or(1, std::num::NonZero::get);
-        if cost > limit_of.burst().get() {
-            return at.field("cost").refuse("more than `burst`: no request would ever pass");
+        let builder = self.distributed(at, said, builder)?;
+        let limit = match self.kept.limits.define(builder) {
+            Ok(limit) => limit,
+            Err(error) => return refused(at, said, &error),
+        };
+        charge(at, said, limit)
+    }
+
+    /// Where its accounts are kept.
+    fn distributed(&self, at: At<'_>, said: &RateLimit, builder: LimitBuilder) -> Option<LimitBuilder> {
+        let Some(server) = &said.redis else {
+            let only = [
+                ("fallback", said.fallback.is_some()),
+                ("deadline", said.deadline.is_some()),
+                ("lease", said.lease.is_some()),
+            ];
+            return match only.into_iter().find(|(_, is_said)| *is_said) {
+                Some((field, _)) => at.field(field).refuse("only limits on `redis` have it"),
+                None => Some(builder),
+            };
+        };
+        if said.algorithm == LimitAlgorithm::LeakyBucket {
+            return at
+                .field("redis")
+                .refuse("before a `leakyBucket` requests wait, and they wait in one process");
         }
-        Some(limit_of.costing(cost))
+        if said.settle.is_some() {
+            return at.field("settle").refuse("a limit on `redis` is charged when the request comes");
+        }
+        if said.deadline.as_ref().is_some_and(|deadline| deadline.0.is_zero()) {
+            return at.field("deadline").refuse("nothing is decided in no time");
+        }
+        if said.lease.as_ref().is_some_and(|lease| lease.0 > MOST_AHEAD) {
+            return at.field("lease").refuse("more than 5% of an account cannot be taken ahead");
+        }
+        self.on_redis(at, server, said, builder)
+    }
+
+    #[cfg(feature = "redis")]
+    fn on_redis(
+        &self,
+        at: At<'_>,
+        server: &str,
+        said: &RateLimit,
+        builder: LimitBuilder,
+    ) -> Option<LimitBuilder> {
+        use crate::{admission::rate_limit::Fallback, config::schema::LimitFallback};
+
+        let stores = self.stores.borrow();
+        let there = self.find(at.field("redis"), server, "server", "redis", &stores.distributions)?.clone();
+        let there = match said.fallback {
+            Some(LimitFallback::Allow) => there.fallback(Fallback::Allow),
+            Some(LimitFallback::Deny) => there.fallback(Fallback::Deny),
+            Some(LimitFallback::LocalShare) | None => there,
+        };
+        let there = said.deadline.iter().fold(there, |there, deadline| there.deadline(deadline.0));
+        let there = said.lease.iter().fold(there, |there, lease| there.lease(lease.0));
+        Some(builder.distributed(there))
+    }
+
+    #[cfg(not(feature = "redis"))]
+    fn on_redis(&self, _: At<'_>, _: &str, _: &RateLimit, _: LimitBuilder) -> Option<LimitBuilder> {
+        // This was reported where the server is defined, or it is not.
+        None
     }
 
     /// A list of names of limits, each with its place.
@@ -52,7 +139,14 @@ impl Compiler<'_> {
         providers: Option<&Providers>,
     ) -> gateway::Rule {
         let charges = self.charges(at.field("rateLimit"), &policies.rate_limit);
-        let inside = charges.iter().any(|(_, charge)| charge.limit().key().needs_identity());
+        let inside = charges.iter().any(|(_, charge)| charge.needs_identity());
+        let waits = charges.iter().find(|(_, charge)| charge.limit().algorithm().waits()).map(|(at, _)| *at);
+        if let Some(at) = waits.filter(|_| charges.iter().any(|(_, charge)| charge.limit().is_distributed()))
+        {
+            at.error(
+                "requests wait before this limit, which they cannot where another of the list is on `redis`",
+            );
+        }
         for (at, charge) in charges {
             let limit = charge.limit();
             let counts = |listener: &&Listener| listener.rate_limit.iter().any(|name| name == limit.name());
@@ -64,6 +158,8 @@ impl Compiler<'_> {
             }
             if limit.key().needs_identity() && providers.is_none() {
                 at.warn("it counts callers, and nobody asks who they are: addresses are counted instead");
+            } else if charge.needs_identity() && providers.is_none() {
+                at.warn("it knows callers or their plans, and nobody asks who they are");
             }
             if inside && providers.is_some_and(|providers| counts_credential(limit.key(), providers)) {
                 at.error(
@@ -87,6 +183,143 @@ impl Compiler<'_> {
         };
         (fields, legacy)
     }
+}
+
+/// How a limit counts. What belongs to another algorithm is an error.
+fn algorithm(at: At<'_>, said: &RateLimit) -> Option<Algorithm> {
+    let only = [
+        ("burst", said.burst.is_some(), LimitAlgorithm::TokenBucket, "a `tokenBucket` has a burst"),
+        (
+            "utcOffset",
+            said.utc_offset.is_some(),
+            LimitAlgorithm::FixedWindow,
+            "a `fixedWindow` has a calendar",
+        ),
+        (
+            "maxWait",
+            said.max_wait.is_some(),
+            LimitAlgorithm::LeakyBucket,
+            "before a `leakyBucket` requests wait",
+        ),
+        (
+            "maxWaiting",
+            said.max_waiting.is_some(),
+            LimitAlgorithm::LeakyBucket,
+            "before a `leakyBucket` requests wait",
+        ),
+    ];
+    for (field, is_said, algorithm, why) in only {
+        if is_said && said.algorithm != algorithm {
+            return at.field(field).refuse(format!("only {why}"));
+        }
+    }
+    for (plan_at, _, plan) in at.field("plans").entries(&said.plans) {
+        if plan.burst.is_some() && said.algorithm != LimitAlgorithm::TokenBucket {
+            return plan_at.field("burst").refuse("only a `tokenBucket` has a burst");
+        }
+    }
+    Some(match said.algorithm {
+        LimitAlgorithm::TokenBucket => Algorithm::TokenBucket,
+        LimitAlgorithm::SlidingWindow => Algorithm::SlidingWindow,
+        LimitAlgorithm::FixedWindow => {
+            Algorithm::FixedWindow { zone: said.utc_offset.as_ref().map_or(Calendar::UTC, |zone| zone.0) }
+        }
+        LimitAlgorithm::LeakyBucket => {
+            Algorithm::LeakyBucket { max_wait: said.max_wait.as_ref().map_or(MAX_WAIT, |wait| wait.0) }
+        }
+    })
+}
+
+/// Where in the file it stands that a limit cannot be.
+fn refused<T>(at: At<'_>, said: &RateLimit, error: &LimitError) -> Option<T> {
+    let debt = said.max_debt.is_some();
+    match error {
+        LimitError::Burst { .. } if !debt || said.burst.is_some() => {
+            at.field("burst").refuse("at this rate it would take more than a hundred years to refill")
+        }
+        LimitError::Burst { .. } | LimitError::Window { .. } if debt => {
+            at.field("maxDebt").refuse("at this rate it would take more than a hundred years to pay")
+        }
+        LimitError::Wait(_) => at.field("maxWait").refuse("nobody waits for so long"),
+        LimitError::Plan { plan, .. } => {
+            let at = at.field("plans").field(plan).field("rate");
+            match said.algorithm {
+                LimitAlgorithm::SlidingWindow | LimitAlgorithm::FixedWindow => at.refuse(format!(
+                    "the limit counts in windows of another length: its rate is {}",
+                    said.rate.0
+                )),
+                _ => at.refuse("with its burst it would take more than a hundred years to refill"),
+            }
+        }
+        other => at.field("rate").refuse(other.to_string()),
+    }
+}
+
+/// What requests are charged, and which.
+fn charge(at: At<'_>, said: &RateLimit, limit: Limit) -> Option<Charge> {
+    let burst = limit.burst();
+    let too_much = "more than an account ever holds: no request would ever pass";
+    let cost = match &said.cost {
+        None => Cost::ONE,
+        Some(LimitCost::Number(cost)) if *cost > burst => return at.field("cost").refuse(too_much),
+        Some(LimitCost::Number(cost)) => Cost::from(cost.get()),
+        Some(LimitCost::Header(said)) => {
+            let at = at.field("cost");
+            let (least, default) = (said.min.unwrap_or(1), said.default.map_or(1, NonZeroU32::get));
+            if least > said.max.get() {
+                return at.field("min").refuse("more than `max`");
+            }
+            if let Some((field, _)) =
+                [("min", least), ("default", default)].into_iter().find(|(_, cost)| *cost > burst.get())
+            {
+                return at.field(field).refuse(too_much);
+            }
+            let cost = HeaderCost::new(said.header.0.clone()).at_least(least).at_most(said.max.get());
+            cost.otherwise(default).into()
+        }
+    };
+    let mut charge = limit.costing(cost).in_shadow(said.shadow).spend_on_denial(said.spend_on_denial);
+    if let Some(settle) = &said.settle {
+        if settle.min > settle.max.get() {
+            return at.field("settle").field("min").refuse("more than `max`");
+        }
+        let cost = HeaderCost::new(settle.header.0.clone()).at_least(settle.min).at_most(settle.max.get());
+        charge = charge.settle(Settle::by_header(cost));
+    } else if said.max_debt.is_some() {
+        return at.field("maxDebt").refuse("nobody comes into debt without `settle`");
+    }
+    for (at, rule) in at.field("skip").items(&said.skip) {
+        charge = charge.skip(skip(at, rule)?);
+    }
+    Some(charge)
+}
+
+fn skip(at: At<'_>, said: &SkipRule) -> Option<Skip> {
+    let SkipRule { methods, paths, networks, principals } = said;
+    if methods.is_empty() && paths.is_empty() && networks.is_empty() && principals.is_empty() {
+        return at.refuse("expected at least one of `methods`, `paths`, `networks` and `principals`");
+    }
+    let mut skip = Skip::new()
+        .methods(methods.iter().map(|method| method.known()))
+        .networks(networks.iter().map(|network| network.0));
+    for (at, path) in at.field("paths").items(paths) {
+        skip = skip.paths([at.accept(PathTemplate::parse(path))?]);
+    }
+    for (at, principal) in at.field("principals").items(principals) {
+        skip = match principal.split_once('/') {
+            Some((provider, "*")) if !provider.is_empty() => skip.principals_of(provider),
+            Some((provider, subject)) if !provider.is_empty() && !subject.is_empty() => {
+                skip.principal(provider, subject)
+            }
+            _ => return at.refuse("expected `provider/subject`, or `provider/*`"),
+        };
+    }
+    Some(skip)
+}
+
+fn quota(said: &PlanQuota) -> Quota {
+    let quota = Quota::new(said.rate.0);
+    said.burst.map_or(quota, |burst| quota.with_burst(burst))
 }
 
 /// By what requests are told apart. `removed` says why no request has a part.

@@ -68,12 +68,18 @@ impl Compiler<'_> {
             listen = listen.max_connections_per_address(most.get() as usize);
         }
         for (at, charge) in self.charges(at.field("rateLimit"), &listener.rate_limit) {
-            let key = charge.limit().key();
-            if key.needs_identity() || key.needs_route() {
+            if charge.needs_identity() || charge.limit().key().needs_route() {
                 at.error("this limit counts by what is known only inside of a rule");
+            }
+            if charge.limit().algorithm().waits() {
+                at.error("requests wait before this limit, which they can only inside of a rule");
+            }
+            if charge.limit().is_distributed() {
+                at.error("this limit is on `redis`, which can be asked only inside of a rule");
             }
             listen = listen.limit(charge);
         }
+        listen = self.entrance(at, listen, (&listener.addresses, &listener.minimum_rates));
         listen = self.listener_concurrency(at.field("concurrency"), &listener.concurrency, listen);
         let (fields, legacy) = self.limit_fields(listener.rate_limit_fields);
         listen.limit_fields(fields).legacy_limit_fields(legacy)

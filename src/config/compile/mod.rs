@@ -13,6 +13,7 @@ mod jwt;
 mod limits;
 mod listeners;
 mod load;
+mod metering;
 #[cfg(feature = "jwt")]
 mod oauth;
 #[cfg(feature = "redis")]

@@ -1,8 +1,9 @@
 //! Redis servers.
 use super::{Compiler, authentication::warn_if_open, compiler::named};
 use crate::{
+    admission::rate_limit::Distribution,
     config::{at::At, schema::RedisServer},
-    redis::Redis,
+    redis::{Redis, RedisBuilder},
     tls::ClientTls,
 };
 
@@ -12,14 +13,20 @@ impl Compiler<'_> {
         let file = self.file;
         for (at, name, server) in self.top.field("redis").entries(&file.redis) {
             if let (true, Some(redis)) = (named(at, name), self.redis(at, name, server)) {
-                self.stores.get_mut().redis.insert(name.to_owned(), redis);
+                let stores = self.stores.get_mut();
+                // As long as the connection is the same one, this is the same instance to others.
+                let same = self.kept.stores.redis.get(name).is_some_and(|(said, _)| *said == redis.0);
+                let kept = self.kept.stores.distributions.get(name).filter(|_| same);
+                let distribution = kept.cloned().unwrap_or_else(|| Distribution::on(redis.1.clone()));
+                stores.distributions.insert(name.to_owned(), distribution);
+                stores.redis.insert(name.to_owned(), redis);
             }
         }
     }
 
     /// A server, with what tells it from others; that of the snapshot before, if the file says the same of it.
     fn redis(&self, at: At<'_>, name: &str, server: &RedisServer) -> Option<(String, Redis)> {
-        let mut builder = at.field("url").accept(Redis::builder(&server.url))?;
+        let mut builder = self.way(at, server)?;
         let mut said = format!("{server:?}");
         if let Some(password) = &server.password {
             let at = at.field("password").field("file");
@@ -38,5 +45,27 @@ impl Compiler<'_> {
         }
         let kept = self.kept.stores.redis.get(name).filter(|(before, _)| *before == said);
         Some(kept.cloned().unwrap_or_else(|| (said, builder.build())))
+    }
+
+    /// Which servers there are.
+    fn way(&self, at: At<'_>, server: &RedisServer) -> Option<RedisBuilder> {
+        match (&server.url, &server.sentinel, &server.cluster) {
+            (Some(url), None, None) => at.field("url").accept(Redis::builder(url)),
+            (None, Some(sentinel), None) => {
+                let at = at.field("sentinel");
+                let sentinels = sentinel.sentinels.iter().map(String::as_str);
+                let made = Redis::sentinel(sentinel.master.as_str(), sentinels);
+                let builder = at.field("sentinels").accept(made)?;
+                let Some(password) = &sentinel.password else { return Some(builder) };
+                let at = at.field("password").field("file");
+                self.material(at, password)?;
+                warn_if_open(at, &self.path(&password.file));
+                Some(builder.sentinel_password_file(self.path(&password.file)))
+            }
+            (None, None, Some(nodes)) => {
+                at.field("cluster").accept(Redis::cluster(nodes.iter().map(String::as_str)))
+            }
+            _ => at.refuse("expected exactly one of `url`, `sentinel` and `cluster`"),
+        }
     }
 }

@@ -145,7 +145,7 @@ impl Compiler<'_> {
         if let Some(csrf) = &policies.csrf {
             made = made.csrf(self.csrf(at.field("csrf"), csrf));
         }
-        made = self.rule_limits(at, made, policies, providers.as_ref());
+        made = self.rule_bounds(at, made, policies, providers.as_ref());
         if let Some(split) = &policies.split {
             let at = at.field("split");
             let removed = |part: &Key| self.removed_inside(part, providers.as_ref());

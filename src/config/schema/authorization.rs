@@ -251,11 +251,11 @@ pub(crate) struct Authorizer {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct AuthorizerBody {
-    /// All of it; a request with more bytes than this is answered with 413.
-    #[schemars(range(max = 16_777_216))]
+    /// All of it, at most 1 MiB; a request with more bytes than this is answered with 413.
+    #[schemars(range(max = 1_048_576))]
     pub(crate) whole: Option<NonZeroU32>,
-    /// Up to so many bytes, the first.
-    #[schemars(range(max = 16_777_216))]
+    /// Up to so many bytes, the first, at most 1 MiB.
+    #[schemars(range(max = 1_048_576))]
     pub(crate) beginning: Option<NonZeroU32>,
 }
 

@@ -6,8 +6,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    AuthorizationPolicy, Authorizer, CallerFact, ConcurrencyLimit, LimitFields, Overload, Provider,
-    RateLimit, RedisServer, Route, SuccessRateRules, Unbuilt, UpstreamCredentials,
+    Addresses, AuthorizationPolicy, Authorizer, CallerFact, ConcurrencyLimit, LimitFields, MinimumRates,
+    Overload, Provider, Quota, RateLimit, RedisServer, Route, SuccessRateRules, Unbuilt, UpstreamCredentials,
+    Usage,
 };
 use crate::config::scalar::{Name, Text};
 
@@ -41,6 +42,11 @@ pub(crate) struct Gateway {
     /// Limits by name: the same name is the same account wherever it is used, and across reloads.
     #[serde(default)]
     pub(crate) rate_limits: BTreeMap<String, RateLimit>,
+    /// Quotas by name, for each day, month or billing period: the same name is the same counters wherever it is used.
+    #[serde(default)]
+    pub(crate) quotas: BTreeMap<String, Quota>,
+    /// Where it is told who has used how much. Default: nowhere.
+    pub(crate) usage: Option<Usage>,
     /// Limits on requests in flight, by name: the same name counts together wherever it is used, and across reloads.
     #[serde(default)]
     pub(crate) concurrency: BTreeMap<String, ConcurrencyLimit>,
@@ -83,6 +89,10 @@ pub(crate) struct Listener {
     /// Which header those peers write. Default: `either`.
     #[serde(default)]
     pub(crate) forwarding_header: ForwardingHeader,
+    /// From where requests may come. Default: from everywhere.
+    pub(crate) addresses: Option<Addresses>,
+    /// How fast clients must send and read at least.
+    pub(crate) minimum_rates: Option<MinimumRates>,
     /// Limits that count each request of this listener, before any rule is known. Names of `rateLimits`; a rule cannot
     /// name them again.
     #[serde(default)]

@@ -4,11 +4,13 @@ mod authentication;
 mod authorization;
 mod gateway;
 mod load;
+mod metering;
 mod policies;
 mod redis;
 mod route;
 mod unbuilt;
 
 pub(crate) use self::{
-    authentication::*, authorization::*, gateway::*, load::*, policies::*, redis::*, route::*, unbuilt::*,
+    authentication::*, authorization::*, gateway::*, load::*, metering::*, policies::*, redis::*, route::*,
+    unbuilt::*,
 };

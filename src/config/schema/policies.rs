@@ -1,12 +1,17 @@
-use std::num::NonZeroU32;
+use std::{
+    collections::BTreeMap,
+    num::{NonZeroU32, NonZeroU64},
+    time::Duration,
+};
 
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Csrf, Header, PriorityClass, Unbuilt};
-use crate::{admission::rate_limit::Rate, config::scalar::Text};
+use super::{Addresses, Csrf, Header, Method, PriorityClass, Unbuilt};
+use crate::{admission::rate_limit::Rate, config::scalar::Text, ratio::Ratio, time::Calendar};
 
-/// A limit on how often, decided by GCRA.
+/// A limit on how often.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct RateLimit {
@@ -14,12 +19,138 @@ pub(crate) struct RateLimit {
     pub(crate) key: KeyList,
     /// How many are let pass over time, such as `10/s` or `100/min`.
     pub(crate) rate: Text<Rate>,
-    /// How many are let pass at once. Default: the count of `rate`.
+    /// How it counts. Default: `tokenBucket`.
+    #[serde(default)]
+    pub(crate) algorithm: LimitAlgorithm,
+    /// How many are let pass at once, by a `tokenBucket`. Default: the count of `rate`.
     pub(crate) burst: Option<NonZeroU32>,
-    /// How much one request costs. Default: 1.
-    pub(crate) cost: Option<NonZeroU32>,
+    /// By whose clocks the windows of a `fixedWindow` begin: `+01:00`. Default: `Z`, which is UTC.
+    pub(crate) utc_offset: Option<Text<Calendar>>,
+    /// How long a request may have to wait for its turn, by a `leakyBucket`. Default: 1 s.
+    pub(crate) max_wait: Option<Text<Duration>>,
+    /// How many requests may wait for their turn on all accounts, by a `leakyBucket`. Default: 1000.
+    pub(crate) max_waiting: Option<NonZeroU32>,
+    /// How much one request costs: a number, or what a header says. Default: 1.
+    pub(crate) cost: Option<LimitCost>,
+    /// What a request cost in the end, which then takes the place of `cost`. Default: `cost` stays.
+    pub(crate) settle: Option<SettledBy>,
+    /// How much an account may owe beyond what it holds when a request cost more in the end. Default: 0.
+    pub(crate) max_debt: Option<NonZeroU32>,
+    /// Whether requests that are refused are charged too, as far as the account holds: who does not slow down is not let
+    /// in. Default: `false`.
+    #[serde(default)]
+    pub(crate) spend_on_denial: bool,
+    /// Whether it only looks on: what it would refuse is counted and logged. Default: `false`.
+    #[serde(default)]
+    pub(crate) shadow: bool,
+    /// Requests that are not counted: those that one of these means.
+    #[serde(default)]
+    pub(crate) skip: Vec<SkipRule>,
+    /// What accounts have whose caller has one of these plans, in place of `rate` and `burst`.
+    #[serde(default)]
+    pub(crate) plans: BTreeMap<String, PlanQuota>,
+    /// The server on which all instances of the gateway keep it together, by its name in `redis`. Default: each instance
+    /// counts alone.
+    pub(crate) redis: Option<String>,
+    /// What becomes of requests while Redis does not decide. Default: `localShare`.
+    pub(crate) fallback: Option<LimitFallback>,
+    /// How long a decision of Redis may take, connecting included. Default: 50 ms.
+    pub(crate) deadline: Option<Text<Duration>>,
+    /// What share of an account all instances together may take ahead to decide by themselves, up to `5%`; by so much the
+    /// limit may be exceeded. Default: none, every decision is exact.
+    pub(crate) lease: Option<Text<Ratio>>,
     /// The most accounts that are kept. Default: 250000.
     pub(crate) max_keys: Option<NonZeroU32>,
+    /// The memory for accounts, in place of `maxKeys`: one for each 48 bytes.
+    pub(crate) max_bytes: Option<NonZeroU64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum LimitFallback {
+    /// They pass.
+    Allow,
+    /// They are refused with 503.
+    Deny,
+    /// Each instance holds everybody to the limit divided by the number of instances that were seen last.
+    LocalShare,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum LimitAlgorithm {
+    /// An account holds up to `burst`, and refills steadily.
+    #[default]
+    TokenBucket,
+    /// No more than the count of `rate` in the time that ends now.
+    SlidingWindow,
+    /// No more than the count of `rate` in each second, minute, hour, day, week, month or year of the calendar.
+    FixedWindow,
+    /// One after the other, at `rate`: who comes too early waits.
+    LeakyBucket,
+}
+
+/// What a request costs.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum LimitCost {
+    Number(NonZeroU32),
+    Header(CostHeader),
+}
+
+/// A header of the request that says what it costs. Who sends it chooses what to pay: take it from those you trust.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct CostHeader {
+    /// Its name.
+    pub(crate) header: Header,
+    /// What is charged where it says no number. Default: 1.
+    pub(crate) default: Option<NonZeroU32>,
+    /// The least that is charged. Default: 1.
+    pub(crate) min: Option<u32>,
+    /// The most that is charged.
+    pub(crate) max: NonZeroU32,
+}
+
+/// A header of the response that says what the request cost. Where it says no number, what was charged stays.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct SettledBy {
+    /// Its name.
+    pub(crate) header: Header,
+    /// The least that is charged. Default: 0.
+    #[serde(default)]
+    pub(crate) min: u32,
+    /// The most that is charged.
+    pub(crate) max: NonZeroU32,
+}
+
+/// Requests that a limit does not count: all that is said must hold, and of each list one.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct SkipRule {
+    /// The method.
+    #[serde(default)]
+    pub(crate) methods: Vec<Method>,
+    /// The path: as it is, or as a template in which `{name}` is one segment and `{**}` any number of them.
+    #[serde(default)]
+    pub(crate) paths: Vec<String>,
+    /// The client's network, as trusted proxies tell it.
+    #[serde(default)]
+    pub(crate) networks: Vec<Text<IpNet>>,
+    /// Who was authenticated, as `provider/subject`, or `provider/*`.
+    #[serde(default)]
+    pub(crate) principals: Vec<String>,
+}
+
+/// What accounts of a plan have.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct PlanQuota {
+    /// How many are let pass over time. Where windows are counted, in a window of the same length.
+    pub(crate) rate: Text<Rate>,
+    /// How many are let pass at once, by a `tokenBucket`. Default: the count of `rate`.
+    pub(crate) burst: Option<NonZeroU32>,
 }
 
 /// What responses tell of limits.
@@ -102,6 +233,11 @@ pub(crate) struct Policies {
     pub(crate) rate_limit: Vec<String>,
     /// What responses tell of these limits. Default: as at the top.
     pub(crate) rate_limit_fields: Option<LimitFields>,
+    /// From where requests may come, beside what the listener says. Default: from everywhere.
+    pub(crate) addresses: Option<Addresses>,
+    /// Quotas, decided as one, inside of limits and authorization. Names of `quotas`; `rateLimitFields` is for them, too.
+    #[serde(default)]
+    pub(crate) quota: Vec<String>,
     /// Limits on requests in flight, asked inside of everything that decides who may ask. Names of `concurrency`.
     #[serde(default)]
     pub(crate) concurrency: Vec<String>,

@@ -20,7 +20,7 @@ use crate::{
     reject::{Reason, Rejection, Rescue},
     resilience::timeout::Timeout,
     routing::split::SplitService,
-    upstream::Proxy,
+    upstream::{Proxy, Upstream},
 };
 
 /// An upstream of a rule, and with what credentials it is called.
@@ -129,4 +129,16 @@ impl Service<Request<Body>> for Nowhere {
     fn call(&mut self, _: Request<Body>) -> Self::Future {
         ready(Err(Rejection::new(Reason::NoEndpoint).detail("the rule has no upstream")))
     }
+}
+
+/// The upstreams of these rules, each once.
+pub(super) fn upstreams(rules: &[super::rule::Rule]) -> Vec<Upstream> {
+    let mut upstreams: Vec<Upstream> = Vec::new();
+    for (backend, _) in rules.iter().flat_map(|rule| &rule.backends) {
+        let proxy = &backend.proxy;
+        if !upstreams.iter().any(|known| known.name() == proxy.upstream().name()) {
+            upstreams.push(proxy.upstream().clone());
+        }
+    }
+    upstreams
 }

@@ -8,6 +8,7 @@ use tower_layer::Layer;
 use crate::telemetry::metrics::Metrics;
 use crate::{
     admission::{
+        address::AddressList,
         concurrency::Concurrency,
         rate_limit::{Charge, Fields, RateLimit},
         shed::{Overload, Priorities, Priority, Shed},
@@ -22,8 +23,9 @@ use crate::{
         access_log::AccessLog,
         request_id::{SetRequestId, Trust},
         span::RequestSpan,
+        usage::UsageMeter,
     },
-    transport::{Connection, ListenerBuilder, ProxyProtocol},
+    transport::{Connection, ListenerBuilder, MinimumRate, ProxyProtocol, Rates},
     upstream::HopByHop,
 };
 
@@ -36,7 +38,8 @@ pub struct Listen {
     pub(super) name: Arc<str>,
     pub(super) address: SocketAddr,
     pub(super) trusted: TrustedProxies,
-    limits: Limits,
+    pub(super) addresses: Option<AddressList>,
+    pub(super) limits: Limits,
     pub(super) concurrency: Vec<Concurrency>,
     pub(super) socket: Socket,
 }
@@ -48,19 +51,46 @@ pub(super) struct Socket {
     uncapped: Vec<ipnet::IpNet>,
     max_connections: Option<usize>,
     max_connections_per_address: Option<usize>,
+    pub(super) rates: Rates,
 }
 
 impl Listen {
     /// At this address, trusting nobody.
     pub fn on(name: impl Into<Arc<str>>, address: SocketAddr) -> Self {
         let (trusted, limits, socket) = (TrustedProxies::none(), Limits::default(), Socket::default());
-        Self { name: name.into(), address, trusted, limits, concurrency: Vec::new(), socket }
+        Self { name: name.into(), address, trusted, addresses: None, limits, concurrency: Vec::new(), socket }
     }
 
     /// Believes what these peers say of whom they speak for: `X-Forwarded-*`, `Forwarded`, `X-Request-Id`. If they
     /// [write one form](TrustedProxies::header), the other is taken out of what they send: they let it through.
     pub fn trusted_proxies(self, trusted: TrustedProxies) -> Self {
         Self { trusted, ..self }
+    }
+
+    /// Lets in, or keeps out, by the client's address, before anything counts or limits.
+    pub fn addresses(self, list: AddressList) -> Self {
+        Self { addresses: Some(list), ..self }
+    }
+
+    /// How fast heads must come at least; [`MinimumRate::default`] unless told. As
+    /// [`Server::min_head_rate`](crate::transport::Server::min_head_rate).
+    pub fn min_head_rate(mut self, rate: impl Into<Option<MinimumRate>>) -> Self {
+        self.socket.rates.head = rate.into();
+        self
+    }
+
+    /// How fast requests' bodies must come at least; [`MinimumRate::default`] unless told. As
+    /// [`Server::min_body_rate`](crate::transport::Server::min_body_rate).
+    pub fn min_body_rate(mut self, rate: impl Into<Option<MinimumRate>>) -> Self {
+        self.socket.rates.body = rate.into();
+        self
+    }
+
+    /// How fast responses must be read at least; [`MinimumRate::default`] unless told. As
+    /// [`Server::min_response_rate`](crate::transport::Server::min_response_rate).
+    pub fn min_response_rate(mut self, rate: impl Into<Option<MinimumRate>>) -> Self {
+        self.socket.rates.response = rate.into();
+        self
     }
 
     /// Adds a limit that counts every request, before any rule is known. It can count by what is known then: the
@@ -123,8 +153,8 @@ impl Listen {
         let clean = (HopByHop, (shared.strangers(&self.trusted), Normalize::new().paths(shared.paths)));
         let in_flight = self.concurrency.iter().cloned().fold(Gates::new(), Gates::with);
         let in_flight = (!in_flight.is_empty()).then_some(in_flight);
-        let limits = (self.limits.clone().gate(), in_flight);
-        let gates = (known, (shared.watchers(), (shared.shed(&self.trusted), (clean, limits))));
+        let entrance = (self.addresses.clone(), (self.limits.clone().gate(), in_flight));
+        let gates = (known, (shared.watchers(), (shared.shed(&self.trusted), (clean, entrance))));
         RescueLayer::new().layer(GateLayer::new(gates).layer(routes))
     }
 }
@@ -151,22 +181,23 @@ impl Socket {
 pub(super) struct EdgeParts {
     pub(super) asserted: Vec<HeaderName>,
     pub(super) paths: PathPolicy,
+    pub(super) usage: Option<UsageMeter>,
     pub(super) overload: Option<(Overload, Priorities)>,
     #[cfg(feature = "prometheus")]
     pub(super) metrics: Metrics,
 }
 
 #[cfg(feature = "prometheus")]
-type Watchers = (AccessLog, Metrics);
+type Watchers = ((AccessLog, Metrics), Option<UsageMeter>);
 #[cfg(not(feature = "prometheus"))]
-type Watchers = AccessLog;
+type Watchers = (AccessLog, Option<UsageMeter>);
 
 impl EdgeParts {
     fn watchers(&self) -> Watchers {
         #[cfg(feature = "prometheus")]
-        return (AccessLog::new(), self.metrics.clone());
+        return ((AccessLog::new(), self.metrics.clone()), self.usage.clone());
         #[cfg(not(feature = "prometheus"))]
-        return AccessLog::new();
+        return (AccessLog::new(), self.usage.clone());
     }
 
     /// Refuses for any rule. What is known only inside of a rule is not refused before it is known.
@@ -215,8 +246,8 @@ impl Gate for Strangers {
 
 type Known = (Connection, (SetRequestId, RequestSpan));
 type Cleaned = (HopByHop, (Strangers, Normalize));
-type Limited = (Option<RateLimit>, Option<Gates>);
-type EdgeGates = (Known, (Watchers, (Option<Shed>, (Cleaned, Limited))));
+type Entrance = (Option<AddressList>, (Option<RateLimit>, Option<Gates>));
+type EdgeGates = (Known, (Watchers, (Option<Shed>, (Cleaned, Entrance))));
 
 /// Everything from the listener to the rule.
 pub(super) type EdgeService = Rescue<Gated<RouterService<RuleService>, EdgeGates>>;

@@ -1,4 +1,11 @@
-use crate::admission::rate_limit::{Charge, Fields, RateLimit};
+#[cfg(feature = "prometheus")]
+use super::{edge::Listen, rule::Rule};
+#[cfg(feature = "prometheus")]
+use crate::admission::rate_limit::Limit;
+use crate::{
+    admission::rate_limit::{Charge, Fields, RateLimit},
+    gate::AsyncGates,
+};
 
 /// Limits that are one decision, and what clients are told of them.
 #[derive(Debug, Clone, Default)]
@@ -11,7 +18,12 @@ pub(super) struct Limits {
 impl Limits {
     /// Whether one of them counts by what only authentication tells.
     pub(super) fn need_identity(&self) -> bool {
-        self.charges.iter().any(|charge| charge.limit().key().needs_identity())
+        self.charges.iter().any(Charge::needs_identity)
+    }
+
+    /// Whether one of them has requests wait.
+    pub(super) fn wait(&self) -> bool {
+        self.charges.iter().any(|charge| charge.limit().algorithm().waits())
     }
 
     /// Their gate, if there are any.
@@ -21,4 +33,30 @@ impl Limits {
         }
         Some(RateLimit::from_iter(self.charges).fields(self.fields).legacy_fields(self.legacy))
     }
+
+    /// Puts their gate inside of these, if there are any.
+    pub(super) fn inside_of(self, gates: AsyncGates) -> AsyncGates {
+        let waits = self.wait();
+        match self.gate() {
+            #[cfg(feature = "redis")]
+            Some(limits) if limits.is_distributed() => gates.with_async(limits.distributed()),
+            Some(limits) if waits => gates.with_async(limits.shaping()),
+            Some(limits) => gates.with(limits),
+            None => gates,
+        }
+    }
+}
+
+/// The limits of a gateway; of those of one name, the first.
+#[cfg(feature = "prometheus")]
+pub(super) fn all(listeners: &[Listen], rules: &[Rule]) -> Vec<Limit> {
+    let of_listeners = listeners.iter().map(|listen| &listen.limits);
+    let of_rules = rules.iter().map(|rule| &rule.limits);
+    let mut limits: Vec<Limit> = Vec::new();
+    for charge in of_listeners.chain(of_rules).flat_map(|limits| &limits.charges) {
+        if !limits.iter().any(|known| known.name() == charge.limit().name()) {
+            limits.push(charge.limit().clone());
+        }
+    }
+    limits
 }

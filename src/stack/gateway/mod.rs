@@ -120,6 +120,7 @@ mod guarded;
 mod key_sets;
 mod limits;
 mod load;
+mod metering;
 #[cfg(feature = "prometheus")]
 mod numbers;
 mod rule;

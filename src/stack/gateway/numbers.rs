@@ -1,15 +1,16 @@
-//! What policies and authorizers count, for the metrics.
+//! What policies, authorizers and limits count, for the metrics.
 use std::sync::Weak;
 
 use super::{run::Shared, snapshot::Snapshot};
 use crate::telemetry::metrics::Samples;
 
 /// The numbers of what is in force.
-pub(super) fn of_authorization(gateway: Weak<Shared>) -> impl Fn(&mut Samples) + Send + Sync + 'static {
+pub(super) fn of_admission(gateway: Weak<Shared>) -> impl Fn(&mut Samples) + Send + Sync + 'static {
     move |samples| {
         if let Some(current) = gateway.upgrade().and_then(|gateway| gateway.current.load_full()) {
             decisions(&current.snapshot, samples);
             authorizers(&current.snapshot, samples);
+            limits(&current.snapshot, samples);
         }
     }
 }
@@ -28,15 +29,69 @@ fn decisions(snapshot: &Snapshot, samples: &mut Samples) {
 }
 
 fn authorizers(snapshot: &Snapshot, samples: &mut Samples) {
-    for (name, counts) in &snapshot.authorizers {
-        let (name, numbers) = (("authorizer", &**name), counts.read());
-        for (outcome, count) in
-            [("pass", numbers.passed), ("refuse", numbers.refused), ("fail", numbers.failed)]
+    for (name, handle) in &snapshot.authorizers {
+        let name = ("authorizer", &**name);
+        for (result, count) in
+            [("pass", handle.passed()), ("refuse", handle.refused()), ("fail", handle.failed())]
         {
             let help = "What authorizers have made of requests";
-            samples.counter("external_authorization", help, &[name, ("outcome", outcome)], count);
+            samples.counter("external_authorization", help, &[name, ("result", result)], count);
         }
         let help = "Those of them that were decided by an answer from before";
-        samples.counter("external_authorization_remembered", help, &[name], numbers.remembered);
+        samples.counter("external_authorization_remembered", help, &[name], handle.remembered());
     }
+}
+
+/// By the limits' names, of which there are as many as somebody wrote down.
+fn limits(snapshot: &Snapshot, samples: &mut Samples) {
+    for limit in &snapshot.limits {
+        let (name, handle) = (("limit", limit.name()), limit.handle());
+        let results =
+            [("admitted", handle.admitted()), ("refused", handle.refused()), ("spared", handle.spared())];
+        for (result, count) in results {
+            let help =
+                "Requests that limits counted; spared are those that a limit in shadow would have refused";
+            samples.counter("rate_limit_requests", help, &[name, ("result", result)], count);
+        }
+        let help = "Accounts that were not whole and could not be held, since the limit was full";
+        samples.counter("rate_limit_forgotten", help, &[name], handle.forgotten());
+        samples.gauge("rate_limit_accounts", "Accounts that limits hold", &[name], handle.len() as u64);
+        samples.gauge(
+            "rate_limit_waiting",
+            "Requests that wait for their turn",
+            &[name],
+            handle.waiting() as u64,
+        );
+        #[cfg(feature = "redis")]
+        if let Some(handle) = limit.distribution() {
+            distribution(name, &handle, samples);
+        }
+    }
+}
+
+#[cfg(feature = "redis")]
+fn distribution(
+    name: (&'static str, &str),
+    handle: &crate::admission::rate_limit::DistributionHandle,
+    samples: &mut Samples,
+) {
+    use crate::trip::State;
+
+    for (source, count) in [
+        ("redis", handle.by_redis()),
+        ("lease", handle.by_lease()),
+        ("deny_cache", handle.by_deny_cache()),
+        ("fallback", handle.by_fallback()),
+    ] {
+        let help = "Who decided about requests where a limit is on Redis";
+        samples.counter("rate_limit_decisions", help, &[name, ("source", source)], count);
+    }
+    let help = "How often Redis was asked and did not decide";
+    samples.counter("rate_limit_redis_errors", help, &[name], handle.errors());
+    let help = "How long requests have waited for Redis, all together";
+    samples.counter("rate_limit_redis_wait_microseconds", help, &[name], handle.waited().as_micros() as u64);
+    let help = "Whether Redis is not asked, since it did not decide: 1 if so";
+    samples.gauge("rate_limit_redis_open", help, &[name], (handle.redis() != State::Closed).into());
+    let help = "The instances that were seen last";
+    samples.gauge("rate_limit_instances", help, &[name], handle.instances().into());
 }

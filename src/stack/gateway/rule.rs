@@ -11,9 +11,11 @@ use tower_layer::Layer;
 
 use crate::{
     admission::{
+        address::AddressList,
         authz::{Authorization, Authorize},
         concurrency::Concurrency,
         ext_authz::ExternalAuth,
+        quota::{Quota, Quotas},
         rate_limit::{Charge, Fields},
         shed::{Priorities, Priority, Shed},
     },
@@ -67,7 +69,9 @@ pub struct Rule {
     response_headers: Option<ResponseHeaders>,
     cors: Option<Cors>,
     csrf: Option<Csrf>,
-    limits: Limits,
+    pub(super) addresses: Option<AddressList>,
+    pub(super) limits: Limits,
+    pub(super) quotas: Vec<Quota>,
     pub(super) providers: Option<Providers>,
     authorize: Option<Authorize>,
     pub(super) authorizers: Vec<Asked>,
@@ -96,7 +100,9 @@ impl Rule {
             response_headers: None,
             cors: None,
             csrf: None,
+            addresses: None,
             limits: Limits::default(),
+            quotas: Vec::new(),
             providers: None,
             authorize: None,
             authorizers: Vec::new(),
@@ -143,6 +149,18 @@ impl Rule {
     /// Refuses what another site's page would change in a visitor's name.
     pub fn csrf(self, csrf: Csrf) -> Self {
         Self { csrf: Some(csrf), ..self }
+    }
+
+    /// Lets in, or keeps out, by the client's address, beside what the listener does.
+    pub fn addresses(self, list: AddressList) -> Self {
+        Self { addresses: Some(list), ..self }
+    }
+
+    /// Adds a quota. All quotas of a rule are one decision, inside of limits, authentication and authorization: what they
+    /// refuse is not to be paid. [`limit_fields`](Self::limit_fields) are for them, too.
+    pub fn quota(mut self, quota: Quota) -> Self {
+        self.quotas.push(quota);
+        self
     }
 
     /// Adds a limit. All limits of a rule are one decision, at the latest position that any of them needs: inside of
@@ -281,10 +299,11 @@ impl Rule {
 
     /// The gates of the rule, outermost first: this is the order of [`order`](crate::stack::order).
     fn gates(self, given: &Given) -> AsyncGates {
+        let fields = self.limits.fields;
         let priorities = self.priorities(given);
         let (before, after) = match self.limits.need_identity() {
-            true => (None, self.limits.gate()),
-            false => (self.limits.gate(), None),
+            true => (Limits::default(), self.limits),
+            false => (self.limits, Limits::default()),
         };
         let own_paths = (self.paths != given.paths).then_some(OwnPaths(self.paths));
         let kept_back = authn::kept_back(&given.credentials, self.providers.as_ref());
@@ -294,13 +313,14 @@ impl Rule {
         gates = with(gates, own_paths);
         gates = with(gates, self.response_headers);
         gates = with(gates, self.cors);
+        gates = with(gates, self.addresses);
         gates = with(gates, self.csrf);
         let late = priorities.need_identity() && self.providers.is_some();
         let shed =
             given.overload.as_ref().map(|(overload, _)| Shed::new(overload).priorities(priorities.clone()));
         let (early, late) = if late { (None, shed) } else { (shed, None) };
         gates = with(gates, early);
-        gates = with(gates, before);
+        gates = before.inside_of(gates);
         let needs_caller = self.backends.iter().any(|(backend, _)| backend.needs_caller());
         if let Some(providers) = self.providers {
             let providers = if needs_caller { providers.keep_token() } else { providers };
@@ -316,7 +336,10 @@ impl Rule {
             };
         }
         gates = with(gates, self.authorization.map(|authorization| authorization.paths(self.paths)));
-        gates = with(gates, after);
+        gates = after.inside_of(gates);
+        if !self.quotas.is_empty() {
+            gates = gates.with_async(Quotas::from_iter(self.quotas).fields(fields));
+        }
         gates = with(gates, discard);
         gates = with(
             gates,

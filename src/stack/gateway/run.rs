@@ -24,7 +24,14 @@ use super::{
 };
 #[cfg(feature = "prometheus")]
 use crate::telemetry::metrics::Metrics;
-use crate::{stack::admin::AdminService, time::after, transport::shutdown_signal};
+use crate::{
+    identity::PeerAddr,
+    reject::Reason,
+    stack::admin::AdminService,
+    telemetry::access_log,
+    time::after,
+    transport::{ConnectionObserver, shutdown_signal},
+};
 
 /// How long the addresses of new upstreams, and keys, are waited for before a snapshot is taken into force.
 const WARM: Duration = Duration::from_millis(500);
@@ -55,20 +62,29 @@ pub(super) struct Load {
     pub(super) faults: Vec<String>,
 }
 
-/// Counts connections.
-#[cfg(feature = "prometheus")]
-struct Connections(Metrics);
+/// Counts connections, and tells of heads that became no request.
+struct Connections {
+    #[cfg(feature = "prometheus")]
+    metrics: Metrics,
+}
 
-#[cfg(feature = "prometheus")]
-impl crate::transport::ConnectionObserver for Connections {
+impl ConnectionObserver for Connections {
     fn opened(&self) {
-        self.0.process().connection_opened();
+        #[cfg(feature = "prometheus")]
+        self.metrics.process().connection_opened();
     }
     fn closed(&self) {
-        self.0.process().connection_closed();
+        #[cfg(feature = "prometheus")]
+        self.metrics.process().connection_closed();
     }
     fn refused(&self) {
-        self.0.process().connection_refused();
+        #[cfg(feature = "prometheus")]
+        self.metrics.process().connection_refused();
+    }
+    fn head_refused(&self, peer: PeerAddr, reason: Reason) {
+        #[cfg(feature = "prometheus")]
+        self.metrics.process().head_refused();
+        access_log::refused_head(peer.ip(), reason);
     }
 }
 
@@ -83,10 +99,10 @@ impl Gateway {
         let metrics = Metrics::new();
         let gateway = Self(Arc::new(Shared {
             current: Arc::default(),
-            #[cfg(feature = "prometheus")]
-            sockets: Mutex::new(Sockets::told_to(Connections(metrics.clone()))),
-            #[cfg(not(feature = "prometheus"))]
-            sockets: Mutex::default(),
+            sockets: Mutex::new(Sockets::told_to(Connections {
+                #[cfg(feature = "prometheus")]
+                metrics: metrics.clone(),
+            })),
             turn: tokio::sync::Mutex::default(),
             #[cfg(feature = "prometheus")]
             metrics,
@@ -102,7 +118,8 @@ impl Gateway {
         {
             gateway.0.metrics.also(super::api_keys::numbers(Arc::downgrade(&gateway.0)));
             gateway.0.metrics.also(super::load::numbers(Arc::downgrade(&gateway.0)));
-            gateway.0.metrics.also(super::numbers::of_authorization(Arc::downgrade(&gateway.0)));
+            gateway.0.metrics.also(super::numbers::of_admission(Arc::downgrade(&gateway.0)));
+            gateway.0.metrics.also(super::metering::numbers(Arc::downgrade(&gateway.0)));
         }
         gateway.apply(snapshot).await?;
         Ok(gateway)
@@ -123,6 +140,7 @@ impl Gateway {
         let bound = shared.sockets().bind(listens.iter().copied())?;
         let patience = if shared.current.load().is_some() { WARM } else { WARM_FIRST };
         warm(&snapshot, patience).await;
+        super::metering::begin(&snapshot).await;
         let mut sockets = shared.sockets();
         if self.is_draining() {
             return Ok(());
@@ -266,7 +284,7 @@ impl Shared {
 
     /// Accepts nothing more, and waits for what is in flight; the admin address goes last.
     async fn end(&self, grace: Duration) -> usize {
-        let drains: Vec<_> = {
+        let (listeners, admin) = {
             let mut sockets = self.sockets();
             let Sockets { serving, leaving, .. } = &mut *sockets;
             let (admin, listeners): (Vec<_>, Vec<_>) =
@@ -275,18 +293,20 @@ impl Shared {
                 acceptor.leave();
                 acceptor.drain.clone()
             };
-            let listeners = listeners.into_iter().map(leave).map(|drain| (drain, true)).collect::<Vec<_>>();
-            listeners.into_iter().chain(admin.into_iter().map(|admin| (admin.drain.clone(), false))).collect()
+            let listeners: Vec<_> = listeners.into_iter().map(leave).collect();
+            (listeners, admin.into_iter().map(|admin| admin.drain.clone()).collect::<Vec<_>>())
         };
         let until = after(Instant::now(), grace);
         let mut cut = 0;
-        for (drain, is_listener) in drains {
-            if is_listener {
-                cut += drain.wait(until.saturating_duration_since(Instant::now())).await;
-            } else {
-                drain.start();
-                drain.wait(ADMIN).await;
-            }
+        for drain in listeners {
+            cut += drain.wait(until.saturating_duration_since(Instant::now())).await;
+        }
+        if let Some(current) = self.current.load_full() {
+            super::metering::end(&current.snapshot).await;
+        }
+        for drain in admin {
+            drain.start();
+            drain.wait(ADMIN).await;
         }
         cut
     }

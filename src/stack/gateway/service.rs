@@ -4,13 +4,12 @@ use std::{
     fmt,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use arc_swap::ArcSwapOption;
 use http::{Request, Response};
 use pin_project_lite::pin_project;
-use tower::util::Oneshot;
 use tower_service::Service;
 
 use super::{edge::EdgeService, snapshot::Snapshot};
@@ -48,15 +47,22 @@ impl Service<Request<Body>> for ListenerService {
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let current = self.current.load();
         let mut edges = current.iter().flat_map(|current| &current.edges);
-        let edge = edges.find(|(name, _)| *name == self.listener).map(|(_, edge)| edge.clone());
-        let Some(edge) = edge else {
+        let edge =
+            edges.find(|(name, _)| *name == self.listener).and_then(|(_, edge)| ready_now(edge.clone()));
+        let Some(mut edge) = edge else {
             let style = Style::of(&Head::of(&mut request));
             let gone = style.render(Rejection::new(Reason::Unavailable).into()).map(Body::from);
             return ListenerFuture { state: State::Gone { answer: Some(Box::new(gone)) } };
         };
         // Its parts hold what they need of the snapshot: a swap takes nothing from a request that has begun.
-        ListenerFuture { state: State::Served { answer: Oneshot::new(edge, request) } }
+        ListenerFuture { state: State::Served { answer: edge.call(request) } }
     }
+}
+
+/// An edge is always ready: what waits, waits inside of the call.
+fn ready_now(mut edge: EdgeService) -> Option<EdgeService> {
+    let nobody = &mut Context::from_waker(Waker::noop());
+    Service::<Request<Body>>::poll_ready(&mut edge, nobody).is_ready().then_some(edge)
 }
 
 pin_project! {
@@ -70,7 +76,7 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State {
-        Served { #[pin] answer: Oneshot<EdgeService, Request<Body>> },
+        Served { #[pin] answer: <EdgeService as Service<Request<Body>>>::Future },
         Gone { answer: Option<Box<Response<Body>>> },
     }
 }

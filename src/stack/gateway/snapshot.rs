@@ -23,7 +23,8 @@ use crate::authn::{
 use crate::{
     admission::{
         authz::{Authorization, Guard, Tally},
-        ext_authz::{AuthCounts, ExternalAuth},
+        ext_authz::{ExternalAuth, ExternalAuthHandle},
+        quota::QuotaHandle,
         shed::{Overload, Priorities},
     },
     authn::{Location, Providers, api_key::ApiKeys},
@@ -34,6 +35,7 @@ use crate::{
         split::InvalidSplit,
     },
     stack::admin::Admin,
+    telemetry::usage::UsageMeter,
     upstream::Upstream,
 };
 
@@ -65,8 +67,14 @@ pub struct Snapshot {
     /// What policies and authorizers of the rules count.
     #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "shown in metrics"))]
     pub(super) tallies: Vec<Tally>,
+    /// Each limit that counts something. Of those of one name, the first.
+    #[cfg(feature = "prometheus")]
+    pub(super) limits: Vec<crate::admission::rate_limit::Limit>,
     #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "shown in metrics"))]
-    pub(super) authorizers: BTreeMap<Arc<str>, AuthCounts>,
+    pub(super) authorizers: BTreeMap<Arc<str>, ExternalAuthHandle>,
+    /// Of the rules.
+    pub(super) quotas: Vec<QuotaHandle>,
+    pub(super) usage: Option<UsageMeter>,
 }
 
 /// What is told of a rule.
@@ -123,6 +131,7 @@ pub struct SnapshotBuilder {
     credentials: Vec<Location>,
     caller_headers: CallerHeaders,
     api_keys: Vec<(Arc<str>, ApiKeys)>,
+    usage: Option<UsageMeter>,
     overload: Option<(Overload, Priorities)>,
 }
 
@@ -188,6 +197,11 @@ impl SnapshotBuilder {
         self
     }
 
+    /// Counts who has used how much. The gateway starts the meter, and flushes it when it goes down.
+    pub fn usage(self, meter: UsageMeter) -> Self {
+        Self { usage: Some(meter), ..self }
+    }
+
     /// Fetches these keys before requests are let in, waiting a moment at most, and tells of them in the status and in
     /// metrics under the name of their provider. Keys of rules that are not told here are fetched with the first token.
     #[cfg(feature = "jwt")]
@@ -220,18 +234,19 @@ impl SnapshotBuilder {
             || of_rules.iter().flat_map(|rule| &rule.authorizers).map(|asked| &asked.authorizer);
         asserted.extend(self.caller_headers.names().cloned());
         asserted.extend(authorizers().flat_map(ExternalAuth::asserted_headers).cloned());
-        let of_authorizers =
-            authorizers().map(|one| (Arc::from(one.name()), one.numbers().clone())).collect();
-        let tallies = tallies(&of_rules);
+        let of_authorizers = authorizers().map(|one| (Arc::from(one.name()), one.handle())).collect();
+        let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
+        #[cfg(feature = "prometheus")]
+        let limits = super::limits::all(&listeners, &of_rules);
         credentials.extend(providers().flat_map(Providers::locations).cloned());
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
         let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
         let rules: Vec<_> = of_rules.iter().map(facts).collect();
         distinct(&rules)?;
-        let upstreams = upstreams(&of_rules);
+        let upstreams = super::backend::upstreams(&of_rules);
         #[cfg(feature = "jwt")]
         let token_sources = token_sources(&of_rules);
-        unreached(admin.as_ref(), &upstreams)?;
+        check_admin(admin.as_ref(), &upstreams)?;
         let given = Given {
             paths,
             asserted: asserted.iter().cloned().collect(),
@@ -264,7 +279,11 @@ impl SnapshotBuilder {
             asserted,
             paths,
             tallies,
+            #[cfg(feature = "prometheus")]
+            limits,
             authorizers: of_authorizers,
+            quotas,
+            usage: self.usage,
         })
     }
 
@@ -287,6 +306,15 @@ impl SnapshotBuilder {
     }
 }
 
+fn check_admin(admin: Option<&Admin>, upstreams: &[Upstream]) -> Result<(), SnapshotError> {
+    let Some(admin) = admin else { return Ok(()) };
+    let reaches = |upstream: &&Upstream| upstream.endpoints().iter().any(|at| at.address == admin.address);
+    match upstreams.iter().find(reaches) {
+        Some(upstream) => Err(SnapshotError::AdminUpstream(upstream.name().into())),
+        None => Ok(()),
+    }
+}
+
 fn tallies(rules: &[Rule]) -> Vec<Tally> {
     let mut tallies: Vec<Tally> = Vec::new();
     let of_policies = rules.iter().filter_map(|rule| rule.authorization.as_ref()).map(Authorization::tally);
@@ -300,15 +328,14 @@ fn tallies(rules: &[Rule]) -> Vec<Tally> {
     tallies
 }
 
-/// No upstream leads to the admin address.
-fn unreached(admin: Option<&Admin>, upstreams: &[Upstream]) -> Result<(), SnapshotError> {
-    let reaches = |upstream: &&Upstream| {
-        upstream.endpoints().iter().any(|at| admin.is_some_and(|admin| at.address == admin.address))
-    };
-    match upstreams.iter().find(reaches) {
-        Some(upstream) => Err(SnapshotError::AdminUpstream(upstream.name().into())),
-        None => Ok(()),
+fn quotas(rules: &[Rule]) -> Vec<QuotaHandle> {
+    let mut quotas: Vec<QuotaHandle> = Vec::new();
+    for quota in rules.iter().flat_map(|rule| &rule.quotas) {
+        if quotas.iter().all(|known| known.quota().name() != quota.name()) {
+            quotas.push(quota.handle());
+        }
     }
+    quotas
 }
 
 fn distinct(rules: &[RuleFacts]) -> Result<(), SnapshotError> {
@@ -317,17 +344,6 @@ fn distinct(rules: &[RuleFacts]) -> Result<(), SnapshotError> {
         Some(twice) => Err(SnapshotError::DuplicateRule(Arc::clone(&twice.name))),
         None => Ok(()),
     }
-}
-
-fn upstreams(rules: &[Rule]) -> Vec<Upstream> {
-    let mut upstreams: Vec<Upstream> = Vec::new();
-    for (backend, _) in rules.iter().flat_map(|rule| &rule.backends) {
-        let proxy = &backend.proxy;
-        if !upstreams.iter().any(|known| known.name() == proxy.upstream().name()) {
-            upstreams.push(proxy.upstream().clone());
-        }
-    }
-    upstreams
 }
 
 #[cfg(feature = "jwt")]
@@ -372,6 +388,7 @@ impl Snapshot {
             credentials: Vec::new(),
             caller_headers: CallerHeaders::new(),
             api_keys: Vec::new(),
+            usage: None,
             overload: None,
         }
     }
@@ -396,6 +413,7 @@ impl Snapshot {
         let parts = EdgeParts {
             asserted: self.asserted.clone(),
             paths: self.paths,
+            usage: self.usage.clone(),
             overload: self.load.overload.clone(),
             #[cfg(feature = "prometheus")]
             metrics: metrics.clone(),

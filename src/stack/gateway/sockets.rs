@@ -65,7 +65,8 @@ impl Bound {
         S::Future: Send + 'static,
     {
         let drain = Drain::new();
-        tokio::spawn(Server::new().drain(&drain).serve(self.listener, service));
+        let server = Server::new().drain(&drain).rates(self.listen.socket.rates);
+        tokio::spawn(server.serve(self.listener, service));
         Acceptor { listen: self.listen, spare: Some(self.spare), local: self.local, drain }
     }
 
@@ -112,7 +113,6 @@ pub(super) struct Sockets {
 
 impl Sockets {
     /// Tells this one of all connections.
-    #[cfg(feature = "prometheus")]
     pub(super) fn told_to(observer: impl ConnectionObserver) -> Self {
         Self { observer: Some(Arc::new(observer)), ..Self::default() }
     }

@@ -2,18 +2,18 @@
 
 use super::{
     gate::Entry,
-    text::{Redacted, safe, without_userinfo},
+    text::{Redacted, safe, safe_bytes, without_userinfo},
 };
 use crate::{
     context::RequestId,
     identity::AddressText,
-    outcome::{End, Outcome},
+    outcome::{End, Outcome, Verdict},
     reject::{GrpcCode, Reason},
     telemetry::findings::name_of,
     trail::Trail,
 };
 use http::Version;
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, net::IpAddr, time::Duration};
 use tracing::Level;
 
 /// The target of all events; filter by it.
@@ -41,7 +41,7 @@ pub(super) fn emit(entry: &Entry, outcome: &Outcome) {
         request_id = entry.request_id.as_ref().map(RequestId::as_str),
         method = name_of(&entry.method),
         host = host(entry).as_deref(),
-        path = &*safe(entry.uri.path().as_bytes(), entry.style.max_path),
+        path = &*safe(entry.uri.path(), entry.style.max_path),
         query = query(entry).as_deref(),
         protocol = protocol(entry.version),
         status = outcome.status.map_or(0, |status| status.as_u16()),
@@ -60,8 +60,21 @@ pub(super) fn emit(entry: &Entry, outcome: &Outcome) {
         duration_us = micros(entry.since.elapsed()),
         client = entry.client.map(|client| AddressText::of_ip(client.ip())).as_ref().map(AddressText::as_str),
         decision = findings.trail().and_then(Trail::decision),
-        provider = principal.map(|principal| safe(principal.provider().as_bytes(), MAX_NAME)).as_deref(),
-        subject = principal.map(|principal| safe(principal.subject().as_bytes(), MAX_NAME)).as_deref(),
+        provider = principal.map(|principal| safe(principal.provider(), MAX_NAME)).as_deref(),
+        subject = principal.map(|principal| safe(principal.subject(), MAX_NAME)).as_deref(),
+    );
+}
+
+/// Writes the line of a head that became no request, because the server of its connection has refused it. Nothing is
+/// known but who sent it.
+pub fn refused_head(client: IpAddr, reason: Reason) {
+    tracing::info!(
+        target: TARGET,
+        status = reason.status().as_u16(),
+        verdict = Verdict::CallerFault.label(),
+        reason = reason.label(),
+        flag = reason.flag(),
+        client = AddressText::of_ip(client).as_str(),
     );
 }
 
@@ -69,7 +82,7 @@ pub(super) fn emit(entry: &Entry, outcome: &Outcome) {
 fn host(entry: &Entry) -> Option<Cow<'_, str>> {
     let authority = entry.uri.authority().map(|authority| authority.as_str().as_bytes());
     let host = authority.or_else(|| entry.host.as_ref().map(|host| host.as_bytes()))?;
-    Some(safe(without_userinfo(host), MAX_NAME))
+    Some(safe_bytes(without_userinfo(host), MAX_NAME))
 }
 
 fn query(entry: &Entry) -> Option<String> {

@@ -45,6 +45,9 @@
 //! | `client` | the client's address |
 //! | `provider`, `subject` | who is calling; never a credential |
 //!
+//! A head that became no request, because its server has refused it, has a line with `status`, `verdict`, `reason`, `flag`
+//! and `client`, where somebody who hears of it calls [`refused_head`]. A gateway's listeners do.
+//!
 //! What is not known is left out. Strangers' bytes are written as visible ASCII, with everything else, quotes and
 //! backslashes as `%XX`, and are cut at a bound: a log line cannot be forged or blown up by a request.
 //!
@@ -77,5 +80,5 @@ mod gate;
 mod tests;
 mod text;
 
-pub use event::TARGET;
+pub use event::{TARGET, refused_head};
 pub use gate::{AccessLog, Entry};

@@ -12,6 +12,7 @@ pub struct ProcessMetrics {
     connections: AtomicI64,
     connections_accepted: AtomicU64,
     connections_refused: AtomicU64,
+    heads_refused: AtomicU64,
 }
 
 impl ProcessMetrics {
@@ -42,6 +43,11 @@ impl ProcessMetrics {
         self.connections_refused.fetch_add(1, Relaxed);
     }
 
+    /// A head became no request: the server has answered it itself.
+    pub fn head_refused(&self) {
+        self.heads_refused.fetch_add(1, Relaxed);
+    }
+
     /// The number of the configuration in force; 0 if there is none.
     pub fn config_generation(&self) -> u64 {
         self.generation.load(Relaxed)
@@ -65,12 +71,13 @@ impl ProcessMetrics {
         ]
     }
 
-    pub(super) fn counters(&self) -> [(&'static str, &'static str, u64); 4] {
+    pub(super) fn counters(&self) -> [(&'static str, &'static str, u64); 5] {
         [
             ("config_loads", "Configurations taken into force", self.reloads.load(Relaxed)),
             ("config_load_failures", "Faulty configurations that changed nothing", self.config_failures()),
             ("connections_accepted", "Connections accepted", self.connections_accepted.load(Relaxed)),
             ("connections_refused", "Connections turned away", self.connections_refused.load(Relaxed)),
+            ("heads_refused", "Heads that became no request", self.heads_refused.load(Relaxed)),
         ]
     }
 }

@@ -18,6 +18,7 @@ use tokio::{
 use super::{
     ListenerBuilder,
     caps::{Caps, Full, Slot},
+    observer::Observer,
     pauses::Pauses,
 };
 use crate::transport::{Io, proxy_protocol::read_header};
@@ -58,6 +59,10 @@ impl Listener {
     /// To bind with other settings.
     pub fn builder() -> ListenerBuilder {
         ListenerBuilder::default()
+    }
+
+    pub(in crate::transport) fn observer(&self) -> Observer {
+        self.settings.observer.clone()
     }
 
     pub(super) fn new(socket: TcpListener, caps: Arc<Caps>, settings: ListenerBuilder) -> Self {

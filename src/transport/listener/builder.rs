@@ -16,7 +16,7 @@ pub struct ListenerBuilder {
     max_connections_per_address: usize,
     pub(super) uncapped: Arc<[IpNet]>,
     pub(super) proxy_protocol: Option<ProxyProtocol>,
-    observer: Observer,
+    pub(super) observer: Observer,
 }
 
 impl Default for ListenerBuilder {

@@ -13,3 +13,4 @@ pub(super) use caps::Slot;
 #[cfg(feature = "tonic")]
 pub use foreign::Incoming;
 pub use observer::ConnectionObserver;
+pub(super) use observer::Observer;

@@ -1,5 +1,7 @@
 use std::{fmt, sync::Arc};
 
+use crate::{identity::PeerAddr, reject::Reason};
+
 /// Hears of a listener's connections, for metrics. It is called while connections are accepted: it must be quick.
 pub trait ConnectionObserver: Send + Sync + 'static {
     /// One was accepted.
@@ -8,14 +10,19 @@ pub trait ConnectionObserver: Send + Sync + 'static {
     fn closed(&self);
     /// One was turned away: a cap is reached.
     fn refused(&self);
+    /// A head of this peer's became no request, and the server answered it itself: malformed
+    /// ([`Reason::BadRequest`]), too large ([`Reason::HeadTooLarge`]) or too slow ([`Reason::RequestTimeout`]).
+    fn head_refused(&self, peer: PeerAddr, reason: Reason) {
+        let _ = (peer, reason);
+    }
 }
 
 /// Somebody who hears, or nobody.
 #[derive(Clone, Default)]
-pub(super) struct Observer(pub(super) Option<Arc<dyn ConnectionObserver>>);
+pub(in crate::transport) struct Observer(pub(super) Option<Arc<dyn ConnectionObserver>>);
 
 impl Observer {
-    pub(super) fn tell(&self, event: fn(&dyn ConnectionObserver)) {
+    pub(in crate::transport) fn tell(&self, event: impl FnOnce(&dyn ConnectionObserver)) {
         if let Some(observer) = &self.0 {
             event(&**observer);
         }

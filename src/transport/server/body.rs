@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::vitals::InFlight;
+use super::{rate::MinimumRate, vitals::InFlight};
 use crate::{
     body::{Body, BoxError, ResponseBody},
     reject::{Reason, Rejection},
@@ -22,36 +22,56 @@ use crate::{
 };
 
 /// The body of a request, boxed only if there is one, and whether it is waited for.
-pub(super) fn incoming(body: Incoming, idle: Duration) -> (Body, Option<Upload>) {
+pub(super) fn incoming(body: Incoming, idle: Duration, rate: Option<MinimumRate>) -> (Body, Option<Upload>) {
     if body.is_end_stream() {
         return (Body::empty(), None);
     }
     let upload = Upload::new();
-    (Body::new(RequestBody::new(body, idle, upload.clone())), Some(upload))
+    (Body::new(RequestBody::new(body, idle, rate, upload.clone())), Some(upload))
 }
 
-/// A request's body that fails when its peer sends nothing for too long.
+/// A request's body that fails when its peer sends nothing for too long, or too little.
 struct RequestBody<B> {
     body: B,
     idle: Duration,
+    rate: Option<MinimumRate>,
     /// Made when there is first something to wait for.
     timer: Option<Pin<Box<Sleep>>>,
-    /// Something came since the timer was set.
-    moved: bool,
+    /// Since when the peer is waited for.
+    awaited: Option<Instant>,
+    /// How long it was waited for before, and what has come.
+    waited: Duration,
+    came: u64,
     upload: Upload,
 }
 
 impl<B> RequestBody<B> {
-    const fn new(body: B, idle: Duration, upload: Upload) -> Self {
-        Self { body, idle, timer: None, moved: false, upload }
+    const fn new(body: B, idle: Duration, rate: Option<MinimumRate>, upload: Upload) -> Self {
+        let (timer, awaited, waited, came) = (None, None, Duration::ZERO, 0);
+        Self { body, idle, rate, timer, awaited, waited, came, upload }
     }
 
-    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.idle)));
-        if std::mem::take(&mut self.moved) {
-            timer.as_mut().reset(after(Instant::now(), self.idle));
+    /// Something has come.
+    fn came(&mut self, bytes: u64) {
+        self.came = self.came.saturating_add(bytes);
+        if let Some(since) = self.awaited.take() {
+            self.waited += since.elapsed();
         }
-        timer.as_mut().poll(cx)
+    }
+
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
+        let is_new = self.awaited.is_none();
+        let since = *self.awaited.get_or_insert_with(Instant::now);
+        let rest = self.rate.map(|rate| rate.time_for(self.came).saturating_sub(self.waited));
+        let patience = rest.map_or(self.idle, |rest| rest.min(self.idle));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(patience)));
+        if is_new {
+            timer.as_mut().reset(after(since, patience));
+        }
+        timer.as_mut().poll(cx).map(|()| match patience == self.idle {
+            true => "the request's body stopped coming",
+            false => "the request's body came too slowly",
+        })
     }
 }
 
@@ -70,13 +90,14 @@ where
         self.upload.set_awaited(polled.is_pending());
         match polled {
             Poll::Ready(frame) => {
-                self.moved = true;
+                let data = |frame: &Frame<Bytes>| frame.data_ref().map_or(0, Bytes::len);
+                let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()).map_or(0, data);
+                self.came(bytes as u64);
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
-            Poll::Pending => self.poll_idle(cx).map(|()| {
-                let late = Rejection::new(Reason::RequestTimeout).detail("the request's body stopped coming");
-                Some(Err(late.into()))
-            }),
+            Poll::Pending => self
+                .poll_late(cx)
+                .map(|detail| Some(Err(Rejection::new(Reason::RequestTimeout).detail(detail).into()))),
         }
     }
 
@@ -200,7 +221,7 @@ mod tests {
             sleep(Duration::from_secs(61)).await;
             drop(sender);
         });
-        let mut body = RequestBody::new(Pieces(pieces), IDLE, Upload::new());
+        let mut body = RequestBody::new(Pieces(pieces), IDLE, None, Upload::new());
         for _ in 0..4 {
             assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "x");
         }
@@ -208,11 +229,58 @@ mod tests {
         assert_eq!(Rejection::find(&*late).unwrap().reason(), Reason::RequestTimeout);
     }
 
+    /// Sends a piece of so many bytes each 1.1 seconds.
+    async fn dripping(bytes: usize, pieces: usize) -> (usize, Option<Reason>) {
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::spawn(async move {
+            for _ in 0..pieces {
+                sleep(Duration::from_millis(1_100)).await;
+                if sender.send(Bytes::from(vec![0; bytes])).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let mut body = RequestBody::new(Pieces(receiver), IDLE, Some(MinimumRate::default()), Upload::new());
+        let mut came = 0;
+        loop {
+            match body.frame().await {
+                Some(Ok(_)) => came += 1,
+                Some(Err(late)) => return (came, Rejection::find(&*late).map(Rejection::reason)),
+                None => return (came, None),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_drips_is_given_up_after_a_grace() {
+        assert_eq!(dripping(340, 100).await, (100, None));
+        assert_eq!(dripping(1, 100).await, (4, Some(Reason::RequestTimeout)));
+        assert_eq!(dripping(120, 100).await, (4, Some(Reason::RequestTimeout)));
+        assert_eq!(dripping(1, 4).await, (4, None), "one that is short may be slow");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_fast_stays_to_its_credit() {
+        let (sender, pieces) = mpsc::channel(1);
+        tokio::spawn(async move {
+            sender.send(Bytes::from(vec![0; 240 * 20])).await.unwrap();
+            sleep(Duration::from_secs(19)).await;
+            sender.send(Bytes::from("x")).await.unwrap();
+            sleep(Duration::from_secs(10)).await;
+        });
+        let mut body = RequestBody::new(Pieces(pieces), IDLE, Some(MinimumRate::default()), Upload::new());
+        body.frame().await.unwrap().unwrap();
+        let began = Instant::now();
+        body.frame().await.unwrap().unwrap();
+        body.frame().await.unwrap().unwrap_err();
+        assert_eq!(began.elapsed().as_secs(), 20);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_pauses_is_no_silence() {
         let (sender, pieces) = mpsc::channel(2);
         let upload = Upload::new();
-        let mut body = RequestBody::new(Pieces(pieces), IDLE, upload.clone());
+        let mut body = RequestBody::new(Pieces(pieces), IDLE, Some(MinimumRate::default()), upload.clone());
         assert!(tokio_test::task::spawn(body.frame()).poll().is_pending() && upload.is_awaited());
         sender.send(Bytes::from("x")).await.unwrap();
         body.frame().await.unwrap().unwrap();

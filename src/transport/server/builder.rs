@@ -3,6 +3,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioExecutor;
 
+use super::rate::{MinimumRate, Rates};
 use crate::transport::Drain;
 
 /// Serves HTTP/1.1 and HTTP/2 (with prior knowledge) on connections, within limits.
@@ -27,6 +28,7 @@ pub(super) struct Limits {
     pub(super) drain_idle: Duration,
     pub(super) max_age: Option<Duration>,
     pub(super) streams: u32,
+    pub(super) rates: Rates,
 }
 
 impl Default for Server {
@@ -42,6 +44,7 @@ impl Default for Server {
             drain_idle: Duration::from_millis(500),
             max_age: None,
             streams: 100,
+            rates: Rates::default(),
         };
         Self { limits: Arc::new(limits), drain: Drain::new() }
     }
@@ -87,8 +90,9 @@ impl Server {
         self.with(|limits| limits.idle_timeout = timeout)
     }
 
-    /// How long a peer may leave all that we have for it unread. 60 s unless told; measured once in that time, so it
-    /// may take twice as long. Then the connection is dropped.
+    /// How long a peer may leave all that we have for it unread. 60 s unless told. It is looked at as often as the grace of
+    /// the [minimum rate](Self::min_response_rate), or once in that time, so that it may take longer by as much. Then the
+    /// connection is dropped.
     pub fn write_timeout(self, timeout: Duration) -> Self {
         self.with(|limits| limits.write_timeout = timeout)
     }
@@ -108,6 +112,35 @@ impl Server {
     /// balancer that picks a server for each connection, an age spreads long-lived clients over new servers.
     pub fn max_connection_age(self, age: Option<Duration>) -> Self {
         self.with(|limits| limits.max_age = age)
+    }
+
+    /// How fast a head must come at least, from its first byte on, beside [`head_timeout`](Self::head_timeout).
+    /// [`MinimumRate::default`] unless told; `None`: as slowly as it likes. Else: as when the timeout is over.
+    pub fn min_head_rate(self, rate: impl Into<Option<MinimumRate>>) -> Self {
+        let rate = rate.into();
+        self.with(|limits| limits.rates.head = rate)
+    }
+
+    /// How fast a request's body must come at least while somebody asks for more of it, beside
+    /// [`body_idle_timeout`](Self::body_idle_timeout). [`MinimumRate::default`] unless told; `None`: as slowly as it likes.
+    /// The streams of gRPC may be silent. Else the body fails with
+    /// [`Reason::RequestTimeout`](crate::reject::Reason::RequestTimeout).
+    pub fn min_body_rate(self, rate: impl Into<Option<MinimumRate>>) -> Self {
+        let rate = rate.into();
+        self.with(|limits| limits.rates.body = rate)
+    }
+
+    /// How fast a peer must read what we have for it at least, beside [`write_timeout`](Self::write_timeout). What the
+    /// system holds for it counts as read. [`MinimumRate::default`] unless told; `None`: as slowly as it likes. Else the
+    /// connection is dropped.
+    pub fn min_response_rate(self, rate: impl Into<Option<MinimumRate>>) -> Self {
+        let rate = rate.into();
+        self.with(|limits| limits.rates.response = rate)
+    }
+
+    #[cfg(feature = "stack")]
+    pub(crate) fn rates(self, rates: Rates) -> Self {
+        self.with(|limits| limits.rates = rates)
     }
 
     /// How many streams an HTTP/2 connection may have open. 100 unless told.

@@ -6,6 +6,7 @@ mod connection;
 mod flood;
 mod guard;
 mod pulse;
+mod rate;
 mod request;
 mod serve;
 mod sniff;
@@ -13,3 +14,6 @@ mod vitals;
 
 pub use body::ServedBody;
 pub use builder::Server;
+pub use rate::MinimumRate;
+#[cfg(feature = "stack")]
+pub(crate) use rate::Rates;

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{builder::Limits, vitals::Vitals};
+use super::{builder::Limits, rate::MinimumRate, vitals::Vitals};
 use crate::time::after;
 
 /// The time limits of one connection, on one timer that is moved as rarely as possible.
@@ -17,8 +17,9 @@ pub(super) struct Pulse {
     timer: Pin<Box<Sleep>>,
     state: State,
     since: Instant,
-    /// Bytes written when a busy connection was last looked at.
-    wrote: usize,
+    /// Bytes read when the state began.
+    read: usize,
+    stall: Stall,
     age_limit: Option<Instant>,
     draining: bool,
     closing: bool,
@@ -64,7 +65,8 @@ impl Pulse {
             timer,
             state,
             since: born,
-            wrote: 0,
+            read: 0,
+            stall: Stall::default(),
             age_limit,
             draining: false,
             closing: false,
@@ -91,7 +93,8 @@ impl Pulse {
         if state != self.state {
             self.state = state;
             self.since = Instant::now();
-            self.wrote = self.vitals.wrote.load(Relaxed);
+            self.read = self.vitals.read.load(Relaxed);
+            self.stall = Stall::begin(self.since, self.vitals.wrote.load(Relaxed));
         }
         let mut deadline = self.deadline();
         if deadline < self.timer.deadline() {
@@ -135,12 +138,25 @@ impl Pulse {
         let limits = &*self.limits;
         let limit = match self.state {
             State::Fresh | State::Idle(_) if self.draining => limits.drain_idle,
-            State::Fresh | State::Head => limits.head_timeout,
-            State::Busy => limits.write_timeout,
+            State::Fresh => limits.head_timeout,
+            State::Head => self.head_time().min(limits.head_timeout),
+            State::Busy => return self.aged(after(self.stall.looked, limits.busy_look())),
             State::Idle(_) => limits.idle_timeout,
             State::Closing | State::Lingering => limits.close_timeout,
         };
-        let deadline = after(self.since, limit);
+        self.aged(after(self.since, limit))
+    }
+
+    /// How long the head may take by the bytes that have come of it.
+    fn head_time(&self) -> Duration {
+        let bytes = match self.vitals.is_h2 {
+            true => self.vitals.read.load(Relaxed).wrapping_sub(self.read),
+            false => self.vitals.head_bytes(),
+        };
+        self.limits.rates.head.map_or(Duration::MAX, |rate| rate.time_for(bytes as u64))
+    }
+
+    fn aged(&self, deadline: Instant) -> Instant {
         match self.age_limit {
             Some(age_limit) if self.may_age() => deadline.min(age_limit),
             _ => deadline,
@@ -165,12 +181,91 @@ impl Pulse {
                 let wrote = self.vitals.wrote.load(Relaxed);
                 let wants_to_write =
                     self.vitals.blocked.load(Relaxed) || self.vitals.waiting.load(Relaxed) > 0;
-                if wants_to_write && wrote == self.wrote {
-                    return Some(Verdict::Cut);
-                }
-                (self.wrote, self.since) = (wrote, now);
-                None
+                self.stall.look(now, wrote, wants_to_write);
+                self.stall.is_too_long(&self.limits).then_some(Verdict::Cut)
             }
         }
+    }
+}
+
+/// How a peer reads what we have for it, looked at from time to time.
+#[derive(Clone, Copy)]
+struct Stall {
+    looked: Instant,
+    /// Bytes written when it was last looked at.
+    wrote: usize,
+    /// Bytes written since it last kept up, and how long that is.
+    bytes: usize,
+    lasts: Duration,
+    /// How long nothing was written.
+    silent: Duration,
+}
+
+impl Default for Stall {
+    fn default() -> Self {
+        Self::begin(Instant::now(), 0)
+    }
+}
+
+impl Stall {
+    const fn begin(now: Instant, wrote: usize) -> Self {
+        let (lasts, silent) = (Duration::ZERO, Duration::ZERO);
+        Self { looked: now, wrote, bytes: 0, lasts, silent }
+    }
+
+    /// What was written before it was first behind counts, for the system may still hold it.
+    fn look(&mut self, now: Instant, wrote: usize, is_behind: bool) {
+        let (time, bytes) = (now.saturating_duration_since(self.looked), wrote.wrapping_sub(self.wrote));
+        self.looked = now;
+        self.wrote = wrote;
+        self.bytes = if self.lasts.is_zero() { bytes } else { self.bytes.saturating_add(bytes) };
+        self.lasts = if is_behind { self.lasts + time } else { Duration::ZERO };
+        self.silent = if is_behind && bytes == 0 { self.silent + time } else { Duration::ZERO };
+    }
+
+    fn is_too_long(&self, limits: &Limits) -> bool {
+        let is_slow = |rate: MinimumRate| self.lasts > rate.time_for(self.bytes as u64);
+        self.silent >= limits.write_timeout || limits.rates.response.is_some_and(is_slow)
+    }
+}
+
+impl Limits {
+    /// How often a busy connection is looked at.
+    fn busy_look(&self) -> Duration {
+        // Not for each millisecond of a grace: this is a timer of each busy connection.
+        const OFTEN: Duration = Duration::from_secs(1);
+        let rate = self.rates.response.map_or(Duration::MAX, |rate| rate.grace_time().max(OFTEN));
+        self.write_timeout.min(rate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks once a second at a peer to which so many bytes could be written.
+    fn seconds_until_cut(limits: &Limits, wrote: impl Fn(u64) -> (usize, bool)) -> Option<u64> {
+        let begin = Instant::now();
+        let (mut stall, mut total) = (Stall::begin(begin, 0), 0);
+        (1..1_000).find(|second| {
+            let (bytes, is_behind) = wrote(*second);
+            total += bytes;
+            stall.look(begin + Duration::from_secs(*second), total, is_behind);
+            stall.is_too_long(limits)
+        })
+    }
+
+    #[test]
+    fn a_reader_is_given_up_when_it_stalls_or_is_too_slow() {
+        let limits = &*crate::transport::Server::new().limits;
+        assert_eq!(seconds_until_cut(limits, |_| (0, false)), None, "nothing to read is no stall");
+        assert_eq!(seconds_until_cut(limits, |_| (241, true)), None);
+        assert_eq!(seconds_until_cut(limits, |_| (1, true)), Some(6), "once the grace is over");
+        let buffered = |second| (if second == 1 { 240 * 30 } else { 1 }, true);
+        assert_eq!(seconds_until_cut(limits, buffered), Some(31), "what the system holds is read first");
+        let large = |second| (if second == 1 { 1 << 20 } else { 0 }, true);
+        assert_eq!(seconds_until_cut(limits, large), Some(61), "nothing for as long as the timeout");
+        let now_and_then = |second| (1, second % 5 != 0);
+        assert_eq!(seconds_until_cut(limits, now_and_then), None, "one that catches up begins anew");
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     body::{Body, ResponseBody},
     identity::PeerAddr,
     reject::{Protocol, Reason, Rejection},
+    transport::listener::Observer,
     tunnel::TunnelCut,
 };
 
@@ -29,6 +30,7 @@ pub(super) struct Requests<S> {
     pub(super) peer: PeerAddr,
     pub(super) vitals: Arc<Vitals>,
     pub(super) limits: Arc<Limits>,
+    pub(super) observer: Observer,
 }
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for Requests<S>
@@ -44,11 +46,15 @@ where
         let in_flight = Some(self.vitals.begin());
         // hyper has counted those of HTTP/1.
         if request.headers().len() > self.limits.head_fields {
+            self.observer.tell(|observer| observer.head_refused(self.peer, Reason::HeadTooLarge));
             let protocol = Protocol::of(request.headers());
             return Exchange { state: State::Refused { protocol }, in_flight };
         }
         let (head, body) = request.into_parts();
-        let (body, upload) = incoming(body, self.limits.body_idle);
+        // Both ends of a gRPC stream may wait for the other.
+        let is_stream = Protocol::of(&head.headers) != Protocol::Http;
+        let rate = self.limits.rates.body.filter(|_| !is_stream);
+        let (body, upload) = incoming(body, self.limits.body_idle, rate);
         let mut request = Request::from_parts(head, body);
         let extensions = request.extensions_mut();
         extensions.insert(self.peer);

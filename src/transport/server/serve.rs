@@ -29,9 +29,11 @@ use super::{
 use crate::{
     body::{Body, BoxError},
     identity::PeerAddr,
+    reject::Reason,
     transport::{
         Drain, Listener,
         drain::{Alarm, Phase, Watch},
+        listener::Observer,
         prefixed::Prefixed,
     },
 };
@@ -62,7 +64,7 @@ impl Server {
     {
         let accepting = self.drain.watch(); // now, so that nobody takes what is not polled yet for drained
         async move {
-            let ours = Drain::new();
+            let (ours, observer) = (Drain::new(), listener.observer());
             let mut alarm = Alarm::new(self.drain.clone());
             while let Some(io) = poll_fn(|cx| match alarm.poll(cx) {
                 Phase::Serving => listener.poll_next(cx),
@@ -76,7 +78,7 @@ impl Server {
             {
                 let peer = io.peer();
                 let watches = [self.drain.watch(), ours.watch()];
-                tokio::spawn(self.clone().run(io, peer, service.clone(), watches));
+                tokio::spawn(self.clone().run(io, peer, service.clone(), watches, observer.clone()));
             }
             drop((listener, accepting));
             let mut emptied = pin!(ours.emptied());
@@ -102,11 +104,17 @@ impl Server {
         B::Error: Into<BoxError> + 'static,
     {
         let watches = [self.drain.watch(), self.drain.watch()];
-        self.run(io, peer, service, watches).await;
+        self.run(io, peer, service, watches, Observer::default()).await;
     }
 
-    async fn run<I, S, B>(self, mut io: I, peer: PeerAddr, service: S, watches: [Watch; 2])
-    where
+    async fn run<I, S, B>(
+        self,
+        mut io: I,
+        peer: PeerAddr,
+        service: S,
+        watches: [Watch; 2],
+        observer: Observer,
+    ) where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
         S::Future: Send + 'static,
@@ -121,7 +129,7 @@ impl Server {
         let pulse = Pulse::new(Arc::clone(&self.limits), Arc::clone(&vitals), born);
         let guard = Guard::new(Prefixed::new(sniffed.ahead, io), Arc::clone(&vitals), watches);
         let limits = Arc::clone(&self.limits);
-        let requests = Requests { service, peer, vitals, limits };
+        let requests = Requests { service, peer, vitals, limits, observer: observer.clone() };
         let ended = if sniffed.is_h2 {
             let mut conn = Box::pin(self.limits.http2().serve_connection(TokioIo::new(guard), requests));
             Drive::new(&mut conn, pulse, alarm).await
@@ -136,6 +144,15 @@ impl Server {
             }
             ended
         };
+        let refused = match &ended {
+            Ended::Itself(Err(error)) if error.is_parse_too_large() => Some(Reason::HeadTooLarge),
+            Ended::Itself(Err(error)) if error.is_parse() => Some(Reason::BadRequest),
+            Ended::HeadLate => Some(Reason::RequestTimeout),
+            Ended::Itself(_) | Ended::Cut => None,
+        };
+        if let Some(reason) = refused {
+            observer.tell(|observer| observer.head_refused(peer, reason));
+        }
         match ended {
             Ended::Itself(Ok(())) => {}
             Ended::Itself(Err(error)) => {

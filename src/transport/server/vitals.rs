@@ -79,6 +79,11 @@ impl Vitals {
         }
     }
 
+    /// The bytes of a head of which a part has come: no fewer than there are.
+    pub(super) fn head_bytes(&self) -> usize {
+        self.read.load(Relaxed).wrapping_sub(self.mark.load(Relaxed))
+    }
+
     /// A tunnel that is open until the connection's IO is dropped.
     pub(super) fn open_tunnel(&self) -> Tunnel {
         let (tunnel, guard) = Tunnel::new();

@@ -4,16 +4,18 @@ use std::{
     fmt::Write as _,
     num::NonZeroU32,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use http::{HeaderName, HeaderValue, Request};
 use portcullis::{
     admission::{
+        address::AddressList,
         authz::{self, Authorization, Authorize},
         concurrency::{Concurrency, ConcurrencyBuilder, ConcurrencyHandle, Gradient, Queue},
         ext_authz::ExternalAuth,
-        rate_limit::{Limit, RateLimit},
+        quota::{Quota, QuotaStore, Quotas},
+        rate_limit::{Algorithm, Charge, Limit, RateLimit, Settle, Shaping},
         shed::{Overload, Priorities, Priority, Shed, SuccessRate},
     },
     authn::{
@@ -48,8 +50,10 @@ use portcullis::{
         metrics::Metrics,
         request_id::{PropagateRequestId, SetRequestId},
         span::RequestSpan,
+        usage::UsageMeter,
     },
     testing::{Contract, Finding, Law, Report},
+    time::{ManualClock, Period},
     transport::{Connection, Drain},
     upstream::HopByHop,
 };
@@ -164,6 +168,7 @@ fn telemetry() -> Vec<Report> {
             .allocations(4, allocations)
             .check(),
         plain("witness", 0, || Witness.layer()),
+        plain("usage", 4, || UsageMeter::builder().build().layer()),
     ]
 }
 
@@ -261,6 +266,13 @@ fn plain_outbound() -> Report {
     Contract::new("outbound, disabled", OutboundLayer::disabled).allocations(0, allocations).check()
 }
 
+/// So fast that nobody waits long.
+fn shaping() -> AsyncGateLayer<Shaping> {
+    let algorithm = Algorithm::LeakyBucket { max_wait: Duration::from_secs(60) };
+    let limit = Limit::builder("shape", "1000000/s".parse().unwrap()).algorithm(algorithm).build().unwrap();
+    RateLimit::new(limit).shaping().layer()
+}
+
 fn admission() -> Vec<Report> {
     let newest = Arc::new(Mutex::new(None));
     let told = Arc::clone(&newest);
@@ -282,6 +294,22 @@ fn admission() -> Vec<Report> {
             .keys(256, remembered)
             .allocations(0, allocations)
             .check(),
+        quota(),
+        Contract::new("address list", || {
+            AddressList::builder().deny(["10.0.0.0/8".parse().unwrap()]).build().layer()
+        })
+        .request(|caller| {
+            let mut request = Request::get("/").header("x-caller", caller).body(Body::empty()).unwrap();
+            request.extensions_mut().insert(PeerAddr::new(([127, 0, 0, 1], 4000).into()));
+            request
+        })
+        .allocations(0, allocations)
+        .check(),
+        plain("rate limit, settled at the end", 2, || {
+            let limit = Limit::builder("settled", "1000000/s".parse().unwrap()).build().unwrap();
+            RateLimit::new(Charge::from(limit).settle(Settle::by_outcome(|_| Some(2)))).layer()
+        }),
+        Contract::new("rate limit, shaping", shaping).allocations(8, allocations).check(),
         plain("policies", 0, || policies().layer()),
         plain("policies, told", 4, || policies().told_in(HeaderName::from_static("x-decision")).layer()),
         Contract::new("external authorization", authorizer).allocations(40, allocations).check(),
@@ -328,6 +356,23 @@ fn places(name: &'static str, builder: impl Fn() -> ConcurrencyBuilder + 'static
         handle.and_then(|handle| handle.keys()).map_or(0, |(keys, _)| keys)
     };
     contract.keys(256, keys).check()
+}
+
+/// Twelve a minute for each account.
+fn quota() -> Report {
+    let newest = Arc::new(Mutex::new(None));
+    let told = Arc::clone(&newest);
+    let make = move || {
+        let store = QuotaStore::memory().max_accounts(NonZeroU32::new(256).unwrap());
+        let quota = Quota::builder("contract", 12, Period::Week).by(Key::ClientAddr).store(store);
+        let quota = quota.clock(ManualClock::new(SystemTime::UNIX_EPOCH).clock()).build().unwrap();
+        *told.lock().unwrap() = Some(quota.handle());
+        quota.layer()
+    };
+    let accounts = move |_: &AsyncGateLayer<Quotas>| {
+        newest.lock().unwrap().as_ref().and_then(|handle| handle.accounts()).unwrap_or(0)
+    };
+    Contract::new("quota", make).limit(12).keys(256, accounts).allocations(1, allocations).check()
 }
 
 fn policies() -> Authorization {

@@ -428,7 +428,7 @@ fn a_global_that_is_installed() {
         return;
     }
     let layer = || {
-        let _ = tracing::subscriber::set_global_default(tracing::subscriber::NoSubscriber::default());
+        let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry());
         layer_fn(|inner: Probe| inner)
     };
     breaks!(Globals, Contract::new("installs a subscriber", layer));

@@ -6,7 +6,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::world::{Gateway, file, upstream};
+use super::world::{Directory, Gateway, file, upstream};
 
 /// Takes connections and never says a word.
 async fn mute() -> std::net::SocketAddr {
@@ -125,5 +125,146 @@ async fn an_upload_that_never_ends_is_408() {
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
         gateway.until(|status| status["upstreams"][0]["endpoints"][0]["inFlight"] == 0).await;
+    }
+}
+
+/// An upstream that says what an answer took: as much as the last segment of its path.
+async fn dear() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let app = axum::Router::new().fallback(async |request: axum::extract::Request| {
+        let took = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
+        ([("x-took", took)], "hello")
+    });
+    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    address
+}
+
+/// Each way to count, side by side, and what the metrics tell of them.
+#[tokio::test]
+async fn a_file_says_how_limits_count() {
+    let gateway = Gateway::of(&file(&format!(
+        "rateLimits:\n  \
+         bucket: {{ key: clientIp, rate: 3/h, burst: 2, skip: [{{ paths: ['/a/free'] }}] }}\n  \
+         window: {{ key: clientIp, rate: 3/h, algorithm: slidingWindow, cost: {{ header: x-cost, max: 9 }} }}\n  \
+         month: {{ key: clientIp, rate: 2/month, algorithm: fixedWindow, utcOffset: '-05:30' }}\n  \
+         trial: {{ key: clientIp, rate: 1/h, shadow: true }}\n  \
+         took: {{ key: clientIp, rate: 100/h, cost: 10, settle: {{ header: x-took, max: 500 }}, maxDebt: 50 }}\n\
+         upstreams: {{ one: {{ endpoints: ['{}'] }} }}\n\
+         routes:\n  - name: r\n    rules:\n{}",
+        dear().await,
+        ["/a: [bucket, trial]", "/b: [window]", "/c: [month]", "/d: [took]"]
+            .map(|rule| {
+                let (path, limits) = rule.split_once(": ").unwrap();
+                format!(
+                    "      - {{ matches: [{{ path: {{ value: {path} }} }}], policies: {{ rateLimit: {limits} }}, backendRefs: [{{ name: one }}] }}\n"
+                )
+            })
+            .concat()
+    )))
+    .await;
+    let ask = async |path: &str, cost: &[(&str, &str)]| gateway.get(path, cost).await.status;
+    for (path, cost, status) in [
+        ("/a/1", "", 200),
+        ("/a/1", "", 200),
+        ("/a/1", "", 429),
+        ("/a/free", "", 200),
+        ("/b/1", "2", 200),
+        ("/b/1", "2", 429),
+        ("/b/1", "many", 200),
+        ("/b/1", "9999999999999", 429),
+        ("/c/1", "", 200),
+        ("/c/1", "", 200),
+        ("/c/1", "", 429),
+        ("/d/5", "", 200),
+        ("/d/85", "", 200),
+        ("/d/200", "", 200),
+        ("/d/1", "", 429),
+    ] {
+        assert_eq!(ask(path, &[("x-cost", cost)]).await, status, "{path} {cost}");
+    }
+    // Nine cost more than an hour has: that will never pass. One passes later.
+    assert!(!gateway.get("/b/1", &[("x-cost", "9")]).await.headers.contains_key("retry-after"));
+    let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
+    for line in [
+        r#"rate_limit_requests_total{limit="bucket",result="admitted"} 2"#,
+        r#"rate_limit_requests_total{limit="bucket",result="refused"} 1"#,
+        r#"rate_limit_requests_total{limit="trial",result="spared"} 3"#,
+        r#"rate_limit_requests_total{limit="month",result="refused"} 1"#,
+        r#"rate_limit_accounts{limit="took"} 1"#,
+        r#"rate_limit_forgotten_total{limit="took"} 0"#,
+        r#"rate_limit_waiting{limit="bucket"} 0"#,
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+}
+
+/// Requests wait for their turn, and who would wait too long is refused.
+#[tokio::test]
+async fn a_leaky_bucket_shapes() {
+    let gateway = Gateway::of(&file(&format!(
+        "rateLimits: {{ l: {{ key: clientIp, rate: 20/min, algorithm: leakyBucket, maxWait: 4s }} }}\n\
+         upstreams: {{ one: {{ endpoints: ['{}'] }} }}\n\
+         routes: [{{ name: r, rules: [{{ policies: {{ rateLimit: [l] }}, backendRefs: [{{ name: one }}] }}] }}]\n",
+        upstream("one").await
+    )))
+    .await;
+    assert_eq!(gateway.get("/", &[]).await.status, 200);
+    let (client, at) = (gateway.client.clone(), gateway.at("public"));
+    let waits = tokio::spawn(async move { client.get(at, "/", &[]).await.status });
+    let waiting = async || {
+        let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
+        metrics.contains(r#"rate_limit_waiting{limit="l"} 1"#)
+    };
+    while !waiting().await {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let refused = gateway.get("/", &[]).await;
+    assert_eq!((refused.status, refused.headers.contains_key("retry-after")), (429, true));
+    assert!(!waits.is_finished());
+    assert_eq!(waits.await.unwrap(), 200);
+}
+
+/// The files of the guides are accepted as they stand.
+#[test]
+fn the_files_of_the_guides_are_accepted() {
+    for guide in [
+        include_str!("../../../docs/guides/choose_an_algorithm.md"),
+        include_str!("../../../docs/guides/limits_by_plan.md"),
+    ] {
+        let text = guide.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let directory = Directory::new("limits");
+        directory.write("keys.yaml", "keys: []\n");
+        directory.write("gateway.yaml", text);
+        let check = portcullis::config::Config::file(directory.path("gateway.yaml")).check();
+        assert!(check.is_accepted(), "{check}");
+        assert!(!check.to_string().contains("rateLimit"), "{check}");
+    }
+}
+
+/// What the guide of plans says, with keys of two plans.
+#[tokio::test]
+async fn plans_of_keys_have_their_limits() {
+    let guide = include_str!("../../../docs/guides/limits_by_plan.md");
+    let text = guide.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let text = text.replace("127.0.0.1:8080", "127.0.0.1:0").replace("127.0.0.1:9901", "127.0.0.1:0");
+    let directory = Directory::new("plans");
+    let mint = |owner: &str, plan: &str| {
+        let key = portcullis::authn::api_key::mint("shop", owner).unwrap();
+        if plan.is_empty() { key } else { key.with(|entry| entry.plan(plan)) }
+    };
+    let keys = [mint("ann", "gold"), mint("bob", ""), mint("monitoring", "")];
+    let entries: Vec<_> = keys.iter().map(|key| serde_json::to_value(key.entry()).unwrap()).collect();
+    directory.write("keys.yaml", &serde_json::json!({ "keys": entries }).to_string());
+    directory.write("gateway.yaml", &text.replace("127.0.0.1:9001", &dear().await.to_string()));
+    let config = portcullis::config::Config::file(directory.path("gateway.yaml"));
+    let gateway = Gateway::start(config).await;
+    for (key, passes) in keys.iter().zip([12, 5, 12]) {
+        let secret = key.reveal().to_owned();
+        let mut passed = 0;
+        for _ in 0..12 {
+            passed += u32::from(gateway.get("/0", &[("x-api-key", &secret)]).await.status == 200);
+        }
+        assert_eq!(passed, passes);
     }
 }

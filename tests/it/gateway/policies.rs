@@ -18,6 +18,8 @@ use tokio::{
     time::timeout,
 };
 
+use crate::support::log::Log;
+
 use super::world::{Answer, Directory, Gateway, PATIENCE, file, nobody, upstream};
 
 async fn serve(app: Router) -> SocketAddr {
@@ -284,14 +286,16 @@ async fn policies_of_the_file_decide_and_are_named() {
         })
     });
     let gateway = Gateway::start(Config::text("f", text).gates(gates)).await;
-    for (path, host, status, decision) in [
+    let (log, _guard) = Log::start();
+    let asked = [
         ("/orders", "shop.example", 200, "allow readers/0"),
         ("/admin", "shop.example", 403, "deny no-admin/outside"),
         ("//x/../admin/a", "shop.example", 403, "deny no-admin/outside"),
         ("/%61dmin", "shop.example", 403, "deny no-admin/outside"),
         ("/orders", "shop.test", 403, "deny _none"),
         ("/orders/long/path", "shop.example", 403, "deny small/0"),
-    ] {
+    ];
+    for (path, host, status, decision) in asked {
         let answer = gateway.get(path, &[("host", host)]).await;
         assert_eq!(
             (answer.status, &answer.headers["x-decision"]),
@@ -303,6 +307,9 @@ async fn policies_of_the_file_decide_and_are_named() {
             "why is told to nobody but in that header: {}",
             answer.text
         );
+    }
+    for ((path, _, _, decision), line) in asked.iter().zip(log.access(asked.len()).await) {
+        assert_eq!(line["decision"], decision.split_once(' ').unwrap().1, "{path}: {line}");
     }
     let answer = http2(gateway.at("public"), "GET", "/admin", &[], &[]).await;
     assert_eq!(
@@ -422,8 +429,8 @@ async fn an_authorizer_is_asked_about_what_a_policy_means() {
     let answer = raw(gateway.at("public"), &post(8)).await;
     assert!(answer.contains("x-body: bbbbbbbb") && answer.contains("content-length: 8"), "{answer}");
     assert!(raw(gateway.at("public"), &post(9)).await.starts_with("HTTP/1.1 413"));
-    let line = |outcome: &str| {
-        format!(r#"portcullis_external_authorization_total{{authorizer="iam",outcome="{outcome}"}}"#)
+    let line = |result: &str| {
+        format!(r#"portcullis_external_authorization_total{{authorizer="iam",result="{result}"}}"#)
     };
     assert_eq!(metric(&gateway, &line("refuse")).await, Some(2));
     assert_eq!(metric(&gateway, &line("fail")).await, Some(1));

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use portcullis::config::Config;
+use portcullis::config::{Config, Registry};
 use tokio::time::sleep;
 
 use super::world::{Client, Directory, Gateway, PATIENCE, file, nobody, upstream};
@@ -94,6 +94,33 @@ async fn a_good_file_is_taken_and_a_bad_one_changes_nothing() {
     assert_eq!(status["lastLoad"]["accepted"], true);
     assert!(gateway.get("/", &[]).await.text.starts_with("old"));
     assert_eq!(load.lost().await, 0);
+}
+
+/// What is registered in Rust may panic while a change is read: the old configuration goes on, and the next is taken.
+#[tokio::test]
+async fn a_panic_in_a_reload_changes_nothing() {
+    let directory = Directory::new("panic");
+    let one = text("one", "").await;
+    let with = |number: u64| {
+        let rules = format!("[{{ when: [{{ name: planted, with: {number} }}] }}]");
+        format!("{one}authorization: {{ all: {{ action: allow, rules: {rules} }} }}\n")
+    };
+    directory.write("gateway.yaml", &with(1));
+    let gates = Registry::new().predicate("planted", |number: u64| {
+        assert_ne!(number, 13, "planted");
+        Ok(|_: &portcullis::admission::authz::Facts<'_>| true)
+    });
+    let config = Config::file(directory.path("gateway.yaml")).gates(gates);
+    let gateway = Gateway::start(config).await;
+    directory.write("gateway.yaml", &with(13));
+    let status = gateway.until(|status| status["lastLoad"]["accepted"] == false).await;
+    assert_eq!(status["generation"], 1);
+    let fault = status["lastLoad"]["faults"][0].as_str().unwrap();
+    assert!(fault.contains("panic"), "{fault}");
+    assert!(gateway.get("/", &[]).await.text.starts_with("one"));
+    directory.write("gateway.yaml", &with(2));
+    let status = gateway.until(|status| status["generation"] == 2).await;
+    assert_eq!(status["lastLoad"]["accepted"], true);
 }
 
 #[tokio::test]

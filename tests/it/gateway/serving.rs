@@ -17,6 +17,7 @@ use portcullis::{
     telemetry::metrics::Metrics,
     upstream::{Proxy, Upstream},
 };
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn rule(path: &str, more: &str) -> String {
     format!("  - {{ matches: [{{ path: {{ value: {path} }} }}], {more} }}\n")
@@ -104,6 +105,30 @@ async fn each_refusal_has_its_status() {
             "{reason}: {metrics}"
         );
     }
+}
+
+/// Heads that never become requests are logged and counted all the same.
+#[tokio::test]
+async fn a_head_that_is_no_request_leaves_a_line() {
+    let (gateway, _directory) = refuser().await;
+    let (log, _guard) = Log::start();
+    let large = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(70_000));
+    for head in ["GET / HTTP/1.1\r\nno field\r\n\r\n", &large] {
+        let mut peer = tokio::net::TcpStream::connect(gateway.at("public")).await.unwrap();
+        peer.write_all(head.as_bytes()).await.unwrap();
+        let _ = peer.read_to_end(&mut Vec::new()).await;
+    }
+    let mut lines = log.access(2).await;
+    lines.sort_by_key(|line| line["status"].as_u64());
+    for (line, (status, reason)) in lines.iter().zip([(400, "bad_request"), (431, "head_too_large")]) {
+        assert_eq!((line["status"].as_u64(), line["reason"].as_str()), (Some(status), Some(reason)));
+        assert_eq!(
+            (line["client"].as_str(), line["verdict"].as_str()),
+            (Some("127.0.0.1"), Some("caller_fault"))
+        );
+    }
+    let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
+    assert!(metrics.contains("portcullis_heads_refused_total 2"), "{metrics}");
 }
 
 /// What only the gateway may say comes from no client, on no rule; and no upstream sees its credentials.

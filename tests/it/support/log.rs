@@ -1,13 +1,21 @@
 //! What is logged.
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 
 use portcullis::telemetry::access_log::TARGET;
 use serde_json::Value;
-use tracing::subscriber::DefaultGuard;
+use tracing::{
+    Dispatch,
+    subscriber::{DefaultGuard, NoSubscriber},
+};
+
+/// While there is one subscriber alone, tracing asks only the thread that first comes to a place in the code whether what
+/// is logged there is wanted, and believes it for all threads: a test without a log would silence another's. With a second
+/// one it asks all of them.
+static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
 
 /// What this thread logs, as JSON. Tests run on one thread each, servers included.
 #[derive(Clone, Default)]
@@ -15,6 +23,7 @@ pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     pub(crate) fn start() -> (Self, DefaultGuard) {
+        LazyLock::force(&ANOTHER);
         let log = Self::default();
         let writer = log.clone();
         let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();

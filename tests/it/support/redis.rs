@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -15,6 +15,7 @@ const STEP: Duration = Duration::from_millis(10);
 
 pub(crate) struct Server {
     child: Child,
+    arguments: &'static [&'static str],
     settings: String,
     directory: PathBuf,
     pub(crate) address: SocketAddr,
@@ -27,17 +28,52 @@ impl Server {
 
     /// With these lines of configuration beside the usual, and these files in its directory.
     pub(crate) fn with(settings: &str, files: &[(&str, &str)]) -> Self {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Self::begin(address, &[], settings, files)
+    }
+
+    /// A Sentinel that watches this master.
+    pub(crate) fn sentinel(master: &Self) -> Self {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let settings = format!(
+            "sentinel monitor limits 127.0.0.1 {} 2\nsentinel down-after-milliseconds limits 500\n\
+             sentinel failover-timeout limits 3000\n",
+            master.address.port()
+        );
+        Self::begin(address, &["--sentinel"], &settings, &[])
+    }
+
+    /// A node of a Cluster that is not one yet: it needs a second port, 10000 above its own.
+    pub(crate) fn node() -> Self {
+        let address = loop {
+            let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let second =
+                address.port().checked_add(10_000).map(|port| TcpListener::bind(("127.0.0.1", port)));
+            if matches!(second, Some(Ok(_))) {
+                break address;
+            }
+        };
+        let settings = "cluster-enabled yes\ncluster-node-timeout 1000\ncluster-config-file nodes.conf\n\
+            cluster-replica-validity-factor 0\n";
+        Self::begin(address, &[], settings, &[])
+    }
+
+    fn begin(
+        address: SocketAddr,
+        arguments: &'static [&'static str],
+        settings: &str,
+        files: &[(&str, &str)],
+    ) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory =
             std::env::temp_dir().join(format!("portcullis-redis-{}-{number}", std::process::id()));
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).unwrap();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         files.iter().for_each(|(name, text)| fs::write(directory.join(name), text).unwrap());
         let settings = settings.replace("DIRECTORY", directory.to_str().unwrap());
-        let child = spawn(&directory, address.port(), &settings);
-        let mut server = Self { child, settings, directory, address };
+        let child = spawn(&directory, address.port(), arguments, &settings);
+        let mut server = Self { child, arguments, settings, directory, address };
         server.wait();
         server
     }
@@ -63,14 +99,15 @@ impl Server {
 
     /// Begins again after [`kill`](Self::kill), with what it had written.
     pub(crate) fn again(&mut self) {
-        self.child = spawn(&self.directory, self.address.port(), &self.settings);
+        self.child = spawn(&self.directory, self.address.port(), self.arguments, &self.settings);
         self.wait();
     }
 
     /// Asks without a password and without TLS, word by word.
     pub(crate) fn ask(&self, words: &str) -> String {
         let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.write_all(format!("{words}\r\nQUIT\r\n").as_bytes()).unwrap();
+        stream.write_all(format!("{words}\r\n").as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
@@ -93,20 +130,20 @@ impl Server {
     }
 }
 
-fn spawn(directory: &std::path::Path, port: u16, settings: &str) -> Child {
+fn spawn(directory: &std::path::Path, port: u16, arguments: &[&str], settings: &str) -> Child {
     let port = if settings.contains("tls-cert-file") {
         format!("port 0\ntls-port {port}")
     } else {
         format!("port {port}")
     };
     let file = directory.join("redis.conf");
-    let text = format!(
-        "{port}\nbind 127.0.0.1\ndir {}\nappendonly yes\nappendfsync always\n{settings}\n",
-        directory.display()
-    );
+    let lasting = if arguments.is_empty() { "appendonly yes\nappendfsync always" } else { "" };
+    let text = format!("{port}\nbind 127.0.0.1\ndir {}\n{lasting}\n{settings}\n", directory.display());
     fs::write(&file, text).unwrap();
-    let start =
-        |program: &str| Command::new(program).arg(&file).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let start = |program: &str| {
+        let command = &mut Command::new(program);
+        command.arg(&file).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+    };
     let started = start("redis-server").or_else(|_| start("valkey-server"));
     started.expect("neither redis-server nor valkey-server is installed: tests/run.sh brings one")
 }
@@ -116,5 +153,83 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// A master, a replica of it and three Sentinels.
+pub(crate) struct Trio {
+    pub(crate) master: Server,
+    pub(crate) replica: Server,
+    sentinels: Vec<Server>,
+}
+
+impl Trio {
+    pub(crate) fn start() -> Self {
+        let master = Server::start();
+        let replica = Server::with(&format!("replicaof 127.0.0.1 {}\n", master.address.port()), &[]);
+        until("the replica follows", || replica.ask("INFO replication").contains("master_link_status:up"));
+        let sentinels: Vec<_> = (0..3).map(|_| Server::sentinel(&master)).collect();
+        for sentinel in &sentinels {
+            until("Sentinels know each other", || {
+                let told = sentinel.ask("INFO sentinel");
+                told.contains("slaves=1") && told.contains("sentinels=3")
+            });
+        }
+        Self { master, replica, sentinels }
+    }
+
+    pub(crate) fn urls(&self) -> Vec<String> {
+        self.sentinels.iter().map(Server::url).collect()
+    }
+}
+
+/// A Cluster: three masters, and a replica of each.
+pub(crate) struct Nodes(pub(crate) Vec<Server>);
+
+impl Nodes {
+    pub(crate) fn start() -> Self {
+        let nodes: Vec<_> = (0..6).map(|_| Server::node()).collect();
+        for other in &nodes[1..] {
+            let meet = nodes[0].ask(&format!("CLUSTER MEET 127.0.0.1 {}", other.address.port()));
+            assert!(meet.starts_with("+OK"), "{meet}");
+        }
+        for (node, slots) in nodes.iter().zip([0..5461, 5461..10_923, 10_923..16_384]) {
+            let slots: Vec<_> = slots.map(|slot| slot.to_string()).collect();
+            let added = node.ask(&format!("CLUSTER ADDSLOTS {}", slots.join(" ")));
+            assert!(added.starts_with("+OK"), "{added}");
+        }
+        for node in &nodes {
+            until("nodes know each other", || node.ask("CLUSTER INFO").contains("cluster_known_nodes:6"));
+        }
+        for (replica, master) in nodes[3..].iter().zip(&nodes) {
+            let id = master.ask("CLUSTER MYID").lines().nth(1).unwrap().trim().to_owned();
+            until("a replica follows", || replica.ask(&format!("CLUSTER REPLICATE {id}")).starts_with("+OK"));
+        }
+        for node in &nodes {
+            until("the Cluster serves", || {
+                let slots = node.ask("CLUSTER SLOTS");
+                let known = nodes.iter().all(|node| slots.contains(&format!(":{}\r\n", node.address.port())));
+                known && node.ask("CLUSTER INFO").contains("cluster_state:ok")
+            });
+        }
+        for replica in &nodes[3..] {
+            until("a replica is up to date", || {
+                replica.ask("INFO replication").contains("master_link_status:up")
+            });
+        }
+        Self(nodes)
+    }
+
+    pub(crate) fn urls(&self) -> Vec<String> {
+        self.0.iter().map(Server::url).collect()
+    }
+}
+
+fn until(what: &str, is_so: impl Fn() -> bool) {
+    let mut left = PATIENCE.as_millis() / STEP.as_millis();
+    while !is_so() {
+        assert!(left > 0, "in vain waited until: {what}");
+        left -= 1;
+        std::thread::sleep(STEP);
     }
 }

@@ -1,2 +1,5 @@
 mod algorithms;
+mod features;
+mod keys;
 mod limits;
+mod shaping;

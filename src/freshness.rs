@@ -1,4 +1,4 @@
-//! How long an answer may be used, by its own account (RFC 9111 section 4.2).
+//! How long an answer may be used, by its own account (RFC 9111 section 4.2): one reader for whatever is remembered.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ const MOST: u64 = 1 << 31;
 /// What is left of an answer's lifetime; `None`: it says nothing of it.
 ///
 /// `s-maxage` is for caches that serve others, which this is not. What makes no sense counts as over (section 4.2.1).
-pub(super) fn lifetime(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub(crate) fn lifetime(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let told = match cache_control(headers) {
         Some(max_age) => max_age,
         None => expires(headers, now)?,
@@ -22,23 +22,35 @@ pub(super) fn lifetime(headers: &HeaderMap, now: SystemTime) -> Option<Duration>
 /// The time of `max-age`, nothing if it must not be kept; `None` if neither is said.
 fn cache_control(headers: &HeaderMap) -> Option<Duration> {
     let mut told: Option<Duration> = None;
-    for line in headers.get_all(header::CACHE_CONTROL) {
-        for directive in Directives(line.to_str().unwrap_or("no-cache")) {
-            let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
-            let (name, value) = (name.trim(), value.trim());
-            let time = if name.eq_ignore_ascii_case("max-age") {
-                let bare = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
-                seconds(bare).unwrap_or_default()
-            } else if name.eq_ignore_ascii_case("no-store") || name.eq_ignore_ascii_case("no-cache") {
-                Duration::ZERO
-            } else {
-                continue;
-            };
-            // The strictest counts of those that stand there more than once.
-            told = Some(told.map_or(time, |told| told.min(time)));
-        }
+    for (name, value) in directives(headers) {
+        let time = if name.eq_ignore_ascii_case("max-age") {
+            let bare = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+            seconds(bare).unwrap_or_default()
+        } else if name.eq_ignore_ascii_case("no-store") || name.eq_ignore_ascii_case("no-cache") {
+            Duration::ZERO
+        } else {
+            continue;
+        };
+        // The strictest counts of those that stand there more than once.
+        told = Some(told.map_or(time, |told| told.min(time)));
     }
     told
+}
+
+/// Whether it is for one caller and nobody else (RFC 9111 section 5.2.2.7).
+#[cfg(feature = "admission")]
+pub(crate) fn is_private(headers: &HeaderMap) -> bool {
+    directives(headers).any(|(name, _)| name.eq_ignore_ascii_case("private"))
+}
+
+/// What stands in all lines of `Cache-Control`: names and what is said of them. A line that cannot be read says the
+/// strictest.
+fn directives(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    let lines = headers.get_all(header::CACHE_CONTROL).iter();
+    lines.flat_map(|line| Directives(line.to_str().unwrap_or("no-cache"))).map(|directive| {
+        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+        (name.trim(), value.trim())
+    })
 }
 
 /// The time until `Expires`, on the sender's clock if it shows that.

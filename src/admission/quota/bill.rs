@@ -1,0 +1,164 @@
+use std::sync::Arc;
+
+use super::{
+    Quota, QuotaOutage,
+    definition::{Counters, Counts},
+    place::Place,
+    store::OnOutage,
+};
+use crate::{head::Head, time::Span};
+
+/// What a request is to pay of one quota, and what became of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bill {
+    pub(super) account: u128,
+    pub(super) span: Span,
+    pub(super) most: Option<u64>,
+    pub(super) cost: u64,
+    pub(super) used: u64,
+    pub(super) state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Not asked, or given back.
+    Open,
+    Paid,
+    /// The allowance is used up until the end of the period.
+    Short,
+    /// It costs more than the allowance.
+    Never,
+    /// The counter could not be asked.
+    Lost,
+}
+
+impl Bill {
+    pub(super) fn of(quota: &Quota, head: &Head<'_>) -> Self {
+        let counters = &*quota.counters;
+        let most = quota.terms.allowance(head).units();
+        let cost = u64::from(quota.terms.cost.of(head));
+        let state = match most {
+            _ if cost == 0 => State::Paid,
+            Some(most) if cost > most => State::Never,
+            _ => State::Open,
+        };
+        Self { account: counters.key.digest(head), span: counters.span(), most, cost, used: 0, state }
+    }
+
+    /// What is left, if there is a bound and the counter was asked.
+    pub(super) fn remaining(&self) -> Option<u64> {
+        let is_known = matches!(self.state, State::Paid | State::Short) && self.cost > 0;
+        self.most.filter(|_| is_known).map(|most| most.saturating_sub(self.used))
+    }
+
+    fn give_back(&mut self, counters: &Arc<Counters>) {
+        if self.state == State::Paid && self.cost > 0 {
+            counters.adjust(self.account, self.span, -self.cost.cast_signed());
+            self.state = State::Open;
+        }
+    }
+}
+
+/// Whether the bills can be paid without waiting.
+pub(super) fn is_local(quotas: &[Quota]) -> bool {
+    quotas.iter().all(|quota| match &quota.counters.place {
+        Place::Memory(kept) => kept.is_open(),
+        #[cfg(feature = "redis")]
+        Place::Redis(_) => false,
+    })
+}
+
+/// Pays what is kept in memory, of the quotas whose counters are open; `false` if one is short, and then none is paid.
+pub(super) fn pay_here(quotas: &[Quota], bills: &mut [Bill]) -> bool {
+    for (quota, bill) in quotas.iter().zip(&mut *bills) {
+        if let (Place::Memory(kept), State::Open) = (&quota.counters.place, bill.state) {
+            match kept.memory.spend(bill.account, bill.span, bill.most, bill.cost) {
+                Ok(used) => (bill.used, bill.state) = (used, State::Paid),
+                Err(used) => (bill.used, bill.state) = (used, State::Short),
+            }
+            if bill.state == State::Short {
+                give_back(quotas, bills);
+                return false;
+            }
+        }
+    }
+    true
+}
+
+/// Pays all bills, or none.
+///
+/// # Errors
+/// Counters cannot be asked, and their quota lets nothing pass then.
+pub(super) async fn pay(quotas: &[Quota], bills: &mut [Bill]) -> Result<bool, QuotaOutage> {
+    for (quota, bill) in quotas.iter().zip(&mut *bills) {
+        if bill.state == State::Open
+            && let Err(outage) = quota.counters.open().await
+        {
+            lost(quota, bill, outage)?;
+        }
+    }
+    if !pay_here(quotas, bills) {
+        return Ok(false);
+    }
+    #[cfg(feature = "redis")]
+    while let Some(first) = (0..bills.len()).find(|at| bills[*at].state == State::Open) {
+        match pay_there(quotas, bills, first).await {
+            Ok(true) => {}
+            Ok(false) => {
+                give_back(quotas, bills);
+                return Ok(false);
+            }
+            Err(outage) => {
+                give_back(quotas, bills);
+                return Err(outage);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Pays, in one round trip, what stands on one account of one server, that of the quota at `first`.
+#[cfg(feature = "redis")]
+async fn pay_there(quotas: &[Quota], bills: &mut [Bill], first: usize) -> Result<bool, QuotaOutage> {
+    let (Place::Redis(remote), account) = (&quotas[first].counters.place, bills[first].account) else {
+        // Nothing in memory is open any more.
+        bills[first].state = State::Lost;
+        return Ok(true);
+    };
+    let of_first = |(quota, bill): &(&Quota, &mut Bill)| {
+        let is_open = bill.state == State::Open && bill.account == account;
+        is_open && quota.counters.store.is_same(&quotas[first].counters.store)
+    };
+    let mut group: Vec<_> = quotas.iter().zip(&mut *bills).filter(of_first).collect();
+    let mut asked: Vec<_> = group.iter_mut().map(|(quota, bill)| (&*quota.counters, &mut **bill)).collect();
+    let paid = remote.spend(&mut asked).await;
+    for (quota, bill) in &mut group {
+        match &paid {
+            Ok(true) => bill.state = State::Paid,
+            Ok(false) if bill.most.is_some_and(|most| bill.used + bill.cost > most) => {
+                bill.state = State::Short;
+            }
+            Ok(false) => {}
+            Err(outage) => lost(quota, bill, outage.clone())?,
+        }
+    }
+    Ok(paid.unwrap_or(true))
+}
+
+/// Counters cannot be asked: lets pass, or not.
+fn lost(quota: &Quota, bill: &mut Bill, outage: QuotaOutage) -> Result<(), QuotaOutage> {
+    bill.state = State::Lost;
+    match quota.counters.store.on_outage {
+        OnOutage::Allow => {
+            Counts::add(&quota.counters.counts.uncounted, 1);
+            Ok(())
+        }
+        OnOutage::Deny => Err(outage),
+    }
+}
+
+fn give_back(quotas: &[Quota], bills: &mut [Bill]) {
+    for (quota, bill) in quotas.iter().zip(bills) {
+        bill.give_back(&quota.counters);
+    }
+}

@@ -1,0 +1,113 @@
+//! The instances on one server: how many there are, and the task by which this one is seen and gives back what it does
+//! not use.
+
+use std::{
+    sync::{
+        Arc, LazyLock, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use redis::Script;
+use tokio::time::{Instant, sleep};
+
+use super::shared::Shared;
+use crate::{chance::Chance, redis::Redis};
+
+static BEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("beat.lua")));
+
+const SECOND: Duration = Duration::from_secs(1);
+/// All instances together are seen at most so often in a second.
+const BEATS: u32 = 1000;
+/// The most instances that are counted.
+const MOST: u32 = 200_000;
+/// An instance that was not seen for so many beats is gone.
+const MISSED: u32 = 3;
+
+pub(super) struct Fleet {
+    pub(super) redis: Redis,
+    name: String,
+    key: String,
+    seen: AtomicU32,
+    /// Beats since the number is known. Others know of this instance after the second.
+    beats: AtomicU32,
+    beating: AtomicBool,
+    limits: Mutex<Vec<Weak<Shared>>>,
+}
+
+impl Fleet {
+    pub(super) fn new(redis: Redis) -> Self {
+        Self {
+            name: format!("{:016x}", Chance::new().next()),
+            key: redis.key("instances", "limits"),
+            seen: AtomicU32::new(0),
+            beats: AtomicU32::new(0),
+            beating: AtomicBool::new(false),
+            limits: Mutex::default(),
+            redis,
+        }
+    }
+
+    pub(super) fn seen(&self) -> u32 {
+        self.seen.load(Relaxed)
+    }
+
+    /// How many instances share what is taken ahead; `None` as long as the others may not know of this one.
+    pub(super) fn sharers(&self) -> Option<u32> {
+        (self.beats.load(Relaxed) >= 2).then(|| self.seen().max(1))
+    }
+
+    pub(super) fn join(self: &Arc<Self>, limit: &Arc<Shared>) {
+        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        limits.retain(|limit| limit.strong_count() > 0);
+        limits.push(Arc::downgrade(limit));
+    }
+
+    /// Begins to be seen, if it has not. The task ends with the last who uses it.
+    pub(super) fn begin(self: &Arc<Self>) {
+        if self.beating.load(Relaxed) || self.beating.swap(true, Relaxed) {
+            return;
+        }
+        let fleet = Arc::downgrade(self);
+        tokio::spawn(async move {
+            let mut due = Instant::now();
+            while let Some(fleet) = fleet.upgrade() {
+                if Instant::now() >= due {
+                    fleet.beat().await;
+                    due = Instant::now() + fleet.period();
+                }
+                fleet.sweep(false).await;
+                drop(fleet);
+                sleep(SECOND).await;
+            }
+        });
+    }
+
+    /// The more there are, the seldomer each is seen.
+    fn period(&self) -> Duration {
+        SECOND.max(SECOND * self.seen() / BEATS)
+    }
+
+    async fn beat(&self) {
+        let lives = (self.period() * MISSED).as_micros() as u64;
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(BEAT.get_hash()).arg(1).arg(&self.key).arg(&self.name).arg(lives).arg(MOST);
+        match self.redis.call::<u32>(SECOND, &BEAT, &call).await {
+            Ok(seen) => {
+                self.seen.store(seen, Relaxed);
+                self.beats.fetch_add(1, Relaxed);
+            }
+            // What others do is not known any more.
+            Err(_) => self.beats.store(0, Relaxed),
+        }
+    }
+
+    /// Gives back what was taken ahead and was not used since the last time, or all of it.
+    pub(super) async fn sweep(&self, all: bool) {
+        let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for limit in limits.iter().filter_map(Weak::upgrade) {
+            limit.give_back(all).await;
+        }
+    }
+}

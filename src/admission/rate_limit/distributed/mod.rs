@@ -1,0 +1,18 @@
+//! Limits that all instances of a gateway keep together, on Redis. See the guide `docs/guides/distributed_limits.md`.
+//!
+//! One script decides all limits of a request at once, by Redis' own clock; so two instances on one server hold a limit as
+//! one would. Its rules are in `script.lua`. What Redis does not decide in time falls to the [`Fallback`].
+
+mod ask;
+mod fleet;
+mod gate;
+mod handle;
+mod held;
+mod params;
+mod policy;
+mod shared;
+
+pub use gate::DistributedRateLimit;
+pub use handle::DistributionHandle;
+pub use policy::{Distribution, Fallback};
+pub(super) use shared::Shared;

@@ -1,0 +1,201 @@
+//! A limit in the words of the script: integers below 2^53, times in microseconds.
+
+use std::time::{Duration, SystemTime};
+
+use crate::{
+    admission::rate_limit::{Algorithm, Quota, rate::nanos},
+    time::{Calendar, Period, format_utc},
+};
+
+/// The largest integer that a number of Lua holds is twice this.
+const MOST: u64 = 1 << 52;
+/// The finest part of a microsecond.
+const FINEST: u32 = 20;
+
+const DAY: u64 = 86_400_000_000;
+const WEEK: u64 = 7 * DAY;
+const MONTH: u64 = 30 * DAY;
+const YEAR: u64 = 365 * DAY;
+/// 1970-01-05 was a Monday.
+const FIRST_MONDAY: u64 = 4 * DAY;
+
+/// What the script is told of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Params {
+    /// The interval and what an account owes at most, in parts of a microsecond; and how many parts that has.
+    Bucket {
+        interval: u64,
+        whole: u64,
+        parts: u64,
+    },
+    Sliding {
+        window: u64,
+        count: u32,
+    },
+    /// Windows of a period, one of which begins so many microseconds after 1970.
+    Fixed {
+        period: u64,
+        from: u64,
+        count: u32,
+    },
+    /// Windows of the calendar, which are not of one length.
+    Months {
+        zone: Calendar,
+        count: u32,
+    },
+    Years {
+        zone: Calendar,
+        count: u32,
+    },
+}
+
+impl Params {
+    /// `None` if no script can judge by it.
+    pub(super) fn new(algorithm: Algorithm, quota: Quota) -> Option<Self> {
+        let count = quota.rate().count().get();
+        let period = u64::try_from(quota.rate().period().as_micros()).ok().filter(|period| *period > 0)?;
+        match algorithm {
+            Algorithm::TokenBucket => Self::bucket(nanos(quota.rate().period()), count, quota.burst().get()),
+            Algorithm::SlidingWindow => Some(Self::Sliding { window: period, count }),
+            Algorithm::FixedWindow { zone } => Some(match period {
+                MONTH => Self::Months { zone, count },
+                YEAR => Self::Years { zone, count },
+                _ => {
+                    let monday = if period.is_multiple_of(WEEK) { FIRST_MONDAY } else { 0 };
+                    let from = i128::from(monday) - i128::from(ahead(zone));
+                    Self::Fixed { period, from: from.rem_euclid(period.into()) as u64, count }
+                }
+            }),
+            Algorithm::LeakyBucket { .. } => None,
+        }
+    }
+
+    /// An interval is rounded down to as fine a part as there is room for: at ten million a second by 6 parts in a million.
+    fn bucket(period: u64, count: u32, burst: u32) -> Option<Self> {
+        (0..=FINEST).rev().find_map(|bits| {
+            let parts = 1_u64 << bits;
+            let interval = u128::from(period) * u128::from(parts) / 1000 / u128::from(count);
+            let whole = u64::try_from(interval * u128::from(burst)).ok().filter(|whole| *whole <= MOST)?;
+            let interval = u64::try_from(interval).ok().filter(|interval| *interval > 0)?;
+            Some(Self::Bucket { interval, whole, parts })
+        })
+    }
+
+    /// What an account holds when it is full.
+    pub(super) fn capacity(self) -> u64 {
+        match self {
+            Self::Bucket { interval, whole, .. } => whole / interval,
+            Self::Sliding { count, .. }
+            | Self::Fixed { count, .. }
+            | Self::Months { count, .. }
+            | Self::Years { count, .. } => count.into(),
+        }
+    }
+
+    /// As the script reads it. The clock says which months are near.
+    pub(super) fn words(self, now: SystemTime) -> [u64; 6] {
+        match self {
+            Self::Bucket { interval, whole, parts } => [1, interval, whole, parts, 0, 0],
+            Self::Sliding { window, count } => [2, window, count.into(), 0, 0, 0],
+            Self::Fixed { period, from, count } => [3, period, from, count.into(), 0, 0],
+            Self::Months { zone, count } => listed(months_around(zone, now), count),
+            Self::Years { zone, count } => listed(years_around(zone, now), count),
+        }
+    }
+}
+
+fn listed([before, here, next, later]: [SystemTime; 4], count: u32) -> [u64; 6] {
+    [4, micros(before), micros(here), micros(next), micros(later), count.into()]
+}
+
+fn micros(at: SystemTime) -> u64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
+}
+
+/// Where the month before the running one begins, and this, and the two after it.
+fn months_around(zone: Calendar, now: SystemTime) -> [SystemTime; 4] {
+    let month = |at| zone.span(Period::Month, at);
+    let here = month(now);
+    let before = here.start().checked_sub(Duration::from_secs(1)).unwrap_or(here.start());
+    [month(before).start(), here.start(), here.end(), month(here.end()).end()]
+}
+
+/// As months, twelve at a time: back to the January before last.
+fn years_around(zone: Calendar, now: SystemTime) -> [SystemTime; 4] {
+    let back = |at: SystemTime| zone.span(Period::Month, at - Duration::from_secs(1)).start();
+    let on = |at: SystemTime| (0..12).fold(at, |at, _| zone.span(Period::Month, at).end());
+    let mut here = zone.span(Period::Month, now).start();
+    // A January follows a December, and a year is from one to the next.
+    while !is_january(here) {
+        here = back(here);
+    }
+    let before = (0..12).fold(here, |at, _| back(at));
+    [before, here, on(here), on(on(here))]
+}
+
+/// Clocks are never so far ahead that the middle of a month is in another.
+fn is_january(month: SystemTime) -> bool {
+    format_utc(month + 15 * Duration::from_hours(24)).get(5..7) == Some("01")
+}
+
+/// How many microseconds its clocks are ahead of UTC.
+fn ahead(zone: Calendar) -> i64 {
+    i64::from(zone.minutes_ahead_of_utc()) * 60_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::admission::rate_limit::Rate;
+
+    fn bucket(rate: &str, burst: u32) -> Option<Params> {
+        let quota = Quota::new(rate.parse().unwrap()).with_burst(NonZeroU32::new(burst).unwrap());
+        Params::new(Algorithm::TokenBucket, quota)
+    }
+
+    #[test]
+    fn an_interval_is_never_slower_than_the_rate_and_hardly_faster() {
+        for (rate, burst) in [
+            ("1/year", 100),
+            ("1/month", 1),
+            ("1000000/month", 1_000_000),
+            ("999983/month", 999_983),
+            ("7/s", 7),
+            ("10000000/s", 10_000_000),
+            ("4294967295/h", u32::MAX),
+        ] {
+            let Params::Bucket { interval, whole, parts } = bucket(rate, burst).unwrap() else { panic!() };
+            let of: Rate = rate.parse().unwrap();
+            let exact = of.period().as_micros() as f64 * parts as f64 / f64::from(of.count().get());
+            assert!(interval as f64 <= exact && exact / (interval as f64) < 1.000_01, "{rate}");
+            assert!(whole <= MOST && whole / interval == u64::from(burst), "{rate}");
+        }
+    }
+
+    #[test]
+    fn what_lua_cannot_count_is_refused() {
+        assert_eq!(bucket("1/year", u32::MAX), None);
+    }
+
+    #[test]
+    fn windows_are_those_of_the_calendar() {
+        let fixed = |rate: &str| Params::new(Algorithm::CALENDAR, Quota::new(rate.parse().unwrap())).unwrap();
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_255_200); // 2026-11-21
+        assert_eq!(fixed("5/min").words(now), [3, 60_000_000, 0, 5, 0, 0]);
+        assert_eq!(fixed("5/week").words(now), [3, WEEK, FIRST_MONDAY, 5, 0, 0]);
+        let [_, before, here, next, later, _] = fixed("5/month").words(now);
+        assert_eq!([here - before, next - here, later - next], [31 * DAY, 30 * DAY, 31 * DAY]);
+        let [_, before, here, next, later, _] = fixed("5/year").words(now);
+        assert_eq!([here - before, next - here, later - next], [YEAR, YEAR, YEAR]);
+        assert_eq!(here, 1_767_225_600_000_000, "2026-01-01");
+        let zone: Calendar = "+01:00".parse().unwrap();
+        let here = |rate: &str| {
+            let quota = Quota::new(rate.parse().unwrap());
+            Params::new(Algorithm::FixedWindow { zone }, quota).unwrap().words(now)
+        };
+        assert_eq!(here("5/year")[2], 1_767_225_600_000_000 - 3_600_000_000);
+        assert_eq!(here("5/d")[2], DAY - 3_600_000_000);
+    }
+}

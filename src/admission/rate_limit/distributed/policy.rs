@@ -1,0 +1,88 @@
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::fleet::Fleet;
+use crate::{ratio::Ratio, redis::Redis};
+
+/// How long a decision may take, unless told.
+const DEADLINE: Duration = Duration::from_millis(50);
+
+/// How limits are kept on Redis, so that all instances of a gateway are held to them together. Clones are the same
+/// instance. See the [module docs](super).
+#[derive(Clone)]
+#[must_use]
+pub struct Distribution {
+    pub(super) fleet: Arc<Fleet>,
+    pub(super) fallback: Fallback,
+    pub(super) deadline: Duration,
+    pub(super) lease: Ratio,
+}
+
+/// What becomes of requests while Redis does not decide in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Fallback {
+    /// They pass.
+    Allow,
+    /// They are refused with 503.
+    Deny,
+    /// This instance counts alone, and holds everybody to the limit divided by the number of instances that were seen
+    /// last. It begins with whole accounts.
+    #[default]
+    LocalShare,
+}
+
+impl Distribution {
+    /// On this server: each decision exact, within 50 ms, and a local share where there is none.
+    pub fn on(redis: Redis) -> Self {
+        let fleet = Arc::new(Fleet::new(redis));
+        Self { fleet, fallback: Fallback::default(), deadline: DEADLINE, lease: Ratio::NEVER }
+    }
+
+    /// What becomes of requests while Redis does not decide.
+    pub fn fallback(self, fallback: Fallback) -> Self {
+        Self { fallback, ..self }
+    }
+
+    /// How long a decision may take, connecting included. Default: 50 ms.
+    pub fn deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// Lets instances take units ahead and decide on their own: all of them together at most this share of what an account
+    /// holds, which is also by how much a limit may be exceeded. Default: none, every decision is exact.
+    pub fn lease(self, share: Ratio) -> Self {
+        Self { lease: share, ..self }
+    }
+
+    /// The instances that were seen last; zero until the first is.
+    #[must_use]
+    pub fn instances(&self) -> u32 {
+        self.fleet.seen()
+    }
+
+    /// Gives back what was taken ahead and not spent: at shutdown.
+    pub async fn give_back(&self) {
+        self.fleet.sweep(true).await;
+    }
+}
+
+/// Two are the same if they are one instance on one server, and say the same.
+impl PartialEq for Distribution {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.fleet, &other.fleet)
+            && (self.fallback, self.deadline, self.lease) == (other.fallback, other.deadline, other.lease)
+    }
+}
+
+impl Eq for Distribution {}
+
+impl fmt::Debug for Distribution {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Distribution")
+            .field("redis", &self.fleet.redis)
+            .field("fallback", &self.fallback)
+            .field("deadline", &self.deadline)
+            .field("lease", &self.lease)
+            .finish()
+    }
+}

@@ -1,0 +1,320 @@
+//! `quotas`, `usage`, `addresses` and `minimumRates`.
+use std::{
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+};
+
+use http::{HeaderMap, HeaderName};
+use ipnet::IpNet;
+
+use super::{Compiler, limits::key};
+use crate::{
+    admission::{
+        address::{AddressList, parse_networks},
+        quota::{self, QuotaError, QuotaStore},
+        rate_limit::{HeaderCost, Settle},
+    },
+    authn::Providers,
+    config::{
+        at::At,
+        schema::{
+            Addresses, Allowance, BillingPeriod, MinimumRates, OnOutage, PeriodName, Policies, Quota,
+            QuotaPeriod, Usage,
+        },
+    },
+    key::Key,
+    stack::gateway::{self, Listen, SnapshotBuilder},
+    telemetry::usage::{UsageFile, UsageMeter},
+    time::{BillingDay, Period},
+    transport::MinimumRate,
+};
+
+/// The most bytes of a list of networks: 100,000 of the longest, and more.
+const NETWORKS: u64 = 8 << 20;
+
+impl Compiler<'_> {
+    /// A named quota, with the counters that are in force if they are the same.
+    pub(super) fn quota(&self, at: At<'_>, name: &str, said: &Quota) -> Option<quota::Quota> {
+        let counted = |part: &Key| match part {
+            Key::Header(name) => self.removed(name),
+            _ => None,
+        };
+        let period = period(at.field("period"), said.period)?;
+        let mut builder = quota::Quota::builder(name, allowance(said.allowance), period)
+            .store(self.quota_store(at, name, said)?);
+        if let Some(list) = &said.key {
+            builder = builder.by(key(at.field("key"), list, &counted)?);
+        }
+        if let Some(offset) = &said.utc_offset {
+            builder = builder.calendar(offset.0);
+        }
+        for (plan, units) in &said.plans {
+            builder = builder.plan(plan.as_str(), allowance(*units));
+        }
+        if let Some(claim) = &said.plan_claim {
+            if said.plans.is_empty() {
+                return at.field("planClaim").refuse("there are no `plans` to choose from");
+            }
+            builder = builder.plan_claim(claim.as_str());
+        }
+        builder = builder.cost(said.cost.map_or(1, NonZeroU32::get));
+        if let Some(header) = said.cost_header.as_ref().map(|header| header.0.clone()) {
+            builder = builder.settle(Settle::by_header(HeaderCost::new(header).at_least(0)));
+        }
+        match self.kept.quotas.define(builder) {
+            Ok(quota) => Some(quota),
+            Err(error @ QuotaError::Allowance) => at.field("allowance").refuse(error.to_string()),
+            Err(error) => at.refuse(error.to_string()),
+        }
+    }
+
+    fn quota_store(&self, at: At<'_>, name: &str, said: &Quota) -> Option<QuotaStore> {
+        let store = match (&said.redis, &said.file) {
+            (Some(server), None) => self.redis_store(at, name, server)?,
+            (None, Some(file)) => {
+                let same = |(other, quota): &(&String, &Quota)| {
+                    other.as_str() < name && quota.file.as_ref() == Some(file)
+                };
+                if let Some((other, _)) = self.file.quotas.iter().find(same) {
+                    return at.field("file").refuse(format!("it is the file of `{other}`"));
+                }
+                QuotaStore::file(self.path(file))
+            }
+            (None, None) => QuotaStore::memory(),
+            (Some(_), Some(_)) => return at.field("file").refuse("`redis` keeps the counters already"),
+        };
+        let store = match (&said.deadline, &said.redis) {
+            (Some(_), None) => return at.field("deadline").refuse("only `redis` has a deadline"),
+            #[cfg(feature = "redis")]
+            (Some(deadline), Some(_)) => store.deadline(deadline.0),
+            _ => store,
+        };
+        let store = match said.max_accounts {
+            Some(_) if said.redis.is_some() => {
+                return at.field("maxAccounts").refuse("`redis` holds as many as there are");
+            }
+            Some(most) => store.max_accounts(most),
+            None => store,
+        };
+        Some(store.on_outage(match said.on_outage {
+            OnOutage::Allow => quota::OnOutage::Allow,
+            OnOutage::Deny => quota::OnOutage::Deny,
+        }))
+    }
+
+    /// The store on this server, the same for all quotas there, so that a list of them is asked at once.
+    #[cfg(feature = "redis")]
+    fn redis_store(&self, at: At<'_>, _: &str, server: &str) -> Option<QuotaStore> {
+        let stores = self.stores.borrow();
+        let (said, redis) = self.find(at.field("redis"), server, "server", "redis", &stores.redis)?.clone();
+        drop(stores);
+        let kept = self.stores.borrow().quotas.get(server).cloned();
+        let kept = kept.or_else(|| self.kept.stores.quotas.get(server).cloned());
+        let store = kept.filter(|(before, _)| *before == said);
+        let (_, store) = store.unwrap_or_else(|| (said.clone(), QuotaStore::redis(redis)));
+        self.stores.borrow_mut().quotas.insert(server.to_owned(), (said, store.clone()));
+        Some(store)
+    }
+
+    #[cfg(not(feature = "redis"))]
+    fn redis_store(&self, _: At<'_>, _: &str, _: &str) -> Option<QuotaStore> {
+        // This was reported where the server is defined, or it is not.
+        None
+    }
+
+    /// The addresses, limits and quotas of a rule.
+    pub(super) fn rule_bounds(
+        &self,
+        at: At<'_>,
+        made: gateway::Rule,
+        policies: &Policies,
+        providers: Option<&Providers>,
+    ) -> gateway::Rule {
+        let mut made = self.rule_limits(at, made, policies, providers);
+        if let Some(list) = &policies.addresses
+            && let Some(list) = self.addresses(at.field("addresses"), list)
+        {
+            made = made.addresses(list);
+        }
+        let removed = |part: &Key| self.removed_inside(part, providers);
+        for (at, name) in self.distinct(at.field("quota"), &policies.quota) {
+            let Some(quota) = self.find(at, name, "quota", "quotas", &self.quotas) else { continue };
+            if quota.key().needs_identity() && providers.is_none() {
+                at.warn("it counts callers, and nobody asks who they are: addresses are counted instead");
+            } else if quota.needs_identity() && providers.is_none() {
+                at.warn("it has plans, and nobody asks who callers are: all have the same allowance");
+            }
+            if let Some(why) = parts(quota.key()).into_iter().find_map(removed) {
+                at.error(why);
+            }
+            made = made.quota(quota.clone());
+        }
+        made
+    }
+
+    /// Networks that are let in and kept out.
+    pub(super) fn addresses(&self, at: At<'_>, said: &Addresses) -> Option<AddressList> {
+        let inline = |list: &[crate::config::scalar::Text<IpNet>]| -> Vec<IpNet> {
+            list.iter().map(|network| network.0).collect()
+        };
+        let mut list = AddressList::builder().deny(inline(&said.deny));
+        if let Some(allow) = &said.allow {
+            list = list.allow(inline(allow));
+        }
+        if let Some(file) = &said.allow_file {
+            list = list.allow(self.networks(at.field("allowFile"), file)?);
+        }
+        if let Some(file) = &said.deny_file {
+            list = list.deny(self.networks(at.field("denyFile"), file)?);
+        }
+        let says = said.allow.is_some() || said.allow_file.is_some() || said.deny_file.is_some();
+        if !says && said.deny.is_empty() && !at.is_broken() {
+            at.error("lets everybody in: expected `allow`, `allowFile`, `deny` or `denyFile`");
+        }
+        Some(list.build())
+    }
+
+    fn networks(&self, at: At<'_>, file: &Path) -> Option<Vec<IpNet>> {
+        let text = at.accept(self.files.borrow_mut().read_up_to(&self.path(file), NETWORKS))?;
+        let Ok(text) = std::str::from_utf8(&text) else { return at.refuse("not UTF-8") };
+        at.accept(parse_networks(text))
+    }
+
+    /// Whatever a listener says of addresses and rates.
+    pub(super) fn entrance(
+        &self,
+        at: At<'_>,
+        mut listen: Listen,
+        said: (&Option<Addresses>, &Option<MinimumRates>),
+    ) -> Listen {
+        let (addresses, rates) = said;
+        if let Some(list) = addresses.as_ref().and_then(|said| self.addresses(at.field("addresses"), said)) {
+            listen = listen.addresses(list);
+        }
+        let Some(rates) = rates else { return listen };
+        let grace = rates.grace.as_ref().map(|grace| grace.0);
+        let rate = |said: Option<u32>| {
+            let rate = match said.map(NonZeroU32::new) {
+                Some(None) => return None,
+                Some(Some(bytes)) => MinimumRate::per_second(bytes),
+                None => MinimumRate::default(),
+            };
+            Some(grace.map_or(rate, |grace| rate.grace(grace)))
+        };
+        listen
+            .min_head_rate(rate(rates.head))
+            .min_body_rate(rate(rates.body))
+            .min_response_rate(rate(rates.response))
+    }
+
+    /// The meter: that of the snapshot before, if the file says the same of it.
+    pub(super) fn usage(&self, builder: SnapshotBuilder) -> SnapshotBuilder {
+        let (Some(usage), at) = (&self.file.usage, self.top.field("usage")) else { return builder };
+        let Some((said, meter)) = self.meter(at, usage) else { return builder };
+        self.meter.borrow_mut().replace((said, meter.clone()));
+        builder.usage(meter)
+    }
+
+    fn meter(&self, at: At<'_>, usage: &Usage) -> Option<(String, UsageMeter)> {
+        if usage.file.is_none() && usage.redis.is_none() && !at.is_broken() {
+            return at.refuse("is delivered nowhere: expected `file`, `redis` or both");
+        }
+        #[cfg_attr(not(feature = "redis"), expect(unused_mut, reason = "only servers are added"))]
+        let mut said = format!("{usage:?} {:?}", self.path(&PathBuf::new()));
+        #[cfg(feature = "redis")]
+        let stream = match &usage.redis {
+            Some(to) => {
+                let (of, stream) = self.usage_stream(at.field("redis"), to)?;
+                said.push_str(&of);
+                Some(stream)
+            }
+            None => None,
+        };
+        if let Some(kept) = self.kept.usage.as_ref().filter(|(before, _)| *before == said) {
+            return Some(kept.clone());
+        }
+        let mut builder = UsageMeter::builder();
+        if let Some(name) = &usage.instance {
+            builder = builder.instance(name.as_str());
+        }
+        if let Some(interval) = &usage.interval {
+            if interval.0.is_zero() {
+                return at.field("interval").refuse("expected some time: batches would never end");
+            }
+            builder = builder.interval(interval.0);
+        }
+        if let Some(header) = usage.units_header.as_ref().map(|header| header.0.clone()) {
+            builder = builder.units_by_response(move |head| number(&head.headers, &header));
+        }
+        if let Some(file) = &usage.file {
+            let sink = UsageFile::new(self.path(&file.path));
+            builder = builder.sink(file.rotate_bytes.map_or(sink.clone(), |bytes| sink.rotate(bytes.get())));
+        }
+        #[cfg(feature = "redis")]
+        if let Some(stream) = stream {
+            builder = builder.sink(stream);
+        }
+        if let Some(directory) = &usage.spool {
+            builder = builder.spool(self.path(directory));
+        }
+        if let Some(most) = usage.max_entries {
+            builder = builder.max_entries(most.get() as usize);
+        }
+        if let Some(most) = usage.max_waiting_bytes {
+            builder = builder.max_waiting(most.get() as usize);
+        }
+        Some((said, builder.build()))
+    }
+
+    #[cfg(feature = "redis")]
+    fn usage_stream(
+        &self,
+        at: At<'_>,
+        to: &crate::config::schema::UsageStream,
+    ) -> Option<(String, crate::telemetry::usage::UsageStream)> {
+        let stores = self.stores.borrow();
+        let (said, redis) =
+            self.find(at.field("server"), &to.server, "server", "redis", &stores.redis)?.clone();
+        let name = to.stream.as_ref().map_or("events", |name| &name.0.0);
+        let stream = crate::telemetry::usage::UsageStream::new(redis, name);
+        let most = to.max_length.map(std::num::NonZero::get);
+        Some((said, most.map_or(stream.clone(), |most| stream.max_length(most))))
+    }
+}
+
+fn allowance(said: Allowance) -> quota::Allowance {
+    match said {
+        Allowance::Units(units) => quota::Allowance::Units(units),
+        Allowance::Unlimited(_) => quota::Allowance::Unlimited,
+    }
+}
+
+fn period(at: At<'_>, said: QuotaPeriod) -> Option<Period> {
+    Some(match said {
+        QuotaPeriod::Named(PeriodName::Minute) => Period::Minute,
+        QuotaPeriod::Named(PeriodName::Hour) => Period::Hour,
+        QuotaPeriod::Named(PeriodName::Day) => Period::Day,
+        QuotaPeriod::Named(PeriodName::Week) => Period::Week,
+        QuotaPeriod::Named(PeriodName::Month) => Period::Month,
+        QuotaPeriod::From(BillingPeriod { billing_day }) => match BillingDay::new(billing_day) {
+            Some(day) => Period::Billing(day),
+            None => return at.field("billingDay").refuse("expected a day of a month, from 1 to 31"),
+        },
+    })
+}
+
+/// The parts of a key.
+fn parts(key: &Key) -> Vec<&Key> {
+    match key {
+        Key::Tuple(keys) => keys.iter().flat_map(parts).collect(),
+        part => vec![part],
+    }
+}
+
+/// A whole number in a header field that stands there once.
+fn number<N: std::str::FromStr>(headers: &HeaderMap, name: &HeaderName) -> Option<N> {
+    let mut values = headers.get_all(name).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let text = value.to_str().ok()?.trim();
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}

@@ -1,0 +1,199 @@
+//! The nodes of a Cluster, and which slots each serves.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use redis::{ErrorKind, ServerErrorKind, Value, from_redis_value};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    RedisBuilder, RedisError,
+    address::Address,
+    dial::Place,
+    node::{Fault, Node, Until},
+};
+use crate::flight::Flights;
+
+/// How long a node may take to tell the slots, at least.
+const TELLING: Duration = Duration::from_millis(200);
+/// The slots are asked for again after this, however many find them wrong.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The most nodes of which we know.
+const MOST_NODES: usize = 1000;
+
+pub(super) struct Cluster {
+    of: Arc<RedisBuilder>,
+    /// Of which all addresses have TLS, user and database.
+    like: Address,
+    seeds: Vec<Arc<Node>>,
+    map: ArcSwap<Map>,
+    flights: Flights<(), ()>,
+    born: Instant,
+    /// When the slots were asked for last, in milliseconds since then.
+    asked: AtomicU64,
+}
+
+#[derive(Default)]
+struct Map {
+    nodes: BTreeMap<(Box<str>, u16), Arc<Node>>,
+    /// In the order of slots, without overlaps.
+    ranges: Vec<Range>,
+}
+
+struct Range {
+    first: u16,
+    last: u16,
+    node: Arc<Node>,
+}
+
+/// Where a command is to be asked again.
+pub(super) struct Detour {
+    pub(super) node: Arc<Node>,
+    /// Whether the slot is on its way there, so that it has to be asked for.
+    pub(super) asking: bool,
+}
+
+impl Cluster {
+    pub(super) fn new(of: Arc<RedisBuilder>, seeds: &[Address]) -> Option<Arc<Self>> {
+        let node = |address: &Address| Node::new(Place::At(address.clone()), Arc::clone(&of));
+        Some(Arc::new(Self {
+            like: seeds.first()?.clone(),
+            seeds: seeds.iter().map(node).collect(),
+            map: ArcSwap::default(),
+            flights: Flights::new(1),
+            born: Instant::now(),
+            asked: AtomicU64::new(0),
+            of,
+        }))
+    }
+
+    /// The node that serves this slot; any node where none is asked for. Only who comes first waits for the slots.
+    pub(super) async fn node(
+        self: &Arc<Self>,
+        slot: Option<u16>,
+        until: Until,
+    ) -> Result<Arc<Node>, RedisError> {
+        if let Some(node) = self.known(slot) {
+            return Ok(node);
+        }
+        let cluster = Arc::clone(self);
+        let joined = self.flights.join((), move || async move { cluster.learn().await });
+        let late = |_| RedisError::Late(until.deadline);
+        let learned = timeout_at(until.at, joined.map_err(|_| RedisError::Lost)?).await;
+        learned.map_err(late)?.map_err(|_| RedisError::Lost)?;
+        self.known(slot).ok_or_else(|| RedisError::Refused("CLUSTERDOWN".into()))
+    }
+
+    /// The node that serves this slot, as far as it is known.
+    pub(super) fn known(&self, slot: Option<u16>) -> Option<Arc<Node>> {
+        let map = self.map.load();
+        let Some(slot) = slot else { return map.nodes.values().next().cloned() };
+        let range = map.ranges.get(map.ranges.partition_point(|range| range.last < slot))?;
+        (range.first <= slot).then(|| Arc::clone(&range.node))
+    }
+
+    pub(super) fn nodes(&self) -> Vec<Arc<Node>> {
+        self.map.load().nodes.values().cloned().collect()
+    }
+
+    /// What to do about a fault: where to ask instead. Whatever tells that the slots are others than we know, has them
+    /// asked for again, and nobody waits for that.
+    pub(super) fn detour(self: &Arc<Self>, asked: &Node, fault: &Fault) -> Option<Detour> {
+        let told = fault.told();
+        if told.is_outage() || matches!(told, RedisError::Open(_)) {
+            self.learn_soon();
+        }
+        let Fault::Theirs(error) = fault else { return None };
+        let asking = match error.kind() {
+            ErrorKind::Server(ServerErrorKind::Moved) => false,
+            ErrorKind::Server(ServerErrorKind::Ask) => true,
+            _ => return None,
+        };
+        if !asking {
+            self.learn_soon();
+        }
+        let (address, _) = error.redirect_node()?;
+        let (host, port) = address.rsplit_once(':')?;
+        let host = match (host, &asked.place) {
+            ("", Place::At(same)) => &*same.host,
+            (host, _) => host,
+        };
+        Some(Detour { node: self.find(host, port.parse().ok()?), asking })
+    }
+
+    /// Has the slots asked for, unless they were a moment ago.
+    pub(super) fn learn_soon(self: &Arc<Self>) {
+        let now = self.born.elapsed().as_millis() as u64;
+        let asked = self.asked.load(Relaxed);
+        let is_due = asked == 0 || now.saturating_sub(asked) >= PAUSE.as_millis() as u64;
+        if is_due && self.asked.compare_exchange(asked, now.max(1), Relaxed, Relaxed).is_ok() {
+            let cluster = Arc::clone(self);
+            drop(self.flights.join((), move || async move { cluster.learn().await }));
+        }
+    }
+
+    /// Has the slots asked for, and waits for that.
+    pub(super) async fn relearn(self: &Arc<Self>) {
+        let cluster = Arc::clone(self);
+        if let Ok(joined) = self.flights.join((), move || async move { cluster.learn().await }) {
+            _ = joined.await;
+        }
+    }
+
+    fn find(&self, host: &str, port: u16) -> Arc<Node> {
+        let known = self.map.load().nodes.get(&(host.into(), port)).cloned();
+        known.unwrap_or_else(|| Node::new(Place::At(self.like.at(host, port)), Arc::clone(&self.of)))
+    }
+
+    /// Asks one node after the other which slots there are, those first of which no ill is known.
+    async fn learn(&self) {
+        let mut nodes = self.nodes();
+        nodes.extend(self.seeds.iter().cloned());
+        nodes.sort_by_key(|node| node.state() != crate::trip::State::Closed);
+        let until = || Until::within(TELLING.max(self.of.deadline));
+        for node in nodes {
+            let mut ask = redis::cmd("CLUSTER");
+            ask.arg("SLOTS");
+            let told =
+                node.exchange(until(), async |mut connection| connection.send_packed_command(&ask).await);
+            if let Ok(slots) = told.await
+                && let Some(map) = self.read(&node, &slots)
+            {
+                return self.map.store(Arc::new(map));
+            }
+        }
+        tracing::debug!("no node of the Cluster tells its slots");
+    }
+
+    /// Each line is the first slot, the last, the master as host and port and more, and its replicas.
+    fn read(&self, told_by: &Node, slots: &Value) -> Option<Map> {
+        let Value::Array(lines) = slots else { return None };
+        let mut map = Map::default();
+        for line in lines {
+            let Value::Array(line) = line else { return None };
+            let [first, last, Value::Array(master), ..] = line.as_slice() else { return None };
+            let number = |value: &Value| from_redis_value::<u16>(value.clone()).ok();
+            let (first, last) = (number(first)?, number(last)?);
+            let host = master.first().and_then(|host| from_redis_value::<String>(host.clone()).ok());
+            let host = match (host.as_deref(), &told_by.place) {
+                (None | Some("" | "?"), Place::At(same)) => &*same.host,
+                (host, _) => host?,
+            };
+            let port = number(master.get(1)?)?;
+            if map.nodes.len() == MOST_NODES {
+                return None;
+            }
+            let node = map.nodes.entry((host.into(), port)).or_insert_with(|| self.find(host, port));
+            map.ranges.push(Range { first, last, node: Arc::clone(node) });
+        }
+        map.ranges.sort_by_key(|range| range.first);
+        (!map.ranges.is_empty()).then_some(map)
+    }
+}

@@ -1,0 +1,126 @@
+//! Quotas and usage: made ready before requests come, told of, and brought home when the gateway goes down.
+#[cfg(feature = "prometheus")]
+use std::sync::Weak;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use super::snapshot::Snapshot;
+use crate::{admission::quota::QuotaHandle, telemetry::usage::UsageMeter};
+#[cfg(feature = "prometheus")]
+use crate::{stack::gateway::run::Shared, telemetry::metrics::Samples};
+
+/// How long files are waited for before a snapshot is taken into force.
+const READY: Duration = Duration::from_secs(2);
+/// How long what was counted may take to be delivered when the gateway goes down, beside its grace.
+const HOME: Duration = Duration::from_secs(5);
+
+/// Makes ready what would else be made ready by the first request.
+pub(super) async fn begin(snapshot: &Snapshot) {
+    let all = async {
+        for quota in &snapshot.quotas {
+            // Why it is not was logged, and requests are answered as the quota says.
+            let _ = quota.open().await;
+        }
+        if let Some(usage) = &snapshot.usage
+            && let Err(error) = usage.start().await
+        {
+            tracing::error!(%error, "usage is counted and not delivered: the spool cannot be read");
+        }
+    };
+    if timeout(READY, all).await.is_err() {
+        tracing::warn!("the files of quotas and of usage are not read yet");
+    }
+}
+
+/// Writes and delivers what is in memory only.
+pub(super) async fn end(snapshot: &Snapshot) {
+    for quota in &snapshot.quotas {
+        // It was logged.
+        let _ = timeout(HOME, quota.flush()).await;
+    }
+    if let Some(usage) = &snapshot.usage
+        && !usage.flush(HOME).await
+    {
+        tracing::error!(counts = ?usage.counts(), "usage was not delivered; what is in the spool comes later");
+    }
+}
+
+/// For the status.
+pub(super) fn quota(quota: &QuotaHandle) -> Value {
+    json!({
+        "name": quota.quota().name(),
+        "resetsInSeconds": quota.resets_in().as_secs(),
+        "spent": quota.spent(),
+        "refused": quota.refused(),
+        "uncounted": quota.uncounted(),
+        "unsettled": quota.unsettled(),
+        "accounts": quota.accounts(),
+        "forgotten": quota.forgotten(),
+    })
+}
+
+/// For the status.
+pub(super) fn usage(meter: &UsageMeter) -> Value {
+    let counts = meter.counts();
+    let sinks = counts.sinks.iter().map(|sink| {
+        json!({
+            "sink": sink.sink,
+            "delivered": sink.delivered,
+            "failures": sink.failures,
+            "waiting": sink.waiting,
+            "waitingBytes": sink.waiting_bytes,
+            "lostBatches": sink.lost_batches,
+            "lostRequests": sink.lost_requests,
+        })
+    });
+    json!({
+        "recorded": counts.recorded,
+        "unattributed": counts.unattributed,
+        "sinks": sinks.collect::<Vec<_>>(),
+    })
+}
+
+/// For the metrics: the numbers of what is in force.
+#[cfg(feature = "prometheus")]
+pub(super) fn numbers(gateway: Weak<Shared>) -> impl Fn(&mut Samples) + Send + Sync + 'static {
+    move |samples| {
+        let Some(current) = gateway.upgrade().and_then(|gateway| gateway.current.load_full()) else { return };
+        current.snapshot.quotas.iter().for_each(|quota| of_quota(quota, samples));
+        current.snapshot.usage.iter().for_each(|meter| of_usage(meter, samples));
+    }
+}
+
+#[cfg(feature = "prometheus")]
+fn of_quota(quota: &QuotaHandle, samples: &mut Samples) {
+    let labels = [("quota", quota.quota().name())];
+    let mut count = |name, help, count| samples.counter(name, help, &labels, count);
+    count("quota_spent_units", "Units charged to quotas, before they were settled", quota.spent());
+    count("quota_refused", "Requests that quotas have refused", quota.refused());
+    count("quota_uncounted", "Requests that passed because counters could not be asked", quota.uncounted());
+    count("quota_unsettled", "Costs that could not be settled", quota.unsettled());
+    count("quota_forgotten", "Accounts forgotten before their period was over", quota.forgotten());
+    if let Some(accounts) = quota.accounts() {
+        samples.gauge("quota_accounts", "Accounts held in memory", &labels, accounts as u64);
+    }
+}
+
+#[cfg(feature = "prometheus")]
+fn of_usage(meter: &UsageMeter, samples: &mut Samples) {
+    let counts = meter.counts();
+    samples.counter("usage_recorded", "Requests counted for bills", &[], counts.recorded);
+    let help = "Requests counted for nobody in particular, for lack of room";
+    samples.counter("usage_unattributed", help, &[], counts.unattributed);
+    for sink in &counts.sinks {
+        let labels = [("sink", &*sink.sink)];
+        let mut count = |name, help, count| samples.counter(name, help, &labels, count);
+        count("usage_batches", "Batches of usage that were delivered", sink.delivered);
+        count("usage_failures", "Deliveries of usage that failed and are tried again", sink.failures);
+        count("usage_lost_batches", "Batches of usage that were given up", sink.lost_batches);
+        count("usage_lost_requests", "The requests in them", sink.lost_requests);
+        samples.gauge("usage_waiting", "Batches of usage that wait", &labels, sink.waiting as u64);
+        let help = "Their bytes";
+        samples.gauge("usage_waiting_bytes", help, &labels, sink.waiting_bytes as u64);
+    }
+}

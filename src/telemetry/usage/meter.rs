@@ -1,0 +1,338 @@
+use std::{
+    fmt, io,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, SystemTime},
+};
+
+use tokio::{
+    task::{JoinSet, spawn_blocking},
+    time::{sleep, timeout},
+};
+
+use super::{UsageBatch, UsageSink, ledger::Ledger, queue::Queue, spool::Spooled, units::Units};
+use crate::{chance::Chance, gate::GateLayer, head::Head, time::WallClock};
+
+/// How long a meter that nobody has any more goes on to deliver.
+const HOME: Duration = Duration::from_secs(60);
+
+/// Counts who has used how much, and delivers it. See the [module docs](super). Clones are one meter.
+#[derive(Clone)]
+pub struct UsageMeter(pub(super) Arc<Shared>);
+
+pub(super) struct Shared {
+    instance: Box<str>,
+    /// Another for each meter of each process.
+    tag: Box<str>,
+    interval: Duration,
+    spool: Option<PathBuf>,
+    pub(super) units: Units,
+    pub(super) ledger: Ledger,
+    queues: Vec<Arc<Queue>>,
+    clock: WallClock,
+    sealed: Mutex<Seal>,
+    started: AtomicBool,
+    pub(super) recorded: AtomicU64,
+    pub(super) unattributed: AtomicU64,
+}
+
+/// The last batch that was sealed.
+struct Seal {
+    number: u64,
+    at: SystemTime,
+}
+
+/// Gathers what a [`UsageMeter`] needs.
+#[derive(Debug)]
+#[must_use]
+pub struct UsageMeterBuilder {
+    instance: Box<str>,
+    interval: Duration,
+    max_entries: usize,
+    max_waiting: usize,
+    spool: Option<PathBuf>,
+    units: Units,
+    sinks: Vec<Arc<dyn UsageSink>>,
+    clock: WallClock,
+}
+
+/// What a meter has counted and delivered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UsageCounts {
+    /// Requests that were counted.
+    pub recorded: u64,
+    /// Those of them that were counted for `_other`, since there was no room for another entry.
+    pub unattributed: u64,
+    /// For each sink.
+    pub sinks: Vec<SinkCounts>,
+}
+
+/// What has become of batches at one sink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SinkCounts {
+    /// The sink's name.
+    pub sink: String,
+    /// Batches that were delivered.
+    pub delivered: u64,
+    /// Deliveries that failed and were, or will be, tried again.
+    pub failures: u64,
+    /// Batches that wait, and their bytes.
+    pub waiting: usize,
+    /// See `waiting`.
+    pub waiting_bytes: usize,
+    /// Batches that were given up, since too much waited.
+    pub lost_batches: u64,
+    /// The requests in them.
+    pub lost_requests: u64,
+}
+
+impl UsageMeterBuilder {
+    /// What the events call this instance. Default: `gateway`. Ids are unique whatever it is.
+    pub fn instance(mut self, name: impl Into<Box<str>>) -> Self {
+        self.instance = name.into();
+        self
+    }
+
+    /// How long events are aggregated before they are sealed: what is lost if the process is killed. Default: 10 s.
+    pub fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// The entries of a batch at most: one for each principal, plan, route and outcome. What finds no room is counted
+    /// for the provider and route `_other`. Default: 10,000.
+    pub fn max_entries(mut self, entries: usize) -> Self {
+        self.max_entries = entries;
+        self
+    }
+
+    /// The bytes that wait for a sink at most. The oldest batches are given up beyond, and counted. Default: 64 MiB.
+    pub fn max_waiting(mut self, bytes: usize) -> Self {
+        self.max_waiting = bytes;
+        self
+    }
+
+    /// A directory in which sealed batches lie until all sinks have them, so that a process that is killed delivers them
+    /// when it comes back. It belongs to one meter. Default: none.
+    pub fn spool(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.spool = Some(directory.into());
+        self
+    }
+
+    /// Delivers here, too.
+    pub fn sink(mut self, sink: impl UsageSink) -> Self {
+        self.sinks.push(Arc::new(sink));
+        self
+    }
+
+    /// What a request counts for is told by its head; one unless told.
+    pub fn units_by(mut self, units: impl Fn(&Head<'_>) -> u64 + Send + Sync + 'static) -> Self {
+        self.units.of_request = Some(Arc::new(units));
+        self
+    }
+
+    /// What a request has counted for is told by the response's head; `None` leaves what its own head has told.
+    pub fn units_by_response(
+        mut self,
+        units: impl Fn(&http::response::Parts) -> Option<u64> + Send + Sync + 'static,
+    ) -> Self {
+        self.units.of_response = Some(Arc::new(units));
+        self
+    }
+
+    /// What time it is; the system's clock unless told.
+    pub fn clock(mut self, clock: impl Into<WallClock>) -> Self {
+        self.clock = clock.into();
+        self
+    }
+
+    /// The meter. It counts, and delivers from [`start`](UsageMeter::start) on.
+    #[must_use]
+    pub fn build(self) -> UsageMeter {
+        let queue = |sink| Arc::new(Queue::new(sink, self.max_waiting));
+        UsageMeter(Arc::new(Shared {
+            instance: self.instance,
+            tag: format!("{:016x}", Chance::new().next()).into(),
+            interval: self.interval,
+            spool: self.spool,
+            units: self.units,
+            ledger: Ledger::new(self.max_entries),
+            queues: self.sinks.into_iter().map(queue).collect(),
+            sealed: Mutex::new(Seal { number: 0, at: self.clock.now() }),
+            clock: self.clock,
+            started: AtomicBool::new(false),
+            recorded: AtomicU64::new(0),
+            unattributed: AtomicU64::new(0),
+        }))
+    }
+}
+
+impl UsageMeter {
+    /// Begins a meter that delivers nowhere.
+    pub fn builder() -> UsageMeterBuilder {
+        UsageMeterBuilder {
+            instance: "gateway".into(),
+            interval: Duration::from_secs(10),
+            max_entries: 10_000,
+            max_waiting: 64 << 20,
+            spool: None,
+            units: Units::default(),
+            sinks: Vec::new(),
+            clock: WallClock::system(),
+        }
+    }
+
+    /// Begins to seal and to deliver, with what a process before has left in the spool. Only the first call does
+    /// something. When the last clone of the meter is dropped the rest is sealed, and delivered for a minute at most: if the
+    /// process ends, call [`flush`](Self::flush) before.
+    ///
+    /// # Errors
+    ///
+    /// The spool cannot be read.
+    pub async fn start(&self) -> io::Result<()> {
+        if self.0.started.swap(true, Relaxed) {
+            return Ok(());
+        }
+        let begun = self.0.recover().await;
+        if begun.is_err() {
+            self.0.started.store(false, Relaxed);
+        }
+        begun?;
+        tokio::spawn(run(Arc::downgrade(&self.0), self.0.interval, self.0.queues.clone()));
+        Ok(())
+    }
+
+    /// Seals what was counted so far, and waits until all sinks have all of it, as long as `patience`. Whether they have:
+    /// else the rest is in the spool, if there is one, or goes with the process.
+    pub async fn flush(&self, patience: Duration) -> bool {
+        let all = async {
+            seal(&self.0).await;
+            for queue in &self.0.queues {
+                queue.emptied().await;
+            }
+        };
+        let is_started = self.0.started.load(Relaxed);
+        is_started && timeout(patience, all).await.is_ok()
+    }
+
+    /// What was counted and delivered.
+    #[must_use]
+    pub fn counts(&self) -> UsageCounts {
+        let of_sink = |queue: &Arc<Queue>| {
+            let ((waiting, waiting_bytes), counts) = (queue.len(), &queue.counts);
+            SinkCounts {
+                sink: queue.sink.name().to_owned(),
+                delivered: counts.delivered.load(Relaxed),
+                failures: counts.failures.load(Relaxed),
+                waiting,
+                waiting_bytes,
+                lost_batches: counts.lost_batches.load(Relaxed),
+                lost_requests: counts.lost_requests.load(Relaxed),
+            }
+        };
+        UsageCounts {
+            recorded: self.0.recorded.load(Relaxed),
+            unattributed: self.0.unattributed.load(Relaxed),
+            sinks: self.0.queues.iter().map(of_sink).collect(),
+        }
+    }
+
+    /// The layer. Its clones, and all services that they make, share the meter.
+    #[must_use]
+    pub fn layer(&self) -> GateLayer<Self> {
+        GateLayer::new(self.clone())
+    }
+}
+
+impl Shared {
+    /// Takes over what lies in the spool.
+    async fn recover(&self) -> io::Result<()> {
+        let Some(directory) = self.spool.clone() else { return Ok(()) };
+        let sinks = self.queues.len();
+        let left = spawn_blocking(move || Spooled::left(&directory, sinks));
+        for batch in left.await?? {
+            self.push(batch);
+        }
+        Ok(())
+    }
+
+    /// Seals what was counted since the last time. It blocks if there is a spool.
+    fn seal(&self) {
+        let mut sealed = self.sealed();
+        let lines = self.ledger.take();
+        let (from, to) = (sealed.at, self.clock.now());
+        sealed.at = to;
+        if lines.is_empty() {
+            return;
+        }
+        sealed.number += 1;
+        let id = format!("{}-{}", self.tag, sealed.number);
+        let batch = UsageBatch::seal(id, &self.instance, from, to, &lines);
+        self.push(Spooled::keep(batch, self.queues.len(), self.spool.as_deref()));
+    }
+
+    fn push(&self, batch: Spooled) {
+        let batch = Arc::new(batch);
+        self.queues.iter().for_each(|queue| queue.push(Arc::clone(&batch)));
+    }
+
+    fn sealed(&self) -> MutexGuard<'_, Seal> {
+        self.sealed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Shared {
+    /// Whoever delivers outlives the meter for a while.
+    fn drop(&mut self) {
+        self.seal();
+    }
+}
+
+/// Seals in each interval, and delivers, until the meter is gone.
+async fn run(meter: Weak<Shared>, interval: Duration, queues: Vec<Arc<Queue>>) {
+    let mut deliveries = JoinSet::new();
+    for queue in &queues {
+        deliveries.spawn(Arc::clone(queue).deliver());
+    }
+    loop {
+        sleep(interval).await;
+        match meter.upgrade() {
+            Some(meter) => seal(&meter).await,
+            None => break,
+        }
+    }
+    // What the last batch of a meter that another has replaced tells is not lost.
+    let home = async {
+        for queue in &queues {
+            queue.emptied().await;
+        }
+    };
+    if timeout(HOME, home).await.is_err() {
+        tracing::error!("usage of a meter that is gone was not delivered; what is in the spool comes later");
+    }
+}
+
+async fn seal(meter: &Arc<Shared>) {
+    let meter = Arc::clone(meter);
+    let sealed = match meter.spool {
+        Some(_) => spawn_blocking(move || meter.seal()).await,
+        None => return meter.seal(),
+    };
+    if let Err(error) = sealed {
+        tracing::error!(%error, "usage was not sealed; the next interval comes");
+    }
+}
+
+impl fmt::Debug for UsageMeter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UsageMeter")
+            .field("instance", &self.0.instance)
+            .field("counts", &self.counts())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,457 @@
+//! Quotas, usage, addresses and slow clients, on real sockets, files and Redis servers.
+#![cfg(all(feature = "config", feature = "redis"))]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    time::{Duration, SystemTime},
+};
+
+use portcullis::{
+    admission::{
+        quota::{OnOutage, Quota, QuotaStore, Quotas},
+        rate_limit::Settle,
+    },
+    config::Config,
+    gate::AsyncGateLayer,
+    identity::Principal,
+    redis::Redis,
+    time::{Calendar, Period},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Instant, sleep, timeout},
+};
+use tower::{Layer, ServiceExt, service_fn};
+
+use crate::{
+    gateway::world::{Client, Directory, Gateway, PATIENCE, Process, file, upstream},
+    support::redis::Server,
+};
+
+/// What survives a kill of the server.
+const DURABLE: &str = "appendonly yes\nappendfsync always";
+
+fn store(server: &Server) -> QuotaStore {
+    QuotaStore::redis(Redis::builder(&server.url()).unwrap().build())
+        .deadline(PATIENCE)
+        .on_outage(OnOutage::Deny)
+}
+
+fn quota(name: &str, units: u64, period: Period, store: QuotaStore) -> Quota {
+    Quota::builder(name, units, period).plan("gold", 2 * units).store(store).build().unwrap()
+}
+
+fn ada() -> Principal {
+    Principal::new("keys", "", "ada")
+}
+
+async fn status(layer: &AsyncGateLayer<Quotas>, who: &Principal) -> u16 {
+    let service = layer.layer(service_fn(|_: http::Request<String>| async {
+        let answer = http::Response::builder().header("x-cost", "5").body(String::new());
+        Ok::<_, std::convert::Infallible>(answer.unwrap())
+    }));
+    let mut request = http::Request::new(String::new());
+    request.extensions_mut().insert(who.clone());
+    let response = service.oneshot(request).await.unwrap();
+    let status = response.status().as_u16();
+    http_body_util::BodyExt::collect(response.into_body()).await.unwrap();
+    status
+}
+
+#[tokio::test]
+async fn instances_share_a_quota_exactly_and_a_kill_of_the_server_forgets_nothing() {
+    let mut server = Server::with(DURABLE, &[]);
+    let instances: Vec<_> = (0..4).map(|_| quota("monthly", 100, Period::Month, store(&server))).collect();
+    let layers: Vec<_> = instances.iter().map(|quota| quota.clone().layer()).collect();
+    let mut asked = tokio::task::JoinSet::new();
+    for ask in 0..200 {
+        let layer = layers[ask % 4].clone();
+        asked.spawn(async move { status(&layer, &ada()).await });
+    }
+    let answers = asked.join_all().await;
+    assert_eq!(answers.iter().filter(|status| **status == 200).count(), 100);
+    assert_eq!(answers.iter().filter(|status| **status == 429).count(), 100);
+    let read = instances[0].handle().consumption_of(&ada()).await.unwrap();
+    assert_eq!((read.used, read.remaining()), (100, Some(0)));
+
+    server.kill();
+    assert_eq!(status(&layers[0], &ada()).await, 503, "nothing is let pass that cannot be counted");
+    server.again();
+    let late = quota("monthly", 100, Period::Month, store(&server));
+    assert_eq!(status(&late.clone().layer(), &ada()).await, 429);
+    // A larger plan, in the middle of the period.
+    assert_eq!(status(&late.clone().layer(), &ada().with_plan("gold")).await, 200);
+    assert_eq!(late.handle().consumption_of(&ada()).await.unwrap().used, 101);
+
+    // What is on the server ends a day after the month, and names nobody.
+    let keys = server.ask("KEYS *");
+    let key = keys.lines().find(|line| line.starts_with("portcullis:")).unwrap();
+    assert!(key.starts_with("portcullis:{quota.") && key.contains(":monthly:M") && !key.contains("ada"));
+    let lives = server.ask(&format!("TTL {key}"));
+    let lives: u64 = lives.lines().next().unwrap().trim_start_matches(':').parse().unwrap();
+    let rest = Calendar::UTC.span(Period::Month, SystemTime::now()).remaining(SystemTime::now()).as_secs();
+    assert!((rest + 86_000..rest + 87_000).contains(&lives), "{lives} {rest}");
+}
+
+#[tokio::test]
+async fn a_list_on_a_server_is_all_or_nothing_and_costs_are_settled() {
+    let server = Server::start();
+    let store = store(&server);
+    let cost = |head: &http::response::Parts| head.headers["x-cost"].to_str().ok()?.parse().ok();
+    let define = |name: &str, units, period| {
+        Quota::builder(name, units, period)
+            .settle(Settle::by_head(cost))
+            .store(store.clone())
+            .build()
+            .unwrap()
+    };
+    let (day, month) = (define("daily", 1_000, Period::Day), define("monthly", 10, Period::Month));
+    let layer = Quotas::from_iter([day.clone(), month.clone()]).layer();
+    let used = async |quota: &Quota| {
+        quota.handle().flush().await.unwrap();
+        quota.handle().consumption_of(&ada()).await.unwrap().used
+    };
+    assert_eq!(status(&layer, &ada()).await, 200);
+    assert_eq!((used(&day).await, used(&month).await), (5, 5));
+    assert_eq!(status(&layer, &ada()).await, 200);
+    assert_eq!((used(&day).await, used(&month).await), (10, 10));
+    assert_eq!(status(&layer, &ada()).await, 429);
+    assert_eq!((used(&day).await, used(&month).await), (10, 10), "a denial spends nothing");
+    // Also where a part of the list is kept elsewhere.
+    let here = Quota::builder("here", 100, Period::Day).build().unwrap();
+    let mixed = Quotas::from_iter([here.clone(), month.clone()]).layer();
+    assert_eq!(status(&mixed, &ada()).await, 429);
+    assert_eq!(used(&here).await, 0);
+    month.handle().reset_of(&ada()).await.unwrap();
+    assert_eq!(status(&mixed, &ada()).await, 200);
+    assert_eq!(used(&here).await, 1);
+}
+
+#[tokio::test]
+async fn a_server_that_is_stopped_lets_pass_uncounted_if_it_is_said() {
+    let server = Server::start();
+    let redis = Redis::builder(&server.url()).unwrap().build();
+    let open = quota("monthly", 1, Period::Month, QuotaStore::redis(redis).on_outage(OnOutage::Allow));
+    let layer = open.clone().layer();
+    let seen = open.handle().consumption_of(&ada()).await;
+    assert_eq!(seen.unwrap().used, 0);
+    server.signal("STOP");
+    for _ in 0..20 {
+        assert_eq!(timeout(PATIENCE, status(&layer, &ada())).await, Ok(200));
+    }
+    assert_eq!(open.handle().uncounted(), 20);
+    server.signal("CONT");
+    // Some of those that came too late have been counted there.
+    let until = Instant::now() + PATIENCE;
+    while open.handle().consumption_of(&ada()).await.is_err() || status(&layer, &ada()).await == 200 {
+        assert!(Instant::now() < until);
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A file of a gateway whose callers name themselves.
+async fn described(rest: &str, policies: &str) -> String {
+    let upstream = upstream("one").await;
+    file(&format!(
+        "{rest}upstreams: {{ one: {{ endpoints: [{upstream}] }} }}\n\
+         routes: [{{ name: shop, rules: [{{ name: all, policies: {{ {policies} }}, backendRefs: [{{ name: one }}] }}] }}]\n"
+    ))
+}
+
+#[tokio::test]
+async fn two_gateways_hold_one_quota_and_tell_of_it() {
+    let server = Server::start();
+    let text = described(
+        &format!(
+            "redis: {{ shared: {{ url: {:?} }} }}\n\
+             quotas: {{ daily: {{ allowance: 6, period: day, key: {{ header: x-tenant }}, redis: shared, deadline: 30s, onOutage: deny }} }}\n",
+            server.url()
+        ),
+        "quota: [daily], rateLimitFields: { standard: always }",
+    )
+    .await;
+    let (one, other) = (Gateway::of(&text).await, Gateway::of(&text).await);
+    for left in (0..6).rev() {
+        let gateway = if left % 2 == 0 { &one } else { &other };
+        let served = gateway.get("/", &[("x-tenant", "acme")]).await;
+        assert_eq!(served.status, 200);
+        let told = served.headers["ratelimit"].to_str().unwrap().to_owned();
+        assert!(told.starts_with(&format!("\"daily\";r={left};t=")), "{told}");
+    }
+    let refused = one.get("/", &[("x-tenant", "acme")]).await;
+    assert_eq!(refused.status, 429);
+    let wait: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=86_400).contains(&wait));
+    assert_eq!(other.get("/", &[("x-tenant", "other")]).await.status, 200);
+    let quota = one.status().await["quotas"][0].clone();
+    assert_eq!((&quota["name"], &quota["spent"], &quota["refused"]), (&"daily".into(), &3.into(), &1.into()));
+    let metrics = one.client.get(one.at("admin"), "/metrics", &[]).await.text;
+    assert!(metrics.contains(r#"portcullis_quota_refused_total{quota="daily"} 1"#), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_file_of_a_gateway_that_is_killed_goes_on_where_it_was_written() {
+    let directory = Directory::new("quota-kill");
+    let text = described(
+        "quotas: { monthly: { allowance: 5, period: { billingDay: 31 }, key: { header: x-tenant }, file: counters } }\n",
+        "quota: [monthly]",
+    )
+    .await;
+    directory.write("gateway.yaml", &text);
+    let path = directory.path("gateway.yaml");
+    let (client, run) = (Client::new(), || Process::start(&["--config", path.to_str().unwrap()]));
+    let ask = async |process: &mut Process| {
+        let at = process.addresses(2).await["public"];
+        let client = client.clone();
+        move || {
+            let client = client.clone();
+            async move { client.get(at, "/", &[("x-tenant", "acme")]).await.status }
+        }
+    };
+    let mut first = run();
+    let asked = ask(&mut first).await;
+    for _ in 0..3 {
+        assert_eq!(asked().await, 200);
+    }
+    let written = || fs::read_to_string(directory.path("counters")).unwrap_or_default();
+    let until = Instant::now() + PATIENCE;
+    while !written().ends_with(" 3\n") {
+        assert!(Instant::now() < until, "{:?}", written());
+        sleep(Duration::from_millis(20)).await;
+    }
+    first.signal("KILL");
+    first.exit().await;
+    let mut second = run();
+    let asked = ask(&mut second).await;
+    for expected in [200, 200, 429] {
+        assert_eq!(asked().await, expected);
+    }
+    // An orderly end writes all.
+    second.signal("TERM");
+    assert_eq!(second.exit().await, Some(0));
+    assert!(written().ends_with(" 5\n"), "{:?}", written());
+}
+
+/// The events of these lines by their ids; a repeat must say the same.
+fn events<'a>(lines: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, serde_json::Value> {
+    let mut events = BTreeMap::new();
+    for line in lines {
+        let event: serde_json::Value = serde_json::from_str(line).unwrap();
+        let id = event["id"].as_str().unwrap().to_owned();
+        let before = events.insert(id, event.clone());
+        assert!(before.is_none_or(|before| before == event), "{line}");
+    }
+    events
+}
+
+fn requests(events: &BTreeMap<String, serde_json::Value>) -> u64 {
+    events.values().map(|event| event["requests"].as_u64().unwrap()).sum()
+}
+
+/// What stands in a stream.
+fn streamed(server: &Server) -> BTreeMap<String, serde_json::Value> {
+    let all = server.ask("XRANGE portcullis:{usage}:events - +");
+    events(all.lines().filter(|line| line.starts_with('{')))
+}
+
+#[tokio::test]
+async fn usage_reaches_the_file_and_the_stream_whatever_is_killed() {
+    let mut server = Server::with(DURABLE, &[]);
+    let directory = Directory::new("usage-kill");
+    let text = described(
+        &format!(
+            "redis: {{ shared: {{ url: {:?} }} }}\n\
+             usage: {{ interval: 100ms, instance: eu-1, spool: spool, file: {{ path: usage.jsonl }}, redis: {{ server: shared }} }}\n\
+             shutdown: {{ delay: 0s, grace: 5s }}\n",
+            server.url()
+        ),
+        "",
+    )
+    .await;
+    directory.write("gateway.yaml", &text);
+    let path = directory.path("gateway.yaml");
+    let (client, run) = (Client::new(), || Process::start(&["--config", path.to_str().unwrap()]));
+    let filed = || {
+        let text = fs::read_to_string(directory.path("usage.jsonl")).unwrap_or_default();
+        events(text.lines())
+    };
+    let until = async |what: &str, is: &dyn Fn() -> bool| {
+        let until = Instant::now() + PATIENCE;
+        while !is() {
+            assert!(Instant::now() < until, "{what}");
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let mut first = run();
+    let at = first.addresses(2).await["public"];
+    for _ in 0..7 {
+        assert_eq!(client.get(at, "/", &[]).await.status, 200);
+    }
+    until("the stream", &|| requests(&streamed(&server)) == 7).await;
+    // What Redis does not take is in the spool when the gateway is killed.
+    server.kill();
+    for _ in 0..5 {
+        assert_eq!(client.get(at, "/missing", &[]).await.status, 200);
+    }
+    until("the file", &|| requests(&filed()) == 12).await;
+    first.signal("KILL");
+    first.exit().await;
+    server.again();
+    let mut second = run();
+    let at = second.addresses(2).await["public"];
+    until("the rest", &|| requests(&streamed(&server)) == 12).await;
+    // What was counted just before an orderly end is delivered.
+    for _ in 0..3 {
+        assert_eq!(client.get(at, "/", &[]).await.status, 200);
+    }
+    second.signal("TERM");
+    assert_eq!(second.exit().await, Some(0));
+    let (filed, streamed) = (filed(), streamed(&server));
+    assert_eq!((requests(&filed), requests(&streamed)), (15, 15));
+    assert_eq!(filed, streamed, "the same events, with the same ids");
+    assert_eq!(fs::read_dir(directory.path("spool")).unwrap().count(), 0);
+    let one = filed.values().next().unwrap();
+    assert_eq!(
+        (&one["instance"], &one["route"], &one["outcome"]),
+        (&"eu-1".into(), &"shop/all".into(), &"success".into())
+    );
+}
+
+#[tokio::test]
+async fn addresses_are_kept_out_and_their_file_is_followed() {
+    let directory = Directory::new("addresses");
+    let many: String =
+        (0..100_000_u32).map(|n| format!("10.{}.{}.{}/31\n", n >> 15, n >> 7 & 255, n << 1 & 255)).collect();
+    directory.write("networks", &many);
+    let text = described("", "addresses: { deny: [192.0.2.0/24], denyFile: networks }").await;
+    directory.write(
+        "gateway.yaml",
+        &text.replace("address: 127.0.0.1:0 }]", "address: 127.0.0.1:0, trustedProxies: [127.0.0.1] }]"),
+    );
+    let gateway = Gateway::start(Config::file(directory.path("gateway.yaml"))).await;
+    let from = async |address: &str| gateway.get("/", &[("x-forwarded-for", address)]).await.status;
+    for (address, status) in
+        [("10.1.2.3", 403), ("192.0.2.1", 403), ("198.51.100.1", 200), ("2001:db8::1", 200)]
+    {
+        assert_eq!(from(address).await, status, "{address}");
+    }
+    let generation = |status: &serde_json::Value| status["generation"].as_u64().unwrap();
+    directory.write("networks", &format!("{many}198.51.100.0/24 # more\n"));
+    gateway.until(|status| generation(status) == 2).await;
+    assert_eq!((from("198.51.100.1").await, from("10.1.2.3").await), (403, 403));
+    directory.write("networks", "10.0.0.0/33\n");
+    let refused = gateway.until(|status| status["lastLoad"]["accepted"] == false).await;
+    assert!(
+        refused["lastLoad"]["faults"][0].as_str().unwrap().contains("denyFile: line 1: expected a network"),
+        "{refused:#}"
+    );
+    assert_eq!(from("198.51.100.1").await, 403, "what is in force stays");
+}
+
+#[tokio::test]
+async fn a_listener_lets_in_who_is_allowed() {
+    let text = described("", "").await;
+    let closed = text
+        .replace("address: 127.0.0.1:0 }]", "address: 127.0.0.1:0, addresses: { allow: [192.0.2.0/24] } }]");
+    let gateway = Gateway::of(&closed).await;
+    assert_eq!(gateway.get("/", &[]).await.status, 403);
+    let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
+    assert!(metrics.contains("status=\"403\""), "{metrics}");
+}
+
+/// Sends this, waits, and tells what comes until the end.
+async fn answer(at: SocketAddr, sent: &str) -> String {
+    let mut stream = TcpStream::connect(at).await.unwrap();
+    stream.write_all(sent.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it was kept waiting");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn slow_clients_are_given_up() {
+    let reader = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let upstream = reader.local_addr().unwrap();
+    let app = axum::Router::new().fallback(|body: String| async move { body });
+    tokio::spawn(async move { axum::serve(reader, app).await.unwrap() });
+    let text = file(&format!(
+        "upstreams: {{ one: {{ endpoints: [{upstream}] }} }}\n\
+         routes: [{{ name: shop, rules: [{{ backendRefs: [{{ name: one }}] }}] }}]\n"
+    ));
+    let with = |rates: &str| {
+        text.replace(
+            "address: 127.0.0.1:0 }]",
+            &format!("address: 127.0.0.1:0, minimumRates: {{ {rates} }} }}]"),
+        )
+    };
+    let strict = Gateway::of(&with("head: 1000000, body: 1000000, grace: 100ms")).await;
+    let at = strict.at("public");
+    let late = answer(at, "GET / HTTP/1.1\r\nhost: a\r\nx-drip: ").await;
+    assert!(late.starts_with("HTTP/1.1 408 "), "{late}");
+    let late =
+        answer(at, "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 100\r\n\r\nfew").await;
+    assert!(late.starts_with("HTTP/1.1 408 "), "{late}");
+    assert_eq!(strict.get("/", &[]).await.status, 200);
+
+    // Without a rate, one may take its time.
+    let lenient = Gateway::of(&with("head: 0, body: 0, response: 0")).await;
+    let mut stream = TcpStream::connect(lenient.at("public")).await.unwrap();
+    stream
+        .write_all(b"POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 3\r\n\r\n")
+        .await
+        .unwrap();
+    for byte in [b"a", b"b", b"c"] {
+        sleep(Duration::from_millis(100)).await;
+        stream.write_all(byte).await.unwrap();
+    }
+    let mut served = String::new();
+    stream.read_to_string(&mut served).await.unwrap();
+    assert!(served.starts_with("HTTP/1.1 200 "), "{served}");
+}
+
+#[test]
+fn what_is_wrong_is_told_at_its_field() {
+    let text = file(
+        "redis: { shared: { url: 'redis://127.0.0.1:1' } }\n\
+         quotas:\n  \
+           a: { allowance: many, period: day }\n  \
+           b: { allowance: 1, period: { billingDay: 32 } }\n  \
+           c: { allowance: 9007199254740992, period: month }\n  \
+           d: { allowance: 1, period: day, redis: shard }\n  \
+           e: { allowance: 1, period: day, redis: shared, file: y }\n  \
+           f: { allowance: 1, period: day, deadline: 1s }\n  \
+           g: { allowance: 1, period: day, file: x }\n  \
+           h: { allowance: unlimited, period: day, file: x }\n  \
+           i: { allowance: 1, period: day, planClaim: plan }\n  \
+           j: { allowance: 1, period: fortnight }\n  \
+           k: { allowance: 1, period: day, cost: 0 }\n  \
+           l: { allowance: 1, period: day, utcOffset: CET }\n  \
+           m: { allowance: 1, period: day }\n\
+         usage: { interval: 0s, file: { path: u } }\n\
+         upstreams: { one: { endpoints: ['127.0.0.1:1'] } }\n\
+         routes: [{ name: shop, rules: [{ policies: { quota: [m, z], addresses: {} }, backendRefs: [{ name: one }] }] }]\n",
+    );
+    let said = Config::text("f", text).check().to_string();
+    for expected in [
+        "quotas.a.allowance: expected `unlimited`",
+        "quotas.b.period.billingDay: expected a day of a month, from 1 to 31",
+        "quotas.c.allowance: an allowance is at most 9007199254740991 units",
+        "quotas.d.redis: no server of this name; did you mean `shared`?",
+        "quotas.e.file: `redis` keeps the counters already",
+        "quotas.f.deadline: only `redis` has a deadline",
+        "quotas.h.file: it is the file of `g`",
+        "quotas.i.planClaim: there are no `plans` to choose from",
+        "quotas.j.period: ",
+        "quotas.k.cost: ",
+        "quotas.l.utcOffset: expected an offset from UTC such as `Z`, `+01:00` or `-09:30`",
+        "usage.interval: expected some time: batches would never end",
+        "routes[0].rules[0].policies.quota[1]: no quota of this name",
+        "policies.addresses: lets everybody in: expected `allow`, `allowFile`, `deny` or `denyFile`",
+        "it counts callers, and nobody asks who they are: addresses are counted instead",
+    ] {
+        assert!(said.contains(expected), "{expected}\nis not in\n{said}");
+    }
+}
