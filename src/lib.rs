@@ -9,7 +9,7 @@
 //! | room | question | feature |
 //! |---|---|---|
 //! | `transport` | over what? listener, PROXY protocol, server, connection, drain | `transport` |
-//! | `telemetry` | what happened? request id, span, access log, metrics | `telemetry`, `prometheus` |
+//! | `telemetry` | what happened? request id, span, access log, metrics, usage | `telemetry`, `prometheus` |
 //! | `authn` | who is calling? tokens, introspection, API keys, certificates, providers; tokens for our own calls | `authn`, `jwt` |
 //! | `admission` | may it enter? rate limit, requests in flight, overload, policies, authorizers | `admission` |
 //! | `routing` | where to? router, filters, split | `routing` |
@@ -132,7 +132,7 @@ struct ChooseAnAlgorithm;
 #[doc = include_str!("../docs/guides/limits_by_plan.md")]
 struct LimitsByPlan;
 
-/// The code of the guide runs; its file is tried in `tests/it/distributed.rs`.
+/// The code of the guide runs; its file is tried in `tests/it/distributed/`.
 #[cfg(all(doctest, feature = "admission", feature = "redis"))]
 #[doc = include_str!("../docs/guides/distributed_limits.md")]
 struct DistributedLimits;

@@ -138,7 +138,10 @@ impl Redis {
     }
 
     /// The key of this name among those of `set`, which are all in one hash slot. Names are ours, not strangers'.
-    #[cfg_attr(not(feature = "authn"), expect(dead_code, reason = "stores of other rooms use it"))]
+    #[cfg_attr(
+        not(any(feature = "admission", feature = "authn", feature = "telemetry")),
+        expect(dead_code, reason = "stores of other rooms use it")
+    )]
     pub(crate) fn key(&self, set: &str, name: &str) -> String {
         format!("{}:{{{set}}}:{name}", self.0.of.namespace)
     }
@@ -150,7 +153,10 @@ impl Redis {
     }
 
     /// Runs a script by its hash; a server that does not know it is told it.
-    #[cfg_attr(not(feature = "authn"), expect(dead_code, reason = "stores of other rooms use it"))]
+    #[cfg_attr(
+        not(any(feature = "admission", feature = "authn")),
+        expect(dead_code, reason = "stores of other rooms use it")
+    )]
     pub(crate) async fn run<T: FromRedisValue>(
         &self,
         deadline: Duration,

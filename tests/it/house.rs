@@ -228,3 +228,25 @@ fn it_is_built_on_its_foundation() {
     let unused: Vec<_> = FOUNDATION.into_iter().filter(|name| !uses(name)).map(String::from).collect();
     none("no code uses", &unused);
 }
+
+/// Each name of a metric that the code tells stands in the list of them.
+#[test]
+fn every_metric_is_in_the_list() {
+    let list = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md")).unwrap();
+    let mut seen = 0;
+    let mut unlisted = Vec::new();
+    for (name, text) in files("src/stack", ".rs") {
+        for call in ["counter(", "gauge(", "count("] {
+            for (at, _) in text.match_indices(call) {
+                let Some(rest) = text[at + call.len()..].trim_start().strip_prefix('"') else { continue };
+                let metric = rest.split('"').next().unwrap_or_default();
+                seen += 1;
+                if ["`", "_total`"].iter().all(|end| !list.contains(&format!("`{metric}{end}"))) {
+                    unlisted.push(format!("{name}: {metric}"));
+                }
+            }
+        }
+    }
+    assert!(seen > 40, "only {seen} calls were found");
+    none("metrics that docs/metrics.md does not list", &unlisted);
+}

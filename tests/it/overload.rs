@@ -156,10 +156,6 @@ async fn five_times_the_capacity_is_borne() {
         for seed in [1, 2] {
             let seen = alone(behind(&limit), 5.0, seed).await;
             let (goodput, p99) = (seen.goodput(), seen.p99());
-            println!(
-                "{name}: goodput {goodput:.3}, p99 {p99:?} of {unloaded:?}, limit {}",
-                limit.handle().limit()
-            );
             assert!(goodput > 0.9, "{name}: goodput {goodput}");
             assert!(p99 <= unloaded * 2, "{name}: p99 {p99:?}, without load {unloaded:?}");
             assert!(seen.refused > 10_000, "{name}: {}", seen.refused);
@@ -183,13 +179,6 @@ async fn half_of_the_capacity_is_all_served() {
 async fn important(gates: AsyncGates, refused: f64) -> [Seen; 2] {
     let [high, low] = run(gates, 5.0, 0.1, 1).await;
     let all = high.latencies.len() + high.refused;
-    println!(
-        "high {:.3}, {} refused, p99 {:?}; low {:.3}",
-        high.goodput(),
-        high.refused,
-        high.p99(),
-        low.goodput()
-    );
     let share = high.refused as f64 / all as f64;
     assert!(share <= refused, "{} of {all} important ones refused", high.refused);
     assert!(high.goodput() + low.goodput() > 0.9, "and the rest is not wasted: {:.3}", low.goodput());

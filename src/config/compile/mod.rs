@@ -5,6 +5,7 @@ mod authentication;
 mod authorization;
 mod authorizers;
 mod compiler;
+mod concurrency;
 mod filters;
 #[cfg(feature = "jwt")]
 mod jwks;

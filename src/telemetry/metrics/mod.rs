@@ -70,14 +70,9 @@
 //! | `config_generation` | gauge | |
 //! | `config_loads_total`, `config_load_failures_total` | counter | |
 //! | `connections_open` | gauge | |
-//! | `api_keys`, `api_keys_age_seconds` (in a gateway) | gauge | `provider` |
-//! | `api_keys_store_failures_total` (in a gateway) | counter | `provider` |
-//! | `rate_limit_decisions_total` (in a gateway, of limits on Redis) | counter | `limit`, `source`: `redis`, `lease`, `deny_cache`, `fallback` |
-//! | `rate_limit_redis_errors_total`, `rate_limit_redis_wait_microseconds_total` (likewise) | counter | `limit` |
-//! | `rate_limit_redis_open`, `rate_limit_instances` (likewise) | gauge | `limit` |
-//! | `connections_accepted_total`, `connections_refused_total` | counter | |
+//! | `connections_accepted_total`, `connections_refused_total`, `heads_refused_total` | counter | |
 //!
-//! and what [others](Metrics::also) keep.
+//! and what [others](Metrics::also) keep: `docs/metrics.md` has all that a gateway tells.
 //!
 //! `status` is the HTTP status, 0 if none was sent. `grpc_status` is the number of the gRPC status, from the
 //! trailers too. `reason` is the label of the [`Reason`](crate::reject::Reason) of a refusal. `verdict` is

@@ -275,10 +275,10 @@ mod tests {
             if f64::from(in_flight) < self.limit / 2.0 {
                 return self.limit as u32;
             }
-            let gradient = f64::max(0.5, f64::min(1.0, 1.5 * long / rtt));
+            let gradient = (1.5 * long / rtt).clamp(0.5, 1.0);
             let mut new = self.limit * gradient + 4.0;
             new = self.limit * (1.0 - 0.2) + new * 0.2;
-            self.limit = f64::max(20.0, f64::min(200.0, new));
+            self.limit = new.clamp(20.0, 200.0);
             self.limit as u32
         }
     }
