@@ -193,24 +193,28 @@ async fn a_reload_keeps_what_is_in_flight() {
 }
 
 #[tokio::test]
-async fn memory_that_is_used_up_refuses_everything() {
+async fn memory_that_is_used_up_refuses_all_but_what_is_critical() {
     let one = upstream("one").await;
     let gateway = Gateway::of(&file(&format!(
         "overload: {{ memory: {{ start: 1%, full: 2%, bytes: 1000000 }}, eventLoop: {{ start: 30s, full: 60s }} }}\n\
          upstreams: {{ one: {{ endpoints: ['{one}'] }} }}\n\
-         routes: [{{ name: r, rules: [{{ policies: {{ priority: critical }}, backendRefs: [{{ name: one }}] }}] }}]\n"
+         routes: [{{ name: r, rules: [\n\
+         {{ matches: [{{ path: {{ type: Exact, value: /vital }} }}], policies: {{ priority: critical }}, \
+         backendRefs: [{{ name: one }}] }},\n\
+         {{ policies: {{ priority: low }}, backendRefs: [{{ name: one }}] }}] }}]\n"
     )))
     .await;
-    gateway.until(|status| status["load"]["overload"]["pressure"] == 1.0).await;
+    gateway.until(|status| status["load"]["overload"]["pressure"] == 0.95).await;
+    assert_eq!(gateway.get("/vital", &[]).await.status, 200);
     assert_refused(&gateway.get("/", &[]).await);
     let grpc = gateway.get("/", &[("content-type", "application/grpc")]).await;
     assert_eq!((grpc.status, &grpc.headers["grpc-status"]), (200, &"14".parse().unwrap()));
     assert_eq!(gateway.client.get(gateway.at("admin"), "/readyz", &[]).await.status, 200);
     let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
     for line in [
-        r#"portcullis_overload_pressure_permille{source="memory"} 1000"#,
+        r#"portcullis_overload_pressure_permille{source="memory"} 950"#,
         r#"portcullis_overload_pressure_permille{source="event_loop"} 0"#,
-        r#"portcullis_overload_refusals_total{priority="critical"} 2"#,
+        r#"portcullis_overload_refusals_total{priority="low"} 2"#,
         r#"reason="overloaded""#,
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
