@@ -1,34 +1,32 @@
-//! `concurrency`, `overload`, and what names them.
+//! `concurrency`, and what names it.
 use std::{num::NonZeroU32, time::Duration};
 
-use super::{Compiler, limits::key};
+use super::{Compiler, limits::key, overload::priority};
 use crate::{
     admission::{
         concurrency::{
             Aimd, Concurrency, ConcurrencyBuilder, ConcurrencyError, Gradient, Latency, Order, Partitions,
             Queue,
         },
-        shed::{Memory, Overload, OverloadBuilder, Priorities, Priority, SuccessRate},
+        shed::SuccessRate,
     },
     config::{
         at::At,
         scalar::Text,
         schema::{
-            AdaptiveAlgorithm, AdaptiveLimit, Authenticate, ConcurrencyLimit, DelayRange, LatencyOf,
-            MemoryRange, PartitionBy, PartitionName, PartitionRules, Policies, PriorityClass, QueueOrder,
-            QueueRules, SuccessRateRules, Upstream,
+            AdaptiveAlgorithm, AdaptiveLimit, Authenticate, ConcurrencyLimit, LatencyOf, PartitionBy,
+            PartitionName, PartitionRules, Policies, QueueOrder, QueueRules, SuccessRateRules, Upstream,
         },
     },
-    identity::TrustedProxies,
     key::Key,
     ratio::Ratio,
-    stack::gateway::{Backend, Listen, Rule, SnapshotBuilder},
+    stack::gateway::{Backend, Listen, Rule},
 };
 
 /// More requests in flight, or waiting, than one process holds.
 const MOST: u32 = 1_000_000;
 /// A longer wait is a mistake: no client waits so long for its turn.
-const LONGEST: Duration = Duration::from_secs(3600);
+pub(super) const LONGEST: Duration = Duration::from_secs(3600);
 
 impl Compiler<'_> {
     /// A named limit: the one that is in force, if the file says the same of it.
@@ -200,78 +198,6 @@ impl Compiler<'_> {
             _ => (said, made),
         })
     }
-
-    /// What is watched, and what tells how important a request is.
-    pub(super) fn overload(&self, builder: SnapshotBuilder) -> (SnapshotBuilder, Option<(String, Overload)>) {
-        let (at, Some(rules)) = (self.top.field("overload"), &self.file.overload) else {
-            return (builder, None);
-        };
-        let nothing = rules.event_loop.is_none() && rules.memory.is_none() && rules.queue_delay.is_none();
-        if nothing && !at.is_broken() {
-            at.error("watches nothing: expected `eventLoop`, `memory` or `queueDelay`");
-        }
-        let mut priorities = Priorities::default();
-        if let Some(header) = &rules.header {
-            // Each listener believes its own trusted proxies.
-            priorities = priorities.header(header.0.clone(), TrustedProxies::none());
-            if self.file.listeners.iter().all(|listener| listener.trusted_proxies.is_empty()) {
-                at.field("header").warn("no listener has `trustedProxies`: nobody is believed");
-            }
-        }
-        priorities = rules
-            .plans
-            .iter()
-            .fold(priorities, |priorities, (plan, class)| priorities.plan(plan.as_str(), priority(*class)));
-        // The queues that are watched are part of what is said.
-        let said = format!("{rules:?} {:?}", self.file.concurrency);
-        let made = self.sources(at, Overload::builder()).and_then(|made| at.accept(made.build()));
-        let Some(made) = made else { return (builder, None) };
-        let overload = match &self.kept.overload {
-            Some((before, kept)) if *before == said => kept.clone(),
-            _ => made,
-        };
-        (builder.overload(overload.clone(), priorities), Some((said, overload)))
-    }
-
-    fn sources(&self, at: At<'_>, mut builder: OverloadBuilder) -> Option<OverloadBuilder> {
-        let rules = self.file.overload.as_ref()?;
-        if let Some(DelayRange { start, full }) = &rules.event_loop
-            && delays(at.field("eventLoop"), start.0, full.0).is_some()
-        {
-            builder = builder.event_loop(start.0..full.0);
-        }
-        if let Some(DelayRange { start, full }) = &rules.queue_delay {
-            let at = at.field("queueDelay");
-            let has_one = |limit: &ConcurrencyLimit| limit.queue.is_some() && limit.key.is_none();
-            if !self.file.concurrency.values().any(has_one) {
-                at.error("no limit of `concurrency` has a queue for all: those of a `key` do not count");
-            }
-            if delays(at, start.0, full.0).is_some() {
-                let watched = self
-                    .concurrency
-                    .iter()
-                    .filter(|(name, _)| self.file.concurrency.get(**name).is_some_and(has_one));
-                builder = watched
-                    .fold(builder, |builder, (_, (_, limit))| builder.queue_delay(limit, start.0..full.0));
-            }
-        }
-        if let Some(MemoryRange { start, full, bytes }) = &rules.memory {
-            let at = at.field("memory");
-            some_share(at.field("start"), start.0);
-            let memory = match bytes {
-                Some(bytes) => Ok(Memory::resident(*bytes)),
-                None => Memory::cgroup(),
-            };
-            match memory {
-                _ if ratio(start.0) >= ratio(full.0) => at.field("full").error("not more than `start`"),
-                Ok(memory) => builder = builder.memory(memory, start.0..full.0),
-                Err(error) => {
-                    at.warn(format!("not watched on this machine: {error}; `bytes` says how much there is"));
-                }
-            }
-        }
-        Some(builder)
-    }
 }
 
 fn adaptive_limit(at: At<'_>, name: &str, rules: &AdaptiveLimit) -> Option<ConcurrencyBuilder> {
@@ -370,15 +296,6 @@ const fn field_of(error: &ConcurrencyError) -> &'static str {
     }
 }
 
-const fn priority(class: PriorityClass) -> Priority {
-    match class {
-        PriorityClass::Critical => Priority::Critical,
-        PriorityClass::High => Priority::High,
-        PriorityClass::Normal => Priority::Normal,
-        PriorityClass::Low => Priority::Low,
-    }
-}
-
 /// Reports a number that nothing ever reaches.
 fn few(at: At<'_>, number: NonZeroU32) {
     if number.get() > MOST {
@@ -387,22 +304,8 @@ fn few(at: At<'_>, number: NonZeroU32) {
 }
 
 /// Reports a share that is none.
-fn some_share(at: At<'_>, share: Ratio) {
+pub(super) fn some_share(at: At<'_>, share: Ratio) {
     if share == Ratio::NEVER {
         at.error("expected more than nothing");
     }
-}
-
-fn delays(at: At<'_>, start: Duration, full: Duration) -> Option<()> {
-    if start.is_zero() {
-        return at.field("start").refuse("expected more than nothing: some delay is always there");
-    }
-    if start >= full {
-        return at.field("full").refuse("not more than `start`");
-    }
-    if full > LONGEST { at.field("full").refuse("expected at most an hour") } else { Some(()) }
-}
-
-fn ratio(share: Ratio) -> f64 {
-    f64::from(share.numerator()) / f64::from(share.denominator())
 }

@@ -16,6 +16,7 @@ mod load;
 mod metering;
 #[cfg(feature = "jwt")]
 mod oauth;
+mod overload;
 #[cfg(feature = "redis")]
 mod redis;
 mod removed;
