@@ -8,7 +8,7 @@ use std::{
     convert::Infallible,
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use http::{Request, Response};
@@ -18,6 +18,7 @@ use portcullis::{
     ratio::Ratio,
     redis::Redis,
 };
+use tokio::time::Instant;
 use tower::{Layer, ServiceExt, util::BoxCloneSyncService};
 
 const IN_FLIGHT: usize = 64;

@@ -1,26 +1,22 @@
-//! `concurrency`, and what names it.
+//! `overload`, priorities, success rates, and who names the limits of `concurrency`.
 use std::{num::NonZeroU32, time::Duration};
 
-use super::{Compiler, limits::key, overload::priority};
+use super::Compiler;
 use crate::{
     admission::{
-        concurrency::{
-            Aimd, Concurrency, ConcurrencyBuilder, ConcurrencyError, Gradient, Latency, Order, Partitions,
-            Queue,
-        },
-        shed::SuccessRate,
+        concurrency::Concurrency,
+        shed::{Memory, Overload, OverloadBuilder, Priorities, Priority, SuccessRate},
     },
     config::{
         at::At,
-        scalar::Text,
         schema::{
-            AdaptiveAlgorithm, AdaptiveLimit, Authenticate, ConcurrencyLimit, LatencyOf, PartitionBy,
-            PartitionName, PartitionRules, Policies, QueueOrder, QueueRules, SuccessRateRules, Upstream,
+            Authenticate, ConcurrencyLimit, DelayRange, MemoryRange, Policies, PriorityClass,
+            SuccessRateRules, Upstream,
         },
     },
-    key::Key,
+    identity::TrustedProxies,
     ratio::Ratio,
-    stack::gateway::{Backend, Listen, Rule},
+    stack::gateway::{Backend, Listen, Rule, SnapshotBuilder},
 };
 
 /// More requests in flight, or waiting, than one process holds.
@@ -29,82 +25,6 @@ const MOST: u32 = 1_000_000;
 pub(super) const LONGEST: Duration = Duration::from_secs(3600);
 
 impl Compiler<'_> {
-    /// A named limit: the one that is in force, if the file says the same of it.
-    pub(super) fn concurrency(
-        &self,
-        at: At<'_>,
-        name: &str,
-        limit: &ConcurrencyLimit,
-    ) -> Option<(String, Concurrency)> {
-        let said = format!("{limit:?}");
-        let made = self.new_concurrency(at, name, limit);
-        match self.kept.concurrency.get(name) {
-            Some((before, kept)) if *before == said => made.map(|_| (said, kept.clone())),
-            _ => made.map(|made| (said, made)),
-        }
-    }
-
-    fn new_concurrency(&self, at: At<'_>, name: &str, limit: &ConcurrencyLimit) -> Option<Concurrency> {
-        let mut builder = match (limit.max, &limit.adaptive) {
-            (Some(max), None) => {
-                few(at.field("max"), max);
-                Concurrency::fixed(name, max)
-            }
-            (None, Some(adaptive)) => adaptive_limit(at.field("adaptive"), name, adaptive)?,
-            _ if at.is_broken() => return None,
-            _ => return at.refuse("expected exactly one of `max` and `adaptive`"),
-        };
-        if let Some(by) = &limit.key {
-            let removed = |part: &Key| match part {
-                Key::Header(name) => self.removed(name),
-                _ => None,
-            };
-            builder = builder.by(key(at.field("key"), by, &removed)?);
-        } else if limit.max_keys.is_some() {
-            at.field("maxKeys").error("there is no `key`");
-        }
-        if let Some(most) = limit.max_keys {
-            few(at.field("maxKeys"), most);
-            builder = builder.max_keys(most);
-        }
-        if let Some(rules) = &limit.queue {
-            builder = builder.queue(queue(at.field("queue"), rules)?);
-        }
-        if let Some(rules) = &limit.partitions {
-            builder = builder.partitions(self.partitions(at.field("partitions"), rules)?);
-        }
-        if let Some(after) = &limit.retry_after {
-            builder = builder.retry_after(after.0);
-        }
-        builder.build().map_err(|error| at.field(field_of(&error)).error(error.to_string())).ok()
-    }
-
-    fn partitions(&self, at: At<'_>, rules: &PartitionRules) -> Option<Partitions> {
-        let by = at.field("by");
-        let partitions = match &rules.by {
-            PartitionBy::Named(PartitionName::Plan) => Partitions::by_plan(),
-            PartitionBy::Named(PartitionName::Route) => Partitions::by_route(),
-            PartitionBy::Of(of) => match (&of.claim, &of.header) {
-                (Some(claim), None) => Partitions::by_claim(claim.as_str()),
-                (None, Some(header)) => match self.removed(&header.0) {
-                    Some(why) => return by.field("header").refuse(why),
-                    None => Partitions::by_header(header.0.clone()),
-                },
-                _ => return by.refuse("expected exactly one of `claim` and `header`"),
-            },
-        };
-        if rules.shares.is_empty() && !at.field("shares").is_broken() {
-            at.field("shares").error("keeps nothing for anybody");
-        }
-        for (at, _, share) in at.field("shares").entries(&rules.shares) {
-            some_share(at, share.0);
-        }
-        let with = |partitions: Partitions, (value, share): (&String, &Text<Ratio>)| {
-            partitions.share(value.as_str(), share.0)
-        };
-        Some(rules.shares.iter().fold(partitions, with))
-    }
-
     /// A list of names of limits, each with its place.
     fn in_flight<'b>(&self, at: At<'b>, names: &'b [String]) -> Vec<(At<'b>, Concurrency)> {
         let find = |(at, name)| {
@@ -198,68 +118,78 @@ impl Compiler<'_> {
             _ => (said, made),
         })
     }
-}
 
-fn adaptive_limit(at: At<'_>, name: &str, rules: &AdaptiveLimit) -> Option<ConcurrencyBuilder> {
-    let some = |number: Option<NonZeroU32>, default| number.map_or(default, NonZeroU32::get);
-    let (min, max) = (some(rules.min, 2), some(rules.max, 1000));
-    if min > max {
-        return at.field("min").refuse("more than `max`");
-    }
-    if let Some(max) = rules.max {
-        few(at.field("max"), max);
-    }
-    let initial = some(rules.initial, 20.clamp(min, max));
-    if !(min..=max).contains(&initial) {
-        return at.field("initial").refuse("not between `min` and `max`");
-    }
-    if rules.timeout.is_some() && rules.algorithm != AdaptiveAlgorithm::Aimd {
-        at.field("timeout").error("is for the algorithm `aimd`");
-    }
-    let (min, max) = (NonZeroU32::new(min)?, NonZeroU32::new(max)?);
-    let initial = NonZeroU32::new(initial)?;
-    let builder = match rules.algorithm {
-        AdaptiveAlgorithm::Gradient => {
-            Concurrency::adaptive(name, Gradient::new().bounds(min, max).initial(initial))
+    /// What is watched, and what tells how important a request is.
+    pub(super) fn overload(&self, builder: SnapshotBuilder) -> (SnapshotBuilder, Option<(String, Overload)>) {
+        let (at, Some(rules)) = (self.top.field("overload"), &self.file.overload) else {
+            return (builder, None);
+        };
+        let nothing = rules.event_loop.is_none() && rules.memory.is_none() && rules.queue_delay.is_none();
+        if nothing && !at.is_broken() {
+            at.error("watches nothing: expected `eventLoop`, `memory` or `queueDelay`");
         }
-        AdaptiveAlgorithm::Aimd => {
-            let aimd = Aimd::new().bounds(min, max).initial(initial);
-            Concurrency::adaptive(
-                name,
-                rules.timeout.iter().fold(aimd, |aimd, timeout| aimd.timeout(timeout.0)),
-            )
+        let mut priorities = Priorities::default();
+        if let Some(header) = &rules.header {
+            // Each listener believes its own trusted proxies.
+            priorities = priorities.header(header.0.clone(), TrustedProxies::none());
+            if self.file.listeners.iter().all(|listener| listener.trusted_proxies.is_empty()) {
+                at.field("header").warn("no listener has `trustedProxies`: nobody is believed");
+            }
         }
-    };
-    Some(builder.latency(match rules.latency {
-        LatencyOf::End => Latency::End,
-        LatencyOf::Head => Latency::Head,
-    }))
-}
+        priorities = rules
+            .plans
+            .iter()
+            .fold(priorities, |priorities, (plan, class)| priorities.plan(plan.as_str(), priority(*class)));
+        // The queues that are watched are part of what is said.
+        let said = format!("{rules:?} {:?}", self.file.concurrency);
+        let made = self.sources(at, Overload::builder()).and_then(|made| at.accept(made.build()));
+        let Some(made) = made else { return (builder, None) };
+        let overload = match &self.kept.overload {
+            Some((before, kept)) if *before == said => kept.clone(),
+            _ => made,
+        };
+        (builder.overload(overload.clone(), priorities), Some((said, overload)))
+    }
 
-fn queue(at: At<'_>, rules: &QueueRules) -> Option<Queue> {
-    few(at.field("length"), rules.length);
-    let mut queue = Queue::new(rules.length).order(match rules.order {
-        QueueOrder::Fair => Order::Fair,
-        QueueOrder::Newest => Order::Newest,
-        QueueOrder::Priority => Order::Priority,
-    });
-    if let Some(timeout) = &rules.timeout {
-        if timeout.0.is_zero() || timeout.0 > LONGEST {
-            return at.field("timeout").refuse("expected more than nothing and at most an hour");
+    fn sources(&self, at: At<'_>, mut builder: OverloadBuilder) -> Option<OverloadBuilder> {
+        let rules = self.file.overload.as_ref()?;
+        if let Some(DelayRange { start, full }) = &rules.event_loop
+            && delays(at.field("eventLoop"), start.0, full.0).is_some()
+        {
+            builder = builder.event_loop(start.0..full.0);
         }
-        queue = queue.timeout(timeout.0);
+        if let Some(DelayRange { start, full }) = &rules.queue_delay {
+            let at = at.field("queueDelay");
+            let has_one = |limit: &ConcurrencyLimit| limit.queue.is_some() && limit.key.is_none();
+            if !self.file.concurrency.values().any(has_one) {
+                at.error("no limit of `concurrency` has a queue for all: those of a `key` do not count");
+            }
+            if delays(at, start.0, full.0).is_some() {
+                let watched = self
+                    .concurrency
+                    .iter()
+                    .filter(|(name, _)| self.file.concurrency.get(**name).is_some_and(has_one));
+                builder = watched
+                    .fold(builder, |builder, (_, (_, limit))| builder.queue_delay(limit, start.0..full.0));
+            }
+        }
+        if let Some(MemoryRange { start, full, bytes }) = &rules.memory {
+            let at = at.field("memory");
+            some_share(at.field("start"), start.0);
+            let memory = match bytes {
+                Some(bytes) => Ok(Memory::resident(*bytes)),
+                None => Memory::cgroup(),
+            };
+            match memory {
+                _ if ratio(start.0) >= ratio(full.0) => at.field("full").error("not more than `start`"),
+                Ok(memory) => builder = builder.memory(memory, start.0..full.0),
+                Err(error) => {
+                    at.warn(format!("not watched on this machine: {error}; `bytes` says how much there is"));
+                }
+            }
+        }
+        Some(builder)
     }
-    if let Some(codel) = &rules.codel {
-        let at = at.field("codel");
-        if codel.target.0.is_zero() {
-            return at.field("target").refuse("expected more than nothing");
-        }
-        if codel.target.0 >= codel.interval.0 {
-            return at.field("target").refuse("not shorter than `interval`");
-        }
-        queue = queue.codel(codel.target.0, codel.interval.0);
-    }
-    Some(queue)
 }
 
 fn success_rate(at: At<'_>, rules: &SuccessRateRules) -> SuccessRate {
@@ -287,17 +217,17 @@ fn success_rate(at: At<'_>, rules: &SuccessRateRules) -> SuccessRate {
     builder.build()
 }
 
-/// The field that is to blame.
-const fn field_of(error: &ConcurrencyError) -> &'static str {
-    match error {
-        ConcurrencyError::AdaptiveByKey => "key",
-        ConcurrencyError::PartitionsByKey | ConcurrencyError::Shares => "partitions",
-        ConcurrencyError::Queue => "queue",
+const fn priority(class: PriorityClass) -> Priority {
+    match class {
+        PriorityClass::Critical => Priority::Critical,
+        PriorityClass::High => Priority::High,
+        PriorityClass::Normal => Priority::Normal,
+        PriorityClass::Low => Priority::Low,
     }
 }
 
 /// Reports a number that nothing ever reaches.
-fn few(at: At<'_>, number: NonZeroU32) {
+pub(super) fn few(at: At<'_>, number: NonZeroU32) {
     if number.get() > MOST {
         at.error("more than a million: this would bound nothing");
     }
@@ -308,4 +238,18 @@ pub(super) fn some_share(at: At<'_>, share: Ratio) {
     if share == Ratio::NEVER {
         at.error("expected more than nothing");
     }
+}
+
+fn delays(at: At<'_>, start: Duration, full: Duration) -> Option<()> {
+    if start.is_zero() {
+        return at.field("start").refuse("expected more than nothing: some delay is always there");
+    }
+    if start >= full {
+        return at.field("full").refuse("not more than `start`");
+    }
+    if full > LONGEST { at.field("full").refuse("expected at most an hour") } else { Some(()) }
+}
+
+fn ratio(share: Ratio) -> f64 {
+    f64::from(share.numerator()) / f64::from(share.denominator())
 }

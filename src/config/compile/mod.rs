@@ -5,6 +5,7 @@ mod authentication;
 mod authorization;
 mod authorizers;
 mod compiler;
+mod concurrency;
 mod filters;
 #[cfg(feature = "jwt")]
 mod jwks;
@@ -16,7 +17,6 @@ mod load;
 mod metering;
 #[cfg(feature = "jwt")]
 mod oauth;
-mod overload;
 #[cfg(feature = "redis")]
 mod redis;
 mod removed;

@@ -1,10 +1,11 @@
 //! Quotas and usage: made ready before requests come, told of, and brought home when the gateway goes down.
 #[cfg(feature = "prometheus")]
 use std::sync::Weak;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::time::timeout;
+use tokio::{task::JoinSet, time::timeout};
 
 use super::snapshot::Snapshot;
 use crate::{admission::quota::QuotaHandle, telemetry::usage::UsageMeter};
@@ -16,35 +17,69 @@ const READY: Duration = Duration::from_secs(2);
 /// How long what was counted may take to be delivered when the gateway goes down, beside its grace.
 const HOME: Duration = Duration::from_secs(5);
 
-/// Makes ready what would else be made ready by the first request.
-pub(super) async fn begin(snapshot: &Snapshot) {
-    let all = async {
-        for quota in &snapshot.quotas {
-            // Why it is not was logged, and requests are answered as the quota says.
-            let _ = quota.open().await;
+/// The most replaced meters that are kept. One more, and the first has a minute to deliver, as long as the process lives.
+const REPLACED: usize = 8;
+
+/// Meters that others have replaced: requests that began on them may last, and what they have counted is delivered.
+#[derive(Default)]
+pub(super) struct Replaced(Mutex<Vec<UsageMeter>>);
+
+impl Replaced {
+    /// The meter of this snapshot has been replaced.
+    pub(super) fn add(&self, before: &Snapshot, now: &Snapshot) {
+        let mut meters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        meters.retain(|meter| !meter.is_idle());
+        let is_gone = |meter: &&UsageMeter| now.usage.as_ref().is_none_or(|now| !now.is_same(meter));
+        meters.extend(before.usage.iter().filter(is_gone).cloned());
+        if meters.len() > REPLACED {
+            meters.remove(0);
         }
-        if let Some(usage) = &snapshot.usage
-            && let Err(error) = usage.start().await
-        {
-            tracing::error!(%error, "usage is counted and not delivered: the spool cannot be read");
-        }
-    };
-    if timeout(READY, all).await.is_err() {
-        tracing::warn!("the files of quotas and of usage are not read yet");
+    }
+
+    fn take(&self) -> Vec<UsageMeter> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Writes and delivers what is in memory only.
-pub(super) async fn end(snapshot: &Snapshot) {
-    for quota in &snapshot.quotas {
+/// Makes ready what would else be made ready by the first request. What takes longer goes on.
+pub(super) async fn begin(snapshot: &Snapshot) {
+    let mut all = JoinSet::new();
+    for quota in snapshot.quotas.iter().cloned() {
+        // Why it is not was logged, and requests are answered as the quota says.
+        all.spawn(async move { drop(quota.open().await) });
+    }
+    for usage in snapshot.usage.iter().cloned() {
+        all.spawn(async move {
+            if let Err(error) = usage.start().await {
+                tracing::error!(%error, "the spool of usage cannot be read; it is tried again");
+            }
+        });
+    }
+    if timeout(READY, joined(&mut all)).await.is_err() {
+        tracing::warn!("the files of quotas and of usage are not read yet");
+    }
+    all.detach_all();
+}
+
+/// Writes and delivers what is in memory only, also that of meters before.
+pub(super) async fn end(snapshot: &Snapshot, replaced: &Replaced) {
+    let mut all = JoinSet::new();
+    for quota in snapshot.quotas.iter().cloned() {
         // It was logged.
-        let _ = timeout(HOME, quota.flush()).await;
+        all.spawn(async move { drop(timeout(HOME, quota.flush()).await) });
     }
-    if let Some(usage) = &snapshot.usage
-        && !usage.flush(HOME).await
-    {
-        tracing::error!(counts = ?usage.counts(), "usage was not delivered; what is in the spool comes later");
+    for usage in snapshot.usage.iter().cloned().chain(replaced.take()) {
+        all.spawn(async move {
+            if !usage.flush(HOME).await {
+                tracing::error!(counts = ?usage.counts(), "usage was not delivered; what is in the spool comes later");
+            }
+        });
     }
+    joined(&mut all).await;
+}
+
+async fn joined(all: &mut JoinSet<()>) {
+    while all.join_next().await.is_some() {}
 }
 
 /// For the status.

@@ -113,7 +113,9 @@
 //! Those of [`metrics`](crate::telemetry), for every listener; `config_generation` and `config_loads_total` count what
 //! was taken into force.
 mod api_keys;
+mod assemble;
 mod backend;
+mod builder;
 mod edge;
 mod guarded;
 #[cfg(feature = "jwt")]
@@ -135,8 +137,9 @@ mod status;
 mod tokens;
 
 pub use backend::Backend;
+pub use builder::{SnapshotBuilder, SnapshotError};
 pub use edge::Listen;
 pub use rule::Rule;
 pub use run::Gateway;
-pub use snapshot::{RuleFacts, Snapshot, SnapshotBuilder, SnapshotError};
+pub use snapshot::{RuleFacts, Snapshot};
 pub use sockets::BindError;

@@ -1,10 +1,7 @@
 //! What a snapshot gathers from its rules.
 use std::{collections::HashSet, sync::Arc};
 
-use super::{
-    rule::Rule,
-    snapshot::{RuleFacts, SnapshotError},
-};
+use super::{builder::SnapshotError, rule::Rule, snapshot::RuleFacts};
 #[cfg(feature = "jwt")]
 use crate::authn::outbound::TokenSourceHandle;
 use crate::{

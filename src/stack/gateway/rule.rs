@@ -1,39 +1,24 @@
 use std::{fmt, sync::Arc};
 
 use http::HeaderName;
-use tower::util::Either;
-use tower_layer::Layer;
 
+use super::{backend::Backend, limits::Limits};
 use crate::{
     admission::{
         address::AddressList,
         authz::{Authorization, Authorize},
         concurrency::Concurrency,
         ext_authz::ExternalAuth,
-        quota::{Quota, Quotas},
+        quota::Quota,
         rate_limit::{Charge, Fields},
-        shed::{Priorities, Priority, Shed},
+        shed::Priority,
     },
-    authn::{self, Providers},
-    body::TapLayer,
-    chance::Chance,
-    gate::{AsyncGate, AsyncGateLayer, AsyncGates, DynGate, Enforce, Gate},
+    authn::Providers,
+    gate::{AsyncGate, AsyncGates, DynGate, Gate},
     key::Key,
     matching::{HostPattern, PathPolicy, RequestMatch},
-    reject::RescueLayer,
     resilience::timeout::TimeoutLayer,
-    routing::{
-        filter::{Cors, Csrf, ResponseHeaders},
-        router, split,
-    },
-    telemetry::Witness,
-};
-
-use super::{
-    backend::{Backend, Backends, Nowhere, RuleService},
-    limits::Limits,
-    own::{Discard, OwnPaths, everybody, with},
-    snapshot::{Given, SnapshotError},
+    routing::filter::{Cors, Csrf, ResponseHeaders},
 };
 
 /// What is done with some requests: which, under what policies, to which upstreams.
@@ -57,27 +42,27 @@ use super::{
 #[must_use]
 pub struct Rule {
     pub(super) name: Arc<str>,
-    hosts: Vec<HostPattern>,
-    matches: Vec<RequestMatch>,
+    pub(super) hosts: Vec<HostPattern>,
+    pub(super) matches: Vec<RequestMatch>,
     pub(super) paths: PathPolicy,
-    response_headers: Option<ResponseHeaders>,
-    cors: Option<Cors>,
-    csrf: Option<Csrf>,
+    pub(super) response_headers: Option<ResponseHeaders>,
+    pub(super) cors: Option<Cors>,
+    pub(super) csrf: Option<Csrf>,
     pub(super) addresses: Option<AddressList>,
     pub(super) limits: Limits,
     pub(super) quotas: Vec<Quota>,
     pub(super) providers: Option<Providers>,
-    authorize: Option<Authorize>,
+    pub(super) authorize: Option<Authorize>,
     pub(super) authorizers: Vec<Asked>,
     pub(super) authorization: Option<Authorization>,
-    gates: AsyncGates,
-    priority: Option<Priority>,
+    pub(super) gates: AsyncGates,
+    pub(super) priority: Option<Priority>,
     pub(super) concurrency: Vec<Concurrency>,
-    filters: AsyncGates,
-    timeout: TimeoutLayer,
-    attempt_timeout: TimeoutLayer,
-    split_by: Option<Key>,
-    variant_header: Option<HeaderName>,
+    pub(super) filters: AsyncGates,
+    pub(super) timeout: TimeoutLayer,
+    pub(super) attempt_timeout: TimeoutLayer,
+    pub(super) split_by: Option<Key>,
+    pub(super) variant_header: Option<HeaderName>,
     pub(super) backends: Vec<(Backend, u32)>,
 }
 
@@ -277,113 +262,13 @@ impl Rule {
     pub fn is_public(&self) -> bool {
         self.providers.is_none()
     }
-
-    /// The rule with its layers around its upstreams.
-    pub(super) fn build(self, given: &Given) -> Result<router::Rule<RuleService>, SnapshotError> {
-        let (hosts, matches, name) = (self.hosts.clone(), self.matches.clone(), Arc::clone(&self.name));
-        let backends =
-            self.backends(given).map_err(|error| SnapshotError::Split(Arc::clone(&name), error))?;
-        let answers = RescueLayer::new().layer(self.timeout.layer(backends));
-        let shows_bodies = self.authorizers.iter().any(|asked| asked.authorizer.wants_body());
-        let tap = if shows_bodies { TapLayer::new() } else { TapLayer::disabled() };
-        let service = tap.layer(AsyncGateLayer::new(self.gates(given)).layer(answers));
-        let rule = hosts.into_iter().fold(router::Rule::new(name, service), router::Rule::host);
-        Ok(matches.into_iter().fold(rule, router::Rule::when))
-    }
-
-    /// The gates of the rule, outermost first: this is the order of [`order`](crate::stack::order).
-    fn gates(self, given: &Given) -> AsyncGates {
-        let fields = self.limits.fields;
-        let priorities = self.priorities(given);
-        let (before, after) = match self.limits.need_identity() {
-            true => (Limits::default(), self.limits),
-            false => (self.limits, Limits::default()),
-        };
-        let own_paths = (self.paths != given.paths).then_some(OwnPaths(self.paths));
-        let kept_back = authn::kept_back(&given.credentials, self.providers.as_ref());
-        let discard = (!kept_back.is_empty()).then_some(Discard(kept_back));
-
-        let mut gates = AsyncGates::new().with(Witness);
-        gates = with(gates, own_paths);
-        gates = with(gates, self.response_headers);
-        gates = with(gates, self.cors);
-        gates = with(gates, self.addresses);
-        gates = with(gates, self.csrf);
-        let late = priorities.need_identity() && self.providers.is_some();
-        let shed =
-            given.overload.as_ref().map(|(overload, _)| Shed::new(overload).priorities(priorities.clone()));
-        let (early, late) = if late { (None, shed) } else { (shed, None) };
-        gates = with(gates, early);
-        gates = before.inside_of(gates);
-        let needs_caller = self.backends.iter().any(|(backend, _)| backend.needs_caller());
-        if let Some(providers) = self.providers {
-            let providers = if needs_caller { providers.keep_token() } else { providers };
-            gates = gates.with_async(providers).with(Witness);
-        }
-        gates = with(gates, late);
-        gates = with(gates, self.authorize);
-        for Asked { authorizer, in_shadow } in self.authorizers {
-            let authorizer = authorizer.paths(self.paths);
-            gates = match in_shadow {
-                true => gates.with_async(Enforce::shadow(authorizer.name().to_owned(), authorizer)),
-                false => gates.with_async(authorizer),
-            };
-        }
-        gates = with(gates, self.authorization.map(|authorization| authorization.paths(self.paths)));
-        gates = after.inside_of(gates);
-        if !self.quotas.is_empty() {
-            gates = gates.with_async(Quotas::from_iter(self.quotas).fields(fields));
-        }
-        gates = with(gates, discard);
-        gates = with(
-            gates,
-            (given.caller_headers.names().next().is_some()).then(|| given.caller_headers.clone()),
-        );
-        gates = gates.with_all(self.gates);
-        let of_backends = self.backends.iter().flat_map(|(backend, _)| &backend.guards.concurrency);
-        if self.concurrency.iter().chain(of_backends).any(Concurrency::asks_priority) {
-            gates = gates.with(priorities);
-        }
-        self.concurrency.into_iter().fold(gates, AsyncGates::with_async).with_all(self.filters)
-    }
-
-    /// What tells how important a request of this rule is. The listeners have removed what strangers said of it.
-    fn priorities(&self, given: &Given) -> Priorities {
-        let told = given.overload.as_ref().map(|(_, priorities)| priorities.clone()).unwrap_or_default();
-        let told = self.priority.into_iter().fold(told, Priorities::base);
-        told.believing(everybody())
-    }
-
-    fn backends(&self, given: &Given) -> Result<Backends, split::InvalidSplit> {
-        if self.backends.is_empty() {
-            return Ok(Either::Right(Nowhere));
-        }
-        let everybody = everybody();
-        let mut split = split::Split::builder();
-        for (backend, weight) in &self.backends {
-            let proxy = &backend.proxy;
-            let name: Arc<str> = proxy.upstream().name().into();
-            // The listeners have removed what strangers said of how a request came: what is left is believed.
-            let proxy = proxy.clone().trusted_proxies(everybody.clone()).asserted(given.asserted.clone());
-            let sender = backend.guards.before(backend.sender(proxy));
-            split = split.variant(name, *weight, self.attempt_timeout.layer(sender));
-        }
-        let mut policy = match &self.split_by {
-            Some(key) => split::Policy::sticky(key.clone(), Arc::clone(&self.name)),
-            None => split::Policy::random(Chance::new()),
-        };
-        if let Some(header) = &self.variant_header {
-            policy = policy.tell_client(header.clone());
-        }
-        Ok(Either::Left(split.build()?.into_service(policy)))
-    }
 }
 
 /// A server that is asked.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) authorizer: ExternalAuth,
-    in_shadow: bool,
+    pub(super) in_shadow: bool,
 }
 
 impl fmt::Debug for Rule {

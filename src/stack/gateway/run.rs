@@ -39,6 +39,8 @@ const WARM: Duration = Duration::from_millis(500);
 const WARM_FIRST: Duration = Duration::from_secs(2);
 /// How long the admin address may take to end.
 const ADMIN: Duration = Duration::from_secs(1);
+/// How long connections that were cut may take to let go of their requests, so that these are counted.
+const CUT: Duration = Duration::from_secs(1);
 
 /// A gateway that runs. Clones are handles to the same one; when the last is dropped it accepts nothing more.
 #[derive(Clone)]
@@ -53,6 +55,7 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     pub(super) draining: AtomicBool,
     pub(super) last_load: Mutex<Option<Load>>,
+    replaced: super::metering::Replaced,
 }
 
 /// What became of the last configuration that was looked at.
@@ -108,6 +111,7 @@ impl Gateway {
             metrics,
             draining: AtomicBool::new(false),
             last_load: Mutex::default(),
+            replaced: super::metering::Replaced::default(),
         }));
         #[cfg(all(feature = "jwt", feature = "prometheus"))]
         {
@@ -263,6 +267,7 @@ impl Shared {
             &self.metrics,
         );
         if let Some(before) = &before {
+            self.replaced.add(&before.snapshot, snapshot);
             let in_flight =
                 sockets.serving.iter().chain(&sockets.leaving).map(super::sockets::Acceptor::name);
             for name in in_flight.filter(|name| snapshot.listeners.iter().all(|listen| listen.name != **name))
@@ -298,11 +303,15 @@ impl Shared {
         };
         let until = after(Instant::now(), grace);
         let mut cut = 0;
-        for drain in listeners {
+        for drain in &listeners {
             cut += drain.wait(until.saturating_duration_since(Instant::now())).await;
         }
+        let until = after(Instant::now(), CUT);
+        for drain in listeners {
+            drain.wait(until.saturating_duration_since(Instant::now())).await;
+        }
         if let Some(current) = self.current.load_full() {
-            super::metering::end(&current.snapshot).await;
+            super::metering::end(&current.snapshot, &self.replaced).await;
             #[cfg(feature = "redis")]
             super::limits::give_back(&current.snapshot.limits).await;
         }

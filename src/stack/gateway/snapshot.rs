@@ -1,40 +1,20 @@
-use std::{
-    collections::{BTreeMap, HashSet},
-    fmt,
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use http::HeaderName;
 
 use super::{
     backend::RuleService,
+    builder::SnapshotBuilder,
     edge::{EdgeParts, EdgeService, Listen},
     load::Load,
-    parts::{check_admin, distinct, quotas, tallies},
-    rule::Rule,
 };
 #[cfg(feature = "jwt")]
-use crate::authn::{
-    introspection::{Introspection, IntrospectionHandle},
-    jwks::RemoteKeys,
-    outbound::TokenSourceHandle,
-};
+use crate::authn::{introspection::IntrospectionHandle, jwks::RemoteKeys, outbound::TokenSourceHandle};
 use crate::{
-    admission::{
-        authz::Tally,
-        ext_authz::{ExternalAuth, ExternalAuthHandle},
-        quota::QuotaHandle,
-        shed::{Overload, Priorities},
-    },
-    authn::{Location, Providers, api_key::ApiKeys},
-    identity::CallerHeaders,
+    admission::{authz::Tally, ext_authz::ExternalAuthHandle, quota::QuotaHandle},
+    authn::api_key::ApiKeys,
     matching::PathPolicy,
-    routing::{
-        router::{Router, RouterService, UnreachableMatches},
-        split::InvalidSplit,
-    },
+    routing::router::RouterService,
     stack::admin::Admin,
     telemetry::usage::UsageMeter,
     upstream::Upstream,
@@ -61,10 +41,10 @@ pub struct Snapshot {
     pub(super) shutdown_delay: Duration,
     pub(super) shutdown_grace: Duration,
     pub(super) load: Load,
-    rules: Vec<RuleFacts>,
-    routes: RouterService<RuleService>,
-    asserted: Vec<HeaderName>,
-    paths: PathPolicy,
+    pub(super) rules: Vec<RuleFacts>,
+    pub(super) routes: RouterService<RuleService>,
+    pub(super) asserted: Vec<HeaderName>,
+    pub(super) paths: PathPolicy,
     /// What policies and authorizers of the rules count.
     #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "shown in metrics"))]
     pub(super) tallies: Vec<Tally>,
@@ -88,255 +68,10 @@ pub struct RuleFacts {
     pub public: bool,
 }
 
-/// Why parts make no snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SnapshotError {
-    /// The admin address is an upstream's endpoint: strangers would reach it.
-    #[error("the admin address is an endpoint of the upstream {0:?}")]
-    AdminUpstream(Box<str>),
-    /// Two listeners, or a listener and the admin address, have the same address.
-    #[error("two listeners on {0}")]
-    DuplicateAddress(SocketAddr),
-    /// Two listeners have the same name, or one is called `admin`, which is the admin address's name.
-    #[error("two listeners are called {0:?}")]
-    DuplicateListener(Arc<str>),
-    /// Two rules have the same name: their logs, metrics and sticky shares would run together.
-    #[error("two rules are called {0:?}")]
-    DuplicateRule(Arc<str>),
-    /// There is no listener.
-    #[error("a gateway needs a listener")]
-    NoListener,
-    /// The backends of a rule cannot be told apart or have no weight.
-    #[error("the rule {0:?}: {1}")]
-    Split(Arc<str>, InvalidSplit),
-    /// Rules that no request can reach.
-    #[error(transparent)]
-    Unreachable(#[from] UnreachableMatches),
-}
-
-/// Gathers the parts of a [`Snapshot`].
-#[derive(Debug)]
-#[must_use]
-pub struct SnapshotBuilder {
-    listeners: Vec<Listen>,
-    admin: Option<Admin>,
-    #[cfg(feature = "jwt")]
-    key_sets: Vec<(Arc<str>, RemoteKeys)>,
-    #[cfg(feature = "jwt")]
-    introspections: Vec<(Arc<str>, IntrospectionHandle)>,
-    shutdown_delay: Duration,
-    shutdown_grace: Duration,
-    rules: Vec<Rule>,
-    asserted: Vec<HeaderName>,
-    credentials: Vec<Location>,
-    caller_headers: CallerHeaders,
-    api_keys: Vec<(Arc<str>, ApiKeys)>,
-    usage: Option<UsageMeter>,
-    overload: Option<(Overload, Priorities)>,
-}
-
-impl SnapshotBuilder {
-    /// How long `/readyz` says 503 before nothing new is accepted.
-    pub const SHUTDOWN_DELAY: Duration = Duration::from_secs(5);
-    /// How long what is in flight may take then.
-    pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(30);
-
-    /// Adds a listener.
-    pub fn listen(mut self, listen: Listen) -> Self {
-        self.listeners.push(listen);
-        self
-    }
-
-    /// Sets the address for operators. None unless told.
-    pub fn admin(self, admin: Admin) -> Self {
-        Self { admin: Some(admin), ..self }
-    }
-
-    /// How the gateway goes down at a signal: for how long `/readyz` says 503 before nothing new is accepted, and how
-    /// long what is in flight may take then. [`SHUTDOWN_DELAY`](Self::SHUTDOWN_DELAY) and
-    /// [`SHUTDOWN_GRACE`](Self::SHUTDOWN_GRACE) unless told.
-    pub fn shutdown(self, delay: Duration, grace: Duration) -> Self {
-        Self { shutdown_delay: delay, shutdown_grace: grace, ..self }
-    }
-
-    /// Adds a rule. The most specific match of all rules wins; the order counts only among equals.
-    pub fn rule(mut self, rule: Rule) -> Self {
-        self.rules.push(rule);
-        self
-    }
-
-    /// Header names that this gateway asserts to upstreams, beside those of the rules' providers: removed from every
-    /// request.
-    pub fn asserted(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
-        self.asserted.extend(names);
-        self
-    }
-
-    /// What upstreams are told of who was authenticated, by every rule. Such headers are removed from every request.
-    pub fn caller_headers(self, headers: CallerHeaders) -> Self {
-        Self { caller_headers: headers, ..self }
-    }
-
-    /// Credentials that are taken out of every request before it goes on, beside those of the rules' providers: on
-    /// rules too that do not ask for them. Only a rule's own providers can let theirs go on.
-    pub fn credentials(mut self, locations: impl IntoIterator<Item = Location>) -> Self {
-        self.credentials.extend(locations);
-        self
-    }
-
-    /// Refuses the least important when there is too much to do: at every listener what trusted peers say of their
-    /// requests is heard, and in each rule its own [priority](Rule::priority) and the plan of the caller. Strangers' word
-    /// is removed. It [starts](Overload::start) when the snapshot is taken into force.
-    pub fn overload(self, overload: Overload, priorities: Priorities) -> Self {
-        Self { overload: Some((overload, priorities)), ..self }
-    }
-
-    /// Keys of which the admin address is to tell how fresh they are, by their provider's name.
-    pub fn api_keys(mut self, keys: impl IntoIterator<Item = (impl Into<Arc<str>>, ApiKeys)>) -> Self {
-        self.api_keys.extend(keys.into_iter().map(|(name, keys)| (name.into(), keys)));
-        self
-    }
-
-    /// Counts who has used how much. The gateway starts the meter, and flushes it when it goes down.
-    pub fn usage(self, meter: UsageMeter) -> Self {
-        Self { usage: Some(meter), ..self }
-    }
-
-    /// Fetches these keys before requests are let in, waiting a moment at most, and tells of them in the status and in
-    /// metrics under the name of their provider. Keys of rules that are not told here are fetched with the first token.
-    #[cfg(feature = "jwt")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
-    pub fn key_set(mut self, provider: impl Into<Arc<str>>, keys: RemoteKeys) -> Self {
-        self.key_sets.push((provider.into(), keys));
-        self
-    }
-
-    /// Tells of the calls of this provider in the status and in metrics.
-    #[cfg(feature = "jwt")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
-    pub fn introspection(mut self, provider: impl Into<Arc<str>>, introspection: &Introspection) -> Self {
-        self.introspections.push((provider.into(), introspection.handle()));
-        self
-    }
-
-    /// Puts everything in order.
-    ///
-    /// # Errors
-    ///
-    /// The first thing that does not fit.
-    pub fn build(self) -> Result<Snapshot, SnapshotError> {
-        self.check_addresses()?;
-        let Self { listeners, admin, api_keys, shutdown_delay, shutdown_grace, rules: of_rules, .. } = self;
-        let (mut asserted, mut credentials) = (self.asserted, self.credentials);
-        let providers = || of_rules.iter().filter_map(|rule| rule.providers.as_ref());
-        asserted.extend(providers().flat_map(Providers::asserted_headers).cloned());
-        let authorizers =
-            || of_rules.iter().flat_map(|rule| &rule.authorizers).map(|asked| &asked.authorizer);
-        asserted.extend(self.caller_headers.names().cloned());
-        asserted.extend(authorizers().flat_map(ExternalAuth::asserted_headers).cloned());
-        let of_authorizers = authorizers().map(|one| (Arc::from(one.name()), one.handle())).collect();
-        let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
-        #[cfg(any(feature = "prometheus", feature = "redis"))]
-        let limits = super::limits::all(&listeners, &of_rules);
-        credentials.extend(providers().flat_map(Providers::locations).cloned());
-        let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
-        let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
-        let rules = distinct(of_rules.iter().map(facts).collect())?;
-        let upstreams = super::backend::upstreams(&of_rules);
-        #[cfg(feature = "jwt")]
-        let token_sources = super::parts::token_sources(&of_rules);
-        check_admin(admin.as_ref(), &upstreams)?;
-        let given = Given {
-            paths,
-            asserted: asserted.iter().cloned().collect(),
-            credentials,
-            caller_headers: self.caller_headers,
-            overload: self.overload.clone(),
-        };
-        let load = Load::of(self.overload, &listeners, &of_rules);
-        let mut router = Router::builder();
-        for rule in of_rules {
-            router = router.rule(rule.build(&given)?);
-        }
-        let routes = router.build()?.into_service();
-        Ok(Snapshot {
-            listeners,
-            admin,
-            upstreams,
-            api_keys,
-            #[cfg(feature = "jwt")]
-            key_sets: self.key_sets,
-            #[cfg(feature = "jwt")]
-            introspections: self.introspections,
-            #[cfg(feature = "jwt")]
-            token_sources,
-            shutdown_delay,
-            shutdown_grace,
-            load,
-            rules,
-            routes,
-            asserted,
-            paths,
-            tallies,
-            #[cfg(any(feature = "prometheus", feature = "redis"))]
-            limits,
-            authorizers: of_authorizers,
-            quotas,
-            usage: self.usage,
-        })
-    }
-
-    fn check_addresses(&self) -> Result<(), SnapshotError> {
-        if self.listeners.is_empty() {
-            return Err(SnapshotError::NoListener);
-        }
-        let mut names = HashSet::from(["admin"]);
-        if let Some(twice) = self.listeners.iter().find(|listen| !names.insert(&listen.name)) {
-            return Err(SnapshotError::DuplicateListener(Arc::clone(&twice.name)));
-        }
-        let mut taken = HashSet::new();
-        let addresses = self.listeners.iter().map(|listen| listen.address);
-        let mut addresses = addresses.chain(self.admin.as_ref().map(|admin| admin.address));
-        // Port 0 is another port each time.
-        match addresses.find(|address| address.port() != 0 && !taken.insert(*address)) {
-            Some(twice) => Err(SnapshotError::DuplicateAddress(twice)),
-            None => Ok(()),
-        }
-    }
-}
-
-/// What a rule is told of the whole.
-pub(super) struct Given {
-    /// What the listeners let through already.
-    pub(super) paths: PathPolicy,
-    pub(super) asserted: crate::identity::AssertedHeaders,
-    /// Where any rule's credentials stand.
-    pub(super) credentials: Vec<Location>,
-    pub(super) caller_headers: CallerHeaders,
-    pub(super) overload: Option<(Overload, Priorities)>,
-}
-
 impl Snapshot {
     /// Gathers the parts of a snapshot.
     pub fn builder() -> SnapshotBuilder {
-        SnapshotBuilder {
-            listeners: Vec::new(),
-            admin: None,
-            #[cfg(feature = "jwt")]
-            key_sets: Vec::new(),
-            #[cfg(feature = "jwt")]
-            introspections: Vec::new(),
-            shutdown_delay: SnapshotBuilder::SHUTDOWN_DELAY,
-            shutdown_grace: SnapshotBuilder::SHUTDOWN_GRACE,
-            rules: Vec::new(),
-            asserted: Vec::new(),
-            credentials: Vec::new(),
-            caller_headers: CallerHeaders::new(),
-            api_keys: Vec::new(),
-            usage: None,
-            overload: None,
-        }
+        SnapshotBuilder::new()
     }
 
     /// The rules, in the order in which they were given.

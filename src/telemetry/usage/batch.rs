@@ -32,7 +32,8 @@ impl UsageBatch {
 
     /// A batch that a process before has sealed.
     pub(super) fn left(id: &str, text: String) -> Self {
-        Self(Arc::new(Sealed { id: id.into(), text: text.into(), requests: 0 }))
+        let requests = text.lines().filter_map(requests).fold(0, u64::saturating_add);
+        Self(Arc::new(Sealed { id: id.into(), text: text.into(), requests }))
     }
 
     /// Its id. No other batch has it, of whatever instance.
@@ -52,11 +53,17 @@ impl UsageBatch {
         self.text().lines().zip(0..).map(|(json, number)| (event_id(self.id(), number), json))
     }
 
-    /// How many requests it tells of; 0 if another process has sealed it.
+    /// How many requests it tells of.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.0.requests
     }
+}
+
+/// What an event tells; quotes in its names are escaped.
+fn requests(event: &str) -> Option<u64> {
+    let (_, count) = event.rsplit_once("\"requests\":")?;
+    count.split(',').next()?.parse().ok()
 }
 
 fn event_id(batch: &str, number: usize) -> String {

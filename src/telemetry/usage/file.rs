@@ -1,5 +1,5 @@
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -12,7 +12,8 @@ use super::{UsageBatch, UsageSink, sink::Delivering};
 /// Delivers usage to a file: a JSON object on each line, on disk before a batch counts as delivered.
 ///
 /// The file is opened for each batch, so whoever renames it (logrotate) finds the next batch in a new one. A batch that
-/// could not be written to its end leaves nothing behind but what a crash leaves, and that is ended with a line end.
+/// could not be written to its end leaves nothing behind but what a crash leaves, and that is ended with a line end. Who
+/// writes holds the lock on a file of the same name with `.lock`, so that several can have the same.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct UsageFile(Arc<Target>);
@@ -29,8 +30,8 @@ impl UsageFile {
         Self(Arc::new(Target { path: path.into(), most: None }))
     }
 
-    /// Renames the file before it grows beyond so many bytes: the id of the batch that comes next is put behind its name.
-    /// No limit unless told. Nothing is deleted.
+    /// Renames the file before it grows beyond so many bytes: the id of the batch that comes next is put behind its name,
+    /// and a number if there is such a file already. No limit unless told. Nothing is deleted.
     pub fn rotate(mut self, bytes: u64) -> Self {
         Arc::make_mut(&mut self.0).most = Some(bytes);
         self
@@ -50,13 +51,12 @@ impl UsageSink for UsageFile {
 
 impl Target {
     fn append(&self, batch: &UsageBatch) -> io::Result<()> {
+        let _lock = self.lock()?;
         let mut file = open(&self.path)?;
         let mut length = file.seek(SeekFrom::End(0))?;
         let more = batch.text().len() as u64;
         if length > 0 && self.most.is_some_and(|most| length + more > most) {
-            let mut full = self.path.as_os_str().to_owned();
-            full.push(format!(".{}", batch.id()));
-            fs::rename(&self.path, full)?;
+            fs::rename(&self.path, self.full(batch.id())?)?;
             file = open(&self.path)?;
             length = file.seek(SeekFrom::End(0))?;
         }
@@ -68,6 +68,32 @@ impl Target {
             // It comes again as a whole.
             let _ = file.set_len(length);
         })
+    }
+
+    /// A name that no file has. The same batch may have come before.
+    fn full(&self, id: &str) -> io::Result<PathBuf> {
+        let (mut name, mut times) = (self.beside(id), 0);
+        while name.try_exists()? {
+            times += 1;
+            name = self.beside(&format!("{id}.{times}"));
+        }
+        Ok(name)
+    }
+
+    /// One writer at a time: what failed is cut off again, and the file may be renamed.
+    fn lock(&self) -> io::Result<File> {
+        let lock = open(&self.beside("lock"))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => io::Error::other("another writes to this file"),
+            TryLockError::Error(error) => error,
+        })?;
+        Ok(lock)
+    }
+
+    fn beside(&self, what: &str) -> PathBuf {
+        let mut name = self.path.as_os_str().to_owned();
+        name.push(format!(".{what}"));
+        name.into()
     }
 }
 

@@ -101,6 +101,10 @@ impl Ledger {
         lines
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.load(Relaxed) == 0
+    }
+
     fn shard(&self, principal: &Principal) -> MutexGuard<'_, HashMap<Principal, Vec<Entry>>> {
         let hash = self.hasher.hash_one(principal);
         lock(&self.shards[usize::from(hash as u8) % SHARDS])

@@ -1,6 +1,6 @@
 use std::{
     fmt, io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -9,6 +9,7 @@ use std::{
 };
 
 use tokio::{
+    sync::watch,
     task::{JoinSet, spawn_blocking},
     time::{sleep, timeout},
 };
@@ -18,6 +19,8 @@ use crate::{chance::Chance, gate::GateLayer, head::Head, time::WallClock};
 
 /// How long a meter that nobody has any more goes on to deliver.
 const HOME: Duration = Duration::from_secs(60);
+/// How soon a spool that could not be read is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Counts who has used how much, and delivers it. See the [module docs](super). Clones are one meter.
 #[derive(Clone)]
@@ -35,6 +38,8 @@ pub(super) struct Shared {
     clock: WallClock,
     sealed: Mutex<Seal>,
     started: AtomicBool,
+    /// Whether what lay in the spool is in the queues.
+    recovered: watch::Sender<bool>,
     pub(super) recorded: AtomicU64,
     pub(super) unattributed: AtomicU64,
 }
@@ -111,7 +116,8 @@ impl UsageMeterBuilder {
         self
     }
 
-    /// The bytes that wait for a sink at most. The oldest batches are given up beyond, and counted. Default: 64 MiB.
+    /// The bytes that wait for a sink at most. The oldest batches are given up beyond, in the spool too, and counted.
+    /// Default: 64 MiB.
     pub fn max_waiting(mut self, bytes: usize) -> Self {
         self.max_waiting = bytes;
         self
@@ -166,6 +172,7 @@ impl UsageMeterBuilder {
             sealed: Mutex::new(Seal { number: 0, at: self.clock.now() }),
             clock: self.clock,
             started: AtomicBool::new(false),
+            recovered: watch::Sender::new(false),
             recorded: AtomicU64::new(0),
             unattributed: AtomicU64::new(0),
         }))
@@ -187,24 +194,19 @@ impl UsageMeter {
         }
     }
 
-    /// Begins to seal and to deliver, with what a process before has left in the spool. Only the first call does
-    /// something. When the last clone of the meter is dropped the rest is sealed, and delivered for a minute at most: if the
+    /// Begins to seal and to deliver, with what a process before has left in the spool, and waits until that was read:
+    /// who does not wait for it to the end delivers all the same. Only the first call does something. When the last clone of the meter is dropped the rest is sealed, and delivered for a minute at most: if the
     /// process ends, call [`flush`](Self::flush) before.
     ///
     /// # Errors
     ///
-    /// The spool cannot be read.
+    /// The spool cannot be read. It is tried again each second, and what is counted meanwhile is delivered.
     pub async fn start(&self) -> io::Result<()> {
         if self.0.started.swap(true, Relaxed) {
             return Ok(());
         }
-        let begun = self.0.recover().await;
-        if begun.is_err() {
-            self.0.started.store(false, Relaxed);
-        }
-        begun?;
         tokio::spawn(run(Arc::downgrade(&self.0), self.0.interval, self.0.queues.clone()));
-        Ok(())
+        tokio::spawn(recover(Arc::clone(&self.0))).await?
     }
 
     /// Seals what was counted so far, and waits until all sinks have all of it, as long as `patience`. Whether they have:
@@ -212,9 +214,10 @@ impl UsageMeter {
     pub async fn flush(&self, patience: Duration) -> bool {
         let all = async {
             seal(&self.0).await;
-            for queue in &self.0.queues {
-                queue.emptied().await;
-            }
+            let _hurry: Vec<_> = self.0.queues.iter().map(|queue| queue.hurry()).collect();
+            // The sender is there as long as the meter is.
+            let _ = self.0.recovered.subscribe().wait_for(|is_done| *is_done).await;
+            emptied(&self.0.queues).await;
         };
         let is_started = self.0.started.load(Relaxed);
         is_started && timeout(patience, all).await.is_ok()
@@ -242,6 +245,20 @@ impl UsageMeter {
         }
     }
 
+    /// Whether nobody else has it, and there is nothing to deliver.
+    #[cfg_attr(not(feature = "stack"), expect(dead_code, reason = "a gateway asks"))]
+    pub(crate) fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+            && self.0.ledger.is_empty()
+            && self.0.queues.iter().all(|queue| queue.len().0 == 0)
+    }
+
+    /// Whether both are one meter.
+    #[cfg_attr(not(feature = "stack"), expect(dead_code, reason = "a gateway asks"))]
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The layer. Its clones, and all services that they make, share the meter.
     #[must_use]
     pub fn layer(&self) -> GateLayer<Self> {
@@ -250,14 +267,11 @@ impl UsageMeter {
 }
 
 impl Shared {
-    /// Takes over what lies in the spool.
-    async fn recover(&self) -> io::Result<()> {
-        let Some(directory) = self.spool.clone() else { return Ok(()) };
-        let sinks = self.queues.len();
-        let left = spawn_blocking(move || Spooled::left(&directory, sinks));
-        for batch in left.await?? {
-            self.push(batch);
-        }
+    /// Takes over what lies in the spool: one batch after the other, so that no more of it is held than may wait.
+    fn take_over(&self, spool: &Path) -> io::Result<()> {
+        let left = Spooled::left(spool, &self.tag)?;
+        let batches = left.into_iter().filter_map(|path| Spooled::read(path, self.queues.len()));
+        batches.for_each(|batch| self.push(batch));
         Ok(())
     }
 
@@ -307,14 +321,43 @@ async fn run(meter: Weak<Shared>, interval: Duration, queues: Vec<Arc<Queue>>) {
         }
     }
     // What the last batch of a meter that another has replaced tells is not lost.
-    let home = async {
-        for queue in &queues {
-            queue.emptied().await;
-        }
-    };
-    if timeout(HOME, home).await.is_err() {
+    let _hurry: Vec<_> = queues.iter().map(|queue| queue.hurry()).collect();
+    if timeout(HOME, emptied(&queues)).await.is_err() {
         tracing::error!("usage of a meter that is gone was not delivered; what is in the spool comes later");
     }
+}
+
+async fn emptied(queues: &[Arc<Queue>]) {
+    for queue in queues {
+        queue.emptied().await;
+    }
+}
+
+/// Takes over what lies in the spool; if it cannot be read, again and again as long as the meter is there.
+async fn recover(meter: Arc<Shared>) -> io::Result<()> {
+    let begun = take_over(&meter).await;
+    if begun.is_err() {
+        let meter = Arc::downgrade(&meter);
+        tokio::spawn(async move {
+            loop {
+                sleep(AGAIN).await;
+                let Some(meter) = meter.upgrade() else { return };
+                if take_over(&meter).await.is_ok() {
+                    return;
+                }
+            }
+        });
+    }
+    begun
+}
+
+async fn take_over(meter: &Arc<Shared>) -> io::Result<()> {
+    if let Some(spool) = meter.spool.clone() {
+        let meter = Arc::clone(meter);
+        spawn_blocking(move || meter.take_over(&spool)).await??;
+    }
+    meter.recovered.send_replace(true);
+    Ok(())
 }
 
 async fn seal(meter: &Arc<Shared>) {

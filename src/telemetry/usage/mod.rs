@@ -77,10 +77,12 @@
 //!   that were seen before counts each event once. Batches come to each sink in their order; a sink that does not answer
 //!   holds up no other.
 //! - A process that is killed loses what was not sealed, an interval at most. What was sealed is in the file, or in the
-//!   spool, from which the next process delivers it. Without a spool, what waits for Redis goes with the process.
+//!   spool, from which the next process delivers it. Without a spool, what waits for Redis goes with the process. A file in
+//!   the spool that is no text is renamed to `.bad`.
 //! - [`flush`](UsageMeter::flush) seals and delivers everything: a gateway does so when it goes down.
 //! - Memory is bounded: `max_entries` for each batch, beyond which requests are counted for `_other`, and `max_waiting`
-//!   bytes for each sink, beyond which the oldest batches are lost. Both are counted, and nothing else is lost.
+//!   bytes for each sink, in memory and in the spool, beyond which the oldest batches are lost. Both are counted, and nothing
+//!   else is lost.
 //!
 //! # Answers
 //!

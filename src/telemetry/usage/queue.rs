@@ -2,12 +2,12 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::sleep};
+use tokio::{sync::Notify, time::timeout};
 
 use super::{UsageBatch, UsageSink, spool::Spooled};
 use crate::{
@@ -19,6 +19,9 @@ use crate::{
 const WAIT: Backoff =
     Backoff::new(Duration::from_millis(100)).max(Duration::from_secs(10)).jitter(Jitter::Equal);
 
+/// The same while somebody waits for all to be delivered.
+const HURRIED: Duration = Duration::from_millis(50);
+
 /// The batches that wait for one sink, in their order.
 pub(super) struct Queue {
     pub(super) sink: Arc<dyn UsageSink>,
@@ -27,8 +30,10 @@ pub(super) struct Queue {
     most: usize,
     added: Notify,
     emptied: Notify,
-    /// Deliver now, whatever the wait between tries.
-    hurried: AtomicBool,
+    /// How many want it empty now, whatever the wait between tries.
+    hurried: AtomicUsize,
+    /// Told when one more does.
+    hurry: Notify,
     pub(super) counts: Counts,
 }
 
@@ -54,26 +59,31 @@ impl Queue {
             most,
             added: Notify::new(),
             emptied: Notify::new(),
-            hurried: AtomicBool::new(false),
+            hurried: AtomicUsize::new(0),
+            hurry: Notify::new(),
             counts: Counts::default(),
         }
     }
 
-    /// Adds a batch. What there is no room for is lost, the oldest first, and counted.
+    /// Adds a batch. What there is no room for is lost, the oldest first, in the spool too, and counted.
     pub(super) fn push(&self, batch: Arc<Spooled>) {
-        let mut waiting = self.waiting();
+        let (mut waiting, mut lost) = (self.waiting(), Vec::new());
         waiting.bytes += batch.batch.text().len();
         waiting.batches.push_back(batch);
         while waiting.bytes > self.most && waiting.batches.len() > 1 {
             let Some(oldest) = waiting.batches.pop_front() else { break };
             waiting.bytes -= oldest.batch.text().len();
-            self.counts.lost_batches.fetch_add(1, Relaxed);
-            self.counts.lost_requests.fetch_add(oldest.batch.requests(), Relaxed);
-            let (sink, batch) = (self.sink.name(), oldest.batch.id());
-            tracing::error!(sink, batch, "usage is lost: too much waits to be delivered");
+            lost.push(oldest);
         }
         drop(waiting);
         self.added.notify_one();
+        for lost in lost {
+            self.counts.lost_batches.fetch_add(1, Relaxed);
+            self.counts.lost_requests.fetch_add(lost.batch.requests(), Relaxed);
+            let (sink, batch) = (self.sink.name(), lost.batch.id());
+            tracing::error!(sink, batch, "usage is lost: too much waits to be delivered");
+            lost.is_done_with();
+        }
     }
 
     /// Batches and bytes that wait.
@@ -100,18 +110,21 @@ impl Queue {
             self.counts.failures.fetch_add(1, Relaxed);
             tracing::warn!(sink = self.sink.name(), batch = oldest.batch.id(), %error, "usage was not delivered");
             tries += 1;
-            let wait = if self.hurried.load(Relaxed) {
-                Duration::from_millis(50)
-            } else {
-                WAIT.delay(tries, &chance)
-            };
-            sleep(wait).await;
+            let hurry = self.hurry.notified(); // before the look, so that none goes unseen
+            let wait = if self.hurried.load(Relaxed) > 0 { HURRIED } else { WAIT.delay(tries, &chance) };
+            let _ = timeout(wait, hurry).await;
         }
+    }
+
+    /// Delivers now, and whatever fails again soon, as long as what is returned lives.
+    pub(super) fn hurry(&self) -> Hurry<'_> {
+        self.hurried.fetch_add(1, Relaxed);
+        self.hurry.notify_waiters();
+        Hurry(self)
     }
 
     /// Waits until nothing waits any more.
     pub(super) async fn emptied(&self) {
-        self.hurried.store(true, Relaxed);
         loop {
             let emptied = self.emptied.notified();
             if self.len().0 == 0 {
@@ -144,5 +157,14 @@ impl Queue {
 
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody waits for all to be delivered.
+pub(super) struct Hurry<'a>(&'a Queue);
+
+impl Drop for Hurry<'_> {
+    fn drop(&mut self) {
+        self.0.hurried.fetch_sub(1, Relaxed);
     }
 }

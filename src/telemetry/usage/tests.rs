@@ -226,7 +226,8 @@ async fn a_file_is_renamed_before_it_is_too_large_and_a_torn_line_is_ended() {
         ask(&meter, "acme", 200).await;
         assert!(meter.flush(PATIENCE).await);
     }
-    let files: Vec<_> = fs::read_dir(&scratch.0).unwrap().map(|file| file.unwrap().path()).collect();
+    let files = fs::read_dir(&scratch.0).unwrap().map(|file| file.unwrap().path());
+    let files: Vec<_> = files.filter(|path| !path.ends_with("usage.jsonl.lock")).collect();
     assert!(files.len() > 1, "{files:?}");
     let texts: Vec<_> = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
     assert!(texts.iter().all(|text| text.len() <= 600 && text.ends_with('\n')));
@@ -259,4 +260,107 @@ async fn what_was_sealed_outlives_the_process() {
     came.sort();
     assert!(came.len() == 2 && told.iter().all(|event| came.contains(event)), "{came:?}");
     assert_eq!(fs::read_dir(&spool).unwrap().count(), 0, "what all have is not kept");
+}
+
+fn spooled(scratch: &Scratch, sink: &Flaky) -> UsageMeter {
+    UsageMeter::builder().sink(sink.clone()).spool(scratch.0.join("spool")).build()
+}
+
+/// What a process before has left: a batch of this many requests.
+fn leave(scratch: &Scratch, name: &str, requests: u64) {
+    fs::create_dir_all(scratch.0.join("spool")).unwrap();
+    let event = format!(
+        "{{\"id\":\"{name}-0\",\"subject\":\"\\\"requests\\\":9\",\"requests\":{requests},\"units\":1,\"bytes\":2}}\n"
+    );
+    fs::write(scratch.0.join("spool").join(format!("{name}.jsonl")), event).unwrap();
+}
+
+#[tokio::test]
+async fn a_start_that_nobody_waits_for_delivers_all_the_same() {
+    let (scratch, sink) = (Scratch::new("impatient"), Flaky::default());
+    leave(&scratch, "old-1", 1);
+    let meter = spooled(&scratch, &sink);
+    drop(futures_util::FutureExt::now_or_never(meter.start()));
+    ask(&meter, "acme", 200).await;
+    assert!(meter.flush(PATIENCE).await);
+    assert_eq!(sink.came().len(), 2);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_spool_that_cannot_be_read_is_tried_again_and_what_is_no_batch_is_put_aside() {
+    let (scratch, sink) = (Scratch::new("faulty"), Flaky::default());
+    leave(&scratch, "old-2", 1);
+    fs::write(scratch.0.join("spool/old-1.jsonl"), b"\xff").unwrap();
+    fs::rename(scratch.0.join("spool"), scratch.0.join("aside")).unwrap();
+    std::os::unix::fs::symlink(scratch.0.join("later"), scratch.0.join("spool")).unwrap();
+    let meter = spooled(&scratch, &sink);
+    meter.start().await.unwrap_err();
+    ask(&meter, "acme", 200).await;
+    assert!(!meter.flush(Duration::from_millis(200)).await, "what lies there is not known");
+    assert_eq!(sink.came().len(), 1, "what is new is delivered");
+    fs::rename(scratch.0.join("aside"), scratch.0.join("later")).unwrap();
+    assert!(meter.flush(PATIENCE).await);
+    assert_eq!(sink.came().len(), 2);
+    let left: Vec<_> =
+        fs::read_dir(scratch.0.join("spool")).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(left, ["old-1.bad"]);
+}
+
+#[tokio::test]
+async fn what_is_given_up_leaves_the_spool_and_its_requests_are_counted() {
+    let (scratch, sink) = (Scratch::new("bounded"), Flaky::failing(u32::MAX));
+    for batch in 0..5 {
+        leave(&scratch, &format!("old-{batch}"), 7);
+    }
+    let meter = UsageMeter::builder().sink(sink).spool(scratch.0.join("spool")).max_waiting(200).build();
+    meter.start().await.unwrap();
+    let counts = &meter.counts().sinks[0];
+    assert!(counts.lost_batches > 0 && counts.waiting as u64 + counts.lost_batches == 5, "{counts:?}");
+    assert_eq!(counts.lost_requests, 7 * counts.lost_batches);
+    assert_eq!(fs::read_dir(scratch.0.join("spool")).unwrap().count(), counts.waiting);
+}
+
+#[tokio::test]
+async fn a_batch_that_comes_again_overwrites_no_file() {
+    let scratch = Scratch::new("again");
+    let file = UsageFile::new(scratch.0.join("usage.jsonl")).rotate(10);
+    let batches = ["a", "b"].map(|id| UsageBatch::left(id, format!("{{\"id\":\"{id}-0\"}}\n")));
+    for batch in [0, 1, 1, 0, 1, 1] {
+        file.deliver(&batches[batch]).await.unwrap();
+    }
+    let files =
+        fs::read_dir(&scratch.0).unwrap().map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
+    let lines = files.fold(0, |lines, text| lines + text.lines().count());
+    assert_eq!(lines, 6);
+}
+
+#[tokio::test]
+async fn a_file_that_another_writes_to_waits() {
+    let scratch = Scratch::new("two");
+    let file = UsageFile::new(scratch.0.join("usage.jsonl"));
+    let batch = UsageBatch::left("a", "{}\n".into());
+    let other = fs::File::create(scratch.0.join("usage.jsonl.lock")).unwrap();
+    other.lock().unwrap();
+    file.deliver(&batch).await.unwrap_err();
+    other.unlock().unwrap();
+    file.deliver(&batch).await.unwrap();
+    assert_eq!(scratch.lines("usage.jsonl").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_wakes_a_delivery_that_sleeps_and_hurries_nobody_after() {
+    let sink = Flaky::failing(20);
+    let meter = UsageMeter::builder().sink(sink.clone()).build();
+    meter.start().await.unwrap();
+    ask(&meter, "acme", 200).await;
+    tokio::time::sleep(Duration::from_secs(60)).await; // tries are seconds apart by now
+    let before = sink.came().len();
+    assert!(!meter.flush(Duration::from_millis(10)).await);
+    assert_eq!(sink.came().len(), before + 1, "it was tried at once");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(sink.came().len() <= before + 3, "and is not hurried any more");
+    let began = tokio::time::Instant::now();
+    assert!(meter.flush(PATIENCE).await);
+    assert!(began.elapsed() < Duration::from_secs(5));
 }

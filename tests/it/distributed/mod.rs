@@ -6,6 +6,7 @@ mod script;
 use std::{
     convert::Infallible,
     net::SocketAddr,
+    slice,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
@@ -155,7 +156,7 @@ async fn a_list_is_one_decision_here_and_there() {
     let narrow = limit("narrow", "3/year").distributed(there.clone()).build().unwrap();
     let here = limit("here", "4/year").build().unwrap();
     let all = gate([wide.clone().into(), narrow.clone().into(), here.clone().into()]);
-    assert_eq!(passing(&[all.clone()], "a", 10).await, 3);
+    assert_eq!(passing(slice::from_ref(&all), "a", 10).await, 3);
     // What was refused has spent nothing, neither there nor here.
     assert_eq!(passing(&[gate([wide.clone().into()])], "a", 10).await, 2);
     assert_eq!(passing(&[gate([here.clone().into()])], "a", 10).await, 1);
@@ -215,7 +216,7 @@ async fn a_clock_that_is_set_back_starves_nobody_and_frees_nobody() {
     let sliding = limit("sliding", "2/s").algorithm(Algorithm::SlidingWindow).distributed(there.clone());
     let sliding = gate([sliding.build().unwrap().into()]);
     for (name, gate, shift) in [("bucket", &bucket, 3_600_000_000_u64), ("sliding", &sliding, 3600)] {
-        assert_eq!(passing(&[gate.clone()], "a", 2).await, 2);
+        assert_eq!(passing(slice::from_ref(gate), "a", 2).await, 2);
         // As if it had been written an hour later than now.
         let (value, key) = state(name);
         let (at, rest) = value.split_once(' ').unwrap();
@@ -231,7 +232,7 @@ async fn a_clock_that_is_set_back_starves_nobody_and_frees_nobody() {
 async fn a_server_that_forgets_the_script_is_told_it() {
     let server = Server::start();
     let gate = gate([limit("a", "20/year").distributed(instance(&server)).build().unwrap().into()]);
-    assert_eq!(passing(&[gate.clone()], "a", 10).await, 10);
+    assert_eq!(passing(slice::from_ref(&gate), "a", 10).await, 10);
     server.ask("SCRIPT FLUSH");
     assert_eq!(passing(&[gate], "a", 20).await, 10);
 }
@@ -263,7 +264,7 @@ async fn falls_back([allow, deny, share]: &[Gate; 3], handle: &DistributionHandl
         (denied.status(), &denied.headers()["retry-after"]),
         (StatusCode::SERVICE_UNAVAILABLE, &HeaderValue::from_static("1"))
     );
-    assert_eq!(passing(&[share.clone()], account, 10).await, 6, "one instance was seen");
+    assert_eq!(passing(slice::from_ref(share), account, 10).await, 6, "one instance was seen");
     assert_eq!(handle.errors(), errors);
     assert!(handle.by_fallback() >= 10);
 }
@@ -317,11 +318,11 @@ async fn who_is_refused_is_not_asked_about_again() {
     let server = Server::start();
     let limit = limit("a", "5/year").distributed(instance(&server)).build().unwrap();
     let gate = gate([limit.clone().into()]);
-    assert_eq!(passing(&[gate.clone()], "a", 5).await, 5);
+    assert_eq!(passing(slice::from_ref(&gate), "a", 5).await, 5);
     assert!(!passes(&gate, "a").await);
     let handle = limit.distribution().unwrap();
     let asked = handle.by_redis();
-    assert_eq!(passing(&[gate.clone()], "a", 20).await, 0);
+    assert_eq!(passing(slice::from_ref(&gate), "a", 20).await, 0);
     assert_eq!((handle.by_redis(), handle.by_deny_cache()), (asked, 20));
     let refused = answer(&gate, "a").await;
     assert_ne!(refused.headers()["retry-after"], "0");
@@ -460,7 +461,7 @@ async fn sentinels_fail_over_and_the_limit_goes_on() {
     let limit = limit("a", "20/year").distributed(there).build().unwrap();
     let gate = gate([limit.clone().into()]);
     until("the master is found", async || answer(&gate, "a").await.status() == StatusCode::OK).await;
-    assert_eq!(passing(&[gate.clone()], "b", 10).await, 10);
+    assert_eq!(passing(slice::from_ref(&gate), "b", 10).await, 10);
     until("the replica has it", async || trio.replica.ask("KEYS *").matches("portcullis:{").count() >= 2)
         .await;
     trio.master.kill();

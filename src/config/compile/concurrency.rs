@@ -1,0 +1,172 @@
+//! `concurrency`: the named limits of what is in flight.
+use std::num::NonZeroU32;
+
+use super::{
+    Compiler,
+    limits::key,
+    load::{LONGEST, few, some_share},
+};
+use crate::{
+    admission::concurrency::{
+        Aimd, Concurrency, ConcurrencyBuilder, ConcurrencyError, Gradient, Latency, Order, Partitions, Queue,
+    },
+    config::{
+        at::At,
+        scalar::Text,
+        schema::{
+            AdaptiveAlgorithm, AdaptiveLimit, ConcurrencyLimit, LatencyOf, PartitionBy, PartitionName,
+            PartitionRules, QueueOrder, QueueRules,
+        },
+    },
+    key::Key,
+    ratio::Ratio,
+};
+
+impl Compiler<'_> {
+    /// A named limit: the one that is in force, if the file says the same of it.
+    pub(super) fn concurrency(
+        &self,
+        at: At<'_>,
+        name: &str,
+        limit: &ConcurrencyLimit,
+    ) -> Option<(String, Concurrency)> {
+        let said = format!("{limit:?}");
+        let made = self.new_concurrency(at, name, limit);
+        match self.kept.concurrency.get(name) {
+            Some((before, kept)) if *before == said => made.map(|_| (said, kept.clone())),
+            _ => made.map(|made| (said, made)),
+        }
+    }
+
+    fn new_concurrency(&self, at: At<'_>, name: &str, limit: &ConcurrencyLimit) -> Option<Concurrency> {
+        let mut builder = match (limit.max, &limit.adaptive) {
+            (Some(max), None) => {
+                few(at.field("max"), max);
+                Concurrency::fixed(name, max)
+            }
+            (None, Some(adaptive)) => adaptive_limit(at.field("adaptive"), name, adaptive)?,
+            _ if at.is_broken() => return None,
+            _ => return at.refuse("expected exactly one of `max` and `adaptive`"),
+        };
+        if let Some(by) = &limit.key {
+            let removed = |part: &Key| match part {
+                Key::Header(name) => self.removed(name),
+                _ => None,
+            };
+            builder = builder.by(key(at.field("key"), by, &removed)?);
+        } else if limit.max_keys.is_some() {
+            at.field("maxKeys").error("there is no `key`");
+        }
+        if let Some(most) = limit.max_keys {
+            few(at.field("maxKeys"), most);
+            builder = builder.max_keys(most);
+        }
+        if let Some(rules) = &limit.queue {
+            builder = builder.queue(queue(at.field("queue"), rules)?);
+        }
+        if let Some(rules) = &limit.partitions {
+            builder = builder.partitions(self.partitions(at.field("partitions"), rules)?);
+        }
+        if let Some(after) = &limit.retry_after {
+            builder = builder.retry_after(after.0);
+        }
+        builder.build().map_err(|error| at.field(field_of(&error)).error(error.to_string())).ok()
+    }
+
+    fn partitions(&self, at: At<'_>, rules: &PartitionRules) -> Option<Partitions> {
+        let by = at.field("by");
+        let partitions = match &rules.by {
+            PartitionBy::Named(PartitionName::Plan) => Partitions::by_plan(),
+            PartitionBy::Named(PartitionName::Route) => Partitions::by_route(),
+            PartitionBy::Of(of) => match (&of.claim, &of.header) {
+                (Some(claim), None) => Partitions::by_claim(claim.as_str()),
+                (None, Some(header)) => match self.removed(&header.0) {
+                    Some(why) => return by.field("header").refuse(why),
+                    None => Partitions::by_header(header.0.clone()),
+                },
+                _ => return by.refuse("expected exactly one of `claim` and `header`"),
+            },
+        };
+        if rules.shares.is_empty() && !at.field("shares").is_broken() {
+            at.field("shares").error("keeps nothing for anybody");
+        }
+        for (at, _, share) in at.field("shares").entries(&rules.shares) {
+            some_share(at, share.0);
+        }
+        let with = |partitions: Partitions, (value, share): (&String, &Text<Ratio>)| {
+            partitions.share(value.as_str(), share.0)
+        };
+        Some(rules.shares.iter().fold(partitions, with))
+    }
+}
+
+fn adaptive_limit(at: At<'_>, name: &str, rules: &AdaptiveLimit) -> Option<ConcurrencyBuilder> {
+    let some = |number: Option<NonZeroU32>, default| number.map_or(default, NonZeroU32::get);
+    let (min, max) = (some(rules.min, 2), some(rules.max, 1000));
+    if min > max {
+        return at.field("min").refuse("more than `max`");
+    }
+    if let Some(max) = rules.max {
+        few(at.field("max"), max);
+    }
+    let initial = some(rules.initial, 20.clamp(min, max));
+    if !(min..=max).contains(&initial) {
+        return at.field("initial").refuse("not between `min` and `max`");
+    }
+    if rules.timeout.is_some() && rules.algorithm != AdaptiveAlgorithm::Aimd {
+        at.field("timeout").error("is for the algorithm `aimd`");
+    }
+    let (min, max) = (NonZeroU32::new(min)?, NonZeroU32::new(max)?);
+    let initial = NonZeroU32::new(initial)?;
+    let builder = match rules.algorithm {
+        AdaptiveAlgorithm::Gradient => {
+            Concurrency::adaptive(name, Gradient::new().bounds(min, max).initial(initial))
+        }
+        AdaptiveAlgorithm::Aimd => {
+            let aimd = Aimd::new().bounds(min, max).initial(initial);
+            Concurrency::adaptive(
+                name,
+                rules.timeout.iter().fold(aimd, |aimd, timeout| aimd.timeout(timeout.0)),
+            )
+        }
+    };
+    Some(builder.latency(match rules.latency {
+        LatencyOf::End => Latency::End,
+        LatencyOf::Head => Latency::Head,
+    }))
+}
+
+fn queue(at: At<'_>, rules: &QueueRules) -> Option<Queue> {
+    few(at.field("length"), rules.length);
+    let mut queue = Queue::new(rules.length).order(match rules.order {
+        QueueOrder::Fair => Order::Fair,
+        QueueOrder::Newest => Order::Newest,
+        QueueOrder::Priority => Order::Priority,
+    });
+    if let Some(timeout) = &rules.timeout {
+        if timeout.0.is_zero() || timeout.0 > LONGEST {
+            return at.field("timeout").refuse("expected more than nothing and at most an hour");
+        }
+        queue = queue.timeout(timeout.0);
+    }
+    if let Some(codel) = &rules.codel {
+        let at = at.field("codel");
+        if codel.target.0.is_zero() {
+            return at.field("target").refuse("expected more than nothing");
+        }
+        if codel.target.0 >= codel.interval.0 {
+            return at.field("target").refuse("not shorter than `interval`");
+        }
+        queue = queue.codel(codel.target.0, codel.interval.0);
+    }
+    Some(queue)
+}
+
+/// The field that is to blame.
+const fn field_of(error: &ConcurrencyError) -> &'static str {
+    match error {
+        ConcurrencyError::AdaptiveByKey => "key",
+        ConcurrencyError::PartitionsByKey | ConcurrencyError::Shares => "partitions",
+        ConcurrencyError::Queue => "queue",
+    }
+}
