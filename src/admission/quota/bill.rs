@@ -1,10 +1,9 @@
 use std::sync::Arc;
 
 use super::{
-    Quota, QuotaOutage,
+    OnOutage, Quota, QuotaOutage,
     definition::{Counters, Counts},
     place::Place,
-    store::OnOutage,
 };
 use crate::{head::Head, time::Span};
 
@@ -148,7 +147,7 @@ async fn pay_there(quotas: &[Quota], bills: &mut [Bill], first: usize) -> Result
 /// Counters cannot be asked: lets pass, or not.
 fn lost(quota: &Quota, bill: &mut Bill, outage: QuotaOutage) -> Result<(), QuotaOutage> {
     bill.state = State::Lost;
-    match quota.counters.store.on_outage {
+    match quota.terms.on_outage {
         OnOutage::Allow => {
             Counts::add(&quota.counters.counts.uncounted, 1);
             Ok(())

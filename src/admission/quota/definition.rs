@@ -7,7 +7,7 @@ use std::{
     },
 };
 
-use super::{Allowance, QuotaHandle, QuotaStore, Quotas, place::Place, plan::Terms};
+use super::{Allowance, OnOutage, QuotaHandle, QuotaStore, Quotas, place::Place, plan::Terms};
 use crate::{
     admission::rate_limit::{Cost, Settle},
     gate::AsyncGateLayer,
@@ -92,6 +92,7 @@ impl Quota {
                 claim: None,
                 cost: Cost::ONE,
                 settle: None,
+                on_outage: OnOutage::Allow,
             },
             clock: WallClock::system(),
         }
@@ -217,7 +218,7 @@ impl QuotaBuilder {
         if allowances.any(|allowance| allowance.units().is_some_and(|units| units > MOST)) {
             return Err(QuotaError::Allowance);
         }
-        Ok(self.terms.clone())
+        Ok(Terms { on_outage: self.store.on_outage, ..self.terms.clone() })
     }
 }
 

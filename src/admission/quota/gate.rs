@@ -29,9 +29,15 @@ pub struct Quotas {
 }
 
 impl FromIterator<Quota> for Quotas {
-    /// A gate with these quotas. Without any, everything passes.
+    /// A gate with these quotas. Without any, everything passes. Counters that are named twice are charged once.
     fn from_iter<I: IntoIterator<Item = Quota>>(quotas: I) -> Self {
-        Self { quotas: quotas.into_iter().collect(), fields: Fields::default() }
+        let mut distinct = Vec::<Quota>::new();
+        for quota in quotas {
+            if !distinct.iter().any(|known| Arc::ptr_eq(&known.counters, &quota.counters)) {
+                distinct.push(quota);
+            }
+        }
+        Self { quotas: distinct.into(), fields: Fields::default() }
     }
 }
 

@@ -131,10 +131,11 @@ impl Table {
         self.rows.get_mut(*self.places.get(&account)?)
     }
 
-    /// The counter of this period, or of a later one: a clock that was set back does not give anything back.
+    /// The counter of this period, or of the next one: a clock that was set back a little does not give anything back. A
+    /// clock that was further ahead was wrong, and locks nobody out: that counter is forgotten.
     fn latest(&mut self, account: u128, span: Span) -> Row {
         let start = span.start_seconds();
-        let known = self.row(account).filter(|row| row.start >= start);
+        let known = self.row(account).filter(|row| [start, span.end_seconds()].contains(&row.start));
         known.map_or(Row { account, start, used: 0 }, |row| *row)
     }
 
@@ -181,6 +182,15 @@ mod tests {
         assert_eq!(memory.spend(1, day(10), Some(3), 3), Ok(3));
         assert_eq!(memory.spend(1, day(9), Some(3), 1), Err(3), "yesterday again");
         assert_eq!(memory.used(1, day(11)), 0);
+    }
+
+    #[test]
+    fn a_clock_that_ran_far_ahead_locks_nobody_out() {
+        let memory = Memory::new(100);
+        memory.spend(1, day(365), Some(3), 3).unwrap();
+        assert_eq!(memory.spend(1, day(9), Some(3), 1), Ok(1));
+        memory.adjust(1, day(9), 1);
+        assert_eq!(memory.spend(1, day(9), Some(3), 2), Err(2), "and counts again");
     }
 
     #[test]

@@ -93,7 +93,8 @@
 //! [settled](QuotaBuilder::settle) after a response. A list of quotas is all or nothing: if one refuses, what
 //! others were charged is given back (at once, but while it is on its way somebody else may find nothing left). What was
 //! charged for a caller who went away while Redis was asked stays charged, and so does what a server has charged whose
-//! answer came too late. A clock that is set back gives nothing back; instances begin a new period by their own clocks.
+//! answer came too late. A clock that is set back gives nothing back, unless it was more than a period ahead; instances begin a
+//! new period by their own clocks.
 //!
 //! # Position
 //!
@@ -104,7 +105,7 @@
 //!
 //! A [`Quota`] owns its counters: its clones are the same quota, in however many layers and routes they are named, and
 //! the layer's clones and services share it. A [`QuotaRegistry`] gives the same counters to a definition that comes again,
-//! whatever its plans allow now.
+//! whatever its plans allow and what becomes of outages now.
 //!
 //! # Compared with tower
 //!

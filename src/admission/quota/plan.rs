@@ -1,7 +1,10 @@
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use crate::{
-    admission::rate_limit::{Cost, Settle},
+    admission::{
+        quota::OnOutage,
+        rate_limit::{Cost, Settle},
+    },
     head::Head,
     identity::Principal,
 };
@@ -41,6 +44,7 @@ pub(super) struct Terms {
     pub(super) claim: Option<Arc<str>>,
     pub(super) cost: Cost,
     pub(super) settle: Option<Settle>,
+    pub(super) on_outage: OnOutage,
 }
 
 impl Terms {

@@ -8,7 +8,9 @@ use super::{Quota, QuotaBuilder, QuotaError, definition::Counters};
 
 /// Quotas by name, so that a quota defined again, by a reload say, goes on with the same counters.
 ///
-/// They are the same if name, key, period, calendar and store are; what plans allow and what requests cost may change.
+/// They are the same if name, key, period, calendar and store are; what plans allow, what requests cost
+/// and what becomes of them in an outage may change. How many accounts are held and how often a file is written holds as
+/// long as the counters are used.
 /// Counters that nobody uses any more are forgotten here. Cheap to clone: clones are the same registry.
 #[derive(Clone, Default)]
 pub struct QuotaRegistry(Arc<Mutex<ByName>>);

@@ -288,3 +288,27 @@ async fn a_file_that_is_something_else_is_not_touched() {
     let open = open.build().unwrap();
     assert_eq!((status(&open.clone().layer(), &ada).await, open.handle().uncounted()), (200, 1));
 }
+
+#[tokio::test]
+async fn a_definition_that_comes_again_says_what_becomes_of_outages() {
+    let (scratch, registry, ada) = (Scratch::new("outage"), QuotaRegistry::new(), principal("ada", ""));
+    std::fs::write(scratch.0.join("counters"), "keys: []\n").unwrap();
+    let define = |on_outage| {
+        let store = scratch.file(DAY).on_outage(on_outage);
+        registry.define(Quota::builder("monthly", 1, Period::Month).store(store)).unwrap()
+    };
+    let open = define(OnOutage::Allow);
+    assert_eq!(status(&open.clone().layer(), &ada).await, 200);
+    let closed = define(OnOutage::Deny);
+    assert!(Arc::ptr_eq(&open.counters, &closed.counters), "they go on");
+    assert_eq!(status(&closed.layer(), &ada).await, 503);
+}
+
+#[tokio::test]
+async fn a_quota_that_is_named_twice_is_charged_once() {
+    let (quota, ada) = (Quota::builder("daily", 2, Period::Day).build().unwrap(), principal("ada", ""));
+    let layer = Quotas::from_iter([quota.clone(), quota.clone()]).layer();
+    for expected in [200, 200, 429] {
+        assert_eq!(status(&layer, &ada).await, expected);
+    }
+}
