@@ -262,6 +262,11 @@ impl Connection {
                 Err(fault) => {
                     if let Way::Cluster(cluster) = &self.way {
                         cluster.detour(&node, &fault);
+                        if !is_last && fault.is_of_transaction() {
+                            cluster.relearn().await;
+                            self.last = None;
+                            continue;
+                        }
                     }
                     return Err(self.fail(fault));
                 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use redis::{ErrorKind, RedisError as Theirs};
+use redis::{ErrorKind, RedisError as Theirs, ServerErrorKind};
 
 use crate::trip::CircuitOpen;
 
@@ -31,6 +31,13 @@ pub enum RedisError {
 impl RedisError {
     /// What an error of a command says, without what it quotes.
     pub(super) fn of(error: &Theirs) -> Self {
+        // A transaction that is refused tells why, beside that it was.
+        if error.kind() == ServerErrorKind::ExecAbort.into()
+            && let Some(why) =
+                error.clone().into_server_errors().and_then(|all| Some(all.first()?.1.code().into()))
+        {
+            return Self::Refused(why);
+        }
         match (error.kind(), error.code()) {
             (ErrorKind::Server(_) | ErrorKind::Extension, Some(code)) => Self::Refused(code.into()),
             (ErrorKind::AuthenticationFailed, _) => Self::Refused("WRONGPASS".into()),

@@ -10,7 +10,7 @@ use std::{
 };
 
 use arc_swap::ArcSwapOption;
-use redis::{RedisResult, aio::MultiplexedConnection};
+use redis::{RedisResult, ServerErrorKind, aio::MultiplexedConnection};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -23,6 +23,9 @@ use crate::{
     trip::{Policy, State, Trip},
 };
 
+/// Who finds out whether a server serves again, waits no longer: others wait for what it finds.
+const PROBE: Duration = Duration::from_millis(250);
+
 /// Until when a command is to be done, and how long that was to take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Until {
@@ -33,6 +36,11 @@ pub(super) struct Until {
 impl Until {
     pub(super) fn within(deadline: Duration) -> Self {
         Self { deadline, at: crate::time::after(Instant::now(), deadline) }
+    }
+
+    fn at_most(self, deadline: Duration) -> Self {
+        let sooner = Self::within(deadline);
+        if sooner.at < self.at { sooner } else { self }
     }
 }
 
@@ -62,6 +70,13 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// Whether a transaction was refused, of which then nothing was done.
+    pub(super) fn is_of_transaction(&self) -> bool {
+        matches!(self, Self::Theirs(error) if error.kind() == ServerErrorKind::ExecAbort.into())
+    }
+}
+
 impl Node {
     pub(super) fn new(place: Place, of: Arc<RedisBuilder>) -> Arc<Self> {
         let half = Duration::from_millis(500);
@@ -83,6 +98,7 @@ impl Node {
         work: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>,
     ) -> Result<T, Fault> {
         let entry = self.trip.enter(Instant::now()).map_err(|open| Fault::Ours(open.into()))?;
+        let until = if self.state() == State::Closed { until } else { until.at_most(PROBE) };
         let mut used = None;
         let done = timeout_at(until.at, async {
             let live = self.live().await.map_err(Fault::Ours)?;

@@ -412,6 +412,29 @@ async fn slow_clients_are_given_up() {
     assert!(served.starts_with("HTTP/1.1 200 "), "{served}");
 }
 
+/// What is cut at the end is counted, and so is what began on a meter that a reload has replaced.
+#[tokio::test]
+async fn what_is_cut_and_what_a_replaced_meter_has_counted_is_delivered() {
+    let directory = Directory::new("usage-replaced");
+    let text =
+        async |to: &str| described(&format!("usage: {{ interval: 1h, file: {{ path: {to} }} }}\n"), "").await;
+    directory.write("gateway.yaml", &text("one").await);
+    let gateway = Gateway::start(Config::file(directory.path("gateway.yaml"))).await;
+    let mut endless = TcpStream::connect(gateway.at("public")).await.unwrap();
+    endless.write_all(b"GET /trickle/1000000 HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    endless.read_u8().await.unwrap();
+    assert_eq!(gateway.get("/", &[]).await.status, 200);
+    directory.write("gateway.yaml", &text("two").await);
+    gateway.until(|status| status["generation"] == 2).await;
+    assert_eq!(gateway.get("/", &[]).await.status, 200);
+    gateway.configured.gateway().cut().await;
+    let counted = ["one", "two"].map(|name| {
+        let text = fs::read_to_string(directory.path(name)).unwrap_or_default();
+        requests(&events(text.lines()))
+    });
+    assert_eq!(counted, [2, 1]);
+}
+
 #[test]
 fn what_is_wrong_is_told_at_its_field() {
     let text = file(
@@ -429,6 +452,8 @@ fn what_is_wrong_is_told_at_its_field() {
            j: { allowance: 1, period: fortnight }\n  \
            k: { allowance: 1, period: day, cost: 0 }\n  \
            l: { allowance: 1, period: day, utcOffset: CET }\n  \
+           n: { allowance: 7, period: day, cost: 9, plans: { gold: 8 } }\n  \
+           o: { allowance: 1, period: day, redis: shared, deadline: 0s }\n  \
            m: { allowance: 1, period: day }\n\
          usage: { interval: 0s, file: { path: u } }\n\
          upstreams: { one: { endpoints: ['127.0.0.1:1'] } }\n\
@@ -447,6 +472,8 @@ fn what_is_wrong_is_told_at_its_field() {
         "quotas.j.period: ",
         "quotas.k.cost: ",
         "quotas.l.utcOffset: expected an offset from UTC such as `Z`, `+01:00` or `-09:30`",
+        "quotas.n.cost: more than anybody may spend: no request would ever pass",
+        "quotas.o.deadline: nothing is decided in no time",
         "usage.interval: expected some time: batches would never end",
         "routes[0].rules[0].policies.quota[1]: no quota of this name",
         "policies.addresses: lets everybody in: expected `allow`, `allowFile`, `deny` or `denyFile`",

@@ -99,6 +99,18 @@ impl Concurrency {
         self.0.queue.as_ref().is_some_and(|queue| queue.order == super::Order::Priority)
     }
 
+    /// The limits of one request in the order in which all requests take them, whatever order they were named in: else
+    /// two could each hold what the other waits for. Those by key come first: who waits for its own takes no place of all.
+    #[must_use]
+    pub fn in_one_order(mut limits: Vec<Self>) -> Vec<Self> {
+        limits.sort_by(|a, b| a.rank().cmp(&b.rank()));
+        limits
+    }
+
+    fn rank(&self) -> (bool, &str, *const Pool) {
+        (matches!(self.0.spots, Spots::Shared(_)), self.name(), Arc::as_ptr(&self.0))
+    }
+
     /// Whether both are the same limit.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {

@@ -583,3 +583,21 @@ proptest! {
         }
     }
 }
+
+/// Whatever order they are named in: else two requests could each hold what the other waits for.
+#[tokio::test(start_paused = true)]
+async fn several_limits_are_taken_in_one_order() {
+    let one = NonZeroU32::new(1).unwrap();
+    let queued = |name| Concurrency::fixed(name, one).queue(Queue::new(one)).build().unwrap();
+    let (a, b) = (queued("a"), queued("b"));
+    let own = Concurrency::fixed("c", one).by(Key::ClientAddr).build().unwrap();
+    let named = |limits: &[&Concurrency]| {
+        Concurrency::in_one_order(limits.iter().map(|limit| (*limit).clone()).collect())
+    };
+    for limits in [[&a, &b, &own], [&b, &own, &a], [&own, &b, &a]] {
+        let names: Vec<_> = named(&limits).iter().map(|limit| limit.name().to_owned()).collect();
+        assert_eq!(names, ["c", "a", "b"]);
+    }
+    let (x, y) = (named(&[&a, &b]), named(&[&b, &a]));
+    assert!(x.iter().zip(&y).all(|(x, y)| x.is_same(y)));
+}

@@ -1,10 +1,17 @@
 use std::sync::Arc;
+#[cfg(feature = "redis")]
+use std::time::Duration;
+
+#[cfg(feature = "redis")]
+use tokio::time::Instant;
 
 use super::{
     OnOutage, Quota, QuotaOutage,
     definition::{Counters, Counts},
     place::Place,
 };
+#[cfg(feature = "redis")]
+use crate::time::after;
 use crate::{head::Head, time::Span};
 
 /// What a request is to pay of one quota, and what became of it.
@@ -16,6 +23,8 @@ pub(super) struct Bill {
     pub(super) cost: u64,
     pub(super) used: u64,
     pub(super) state: State,
+    /// What it has cost, as told by the response's head.
+    pub(super) told: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +50,15 @@ impl Bill {
             Some(most) if cost > most => State::Never,
             _ => State::Open,
         };
-        Self { account: counters.key.digest(head), span: counters.span(), most, cost, used: 0, state }
+        Self {
+            account: counters.key.digest(head),
+            span: counters.span(),
+            most,
+            cost,
+            used: 0,
+            state,
+            told: None,
+        }
     }
 
     /// What is left, if there is a bound and the counter was asked.
@@ -100,8 +117,10 @@ pub(super) async fn pay(quotas: &[Quota], bills: &mut [Bill]) -> Result<bool, Qu
         return Ok(false);
     }
     #[cfg(feature = "redis")]
+    let until = until(quotas);
+    #[cfg(feature = "redis")]
     while let Some(first) = (0..bills.len()).find(|at| bills[*at].state == State::Open) {
-        match pay_there(quotas, bills, first).await {
+        match pay_there(quotas, bills, first, until).await {
             Ok(true) => {}
             Ok(false) => {
                 give_back(quotas, bills);
@@ -116,9 +135,24 @@ pub(super) async fn pay(quotas: &[Quota], bills: &mut [Bill]) -> Result<bool, Qu
     Ok(true)
 }
 
+/// The longest of the deadlines: accounts and servers are asked one after the other, and no request waits for their sum.
+#[cfg(feature = "redis")]
+fn until(quotas: &[Quota]) -> Instant {
+    let deadlines = quotas.iter().map(|quota| match &quota.counters.place {
+        Place::Memory(_) => Duration::ZERO,
+        Place::Redis(remote) => remote.deadline,
+    });
+    after(Instant::now(), deadlines.max().unwrap_or_default())
+}
+
 /// Pays, in one round trip, what stands on one account of one server, that of the quota at `first`.
 #[cfg(feature = "redis")]
-async fn pay_there(quotas: &[Quota], bills: &mut [Bill], first: usize) -> Result<bool, QuotaOutage> {
+async fn pay_there(
+    quotas: &[Quota],
+    bills: &mut [Bill],
+    first: usize,
+    until: Instant,
+) -> Result<bool, QuotaOutage> {
     let (Place::Redis(remote), account) = (&quotas[first].counters.place, bills[first].account) else {
         // Nothing in memory is open any more.
         bills[first].state = State::Lost;
@@ -130,7 +164,7 @@ async fn pay_there(quotas: &[Quota], bills: &mut [Bill], first: usize) -> Result
     };
     let mut group: Vec<_> = quotas.iter().zip(&mut *bills).filter(of_first).collect();
     let mut asked: Vec<_> = group.iter_mut().map(|(quota, bill)| (&*quota.counters, &mut **bill)).collect();
-    let paid = remote.spend(&mut asked).await;
+    let paid = remote.spend(&mut asked, until).await;
     for (quota, bill) in &mut group {
         match &paid {
             Ok(true) => bill.state = State::Paid,

@@ -74,11 +74,14 @@ impl Quotas {
             Counts::add(&quota.counters.counts.spent, bill.cost);
         }
         let headers = (self.fields == Fields::Always).then(|| self.tell(&bills));
-        if headers.is_none() && self.quotas.iter().all(|quota| quota.terms.settle.is_none()) {
+        let is_paid = |bill: &Bill| bill.state == State::Paid && bill.cost > 0;
+        let can_be_settled =
+            bills.iter().any(is_paid) || self.quotas.iter().any(|quota| quota.terms.settle.is_some());
+        if headers.is_none() && !can_be_settled {
             return Ok(Spending(None));
         }
-        let costs = vec![None; bills.len()];
-        Ok(Spending(Some(Box::new(Spent { quotas: Arc::clone(&self.quotas), bills, costs, headers }))))
+        let headers = headers.map(Box::new);
+        Ok(Spending(Some(Spent { quotas: Arc::clone(&self.quotas), bills, headers })))
     }
 
     #[cold]
@@ -183,15 +186,13 @@ impl fmt::Debug for QuotaWait {
 
 /// What was charged for a request, until it is known what it has cost.
 #[derive(Debug)]
-pub struct Spending(Option<Box<Spent>>);
+pub struct Spending(Option<Spent>);
 
 #[derive(Debug)]
 struct Spent {
     quotas: Arc<[Quota]>,
     bills: Vec<Bill>,
-    /// As told by the response's head.
-    costs: Vec<Option<u32>>,
-    headers: Option<HeaderMap>,
+    headers: Option<Box<HeaderMap>>,
 }
 
 impl Pass for Spending {
@@ -205,22 +206,41 @@ impl Pass for Spending {
 
     fn on_head(&mut self, head: &mut response::Parts) {
         let Some(spent) = &mut self.0 else { return };
-        for (quota, cost) in spent.quotas.iter().zip(&mut spent.costs) {
-            *cost = quota.terms.settle.as_ref().and_then(|settle| settle.of_head(head));
+        for (quota, bill) in spent.quotas.iter().zip(&mut spent.bills) {
+            bill.told = quota.terms.settle.as_ref().and_then(|settle| settle.of_head(head));
         }
-        for (name, value) in spent.headers.iter().flatten() {
+        for (name, value) in spent.headers.iter().flat_map(|headers| headers.iter()) {
             head.headers.append(name, value.clone());
         }
     }
 
     fn on_end(&mut self, outcome: &Outcome) {
         let Some(spent) = self.0.take() else { return };
-        for ((quota, bill), cost) in spent.quotas.iter().zip(&spent.bills).zip(spent.costs) {
-            let cost = cost.or_else(|| quota.terms.settle.as_ref()?.of_outcome(outcome));
+        for (quota, bill) in spent.quotas.iter().zip(&spent.bills) {
+            let cost = bill.told.or_else(|| quota.terms.settle.as_ref()?.of_outcome(outcome));
+            let cost = cost.or_else(|| outcome.reason.is_some_and(is_ours).then_some(0));
             if let (State::Paid, Some(cost)) = (bill.state, cost) {
                 let by = i64::from(cost) - bill.cost.cast_signed();
                 quota.counters.adjust(bill.account, bill.span, by);
             }
         }
     }
+}
+
+/// Whether it was us who could not serve a request, and no upstream has seen it.
+const fn is_ours(reason: Reason) -> bool {
+    use Reason::*;
+    matches!(
+        reason,
+        AuthorizerUnavailable
+            | CircuitOpen
+            | ConnectFailed
+            | KeysUnavailable
+            | NoEndpoint
+            | Overloaded
+            | ProviderUnavailable
+            | QuotaUnavailable
+            | TokenUnavailable
+            | Unavailable
+    )
 }

@@ -84,7 +84,8 @@
 //!
 //! On Redis one script spends, in one round trip, all quotas of a list that count by the same key on the same server. A
 //! counter is a key of its own, `namespace:{quota.<digest of the account>}:<quota>:<period>`, that lives until a day after
-//! its period; nothing that a stranger sends stands in it. Each decision has a deadline (50 ms), the connection's breaker
+//! its period; nothing that a stranger sends stands in it. Each decision has a deadline (50 ms; the longest of the list, whatever
+//! is asked one after the other), the connection's breaker
 //! stops asking a server that does not answer, and [`OnOutage`] says what becomes of requests then.
 //!
 //! # What is exact
@@ -94,7 +95,8 @@
 //! others were charged is given back (at once, but while it is on its way somebody else may find nothing left). What was
 //! charged for a caller who went away while Redis was asked stays charged, and so does what a server has charged whose
 //! answer came too late. A clock that is set back gives nothing back, unless it was more than a period ahead; instances begin a
-//! new period by their own clocks.
+//! new period by their own clocks. What is refused further inside because we cannot serve it now (overload, an open circuit,
+//! no endpoint, a token that cannot be had) is given back, unless it was settled.
 //!
 //! # Position
 //!

@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use redis::{Script, ScriptInvocation, cmd};
-use tokio::{runtime::Handle, sync::Notify};
+use redis::{Script, cmd};
+use tokio::{runtime::Handle, sync::Notify, time::Instant};
 
 use super::{
     QuotaOutage,
@@ -15,7 +15,7 @@ use super::{
     definition::{Counters, Counts},
 };
 use crate::{
-    redis::Redis,
+    redis::{Redis, RedisError},
     time::{Period, Span},
 };
 
@@ -52,7 +52,7 @@ return 1
 /// Counters on a Redis server.
 pub(super) struct Remote {
     redis: Redis,
-    deadline: Duration,
+    pub(super) deadline: Duration,
     spend: Script,
     adjust: Script,
     settling: Arc<Settling>,
@@ -72,8 +72,16 @@ impl Remote {
     }
 
     /// Spends of these counters of one account, which are all on this server, or of none. Tells whether, and writes into
-    /// the bills what each has spent.
-    pub(super) async fn spend(&self, bills: &mut [(&Counters, &mut Bill)]) -> Result<bool, QuotaOutage> {
+    /// the bills what each has spent. It takes its deadline at most, and no longer than `until`.
+    pub(super) async fn spend(
+        &self,
+        bills: &mut [(&Counters, &mut Bill)],
+        until: Instant,
+    ) -> Result<bool, QuotaOutage> {
+        let rest = self.deadline.min(until.saturating_duration_since(Instant::now()));
+        if rest.is_zero() {
+            return Err(RedisError::Late(self.deadline).into());
+        }
         let mut run = self.spend.prepare_invoke();
         for (counters, bill) in bills.iter() {
             run.key(self.key(counters, bill.account, bill.span));
@@ -81,9 +89,9 @@ impl Remote {
             let rest = bill.span.remaining(counters.clock.now()) + KEPT;
             run.arg(rest.as_secs());
         }
-        let answer: Vec<i64> = self.ask(&run).await?;
+        let answer: Vec<i64> = self.redis.run(rest, &run).await?;
         let (Some(paid), true) = (answer.first(), answer.len() == bills.len() + 1) else {
-            return Err(crate::redis::RedisError::Unexpected.into());
+            return Err(RedisError::Unexpected.into());
         };
         for ((_, bill), used) in bills.iter_mut().zip(&answer[1..]) {
             bill.used = u64::try_from(*used).unwrap_or_default();
@@ -145,10 +153,6 @@ impl Remote {
             }
             ended.await;
         }
-    }
-
-    async fn ask<T: redis::FromRedisValue>(&self, run: &ScriptInvocation<'_>) -> Result<T, QuotaOutage> {
-        Ok(self.redis.run(self.deadline, run).await?)
     }
 
     /// All counters of one account are in one hash slot. An account is a digest: nothing of a stranger's is in the key.

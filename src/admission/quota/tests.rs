@@ -312,3 +312,41 @@ async fn a_quota_that_is_named_twice_is_charged_once() {
         assert_eq!(status(&layer, &ada).await, expected);
     }
 }
+
+#[tokio::test]
+async fn what_we_could_not_serve_is_not_paid() {
+    use crate::reject::{Protocol, Reason, Rejection};
+
+    let (quota, ada) = (Quota::builder("daily", 9, Period::Day).build().unwrap(), principal("ada", ""));
+    let layer = quota.clone().layer();
+    for (reason, paid) in [
+        (Reason::Overloaded, 0),
+        (Reason::CircuitOpen, 0),
+        (Reason::NoEndpoint, 0),
+        (Reason::RateLimited, 1),
+        (Reason::UpstreamTimeout, 2),
+    ] {
+        let service = layer.layer(service_fn(move |_: Request<Empty<Bytes>>| async move {
+            Ok::<_, Infallible>(Rejection::new(reason).into_response(Protocol::Http).map(Full::new))
+        }));
+        let response = service.oneshot(request(&ada)).await.unwrap();
+        response.into_body().collect().await.unwrap();
+        assert_eq!(quota.handle().consumption_of(&ada).await.unwrap().used, paid, "{reason}");
+    }
+}
+
+#[cfg(feature = "redis")]
+#[tokio::test(start_paused = true)]
+async fn accounts_and_servers_together_take_one_deadline() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("redis://{}", silent.local_addr().unwrap());
+    let quota = |name: &str| {
+        let store = QuotaStore::redis(crate::redis::Redis::builder(&url).unwrap().build());
+        Quota::builder(name, 1, Period::Day).store(store).build().unwrap()
+    };
+    let quotas = ["a", "b", "c", "d"].map(quota);
+    let (layer, began) = (Quotas::from_iter(quotas.clone()).layer(), tokio::time::Instant::now());
+    assert_eq!(status(&layer, &principal("ada", "")).await, 200);
+    assert!(began.elapsed() < Duration::from_millis(100), "{:?}", began.elapsed());
+    assert!(quotas.iter().all(|quota| quota.handle().uncounted() == 1));
+}

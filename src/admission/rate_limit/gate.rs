@@ -15,7 +15,7 @@ use crate::{
     gate::{AsyncGate, AsyncGateLayer, Check, Gate, GateLayer, Pass},
     head::Head,
     outcome::Outcome,
-    reject::{Answer, Rejection},
+    reject::{Answer, Reason, Rejection},
 };
 
 /// Charges of this number are judged without an allocation.
@@ -32,6 +32,9 @@ pub struct RateLimit {
     pub(super) legacy: bool,
     /// Whether some cost is known at the end only.
     settles: bool,
+    /// Whether some limit is kept on Redis, which only [`distributed`](Self::distributed) asks.
+    #[cfg(feature = "redis")]
+    pub(super) is_distributed: bool,
 }
 
 /// When clients are told where they stand, in `RateLimit` and `RateLimit-Policy`.
@@ -78,7 +81,8 @@ impl RateLimit {
         self.charges.iter().map(|charge| &charge.limit)
     }
 
-    /// The layer. Its clones, and all services that they make, share the limits.
+    /// The layer. Its clones, and all services that they make, share the limits. Where a limit is kept on Redis it refuses
+    /// everything, with 500: see [`distributed`](Self::distributed).
     #[must_use]
     pub fn layer(self) -> GateLayer<Self> {
         GateLayer::new(self)
@@ -103,6 +107,10 @@ impl RateLimit {
         patience: Patience,
         then: impl FnOnce(&Self, &[Bill]) -> T,
     ) -> Result<T, Answer> {
+        #[cfg(feature = "redis")]
+        if self.is_distributed {
+            return Err(self.misplaced().into());
+        }
         match self.charges.len() {
             1 => self.decide_in(&mut [Bill::NONE], head, patience, then),
             count @ 0..=FEW => self.decide_in(&mut [Bill::NONE; FEW][..count], head, patience, then),
@@ -150,6 +158,15 @@ impl RateLimit {
         policy::tell(headers, &self.policies, lines, self.legacy);
     }
 
+    /// To count a limit of all instances in this one would let pass many times as much, and nobody would see it.
+    #[cold]
+    #[cfg(feature = "redis")]
+    fn misplaced(&self) -> Rejection {
+        let limits: Vec<_> = self.limits().filter(|limit| limit.is_distributed()).map(Limit::name).collect();
+        tracing::error!(?limits, "limits on Redis need RateLimit::distributed(): everything is refused");
+        Rejection::new(Reason::Internal).detail("limits on Redis need `RateLimit::distributed()`")
+    }
+
     #[cold]
     fn refuse(&self, bills: &[Bill]) -> Rejection {
         let told = self.charges.iter().zip(bills).filter(|(charge, _)| !charge.in_shadow);
@@ -176,7 +193,17 @@ impl<C: Into<Charge>> FromIterator<C> for RateLimit {
         let told = charges.iter().filter(|charge| !charge.in_shadow);
         let policies = policy::policies(told.map(|charge| &charge.limit.0.policy));
         let settles = charges.iter().any(|charge| charge.settle.is_some());
-        Self { charges, policies, fields: Fields::default(), legacy: false, settles }
+        #[cfg(feature = "redis")]
+        let is_distributed = charges.iter().any(|charge| charge.limit.is_distributed());
+        Self {
+            charges,
+            policies,
+            fields: Fields::default(),
+            legacy: false,
+            settles,
+            #[cfg(feature = "redis")]
+            is_distributed,
+        }
     }
 }
 

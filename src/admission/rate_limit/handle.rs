@@ -32,7 +32,8 @@ impl RateLimitHandle {
         &self.limit
     }
 
-    /// Where the account of this request stands. Nothing is spent.
+    /// Where the account of this request stands in this process. Nothing is spent. A limit that is kept on Redis has its
+    /// accounts there, and what is told here is what it counts while Redis does not decide.
     #[must_use]
     pub fn peek(&self, head: &mut Head<'_>) -> Standing {
         let limit = &*self.limit.0;
@@ -48,7 +49,7 @@ impl RateLimitHandle {
         }
     }
 
-    /// Makes the account of this request whole. An operator who has no request describes one: see [`Account`].
+    /// Makes the account of this request whole, in this process and not on Redis. An operator who has no request describes one: see [`Account`].
     ///
     /// `false` if there is nothing to make whole, or if the account is not [held](super#when-it-is-full), so that what is
     /// known of it is also known of others.

@@ -10,6 +10,7 @@ use std::{
 /// here: what is taken is `memory.current` without `inactive_file`, as the kubelet reckons.
 #[derive(Debug)]
 pub struct Memory {
+    /// As it was found.
     limit: NonZeroU64,
     place: Place,
 }
@@ -68,10 +69,14 @@ impl Memory {
         Self { limit, place: Place::Process }
     }
 
-    /// The bytes that there are.
+    /// The bytes that there are now: a group's limit can be changed while it runs.
     #[must_use]
-    pub const fn limit(&self) -> NonZeroU64 {
-        self.limit
+    pub fn limit(&self) -> NonZeroU64 {
+        let told = match &self.place {
+            Place::Cgroup(group) => number(&group.join("memory.max")).ok(),
+            Place::Process => None,
+        };
+        told.and_then(NonZeroU64::new).unwrap_or(self.limit)
     }
 
     /// The bytes that are taken.
@@ -96,7 +101,7 @@ impl Memory {
 
     /// The share that is taken, if the system tells.
     pub(super) fn share(&self) -> Option<f64> {
-        Some(self.used().ok()? as f64 / self.limit.get() as f64)
+        Some(self.used().ok()? as f64 / self.limit().get() as f64)
     }
 }
 

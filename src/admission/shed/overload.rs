@@ -17,6 +17,9 @@ use crate::{admission::concurrency::Concurrency, ratio::Ratio, time::after};
 const TICK: Duration = Duration::from_millis(50);
 /// Memory is read once in so many ticks: it takes some system calls.
 const MEMORY_TICKS: u32 = 5;
+/// The highest pressure of memory. An allocator keeps what it has taken, though nothing is served any more: at 1 nobody would
+/// be let in to change it, those who ask after our health neither.
+const MEMORY_FULL: f64 = 0.95;
 /// What is left, one tick later, of a delay of the event loop.
 const FADES: f64 = 0.7;
 /// The pressure 1.
@@ -38,6 +41,8 @@ struct Shared {
 struct Source {
     read: Read,
     ramp: Ramp,
+    /// It never presses more.
+    most: f64,
     reading: Reading,
 }
 
@@ -68,7 +73,7 @@ pub struct Reading {
 /// Gathers what an [`Overload`] watches.
 #[must_use]
 pub struct OverloadBuilder {
-    sources: Vec<(Arc<str>, Range<f64>, Read)>,
+    sources: Vec<(Arc<str>, Range<f64>, f64, Read)>,
     tick: Duration,
 }
 
@@ -156,7 +161,7 @@ impl Shared {
         for source in &mut *self.sources() {
             let value = (source.read)(tick).filter(|value| !value.is_nan());
             // What cannot be read presses nobody.
-            let pressure = value.map_or(0.0, |value| source.ramp.pressure(value));
+            let pressure = value.map_or(0.0, |value| source.ramp.pressure(value).min(source.most));
             if pressure > 0.0 && source.reading.pressure == 0.0 {
                 tracing::warn!(source = &*source.reading.source, value, pressure, "overload begins");
             } else if pressure == 0.0 && source.reading.pressure > 0.0 {
@@ -181,18 +186,22 @@ impl OverloadBuilder {
         })
     }
 
-    /// The share of memory that is taken.
-    pub fn memory(self, memory: Memory, range: Range<Ratio>) -> Self {
+    /// The share of memory that is taken. Alone it never presses more than 0.95, so that [`Priority::Critical`] passes: what
+    /// is taken may stay so when nothing is served any more.
+    pub fn memory(mut self, memory: Memory, range: Range<Ratio>) -> Self {
         let share = |ratio: Ratio| f64::from(ratio.numerator()) / f64::from(ratio.denominator());
         let (mut turn, mut last) = (0, None);
-        self.source("memory", share(range.start)..share(range.end), move |_| {
+        let range = share(range.start)..share(range.end);
+        let read = move |_: &Tick| {
             if turn % MEMORY_TICKS == 0 {
                 // Files of the kernel: nothing waits for a disk.
                 last = memory.share();
             }
             turn += 1;
             last
-        })
+        };
+        self.sources.push(("memory".into(), range, MEMORY_FULL, Box::new(read)));
+        self
     }
 
     /// How long the queue of a limit lets wait: the shortest wait since the last tick, so that a burst, and those who let
@@ -209,7 +218,7 @@ impl OverloadBuilder {
         range: Range<f64>,
         read: impl FnMut(&Tick) -> Option<f64> + Send + 'static,
     ) -> Self {
-        self.sources.push((name.into(), range, Box::new(read)));
+        self.sources.push((name.into(), range, 1.0, Box::new(read)));
         self
     }
 
@@ -225,10 +234,10 @@ impl OverloadBuilder {
     ///
     /// A range is empty.
     pub fn build(self) -> Result<Overload, OverloadError> {
-        let watched = |(name, range, read): (Arc<str>, Range<f64>, Read)| {
+        let watched = |(name, range, most, read): (Arc<str>, Range<f64>, f64, Read)| {
             let reading = Reading { source: Arc::clone(&name), value: None, pressure: 0.0 };
             let ramp = Ramp::new(&range).ok_or(OverloadError::Range { source_name: name })?;
-            Ok(Source { read, ramp, reading })
+            Ok(Source { read, ramp, most, reading })
         };
         let sources = self.sources.into_iter().map(watched).collect::<Result<_, _>>()?;
         Ok(Overload(Arc::new(Shared {

@@ -205,6 +205,12 @@ async fn memory_is_that_of_the_nearest_limit() {
     ticks(6).await;
     // Once it is entered, the range begins at 78%.
     assert!((overload.pressure() - 7.0 / 12.0).abs() < 0.01, "{}", overload.pressure());
+    groups.write("a", "1400\n", "1000\n", "inactive_file 200\n");
+    ticks(6).await;
+    assert!((overload.pressure() - 0.95).abs() < 0.01, "critical requests pass: {}", overload.pressure());
+    groups.write("a", "1400\n", "2000\n", "inactive_file 200\n");
+    ticks(6).await;
+    assert_eq!(overload.pressure(), 0.0, "the limit was raised");
     fs::remove_file(groups.0.join("a/memory.current")).unwrap();
     ticks(6).await;
     assert_eq!((overload.pressure(), overload.readings()[0].value), (0.0, None));

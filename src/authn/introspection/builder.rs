@@ -46,6 +46,7 @@ impl IntrospectionBuilder {
                     required: Vec::new(),
                     roles: Pointer::from("roles"),
                     scopes: None,
+                    plan: None,
                     skew: Duration::MAX,
                 },
                 claim_headers: Vec::new(),
@@ -120,6 +121,12 @@ impl IntrospectionBuilder {
     /// Where the roles are: a string or a list of strings. The member `roles` unless told otherwise.
     pub fn roles_at(mut self, pointer: impl Into<Pointer>) -> Self {
         self.expected.rules.roles = pointer.into();
+        self
+    }
+
+    /// Where the caller's plan is: a string. No member tells one unless told otherwise.
+    pub fn plan_claim(mut self, pointer: impl Into<Pointer>) -> Self {
+        self.expected.rules.plan = Some(pointer.into());
         self
     }
 

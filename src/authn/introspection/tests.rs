@@ -574,6 +574,7 @@ fn expected() -> Expected {
         required: Vec::new(),
         roles: Pointer::from("roles"),
         scopes: None,
+        plan: None,
         skew: Duration::MAX,
     };
     Expected { rules, claim_headers: Vec::new(), bound: Bound::default(), skew: Jwt::SKEW }

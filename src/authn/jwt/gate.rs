@@ -55,6 +55,7 @@ impl Jwt {
             required: vec!["exp".into()],
             roles: Pointer::from("roles"),
             scopes: None,
+            plan: None,
             skew: Self::SKEW,
         };
         Self {
@@ -152,6 +153,11 @@ impl Jwt {
     /// Where the roles are: a string or a list of strings. The claim `roles` unless told otherwise.
     pub fn roles_at(self, pointer: impl Into<Pointer>) -> Self {
         self.with(|issuer| issuer.rules.roles = pointer.into())
+    }
+
+    /// Where the caller's plan is: a string. No claim tells one unless told otherwise.
+    pub fn plan_claim(self, pointer: impl Into<Pointer>) -> Self {
+        self.with(|issuer| issuer.rules.plan = Some(pointer.into()))
     }
 
     /// Where the scopes are: a string of them, divided by spaces, or a list. `scope`, or else `scp`, unless told

@@ -28,6 +28,7 @@ pub(in crate::authn) struct Rules {
     pub(in crate::authn) roles: Pointer,
     /// Instead of `scope` and `scp`.
     pub(in crate::authn) scopes: Option<Pointer>,
+    pub(in crate::authn) plan: Option<Pointer>,
     pub(in crate::authn) skew: Duration,
 }
 
@@ -118,6 +119,12 @@ impl Rules {
         };
         if !roles.is_empty() {
             principal = principal.with_roles(roles);
+        }
+        if let Some(pointer) = &self.plan
+            && let Some(Text(plan)) = self.nested(pointer, json)?
+            && !plan.is_empty()
+        {
+            principal = principal.with_plan(&*plan);
         }
         match read.expires {
             Some(date) => Ok(principal.with_expiry(date.floor())),

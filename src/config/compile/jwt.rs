@@ -136,6 +136,9 @@ fn rules(mut gate: jwt::Jwt, jwt: &Jwt) -> jwt::Jwt {
     if let Some(scopes) = &jwt.scopes_claim {
         gate = gate.scopes_at(scopes.as_str());
     }
+    if let Some(plan) = &jwt.plan_claim {
+        gate = gate.plan_claim(plan.as_str());
+    }
     if let Some(roles) = &jwt.roles_claim {
         gate = gate.roles_at(roles.as_str());
     }

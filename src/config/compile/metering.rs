@@ -57,7 +57,13 @@ impl Compiler<'_> {
             }
             builder = builder.plan_claim(claim.as_str());
         }
-        builder = builder.cost(said.cost.map_or(1, NonZeroU32::get));
+        let cost = said.cost.map_or(1, NonZeroU32::get);
+        let allowed = said.plans.values().chain([&said.allowance]);
+        // With no units at all everybody is refused on purpose.
+        if allowed.map(|said| said.units()).max().is_some_and(|most| (1..u64::from(cost)).contains(&most)) {
+            return at.field("cost").refuse("more than anybody may spend: no request would ever pass");
+        }
+        builder = builder.cost(cost);
         if let Some(header) = said.cost_header.as_ref().map(|header| header.0.clone()) {
             builder = builder.settle(Settle::by_header(HeaderCost::new(header).at_least(0)));
         }
@@ -83,6 +89,9 @@ impl Compiler<'_> {
             (None, None) => QuotaStore::memory(),
             (Some(_), Some(_)) => return at.field("file").refuse("`redis` keeps the counters already"),
         };
+        if said.deadline.as_ref().is_some_and(|deadline| deadline.0.is_zero()) {
+            return at.field("deadline").refuse("nothing is decided in no time");
+        }
         let store = match (&said.deadline, &said.redis) {
             (Some(_), None) => return at.field("deadline").refuse("only `redis` has a deadline"),
             #[cfg(feature = "redis")]

@@ -241,6 +241,9 @@ fn with_settings(mut builder: IntrospectionBuilder, said: &schema::Introspection
     if let Some(scopes) = &said.scopes_claim {
         builder = builder.scopes_at(scopes.as_str());
     }
+    if let Some(plan) = &said.plan_claim {
+        builder = builder.plan_claim(plan.as_str());
+    }
     if let Some(roles) = &said.roles_claim {
         builder = builder.roles_at(roles.as_str());
     }

@@ -55,6 +55,8 @@ pub(crate) struct Jwt {
     pub(crate) scopes_claim: Option<String>,
     /// The claim that holds the roles, by name or JSON pointer, as in `/realm_access/roles`. Default: `roles`.
     pub(crate) roles_claim: Option<String>,
+    /// The claim that holds the caller's plan, by name or JSON pointer: limits and quotas may differ by it.
+    pub(crate) plan_claim: Option<String>,
     /// Whether only tokens are taken that are bound to the client's certificate (RFC 8705). One that is bound is never
     /// taken from somebody else. Default: `false`.
     #[serde(default)]
@@ -121,6 +123,8 @@ pub(crate) struct Introspection {
     pub(crate) scopes_claim: Option<String>,
     /// The member that holds the roles, by name or JSON pointer, as in `/realm_access/roles`. Default: `roles`.
     pub(crate) roles_claim: Option<String>,
+    /// The member that holds the caller's plan, by name or JSON pointer: limits and quotas may differ by it.
+    pub(crate) plan_claim: Option<String>,
     /// Whether only tokens are taken that are bound to the client's certificate (RFC 8705 section 3.2). One that is bound
     /// is never taken from somebody else. Default: `false`.
     #[serde(default)]

@@ -58,6 +58,16 @@ pub(crate) enum Allowance {
     Unlimited(Unlimited),
 }
 
+impl Allowance {
+    /// The most that may be spent.
+    pub(crate) const fn units(self) -> u64 {
+        match self {
+            Self::Units(units) => units,
+            Self::Unlimited(_) => u64::MAX,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Unlimited {

@@ -93,7 +93,8 @@ impl Rule {
         if self.concurrency.iter().chain(of_backends).any(Concurrency::asks_priority) {
             gates = gates.with(priorities);
         }
-        self.concurrency.into_iter().fold(gates, AsyncGates::with_async).with_all(self.filters)
+        let concurrency = Concurrency::in_one_order(self.concurrency);
+        concurrency.into_iter().fold(gates, AsyncGates::with_async).with_all(self.filters)
     }
 
     /// What tells how important a request of this rule is. The listeners have removed what strangers said of it.

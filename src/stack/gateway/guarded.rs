@@ -30,7 +30,8 @@ impl Guards {
         if self.concurrency.is_empty() && self.success_rate.is_none() {
             return Guarded::Bare(sender);
         }
-        let gates = self.concurrency.iter().cloned().fold(AsyncGates::new(), AsyncGates::with_async);
+        let concurrency = Concurrency::in_one_order(self.concurrency.clone());
+        let gates = concurrency.into_iter().fold(AsyncGates::new(), AsyncGates::with_async);
         let gates = self.success_rate.iter().cloned().fold(gates, AsyncGates::with);
         Guarded::Behind(AsyncGateLayer::new(gates).layer(sender))
     }

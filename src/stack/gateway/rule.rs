@@ -211,7 +211,8 @@ impl Rule {
         Self { priority: Some(priority), ..self }
     }
 
-    /// Lets no more requests be in flight than this, inside of all gates. Of several, the one named first is asked first.
+    /// Lets no more requests be in flight than this, inside of all gates. Several are asked
+    /// [in one order](Concurrency::in_one_order), whichever is named first.
     pub fn concurrency(mut self, limit: Concurrency) -> Self {
         self.concurrency.push(limit);
         self

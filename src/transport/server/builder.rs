@@ -123,7 +123,7 @@ impl Server {
 
     /// How fast a request's body must come at least while somebody asks for more of it, beside
     /// [`body_idle_timeout`](Self::body_idle_timeout). [`MinimumRate::default`] unless told; `None`: as slowly as it likes.
-    /// The streams of gRPC may be silent. Else the body fails with
+    /// The streams of gRPC over HTTP/2 may be silent. Else the body fails with
     /// [`Reason::RequestTimeout`](crate::reject::Reason::RequestTimeout).
     pub fn min_body_rate(self, rate: impl Into<Option<MinimumRate>>) -> Self {
         let rate = rate.into();

@@ -5,7 +5,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Request, Response, header};
 use http_body::Body as HttpBody;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use pin_project_lite::pin_project;
@@ -51,9 +51,7 @@ where
             return Exchange { state: State::Refused { protocol }, in_flight };
         }
         let (head, body) = request.into_parts();
-        // Both ends of a gRPC stream may wait for the other.
-        let is_stream = Protocol::of(&head.headers) != Protocol::Http;
-        let rate = self.limits.rates.body.filter(|_| !is_stream);
+        let rate = self.limits.rates.body.filter(|_| !may_be_silent(&head.headers, self.vitals.is_h2));
         let (body, upload) = incoming(body, self.limits.body_idle, rate);
         let mut request = Request::from_parts(head, body);
         let extensions = request.extensions_mut();
@@ -68,6 +66,12 @@ where
         let state = State::Waiting { service: self.service.clone(), request: Some(request) };
         Exchange { state, in_flight }
     }
+}
+
+/// Whether it may be a stream of gRPC, both ends of which may wait for the other. Over HTTP/1 there is none, whatever a
+/// stranger's header says.
+fn may_be_silent(headers: &HeaderMap, is_h2: bool) -> bool {
+    is_h2 && Protocol::of(headers) == Protocol::Grpc
 }
 
 pin_project! {
@@ -123,5 +127,25 @@ where
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Poll::Ready(Ok(response))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_streams_of_grpc_may_be_silent() {
+        for (content_type, is_h2, may) in [
+            ("application/grpc", true, true),
+            ("application/grpc+proto", true, true),
+            ("application/grpc", false, false),
+            ("application/grpc-web", true, false),
+            ("application/json", true, false),
+        ] {
+            let headers =
+                HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(content_type))]);
+            assert_eq!(may_be_silent(&headers, is_h2), may, "{content_type} {is_h2}");
+        }
     }
 }

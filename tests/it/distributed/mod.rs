@@ -15,7 +15,7 @@ use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use portcullis::{
     admission::rate_limit::{
         Algorithm, Charge, Distribution, DistributionHandle, Fallback, Fields, Limit, LimitBuilder,
-        LimitError, RateLimit,
+        LimitError, RateLimit, Settle,
     },
     config::Config,
     key::Key,
@@ -327,6 +327,77 @@ async fn who_is_refused_is_not_asked_about_again() {
     let refused = answer(&gate, "a").await;
     assert_ne!(refused.headers()["retry-after"], "0");
     assert!(passes(&gate, "b").await);
+}
+
+#[tokio::test]
+async fn a_refusal_of_redis_undoes_here_what_was_paid_here() {
+    let server = Server::start();
+    let there = limit("there", "1/year").distributed(instance(&server)).build().unwrap();
+    let here = limit("here", "4/year").build().unwrap();
+    let penalty = gate([there.clone().into(), Charge::from(here.clone()).spend_on_denial(true)]);
+    assert_eq!(passing(&[penalty], "a", 2).await, 1);
+    assert_eq!(passing(&[gate([here.into()])], "a", 10).await, 2, "who was refused has paid");
+
+    let here = limit("shadow", "1/year").build().unwrap();
+    let shadow = gate([there.clone().into(), Charge::from(here.clone()).in_shadow(true)]);
+    assert!(passes(&shadow, "b").await);
+    assert!(!passes(&shadow, "b").await);
+    assert!(!passes(&gate([here.into()]), "b").await, "who did not pay is given nothing back");
+}
+
+#[tokio::test]
+async fn a_refusal_here_is_a_penalty_there() {
+    let server = Server::start();
+    let there = limit("there", "1000/year").distributed(instance(&server)).build().unwrap();
+    let none = limit("none", "1/year").build().unwrap().costing(2);
+    assert!(!passes(&gate([there.clone().costing(1000).spend_on_denial(true), none]), "a").await);
+    let there = gate([there.into()]);
+    until("the penalty is paid", async || !passes(&there, "a").await).await;
+}
+
+#[tokio::test]
+async fn who_goes_away_while_redis_is_asked_spends_nothing() {
+    let server = Server::start();
+    let there = limit("there", "5/year").distributed(instance(&server)).build().unwrap();
+    let here = limit("here", "1/year").build().unwrap();
+    let both = gate([there.into(), here.clone().into()]);
+    tokio::select! {
+        biased;
+        _ = answer(&both, "a") => panic!("Redis was not asked"),
+        () = std::future::ready(()) => {}
+    }
+    let here = gate([here.into()]);
+    until("what was paid is given back", async || passes(&here, "a").await).await;
+}
+
+#[tokio::test]
+async fn clients_are_told_of_limits_here_and_there() {
+    let server = Server::start();
+    let there = limit("there", "5/year").distributed(instance(&server)).build().unwrap();
+    let here = limit("here", "4/year").build().unwrap();
+    let both = behind(RateLimit::new(there).and(here).fields(Fields::Always));
+    let told = answer(&both, "a").await.headers()["ratelimit"].to_str().unwrap().to_owned();
+    assert!(told.contains("\"there\";r=4") && told.contains("\"here\";r=3"), "{told}");
+}
+
+#[tokio::test]
+async fn a_limit_on_redis_is_not_counted_here_in_silence() {
+    let server = Server::start();
+    let there = limit("there", "5/year").distributed(instance(&server)).build().unwrap();
+    let app = service_fn(|_: Request<String>| async { Ok::<_, Infallible>(Response::new(String::new())) });
+    let refused = RateLimit::new(there.clone()).layer().layer(app).oneshot(of(b"a")).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    let settled = Charge::from(there).settle(Settle::by_outcome(|_| Some(2)));
+    assert_eq!(answer(&gate([settled]), "a").await.status(), StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+/// Port 1 answers nobody.
+#[tokio::test]
+async fn who_has_seen_no_other_instance_knows_how_many_there_are_at_least() {
+    let redis = Redis::builder("redis://127.0.0.1:1").unwrap().build();
+    let alone = Distribution::on(redis).deadline(PATIENCE).at_least(4.try_into().unwrap());
+    let gate = gate([limit("a", "8/year").distributed(alone).build().unwrap().into()]);
+    assert_eq!(passing(&[gate], "a", 20).await, 2);
 }
 
 /// Eight instances that know of each other.

@@ -17,7 +17,7 @@ use crate::{
 static DECIDE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("script.lua")));
 
 /// What is asked about one limit.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(super) struct Ask {
     pub(super) shared: Arc<Shared>,
     pub(super) place: Arc<Place>,
@@ -31,6 +31,13 @@ pub(super) struct Ask {
 pub(super) const IN_SHADOW: u8 = 1;
 /// Who is refused is charged.
 pub(super) const PENALTY: u8 = 2;
+
+impl Ask {
+    /// Whether nobody would answer, as far as is known.
+    pub(super) fn is_in_vain(&self) -> bool {
+        self.shared.redis().is_shut(&self.place.key)
+    }
+}
 
 /// What Redis says about one limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

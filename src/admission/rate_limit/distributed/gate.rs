@@ -1,4 +1,4 @@
-use std::{pin::Pin, sync::Arc};
+use std::{mem, pin::Pin, sync::Arc};
 
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
@@ -25,9 +25,11 @@ use crate::{
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct DistributedRateLimit {
-    local: RateLimit,
+    local: Arc<RateLimit>,
     shared: Arc<[(Charge, Arc<Shared>)]>,
     policies: HeaderValue,
+    /// Whether a cost on Redis was to be settled, which nobody does.
+    settles: bool,
 }
 
 /// How a request stands with one limit on Redis.
@@ -39,6 +41,7 @@ struct Stand {
     by: By,
 }
 
+#[derive(Debug)]
 enum By {
     /// Nobody need be asked: it was paid from a lease, or it costs nothing.
     Lease,
@@ -47,35 +50,47 @@ enum By {
     /// It is to be asked, or it was.
     Redis(Ask, Option<Heard>),
     /// It is not asked, since another refuses.
-    Unasked,
+    Unasked(Ask),
 }
 
-/// What became of the request so far.
+/// What became of the request so far. Whoever drops it gives back what was paid.
+#[derive(Debug)]
 pub struct Case {
     stands: Vec<Stand>,
     /// What was paid on the limits of this process.
     paid: Vec<Bill>,
     notice: Notice,
+    /// Who gives it back, until it is concluded.
+    open: Option<DistributedRateLimit>,
+}
+
+impl Drop for Case {
+    fn drop(&mut self) {
+        if let Some(limits) = self.open.take() {
+            limits.undo(&self.stands, &self.paid);
+        }
+    }
 }
 
 impl RateLimit {
     /// A gate that asks Redis where limits are [kept there](super::super::LimitBuilder::distributed). Without such limits it
-    /// never waits.
+    /// never waits. A charge there cannot be [settled](Charge::settle): the gate then refuses everything, with 500.
     pub fn distributed(self) -> DistributedRateLimit {
         let policies =
             policy::policies(self.charges.iter().filter(|c| !c.in_shadow).map(|c| &c.limit.0.policy));
         let is_shared = |charge: &Charge| Some((charge.clone(), charge.limit.0.shared.clone()?));
         let shared = self.charges.iter().filter_map(is_shared).collect();
+        let settles = self.charges.iter().any(|c| c.settle.is_some() && c.limit.0.shared.is_some());
         let (fields, legacy) = (self.fields, self.legacy);
         let local = self.charges.into_iter().filter(|charge| charge.limit.0.shared.is_none());
-        let local = local.collect::<Self>().fields(fields).legacy_fields(legacy);
-        DistributedRateLimit { local, shared, policies }
+        let local = Arc::new(local.collect::<Self>().fields(fields).legacy_fields(legacy));
+        DistributedRateLimit { local, shared, policies, settles }
     }
 
     /// Whether a limit is kept on Redis.
     #[must_use]
     pub fn is_distributed(&self) -> bool {
-        self.charges.iter().any(|charge| charge.limit.0.shared.is_some())
+        self.is_distributed
     }
 }
 
@@ -109,38 +124,54 @@ impl DistributedRateLimit {
         self.shared.iter().zip(stands).map(|((charge, shared), stand)| (charge, shared, stand))
     }
 
-    /// Gives back what was paid, on Redis, of leases and here.
+    /// Gives back what was paid, on Redis, of leases and here, but for what is spent on denial.
     fn undo(&self, stands: &[Stand], paid: &[Bill]) {
         let mut asks = Vec::new();
-        for (_, shared, stand) in self.each(stands) {
+        for (charge, shared, stand) in self.each(stands) {
+            let spends = charge.spends_on_denial;
             match &stand.by {
-                By::Lease => shared.unpay(stand.bill.key, stand.bill.cost),
-                By::Redis(asked, Some(Ok(Said { passes: true, verdict: Verdict::Spend(_), window, .. }))) => {
+                By::Lease if !spends => shared.unpay(stand.bill.key, stand.bill.cost),
+                By::Redis(asked, Some(Ok(Said { passes: true, verdict: Verdict::Spend(_), window, .. })))
+                    if !spends =>
+                {
                     asks.push(Ask { cost: -asked.cost, ahead: *window, ..asked.clone() });
                 }
-                By::Redis(..) | By::Denied(_) | By::Unasked => {}
+                By::Redis(asked, None) | By::Unasked(asked) => {
+                    shared.gave_up(stand.bill.key);
+                    if spends && !asked.is_in_vain() {
+                        asks.push(Ask { ahead: 0, ..asked.clone() });
+                    }
+                }
+                By::Lease | By::Redis(..) | By::Denied(_) => {}
             }
         }
-        if !asks.is_empty() {
-            tokio::spawn(async move { ask(&asks).await });
+        // Each for itself: a penalty is nothing to the others.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            for one in asks {
+                runtime.spawn(async move { ask(&[one]).await });
+            }
         }
         for (charge, bill) in self.local.charges.iter().zip(paid) {
-            charge.correct(bill, Some(0));
+            if matches!(bill.verdict, Verdict::Spend(_)) && !charge.spends_on_denial {
+                charge.correct(bill, Some(0));
+            }
         }
     }
 
     /// Decides when all is known that will be.
-    fn conclude(&self, case: Case) -> Result<Notice, Answer> {
-        let Case { mut stands, paid, notice } = case;
+    fn conclude(&self, mut case: Case) -> Result<Notice, Answer> {
+        case.open = None;
+        let (mut stands, paid) = (mem::take(&mut case.stands), mem::take(&mut case.paid));
         let mut judged: Vec<Verdict> = Vec::with_capacity(stands.len());
         let mut alone = Vec::new();
         let mut is_denied = false;
         for (at, (charge, shared, stand)) in self.each(&stands).enumerate() {
             judged.push(match &stand.by {
-                By::Lease | By::Unasked => Verdict::Spend(0),
+                By::Lease | By::Unasked(_) => Verdict::Spend(0),
                 By::Denied(nanos) => Verdict::Wait(*nanos),
                 By::Redis(_, Some(Ok(said))) => said.verdict,
                 By::Redis(..) => {
+                    shared.gave_up(stand.bill.key);
                     shared.counts.fallback.add_one();
                     match shared.fallback() {
                         Fallback::Deny => is_denied |= !charge.in_shadow,
@@ -160,12 +191,11 @@ impl DistributedRateLimit {
             charge.count(&Bill { verdict: *verdict, ..stand.bill }, passes);
         }
         if passes {
-            return Ok(notice.also(self.told(&stands, &judged)));
+            return Ok(mem::take(&mut case.notice).also(self.told(&stands, &judged, &paid)));
         }
         self.undo(&stands, &paid);
         if is_denied {
-            let detail = "limits cannot be asked for";
-            return Err(Rejection::new(Reason::Overloaded).detail(detail).retry_after(RETRY).into());
+            return Err(unasked().into());
         }
         Err(self.refuse(&stands, &judged).into())
     }
@@ -198,7 +228,7 @@ impl DistributedRateLimit {
         told.filter_map(|((charge, _, stand), &verdict)| {
             let policy = &charge.limit.0.policy;
             let line = match &stand.by {
-                By::Lease | By::Unasked => return None,
+                By::Lease | By::Unasked(_) => return None,
                 By::Denied(nanos) => Line { policy, remaining: 0, more: *nanos, whole: *nanos },
                 By::Redis(_, Some(Ok(said))) => {
                     Line { policy, remaining: said.remaining, more: said.more, whole: said.whole }
@@ -210,14 +240,20 @@ impl DistributedRateLimit {
         .collect()
     }
 
-    /// What the response tells of them, if it is to tell.
-    fn told(&self, stands: &[Stand], judged: &[Verdict]) -> Option<HeaderMap> {
+    /// What the response tells of all limits of which something is known, if it is to tell.
+    fn told(&self, stands: &[Stand], judged: &[Verdict], paid: &[Bill]) -> Option<HeaderMap> {
         if self.local.fields != Fields::Always {
             return None;
         }
-        let lines = self.lines(stands, judged);
+        let there = self.lines(stands, judged);
+        let here = self.local.charges.iter().zip(paid).filter(|(charge, _)| !charge.in_shadow);
+        let here = here.map(|(charge, bill)| charge.line(bill));
+        let lines: Vec<_> = there.iter().map(|told| told.line).chain(here).collect();
+        if lines.is_empty() {
+            return None;
+        }
         let mut headers = HeaderMap::new();
-        policy::tell(&mut headers, &self.policies, lines.iter().map(|told| told.line), self.local.legacy);
+        policy::tell(&mut headers, &self.policies, lines.iter().copied(), self.local.legacy);
         Some(headers)
     }
 
@@ -231,6 +267,16 @@ impl DistributedRateLimit {
 /// After which time it may be tried again where nobody can say.
 const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 
+#[cold]
+fn unsettled() -> Rejection {
+    tracing::error!("a cost on Redis cannot be settled: everything is refused");
+    Rejection::new(Reason::Internal).detail("a cost on Redis cannot be settled")
+}
+
+fn unasked() -> Rejection {
+    Rejection::new(Reason::Overloaded).detail("limits cannot be asked for").retry_after(RETRY)
+}
+
 /// What is known here, or what is to be asked.
 fn stand(
     charge: &Charge,
@@ -241,10 +287,9 @@ fn stand(
     if bill.cost == 0 {
         return By::Lease;
     }
-    let capacity = plan.map_or(shared.own.capacity(), |quota| quota.burst().get().into());
     let flags =
         if charge.in_shadow { IN_SHADOW } else { 0 } | if charge.spends_on_denial { PENALTY } else { 0 };
-    match shared.pay(bill.key, bill.cost, capacity, head.now()) {
+    match shared.pay((bill.key, bill.cost), plan, head.now()) {
         Known::Paid { soon } => {
             if let Some(ahead) = soon {
                 shared.take_more(bill.key, shared.place(head, plan), ahead);
@@ -286,26 +331,33 @@ impl Stand {
     fn asks(&self) -> Option<&Ask> {
         match &self.by {
             By::Redis(ask, _) => Some(ask),
-            By::Lease | By::Denied(_) | By::Unasked => None,
+            By::Lease | By::Denied(_) | By::Unasked(_) => None,
         }
     }
 }
 
 impl AsyncGate for DistributedRateLimit {
     type Pass = Notice;
-    type Wait = Pin<Box<dyn Future<Output = Case> + Send>>;
-    type Told = Case;
+    type Wait = Pin<Box<dyn Future<Output = Option<Case>> + Send>>;
+    /// `None` if the task that asked was lost.
+    type Told = Option<Case>;
 
     fn check(&self, head: &mut Head<'_>) -> Check<Notice, Self::Wait> {
+        if self.settles {
+            return Err(unsettled().into()).into();
+        }
         let mut stands = self.stands(head);
         let is_denied = self
             .each(&stands)
             .any(|(charge, _, stand)| matches!(stand.by, By::Denied(_)) && !charge.in_shadow);
         if is_denied {
-            for stand in stands.iter_mut().filter(|stand| matches!(stand.by, By::Redis(..))) {
-                stand.by = By::Unasked;
+            for stand in &mut stands {
+                if let By::Redis(ask, _) = &stand.by {
+                    stand.by = By::Unasked(ask.clone());
+                }
             }
-            return self.conclude(Case { stands, paid: Vec::new(), notice: Notice::default() }).into();
+            let case = Case { stands, paid: Vec::new(), notice: Notice::default(), open: None };
+            return self.conclude(case).into();
         }
         // Those of this process first: whom they refuse nobody is asked about.
         let (notice, paid) =
@@ -316,12 +368,12 @@ impl AsyncGate for DistributedRateLimit {
                     return Err(answer).into();
                 }
             };
-        let case = Case { stands, paid, notice };
+        let mut case = Case { stands, paid, notice, open: None };
         let mut asks = case.stands.iter().filter_map(Stand::asks).peekable();
         if asks.peek().is_none() {
             return self.conclude(case).into();
         }
-        if asks.all(|ask| ask.shared.redis().is_shut(&ask.place.key)) {
+        if asks.all(Ask::is_in_vain) {
             // Nobody waits for a server that does not answer. That it does again, is found out beside.
             let asks = case.stands.iter().filter_map(Stand::asks);
             let asks: Vec<_> = asks.map(|ask| Ask { ahead: 0, ..ask.clone() }).collect();
@@ -330,33 +382,13 @@ impl AsyncGate for DistributedRateLimit {
             }
             return self.conclude(case).into();
         }
-        Check::Wait(Box::pin(hear(case)))
+        case.open = Some(self.clone());
+        // A question that was asked is concluded, also if the caller goes away: nothing is spent on those.
+        let heard = tokio::spawn(hear(case));
+        Check::Wait(Box::pin(async { heard.await.ok() }))
     }
 
-    fn resume(&self, _: &mut Head<'_>, told: Case) -> Check<Notice, Self::Wait> {
-        self.conclude(told).into()
-    }
-}
-
-impl std::fmt::Debug for By {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Lease => "Lease",
-            Self::Denied(_) => "Denied",
-            Self::Redis(..) => "Redis",
-            Self::Unasked => "Unasked",
-        })
-    }
-}
-
-impl std::fmt::Debug for Case {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Case").field("stands", &self.stands).finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("known", &self.known()).finish_non_exhaustive()
+    fn resume(&self, _: &mut Head<'_>, told: Option<Case>) -> Check<Notice, Self::Wait> {
+        told.map_or_else(|| Err(unasked().into()), |case| self.conclude(case)).into()
     }
 }

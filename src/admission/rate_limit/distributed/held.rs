@@ -10,10 +10,13 @@ use std::{
 use tokio::time::Instant;
 
 use super::params::Params;
+use crate::admission::rate_limit::Quota;
 
 const SHARDS: usize = 64;
-/// Units that were taken ahead are good for so long. What is left of them then was given back before, or is lost.
+/// Units that were taken ahead are good for so long. What is left of them then is given back.
 const LEASE: Duration = Duration::from_secs(3);
+/// A refusal is believed for so long: an operator may make an account whole, and others give units back.
+const BELIEVED: Duration = Duration::from_secs(1);
 /// What is taken ahead the first time.
 const FIRST: u32 = 2;
 
@@ -22,6 +25,8 @@ const FIRST: u32 = 2;
 pub(super) struct Place {
     pub(super) key: String,
     pub(super) params: Params,
+    /// That of the account's plan, if it has one.
+    pub(super) plan: Option<Quota>,
 }
 
 /// What to do about a request.
@@ -67,15 +72,25 @@ struct Account {
     units: u32,
     window: u64,
     until: Instant,
+    /// When their window ends, after which nobody takes them back.
+    ends: Instant,
     /// How much was in hand when units were taken last, and how much is wanted next.
     size: u32,
     wanted: u32,
-    /// Spent since units were taken last.
+    /// Spent since units were taken last, and since the last sweep.
     spent: u32,
+    lately: u32,
     used: bool,
-    asking: bool,
-    /// Until when this cost and any larger is refused.
-    denied: Option<(Instant, u32)>,
+    /// Until when somebody may be asking for more.
+    asking: Option<Instant>,
+    denied: Option<Denied>,
+}
+
+/// This cost and any larger is refused, as far as was heard at `at`.
+struct Denied {
+    at: Instant,
+    until: Instant,
+    least: u32,
 }
 
 impl Held {
@@ -84,28 +99,37 @@ impl Held {
         Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), most_in_shard }
     }
 
-    /// Pays from what was taken ahead, if there is enough. `most` is what may be taken ahead.
-    pub(super) fn pay(&self, key: u64, cost: u32, most: u32, now: Instant) -> Known {
+    /// Pays from what was taken ahead, if there is enough, and hands out what is not good any more. `most` is what may be
+    /// taken ahead.
+    pub(super) fn pay(
+        &self,
+        key: u64,
+        cost: u32,
+        (plan, most): (Option<Quota>, u32),
+        now: Instant,
+    ) -> (Known, Option<Rest>) {
         let mut shard = self.shard(key);
-        let Some(account) = shard.get_mut(&key) else { return Known::Unknown { ahead: FIRST.min(most) } };
-        if let Some((until, least)) = account.denied {
-            if until <= now {
-                account.denied = None;
-            } else if cost >= least {
-                return Known::Denied(until - now);
-            }
-        }
+        let Some(account) = shard.get_mut(&key) else {
+            return (Known::Unknown { ahead: FIRST.min(most) }, None);
+        };
         account.used = true;
-        if account.until <= now {
-            account.units = 0;
+        let is_other = account.place.plan != plan;
+        if is_other || account.denied.as_ref().is_some_and(|denied| !denied.is_believed(now)) {
+            account.denied = None;
         }
+        if let Some(denied) = account.denied.as_ref().filter(|denied| cost >= denied.least) {
+            return (Known::Denied(denied.until - now), None);
+        }
+        // Another plan is another account: what was taken of the old one goes back to it.
+        let rest = if is_other || account.until <= now { account.take(0, now) } else { None };
         if account.units < cost || most == 0 {
-            return Known::Unknown { ahead: account.more(most).unwrap_or_default() };
+            return (Known::Unknown { ahead: account.more(most, now).unwrap_or_default() }, rest);
         }
         account.units -= cost;
         account.spent = account.spent.saturating_add(cost);
+        account.lately = account.lately.saturating_add(cost);
         let is_low = account.units <= account.size.min(most) / 2;
-        Known::Paid { soon: if is_low { account.more(most) } else { None } }
+        (Known::Paid { soon: if is_low { account.more(most, now) } else { None } }, rest)
     }
 
     /// Takes back what a request has not spent after all.
@@ -115,65 +139,76 @@ impl Held {
         }
     }
 
-    /// Keeps what was given ahead, up to `most` in all. What cannot be kept is returned.
+    /// Keeps what was given ahead, up to `most` in all. What cannot be kept is returned, also of what was there.
     pub(super) fn keep(
         &self,
         key: u64,
         place: &Arc<Place>,
         (grant, most): (Grant, u32),
         asked_at: Instant,
-    ) -> Option<Rest> {
+    ) -> Vec<Rest> {
         let mut shard = self.shard(key);
         let rest =
             |units| (units > 0).then(|| Rest { place: Arc::clone(place), units, window: grant.window });
-        let Some(account) = self.entry(&mut shard, key, place, asked_at) else { return rest(grant.units) };
-        account.asking = false;
-        if account.until <= asked_at || account.window != grant.window {
-            account.units = 0;
+        let Some(account) = self.entry(&mut shard, key, place, asked_at) else {
+            return rest(grant.units).into_iter().collect();
+        };
+        account.asking = None;
+        let is_other = account.place.plan != place.plan;
+        let is_over = account.until <= asked_at || account.window != grant.window;
+        let before = if is_other || is_over { account.take(0, asked_at) } else { None };
+        account.place = Arc::clone(place);
+        if is_other {
+            account.denied = None;
         }
         let kept = grant.units.min(most.saturating_sub(account.units));
         account.units += kept;
         account.window = grant.window;
         account.until = asked_at + grant.good_for.min(LEASE);
+        account.ends = crate::time::after(asked_at, grant.good_for);
         account.size =
             if grant.units < grant.asked { account.units } else { account.wanted.max(account.units) };
         account.spent = 0;
         account.used = true;
-        rest(grant.units - kept)
+        before.into_iter().chain(rest(grant.units - kept)).collect()
     }
 
     /// Remembers that this cost is refused until then.
     pub(super) fn deny(&self, key: u64, place: &Arc<Place>, cost: u32, until: Instant, now: Instant) {
         let mut shard = self.shard(key);
-        if let Some(account) = self.entry(&mut shard, key, place, now) {
-            account.denied = Some((until, cost));
+        if let Some(account) = self.entry(&mut shard, key, place, now)
+            && account.place.plan == place.plan
+        {
+            account.denied = Some(Denied { at: now, until, least: cost });
         }
     }
 
     /// Nobody is asked for more any longer.
     pub(super) fn gave_up(&self, key: u64) {
         if let Some(account) = self.shard(key).get_mut(&key) {
-            account.asking = false;
+            account.asking = None;
         }
     }
 
-    /// Forgets what is of no use any more, and takes out what was not used since the last time, or all of it.
+    /// Forgets what is of no use any more, and takes out what will not be used soon, or all of it: whatever was not used
+    /// since the last time, and of what was, all but twice as much as was spent.
     pub(super) fn sweep(&self, all: bool, now: Instant) -> Vec<Rest> {
         let mut rests = Vec::new();
         for shard in &self.shards {
             lock(shard).retain(|_, account| {
                 let is_idle = all || !account.used;
-                if is_idle && account.units > 0 && account.until > now {
-                    let (place, units, window) = (Arc::clone(&account.place), account.units, account.window);
-                    rests.push(Rest { place, units, window });
-                }
+                let keep = account.lately.saturating_mul(2).max(FIRST);
+                rests.extend(account.take(if is_idle || account.until <= now { 0 } else { keep }, now));
                 if is_idle {
-                    (account.units, account.spent) = (0, 0);
+                    account.spent = 0;
                     account.size /= 2;
+                } else {
+                    account.size = account.size.min(keep);
                 }
-                let is_denied = account.denied.is_some_and(|(until, _)| until > now);
-                let keeps = account.used || is_denied || account.asking;
+                let is_denied = account.denied.as_ref().is_some_and(|denied| denied.is_believed(now));
+                let keeps = account.used || is_denied || account.is_asking(now);
                 account.used = false;
+                account.lately = 0;
                 keeps
             });
         }
@@ -195,24 +230,20 @@ impl Held {
         if shard.len() >= self.most_in_shard && !shard.contains_key(&key) {
             return None;
         }
-        let account = shard.entry(key).or_insert_with(|| Account {
+        Some(shard.entry(key).or_insert_with(|| Account {
             place: Arc::clone(place),
             units: 0,
             window: 0,
             until: now,
+            ends: now,
             size: 0,
             wanted: 0,
             spent: 0,
+            lately: 0,
             used: true,
-            asking: false,
+            asking: None,
             denied: None,
-        });
-        if !Arc::ptr_eq(&account.place, place) && account.place.params != place.params {
-            // Another plan is another account: what was taken of the old one is left to it.
-            (account.units, account.denied) = (0, None);
-        }
-        account.place = Arc::clone(place);
-        Some(account)
+        }))
     }
 
     fn shard(&self, key: u64) -> MutexGuard<'_, Shard> {
@@ -223,16 +254,35 @@ impl Held {
 impl Account {
     /// What to take now, unless somebody does already: so much that there is twice as much in hand if what was taken last
     /// was used, and no more than may be.
-    fn more(&mut self, most: u32) -> Option<u32> {
-        if self.asking {
+    fn more(&mut self, most: u32, now: Instant) -> Option<u32> {
+        if self.is_asking(now) {
             return None;
         }
         let used = self.spent.saturating_mul(2) >= self.size;
         let size = if used { self.size.saturating_mul(2) } else { self.size };
         self.wanted = size.max(FIRST).min(most);
         let more = self.wanted.saturating_sub(self.units);
-        self.asking = more > 0;
+        self.asking = (more > 0).then_some(now + LEASE);
         (more > 0).then_some(more)
+    }
+
+    /// Whoever asked and was not heard of for so long, is not heard of any more.
+    fn is_asking(&self, now: Instant) -> bool {
+        self.asking.is_some_and(|until| until > now)
+    }
+
+    /// Takes out all but so many units, for those who take them back.
+    fn take(&mut self, keep: u32, now: Instant) -> Option<Rest> {
+        let units = self.units.saturating_sub(keep);
+        self.units -= units;
+        let is_of_use = units > 0 && self.ends > now;
+        is_of_use.then(|| Rest { place: Arc::clone(&self.place), units, window: self.window })
+    }
+}
+
+impl Denied {
+    fn is_believed(&self, now: Instant) -> bool {
+        now < self.until && now < self.at + BELIEVED
     }
 }
 
@@ -266,33 +316,41 @@ mod tests {
 
     fn place() -> Arc<Place> {
         let params = Params::Sliding { window: 1_000_000, count: 100 };
-        Arc::new(Place { key: String::new(), params })
+        Arc::new(Place { key: String::new(), params, plan: None })
+    }
+
+    fn pay(held: &Held, cost: u32, most: u32, now: Instant) -> Known {
+        held.pay(1, cost, (None, most), now).0
+    }
+
+    fn units(rests: impl IntoIterator<Item = Rest>) -> u32 {
+        rests.into_iter().map(|rest| rest.units).sum()
     }
 
     fn grant(units: u32) -> (Grant, u32) {
-        (Grant { units, asked: units, window: 0, good_for: LEASE }, 20)
+        (Grant { units, asked: units, window: 0, good_for: 60 * LEASE }, 20)
     }
 
     #[test]
     fn what_is_taken_ahead_grows_with_use_and_is_given_back_when_idle() {
         let (held, place, now) = (Held::new(100), place(), Instant::now());
-        assert_eq!(held.pay(1, 1, 0, now), Known::Unknown { ahead: 0 });
-        assert_eq!(held.pay(1, 1, 20, now), Known::Unknown { ahead: 2 });
-        assert!(held.keep(1, &place, grant(2), now).is_none());
-        assert_eq!(held.pay(1, 1, 20, now), Known::Paid { soon: Some(3) });
-        assert_eq!(held.pay(1, 1, 20, now), Known::Paid { soon: None }, "it was asked for");
-        assert_eq!(held.pay(1, 1, 20, now), Known::Unknown { ahead: 0 });
-        assert!(held.keep(1, &place, grant(3), now).is_none());
-        assert_eq!(held.pay(1, 2, 20, now), Known::Paid { soon: Some(7) });
+        assert_eq!(pay(&held, 1, 0, now), Known::Unknown { ahead: 0 });
+        assert_eq!(pay(&held, 1, 20, now), Known::Unknown { ahead: 2 });
+        assert!(held.keep(1, &place, grant(2), now).is_empty());
+        assert_eq!(pay(&held, 1, 20, now), Known::Paid { soon: Some(3) });
+        assert_eq!(pay(&held, 1, 20, now), Known::Paid { soon: None }, "it was asked for");
+        assert_eq!(pay(&held, 1, 20, now), Known::Unknown { ahead: 0 });
+        assert!(held.keep(1, &place, grant(3), now).is_empty());
+        assert_eq!(pay(&held, 2, 20, now), Known::Paid { soon: Some(7) });
         // More than may be in hand is given back.
-        assert_eq!(held.keep(1, &place, grant(22), now).unwrap().units, 3);
-        assert_eq!(held.pay(1, 12, 20, now), Known::Paid { soon: Some(12) });
+        assert_eq!(units(held.keep(1, &place, grant(22), now)), 3);
+        assert_eq!(pay(&held, 12, 20, now), Known::Paid { soon: Some(12) });
 
         assert!(held.sweep(false, now).is_empty());
         let rests = held.sweep(false, now);
         assert_eq!(rests.iter().map(|rest| rest.units).collect::<Vec<_>>(), [8]);
         held.gave_up(1);
-        assert_eq!(held.pay(1, 1, 20, now), Known::Unknown { ahead: 10 }, "it was not used for a while");
+        assert_eq!(pay(&held, 1, 20, now), Known::Unknown { ahead: 10 }, "it was not used for a while");
         held.gave_up(1);
         held.sweep(true, now);
         held.sweep(true, now);
@@ -302,9 +360,9 @@ mod tests {
     #[test]
     fn units_are_good_for_their_time() {
         let (held, place, now) = (Held::new(100), place(), Instant::now());
-        assert!(held.keep(1, &place, (Grant { good_for: 10 * MS, ..grant(9).0 }, 20), now).is_none());
-        assert!(matches!(held.pay(1, 1, 20, now + 9 * MS), Known::Paid { .. }));
-        assert!(matches!(held.pay(1, 1, 20, now + 10 * MS), Known::Unknown { .. }));
+        assert!(held.keep(1, &place, (Grant { good_for: 10 * MS, ..grant(9).0 }, 20), now).is_empty());
+        assert!(matches!(pay(&held, 1, 20, now + 9 * MS), Known::Paid { .. }));
+        assert!(matches!(pay(&held, 1, 20, now + 10 * MS), Known::Unknown { .. }));
         assert!(held.sweep(true, now + 10 * MS).is_empty(), "nobody has a use for them");
     }
 
@@ -312,15 +370,80 @@ mod tests {
     fn who_is_refused_is_refused_until_its_time() {
         let (held, place, now) = (Held::new(100), place(), Instant::now());
         held.deny(1, &place, 5, now + 10 * MS, now);
-        assert_eq!(held.pay(1, 5, 0, now + 4 * MS), Known::Denied(6 * MS));
-        assert!(matches!(held.pay(1, 4, 0, now + 4 * MS), Known::Unknown { .. }), "less may pass");
-        assert!(matches!(held.pay(1, 5, 0, now + 10 * MS), Known::Unknown { .. }));
+        assert_eq!(pay(&held, 5, 0, now + 4 * MS), Known::Denied(6 * MS));
+        assert!(matches!(pay(&held, 4, 0, now + 4 * MS), Known::Unknown { .. }), "less may pass");
+        assert!(matches!(pay(&held, 5, 0, now + 10 * MS), Known::Unknown { .. }));
     }
 
     #[test]
     fn strangers_keys_take_no_more_than_there_is() {
         let (held, place, now) = (Held::new(64), place(), Instant::now());
-        let kept = (0..1000_u64).filter(|key| held.keep(key << 32, &place, grant(1), now).is_none()).count();
+        let kept = (0..1000_u64).filter(|key| held.keep(key << 32, &place, grant(1), now).is_empty()).count();
         assert_eq!((kept, held.len()), (64, 64));
+    }
+
+    /// A burst takes much ahead; who is slow afterwards, neither holds it nor burns it.
+    #[test]
+    fn no_unit_is_burnt() {
+        let (held, place, start) = (Held::new(100), place(), Instant::now());
+        let most = 500;
+        let (mut given, mut back, mut spent) = (0, 0, 0);
+        for at in 0..20_000_u32 {
+            let now = start + at * MS;
+            if at % 1000 == 0 {
+                back += units(held.sweep(false, now));
+            }
+            // A thousand in the first second, then two a second.
+            if at >= 1000 && at % 500 != 0 {
+                continue;
+            }
+            let (known, rest) = held.pay(1, 1, (None, most), now);
+            back += units(rest);
+            let ahead = match known {
+                Known::Paid { soon } => soon,
+                Known::Unknown { ahead } => {
+                    given += 1;
+                    Some(ahead)
+                }
+                Known::Denied(_) => panic!("nobody denied it"),
+            };
+            spent += 1;
+            if let Some(ahead) = ahead {
+                given += ahead;
+                back += units(held.keep(1, &place, (grant(ahead).0, most), now));
+            }
+            if at > 3000 {
+                assert!(given - back - spent <= 8, "{} are idle", given - back - spent);
+            }
+        }
+        back += units(held.sweep(true, start + 20_000 * MS));
+        assert_eq!(given, back + spent);
+    }
+
+    #[test]
+    fn who_asks_and_is_not_heard_of_is_not_waited_for() {
+        let (held, place, now) = (Held::new(100), place(), Instant::now());
+        assert!(held.keep(1, &place, grant(0), now).is_empty());
+        assert_eq!(pay(&held, 1, 20, now), Known::Unknown { ahead: 2 });
+        assert_eq!(pay(&held, 1, 20, now), Known::Unknown { ahead: 0 });
+        assert_eq!(pay(&held, 1, 20, now + LEASE), Known::Unknown { ahead: 2 });
+        held.sweep(false, now + LEASE);
+        held.sweep(false, now + 2 * LEASE);
+        assert_eq!(held.len(), 0);
+    }
+
+    #[test]
+    fn a_refusal_is_not_believed_for_long_nor_for_another_plan() {
+        let (held, place, now) = (Held::new(100), place(), Instant::now());
+        held.deny(1, &place, 1, now + 100 * BELIEVED, now);
+        let gold = Some(Quota::new("1000/month".parse().unwrap()));
+        assert_eq!(
+            pay(&held, 1, 0, now + MS),
+            Known::Denied(100 * BELIEVED - MS),
+            "the time is the true one"
+        );
+        assert!(matches!(pay(&held, 1, 0, now + BELIEVED), Known::Unknown { .. }));
+        held.deny(1, &place, 1, now + 100 * BELIEVED, now);
+        assert!(matches!(held.pay(1, 1, (gold, 0), now + MS).0, Known::Unknown { .. }));
     }
 }

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use super::fleet::Fleet;
 use crate::{ratio::Ratio, redis::Redis};
@@ -15,6 +15,7 @@ pub struct Distribution {
     pub(super) fallback: Fallback,
     pub(super) deadline: Duration,
     pub(super) lease: Ratio,
+    pub(super) floor: NonZeroU32,
 }
 
 /// What becomes of requests while Redis does not decide in time.
@@ -26,7 +27,8 @@ pub enum Fallback {
     /// They are refused with 503.
     Deny,
     /// This instance counts alone, and holds everybody to the limit divided by the number of instances that were seen
-    /// last. It begins with whole accounts.
+    /// last. It begins with whole accounts. An instance that starts while Redis does not answer has seen no other: see
+    /// [`at_least`](Distribution::at_least).
     #[default]
     LocalShare,
 }
@@ -35,7 +37,13 @@ impl Distribution {
     /// On this server: each decision exact, within 50 ms, and a local share where there is none.
     pub fn on(redis: Redis) -> Self {
         let fleet = Arc::new(Fleet::new(redis));
-        Self { fleet, fallback: Fallback::default(), deadline: DEADLINE, lease: Ratio::NEVER }
+        Self {
+            fleet,
+            fallback: Fallback::default(),
+            deadline: DEADLINE,
+            lease: Ratio::NEVER,
+            floor: NonZeroU32::MIN,
+        }
     }
 
     /// What becomes of requests while Redis does not decide.
@@ -54,6 +62,12 @@ impl Distribution {
         Self { lease: share, ..self }
     }
 
+    /// How many instances there are at least, seen or not: none falls back to a larger share than it has among so many.
+    /// Default: 1, so that instances which start while Redis does not answer hold everybody to the whole limit each.
+    pub fn at_least(self, instances: NonZeroU32) -> Self {
+        Self { floor: instances, ..self }
+    }
+
     /// The instances that were seen last; zero until the first is.
     #[must_use]
     pub fn instances(&self) -> u32 {
@@ -66,6 +80,7 @@ impl PartialEq for Distribution {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.fleet, &other.fleet)
             && (self.fallback, self.deadline, self.lease) == (other.fallback, other.deadline, other.lease)
+            && self.floor == other.floor
     }
 }
 
@@ -78,6 +93,7 @@ impl fmt::Debug for Distribution {
             .field("fallback", &self.fallback)
             .field("deadline", &self.deadline)
             .field("lease", &self.lease)
+            .field("floor", &self.floor)
             .finish()
     }
 }

@@ -106,13 +106,23 @@ impl Shared {
         let (rate, burst) = (quota.rate(), params.capacity());
         let kind = params.words(std::time::UNIX_EPOCH)[0];
         let name = format!("{}:{VERSION}.{kind}.{burst}.{rate}", self.name);
-        Arc::new(Place { key: self.redis().key(&account, &name), params })
+        Arc::new(Place { key: self.redis().key(&account, &name), params, plan })
     }
 
     /// Pays here, if it can be.
-    pub(super) fn pay(self: &Arc<Self>, key: u64, cost: u32, capacity: u64, now: Instant) -> Known {
+    pub(super) fn pay(self: &Arc<Self>, (key, cost): (u64, u32), plan: Option<Quota>, now: Instant) -> Known {
         self.distribution.fleet.begin();
-        self.held.pay(key, cost, self.most_ahead(capacity), now)
+        let capacity = plan.map_or(self.own.capacity(), |quota| quota.burst().get().into());
+        let (known, rest) = self.held.pay(key, cost, (plan, self.most_ahead(capacity)), now);
+        if let Some(rest) = rest {
+            tokio::spawn(Arc::clone(self).refund(vec![rest]));
+        }
+        known
+    }
+
+    /// Nobody will be heard who was to ask for more.
+    pub(super) fn gave_up(&self, key: u64) {
+        self.held.gave_up(key);
     }
 
     pub(super) fn unpay(&self, key: u64, cost: u32) {
@@ -151,8 +161,9 @@ impl Shared {
         let grant =
             Grant { units: said.ahead, asked: asked_for, window: said.window, good_for: good_for(said) };
         let most = self.most_ahead(asked.place.params.capacity());
-        if let Some(rest) = self.held.keep(key, &asked.place, (grant, most), at) {
-            tokio::spawn(Arc::clone(self).refund(vec![rest]));
+        let rests = self.held.keep(key, &asked.place, (grant, most), at);
+        if !rests.is_empty() {
+            tokio::spawn(Arc::clone(self).refund(rests));
         }
     }
 
@@ -190,7 +201,7 @@ impl Shared {
 
     /// The limit that this instance holds everybody to when it is alone.
     pub(super) fn share(&self, quota: Quota) -> Quota {
-        let instances = self.distribution.fleet.seen().max(1);
+        let instances = self.distribution.fleet.seen().max(self.distribution.floor.get());
         let rate = quota.rate();
         let share = match self.algorithm {
             Algorithm::TokenBucket | Algorithm::LeakyBucket { .. } => {
@@ -207,6 +218,12 @@ impl Shared {
 
     pub(super) fn known(&self) -> usize {
         self.held.len()
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("known", &self.known()).finish_non_exhaustive()
     }
 }
 

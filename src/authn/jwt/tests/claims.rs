@@ -207,6 +207,14 @@ fn the_principal_is_who_the_claims_say() {
         principal(&gate, with("roles", json!(["a", "b c"]))).roles().collect::<Vec<_>>(),
         ["a", "b c"]
     );
+    assert_eq!(principal(&gate, with("plan", json!("gold"))).plan(), None, "nobody said where it is");
+    let named = gate.clone().plan_claim("plan");
+    assert_eq!(principal(&named, with("plan", json!("gold"))).plan(), Some("gold"));
+    assert_eq!(principal(&named, with("plan", json!(""))).plan(), None);
+    assert_eq!(principal(&named, with("tier", json!("gold"))).plan(), None);
+    let nested = gate.clone().plan_claim("/billing/tier");
+    assert_eq!(principal(&nested, with("billing", json!({ "tier": "free" }))).plan(), Some("free"));
+
     let nested = gate.roles_at("/realm_access/roles");
     let claims = with("realm_access", json!({ "roles": ["staff"] }));
     assert!(principal(&nested, claims).has_role("staff"));
