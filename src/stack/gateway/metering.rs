@@ -44,11 +44,11 @@ impl Replaced {
 /// Makes ready what would else be made ready by the first request. What takes longer goes on.
 pub(super) async fn begin(snapshot: &Snapshot) {
     let mut all = JoinSet::new();
-    for quota in &snapshot.quotas {
+    for quota in snapshot.quotas.clone() {
         // Why it is not was logged, and requests are answered as the quota says.
         all.spawn(async move { drop(quota.open().await) });
     }
-    for usage in &snapshot.usage {
+    if let Some(usage) = snapshot.usage.clone() {
         all.spawn(async move {
             if let Err(error) = usage.start().await {
                 tracing::error!(%error, "the spool of usage cannot be read; it is tried again");
@@ -64,11 +64,11 @@ pub(super) async fn begin(snapshot: &Snapshot) {
 /// Writes and delivers what is in memory only, also that of meters before.
 pub(super) async fn end(snapshot: &Snapshot, replaced: &Replaced) {
     let mut all = JoinSet::new();
-    for quota in &snapshot.quotas {
+    for quota in snapshot.quotas.clone() {
         // It was logged.
         all.spawn(async move { drop(timeout(HOME, quota.flush()).await) });
     }
-    for usage in &snapshot.usage.chain(replaced.take()) {
+    for usage in snapshot.usage.clone().into_iter().chain(replaced.take()) {
         all.spawn(async move {
             if !usage.flush(HOME).await {
                 tracing::error!(counts = ?usage.counts(), "usage was not delivered; what is in the spool comes later");
