@@ -15,7 +15,7 @@ use crate::{
     gate::{AsyncGate, AsyncGateLayer, Check, Gate, GateLayer, Pass},
     head::Head,
     outcome::Outcome,
-    reject::{Answer, Reason, Rejection},
+    reject::{Answer, Rejection},
 };
 
 /// Charges of this number are judged without an allocation.
@@ -164,7 +164,8 @@ impl RateLimit {
     fn misplaced(&self) -> Rejection {
         let limits: Vec<_> = self.limits().filter(|limit| limit.is_distributed()).map(Limit::name).collect();
         tracing::error!(?limits, "limits on Redis need RateLimit::distributed(): everything is refused");
-        Rejection::new(Reason::Internal).detail("limits on Redis need `RateLimit::distributed()`")
+        Rejection::new(crate::reject::Reason::Internal)
+            .detail("limits on Redis need `RateLimit::distributed()`")
     }
 
     #[cold]

@@ -69,7 +69,12 @@ impl Load {
             });
             json!({ "pressure": overload.pressure(), "sources": readings.collect::<Vec<_>>() })
         });
-        json!({ "overload": overload, "concurrency": self.limits.iter().map(limit).collect::<Vec<_>>() })
+        let rate = |(upstream, rate): &(Arc<str>, SuccessRate)| json!({ "upstream": **upstream, "refusing": rate.refusing(), "refused": rate.refused() });
+        json!({
+            "overload": overload,
+            "concurrency": self.limits.iter().map(limit).collect::<Vec<_>>(),
+            "successRates": self.rates.iter().map(rate).collect::<Vec<_>>(),
+        })
     }
 }
 
