@@ -49,7 +49,7 @@ impl RateLimitHandle {
         }
     }
 
-    /// Makes the account of this request whole, in this process and not on Redis. An operator who has no request describes one: see [`Account`].
+    /// Makes the account of this request whole, in this process and not on Redis. An operator who has no request describes one: see [`Account`](super::Account).
     ///
     /// `false` if there is nothing to make whole, or if the account is not [held](super#when-it-is-full), so that what is
     /// known of it is also known of others.

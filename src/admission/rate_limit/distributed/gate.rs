@@ -21,7 +21,7 @@ use crate::{
     reject::{Answer, Reason, Rejection},
 };
 
-/// A gate that lets a request pass if all its limits do, some of which are kept on Redis. See the [module docs](super).
+/// A gate that lets a request pass if all its limits do, some of which are kept on Redis. See the [module docs](crate::admission::rate_limit).
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct DistributedRateLimit {

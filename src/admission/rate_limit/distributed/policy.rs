@@ -7,7 +7,7 @@ use crate::{ratio::Ratio, redis::Redis};
 const DEADLINE: Duration = Duration::from_millis(50);
 
 /// How limits are kept on Redis, so that all instances of a gateway are held to them together. Clones are the same
-/// instance. See the [module docs](super).
+/// instance. See the [module docs](crate::admission::rate_limit).
 #[derive(Clone)]
 #[must_use]
 pub struct Distribution {
