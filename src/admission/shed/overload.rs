@@ -22,8 +22,8 @@ const MEMORY_TICKS: u32 = 5;
 const MEMORY_FULL: f64 = 0.95;
 /// What is left, one tick later, of a delay of the event loop.
 const FADES: f64 = 0.7;
-/// The pressure 1.
-const FULL: f64 = (1 << 16) as f64;
+/// The pressure 1: in decimals, so that what was reckoned is what is told.
+const FULL: f64 = 1_000_000.0;
 
 /// Watches how much this process has to do. Clones are the same. See the [module docs](super).
 #[derive(Clone)]
@@ -171,7 +171,7 @@ impl Shared {
             source.reading.pressure = pressure;
             highest = highest.max(pressure);
         }
-        self.pressure.store((highest * FULL) as u32, Ordering::Relaxed);
+        self.pressure.store((highest * FULL).round() as u32, Ordering::Relaxed);
     }
 }
 

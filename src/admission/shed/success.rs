@@ -24,8 +24,8 @@ use crate::{
 const BUCKETS: NonZeroU16 = NonZeroU16::new(30).unwrap();
 /// How long a share that was worked out is good.
 const FRESH: Duration = Duration::from_millis(50);
-/// The share 1.
-const FULL: f64 = (1 << 16) as f64;
+/// The share 1: in decimals, so that what was reckoned is what is told.
+const FULL: f64 = 1_000_000.0;
 
 /// A gate that refuses a share of the requests to a server that fails, as Envoy's admission control:
 ///
@@ -124,7 +124,7 @@ impl Shared {
         if now_nanos >= self.until.load(Ordering::Relaxed) {
             self.until.store(now_nanos.saturating_add(nanos(FRESH)), Ordering::Relaxed);
             let [all, well] = self.window.totals(now);
-            self.share.store((self.policy.share(all, well) * FULL) as u32, Ordering::Relaxed);
+            self.share.store((self.policy.share(all, well) * FULL).round() as u32, Ordering::Relaxed);
         }
         f64::from(self.share.load(Ordering::Relaxed)) / FULL
     }
