@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 
 #[cfg(feature = "jwt")]
-use super::compile::{Asked, KeySets};
+use super::compile::{KeySets, Remembered};
 use std::sync::Arc;
 
 use super::schema::Authorizer;
@@ -46,7 +46,7 @@ pub(super) struct Kept {
     #[cfg(feature = "jwt")]
     pub(super) key_sets: KeySets,
     #[cfg(feature = "jwt")]
-    pub(super) asked: Asked,
+    pub(super) remembered: Remembered,
 }
 
 /// What lives outside of this process, and is followed. Each with what the file said of it: if that is another, it is
