@@ -107,7 +107,8 @@ impl Compiler<'_> {
         use crate::{admission::rate_limit::Fallback, config::schema::LimitFallback};
 
         let stores = self.stores.borrow();
-        let there = self.find(at.field("redis"), server, "server", "redis", &stores.distributions)?.clone();
+        let (_, there) =
+            self.find(at.field("redis"), server, "server", "redis", stores.distributions.all())?.clone();
         let there = match said.fallback {
             Some(LimitFallback::Allow) => there.fallback(Fallback::Allow),
             Some(LimitFallback::Deny) => there.fallback(Fallback::Deny),
@@ -294,7 +295,8 @@ fn charge(at: At<'_>, said: &RateLimit, limit: Limit) -> Option<Charge> {
     Some(charge)
 }
 
-fn skip(at: At<'_>, said: &SkipRule) -> Option<Skip> {
+/// Requests that a limit does not count.
+pub(super) fn skip(at: At<'_>, said: &SkipRule) -> Option<Skip> {
     let SkipRule { methods, paths, networks, principals } = said;
     if methods.is_empty() && paths.is_empty() && networks.is_empty() && principals.is_empty() {
         return at.refuse("expected at least one of `methods`, `paths`, `networks` and `principals`");

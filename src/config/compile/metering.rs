@@ -17,6 +17,7 @@ use crate::{
     authn::Providers,
     config::{
         at::At,
+        kept::KeptUsage,
         schema::{
             Addresses, Allowance, BillingPeriod, MinimumRates, OnOutage, PeriodName, Policies, Quota,
             QuotaPeriod, Usage,
@@ -27,6 +28,15 @@ use crate::{
     telemetry::usage::{UsageFile, UsageMeter},
     time::{BillingDay, Period},
     transport::MinimumRate,
+};
+#[cfg(feature = "redis")]
+use crate::{
+    config::{
+        kept::Said,
+        schema::{RedisServer, UsageStream as StreamRules},
+    },
+    redis::Redis,
+    telemetry::usage::UsageStream,
 };
 
 /// The most bytes of a list of networks: 100,000 of the longest, and more.
@@ -114,14 +124,11 @@ impl Compiler<'_> {
     /// The store on this server, the same for all quotas there, so that a list of them is asked at once.
     #[cfg(feature = "redis")]
     fn redis_store(&self, at: At<'_>, _: &str, server: &str) -> Option<QuotaStore> {
-        let stores = self.stores.borrow();
-        let (said, redis) = self.find(at.field("redis"), server, "server", "redis", &stores.redis)?.clone();
-        drop(stores);
-        let kept = self.stores.borrow().quotas.get(server).cloned();
-        let kept = kept.or_else(|| self.kept.stores.quotas.get(server).cloned());
-        let store = kept.filter(|(before, _)| *before == said);
-        let (_, store) = store.unwrap_or_else(|| (said.clone(), QuotaStore::redis(redis)));
-        self.stores.borrow_mut().quotas.insert(server.to_owned(), (said, store.clone()));
+        let (said, redis) = self.server(at.field("redis"), server)?;
+        let kept = self.stores.borrow().quotas.before(server).cloned();
+        let kept = kept.or_else(|| self.kept.stores.quotas.again(server, &said).cloned());
+        let store = kept.unwrap_or_else(|| QuotaStore::redis(redis));
+        self.stores.borrow_mut().quotas.insert(server, said, store.clone());
         Some(store)
     }
 
@@ -219,26 +226,26 @@ impl Compiler<'_> {
     /// The meter: that of the snapshot before, if the file says the same of it.
     pub(super) fn usage(&self, builder: SnapshotBuilder) -> SnapshotBuilder {
         let (Some(usage), at) = (&self.file.usage, self.top.field("usage")) else { return builder };
-        let Some((said, meter)) = self.meter(at, usage) else { return builder };
-        self.meter.borrow_mut().replace((said, meter.clone()));
+        let Some(kept) = self.meter(at, usage) else { return builder };
+        let meter = kept.1.clone();
+        self.meter.borrow_mut().replace(kept);
         builder.usage(meter)
     }
 
-    fn meter(&self, at: At<'_>, usage: &Usage) -> Option<(String, UsageMeter)> {
+    fn meter(&self, at: At<'_>, usage: &Usage) -> Option<KeptUsage> {
         if usage.file.is_none() && usage.redis.is_none() && !at.is_broken() {
             return at.refuse("is delivered nowhere: expected `file`, `redis` or both");
         }
-        #[cfg_attr(not(feature = "redis"), expect(unused_mut, reason = "only servers are added"))]
-        let mut said = format!("{usage:?} {:?}", self.path(&PathBuf::new()));
         #[cfg(feature = "redis")]
         let stream = match &usage.redis {
-            Some(to) => {
-                let (of, stream) = self.usage_stream(at.field("redis"), to)?;
-                said.push_str(&of);
-                Some(stream)
-            }
+            Some(to) => Some(self.usage_stream(at.field("redis"), to)?),
             None => None,
         };
+        #[cfg(feature = "redis")]
+        let server = stream.as_ref().map(|(said, _)| said.clone());
+        #[cfg(not(feature = "redis"))]
+        let server = None;
+        let said = (usage.clone(), server, self.path(&PathBuf::new()));
         if let Some(kept) = self.kept.usage.as_ref().filter(|(before, _)| *before == said) {
             return Some(kept.clone());
         }
@@ -260,7 +267,7 @@ impl Compiler<'_> {
             builder = builder.sink(file.rotate_bytes.map_or(sink.clone(), |bytes| sink.rotate(bytes.get())));
         }
         #[cfg(feature = "redis")]
-        if let Some(stream) = stream {
+        if let Some((_, stream)) = stream {
             builder = builder.sink(stream);
         }
         if let Some(directory) = &usage.spool {
@@ -276,18 +283,18 @@ impl Compiler<'_> {
     }
 
     #[cfg(feature = "redis")]
-    fn usage_stream(
-        &self,
-        at: At<'_>,
-        to: &crate::config::schema::UsageStream,
-    ) -> Option<(String, crate::telemetry::usage::UsageStream)> {
-        let stores = self.stores.borrow();
-        let (said, redis) =
-            self.find(at.field("server"), &to.server, "server", "redis", &stores.redis)?.clone();
+    fn usage_stream(&self, at: At<'_>, to: &StreamRules) -> Option<(Said<RedisServer>, UsageStream)> {
+        let (said, redis) = self.server(at.field("server"), &to.server)?;
         let name = to.stream.as_ref().map_or("events", |name| &name.0.0);
-        let stream = crate::telemetry::usage::UsageStream::new(redis, name);
+        let stream = UsageStream::new(redis, name);
         let most = to.max_length.map(std::num::NonZero::get);
         Some((said, most.map_or(stream.clone(), |most| stream.max_length(most))))
+    }
+
+    /// A server by its name.
+    #[cfg(feature = "redis")]
+    fn server(&self, at: At<'_>, name: &str) -> Option<(Said<RedisServer>, Redis)> {
+        self.find(at, name, "server", "redis", self.stores.borrow().redis.all()).cloned()
     }
 }
 

@@ -117,7 +117,7 @@ pub(crate) enum OnOutage {
 }
 
 /// Who has used how much, told for bills.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Usage {
     /// What events call this instance. Default: `gateway`.
@@ -139,7 +139,7 @@ pub(crate) struct Usage {
 }
 
 /// A file of events.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct UsageFile {
     /// Where it is; relative to this file.
@@ -149,7 +149,7 @@ pub(crate) struct UsageFile {
 }
 
 /// A stream of events.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct UsageStream {
     /// The server. One of `redis`.
