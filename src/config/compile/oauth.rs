@@ -16,6 +16,7 @@ use crate::{
     },
     config::{
         at::At,
+        kept::{Made, Said},
         schema::{
             self, OauthClient, ProviderFetch, SecretPlace, TokenEndpoint, TokenShape, UpstreamCredentials,
         },
@@ -26,26 +27,9 @@ use crate::{
 /// What outlives a reload: what was remembered under the same words, with the same secrets.
 #[derive(Debug, Clone, Default)]
 pub(in crate::config) struct Asked {
-    introspections: Vec<Made<schema::Introspection, Introspection>>,
-    sources: Vec<Made<UpstreamCredentials, TokenSource>>,
-}
-
-#[derive(Debug, Clone)]
-struct Made<S, T> {
-    name: String,
-    said: Said<S>,
-    made: T,
-}
-
-/// What makes two the same: what the file says, and what is in the files that it names. These are secrets, and are not
-/// shown.
-#[derive(Clone, PartialEq)]
-struct Said<S>(S, Vec<Vec<u8>>);
-
-impl<S: std::fmt::Debug> std::fmt::Debug for Said<S> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
+    introspections: Made<Said<schema::Introspection>, Introspection>,
+    /// By the names of the upstreams.
+    sources: Made<Said<UpstreamCredentials>, TokenSource>,
 }
 
 impl Compiler<'_> {
@@ -63,10 +47,8 @@ impl Compiler<'_> {
             at.field("certificateBound").warn(NO_CERTIFICATES);
         }
         let of_file = Said(said.clone(), secrets);
-        let kept =
-            self.kept.asked.introspections.iter().find(|kept| kept.name == name && kept.said == of_file);
-        let introspection = match kept {
-            Some(kept) => kept.made.clone(),
+        let introspection = match self.kept.asked.introspections.again(name, &of_file) {
+            Some(kept) => kept.clone(),
             None => {
                 let mut builder = Introspection::builder(endpoint?).named(name);
                 if let Some(location) = location {
@@ -78,15 +60,19 @@ impl Compiler<'_> {
                 with_settings(builder, said).build()
             }
         };
-        let made = Made { name: name.to_owned(), said: of_file, made: introspection.clone() };
-        self.asked.borrow_mut().introspections.push(made);
+        self.asked.borrow_mut().introspections.insert(name, of_file, introspection.clone());
         Some(Arc::new(introspection))
     }
 
     /// The introspections of the file by their names.
     pub(super) fn introspections(&self) -> Vec<(Arc<str>, Introspection)> {
         let asked = self.asked.borrow();
-        asked.introspections.iter().map(|made| (Arc::from(&*made.name), made.made.clone())).collect()
+        asked
+            .introspections
+            .all()
+            .iter()
+            .map(|(name, (_, made))| (Arc::from(&**name), made.clone()))
+            .collect()
     }
 
     /// Where the tokens for an upstream come from.
@@ -128,10 +114,8 @@ impl Compiler<'_> {
             TokenSource::danger_caller()
         };
         let of_file = Said(said.clone(), secrets);
-        let kept = self.kept.asked.sources.iter().find(|kept| kept.name == upstream && kept.said == of_file);
-        let source = kept.map_or(source, |kept| kept.made.clone());
-        let made = Made { name: upstream.to_owned(), said: of_file, made: source.clone() };
-        self.asked.borrow_mut().sources.push(made);
+        let source = self.kept.asked.sources.again(upstream, &of_file).cloned().unwrap_or(source);
+        self.asked.borrow_mut().sources.insert(upstream, of_file, source.clone());
         Some(source)
     }
 
