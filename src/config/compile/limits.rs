@@ -119,7 +119,8 @@ impl Compiler<'_> {
         use crate::{admission::rate_limit::Fallback, config::schema::LimitFallback};
 
         let stores = self.stores.borrow();
-        let there = self.find(at.field("redis"), server, "server", "redis", &stores.distributions)?.clone();
+        let (_, there) =
+            self.find(at.field("redis"), server, "server", "redis", stores.distributions.all())?.clone();
         let there = match said.fallback {
             Some(LimitFallback::Allow) => there.fallback(Fallback::Allow),
             Some(LimitFallback::Deny) => there.fallback(Fallback::Deny),

@@ -13,11 +13,21 @@ use crate::{
     authn::Providers,
     config::{
         at::At,
+        kept::KeptUsage,
         schema::{Addresses, MinimumRates, Policies, Usage},
     },
     stack::gateway::{self, Listen, SnapshotBuilder},
     telemetry::usage::{UsageFile, UsageMeter},
     transport::MinimumRate,
+};
+#[cfg(feature = "redis")]
+use crate::{
+    config::{
+        kept::Said,
+        schema::{RedisServer, UsageStream as StreamRules},
+    },
+    redis::Redis,
+    telemetry::usage::UsageStream,
 };
 
 /// The most bytes of a list of networks: 100,000 of the longest, and more.
@@ -99,26 +109,26 @@ impl Compiler<'_> {
     /// The meter: that of the snapshot before, if the file says the same of it.
     pub(super) fn usage(&self, builder: SnapshotBuilder) -> SnapshotBuilder {
         let (Some(usage), at) = (&self.file.usage, self.top.field("usage")) else { return builder };
-        let Some((said, meter)) = self.meter(at, usage) else { return builder };
-        self.meter.borrow_mut().replace((said, meter.clone()));
+        let Some(kept) = self.meter(at, usage) else { return builder };
+        let meter = kept.1.clone();
+        self.meter.borrow_mut().replace(kept);
         builder.usage(meter)
     }
 
-    fn meter(&self, at: At<'_>, usage: &Usage) -> Option<(String, UsageMeter)> {
+    fn meter(&self, at: At<'_>, usage: &Usage) -> Option<KeptUsage> {
         if usage.file.is_none() && usage.redis.is_none() && !at.is_broken() {
             return at.refuse("is delivered nowhere: expected `file`, `redis` or both");
         }
-        #[cfg_attr(not(feature = "redis"), expect(unused_mut, reason = "only servers are added"))]
-        let mut said = format!("{usage:?} {:?}", self.path(&PathBuf::new()));
         #[cfg(feature = "redis")]
         let stream = match &usage.redis {
-            Some(to) => {
-                let (of, stream) = self.usage_stream(at.field("redis"), to)?;
-                said.push_str(&of);
-                Some(stream)
-            }
+            Some(to) => Some(self.usage_stream(at.field("redis"), to)?),
             None => None,
         };
+        #[cfg(feature = "redis")]
+        let server = stream.as_ref().map(|(said, _)| said.clone());
+        #[cfg(not(feature = "redis"))]
+        let server = None;
+        let said = (usage.clone(), server, self.path(&PathBuf::new()));
         if let Some(kept) = self.kept.usage.as_ref().filter(|(before, _)| *before == said) {
             return Some(kept.clone());
         }
@@ -140,7 +150,7 @@ impl Compiler<'_> {
             builder = builder.sink(file.rotate_bytes.map_or(sink.clone(), |bytes| sink.rotate(bytes.get())));
         }
         #[cfg(feature = "redis")]
-        if let Some(stream) = stream {
+        if let Some((_, stream)) = stream {
             builder = builder.sink(stream);
         }
         if let Some(directory) = &usage.spool {
@@ -156,18 +166,18 @@ impl Compiler<'_> {
     }
 
     #[cfg(feature = "redis")]
-    fn usage_stream(
-        &self,
-        at: At<'_>,
-        to: &crate::config::schema::UsageStream,
-    ) -> Option<(String, crate::telemetry::usage::UsageStream)> {
-        let stores = self.stores.borrow();
-        let (said, redis) =
-            self.find(at.field("server"), &to.server, "server", "redis", &stores.redis)?.clone();
+    fn usage_stream(&self, at: At<'_>, to: &StreamRules) -> Option<(Said<RedisServer>, UsageStream)> {
+        let (said, redis) = self.server(at.field("server"), &to.server)?;
         let name = to.stream.as_ref().map_or("events", |name| &name.0.0);
-        let stream = crate::telemetry::usage::UsageStream::new(redis, name);
+        let stream = UsageStream::new(redis, name);
         let most = to.max_length.map(std::num::NonZero::get);
         Some((said, most.map_or(stream.clone(), |most| stream.max_length(most))))
+    }
+
+    /// A server by its name.
+    #[cfg(feature = "redis")]
+    pub(super) fn server(&self, at: At<'_>, name: &str) -> Option<(Said<RedisServer>, Redis)> {
+        self.find(at, name, "server", "redis", self.stores.borrow().redis.all()).cloned()
     }
 }
 

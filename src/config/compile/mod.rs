@@ -21,10 +21,12 @@ mod oauth;
 mod quotas;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "jwt")]
+mod remembered;
 mod removed;
 mod routes;
 mod upstreams;
 
 pub(super) use self::compiler::{Compiled, Compiler};
 #[cfg(feature = "jwt")]
-pub(super) use self::{jwks::KeySets, oauth::Asked};
+pub(super) use self::{jwks::KeySets, remembered::Remembered};

@@ -93,14 +93,11 @@ impl Compiler<'_> {
     /// The store on this server, the same for all quotas there, so that a list of them is asked at once.
     #[cfg(feature = "redis")]
     fn redis_store(&self, at: At<'_>, _: &str, server: &str) -> Option<QuotaStore> {
-        let stores = self.stores.borrow();
-        let (said, redis) = self.find(at.field("redis"), server, "server", "redis", &stores.redis)?.clone();
-        drop(stores);
-        let kept = self.stores.borrow().quotas.get(server).cloned();
-        let kept = kept.or_else(|| self.kept.stores.quotas.get(server).cloned());
-        let store = kept.filter(|(before, _)| *before == said);
-        let (_, store) = store.unwrap_or_else(|| (said.clone(), QuotaStore::redis(redis)));
-        self.stores.borrow_mut().quotas.insert(server.to_owned(), (said, store.clone()));
+        let (said, redis) = self.server(at.field("redis"), server)?;
+        let kept = self.stores.borrow().quotas.before(server).cloned();
+        let kept = kept.or_else(|| self.kept.stores.quotas.again(server, &said).cloned());
+        let store = kept.unwrap_or_else(|| QuotaStore::redis(redis));
+        self.stores.borrow_mut().quotas.insert(server, said, store.clone());
         Some(store)
     }
 

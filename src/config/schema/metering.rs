@@ -12,7 +12,7 @@ use super::Header;
 use crate::config::scalar::{Name, Text};
 
 /// Who has used how much, told for bills.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Usage {
     /// What events call this instance. Default: `gateway`.
@@ -34,7 +34,7 @@ pub(crate) struct Usage {
 }
 
 /// A file of events.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct UsageFile {
     /// Where it is; relative to this file.
@@ -44,7 +44,7 @@ pub(crate) struct UsageFile {
 }
 
 /// A stream of events.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct UsageStream {
     /// The server. One of `redis`.

@@ -127,7 +127,7 @@ pub(crate) struct SettledBy {
 }
 
 /// Requests that a limit or quota does not count: all that is said must hold, and of each list one.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct SkipRule {
     /// The method.
@@ -180,7 +180,7 @@ pub(crate) enum FieldsWhen {
 }
 
 /// One part of a key, or several that count together.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum KeyList {
     One(KeyPart),
@@ -188,14 +188,14 @@ pub(crate) enum KeyList {
 }
 
 /// What of a request tells one account from another.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum KeyPart {
     Named(KeyName),
     Of(KeyOf),
 }
 
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum KeyName {
     /// The client's address, IPv6 by /64.
@@ -207,7 +207,7 @@ pub(crate) enum KeyName {
 }
 
 /// A part of a key that needs a name; exactly one field.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct KeyOf {
     /// A claim of the verified token.
