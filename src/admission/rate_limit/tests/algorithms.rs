@@ -359,9 +359,10 @@ mod models {
         }
     }
 
-    /// Where the index of a window begins in a state of so small a count.
+    /// Where the index of a window begins in a state.
     fn judge_bits(judge: &Judge) -> u32 {
-        u32::BITS - judge.remaining(0, 0).leading_zeros()
+        let Judge::FixedWindow(window) = judge else { unreachable!() };
+        window.bits
     }
 }
 
@@ -456,6 +457,29 @@ fn a_clock_that_was_wrong_by_years_starves_nobody() {
     assert_eq!(judge.remaining(state, TODAY), 3);
     let Verdict::Spend(now) = judge.judge(0, TODAY, 2) else { panic!() };
     assert_eq!(judge.owed(judge.join(state, now, TODAY), TODAY), 2, "the other account is none");
+}
+
+/// What was spent under a larger plan, or before a reload that grants less, is no debt.
+#[test]
+fn a_smaller_count_owes_nothing_of_the_next_window() {
+    let rate = |count| Quota::new(Rate::new(count, Duration::from_secs(60)).unwrap());
+    for (algorithm, windows) in [(Algorithm::SlidingWindow, 2), (Algorithm::CALENDAR, 1)] {
+        let gold = Judge::new(algorithm, rate(1000), 0, 0).unwrap();
+        let free = gold.with(rate(10), 0).unwrap();
+        assert!(gold.reads_as(&free) && free.reads_as(&Judge::new(algorithm, rate(10), 5, 20).unwrap()));
+        let begin = TODAY - TODAY % (60 * SECOND);
+        let Verdict::Spend(state) = gold.judge(0, begin, 600) else { panic!("{algorithm:?}") };
+        let Verdict::Wait(wait) = free.judge(state, begin, 1) else { panic!("{algorithm:?}") };
+        assert!(wait <= windows * 60 * SECOND, "{algorithm:?} {wait}");
+        assert_eq!(free.whole_in(state, begin), windows * 60 * SECOND);
+        assert_eq!(free.remaining(state, begin + windows * 60 * SECOND), 10);
+    }
+    // What was charged in the end is owed, though.
+    let judge = Judge::new(Algorithm::CALENDAR, rate(10), 25, 0).unwrap();
+    let state = judge.shift(0, TODAY, TODAY, Shift { units: 100, beyond: 25 });
+    assert_eq!(judge.owed(state, TODAY), 35);
+    let minute = |n: u64| TODAY + n * 60 * SECOND;
+    assert_eq!([1, 2, 3, 4].map(|n| judge.remaining(state, minute(n))), [0, 0, 5, 10]);
 }
 
 #[test]
