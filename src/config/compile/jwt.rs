@@ -6,7 +6,6 @@ use http::{HeaderName, header};
 use super::{
     Compiler,
     authentication::{NO_CERTIFICATES, warn_if_open},
-    remembered::Said,
 };
 use crate::{
     authn::{
@@ -15,6 +14,7 @@ use crate::{
     },
     config::{
         at::At,
+        kept::Said,
         schema::{Algorithm, Headers, Jwks, JwksFetch, Jwt, Material, TokenLocation, TokenProfile},
     },
     secret,
@@ -67,7 +67,7 @@ impl Compiler<'_> {
         }
         let before = &self.kept.remembered.tokens;
         let now = &mut self.remembered.borrow_mut().tokens;
-        Some(Arc::new(now.again(before, name, Said(jwt.clone(), material), || Some(gate))?))
+        Some(Arc::new(now.keep(before, name, Said(jwt.clone(), material), || Some(gate))?))
     }
 
     /// The keys that the file gives, or names files of. What is in these is added to `material`.

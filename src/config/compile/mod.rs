@@ -4,6 +4,7 @@ mod api_key;
 mod authentication;
 mod authorization;
 mod authorizers;
+mod charges;
 mod compiler;
 mod concurrency;
 mod filters;
@@ -17,6 +18,7 @@ mod load;
 mod metering;
 #[cfg(feature = "jwt")]
 mod oauth;
+mod quotas;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "jwt")]

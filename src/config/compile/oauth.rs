@@ -5,7 +5,6 @@ use super::{
     Compiler,
     authentication::NO_CERTIFICATES,
     jwt::{claim_headers, location},
-    remembered::Said,
 };
 use crate::{
     authn::{
@@ -17,6 +16,7 @@ use crate::{
     },
     config::{
         at::At,
+        kept::Said,
         schema::{
             self, OauthClient, ProviderFetch, SecretPlace, TokenEndpoint, TokenShape, UpstreamCredentials,
         },
@@ -50,13 +50,18 @@ impl Compiler<'_> {
         };
         let before = &self.kept.remembered.introspections;
         let now = &mut self.remembered.borrow_mut().introspections;
-        Some(Arc::new(now.again(before, name, Said(said.clone(), secrets), make)?))
+        Some(Arc::new(now.keep(before, name, Said(said.clone(), secrets), make)?))
     }
 
     /// The introspections of the file by their names.
     pub(super) fn introspections(&self) -> Vec<(Arc<str>, Introspection)> {
         let remembered = self.remembered.borrow();
-        remembered.introspections.iter().map(|(name, made)| (Arc::from(name), made.clone())).collect()
+        remembered
+            .introspections
+            .all()
+            .iter()
+            .map(|(name, (_, made))| (Arc::from(&**name), made.clone()))
+            .collect()
     }
 
     /// Where the tokens for an upstream come from.
@@ -99,7 +104,7 @@ impl Compiler<'_> {
         };
         let before = &self.kept.remembered.sources;
         let now = &mut self.remembered.borrow_mut().sources;
-        now.again(before, upstream, Said(said.clone(), secrets), || Some(source))
+        now.keep(before, upstream, Said(said.clone(), secrets), || Some(source))
     }
 
     fn request(&self, at: At<'_>, said: &TokenEndpoint, secrets: &mut Vec<Vec<u8>>) -> Option<TokenRequest> {

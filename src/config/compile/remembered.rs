@@ -1,63 +1,21 @@
 //! Providers whose knowledge outlives a reload.
-use std::{collections::BTreeMap, fmt};
-
 use crate::{
     authn::{introspection::Introspection, jwt::Jwt, outbound::TokenSource},
-    config::schema::{self, UpstreamCredentials},
+    config::{
+        kept::{Made, Said},
+        schema::{self, UpstreamCredentials},
+    },
 };
 
 /// What was remembered under the same words, with the same secrets.
 #[derive(Debug, Default)]
 pub(in crate::config) struct Remembered {
     /// With the tokens that were verified.
-    pub(super) tokens: Made<schema::Jwt, Jwt>,
+    pub(super) tokens: Made<Said<schema::Jwt>, Jwt>,
     /// With what their providers have said.
-    pub(super) introspections: Made<schema::Introspection, Introspection>,
+    pub(super) introspections: Made<Said<schema::Introspection>, Introspection>,
     /// With the tokens that we were given.
-    pub(super) sources: Made<UpstreamCredentials, TokenSource>,
-}
-
-/// Things by their names, each with what the file said of it: if it says the same again, it is the same thing.
-#[derive(Debug)]
-pub(super) struct Made<S, T>(BTreeMap<String, (Said<S>, T)>);
-
-/// What makes two the same: what the file says, and what is in the files that it names. These are secrets, and are not
-/// shown.
-#[derive(PartialEq)]
-pub(super) struct Said<S>(pub(super) S, pub(super) Vec<Vec<u8>>);
-
-impl<S: PartialEq, T: Clone> Made<S, T> {
-    /// The thing of this name that was there before, if the same was said of it, or else the one that is made now.
-    pub(super) fn again(
-        &mut self,
-        before: &Self,
-        name: &str,
-        said: Said<S>,
-        make: impl FnOnce() -> Option<T>,
-    ) -> Option<T> {
-        let made = match before.0.get(name) {
-            Some((known, made)) if *known == said => made.clone(),
-            _ => make()?,
-        };
-        self.0.insert(name.to_owned(), (said, made.clone()));
-        Some(made)
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &T)> {
-        self.0.iter().map(|(name, (_, made))| (name.as_str(), made))
-    }
-}
-
-impl<S, T> Default for Made<S, T> {
-    fn default() -> Self {
-        Self(BTreeMap::new())
-    }
-}
-
-impl<S: fmt::Debug> fmt::Debug for Said<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
+    pub(super) sources: Made<Said<UpstreamCredentials>, TokenSource>,
 }
 
 #[cfg(test)]
@@ -88,7 +46,7 @@ mod tests {
     }
 
     fn users(kept: &Kept) -> &Jwt {
-        kept.remembered.tokens.iter().next().unwrap().1
+        &kept.remembered.tokens.all()["users"].1
     }
 
     #[test]

@@ -231,7 +231,7 @@ impl DistributedRateLimit {
                 By::Lease | By::Unasked(_) => return None,
                 By::Denied(nanos) => Line { policy, remaining: 0, more: *nanos, whole: *nanos },
                 By::Redis(_, Some(Ok(said))) => {
-                    Line { policy, remaining: said.remaining, more: said.more, whole: said.whole }
+                    Line { policy, remaining: said.remaining.into(), more: said.more, whole: said.whole }
                 }
                 By::Redis(..) => charge.line(&stand.bill),
             };
@@ -274,7 +274,7 @@ fn unsettled() -> Rejection {
 }
 
 fn unasked() -> Rejection {
-    Rejection::new(Reason::Overloaded).detail("limits cannot be asked for").retry_after(RETRY)
+    Rejection::new(Reason::LimitUnavailable).detail("limits cannot be asked").retry_after(RETRY)
 }
 
 /// What is known here, or what is to be asked.
