@@ -5,6 +5,8 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, response};
 
+#[cfg(feature = "redis")]
+use super::distributed::Open;
 use super::{
     Charge, Limit,
     charge::{self, Bill, Patience},
@@ -149,7 +151,7 @@ impl RateLimit {
         });
         let settled = self.charges.iter().zip(bills).filter(|(charge, bill)| charge.settles(bill));
         let open = settled.map(|(charge, bill)| (charge.clone(), *bill)).collect();
-        Notice(Some(Box::new(After { told, open })))
+        Notice(Some(Box::new(After { told, open, ..After::default() })))
     }
 
     fn tell(&self, bills: &[Bill], headers: &mut HeaderMap) {
@@ -286,22 +288,33 @@ struct After {
     told: Option<HeaderMap>,
     /// What is charged when the cost is known.
     open: Vec<(Charge, Bill)>,
+    /// And on Redis.
+    #[cfg(feature = "redis")]
+    there: Vec<Open>,
 }
 
 impl Notice {
-    /// Tells this too, if it is anything.
+    /// Tells this too, if it is anything, and settles these too.
     #[cfg(feature = "redis")]
-    pub(super) fn also(self, told: Option<HeaderMap>) -> Self {
-        let Some(told) = told else { return self };
-        let mut after = self.0.unwrap_or_default();
-        after.told = match after.told.take() {
-            None => Some(told),
-            Some(mut before) => {
+    pub(super) fn also(
+        mut self,
+        told: Option<HeaderMap>,
+        (here, there): (Vec<(Charge, Bill)>, Vec<Open>),
+    ) -> Self {
+        if told.is_none() && here.is_empty() && there.is_empty() {
+            return self;
+        }
+        let after = self.0.get_or_insert_default();
+        after.told = match (after.told.take(), told) {
+            (Some(mut before), Some(told)) => {
                 before.extend(told);
                 Some(before)
             }
+            (before, told) => before.or(told),
         };
-        Self(Some(after))
+        after.open.extend(here);
+        after.there = there;
+        self
     }
 }
 
@@ -319,6 +332,8 @@ impl Pass for Notice {
         for (charge, bill) in &after.open {
             charge.see_head(bill, head);
         }
+        #[cfg(feature = "redis")]
+        after.there.iter().for_each(|open| open.see_head(head));
         for (name, value) in after.told.take().into_iter().flatten() {
             let Some(name) = name else { continue };
             if name.as_str().starts_with("x-") {
@@ -330,8 +345,11 @@ impl Pass for Notice {
     }
 
     fn on_end(&mut self, outcome: &Outcome) {
-        for (charge, bill) in self.0.iter().flat_map(|after| &after.open) {
+        let Some(after) = &self.0 else { return };
+        for (charge, bill) in &after.open {
             charge.see_end(bill, outcome);
         }
+        #[cfg(feature = "redis")]
+        after.there.iter().for_each(|open| open.see_end(outcome));
     }
 }

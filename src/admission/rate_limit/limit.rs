@@ -356,9 +356,7 @@ impl LimitBuilder {
         #[cfg(feature = "redis")]
         let shared = match &terms.distribution {
             Some(distribution) => {
-                let of = (&terms.key, terms.algorithm, terms.quota);
-                let shared = Shared::new(&name, distribution, of, terms.max_keys.get());
-                Some(shared.ok_or(LimitError::Distribution)?)
+                Some(Shared::new(&name, distribution, &terms).ok_or(LimitError::Distribution)?)
             }
             None => None,
         };

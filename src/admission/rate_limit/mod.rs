@@ -103,7 +103,8 @@
 //! With the feature `redis` a limit can be [distributed](LimitBuilder::distributed): all instances of a gateway that are on
 //! one server hold it together. Its gate is [`RateLimit::distributed`], which waits for Redis where it has to. The
 //! [`Distribution`] says for how long, what happens where Redis does not decide, and whether an instance may take units
-//! ahead. What a request cost in the end is not [settled](Charge::settle) there.
+//! ahead. What a request cost in the end is [settled](Charge::settle) there while nobody waits; a [`DistributionHandle`]
+//! looks at accounts there and makes them whole.
 //!
 //! # Answers
 //!

@@ -84,9 +84,6 @@ impl Compiler<'_> {
                 .field("redis")
                 .refuse("before a `leakyBucket` requests wait, and they wait in one process");
         }
-        if said.settle.is_some() {
-            return at.field("settle").refuse("a limit on `redis` is charged when the request comes");
-        }
         if said.deadline.as_ref().is_some_and(|deadline| deadline.0.is_zero()) {
             return at.field("deadline").refuse("nothing is decided in no time");
         }
