@@ -102,7 +102,7 @@ impl Node {
         let late = || Fault::Ours(RedisError::Late(until.deadline));
         let is_late = done.is_err();
         let done = done.unwrap_or_else(|_| Err(late()));
-        self.judge(entry, done.as_ref().err().map(Fault::told), used.get());
+        self.judge(entry, done.as_ref().err().map(Fault::told).as_ref(), used.get());
         let serves = |done: &Result<T, Fault>| !done.as_ref().is_err_and(|fault| fault.told().is_outage());
         if !is_late {
             if is_probe && serves(&done) {
@@ -125,14 +125,14 @@ impl Node {
     }
 
     /// What the error, if it is one, says of the server and of the connection.
-    fn judge(&self, entry: Entry, error: Option<RedisError>, used: Option<&Arc<Live>>) {
-        if error.as_ref().is_some_and(RedisError::is_outage) {
+    fn judge(&self, entry: Entry, error: Option<&RedisError>, used: Option<&Arc<Live>>) {
+        if error.is_some_and(RedisError::is_outage) {
             entry.failure(Instant::now());
         } else {
             entry.success(Instant::now());
         }
-        self.tell(error.as_ref());
-        if let (Some(error), Some(used)) = (&error, used)
+        self.tell(error);
+        if let (Some(error), Some(used)) = (error, used)
             && error.is_of_connection()
         {
             // Unless another has taken its place already. Those who wait for an answer keep it until it comes.

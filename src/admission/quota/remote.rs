@@ -11,7 +11,7 @@ use tokio::{runtime::Handle, sync::Notify, time::Instant};
 
 use super::{
     QuotaOutage,
-    bill::Bill,
+    bill::{Bill, State},
     definition::{Counters, Counts},
 };
 use crate::{
@@ -45,7 +45,7 @@ impl Remote {
     }
 
     /// Spends of these counters of one account, which are all on this server, or of none. Tells whether, and writes into
-    /// the bills what each has spent. It takes its deadline at most, and no longer than `until`.
+    /// the bills what became of them. It takes its deadline at most, and no longer than `until`.
     pub(super) async fn spend(
         &self,
         bills: &mut [(&Counters, &mut Bill)],
@@ -60,16 +60,26 @@ impl Remote {
             keys.push(self.key(counters, bill.account, bill.span));
             let lives = bill.span.remaining(counters.clock.now()) + KEPT;
             let most = bill.most.map_or(-1, u64::cast_signed);
-            args.extend([most, bill.cost.cast_signed(), lives.as_secs().cast_signed()]);
+            args.extend([
+                most,
+                bill.cost.cast_signed(),
+                lives.as_secs().cast_signed(),
+                bill.in_shadow.into(),
+            ]);
         }
         let answer: Vec<i64> = self.redis.run(rest, &SPEND, &keys, args).await?;
         let (Some(paid), true) = (answer.first(), answer.len() == bills.len() + 1) else {
             return Err(RedisError::Unexpected.into());
         };
+        let paid = *paid == 1;
         for ((_, bill), used) in bills.iter_mut().zip(&answer[1..]) {
-            bill.used = u64::try_from(*used).unwrap_or_default();
+            (bill.used, bill.state) = match u64::try_from(*used) {
+                Ok(used) if paid => (used, State::Paid),
+                Ok(used) => (used, bill.state),
+                Err(_) => ((-1 - used).cast_unsigned(), State::Short),
+            };
         }
-        Ok(*paid == 1)
+        Ok(paid)
     }
 
     pub(super) async fn used(

@@ -87,7 +87,7 @@ impl Load {
 }
 
 const LOADS: [Load; 3] = [Load::Even, Load::Skewed, Load::Bursty];
-const RATE: u64 = 800;
+const RATE: u64 = 480;
 
 /// Waits until a window of a second has just begun, and tells which.
 async fn window() -> u64 {
@@ -114,22 +114,34 @@ async fn leases_exceed_a_limit_by_a_twentieth_at_most() {
         };
         let all = Instances::start(&server, of, 8).await;
         for load in LOADS {
-            let account = format!("{load:?}");
-            let (first, began, leased) =
-                (window().await, Instant::now(), all.sum(DistributionHandle::by_lease));
-            let (asked, passed) = all.ask(load, Duration::from_millis(2800), &account).await;
-            // A bucket is full at first, and refills; of windows there are as many as were touched.
-            let allowed = match algorithm {
-                Algorithm::TokenBucket => RATE as f64 * (1.0 + began.elapsed().as_secs_f64()),
-                _ => (RATE * (index() - first + 1)) as f64,
-            };
-            let leased = all.sum(DistributionHandle::by_lease) - leased;
-            println!("{name}, {load:?}: {asked} asked, {passed} of {allowed:.0} passed, {leased} by lease");
-            assert!(asked as f64 > 2.0 * allowed, "{name}, {load:?}: only {asked} asked for {allowed}");
-            assert!(passed as f64 <= allowed * 1.05, "{name}, {load:?}: {passed} of {allowed}");
-            assert!(leased > 0, "{name}, {load:?}: none by lease");
+            let mut attempt = 0;
+            while attempt < ATTEMPTS && !exceed(&all, algorithm, load, attempt).await {
+                attempt += 1;
+            }
+            assert!(
+                attempt < ATTEMPTS,
+                "{name}, {load:?}: no more than twice as much was asked as is allowed"
+            );
         }
     }
+}
+
+/// How often a machine that has much else to do may ask for too little.
+const ATTEMPTS: u32 = 20;
+
+/// Whether more than twice as much was asked as is allowed. Whatever was asked, no more than a twentieth passes beyond that.
+async fn exceed(all: &Arc<Instances>, algorithm: Algorithm, load: Load, attempt: u32) -> bool {
+    let (first, began, leased) = (window().await, Instant::now(), all.sum(DistributionHandle::by_lease));
+    let (asked, passed) = all.ask(load, Duration::from_millis(2800), &format!("{load:?}-{attempt}")).await;
+    // A bucket is full at first, and refills; of windows there are as many as were touched.
+    let allowed = match algorithm {
+        Algorithm::TokenBucket => RATE as f64 * (1.0 + began.elapsed().as_secs_f64()),
+        _ => (RATE * (index() - first + 1)) as f64,
+    };
+    let leased = all.sum(DistributionHandle::by_lease) - leased;
+    println!("{algorithm:?}, {load:?}: {asked} asked, {passed} of {allowed:.0} passed, {leased} by lease");
+    assert!(passed as f64 <= allowed * 1.05, "{algorithm:?}, {load:?}: {passed} of {allowed}");
+    asked as f64 > 2.0 * allowed && leased > 0
 }
 
 /// What does not come back while it is asked for: so that all that passes is what an account holds.

@@ -1,6 +1,10 @@
 //! A Redis that does not serve: what it costs, what is asked of it, and when all is as before.
 
-use std::{slice, time::Duration};
+use std::{
+    slice,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
 
 use http::{HeaderValue, StatusCode};
 use portcullis::{
@@ -49,11 +53,14 @@ impl Limits {
     /// Asks until the breaker is open, and then sees what each fallback does. Nobody waits then: nobody is asked.
     async fn fall_back(&self, account: &str) {
         let [allow, deny, share] = &self.gates;
+        // Each has an account of its own: whom Redis lets pass it has to write.
+        let accounts = AtomicU32::new(0);
         until("the breaker is open", async || {
             let began = Instant::now();
             let many = (0..10).map(|_| {
+                let new = format!("{account}-{}", accounts.fetch_add(1, Relaxed));
                 let allow = allow.clone();
-                tokio::spawn(async move { passes(&allow, "many").await })
+                tokio::spawn(async move { passes(&allow, &new).await })
             });
             for one in many.collect::<Vec<_>>() {
                 one.await.unwrap();

@@ -260,7 +260,7 @@ impl DistributedRateLimit {
 const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 
 fn undecided() -> Rejection {
-    Rejection::new(Reason::Overloaded).detail("limits cannot be asked for").retry_after(RETRY)
+    Rejection::new(Reason::LimitUnavailable).detail("limits cannot be asked").retry_after(RETRY)
 }
 
 /// Waits for what is heard in time.
