@@ -260,6 +260,31 @@ async fn a_file_says_what_quotas_count() {
     assert_eq!((count(1, "refused"), count(1, "spent")), (0, 2));
     let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
     assert!(metrics.contains(r#"portcullis_quota_spared_total{quota="trial"} 2"#), "{metrics}");
+    let read = async |path: &str| gateway.client.get(gateway.at("admin"), path, &[]).await;
+    let told = read("/quotas/tokens?header.x-tenant=acme").await;
+    let told: serde_json::Value = serde_json::from_str(&told.text).unwrap();
+    let units = ["used", "allowance", "remaining"].map(|what| told[what].as_u64().unwrap());
+    assert_eq!((units, &told["quota"]), ([10, 10, 0], &"tokens".into()));
+    assert!(told["start"].as_str() < told["end"].as_str(), "{told}");
+    let other = read("/quotas/tokens?header.x-tenant=a%26b+c").await.text;
+    assert!(other.contains("\"used\": 0"), "{other}");
+    for (path, status, said) in [
+        ("/quotas/none", 404, "no rule has a quota of this name"),
+        ("/quotas/tokens", 400, "it counts by header.x-tenant, which is not said"),
+        ("/quotas/tokens?header.x-tenant=a&header.x-tenant=b", 400, "header.x-tenant is said twice"),
+        ("/quotas/tokens?tenant=acme", 400, "expected address, issuer"),
+        ("/quotas/tokens?header.x-tenant=acme&subject=ann", 400, "a caller is a provider and a subject"),
+        ("/quotas/tokens?header.x-tenant=%ff", 400, "not UTF-8"),
+        ("/quotas/tokens?header.x-tenant=acme&address=here", 400, "address is no IP address"),
+    ] {
+        let answer = read(path).await;
+        assert!(
+            answer.status == status && answer.text.contains(said),
+            "{path}: {} {}",
+            answer.status,
+            answer.text
+        );
+    }
 }
 
 #[tokio::test]

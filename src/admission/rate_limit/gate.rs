@@ -13,7 +13,7 @@ use super::{
     Charge, Limit,
     charge::{self, Bill, Patience},
     policy,
-    queue::Place,
+    queue::Turn,
 };
 use crate::{
     admission::fields::{self, Fields},
@@ -263,7 +263,7 @@ impl AsyncGate for RateLimit {
         let passes = self.decide(head, Patience::Some, |limits, bills| {
             let charges = limits.charges.iter().zip(bills);
             let place =
-                |(charge, bill): (&Charge, &Bill)| Some(Place::new(charge.limit.clone(), *bill, bill.place?));
+                |(charge, bill): (&Charge, &Bill)| Some(Turn::new(charge.limit.clone(), *bill, bill.place?));
             (limits.notice(bills), charges.filter_map(place).collect::<Vec<_>>())
         });
         match passes {
@@ -297,7 +297,7 @@ fn asked(check: Check<Notice, <DistributedRateLimit as AsyncGate>::Wait>) -> Che
 pub struct RateLimitWait(Wait);
 
 enum Wait {
-    Turn(Vec<Place>, Notice),
+    Turn(Vec<Turn>, Notice),
     #[cfg(feature = "redis")]
     Redis(<DistributedRateLimit as AsyncGate>::Wait),
 }

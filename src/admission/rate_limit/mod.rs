@@ -30,12 +30,12 @@
 //!
 //! ```
 //! use portcullis::{
-//!     admission::rate_limit::{Cost, Fields, Limit, RateLimit, RateLimits},
+//!     admission::rate_limit::{Cost, Fields, Limit, RateLimit, RateLimitRegistry},
 //!     key::Key,
 //! };
 //! use std::num::NonZeroU32;
 //!
-//! let limits = RateLimits::new(); // keeps accounts across reloads
+//! let limits = RateLimitRegistry::new(); // keeps accounts across reloads
 //! let per_customer = limits.define(
 //!     Limit::builder("per-customer", "100/min".parse()?)
 //!         .by(Key::Principal)
@@ -129,7 +129,7 @@
 //! # Shared state
 //!
 //! A [`Limit`] owns its accounts: its clones are the same limit, in however many layers, routes and listeners they
-//! are named, and a layer's clones and services share it. [`RateLimits`] gives the same accounts to a definition that
+//! are named, and a layer's clones and services share it. [`RateLimitRegistry`] gives the same accounts to a definition that
 //! comes again, also where it grants another rate, plans, bounds or debts: what was spent stays spent. Only another key,
 //! algorithm, calendar or length of a window begins anew. A [`RateLimitHandle`] looks at it.
 //!
@@ -214,7 +214,7 @@ pub use limit::{Limit, LimitBuilder, LimitError};
 pub use plans::QuotaProvider;
 pub use quota::Quota;
 pub use rate::{Rate, RateError};
-pub use registry::RateLimits;
+pub use registry::RateLimitRegistry;
 pub use skip::Skip;
 
 pub(super) use judge::Verdict;
