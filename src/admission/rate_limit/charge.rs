@@ -66,7 +66,7 @@ impl Charge {
     }
 
     /// Charges in the end what a request cost then, in place of the [cost](Self::costing) that was charged when it came.
-    /// Not where the limit is kept on Redis: a gate with such a charge refuses everything.
+    /// Where the limit is kept on Redis it is told the difference, while nobody waits.
     pub fn settle(self, settle: Settle) -> Self {
         Self { settle: Some(settle), ..self }
     }

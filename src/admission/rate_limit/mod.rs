@@ -103,7 +103,8 @@
 //! With the feature `redis` a limit can be [distributed](LimitBuilder::distributed): all instances of a gateway that are on
 //! one server hold it together. The layer waits for Redis where it has to. The
 //! [`Distribution`] says for how long, what happens where Redis does not decide, and whether an instance may take units
-//! ahead. What a request cost in the end is not [settled](Charge::settle) there.
+//! ahead. What a request cost in the end is [settled](Charge::settle) there while nobody waits; a [`DistributionHandle`]
+//! looks at accounts there and makes them whole.
 //!
 //! # Answers
 //!
@@ -186,6 +187,7 @@ mod handle;
 mod judge;
 mod ledger;
 mod limit;
+mod notice;
 mod plans;
 mod policy;
 mod queue;
@@ -207,10 +209,11 @@ pub use algorithm::Algorithm;
 pub use charge::Charge;
 pub use cost::{Cost, HeaderCost, Settle};
 #[cfg(feature = "redis")]
-pub use distributed::{DistributedRateLimit, Distribution, DistributionHandle, Fallback};
-pub use gate::{Notice, RateLimit, RateLimitTold, RateLimitWait, SyncError, SyncRateLimit};
+pub use distributed::{Distribution, DistributionHandle, Fallback};
+pub use gate::{RateLimit, RateLimitTold, RateLimitWait, SyncError, SyncRateLimit};
 pub use handle::{RateLimitHandle, Standing};
 pub use limit::{Limit, LimitBuilder, LimitError};
+pub use notice::Notice;
 pub use plans::QuotaProvider;
 pub use quota::Quota;
 pub use rate::{Rate, RateError};
