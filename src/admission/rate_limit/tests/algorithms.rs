@@ -12,6 +12,8 @@ const SECOND: u64 = 1_000_000_000;
 const DAY: u64 = 86_400 * SECOND;
 /// A time by either clock: 1978-11-15T17:46:40Z, in nanoseconds since 1970.
 const TODAY: u64 = 280_000_000 * SECOND;
+/// Where lives end: four times the longest debt later is still a time that 64 bits hold.
+const END: u64 = 150 * 365 * DAY;
 
 fn judge(algorithm: Algorithm, count: u32, period: Duration, burst: Option<u32>, debt: u32) -> Option<Judge> {
     let quota = Quota::new(Rate::new(count, period).ok()?);
@@ -61,11 +63,12 @@ fn live(judge: &Judge, unit: u64, steps: &[(f64, bool, u32, u8)]) -> (u64, u64) 
     let (mut state, mut now) = (0, TODAY);
     for &(wait, long, cost, what) in steps {
         let then = now;
-        now += if long {
+        let wait = if long {
             (unit.saturating_mul(u64::from(capacity)) as f64 * wait) as u64
         } else {
             (unit as f64 * wait) as u64
         };
+        now = now.saturating_add(wait).min(END);
         let cost = if what % 2 == 0 { cost } else { cost * (capacity / 3) };
         state = match what {
             0..6 => match judge.judge(state, now, cost) {
