@@ -203,10 +203,10 @@ async fn two_gateways_hold_one_quota_and_tell_of_it() {
     let text = described(
         &format!(
             "redis: {{ shared: {{ url: {:?} }} }}\n\
-             quotas: {{ daily: {{ allowance: 6, period: day, key: {{ header: x-tenant }}, redis: shared, deadline: 30s, fallback: deny }} }}\n",
+             quotas: {{ yearly: {{ allowance: 6, period: year, key: {{ header: x-tenant }}, redis: shared, deadline: 30s, fallback: deny }} }}\n",
             server.url()
         ),
-        "quota: [daily], rateLimitFields: { standard: always }",
+        "quota: [yearly], rateLimitFields: { standard: always, legacy: true }",
     )
     .await;
     let (one, other) = (Gateway::of(&text).await, Gateway::of(&text).await);
@@ -215,17 +215,21 @@ async fn two_gateways_hold_one_quota_and_tell_of_it() {
         let served = gateway.get("/", &[("x-tenant", "acme")]).await;
         assert_eq!(served.status, 200);
         let told = served.headers["ratelimit"].to_str().unwrap().to_owned();
-        assert!(told.starts_with(&format!("\"daily\";r={left};t=")), "{told}");
+        assert_eq!(served.headers["x-ratelimit-remaining"], left.to_string().as_str());
+        assert!(told.starts_with(&format!("\"yearly\";r={left};t=")), "{told}");
     }
     let refused = one.get("/", &[("x-tenant", "acme")]).await;
     assert_eq!(refused.status, 429);
     let wait: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
-    assert!((1..=86_400).contains(&wait));
+    assert!((1..=366 * 86_400).contains(&wait));
     assert_eq!(other.get("/", &[("x-tenant", "other")]).await.status, 200);
     let quota = one.status().await["quotas"][0].clone();
-    assert_eq!((&quota["name"], &quota["spent"], &quota["refused"]), (&"daily".into(), &3.into(), &1.into()));
+    assert_eq!(
+        (&quota["name"], &quota["spent"], &quota["refused"]),
+        (&"yearly".into(), &3.into(), &1.into())
+    );
     let metrics = one.client.get(one.at("admin"), "/metrics", &[]).await.text;
-    assert!(metrics.contains(r#"portcullis_quota_refused_total{quota="daily"} 1"#), "{metrics}");
+    assert!(metrics.contains(r#"portcullis_quota_refused_total{quota="yearly"} 1"#), "{metrics}");
 }
 
 /// What a file says of a quota's costs, of what it does not count, and of one that only looks on.
@@ -258,6 +262,31 @@ async fn a_file_says_what_quotas_count() {
     assert_eq!((count(1, "refused"), count(1, "spent")), (0, 2));
     let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
     assert!(metrics.contains(r#"portcullis_quota_spared_total{quota="trial"} 2"#), "{metrics}");
+    let read = async |path: &str| gateway.client.get(gateway.at("admin"), path, &[]).await;
+    let told = read("/quotas/tokens?header.x-tenant=acme").await;
+    let told: serde_json::Value = serde_json::from_str(&told.text).unwrap();
+    let units = ["used", "allowance", "remaining"].map(|what| told[what].as_u64().unwrap());
+    assert_eq!((units, &told["quota"]), ([10, 10, 0], &"tokens".into()));
+    assert!(told["start"].as_str() < told["end"].as_str(), "{told}");
+    let other = read("/quotas/tokens?header.x-tenant=a%26b+c").await.text;
+    assert!(other.contains("\"used\": 0"), "{other}");
+    for (path, status, said) in [
+        ("/quotas/none", 404, "no rule has a quota of this name"),
+        ("/quotas/tokens", 400, "it counts by header.x-tenant, which is not said"),
+        ("/quotas/tokens?header.x-tenant=a&header.x-tenant=b", 400, "header.x-tenant is said twice"),
+        ("/quotas/tokens?tenant=acme", 400, "expected address, issuer"),
+        ("/quotas/tokens?header.x-tenant=acme&subject=ann", 400, "a caller is a provider and a subject"),
+        ("/quotas/tokens?header.x-tenant=%ff", 400, "not UTF-8"),
+        ("/quotas/tokens?header.x-tenant=acme&address=here", 400, "address is no IP address"),
+    ] {
+        let answer = read(path).await;
+        assert!(
+            answer.status == status && answer.text.contains(said),
+            "{path}: {} {}",
+            answer.status,
+            answer.text
+        );
+    }
 }
 
 #[tokio::test]

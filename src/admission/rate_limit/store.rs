@@ -22,7 +22,7 @@ use std::{
 };
 
 use super::{
-    bucket::{Account, Accounts, Bucket},
+    bucket::{Accounts, Bucket, Slot},
     judge::Judge,
     sketch::Sketch,
 };
@@ -130,6 +130,25 @@ impl Store {
         self.grow(at);
     }
 
+    /// Tells another store what each account that is held here owes.
+    pub(super) fn tell(&self, other: &Self, at: At<'_>) {
+        let mut next = 0;
+        // What is split meanwhile comes again, at the end.
+        while next < self.buckets.load(Acquire) {
+            let mut held = Vec::new();
+            self.bucket(next).lock().drop_if(|account| {
+                held.push(account);
+                false
+            });
+            for account in held.into_iter().filter(|account| at.owed(account.state) > 0) {
+                if other.open(account.key).set(account.state, at) {
+                    other.tend(at);
+                }
+            }
+            next += 1;
+        }
+    }
+
     /// The accounts that it holds, those not yet dropped included.
     pub(super) fn len(&self) -> usize {
         self.tally.used.load(Relaxed)
@@ -185,7 +204,7 @@ impl Store {
     }
 
     /// Takes an account into its bucket, where it is not, or into the sketch.
-    fn admit(&self, bucket: &mut Accounts, newcomer: Account, at: At<'_>) {
+    fn admit(&self, bucket: &mut Accounts, newcomer: Slot, at: At<'_>) {
         self.drop_whole(bucket, at);
         let one_more = |used: usize| (used < self.most).then_some(used + 1);
         if self.tally.used.fetch_update(Relaxed, Relaxed, one_more).is_ok()
@@ -198,8 +217,8 @@ impl Store {
     }
 
     /// Forgets the account that owes least of some, if that is less than the newcomer does.
-    fn forget_one_below(&self, newcomer: Account, bucket: &mut Accounts, at: At<'_>) -> bool {
-        let owed = |account: Account| at.owed(account.state);
+    fn forget_one_below(&self, newcomer: Slot, bucket: &mut Accounts, at: At<'_>) -> bool {
+        let owed = |account: Slot| at.owed(account.state);
         let mut least = bucket.idlest(|state| at.owed(state));
         let mut elsewhere = None;
         for _ in 0..AROUND {
@@ -216,7 +235,7 @@ impl Store {
         true
     }
 
-    fn forget(&self, account: Account, at: At<'_>) {
+    fn forget(&self, account: Slot, at: At<'_>) {
         if at.owed(account.state) > 0 {
             self.tally.forgotten.fetch_add(1, Relaxed);
             self.sketch.note(account.key, account.state, at);
@@ -274,7 +293,7 @@ impl Entry<'_> {
             }
             None if state == 0 => {}
             None => {
-                self.store.admit(&mut self.bucket, Account { key: self.key, state }, at);
+                self.store.admit(&mut self.bucket, Slot { key: self.key, state }, at);
                 return true;
             }
         }
@@ -364,6 +383,21 @@ pub(super) mod tests {
                 assert!(now < buckets && (now == at || now + 1 == buckets));
                 at = now;
             }
+        }
+    }
+
+    #[test]
+    fn what_is_told_another_is_owed_there() {
+        let (store, all) = (store(1000), keys(10, 800));
+        for (n, &key) in all.iter().enumerate() {
+            set(&store, key, 10 + n as u64, 1);
+        }
+        for most in [2000, 100] {
+            let other = self::store(most);
+            store.tell(&other, at(500));
+            check(&other);
+            assert!(all.iter().enumerate().all(|(n, &key)| n <= 490 || due(&other, key) >= 10 + n as u64));
+            assert_eq!(other.len(), (most as usize).min(309));
         }
     }
 

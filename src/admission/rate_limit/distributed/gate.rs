@@ -16,15 +16,14 @@ use crate::{
         judge::Verdict,
         policy::{self, Line, Told},
     },
-    gate::{AsyncGate, AsyncGateLayer, Check},
+    gate::{AsyncGate, Check},
     head::Head,
     reject::{Answer, Reason, Rejection},
 };
 
 /// A gate that lets a request pass if all its limits do, some of which are kept on Redis. See the [module docs](crate::admission::rate_limit).
 #[derive(Debug, Clone)]
-#[must_use]
-pub struct DistributedRateLimit {
+pub(in crate::admission::rate_limit) struct DistributedRateLimit {
     local: Arc<RateLimit>,
     shared: Arc<[(Charge, Arc<Shared>)]>,
     policies: HeaderValue,
@@ -32,7 +31,7 @@ pub struct DistributedRateLimit {
 
 /// What became of the request so far. Whoever drops it gives back what was paid.
 #[derive(Debug)]
-pub struct Case {
+pub(in crate::admission::rate_limit) struct Case {
     stands: Vec<Stand>,
     /// What was paid on the limits of this process.
     paid: Vec<Bill>,
@@ -52,7 +51,7 @@ impl Drop for Case {
 impl RateLimit {
     /// A gate that asks Redis where limits are [kept there](super::super::LimitBuilder::distributed). Without such limits it
     /// never waits.
-    pub fn distributed(self) -> DistributedRateLimit {
+    pub(in crate::admission::rate_limit) fn distributed(self) -> DistributedRateLimit {
         let policies =
             policy::policies(self.charges.iter().filter(|c| !c.in_shadow).map(|c| &c.limit.0.policy));
         let is_shared = |charge: &Charge| Some((charge.clone(), charge.limit.0.shared.clone()?));
@@ -71,12 +70,6 @@ impl RateLimit {
 }
 
 impl DistributedRateLimit {
-    /// The layer. Its clones, and all services that they make, share the limits.
-    #[must_use]
-    pub fn layer(self) -> AsyncGateLayer<Self> {
-        AsyncGateLayer::new(self)
-    }
-
     /// What is known here of each limit on Redis. It stops at the first that refuses.
     fn stands(&self, head: &mut Head<'_>) -> Vec<Stand> {
         let mut stands = Vec::with_capacity(self.shared.len());
@@ -223,7 +216,7 @@ impl DistributedRateLimit {
                 By::Nobody | By::Lease(_) | By::Unasked(_) => return None,
                 By::Denied(nanos) => Line { policy, remaining: 0, more: *nanos, whole: *nanos },
                 By::Redis(_, Some(Ok(said))) => {
-                    Line { policy, remaining: said.remaining, more: said.more, whole: said.whole }
+                    Line { policy, remaining: said.remaining.into(), more: said.more, whole: said.whole }
                 }
                 By::Redis(..) => charge.line(&stand.bill),
             };

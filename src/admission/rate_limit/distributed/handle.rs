@@ -126,7 +126,7 @@ impl DistributionHandle {
 
     fn account(&self, head: &mut Head<'_>) -> (u64, Arc<Place>) {
         let limit = &*self.limit.0;
-        let key = limit.terms.key.fingerprint(head, &limit.seed);
+        let key = limit.terms.key.fingerprint(head, &limit.ledger.seed);
         (key, self.shared.place(head, limit.plan(head)))
     }
 

@@ -15,7 +15,7 @@ mod shared;
 mod stand;
 
 pub(super) use correct::Open;
-pub use gate::DistributedRateLimit;
+pub(super) use gate::DistributedRateLimit;
 pub use handle::DistributionHandle;
 pub use policy::{Distribution, Fallback};
 pub(super) use shared::Shared;

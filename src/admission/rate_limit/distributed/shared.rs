@@ -213,7 +213,7 @@ impl Shared {
     }
 
     /// Gives back what was not used since the last time, or all that is left.
-    pub(super) fn sweep(self: &Arc<Self>, all: bool) {
+    pub(in crate::admission::rate_limit) fn sweep(self: &Arc<Self>, all: bool) {
         self.give_back(self.held.sweep(all, Instant::now()));
     }
 

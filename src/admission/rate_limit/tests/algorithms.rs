@@ -12,6 +12,8 @@ const SECOND: u64 = 1_000_000_000;
 const DAY: u64 = 86_400 * SECOND;
 /// A time by either clock: 1978-11-15T17:46:40Z, in nanoseconds since 1970.
 const TODAY: u64 = 280_000_000 * SECOND;
+/// Where lives end: four times the longest debt later is still a time that 64 bits hold.
+const END: u64 = 150 * 365 * DAY;
 
 fn judge(algorithm: Algorithm, count: u32, period: Duration, burst: Option<u32>, debt: u32) -> Option<Judge> {
     let quota = Quota::new(Rate::new(count, period).ok()?);
@@ -61,11 +63,12 @@ fn live(judge: &Judge, unit: u64, steps: &[(f64, bool, u32, u8)]) -> (u64, u64) 
     let (mut state, mut now) = (0, TODAY);
     for &(wait, long, cost, what) in steps {
         let then = now;
-        now += if long {
+        let wait = if long {
             (unit.saturating_mul(u64::from(capacity)) as f64 * wait) as u64
         } else {
             (unit as f64 * wait) as u64
         };
+        now = now.saturating_add(wait).min(END);
         let cost = if what % 2 == 0 { cost } else { cost * (capacity / 3) };
         state = match what {
             0..6 => match judge.judge(state, now, cost) {
@@ -153,6 +156,59 @@ proptest! {
             let charged = judge.shift(back, now, now, Shift { units: cost.into(), beyond: 0 });
             prop_assert_eq!(judge.owed(charged, now), judge.owed(spent, now));
         }
+    }
+
+    /// So what is checked of limits below holds for plans.
+    #[test]
+    fn a_plan_is_judged_as_a_limit_of_its_own(
+        (algorithm, (count, period), granted) in (algorithms(), rates(), prop_oneof![1_u32..20, 1_u32..1_000_000]),
+        steps in steps(60),
+    ) {
+        let rate = |count| Some(Quota::new(Rate::new(count, period).ok()?));
+        let (Some(own), Some(plan)) = (rate(count), rate(granted)) else { return Ok(()) };
+        let Ok(limit) = Judge::new(algorithm, own, 0, granted) else { return Ok(()) };
+        let (Some(plan), Ok(alone)) = (limit.with(plan, 0), Judge::new(algorithm, plan, 0, count)) else { return Ok(()) };
+        let unit = nanos(period) / u64::from(granted);
+        let (mut state, mut lone, mut now) = (0, 0, TODAY);
+        for (wait, long, cost, what) in steps {
+            let cost = if what % 2 == 0 { cost } else { cost * (granted / 3) };
+            now += (unit as f64 * wait) as u64 * if long { u64::from(granted) } else { 1 };
+            match (plan.judge(state, now, cost), alone.judge(lone, now, cost)) {
+                (Verdict::Spend(one), Verdict::Spend(other)) => (state, lone) = (one, other),
+                (one, other) => prop_assert_eq!(one, other, "{:?} {:?}", plan, alone),
+            }
+            prop_assert_eq!(plan.remaining(state, now), alone.remaining(lone, now));
+            prop_assert_eq!(plan.whole_in(state, now), alone.whole_in(lone, now));
+        }
+    }
+
+    /// Whoever reads the clock first may be judged last. What is admitted all in all is what the definition has for the time
+    /// that has gone by, and not a unit more.
+    #[test]
+    fn a_clock_that_jitters_admits_no_more(
+        (algorithm, (count, period)) in (algorithms(), rates()),
+        steps in prop::collection::vec((-1.0..1.2_f64, 1_u32..4), 1..200),
+    ) {
+        let Some(judge) = judge(algorithm, count, period, None, 0) else { return Ok(()) };
+        let (period, unit) = (nanos(period), nanos(period) / u64::from(count));
+        let begin = TODAY - TODAY % period;
+        let (mut state, mut latest, mut spent) = (0, begin, 0_u64);
+        for (step, cost) in steps {
+            let now = latest.saturating_add_signed((unit as f64 * step) as i64).max(begin);
+            latest = latest.max(now);
+            if let Verdict::Spend(after) = judge.judge(state, now, cost) {
+                state = after;
+                spent += u64::from(cost);
+            }
+        }
+        let elapsed = latest - begin;
+        let most = match algorithm {
+            Algorithm::TokenBucket => u64::from(count) + elapsed / unit,
+            Algorithm::LeakyBucket { max_wait } => 1 + (nanos(max_wait) + elapsed) / unit,
+            // Windows of the calendar are not of one length, nor do they all begin there.
+            _ => u64::from(count) * (elapsed / period + 3),
+        };
+        prop_assert!(spent <= most, "{judge:?} {spent} {most}");
     }
 
     #[test]
@@ -356,9 +412,10 @@ mod models {
         }
     }
 
-    /// Where the index of a window begins in a state of so small a count.
+    /// Where the index of a window begins in a state.
     fn judge_bits(judge: &Judge) -> u32 {
-        u32::BITS - judge.remaining(0, 0).leading_zeros()
+        let Judge::FixedWindow(window) = judge else { unreachable!() };
+        window.bits
     }
 }
 
@@ -453,6 +510,29 @@ fn a_clock_that_was_wrong_by_years_starves_nobody() {
     assert_eq!(judge.remaining(state, TODAY), 3);
     let Verdict::Spend(now) = judge.judge(0, TODAY, 2) else { panic!() };
     assert_eq!(judge.owed(judge.join(state, now, TODAY), TODAY), 2, "the other account is none");
+}
+
+/// What was spent under a larger plan, or before a reload that grants less, is no debt.
+#[test]
+fn a_smaller_count_owes_nothing_of_the_next_window() {
+    let rate = |count| Quota::new(Rate::new(count, Duration::from_secs(60)).unwrap());
+    for (algorithm, windows) in [(Algorithm::SlidingWindow, 2), (Algorithm::CALENDAR, 1)] {
+        let gold = Judge::new(algorithm, rate(1000), 0, 0).unwrap();
+        let free = gold.with(rate(10), 0).unwrap();
+        assert!(gold.reads_as(&free) && free.reads_as(&Judge::new(algorithm, rate(10), 5, 20).unwrap()));
+        let begin = TODAY - TODAY % (60 * SECOND);
+        let Verdict::Spend(state) = gold.judge(0, begin, 600) else { panic!("{algorithm:?}") };
+        let Verdict::Wait(wait) = free.judge(state, begin, 1) else { panic!("{algorithm:?}") };
+        assert!(wait <= windows * 60 * SECOND, "{algorithm:?} {wait}");
+        assert_eq!(free.whole_in(state, begin), windows * 60 * SECOND);
+        assert_eq!(free.remaining(state, begin + windows * 60 * SECOND), 10);
+    }
+    // What was charged in the end is owed, though.
+    let judge = Judge::new(Algorithm::CALENDAR, rate(10), 25, 0).unwrap();
+    let state = judge.shift(0, TODAY, TODAY, Shift { units: 100, beyond: 25 });
+    assert_eq!(judge.owed(state, TODAY), 35);
+    let minute = |n: u64| TODAY + n * 60 * SECOND;
+    assert_eq!([1, 2, 3, 4].map(|n| judge.remaining(state, minute(n))), [0, 0, 5, 10]);
 }
 
 #[test]
