@@ -139,7 +139,6 @@ async fn exceed(all: &Arc<Instances>, algorithm: Algorithm, load: Load, attempt:
         _ => (RATE * (index() - first + 1)) as f64,
     };
     let leased = all.sum(DistributionHandle::by_lease) - leased;
-    println!("{algorithm:?}, {load:?}: {asked} asked, {passed} of {allowed:.0} passed, {leased} by lease");
     assert!(passed as f64 <= allowed * 1.05, "{algorithm:?}, {load:?}: {passed} of {allowed}");
     asked as f64 > 2.0 * allowed && leased > 0
 }

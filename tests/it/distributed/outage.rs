@@ -84,9 +84,7 @@ impl Limits {
 
     /// Nobody comes, and all is as before: it was found out beside.
     async fn return_by_itself(&self, account: &str) {
-        let began = Instant::now();
         until("Redis decides again", async || self.handle.redis() == State::Closed).await;
-        println!("{account}: asked again after {:?}", began.elapsed());
         until("Redis decides", async || {
             let before = self.handle.by_redis();
             passes(&self.gates[2], account).await;

@@ -215,6 +215,9 @@ fn windows(server: &Server) {
     }
 }
 
+/// A limit as the script is told of it so many microseconds after the beginning.
+type WordsAt<'a> = &'a dyn Fn(u64) -> [u64; 6];
+
 #[test]
 fn what_is_corrected_is_what_was_charged() {
     Server::each().iter().for_each(corrections);
@@ -233,7 +236,7 @@ fn corrections(server: &Server) {
         [4, here - 3 * SECOND, here, here + 3 * SECOND, here + 6 * SECOND, 10]
     };
     let starts = BEGIN / SECOND;
-    let limits: [(&str, &dyn Fn(u64) -> [u64; 6], u64, u64); 4] = [
+    let limits: [(&str, WordsAt<'_>, u64, u64); 4] = [
         ("bucket", &bucket, 0, 1),
         ("sliding", &sliding, starts, 1),
         ("fixed", &fixed, BEGIN, 1),
