@@ -5,7 +5,7 @@ use http::HeaderName;
 use super::{
     edge::Listen,
     load::Load,
-    parts::{check_admin, distinct, quotas, tallies},
+    parts::{check_admin, check_queues, distinct, quotas, tallies},
     rule::Rule,
     snapshot::{RuleFacts, Snapshot},
 };
@@ -49,6 +49,12 @@ pub enum SnapshotError {
     /// There is no listener.
     #[error("a gateway needs a listener")]
     NoListener,
+    /// Requests wait for a limit at two of three positions: listeners, rules, upstreams. Limits of one position are taken in
+    /// one order, but here two requests could each hold what the other waits for.
+    #[error(
+        "requests wait for the limit {0:?} at more than one position: name it in rules or in front of upstreams"
+    )]
+    QueuedTwice(Box<str>),
     /// The backends of a rule cannot be told apart or have no weight.
     #[error("the rule {0:?}: {1}")]
     Split(Arc<str>, InvalidSplit),
@@ -201,6 +207,8 @@ impl SnapshotBuilder {
         let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
         #[cfg(any(feature = "prometheus", feature = "redis"))]
         let limits = super::limits::all(&listeners, &of_rules);
+        #[cfg(feature = "prometheus")]
+        let addresses = super::parts::addresses(&listeners, &of_rules);
         credentials.extend(providers().flat_map(Providers::locations).cloned());
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
         let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
@@ -209,6 +217,7 @@ impl SnapshotBuilder {
         #[cfg(feature = "jwt")]
         let token_sources = super::parts::token_sources(&of_rules);
         check_admin(admin.as_ref(), &upstreams)?;
+        check_queues(&listeners, &of_rules)?;
         let given = Given {
             paths,
             asserted: asserted.iter().cloned().collect(),
@@ -243,6 +252,8 @@ impl SnapshotBuilder {
             tallies,
             #[cfg(any(feature = "prometheus", feature = "redis"))]
             limits,
+            #[cfg(feature = "prometheus")]
+            addresses,
             authorizers: of_authorizers,
             quotas,
             usage: self.usage,

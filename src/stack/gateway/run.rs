@@ -23,7 +23,7 @@ use super::{
     sockets::{BindError, Sockets, of_admin},
 };
 #[cfg(feature = "prometheus")]
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, Samples};
 use crate::{
     identity::PeerAddr,
     reject::Reason,
@@ -113,20 +113,31 @@ impl Gateway {
             last_load: Mutex::default(),
             replaced: super::metering::Replaced::default(),
         }));
-        #[cfg(all(feature = "jwt", feature = "prometheus"))]
-        {
-            gateway.0.metrics.also(super::key_sets::numbers(Arc::downgrade(&gateway.0)));
-            gateway.0.metrics.also(super::tokens::numbers(Arc::downgrade(&gateway.0)));
-        }
         #[cfg(feature = "prometheus")]
-        {
-            gateway.0.metrics.also(super::api_keys::numbers(Arc::downgrade(&gateway.0)));
-            gateway.0.metrics.also(super::load::numbers(Arc::downgrade(&gateway.0)));
-            gateway.0.metrics.also(super::numbers::of_admission(Arc::downgrade(&gateway.0)));
-            gateway.0.metrics.also(super::metering::numbers(Arc::downgrade(&gateway.0)));
-        }
+        gateway.tell_numbers();
         gateway.apply(snapshot).await?;
         Ok(gateway)
+    }
+
+    /// Has the metrics tell the numbers of what is in force, whatever that is then.
+    #[cfg(feature = "prometheus")]
+    fn tell_numbers(&self) {
+        let tellers: &[fn(&Snapshot, &mut Samples)] = &[
+            #[cfg(feature = "jwt")]
+            super::key_sets::numbers,
+            #[cfg(feature = "jwt")]
+            super::tokens::numbers,
+            super::api_keys::numbers,
+            super::load::numbers,
+            super::numbers::of_admission,
+            super::metering::numbers,
+        ];
+        let gateway = Arc::downgrade(&self.0);
+        self.0.metrics.also(move |samples| {
+            if let Some(current) = gateway.upgrade().and_then(|gateway| gateway.current.load_full()) {
+                tellers.iter().for_each(|tell| tell(&current.snapshot, samples));
+            }
+        });
     }
 
     /// Takes another snapshot into force: binds what is new, swaps once, and lets what is gone drain. Requests that

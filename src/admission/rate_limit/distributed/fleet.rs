@@ -39,7 +39,7 @@ pub(super) struct Fleet {
 impl Fleet {
     pub(super) fn new(redis: Redis) -> Self {
         Self {
-            name: format!("{:016x}", Chance::new().next()),
+            name: Chance::new().tag(),
             key: redis.key("instances", "limits"),
             seen: AtomicU32::new(0),
             beats: AtomicU32::new(0),
