@@ -2,7 +2,7 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
 
 #[cfg(feature = "jwt")]
-use super::compile::{Asked, KeySets};
+use super::compile::{KeySets, Remembered};
 use super::{
     scalar::Text,
     schema::{Authorizer, ConcurrencyLimit, Overload as OverloadRules, RedisServer, SuccessRateRules, Usage},
@@ -39,6 +39,22 @@ impl<S: PartialEq, T> Made<S, T> {
     /// The thing of this name, whatever was said of it.
     pub(super) fn before(&self, name: &str) -> Option<&T> {
         self.0.get(name).map(|(_, made)| made)
+    }
+
+    /// The thing of this name that was there `before`, if the same was said of it, or else the one that is made now.
+    pub(super) fn keep(
+        &mut self,
+        before: &Self,
+        name: &str,
+        said: S,
+        make: impl FnOnce() -> Option<T>,
+    ) -> Option<T>
+    where
+        T: Clone,
+    {
+        let made = before.again(name, &said).cloned().or_else(make)?;
+        self.insert(name, said, made.clone());
+        Some(made)
     }
 
     pub(super) fn insert(&mut self, name: &str, said: S, made: T) {
@@ -106,7 +122,7 @@ pub(super) struct Kept {
     #[cfg(feature = "jwt")]
     pub(super) key_sets: KeySets,
     #[cfg(feature = "jwt")]
-    pub(super) asked: Asked,
+    pub(super) remembered: Remembered,
 }
 
 /// What lives outside of this process, and is followed.

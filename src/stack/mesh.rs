@@ -462,7 +462,7 @@ mod tests {
 
     async fn status<S>(service: S, request: Request<Body>) -> u16
     where
-        S: tower::Service<Request<Body>, Response = Response<Body>, Error: std::fmt::Debug>,
+        S: tower::Service<Request<Body>, Response = Response<Body>, Error: fmt::Debug>,
     {
         service.oneshot(request).await.unwrap().status().as_u16()
     }

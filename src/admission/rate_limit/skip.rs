@@ -9,7 +9,7 @@ use crate::{
     matching::PathTemplate,
 };
 
-/// Requests that a limit does not count. All that is said must hold, and of each list one.
+/// Requests that a limit or quota does not count. All that is said must hold, and of each list one.
 ///
 /// ```
 /// use http::Method;

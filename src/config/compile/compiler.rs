@@ -10,7 +10,7 @@ use http::HeaderName;
 use serde_json::Value as Json;
 
 #[cfg(feature = "jwt")]
-use super::{jwks::KeySets, oauth::Asked};
+use super::{jwks::KeySets, remembered::Remembered};
 #[cfg(feature = "jwt")]
 use crate::authn::{jwks::RemoteKeys, outbound::TokenSource};
 use crate::config::{
@@ -60,7 +60,7 @@ pub(in crate::config) struct Compiler<'a> {
     #[cfg(feature = "jwt")]
     pub(super) fetched: RefCell<Vec<(Arc<str>, RemoteKeys)>>,
     #[cfg(feature = "jwt")]
-    pub(super) asked: RefCell<Asked>,
+    pub(super) remembered: RefCell<Remembered>,
     /// The credentials of upstreams, by their names.
     #[cfg(feature = "jwt")]
     pub(super) sources: BTreeMap<&'a str, TokenSource>,
@@ -110,7 +110,7 @@ impl<'a> Compiler<'a> {
             #[cfg(feature = "jwt")]
             fetched: RefCell::default(),
             #[cfg(feature = "jwt")]
-            asked: RefCell::default(),
+            remembered: RefCell::default(),
             #[cfg(feature = "jwt")]
             sources: BTreeMap::new(),
         }
@@ -154,7 +154,7 @@ impl<'a> Compiler<'a> {
             #[cfg(feature = "jwt")]
             key_sets: self.key_sets.into_inner(),
             #[cfg(feature = "jwt")]
-            asked: self.asked.into_inner(),
+            remembered: self.remembered.into_inner(),
         };
         (kept, self.followers.into_inner())
     }

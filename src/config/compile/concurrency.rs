@@ -3,7 +3,8 @@ use std::num::NonZeroU32;
 
 use super::{
     Compiler,
-    limits::{key, skip},
+    charges::skips,
+    limits::key,
     load::{LONGEST, few, some_share},
 };
 use crate::{
@@ -73,10 +74,8 @@ impl Compiler<'_> {
         if let Some(after) = &limit.retry_after {
             builder = builder.retry_after(after.0);
         }
-        for (at, rule) in at.field("skip").items(&limit.skip) {
-            builder = builder.skip(skip(at, rule)?);
-        }
-        Some(builder.in_shadow(limit.shadow))
+        let skips = skips(at.field("skip"), &limit.skip)?;
+        Some(skips.into_iter().fold(builder.in_shadow(limit.shadow), ConcurrencyBuilder::skip))
     }
 
     fn partitions(&self, at: At<'_>, rules: &PartitionRules) -> Option<Partitions> {

@@ -16,21 +16,13 @@ use crate::{
     },
     config::{
         at::At,
-        kept::{Made, Said},
+        kept::Said,
         schema::{
             self, OauthClient, ProviderFetch, SecretPlace, TokenEndpoint, TokenShape, UpstreamCredentials,
         },
     },
     fetch::Fetch,
 };
-
-/// What outlives a reload: what was remembered under the same words, with the same secrets.
-#[derive(Debug, Clone, Default)]
-pub(in crate::config) struct Asked {
-    introspections: Made<Said<schema::Introspection>, Introspection>,
-    /// By the names of the upstreams.
-    sources: Made<Said<UpstreamCredentials>, TokenSource>,
-}
 
 impl Compiler<'_> {
     pub(super) fn introspection(
@@ -46,28 +38,25 @@ impl Compiler<'_> {
         if said.certificate_bound {
             at.field("certificateBound").warn(NO_CERTIFICATES);
         }
-        let of_file = Said(said.clone(), secrets);
-        let introspection = match self.kept.asked.introspections.again(name, &of_file) {
-            Some(kept) => kept.clone(),
-            None => {
-                let mut builder = Introspection::builder(endpoint?).named(name);
-                if let Some(location) = location {
-                    builder = builder.locations(location);
-                }
-                let builder = headers
-                    .into_iter()
-                    .fold(builder, |builder, (header, claim)| builder.claim_header(header, claim));
-                with_settings(builder, said).build()
+        let make = || {
+            let mut builder = Introspection::builder(endpoint?).named(name);
+            if let Some(location) = location {
+                builder = builder.locations(location);
             }
+            let builder = headers
+                .into_iter()
+                .fold(builder, |builder, (header, claim)| builder.claim_header(header, claim));
+            Some(with_settings(builder, said).build())
         };
-        self.asked.borrow_mut().introspections.insert(name, of_file, introspection.clone());
-        Some(Arc::new(introspection))
+        let before = &self.kept.remembered.introspections;
+        let now = &mut self.remembered.borrow_mut().introspections;
+        Some(Arc::new(now.keep(before, name, Said(said.clone(), secrets), make)?))
     }
 
     /// The introspections of the file by their names.
     pub(super) fn introspections(&self) -> Vec<(Arc<str>, Introspection)> {
-        let asked = self.asked.borrow();
-        asked
+        let remembered = self.remembered.borrow();
+        remembered
             .introspections
             .all()
             .iter()
@@ -113,10 +102,9 @@ impl Compiler<'_> {
         } else {
             TokenSource::danger_caller()
         };
-        let of_file = Said(said.clone(), secrets);
-        let source = self.kept.asked.sources.again(upstream, &of_file).cloned().unwrap_or(source);
-        self.asked.borrow_mut().sources.insert(upstream, of_file, source.clone());
-        Some(source)
+        let before = &self.kept.remembered.sources;
+        let now = &mut self.remembered.borrow_mut().sources;
+        now.keep(before, upstream, Said(said.clone(), secrets), || Some(source))
     }
 
     fn request(&self, at: At<'_>, said: &TokenEndpoint, secrets: &mut Vec<Vec<u8>>) -> Option<TokenRequest> {

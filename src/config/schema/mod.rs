@@ -6,11 +6,12 @@ mod gateway;
 mod load;
 mod metering;
 mod policies;
+mod quotas;
 mod redis;
 mod route;
 mod unbuilt;
 
 pub(crate) use self::{
-    authentication::*, authorization::*, gateway::*, load::*, metering::*, policies::*, redis::*, route::*,
-    unbuilt::*,
+    authentication::*, authorization::*, gateway::*, load::*, metering::*, policies::*, quotas::*, redis::*,
+    route::*, unbuilt::*,
 };

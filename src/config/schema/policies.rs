@@ -15,8 +15,9 @@ use crate::{admission::rate_limit::Rate, config::scalar::Text, ratio::Ratio, tim
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct RateLimit {
-    /// On whose account a request is counted. What a request lacks is counted for the client's address.
-    pub(crate) key: KeyList,
+    /// On whose account a request is counted. What a request lacks is counted for the client's address. Default: one account for
+    /// everybody together.
+    pub(crate) key: Option<KeyList>,
     /// How many are let pass over time, such as `10/s` or `100/min`.
     pub(crate) rate: Text<Rate>,
     /// How it counts. Default: `tokenBucket`.
@@ -125,7 +126,7 @@ pub(crate) struct SettledBy {
     pub(crate) max: NonZeroU32,
 }
 
-/// Requests that a limit does not count: all that is said must hold, and of each list one.
+/// Requests that a limit or quota does not count: all that is said must hold, and of each list one.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct SkipRule {

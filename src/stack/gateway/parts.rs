@@ -1,6 +1,8 @@
 //! What a snapshot gathers from its rules.
 use std::{collections::HashSet, sync::Arc};
 
+use http::HeaderName;
+
 use super::{builder::SnapshotError, edge::Listen, rule::Rule, snapshot::RuleFacts};
 #[cfg(feature = "jwt")]
 use crate::authn::outbound::TokenSourceHandle;
@@ -10,6 +12,7 @@ use crate::{
         concurrency::Concurrency,
         quota::QuotaHandle,
     },
+    authn::Providers,
     stack::admin::Admin,
     upstream::Upstream,
 };
@@ -21,6 +24,14 @@ pub(super) fn check_admin(admin: Option<&Admin>, upstreams: &[Upstream]) -> Resu
         Some(upstream) => Err(SnapshotError::AdminUpstream(upstream.name().into())),
         None => Ok(()),
     }
+}
+
+/// What these rules tell upstreams, and nobody else may.
+pub(super) fn asserted_by(rules: &[Rule]) -> impl Iterator<Item = HeaderName> {
+    let providers = rules.iter().filter_map(|rule| rule.providers.as_ref());
+    let asked = rules.iter().flat_map(|rule| &rule.authorizers);
+    let by_authorizers = asked.flat_map(|asked| asked.authorizer.asserted_headers());
+    providers.flat_map(Providers::asserted_headers).chain(by_authorizers).cloned()
 }
 
 /// Each limit for which requests wait stands at one position.
