@@ -240,9 +240,8 @@ pub struct ServerLayer {
     success_rate: Option<SuccessRate>,
 }
 
-type Authorized = (Option<Authorize>, Option<Authorization>);
-type Policies = (Witness, (Option<Shed>, (Authorized, Option<RateLimit>)));
-type Authenticated<S> = AsyncGated<Gated<S, Policies>, Providers>;
+type Policies = (Witness, (Option<Shed>, (Option<Authorize>, Option<Authorization>)));
+type Authenticated<S> = AsyncGated<Gated<AsyncGated<S, RateLimit>, Policies>, Providers>;
 type Identified = (Connection, (SetRequestId, RequestSpan));
 type Answered<S> = Gated<Rescue<Timeout<Authenticated<Guarded<Contextual<S>>>>>, Shed>;
 
@@ -320,9 +319,14 @@ impl ServerLayer {
     }
 
     fn gates(&self, shed: Option<Shed>) -> GateLayer<Policies> {
-        let limits = (!self.charges.is_empty()).then(|| RateLimit::from_iter(self.charges.iter().cloned()));
-        let authorization = (self.authorize.clone(), self.authorization.clone());
-        GateLayer::new((Witness, (shed, (authorization, limits))))
+        GateLayer::new((Witness, (shed, (self.authorize.clone(), self.authorization.clone()))))
+    }
+
+    fn limits(&self) -> AsyncGateLayer<RateLimit> {
+        if self.charges.is_empty() {
+            return AsyncGateLayer::disabled();
+        }
+        self.charges.iter().cloned().collect::<RateLimit>().layer()
     }
 
     fn priorities(&self) -> Priorities {
@@ -369,7 +373,8 @@ impl<S> Layer<S> for ServerLayer {
     fn layer(&self, inner: S) -> Self::Service {
         let (early, late) = self.shed();
         let guarded = self.guards().layer(ContextLayer::new().layer(inner));
-        let handled = self.authentication().layer(self.gates(late).layer(guarded));
+        let handled = self.gates(late).layer(self.limits().layer(guarded));
+        let handled = self.authentication().layer(handled);
         let answered = RescueLayer::new().layer(self.timeout.layer(handled));
         let answered = early.map_or_else(GateLayer::disabled, Shed::layer).layer(answered);
         let watched = AccessLog::new().layer().layer(self.counted.layer(answered));
@@ -407,6 +412,23 @@ mod tests {
         let mut request = Request::new(Body::empty());
         request.extensions_mut().insert(PeerAddr::new("192.0.2.1:4000".parse().unwrap()));
         request
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_wait_before_a_leaky_bucket() {
+        let max_wait = Duration::from_secs(9);
+        let shape = Limit::builder("shape", "1/s".parse().unwrap())
+            .algorithm(crate::admission::rate_limit::Algorithm::LeakyBucket { max_wait })
+            .build()
+            .unwrap();
+        let service = ServerLayer::new()
+            .limit(shape)
+            .layer(service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::empty())) }));
+        let begin = tokio::time::Instant::now();
+        for seconds in 0..3 {
+            assert_eq!(service.clone().oneshot(request()).await.unwrap().status(), 200);
+            assert_eq!(begin.elapsed().as_secs(), seconds);
+        }
     }
 
     #[tokio::test]

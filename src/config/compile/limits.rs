@@ -4,11 +4,14 @@ use std::time::Duration;
 use super::{
     Compiler,
     charges::{MOST_KEYS, cost, deadline, max_keys, settle, skips},
-    load::few,
+    overload::few,
     removed::counts_credential,
 };
 use crate::{
-    admission::rate_limit::{Algorithm, Charge, Fields, Limit, LimitBuilder, LimitError, Plans, Quota},
+    admission::{
+        Plans,
+        rate_limit::{Algorithm, Charge, Fields, Limit, LimitBuilder, LimitError, Quota},
+    },
     authn::Providers,
     config::{
         at::At,

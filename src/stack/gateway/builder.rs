@@ -4,7 +4,7 @@ use http::HeaderName;
 
 use super::{
     edge::Listen,
-    load::Load,
+    overload::Load,
     parts::{asserted_by, check_admin, check_queues, distinct, quotas, tallies},
     rule::Rule,
     snapshot::{RuleFacts, Snapshot},

@@ -55,7 +55,7 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     pub(super) draining: AtomicBool,
     pub(super) last_load: Mutex<Option<Load>>,
-    replaced: super::metering::Replaced,
+    replaced: super::usage::Replaced,
 }
 
 /// What became of the last configuration that was looked at.
@@ -111,7 +111,7 @@ impl Gateway {
             metrics,
             draining: AtomicBool::new(false),
             last_load: Mutex::default(),
-            replaced: super::metering::Replaced::default(),
+            replaced: super::usage::Replaced::default(),
         }));
         #[cfg(feature = "prometheus")]
         gateway.tell_numbers();
@@ -128,9 +128,9 @@ impl Gateway {
             #[cfg(feature = "jwt")]
             super::tokens::numbers,
             super::api_keys::numbers,
-            super::load::numbers,
+            super::overload::numbers,
             super::numbers::of_admission,
-            super::metering::numbers,
+            super::usage::numbers,
         ];
         let gateway = Arc::downgrade(&self.0);
         self.0.metrics.also(move |samples| {
@@ -155,7 +155,7 @@ impl Gateway {
         let bound = shared.sockets().bind(listens.iter().copied())?;
         let patience = if shared.current.load().is_some() { WARM } else { WARM_FIRST };
         warm(&snapshot, patience).await;
-        super::metering::begin(&snapshot).await;
+        super::usage::begin(&snapshot).await;
         let mut sockets = shared.sockets();
         if self.is_draining() {
             return Ok(());
@@ -320,7 +320,7 @@ impl Shared {
             drain.wait(until.saturating_duration_since(Instant::now())).await;
         }
         if let Some(current) = self.current.load_full() {
-            super::metering::end(&current.snapshot, &self.replaced).await;
+            super::usage::end(&current.snapshot, &self.replaced).await;
             #[cfg(feature = "redis")]
             super::limits::give_back(&current.snapshot.limits).await;
         }

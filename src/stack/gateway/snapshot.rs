@@ -6,7 +6,7 @@ use super::{
     backend::RuleService,
     builder::SnapshotBuilder,
     edge::{EdgeParts, EdgeService, Listen},
-    load::Load,
+    overload::Load,
 };
 #[cfg(feature = "jwt")]
 use crate::authn::{introspection::IntrospectionHandle, jwks::RemoteKeys, outbound::TokenSourceHandle};
