@@ -51,6 +51,12 @@ impl Chance {
         Self { state: Arc::new(AtomicU64::new(seed)) }
     }
 
+    /// A name that no other has: 16 hexadecimal digits of the next number.
+    #[must_use]
+    pub fn tag(&self) -> String {
+        format!("{:016x}", self.next())
+    }
+
     /// The next number, even over all of `u64`.
     #[must_use]
     #[inline]

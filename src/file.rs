@@ -19,7 +19,7 @@ pub(crate) fn fresh(path: &Path) -> io::Result<File> {
 /// Puts a whole file in the place of another, with its permissions.
 pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{:016x}", Chance::new().next()));
+    beside.push(format!(".{}", Chance::new().tag()));
     let beside = PathBuf::from(beside);
     let written = fresh(&beside).and_then(|mut file| {
         file.write_all(text)?;

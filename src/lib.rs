@@ -148,7 +148,7 @@ mod cookie;
 #[cfg(feature = "axum")]
 mod extract;
 pub mod fetch;
-#[cfg(feature = "admission")]
+#[cfg(any(feature = "admission", feature = "telemetry"))]
 mod file;
 pub mod flight;
 #[cfg(any(feature = "admission", feature = "jwt"))]
@@ -169,6 +169,8 @@ pub mod redis;
 pub mod reject;
 #[cfg(any(feature = "authn", feature = "redis"))]
 mod secret;
+#[cfg(any(feature = "admission", feature = "telemetry"))]
+mod sharded;
 pub mod time;
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]

@@ -50,10 +50,32 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Both sides can be kept from having too much to do: what is least important is shed, no more than so many are in flight,
+//! and a service that fails is asked less.
+//!
+//! ```
+//! use portcullis::{
+//!     admission::{
+//!         concurrency::{Concurrency, Gradient},
+//!         shed::{Overload, Priorities, SuccessRate},
+//!     },
+//!     stack::mesh::{ClientLayer, ServerLayer},
+//! };
+//! use std::{num::NonZeroU32, time::Duration};
+//!
+//! let overload = Overload::builder().event_loop(Duration::from_millis(50)..Duration::from_millis(500)).build()?;
+//! let reports = Concurrency::fixed("reports", NonZeroU32::new(20).unwrap()).build()?;
+//! let server = ServerLayer::new().overload(&overload, Priorities::default()).concurrency(reports);
+//! let stock = Concurrency::adaptive("stock", Gradient::new()).build()?;
+//! let client = ClientLayer::new().concurrency(stock).success_rate(SuccessRate::builder().build());
+//! # let _ = (server, client);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Answers
 //!
-//! Those of the layers in them: authentication, authorization, rate limit, timeout, and the rescue for what fails. A
-//! client's errors stay errors.
+//! Those of the layers in them: overload, authentication, authorization, rate limit, requests in flight, success rate,
+//! timeout, and the rescue for what fails. A client's errors stay errors.
 //!
 //! # Position
 //!
@@ -82,14 +104,17 @@ use crate::telemetry::metrics::Metrics;
 use crate::{
     admission::{
         authz::{Authorization, Authorize},
+        concurrency::Concurrency,
         rate_limit::{Charge, RateLimit},
+        shed::{Overload, Priorities, Shed, SuccessRate},
     },
     authn::Providers,
     context::{ContextLayer, Contextual},
-    gate::{AsyncGateLayer, AsyncGated, GateLayer, Gated},
+    gate::{AsyncGateLayer, AsyncGated, AsyncGates, GateLayer, Gated},
     identity::TrustedProxies,
     reject::{Rescue, RescueLayer},
     resilience::timeout::{Timeout, TimeoutLayer},
+    stack::guards::guarded,
     telemetry::{
         Witness,
         access_log::AccessLog,
@@ -111,6 +136,8 @@ type Counter = Witness;
 pub struct ClientLayer {
     counted: GateLayer<Counter>,
     timeout: TimeoutLayer,
+    concurrency: Vec<Concurrency>,
+    success_rate: Option<SuccessRate>,
     #[cfg(feature = "jwt")]
     credentials: OutboundLayer,
 }
@@ -119,6 +146,8 @@ pub struct ClientLayer {
 type Sender<S> = Outbound<S>;
 #[cfg(not(feature = "jwt"))]
 type Sender<S> = S;
+/// Behind limits, if there are any.
+type Guarded<S> = AsyncGated<S, AsyncGates>;
 
 impl ClientLayer {
     /// Calls may take 15 s, and nobody counts them.
@@ -126,6 +155,8 @@ impl ClientLayer {
         Self {
             counted: GateLayer::disabled(),
             timeout: TimeoutLayer::default(),
+            concurrency: Vec::new(),
+            success_rate: None,
             #[cfg(feature = "jwt")]
             credentials: OutboundLayer::disabled(),
         }
@@ -143,6 +174,19 @@ impl ClientLayer {
         Self { timeout: TimeoutLayer::new(timeout), ..self }
     }
 
+    /// Lets no more calls be in flight than this. One that waits for a place does so within its time. Several are asked
+    /// [in one order](Concurrency::in_one_order). A [`ServerLayer`] of the same process has others: who waits here may hold a
+    /// place there.
+    pub fn concurrency(mut self, limit: Concurrency) -> Self {
+        self.concurrency.push(limit);
+        self
+    }
+
+    /// Calls less the more of the answers are failures.
+    pub fn success_rate(self, rate: SuccessRate) -> Self {
+        Self { success_rate: Some(rate), ..self }
+    }
+
     /// Counts calls.
     #[cfg(feature = "prometheus")]
     pub fn metrics(self, metrics: &Metrics) -> Self {
@@ -157,12 +201,26 @@ impl Default for ClientLayer {
 }
 
 impl<S> Layer<S> for ClientLayer {
-    type Service = Gated<Gated<Timeout<Sender<S>>, Counter>, PropagateRequestId>;
+    type Service = Gated<Gated<Timeout<Guarded<Sender<S>>>, Counter>, PropagateRequestId>;
 
     fn layer(&self, inner: S) -> Self::Service {
         #[cfg(feature = "jwt")]
         let inner = self.credentials.layer(inner);
-        PropagateRequestId::new().layer().layer(self.counted.layer(self.timeout.layer(inner)))
+        let guards = guards(AsyncGates::new(), &self.concurrency, self.success_rate.as_ref());
+        let timed = self.timeout.layer(guards.layer(inner));
+        PropagateRequestId::new().layer().layer(self.counted.layer(timed))
+    }
+}
+
+/// The limits inside of these gates, if there are any.
+fn guards(
+    outside: AsyncGates,
+    concurrency: &[Concurrency],
+    success_rate: Option<&SuccessRate>,
+) -> AsyncGateLayer<AsyncGates> {
+    match guarded(outside, concurrency, success_rate) {
+        gates if gates.is_empty() => AsyncGateLayer::disabled(),
+        gates => AsyncGateLayer::new(gates),
     }
 }
 
@@ -177,12 +235,15 @@ pub struct ServerLayer {
     authorize: Option<Authorize>,
     authorization: Option<Authorization>,
     charges: Vec<Charge>,
+    overload: Option<(Overload, Priorities)>,
+    concurrency: Vec<Concurrency>,
+    success_rate: Option<SuccessRate>,
 }
 
-type Policies = (Witness, (Option<Authorize>, Option<Authorization>));
+type Policies = (Witness, (Option<Shed>, (Option<Authorize>, Option<Authorization>)));
 type Authenticated<S> = AsyncGated<Gated<AsyncGated<S, RateLimit>, Policies>, Providers>;
 type Identified = (Connection, (SetRequestId, RequestSpan));
-type Answered<S> = Rescue<Timeout<Authenticated<Contextual<S>>>>;
+type Answered<S> = Gated<Rescue<Timeout<Authenticated<Guarded<Contextual<S>>>>>, Shed>;
 
 impl ServerLayer {
     /// Whoever reaches the service may call it, and may take 15 s.
@@ -195,6 +256,9 @@ impl ServerLayer {
             authorize: None,
             authorization: None,
             charges: Vec::new(),
+            overload: None,
+            concurrency: Vec::new(),
+            success_rate: None,
         }
     }
 
@@ -229,14 +293,33 @@ impl ServerLayer {
         self
     }
 
+    /// Refuses the least important when there is too much to do: before anything else is done for it, or inside of
+    /// authentication if it is the caller's plan that says how important a request is. The header of the priorities is believed
+    /// of [trusted peers](Self::trusted_peers) only.
+    pub fn overload(self, overload: &Overload, priorities: Priorities) -> Self {
+        Self { overload: Some((overload.clone(), priorities)), ..self }
+    }
+
+    /// Lets no more requests be in flight than this, inside of everything that may refuse for another reason. Several are
+    /// asked [in one order](Concurrency::in_one_order).
+    pub fn concurrency(mut self, limit: Concurrency) -> Self {
+        self.concurrency.push(limit);
+        self
+    }
+
+    /// Handles less the more of the answers are failures, such as those of a database that is away.
+    pub fn success_rate(self, rate: SuccessRate) -> Self {
+        Self { success_rate: Some(rate), ..self }
+    }
+
     /// Counts requests.
     #[cfg(feature = "prometheus")]
     pub fn metrics(self, metrics: &Metrics) -> Self {
         Self { counted: metrics.layer(), ..self }
     }
 
-    fn gates(&self) -> GateLayer<Policies> {
-        GateLayer::new((Witness, (self.authorize.clone(), self.authorization.clone())))
+    fn gates(&self, shed: Option<Shed>) -> GateLayer<Policies> {
+        GateLayer::new((Witness, (shed, (self.authorize.clone(), self.authorization.clone()))))
     }
 
     fn limits(&self) -> AsyncGateLayer<RateLimit> {
@@ -244,6 +327,27 @@ impl ServerLayer {
             return AsyncGateLayer::disabled();
         }
         self.charges.iter().cloned().collect::<RateLimit>().layer()
+    }
+
+    fn priorities(&self) -> Priorities {
+        let told = self.overload.as_ref().map(|(_, priorities)| priorities.clone());
+        told.unwrap_or_default().believing(self.trusted.clone())
+    }
+
+    /// What refuses by overload: before the caller is known, or after.
+    fn shed(&self) -> (Option<Shed>, Option<Shed>) {
+        let Some((overload, _)) = &self.overload else { return (None, None) };
+        let priorities = self.priorities();
+        let late = priorities.need_identity() && self.providers.is_some();
+        let shed = Some(Shed::new(overload).priorities(priorities));
+        if late { (None, shed) } else { (shed, None) }
+    }
+
+    fn guards(&self) -> AsyncGateLayer<AsyncGates> {
+        let ask = self.concurrency.iter().any(Concurrency::asks_priority);
+        let outside = AsyncGates::new();
+        let outside = if ask { outside.with(self.priorities()) } else { outside };
+        guards(outside, &self.concurrency, self.success_rate.as_ref())
     }
 
     fn authentication(&self) -> AsyncGateLayer<Providers> {
@@ -267,9 +371,12 @@ impl<S> Layer<S> for ServerLayer {
     type Service = Rescue<Gated<Gated<Gated<Answered<S>, Counter>, AccessLog>, Identified>>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let handled = self.limits().layer(ContextLayer::new().layer(inner));
-        let handled = self.authentication().layer(self.gates().layer(handled));
+        let (early, late) = self.shed();
+        let guarded = self.guards().layer(ContextLayer::new().layer(inner));
+        let handled = self.gates(late).layer(self.limits().layer(guarded));
+        let handled = self.authentication().layer(handled);
         let answered = RescueLayer::new().layer(self.timeout.layer(handled));
+        let answered = early.map_or_else(GateLayer::disabled, Shed::layer).layer(answered);
         let watched = AccessLog::new().layer().layer(self.counted.layer(answered));
         RescueLayer::new().layer(self.identified().layer(watched))
     }
@@ -283,15 +390,22 @@ impl fmt::Debug for ServerLayer {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use http::{Request, Response};
     use tower::{ServiceExt, service_fn};
 
     use super::*;
     use crate::{
-        admission::rate_limit::Limit,
+        admission::{
+            concurrency::{Order, Queue},
+            rate_limit::Limit,
+            shed::Priority,
+        },
         body::{Body, BoxError},
         context::Context,
         identity::PeerAddr,
+        ratio::Ratio,
     };
 
     fn request() -> Request<Body> {
@@ -366,5 +480,134 @@ mod tests {
             .policies(nothing)
             .layer(service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::empty())) }));
         assert_eq!(denied.oneshot(request()).await.unwrap().status(), 403);
+    }
+
+    async fn status<S>(service: S, request: Request<Body>) -> u16
+    where
+        S: tower::Service<Request<Body>, Response = Response<Body>, Error: fmt::Debug>,
+    {
+        service.oneshot(request).await.unwrap().status().as_u16()
+    }
+
+    fn hello(_: Request<Body>) -> std::future::Ready<Result<Response<Body>, BoxError>> {
+        std::future::ready(Ok(Response::new(Body::from("hello"))))
+    }
+
+    /// Each side has no more in flight than it may, until the answer's body has ended.
+    #[tokio::test(start_paused = true)]
+    async fn both_sides_bound_what_is_in_flight() {
+        let one = |name| Concurrency::fixed(name, NonZeroU32::MIN).build().unwrap();
+        let (server, client) = (one("server"), one("client"));
+        let handlers = ServerLayer::new().concurrency(server.clone()).layer(service_fn(hello));
+        let calls = ClientLayer::new().concurrency(client.clone()).layer(service_fn(hello));
+        let first = handlers.clone().oneshot(request()).await.unwrap();
+        let refused = handlers.clone().oneshot(request()).await.unwrap();
+        assert_eq!(
+            (refused.status().as_u16(), &refused.headers()["retry-after"]),
+            (503, &"1".parse().unwrap())
+        );
+        assert!(refused.headers().contains_key("x-request-id"));
+        drop(first);
+        let grpc = |mut request: Request<Body>| {
+            request.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+            request
+        };
+        let _first = calls.clone().oneshot(request()).await.unwrap();
+        let refused = calls.clone().oneshot(grpc(request())).await.unwrap();
+        assert_eq!(
+            (refused.status().as_u16(), &refused.headers()["grpc-status"]),
+            (200, &"14".parse().unwrap())
+        );
+        assert_eq!((server.handle().in_flight(), client.handle().in_flight()), (0, 1));
+        assert_eq!(status(handlers.map_response(|answer| answer.map(Body::new)), request()).await, 200);
+    }
+
+    /// What is least important is refused first: by the header of a trusted peer, or by the plan of who was authenticated.
+    #[tokio::test(start_paused = true)]
+    async fn the_least_important_is_shed() {
+        use crate::authn::api_key::{ApiKey, KeyTable, mint};
+
+        let half = || Overload::builder().source("test", 0.0..1.0, |_| Some(0.5)).build().unwrap();
+        let (overload, name) = (half(), http::HeaderName::from_static("x-priority"));
+        overload.start();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let trusted = "192.0.2.0/24".parse().unwrap();
+        let priorities = Priorities::new(Priority::High).header(name, "0.0.0.0/0".parse().unwrap());
+        let layer = ServerLayer::new().overload(&overload, priorities);
+        let says = |priority: &str| {
+            let mut request = request();
+            request.headers_mut().insert("x-priority", priority.parse().unwrap());
+            request
+        };
+        let strange = layer.clone().layer(service_fn(hello)).map_response(|answer| answer.map(Body::new));
+        let known = layer.trusted_peers(trusted).layer(service_fn(hello));
+        let known = known.map_response(|answer| answer.map(Body::new));
+        assert_eq!(status(strange, says("low")).await, 200, "strangers are not heard");
+        assert_eq!((status(known.clone(), says("low")).await, status(known, says("high")).await), (503, 200));
+
+        let [gold, free] =
+            ["gold", "free"].map(|plan| mint("t", plan).unwrap().with(|entry| entry.plan(plan)));
+        let table = KeyTable::new("keys", [gold.entry().clone(), free.entry().clone()]).unwrap();
+        let plans = Priorities::new(Priority::Low).plan("gold", Priority::High);
+        let service = ServerLayer::new()
+            .overload(&overload, plans)
+            .authenticate(Providers::new().with(ApiKey::new(table)))
+            .layer(service_fn(hello));
+        let service = service.map_response(|answer| answer.map(Body::new));
+        for (key, expected) in [(Some(gold.reveal()), 200), (Some(free.reveal()), 503), (None, 401)] {
+            let mut request = request();
+            if let Some(key) = key {
+                request.headers_mut().insert("x-api-key", key.parse().unwrap());
+            }
+            assert_eq!(status(service.clone(), request).await, expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_fails_is_asked_less_on_both_sides() {
+        let fails =
+            || service_fn(|_: Request<Body>| async { Err::<Response<Body>, _>(BoxError::from("broken")) });
+        let rate = || SuccessRate::builder().fewest(10).max(Ratio::ALWAYS).build();
+        let (handled, called) = (rate(), rate());
+        let server = ServerLayer::new().success_rate(handled.clone()).layer(fails());
+        let client = ClientLayer::new().success_rate(called.clone()).layer(fails());
+        for _ in 0..100 {
+            let answer = server.clone().oneshot(request()).await.unwrap();
+            assert!([500, 503].contains(&answer.status().as_u16()));
+            // Its error stays an error.
+            match client.clone().oneshot(request()).await {
+                Ok(answer) => assert_eq!(answer.status().as_u16(), 503),
+                Err(error) => assert_eq!(error.to_string(), "broken"),
+            }
+            tokio::time::sleep(Duration::from_millis(60)).await;
+        }
+        assert!(handled.refused() > 10 && called.refused() > 10);
+    }
+
+    /// The queue asks the priorities, and limits are taken in one order whichever is named first.
+    #[tokio::test(start_paused = true)]
+    async fn the_important_waits_less() {
+        let limit = Concurrency::fixed("one", NonZeroU32::MIN)
+            .queue(Queue::new(NonZeroU32::new(5).unwrap()).order(Order::Priority))
+            .build()
+            .unwrap();
+        let slow = service_fn(|_: Request<Body>| async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Ok::<_, BoxError>(Response::new(Body::empty()))
+        });
+        let service = ServerLayer::new()
+            .overload(&Overload::builder().build().unwrap(), Priorities::new(Priority::Normal))
+            .concurrency(limit)
+            .layer(slow);
+        let order = std::sync::Mutex::new(Vec::new());
+        let call = async |priority: Priority| {
+            let mut request = request();
+            request.extensions_mut().insert(priority);
+            let answer = service.clone().oneshot(request).await.unwrap();
+            order.lock().unwrap().push((priority, answer.status().as_u16()));
+        };
+        tokio::join!(call(Priority::Normal), call(Priority::Low), call(Priority::High));
+        let order = order.into_inner().unwrap();
+        assert_eq!(order, [(Priority::Normal, 200), (Priority::High, 200), (Priority::Low, 200)]);
     }
 }

@@ -16,6 +16,7 @@ mod admin;
 #[cfg(test)]
 mod bless;
 pub mod gateway;
+mod guards;
 pub mod mesh;
 pub mod order;
 

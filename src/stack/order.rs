@@ -169,7 +169,7 @@ const GATEWAY: &[Place] = &[
          sees no credential that was meant for the gateway.",
     ),
     said("your own gates", "Inside of everything that decides who may ask, so that they can rely on it."),
-    documented("requests in flight", include_str!("../admission/concurrency/mod.rs")),
+    IN_FLIGHT,
     said(
         "filters of the request",
         "Nearest to the upstream: everything outside sees the request as it was matched.",
@@ -189,6 +189,12 @@ const GATEWAY: &[Place] = &[
     ),
 ];
 
+const IN_FLIGHT: Place = documented("requests in flight", include_str!("../admission/concurrency/mod.rs"));
+const SUCCESS_RATE: Place = said(
+    "success rate",
+    "Innermost of what refuses: only what is tried, and fails, counts. A refusal of a limit is no failure.",
+);
+
 const MESH_CLIENT: &[Place] = &[
     said(
         "request id",
@@ -196,6 +202,8 @@ const MESH_CLIENT: &[Place] = &[
     ),
     METRICS,
     TIMEOUT,
+    IN_FLIGHT,
+    SUCCESS_RATE,
     OUTBOUND,
 ];
 
@@ -206,11 +214,18 @@ const MESH_SERVER: &[Place] = &[
     SPAN,
     ACCESS_LOG,
     METRICS,
+    SHED,
     ANSWERED,
     TIMEOUT,
     AUTHENTICATION,
+    said(
+        "overload, by the caller's plan",
+        "Here, and not outermost, where the plan says how important a request is.",
+    ),
     AUTHORIZATION,
     said("limits", "Inside of authorization: who may not ask uses up nothing. They can count callers."),
+    IN_FLIGHT,
+    SUCCESS_RATE,
     documented("context", include_str!("../context/mod.rs")),
 ];
 

@@ -229,7 +229,7 @@ async fn two_gateways_hold_one_quota_and_tell_of_it() {
         (&"yearly".into(), &3.into(), &1.into())
     );
     let metrics = one.client.get(one.at("admin"), "/metrics", &[]).await.text;
-    assert!(metrics.contains(r#"portcullis_quota_refused_total{quota="yearly"} 1"#), "{metrics}");
+    assert!(metrics.contains(r#"portcullis_quota_refusals_total{quota="yearly"} 1"#), "{metrics}");
 }
 
 /// What a file says of a quota's costs, of what it does not count, and of one that only looks on.
@@ -456,7 +456,11 @@ async fn a_listener_lets_in_who_is_allowed() {
     let gateway = Gateway::of(&closed).await;
     assert_eq!(gateway.get("/", &[]).await.status, 403);
     let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
-    assert!(metrics.contains("status=\"403\""), "{metrics}");
+    for line in
+        [r#"status="403""#, r#"portcullis_address_refusals_total{position="listener",name="public"} 1"#]
+    {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
 }
 
 /// Sends this, waits, and tells what comes until the end.

@@ -1,10 +1,6 @@
-use std::{
-    collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+use std::sync::{
+    Arc, MutexGuard,
+    atomic::{AtomicU32, Ordering},
 };
 
 use tokio::{sync::oneshot, time::Instant};
@@ -18,6 +14,7 @@ use crate::{
     admission::shed::Priority,
     head::Head,
     key::{Key, KeySeed},
+    sharded::{ByHash, Sharded, hash_of},
 };
 
 const SHARDS: usize = 16;
@@ -25,7 +22,7 @@ const SHARDS: usize = 16;
 /// The places of a limit that each key has for itself. A key without a request in flight or waiting is not kept.
 #[derive(Debug)]
 pub(super) struct Keyed {
-    shards: Box<[Mutex<Shard>]>,
+    shards: Sharded<Shard>,
     key: Key,
     seed: KeySeed,
     limit: AtomicU32,
@@ -37,7 +34,7 @@ pub(super) struct Keyed {
 
 #[derive(Debug, Default)]
 struct Shard {
-    entries: HashMap<u64, Entry, BuildHasherDefault<Itself>>,
+    entries: ByHash<Entry>,
     /// Keys for which there is no room share this one.
     crowd: Entry,
 }
@@ -46,22 +43,6 @@ struct Shard {
 struct Entry {
     in_flight: u32,
     waiters: Option<Box<Waiters>>,
-}
-
-/// A fingerprint is scattered already.
-#[derive(Debug, Default)]
-struct Itself(u64);
-
-impl Hasher for Itself {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
-    }
-    fn write_u64(&mut self, word: u64) {
-        self.0 = word;
-    }
 }
 
 /// Whose places these are.
@@ -117,7 +98,7 @@ impl Shard {
 impl Keyed {
     pub(super) fn new(key: Key, limit: u32, max_keys: u32) -> Self {
         let keyed = Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: Sharded::new(SHARDS),
             key,
             seed: KeySeed::new(),
             limit: AtomicU32::new(0),
@@ -157,7 +138,7 @@ impl Keyed {
 
     /// The keys that are held now.
     pub(super) fn keys(&self) -> usize {
-        (0..SHARDS).map(|at| self.lock(at).entries.len()).sum()
+        self.shards.iter().map(|shard| shard.entries.len()).sum()
     }
 
     pub(super) fn capacity(&self) -> usize {
@@ -168,16 +149,8 @@ impl Keyed {
         self.key.fingerprint(head, &self.seed)
     }
 
-    fn lock(&self, at: usize) -> MutexGuard<'_, Shard> {
-        self.shards[at % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn shard(&self, key: u64) -> MutexGuard<'_, Shard> {
-        self.lock((key >> 32) as usize)
-    }
-
     pub(super) fn enter(&self, key: u64) -> Option<Account> {
-        let mut shard = self.shard(key);
+        let mut shard = self.shards.of(key);
         let (entry, account) = shard.entry(key, self.most());
         let entered = entry.enter(self.limit());
         drop(shard);
@@ -186,7 +159,7 @@ impl Keyed {
 
     /// Takes a place, and tells whether one was free.
     pub(super) fn add(&self, key: u64) -> (Account, bool) {
-        let mut shard = self.shard(key);
+        let mut shard = self.shards.of(key);
         let (entry, account) = shard.entry(key, self.most());
         let was_free = entry.enter(self.limit());
         entry.in_flight += u32::from(!was_free);
@@ -201,7 +174,7 @@ impl Keyed {
 
     /// Begins to wait, unless a place is free by now.
     pub(super) fn join(&self, queue: &Queue, key: u64, now: Instant, priority: Priority) -> Wanted {
-        let mut shard = self.shard(key);
+        let mut shard = self.shards.of(key);
         let (entry, account) = shard.entry(key, self.most());
         if entry.enter(self.limit()) {
             return Wanted::Entered(self.entered(account));
@@ -220,7 +193,7 @@ impl Keyed {
 
     /// Waits no longer.
     pub(super) fn abandon(&self, account: Account, ticket: Ticket) {
-        let mut shard = self.shard(account.key);
+        let mut shard = self.shards.of(account.key);
         let waiters = shard.known(account).and_then(|entry| entry.waiters.as_mut());
         if waiters.is_some_and(|waiters| waiters.leave(ticket)) {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -230,7 +203,7 @@ impl Keyed {
 
     /// Hands a place on to who waits for it, or gives it back.
     pub(super) fn leave(&self, pool: &Arc<Pool>, account: Account) {
-        let mut shard = self.shard(account.key);
+        let mut shard = self.shards.of(account.key);
         let Some(entry) = shard.known(account) else { return };
         entry.in_flight -= 1;
         let next = self.next(entry);
@@ -264,13 +237,12 @@ impl Keyed {
 
     /// Hands out all places that are free, after the limit has changed.
     pub(super) fn serve(&self, pool: &Arc<Pool>) {
-        for at in 0..SHARDS {
+        for (part, mut shard) in self.shards.iter().enumerate() {
             let mut served = Vec::new();
-            let mut shard = self.lock(at);
             let Shard { entries, crowd } = &mut *shard;
             let keys = entries.iter_mut().map(|(key, entry)| (Account { key: *key, crowd: false }, entry));
-            // Any key of this shard stands for its crowd.
-            let crowd = (Account { key: (at as u64) << 32, crowd: true }, crowd);
+            // Any key of this part stands for its crowd.
+            let crowd = (Account { key: hash_of(part), crowd: true }, crowd);
             for (account, entry) in keys.chain([crowd]) {
                 served.extend(std::iter::from_fn(|| self.next(entry)).map(|waiter| (account, waiter)));
             }
@@ -290,6 +262,6 @@ impl Keyed {
             let entries = shard.entries.values().chain([&shard.crowd]);
             entries.filter_map(|entry| Some(entry.waiters.as_ref()?.age(now))).max().unwrap_or_default()
         };
-        (0..SHARDS).map(|at| age_in(self.lock(at))).max().unwrap_or_default()
+        self.shards.iter().map(age_in).max().unwrap_or_default()
     }
 }

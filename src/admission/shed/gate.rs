@@ -61,6 +61,7 @@ impl Shed {
 
     #[cold]
     fn decide(&self, head: &Head<'_>) -> Result<(), Answer> {
+        self.overload.start();
         let priority = self.priorities.of(head);
         if !strikes(&self.chance, priority.share(self.overload.pressure())) {
             return Ok(());
@@ -80,6 +81,6 @@ impl Gate for Shed {
 
     #[inline]
     fn check(&self, head: &mut Head<'_>) -> Result<(), Answer> {
-        if self.overload.is_pressed() { self.decide(head) } else { Ok(()) }
+        if self.overload.is_calm() { Ok(()) } else { self.decide(head) }
     }
 }

@@ -93,8 +93,7 @@ impl Memory {
             }
             Place::Process => {
                 let status = fs::read_to_string("/proc/self/status")?;
-                let kilobytes = field(&status, "VmRSS:");
-                Ok(kilobytes.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?.saturating_mul(1024))
+                resident(&status).ok_or_else(|| io::ErrorKind::InvalidData.into())
             }
         }
     }
@@ -103,6 +102,11 @@ impl Memory {
     pub(super) fn share(&self) -> Option<f64> {
         Some(self.used().ok()? as f64 / self.limit().get() as f64)
     }
+}
+
+/// The resident bytes that `/proc/<pid>/status` tells.
+pub(super) fn resident(status: &str) -> Option<u64> {
+    Some(field(status, "VmRSS:")?.saturating_mul(1024))
 }
 
 /// The number in a file. `max` is none.

@@ -17,8 +17,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // From 50 ms of delay on, requests are refused; from 500 ms on, all are.
 //! let overload = Overload::builder().event_loop(Duration::from_millis(50)..Duration::from_millis(500)).build()?;
-//! overload.start(); // watches from now on; nothing runs before
-//!
+//! // It watches from the first request on, or from `overload.start()`.
 //! let app = Shed::new(&overload).layer().layer(tower::service_fn(|_: Request<String>| async {
 //!     Ok::<_, std::convert::Infallible>(Response::new(String::from("hello")))
 //! }));
@@ -76,7 +75,8 @@
 //!
 //! Each source has a reading, and a range: below it the pressure is 0, above it 1, and between them it rises evenly. Once
 //! it is more than 0, the range begins earlier, by a fifth of its length or half of where it begins if that is less, so
-//! that it does not flutter. The highest of all sources counts.
+//! that it does not flutter. The highest of all sources counts. The pressure of memory that is taken and does not grow goes by
+//! itself: see [`OverloadBuilder::memory`].
 //!
 //! | pressure | low | normal | high | critical |
 //! |---|---|---|---|---|
@@ -109,6 +109,7 @@ mod memory;
 mod overload;
 mod priority;
 mod ramp;
+mod settle;
 mod success;
 #[cfg(test)]
 mod tests;

@@ -8,9 +8,12 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep_until},
+};
 
-use super::{Memory, Priority, ramp::Ramp};
+use super::{Memory, Priority, ramp::Ramp, settle::Settle};
 use crate::{admission::concurrency::Concurrency, ratio::Ratio, time::after};
 
 /// How often the sources are read.
@@ -25,12 +28,15 @@ const FADES: f64 = 0.7;
 /// The pressure 1: in decimals, so that what was reckoned is what is told.
 const FULL: f64 = 1_000_000.0;
 
+/// The pressure before anything was watched.
+const UNKNOWN: u32 = u32::MAX;
+
 /// Watches how much this process has to do. Clones are the same. See the [module docs](super).
 #[derive(Clone)]
 pub struct Overload(Arc<Shared>);
 
 struct Shared {
-    /// The highest pressure, in 65,536ths: all that a request looks at.
+    /// The highest pressure, in millionths: all that a request looks at.
     pressure: AtomicU32,
     sources: Mutex<Vec<Source>>,
     tick: Duration,
@@ -41,12 +47,20 @@ struct Shared {
 struct Source {
     read: Read,
     ramp: Ramp,
-    /// It never presses more.
-    most: f64,
+    /// Of memory.
+    settle: Option<Settle>,
     reading: Reading,
 }
 
 type Read = Box<dyn FnMut(&Tick) -> Option<f64> + Send>;
+
+/// A source that is to be.
+struct Watched {
+    name: Arc<str>,
+    range: Range<f64>,
+    settle: Option<Settle>,
+    read: Read,
+}
 
 /// What a source is told when it is read.
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +87,7 @@ pub struct Reading {
 /// Gathers what an [`Overload`] watches.
 #[must_use]
 pub struct OverloadBuilder {
-    sources: Vec<(Arc<str>, Range<f64>, f64, Read)>,
+    sources: Vec<Watched>,
     tick: Duration,
 }
 
@@ -95,27 +109,31 @@ impl Overload {
         OverloadBuilder { sources: Vec::new(), tick: TICK }
     }
 
-    /// Begins to watch, in a task of this runtime that ends with the last clone. Once is enough.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
+    /// Begins to watch now, and not with the first request that a [`Shed`](super::Shed) sees: in a task of this runtime that
+    /// ends with the last clone. Only the first call does something; outside of a tokio runtime none does.
     pub fn start(&self) {
-        if !self.0.started.swap(true, Ordering::Relaxed) {
-            tokio::spawn(watch(Arc::downgrade(&self.0), self.0.tick));
+        if !self.0.started.load(Ordering::Relaxed)
+            && let Ok(runtime) = Handle::try_current()
+            && !self.0.started.swap(true, Ordering::Relaxed)
+        {
+            self.0.pressure.store(0, Ordering::Relaxed);
+            runtime.spawn(watch(Arc::downgrade(&self.0), self.0.tick));
         }
     }
 
     /// How high the pressure is, from 0 to 1.
     #[must_use]
     pub fn pressure(&self) -> f64 {
-        f64::from(self.0.pressure.load(Ordering::Relaxed)) / FULL
+        match self.0.pressure.load(Ordering::Relaxed) {
+            UNKNOWN => 0.0,
+            pressure => f64::from(pressure) / FULL,
+        }
     }
 
-    /// Whether there is any.
+    /// Whether there is nothing to look at: it watches, and nothing presses.
     #[inline]
-    pub(super) fn is_pressed(&self) -> bool {
-        self.0.pressure.load(Ordering::Relaxed) > 0
+    pub(super) fn is_calm(&self) -> bool {
+        self.0.pressure.load(Ordering::Relaxed) == 0
     }
 
     /// What each source said last.
@@ -161,7 +179,7 @@ impl Shared {
         for source in &mut *self.sources() {
             let value = (source.read)(tick).filter(|value| !value.is_nan());
             // What cannot be read presses nobody.
-            let pressure = value.map_or(0.0, |value| source.ramp.pressure(value).min(source.most));
+            let pressure = value.map_or(0.0, |value| source.pressure(tick.now, value));
             if pressure > 0.0 && source.reading.pressure == 0.0 {
                 tracing::warn!(source = &*source.reading.source, value, pressure, "overload begins");
             } else if pressure == 0.0 && source.reading.pressure > 0.0 {
@@ -172,6 +190,16 @@ impl Shared {
             highest = highest.max(pressure);
         }
         self.pressure.store((highest * FULL).round() as u32, Ordering::Relaxed);
+    }
+}
+
+impl Source {
+    fn pressure(&mut self, now: Instant, value: f64) -> f64 {
+        let pressure = self.ramp.pressure(value);
+        match &mut self.settle {
+            Some(settle) => settle.settled(now, value, pressure.min(MEMORY_FULL)),
+            None => pressure,
+        }
     }
 }
 
@@ -186,8 +214,10 @@ impl OverloadBuilder {
         })
     }
 
-    /// The share of memory that is taken. Alone it never presses more than 0.95, so that [`Priority::Critical`] passes: what
-    /// is taken may stay so when nothing is served any more.
+    /// The share of memory that is taken. It may stay taken when nothing is served any more: an allocator keeps it for those
+    /// who come. So it presses up to 0.95 only, at which [`Priority::Critical`] passes; and while it does not grow, its pressure
+    /// goes: half a minute after the last growth it is gone. What grows again as others are let in waits twice as long each
+    /// time, up to ten minutes. An allocator that tells what it has given out is a better [source](Self::source).
     pub fn memory(mut self, memory: Memory, range: Range<Ratio>) -> Self {
         let share = |ratio: Ratio| f64::from(ratio.numerator()) / f64::from(ratio.denominator());
         let (mut turn, mut last) = (0, None);
@@ -200,7 +230,8 @@ impl OverloadBuilder {
             turn += 1;
             last
         };
-        self.sources.push(("memory".into(), range, MEMORY_FULL, Box::new(read)));
+        let (name, settle) = ("memory".into(), Some(Settle::new()));
+        self.sources.push(Watched { name, range, settle, read: Box::new(read) });
         self
     }
 
@@ -218,7 +249,7 @@ impl OverloadBuilder {
         range: Range<f64>,
         read: impl FnMut(&Tick) -> Option<f64> + Send + 'static,
     ) -> Self {
-        self.sources.push((name.into(), range, 1.0, Box::new(read)));
+        self.sources.push(Watched { name: name.into(), range, settle: None, read: Box::new(read) });
         self
     }
 
@@ -234,14 +265,14 @@ impl OverloadBuilder {
     ///
     /// A range is empty.
     pub fn build(self) -> Result<Overload, OverloadError> {
-        let watched = |(name, range, most, read): (Arc<str>, Range<f64>, f64, Read)| {
+        let watched = |Watched { name, range, settle, read }| {
             let reading = Reading { source: Arc::clone(&name), value: None, pressure: 0.0 };
             let ramp = Ramp::new(&range).ok_or(OverloadError::Range { source_name: name })?;
-            Ok(Source { read, ramp, most, reading })
+            Ok(Source { read, ramp, settle, reading })
         };
         let sources = self.sources.into_iter().map(watched).collect::<Result<_, _>>()?;
         Ok(Overload(Arc::new(Shared {
-            pressure: AtomicU32::new(0),
+            pressure: AtomicU32::new(UNKNOWN),
             sources: Mutex::new(sources),
             tick: self.tick,
             started: AtomicBool::new(false),
@@ -262,7 +293,7 @@ impl fmt::Debug for Overload {
 
 impl fmt::Debug for OverloadBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.sources.iter().map(|(name, ..)| name).collect();
+        let names: Vec<_> = self.sources.iter().map(|source| &source.name).collect();
         f.debug_struct("OverloadBuilder").field("sources", &names).finish_non_exhaustive()
     }
 }

@@ -5,7 +5,7 @@ use super::{
     Compiler,
     charges::skips,
     limits::key,
-    load::{LONGEST, few, some_share},
+    overload::{LONGEST, few, some_share},
 };
 use crate::{
     admission::concurrency::{

@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::{
     Compiler,
     charges::{MOST_KEYS, cost, deadline, max_keys, settle, skips},
-    load::few,
+    overload::few,
     removed::counts_credential,
 };
 use crate::{

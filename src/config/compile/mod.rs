@@ -1,5 +1,6 @@
 //! From the typed file to a snapshot: each part is made by the public builders of its room, and what does not fit is
 //! reported at its place in the file.
+mod addresses;
 mod api_key;
 mod authentication;
 mod authorization;
@@ -14,10 +15,9 @@ mod jwks;
 mod jwt;
 mod limits;
 mod listeners;
-mod load;
-mod metering;
 #[cfg(feature = "jwt")]
 mod oauth;
+mod overload;
 mod quotas;
 #[cfg(feature = "redis")]
 mod redis;
@@ -26,6 +26,7 @@ mod remembered;
 mod removed;
 mod routes;
 mod upstreams;
+mod usage;
 
 pub(super) use self::compiler::{Compiled, Compiler};
 #[cfg(feature = "jwt")]

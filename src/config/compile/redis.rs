@@ -23,6 +23,11 @@ impl Compiler<'_> {
         }
     }
 
+    /// A server by its name.
+    pub(super) fn server(&self, at: At<'_>, name: &str) -> Option<(Said<RedisServer>, Redis)> {
+        self.find(at, name, "server", "redis", self.stores.borrow().redis.all()).cloned()
+    }
+
     /// A server, with what tells it from others; that of the snapshot before, if the file says the same of it.
     fn redis(&self, at: At<'_>, name: &str, server: &RedisServer) -> Option<(Said<RedisServer>, Redis)> {
         let mut builder = self.way(at, server)?;

@@ -1,17 +1,19 @@
 //! The shape of the file, as types. What serde and the published JSON Schema say comes from here; what a field means
 //! is its comment, which the schema and `docs/config.md` repeat.
+mod addresses;
 mod authentication;
 mod authorization;
+mod concurrency;
 mod gateway;
-mod load;
-mod metering;
+mod overload;
 mod policies;
 mod quotas;
 mod redis;
 mod route;
 mod unbuilt;
+mod usage;
 
 pub(crate) use self::{
-    authentication::*, authorization::*, gateway::*, load::*, metering::*, policies::*, quotas::*, redis::*,
-    route::*, unbuilt::*,
+    addresses::*, authentication::*, authorization::*, concurrency::*, gateway::*, overload::*, policies::*,
+    quotas::*, redis::*, route::*, unbuilt::*, usage::*,
 };

@@ -57,7 +57,8 @@ impl Backend {
         }
     }
 
-    /// Lets no more requests be in flight to it than this. Of several, the one named first is asked first.
+    /// Lets no more requests be in flight to it than this. Several are asked [in one order](Concurrency::in_one_order). One
+    /// with a queue does not stand in [rules](super::Rule::concurrency) too.
     pub fn concurrency(mut self, limit: Concurrency) -> Self {
         self.guards.concurrency.push(limit);
         self

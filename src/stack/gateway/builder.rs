@@ -4,8 +4,8 @@ use http::HeaderName;
 
 use super::{
     edge::Listen,
-    load::Load,
-    parts::{check_admin, distinct, quotas, tallies},
+    overload::Load,
+    parts::{asserted_by, check_admin, check_queues, distinct, quotas, tallies},
     rule::Rule,
     snapshot::{RuleFacts, Snapshot},
 };
@@ -15,10 +15,7 @@ use crate::authn::{
     jwks::RemoteKeys,
 };
 use crate::{
-    admission::{
-        ext_authz::ExternalAuth,
-        shed::{Overload, Priorities},
-    },
+    admission::shed::{Overload, Priorities},
     authn::{Location, Providers, api_key::ApiKeys},
     identity::CallerHeaders,
     matching::PathPolicy,
@@ -49,6 +46,12 @@ pub enum SnapshotError {
     /// There is no listener.
     #[error("a gateway needs a listener")]
     NoListener,
+    /// Requests wait for a limit at two of three positions: listeners, rules, upstreams. Limits of one position are taken in
+    /// one order, but here two requests could each hold what the other waits for.
+    #[error(
+        "requests wait for the limit {0:?} at more than one position: name it in rules or in front of upstreams"
+    )]
+    QueuedTwice(Box<str>),
     /// The backends of a rule cannot be told apart or have no weight.
     #[error("the rule {0:?}: {1}")]
     Split(Arc<str>, InvalidSplit),
@@ -191,24 +194,23 @@ impl SnapshotBuilder {
         self.check_addresses()?;
         let Self { listeners, admin, api_keys, shutdown_delay, shutdown_grace, rules: of_rules, .. } = self;
         let (mut asserted, mut credentials) = (self.asserted, self.credentials);
-        let providers = || of_rules.iter().filter_map(|rule| rule.providers.as_ref());
-        asserted.extend(providers().flat_map(Providers::asserted_headers).cloned());
-        let authorizers =
-            || of_rules.iter().flat_map(|rule| &rule.authorizers).map(|asked| &asked.authorizer);
-        asserted.extend(self.caller_headers.names().cloned());
-        asserted.extend(authorizers().flat_map(ExternalAuth::asserted_headers).cloned());
-        let of_authorizers = authorizers().map(|one| (Arc::from(one.name()), one.handle())).collect();
+        asserted.extend(self.caller_headers.names().cloned().chain(asserted_by(&of_rules)));
+        let authorizers = of_rules.iter().flat_map(|rule| &rule.authorizers).map(|asked| &asked.authorizer);
+        let of_authorizers = authorizers.map(|one| (Arc::from(one.name()), one.handle())).collect();
         let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
         #[cfg(any(feature = "prometheus", feature = "redis"))]
         let limits = super::limits::all(&listeners, &of_rules);
-        credentials.extend(providers().flat_map(Providers::locations).cloned());
+        #[cfg(feature = "prometheus")]
+        let addresses = super::parts::addresses(&listeners, &of_rules);
+        let providers = of_rules.iter().filter_map(|rule| rule.providers.as_ref());
+        credentials.extend(providers.flat_map(Providers::locations).cloned());
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
         let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
         let rules = distinct(of_rules.iter().map(facts).collect())?;
         let upstreams = super::backend::upstreams(&of_rules);
         #[cfg(feature = "jwt")]
         let token_sources = super::parts::token_sources(&of_rules);
-        check_admin(admin.as_ref(), &upstreams)?;
+        check_admin(admin.as_ref(), &upstreams).and_then(|()| check_queues(&listeners, &of_rules))?;
         let given = Given {
             paths,
             asserted: asserted.iter().cloned().collect(),
@@ -243,6 +245,8 @@ impl SnapshotBuilder {
             tallies,
             #[cfg(any(feature = "prometheus", feature = "redis"))]
             limits,
+            #[cfg(feature = "prometheus")]
+            addresses,
             authorizers: of_authorizers,
             quotas,
             usage: self.usage,

@@ -15,6 +15,7 @@ use crate::{
     body::{Body, ResponseBody},
     gate::{AsyncGateLayer, AsyncGated, AsyncGates},
     outcome::Completion,
+    stack::guards::guarded,
 };
 
 /// Limits of an upstream, shared by all rules that it serves.
@@ -25,14 +26,12 @@ pub(super) struct Guards {
 }
 
 impl Guards {
-    /// The upstream behind them. A refusal of a limit is no failure of the server, so that is asked last.
+    /// The upstream behind them.
     pub(super) fn before(&self, sender: Sender) -> Guarded {
         if self.concurrency.is_empty() && self.success_rate.is_none() {
             return Guarded::Bare(sender);
         }
-        let concurrency = Concurrency::in_one_order(self.concurrency.clone());
-        let gates = concurrency.into_iter().fold(AsyncGates::new(), AsyncGates::with_async);
-        let gates = self.success_rate.iter().cloned().fold(gates, AsyncGates::with);
+        let gates = guarded(AsyncGates::new(), &self.concurrency, self.success_rate.as_ref());
         Guarded::Behind(AsyncGateLayer::new(gates).layer(sender))
     }
 }

@@ -1,14 +1,12 @@
 //! What is told of keys that are fetched.
 
-#[cfg(feature = "prometheus")]
-use std::sync::Weak;
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Map, Value, json};
 
 use crate::authn::jwks::RemoteKeys;
 #[cfg(feature = "prometheus")]
-use crate::{stack::gateway::run::Shared, telemetry::metrics::Samples};
+use crate::{stack::gateway::snapshot::Snapshot, telemetry::metrics::Samples};
 
 /// For the status.
 pub(super) fn status((provider, keys): &(Arc<str>, RemoteKeys)) -> Value {
@@ -32,22 +30,18 @@ pub(super) fn status((provider, keys): &(Arc<str>, RemoteKeys)) -> Value {
 
 /// For the metrics: the numbers of the key sets in force.
 #[cfg(feature = "prometheus")]
-pub(super) fn numbers(gateway: Weak<Shared>) -> impl Fn(&mut Samples) + Send + Sync + 'static {
-    move |samples| {
-        let Some(current) = gateway.upgrade().and_then(|gateway| gateway.current.load_full()) else { return };
-        for (provider, keys) in &current.snapshot.key_sets {
-            let status = keys.status();
-            let provider = ("provider", &**provider);
-            for (result, count) in status.fetches {
-                let labels = [provider, ("result", result.label())];
-                samples.counter("key_set_fetches", "Fetches of keys that have ended", &labels, count);
-            }
-            let mut gauge = |name, help, value| samples.gauge(name, help, &[provider], value);
-            gauge("key_set_keys", "Keys that verify", status.keys as u64);
-            gauge("key_set_skipped_keys", "Keys that were left out", status.skipped as u64);
-            if let Some(age) = status.age {
-                gauge("key_set_age_seconds", "Time since the keys were fetched", age.as_secs());
-            }
+pub(super) fn numbers(snapshot: &Snapshot, samples: &mut Samples) {
+    for (provider, keys) in &snapshot.key_sets {
+        let status = keys.status();
+        let provider = ("provider", &**provider);
+        for (result, count) in status.fetches {
+            let labels = [provider, ("result", result.label())];
+            samples.counter("key_set_fetches", "Fetches of keys that have ended", &labels, count);
+        }
+        samples.gauge("key_set_keys", "Keys that verify", &[provider], status.keys);
+        samples.gauge("key_set_skipped_keys", "Keys that were left out", &[provider], status.skipped);
+        if let Some(age) = status.age {
+            samples.gauge("key_set_age_seconds", "Time since the keys were fetched", &[provider], age);
         }
     }
 }

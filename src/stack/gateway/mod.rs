@@ -122,10 +122,9 @@ mod guarded;
 #[cfg(feature = "jwt")]
 mod key_sets;
 mod limits;
-mod load;
-mod metering;
 #[cfg(feature = "prometheus")]
 mod numbers;
+mod overload;
 mod own;
 mod parts;
 mod rule;
@@ -136,6 +135,7 @@ mod sockets;
 mod status;
 #[cfg(feature = "jwt")]
 mod tokens;
+mod usage;
 
 pub use backend::Backend;
 pub use builder::{SnapshotBuilder, SnapshotError};

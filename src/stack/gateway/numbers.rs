@@ -1,18 +1,13 @@
 //! What policies, authorizers and limits count, for the metrics.
-use std::sync::Weak;
-
-use super::{run::Shared, snapshot::Snapshot};
+use super::snapshot::Snapshot;
 use crate::telemetry::metrics::Samples;
 
 /// The numbers of what is in force.
-pub(super) fn of_admission(gateway: Weak<Shared>) -> impl Fn(&mut Samples) + Send + Sync + 'static {
-    move |samples| {
-        if let Some(current) = gateway.upgrade().and_then(|gateway| gateway.current.load_full()) {
-            decisions(&current.snapshot, samples);
-            authorizers(&current.snapshot, samples);
-            limits(&current.snapshot, samples);
-        }
-    }
+pub(super) fn of_admission(snapshot: &Snapshot, samples: &mut Samples) {
+    decisions(snapshot, samples);
+    authorizers(snapshot, samples);
+    limits(snapshot, samples);
+    addresses(snapshot, samples);
 }
 
 fn decisions(snapshot: &Snapshot, samples: &mut Samples) {
@@ -42,6 +37,14 @@ fn authorizers(snapshot: &Snapshot, samples: &mut Samples) {
     }
 }
 
+/// By where the lists stand: at listeners, and at rules.
+fn addresses(snapshot: &Snapshot, samples: &mut Samples) {
+    for (position, name, list) in &snapshot.addresses {
+        let labels = [("position", *position), ("name", name)];
+        samples.counter("address_refusals", "Requests refused by address", &labels, list.refused());
+    }
+}
+
 /// By the limits' names, of which there are as many as somebody wrote down.
 fn limits(snapshot: &Snapshot, samples: &mut Samples) {
     for limit in &snapshot.limits {
@@ -55,13 +58,8 @@ fn limits(snapshot: &Snapshot, samples: &mut Samples) {
         }
         let help = "Accounts that were not whole and could not be held, since the limit was full";
         samples.counter("rate_limit_forgotten", help, &[name], handle.forgotten());
-        samples.gauge("rate_limit_accounts", "Accounts that limits hold", &[name], handle.len() as u64);
-        samples.gauge(
-            "rate_limit_waiting",
-            "Requests that wait for their turn",
-            &[name],
-            handle.waiting() as u64,
-        );
+        samples.gauge("rate_limit_accounts", "Accounts that limits hold", &[name], handle.len());
+        samples.gauge("rate_limit_waiting", "Requests that wait for their turn", &[name], handle.waiting());
         #[cfg(feature = "redis")]
         if let Some(handle) = limit.distribution() {
             distribution(name, &handle, samples);
@@ -89,11 +87,11 @@ fn distribution(
     let help = "How often Redis was asked and did not decide";
     samples.counter("rate_limit_redis_errors", help, &[name], handle.errors());
     let help = "How long requests have waited for Redis, all together";
-    samples.counter("rate_limit_redis_wait_microseconds", help, &[name], handle.waited().as_micros() as u64);
+    samples.counter("rate_limit_redis_wait_seconds", help, &[name], handle.waited());
     let help = "How often units were to be charged or given back afterwards, and were not";
     samples.counter("rate_limit_unsettled", help, &[name], handle.unsettled());
     let help = "Whether Redis is not asked, since it did not decide: 1 if so";
-    samples.gauge("rate_limit_redis_open", help, &[name], (handle.redis() != State::Closed).into());
+    samples.gauge("rate_limit_redis_open", help, &[name], handle.redis() != State::Closed);
     let help = "The instances that were seen last";
-    samples.gauge("rate_limit_instances", help, &[name], handle.instances().into());
+    samples.gauge("rate_limit_instances", help, &[name], handle.instances());
 }

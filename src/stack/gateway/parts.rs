@@ -1,14 +1,18 @@
 //! What a snapshot gathers from its rules.
 use std::{collections::HashSet, sync::Arc};
 
-use super::{builder::SnapshotError, rule::Rule, snapshot::RuleFacts};
+use http::HeaderName;
+
+use super::{builder::SnapshotError, edge::Listen, rule::Rule, snapshot::RuleFacts};
 #[cfg(feature = "jwt")]
 use crate::authn::outbound::TokenSourceHandle;
 use crate::{
     admission::{
         authz::{Authorization, Guard, Tally},
+        concurrency::Concurrency,
         quota::QuotaHandle,
     },
+    authn::Providers,
     stack::admin::Admin,
     upstream::Upstream,
 };
@@ -20,6 +24,43 @@ pub(super) fn check_admin(admin: Option<&Admin>, upstreams: &[Upstream]) -> Resu
         Some(upstream) => Err(SnapshotError::AdminUpstream(upstream.name().into())),
         None => Ok(()),
     }
+}
+
+/// What these rules tell upstreams, and nobody else may.
+pub(super) fn asserted_by(rules: &[Rule]) -> impl Iterator<Item = HeaderName> {
+    let providers = rules.iter().filter_map(|rule| rule.providers.as_ref());
+    let asked = rules.iter().flat_map(|rule| &rule.authorizers);
+    let by_authorizers = asked.flat_map(|asked| asked.authorizer.asserted_headers());
+    providers.flat_map(Providers::asserted_headers).chain(by_authorizers).cloned()
+}
+
+/// Each limit for which requests wait stands at one position.
+pub(super) fn check_queues(listeners: &[Listen], rules: &[Rule]) -> Result<(), SnapshotError> {
+    let backends = rules.iter().flat_map(|rule| &rule.backends);
+    let [at_listeners, at_rules, at_upstreams] = [
+        queued(listeners.iter().flat_map(|listen| &listen.concurrency)),
+        queued(rules.iter().flat_map(|rule| &rule.concurrency)),
+        queued(backends.flat_map(|(backend, _)| &backend.guards.concurrency)),
+    ];
+    for (one, other) in
+        [(&at_listeners, &at_rules), (&at_listeners, &at_upstreams), (&at_rules, &at_upstreams)]
+    {
+        if let Some(twice) = one.iter().find(|limit| other.iter().any(|other| other.is_same(limit))) {
+            return Err(SnapshotError::QueuedTwice(twice.name().into()));
+        }
+    }
+    Ok(())
+}
+
+/// Those of these limits for which requests wait, each once.
+fn queued<'a>(limits: impl Iterator<Item = &'a Concurrency>) -> Vec<&'a Concurrency> {
+    let mut queued: Vec<&Concurrency> = Vec::new();
+    for limit in limits.filter(|limit| limit.has_queue()) {
+        if queued.iter().all(|known| !known.is_same(limit)) {
+            queued.push(limit);
+        }
+    }
+    queued
 }
 
 pub(super) fn tallies(rules: &[Rule]) -> Vec<Tally> {
@@ -45,6 +86,20 @@ pub(super) fn quotas(rules: &[Rule]) -> Vec<QuotaHandle> {
     quotas
 }
 
+/// The address lists with where they stand: at listeners, and at rules.
+#[cfg(feature = "prometheus")]
+pub(super) fn addresses(
+    listeners: &[Listen],
+    rules: &[Rule],
+) -> Vec<(&'static str, Arc<str>, crate::admission::address::AddressList)> {
+    let at_listeners = listeners.iter().map(|listen| ("listener", &listen.name, &listen.addresses));
+    let at_rules = rules.iter().map(|rule| ("rule", &rule.name, &rule.addresses));
+    let list = |(position, name, list): (&'static str, &Arc<str>, &Option<_>)| {
+        Some((position, Arc::clone(name), Option::clone(list)?))
+    };
+    at_listeners.chain(at_rules).filter_map(list).collect()
+}
+
 pub(super) fn distinct(rules: Vec<RuleFacts>) -> Result<Vec<RuleFacts>, SnapshotError> {
     let mut names = HashSet::new();
     match rules.iter().find(|rule| !names.insert(&rule.name)) {
@@ -65,4 +120,50 @@ pub(super) fn token_sources(rules: &[Rule]) -> Vec<(Arc<str>, TokenSourceHandle)
         }
     }
     sources
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::{
+        admission::concurrency::Queue,
+        stack::gateway::{Backend, Snapshot},
+        upstream::Proxy,
+    };
+
+    /// Two requests could each hold what the other waits for: `a` at a rule and then `b` in front of its upstream, and
+    /// the other way round.
+    #[test]
+    fn a_limit_that_is_waited_for_has_one_position() {
+        let one = NonZeroU32::MIN;
+        let queued = |name| Concurrency::fixed(name, one).queue(Queue::new(one));
+        let (a, b) = (queued("a").build().unwrap(), queued("b").build().unwrap());
+        let listen = || Listen::on("public", ([127, 0, 0, 1], 0).into());
+        let backend = |name: &str| {
+            let upstream = Upstream::builder(name).endpoint("127.0.0.1:9001").build().unwrap();
+            Backend::new(Proxy::new(upstream))
+        };
+        let build = |listen, rules: [Rule; 2]| {
+            let [one, other] = rules;
+            Snapshot::builder().listen(listen).rule(one).rule(other).build().map(drop)
+        };
+        let rule = |name: &str, at_rule: &Concurrency, in_front: &Concurrency| {
+            let matched = crate::matching::RequestMatch::prefix(&format!("/{name}")).unwrap();
+            let rule = Rule::new(name).when(matched).concurrency(at_rule.clone());
+            rule.backend(backend(name).concurrency(in_front.clone()), 1)
+        };
+        let twice = |name: &str| Err(SnapshotError::QueuedTwice(name.into()));
+        assert_eq!(build(listen(), [rule("x", &a, &b), rule("y", &b, &a)]), twice("a"));
+        assert_eq!(build(listen(), [rule("x", &a, &b), rule("y", &a, &b)]), Ok(()));
+        assert_eq!(
+            build(listen().concurrency(b.clone()), [rule("x", &a, &b), rule("y", &a, &b)]),
+            twice("b")
+        );
+        // Where nobody waits, nobody waits for another.
+        let c = Concurrency::fixed("c", one).build().unwrap();
+        let shadow = queued("d").in_shadow(true).build().unwrap();
+        assert_eq!(build(listen(), [rule("x", &c, &shadow), rule("y", &shadow, &c)]), Ok(()));
+    }
 }

@@ -23,7 +23,7 @@ use super::{
     sockets::{BindError, Sockets, of_admin},
 };
 #[cfg(feature = "prometheus")]
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, Samples};
 use crate::{
     identity::PeerAddr,
     reject::Reason,
@@ -55,7 +55,7 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     pub(super) draining: AtomicBool,
     pub(super) last_load: Mutex<Option<Load>>,
-    replaced: super::metering::Replaced,
+    replaced: super::usage::Replaced,
 }
 
 /// What became of the last configuration that was looked at.
@@ -111,22 +111,33 @@ impl Gateway {
             metrics,
             draining: AtomicBool::new(false),
             last_load: Mutex::default(),
-            replaced: super::metering::Replaced::default(),
+            replaced: super::usage::Replaced::default(),
         }));
-        #[cfg(all(feature = "jwt", feature = "prometheus"))]
-        {
-            gateway.0.metrics.also(super::key_sets::numbers(Arc::downgrade(&gateway.0)));
-            gateway.0.metrics.also(super::tokens::numbers(Arc::downgrade(&gateway.0)));
-        }
         #[cfg(feature = "prometheus")]
-        {
-            gateway.0.metrics.also(super::api_keys::numbers(Arc::downgrade(&gateway.0)));
-            gateway.0.metrics.also(super::load::numbers(Arc::downgrade(&gateway.0)));
-            gateway.0.metrics.also(super::numbers::of_admission(Arc::downgrade(&gateway.0)));
-            gateway.0.metrics.also(super::metering::numbers(Arc::downgrade(&gateway.0)));
-        }
+        gateway.tell_numbers();
         gateway.apply(snapshot).await?;
         Ok(gateway)
+    }
+
+    /// Has the metrics tell the numbers of what is in force, whatever that is then.
+    #[cfg(feature = "prometheus")]
+    fn tell_numbers(&self) {
+        let tellers: &[fn(&Snapshot, &mut Samples)] = &[
+            #[cfg(feature = "jwt")]
+            super::key_sets::numbers,
+            #[cfg(feature = "jwt")]
+            super::tokens::numbers,
+            super::api_keys::numbers,
+            super::overload::numbers,
+            super::numbers::of_admission,
+            super::usage::numbers,
+        ];
+        let gateway = Arc::downgrade(&self.0);
+        self.0.metrics.also(move |samples| {
+            if let Some(current) = gateway.upgrade().and_then(|gateway| gateway.current.load_full()) {
+                tellers.iter().for_each(|tell| tell(&current.snapshot, samples));
+            }
+        });
     }
 
     /// Takes another snapshot into force: binds what is new, swaps once, and lets what is gone drain. Requests that
@@ -144,7 +155,7 @@ impl Gateway {
         let bound = shared.sockets().bind(listens.iter().copied())?;
         let patience = if shared.current.load().is_some() { WARM } else { WARM_FIRST };
         warm(&snapshot, patience).await;
-        super::metering::begin(&snapshot).await;
+        super::usage::begin(&snapshot).await;
         let mut sockets = shared.sockets();
         if self.is_draining() {
             return Ok(());
@@ -309,7 +320,7 @@ impl Shared {
             drain.wait(until.saturating_duration_since(Instant::now())).await;
         }
         if let Some(current) = self.current.load_full() {
-            super::metering::end(&current.snapshot, &self.replaced).await;
+            super::usage::end(&current.snapshot, &self.replaced).await;
             #[cfg(feature = "redis")]
             super::limits::give_back(&current.snapshot.limits).await;
         }

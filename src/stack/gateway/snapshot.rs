@@ -6,7 +6,7 @@ use super::{
     backend::RuleService,
     builder::SnapshotBuilder,
     edge::{EdgeParts, EdgeService, Listen},
-    load::Load,
+    overload::Load,
 };
 #[cfg(feature = "jwt")]
 use crate::authn::{introspection::IntrospectionHandle, jwks::RemoteKeys, outbound::TokenSourceHandle};
@@ -53,6 +53,9 @@ pub struct Snapshot {
     pub(super) limits: Vec<crate::admission::rate_limit::Limit>,
     #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "shown in metrics"))]
     pub(super) authorizers: BTreeMap<Arc<str>, ExternalAuthHandle>,
+    /// Where each stands: position and name.
+    #[cfg(feature = "prometheus")]
+    pub(super) addresses: Vec<(&'static str, Arc<str>, crate::admission::address::AddressList)>,
     /// Of the rules.
     pub(super) quotas: Vec<QuotaHandle>,
     pub(super) usage: Option<UsageMeter>,

@@ -86,8 +86,8 @@ impl Shared {
             "apiKeys": snapshot.iter().flat_map(|snapshot| &snapshot.api_keys)
                 .map(super::api_keys::status).collect::<Vec<_>>(),
             "quotas": snapshot.iter().flat_map(|snapshot| &snapshot.quotas)
-                .map(super::metering::quota).collect::<Vec<_>>(),
-            "usage": snapshot.and_then(|snapshot| snapshot.usage.as_ref()).map(super::metering::usage),
+                .map(super::usage::quota).collect::<Vec<_>>(),
+            "usage": snapshot.and_then(|snapshot| snapshot.usage.as_ref()).map(super::usage::usage),
             "load": snapshot.map(|snapshot| snapshot.load.status()),
             "upstreams": snapshot.iter().flat_map(|snapshot| snapshot.upstreams()).map(upstream).collect::<Vec<_>>(),
         });

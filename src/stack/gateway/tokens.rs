@@ -1,14 +1,12 @@
 //! What is told of the tokens that providers are asked about, and of those that we ask for.
 
 use std::sync::Arc;
-#[cfg(feature = "prometheus")]
-use std::sync::Weak;
 
 use serde_json::{Value, json};
 
 use crate::authn::{introspection::IntrospectionHandle, outbound::TokenSourceHandle};
 #[cfg(feature = "prometheus")]
-use crate::{stack::gateway::run::Shared, telemetry::metrics::Samples};
+use crate::{stack::gateway::snapshot::Snapshot, telemetry::metrics::Samples};
 
 /// For the status.
 pub(super) fn introspection((provider, handle): &(Arc<str>, IntrospectionHandle)) -> Value {
@@ -33,39 +31,36 @@ pub(super) fn source((upstream, handle): &(Arc<str>, TokenSourceHandle)) -> Valu
 
 /// For the metrics: the numbers of what is in force.
 #[cfg(feature = "prometheus")]
-pub(super) fn numbers(gateway: Weak<Shared>) -> impl Fn(&mut Samples) + Send + Sync + 'static {
-    move |samples| {
-        let Some(current) = gateway.upgrade().and_then(|gateway| gateway.current.load_full()) else { return };
-        for (provider, handle) in &current.snapshot.introspections {
-            let mut result = |result, count| {
-                let labels = [("provider", &**provider), ("result", result)];
-                samples.counter(
-                    "introspections",
-                    "Tokens that were asked about, or needed not be",
-                    &labels,
-                    count,
-                );
-            };
-            result("active", handle.active());
-            result("inactive", handle.inactive());
-            result("failed", handle.failed());
-            result("remembered", handle.hits());
-            result("unasked", handle.unasked());
-        }
-        for (upstream, handle) in &current.snapshot.token_sources {
-            let upstream = ("upstream", &**upstream);
-            let mut result = |result, count| {
-                let labels = [upstream, ("result", result)];
-                samples.counter("outbound_tokens", "Tokens for calls to upstreams", &labels, count);
-            };
-            result("kept", handle.kept());
-            result("fetched", handle.fetched());
-            result("failed", handle.failed());
-            result("refused", handle.refused());
-            if let Some(age) = handle.age() {
-                let help = "Time since a token was had";
-                samples.gauge("outbound_token_age_seconds", help, &[upstream], age.as_secs());
-            }
+pub(super) fn numbers(snapshot: &Snapshot, samples: &mut Samples) {
+    for (provider, handle) in &snapshot.introspections {
+        let mut result = |result, count| {
+            let labels = [("provider", &**provider), ("result", result)];
+            samples.counter(
+                "introspections",
+                "Tokens that were asked about, or needed not be",
+                &labels,
+                count,
+            );
+        };
+        result("active", handle.active());
+        result("inactive", handle.inactive());
+        result("failed", handle.failed());
+        result("remembered", handle.hits());
+        result("unasked", handle.unasked());
+    }
+    for (upstream, handle) in &snapshot.token_sources {
+        let upstream = ("upstream", &**upstream);
+        let mut result = |result, count| {
+            let labels = [upstream, ("result", result)];
+            samples.counter("outbound_tokens", "Tokens for calls to upstreams", &labels, count);
+        };
+        result("kept", handle.kept());
+        result("fetched", handle.fetched());
+        result("failed", handle.failed());
+        result("refused", handle.refused());
+        if let Some(age) = handle.age() {
+            let help = "Time since a token was had";
+            samples.gauge("outbound_token_age_seconds", help, &[upstream], age);
         }
     }
 }

@@ -89,4 +89,4 @@ mod tests;
 
 pub use gate::{Counting, Metrics, MetricsBuilder};
 pub use process::ProcessMetrics;
-pub use samples::Samples;
+pub use samples::{Number, Samples};

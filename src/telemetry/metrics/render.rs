@@ -3,7 +3,7 @@
 use super::{
     Metrics,
     labels::OTHER,
-    samples::Family,
+    samples::{Family, Number},
     series::{Series, Table},
 };
 use prometheus_client::{
@@ -59,10 +59,11 @@ fn sampled(encoder: &mut DescriptorEncoder<'_>, family: &Family) -> fmt::Result 
     for (labels, value) in &family.values {
         let labels: Vec<Pair<'_>> = labels.iter().map(|(name, value)| (*name, (&**value).into())).collect();
         let mut line = metric.encode_family(&labels)?;
-        if family.counts {
-            line.encode_counter(value, NO_EXEMPLAR)?;
-        } else {
-            line.encode_gauge(&i64::try_from(*value).unwrap_or(i64::MAX))?;
+        match value {
+            Number::Whole(count) if family.counts => line.encode_counter(count, NO_EXEMPLAR)?,
+            Number::Measured(sum) if family.counts => line.encode_counter(sum, NO_EXEMPLAR)?,
+            Number::Whole(count) => line.encode_gauge(count)?,
+            Number::Measured(value) => line.encode_gauge(value)?,
         }
     }
     Ok(())

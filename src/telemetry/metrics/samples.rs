@@ -1,6 +1,6 @@
 //! Numbers that others keep.
 
-use std::{fmt, sync::RwLock};
+use std::{fmt, sync::RwLock, time::Duration};
 
 /// Numbers that somebody else keeps, as they are when they are shown: written by a function that
 /// [`Metrics::also`](super::Metrics::also) is given.
@@ -10,9 +10,12 @@ use std::{fmt, sync::RwLock};
 ///
 /// let metrics = Metrics::new();
 /// metrics.also(|samples| {
-///     samples.gauge("cache_entries", "Entries in a cache", &[("cache", "prices")], 17);
+///     samples.gauge("cache_entries", "Entries in a cache", &[("cache", "prices")], 17_u64);
+///     samples.gauge("cache_age_seconds", "Age of its oldest entry", &[], std::time::Duration::from_millis(1500));
 /// });
-/// assert!(metrics.render().contains(r#"portcullis_cache_entries{cache="prices"} 17"#));
+/// let text = metrics.render();
+/// assert!(text.contains(r#"portcullis_cache_entries{cache="prices"} 17"#));
+/// assert!(text.contains("portcullis_cache_age_seconds 1.5"));
 /// ```
 #[derive(Debug, Default)]
 pub struct Samples {
@@ -24,7 +27,54 @@ pub(super) struct Family {
     pub(super) name: &'static str,
     pub(super) help: &'static str,
     pub(super) counts: bool,
-    pub(super) values: Vec<(Labels, u64)>,
+    pub(super) values: Vec<(Labels, Number)>,
+}
+
+/// The value of a sample: a count, or what is measured. Times are told in seconds, shares as what they are of 1, as is the
+/// custom; the name of the series ends in `_seconds` or `_ratio` then.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Number {
+    /// A count.
+    Whole(u64),
+    /// What is measured.
+    Measured(f64),
+}
+
+impl From<u64> for Number {
+    fn from(count: u64) -> Self {
+        Self::Whole(count)
+    }
+}
+
+impl From<u32> for Number {
+    fn from(count: u32) -> Self {
+        Self::Whole(count.into())
+    }
+}
+
+impl From<usize> for Number {
+    fn from(count: usize) -> Self {
+        Self::Whole(count as u64)
+    }
+}
+
+impl From<bool> for Number {
+    fn from(is: bool) -> Self {
+        Self::Whole(is.into())
+    }
+}
+
+impl From<f64> for Number {
+    fn from(measured: f64) -> Self {
+        Self::Measured(measured)
+    }
+}
+
+impl From<Duration> for Number {
+    fn from(time: Duration) -> Self {
+        Self::Measured(time.as_secs_f64())
+    }
 }
 
 type Labels = Vec<(&'static str, Box<str>)>;
@@ -36,9 +86,9 @@ impl Samples {
         name: &'static str,
         help: &'static str,
         labels: &[(&'static str, &str)],
-        value: u64,
+        value: impl Into<Number>,
     ) {
-        self.add(name, help, true, labels, value);
+        self.add(name, help, true, labels, value.into());
     }
 
     /// Adds a number that goes up and down.
@@ -47,9 +97,9 @@ impl Samples {
         name: &'static str,
         help: &'static str,
         labels: &[(&'static str, &str)],
-        value: u64,
+        value: impl Into<Number>,
     ) {
-        self.add(name, help, false, labels, value);
+        self.add(name, help, false, labels, value.into());
     }
 
     fn add(
@@ -58,7 +108,7 @@ impl Samples {
         help: &'static str,
         counts: bool,
         labels: &[(&'static str, &str)],
-        value: u64,
+        value: Number,
     ) {
         let labels = labels.iter().map(|(name, value)| (*name, (*value).into())).collect();
         match self.families.iter_mut().find(|family| family.name == name) {

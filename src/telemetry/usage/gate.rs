@@ -29,6 +29,9 @@ impl Gate for UsageMeter {
     const SHAREABLE: bool = false;
 
     fn check(&self, head: &mut Head<'_>) -> Result<Metering, Answer> {
+        if !self.has_begun() {
+            drop(self.begin());
+        }
         let units = self.0.units.of(head);
         // A layer inside of authentication finds it on the request, one outside on the trail.
         let principal = head.extensions().get::<Principal>().cloned();

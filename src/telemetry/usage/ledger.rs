@@ -2,13 +2,10 @@ use std::{
     collections::HashMap,
     fmt::Write as _,
     hash::{BuildHasher, RandomState},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use crate::{identity::Principal, reject::escape_json};
+use crate::{identity::Principal, reject::escape_json, sharded::Sharded};
 
 const SHARDS: usize = 16;
 /// The most bytes of a name that is written: subjects come from tokens.
@@ -17,7 +14,7 @@ const LONGEST: usize = 1024;
 /// What has been used since the last batch was sealed, by who, where and how it ended.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    shards: [Mutex<HashMap<Principal, Vec<Entry>>>; SHARDS],
+    shards: Sharded<HashMap<Principal, Vec<Entry>>>,
     hasher: RandomState,
     entries: AtomicUsize,
     most: usize,
@@ -55,7 +52,8 @@ pub(super) struct Line {
 
 impl Ledger {
     pub(super) fn new(most: usize) -> Self {
-        Self { shards: Default::default(), hasher: RandomState::new(), entries: AtomicUsize::new(0), most }
+        let (shards, entries) = (Sharded::new(SHARDS), AtomicUsize::new(0));
+        Self { shards, hasher: RandomState::new(), entries, most }
     }
 
     /// Adds what a request has used. `false` if there was no room for another kind, so that it counts for nobody.
@@ -69,7 +67,7 @@ impl Ledger {
     }
 
     fn add_to(&self, principal: &Principal, route: &str, ending: Ending, used: Totals, most: usize) -> bool {
-        let mut shard = self.shard(principal);
+        let mut shard = self.shards.of(self.hasher.hash_one(principal));
         let known = shard.get_mut(principal);
         let entry =
             known.and_then(|own| own.iter_mut().find(|entry| entry.is(principal.plan(), route, ending)));
@@ -90,8 +88,9 @@ impl Ledger {
     /// All that was used, and begins anew.
     pub(super) fn take(&self) -> Vec<Line> {
         let mut lines = Vec::new();
-        for shard in &self.shards {
-            let taken = std::mem::take(&mut *lock(shard));
+        for mut shard in self.shards.iter() {
+            let taken = std::mem::take(&mut *shard);
+            drop(shard);
             let count = taken.values().map(Vec::len).sum();
             self.entries.fetch_sub(count, Relaxed);
             for (principal, entries) in taken {
@@ -103,11 +102,6 @@ impl Ledger {
 
     pub(super) fn is_empty(&self) -> bool {
         self.entries.load(Relaxed) == 0
-    }
-
-    fn shard(&self, principal: &Principal) -> MutexGuard<'_, HashMap<Principal, Vec<Entry>>> {
-        let hash = self.hasher.hash_one(principal);
-        lock(&self.shards[usize::from(hash as u8) % SHARDS])
     }
 }
 
@@ -162,10 +156,6 @@ impl Line {
 fn cut(text: &str) -> &str {
     let end = (0..=LONGEST).rev().find(|end| text.is_char_boundary(*end));
     end.filter(|end| *end < text.len()).map_or(text, |end| &text[..end])
-}
-
-fn lock<T>(shard: &Mutex<T>) -> MutexGuard<'_, T> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -9,8 +9,9 @@ use std::{
 };
 
 use tokio::{
+    runtime::Handle,
     sync::watch,
-    task::{JoinSet, spawn_blocking},
+    task::{JoinHandle, JoinSet, spawn_blocking},
     time::{sleep, timeout},
 };
 
@@ -157,13 +158,13 @@ impl UsageMeterBuilder {
         self
     }
 
-    /// The meter. It counts, and delivers from [`start`](UsageMeter::start) on.
+    /// The meter. It begins with the first request, or with [`start`](UsageMeter::start).
     #[must_use]
     pub fn build(self) -> UsageMeter {
         let queue = |sink| Arc::new(Queue::new(sink, self.max_waiting));
         UsageMeter(Arc::new(Shared {
             instance: self.instance,
-            tag: format!("{:016x}", Chance::new().next()).into(),
+            tag: Chance::new().tag().into(),
             interval: self.interval,
             spool: self.spool,
             units: self.units,
@@ -194,19 +195,35 @@ impl UsageMeter {
         }
     }
 
-    /// Begins to seal and to deliver, with what a process before has left in the spool, and waits until that was read:
-    /// who does not wait for it to the end delivers all the same. Only the first call does something. When the last clone of the meter is dropped the rest is sealed, and delivered for a minute at most: if the
-    /// process ends, call [`flush`](Self::flush) before.
+    /// Begins to seal and to deliver now, and not with the first request, and waits until what a process before has left in
+    /// the spool was read: who does not wait for it to the end delivers all the same. Only the first call does something. When
+    /// the last clone of the meter is dropped the rest is sealed, and delivered for a minute at most: if the process ends, call
+    /// [`flush`](Self::flush) before.
     ///
     /// # Errors
     ///
     /// The spool cannot be read. It is tried again each second, and what is counted meanwhile is delivered.
     pub async fn start(&self) -> io::Result<()> {
-        if self.0.started.swap(true, Relaxed) {
-            return Ok(());
+        match self.begin() {
+            Some(recovers) => recovers.await?,
+            None => Ok(()),
         }
-        tokio::spawn(run(Arc::downgrade(&self.0), self.0.interval, self.0.queues.clone()));
-        tokio::spawn(recover(Arc::clone(&self.0))).await?
+    }
+
+    /// Begins, unless it has, or there is no runtime. What reads the spool then.
+    pub(super) fn begin(&self) -> Option<JoinHandle<io::Result<()>>> {
+        let runtime = Handle::try_current().ok()?;
+        if self.0.started.swap(true, Relaxed) {
+            return None;
+        }
+        runtime.spawn(run(Arc::downgrade(&self.0), self.0.interval, self.0.queues.clone()));
+        Some(runtime.spawn(recover(Arc::clone(&self.0))))
+    }
+
+    /// Whether it has begun.
+    #[inline]
+    pub(super) fn has_begun(&self) -> bool {
+        self.0.started.load(Relaxed)
     }
 
     /// Seals what was counted so far, and waits until all sinks have all of it, as long as `patience`. Whether they have:
@@ -219,8 +236,9 @@ impl UsageMeter {
             let _ = self.0.recovered.subscribe().wait_for(|is_done| *is_done).await;
             emptied(&self.0.queues).await;
         };
-        let is_started = self.0.started.load(Relaxed);
-        is_started && timeout(patience, all).await.is_ok()
+        // What the spool holds is tried again, and waited for.
+        drop(self.begin());
+        timeout(patience, all).await.is_ok()
     }
 
     /// What was counted and delivered.
@@ -336,7 +354,8 @@ async fn emptied(queues: &[Arc<Queue>]) {
 /// Takes over what lies in the spool; if it cannot be read, again and again as long as the meter is there.
 async fn recover(meter: Arc<Shared>) -> io::Result<()> {
     let begun = take_over(&meter).await;
-    if begun.is_err() {
+    if let Err(error) = &begun {
+        tracing::error!(%error, "the spool of usage cannot be read; it is tried again");
         let meter = Arc::downgrade(&meter);
         tokio::spawn(async move {
             loop {

@@ -1,11 +1,11 @@
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write as _},
+    fs, io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering::AcqRel},
 };
 
 use super::UsageBatch;
+use crate::file;
 
 /// How the name of a sealed batch ends.
 const SEALED: &str = "jsonl";
@@ -25,7 +25,7 @@ impl Spooled {
     pub(super) fn keep(batch: UsageBatch, sinks: usize, directory: Option<&Path>) -> Self {
         let path = directory.and_then(|directory| {
             let path = directory.join(format!("{}.{SEALED}", batch.id()));
-            let written = write(&path, batch.text());
+            let written = file::replace(&path, batch.text().as_bytes());
             let failed = |error: &io::Error| tracing::error!(%error, "a batch of usage is in memory only");
             written.inspect_err(failed).ok().map(|()| path)
         });
@@ -84,17 +84,4 @@ impl Spooled {
 
 fn id(path: &Path) -> Option<&str> {
     path.file_stem()?.to_str()
-}
-
-/// Under another name until it is whole.
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(true).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&beside)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&beside, path)
 }

@@ -138,8 +138,7 @@ async fn a_repeat_has_the_ids_of_the_first_try() {
 async fn a_flush_leaves_nothing_behind() {
     let sink = Flaky::failing(3);
     let meter = UsageMeter::builder().sink(sink.clone()).build();
-    assert!(!meter.flush(PATIENCE).await, "it was never started");
-    meter.start().await.unwrap();
+    assert!(meter.flush(PATIENCE).await, "there is nothing to deliver");
     ask(&meter, "acme", 200).await;
     assert!(meter.flush(PATIENCE).await);
     assert_eq!(sink.came().len(), 4);
@@ -284,6 +283,21 @@ async fn a_start_that_nobody_waits_for_delivers_all_the_same() {
     ask(&meter, "acme", 200).await;
     assert!(meter.flush(PATIENCE).await);
     assert_eq!(sink.came().len(), 2);
+}
+
+/// The first request begins it, and what a process before has left is delivered too.
+#[tokio::test]
+async fn nobody_has_to_start_it() {
+    let (scratch, sink) = (Scratch::new("unstarted"), Flaky::default());
+    leave(&scratch, "old-1", 1);
+    let meter = spooled(&scratch, &sink);
+    ask(&meter, "acme", 200).await;
+    let all_came = async {
+        while sink.came().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all_came).await.unwrap();
 }
 
 #[cfg(unix)]

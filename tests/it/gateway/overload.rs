@@ -119,7 +119,7 @@ async fn a_wait_that_is_too_long_is_refused() {
         r#"portcullis_concurrency_in_flight{limit="one"} 1"#,
         r#"portcullis_concurrency_waiting{limit="one"} 0"#,
         r#"portcullis_concurrency_queued_total{limit="one"} 1"#,
-        r#"portcullis_concurrency_refusals_total{limit="one",why="timeout"} 1"#,
+        r#"portcullis_concurrency_refusals_total{limit="one",reason="timeout"} 1"#,
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
     }
@@ -252,14 +252,14 @@ async fn memory_that_is_used_up_refuses_all_but_what_is_critical() {
     assert_eq!(gateway.client.get(gateway.at("admin"), "/readyz", &[]).await.status, 200);
     let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
     for line in [
-        r#"portcullis_overload_pressure_permille{source="memory"} 950"#,
-        r#"portcullis_overload_pressure_permille{source="event_loop"} 0"#,
+        r#"portcullis_overload_pressure_ratio{source="memory"} 0.95"#,
+        r#"portcullis_overload_pressure_ratio{source="event_loop"} 0.0"#,
         r#"portcullis_overload_refusals_total{priority="low"} 2"#,
         r#"reason="overloaded""#,
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
     }
-    assert!(metrics.contains(r#"portcullis_overload_reading_millionths{source="event_loop"}"#));
+    assert!(metrics.contains(r#"portcullis_overload_reading{source="event_loop"}"#));
 }
 
 /// The resident memory of this process, which is the gateway's too.

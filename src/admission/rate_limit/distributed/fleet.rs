@@ -61,7 +61,7 @@ struct Task(Arc<Beside>);
 impl Fleet {
     pub(super) fn new(redis: Redis) -> Self {
         Self {
-            name: format!("{:016x}", Chance::new().next()),
+            name: Chance::new().tag(),
             key: redis.key("instances", "limits"),
             seen: AtomicU32::new(0),
             beats: AtomicU32::new(0),

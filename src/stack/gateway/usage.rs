@@ -1,6 +1,4 @@
 //! Quotas and usage: made ready before requests come, told of, and brought home when the gateway goes down.
-#[cfg(feature = "prometheus")]
-use std::sync::Weak;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,9 +6,9 @@ use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::timeout};
 
 use super::snapshot::Snapshot;
-use crate::{admission::quota::QuotaHandle, telemetry::usage::UsageMeter};
 #[cfg(feature = "prometheus")]
-use crate::{stack::gateway::run::Shared, telemetry::metrics::Samples};
+use crate::telemetry::metrics::Samples;
+use crate::{admission::quota::QuotaHandle, telemetry::usage::UsageMeter};
 
 /// How long files are waited for before a snapshot is taken into force.
 const READY: Duration = Duration::from_secs(2);
@@ -49,11 +47,8 @@ pub(super) async fn begin(snapshot: &Snapshot) {
         all.spawn(async move { drop(quota.open().await) });
     }
     if let Some(usage) = snapshot.usage.clone() {
-        all.spawn(async move {
-            if let Err(error) = usage.start().await {
-                tracing::error!(%error, "the spool of usage cannot be read; it is tried again");
-            }
-        });
+        // The same.
+        all.spawn(async move { drop(usage.start().await) });
     }
     if timeout(READY, joined(&mut all)).await.is_err() {
         tracing::warn!("the files of quotas and of usage are not read yet");
@@ -120,12 +115,9 @@ pub(super) fn usage(meter: &UsageMeter) -> Value {
 
 /// For the metrics: the numbers of what is in force.
 #[cfg(feature = "prometheus")]
-pub(super) fn numbers(gateway: Weak<Shared>) -> impl Fn(&mut Samples) + Send + Sync + 'static {
-    move |samples| {
-        let Some(current) = gateway.upgrade().and_then(|gateway| gateway.current.load_full()) else { return };
-        current.snapshot.quotas.iter().for_each(|quota| of_quota(quota, samples));
-        current.snapshot.usage.iter().for_each(|meter| of_usage(meter, samples));
-    }
+pub(super) fn numbers(snapshot: &Snapshot, samples: &mut Samples) {
+    snapshot.quotas.iter().for_each(|quota| of_quota(quota, samples));
+    snapshot.usage.iter().for_each(|meter| of_usage(meter, samples));
 }
 
 #[cfg(feature = "prometheus")]
@@ -133,13 +125,13 @@ fn of_quota(quota: &QuotaHandle, samples: &mut Samples) {
     let labels = [("quota", quota.quota().name())];
     let mut count = |name, help, count| samples.counter(name, help, &labels, count);
     count("quota_spent_units", "Units charged to quotas, before they were settled", quota.spent());
-    count("quota_refused", "Requests that quotas have refused", quota.refused());
+    count("quota_refusals", "Requests that quotas have refused", quota.refused());
     count("quota_spared", "Requests that quotas in shadow would have refused", quota.spared());
     count("quota_uncounted", "Requests that passed because counters could not be asked", quota.uncounted());
     count("quota_unsettled", "Costs that could not be settled", quota.unsettled());
     count("quota_forgotten", "Accounts forgotten before their period was over", quota.forgotten());
     if let Some(accounts) = quota.accounts() {
-        samples.gauge("quota_accounts", "Accounts held in memory", &labels, accounts as u64);
+        samples.gauge("quota_accounts", "Accounts held in memory", &labels, accounts);
     }
 }
 
@@ -156,8 +148,8 @@ fn of_usage(meter: &UsageMeter, samples: &mut Samples) {
         count("usage_failures", "Deliveries of usage that failed and are tried again", sink.failures);
         count("usage_lost_batches", "Batches of usage that were given up", sink.lost_batches);
         count("usage_lost_requests", "The requests in them", sink.lost_requests);
-        samples.gauge("usage_waiting", "Batches of usage that wait", &labels, sink.waiting as u64);
+        samples.gauge("usage_waiting", "Batches of usage that wait", &labels, sink.waiting);
         let help = "Their bytes";
-        samples.gauge("usage_waiting_bytes", help, &labels, sink.waiting_bytes as u64);
+        samples.gauge("usage_waiting_bytes", help, &labels, sink.waiting_bytes);
     }
 }

@@ -1,14 +1,12 @@
 //! What is told of limits on what is in flight, and of overload.
 
 use std::sync::Arc;
-#[cfg(feature = "prometheus")]
-use std::sync::Weak;
 
 use serde_json::{Value, json};
 
 use super::rule::Rule;
 #[cfg(feature = "prometheus")]
-use super::run::Shared;
+use super::snapshot::Snapshot;
 use crate::{
     admission::{
         concurrency::Concurrency,
@@ -92,64 +90,47 @@ impl Load {
 
 /// For the metrics: the numbers of what is in force.
 #[cfg(feature = "prometheus")]
-pub(super) fn numbers(gateway: Weak<Shared>) -> impl Fn(&mut Samples) + Send + Sync + 'static {
-    move |samples| {
-        let Some(current) = gateway.upgrade().and_then(|gateway| gateway.current.load_full()) else { return };
-        let load = &current.snapshot.load;
-        load.limits.iter().for_each(|one| limit(&one.handle(), samples));
-        if let Some((overload, _)) = &load.overload {
-            pressure(overload, samples);
-        }
-        for (upstream, rate) in &load.rates {
-            let labels = [("upstream", &**upstream)];
-            let help = "Requests refused because those before them failed";
-            samples.counter("success_rate_refusals", help, &labels, rate.refused());
-            let help =
-                "The share of requests that is refused because those before them failed, in thousandths";
-            samples.gauge("success_rate_refusing_permille", help, &labels, permille(rate.refusing()));
-        }
+pub(super) fn numbers(snapshot: &Snapshot, samples: &mut Samples) {
+    let load = &snapshot.load;
+    load.limits.iter().for_each(|one| limit(&one.handle(), samples));
+    if let Some((overload, _)) = &load.overload {
+        pressure(overload, samples);
+    }
+    for (upstream, rate) in &load.rates {
+        let labels = [("upstream", &**upstream)];
+        let help = "Requests refused because those before them failed";
+        samples.counter("success_rate_refusals", help, &labels, rate.refused());
+        let help = "The share of requests that is refused because those before them failed";
+        samples.gauge("success_rate_refusing_ratio", help, &labels, rate.refusing());
     }
 }
 
 #[cfg(feature = "prometheus")]
 fn limit(handle: &ConcurrencyHandle, samples: &mut Samples) {
     let labels = [("limit", handle.name())];
-    let mut gauge = |name, help, value| samples.gauge(name, help, &labels, value);
-    gauge(
-        "concurrency_limit",
-        "Requests that may be in flight, of one key if each has its own",
-        handle.limit().into(),
-    );
-    gauge("concurrency_in_flight", "Requests that hold a place of a limit", handle.in_flight().into());
-    gauge("concurrency_waiting", "Requests that wait for a place", handle.waiting().into());
-    let delay = u64::try_from(handle.queue_delay().as_micros()).unwrap_or(u64::MAX);
-    gauge("concurrency_queue_delay_microseconds", "How long the first of those has waited", delay);
+    let help = "Requests that may be in flight, of one key if each has its own";
+    samples.gauge("concurrency_limit", help, &labels, handle.limit());
+    let help = "Requests that hold a place of a limit";
+    samples.gauge("concurrency_in_flight", help, &labels, handle.in_flight());
+    samples.gauge("concurrency_waiting", "Requests that wait for a place", &labels, handle.waiting());
+    let help = "How long the first of those has waited";
+    samples.gauge("concurrency_queue_delay_seconds", help, &labels, handle.queue_delay());
     if let Some((keys, _)) = handle.keys() {
-        gauge("concurrency_keys", "Keys that have requests in flight", keys as u64);
+        samples.gauge("concurrency_keys", "Keys that have requests in flight", &labels, keys);
     }
     samples.counter("concurrency_queued", "Requests that had to wait for a place", &labels, handle.queued());
     let help = "Requests that passed only because the limit is in shadow";
     samples.counter("concurrency_spared", help, &labels, handle.spared());
-    for (why, count) in
+    for (reason, count) in
         [("full", handle.refused()), ("timeout", handle.timed_out()), ("dropped", handle.dropped())]
     {
-        let labels = [labels[0], ("why", why)];
+        let labels = [labels[0], ("reason", reason)];
         samples.counter("concurrency_refusals", "Requests that were given no place", &labels, count);
     }
     for (partition, in_flight, places) in handle.partitions() {
         let labels = [labels[0], ("partition", &*partition)];
-        samples.gauge(
-            "concurrency_partition_in_flight",
-            "Requests of a partition",
-            &labels,
-            in_flight.into(),
-        );
-        samples.gauge(
-            "concurrency_partition_places",
-            "Places that are a partition's own",
-            &labels,
-            places.into(),
-        );
+        samples.gauge("concurrency_partition_in_flight", "Requests of a partition", &labels, in_flight);
+        samples.gauge("concurrency_partition_places", "Places that are a partition's own", &labels, places);
     }
 }
 
@@ -157,12 +138,11 @@ fn limit(handle: &ConcurrencyHandle, samples: &mut Samples) {
 fn pressure(overload: &Overload, samples: &mut Samples) {
     for reading in overload.readings() {
         let labels = [("source", &*reading.source)];
-        let help = "How much a source of overload presses, in thousandths of refusing everything";
-        samples.gauge("overload_pressure_permille", help, &labels, permille(reading.pressure));
+        let help = "How much a source of overload presses: 1 is to refuse everything";
+        samples.gauge("overload_pressure_ratio", help, &labels, reading.pressure);
         if let Some(value) = reading.value {
-            let help =
-                "What a source of overload reads, in millionths: of a second for delays, of all for memory";
-            samples.gauge("overload_reading_millionths", help, &labels, (value * 1e6) as u64);
+            let help = "What a source of overload reads: seconds of delay, the share of memory";
+            samples.gauge("overload_reading", help, &labels, value);
         }
     }
     for priority in Priority::ALL {
@@ -174,9 +154,4 @@ fn pressure(overload: &Overload, samples: &mut Samples) {
             overload.shed(priority),
         );
     }
-}
-
-#[cfg(feature = "prometheus")]
-fn permille(share: f64) -> u64 {
-    (share * 1000.0).round() as u64
 }

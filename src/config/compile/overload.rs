@@ -71,9 +71,23 @@ impl Compiler<'_> {
             if limit.needs_identity() && !knows_callers {
                 at.warn("it looks at callers, and nobody asks who they are");
             }
+            if let Some(upstream) = self.upstream_with_queue(&limit) {
+                at.error(format!(
+                    "requests wait for this limit in front of the upstream `{upstream}` too: two of them could each hold \
+                     what the other waits for. It may stand in rules or in front of upstreams, not both"
+                ));
+            }
             made = made.concurrency(limit);
         }
         made
+    }
+
+    /// An upstream in front of which requests wait for this limit.
+    fn upstream_with_queue(&self, limit: &Concurrency) -> Option<&str> {
+        let names_it = |upstream: &Upstream| upstream.concurrency.iter().any(|name| name == limit.name());
+        let mut upstreams = self.file.upstreams.iter();
+        let found = upstreams.find(|(_, upstream)| limit.has_queue() && names_it(upstream))?;
+        Some(found.0)
     }
 
     /// The limits in front of an upstream, which a rule must not name again.
@@ -86,14 +100,14 @@ impl Compiler<'_> {
     ) -> Backend {
         let Some(said) = self.file.upstreams.get(upstream) else { return made };
         for name in &said.concurrency {
-            if policies.concurrency.contains(name) {
+            let Some(limit) = self.concurrency.get(name.as_str()) else { continue };
+            // One with a queue was reported where the rule names it.
+            if policies.concurrency.contains(name) && !limit.has_queue() {
                 at.field("name").error(format!(
                     "the limit `{name}` stands in front of this upstream already: a request would hold two places"
                 ));
             }
-            if let Some(limit) = self.concurrency.get(name.as_str()) {
-                made = made.concurrency(limit.clone());
-            }
+            made = made.concurrency(limit.clone());
         }
         match self.rates.get(upstream) {
             Some(rate) => made.success_rate(rate.clone()),
