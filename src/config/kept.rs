@@ -100,7 +100,7 @@ pub(super) type KeptOverload = ((OverloadRules, Vec<Concurrency>), Overload);
 pub(super) enum KeysAt {
     File(PathBuf, u64),
     #[cfg(feature = "redis")]
-    Redis(Said<RedisServer>, String, u64),
+    Redis(Box<Said<RedisServer>>, String, u64),
 }
 
 /// State by name: a limit that is defined again is the same limit, an upstream takes over the connections of the

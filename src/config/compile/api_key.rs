@@ -116,7 +116,7 @@ impl Compiler<'_> {
             let stores = self.stores.borrow();
             self.find(at, server, "server", "redis", stores.redis.all())?.clone()
         };
-        let said = KeysAt::Redis(there, set.to_owned(), print);
+        let said = KeysAt::Redis(Box::new(there), set.to_owned(), print);
         let store = || Arc::new(api_key::RedisKeyStore::new(redis, set));
         Some(self.followed(name, said, || (store(), peppers, ApiKeys::pending())))
     }
