@@ -42,6 +42,7 @@ impl<S: PartialEq, T> Made<S, T> {
     }
 
     /// The thing of this name that was there `before`, if the same was said of it, or else the one that is made now.
+    #[cfg(feature = "jwt")]
     pub(super) fn keep(
         &mut self,
         before: &Self,
