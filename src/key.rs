@@ -147,6 +147,15 @@ impl Key {
         cut.iter().fold(0, |digest, byte| digest << 8 | u128::from(*byte))
     }
 
+    /// The parts of which it is made.
+    #[cfg(feature = "stack")]
+    pub(crate) fn parts(&self) -> Vec<&Self> {
+        match self {
+            Self::Tuple(keys) => keys.iter().flat_map(Self::parts).collect(),
+            part => vec![part],
+        }
+    }
+
     /// Whether it can only be told once the caller is authenticated.
     #[must_use]
     pub fn needs_identity(&self) -> bool {

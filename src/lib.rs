@@ -167,7 +167,7 @@ pub mod ratio;
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub mod redis;
 pub mod reject;
-#[cfg(feature = "authn")]
+#[cfg(any(feature = "authn", feature = "redis"))]
 mod secret;
 #[cfg(any(feature = "admission", feature = "telemetry"))]
 mod sharded;

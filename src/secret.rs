@@ -12,7 +12,7 @@ pub(crate) fn bare(secret: &[u8]) -> &[u8] {
 /// # Errors
 ///
 /// It cannot be read, or is larger.
-#[cfg(feature = "jwt")]
+#[cfg(any(feature = "jwt", feature = "redis"))]
 pub(crate) fn read(path: &std::path::Path, most: usize) -> std::io::Result<Vec<u8>> {
     use std::io::{Error, ErrorKind, Read as _};
 
@@ -38,7 +38,7 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "jwt")]
+    #[cfg(any(feature = "jwt", feature = "redis"))]
     #[test]
     fn no_more_is_read_than_it_may_have() {
         let path = std::env::temp_dir().join(format!("portcullis-secret-{}", std::process::id()));

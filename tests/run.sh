@@ -24,4 +24,8 @@ if [ "${#missing[@]}" -gt 0 ]; then
   fi
 fi
 
+# The oldest Redis that is promised to do, and Valkey, beside the server that is installed. A test that is told of a server
+# which is not there fails.
+export PORTCULLIS_REDIS_SERVERS="${PORTCULLIS_REDIS_SERVERS-$(tests/servers.sh)}"
+
 cargo test --features full "$@"

@@ -13,7 +13,7 @@ use crate::{
         concurrency::Concurrency,
         ext_authz::ExternalAuth,
         quota::QuotaRegistry,
-        rate_limit::{Rate, RateLimits},
+        rate_limit::{Rate, RateLimitRegistry},
         shed::{Overload, SuccessRate},
     },
     authn::api_key::{ApiKeys, FailureLimit, KeyFollower},
@@ -42,6 +42,7 @@ impl<S: PartialEq, T> Made<S, T> {
     }
 
     /// The thing of this name that was there `before`, if the same was said of it, or else the one that is made now.
+    #[cfg(feature = "jwt")]
     pub(super) fn keep(
         &mut self,
         before: &Self,
@@ -108,7 +109,7 @@ pub(super) enum KeysAt {
 /// authorizer that has not changed keeps what it knows.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    pub(super) limits: RateLimits,
+    pub(super) limits: RateLimitRegistry,
     pub(super) quotas: QuotaRegistry,
     pub(super) usage: Option<KeptUsage>,
     pub(super) upstreams: BTreeMap<String, Upstream>,

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -17,16 +17,19 @@ use super::{
     RedisBuilder, RedisError,
     address::Address,
     dial::Place,
-    node::{Fault, Node, Until},
+    node::{Fault, Node},
+    patience::Until,
 };
-use crate::flight::Flights;
+use crate::{flight::Flights, trip::State};
 
 /// How long a node may take to tell the slots, at least.
 const TELLING: Duration = Duration::from_millis(200);
-/// The slots are asked for again after this, however many find them wrong.
+/// The slots are asked for again after this, however many find them wrong or miss one.
 const PAUSE: Duration = Duration::from_millis(100);
 /// The most nodes of which we know.
 const MOST_NODES: usize = 1000;
+/// The most nodes of which we know only since one was sent there.
+const MOST_FOUND: usize = 64;
 
 pub(super) struct Cluster {
     of: Arc<RedisBuilder>,
@@ -34,15 +37,19 @@ pub(super) struct Cluster {
     like: Address,
     seeds: Vec<Arc<Node>>,
     map: ArcSwap<Map>,
+    /// Where commands were sent on to, and which no slot is said to be on yet.
+    found: Mutex<Nodes>,
     flights: Flights<(), ()>,
     born: Instant,
-    /// When the slots were asked for last, in milliseconds since then.
-    asked: AtomicU64,
+    /// When the slots were told last, or were not, in milliseconds since then; 0: never.
+    told: AtomicU64,
 }
+
+type Nodes = BTreeMap<(Box<str>, u16), Arc<Node>>;
 
 #[derive(Default)]
 struct Map {
-    nodes: BTreeMap<(Box<str>, u16), Arc<Node>>,
+    nodes: Nodes,
     /// In the order of slots, without overlaps.
     ranges: Vec<Range>,
 }
@@ -67,28 +74,39 @@ impl Cluster {
             like: seeds.first()?.clone(),
             seeds: seeds.iter().map(node).collect(),
             map: ArcSwap::default(),
+            found: Mutex::default(),
             flights: Flights::new(1),
             born: Instant::now(),
-            asked: AtomicU64::new(0),
+            told: AtomicU64::new(0),
             of,
         }))
     }
 
-    /// The node that serves this slot; any node where none is asked for. Only who comes first waits for the slots.
+    /// The node that serves this slot; any node where none is asked for. Who needs one that is not known waits for the
+    /// slots, unless they were told a moment ago.
     pub(super) async fn node(
         self: &Arc<Self>,
         slot: Option<u16>,
         until: Until,
     ) -> Result<Arc<Node>, RedisError> {
+        let unserved = || RedisError::Refused("CLUSTERDOWN".into());
         if let Some(node) = self.known(slot) {
             return Ok(node);
         }
-        let cluster = Arc::clone(self);
-        let joined = self.flights.join((), move || async move { cluster.learn().await });
+        if self.is_told() {
+            return self.known(slot).ok_or_else(unserved);
+        }
         let late = |_| RedisError::Late(until.deadline);
-        let learned = timeout_at(until.at, joined.map_err(|_| RedisError::Lost)?).await;
-        learned.map_err(late)?.map_err(|_| RedisError::Lost)?;
-        self.known(slot).ok_or_else(|| RedisError::Refused("CLUSTERDOWN".into()))
+        timeout_at(until.at, self.relearn()).await.map_err(late)?;
+        self.known(slot).ok_or_else(unserved)
+    }
+
+    /// Whether nobody is known to serve this slot, and whoever asks who does would hear the same as a moment ago.
+    pub(super) fn is_shut(&self, slot: u16) -> bool {
+        match self.known(Some(slot)) {
+            Some(node) => node.state() != State::Closed,
+            None => self.is_told(),
+        }
     }
 
     /// The node that serves this slot, as far as it is known.
@@ -128,12 +146,9 @@ impl Cluster {
         Some(Detour { node: self.find(host, port.parse().ok()?), asking })
     }
 
-    /// Has the slots asked for, unless they were a moment ago.
+    /// Has the slots asked for, unless they were told a moment ago.
     pub(super) fn learn_soon(self: &Arc<Self>) {
-        let now = self.born.elapsed().as_millis() as u64;
-        let asked = self.asked.load(Relaxed);
-        let is_due = asked == 0 || now.saturating_sub(asked) >= PAUSE.as_millis() as u64;
-        if is_due && self.asked.compare_exchange(asked, now.max(1), Relaxed, Relaxed).is_ok() {
+        if !self.is_told() {
             let cluster = Arc::clone(self);
             drop(self.flights.join((), move || async move { cluster.learn().await }));
         }
@@ -147,17 +162,60 @@ impl Cluster {
         }
     }
 
+    fn is_told(&self) -> bool {
+        let (told, now) = (self.told.load(Relaxed), self.now());
+        told != 0 && now.saturating_sub(told) < PAUSE.as_millis() as u64
+    }
+
+    fn now(&self) -> u64 {
+        (self.born.elapsed().as_millis() as u64).max(1)
+    }
+
+    /// The node at this address, to which somebody was sent.
     fn find(&self, host: &str, port: u16) -> Arc<Node> {
-        let known = self.map.load().nodes.get(&(host.into(), port)).cloned();
-        known.unwrap_or_else(|| Node::new(Place::At(self.like.at(host, port)), Arc::clone(&self.of)))
+        if let Some(known) = self.look(host, port) {
+            return known;
+        }
+        let mut found = self.found();
+        if found.len() >= MOST_FOUND {
+            found.retain(|_, node| Arc::strong_count(node) > 1);
+        }
+        if found.len() >= MOST_FOUND {
+            found.clear();
+        }
+        Arc::clone(found.entry((host.into(), port)).or_insert_with(|| self.fresh(host, port)))
+    }
+
+    fn look(&self, host: &str, port: u16) -> Option<Arc<Node>> {
+        let at = (host.into(), port);
+        self.map.load().nodes.get(&at).or(self.found().get(&at)).cloned()
+    }
+
+    fn fresh(&self, host: &str, port: u16) -> Arc<Node> {
+        Node::new(Place::At(self.like.at(host, port)), Arc::clone(&self.of))
+    }
+
+    fn found(&self) -> MutexGuard<'_, Nodes> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn learn(&self) {
+        match self.told().await {
+            Some(map) => {
+                self.found().retain(|at, _| !map.nodes.contains_key(at));
+                self.map.store(Arc::new(map));
+            }
+            None => tracing::debug!("no node of the Cluster tells its slots"),
+        }
+        self.told.store(self.now(), Relaxed);
     }
 
     /// Asks one node after the other which slots there are, those first of which no ill is known.
-    async fn learn(&self) {
+    async fn told(&self) -> Option<Map> {
         let mut nodes = self.nodes();
         nodes.extend(self.seeds.iter().cloned());
-        nodes.sort_by_key(|node| node.state() != crate::trip::State::Closed);
-        let until = || Until::within(TELLING.max(self.of.deadline));
+        nodes.sort_by_key(|node| node.state() != State::Closed);
+        let until = || Until::of(TELLING.max(self.of.deadline).into());
         for node in nodes {
             let mut ask = redis::cmd("CLUSTER");
             ask.arg("SLOTS");
@@ -166,10 +224,10 @@ impl Cluster {
             if let Ok(slots) = told.await
                 && let Some(map) = self.read(&node, &slots)
             {
-                return self.map.store(Arc::new(map));
+                return Some(map);
             }
         }
-        tracing::debug!("no node of the Cluster tells its slots");
+        None
     }
 
     /// Each line is the first slot, the last, the master as host and port and more, and its replicas.
@@ -190,7 +248,8 @@ impl Cluster {
             if map.nodes.len() == MOST_NODES {
                 return None;
             }
-            let node = map.nodes.entry((host.into(), port)).or_insert_with(|| self.find(host, port));
+            let node = || self.look(host, port).unwrap_or_else(|| self.fresh(host, port));
+            let node = map.nodes.entry((host.into(), port)).or_insert_with(node);
             map.ranges.push(Range { first, last, node: Arc::clone(node) });
         }
         map.ranges.sort_by_key(|range| range.first);

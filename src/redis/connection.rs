@@ -1,13 +1,13 @@
 use std::{
     fmt,
     sync::{Arc, OnceLock},
-    time::Duration,
 };
 
 use redis::{
-    Cmd, FromRedisValue, Pipeline, RedisFuture, RedisResult, Script, ScriptInvocation, ServerErrorKind,
-    Value, aio::ConnectionLike, from_redis_value,
+    Cmd, FromRedisValue, Pipeline, RedisFuture, RedisResult, Script, ServerErrorKind, ToRedisArgs, Value,
+    aio::ConnectionLike, from_redis_value,
 };
+use tokio::time::timeout_at;
 
 use super::{
     InvalidAddress, RedisBuilder, RedisError,
@@ -15,7 +15,8 @@ use super::{
     builder::Servers,
     cluster::{Cluster, Detour},
     dial::Place,
-    node::{Fault, Node, Until},
+    node::{Fault, Node},
+    patience::{Patience, Until},
     slot::{slot, slot_of},
 };
 use crate::trip::State;
@@ -115,9 +116,7 @@ impl Redis {
     pub(crate) fn is_shut(&self, key: &str) -> bool {
         match &self.0.way {
             Way::One(node) => node.state() != State::Closed,
-            Way::Cluster(cluster) => {
-                cluster.known(Some(slot(key.as_bytes()))).is_some_and(|node| node.state() != State::Closed)
-            }
+            Way::Cluster(cluster) => cluster.is_shut(slot(key.as_bytes())),
         }
     }
 
@@ -159,24 +158,17 @@ impl Redis {
     )]
     pub(crate) async fn run<T: FromRedisValue>(
         &self,
-        deadline: Duration,
-        script: &ScriptInvocation<'_>,
-    ) -> Result<T, RedisError> {
-        self.within(deadline, async |mut connection| script.invoke_async(&mut connection).await).await
-    }
-
-    /// As [`run`](Self::run), with the command that calls the script by its hash.
-    #[cfg_attr(not(feature = "admission"), expect(dead_code, reason = "limits use it"))]
-    pub(crate) async fn call<T: FromRedisValue>(
-        &self,
-        deadline: Duration,
+        patience: impl Into<Patience>,
         script: &Script,
-        command: &Cmd,
+        keys: &[impl ToRedisArgs],
+        args: impl ToRedisArgs,
     ) -> Result<T, RedisError> {
-        let called = self.within(deadline, async |mut connection| match connection.command(command).await {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(script.get_hash()).arg(keys.len()).arg(keys).arg(args);
+        let called = self.within(patience, async |mut connection| match connection.command(&call).await {
             Err(error) if error.kind() == ServerErrorKind::NoScript.into() => {
                 script.load_async(&mut connection).await?;
-                connection.command(command).await
+                connection.command(&call).await
             }
             done => done,
         });
@@ -186,13 +178,13 @@ impl Redis {
     /// Does `work` in this time, unless the breaker is open. Connecting is part of it.
     pub(crate) async fn within<T>(
         &self,
-        deadline: Duration,
+        patience: impl Into<Patience>,
         work: impl AsyncFnOnce(Connection) -> RedisResult<T>,
     ) -> Result<T, RedisError> {
         let fault = Arc::new(OnceLock::new());
         let connection = Connection {
             way: self.0.way.clone(),
-            until: Until::within(deadline),
+            until: Until::of(patience.into()),
             fault: Arc::clone(&fault),
             last: None,
         };
@@ -263,7 +255,7 @@ impl Connection {
                     if let Way::Cluster(cluster) = &self.way {
                         cluster.detour(&node, &fault);
                         if !is_last && fault.is_of_transaction() {
-                            cluster.relearn().await;
+                            self.relearn(cluster).await;
                             self.last = None;
                             continue;
                         }
@@ -275,10 +267,15 @@ impl Connection {
             if is_last || !values.iter().any(has_moved) {
                 return Ok(values);
             }
-            cluster.relearn().await;
+            self.relearn(cluster).await;
             self.last = None;
         }
         Err(self.fail(Fault::Ours(RedisError::Refused("MOVED".into()))))
+    }
+
+    /// Has the slots asked for, as long as there is time.
+    async fn relearn(&self, cluster: &Arc<Cluster>) {
+        _ = timeout_at(self.until.at, cluster.relearn()).await;
     }
 
     async fn node(&self, slot: impl FnOnce() -> Option<u16>) -> RedisResult<Arc<Node>> {

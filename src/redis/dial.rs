@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{RedisBuilder, RedisError, address::Address};
-use crate::tls::ClientTls;
+use crate::{secret, tls::ClientTls};
 
 /// How long making a connection may take, whoever waits for it, unless a command may take longer.
 const CONNECT: Duration = Duration::from_millis(500);
@@ -148,11 +148,10 @@ where
         info = info.set_username(user);
     }
     if let Some(path) = greeting.password.map(Path::to_owned) {
-        let password = spawn_blocking(move || std::fs::read_to_string(path)).await??;
-        let password = password.trim_end_matches(['\r', '\n']);
-        if password.is_empty() || password.len() > PASSWORD {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the file holds no password"));
-        }
+        let bytes = spawn_blocking(move || secret::read(&path, PASSWORD)).await??;
+        let password = String::from_utf8(bytes).ok().filter(|password| !password.is_empty());
+        let unreadable = || io::Error::new(io::ErrorKind::InvalidData, "the file holds no password");
+        let password = password.ok_or_else(unreadable)?;
         info = info.set_password(password);
     }
     // The deadline is each caller's own.

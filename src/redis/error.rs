@@ -28,6 +28,15 @@ pub enum RedisError {
     Unexpected,
 }
 
+/// The code of the command that failed in a script, which servers before 7.0 tell in the text of another error:
+/// `ERR Error running script (call to f_..): @user_script:1: @user_script: 1: -OOM command not allowed ...`.
+fn of_script(error: &Theirs) -> Option<&str> {
+    let text = error.detail().filter(|_| error.code() == Some("ERR"))?;
+    let (_, told) = text.split_once("@user_script")?.1.split_once(": -")?;
+    let code = told.split(' ').next()?;
+    (!code.is_empty() && code.bytes().all(|byte| byte.is_ascii_uppercase())).then_some(code)
+}
+
 impl RedisError {
     /// What an error of a command says, without what it quotes.
     pub(super) fn of(error: &Theirs) -> Self {
@@ -39,7 +48,9 @@ impl RedisError {
             return Self::Refused(why);
         }
         match (error.kind(), error.code()) {
-            (ErrorKind::Server(_) | ErrorKind::Extension, Some(code)) => Self::Refused(code.into()),
+            (ErrorKind::Server(_) | ErrorKind::Extension, Some(code)) => {
+                Self::Refused(of_script(error).unwrap_or(code).into())
+            }
             (ErrorKind::AuthenticationFailed, _) => Self::Refused("WRONGPASS".into()),
             (ErrorKind::UnexpectedReturnType, _) => Self::Unexpected,
             _ => Self::Lost,

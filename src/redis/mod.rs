@@ -47,8 +47,8 @@
 //!
 //! One connection to each server, made when it is first needed and again when it is lost, by one task for all who wait. It carries the
 //! commands of all callers at once: those that come together go out together. Each command has a deadline, in which
-//! connecting is included; the machine of [`trip`](crate::trip) stops asking a server that does not answer, and finds
-//! within half a second that it does again. In a Cluster each node has a breaker of its own.
+//! connecting is included; the machine of [`trip`](crate::trip) stops asking a server that does not answer. It lets one command through each 50 to 500 ms, and that one
+//! keeps the others waiting for 250 ms at most: where anything is asked, it is found within a second that the server does again. In a Cluster each node has a breaker of its own.
 //!
 //! Keys begin with the namespace, and keys that belong together are in one hash slot. The password is read from its file
 //! at each connection, so it can be changed while the process runs; neither it nor any value shows in errors and logs.
@@ -64,6 +64,7 @@ mod connection;
 mod dial;
 mod error;
 mod node;
+mod patience;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -72,3 +73,5 @@ pub use address::InvalidAddress;
 pub use builder::RedisBuilder;
 pub use connection::Redis;
 pub use error::RedisError;
+#[cfg(feature = "admission")]
+pub(crate) use patience::Patience;

@@ -2,9 +2,10 @@
 
 use std::{
     fmt,
+    pin::pin,
     sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -16,33 +17,16 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     RedisBuilder, RedisError,
     dial::{Live, Place, dial},
+    patience::Until,
 };
 use crate::{
     backoff::{Backoff, Jitter},
     flight::Flights,
-    trip::{Policy, State, Trip},
+    trip::{Entry, Policy, State, Trip},
 };
 
-/// Who finds out whether a server serves again, waits no longer: others wait for what it finds.
+/// How long it is waited for a server of which it is not known that it serves, until others may try, at least.
 const PROBE: Duration = Duration::from_millis(250);
-
-/// Until when a command is to be done, and how long that was to take.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Until {
-    pub(super) deadline: Duration,
-    pub(super) at: Instant,
-}
-
-impl Until {
-    pub(super) fn within(deadline: Duration) -> Self {
-        Self { deadline, at: crate::time::after(Instant::now(), deadline) }
-    }
-
-    fn at_most(self, deadline: Duration) -> Self {
-        let sooner = Self::within(deadline);
-        if sooner.at < self.at { sooner } else { self }
-    }
-}
 
 /// A server, or the master that Sentinels know.
 pub(super) struct Node {
@@ -53,6 +37,8 @@ pub(super) struct Node {
     flights: Flights<(), Result<(), RedisError>>,
     /// Whether it was said that it does not serve.
     is_lost: AtomicBool,
+    /// How long the answer took that showed last that it serves, in microseconds.
+    took: AtomicU64,
 }
 
 /// Why a command has no answer: what it says to those who asked, and what it says to those who know the way.
@@ -88,39 +74,70 @@ impl Node {
             live: ArcSwapOption::empty(),
             flights: Flights::new(1),
             is_lost: AtomicBool::new(false),
+            took: AtomicU64::new(0),
         })
     }
 
     /// Does `work` with the connection in time, unless the breaker is open. Connecting is part of it.
+    ///
+    /// Who finds out whether the server serves again keeps the others waiting, so after a while they may try too; but it
+    /// goes on until its own deadline. If it comes to an answer, the server is slow, and whoever tries next has as long.
     pub(super) async fn exchange<T>(
         self: &Arc<Self>,
         until: Until,
         work: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>,
     ) -> Result<T, Fault> {
-        let entry = self.trip.enter(Instant::now()).map_err(|open| Fault::Ours(open.into()))?;
-        let until = if self.state() == State::Closed { until } else { until.at_most(PROBE) };
-        let mut used = None;
-        let done = timeout_at(until.at, async {
+        let began = Instant::now();
+        let entry = self.trip.enter(began).map_err(|open| Fault::Ours(open.into()))?;
+        let is_probe = self.state() != State::Closed;
+        let turn = if is_probe { until.at.min(began + self.patience()) } else { until.at };
+        let used = OnceLock::new();
+        let mut work = pin!(async {
             let live = self.live().await.map_err(Fault::Ours)?;
             let connection = live.connection.clone();
-            used = Some(live);
+            _ = used.set(live);
             work(connection).await.map_err(Fault::Theirs)
         });
-        let done = done.await.unwrap_or(Err(Fault::Ours(RedisError::Late(until.deadline))));
-        let error = done.as_ref().err().map(Fault::told);
-        if error.as_ref().is_some_and(RedisError::is_outage) {
+        let done = timeout_at(turn, work.as_mut()).await;
+        let late = || Fault::Ours(RedisError::Late(until.deadline));
+        let is_late = done.is_err();
+        let done = done.unwrap_or_else(|_| Err(late()));
+        self.judge(entry, done.as_ref().err().map(Fault::told).as_ref(), used.get());
+        let serves = |done: &Result<T, Fault>| !done.as_ref().is_err_and(|fault| fault.told().is_outage());
+        if !is_late {
+            if is_probe && serves(&done) {
+                self.took.store(micros(began.elapsed()), Relaxed);
+            }
+            return done;
+        }
+        // Who has sent nothing need not wait for what becomes of it.
+        let last = if used.get().is_some() { until.last } else { until.at };
+        let done = timeout_at(last, work).await.unwrap_or_else(|_| Err(late()));
+        if is_probe && serves(&done) && Instant::now() <= until.at {
+            self.took.store(micros(began.elapsed()), Relaxed);
+        }
+        done
+    }
+
+    /// How long others wait for what one finds out.
+    fn patience(&self) -> Duration {
+        PROBE.max(Duration::from_micros(self.took.load(Relaxed)) * 2)
+    }
+
+    /// What the error, if it is one, says of the server and of the connection.
+    fn judge(&self, entry: Entry, error: Option<&RedisError>, used: Option<&Arc<Live>>) {
+        if error.is_some_and(RedisError::is_outage) {
             entry.failure(Instant::now());
         } else {
             entry.success(Instant::now());
         }
-        self.tell(error.as_ref());
-        if let (Some(error), Some(used)) = (&error, &used)
+        self.tell(error);
+        if let (Some(error), Some(used)) = (error, used)
             && error.is_of_connection()
         {
             // Unless another has taken its place already. Those who wait for an answer keep it until it comes.
             self.live.compare_and_swap(used, None);
         }
-        done
     }
 
     pub(super) fn state(&self) -> State {
@@ -161,6 +178,10 @@ impl Node {
         }
         Ok(())
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl fmt::Debug for Node {

@@ -53,6 +53,29 @@ fn what_is_refused_is_told_by_its_code_alone() {
 }
 
 #[test]
+fn what_a_script_fails_of_is_told_by_old_servers_too() {
+    let told = |text: &str| {
+        RedisError::of(&redis::make_extension_error("ERR".into(), Some(text.to_owned()))).to_string()
+    };
+    for (text, code) in [
+        (
+            "Error running script (call to f_a81f): @user_script:1: @user_script: 1: -OOM command not allowed when \
+             used memory > 'maxmemory'.",
+            "OOM",
+        ),
+        (
+            "Error running script (call to f_a81f): @user_script:1: @user_script: 1: -READONLY You can't",
+            "READONLY",
+        ),
+        ("Error running script (call to f_a81f): @user_script:1: user_script:1: attempt to index", "ERR"),
+        ("value is not an integer: -OOM", "ERR"),
+        ("@user_script: - ", "ERR"),
+    ] {
+        assert_eq!(told(text), format!("Redis refused: {code}"), "{text}");
+    }
+}
+
+#[test]
 fn keys_of_a_set_are_in_one_slot() {
     let redis = Redis::builder("redis://127.0.0.1").unwrap().namespace("shop").build();
     assert_eq!(redis.key("keys.partners", "version"), "shop:{keys.partners}:version");

@@ -2,8 +2,8 @@
 use std::{
     convert::Infallible,
     fmt,
-    future::{Ready, ready},
     net::{IpAddr, SocketAddr},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -59,6 +59,19 @@ pub(super) trait Told: Send + Sync + 'static {
     fn metrics(&self) -> Option<(&'static str, String)>;
     /// JSON.
     fn status(&self) -> String;
+    /// What the account that this query describes has spent of a quota.
+    fn consumption(&self, quota: &str, query: &str) -> Telling;
+}
+
+/// JSON that is told when it is known, or why not.
+pub(super) type Telling = Later<Result<String, (StatusCode, String)>>;
+
+type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// An answer, or what it waits for.
+enum Said {
+    Now(Response<Body>),
+    Later(Telling),
 }
 
 /// Answers at the admin address.
@@ -70,40 +83,71 @@ impl<T: Told> AdminService<T> {
         Self(told)
     }
 
-    fn answer<B>(&self, request: &Request<B>) -> Response<Body> {
+    fn answer<B>(&self, request: &Request<B>) -> Said {
         match Host::of(request.uri(), request.headers()) {
             Ok(host) if self.0.knows(host.name()) => {}
             Ok(_) => {
-                return Rejection::new(Reason::Misdirected).into_response(Protocol::Http).map(Body::from);
+                return Said::refused(Reason::Misdirected);
             }
             Err(_) => {
-                return Rejection::new(Reason::BadRequest).into_response(Protocol::Http).map(Body::from);
+                return Said::refused(Reason::BadRequest);
             }
         }
         let asks = request.method() == Method::GET || request.method() == Method::HEAD;
-        let text = |text: &str| answer(StatusCode::OK, "text/plain; charset=utf-8", format!("{text}\n"));
-        match request.uri().path() {
-            "/healthz" | "/readyz" | "/metrics" | "/status" if !asks => {
-                let mut refused =
-                    answer(StatusCode::METHOD_NOT_ALLOWED, "text/plain; charset=utf-8", String::new());
-                refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-                refused
-            }
-            "/healthz" => text("ok"),
+        let path = request.uri().path();
+        let quota = path.strip_prefix("/quotas/");
+        Said::Now(match path {
+            "/healthz" | "/readyz" | "/metrics" | "/status" if !asks => only_get(),
+            _ if quota.is_some() && !asks => only_get(),
+            "/healthz" => text(StatusCode::OK, "ok"),
             "/readyz" => match self.0.ready() {
-                Ok(()) => text("ready"),
-                Err(why) => {
-                    answer(StatusCode::SERVICE_UNAVAILABLE, "text/plain; charset=utf-8", format!("{why}\n"))
-                }
+                Ok(()) => text(StatusCode::OK, "ready"),
+                Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
             },
             "/metrics" => match self.0.metrics() {
                 Some((kind, metrics)) => answer(StatusCode::OK, kind, metrics),
-                None => Rejection::new(Reason::NotImplemented).into_response(Protocol::Http).map(Body::from),
+                None => return Said::refused(Reason::NotImplemented),
             },
-            "/status" => answer(StatusCode::OK, "application/json", self.0.status()),
-            _ => Rejection::new(Reason::NoRoute).into_response(Protocol::Http).map(Body::from),
+            "/status" => json(self.0.status()),
+            _ => match quota {
+                Some(quota) => {
+                    let query = request.uri().query().unwrap_or_default();
+                    return Said::Later(self.0.consumption(quota, query));
+                }
+                None => return Said::refused(Reason::NoRoute),
+            },
+        })
+    }
+}
+
+impl Said {
+    fn refused(reason: Reason) -> Self {
+        Self::Now(Rejection::new(reason).into_response(Protocol::Http).map(Body::from))
+    }
+
+    async fn response(self) -> Response<Body> {
+        match self {
+            Self::Now(response) => response,
+            Self::Later(telling) => match telling.await {
+                Ok(told) => json(told),
+                Err((status, why)) => text(status, &why),
+            },
         }
     }
+}
+
+fn json(text: String) -> Response<Body> {
+    answer(StatusCode::OK, "application/json", text)
+}
+
+fn text(status: StatusCode, text: &str) -> Response<Body> {
+    answer(status, "text/plain; charset=utf-8", format!("{text}\n"))
+}
+
+fn only_get() -> Response<Body> {
+    let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "");
+    refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    refused
 }
 
 fn answer(status: StatusCode, kind: &'static str, text: String) -> Response<Body> {
@@ -123,14 +167,15 @@ impl<T> fmt::Debug for AdminService<T> {
 impl<T: Told, B> Service<Request<B>> for AdminService<T> {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Ready<Result<Response<Body>, Infallible>>;
+    type Future = Later<Result<Response<Body>, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        ready(Ok(self.answer(&request)))
+        let said = self.answer(&request);
+        Box::pin(async { Ok(said.response().await) })
     }
 }
 
@@ -153,15 +198,20 @@ mod tests {
         fn status(&self) -> String {
             "{}".to_owned()
         }
+        fn consumption(&self, quota: &str, query: &str) -> Telling {
+            let known = (quota, query) == ("calls", "a=b");
+            let told = known.then(|| "{}".to_owned()).ok_or((StatusCode::NOT_FOUND, "none".to_owned()));
+            Box::pin(async { told })
+        }
     }
 
-    fn ask(ready: bool, method: &str, host: &str, path: &str) -> u16 {
+    async fn ask(ready: bool, method: &str, host: &str, path: &str) -> u16 {
         let request = Request::builder().method(method).uri(path).header("host", host).body(()).unwrap();
-        AdminService::new(Fixed(ready)).answer(&request).status().as_u16()
+        AdminService::new(Fixed(ready)).answer(&request).response().await.status().as_u16()
     }
 
-    #[test]
-    fn each_path_has_its_answer() {
+    #[tokio::test]
+    async fn each_path_has_its_answer() {
         for (path, ready, other) in [
             ("/healthz", 200, 200),
             ("/readyz", 200, 503),
@@ -169,26 +219,30 @@ mod tests {
             ("/status", 200, 200),
             ("/", 404, 404),
             ("/healthz/", 404, 404),
+            ("/quotas/calls?a=b", 200, 200),
+            ("/quotas/other", 404, 404),
+            ("/quotas", 404, 404),
         ] {
-            assert_eq!(ask(true, "GET", "127.0.0.1:9901", path), ready, "{path}");
-            assert_eq!(ask(false, "GET", "127.0.0.1:9901", path), other, "{path}");
+            assert_eq!(ask(true, "GET", "127.0.0.1:9901", path).await, ready, "{path}");
+            assert_eq!(ask(false, "GET", "127.0.0.1:9901", path).await, other, "{path}");
         }
-        assert_eq!(ask(true, "HEAD", "127.0.0.1", "/healthz"), 200);
-        assert_eq!(ask(true, "POST", "127.0.0.1", "/healthz"), 405);
+        assert_eq!(ask(true, "HEAD", "127.0.0.1", "/healthz").await, 200);
+        assert_eq!(ask(true, "POST", "127.0.0.1", "/healthz").await, 405);
+        assert_eq!(ask(true, "DELETE", "127.0.0.1", "/quotas/calls").await, 405);
     }
 
-    #[test]
-    fn only_known_hosts_are_answered() {
+    #[tokio::test]
+    async fn only_known_hosts_are_answered() {
         for known in
             ["127.0.0.1", "10.1.2.3:9901", "[::1]:9901", "localhost", "LOCALHOST:9901", "ops.example:1"]
         {
-            assert_eq!(ask(true, "GET", known, "/status"), 200, "{known}");
+            assert_eq!(ask(true, "GET", known, "/status").await, 200, "{known}");
         }
         for stranger in ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "opsXexample"] {
-            assert_eq!(ask(true, "GET", stranger, "/status"), 421, "{stranger}");
+            assert_eq!(ask(true, "GET", stranger, "/status").await, 421, "{stranger}");
         }
-        assert_eq!(ask(true, "GET", "a b", "/status"), 400);
+        assert_eq!(ask(true, "GET", "a b", "/status").await, 400);
         let request = Request::get("/status").body(()).unwrap();
-        assert_eq!(AdminService::new(Fixed(true)).answer(&request).status(), 400);
+        assert_eq!(AdminService::new(Fixed(true)).answer(&request).response().await.status(), 400);
     }
 }

@@ -17,7 +17,9 @@ use portcullis::{
     gate::AsyncGateLayer,
     identity::Principal,
     redis::Redis,
+    telemetry::usage::{UsageMeter, UsageStream},
     time::{Calendar, ManualClock, Period, WallClock, parse_utc},
+    trip::State,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -28,7 +30,7 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use crate::{
     gateway::world::{Client, Directory, Gateway, PATIENCE, Process, file, upstream},
-    support::redis::Server,
+    support::redis::{Nodes, Server},
 };
 
 /// What survives a kill of the server.
@@ -260,6 +262,31 @@ async fn a_file_says_what_quotas_count() {
     assert_eq!((count(1, "refused"), count(1, "spent")), (0, 2));
     let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
     assert!(metrics.contains(r#"portcullis_quota_spared_total{quota="trial"} 2"#), "{metrics}");
+    let read = async |path: &str| gateway.client.get(gateway.at("admin"), path, &[]).await;
+    let told = read("/quotas/tokens?header.x-tenant=acme").await;
+    let told: serde_json::Value = serde_json::from_str(&told.text).unwrap();
+    let units = ["used", "allowance", "remaining"].map(|what| told[what].as_u64().unwrap());
+    assert_eq!((units, &told["quota"]), ([10, 10, 0], &"tokens".into()));
+    assert!(told["start"].as_str() < told["end"].as_str(), "{told}");
+    let other = read("/quotas/tokens?header.x-tenant=a%26b+c").await.text;
+    assert!(other.contains("\"used\": 0"), "{other}");
+    for (path, status, said) in [
+        ("/quotas/none", 404, "no rule has a quota of this name"),
+        ("/quotas/tokens", 400, "it counts by header.x-tenant, which is not said"),
+        ("/quotas/tokens?header.x-tenant=a&header.x-tenant=b", 400, "header.x-tenant is said twice"),
+        ("/quotas/tokens?tenant=acme", 400, "expected address, issuer"),
+        ("/quotas/tokens?header.x-tenant=acme&subject=ann", 400, "a caller is a provider and a subject"),
+        ("/quotas/tokens?header.x-tenant=%ff", 400, "not UTF-8"),
+        ("/quotas/tokens?header.x-tenant=acme&address=here", 400, "address is no IP address"),
+    ] {
+        let answer = read(path).await;
+        assert!(
+            answer.status == status && answer.text.contains(said),
+            "{path}: {} {}",
+            answer.status,
+            answer.text
+        );
+    }
 }
 
 #[tokio::test]
@@ -567,4 +594,59 @@ fn what_is_wrong_is_told_at_its_field() {
     ] {
         assert!(said.contains(expected), "{expected}\nis not in\n{said}");
     }
+}
+
+async fn used(meter: &UsageMeter) {
+    let service = meter.layer().layer(service_fn(|_: http::Request<String>| async {
+        Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
+    }));
+    let mut request = http::Request::new(String::new());
+    request.extensions_mut().insert(ada());
+    let response = service.oneshot(request).await.unwrap();
+    http_body_util::BodyExt::collect(response.into_body()).await.unwrap();
+}
+
+/// Usage is added in a transaction. A server that refuses a part of it tells why, and that it does not serve.
+#[tokio::test]
+async fn a_transaction_that_is_refused_tells_that_the_server_does_not_serve() {
+    let server = Server::start();
+    let redis = Redis::builder(&server.url()).unwrap().build();
+    let meter = UsageMeter::builder().sink(UsageStream::new(redis.clone(), "usage")).build();
+    meter.start().await.unwrap();
+    let added = || server.ask("XLEN portcullis:{usage}:usage").trim() == ":1";
+    for (fault, setting, well) in [
+        ("full", "CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),
+        ("a replica", "REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"),
+    ] {
+        server.ask(setting);
+        used(&meter).await;
+        let until = Instant::now() + PATIENCE;
+        while redis.state() == State::Closed {
+            assert!(Instant::now() < until, "{fault}: it is asked as if it served");
+            assert!(!meter.flush(Duration::from_millis(100)).await, "{fault}");
+        }
+        server.ask(well);
+        assert!(meter.flush(PATIENCE).await, "{fault}");
+        assert!(added(), "{fault}: added once");
+        server.ask("DEL portcullis:{usage}:usage");
+    }
+}
+
+/// The slot of the stream has moved, and nobody else asks for it: the way is learned from the transaction's refusal.
+#[tokio::test]
+async fn a_transaction_is_sent_on_to_where_its_slot_has_gone() {
+    let nodes = tokio::task::spawn_blocking(Nodes::start).await.unwrap();
+    let urls = nodes.urls();
+    let redis = Redis::cluster(urls.iter().map(String::as_str)).unwrap().build();
+    let meter = UsageMeter::builder().sink(UsageStream::new(redis, "usage")).build();
+    meter.start().await.unwrap();
+    used(&meter).await;
+    assert!(meter.flush(PATIENCE).await);
+    let key = "portcullis:{usage}:usage";
+    let from = nodes.master_of(key);
+    let to = (from + 1) % 3;
+    nodes.move_slot(key, from, to);
+    used(&meter).await;
+    assert!(meter.flush(PATIENCE).await);
+    assert_eq!(nodes.0[to].ask(&format!("XLEN {key}")).trim(), ":2");
 }

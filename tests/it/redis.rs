@@ -301,24 +301,9 @@ async fn a_cluster_is_asked_where_its_keys_are() {
 
     // A slot that is on its way is asked for where it goes; when it has gone, the way is learned anew.
     let key = "portcullis:{keys.a}:entries";
-    let slot = nodes.0[0].ask(&format!("CLUSTER KEYSLOT {key}")).trim().trim_start_matches(':').to_owned();
-    let ids: Vec<_> = nodes.0[..3]
-        .iter()
-        .map(|node| node.ask("CLUSTER MYID").lines().nth(1).unwrap().trim().to_owned())
-        .collect();
-    let from = (0..3).find(|&at| nodes.0[at].ask("KEYS *").contains(key)).unwrap();
+    let from = nodes.master_of(key);
     let to = (from + 1) % 3;
-    nodes.0[to].ask(&format!("CLUSTER SETSLOT {slot} IMPORTING {}", ids[from]));
-    nodes.0[from].ask(&format!("CLUSTER SETSLOT {slot} MIGRATING {}", ids[to]));
-    let names = nodes.0[from].ask(&format!("CLUSTER GETKEYSINSLOT {slot} 10"));
-    for name in names.lines().filter(|line| line.starts_with("portcullis")) {
-        let port = nodes.0[to].address.port();
-        let moved = nodes.0[from].ask(&format!("MIGRATE 127.0.0.1 {port} {} 0 5000", name.trim()));
-        assert!(moved.starts_with("+OK"), "{moved}");
-    }
-    for at in [to, from] {
-        nodes.0[at].ask(&format!("CLUSTER SETSLOT {slot} NODE {}", ids[to]));
-    }
+    nodes.move_slot(key, from, to);
     mint_until(&admins[0], 2).await;
 
     // A master dies, its replica takes its place.

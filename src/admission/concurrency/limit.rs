@@ -1,7 +1,7 @@
 use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use super::{
-    adaptive::{Adaptive, Algorithm, Latency, Sampler},
+    adaptive::{Adaptive, Latency, LimitAlgorithm, Sampler},
     handle::ConcurrencyHandle,
     keyed::Keyed,
     partition::Partitions,
@@ -41,7 +41,7 @@ pub struct ConcurrencyBuilder {
 
 enum Most {
     Fixed(NonZeroU32),
-    Adaptive(Box<dyn Algorithm>),
+    Adaptive(Box<dyn LimitAlgorithm>),
 }
 
 /// Why a limit cannot be.
@@ -69,7 +69,7 @@ impl Concurrency {
     }
 
     /// Begins a limit that finds out by itself how many requests in flight are good.
-    pub fn adaptive(name: impl Into<Arc<str>>, by: impl Algorithm) -> ConcurrencyBuilder {
+    pub fn adaptive(name: impl Into<Arc<str>>, by: impl LimitAlgorithm) -> ConcurrencyBuilder {
         ConcurrencyBuilder::new(name.into(), Most::Adaptive(Box::new(by)))
     }
 

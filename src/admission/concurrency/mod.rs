@@ -109,7 +109,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
-pub use adaptive::{Aimd, Algorithm, Gradient, Latency, Seen};
+pub use adaptive::{Aimd, Gradient, Latency, LimitAlgorithm, Seen};
 pub use handle::ConcurrencyHandle;
 pub use limit::{Concurrency, ConcurrencyBuilder, ConcurrencyError};
 pub use partition::Partitions;

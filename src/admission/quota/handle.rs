@@ -66,12 +66,17 @@ impl QuotaHandle {
     /// # Errors
     ///
     /// [`QuotaOutage`]
-    pub async fn consumption(&self, head: &Head<'_>) -> Result<Consumption, QuotaOutage> {
+    pub fn consumption(
+        &self,
+        head: &Head<'_>,
+    ) -> impl Future<Output = Result<Consumption, QuotaOutage>> + Send + use<> {
         let counters = Arc::clone(&self.quota.counters);
         let allowance = self.quota.terms.allowance(head);
         let (account, span) = (counters.key.digest(head), counters.span());
-        let used = counters.used(account, span).await?;
-        Ok(Consumption { used, allowance, start: span.start(), end: span.end() })
+        async move {
+            let used = counters.used(account, span).await?;
+            Ok(Consumption { used, allowance, start: span.start(), end: span.end() })
+        }
     }
 
     /// What this principal has spent, where the quota counts by principal or claim.

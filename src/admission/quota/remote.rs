@@ -1,6 +1,6 @@
 use std::{
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -22,45 +22,13 @@ use crate::{
 /// How long after its period a counter can be read still.
 const KEPT: Duration = Duration::from_secs(86_400);
 
-/// Spends of all counters that are not short, or of none if one is short that is not in shadow: for each its allowance (-1:
-/// unlimited), cost, seconds to live, and whether it is in shadow. Answers whether it has, and what each has spent: of a short
-/// one less than zero, by one and that.
-const SPEND: &str = r"
-local answer = {1}
-for i = 1, #KEYS do
-  local used = tonumber(redis.call('GET', KEYS[i]) or '0')
-  local most, cost = tonumber(ARGV[4 * i - 3]), tonumber(ARGV[4 * i - 2])
-  answer[i + 1] = used
-  if most >= 0 and used + cost > most then
-    answer[i + 1] = -1 - used
-    if ARGV[4 * i] == '0' then answer[1] = 0 end
-  end
-end
-if answer[1] == 1 then
-  for i = 1, #KEYS do
-    if answer[i + 1] >= 0 then
-      answer[i + 1] = redis.call('INCRBY', KEYS[i], ARGV[4 * i - 2])
-      if redis.call('TTL', KEYS[i]) < 0 then redis.call('EXPIRE', KEYS[i], ARGV[4 * i - 1]) end
-    end
-  end
-end
-return answer
-";
-
-/// Charges or gives back; never below nothing, and nothing where no counter is any more.
-const ADJUST: &str = r"
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-local used = redis.call('INCRBY', KEYS[1], ARGV[1])
-if used < 0 then redis.call('INCRBY', KEYS[1], -used) end
-return 1
-";
+static SPEND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("spend.lua")));
+static ADJUST: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("adjust.lua")));
 
 /// Counters on a Redis server.
 pub(super) struct Remote {
     redis: Redis,
     pub(super) deadline: Duration,
-    spend: Script,
-    adjust: Script,
     settling: Arc<Settling>,
 }
 
@@ -73,8 +41,7 @@ struct Settling {
 
 impl Remote {
     pub(super) fn new(redis: Redis, deadline: Duration) -> Self {
-        let (spend, adjust) = (Script::new(SPEND), Script::new(ADJUST));
-        Self { redis, deadline, spend, adjust, settling: Arc::default() }
+        Self { redis, deadline, settling: Arc::default() }
     }
 
     /// Spends of these counters of one account, which are all on this server, or of none. Tells whether, and writes into
@@ -88,14 +55,19 @@ impl Remote {
         if rest.is_zero() {
             return Err(RedisError::Late(self.deadline).into());
         }
-        let mut run = self.spend.prepare_invoke();
+        let (mut keys, mut args) = (Vec::new(), Vec::new());
         for (counters, bill) in bills.iter() {
-            run.key(self.key(counters, bill.account, bill.span));
-            run.arg(bill.most.map_or(-1, u64::cast_signed)).arg(bill.cost);
-            let rest = bill.span.remaining(counters.clock.now()) + KEPT;
-            run.arg(rest.as_secs()).arg(u8::from(bill.in_shadow));
+            keys.push(self.key(counters, bill.account, bill.span));
+            let lives = bill.span.remaining(counters.clock.now()) + KEPT;
+            let most = bill.most.map_or(-1, u64::cast_signed);
+            args.extend([
+                most,
+                bill.cost.cast_signed(),
+                lives.as_secs().cast_signed(),
+                bill.in_shadow.into(),
+            ]);
         }
-        let answer: Vec<i64> = self.redis.run(rest, &run).await?;
+        let answer: Vec<i64> = self.redis.run(rest, &SPEND, &keys, args).await?;
         let (Some(paid), true) = (answer.first(), answer.len() == bills.len() + 1) else {
             return Err(RedisError::Unexpected.into());
         };
@@ -140,13 +112,11 @@ impl Remote {
             return;
         };
         let key = self.key(counters, account, span);
-        let (redis, deadline, script) = (self.redis.clone(), self.deadline, self.adjust.clone());
+        let (redis, deadline) = (self.redis.clone(), self.deadline);
         let (counters, settling) = (Arc::clone(counters), Arc::clone(&self.settling));
         settling.count.fetch_add(1, SeqCst);
         runtime.spawn(async move {
-            let mut run = script.key(key);
-            run.arg(by);
-            if redis.run::<u8>(deadline, &run).await.is_err() {
+            if redis.run::<u8>(deadline, &ADJUST, &[key], by).await.is_err() {
                 Counts::add(&counters.counts.unsettled, 1);
             }
             if settling.count.fetch_sub(1, SeqCst) == 1 {

@@ -10,7 +10,7 @@ const WIDTH: usize = 3;
 
 /// An account.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Account {
+pub(super) struct Slot {
     pub(super) key: Fingerprint,
     /// What its limit's algorithm knows of it. Zero: there is no account.
     pub(super) state: u64,
@@ -19,7 +19,7 @@ pub(super) struct Account {
 /// The accounts of a bucket, or of its extent.
 #[derive(Default)]
 pub(super) struct Accounts {
-    slots: [Account; WIDTH],
+    slots: [Slot; WIDTH],
     more: Option<Box<Self>>,
 }
 
@@ -43,7 +43,7 @@ impl Bucket {
     }
 }
 
-impl Account {
+impl Slot {
     const fn is_there(self) -> bool {
         self.state != 0
     }
@@ -63,7 +63,7 @@ impl Accounts {
     }
 
     /// Takes in an account that is not here.
-    pub(super) fn put(&mut self, account: Account) {
+    pub(super) fn put(&mut self, account: Slot) {
         let mut at = self;
         loop {
             if let Some(slot) = at.slots.iter_mut().find(|slot| !slot.is_there()) {
@@ -75,17 +75,17 @@ impl Accounts {
     }
 
     /// The account that owes least.
-    pub(super) fn idlest(&self, owed: impl Fn(u64) -> u64) -> Option<Account> {
+    pub(super) fn idlest(&self, owed: impl Fn(u64) -> u64) -> Option<Slot> {
         self.iter().min_by_key(|account| owed(account.state))
     }
 
     /// Drops the accounts of which `gone` says so; it is asked about each.
-    pub(super) fn drop_if(&mut self, mut gone: impl FnMut(Account) -> bool) {
+    pub(super) fn drop_if(&mut self, mut gone: impl FnMut(Slot) -> bool) {
         let mut at = Some(&mut *self);
         while let Some(accounts) = at {
             for slot in accounts.slots.iter_mut().filter(|slot| slot.is_there()) {
                 if gone(*slot) {
-                    *slot = Account::default();
+                    *slot = Slot::default();
                 }
             }
             at = accounts.more.as_deref_mut();
@@ -98,7 +98,7 @@ impl Accounts {
         std::iter::successors(self.more.as_deref(), |extent| extent.more.as_deref()).count()
     }
 
-    fn iter(&self) -> impl Iterator<Item = Account> {
+    fn iter(&self) -> impl Iterator<Item = Slot> {
         std::iter::successors(Some(self), |accounts| accounts.more.as_deref())
             .flat_map(|accounts| accounts.slots)
             .filter(|account| account.is_there())
@@ -115,8 +115,8 @@ impl Accounts {
 }
 
 /// Where the account is, or `WIDTH`. All slots are looked at, since nobody can foretell which it is.
-fn place(slots: &[Account; WIDTH], key: Fingerprint) -> usize {
-    let is_it = |slot: &Account| (slot.key == key) & slot.is_there();
+fn place(slots: &[Slot; WIDTH], key: Fingerprint) -> usize {
+    let is_it = |slot: &Slot| (slot.key == key) & slot.is_there();
     slots.iter().enumerate().fold(WIDTH, |at, (n, slot)| if is_it(slot) { n } else { at })
 }
 
@@ -149,7 +149,7 @@ mod tests {
                     }
                     None => {
                         prop_assert!(!truth.contains_key(&key));
-                        accounts.put(Account { key, state });
+                        accounts.put(Slot { key, state });
                         truth.insert(key, state);
                     }
                 }

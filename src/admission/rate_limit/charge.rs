@@ -7,7 +7,7 @@ use super::{
     cost::Settlement,
     judge::{Judge, Shift, Verdict},
     policy::Line,
-    queue::Lines,
+    queue::Queues,
     store::Fingerprint,
 };
 use crate::{head::Head, outcome::Outcome};
@@ -66,7 +66,7 @@ impl Charge {
     }
 
     /// Charges in the end what a request cost then, in place of the [cost](Self::costing) that was charged when it came.
-    /// Not where the limit is kept on Redis: a gate with such a charge refuses everything.
+    /// Where the limit is kept on Redis it is told the difference, while nobody waits.
     pub fn settle(self, settle: Settle) -> Self {
         Self { settle: Some(settle), ..self }
     }
@@ -241,7 +241,7 @@ fn pay_if(payable: bool, charges: &[Charge], bills: &mut [Bill], patience: Patie
 
 /// A place that is kept in a line until it is known whether all can be paid.
 struct Reserved<'a> {
-    lines: &'a Lines,
+    queues: &'a Queues,
     turn: u64,
     price: u64,
 }
@@ -252,16 +252,16 @@ impl Charge {
     fn judge(&self, judge: &Judge, bill: &Bill, patience: Patience) -> (Verdict, Option<Reserved<'_>>) {
         let verdict = judge.judge(bill.state, bill.now, bill.cost);
         let Some((wait, price)) = judge.hold(bill.state, bill.now, bill.cost) else { return (verdict, None) };
-        let lines = &self.limit.0.ledger.lines;
+        let queues = &self.limit.0.ledger.queues;
         let goes = !matches!(verdict, Verdict::Spend(_))
             || bill.cost == 0
             || self.in_shadow
-            || (wait == 0 && !lines.is_waited_for(bill.key));
+            || (wait == 0 && !queues.is_waited_for(bill.key));
         if goes {
             return (verdict, None);
         }
-        if patience == Patience::Some && lines.reserve(self.limit.0.terms.max_waiting as usize) {
-            return (verdict, Some(Reserved { lines, turn: bill.now + wait, price }));
+        if patience == Patience::Some && queues.reserve(self.limit.0.terms.max_waiting as usize) {
+            return (verdict, Some(Reserved { queues, turn: bill.now + wait, price }));
         }
         (Verdict::Wait(wait.max(1)), None)
     }
@@ -270,9 +270,9 @@ impl Charge {
 impl Reserved<'_> {
     fn take(self, paid: bool, key: Fingerprint) -> Option<u64> {
         if paid {
-            return Some(self.lines.join(key, self.turn, self.price));
+            return Some(self.queues.join(key, self.turn, self.price));
         }
-        self.lines.release();
+        self.queues.release();
         None
     }
 }

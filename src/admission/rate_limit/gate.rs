@@ -5,21 +5,20 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderMap, HeaderValue, response};
+use http::{HeaderMap, HeaderValue};
 
 #[cfg(feature = "redis")]
-use super::DistributedRateLimit;
+use super::distributed::DistributedRateLimit;
 use super::{
-    Charge, Limit,
+    Charge, Limit, Notice,
     charge::{self, Bill, Patience},
     policy,
-    queue::Place,
+    queue::Turn,
 };
 use crate::{
-    admission::fields::{self, Fields},
-    gate::{AsyncGate, AsyncGateLayer, Check, Gate, GateLayer, Pass},
+    admission::fields::Fields,
+    gate::{AsyncGate, AsyncGateLayer, Check, Gate, GateLayer},
     head::Head,
-    outcome::Outcome,
     reject::{Answer, Rejection},
 };
 
@@ -154,7 +153,7 @@ impl RateLimit {
     #[inline]
     pub(super) fn notice(&self, bills: &[Bill]) -> Notice {
         if self.fields != Fields::Always && !self.settles {
-            return Notice(None);
+            return Notice::default();
         }
         let told = (self.fields == Fields::Always).then(|| {
             let mut headers = HeaderMap::with_capacity(if self.legacy { 5 } else { 2 });
@@ -163,7 +162,7 @@ impl RateLimit {
         });
         let settled = self.charges.iter().zip(bills).filter(|(charge, bill)| charge.settles(bill));
         let open = settled.map(|(charge, bill)| (charge.clone(), *bill)).collect();
-        Notice(Some(Box::new(After { told, open })))
+        Notice::of(told, open)
     }
 
     fn tell(&self, bills: &[Bill], headers: &mut HeaderMap) {
@@ -263,7 +262,7 @@ impl AsyncGate for RateLimit {
         let passes = self.decide(head, Patience::Some, |limits, bills| {
             let charges = limits.charges.iter().zip(bills);
             let place =
-                |(charge, bill): (&Charge, &Bill)| Some(Place::new(charge.limit.clone(), *bill, bill.place?));
+                |(charge, bill): (&Charge, &Bill)| Some(Turn::new(charge.limit.clone(), *bill, bill.place?));
             (limits.notice(bills), charges.filter_map(place).collect::<Vec<_>>())
         });
         match passes {
@@ -297,7 +296,7 @@ fn asked(check: Check<Notice, <DistributedRateLimit as AsyncGate>::Wait>) -> Che
 pub struct RateLimitWait(Wait);
 
 enum Wait {
-    Turn(Vec<Place>, Notice),
+    Turn(Vec<Turn>, Notice),
     #[cfg(feature = "redis")]
     Redis(<DistributedRateLimit as AsyncGate>::Wait),
 }
@@ -334,60 +333,5 @@ impl Future for RateLimitWait {
 impl fmt::Debug for RateLimitWait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RateLimitWait").finish_non_exhaustive()
-    }
-}
-
-/// What is to be done with the response of a request that the limits let pass.
-#[derive(Debug, Default)]
-pub struct Notice(Option<Box<After>>);
-
-#[derive(Debug, Default)]
-struct After {
-    /// What the response will tell.
-    told: Option<HeaderMap>,
-    /// What is charged when the cost is known.
-    open: Vec<(Charge, Bill)>,
-}
-
-impl Notice {
-    /// Tells this too, if it is anything.
-    #[cfg(feature = "redis")]
-    pub(super) fn also(self, told: Option<HeaderMap>) -> Self {
-        let Some(told) = told else { return self };
-        let mut after = self.0.unwrap_or_default();
-        after.told = match after.told.take() {
-            None => Some(told),
-            Some(mut before) => {
-                before.extend(told);
-                Some(before)
-            }
-        };
-        Self(Some(after))
-    }
-}
-
-impl Pass for Notice {
-    fn watches(&self) -> bool {
-        self.0.is_some()
-    }
-
-    fn holds(&self) -> bool {
-        self.watches()
-    }
-
-    fn on_head(&mut self, head: &mut response::Parts) {
-        let Some(after) = &mut self.0 else { return };
-        for (charge, bill) in &after.open {
-            charge.see_head(bill, head);
-        }
-        if let Some(told) = after.told.take() {
-            fields::put(told, &mut head.headers);
-        }
-    }
-
-    fn on_end(&mut self, outcome: &Outcome) {
-        for (charge, bill) in self.0.iter().flat_map(|after| &after.open) {
-            charge.see_end(bill, outcome);
-        }
     }
 }

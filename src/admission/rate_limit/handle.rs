@@ -110,6 +110,6 @@ impl RateLimitHandle {
     /// The requests that wait in front of a [leaky bucket](super::Algorithm::LeakyBucket).
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.limit.0.ledger.lines.waiting()
+        self.limit.0.ledger.queues.waiting()
     }
 }

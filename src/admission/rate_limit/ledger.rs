@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
-    queue::Lines,
+    queue::Queues,
     rate::nanos,
     store::{At, Store},
     tally::Tally,
@@ -22,7 +22,7 @@ pub(super) struct Ledger {
     pub(super) seed: KeySeed,
     pub(super) store: Store,
     pub(super) tally: Tally,
-    pub(super) lines: Lines,
+    pub(super) queues: Queues,
     /// Since then time is counted, where it is not the calendar's.
     begin: Instant,
     calendar: Option<WallClock>,
@@ -36,7 +36,7 @@ impl Ledger {
             seed: KeySeed::new(),
             store: Store::with_most(most),
             tally: Tally::default(),
-            lines: Lines::default(),
+            queues: Queues::default(),
             begin: Instant::now(),
             calendar,
         }

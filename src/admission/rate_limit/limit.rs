@@ -221,8 +221,9 @@ impl Inner {
     /// What is kept here of Redis by an earlier definition, if nothing that is asked there has changed.
     #[cfg(feature = "redis")]
     fn shared_for(&self, terms: &Terms) -> Option<Arc<Shared>> {
-        let asked = |terms: &Terms| (terms.key.clone(), terms.algorithm, terms.quota, terms.max_keys);
-        let same = asked(&self.terms) == asked(terms) && self.terms.distribution == terms.distribution;
+        let bounds = |terms: &Terms| (terms.algorithm, terms.quota, terms.max_debt, terms.max_keys);
+        let same = self.terms.key == terms.key && bounds(&self.terms) == bounds(terms);
+        let same = same && self.terms.distribution == terms.distribution;
         self.shared.clone().filter(|_| same)
     }
 }
@@ -231,9 +232,8 @@ impl Inner {
 impl Drop for Inner {
     /// Gives back what was taken ahead, where nobody will spend it any more.
     fn drop(&mut self) {
-        let last = self.shared.take().filter(|shared| Arc::strong_count(shared) == 1);
-        if let (Some(shared), Ok(runtime)) = (last, tokio::runtime::Handle::try_current()) {
-            runtime.spawn(async move { shared.give_back(true).await });
+        if let Some(last) = self.shared.take().filter(|shared| Arc::strong_count(shared) == 1) {
+            last.sweep(true);
         }
     }
 }
@@ -348,9 +348,8 @@ impl LimitBuilder {
         #[cfg(feature = "redis")]
         let shared = match &terms.distribution {
             Some(distribution) => {
-                let of = (&terms.key, terms.algorithm, terms.quota);
                 let known = earlier.iter().rev().find_map(|limit| limit.shared_for(&terms));
-                let new = || Shared::new(&name, distribution, of, terms.max_keys.get());
+                let new = || Shared::new(&name, distribution, &terms);
                 Some(known.or_else(new).ok_or(LimitError::Distribution)?)
             }
             None => None,

@@ -30,12 +30,12 @@
 //!
 //! ```
 //! use portcullis::{
-//!     admission::rate_limit::{Cost, Fields, Limit, RateLimit, RateLimits},
+//!     admission::rate_limit::{Cost, Fields, Limit, RateLimit, RateLimitRegistry},
 //!     key::Key,
 //! };
 //! use std::num::NonZeroU32;
 //!
-//! let limits = RateLimits::new(); // keeps accounts across reloads
+//! let limits = RateLimitRegistry::new(); // keeps accounts across reloads
 //! let per_customer = limits.define(
 //!     Limit::builder("per-customer", "100/min".parse()?)
 //!         .by(Key::Principal)
@@ -103,7 +103,8 @@
 //! With the feature `redis` a limit can be [distributed](LimitBuilder::distributed): all instances of a gateway that are on
 //! one server hold it together. The layer waits for Redis where it has to. The
 //! [`Distribution`] says for how long, what happens where Redis does not decide, and whether an instance may take units
-//! ahead. What a request cost in the end is not [settled](Charge::settle) there.
+//! ahead. What a request cost in the end is [settled](Charge::settle) there while nobody waits; a [`DistributionHandle`]
+//! looks at accounts there and makes them whole.
 //!
 //! # Answers
 //!
@@ -129,7 +130,7 @@
 //! # Shared state
 //!
 //! A [`Limit`] owns its accounts: its clones are the same limit, in however many layers, routes and listeners they
-//! are named, and a layer's clones and services share it. [`RateLimits`] gives the same accounts to a definition that
+//! are named, and a layer's clones and services share it. [`RateLimitRegistry`] gives the same accounts to a definition that
 //! comes again, also where it grants another rate, plans, bounds or debts: what was spent stays spent. Only another key,
 //! algorithm, calendar or length of a window begins anew. A [`RateLimitHandle`] looks at it.
 //!
@@ -186,6 +187,7 @@ mod handle;
 mod judge;
 mod ledger;
 mod limit;
+mod notice;
 mod plans;
 mod policy;
 mod queue;
@@ -207,14 +209,15 @@ pub use algorithm::Algorithm;
 pub use charge::Charge;
 pub use cost::{Cost, HeaderCost, Settle};
 #[cfg(feature = "redis")]
-pub use distributed::{DistributedRateLimit, Distribution, DistributionHandle, Fallback};
-pub use gate::{Notice, RateLimit, RateLimitTold, RateLimitWait, SyncError, SyncRateLimit};
+pub use distributed::{Distribution, DistributionHandle, Fallback};
+pub use gate::{RateLimit, RateLimitTold, RateLimitWait, SyncError, SyncRateLimit};
 pub use handle::{RateLimitHandle, Standing};
 pub use limit::{Limit, LimitBuilder, LimitError};
+pub use notice::Notice;
 pub use plans::QuotaProvider;
 pub use quota::Quota;
 pub use rate::{Rate, RateError};
-pub use registry::RateLimits;
+pub use registry::RateLimitRegistry;
 pub use skip::Skip;
 
 pub(super) use judge::Verdict;

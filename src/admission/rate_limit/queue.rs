@@ -25,13 +25,13 @@ use super::{
 
 /// All lines of a limit.
 #[derive(Default)]
-pub(super) struct Lines {
-    lines: Mutex<HashMap<Fingerprint, Line>>,
+pub(super) struct Queues {
+    lines: Mutex<HashMap<Fingerprint, Queue>>,
     waiting: AtomicUsize,
 }
 
 /// Those who wait for one account.
-struct Line {
+struct Queue {
     /// When the first may go, by the limit's clock.
     turn: u64,
     people: VecDeque<Person>,
@@ -44,7 +44,7 @@ struct Person {
     waker: Waker,
 }
 
-impl Lines {
+impl Queues {
     /// Takes a place, if there are fewer than `most`. It is to be [joined](Self::join) or [released](Self::release).
     pub(super) fn reserve(&self, most: usize) -> bool {
         let one_more = |waiting: usize| (waiting < most).then_some(waiting + 1);
@@ -67,7 +67,7 @@ impl Lines {
     /// Goes to the end of the line. Its number there is told.
     pub(super) fn join(&self, key: Fingerprint, turn: u64, price: u64) -> u64 {
         let mut lines = self.lock();
-        let line = lines.entry(key).or_insert_with(|| Line { turn, people: VecDeque::new() });
+        let line = lines.entry(key).or_insert_with(|| Queue { turn, people: VecDeque::new() });
         let number = line.people.back().map_or(0, |last| last.number + 1);
         line.people.push_back(Person { number, price, waker: Waker::noop().clone() });
         number
@@ -121,13 +121,13 @@ impl Lines {
         Poll::Ready(None)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Fingerprint, Line>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Fingerprint, Queue>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A place in a line. Whoever drops it before its turn gives back what it was charged.
-pub(super) struct Place {
+pub(super) struct Turn {
     limit: Limit,
     bill: Bill,
     number: u64,
@@ -135,13 +135,13 @@ pub(super) struct Place {
     gone: bool,
 }
 
-impl Place {
+impl Turn {
     pub(super) fn new(limit: Limit, bill: Bill, number: u64) -> Self {
         Self { limit, bill, number, timer: None, gone: false }
     }
 }
 
-impl Future for Place {
+impl Future for Turn {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -149,7 +149,7 @@ impl Future for Place {
         let inner = &*this.limit.0;
         loop {
             let now = inner.ledger.now_anyway();
-            let Some(turn) = ready!(inner.ledger.lines.go(this.bill.key, this.number, now, cx.waker()))
+            let Some(turn) = ready!(inner.ledger.queues.go(this.bill.key, this.number, now, cx.waker()))
             else {
                 this.gone = true;
                 return Poll::Ready(());
@@ -169,7 +169,7 @@ impl Future for Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Turn {
     fn drop(&mut self) {
         if self.gone {
             return;
@@ -179,7 +179,7 @@ impl Drop for Place {
         let shift = Shift { units: -i64::from(bill.cost), beyond: 0 };
         // Accounts are locked before lines, as where they are joined.
         let mut account = inner.ledger.store.open(bill.key);
-        let next = inner.ledger.lines.leave(bill.key, self.number);
+        let next = inner.ledger.queues.leave(bill.key, self.number);
         let judge: &Judge = bill.judge.as_ref().unwrap_or(&inner.judge);
         let state = judge.shift(account.state(inner.at(now)), bill.now, now, shift);
         account.set(state, inner.at(now));
@@ -188,8 +188,8 @@ impl Drop for Place {
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for Turn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place").field("number", &self.number).finish_non_exhaustive()
+        f.debug_struct("Turn").field("number", &self.number).finish_non_exhaustive()
     }
 }

@@ -15,9 +15,9 @@ use super::{Limit, LimitBuilder, LimitError, limit::Inner};
 /// clone: clones are the same registry.
 ///
 /// ```
-/// use portcullis::admission::rate_limit::{Limit, RateLimits};
+/// use portcullis::admission::rate_limit::{Limit, RateLimitRegistry};
 ///
-/// let limits = RateLimits::new();
+/// let limits = RateLimitRegistry::new();
 /// let first = limits.define(Limit::builder("per-address", "10/s".parse()?))?;
 /// let again = limits.define(Limit::builder("per-address", "10/s".parse()?))?;
 /// let faster = limits.define(Limit::builder("per-address", "20/s".parse()?))?;
@@ -27,11 +27,11 @@ use super::{Limit, LimitBuilder, LimitError, limit::Inner};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Default)]
-pub struct RateLimits(Arc<Mutex<ByName>>);
+pub struct RateLimitRegistry(Arc<Mutex<ByName>>);
 
 type ByName = HashMap<Arc<str>, Vec<Weak<Inner>>>;
 
-impl RateLimits {
+impl RateLimitRegistry {
     /// An empty registry.
     #[must_use]
     pub fn new() -> Self {
@@ -69,7 +69,7 @@ impl Limit {
     }
 }
 
-impl fmt::Debug for RateLimits {
+impl fmt::Debug for RateLimitRegistry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let limits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         f.debug_set().entries(limits.keys()).finish()
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn a_reload_that_failed_changes_nothing() {
-        let limits = RateLimits::new();
+        let limits = RateLimitRegistry::new();
         let in_use = limits.define(builder("a", "1/s")).unwrap();
         let of_bad_file = limits.define(builder("a", "2/s").shared()).unwrap();
         assert!(!in_use.is_same(&of_bad_file));
@@ -124,7 +124,7 @@ mod tests {
             ("100/d", [leaky(24), leaky(12)], |limit| limit, Some(0)),
         ];
         for (rate, [before, after], change, left) in changes {
-            let limits = RateLimits::new();
+            let limits = RateLimitRegistry::new();
             let first = limits.define(builder("a", "100/d").algorithm(before)).unwrap();
             let mut account = Account::new().address([192, 0, 2, 1].into());
             let gate = crate::admission::rate_limit::RateLimit::new(first.clone().costing(60));
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn what_nobody_uses_is_forgotten() {
-        let limits = RateLimits::new();
+        let limits = RateLimitRegistry::new();
         let kept = limits.define(builder("kept", "1/s")).unwrap();
         for name in 0..1000 {
             limits.define(builder(&name.to_string(), "1/s")).unwrap();
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_bad_definition_is_told() {
-        let limits = RateLimits::new();
+        let limits = RateLimitRegistry::new();
         assert!(limits.define(builder("", "1/s")).is_err());
         assert_eq!(format!("{limits:?}"), "{}");
     }

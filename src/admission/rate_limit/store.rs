@@ -22,7 +22,7 @@ use std::{
 };
 
 use super::{
-    bucket::{Account, Accounts, Bucket},
+    bucket::{Accounts, Bucket, Slot},
     judge::Judge,
     sketch::Sketch,
 };
@@ -204,7 +204,7 @@ impl Store {
     }
 
     /// Takes an account into its bucket, where it is not, or into the sketch.
-    fn admit(&self, bucket: &mut Accounts, newcomer: Account, at: At<'_>) {
+    fn admit(&self, bucket: &mut Accounts, newcomer: Slot, at: At<'_>) {
         self.drop_whole(bucket, at);
         let one_more = |used: usize| (used < self.most).then_some(used + 1);
         if self.tally.used.fetch_update(Relaxed, Relaxed, one_more).is_ok()
@@ -217,8 +217,8 @@ impl Store {
     }
 
     /// Forgets the account that owes least of some, if that is less than the newcomer does.
-    fn forget_one_below(&self, newcomer: Account, bucket: &mut Accounts, at: At<'_>) -> bool {
-        let owed = |account: Account| at.owed(account.state);
+    fn forget_one_below(&self, newcomer: Slot, bucket: &mut Accounts, at: At<'_>) -> bool {
+        let owed = |account: Slot| at.owed(account.state);
         let mut least = bucket.idlest(|state| at.owed(state));
         let mut elsewhere = None;
         for _ in 0..AROUND {
@@ -235,7 +235,7 @@ impl Store {
         true
     }
 
-    fn forget(&self, account: Account, at: At<'_>) {
+    fn forget(&self, account: Slot, at: At<'_>) {
         if at.owed(account.state) > 0 {
             self.tally.forgotten.fetch_add(1, Relaxed);
             self.sketch.note(account.key, account.state, at);
@@ -293,7 +293,7 @@ impl Entry<'_> {
             }
             None if state == 0 => {}
             None => {
-                self.store.admit(&mut self.bucket, Account { key: self.key, state }, at);
+                self.store.admit(&mut self.bucket, Slot { key: self.key, state }, at);
                 return true;
             }
         }

@@ -13,33 +13,33 @@ pub(super) struct Tally {
 
 /// A number that many threads count up, each in a cache line of its own as far as there are some.
 #[derive(Debug, Default)]
-pub(super) struct Count([Line; LINES]);
+pub(super) struct Count([Padded; CELLS]);
 
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Line(AtomicU64);
+struct Padded(AtomicU64);
 
-const LINES: usize = 8;
+const CELLS: usize = 8;
 
 impl Count {
     #[inline]
     pub(super) fn add_one(&self) {
-        self.0[line()].0.fetch_add(1, Relaxed);
+        self.0[own()].0.fetch_add(1, Relaxed);
     }
 
     pub(super) fn read(&self) -> u64 {
-        self.0.iter().map(|line| line.0.load(Relaxed)).sum()
+        self.0.iter().map(|cell| cell.0.load(Relaxed)).sum()
     }
 }
 
-/// The line of this thread.
+/// The number of this thread.
 #[inline]
-fn line() -> usize {
+fn own() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static OWN: Cell<usize> = const { Cell::new(usize::MAX) });
     OWN.try_with(|own| {
         if own.get() == usize::MAX {
-            own.set(THREADS.fetch_add(1, Relaxed) % LINES);
+            own.set(THREADS.fetch_add(1, Relaxed) % CELLS);
         }
         own.get()
     })

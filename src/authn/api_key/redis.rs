@@ -1,4 +1,4 @@
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
 use redis::{Script, cmd, pipe};
 
@@ -16,31 +16,8 @@ const LONG: Duration = Duration::from_secs(10);
 /// How many uses are told at once, so that the server is not held up.
 const USES: usize = 1_000;
 
-/// Writes all or nothing, if the version is still what it was.
-const WRITE: &str = r"
-if (redis.call('GET', KEYS[1]) or '0') ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2])
-for i = 3, #ARGV, 2 do
-  if ARGV[i + 1] == '' then
-    redis.call('HDEL', KEYS[2], ARGV[i])
-    redis.call('HDEL', KEYS[3], ARGV[i])
-  else
-    redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
-  end
-end
-return 1
-";
-
-/// Keeps the latest use of each key that is there.
-const USED: &str = r"
-for i = 1, #ARGV, 2 do
-  local told = tonumber(redis.call('HGET', KEYS[2], ARGV[i]) or '0')
-  if tonumber(ARGV[i + 1]) > told and redis.call('HEXISTS', KEYS[1], ARGV[i]) == 1 then
-    redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1])
-  end
-end
-return 1
-";
+static WRITE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("write.lua")));
+static USED: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("used.lua")));
 
 /// Keeps keys on a Redis server, for all instances that are told of it.
 ///
@@ -110,36 +87,30 @@ impl RedisKeyStore {
     }
 
     async fn write_all(&self, at: KeyVersion, changes: Vec<KeyChange>) -> Result<(), KeyStoreError> {
-        let script = Script::new(WRITE);
-        let mut run = script.key(&self.version);
-        run.key(&self.entries).key(&self.used).arg(at.0).arg(self.chance.next().max(1));
+        let mut args = vec![at.0.to_string(), self.chance.next().max(1).to_string()];
         let mut uses = Vec::new();
         for change in changes {
             match change {
-                KeyChange::Forget(id) => run.arg(id).arg(""),
+                KeyChange::Forget(id) => args.extend([id, String::new()]),
                 KeyChange::Put(entry) => {
                     uses.extend(entry.last_use().map(|at| KeyUse { id: entry.id().to_owned(), at }));
                     let json = serde_json::to_string(&entry.without_use());
                     let json = json.map_err(|error| KeyStoreError::Malformed(error.to_string()))?;
-                    run.arg(entry.id()).arg(json)
+                    args.extend([entry.id().to_owned(), json]);
                 }
             };
         }
-        match self.redis.run::<u8>(LONG, &run).await? {
+        let keys = [&self.version, &self.entries, &self.used];
+        match self.redis.run::<u8>(LONG, &WRITE, &keys, args).await? {
             0 => Err(KeyStoreError::Conflict),
             _ => self.tell(uses).await,
         }
     }
 
     async fn tell(&self, uses: Vec<KeyUse>) -> Result<(), KeyStoreError> {
-        let script = Script::new(USED);
         for some in uses.chunks(USES) {
-            let mut run = script.key(&self.entries);
-            run.key(&self.used);
-            for KeyUse { id, at } in some {
-                run.arg(id).arg(date::seconds(*at));
-            }
-            self.redis.run::<u8>(SHORT, &run).await?;
+            let args: Vec<_> = some.iter().map(|KeyUse { id, at }| (id, date::seconds(*at))).collect();
+            self.redis.run::<u8>(SHORT, &USED, &[&self.entries, &self.used], args).await?;
         }
         Ok(())
     }

@@ -99,9 +99,6 @@ impl Compiler<'_> {
                 .field("redis")
                 .refuse("before a `leakyBucket` requests wait, and they wait in one process");
         }
-        if said.settle.is_some() {
-            return at.field("settle").refuse("a limit on `redis` is charged when the request comes");
-        }
         if said.lease.as_ref().is_some_and(|lease| lease.0 > MOST_AHEAD) {
             return at.field("lease").refuse("more than 5% of an account cannot be taken ahead");
         }

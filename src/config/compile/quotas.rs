@@ -123,7 +123,7 @@ impl Compiler<'_> {
             } else if quota.needs_identity() && providers.is_none() {
                 at.warn("it knows callers or their plans, and nobody asks who they are");
             }
-            if let Some(why) = parts(quota.key()).into_iter().find_map(removed) {
+            if let Some(why) = quota.key().parts().into_iter().find_map(removed) {
                 at.error(why);
             }
             made = made.quota(quota.clone());
@@ -152,12 +152,4 @@ fn period(at: At<'_>, said: QuotaPeriod) -> Option<Period> {
             None => return at.field("billingDay").refuse("expected a day of a month, from 1 to 31"),
         },
     })
-}
-
-/// The parts of a key.
-fn parts(key: &Key) -> Vec<&Key> {
-    match key {
-        Key::Tuple(keys) => keys.iter().flat_map(parts).collect(),
-        part => vec![part],
-    }
 }

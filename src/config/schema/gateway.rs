@@ -21,7 +21,7 @@ pub(crate) struct Gateway {
     /// Where requests come in.
     #[schemars(length(min = 1))]
     pub(crate) listeners: Vec<Listener>,
-    /// The address that answers `/healthz`, `/readyz`, `/metrics` and `/status`. Default: none.
+    /// The address that answers `/healthz`, `/readyz`, `/metrics`, `/status` and `/quotas/NAME`. Default: none.
     pub(crate) admin: Option<Admin>,
     /// Whether each rule must say `authenticate`, if only `none`. Default: `false`.
     #[serde(default)]

@@ -116,6 +116,7 @@ mod api_keys;
 mod assemble;
 mod backend;
 mod builder;
+mod consumption;
 mod edge;
 mod guarded;
 #[cfg(feature = "jwt")]

@@ -88,6 +88,8 @@ fn distribution(
     samples.counter("rate_limit_redis_errors", help, &[name], handle.errors());
     let help = "How long requests have waited for Redis, all together";
     samples.counter("rate_limit_redis_wait_seconds", help, &[name], handle.waited());
+    let help = "How often units were to be charged or given back afterwards, and were not";
+    samples.counter("rate_limit_unsettled", help, &[name], handle.unsettled());
     let help = "Whether Redis is not asked, since it did not decide: 1 if so";
     samples.gauge("rate_limit_redis_open", help, &[name], handle.redis() != State::Closed);
     let help = "The instances that were seen last";

@@ -3,10 +3,13 @@ use std::sync::{PoisonError, Weak, atomic::Ordering};
 
 use serde_json::{Value, json};
 
-use super::run::Shared;
+use super::{consumption::consumption, run::Shared};
 #[cfg(feature = "prometheus")]
 use crate::telemetry::metrics::Metrics;
-use crate::{stack::admin::Told, upstream::Upstream};
+use crate::{
+    stack::admin::{Telling, Told},
+    upstream::Upstream,
+};
 
 impl Told for Weak<Shared> {
     fn knows(&self, host: &str) -> bool {
@@ -28,6 +31,12 @@ impl Told for Weak<Shared> {
         return self.upgrade().map(|shared| (Metrics::CONTENT_TYPE, shared.metrics.render()));
         #[cfg(not(feature = "prometheus"))]
         return None;
+    }
+
+    fn consumption(&self, quota: &str, query: &str) -> Telling {
+        let current = self.upgrade().and_then(|shared| shared.current.load_full());
+        let quotas = current.as_ref().map_or(&[][..], |current| &current.snapshot.quotas);
+        consumption(quotas, quota, query)
     }
 
     fn status(&self) -> String {

@@ -1,4 +1,4 @@
-//! The script itself, by a clock that the test sets, against what the formulas say in numbers of any size.
+//! The scripts themselves, on each kind of server, by a clock that the test sets, against what the formulas say in numbers of any size.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -7,11 +7,21 @@ use std::{
 
 use crate::support::redis::Server;
 
-const SCRIPT: &str = include_str!("../../../src/admission/rate_limit/distributed/script.lua");
+macro_rules! script {
+    ($name:literal) => {
+        include_str!(concat!("../../../src/admission/rate_limit/distributed/", $name))
+    };
+}
+
+const LIMITS: &str = script!("limits.lua");
+const BEAT: &str = script!("beat.lua");
+/// Where the test says what time it is.
+const CLOCK: &str = "{string.match(redis.call('GET', 'clock'), '(%d+) (%d+)')}";
 
 struct Script {
     stream: BufReader<TcpStream>,
-    text: String,
+    decide: String,
+    correct: String,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -23,12 +33,13 @@ struct Told {
 
 impl Script {
     fn new(server: &Server) -> Self {
-        let clock = "{string.match(redis.call('GET', 'clock'), '(%d+) (%d+)')}";
         let lives = "format('%.0f', max(1, ceil(lives / 1000) + 1))";
-        assert!(SCRIPT.contains("redis.call('TIME')") && SCRIPT.contains(lives));
+        assert!(LIMITS.contains("redis.call('TIME')") && LIMITS.contains(lives));
         // The server's own clock decides when a key goes: none does here.
-        let text = SCRIPT.replace("redis.call('TIME')", clock).replace(lives, "'1000000000'");
-        Self { stream: BufReader::new(TcpStream::connect(server.address).unwrap()), text }
+        let limits = LIMITS.replace("redis.call('TIME')", CLOCK).replace(lives, "'1000000000'");
+        let [decide, correct] =
+            [script!("decide.lua"), script!("correct.lua")].map(|text| format!("{limits}{text}"));
+        Self { stream: BufReader::new(TcpStream::connect(server.address).unwrap()), decide, correct }
     }
 
     fn send(&mut self, words: &[String]) {
@@ -49,13 +60,30 @@ impl Script {
     }
 
     fn decide(&mut self, key: &str, words: [u64; 6], cost: i64) -> Told {
-        let mut command = vec!["EVAL".into(), self.text.clone(), "1".into(), key.into()];
+        let mut command = vec!["EVAL".into(), self.decide.clone(), "1".into(), key.into()];
         command.extend(words.iter().map(ToString::to_string));
         command.extend([cost.to_string(), "0".into(), "0".into()]);
         self.send(&command);
         assert_eq!(self.line(), "*7");
         let told: Vec<i64> = (0..7).map(|_| self.line().trim_start_matches(':').parse().unwrap()).collect();
         Told { passes: told[0] == 1, wait: told[1], remains: told[2] }
+    }
+
+    /// Charges afterwards, or gives back, what was charged in this window.
+    fn correct(&mut self, key: &str, words: [u64; 6], units: i64, window: u64, debt: u64) {
+        let mut command = vec!["EVAL".into(), self.correct.clone(), "1".into(), key.into()];
+        command.extend(words.iter().map(ToString::to_string));
+        command.extend([units.to_string(), window.to_string(), debt.to_string()]);
+        self.send(&command);
+        assert_eq!(self.line(), ":1");
+    }
+
+    fn beat(&mut self, name: &str, lives: u64) -> i64 {
+        let text =
+            BEAT.replace("redis.call('TIME')", CLOCK).replace("redis.call('PEXPIRE'", "tostring('PEXPIRE'");
+        let words = ["EVAL", &text, "1", "instances", name, &lives.to_string(), "100"];
+        self.send(&words.map(str::to_owned));
+        self.line().trim_start_matches(':').parse().unwrap()
     }
 
     fn get(&mut self, key: &str) -> Option<String> {
@@ -81,8 +109,11 @@ const BEGIN: u64 = 1_795_255_200_000_000;
 
 #[test]
 fn a_bucket_is_what_its_formula_says() {
-    let server = Server::start();
-    let mut script = Script::new(&server);
+    Server::each().iter().for_each(bucket);
+}
+
+fn bucket(server: &Server) {
+    let mut script = Script::new(server);
     let mut dice = Dice(1);
     // Interval, burst, parts: 10 million a second, one a month, something odd.
     for (at, (interval, burst, parts)) in
@@ -126,8 +157,11 @@ fn a_bucket_is_what_its_formula_says() {
 
 #[test]
 fn windows_are_what_their_formulas_say() {
-    let server = Server::start();
-    let mut script = Script::new(&server);
+    Server::each().iter().for_each(windows);
+}
+
+fn windows(server: &Server) {
+    let mut script = Script::new(server);
     let mut dice = Dice(2);
     for (at, (window, count)) in
         [(1_000_000, 10), (60_000_000, 1000), (31_536_000_000_000, 4_000_000_000_u64)].into_iter().enumerate()
@@ -178,5 +212,93 @@ fn windows_are_what_their_formulas_say() {
             }
             assert_eq!(told.remains as u64, count - spent);
         }
+    }
+}
+
+/// A limit as the script is told of it so many microseconds after the beginning.
+type WordsAt<'a> = &'a dyn Fn(u64) -> [u64; 6];
+
+#[test]
+fn what_is_corrected_is_what_was_charged() {
+    Server::each().iter().for_each(corrections);
+}
+
+fn corrections(server: &Server) {
+    let mut script = Script::new(server);
+    const SECOND: u64 = 1_000_000;
+    // Ten a second: of a bucket, and of windows.
+    let bucket = |_| [1, SECOND / 10, SECOND, 1, 0, 0];
+    let sliding = |_| [2, SECOND, 10, 0, 0, 0];
+    let fixed = |_| [3, SECOND, 0, 10, 0, 0];
+    // Those of three seconds that are near, as a gateway tells them.
+    let months = |at: u64| {
+        let here = BEGIN + at / (3 * SECOND) * 3 * SECOND;
+        [4, here - 3 * SECOND, here, here + 3 * SECOND, here + 6 * SECOND, 10]
+    };
+    let starts = BEGIN / SECOND;
+    let limits: [(&str, WordsAt<'_>, u64, u64); 4] = [
+        ("bucket", &bucket, 0, 1),
+        ("sliding", &sliding, starts, 1),
+        ("fixed", &fixed, BEGIN, 1),
+        ("months", &months, BEGIN, 3),
+    ];
+    for (key, words_at, window, long) in limits {
+        let words = words_at(0);
+        let remains = |script: &mut Script, at: u64| {
+            script.set(BEGIN + at);
+            script.decide(key, words_at(at), 0).remains
+        };
+        script.set(BEGIN);
+        // To an account that is whole nothing is given back, and none is made.
+        script.correct(key, words, -5, window, 0);
+        assert_eq!(script.get(key), None, "{key}");
+        assert!(script.decide(key, words, 4).passes);
+        script.correct(key, words, -1, window, 0);
+        assert_eq!(remains(&mut script, 0), 7, "{key}: one came back");
+        script.correct(key, words, 2, window, 0);
+        assert_eq!(remains(&mut script, 0), 5, "{key}: two more were charged");
+        script.correct(key, words, 100, window, 0);
+        assert_eq!(remains(&mut script, 0), 0, "{key}");
+        script.correct(key, words, -10, window, 0);
+        assert_eq!(remains(&mut script, 0), 10, "{key}: it owed no more than it held");
+        script.correct(key, words, -10, window, 0);
+        assert_eq!(remains(&mut script, 0), 10, "{key}: it never holds more");
+
+        // Debt is paid before anything can be spent.
+        script.correct(key, words, 100, window, 15);
+        assert_eq!(remains(&mut script, 0), 0, "{key}");
+        let told = script.decide(key, words, 1);
+        assert!(!told.passes && told.wait > 0, "{key}: {told:?}");
+        let later = told.wait as u64;
+        script.set(BEGIN + later - 1);
+        assert!(!script.decide(key, words_at(later - 1), 1).passes, "{key}: too early");
+        script.set(BEGIN + later + 1);
+        assert!(script.decide(key, words_at(later + 1), 1).passes, "{key}: at its time");
+        assert!(later >= SECOND * long, "{key}: {later}");
+
+        // What was charged in a window that is long over has no use any more.
+        if window != 0 {
+            let before = remains(&mut script, 10 * SECOND * long);
+            script.correct(key, words_at(10 * SECOND * long), -5, window, 0);
+            assert_eq!(remains(&mut script, 10 * SECOND * long), before, "{key}");
+        }
+    }
+}
+
+/// An instance is there as long as it is seen, also where the clock is set back.
+#[test]
+fn instances_are_counted_by_a_clock_that_may_be_set_back() {
+    for server in Server::each() {
+        let mut script = Script::new(&server);
+        const LIVES: u64 = 3_000_000;
+        script.set(BEGIN);
+        assert_eq!([script.beat("a", LIVES), script.beat("b", LIVES), script.beat("a", LIVES)], [1, 2, 2]);
+        script.set(BEGIN + LIVES - 1);
+        assert_eq!(script.beat("a", LIVES), 2);
+        script.set(BEGIN + LIVES + 1);
+        assert_eq!(script.beat("a", LIVES), 1, "the other was not seen for its time");
+        script.set(BEGIN - 3_600_000_000);
+        assert_eq!(script.beat("b", LIVES), 1, "what was written later than now is forgotten");
+        assert_eq!(script.beat("a", LIVES), 2, "and comes again");
     }
 }

@@ -4,17 +4,31 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
     time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::mpsc,
+    time::{Instant, sleep_until},
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(10);
 
+/// Servers beside the one that is installed, as paths with a colon between them: `tests/run.sh` says where it put them.
+const OTHERS: &str = "PORTCULLIS_REDIS_SERVERS";
+
 pub(crate) struct Server {
     child: Child,
+    /// Which server it is; the one that is installed unless told.
+    program: Option<PathBuf>,
     arguments: &'static [&'static str],
     settings: String,
     directory: PathBuf,
@@ -26,10 +40,21 @@ impl Server {
         Self::with("", &[])
     }
 
+    /// One of each kind: the server that is installed, and the others that were named to the tests.
+    pub(crate) fn each() -> Vec<Self> {
+        let others = std::env::var(OTHERS).unwrap_or_default();
+        let others = others.split(':').filter(|path| !path.is_empty()).map(|path| Some(PathBuf::from(path)));
+        let start = |program| {
+            let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            Self::begin(program, address, &[], "", &[])
+        };
+        std::iter::once(None).chain(others).map(start).collect()
+    }
+
     /// With these lines of configuration beside the usual, and these files in its directory.
     pub(crate) fn with(settings: &str, files: &[(&str, &str)]) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Self::begin(address, &[], settings, files)
+        Self::begin(None, address, &[], settings, files)
     }
 
     /// A Sentinel that watches this master.
@@ -40,7 +65,7 @@ impl Server {
              sentinel failover-timeout limits 3000\n",
             master.address.port()
         );
-        Self::begin(address, &["--sentinel"], &settings, &[])
+        Self::begin(None, address, &["--sentinel"], &settings, &[])
     }
 
     /// A node of a Cluster that is not one yet: it needs a second port, 10000 above its own.
@@ -55,10 +80,11 @@ impl Server {
         };
         let settings = "cluster-enabled yes\ncluster-node-timeout 1000\ncluster-config-file nodes.conf\n\
             cluster-replica-validity-factor 0\n";
-        Self::begin(address, &[], settings, &[])
+        Self::begin(None, address, &[], settings, &[])
     }
 
     fn begin(
+        program: Option<PathBuf>,
         address: SocketAddr,
         arguments: &'static [&'static str],
         settings: &str,
@@ -72,8 +98,8 @@ impl Server {
         fs::create_dir_all(&directory).unwrap();
         files.iter().for_each(|(name, text)| fs::write(directory.join(name), text).unwrap());
         let settings = settings.replace("DIRECTORY", directory.to_str().unwrap());
-        let child = spawn(&directory, address.port(), arguments, &settings);
-        let mut server = Self { child, arguments, settings, directory, address };
+        let child = spawn(program.as_deref(), &directory, address.port(), arguments, &settings);
+        let mut server = Self { child, program, arguments, settings, directory, address };
         server.wait();
         server
     }
@@ -99,7 +125,8 @@ impl Server {
 
     /// Begins again after [`kill`](Self::kill), with what it had written.
     pub(crate) fn again(&mut self) {
-        self.child = spawn(&self.directory, self.address.port(), self.arguments, &self.settings);
+        let program = self.program.as_deref();
+        self.child = spawn(program, &self.directory, self.address.port(), self.arguments, &self.settings);
         self.wait();
     }
 
@@ -111,6 +138,20 @@ impl Server {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
+    }
+
+    /// How often it was asked to do this: `evalsha`, say.
+    pub(crate) fn calls(&self, command: &str) -> u64 {
+        let told = self.ask("INFO commandstats");
+        let line = told.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        line.map_or(0, |line| line.split(',').next().unwrap().parse().unwrap())
+    }
+
+    /// What it tells about itself under this name, a number.
+    pub(crate) fn told(&self, name: &str) -> u64 {
+        let told = self.ask("INFO");
+        let line = told.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
+        line.unwrap_or_else(|| panic!("no {name} in {told}")).trim().parse().unwrap()
     }
 
     /// Whether it answers, and has read what it had written.
@@ -130,7 +171,7 @@ impl Server {
     }
 }
 
-fn spawn(directory: &std::path::Path, port: u16, arguments: &[&str], settings: &str) -> Child {
+fn spawn(program: Option<&Path>, directory: &Path, port: u16, arguments: &[&str], settings: &str) -> Child {
     let port = if settings.contains("tls-cert-file") {
         format!("port 0\ntls-port {port}")
     } else {
@@ -140,11 +181,16 @@ fn spawn(directory: &std::path::Path, port: u16, arguments: &[&str], settings: &
     let lasting = if arguments.is_empty() { "appendonly yes\nappendfsync always" } else { "" };
     let text = format!("{port}\nbind 127.0.0.1\ndir {}\n{lasting}\n{settings}\n", directory.display());
     fs::write(&file, text).unwrap();
-    let start = |program: &str| {
+    let start = |program: &Path| {
         let command = &mut Command::new(program);
         command.arg(&file).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
     };
-    let started = start("redis-server").or_else(|_| start("valkey-server"));
+    if let Some(program) = program {
+        let told =
+            |error| panic!("{}: {error}: {OTHERS} names it, tests/run.sh brings it", program.display());
+        return start(program).unwrap_or_else(told);
+    }
+    let started = start("redis-server".as_ref()).or_else(|_| start("valkey-server".as_ref()));
     started.expect("neither redis-server nor valkey-server is installed: tests/run.sh brings one")
 }
 
@@ -154,6 +200,62 @@ impl Drop for Server {
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// The way to a server, on which its answers are under way for a time.
+pub(crate) struct Slow {
+    pub(crate) address: SocketAddr,
+    /// In milliseconds.
+    delay: Arc<AtomicU64>,
+}
+
+impl Slow {
+    pub(crate) async fn to(server: &Server) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, to, delay) =
+            (listener.local_addr().unwrap(), server.address, Arc::new(AtomicU64::new(0)));
+        let told = Arc::clone(&delay);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(carry(client, to, Arc::clone(&told)));
+            }
+        });
+        Self { address, delay }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    pub(crate) fn delay(&self, time: Duration) {
+        self.delay.store(time.as_millis() as u64, Ordering::Relaxed);
+    }
+}
+
+async fn carry(client: tokio::net::TcpStream, to: SocketAddr, delay: Arc<AtomicU64>) {
+    let Ok(server) = tokio::net::TcpStream::connect(to).await else { return };
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let (under_way, mut arrived) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+    let there = tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+    let back = tokio::spawn(async move {
+        while let Some((at, bytes)) = arrived.recv().await {
+            sleep_until(at).await;
+            if to_client.write_all(&bytes).await.is_err() {
+                return;
+            }
+        }
+    });
+    let mut buffer = vec![0; 65_536];
+    while let Ok(length @ 1..) = from_server.read(&mut buffer).await {
+        let at = Instant::now() + Duration::from_millis(delay.load(Ordering::Relaxed));
+        if under_way.send((at, buffer[..length].to_vec())).is_err() {
+            break;
+        }
+    }
+    drop(under_way);
+    _ = back.await;
+    there.abort();
 }
 
 /// A master, a replica of it and three Sentinels.
@@ -202,7 +304,7 @@ impl Nodes {
             until("nodes know each other", || node.ask("CLUSTER INFO").contains("cluster_known_nodes:6"));
         }
         for (replica, master) in nodes[3..].iter().zip(&nodes) {
-            let id = master.ask("CLUSTER MYID").lines().nth(1).unwrap().trim().to_owned();
+            let id = id(master);
             until("a replica follows", || replica.ask(&format!("CLUSTER REPLICATE {id}")).starts_with("+OK"));
         }
         for node in &nodes {
@@ -223,6 +325,41 @@ impl Nodes {
     pub(crate) fn urls(&self) -> Vec<String> {
         self.0.iter().map(Server::url).collect()
     }
+
+    /// Which of the masters has this key, by its place.
+    pub(crate) fn master_of(&self, key: &str) -> usize {
+        (0..3).find(|&at| self.0[at].ask("KEYS *").contains(key)).expect("a master has it")
+    }
+
+    /// Moves the slot of this key, with all that is in it, and tells nobody but the two masters.
+    pub(crate) fn move_slot(&self, key: &str, from: usize, to: usize) {
+        let (slot, [from, to]) = (self.begin_to_move(key, from, &self.0[to]), [&self.0[from], &self.0[to]]);
+        for name in from.ask(&format!("CLUSTER GETKEYSINSLOT {slot} 10")).lines() {
+            if name.starts_with("portcullis") {
+                let port = to.address.port();
+                let moved = from.ask(&format!("MIGRATE 127.0.0.1 {port} {} 0 5000", name.trim()));
+                assert!(moved.starts_with("+OK"), "{moved}");
+            }
+        }
+        for node in [to, from] {
+            node.ask(&format!("CLUSTER SETSLOT {slot} NODE {}", id(to)));
+        }
+    }
+
+    /// Says that the slot of this key is on its way, and which slot it is: whoever asks for what is not there, is sent on.
+    pub(crate) fn begin_to_move(&self, key: &str, from: usize, to: &Server) -> String {
+        let from = &self.0[from];
+        let slot = from.ask(&format!("CLUSTER KEYSLOT {key}")).trim().trim_start_matches(':').to_owned();
+        for (node, word, other) in [(to, "IMPORTING", from), (from, "MIGRATING", to)] {
+            let told = node.ask(&format!("CLUSTER SETSLOT {slot} {word} {}", id(other)));
+            assert!(told.starts_with("+OK"), "{told}");
+        }
+        slot
+    }
+}
+
+fn id(node: &Server) -> String {
+    node.ask("CLUSTER MYID").lines().nth(1).unwrap().trim().to_owned()
 }
 
 fn until(what: &str, is_so: impl Fn() -> bool) {

@@ -1,6 +1,6 @@
 use std::{num::NonZeroU32, ops::RangeInclusive, time::Duration};
 
-use super::{Algorithm, Seen, word::fraction};
+use super::{LimitAlgorithm, Seen, word::fraction};
 use crate::ratio::Ratio;
 
 /// Additive increase, multiplicative decrease, as Netflix's `AIMDLimit`, one step a window:
@@ -72,7 +72,7 @@ impl Default for Aimd {
     }
 }
 
-impl Algorithm for Aimd {
+impl LimitAlgorithm for Aimd {
     fn limit(&self) -> u32 {
         self.limit
     }

@@ -1,6 +1,6 @@
 use std::{num::NonZeroU32, time::Duration};
 
-use super::{Algorithm, Seen, word::fraction};
+use super::{LimitAlgorithm, Seen, word::fraction};
 use crate::{chance::Chance, ratio::Ratio};
 
 /// By how latency rises over what it was for long: Netflix's `Gradient2Limit`, one step a window.
@@ -182,7 +182,7 @@ impl Default for Gradient {
     }
 }
 
-impl Algorithm for Gradient {
+impl LimitAlgorithm for Gradient {
     fn limit(&self) -> u32 {
         self.limit as u32
     }

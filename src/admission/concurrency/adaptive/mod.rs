@@ -1,7 +1,7 @@
 //! How many requests in flight are good, found out by looking at latencies and drops.
 //!
 //! [`Gradient`] and [`Aimd`] are those of Netflix's concurrency-limits, with their formulas in their documentation; an
-//! [`Algorithm`] can also be your own. They are pure: a step takes what was [`Seen`] in a window, and says the next limit.
+//! [`LimitAlgorithm`] can also be your own. They are pure: a step takes what was [`Seen`] in a window, and says the next limit.
 //!
 //! - **Samples** are the latencies of what went well, until the response's head or its [end](Latency). What the caller
 //!   did wrong or gave up says nothing.
@@ -19,4 +19,4 @@ mod word;
 pub use aimd::Aimd;
 pub use gradient::Gradient;
 pub(super) use sampler::{Adaptive, Sampler, is_drop, is_sample};
-pub use word::{Algorithm, Latency, Seen};
+pub use word::{Latency, LimitAlgorithm, Seen};

@@ -9,7 +9,7 @@ use std::{
 use http::{StatusCode, response};
 use tokio::time::Instant;
 
-use super::{Algorithm, Latency, Seen};
+use super::{Latency, LimitAlgorithm, Seen};
 use crate::{
     outcome::{End, Failure, Outcome, Verdict},
     reject::GrpcCode,
@@ -39,13 +39,16 @@ pub(in crate::admission::concurrency) struct Sampler {
     sum: AtomicU64,
     drops: AtomicU32,
     peak: AtomicU32,
-    algorithm: Mutex<Box<dyn Algorithm>>,
+    algorithm: Mutex<Box<dyn LimitAlgorithm>>,
 }
 
 impl Sampler {
     pub(in crate::admission::concurrency) const WINDOW: Duration = Duration::from_millis(100);
 
-    pub(in crate::admission::concurrency) fn new(algorithm: Box<dyn Algorithm>, window: Duration) -> Self {
+    pub(in crate::admission::concurrency) fn new(
+        algorithm: Box<dyn LimitAlgorithm>,
+        window: Duration,
+    ) -> Self {
         let window = nanos(window).max(1);
         Self {
             begin: Instant::now(),
@@ -153,7 +156,7 @@ mod tests {
     #[derive(Debug)]
     struct Told(std::sync::mpsc::Sender<Seen>);
 
-    impl Algorithm for Told {
+    impl LimitAlgorithm for Told {
         fn limit(&self) -> u32 {
             7
         }

@@ -3,7 +3,7 @@ use std::{fmt, time::Duration};
 use crate::ratio::Ratio;
 
 /// Finds a limit, step by step.
-pub trait Algorithm: fmt::Debug + Send + 'static {
+pub trait LimitAlgorithm: fmt::Debug + Send + 'static {
     /// The limit now.
     fn limit(&self) -> u32;
 

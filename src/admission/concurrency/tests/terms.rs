@@ -7,7 +7,7 @@ use crate::admission::rate_limit::Skip;
 #[derive(Debug)]
 struct Steps(u32);
 
-impl Algorithm for Steps {
+impl LimitAlgorithm for Steps {
     fn limit(&self) -> u32 {
         1
     }

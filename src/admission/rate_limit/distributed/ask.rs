@@ -5,25 +5,37 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use redis::{Cmd, Script};
-use tokio::task::JoinSet;
-
-use super::{held::Place, shared::Shared};
-use crate::{
-    admission::rate_limit::judge::Verdict,
-    redis::{Redis, RedisError},
+use redis::Script;
+use tokio::{
+    sync::oneshot::{self, Receiver},
+    time::Instant,
 };
 
-static DECIDE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("script.lua")));
+use super::{
+    held::{Place, Rest},
+    shared::Shared,
+};
+use crate::{
+    admission::rate_limit::judge::Verdict,
+    redis::{Patience, RedisError},
+};
+
+static DECIDE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("limits.lua"), include_str!("decide.lua"))));
+
+/// An answer that is late is waited for so much longer: what was charged with it is then given back, and what was taken
+/// ahead is of use to others.
+const LINGERING: Duration = Duration::from_secs(3);
 
 /// What is asked about one limit.
 #[derive(Debug, Clone)]
 pub(super) struct Ask {
     pub(super) shared: Arc<Shared>,
     pub(super) place: Arc<Place>,
-    /// What is charged; given back if it is negative.
-    pub(super) cost: i64,
-    pub(super) ahead: u64,
+    /// By which the account is known here.
+    pub(super) key: u64,
+    pub(super) cost: u32,
+    pub(super) ahead: u32,
     pub(super) flags: u8,
 }
 
@@ -36,6 +48,17 @@ impl Ask {
     /// Whether nobody would answer, as far as is known.
     pub(super) fn is_in_vain(&self) -> bool {
         self.shared.redis().is_shut(&self.place.key)
+    }
+
+    /// What was charged for the request alone, and would not be if it had been refused.
+    pub(super) fn charged(&self, answer: &Answer) -> Option<Rest> {
+        let said = answer.as_ref().ok()?;
+        let is_charged = said.passes && matches!(said.verdict, Verdict::Spend(_)) && self.cost > 0;
+        (is_charged && self.flags & PENALTY == 0).then(|| self.rest(said.window))
+    }
+
+    pub(super) fn rest(&self, window: u64) -> Rest {
+        Rest { place: Arc::clone(&self.place), units: self.cost, window }
     }
 }
 
@@ -56,37 +79,96 @@ pub(super) struct Said {
 
 pub(super) type Answer = Result<Said, RedisError>;
 
-/// Asks about all of them at once, and answers in their order.
-pub(super) async fn ask(asks: &[Ask]) -> Vec<Answer> {
-    let groups = groups(asks);
-    if let [_] = groups.as_slice() {
-        return call(asks).await;
-    }
-    let mut calls = JoinSet::new();
-    for group in groups {
-        let asks: Vec<_> = group.iter().map(|&at| asks[at].clone()).collect();
-        calls.spawn(async move { (group, call(&asks).await) });
-    }
-    let mut answers: Vec<Answer> = asks.iter().map(|_| Err(RedisError::Lost)).collect();
-    while let Some(called) = calls.join_next().await {
-        let Ok((group, told)) = called else { continue };
-        for (at, answer) in group.into_iter().zip(told) {
-            answers[at] = answer;
-        }
-    }
-    answers
+/// A call on its way. What is heard is kept for those who come next, whatever becomes of who asked; what was charged in
+/// vain is given back.
+#[derive(Debug)]
+pub(super) struct Inquiry {
+    asks: Arc<[Ask]>,
+    /// Which of those that were asked about these are.
+    pub(super) at: Vec<usize>,
+    until: Instant,
+    told: Receiver<Vec<Answer>>,
 }
 
-/// Those that one call can decide: on one server, and in a Cluster in one slot.
-fn groups(asks: &[Ask]) -> Vec<Vec<usize>> {
+/// Asks about all of them, with a call for each server and slot. Whom nobody would answer is not asked: that somebody does
+/// again, is found out beside, by a decision of which nobody waits for the answer.
+pub(super) fn inquire(asks: &[Ask]) -> Vec<Inquiry> {
+    let near = |one: &Ask, other: &Ask| {
+        one.shared.is_with(&other.shared) && one.shared.redis().are_together(&one.place.key, &other.place.key)
+    };
+    groups(asks, near).into_iter().filter_map(|at| Inquiry::new(asks, at)).collect()
+}
+
+impl Inquiry {
+    fn new(asks: &[Ask], at: Vec<usize>) -> Option<Self> {
+        let asks: Arc<[Ask]> = at.iter().map(|&at| asks[at].clone()).collect();
+        let first = asks.first()?;
+        // The shortest deadline of its limits.
+        let deadline = asks.iter().map(|ask| ask.shared.deadline()).min().unwrap_or_default();
+        if first.is_in_vain() {
+            if first.shared.redis().is_tried() {
+                let alone: Vec<_> = asks.iter().map(|ask| Ask { ahead: 0, ..ask.clone() }).collect();
+                first.shared.beside(async move { drop(call(&alone, deadline.into()).await) });
+            }
+            return None;
+        }
+        let (tell, told) = oneshot::channel();
+        let until = crate::time::after(Instant::now(), deadline);
+        let asked = Arc::clone(&asks);
+        tokio::spawn(async move {
+            let at = Instant::now();
+            let answers = call(&asked, Patience::from(deadline).lingering(LINGERING)).await;
+            for (ask, answer) in asked.iter().zip(&answers) {
+                ask.shared.hear(ask, answer, at);
+            }
+            if let Err(answers) = tell.send(answers) {
+                give_back(&asked, &answers);
+            }
+        });
+        Some(Self { asks, at, until, told })
+    }
+
+    /// The answers in time, in the order of [`at`](Self::at). Without any, they are given back when they come.
+    pub(super) async fn answers(&mut self) -> Option<Vec<Answer>> {
+        match tokio::time::timeout_at(self.until, &mut self.told).await {
+            Ok(told) => told.ok(),
+            Err(_) => {
+                self.told.close();
+                // It may have come at this moment.
+                self.told.try_recv().ok()
+            }
+        }
+    }
+}
+
+impl Drop for Inquiry {
+    fn drop(&mut self) {
+        self.told.close();
+        if let Ok(answers) = self.told.try_recv() {
+            give_back(&self.asks, &answers);
+        }
+    }
+}
+
+fn give_back(asks: &[Ask], answers: &[Answer]) {
+    for (ask, answer) in asks.iter().zip(answers) {
+        if let Some(rest) = ask.charged(answer) {
+            ask.shared.give_back(vec![rest]);
+        }
+    }
+}
+
+/// Asks about one, and waits for no more than its deadline.
+pub(super) async fn ask(one: &Ask) -> Answer {
+    let told = call(std::slice::from_ref(one), one.shared.deadline().into()).await;
+    told.into_iter().next().unwrap_or(Err(RedisError::Unexpected))
+}
+
+/// The positions of those that one command can name together.
+pub(super) fn groups<T>(all: &[T], near: impl Fn(&T, &T) -> bool) -> Vec<Vec<usize>> {
     let mut groups: Vec<Vec<usize>> = Vec::new();
-    for (at, ask) in asks.iter().enumerate() {
-        let is_near = |group: &&mut Vec<usize>| {
-            let other = &asks[group[0]];
-            other.shared.is_with(&ask.shared)
-                && ask.shared.redis().are_together(&other.place.key, &ask.place.key)
-        };
-        match groups.iter_mut().find(is_near) {
+    for (at, one) in all.iter().enumerate() {
+        match groups.iter_mut().find(|group| near(&all[group[0]], one)) {
             Some(group) => group.push(at),
             None => groups.push(vec![at]),
         }
@@ -94,38 +176,24 @@ fn groups(asks: &[Ask]) -> Vec<Vec<usize>> {
     groups
 }
 
-/// One call. Its deadline is the shortest of its limits'.
-async fn call(asks: &[Ask]) -> Vec<Answer> {
+/// One call.
+async fn call(asks: &[Ask], patience: Patience) -> Vec<Answer> {
     let Some(first) = asks.first() else { return Vec::new() };
-    let deadline = asks.iter().map(|ask| ask.shared.deadline()).min().unwrap_or_default();
-    match decide(first.shared.redis(), deadline, &command(asks)).await {
+    let keys: Vec<_> = asks.iter().map(|ask| &*ask.place.key).collect();
+    // Only which months are near is taken from it.
+    let now = SystemTime::now();
+    let mut args = Vec::with_capacity(9 * asks.len());
+    for ask in asks {
+        args.extend(ask.place.params.words(now));
+        args.extend([u64::from(ask.cost), u64::from(ask.ahead), u64::from(ask.flags)]);
+    }
+    match first.shared.redis().run::<Vec<i64>>(patience, &DECIDE, &keys, args).await {
         Ok(told) if told.len() == 1 + 6 * asks.len() => {
             told[1..].chunks_exact(6).map(|said| Ok(read(told[0], said))).collect()
         }
         Ok(_) => asks.iter().map(|_| Err(RedisError::Unexpected)).collect(),
         Err(error) => asks.iter().map(|_| Err(error.clone())).collect(),
     }
-}
-
-async fn decide(redis: &Redis, deadline: Duration, command: &Cmd) -> Result<Vec<i64>, RedisError> {
-    redis.call(deadline, &DECIDE, command).await
-}
-
-fn command(asks: &[Ask]) -> Cmd {
-    let mut command = redis::cmd("EVALSHA");
-    command.arg(DECIDE.get_hash()).arg(asks.len());
-    for ask in asks {
-        command.arg(&ask.place.key);
-    }
-    // Only which months are near is taken from it.
-    let now = SystemTime::now();
-    for ask in asks {
-        for word in ask.place.params.words(now) {
-            command.arg(word);
-        }
-        command.arg(ask.cost).arg(ask.ahead).arg(ask.flags);
-    }
-    command
 }
 
 fn read(passes: i64, said: &[i64]) -> Said {

@@ -4,13 +4,20 @@
 use std::{
     sync::{
         Arc, LazyLock, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU32, AtomicUsize,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::Duration,
 };
 
 use redis::Script;
-use tokio::time::{Instant, sleep};
+use tokio::{
+    runtime::Handle,
+    sync::Notify,
+    time::{Instant, sleep},
+};
 
 use super::shared::Shared;
 use crate::{chance::Chance, redis::Redis};
@@ -24,6 +31,10 @@ const BEATS: u32 = 1000;
 const MOST: u32 = 200_000;
 /// An instance that was not seen for so many beats is gone.
 const MISSED: u32 = 3;
+/// How often it is looked whether a server that did not answer may be asked again.
+const AGAIN: Duration = Duration::from_millis(100);
+/// The most that is done beside the requests at once.
+const MOST_BESIDE: usize = 10_000;
 
 pub(super) struct Fleet {
     pub(super) redis: Redis,
@@ -34,7 +45,18 @@ pub(super) struct Fleet {
     beats: AtomicU32,
     beating: AtomicBool,
     limits: Mutex<Vec<Weak<Shared>>>,
+    beside: Arc<Beside>,
 }
+
+/// What is done in tasks of their own, while nobody waits.
+#[derive(Default)]
+struct Beside {
+    count: AtomicUsize,
+    ended: Notify,
+}
+
+/// One of them. Counted until it is dropped.
+struct Task(Arc<Beside>);
 
 impl Fleet {
     pub(super) fn new(redis: Redis) -> Self {
@@ -45,6 +67,7 @@ impl Fleet {
             beats: AtomicU32::new(0),
             beating: AtomicBool::new(false),
             limits: Mutex::default(),
+            beside: Arc::default(),
             redis,
         }
     }
@@ -65,6 +88,8 @@ impl Fleet {
     }
 
     /// Begins to be seen, if it has not. The task ends with the last who uses it.
+    ///
+    /// A server that did not answer is asked by it as soon as its breaker lets, also where nobody else asks.
     pub(super) fn begin(self: &Arc<Self>) {
         if self.beating.load(Relaxed) || self.beating.swap(true, Relaxed) {
             return;
@@ -73,15 +98,45 @@ impl Fleet {
         tokio::spawn(async move {
             let mut due = Instant::now();
             while let Some(fleet) = fleet.upgrade() {
-                if Instant::now() >= due {
+                let is_shut = || fleet.redis.is_shut(&fleet.key);
+                if is_shut() || Instant::now() >= due {
                     fleet.beat().await;
                     due = Instant::now() + fleet.period();
                 }
-                fleet.sweep().await;
+                let pause = if is_shut() {
+                    AGAIN
+                } else {
+                    // What cannot be given back now is kept: it may be of use until it can.
+                    fleet.sweep();
+                    SECOND
+                };
                 drop(fleet);
-                sleep(SECOND).await;
+                sleep(pause).await;
             }
         });
+    }
+
+    /// Does this in a task of its own, if there is room for one more.
+    pub(super) fn beside(&self, work: impl Future<Output = ()> + Send + 'static) -> bool {
+        let (Some(task), Ok(runtime)) = (Task::begin(&self.beside), Handle::try_current()) else {
+            return false;
+        };
+        runtime.spawn(async move {
+            work.await;
+            drop(task);
+        });
+        true
+    }
+
+    /// Waits for what is done beside.
+    pub(super) async fn settled(&self) {
+        loop {
+            let ended = self.beside.ended.notified();
+            if self.beside.count.load(SeqCst) == 0 {
+                return;
+            }
+            ended.await;
+        }
     }
 
     /// The more there are, the seldomer each is seen.
@@ -91,9 +146,9 @@ impl Fleet {
 
     async fn beat(&self) {
         let lives = (self.period() * MISSED).as_micros() as u64;
-        let mut call = redis::cmd("EVALSHA");
-        call.arg(BEAT.get_hash()).arg(1).arg(&self.key).arg(&self.name).arg(lives).arg(MOST);
-        match self.redis.call::<u32>(SECOND, &BEAT, &call).await {
+        let args = (&self.name, lives, MOST);
+        let deadline = if self.redis.is_shut(&self.key) { self.deadline() } else { SECOND };
+        match self.redis.run::<u32>(deadline, &BEAT, &[&self.key], args).await {
             Ok(seen) => {
                 self.seen.store(seen, Relaxed);
                 self.beats.fetch_add(1, Relaxed);
@@ -103,11 +158,35 @@ impl Fleet {
         }
     }
 
+    /// The longest of its limits: a server that is too slow for all of them does not serve.
+    fn deadline(&self) -> Duration {
+        self.limits().iter().map(|limit| limit.deadline()).max().map_or(SECOND, |longest| longest.min(SECOND))
+    }
+
     /// Gives back what was taken ahead and was not used since the last time.
-    async fn sweep(&self) {
-        let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for limit in limits.iter().filter_map(Weak::upgrade) {
-            limit.give_back(false).await;
+    fn sweep(&self) {
+        for limit in self.limits() {
+            limit.sweep(false);
+        }
+    }
+
+    fn limits(&self) -> Vec<Arc<Shared>> {
+        let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+        limits.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+impl Task {
+    fn begin(beside: &Arc<Beside>) -> Option<Self> {
+        let task = Self(Arc::clone(beside));
+        (beside.count.fetch_add(1, SeqCst) < MOST_BESIDE).then_some(task)
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, SeqCst) == 1 {
+            self.0.ended.notify_waiters();
         }
     }
 }

@@ -4,58 +4,34 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use super::{
-    Fallback,
-    ask::{Answer as Heard, Ask, IN_SHADOW, PENALTY, Said, ask},
-    held::{Known, Place},
+    Fallback, Open,
+    ask::{Ask, Inquiry, ask, inquire},
     shared::Shared,
+    stand::{By, Stand, stand, unasked},
 };
 use crate::{
     admission::rate_limit::{
-        Charge, Fields, Notice, Quota, RateLimit,
+        Charge, Fields, Notice, RateLimit,
         charge::{self, Bill, Patience},
         judge::Verdict,
         policy::{self, Line, Told},
     },
-    gate::{AsyncGate, AsyncGateLayer, Check},
+    gate::{AsyncGate, Check},
     head::Head,
     reject::{Answer, Reason, Rejection},
 };
 
 /// A gate that lets a request pass if all its limits do, some of which are kept on Redis. See the [module docs](crate::admission::rate_limit).
 #[derive(Debug, Clone)]
-#[must_use]
-pub struct DistributedRateLimit {
+pub(in crate::admission::rate_limit) struct DistributedRateLimit {
     local: Arc<RateLimit>,
     shared: Arc<[(Charge, Arc<Shared>)]>,
     policies: HeaderValue,
-    /// Whether a cost on Redis was to be settled, which nobody does.
-    settles: bool,
-}
-
-/// How a request stands with one limit on Redis.
-#[derive(Debug)]
-struct Stand {
-    bill: Bill,
-    /// That of the account's plan, if it has one.
-    plan: Option<Quota>,
-    by: By,
-}
-
-#[derive(Debug)]
-enum By {
-    /// Nobody need be asked: it was paid from a lease, or it costs nothing.
-    Lease,
-    /// It is known to be refused.
-    Denied(u64),
-    /// It is to be asked, or it was.
-    Redis(Ask, Option<Heard>),
-    /// It is not asked, since another refuses.
-    Unasked(Ask),
 }
 
 /// What became of the request so far. Whoever drops it gives back what was paid.
 #[derive(Debug)]
-pub struct Case {
+pub(in crate::admission::rate_limit) struct Case {
     stands: Vec<Stand>,
     /// What was paid on the limits of this process.
     paid: Vec<Bill>,
@@ -74,17 +50,16 @@ impl Drop for Case {
 
 impl RateLimit {
     /// A gate that asks Redis where limits are [kept there](super::super::LimitBuilder::distributed). Without such limits it
-    /// never waits. A charge there cannot be [settled](Charge::settle): the gate then refuses everything, with 500.
-    pub fn distributed(self) -> DistributedRateLimit {
+    /// never waits.
+    pub(in crate::admission::rate_limit) fn distributed(self) -> DistributedRateLimit {
         let policies =
             policy::policies(self.charges.iter().filter(|c| !c.in_shadow).map(|c| &c.limit.0.policy));
         let is_shared = |charge: &Charge| Some((charge.clone(), charge.limit.0.shared.clone()?));
         let shared = self.charges.iter().filter_map(is_shared).collect();
-        let settles = self.charges.iter().any(|c| c.settle.is_some() && c.limit.0.shared.is_some());
         let (fields, legacy) = (self.fields, self.legacy);
         let local = self.charges.into_iter().filter(|charge| charge.limit.0.shared.is_none());
         let local = Arc::new(local.collect::<Self>().fields(fields).legacy_fields(legacy));
-        DistributedRateLimit { local, shared, policies, settles }
+        DistributedRateLimit { local, shared, policies }
     }
 
     /// Whether a limit is kept on Redis.
@@ -95,12 +70,6 @@ impl RateLimit {
 }
 
 impl DistributedRateLimit {
-    /// The layer. Its clones, and all services that they make, share the limits.
-    #[must_use]
-    pub fn layer(self) -> AsyncGateLayer<Self> {
-        AsyncGateLayer::new(self)
-    }
-
     /// What is known here of each limit on Redis. It stops at the first that refuses.
     fn stands(&self, head: &mut Head<'_>) -> Vec<Stand> {
         let mut stands = Vec::with_capacity(self.shared.len());
@@ -126,29 +95,24 @@ impl DistributedRateLimit {
 
     /// Gives back what was paid, on Redis, of leases and here, but for what is spent on denial.
     fn undo(&self, stands: &[Stand], paid: &[Bill]) {
-        let mut asks = Vec::new();
         for (charge, shared, stand) in self.each(stands) {
             let spends = charge.spends_on_denial;
             match &stand.by {
-                By::Lease if !spends => shared.unpay(stand.bill.key, stand.bill.cost),
-                By::Redis(asked, Some(Ok(Said { passes: true, verdict: Verdict::Spend(_), window, .. })))
-                    if !spends =>
-                {
-                    asks.push(Ask { cost: -asked.cost, ahead: *window, ..asked.clone() });
+                By::Lease(rest) if !spends => shared.unpay(stand.bill.key, rest.clone()),
+                By::Redis(asked, Some(answer)) => {
+                    asked.charged(answer).into_iter().for_each(|rest| shared.give_back(vec![rest]));
                 }
-                By::Redis(asked, None) | By::Unasked(asked) => {
+                // What is on its way gives itself back.
+                By::Redis(_, None) => shared.gave_up(stand.bill.key),
+                By::Unasked(asked) => {
                     shared.gave_up(stand.bill.key);
                     if spends && !asked.is_in_vain() {
-                        asks.push(Ask { ahead: 0, ..asked.clone() });
+                        // Each for itself: a penalty is nothing to the others.
+                        let penalty = Ask { ahead: 0, ..asked.clone() };
+                        shared.beside(async move { drop(ask(&penalty).await) });
                     }
                 }
-                By::Lease | By::Redis(..) | By::Denied(_) => {}
-            }
-        }
-        // Each for itself: a penalty is nothing to the others.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            for one in asks {
-                runtime.spawn(async move { ask(&[one]).await });
+                By::Nobody | By::Lease(_) | By::Denied(_) => {}
             }
         }
         for (charge, bill) in self.local.charges.iter().zip(paid) {
@@ -167,7 +131,7 @@ impl DistributedRateLimit {
         let mut is_denied = false;
         for (at, (charge, shared, stand)) in self.each(&stands).enumerate() {
             judged.push(match &stand.by {
-                By::Lease | By::Unasked(_) => Verdict::Spend(0),
+                By::Nobody | By::Lease(_) | By::Unasked(_) => Verdict::Spend(0),
                 By::Denied(nanos) => Verdict::Wait(*nanos),
                 By::Redis(_, Some(Ok(said))) => said.verdict,
                 By::Redis(..) => {
@@ -191,13 +155,34 @@ impl DistributedRateLimit {
             charge.count(&Bill { verdict: *verdict, ..stand.bill }, passes);
         }
         if passes {
-            return Ok(mem::take(&mut case.notice).also(self.told(&stands, &judged, &paid)));
+            let told = self.told(&stands, &judged, &paid);
+            return Ok(mem::take(&mut case.notice).also(told, self.settled_later(&stands)));
         }
         self.undo(&stands, &paid);
         if is_denied {
-            return Err(unasked().into());
+            return Err(undecided().into());
         }
         Err(self.refuse(&stands, &judged).into())
+    }
+
+    /// What is to be settled of what was paid: here, where Redis did not decide and this instance was alone, and there.
+    fn settled_later(&self, stands: &[Stand]) -> (Vec<(Charge, Bill)>, Vec<Open>) {
+        let (mut here, mut there) = (Vec::new(), Vec::new());
+        for (charge, shared, stand) in self.each(stands).filter(|(charge, ..)| charge.settle.is_some()) {
+            let paid = match &stand.by {
+                By::Lease(paid) => paid.clone(),
+                By::Redis(asked, Some(Ok(said))) if matches!(said.verdict, Verdict::Spend(_)) => {
+                    asked.rest(said.window)
+                }
+                By::Redis(..) if charge.settles(&stand.bill) => {
+                    here.push((charge.clone(), stand.bill));
+                    continue;
+                }
+                _ => continue,
+            };
+            there.push(Open { charge: charge.clone(), shared: Arc::clone(shared), paid });
+        }
+        (here, there)
     }
 
     /// Pays the share of this instance, of all these limits or of none.
@@ -228,7 +213,7 @@ impl DistributedRateLimit {
         told.filter_map(|((charge, _, stand), &verdict)| {
             let policy = &charge.limit.0.policy;
             let line = match &stand.by {
-                By::Lease | By::Unasked(_) => return None,
+                By::Nobody | By::Lease(_) | By::Unasked(_) => return None,
                 By::Denied(nanos) => Line { policy, remaining: 0, more: *nanos, whole: *nanos },
                 By::Redis(_, Some(Ok(said))) => {
                     Line { policy, remaining: said.remaining.into(), more: said.more, whole: said.whole }
@@ -267,95 +252,44 @@ impl DistributedRateLimit {
 /// After which time it may be tried again where nobody can say.
 const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
 
-#[cold]
-fn unsettled() -> Rejection {
-    tracing::error!("a cost on Redis cannot be settled: everything is refused");
-    Rejection::new(Reason::Internal).detail("a cost on Redis cannot be settled")
-}
-
-fn unasked() -> Rejection {
+fn undecided() -> Rejection {
     Rejection::new(Reason::LimitUnavailable).detail("limits cannot be asked").retry_after(RETRY)
 }
 
-/// What is known here, or what is to be asked.
-fn stand(
-    charge: &Charge,
-    shared: &Arc<Shared>,
-    (bill, plan): (&Bill, Option<Quota>),
-    head: &mut Head<'_>,
-) -> By {
-    if bill.cost == 0 {
-        return By::Lease;
-    }
-    let flags =
-        if charge.in_shadow { IN_SHADOW } else { 0 } | if charge.spends_on_denial { PENALTY } else { 0 };
-    match shared.pay((bill.key, bill.cost), plan, head.now()) {
-        Known::Paid { soon } => {
-            if let Some(ahead) = soon {
-                shared.take_more(bill.key, shared.place(head, plan), ahead);
-            }
-            shared.counts.lease.add_one();
-            By::Lease
+/// Waits for what is heard in time.
+async fn hear(mut case: Case, inquiries: Vec<Inquiry>) -> Case {
+    let began = Instant::now();
+    for mut inquiry in inquiries {
+        let mut heard = inquiry.answers().await.map(Vec::into_iter);
+        let waited = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let mut asked = case.stands.iter_mut().filter_map(|stand| match &mut stand.by {
+            By::Redis(asked, answer) => Some((asked, answer)),
+            _ => None,
+        });
+        // Positions ascend.
+        let mut next = 0;
+        for &at in &inquiry.at {
+            let Some((asked, answer)) = asked.nth(at - next) else { break };
+            next = at + 1;
+            *answer = heard.as_mut().and_then(Iterator::next);
+            asked.shared.counts.asked(waited, answer.as_ref());
         }
-        Known::Denied(time) if flags == 0 => {
-            shared.counts.denied.add_one();
-            By::Denied(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1))
-        }
-        Known::Denied(_) => redis(shared, shared.place(head, plan), bill, flags, 0),
-        Known::Unknown { ahead } => redis(shared, shared.place(head, plan), bill, flags, ahead),
-    }
-}
-
-fn redis(shared: &Arc<Shared>, place: Arc<Place>, bill: &Bill, flags: u8, ahead: u32) -> By {
-    let ask = Ask { shared: Arc::clone(shared), place, cost: bill.cost.into(), ahead: ahead.into(), flags };
-    By::Redis(ask, None)
-}
-
-/// Asks what is to be asked, and keeps what is heard.
-async fn hear(mut case: Case) -> Case {
-    let at = Instant::now();
-    let asks: Vec<_> = case.stands.iter().filter_map(Stand::asks).cloned().collect();
-    let mut heard = ask(&asks).await.into_iter();
-    let waited = u64::try_from(at.elapsed().as_micros()).unwrap_or(u64::MAX);
-    for stand in &mut case.stands {
-        let Stand { bill, by: By::Redis(asked, answer), .. } = stand else { continue };
-        let Some(next) = heard.next() else { break };
-        asked.shared.counts.asked(waited, next.is_ok());
-        asked.shared.hear(bill.key, bill.cost, asked, &next, at);
-        *answer = Some(next);
     }
     case
 }
 
-impl Stand {
-    fn asks(&self) -> Option<&Ask> {
-        match &self.by {
-            By::Redis(ask, _) => Some(ask),
-            By::Lease | By::Denied(_) | By::Unasked(_) => None,
-        }
-    }
-}
-
 impl AsyncGate for DistributedRateLimit {
     type Pass = Notice;
-    type Wait = Pin<Box<dyn Future<Output = Option<Case>> + Send>>;
-    /// `None` if the task that asked was lost.
-    type Told = Option<Case>;
+    type Wait = Pin<Box<dyn Future<Output = Case> + Send>>;
+    type Told = Case;
 
     fn check(&self, head: &mut Head<'_>) -> Check<Notice, Self::Wait> {
-        if self.settles {
-            return Err(unsettled().into()).into();
-        }
         let mut stands = self.stands(head);
         let is_denied = self
             .each(&stands)
             .any(|(charge, _, stand)| matches!(stand.by, By::Denied(_)) && !charge.in_shadow);
         if is_denied {
-            for stand in &mut stands {
-                if let By::Redis(ask, _) = &stand.by {
-                    stand.by = By::Unasked(ask.clone());
-                }
-            }
+            unasked(&mut stands);
             let case = Case { stands, paid: Vec::new(), notice: Notice::default(), open: None };
             return self.conclude(case).into();
         }
@@ -364,31 +298,22 @@ impl AsyncGate for DistributedRateLimit {
             match self.local.decide(head, Patience::None, |l, bills| (l.notice(bills), bills.to_vec())) {
                 Ok(passed) => passed,
                 Err(answer) => {
+                    unasked(&mut stands);
                     self.undo(&stands, &[]);
                     return Err(answer).into();
                 }
             };
         let mut case = Case { stands, paid, notice, open: None };
-        let mut asks = case.stands.iter().filter_map(Stand::asks).peekable();
-        if asks.peek().is_none() {
-            return self.conclude(case).into();
-        }
-        if asks.all(Ask::is_in_vain) {
-            // Nobody waits for a server that does not answer. That it does again, is found out beside.
-            let asks = case.stands.iter().filter_map(Stand::asks);
-            let asks: Vec<_> = asks.map(|ask| Ask { ahead: 0, ..ask.clone() }).collect();
-            if asks.iter().any(|ask| ask.shared.redis().is_tried()) {
-                tokio::spawn(async move { ask(&asks).await });
-            }
+        let asks: Vec<_> = case.stands.iter().filter_map(Stand::asks).cloned().collect();
+        let inquiries = inquire(&asks);
+        if inquiries.is_empty() {
             return self.conclude(case).into();
         }
         case.open = Some(self.clone());
-        // A question that was asked is concluded, also if the caller goes away: nothing is spent on those.
-        let heard = tokio::spawn(hear(case));
-        Check::Wait(Box::pin(async { heard.await.ok() }))
+        Check::Wait(Box::pin(hear(case, inquiries)))
     }
 
-    fn resume(&self, _: &mut Head<'_>, told: Option<Case>) -> Check<Notice, Self::Wait> {
-        told.map_or_else(|| Err(unasked().into()), |case| self.conclude(case)).into()
+    fn resume(&self, _: &mut Head<'_>, case: Case) -> Check<Notice, Self::Wait> {
+        self.conclude(case).into()
     }
 }

@@ -30,10 +30,10 @@ pub(super) struct Place {
 }
 
 /// What to do about a request.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Known {
-    /// It was paid from what was taken ahead. It is time to take more, if this says how much.
-    Paid { soon: Option<u32> },
+    /// It was paid from what was taken ahead, there and in this window. It is time to take more, if this says how much.
+    Paid { place: Arc<Place>, window: u64, soon: Option<u32> },
     /// It would be refused for so long.
     Denied(Duration),
     /// Redis has to be asked, also for so much ahead.
@@ -51,8 +51,8 @@ pub(super) struct Grant {
     pub(super) good_for: Duration,
 }
 
-/// Units that are given back.
-#[derive(Debug)]
+/// Units that are given back, or may be.
+#[derive(Debug, Clone)]
 pub(super) struct Rest {
     pub(super) place: Arc<Place>,
     pub(super) units: u32,
@@ -129,14 +129,24 @@ impl Held {
         account.spent = account.spent.saturating_add(cost);
         account.lately = account.lately.saturating_add(cost);
         let is_low = account.units <= account.size.min(most) / 2;
-        (Known::Paid { soon: if is_low { account.more(most, now) } else { None } }, rest)
+        let soon = if is_low { account.more(most, now) } else { None };
+        (Known::Paid { place: Arc::clone(&account.place), window: account.window, soon }, rest)
     }
 
-    /// Takes back what a request has not spent after all.
-    pub(super) fn unpay(&self, key: u64, cost: u32) {
-        if let Some(account) = self.shard(key).get_mut(&key) {
-            account.units = account.units.saturating_add(cost);
+    /// Takes back what a request has not spent after all; returns it, if what was taken ahead since is other than that.
+    pub(super) fn unpay(&self, key: u64, rest: Rest) -> Option<Rest> {
+        match self.shard(key).get_mut(&key) {
+            Some(account) if account.window == rest.window && account.place.plan == rest.place.plan => {
+                account.units = account.units.saturating_add(rest.units);
+                None
+            }
+            _ => Some(rest),
         }
+    }
+
+    /// Knows nothing of the account any more.
+    pub(super) fn forget(&self, key: u64) {
+        self.shard(key).remove(&key);
     }
 
     /// Keeps what was given ahead, up to `most` in all. What cannot be kept is returned, also of what was there.
@@ -319,8 +329,26 @@ mod tests {
         Arc::new(Place { key: String::new(), params, plan: None })
     }
 
-    fn pay(held: &Held, cost: u32, most: u32, now: Instant) -> Known {
-        held.pay(1, cost, (None, most), now).0
+    /// What is known, with how much is to be taken now.
+    #[derive(Debug, PartialEq, Eq)]
+    enum Told {
+        Paid(Option<u32>),
+        Denied(Duration),
+        Unknown(u32),
+    }
+
+    impl From<Known> for Told {
+        fn from(known: Known) -> Self {
+            match known {
+                Known::Paid { soon, .. } => Self::Paid(soon),
+                Known::Denied(time) => Self::Denied(time),
+                Known::Unknown { ahead } => Self::Unknown(ahead),
+            }
+        }
+    }
+
+    fn pay(held: &Held, cost: u32, most: u32, now: Instant) -> Told {
+        held.pay(1, cost, (None, most), now).0.into()
     }
 
     fn units(rests: impl IntoIterator<Item = Rest>) -> u32 {
@@ -334,23 +362,23 @@ mod tests {
     #[test]
     fn what_is_taken_ahead_grows_with_use_and_is_given_back_when_idle() {
         let (held, place, now) = (Held::new(100), place(), Instant::now());
-        assert_eq!(pay(&held, 1, 0, now), Known::Unknown { ahead: 0 });
-        assert_eq!(pay(&held, 1, 20, now), Known::Unknown { ahead: 2 });
+        assert_eq!(pay(&held, 1, 0, now), Told::Unknown(0));
+        assert_eq!(pay(&held, 1, 20, now), Told::Unknown(2));
         assert!(held.keep(1, &place, grant(2), now).is_empty());
-        assert_eq!(pay(&held, 1, 20, now), Known::Paid { soon: Some(3) });
-        assert_eq!(pay(&held, 1, 20, now), Known::Paid { soon: None }, "it was asked for");
-        assert_eq!(pay(&held, 1, 20, now), Known::Unknown { ahead: 0 });
+        assert_eq!(pay(&held, 1, 20, now), Told::Paid(Some(3)));
+        assert_eq!(pay(&held, 1, 20, now), Told::Paid(None), "it was asked for");
+        assert_eq!(pay(&held, 1, 20, now), Told::Unknown(0));
         assert!(held.keep(1, &place, grant(3), now).is_empty());
-        assert_eq!(pay(&held, 2, 20, now), Known::Paid { soon: Some(7) });
+        assert_eq!(pay(&held, 2, 20, now), Told::Paid(Some(7)));
         // More than may be in hand is given back.
         assert_eq!(units(held.keep(1, &place, grant(22), now)), 3);
-        assert_eq!(pay(&held, 12, 20, now), Known::Paid { soon: Some(12) });
+        assert_eq!(pay(&held, 12, 20, now), Told::Paid(Some(12)));
 
         assert!(held.sweep(false, now).is_empty());
         let rests = held.sweep(false, now);
         assert_eq!(rests.iter().map(|rest| rest.units).collect::<Vec<_>>(), [8]);
         held.gave_up(1);
-        assert_eq!(pay(&held, 1, 20, now), Known::Unknown { ahead: 10 }, "it was not used for a while");
+        assert_eq!(pay(&held, 1, 20, now), Told::Unknown(10), "it was not used for a while");
         held.gave_up(1);
         held.sweep(true, now);
         held.sweep(true, now);
@@ -361,8 +389,8 @@ mod tests {
     fn units_are_good_for_their_time() {
         let (held, place, now) = (Held::new(100), place(), Instant::now());
         assert!(held.keep(1, &place, (Grant { good_for: 10 * MS, ..grant(9).0 }, 20), now).is_empty());
-        assert!(matches!(pay(&held, 1, 20, now + 9 * MS), Known::Paid { .. }));
-        assert!(matches!(pay(&held, 1, 20, now + 10 * MS), Known::Unknown { .. }));
+        assert!(matches!(pay(&held, 1, 20, now + 9 * MS), Told::Paid(_)));
+        assert!(matches!(pay(&held, 1, 20, now + 10 * MS), Told::Unknown(_)));
         assert!(held.sweep(true, now + 10 * MS).is_empty(), "nobody has a use for them");
     }
 
@@ -370,9 +398,9 @@ mod tests {
     fn who_is_refused_is_refused_until_its_time() {
         let (held, place, now) = (Held::new(100), place(), Instant::now());
         held.deny(1, &place, 5, now + 10 * MS, now);
-        assert_eq!(pay(&held, 5, 0, now + 4 * MS), Known::Denied(6 * MS));
-        assert!(matches!(pay(&held, 4, 0, now + 4 * MS), Known::Unknown { .. }), "less may pass");
-        assert!(matches!(pay(&held, 5, 0, now + 10 * MS), Known::Unknown { .. }));
+        assert_eq!(pay(&held, 5, 0, now + 4 * MS), Told::Denied(6 * MS));
+        assert!(matches!(pay(&held, 4, 0, now + 4 * MS), Told::Unknown(_)), "less may pass");
+        assert!(matches!(pay(&held, 5, 0, now + 10 * MS), Told::Unknown(_)));
     }
 
     #[test]
@@ -380,6 +408,19 @@ mod tests {
         let (held, place, now) = (Held::new(64), place(), Instant::now());
         let kept = (0..1000_u64).filter(|key| held.keep(key << 32, &place, grant(1), now).is_empty()).count();
         assert_eq!((kept, held.len()), (64, 64));
+    }
+
+    #[test]
+    fn what_is_not_spent_after_all_goes_back_to_where_it_came_from() {
+        let (held, place, now) = (Held::new(100), place(), Instant::now());
+        let rest = |window| Rest { place: Arc::clone(&place), units: 3, window };
+        assert_eq!(units(held.unpay(1, rest(0))), 3, "nothing is known of it");
+        assert!(held.keep(1, &place, grant(9), now).is_empty());
+        assert_eq!(units(held.unpay(1, rest(7))), 3, "that window is over");
+        assert!(held.unpay(1, rest(0)).is_none());
+        assert_eq!(units(held.sweep(true, now)), 12);
+        held.forget(1);
+        assert_eq!(held.len(), 0);
     }
 
     /// A burst takes much ahead; who is slow afterwards, neither holds it nor burns it.
@@ -400,7 +441,7 @@ mod tests {
             let (known, rest) = held.pay(1, 1, (None, most), now);
             back += units(rest);
             let ahead = match known {
-                Known::Paid { soon } => soon,
+                Known::Paid { soon, .. } => soon,
                 Known::Unknown { ahead } => {
                     given += 1;
                     Some(ahead)
@@ -424,9 +465,9 @@ mod tests {
     fn who_asks_and_is_not_heard_of_is_not_waited_for() {
         let (held, place, now) = (Held::new(100), place(), Instant::now());
         assert!(held.keep(1, &place, grant(0), now).is_empty());
-        assert_eq!(pay(&held, 1, 20, now), Known::Unknown { ahead: 2 });
-        assert_eq!(pay(&held, 1, 20, now), Known::Unknown { ahead: 0 });
-        assert_eq!(pay(&held, 1, 20, now + LEASE), Known::Unknown { ahead: 2 });
+        assert_eq!(pay(&held, 1, 20, now), Told::Unknown(2));
+        assert_eq!(pay(&held, 1, 20, now), Told::Unknown(0));
+        assert_eq!(pay(&held, 1, 20, now + LEASE), Told::Unknown(2));
         held.sweep(false, now + LEASE);
         held.sweep(false, now + 2 * LEASE);
         assert_eq!(held.len(), 0);
@@ -437,12 +478,8 @@ mod tests {
         let (held, place, now) = (Held::new(100), place(), Instant::now());
         held.deny(1, &place, 1, now + 100 * BELIEVED, now);
         let gold = Some(Quota::new("1000/month".parse().unwrap()));
-        assert_eq!(
-            pay(&held, 1, 0, now + MS),
-            Known::Denied(100 * BELIEVED - MS),
-            "the time is the true one"
-        );
-        assert!(matches!(pay(&held, 1, 0, now + BELIEVED), Known::Unknown { .. }));
+        assert_eq!(pay(&held, 1, 0, now + MS), Told::Denied(100 * BELIEVED - MS), "the time is the true one");
+        assert!(matches!(pay(&held, 1, 0, now + BELIEVED), Told::Unknown(_)));
         held.deny(1, &place, 1, now + 100 * BELIEVED, now);
         assert!(matches!(held.pay(1, 1, (gold, 0), now + MS).0, Known::Unknown { .. }));
     }

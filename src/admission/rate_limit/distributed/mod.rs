@@ -1,9 +1,10 @@
 //! Limits that all instances of a gateway keep together, on Redis. See the guide `docs/guides/distributed_limits.md`.
 //!
 //! One script decides all limits of a request at once, by Redis' own clock; so two instances on one server hold a limit as
-//! one would. Its rules are in `script.lua`. What Redis does not decide in time falls to the [`Fallback`].
+//! one would. Its rules are in `limits.lua` and `decide.lua`, and how what was decided is corrected in `correct.lua`. What Redis does not decide in time falls to the [`Fallback`].
 
 mod ask;
+mod correct;
 mod fleet;
 mod gate;
 mod handle;
@@ -11,8 +12,10 @@ mod held;
 mod params;
 mod policy;
 mod shared;
+mod stand;
 
-pub use gate::DistributedRateLimit;
+pub(super) use correct::Open;
+pub(super) use gate::DistributedRateLimit;
 pub use handle::DistributionHandle;
 pub use policy::{Distribution, Fallback};
 pub(super) use shared::Shared;

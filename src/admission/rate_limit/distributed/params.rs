@@ -29,12 +29,14 @@ pub(super) enum Params {
 }
 
 impl Params {
-    /// `None` if no script can judge by it.
-    pub(super) fn new(algorithm: Algorithm, quota: Quota) -> Option<Self> {
+    /// `None` if no script can judge by it. An account may owe `debt` units beyond what it holds.
+    pub(super) fn new(algorithm: Algorithm, quota: Quota, debt: u32) -> Option<Self> {
         let count = quota.rate().count().get();
         let period = u64::try_from(quota.rate().period().as_micros()).ok().filter(|period| *period > 0)?;
         match algorithm {
-            Algorithm::TokenBucket => Self::bucket(nanos(quota.rate().period()), count, quota.burst().get()),
+            Algorithm::TokenBucket => {
+                Self::bucket(nanos(quota.rate().period()), count, quota.burst().get(), debt)
+            }
             Algorithm::SlidingWindow => Some(Self::Sliding { window: period, count }),
             Algorithm::FixedWindow { zone } => {
                 let windows = Windows::new(nanos(quota.rate().period()), zone)?;
@@ -45,11 +47,14 @@ impl Params {
     }
 
     /// An interval is rounded down to as fine a part as there is room for: at ten million a second by 6 parts in a million.
-    fn bucket(period: u64, count: u32, burst: u32) -> Option<Self> {
+    fn bucket(period: u64, count: u32, burst: u32, debt: u32) -> Option<Self> {
         (0..=FINEST).rev().find_map(|bits| {
             let parts = 1_u64 << bits;
             let interval = u128::from(period) * u128::from(parts) / 1000 / u128::from(count);
-            let whole = u64::try_from(interval * u128::from(burst)).ok().filter(|whole| *whole <= MOST)?;
+            u64::try_from(interval * (u128::from(burst) + u128::from(debt)))
+                .ok()
+                .filter(|most| *most <= MOST)?;
+            let whole = u64::try_from(interval * u128::from(burst)).ok()?;
             let interval = u64::try_from(interval).ok().filter(|interval| *interval > 0)?;
             Some(Self::Bucket { interval, whole, parts })
         })
@@ -95,7 +100,7 @@ mod tests {
 
     fn bucket(rate: &str, burst: u32) -> Option<Params> {
         let quota = Quota::new(rate.parse().unwrap()).with_burst(NonZeroU32::new(burst).unwrap());
-        Params::new(Algorithm::TokenBucket, quota)
+        Params::new(Algorithm::TokenBucket, quota, 0)
     }
 
     #[test]
@@ -120,11 +125,18 @@ mod tests {
     #[test]
     fn what_lua_cannot_count_is_refused() {
         assert_eq!(bucket("1/year", u32::MAX), None);
+        let indebted = |debt| Params::new(Algorithm::TokenBucket, Quota::new("10/s".parse().unwrap()), debt);
+        assert!(indebted(1_000_000).is_some());
+        assert_eq!(
+            Params::new(Algorithm::TokenBucket, Quota::new("1/year".parse().unwrap()), u32::MAX),
+            None
+        );
     }
 
     #[test]
     fn windows_are_those_of_the_calendar() {
-        let fixed = |rate: &str| Params::new(Algorithm::CALENDAR, Quota::new(rate.parse().unwrap())).unwrap();
+        let fixed =
+            |rate: &str| Params::new(Algorithm::CALENDAR, Quota::new(rate.parse().unwrap()), 0).unwrap();
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_255_200); // 2026-11-21
         assert_eq!(fixed("5/min").words(now), [3, 60_000_000, 0, 5, 0, 0]);
         assert_eq!(fixed("5/week").words(now), [3, 7 * DAY, 4 * DAY, 5, 0, 0]);
@@ -136,7 +148,7 @@ mod tests {
         let zone: Calendar = "+01:00".parse().unwrap();
         let here = |rate: &str| {
             let quota = Quota::new(rate.parse().unwrap());
-            Params::new(Algorithm::FixedWindow { zone }, quota).unwrap().words(now)
+            Params::new(Algorithm::FixedWindow { zone }, quota, 0).unwrap().words(now)
         };
         assert_eq!(here("5/year")[2], 1_767_225_600_000_000 - 3_600_000_000);
         assert_eq!(here("5/d")[2], DAY - 3_600_000_000);

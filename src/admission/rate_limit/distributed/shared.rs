@@ -13,13 +13,13 @@ use tokio::time::Instant;
 use super::{
     Distribution, Fallback,
     ask::{Answer, Ask, Said, ask},
+    correct::Correction,
     held::{Grant, Held, Known, Place, Rest},
     params::Params,
 };
 use crate::{
-    admission::rate_limit::{Algorithm, Quota, Rate, judge::Verdict, tally::Count},
+    admission::rate_limit::{Algorithm, Quota, Rate, judge::Verdict, limit::Terms, tally::Count},
     head::Head,
-    key::Key,
     redis::{Redis, RedisError},
 };
 
@@ -30,9 +30,7 @@ const VERSION: &str = "1";
 
 pub(in crate::admission::rate_limit) struct Shared {
     pub(super) distribution: Distribution,
-    algorithm: Algorithm,
-    key: Key,
-    quota: Quota,
+    terms: Terms,
     name: Arc<str>,
     pub(super) own: Params,
     held: Held,
@@ -48,13 +46,29 @@ pub(super) struct Counts {
     pub(super) fallback: Count,
     pub(super) errors: AtomicU64,
     pub(super) waited: AtomicU64,
+    /// Corrections that were not made.
+    pub(super) unsettled: AtomicU64,
 }
 
 impl Counts {
-    /// Redis was asked, and whoever asked has waited so many microseconds.
-    pub(super) fn asked(&self, waited: u64, decided: bool) {
-        self.redis.fetch_add(decided.into(), Relaxed);
+    /// Redis was asked, and whoever asked has waited so many microseconds. Without an answer, it did not come in time.
+    pub(super) fn asked(&self, waited: u64, answer: Option<&Answer>) {
         self.waited.fetch_add(waited, Relaxed);
+        match answer {
+            Some(Ok(_)) => _ = self.redis.fetch_add(1, Relaxed),
+            Some(Err(error)) => self.failed(error),
+            None => _ = self.errors.fetch_add(1, Relaxed),
+        }
+    }
+
+    fn failed(&self, error: &RedisError) {
+        if !matches!(error, RedisError::Open(_)) {
+            self.errors.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub(super) fn unsettled(&self, corrections: usize) {
+        self.unsettled.fetch_add(corrections as u64, Relaxed);
     }
 }
 
@@ -63,17 +77,14 @@ impl Shared {
     pub(in crate::admission::rate_limit) fn new(
         name: &Arc<str>,
         distribution: &Distribution,
-        (key, algorithm, quota): (&Key, Algorithm, Quota),
-        max_keys: u32,
+        terms: &Terms,
     ) -> Option<Arc<Self>> {
         let shared = Arc::new(Self {
-            own: Params::new(algorithm, quota)?,
+            own: Params::new(terms.algorithm, terms.quota, terms.max_debt)?,
             distribution: distribution.clone(),
             name: Arc::clone(name),
-            key: key.clone(),
-            algorithm,
-            quota,
-            held: Held::new(max_keys),
+            held: Held::new(terms.max_keys.get()),
+            terms: terms.clone(),
             counts: Counts::default(),
         });
         distribution.fleet.join(&shared);
@@ -88,6 +99,11 @@ impl Shared {
         self.distribution.deadline
     }
 
+    /// The units that an account may owe beyond what it holds.
+    pub(super) fn max_debt(&self) -> u32 {
+        self.terms.max_debt
+    }
+
     pub(super) fn fallback(&self) -> Fallback {
         self.distribution.fallback
     }
@@ -100,12 +116,17 @@ impl Shared {
     /// The key of this request's account on Redis, where no byte of a stranger's is, and all limits that count by one thing
     /// are in one slot. What is counted otherwise is another account.
     pub(super) fn place(&self, head: &Head<'_>, plan: Option<Quota>) -> Arc<Place> {
-        let account = format!("{:032x}", self.key.digest(head));
-        let own = plan.and_then(|plan| Some((plan, Params::new(self.algorithm, plan)?)));
-        let (quota, params) = own.unwrap_or((self.quota, self.own));
+        let Terms { key, algorithm, quota, max_debt, .. } = &self.terms;
+        let account = format!("{:032x}", key.digest(head));
+        let own = plan.and_then(|plan| Some((plan, Params::new(*algorithm, plan, *max_debt)?)));
+        let (quota, params) = own.unwrap_or((*quota, self.own));
         let (rate, burst) = (quota.rate(), params.capacity());
         let kind = params.words(std::time::UNIX_EPOCH)[0];
-        let name = format!("{}:{VERSION}.{kind}.{burst}.{rate}", self.name);
+        let mut name = format!("{}:{VERSION}.{kind}.{burst}.{rate}", self.name);
+        if *max_debt > 0 {
+            // How finely debts are counted may depend on it.
+            name = format!("{name}.{max_debt}");
+        }
         Arc::new(Place { key: self.redis().key(&account, &name), params, plan })
     }
 
@@ -115,7 +136,7 @@ impl Shared {
         let capacity = plan.map_or(self.own.capacity(), |quota| quota.burst().get().into());
         let (known, rest) = self.held.pay(key, cost, (plan, self.most_ahead(capacity)), now);
         if let Some(rest) = rest {
-            tokio::spawn(Arc::clone(self).refund(vec![rest]));
+            self.give_back(vec![rest]);
         }
         known
     }
@@ -125,8 +146,16 @@ impl Shared {
         self.held.gave_up(key);
     }
 
-    pub(super) fn unpay(&self, key: u64, cost: u32) {
-        self.held.unpay(key, cost);
+    /// Takes back what was paid from a lease.
+    pub(super) fn unpay(self: &Arc<Self>, key: u64, rest: Rest) {
+        if let Some(rest) = self.held.unpay(key, rest) {
+            self.give_back(vec![rest]);
+        }
+    }
+
+    /// Knows nothing of the account any more.
+    pub(super) fn forget(&self, key: u64) {
+        self.held.forget(key);
     }
 
     /// What this instance may have taken ahead of one account.
@@ -140,31 +169,19 @@ impl Shared {
     }
 
     /// What was heard of an account: kept for those who come next.
-    pub(super) fn hear(self: &Arc<Self>, key: u64, cost: u32, asked: &Ask, answer: &Answer, at: Instant) {
-        let said = match answer {
-            Ok(said) => said,
-            Err(error) => {
-                if !matches!(error, RedisError::Open(_)) {
-                    self.counts.errors.fetch_add(1, Relaxed);
-                }
-                return self.held.gave_up(key);
-            }
-        };
+    pub(super) fn hear(self: &Arc<Self>, asked: &Ask, answer: &Answer, at: Instant) {
+        let (key, Ok(said)) = (asked.key, answer) else { return self.held.gave_up(asked.key) };
         if let (Verdict::Wait(nanos), 0) = (said.verdict, asked.flags) {
             let until = crate::time::after(at, Duration::from_nanos(nanos));
-            self.held.deny(key, &asked.place, cost, until, at);
+            self.held.deny(key, &asked.place, asked.cost, until, at);
         }
         if asked.ahead == 0 {
             return;
         }
-        let asked_for = u32::try_from(asked.ahead).unwrap_or(u32::MAX);
         let grant =
-            Grant { units: said.ahead, asked: asked_for, window: said.window, good_for: good_for(said) };
+            Grant { units: said.ahead, asked: asked.ahead, window: said.window, good_for: good_for(said) };
         let most = self.most_ahead(asked.place.params.capacity());
-        let rests = self.held.keep(key, &asked.place, (grant, most), at);
-        if !rests.is_empty() {
-            tokio::spawn(Arc::clone(self).refund(rests));
-        }
+        self.give_back(self.held.keep(key, &asked.place, (grant, most), at));
     }
 
     /// Takes more ahead, while nobody waits.
@@ -172,38 +189,39 @@ impl Shared {
         let shared = Arc::clone(self);
         tokio::spawn(async move {
             let at = Instant::now();
-            let more = Ask { shared: Arc::clone(&shared), place, cost: 0, ahead: ahead.into(), flags: 0 };
-            let answers = ask(std::slice::from_ref(&more)).await;
-            match answers.first() {
-                Some(answer) => shared.hear(key, 0, &more, answer, at),
-                None => shared.held.gave_up(key),
-            }
+            let more = Ask { shared: Arc::clone(&shared), place, key, cost: 0, ahead, flags: 0 };
+            let answer = ask(&more).await;
+            answer.as_ref().err().into_iter().for_each(|error| shared.counts.failed(error));
+            shared.hear(&more, &answer, at);
         });
     }
 
-    /// Gives back what was not used since the last time, or all that is left.
-    pub(in crate::admission::rate_limit) async fn give_back(self: &Arc<Self>, all: bool) {
-        let rests = self.held.sweep(all, Instant::now());
-        Arc::clone(self).refund(rests).await;
+    /// Does this while nobody waits, as long as there is not too much of it.
+    pub(super) fn beside(&self, work: impl Future<Output = ()> + Send + 'static) -> bool {
+        self.distribution.fleet.beside(work)
     }
 
-    async fn refund(self: Arc<Self>, rests: Vec<Rest>) {
-        for some in rests.chunks(TOGETHER) {
-            let asks: Vec<_> = some.iter().map(|rest| self.return_of(rest)).collect();
-            ask(&asks).await;
+    pub(super) fn give_back(self: &Arc<Self>, rests: Vec<Rest>) {
+        self.correct_beside(rests.into_iter().map(Correction::from).collect());
+    }
+
+    pub(super) fn correct_beside(self: &Arc<Self>, corrections: Vec<Correction>) {
+        let (shared, count) = (Arc::clone(self), corrections.len());
+        if count > 0 && !self.beside(async move { shared.correct(corrections).await }) {
+            self.counts.unsettled(count);
         }
     }
 
-    fn return_of(self: &Arc<Self>, rest: &Rest) -> Ask {
-        let (shared, place) = (Arc::clone(self), Arc::clone(&rest.place));
-        Ask { shared, place, cost: -i64::from(rest.units), ahead: rest.window, flags: 0 }
+    /// Gives back what was not used since the last time, or all that is left.
+    pub(in crate::admission::rate_limit) fn sweep(self: &Arc<Self>, all: bool) {
+        self.give_back(self.held.sweep(all, Instant::now()));
     }
 
     /// The limit that this instance holds everybody to when it is alone.
     pub(super) fn share(&self, quota: Quota) -> Quota {
         let instances = self.distribution.fleet.seen().max(self.distribution.floor.get());
         let rate = quota.rate();
-        let share = match self.algorithm {
+        let share = match self.terms.algorithm {
             Algorithm::TokenBucket | Algorithm::LeakyBucket { .. } => {
                 let burst = std::num::NonZeroU32::new(quota.burst().get() / instances);
                 let slow = Rate::new(rate.count().get(), rate.period().saturating_mul(instances));
@@ -226,9 +244,6 @@ impl std::fmt::Debug for Shared {
         f.debug_struct("Shared").field("known", &self.known()).finish_non_exhaustive()
     }
 }
-
-/// How many accounts are given back in one call.
-const TOGETHER: usize = 100;
 
 /// Where there are windows, until the running one is over.
 fn good_for(said: &Said) -> Duration {

@@ -158,6 +158,59 @@ proptest! {
         }
     }
 
+    /// So what is checked of limits below holds for plans.
+    #[test]
+    fn a_plan_is_judged_as_a_limit_of_its_own(
+        (algorithm, (count, period), granted) in (algorithms(), rates(), prop_oneof![1_u32..20, 1_u32..1_000_000]),
+        steps in steps(60),
+    ) {
+        let rate = |count| Some(Quota::new(Rate::new(count, period).ok()?));
+        let (Some(own), Some(plan)) = (rate(count), rate(granted)) else { return Ok(()) };
+        let Ok(limit) = Judge::new(algorithm, own, 0, granted) else { return Ok(()) };
+        let (Some(plan), Ok(alone)) = (limit.with(plan, 0), Judge::new(algorithm, plan, 0, count)) else { return Ok(()) };
+        let unit = nanos(period) / u64::from(granted);
+        let (mut state, mut lone, mut now) = (0, 0, TODAY);
+        for (wait, long, cost, what) in steps {
+            let cost = if what % 2 == 0 { cost } else { cost * (granted / 3) };
+            now += (unit as f64 * wait) as u64 * if long { u64::from(granted) } else { 1 };
+            match (plan.judge(state, now, cost), alone.judge(lone, now, cost)) {
+                (Verdict::Spend(one), Verdict::Spend(other)) => (state, lone) = (one, other),
+                (one, other) => prop_assert_eq!(one, other, "{:?} {:?}", plan, alone),
+            }
+            prop_assert_eq!(plan.remaining(state, now), alone.remaining(lone, now));
+            prop_assert_eq!(plan.whole_in(state, now), alone.whole_in(lone, now));
+        }
+    }
+
+    /// Whoever reads the clock first may be judged last. What is admitted all in all is what the definition has for the time
+    /// that has gone by, and not a unit more.
+    #[test]
+    fn a_clock_that_jitters_admits_no_more(
+        (algorithm, (count, period)) in (algorithms(), rates()),
+        steps in prop::collection::vec((-1.0..1.2_f64, 1_u32..4), 1..200),
+    ) {
+        let Some(judge) = judge(algorithm, count, period, None, 0) else { return Ok(()) };
+        let (period, unit) = (nanos(period), nanos(period) / u64::from(count));
+        let begin = TODAY - TODAY % period;
+        let (mut state, mut latest, mut spent) = (0, begin, 0_u64);
+        for (step, cost) in steps {
+            let now = latest.saturating_add_signed((unit as f64 * step) as i64).max(begin);
+            latest = latest.max(now);
+            if let Verdict::Spend(after) = judge.judge(state, now, cost) {
+                state = after;
+                spent += u64::from(cost);
+            }
+        }
+        let elapsed = latest - begin;
+        let most = match algorithm {
+            Algorithm::TokenBucket => u64::from(count) + elapsed / unit,
+            Algorithm::LeakyBucket { max_wait } => 1 + (nanos(max_wait) + elapsed) / unit,
+            // Windows of the calendar are not of one length, nor do they all begin there.
+            _ => u64::from(count) * (elapsed / period + 3),
+        };
+        prop_assert!(spent <= most, "{judge:?} {spent} {most}");
+    }
+
     #[test]
     fn debt_is_bounded(
         (algorithm, (count, period)) in (algorithms(), rates()), debt in 0_u32..1000, asked in 0_u32..5000,

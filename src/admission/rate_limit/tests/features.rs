@@ -15,7 +15,7 @@ use crate::{
         Plans,
         rate_limit::{
             Account, Algorithm, Charge, HeaderCost, Limit, LimitBuilder, LimitError, Quota, QuotaProvider,
-            RateLimit, RateLimits, Settle, Skip,
+            RateLimit, RateLimitRegistry, Settle, Skip,
         },
     },
     body::Body,
@@ -277,7 +277,7 @@ async fn plans_grant_more() {
         assert_eq!(limit.handle().len(), 4);
     }
 
-    let limits = RateLimits::new();
+    let limits = RateLimitRegistry::new();
     let define = |plans| limits.define(builder("3/h").plans(plans)).unwrap();
     let first = define(plans());
     assert!(first.is_same(&define(plans())));

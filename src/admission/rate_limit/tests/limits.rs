@@ -16,7 +16,7 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use super::asking::{from, passes, refusal, remaining};
 use crate::{
-    admission::rate_limit::{Charge, Cost, Fields, Limit, RateLimit, RateLimits},
+    admission::rate_limit::{Charge, Cost, Fields, Limit, RateLimit, RateLimitRegistry},
     body::Body,
     gate::{AsyncGateLayer, Enforce, Gates},
     identity::{ClientAddr, Principal},
@@ -174,7 +174,7 @@ async fn a_request_costs_what_it_is_told() {
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_is_one_account_wherever_it_is_named() {
-    let limits = RateLimits::new();
+    let limits = RateLimitRegistry::new();
     let define = || limits.define(Limit::builder("one", "5/h".parse().unwrap())).unwrap();
     let layers =
         [RateLimit::new(define()).layer(), RateLimit::new(define()).and(limit("x", "9/s", 9)).layer()];

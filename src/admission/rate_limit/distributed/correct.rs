@@ -1,0 +1,113 @@
+//! What is charged or given back after it was decided.
+
+use std::{
+    sync::{Arc, LazyLock},
+    time::{Duration, SystemTime},
+};
+
+use http::response;
+use redis::Script;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    ask::groups,
+    held::{Place, Rest},
+    shared::Shared,
+};
+use crate::{admission::rate_limit::Charge, outcome::Outcome, redis::RedisError};
+
+static CORRECT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("limits.lua"), include_str!("correct.lua"))));
+
+/// How many accounts are corrected in one call.
+const TOGETHER: usize = 100;
+/// How long a correction is kept that cannot be made.
+const KEPT: Duration = Duration::from_secs(30);
+/// When a server that cannot be reached is tried again.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Units that are charged, or given back if they are negative, and the window in which they were.
+#[derive(Debug)]
+pub(super) struct Correction {
+    pub(super) place: Arc<Place>,
+    pub(super) units: i64,
+    pub(super) window: u64,
+}
+
+impl From<Rest> for Correction {
+    fn from(Rest { place, units, window }: Rest) -> Self {
+        Self { place, units: -i64::from(units), window }
+    }
+}
+
+impl Shared {
+    /// Corrects all of them. What one call does not, is counted.
+    pub(super) async fn correct(&self, all: Vec<Correction>) {
+        let near = |one: &Correction, other: &Correction| {
+            self.redis().are_together(&one.place.key, &other.place.key)
+        };
+        for group in groups(&all, near) {
+            for some in group.chunks(TOGETHER) {
+                let some: Vec<_> = some.iter().map(|&at| &all[at]).collect();
+                if self.correct_some(&some).await.is_err() {
+                    self.counts.unsettled(some.len());
+                }
+            }
+        }
+    }
+
+    /// One call. While it is sure that nothing was done, it is tried again: a month's account is not to lose by an outage of
+    /// seconds.
+    async fn correct_some(&self, some: &[&Correction]) -> Result<(), RedisError> {
+        let keys: Vec<_> = some.iter().map(|one| &*one.place.key).collect();
+        let until = Instant::now() + KEPT;
+        loop {
+            let now = SystemTime::now();
+            let mut args = Vec::with_capacity(9 * some.len());
+            for one in some {
+                args.extend(one.place.params.words(now).map(u64::cast_signed));
+                args.extend([one.units, one.window.cast_signed(), i64::from(self.max_debt())]);
+            }
+            let Err(error) = self.redis().run::<u64>(self.deadline(), &CORRECT, &keys, args).await else {
+                return Ok(());
+            };
+            let pause = match &error {
+                RedisError::Open(open) => open.retry_after(),
+                RedisError::Connect(_) => AGAIN,
+                _ => return Err(error),
+            };
+            if Instant::now() + pause >= until {
+                return Err(error);
+            }
+            sleep(pause).await;
+        }
+    }
+}
+
+/// What is to be charged on Redis when it is known what the request cost.
+#[derive(Debug)]
+pub(in crate::admission::rate_limit) struct Open {
+    pub(super) charge: Charge,
+    pub(super) shared: Arc<Shared>,
+    pub(super) paid: Rest,
+}
+
+impl Open {
+    pub(in crate::admission::rate_limit) fn see_head(&self, head: &response::Parts) {
+        self.settle(self.charge.settle.as_ref().and_then(|settle| settle.of_head(head)));
+    }
+
+    pub(in crate::admission::rate_limit) fn see_end(&self, outcome: &Outcome) {
+        self.settle(self.charge.settle.as_ref().and_then(|settle| settle.of_outcome(outcome)));
+    }
+
+    /// Charges `cost` in place of what was paid.
+    fn settle(&self, cost: Option<u32>) {
+        let Rest { place, units, window } = &self.paid;
+        let units = cost.map_or(0, |cost| i64::from(cost) - i64::from(*units));
+        if units != 0 {
+            let correction = Correction { place: Arc::clone(place), units, window: *window };
+            self.shared.correct_beside(vec![correction]);
+        }
+    }
+}

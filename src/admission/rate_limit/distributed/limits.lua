@@ -1,0 +1,126 @@
+-- How accounts stand. What goes before the scripts that decide and correct.
+--
+-- Times are microseconds by this server's clock: clocks of others mean nothing here. A state says at what time it was
+-- written. If that is still to come, the clock was set back: the state holds from now on.
+local floor, ceil, min, max, format, match =
+  math.floor, math.ceil, math.min, math.max, string.format, string.match
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+
+-- What is spent comes back at once, an interval after the other. Debts are in parts of a microsecond.
+local function bucket(state, interval, whole, parts)
+  local debt, of = 0, {window = 0}
+  if state then
+    local at, owed = match(state, '^(%d+) (%d+)')
+    debt = max(0, owed - max(0, now - at) * parts)
+    of.is_ahead = now < tonumber(at)
+  end
+  function of.spare() return floor((whole - debt) / interval) end
+  function of.wait(cost)
+    local price = cost * interval
+    if price > whole then return -1 end
+    return max(0, ceil((debt + price - whole) / parts))
+  end
+  -- Charges, or gives back; it may then owe so many units beyond what it holds.
+  function of.add(units, beyond)
+    debt = max(0, min(debt + units * interval, max(debt, whole + beyond * interval)))
+  end
+  function of.whole() return ceil(debt / parts) end
+  function of.state() return format('%.0f %.0f', now, debt), of.whole() end
+  return of
+end
+
+-- The count of the running window, and the part of the one before that the window ending now still covers. That part is
+-- told in units of a window's 2^20th, so that its product with a count is an integer.
+local function sliding(state, window, count)
+  local index = floor(now / window)
+  local into = now - index * window
+  local before, running, of = 0, 0, {window = index}
+  if state then
+    local at, b, r = match(state, '^(%d+) (%d+) (%d+)')
+    at = tonumber(at)
+    of.is_ahead = at > index
+    if at >= index then before, running = tonumber(b), tonumber(r)
+    elseif at == index - 1 then before = tonumber(r) end
+  end
+  local unit = ceil(window / 1048576)
+  local total = ceil(window / unit)
+  local left = total - floor(into / unit)
+  function of.spare() return count - running - ceil(before * left / total) end
+  function of.wait(cost)
+    if cost > count then return -1 end
+    if cost <= of.spare() then return 0 end
+    local room = count - cost - running
+    if room >= 0 then
+      return max(1, min(window, (total - floor(room * total / before)) * unit) - into)
+    end
+    return window - into + min(window, (total - floor((count - cost) * total / running)) * unit)
+  end
+  -- What is given back was charged in a window: of those that are over it has no use.
+  function of.add(units, beyond, charged)
+    if units >= 0 or charged == index then
+      running = max(0, min(running + units, max(running, count + beyond)))
+    elseif charged == index - 1 then
+      before = max(0, before + units)
+    end
+  end
+  function of.whole()
+    if running > 0 then return 2 * window - into end
+    return before > 0 and window - into or 0
+  end
+  function of.state() return format('%.0f %.0f %.0f', index, before, running), 2 * window - into end
+  return of
+end
+
+-- The count of the running window. What is owed beyond it is owed to those that follow. Who is in the next one already,
+-- by a clock that was set back, stays there.
+local function fixed(state, before, start, stop, later, count)
+  local spent = 0
+  if state then
+    local at, held = match(state, '^(%d+) (%d+)')
+    at, held = tonumber(at), tonumber(held)
+    if at == start then spent = held
+    elseif at == stop then start, stop, spent = stop, later, held
+    elseif at < start then
+      local gone = at >= before and 1 or ceil((start - at) / (start - before))
+      spent = max(0, held - gone * count)
+    end
+  end
+  local left, of = stop - now, {window = start}
+  -- When so many windows are over, this one included.
+  local function over(windows) return left + (windows - 1) * (stop - start) end
+  function of.spare() return count - spent end
+  function of.wait(cost)
+    if cost > count then return -1 end
+    if spent + cost <= count then return 0 end
+    return max(1, over(ceil((spent + cost - count) / count)))
+  end
+  function of.add(units, beyond, charged)
+    if units >= 0 or charged == start then
+      spent = max(0, min(spent + units, max(spent, count + beyond)))
+    end
+  end
+  function of.whole() return spent > 0 and over(ceil(spent / count)) or 0 end
+  function of.state() return format('%.0f %.0f', start, spent), over(max(1, ceil(spent / count))) end
+  return of
+end
+
+-- What a limit is, five numbers of its own, and its account's state.
+local function limit(state, kind, a, b, c, d, e)
+  if kind == 1 then return bucket(state, a, b, c) end
+  if kind == 2 then return sliding(state, a, b) end
+  if kind == 3 then
+    local start = now - (now - b) % a
+    return fixed(state, start - a, start, start + a, start + 2 * a, c)
+  end
+  -- Windows of no fixed length: where they begin, told by whose clock is about right.
+  local period = b - a
+  if now < b then return fixed(state, a - period, a, b, c, e) end
+  if now < c then return fixed(state, a, b, c, d, e) end
+  return fixed(state, b, c, d, d + period, e)
+end
+
+local function keep(key, one)
+  local state, lives = one.state()
+  redis.call('SET', key, state, 'PX', format('%.0f', max(1, ceil(lives / 1000) + 1)))
+end

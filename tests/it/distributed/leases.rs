@@ -1,0 +1,246 @@
+//! Units that instances take ahead: by how much a limit is exceeded, and how seldom anybody waits for Redis.
+
+use std::{sync::Arc, time::Duration};
+
+use portcullis::{
+    admission::rate_limit::{Algorithm, Distribution, DistributionHandle, Fields, Limit, RateLimit},
+    ratio::Ratio,
+    redis::Redis,
+};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+use super::{Gate, answer, behind, gate, instance, limit, passes, remaining, until};
+use crate::support::redis::Server;
+
+/// Instances that know of each other, of one limit.
+struct Instances(Vec<(Gate, DistributionHandle)>);
+
+impl Instances {
+    async fn start(server: &Server, limit: impl Fn(Distribution) -> Limit, count: u32) -> Arc<Self> {
+        let all = (0..count).map(|_| {
+            let limit = limit(instance(server).lease(Ratio::percent(5)));
+            (gate([limit.clone().into()]), limit.distribution().unwrap())
+        });
+        let all = Self(all.collect());
+        for (gate, _) in &all.0 {
+            passes(gate, "first").await;
+        }
+        for (at, (gate, handle)) in all.0.iter().enumerate() {
+            until("leases are taken", async || {
+                passes(gate, &format!("warm-{at}")).await;
+                handle.instances() == count && handle.by_lease() > 0
+            })
+            .await;
+        }
+        Arc::new(all)
+    }
+
+    fn sum(&self, of: fn(&DistributionHandle) -> u64) -> u64 {
+        self.0.iter().map(|(_, handle)| of(handle)).sum()
+    }
+
+    /// Many at once ask for one account, until `time` is over: how many asked, and how many passed.
+    async fn ask(self: &Arc<Self>, load: Load, time: Duration, account: &str) -> (u64, u64) {
+        let until = Instant::now() + time;
+        let mut workers = JoinSet::new();
+        for worker in 0..32_usize {
+            let (all, account) = (Arc::clone(self), account.to_owned());
+            workers.spawn(async move {
+                let (mut asked, mut passed) = (0, 0);
+                while Instant::now() < until {
+                    let (gate, _) = &all.0[load.target(worker, asked as usize, all.0.len())];
+                    passed += u64::from(passes(gate, &account).await);
+                    asked += 1;
+                    // A refusal that is known here takes no time.
+                    tokio::task::yield_now().await;
+                }
+                (asked, passed)
+            });
+        }
+        let told = workers.join_all().await;
+        (told.iter().map(|told| told.0).sum(), told.iter().map(|told| told.1).sum())
+    }
+}
+
+/// Which instance a request comes to.
+#[derive(Debug, Clone, Copy)]
+enum Load {
+    Even,
+    /// One instance has most of it.
+    Skewed,
+    /// One after the other has all of it for a while.
+    Bursty,
+}
+
+impl Load {
+    fn target(self, worker: usize, at: usize, instances: usize) -> usize {
+        match self {
+            Self::Even => (worker + at) % instances,
+            Self::Skewed if (worker + at) % 10 < 7 => 0,
+            Self::Skewed => at % instances,
+            Self::Bursty => at / 50 % instances,
+        }
+    }
+}
+
+const LOADS: [Load; 3] = [Load::Even, Load::Skewed, Load::Bursty];
+const RATE: u64 = 480;
+
+/// Waits until a window of a second has just begun, and tells which.
+async fn window() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    sleep(Duration::from_millis(1005) - Duration::from_millis(now.subsec_millis().into())).await;
+    index()
+}
+
+fn index() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// Eight instances ask for more than twice what is allowed, and get that and a twentieth at most.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_exceed_a_limit_by_a_twentieth_at_most() {
+    let server = Server::start();
+    for (name, algorithm) in [
+        ("bucket", Algorithm::TokenBucket),
+        ("sliding", Algorithm::SlidingWindow),
+        ("fixed", Algorithm::CALENDAR),
+    ] {
+        let of = |there| {
+            limit(name, &format!("{RATE}/s")).algorithm(algorithm).distributed(there).build().unwrap()
+        };
+        let all = Instances::start(&server, of, 8).await;
+        for load in LOADS {
+            let mut attempt = 0;
+            while attempt < ATTEMPTS && !exceed(&all, algorithm, load, attempt).await {
+                attempt += 1;
+            }
+            assert!(
+                attempt < ATTEMPTS,
+                "{name}, {load:?}: no more than twice as much was asked as is allowed"
+            );
+        }
+    }
+}
+
+/// How often a machine that has much else to do may ask for too little.
+const ATTEMPTS: u32 = 20;
+
+/// Whether more than twice as much was asked as is allowed. Whatever was asked, no more than a twentieth passes beyond that.
+async fn exceed(all: &Arc<Instances>, algorithm: Algorithm, load: Load, attempt: u32) -> bool {
+    let (first, began, leased) = (window().await, Instant::now(), all.sum(DistributionHandle::by_lease));
+    let (asked, passed) = all.ask(load, Duration::from_millis(2800), &format!("{load:?}-{attempt}")).await;
+    // A bucket is full at first, and refills; of windows there are as many as were touched.
+    let allowed = match algorithm {
+        Algorithm::TokenBucket => RATE as f64 * (1.0 + began.elapsed().as_secs_f64()),
+        _ => (RATE * (index() - first + 1)) as f64,
+    };
+    let leased = all.sum(DistributionHandle::by_lease) - leased;
+    assert!(passed as f64 <= allowed * 1.05, "{algorithm:?}, {load:?}: {passed} of {allowed}");
+    asked as f64 > 2.0 * allowed && leased > 0
+}
+
+/// What does not come back while it is asked for: so that all that passes is what an account holds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_exceed_a_month_by_a_twentieth_at_most_and_starve_nobody() {
+    let server = Server::start();
+    for (name, algorithm) in [
+        ("bucket", Algorithm::TokenBucket),
+        ("sliding", Algorithm::SlidingWindow),
+        ("fixed", Algorithm::CALENDAR),
+    ] {
+        let of = |there| limit(name, "1000/year").algorithm(algorithm).distributed(there).build().unwrap();
+        let all = Instances::start(&server, of, 8).await;
+        for load in LOADS {
+            let account = format!("{load:?}");
+            let (mut asked, mut passed) = (0, 0);
+            // Until nobody has had any for a second, in which what others do not use is given back.
+            loop {
+                let (more, passing) = all.ask(load, Duration::from_millis(1000), &account).await;
+                (asked, passed) = (asked + more, passed + passing);
+                if passing == 0 && asked > 2000 {
+                    break;
+                }
+            }
+            println!("{name}, {load:?}: {asked} asked, {passed} of 1000 passed");
+            assert!((950..=1050).contains(&passed), "{name}, {load:?}: {passed}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_taken_ahead_is_given_back() {
+    let server = Server::start();
+    let of = |there| limit("idle", "1000/year").distributed(there).build().unwrap();
+    let all = Instances::start(&server, of, 8).await;
+    let (gate, handle) = &all.0[0];
+    for _ in 0..20 {
+        assert!(passes(gate, "a").await);
+    }
+    until("it is idle", async || handle.known() == 0).await;
+    until("it is given back", async || remaining(handle, "a").await == 980).await;
+    let exact = limit("idle", "1000/year").distributed(instance(&server)).build().unwrap();
+    let told = answer(&behind(RateLimit::new(exact).fields(Fields::Always)), "a").await;
+    assert!(told.headers()["ratelimit"].to_str().unwrap().contains(";r=979;"), "{told:?}");
+}
+
+/// A limit of 100,000 a second of which a fifth at most is used: hardly anybody waits for Redis, whether one instance has all
+/// of it or eight share it. Renewals are made while nobody waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_one_decision_in_a_hundred_waits_for_redis() {
+    let server = Server::start();
+    for (name, algorithm, instances) in [
+        ("alone", Algorithm::TokenBucket, 1),
+        ("bucket", Algorithm::TokenBucket, 8),
+        ("sliding", Algorithm::SlidingWindow, 8),
+        ("fixed", Algorithm::CALENDAR, 8),
+    ] {
+        // 100,000 a second, in windows of a minute: a window that ends takes with it what was taken ahead.
+        let of = |there| limit(name, "6000000/min").algorithm(algorithm).distributed(there).build().unwrap();
+        let all = Instances::start(&server, of, instances).await;
+        let (waited, leased) = (all.sum(DistributionHandle::by_redis), all.sum(DistributionHandle::by_lease));
+        let mut decisions = 0;
+        while decisions < 20_000 {
+            decisions += steady(&all).await;
+        }
+        let waited = all.sum(DistributionHandle::by_redis) - waited;
+        let leased = all.sum(DistributionHandle::by_lease) - leased;
+        println!("{name}, {instances} instances: {waited} of {decisions} decisions waited for Redis");
+        assert_eq!(waited + leased, decisions);
+        assert!(waited * 100 < decisions, "{name}, {instances}: {waited} of {decisions}");
+    }
+}
+
+/// Two thousand requests, in tens that come together, as fast as the machine makes it but at most 20,000 a second.
+async fn steady(all: &Arc<Instances>) -> u64 {
+    for _ in 0..200 {
+        let mut ten = JoinSet::new();
+        for at in 0..10 {
+            let all = Arc::clone(all);
+            ten.spawn(async move { assert!(passes(&all.0[at % all.0.len()].0, "a").await) });
+        }
+        ten.join_all().await;
+        sleep(Duration::from_micros(500)).await;
+    }
+    2000
+}
+
+/// Who is known to be over the limit is refused without asking, however often it comes.
+#[tokio::test]
+async fn who_is_over_the_limit_hardly_asks() {
+    let server = Server::start();
+    let there = Distribution::on(Redis::builder(&server.url()).unwrap().build());
+    let limit = limit("a", "10/h").distributed(there.deadline(Duration::from_secs(60))).build().unwrap();
+    let (gate, handle) = (gate([limit.clone().into()]), limit.distribution().unwrap());
+    let began = Instant::now();
+    for _ in 0..5000 {
+        passes(&gate, "a").await;
+    }
+    // Ten that pass, and one question a second.
+    let most = 12 + began.elapsed().as_secs();
+    assert!(handle.by_redis() <= most, "{} of {most}", handle.by_redis());
+    assert_eq!(handle.by_redis() + handle.by_deny_cache(), 5000);
+}

@@ -1,0 +1,274 @@
+//! A Redis that does not serve: what it costs, what is asked of it, and when all is as before.
+
+use std::{
+    slice,
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
+
+use http::{HeaderValue, StatusCode};
+use portcullis::{
+    admission::rate_limit::{Distribution, DistributionHandle, Fallback},
+    redis::Redis,
+    trip::State,
+};
+use tokio::time::{Instant, sleep};
+
+use super::{Gate, answer, gate, limit, passes, passing, until};
+use crate::{
+    gateway::world::PATIENCE,
+    support::redis::{Server, Slow, Trio},
+};
+
+const DEADLINE: Duration = Duration::from_millis(100);
+/// No request waits for longer than the deadline. A machine that has much else to do may be late by this.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// A limit with each fallback, on a server that will fail.
+struct Limits {
+    gates: [Gate; 3],
+    handle: DistributionHandle,
+}
+
+impl Limits {
+    fn on(redis: Redis) -> Self {
+        let there = Distribution::on(redis).deadline(DEADLINE);
+        let with = |name: &str, fallback| {
+            limit(name, "6/year").distributed(there.clone().fallback(fallback)).build().unwrap()
+        };
+        let share = with("share", Fallback::LocalShare);
+        let handle = share.distribution().unwrap();
+        let gates = [with("allow", Fallback::Allow), with("deny", Fallback::Deny), share];
+        Self { gates: gates.map(|limit| gate([limit.into()])), handle }
+    }
+
+    async fn serve(&self) {
+        until("an instance is seen, and all is well", async || {
+            passes(&self.gates[0], "first").await;
+            self.handle.instances() == 1 && self.handle.redis() == State::Closed
+        })
+        .await;
+    }
+
+    /// Asks until the breaker is open, and then sees what each fallback does. Nobody waits then: nobody is asked.
+    async fn fall_back(&self, account: &str) {
+        let [allow, deny, share] = &self.gates;
+        // Each has an account of its own: whom Redis lets pass it has to write.
+        let accounts = AtomicU32::new(0);
+        until("the breaker is open", async || {
+            let began = Instant::now();
+            let many = (0..10).map(|_| {
+                let new = format!("{account}-{}", accounts.fetch_add(1, Relaxed));
+                let allow = allow.clone();
+                tokio::spawn(async move { passes(&allow, &new).await })
+            });
+            for one in many.collect::<Vec<_>>() {
+                one.await.unwrap();
+            }
+            assert!(began.elapsed() < DEADLINE + SLACK, "{:?}", began.elapsed());
+            self.handle.redis() == State::Open
+        })
+        .await;
+        let (errors, waited) = (self.handle.errors(), self.handle.waited());
+        assert!(passes(allow, account).await);
+        let denied = answer(deny, account).await;
+        assert_eq!(
+            (denied.status(), &denied.headers()["retry-after"]),
+            (StatusCode::SERVICE_UNAVAILABLE, &HeaderValue::from_static("1"))
+        );
+        assert_eq!(passing(slice::from_ref(share), account, 10).await, 6, "one instance was seen");
+        assert_eq!(passing(slice::from_ref(allow), account, 500).await, 500);
+        assert_eq!((self.handle.errors(), self.handle.waited()), (errors, waited), "nobody has waited");
+        assert!(self.handle.by_fallback() >= 10);
+    }
+
+    /// Nobody comes, and all is as before: it was found out beside.
+    async fn return_by_itself(&self, account: &str) {
+        until("Redis decides again", async || self.handle.redis() == State::Closed).await;
+        until("Redis decides", async || {
+            let before = self.handle.by_redis();
+            passes(&self.gates[2], account).await;
+            self.handle.by_redis() == before + 1
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_fails_is_not_waited_for() {
+    for server in Server::each() {
+        fail_in_every_way(server).await;
+    }
+}
+
+async fn fail_in_every_way(mut server: Server) {
+    let limits = Limits::on(Redis::builder(&server.url()).unwrap().build());
+    limits.serve().await;
+
+    server.signal("STOP");
+    limits.fall_back("stopped").await;
+    server.signal("CONT");
+    limits.return_by_itself("continued").await;
+
+    for (fault, setting, well) in [
+        ("full", "maxmemory 1", "maxmemory 0"),
+        ("readonly", "min-replicas-to-write 1", "min-replicas-to-write 0"),
+    ] {
+        server.ask(&format!("CONFIG SET {setting}"));
+        limits.fall_back(fault).await;
+        server.ask(&format!("CONFIG SET {well}"));
+        limits.return_by_itself(&format!("not {fault}")).await;
+    }
+
+    server.ask("REPLICAOF 127.0.0.1 1");
+    limits.fall_back("replica").await;
+    server.ask("REPLICAOF NO ONE");
+    limits.return_by_itself("master").await;
+
+    server.kill();
+    limits.fall_back("killed").await;
+    server.again();
+    limits.return_by_itself("back").await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_slow_is_not_waited_for() {
+    let server = Server::start();
+    let slow = Slow::to(&server).await;
+    let limits = Limits::on(Redis::builder(&slow.url()).unwrap().build());
+    limits.serve().await;
+    slow.delay(Duration::from_secs(5));
+    limits.fall_back("slow").await;
+    slow.delay(Duration::ZERO);
+    limits.return_by_itself("quick").await;
+}
+
+/// By the clock of the runtime, which goes on only when nobody has anything to do: exactly, but for the millisecond to
+/// which its timers are rounded.
+#[tokio::test]
+async fn no_request_waits_for_longer_than_the_deadline() {
+    const ROUNDED: Duration = Duration::from_millis(1);
+    let server = Server::start();
+    let limits = Limits::on(Redis::builder(&server.url()).unwrap().build());
+    limits.serve().await;
+    server.signal("STOP");
+    tokio::time::pause();
+    for at in 0..40 {
+        let began = Instant::now();
+        assert!(passes(&limits.gates[0], "a").await);
+        assert!(began.elapsed() <= DEADLINE + ROUNDED, "{at}: {:?}", began.elapsed());
+    }
+    tokio::time::resume();
+    server.signal("CONT");
+}
+
+/// What it is asked while it is known not to serve: one thing after each wait of the breaker, of 50 ms at least.
+#[tokio::test]
+async fn a_server_that_does_not_serve_is_asked_now_and_then_only() {
+    let server = Server::start();
+    let limits = Limits::on(Redis::builder(&server.url()).unwrap().build());
+    limits.serve().await;
+    server.ask("CONFIG SET maxmemory 1");
+    limits.fall_back("full").await;
+    let (began, before) = (Instant::now(), server.calls("evalsha"));
+    let mut requests = 0;
+    while began.elapsed() < Duration::from_secs(2) {
+        assert_eq!(passing(&limits.gates[..1], "a", 100).await, 100);
+        requests += 100;
+    }
+    let asked = server.calls("evalsha") - before;
+    let most = began.elapsed().as_millis() as u64 / 50 + 2;
+    println!("{requests} requests, asked {asked} times");
+    assert!((1..=most).contains(&asked), "{asked} of {most}");
+
+    // The first that is asked when it serves again, finds out: nobody but the one who looks, or who is looked for.
+    server.ask("CONFIG SET maxmemory 0");
+    let before = server.calls("evalsha");
+    until("it serves", async || limits.handle.redis() == State::Closed).await;
+    let asked = server.calls("evalsha") - before;
+    assert!(asked <= 3, "{asked}");
+}
+
+/// Who may wait for long, has a server that takes long, also after it was away.
+#[tokio::test]
+async fn a_server_slower_than_a_probe_serves_those_who_wait_for_it() {
+    let mut server = Server::start();
+    let slow = Slow::to(&server).await;
+    slow.delay(Duration::from_millis(400));
+    let redis = Redis::builder(&slow.url()).unwrap().build();
+    let there = Distribution::on(redis).deadline(Duration::from_secs(10)).fallback(Fallback::Allow);
+    let limit = limit("a", "1000/year").distributed(there).build().unwrap();
+    let (gate, handle) = (gate([limit.clone().into()]), limit.distribution().unwrap());
+    assert!(passes(&gate, "a").await);
+    assert_eq!(handle.by_redis(), 1);
+    server.kill();
+    until("it is known", async || {
+        passes(&gate, "a").await;
+        handle.redis() == State::Open
+    })
+    .await;
+    server.again();
+    until("it serves again", async || {
+        passes(&gate, "a").await;
+        handle.by_redis() > 1
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn while_a_master_is_looked_for_nobody_waits() {
+    let mut trio = tokio::task::spawn_blocking(Trio::start).await.unwrap();
+    let urls = trio.urls();
+    let limits = Limits::on(Redis::sentinel("limits", urls.iter().map(String::as_str)).unwrap().build());
+    limits.serve().await;
+    trio.master.kill();
+    limits.fall_back("failing over").await;
+    let late = Instant::now() + PATIENCE;
+    while limits.handle.redis() != State::Closed {
+        let began = Instant::now();
+        assert!(passes(&limits.gates[0], "a").await);
+        assert!(began.elapsed() < DEADLINE + SLACK);
+        assert!(Instant::now() < late, "the replica is the master");
+        sleep(Duration::from_millis(20)).await;
+    }
+    limits.return_by_itself("failed over").await;
+    assert!(trio.replica.ask("ROLE").contains("master"));
+}
+
+/// An old master that is stopped takes connections and says nothing: whoever asks it must not keep others from the new.
+#[tokio::test]
+async fn an_old_master_that_is_stopped_keeps_nobody_from_the_new() {
+    let trio = tokio::task::spawn_blocking(Trio::start).await.unwrap();
+    let urls = trio.urls();
+    let redis = Redis::sentinel("limits", urls.iter().map(String::as_str)).unwrap().build();
+    let limits = Limits::on(redis.clone());
+    // One who may wait for a minute, as one may who delivers usage.
+    let patient = Distribution::on(redis).deadline(PATIENCE);
+    let patient = gate([limit("patient", "1000/year").distributed(patient).build().unwrap().into()]);
+    until("all is well", async || {
+        passes(&limits.gates[0], "first").await && limits.handle.redis() == State::Closed
+    })
+    .await;
+    trio.master.signal("STOP");
+    let asking = tokio::spawn({
+        let patient = patient.clone();
+        async move {
+            for _ in 0..20 {
+                passes(&patient, "a").await;
+            }
+        }
+    });
+    until("it is known", async || {
+        passes(&limits.gates[0], "a").await;
+        limits.handle.redis() == State::Open
+    })
+    .await;
+    until("the new one is asked", async || {
+        passes(&limits.gates[0], "b").await;
+        limits.handle.redis() == State::Closed
+    })
+    .await;
+    assert!(trio.replica.ask("ROLE").contains("master"));
+    asking.abort();
+    trio.master.signal("CONT");
+}
