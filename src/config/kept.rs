@@ -16,6 +16,7 @@ use crate::{
         shed::{Overload, SuccessRate},
     },
     authn::api_key::{ApiKeys, FailureLimit, KeyFollower},
+    resilience::budget::Budget,
     telemetry::usage::UsageMeter,
     upstream::Upstream,
 };
@@ -40,6 +41,8 @@ pub(super) struct Kept {
     /// Each with what the file said of it, as below.
     pub(super) concurrency: BTreeMap<String, (String, Concurrency)>,
     pub(super) rates: BTreeMap<String, (String, SuccessRate)>,
+    /// How many second attempts upstreams have had.
+    pub(super) budgets: BTreeMap<String, Budget>,
     pub(super) overload: Option<(String, Overload)>,
     /// Each with what the file said of it: if it says the same again, it is the same.
     pub(super) authorizers: BTreeMap<String, (Authorizer, ExternalAuth)>,

@@ -21,7 +21,9 @@ pub(super) fn of_client(error: &(dyn Error + 'static)) -> Rejection {
 pub(super) fn of_upstream(error: hyper::Error) -> Rejection {
     let protocol = error.is_parse() || h2_error(&error).is_some_and(breaks_protocol);
     let reason = if protocol { Reason::UpstreamProtocol } else { Reason::UpstreamReset };
-    Rejection::new(reason).source(error)
+    let unsent = is_refused(&error);
+    let rejection = Rejection::new(reason).source(error);
+    if unsent { rejection.unsent() } else { rejection }
 }
 
 /// Whether the upstream has said that it has not looked at the request (RFC 9113 section 8.7).

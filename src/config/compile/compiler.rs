@@ -28,6 +28,7 @@ use crate::{
         shed::SuccessRate,
     },
     authn::Authenticator,
+    resilience::budget::Budget,
     stack::gateway::{Snapshot, SnapshotBuilder},
     telemetry::usage::UsageMeter,
     upstream::Upstream,
@@ -53,6 +54,7 @@ pub(in crate::config) struct Compiler<'a> {
     /// Each with what the file says of it.
     pub(super) concurrency: BTreeMap<&'a str, (String, Concurrency)>,
     pub(super) rates: BTreeMap<&'a str, (String, SuccessRate)>,
+    pub(super) budgets: BTreeMap<&'a str, Budget>,
     pub(super) stores: RefCell<Stores>,
     pub(super) followers: RefCell<Followers>,
     /// Keys over the network: as the next compiler finds them, and as they are called here.
@@ -104,6 +106,7 @@ impl<'a> Compiler<'a> {
             upstreams,
             concurrency,
             rates,
+            budgets: BTreeMap::new(),
             stores,
             followers,
             #[cfg(feature = "jwt")]
@@ -139,6 +142,7 @@ impl<'a> Compiler<'a> {
             self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();
         let owned = |name: &str| name.to_owned();
         let kept = Kept {
+            budgets: self.budgets.into_iter().map(|(name, budget)| (owned(name), budget)).collect(),
             concurrency: self.concurrency.into_iter().map(|(name, limit)| (owned(name), limit)).collect(),
             rates: self.rates.into_iter().map(|(name, rate)| (owned(name), rate)).collect(),
             overload,
@@ -214,6 +218,8 @@ impl<'a> Compiler<'a> {
             if let (true, Some(upstream)) = (named(at, name), self.upstream(at, name, upstream, admin)) {
                 self.upstreams.insert(name, upstream);
             }
+            let budget = self.retry_budget(at.field("retryConstraint"), name, &upstream.retry_constraint);
+            self.budgets.insert(name, budget);
             self.upstream_credentials(at, name, upstream);
             if let Some(rate) = self.upstream_load(at, name, upstream) {
                 self.rates.insert(name, rate);

@@ -20,6 +20,7 @@ mod oauth;
 #[cfg(feature = "redis")]
 mod redis;
 mod removed;
+mod retry;
 mod routes;
 mod upstreams;
 

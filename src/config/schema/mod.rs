@@ -7,10 +7,11 @@ mod load;
 mod metering;
 mod policies;
 mod redis;
+mod retry;
 mod route;
 mod unbuilt;
 
 pub(crate) use self::{
-    authentication::*, authorization::*, gateway::*, load::*, metering::*, policies::*, redis::*, route::*,
-    unbuilt::*,
+    authentication::*, authorization::*, gateway::*, load::*, metering::*, policies::*, redis::*, retry::*,
+    route::*, unbuilt::*,
 };

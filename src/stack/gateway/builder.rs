@@ -6,6 +6,7 @@ use super::{
     edge::Listen,
     load::Load,
     parts::{check_admin, distinct, quotas, tallies},
+    retries::Retries,
     rule::Rule,
     snapshot::{RuleFacts, Snapshot},
 };
@@ -22,6 +23,7 @@ use crate::{
     authn::{Location, Providers, api_key::ApiKeys},
     identity::CallerHeaders,
     matching::PathPolicy,
+    resilience::retry::Policy,
     routing::{
         router::{Router, UnreachableMatches},
         split::InvalidSplit,
@@ -197,6 +199,9 @@ impl SnapshotBuilder {
             || of_rules.iter().flat_map(|rule| &rule.authorizers).map(|asked| &asked.authorizer);
         asserted.extend(self.caller_headers.names().cloned());
         asserted.extend(authorizers().flat_map(ExternalAuth::asserted_headers).cloned());
+        let retries = of_rules.iter().filter_map(|rule| rule.retry.as_ref());
+        asserted.extend(retries.filter_map(Policy::told_in).cloned());
+        let retries = Retries::of(&of_rules);
         let of_authorizers = authorizers().map(|one| (Arc::from(one.name()), one.handle())).collect();
         let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
         #[cfg(any(feature = "prometheus", feature = "redis"))]
@@ -236,6 +241,7 @@ impl SnapshotBuilder {
             shutdown_delay,
             shutdown_grace,
             load,
+            retries,
             rules,
             routes,
             asserted,

@@ -127,6 +127,7 @@ mod metering;
 mod numbers;
 mod own;
 mod parts;
+mod retries;
 mod rule;
 mod run;
 mod service;

@@ -122,6 +122,7 @@ impl Gateway {
         {
             gateway.0.metrics.also(super::api_keys::numbers(Arc::downgrade(&gateway.0)));
             gateway.0.metrics.also(super::load::numbers(Arc::downgrade(&gateway.0)));
+            gateway.0.metrics.also(super::retries::numbers(Arc::downgrade(&gateway.0)));
             gateway.0.metrics.also(super::numbers::of_admission(Arc::downgrade(&gateway.0)));
             gateway.0.metrics.also(super::metering::numbers(Arc::downgrade(&gateway.0)));
         }

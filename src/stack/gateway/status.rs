@@ -80,6 +80,7 @@ impl Shared {
                 .map(super::metering::quota).collect::<Vec<_>>(),
             "usage": snapshot.and_then(|snapshot| snapshot.usage.as_ref()).map(super::metering::usage),
             "load": snapshot.map(|snapshot| snapshot.load.status()),
+            "retries": snapshot.map(|snapshot| snapshot.retries.status()),
             "upstreams": snapshot.iter().flat_map(|snapshot| snapshot.upstreams()).map(upstream).collect::<Vec<_>>(),
         });
         #[cfg(feature = "jwt")]
