@@ -81,6 +81,8 @@ reasons! {
     InvalidCredentials: UNAUTHORIZED, UNAUTHENTICATED, "invalid_credentials", "AN";
     /// The keys that verify credentials are not known yet.
     KeysUnavailable: SERVICE_UNAVAILABLE, UNAVAILABLE, "keys_unavailable", "KU";
+    /// The counters of a rate limit or quota cannot be asked now.
+    LimitUnavailable: SERVICE_UNAVAILABLE, UNAVAILABLE, "limit_unavailable", "LU";
     /// The host is not served on this connection (RFC 9110 section 15.5.20).
     Misdirected: MISDIRECTED_REQUEST, UNAVAILABLE, "misdirected", "MD";
     /// No credentials were presented.
@@ -97,8 +99,6 @@ reasons! {
     ProviderUnavailable: SERVICE_UNAVAILABLE, UNAVAILABLE, "provider_unavailable", "PU";
     /// A quota is used up.
     QuotaExhausted: TOO_MANY_REQUESTS, RESOURCE_EXHAUSTED, "quota_exhausted", "QE";
-    /// The counters of a quota cannot be asked now.
-    QuotaUnavailable: SERVICE_UNAVAILABLE, UNAVAILABLE, "quota_unavailable", "QU";
     /// A rate limit is reached.
     RateLimited: TOO_MANY_REQUESTS, RESOURCE_EXHAUSTED, "rate_limited", "RL";
     /// The caller took too long to send its request.

@@ -57,7 +57,7 @@ struct Account {
     spent: Mutex<Spent>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 struct Policy {
     ratio: Option<Ratio>,
     floor: u32,
@@ -153,18 +153,6 @@ impl Budget {
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.0.refused.load(Ordering::Relaxed)
-    }
-
-    /// Whether both are one budget.
-    #[must_use]
-    pub fn is_shared_with(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-
-    /// `self`, or `before` if that is a budget of the same kind: what it has spent stays spent. For a reload of the
-    /// configuration.
-    pub fn inherit(self, before: &Self) -> Self {
-        if self.0.policy == before.0.policy { before.clone() } else { self }
     }
 }
 
@@ -266,14 +254,10 @@ mod tests {
     }
 
     #[test]
-    fn clones_share_it_and_the_same_is_taken_along() {
+    fn clones_share_it() {
         let budget = Budget::new(Ratio::NEVER).floor(1, Duration::from_secs(10));
         let now = Instant::now();
         assert!(budget.clone().spend(now) && !budget.spend(now));
-        let again = Budget::new(Ratio::NEVER).floor(1, Duration::from_secs(10)).inherit(&budget);
-        assert!(again.is_shared_with(&budget) && !again.spend(now));
-        let other = Budget::new(Ratio::NEVER).floor(2, Duration::from_secs(10)).inherit(&budget);
-        assert!(!other.is_shared_with(&budget) && other.spend(now));
         assert_eq!(spend_all(&Budget::new(Ratio::ALWAYS).window(Duration::ZERO), now), 0);
         assert!((0..10_000).all(|_| Budget::danger_unlimited().spend(now)));
     }

@@ -107,7 +107,7 @@ fn a_number_out_of_range_is_reported_at_its_place() {
             );
         }
     }
-    assert_eq!(faults(&limit("maxKeys: 4294967295")), Vec::<String>::new());
+    assert_eq!(faults(&limit("maxKeys: 100000000")), Vec::<String>::new());
 }
 
 #[test]
@@ -526,7 +526,11 @@ const NO_LIMITS: &[(&str, &str, &str)] = &[
     ("rate: 5/s, algorithm: leakyBucket, maxWait: 99999h, burst: 1", "burst", "only a `tokenBucket`"),
     ("rate: 5/s, algorithm: leakyBucket, maxWait: -1s", "maxWait", "expected a duration"),
     ("rate: 5/s, algorithm: leaky", "algorithm", ""),
+    ("rate: 5/s, algorithm: leakyBucket, maxWait: 2h", "maxWait", "at most an hour"),
+    ("rate: 5/s, algorithm: leakyBucket, maxWaiting: 1000001", "maxWaiting", "bound nothing"),
     ("rate: 5/s, maxKeys: 0", "maxKeys", ""),
+    ("rate: 5/s, maxKeys: 100000001", "maxKeys", "bound nothing"),
+    ("rate: 5/s, maxBytes: 4800000001", "maxBytes", "bound nothing"),
     ("rate: 5/s, maxBytes: 0", "maxBytes", ""),
     ("rate: 5/s, maxKeys: 5, maxBytes: 500", "maxBytes", "`maxKeys` says how much"),
     ("rate: 5/s, skip: [{}]", "skip[0]", "expected at least one of"),

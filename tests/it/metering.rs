@@ -10,14 +10,14 @@ use std::{
 
 use portcullis::{
     admission::{
-        quota::{OnOutage, Quota, QuotaStore, Quotas},
+        quota::{Quota, QuotaFallback, QuotaStore, Quotas},
         rate_limit::Settle,
     },
     config::Config,
     gate::AsyncGateLayer,
     identity::Principal,
     redis::Redis,
-    time::{Calendar, Period},
+    time::{Calendar, ManualClock, Period, WallClock, parse_utc},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -37,11 +37,20 @@ const DURABLE: &str = "appendonly yes\nappendfsync always";
 fn store(server: &Server) -> QuotaStore {
     QuotaStore::redis(Redis::builder(&server.url()).unwrap().build())
         .deadline(PATIENCE)
-        .on_outage(OnOutage::Deny)
+        .fallback(QuotaFallback::Deny)
+}
+
+/// Noon in the middle of a month: no period ends while a test runs.
+fn noon() -> SystemTime {
+    parse_utc("2027-02-10T12:00:00Z").unwrap()
+}
+
+fn clock() -> WallClock {
+    ManualClock::new(noon()).clock()
 }
 
 fn quota(name: &str, units: u64, period: Period, store: QuotaStore) -> Quota {
-    Quota::builder(name, units, period).plan("gold", 2 * units).store(store).build().unwrap()
+    Quota::builder(name, units, period).plan("gold", 2 * units).store(store).clock(clock()).build().unwrap()
 }
 
 fn ada() -> Principal {
@@ -92,7 +101,7 @@ async fn instances_share_a_quota_exactly_and_a_kill_of_the_server_forgets_nothin
     assert!(key.starts_with("portcullis:{quota.") && key.contains(":monthly:M") && !key.contains("ada"));
     let lives = server.ask(&format!("TTL {key}"));
     let lives: u64 = lives.lines().next().unwrap().trim_start_matches(':').parse().unwrap();
-    let rest = Calendar::UTC.span(Period::Month, SystemTime::now()).remaining(SystemTime::now()).as_secs();
+    let rest = Calendar::UTC.span(Period::Month, noon()).remaining(noon()).as_secs();
     assert!((rest + 86_000..rest + 87_000).contains(&lives), "{lives} {rest}");
 }
 
@@ -105,6 +114,7 @@ async fn a_list_on_a_server_is_all_or_nothing_and_costs_are_settled() {
         Quota::builder(name, units, period)
             .settle(Settle::by_head(cost))
             .store(store.clone())
+            .clock(clock())
             .build()
             .unwrap()
     };
@@ -131,10 +141,34 @@ async fn a_list_on_a_server_is_all_or_nothing_and_costs_are_settled() {
 }
 
 #[tokio::test]
+async fn a_quota_in_shadow_on_a_server_stands_in_nobodys_way() {
+    let server = Server::start();
+    let store = store(&server);
+    let define = |name: &str, units: u64| {
+        Quota::builder(name, units, Period::Month).store(store.clone()).clock(clock())
+    };
+    let trial = define("trial", 1).in_shadow(true).build().unwrap();
+    let never = define("never", 0).in_shadow(true).build().unwrap();
+    let enforced = define("enforced", 3).build().unwrap();
+    let layer = Quotas::from_iter([trial.clone(), never.clone(), enforced.clone()]).layer();
+    for expected in [200, 200, 200, 429] {
+        assert_eq!(status(&layer, &ada()).await, expected);
+    }
+    let used = async |quota: &Quota| quota.handle().consumption_of(&ada()).await.unwrap().used;
+    assert_eq!((used(&trial).await, used(&never).await, used(&enforced).await), (1, 0, 3));
+    assert_eq!((trial.handle().spared(), enforced.handle().refused()), (2, 1));
+    // Not even where it cannot be asked, though it would refuse everybody then.
+    let gone = QuotaStore::redis(Redis::builder("redis://127.0.0.1:1").unwrap().build());
+    let gone =
+        Quota::builder("gone", 1, Period::Month).store(gone.fallback(QuotaFallback::Deny)).in_shadow(true);
+    assert_eq!(status(&gone.build().unwrap().layer(), &ada()).await, 200);
+}
+
+#[tokio::test]
 async fn a_server_that_is_stopped_lets_pass_uncounted_if_it_is_said() {
     let server = Server::start();
     let redis = Redis::builder(&server.url()).unwrap().build();
-    let open = quota("monthly", 1, Period::Month, QuotaStore::redis(redis).on_outage(OnOutage::Allow));
+    let open = quota("monthly", 1, Period::Month, QuotaStore::redis(redis).fallback(QuotaFallback::Allow));
     let layer = open.clone().layer();
     let seen = open.handle().consumption_of(&ada()).await;
     assert_eq!(seen.unwrap().used, 0);
@@ -167,7 +201,7 @@ async fn two_gateways_hold_one_quota_and_tell_of_it() {
     let text = described(
         &format!(
             "redis: {{ shared: {{ url: {:?} }} }}\n\
-             quotas: {{ daily: {{ allowance: 6, period: day, key: {{ header: x-tenant }}, redis: shared, deadline: 30s, onOutage: deny }} }}\n",
+             quotas: {{ daily: {{ allowance: 6, period: day, key: {{ header: x-tenant }}, redis: shared, deadline: 30s, fallback: deny }} }}\n",
             server.url()
         ),
         "quota: [daily], rateLimitFields: { standard: always }",
@@ -190,6 +224,38 @@ async fn two_gateways_hold_one_quota_and_tell_of_it() {
     assert_eq!((&quota["name"], &quota["spent"], &quota["refused"]), (&"daily".into(), &3.into(), &1.into()));
     let metrics = one.client.get(one.at("admin"), "/metrics", &[]).await.text;
     assert!(metrics.contains(r#"portcullis_quota_refused_total{quota="daily"} 1"#), "{metrics}");
+}
+
+/// What a file says of a quota's costs, of what it does not count, and of one that only looks on.
+#[tokio::test]
+async fn a_file_says_what_quotas_count() {
+    let text = described(
+        "quotas:\n  \
+           tokens: { allowance: 10, period: month, key: { header: x-tenant }, cost: { header: x-cost, max: 4 }, skip: [{ paths: [/free] }] }\n  \
+           trial: { allowance: 2, period: month, key: { header: x-tenant }, shadow: true }\n",
+        "quota: [tokens, trial]",
+    )
+    .await;
+    let gateway = Gateway::of(&text).await;
+    let ask = async |path: &str, cost: &str| {
+        gateway.get(path, &[("x-tenant", "acme"), ("x-cost", cost)]).await.status
+    };
+    for (path, cost, status) in [
+        ("/", "3", 200),
+        ("/", "9", 200),
+        ("/free", "9", 200),
+        ("/", "4", 429),
+        ("/", "3", 200),
+        ("/", "1", 429),
+    ] {
+        assert_eq!(ask(path, cost).await, status, "{path} {cost}");
+    }
+    let quotas = gateway.status().await["quotas"].clone();
+    let count = |quota: usize, what: &str| quotas[quota][what].as_u64().unwrap();
+    assert_eq!((count(0, "refused"), count(0, "spared")), (2, 0));
+    assert_eq!((count(1, "refused"), count(1, "spent")), (0, 2));
+    let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
+    assert!(metrics.contains(r#"portcullis_quota_spared_total{quota="trial"} 2"#), "{metrics}");
 }
 
 #[tokio::test]
@@ -448,12 +514,18 @@ fn what_is_wrong_is_told_at_its_field() {
            f: { allowance: 1, period: day, deadline: 1s }\n  \
            g: { allowance: 1, period: day, file: x }\n  \
            h: { allowance: unlimited, period: day, file: x }\n  \
-           i: { allowance: 1, period: day, planClaim: plan }\n  \
+           i: { allowance: 1, period: day, fallback: deny }\n  \
            j: { allowance: 1, period: fortnight }\n  \
            k: { allowance: 1, period: day, cost: 0 }\n  \
            l: { allowance: 1, period: day, utcOffset: CET }\n  \
            n: { allowance: 7, period: day, cost: 9, plans: { gold: 8 } }\n  \
            o: { allowance: 1, period: day, redis: shared, deadline: 0s }\n  \
+           p: { allowance: 1, period: day, redis: shared, deadline: 2m }\n  \
+           q: { allowance: 1, period: day, redis: shared, maxKeys: 5 }\n  \
+           r: { allowance: 1, period: day, maxKeys: 100000001 }\n  \
+           s: { allowance: 5, period: day, cost: { header: x-c, max: 9, default: 6 } }\n  \
+           t: { allowance: 5, period: day, settle: { header: x-c, min: 3, max: 2 } }\n  \
+           u: { allowance: 5, period: day, settle: { header: x-c } }\n  \
            m: { allowance: 1, period: day }\n\
          usage: { interval: 0s, file: { path: u } }\n\
          upstreams: { one: { endpoints: ['127.0.0.1:1'] } }\n\
@@ -468,12 +540,18 @@ fn what_is_wrong_is_told_at_its_field() {
         "quotas.e.file: `redis` keeps the counters already",
         "quotas.f.deadline: only `redis` has a deadline",
         "quotas.h.file: it is the file of `g`",
-        "quotas.i.planClaim: there are no `plans` to choose from",
+        "quotas.i.fallback: only what `redis` or a `file` keeps can be out of reach",
         "quotas.j.period: ",
         "quotas.k.cost: ",
         "quotas.l.utcOffset: expected an offset from UTC such as `Z`, `+01:00` or `-09:30`",
-        "quotas.n.cost: more than anybody may spend: no request would ever pass",
+        "quotas.n.cost: more than any account ever holds: no request would ever pass",
         "quotas.o.deadline: nothing is decided in no time",
+        "quotas.p.deadline: expected at most a minute: requests wait for so long",
+        "quotas.q.maxKeys: `redis` holds as many as there are",
+        "quotas.r.maxKeys: more than 100 million accounts: this would bound nothing",
+        "quotas.s.cost.default: more than any account ever holds: no request would ever pass",
+        "quotas.t.settle.min: more than `max`",
+        "quotas.u.settle",
         "usage.interval: expected some time: batches would never end",
         "routes[0].rules[0].policies.quota[1]: no quota of this name",
         "policies.addresses: lets everybody in: expected `allow`, `allowFile`, `deny` or `denyFile`",

@@ -436,8 +436,9 @@ async fn the_file_says_of_introspection_what_rust_can() {
     secret(&directory);
     let text = file(&format!(
         "authentication:\n  customers:\n    introspection: {{ url: '{}', audiences: [shop], requiredClaims: [tier], \
-         rolesClaim: /realm/roles, scopesClaim: perms, maxEntries: 8, memory: 65536, maxCalls: 8, maxCallsEach: 1, \
+         rolesClaim: /realm/roles, scopesClaim: perms, planClaim: /billing/plan, maxEntries: 8, memory: 65536, maxCalls: 8, maxCallsEach: 1, \
          maxSize: 20, client: {{ id: gate way, secret: {{ file: secret.txt }} }}, fetch: {{ dangerPlainHttp: true }} }}\n\
+         callerHeaders: {{ x-plan: plan }}\n\
          upstreams: {{ one: {{ endpoints: ['{}'] }} }}\n\
          routes: [{{ name: r, rules: [{{ backendRefs: [{{ name: one }}], policies: {{ authenticate: [customers], \
          authorize: {{ roles: {{ all: [buyer] }}, scopes: {{ all: [orders.read] }} }} }} }}] }}]\n",
@@ -450,7 +451,7 @@ async fn the_file_says_of_introspection_what_rust_can() {
         async |token: &str| gateway.get("/", &[("authorization", &format!("Bearer {token}"))]).await.status;
     let says = |tier: &str, role: &str, perms: &str| {
         Manner::Lies(format!(
-            r#"{{"active":true,"aud":"shop","sub":"ada"{tier},"realm":{{"roles":["{role}"]}},"perms":"{perms}"}}"#
+            r#"{{"active":true,"aud":"shop","sub":"ada"{tier},"realm":{{"roles":["{role}"]}},"billing":{{"plan":"gold"}},"perms":"{perms}"}}"#
         ))
     };
     for (token, manner, status) in [
@@ -462,6 +463,8 @@ async fn the_file_says_of_introspection_what_rust_can() {
         authority.behave(manner);
         assert_eq!(get(token).await, status, "{token}");
     }
+    let told = gateway.get("/", &[("authorization", "Bearer good")]).await.text;
+    assert!(told.contains("x-plan: gold\n"), "{told}");
     let hits = authority.hits(INTROSPECT);
     assert_eq!((get("twenty-one-characters").await, authority.hits(INTROSPECT)), (401, hits));
     // Of one address one token is asked about at once.

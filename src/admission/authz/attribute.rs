@@ -115,6 +115,11 @@ impl Attribute {
         )
     }
 
+    /// Whether it is known only of who has shown a certificate.
+    pub(super) const fn is_of_peer(&self) -> bool {
+        matches!(self, Self::Peer | Self::TrustDomain | Self::PeerPath | Self::Namespace)
+    }
+
     /// Whether nobody can know it, since what is asked is no request.
     pub(super) fn is_unknowable(&self, facts: &Facts<'_>) -> bool {
         facts.request.is_none()

@@ -8,7 +8,6 @@ use http::{HeaderName, HeaderValue, response};
 
 use super::{
     Facts, InvalidPolicies, Policy, Tally,
-    attribute::Attribute,
     facts::Needs,
     policy::Action,
     set::{Named, Set},
@@ -155,20 +154,6 @@ impl Ruling {
 
     fn decide(&self, facts: &Facts<'_>) -> Decision<'_> {
         Decision { ruling: self, by: self.set.first(facts) }
-    }
-}
-
-impl Needs {
-    pub(super) fn of(set: &Set) -> Self {
-        let predicates = set.asks_predicates();
-        let asks = |attributes: &[Attribute]| predicates || attributes.iter().any(|one| set.asks_for(one));
-        Self {
-            host: asks(&[Attribute::Host]),
-            path: asks(&[Attribute::Path]),
-            peer: asks(&[Attribute::Peer, Attribute::TrustDomain, Attribute::PeerPath, Attribute::Namespace]),
-            address: asks(&[Attribute::Client, Attribute::Connected]),
-            paths: PathPolicy::strict(),
-        }
     }
 }
 

@@ -2,6 +2,7 @@ use std::{borrow::Cow, fmt, net::IpAddr};
 
 use http::{Extensions, HeaderMap, Method};
 
+use super::{attribute::Attribute, set::Set};
 use crate::{
     head::Head,
     identity::{ClientAddr, PeerAddr, PeerIdentity, Principal},
@@ -35,9 +36,40 @@ pub(super) struct Asked<'a> {
 pub(super) struct Needs {
     pub(super) host: bool,
     pub(super) path: bool,
+    pub(super) principal: bool,
     pub(super) peer: bool,
-    pub(super) address: bool,
+    pub(super) client: bool,
+    pub(super) connected: bool,
     pub(super) paths: PathPolicy,
+}
+
+impl Needs {
+    const ALL: Self = Self {
+        host: true,
+        path: true,
+        principal: true,
+        peer: true,
+        client: true,
+        connected: true,
+        paths: PathPolicy::strict(),
+    };
+
+    /// What these rules look at.
+    pub(super) fn of(set: &Set) -> Self {
+        // A predicate may look at anything.
+        if set.asks(|attribute| *attribute == Attribute::Predicate) {
+            return Self::ALL;
+        }
+        Self {
+            host: set.asks(|attribute| *attribute == Attribute::Host),
+            path: set.asks(|attribute| *attribute == Attribute::Path),
+            principal: set.asks(Attribute::is_of_caller),
+            peer: set.asks(Attribute::is_of_peer),
+            client: set.asks(|attribute| *attribute == Attribute::Client),
+            connected: set.asks(|attribute| *attribute == Attribute::Connected),
+            paths: PathPolicy::strict(),
+        }
+    }
 }
 
 impl<'a> Facts<'a> {
@@ -47,10 +79,7 @@ impl<'a> Facts<'a> {
     ///
     /// [`BadRequest`](crate::reject::Reason::BadRequest) if it has no single host, or no normal path.
     pub fn of(head: &'a Head<'_>) -> Result<Self, Rejection> {
-        Self::read(
-            head,
-            Needs { host: true, path: true, peer: true, address: true, paths: PathPolicy::strict() },
-        )
+        Self::read(head, Needs::ALL)
     }
 
     pub(super) fn read(head: &'a Head<'_>, needs: Needs) -> Result<Self, Rejection> {
@@ -68,15 +97,14 @@ impl<'a> Facts<'a> {
         let query = uri.query().unwrap_or_default();
         let request =
             Some(Asked { method: head.method(), host, path, query, headers: head.headers(), extensions });
-        let connected = || extensions.get::<PeerAddr>().map(|peer| peer.ip());
-        let connected = needs.address.then(connected).flatten();
-        let client = || extensions.get::<ClientAddr>().map(|client| client.ip());
-        let client = needs.address.then(client).flatten();
+        let principal = || extensions.get().filter(|principal: &&Principal| !principal.is_anonymous());
+        let connected = || extensions.get().map(|peer: &PeerAddr| peer.ip());
+        let client = || extensions.get().map(|client: &ClientAddr| client.ip()).or_else(connected);
         Ok(Self {
-            principal: extensions.get::<Principal>().filter(|principal| !principal.is_anonymous()),
+            principal: needs.principal.then(principal).flatten(),
             peer: needs.peer.then(|| extensions.get()).flatten(),
-            client: client.or(connected),
-            connected,
+            client: needs.client.then(client).flatten(),
+            connected: needs.connected.then(connected).flatten(),
             request,
         })
     }

@@ -134,17 +134,12 @@ impl Set {
         &self.index
     }
 
-    /// Whether a rule asks for this attribute.
-    pub(super) fn asks_for(&self, attribute: &Attribute) -> bool {
+    /// Whether a rule asks for such an attribute.
+    pub(super) fn asks(&self, is_such: impl Fn(&Attribute) -> bool) -> bool {
         self.clauses
             .iter()
             .flat_map(|clause| &clause.conditions)
-            .any(|condition| condition.attribute == *attribute)
-    }
-
-    /// Whether a predicate is asked, which may look at anything.
-    pub(super) fn asks_predicates(&self) -> bool {
-        self.asks_for(&Attribute::Predicate)
+            .any(|condition| is_such(&condition.attribute))
     }
 }
 

@@ -25,6 +25,11 @@ impl CoDel {
         Self { target, interval, until: None, shortest: Duration::MAX, stands: false }
     }
 
+    /// Target and interval.
+    pub(super) const fn terms(&self) -> (Duration, Duration) {
+        (self.target, self.interval)
+    }
+
     /// Somebody leaves the queue after `waited`. Whether they are to be dropped.
     pub(super) fn drops(&mut self, now: Instant, waited: Duration) -> bool {
         match self.until {

@@ -31,6 +31,9 @@ impl AsyncGate for Concurrency {
 
     #[inline]
     fn check(&self, head: &mut Head<'_>) -> Check<Held, Wait> {
+        if self.0.skips(head) {
+            return Ok(Held::SKIPPED).into();
+        }
         let caller = self.0.caller(head);
         match self.0.enter(head, caller) {
             Some(held) => Ok(held).into(),
@@ -53,6 +56,9 @@ impl Gate for Concurrency {
 
     #[inline]
     fn check(&self, head: &mut Head<'_>) -> Result<Held, Answer> {
+        if self.0.skips(head) {
+            return Ok(Held::SKIPPED);
+        }
         let caller = self.0.caller(head);
         self.0.enter(head, caller).ok_or_else(|| self.0.refuse(None).into())
     }

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use super::pool::{Pool, Spots};
+use super::{
+    partition::Share,
+    pool::{Pool, Spots},
+};
 
 /// A view of a limit, for operators and tests.
 #[derive(Debug, Clone)]
@@ -20,37 +23,37 @@ impl ConcurrencyHandle {
     /// The limit's name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.0.live.name
     }
 
     /// How many requests may be in flight now; of one key, if each has its own.
     #[must_use]
     pub fn limit(&self) -> u32 {
-        self.0.limit()
+        self.0.live.limit()
     }
 
     /// How many requests are in flight, of all keys.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.0.in_flight()
+        self.0.live.in_flight()
     }
 
     /// How many requests wait for a place.
     #[must_use]
     pub fn waiting(&self) -> u32 {
-        self.0.waiting()
+        self.0.live.waiting()
     }
 
     /// How long the one who came first has waited.
     #[must_use]
     pub fn queue_delay(&self) -> Duration {
-        self.0.queue_delay()
+        self.0.live.queue_delay()
     }
 
     /// The keys that have requests in flight, and how many may be told apart. Nothing of a limit without a key.
     #[must_use]
     pub fn keys(&self) -> Option<(usize, usize)> {
-        match &self.0.spots {
+        match &self.0.live.spots {
             Spots::Keyed(keyed) => Some((keyed.keys(), keyed.capacity())),
             Spots::Shared(_) => None,
         }
@@ -59,36 +62,42 @@ impl ConcurrencyHandle {
     /// The partitions: name, in flight, and the places that are its own.
     #[must_use]
     pub fn partitions(&self) -> Vec<(Arc<str>, u32, u32)> {
-        let Spots::Shared(slots) = &self.0.spots else { return Vec::new() };
-        let limit = slots.limit();
-        let read = |one: &super::partition::Partition| {
-            (Arc::clone(&one.name), one.in_flight.load(Ordering::Relaxed), one.places(limit))
+        let limit = self.limit();
+        let shares = self.0.partitions.iter().flat_map(|divided| &divided.shares);
+        let read = |share: &Share| {
+            (Arc::clone(&share.partition.name), share.partition.in_flight(), share.places(limit))
         };
-        slots.partitions.iter().map(read).collect()
+        shares.map(read).collect()
     }
 
     /// How many requests had to wait.
     #[must_use]
     pub fn queued(&self) -> u64 {
-        read(&self.0.counts.queued)
+        read(&self.0.live.counts.queued)
     }
 
     /// How many requests were refused at once.
     #[must_use]
     pub fn refused(&self) -> u64 {
-        read(&self.0.counts.full)
+        read(&self.0.live.counts.full)
     }
 
     /// How many requests were refused after they had waited for the whole timeout of the queue.
     #[must_use]
     pub fn timed_out(&self) -> u64 {
-        read(&self.0.counts.timed_out)
+        read(&self.0.live.counts.timed_out)
     }
 
     /// How many requests were dropped from the queue: it was too slow, or somebody more important came.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        read(&self.0.counts.dropped)
+        read(&self.0.live.counts.dropped)
+    }
+
+    /// How many requests passed only because the limit is in shadow.
+    #[must_use]
+    pub fn spared(&self) -> u64 {
+        read(&self.0.live.counts.spared)
     }
 }
 

@@ -1,7 +1,6 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
-    num::NonZeroU32,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -29,10 +28,9 @@ pub(super) struct Keyed {
     shards: Box<[Mutex<Shard>]>,
     key: Key,
     seed: KeySeed,
-    limit: u32,
+    limit: AtomicU32,
     /// The keys of one shard.
-    most: usize,
-    queue: Option<Queue>,
+    most: AtomicU32,
     in_flight: AtomicU32,
     waiting: AtomicU32,
 }
@@ -88,6 +86,10 @@ impl Entry {
         free
     }
 
+    fn waiting(&self) -> u32 {
+        self.waiters.as_ref().map_or(0, |waiters| u32::try_from(waiters.len()).unwrap_or(u32::MAX))
+    }
+
     fn is_idle(&self) -> bool {
         self.in_flight == 0 && self.waiters.as_ref().is_none_or(|waiters| waiters.is_empty())
     }
@@ -113,22 +115,32 @@ impl Shard {
 }
 
 impl Keyed {
-    pub(super) fn new(key: Key, limit: u32, max_keys: NonZeroU32, queue: Option<Queue>) -> Self {
-        let most = (max_keys.get() as usize).div_ceil(SHARDS);
-        Self {
+    pub(super) fn new(key: Key, limit: u32, max_keys: u32) -> Self {
+        let keyed = Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             key,
             seed: KeySeed::new(),
-            limit,
-            most,
-            queue,
+            limit: AtomicU32::new(0),
+            most: AtomicU32::new(0),
             in_flight: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
-        }
+        };
+        keyed.set_limit(limit, max_keys);
+        keyed
     }
 
-    pub(super) const fn limit(&self) -> u32 {
-        self.limit
+    /// Other numbers from now on. Who waits is to be [served](Self::serve).
+    pub(super) fn set_limit(&self, limit: u32, max_keys: u32) {
+        self.limit.store(limit, Ordering::Relaxed);
+        self.most.store(max_keys.div_ceil(SHARDS as u32), Ordering::Relaxed);
+    }
+
+    pub(super) fn limit(&self) -> u32 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    fn most(&self) -> usize {
+        self.most.load(Ordering::Relaxed) as usize
     }
 
     pub(super) const fn key(&self) -> &Key {
@@ -149,7 +161,7 @@ impl Keyed {
     }
 
     pub(super) fn capacity(&self) -> usize {
-        self.most * SHARDS
+        self.most() * SHARDS
     }
 
     pub(super) fn fingerprint(&self, head: &Head<'_>) -> u64 {
@@ -166,10 +178,20 @@ impl Keyed {
 
     pub(super) fn enter(&self, key: u64) -> Option<Account> {
         let mut shard = self.shard(key);
-        let (entry, account) = shard.entry(key, self.most);
-        let entered = entry.enter(self.limit);
+        let (entry, account) = shard.entry(key, self.most());
+        let entered = entry.enter(self.limit());
         drop(shard);
         entered.then(|| self.entered(account))
+    }
+
+    /// Takes a place, and tells whether one was free.
+    pub(super) fn add(&self, key: u64) -> (Account, bool) {
+        let mut shard = self.shard(key);
+        let (entry, account) = shard.entry(key, self.most());
+        let was_free = entry.enter(self.limit());
+        entry.in_flight += u32::from(!was_free);
+        drop(shard);
+        (self.entered(account), was_free)
     }
 
     fn entered(&self, account: Account) -> Account {
@@ -178,16 +200,15 @@ impl Keyed {
     }
 
     /// Begins to wait, unless a place is free by now.
-    pub(super) fn join(&self, key: u64, now: Instant, priority: Priority) -> Wanted {
-        let Some(queue) = &self.queue else { return Wanted::Full };
+    pub(super) fn join(&self, queue: &Queue, key: u64, now: Instant, priority: Priority) -> Wanted {
         let mut shard = self.shard(key);
-        let (entry, account) = shard.entry(key, self.most);
-        if entry.enter(self.limit) {
+        let (entry, account) = shard.entry(key, self.most());
+        if entry.enter(self.limit()) {
             return Wanted::Entered(self.entered(account));
         }
         let (grant, granted) = oneshot::channel();
-        let waiters = entry.waiters.get_or_insert_with(|| Box::new(Waiters::new(queue)));
-        match waiters.join(now, priority, u16::MAX, grant) {
+        let waiters = entry.waiters.get_or_insert_default();
+        match waiters.join(queue, priority, Waiter { since: now, share: None, grant }) {
             Joined::Full => Wanted::Full,
             Joined::Displaced(ticket) => Wanted::Waits(account, ticket, granted),
             Joined::Waits(ticket) => {
@@ -211,22 +232,52 @@ impl Keyed {
     pub(super) fn leave(&self, pool: &Arc<Pool>, account: Account) {
         let mut shard = self.shard(account.key);
         let Some(entry) = shard.known(account) else { return };
-        let next = entry.waiters.as_mut().and_then(|waiters| {
-            let before = waiters.len();
-            let next = if before == 0 { None } else { waiters.next(Instant::now()) };
-            let gone = u32::try_from(before - waiters.len()).unwrap_or(u32::MAX);
-            self.waiting.fetch_sub(gone, Ordering::Relaxed);
-            next
-        });
+        entry.in_flight -= 1;
+        let next = self.next(entry);
         if next.is_none() {
-            entry.in_flight -= 1;
-            self.in_flight.fetch_sub(1, Ordering::Relaxed);
             shard.forget_idle(account);
         }
         drop(shard);
-        if let Some(Waiter { grant, .. }) = next {
-            // Who is gone drops the permit, and the next one is looked for.
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.grant(pool, account, next);
+    }
+
+    /// Takes a place for who is next, if there is one. Those who were dropped before wait no longer either.
+    fn next(&self, entry: &mut Entry) -> Option<Waiter> {
+        let before = entry.waiting();
+        if before == 0 || entry.in_flight >= self.limit() {
+            return None;
+        }
+        let next = entry.waiters.as_mut().and_then(|waiters| waiters.next(Instant::now()));
+        entry.in_flight += u32::from(next.is_some());
+        self.waiting.fetch_sub(before - entry.waiting(), Ordering::Relaxed);
+        next
+    }
+
+    /// Hands the places over that were taken for these. Who is gone drops the permit, and the next one is looked for.
+    fn grant(&self, pool: &Arc<Pool>, account: Account, waiters: impl IntoIterator<Item = Waiter>) {
+        for Waiter { grant, .. } in waiters {
+            self.in_flight.fetch_add(1, Ordering::Relaxed);
             drop(grant.send(Permit::new(Arc::clone(pool), Place::OfKey(account))));
+        }
+    }
+
+    /// Hands out all places that are free, after the limit has changed.
+    pub(super) fn serve(&self, pool: &Arc<Pool>) {
+        for at in 0..SHARDS {
+            let mut served = Vec::new();
+            let mut shard = self.lock(at);
+            let Shard { entries, crowd } = &mut *shard;
+            let keys = entries.iter_mut().map(|(key, entry)| (Account { key: *key, crowd: false }, entry));
+            // Any key of this shard stands for its crowd.
+            let crowd = (Account { key: (at as u64) << 32, crowd: true }, crowd);
+            for (account, entry) in keys.chain([crowd]) {
+                served.extend(std::iter::from_fn(|| self.next(entry)).map(|waiter| (account, waiter)));
+            }
+            drop(shard);
+            for (account, waiter) in served {
+                self.grant(pool, account, [waiter]);
+            }
         }
     }
 

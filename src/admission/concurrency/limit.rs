@@ -5,12 +5,12 @@ use super::{
     handle::ConcurrencyHandle,
     keyed::Keyed,
     partition::Partitions,
-    pool::{Counts, Pool, Spots},
+    pool::{Live, Pool, Spots},
     queue::Queue,
     slots::Slots,
 };
 use crate::{
-    admission::shed::Priorities,
+    admission::{rate_limit::Skip, shed::Priorities},
     key::Key,
     reject::{Reason, Rejection},
 };
@@ -35,6 +35,8 @@ pub struct ConcurrencyBuilder {
     retry_after: Duration,
     latency: Latency,
     window: Duration,
+    skips: Vec<Skip>,
+    in_shadow: bool,
 }
 
 enum Most {
@@ -71,26 +73,64 @@ impl Concurrency {
         ConcurrencyBuilder::new(name.into(), Most::Adaptive(Box::new(by)))
     }
 
+    /// The same limit under other terms, say another number, queue or algorithm: who is in flight or waits counts on. The
+    /// terms hold from the first request that comes under them, or from [`start`](Self::start); those of requests that came
+    /// before remain, but for the number. A limit that adapts, as the one before it did, goes on from what was found.
+    ///
+    /// With another [key](ConcurrencyBuilder::by), or another name, it is another limit.
+    ///
+    /// ```
+    /// use portcullis::admission::concurrency::Concurrency;
+    /// use std::num::NonZeroU32;
+    ///
+    /// let some = |n| NonZeroU32::new(n).unwrap();
+    /// let reports = Concurrency::fixed("reports", some(2)).build()?;
+    /// let more = reports.redefine(Concurrency::fixed("reports", some(5)))?;
+    /// more.start();
+    /// assert_eq!(reports.handle().limit(), 5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ConcurrencyError`], if the terms contradict each other; then nothing has changed.
+    pub fn redefine(&self, terms: ConcurrencyBuilder) -> Result<Self, ConcurrencyError> {
+        terms.define(Some(&self.0))
+    }
+
+    /// Takes the terms of this into force now, and not with the first request: those who wait and find a place are let in.
+    /// Terms that others have taken the place of stay without force.
+    pub fn start(&self) {
+        self.0.begin();
+    }
+
     /// The name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.0.name
+        &self.0.live.name
     }
 
     /// Whether it looks at what is only known once the caller is authenticated.
     #[must_use]
     pub fn needs_identity(&self) -> bool {
-        let by_key = matches!(&self.0.spots, Spots::Keyed(keyed) if keyed.key().needs_identity());
+        let by_key = matches!(&self.0.live.spots, Spots::Keyed(keyed) if keyed.key().needs_identity());
         by_key
-            || self.0.partitions.as_ref().is_some_and(Partitions::needs_identity)
+            || self.0.partitions.as_ref().is_some_and(|divided| divided.by.needs_identity())
             || self.0.priorities.need_identity()
+            || self.0.skips.iter().any(Skip::needs_identity)
     }
 
     /// Whether it looks at what is only known once the route is.
     #[must_use]
     pub fn needs_route(&self) -> bool {
-        let by_key = matches!(&self.0.spots, Spots::Keyed(keyed) if keyed.key().needs_route());
-        by_key || self.0.partitions.as_ref().is_some_and(Partitions::needs_route)
+        let by_key = matches!(&self.0.live.spots, Spots::Keyed(keyed) if keyed.key().needs_route());
+        by_key || self.0.partitions.as_ref().is_some_and(|divided| divided.by.needs_route())
+    }
+
+    /// Whether requests wait for a place: it has a queue, and is not in shadow.
+    #[must_use]
+    pub fn has_queue(&self) -> bool {
+        self.0.queue.is_some() && !self.0.in_shadow
     }
 
     /// Whether its queue asks how important a request is.
@@ -107,20 +147,21 @@ impl Concurrency {
         limits
     }
 
-    fn rank(&self) -> (bool, &str, *const Pool) {
-        (matches!(self.0.spots, Spots::Shared(_)), self.name(), Arc::as_ptr(&self.0))
+    fn rank(&self) -> (bool, &str, *const Live) {
+        let live = &self.0.live;
+        (matches!(live.spots, Spots::Shared(_)), &live.name, Arc::as_ptr(live))
     }
 
-    /// Whether both are the same limit.
+    /// Whether both are the same limit, whatever their terms are.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.0.live, &other.0.live)
     }
 
     /// The shortest wait of those who left the queue since this was asked last; nothing of a limit by key, whose queues are
     /// not everybody's.
     pub(in crate::admission) fn take_queue_delay(&self) -> Duration {
-        match &self.0.spots {
+        match &self.0.live.spots {
             Spots::Shared(slots) => slots.take_delay(tokio::time::Instant::now()),
             Spots::Keyed(_) => Duration::ZERO,
         }
@@ -137,8 +178,8 @@ impl fmt::Debug for Concurrency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Concurrency")
             .field("name", &self.name())
-            .field("limit", &self.0.limit())
-            .field("in_flight", &self.0.in_flight())
+            .field("limit", &self.0.live.limit())
+            .field("in_flight", &self.0.live.in_flight())
             .finish_non_exhaustive()
     }
 }
@@ -156,6 +197,8 @@ impl ConcurrencyBuilder {
             retry_after: RETRY_AFTER,
             latency: Latency::Head,
             window: Sampler::WINDOW,
+            skips: Vec::new(),
+            in_shadow: false,
         }
     }
 
@@ -208,12 +251,29 @@ impl ConcurrencyBuilder {
         self
     }
 
+    /// Does not count these requests, nor those named before: they need no place, and take none.
+    pub fn skip(mut self, skip: Skip) -> Self {
+        self.skips.push(skip);
+        self
+    }
+
+    /// Whether the limit only looks on: it counts who is in flight, counts and logs (target `portcullis::shadow`) who would
+    /// have waited or been refused, and lets everybody pass at once. `false` unless told.
+    pub fn in_shadow(mut self, in_shadow: bool) -> Self {
+        self.in_shadow = in_shadow;
+        self
+    }
+
     /// The limit.
     ///
     /// # Errors
     ///
     /// [`ConcurrencyError`], if its parts contradict each other.
     pub fn build(self) -> Result<Concurrency, ConcurrencyError> {
+        self.define(None)
+    }
+
+    fn check(&self) -> Result<(), ConcurrencyError> {
         if let Some(Queue { timeout, codel, .. }) = &self.queue {
             let codel_fits =
                 |(target, interval): &(Duration, Duration)| !target.is_zero() && target < interval;
@@ -224,35 +284,64 @@ impl ConcurrencyBuilder {
         if self.partitions.as_ref().is_some_and(Partitions::exceed) {
             return Err(ConcurrencyError::Shares);
         }
-        let places = self.partitions.iter().flat_map(|partitions| partitions.places()).collect();
-        let queue = self.queue.as_ref();
-        let (spots, adaptive) = match (self.most, self.key) {
-            (Most::Fixed(most), None) => (Spots::Shared(Slots::new(most.get(), places, queue)), None),
-            (Most::Fixed(_), Some(_)) if self.partitions.is_some() => {
-                return Err(ConcurrencyError::PartitionsByKey);
-            }
-            (Most::Fixed(most), Some(key)) => {
-                (Spots::Keyed(Keyed::new(key, most.get(), self.max_keys, self.queue.clone())), None)
-            }
-            (Most::Adaptive(_), Some(_)) => return Err(ConcurrencyError::AdaptiveByKey),
-            (Most::Adaptive(algorithm), None) => {
-                let slots = Slots::new(algorithm.limit(), places, queue);
-                let sampler = Sampler::new(algorithm, self.window);
-                (Spots::Shared(slots), Some(Adaptive { sampler, latency: self.latency }))
+        match (&self.most, &self.key) {
+            (Most::Adaptive(_), Some(_)) => Err(ConcurrencyError::AdaptiveByKey),
+            (Most::Fixed(_), Some(_)) if self.partitions.is_some() => Err(ConcurrencyError::PartitionsByKey),
+            _ => Ok(()),
+        }
+    }
+
+    /// What these terms are of: what `before` is of, if both count the same.
+    fn live(&self, before: Option<&Pool>, most: u32) -> Arc<Live> {
+        let counts_on = |pool: &&Pool| {
+            let same_key = match (&pool.live.spots, &self.key) {
+                (Spots::Shared(_), None) => true,
+                (Spots::Keyed(keyed), Some(key)) => keyed.key() == key,
+                _ => false,
+            };
+            same_key && pool.live.name == self.name
+        };
+        if let Some(pool) = before.filter(counts_on) {
+            return Arc::clone(&pool.live);
+        }
+        let spots = match &self.key {
+            None => Spots::Shared(Slots::new(most)),
+            Some(key) => Spots::Keyed(Keyed::new(key.clone(), most, self.max_keys.get())),
+        };
+        Arc::new(Live::new(Arc::clone(&self.name), spots))
+    }
+
+    fn define(self, before: Option<&Arc<Pool>>) -> Result<Concurrency, ConcurrencyError> {
+        self.check()?;
+        let most = match &self.most {
+            Most::Fixed(most) => most.get(),
+            Most::Adaptive(algorithm) => algorithm.limit(),
+        };
+        let live = self.live(before.map(|before| &**before), most);
+        let before = before.filter(|before| Arc::ptr_eq(&before.live, &live));
+        let adaptive = match self.most {
+            Most::Fixed(_) => None,
+            Most::Adaptive(algorithm) => {
+                Some(Adaptive { sampler: Sampler::new(algorithm, self.window), latency: self.latency })
             }
         };
+        let of_before = before.and_then(|before| before.partitions.as_ref());
         let refusal = Rejection::new(Reason::Overloaded)
             .detail(format!("too many requests in flight: {}", self.name))
             .retry_after(self.retry_after);
         Ok(Concurrency(Arc::new(Pool {
-            name: self.name,
-            spots,
+            turn: if before.is_some() { live.next_turn() } else { 0 },
+            live,
+            most,
+            max_keys: self.max_keys.get(),
             queue: self.queue,
             priorities: self.priorities,
-            partitions: self.partitions,
+            partitions: self.partitions.map(|partitions| partitions.divide(of_before)),
             adaptive,
+            resumes: before.is_some_and(|before| before.adaptive.is_some()),
+            skips: self.skips,
+            in_shadow: self.in_shadow,
             refusal,
-            counts: Counts::default(),
         })))
     }
 }

@@ -70,7 +70,8 @@
 //! # Shared state
 //!
 //! A [`Concurrency`] is the limit: its clones, in however many layers, routes and listeners, count together. A
-//! [`ConcurrencyHandle`] looks at it.
+//! [`ConcurrencyHandle`] looks at it. After a reload it is the same limit under [other terms](Concurrency::redefine): who is
+//! in flight or waits counts on.
 //!
 //! # How it waits
 //!
@@ -88,8 +89,8 @@
 //!
 //! # Metrics
 //!
-//! [`ConcurrencyHandle`] tells limit, in flight, waiting, queue delay, and how many were queued, refused, dropped and timed
-//! out. Refusals have the label `overloaded` and the access-log flag `OM`; the detail names the limit.
+//! [`ConcurrencyHandle`] tells limit, in flight, waiting, queue delay, and how many were queued, refused, dropped, timed
+//! out, and spared by a limit in shadow. Refusals have the label `overloaded` and the access-log flag `OM`; the detail names the limit.
 //!
 //! [`Overloaded`]: crate::reject::Reason::Overloaded
 //! [`Principal`]: crate::key::Key::Principal

@@ -86,24 +86,35 @@ impl Partitions {
         self.by == By::Route
     }
 
-    pub(super) fn places(&self) -> Box<[Partition]> {
-        self.shares.iter().map(|(name, share)| Partition::new(Arc::clone(name), *share)).collect()
+    /// The shares. What is in flight of a partition that was there before counts on.
+    pub(super) fn divide(self, before: Option<&Divided>) -> Divided {
+        let before = before.filter(|before| before.by.by == self.by);
+        let share = |(name, share): (&Arc<str>, &Ratio)| {
+            let mut known = before.into_iter().flat_map(|before| before.shares.iter());
+            let partition = known.find(|share| share.partition.name == *name);
+            let partition = partition.map_or_else(
+                || Arc::new(Partition { name: Arc::clone(name), in_flight: AtomicU32::new(0) }),
+                |share| Arc::clone(&share.partition),
+            );
+            Share { partition, share: fraction(*share) }
+        };
+        let shares = self.shares.iter().map(share).collect();
+        Divided { by: self, shares }
     }
 
-    /// The partition of a request; one that does not exist if it has none.
-    pub(super) fn of(&self, head: &Head<'_>) -> u16 {
+    /// Which of the shares is a request's, if one is.
+    fn of(&self, head: &Head<'_>) -> Option<usize> {
         let principal = || head.extensions().get::<Principal>();
-        let found = match &self.by {
+        match &self.by {
             By::Header(name) => head.headers().get(name).and_then(|value| self.find(value.to_str().ok()?)),
             By::Plan => principal().and_then(|principal| self.find(principal.plan()?)),
             By::Claim(name) => principal().and_then(|principal| self.find(&principal.claim(name)?)),
             By::Route => head.extensions().get().and_then(|RouteName(name)| self.find(name)),
-        };
-        found.unwrap_or(u16::MAX)
+        }
     }
 
-    fn find(&self, value: &str) -> Option<u16> {
-        self.shares.keys().position(|name| **name == *value).and_then(|at| u16::try_from(at).ok())
+    fn find(&self, value: &str) -> Option<usize> {
+        self.shares.keys().position(|name| **name == *value)
     }
 }
 
@@ -117,28 +128,62 @@ fn fraction(share: Ratio) -> f64 {
     f64::from(share.numerator()) / f64::from(share.denominator())
 }
 
-/// What is in flight of one partition.
+/// A limit that is divided.
+#[derive(Debug)]
+pub(super) struct Divided {
+    pub(super) by: Partitions,
+    pub(super) shares: Box<[Share]>,
+}
+
+impl Divided {
+    pub(super) fn of(&self, head: &Head<'_>) -> Option<&Share> {
+        self.shares.get(self.by.of(head)?)
+    }
+}
+
+/// What is in flight of one partition, whatever its share is.
 #[derive(Debug)]
 pub(super) struct Partition {
     pub(super) name: Arc<str>,
-    share: f64,
-    pub(super) in_flight: AtomicU32,
+    in_flight: AtomicU32,
 }
 
 impl Partition {
-    fn new(name: Arc<str>, share: Ratio) -> Self {
-        Self { name, share: fraction(share), in_flight: AtomicU32::new(0) }
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
     }
 
+    pub(super) fn leave(&self) {
+        self.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A partition's share of a limit.
+#[derive(Debug, Clone)]
+pub(super) struct Share {
+    pub(super) partition: Arc<Partition>,
+    share: f64,
+}
+
+impl Share {
     /// The places that are its own, of so many.
     pub(super) fn places(&self, limit: u32) -> u32 {
         ((f64::from(limit) * self.share).ceil() as u32).max(1)
+    }
+
+    pub(super) fn has_room(&self, limit: u32) -> bool {
+        self.partition.in_flight() < self.places(limit)
     }
 
     /// Takes one of its own places, if one is free.
     pub(super) fn enter(&self, limit: u32) -> bool {
         let most = self.places(limit);
         let more = |count| (count < most).then_some(count + 1);
-        self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
+        self.partition.in_flight.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Counts one more.
+    pub(super) fn add(&self) {
+        self.partition.in_flight.fetch_add(1, Ordering::AcqRel);
     }
 }

@@ -13,8 +13,9 @@ use tokio::{
 };
 
 use super::{
-    adaptive::{Latency, is_drop, is_sample},
+    adaptive::{Adaptive, Latency, is_drop, is_sample},
     keyed::Account,
+    partition::{Partition, Share},
     pool::Pool,
     queue::Ticket,
 };
@@ -27,10 +28,16 @@ pub(super) struct Permit {
 }
 
 /// Whose place it is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) enum Place {
-    Shared { partition: u16 },
+    Shared(Option<Arc<Partition>>),
     OfKey(Account),
+}
+
+impl Place {
+    pub(super) fn of(share: Option<&Share>) -> Self {
+        Self::Shared(share.map(|share| Arc::clone(&share.partition)))
+    }
 }
 
 impl Permit {
@@ -41,37 +48,45 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        Pool::leave(&self.pool, self.place);
+        self.pool.leave(&self.place);
     }
 }
 
 impl fmt::Debug for Permit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit").field("limit", &self.pool.name).field("place", &self.place).finish()
+        f.debug_struct("Permit").field("limit", &self.pool.live.name).field("place", &self.place).finish()
     }
 }
 
 /// What a request holds while it is in flight: its place, until the response's body has ended or its tunnel has closed.
 #[derive(Debug)]
 pub struct Held {
-    permit: Permit,
+    /// Nothing, if the limit does not count it.
+    permit: Option<Permit>,
     /// When it began, if the limit adapts.
     began: Option<Instant>,
 }
 
 impl Held {
+    pub(super) const SKIPPED: Self = Self { permit: None, began: None };
+
     pub(super) const fn new(permit: Permit, began: Option<Instant>) -> Self {
-        Self { permit, began }
+        Self { permit: Some(permit), began }
+    }
+
+    /// If the limit adapts: it, by what, and when this began.
+    fn adapts(&self) -> Option<(&Arc<Pool>, &Adaptive, Instant)> {
+        let pool = &self.permit.as_ref()?.pool;
+        Some((pool, pool.adaptive.as_ref()?, self.began?))
     }
 
     fn sample(&self, latency: Latency) {
-        let pool = &self.permit.pool;
-        if let (Some(began), Some(adaptive)) = (self.began, &pool.adaptive)
+        if let Some((pool, adaptive, began)) = self.adapts()
             && adaptive.latency == latency
         {
             let now = Instant::now();
             let rtt = now.saturating_duration_since(began);
-            Pool::adapt(pool, adaptive.sampler.sample(now, rtt, pool.in_flight()));
+            pool.adapt(adaptive.sampler.sample(now, rtt, pool.live.in_flight()));
         }
     }
 }
@@ -91,11 +106,10 @@ impl Pass for Held {
         if outcome.is_success() {
             self.sample(Latency::End);
         }
-        let pool = &self.permit.pool;
-        if let Some(adaptive) = &pool.adaptive
+        if let Some((pool, adaptive, _)) = self.adapts()
             && is_drop(outcome)
         {
-            Pool::adapt(pool, adaptive.sampler.dropped(Instant::now(), pool.in_flight()));
+            pool.adapt(adaptive.sampler.dropped(Instant::now(), pool.live.in_flight()));
         }
     }
 }
@@ -122,7 +136,7 @@ struct Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            self.pool.abandon(self.place, ticket);
+            self.pool.abandon(&self.place, ticket);
         }
     }
 }
@@ -164,18 +178,19 @@ impl Future for Wait {
                 this.granted.try_recv().map_err(|_| Refused::TimedOut)
             }
         };
-        if permit.is_ok() {
-            this.seat.ticket = None;
-        }
         let pool = &this.seat.pool;
-        Poll::Ready(Told(
-            permit.map(|permit| Held::new(permit, pool.adaptive.as_ref().map(|_| Instant::now()))),
-        ))
+        let held = permit.map(|mut permit| {
+            this.seat.ticket = None;
+            // Whoever left it may have come under other terms.
+            permit.pool = Arc::clone(pool);
+            Held::new(permit, pool.adaptive.as_ref().map(|_| Instant::now()))
+        });
+        Poll::Ready(Told(held))
     }
 }
 
 impl fmt::Debug for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wait").field("limit", &self.seat.pool.name).finish_non_exhaustive()
+        f.debug_struct("Wait").field("limit", &self.seat.pool.live.name).finish_non_exhaustive()
     }
 }

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{codel::CoDel, permit::Permit};
+use super::{codel::CoDel, partition::Share, permit::Permit};
 use crate::admission::shed::Priority;
 
 /// How requests wait for a place: how many, how long, and in which order.
@@ -70,19 +70,20 @@ pub(super) type Ticket = (Priority, u64);
 
 #[derive(Debug)]
 pub(super) struct Waiter {
-    since: Instant,
-    pub(super) partition: u16,
+    pub(super) since: Instant,
+    pub(super) share: Option<Share>,
     pub(super) grant: oneshot::Sender<Permit>,
 }
 
-/// Those who wait.
-#[derive(Debug)]
+/// Those who wait. How, says the queue of who came last.
+#[derive(Debug, Default)]
 pub(super) struct Waiters {
     waiting: BTreeMap<Ticket, Waiter>,
     turn: u64,
-    length: usize,
     order: Order,
     codel: Option<CoDel>,
+    /// Whether somebody had a share.
+    divided: bool,
     /// Of those who left since this was asked last.
     shortest: Option<Duration>,
 }
@@ -96,17 +97,6 @@ pub(super) enum Joined {
 }
 
 impl Waiters {
-    pub(super) fn new(queue: &Queue) -> Self {
-        Self {
-            waiting: BTreeMap::new(),
-            turn: 0,
-            length: queue.length.get() as usize,
-            order: queue.order,
-            codel: queue.codel.map(|(target, interval)| CoDel::new(target, interval)),
-            shortest: None,
-        }
-    }
-
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -115,15 +105,13 @@ impl Waiters {
         self.waiting.is_empty()
     }
 
-    pub(super) fn join(
-        &mut self,
-        now: Instant,
-        priority: Priority,
-        partition: u16,
-        grant: oneshot::Sender<Permit>,
-    ) -> Joined {
+    pub(super) fn join(&mut self, queue: &Queue, priority: Priority, waiter: Waiter) -> Joined {
+        self.order = queue.order;
+        if self.codel.as_ref().map(CoDel::terms) != queue.codel {
+            self.codel = queue.codel.map(|(target, interval)| CoDel::new(target, interval));
+        }
         let class = if self.order == Order::Priority { priority } else { Priority::Normal };
-        let displaces = if self.len() < self.length {
+        let displaces = if self.len() < queue.length.get() as usize {
             false
         } else if self.waiting.last_key_value().is_some_and(|((last, _), _)| class < *last) {
             self.waiting.pop_last();
@@ -132,8 +120,9 @@ impl Waiters {
             return Joined::Full;
         };
         self.turn += 1;
+        self.divided |= waiter.share.is_some();
         let ticket = (class, self.turn);
-        self.waiting.insert(ticket, Waiter { since: now, partition, grant });
+        self.waiting.insert(ticket, waiter);
         if displaces { Joined::Displaced(ticket) } else { Joined::Waits(ticket) }
     }
 
@@ -161,10 +150,13 @@ impl Waiters {
         }
     }
 
-    /// The first whose partition is one of these.
-    pub(super) fn next_of(&mut self, is: impl Fn(u16) -> bool) -> Option<Waiter> {
-        let ticket =
-            self.waiting.iter().find(|(_, waiter)| is(waiter.partition)).map(|(ticket, _)| *ticket)?;
+    /// The first whose share is one of these.
+    pub(super) fn next_of(&mut self, is: impl Fn(&Share) -> bool) -> Option<Waiter> {
+        if !self.divided {
+            return None;
+        }
+        let mut shared = self.waiting.iter().filter(|(_, waiter)| waiter.share.as_ref().is_some_and(&is));
+        let ticket = shared.next().map(|(ticket, _)| *ticket)?;
         let waiter = self.waiting.remove(&ticket);
         self.emptied();
         waiter

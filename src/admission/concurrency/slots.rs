@@ -6,7 +6,7 @@ use std::sync::{
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    partition::Partition,
+    partition::{Partition, Share},
     permit::{Permit, Place},
     pool::Pool,
     queue::{Joined, Queue, Ticket, Waiter, Waiters},
@@ -25,8 +25,7 @@ const WAITING: u64 = 1 << 32;
 pub(super) struct Slots {
     state: AtomicU64,
     limit: AtomicU32,
-    pub(super) partitions: Box<[Partition]>,
-    waiters: Option<Mutex<Waiters>>,
+    waiters: Mutex<Waiters>,
 }
 
 fn in_flight(state: u64) -> u32 {
@@ -34,9 +33,8 @@ fn in_flight(state: u64) -> u32 {
 }
 
 impl Slots {
-    pub(super) fn new(limit: u32, partitions: Box<[Partition]>, queue: Option<&Queue>) -> Self {
-        let waiters = queue.map(|queue| Mutex::new(Waiters::new(queue)));
-        Self { state: AtomicU64::new(0), limit: AtomicU32::new(limit), partitions, waiters }
+    pub(super) fn new(limit: u32) -> Self {
+        Self { state: AtomicU64::new(0), limit: AtomicU32::new(limit), waiters: Mutex::default() }
     }
 
     pub(super) fn limit(&self) -> u32 {
@@ -52,50 +50,46 @@ impl Slots {
     }
 
     pub(super) fn age(&self, now: Instant) -> std::time::Duration {
-        self.waiters().map(|waiters| waiters.age(now)).unwrap_or_default()
+        self.waiters().age(now)
     }
 
     pub(super) fn take_delay(&self, now: Instant) -> std::time::Duration {
-        self.waiters().map(|mut waiters| waiters.take_delay(now)).unwrap_or_default()
+        self.waiters().take_delay(now)
     }
 
-    fn waiters(&self) -> Option<MutexGuard<'_, Waiters>> {
-        self.waiters.as_ref().map(|waiters| waiters.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn partition(&self, at: u16) -> Option<&Partition> {
-        self.partitions.get(usize::from(at))
+    fn waiters(&self) -> MutexGuard<'_, Waiters> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a place, without waiting.
     #[inline]
-    pub(super) fn enter(&self, partition: u16) -> bool {
+    pub(super) fn enter(&self, share: Option<&Share>) -> bool {
         let mut state = self.state.load(Ordering::Relaxed);
         while state < WAITING && in_flight(state) < self.limit() {
             match self.state.compare_exchange_weak(state, state + 1, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => {
-                    self.count(partition);
+                    share.inspect(|share| share.add());
                     return true;
                 }
                 Err(now) => state = now,
             }
         }
-        self.enter_own(partition)
+        share.is_some_and(|share| self.enter_own(share))
     }
 
     /// Takes a place that is the partition's own, though the limit is reached.
-    fn enter_own(&self, partition: u16) -> bool {
-        let own = self.partition(partition).is_some_and(|partition| partition.enter(self.limit()));
+    fn enter_own(&self, share: &Share) -> bool {
+        let own = share.enter(self.limit());
         if own {
             self.state.fetch_add(1, Ordering::AcqRel);
         }
         own
     }
 
-    fn count(&self, partition: u16) {
-        if let Some(partition) = self.partition(partition) {
-            partition.in_flight.fetch_add(1, Ordering::AcqRel);
-        }
+    /// Takes a place, whether one is free or not.
+    pub(super) fn add(&self, share: Option<&Share>) {
+        share.inspect(|share| share.add());
+        self.state.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Takes a place for one who waits.
@@ -105,29 +99,27 @@ impl Slots {
     }
 
     /// Gives a place back, and tells whether somebody waits for one.
-    pub(super) fn leave(&self, partition: u16) -> bool {
-        if let Some(partition) = self.partition(partition) {
-            partition.in_flight.fetch_sub(1, Ordering::AcqRel);
-        }
+    pub(super) fn leave(&self, partition: Option<&Partition>) -> bool {
+        partition.inspect(|partition| partition.leave());
         self.state.fetch_sub(1, Ordering::SeqCst) >= WAITING
     }
 
-    /// Another limit from now on. Whether somebody waits, who may have a place now.
-    pub(super) fn set_limit(&self, limit: u32) -> bool {
+    /// Another limit from now on. Who waits is to be [served](Self::serve).
+    pub(super) fn set_limit(&self, limit: u32) {
         self.limit.store(limit, Ordering::SeqCst);
-        self.state.load(Ordering::SeqCst) >= WAITING
     }
 
-    /// Begins to wait. `None`: there is no queue, or it is full.
+    /// Begins to wait. `None`: the queue is full.
     pub(super) fn join(
         &self,
+        queue: &Queue,
         now: Instant,
         priority: Priority,
-        partition: u16,
+        share: Option<Share>,
     ) -> Option<(Ticket, oneshot::Receiver<Permit>)> {
-        let mut waiters = self.waiters()?;
         let (grant, granted) = oneshot::channel();
-        let ticket = match waiters.join(now, priority, partition, grant) {
+        let mut waiters = self.waiters();
+        let ticket = match waiters.join(queue, priority, Waiter { since: now, share, grant }) {
             Joined::Full => return None,
             Joined::Displaced(ticket) => ticket,
             Joined::Waits(ticket) => {
@@ -140,24 +132,25 @@ impl Slots {
 
     /// Waits no longer.
     pub(super) fn abandon(&self, ticket: Ticket) {
-        if let Some(mut waiters) = self.waiters()
-            && waiters.leave(ticket)
-        {
+        let mut waiters = self.waiters();
+        if waiters.leave(ticket) {
             self.state.fetch_sub(WAITING, Ordering::SeqCst);
         }
     }
 
-    /// Takes places for those who wait, and hands them over one by one, outside of the lock.
+    /// Takes places for those who wait, if any do, and hands them over one by one, outside of the lock.
     pub(super) fn serve(&self, pool: &Arc<Pool>) {
-        while let Some(Waiter { partition, grant, .. }) = self.next() {
-            let permit = Permit::new(Arc::clone(pool), Place::Shared { partition });
+        while self.state.load(Ordering::SeqCst) >= WAITING
+            && let Some(Waiter { share, grant, .. }) = self.next()
+        {
+            let permit = Permit::new(Arc::clone(pool), Place::of(share.as_ref()));
             // Who is gone drops the permit, and the next one is looked for.
             drop(grant.send(permit));
         }
     }
 
     fn next(&self) -> Option<Waiter> {
-        let mut waiters = self.waiters()?;
+        let mut waiters = self.waiters();
         if waiters.is_empty() {
             return None;
         }
@@ -165,12 +158,12 @@ impl Slots {
         let next = if self.take() {
             let next = waiters.next(Instant::now());
             match &next {
-                Some(waiter) => self.count(waiter.partition),
+                Some(waiter) => {
+                    waiter.share.as_ref().inspect(|share| share.add());
+                }
                 None => drop(self.state.fetch_sub(1, Ordering::SeqCst)),
             }
             next
-        } else if self.partitions.is_empty() {
-            None
         } else {
             self.next_of_own(&mut waiters)
         };
@@ -182,13 +175,8 @@ impl Slots {
     /// The first who waits though their partition has a place of its own.
     fn next_of_own(&self, waiters: &mut Waiters) -> Option<Waiter> {
         let limit = self.limit();
-        let has_place = |at| {
-            let own =
-                |partition: &Partition| partition.in_flight.load(Ordering::Relaxed) < partition.places(limit);
-            self.partition(at).is_some_and(own)
-        };
-        let next = waiters.next_of(has_place)?;
-        self.count(next.partition);
+        let next = waiters.next_of(|share| share.has_room(limit))?;
+        next.share.as_ref().inspect(|share| share.add());
         self.state.fetch_add(1, Ordering::SeqCst);
         Some(next)
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    OnOutage, Quota, QuotaOutage,
+    Quota, QuotaFallback, QuotaOutage,
     definition::{Counters, Counts},
     place::Place,
 };
@@ -23,6 +23,8 @@ pub(super) struct Bill {
     pub(super) cost: u64,
     pub(super) used: u64,
     pub(super) state: State,
+    /// It is paid if it can be, and stands in nobody's way.
+    pub(super) in_shadow: bool,
     /// What it has cost, as told by the response's head.
     pub(super) told: Option<u32>,
 }
@@ -38,6 +40,8 @@ pub(super) enum State {
     Never,
     /// The counter could not be asked.
     Lost,
+    /// It is not counted.
+    Skipped,
 }
 
 impl Bill {
@@ -46,6 +50,7 @@ impl Bill {
         let most = quota.terms.allowance(head).units();
         let cost = u64::from(quota.terms.cost.of(head));
         let state = match most {
+            _ if quota.terms.skips.iter().any(|skip| skip.means(head)) => State::Skipped,
             _ if cost == 0 => State::Paid,
             Some(most) if cost > most => State::Never,
             _ => State::Open,
@@ -57,6 +62,7 @@ impl Bill {
             cost,
             used: 0,
             state,
+            in_shadow: quota.terms.in_shadow,
             told: None,
         }
     }
@@ -65,6 +71,16 @@ impl Bill {
     pub(super) fn remaining(&self) -> Option<u64> {
         let is_known = matches!(self.state, State::Paid | State::Short) && self.cost > 0;
         self.most.filter(|_| is_known).map(|most| most.saturating_sub(self.used))
+    }
+
+    /// Whether the allowance is not enough.
+    pub(super) const fn is_short(&self) -> bool {
+        matches!(self.state, State::Short | State::Never)
+    }
+
+    /// Whether the request is refused for it.
+    pub(super) const fn refuses(&self) -> bool {
+        self.is_short() && !self.in_shadow
     }
 
     fn give_back(&mut self, counters: &Arc<Counters>) {
@@ -92,7 +108,7 @@ pub(super) fn pay_here(quotas: &[Quota], bills: &mut [Bill]) -> bool {
                 Ok(used) => (bill.used, bill.state) = (used, State::Paid),
                 Err(used) => (bill.used, bill.state) = (used, State::Short),
             }
-            if bill.state == State::Short {
+            if bill.refuses() {
                 give_back(quotas, bills);
                 return false;
             }
@@ -166,13 +182,8 @@ async fn pay_there(
     let mut asked: Vec<_> = group.iter_mut().map(|(quota, bill)| (&*quota.counters, &mut **bill)).collect();
     let paid = remote.spend(&mut asked, until).await;
     for (quota, bill) in &mut group {
-        match &paid {
-            Ok(true) => bill.state = State::Paid,
-            Ok(false) if bill.most.is_some_and(|most| bill.used + bill.cost > most) => {
-                bill.state = State::Short;
-            }
-            Ok(false) => {}
-            Err(outage) => lost(quota, bill, outage.clone())?,
+        if let Err(outage) = &paid {
+            lost(quota, bill, outage.clone())?;
         }
     }
     Ok(paid.unwrap_or(true))
@@ -181,12 +192,12 @@ async fn pay_there(
 /// Counters cannot be asked: lets pass, or not.
 fn lost(quota: &Quota, bill: &mut Bill, outage: QuotaOutage) -> Result<(), QuotaOutage> {
     bill.state = State::Lost;
-    match quota.terms.on_outage {
-        OnOutage::Allow => {
+    match quota.terms.fallback {
+        QuotaFallback::Deny if !bill.in_shadow => Err(outage),
+        QuotaFallback::Allow | QuotaFallback::Deny => {
             Counts::add(&quota.counters.counts.uncounted, 1);
             Ok(())
         }
-        OnOutage::Deny => Err(outage),
     }
 }
 

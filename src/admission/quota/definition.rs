@@ -7,9 +7,9 @@ use std::{
     },
 };
 
-use super::{Allowance, OnOutage, QuotaHandle, QuotaStore, Quotas, place::Place, plan::Terms};
+use super::{Allowance, QuotaFallback, QuotaHandle, QuotaStore, Quotas, place::Place, plan::Terms};
 use crate::{
-    admission::rate_limit::{Cost, Settle},
+    admission::rate_limit::{Cost, Settle, Skip},
     gate::AsyncGateLayer,
     key::Key,
     time::{Calendar, Period, Span, WallClock},
@@ -44,6 +44,7 @@ pub(super) struct Counters {
 pub(super) struct Counts {
     pub(super) spent: AtomicU64,
     pub(super) refused: AtomicU64,
+    pub(super) spared: AtomicU64,
     pub(super) uncounted: AtomicU64,
     pub(super) unsettled: AtomicU64,
 }
@@ -89,10 +90,11 @@ impl Quota {
             terms: Terms {
                 otherwise: allowance.into(),
                 plans: BTreeMap::new(),
-                claim: None,
                 cost: Cost::ONE,
                 settle: None,
-                on_outage: OnOutage::Allow,
+                skips: Arc::default(),
+                in_shadow: false,
+                fallback: QuotaFallback::Allow,
             },
             clock: WallClock::system(),
         }
@@ -110,7 +112,8 @@ impl Quota {
         &self.counters.key
     }
 
-    /// Whether it can only be decided once the caller is authenticated: it counts by what is known then, or by plans.
+    /// Whether it can only be decided once the caller is authenticated: it counts by what is known then, or its plans or what it
+    /// skips go by it.
     #[must_use]
     pub fn needs_identity(&self) -> bool {
         self.key().needs_identity() || self.terms.need_identity()
@@ -156,21 +159,15 @@ impl QuotaBuilder {
 
     /// What accounts of this plan may spend. What was said first is for those who have another plan, or none.
     ///
-    /// The plan is the principal's, unless a [claim](Self::plan_claim) tells it. It is looked up for each request, so
-    /// that who changes plans in the middle of a period keeps what was spent and has the new allowance at once.
+    /// The plan is the [principal's](crate::identity::Principal::plan). It is looked up for each request, so that who changes
+    /// plans in the middle of a period keeps what was spent and has the new allowance at once.
     pub fn plan(mut self, plan: impl Into<Arc<str>>, allowance: impl Into<Allowance>) -> Self {
         self.terms.plans.insert(plan.into(), allowance.into());
         self
     }
 
-    /// The plan is what this claim of the principal's token says, by name or JSON pointer.
-    pub fn plan_claim(mut self, claim: impl Into<Arc<str>>) -> Self {
-        self.terms.claim = Some(claim.into());
-        self
-    }
-
     /// What a request costs; 1 unless told. What costs nothing always passes.
-    pub fn cost(mut self, cost: impl Into<Cost>) -> Self {
+    pub fn costing(mut self, cost: impl Into<Cost>) -> Self {
         self.terms.cost = cost.into();
         self
     }
@@ -179,6 +176,19 @@ impl QuotaBuilder {
     /// response has ended, to the period in which the request came; it can take an account beyond its allowance.
     pub fn settle(mut self, settle: Settle) -> Self {
         self.terms.settle = Some(settle);
+        self
+    }
+
+    /// Does not count these requests, nor those named before. They pass, and nothing is settled for them.
+    pub fn skip(mut self, skip: Skip) -> Self {
+        self.terms.skips = self.terms.skips.iter().cloned().chain([skip]).collect();
+        self
+    }
+
+    /// Whether the quota only looks on: it counts and logs (target `portcullis::shadow`) what it would refuse, and lets
+    /// pass. `false` unless told.
+    pub fn in_shadow(mut self, in_shadow: bool) -> Self {
+        self.terms.in_shadow = in_shadow;
         self
     }
 
@@ -218,7 +228,7 @@ impl QuotaBuilder {
         if allowances.any(|allowance| allowance.units().is_some_and(|units| units > MOST)) {
             return Err(QuotaError::Allowance);
         }
-        Ok(Terms { on_outage: self.store.on_outage, ..self.terms.clone() })
+        Ok(Terms { fallback: self.store.fallback, ..self.terms.clone() })
     }
 }
 

@@ -66,9 +66,12 @@ impl Quotas {
     }
 
     fn decide(&self, bills: Vec<Bill>) -> Result<Spending, Answer> {
-        let is_refused = |bill: &Bill| matches!(bill.state, State::Short | State::Never);
-        if bills.iter().any(is_refused) {
+        if bills.iter().any(Bill::refuses) {
             return Err(self.refuse(&bills).into());
+        }
+        for (quota, _) in self.quotas.iter().zip(&bills).filter(|(_, bill)| bill.is_short()) {
+            Counts::add(&quota.counters.counts.spared, 1);
+            tracing::info!(target: "portcullis::shadow", quota = quota.name(), "would have refused");
         }
         for (quota, bill) in self.quotas.iter().zip(&bills).filter(|(_, bill)| bill.state == State::Paid) {
             Counts::add(&quota.counters.counts.spent, bill.cost);
@@ -90,6 +93,7 @@ impl Quotas {
         let mut longest = Some(Duration::ZERO);
         for (quota, bill) in self.quotas.iter().zip(bills) {
             longest = match bill.state {
+                _ if bill.in_shadow => continue,
                 State::Never => None,
                 State::Short => {
                     let rest = bill.span.remaining(quota.counters.clock.now());
@@ -117,7 +121,9 @@ impl Quotas {
     fn tell(&self, bills: &[Bill]) -> HeaderMap {
         let (mut policies, mut lines) = (String::new(), String::new());
         for (quota, bill) in self.quotas.iter().zip(bills) {
-            let (Some(most), Some(left)) = (bill.most, bill.remaining()) else { continue };
+            let (Some(most), Some(left), false) = (bill.most, bill.remaining(), bill.in_shadow) else {
+                continue;
+            };
             let rest = bill.span.remaining(quota.counters.clock.now());
             let rest = rest.as_secs() + u64::from(rest.subsec_nanos() > 0);
             let comma = if lines.is_empty() { "" } else { ", " };
@@ -139,8 +145,7 @@ impl AsyncGate for Quotas {
 
     fn check(&self, head: &mut Head<'_>) -> Check<Spending, QuotaWait> {
         let mut bills: Vec<_> = self.quotas.iter().map(|quota| Bill::of(quota, head)).collect();
-        let is_settled = bills.iter().all(|bill| bill.state == State::Paid);
-        if is_settled || bills.iter().any(|bill| bill.state == State::Never) {
+        if bills.iter().all(|bill| bill.state != State::Open) || bills.iter().any(Bill::refuses) {
             return self.decide(bills).into();
         }
         if bill::is_local(&self.quotas) {
@@ -156,7 +161,7 @@ impl AsyncGate for Quotas {
 
     fn resume(&self, _: &mut Head<'_>, told: QuotaTold) -> Check<Spending, QuotaWait> {
         let bills = told.0.map_err(|outage| {
-            let refusal = Rejection::new(Reason::QuotaUnavailable).retry_after(OUTAGE);
+            let refusal = Rejection::new(Reason::LimitUnavailable).retry_after(OUTAGE);
             Answer::from(refusal.source(outage))
         });
         bills.and_then(|bills| self.decide(bills)).into()
@@ -239,7 +244,7 @@ const fn is_ours(reason: Reason) -> bool {
             | NoEndpoint
             | Overloaded
             | ProviderUnavailable
-            | QuotaUnavailable
+            | LimitUnavailable
             | TokenUnavailable
             | Unavailable
     )

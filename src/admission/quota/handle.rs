@@ -126,6 +126,12 @@ impl QuotaHandle {
         self.quota.counters.counts.refused.load(Relaxed)
     }
 
+    /// The requests that it would have refused if it were not [in shadow](super::QuotaBuilder::in_shadow).
+    #[must_use]
+    pub fn spared(&self) -> u64 {
+        self.quota.counters.counts.spared.load(Relaxed)
+    }
+
     /// The requests that passed uncounted, because counters could not be asked.
     #[must_use]
     pub fn uncounted(&self) -> u64 {
@@ -149,7 +155,7 @@ impl QuotaHandle {
     }
 
     /// The accounts that were forgotten before their period was over, since there was no room. If this grows,
-    /// [`max_accounts`](super::QuotaStore::max_accounts) is too small, or there is a flood.
+    /// [`max_keys`](super::QuotaStore::max_keys) is too small, or there is a flood.
     #[must_use]
     pub fn forgotten(&self) -> u64 {
         match &self.quota.counters.place {

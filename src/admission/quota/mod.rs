@@ -33,7 +33,7 @@
 //! # #[cfg(feature = "redis")] {
 //! use http::HeaderName;
 //! use portcullis::{
-//!     admission::{quota::{Allowance, OnOutage, Quota, QuotaStore, Quotas}, rate_limit::{Fields, HeaderCost, Settle}},
+//!     admission::{quota::{Allowance, QuotaFallback, Quota, QuotaStore, Quotas}, rate_limit::{Fields, HeaderCost, Settle}},
 //!     redis::Redis,
 //!     time::{BillingDay, Period},
 //! };
@@ -47,7 +47,7 @@
 //!     .plan("closed", 0)
 //!     .calendar("+01:00".parse()?)
 //!     .settle(Settle::by_header(HeaderCost::new(HeaderName::from_static("x-tokens"))))
-//!     .store(QuotaStore::redis(redis).on_outage(OnOutage::Deny))
+//!     .store(QuotaStore::redis(redis).fallback(QuotaFallback::Deny))
 //!     .build()?;
 //! let reads = tokens.handle(); // reads.consumption_of(&principal).await?.used
 //!
@@ -59,13 +59,30 @@
 //! # }
 //! ```
 //!
+//! What is not counted, and a quota that only looks on before it is enforced:
+//!
+//! ```
+//! use portcullis::{
+//!     admission::{quota::{Quota, Quotas}, rate_limit::Skip},
+//!     matching::PathTemplate,
+//!     time::Period,
+//! };
+//!
+//! let models = Skip::new().paths([PathTemplate::parse("/v1/models")?]);
+//! let calls = Quota::builder("calls", 1_000, Period::Day).skip(models.clone()).build()?;
+//! let next_year = Quota::builder("next-year", 20_000, Period::Month).skip(models).in_shadow(true).build()?;
+//! let layer = Quotas::from_iter([calls, next_year.clone()]).layer(); // next_year.handle().spared() were over it
+//! # let _ = layer;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Answers
 //!
 //! | when | reason | HTTP | gRPC | `Retry-After` |
 //! |---|---|---|---|---|
 //! | the allowance is used up | [`QuotaExhausted`] | 429 | `RESOURCE_EXHAUSTED` | until the end of the period; the longest of those that refuse |
 //! | it costs more than the whole allowance, or the allowance is nothing | [`QuotaExhausted`] | 429 | `RESOURCE_EXHAUSTED` | none: it will never pass |
-//! | counters cannot be asked, and [`OnOutage::Deny`] | [`QuotaUnavailable`] | 503 | `UNAVAILABLE` | 1 s |
+//! | counters cannot be asked, and [`QuotaFallback::Deny`] | [`LimitUnavailable`] | 503 | `UNAVAILABLE` | 1 s |
 //!
 //! The answer has the fields `RateLimit` and `RateLimit-Policy` with the quota's name, as those of
 //! [`rate_limit`](super::rate_limit#answers) do; [`Quotas::fields`] tells them in every response.
@@ -78,7 +95,7 @@
 //! | `file` | one process | what was spent in the last second before a kill ([`every`](QuotaStore::every)); nothing at an orderly end |
 //! | `redis` | any number of instances | what the server loses: with `appendfsync everysec` the last second, at a failover what was not replicated |
 //!
-//! In memory there are at most `max_accounts` (60 to 90 bytes each). When there is no room, an account whose period is
+//! In memory there are at most `max_keys` (60 to 90 bytes each). When there is no room, an account whose period is
 //! over makes room, or else of a few the one that has spent least: who has spent much stays known under a flood of new
 //! accounts. The file is replaced as a whole, by renaming, and one process has it at a time.
 //!
@@ -86,7 +103,7 @@
 //! counter is a key of its own, `namespace:{quota.<digest of the account>}:<quota>:<period>`, that lives until a day after
 //! its period; nothing that a stranger sends stands in it. Each decision has a deadline (50 ms; the longest of the list, whatever
 //! is asked one after the other), the connection's breaker
-//! stops asking a server that does not answer, and [`OnOutage`] says what becomes of requests then.
+//! stops asking a server that does not answer, and [`QuotaFallback`] says what becomes of requests then.
 //!
 //! # What is exact
 //!
@@ -115,11 +132,12 @@
 //!
 //! # Metrics
 //!
-//! [`QuotaHandle`] counts what was spent, refusals, and what passed uncounted or could not be settled. Refusals have the
+//! [`QuotaHandle`] counts what was spent, what was refused and, in shadow, spared, and what passed uncounted or could not be
+//! settled. Refusals have the
 //! label `quota_exhausted` and the access-log flag `QE`.
 //!
 //! [`QuotaExhausted`]: crate::reject::Reason::QuotaExhausted
-//! [`QuotaUnavailable`]: crate::reject::Reason::QuotaUnavailable
+//! [`LimitUnavailable`]: crate::reject::Reason::LimitUnavailable
 
 mod bill;
 mod definition;
@@ -141,4 +159,4 @@ pub use gate::{QuotaTold, QuotaWait, Quotas, Spending};
 pub use handle::{Consumption, QuotaHandle, QuotaOutage};
 pub use plan::Allowance;
 pub use registry::QuotaRegistry;
-pub use store::{OnOutage, QuotaStore};
+pub use store::{QuotaFallback, QuotaStore};

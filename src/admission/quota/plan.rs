@@ -1,9 +1,9 @@
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     admission::{
-        quota::OnOutage,
-        rate_limit::{Cost, Settle},
+        quota::QuotaFallback,
+        rate_limit::{Cost, Settle, Skip},
     },
     head::Head,
     identity::Principal,
@@ -41,30 +41,21 @@ impl From<u64> for Allowance {
 pub(super) struct Terms {
     pub(super) otherwise: Allowance,
     pub(super) plans: BTreeMap<Arc<str>, Allowance>,
-    pub(super) claim: Option<Arc<str>>,
     pub(super) cost: Cost,
     pub(super) settle: Option<Settle>,
-    pub(super) on_outage: OnOutage,
+    pub(super) skips: Arc<[Skip]>,
+    pub(super) in_shadow: bool,
+    pub(super) fallback: QuotaFallback,
 }
 
 impl Terms {
     pub(super) fn allowance(&self, head: &Head<'_>) -> Allowance {
-        self.plan(head).and_then(|plan| self.plans.get(&*plan).copied()).unwrap_or(self.otherwise)
-    }
-
-    fn plan<'h>(&self, head: &'h Head<'_>) -> Option<Cow<'h, str>> {
-        if self.plans.is_empty() {
-            return None;
-        }
-        let principal = head.extensions().get::<Principal>()?;
-        match &self.claim {
-            Some(claim) => principal.claim(claim),
-            None => principal.plan().map(Cow::Borrowed),
-        }
+        let of_plan = || self.plans.get(head.extensions().get::<Principal>()?.plan()?).copied();
+        of_plan().unwrap_or(self.otherwise)
     }
 
     /// Whether it can only be told once the caller is authenticated.
     pub(super) fn need_identity(&self) -> bool {
-        !self.plans.is_empty()
+        !self.plans.is_empty() || self.skips.iter().any(Skip::needs_identity)
     }
 }

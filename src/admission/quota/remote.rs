@@ -11,7 +11,7 @@ use tokio::{runtime::Handle, sync::Notify, time::Instant};
 
 use super::{
     QuotaOutage,
-    bill::Bill,
+    bill::{Bill, State},
     definition::{Counters, Counts},
 };
 use crate::{
@@ -22,20 +22,26 @@ use crate::{
 /// How long after its period a counter can be read still.
 const KEPT: Duration = Duration::from_secs(86_400);
 
-/// Spends of all counters, or of none: for each its allowance (-1: unlimited), cost and seconds to live. Answers whether,
-/// and what each has spent.
+/// Spends of all counters that are not short, or of none if one is short that is not in shadow: for each its allowance (-1:
+/// unlimited), cost, seconds to live, and whether it is in shadow. Answers whether it has, and what each has spent: of a short
+/// one less than zero, by one and that.
 const SPEND: &str = r"
 local answer = {1}
 for i = 1, #KEYS do
   local used = tonumber(redis.call('GET', KEYS[i]) or '0')
-  local most, cost = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1])
+  local most, cost = tonumber(ARGV[4 * i - 3]), tonumber(ARGV[4 * i - 2])
   answer[i + 1] = used
-  if most >= 0 and used + cost > most then answer[1] = 0 end
+  if most >= 0 and used + cost > most then
+    answer[i + 1] = -1 - used
+    if ARGV[4 * i] == '0' then answer[1] = 0 end
+  end
 end
 if answer[1] == 1 then
   for i = 1, #KEYS do
-    answer[i + 1] = redis.call('INCRBY', KEYS[i], ARGV[3 * i - 1])
-    if redis.call('TTL', KEYS[i]) < 0 then redis.call('EXPIRE', KEYS[i], ARGV[3 * i]) end
+    if answer[i + 1] >= 0 then
+      answer[i + 1] = redis.call('INCRBY', KEYS[i], ARGV[4 * i - 2])
+      if redis.call('TTL', KEYS[i]) < 0 then redis.call('EXPIRE', KEYS[i], ARGV[4 * i - 1]) end
+    end
   end
 end
 return answer
@@ -72,7 +78,7 @@ impl Remote {
     }
 
     /// Spends of these counters of one account, which are all on this server, or of none. Tells whether, and writes into
-    /// the bills what each has spent. It takes its deadline at most, and no longer than `until`.
+    /// the bills what became of them. It takes its deadline at most, and no longer than `until`.
     pub(super) async fn spend(
         &self,
         bills: &mut [(&Counters, &mut Bill)],
@@ -87,16 +93,21 @@ impl Remote {
             run.key(self.key(counters, bill.account, bill.span));
             run.arg(bill.most.map_or(-1, u64::cast_signed)).arg(bill.cost);
             let rest = bill.span.remaining(counters.clock.now()) + KEPT;
-            run.arg(rest.as_secs());
+            run.arg(rest.as_secs()).arg(u8::from(bill.in_shadow));
         }
         let answer: Vec<i64> = self.redis.run(rest, &run).await?;
         let (Some(paid), true) = (answer.first(), answer.len() == bills.len() + 1) else {
             return Err(RedisError::Unexpected.into());
         };
+        let paid = *paid == 1;
         for ((_, bill), used) in bills.iter_mut().zip(&answer[1..]) {
-            bill.used = u64::try_from(*used).unwrap_or_default();
+            (bill.used, bill.state) = match u64::try_from(*used) {
+                Ok(used) if paid => (used, State::Paid),
+                Ok(used) => (used, bill.state),
+                Err(_) => ((-1 - used).cast_unsigned(), State::Short),
+            };
         }
-        Ok(*paid == 1)
+        Ok(paid)
     }
 
     pub(super) async fn used(

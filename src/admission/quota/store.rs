@@ -6,7 +6,7 @@ use std::{num::NonZeroU32, path::PathBuf, time::Duration};
 use crate::redis::Redis;
 
 /// The accounts that are held in memory unless told otherwise.
-const MAX_ACCOUNTS: NonZeroU32 = NonZeroU32::new(250_000).unwrap();
+const MAX_KEYS: NonZeroU32 = NonZeroU32::new(250_000).unwrap();
 /// How often a file is written unless told otherwise.
 const EVERY: Duration = Duration::from_secs(1);
 /// How long Redis may take to decide unless told otherwise.
@@ -18,7 +18,7 @@ const DEADLINE: Duration = Duration::from_millis(50);
 #[must_use]
 pub struct QuotaStore {
     pub(super) kind: Kind,
-    pub(super) on_outage: OnOutage,
+    pub(super) fallback: QuotaFallback,
 }
 
 #[derive(Clone, Debug)]
@@ -37,28 +37,28 @@ pub(super) enum Kind {
 /// What becomes of requests while counters cannot be asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum OnOutage {
+pub enum QuotaFallback {
     /// They pass uncounted. [`QuotaHandle::uncounted`](super::QuotaHandle::uncounted) tells how many.
     #[default]
     Allow,
-    /// They are refused with [`QuotaUnavailable`](crate::reject::Reason::QuotaUnavailable).
+    /// They are refused with [`LimitUnavailable`](crate::reject::Reason::LimitUnavailable).
     Deny,
 }
 
 impl QuotaStore {
     const fn of(kind: Kind) -> Self {
-        Self { kind, on_outage: OnOutage::Allow }
+        Self { kind, fallback: QuotaFallback::Allow }
     }
 
     /// In this process, as long as it lives.
     pub const fn memory() -> Self {
-        Self::of(Kind::Memory { most: MAX_ACCOUNTS, file: None })
+        Self::of(Kind::Memory { most: MAX_KEYS, file: None })
     }
 
     /// In this process, and in a file from which the next one goes on. The file is another's than any other quota's, and
     /// one process has it at a time.
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Self::of(Kind::Memory { most: MAX_ACCOUNTS, file: Some((path.into(), EVERY)) })
+        Self::of(Kind::Memory { most: MAX_KEYS, file: Some((path.into(), EVERY)) })
     }
 
     /// On a Redis server, for all instances that ask it.
@@ -69,7 +69,7 @@ impl QuotaStore {
     }
 
     /// The accounts held in memory at most; 250,000 unless told. It is nothing to Redis.
-    pub fn max_accounts(mut self, accounts: NonZeroU32) -> Self {
+    pub fn max_keys(mut self, accounts: NonZeroU32) -> Self {
         match &mut self.kind {
             Kind::Memory { most, .. } => *most = accounts,
             #[cfg(feature = "redis")]
@@ -99,8 +99,8 @@ impl QuotaStore {
 
     /// What becomes of requests while counters cannot be asked: Redis does not answer, or the file cannot be read. They
     /// pass unless told.
-    pub fn on_outage(mut self, on_outage: OnOutage) -> Self {
-        self.on_outage = on_outage;
+    pub fn fallback(mut self, fallback: QuotaFallback) -> Self {
+        self.fallback = fallback;
         self
     }
 

@@ -7,10 +7,10 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 
 use super::*;
 use crate::{
-    admission::rate_limit::{Cost, Fields, Settle},
+    admission::rate_limit::{Cost, Fields, Settle, Skip},
     gate::AsyncGateLayer,
     head::Head,
-    identity::{ClaimLookup, Principal},
+    identity::Principal,
     key::Key,
     time::{ManualClock, Period, parse_utc},
 };
@@ -109,21 +109,6 @@ async fn plans_are_looked_up_each_time_and_keep_what_was_spent() {
 }
 
 #[tokio::test]
-async fn a_plan_can_be_a_claim() {
-    struct Claims;
-    impl ClaimLookup for Claims {
-        fn claim(&self, name: &str) -> Option<std::borrow::Cow<'_, str>> {
-            (name == "/billing/tier").then_some("gold".into())
-        }
-    }
-    let quota = Quota::builder("daily", 0, Period::Day).plan("gold", 1).plan_claim("/billing/tier");
-    let layer = quota.build().unwrap().layer();
-    let told = principal("ada", "").with_claims(Arc::new(Claims));
-    assert_eq!((status(&layer, &told).await, status(&layer, &told).await), (200, 429));
-    assert_eq!(status(&layer, &principal("bob", "gold")).await, 429, "the plan is not what is asked for");
-}
-
-#[tokio::test]
 async fn a_list_is_all_or_nothing_and_the_longest_wait_is_told() {
     let hands = hands("2027-02-01T12:00:00Z");
     let define = |name: &str, units: u64, period| Quota::builder(name, units, period).clock(hands.clock());
@@ -176,7 +161,7 @@ async fn what_went_wrong_can_be_free() {
 #[tokio::test]
 async fn what_costs_nothing_passes_and_what_costs_too_much_never_does() {
     let cost = |head: &Head<'_>| head.headers().get("x").map_or(0, |_| 11);
-    let quota = Quota::builder("daily", 10, Period::Day).cost(Cost::told_by(cost)).build().unwrap();
+    let quota = Quota::builder("daily", 10, Period::Day).costing(Cost::told_by(cost)).build().unwrap();
     let (layer, ada) = (quota.clone().layer(), principal("ada", ""));
     assert_eq!(status(&layer, &ada).await, 200);
     let service = layer.layer(service_fn(|_: Request<Empty<Bytes>>| async {
@@ -187,6 +172,42 @@ async fn what_costs_nothing_passes_and_what_costs_too_much_never_does() {
     let refused = service.oneshot(costly).await.unwrap();
     assert_eq!((refused.status().as_u16(), refused.headers().get("retry-after")), (429, None));
     assert_eq!(quota.handle().consumption_of(&ada).await.unwrap().used, 0);
+}
+
+#[tokio::test]
+async fn what_is_skipped_is_neither_charged_nor_settled() {
+    let quota = Quota::builder("daily", 1, Period::Day)
+        .settle(Settle::by_head(|_| Some(5)))
+        .skip(Skip::new().principals_of("keys"))
+        .by(Key::ClientAddr)
+        .build()
+        .unwrap();
+    assert!(quota.needs_identity());
+    let (layer, other) = (quota.clone().layer(), Principal::new("other", "", "bob"));
+    for _ in 0..3 {
+        assert_eq!(status(&layer, &principal("ada", "")).await, 200);
+    }
+    assert_eq!(quota.handle().consumption_of(&other).await.unwrap().used, 0);
+    assert_eq!((status(&layer, &other).await, status(&layer, &other).await), (200, 429));
+}
+
+#[tokio::test]
+async fn a_quota_in_shadow_looks_on() {
+    let define = |name: &str, units: u64| Quota::builder(name, units, Period::Day);
+    let trial = define("trial", 1).in_shadow(true).build().unwrap();
+    let never = define("never", 0).in_shadow(true).build().unwrap();
+    let enforced = define("enforced", 3).build().unwrap();
+    let quotas = Quotas::from_iter([trial.clone(), never.clone(), enforced.clone()]).fields(Fields::Always);
+    let (layer, ada) = (quotas.layer(), principal("ada", ""));
+    let told = ask(&layer, &ada, "").await.headers()["ratelimit"].to_str().unwrap().to_owned();
+    assert!(told.starts_with("\"enforced\";r=2;") && !told.contains("trial"), "{told}");
+    for expected in [200, 200, 429] {
+        assert_eq!(status(&layer, &ada).await, expected);
+    }
+    let used = async |quota: &Quota| quota.handle().consumption_of(&ada).await.unwrap().used;
+    assert_eq!((used(&trial).await, used(&never).await, used(&enforced).await), (1, 0, 3));
+    assert_eq!((trial.handle().spared(), never.handle().spared(), enforced.handle().spared()), (2, 3, 0));
+    assert_eq!((trial.handle().refused(), enforced.handle().refused()), (0, 1));
 }
 
 #[test]
@@ -227,7 +248,7 @@ impl Scratch {
     }
 
     fn file(&self, every: Duration) -> QuotaStore {
-        QuotaStore::file(self.0.join("counters")).every(every).on_outage(OnOutage::Deny)
+        QuotaStore::file(self.0.join("counters")).every(every).fallback(QuotaFallback::Deny)
     }
 }
 
@@ -284,7 +305,7 @@ async fn a_file_that_is_something_else_is_not_touched() {
     drop(quota);
     assert_eq!(std::fs::read_to_string(scratch.0.join("counters")).unwrap(), "keys: []\n");
     let open =
-        Quota::builder("monthly", 1, Period::Month).store(scratch.file(DAY).on_outage(OnOutage::Allow));
+        Quota::builder("monthly", 1, Period::Month).store(scratch.file(DAY).fallback(QuotaFallback::Allow));
     let open = open.build().unwrap();
     assert_eq!((status(&open.clone().layer(), &ada).await, open.handle().uncounted()), (200, 1));
 }
@@ -293,13 +314,13 @@ async fn a_file_that_is_something_else_is_not_touched() {
 async fn a_definition_that_comes_again_says_what_becomes_of_outages() {
     let (scratch, registry, ada) = (Scratch::new("outage"), QuotaRegistry::new(), principal("ada", ""));
     std::fs::write(scratch.0.join("counters"), "keys: []\n").unwrap();
-    let define = |on_outage| {
-        let store = scratch.file(DAY).on_outage(on_outage);
+    let define = |fallback| {
+        let store = scratch.file(DAY).fallback(fallback);
         registry.define(Quota::builder("monthly", 1, Period::Month).store(store)).unwrap()
     };
-    let open = define(OnOutage::Allow);
+    let open = define(QuotaFallback::Allow);
     assert_eq!(status(&open.clone().layer(), &ada).await, 200);
-    let closed = define(OnOutage::Deny);
+    let closed = define(QuotaFallback::Deny);
     assert!(Arc::ptr_eq(&open.counters, &closed.counters), "they go on");
     assert_eq!(status(&closed.layer(), &ada).await, 503);
 }

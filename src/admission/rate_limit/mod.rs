@@ -110,7 +110,7 @@
 //! | when | reason | HTTP | gRPC | `Retry-After` |
 //! |---|---|---|---|---|
 //! | a limit is reached | [`RateLimited`] | 429 | `RESOURCE_EXHAUSTED` | the longest wait of the limits that refuse, in seconds, rounded up |
-//! | Redis does not decide, and [`Fallback::Deny`] says so | `Overloaded` | 503 | `UNAVAILABLE` | 1 |
+//! | Redis does not decide, and [`Fallback::Deny`] says so | [`LimitUnavailable`] | 503 | `UNAVAILABLE` | 1 |
 //! | it costs more than an account ever holds | [`RateLimited`] | 429 | `RESOURCE_EXHAUSTED` | none: it will never pass |
 //! | it would wait too long for a leaky bucket, or too many wait | [`RateLimited`] | 429 | `RESOURCE_EXHAUSTED` | until there is a place |
 //!
@@ -167,6 +167,7 @@
 //! [`FixedWindow`]: Algorithm::FixedWindow
 //! [`LeakyBucket`]: Algorithm::LeakyBucket
 //! [`RateLimited`]: crate::reject::Reason::RateLimited
+//! [`LimitUnavailable`]: crate::reject::Reason::LimitUnavailable
 //! [`Principal`]: crate::key::Key::Principal
 //! [`Route`]: crate::key::Key::Route
 

@@ -9,7 +9,7 @@ use crate::{
     matching::PathTemplate,
 };
 
-/// Requests that a limit does not count. All that is said must hold, and of each list one.
+/// Requests that a limit or quota does not count. All that is said must hold, and of each list one.
 ///
 /// ```
 /// use http::Method;
@@ -66,11 +66,11 @@ impl Skip {
         self
     }
 
-    pub(super) fn needs_identity(&self) -> bool {
+    pub(in crate::admission) fn needs_identity(&self) -> bool {
         !self.principals.is_empty()
     }
 
-    pub(super) fn means(&self, head: &Head<'_>) -> bool {
+    pub(in crate::admission) fn means(&self, head: &Head<'_>) -> bool {
         let methods = self.methods.is_empty() || self.methods.contains(head.method());
         let paths = || self.paths.is_empty() || self.paths.iter().any(|path| path.matches(head.uri().path()));
         let networks = || self.networks.is_empty() || self.is_near(head);

@@ -619,3 +619,22 @@ async fn the_handle_is_of_all_clones() {
     let handle = opaque.handle();
     assert_eq!((handle.active(), handle.hits(), handle.calls()), (1, 1, 1));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_is_where_it_is_said_to_be() {
+    let billing = || with("billing", json!({ "tier": "gold" }));
+    for (answer, pointer, plan) in [
+        (with("plan", json!("gold")), None, None),
+        (with("plan", json!("gold")), Some("plan"), Some("gold")),
+        (with("plan", json!("")), Some("plan"), None),
+        (with("tier", json!("gold")), Some("plan"), None),
+        (billing(), Some("/billing/tier"), Some("gold")),
+        (billing(), Some("/billing/plan"), None),
+    ] {
+        let stub = Stub::says(answer.clone());
+        let asks = pointer.into_iter().fold(builder(&stub), IntrospectionBuilder::plan_claim).build();
+        let request = ask(&asks, "abc").await.unwrap();
+        let principal: &Principal = request.extensions().get().unwrap();
+        assert_eq!(principal.plan(), plan, "{answer} {pointer:?}");
+    }
+}

@@ -230,6 +230,12 @@ impl Jwt {
         GateLayer::new(self)
     }
 
+    /// How many tokens are remembered.
+    #[cfg(all(test, feature = "config"))]
+    pub(crate) fn remembered(&self) -> usize {
+        self.memory.as_ref().map_or(0, Memory::len)
+    }
+
     /// What was verified under other rules is forgotten.
     fn with(mut self, change: impl FnOnce(&mut Issuer)) -> Self {
         change(&mut self.first);

@@ -63,7 +63,7 @@ impl Had {
         }
     }
 
-    fn to_the_end(mut self, body: &mut Body) -> Self {
+    fn read_out(mut self, body: &mut Body) -> Self {
         while !self.is_over() {
             self.read(body);
         }
@@ -112,7 +112,7 @@ fn each_attempt_sees_exactly_the_bytes_whenever_it_begins() {
             if late == 1 {
                 drop((one, two));
             }
-            let end = Had::default().to_the_end(&mut three);
+            let end = Had::default().read_out(&mut three);
             assert_eq!(end, whole, "{steps:?} {first} {second} {late}");
             assert!(three.is_end_stream());
         }
@@ -135,8 +135,8 @@ proptest! {
             if turn { had.read(&mut one) } else { other.read(&mut two) }
         }
         let whole = Had::whole(SCRIPTS[script]);
-        prop_assert_eq!(had.to_the_end(&mut one), whole.clone());
-        prop_assert_eq!(other.to_the_end(&mut two), whole);
+        prop_assert_eq!(had.read_out(&mut one), whole.clone());
+        prop_assert_eq!(other.read_out(&mut two), whole);
     }
 
     /// Whatever the pieces, the cap and the moment: all of it, or no second body.
@@ -153,9 +153,9 @@ proptest! {
         let again = replay.body();
         prop_assert_eq!(again.is_some(), replay.is_whole());
         if let Some(mut again) = again {
-            prop_assert_eq!(Had::default().to_the_end(&mut again), whole);
+            prop_assert_eq!(Had::default().read_out(&mut again), whole);
         } else {
-            prop_assert_eq!(had.to_the_end(&mut one), whole);
+            prop_assert_eq!(had.read_out(&mut one), whole);
         }
     }
 }
@@ -165,9 +165,9 @@ fn a_body_that_is_too_long_goes_on_alone() {
     let steps: Vec<_> = (0..9).map(|_| Step::Data("12345678")).collect();
     let replay = Replay::new(Body::new(Script::new(steps.clone()).untold()), 64).unwrap();
     let (mut one, mut behind) = (replay.body().unwrap(), replay.body().unwrap());
-    assert_eq!(Had::default().to_the_end(&mut one), Had::whole(&steps));
+    assert_eq!(Had::default().read_out(&mut one), Had::whole(&steps));
     assert!(!replay.is_whole() && replay.body().is_none());
-    assert!(Had::default().to_the_end(&mut behind).failed, "it would miss something");
+    assert!(Had::default().read_out(&mut behind).failed, "it would miss something");
     // One that says so is not even begun.
     let said = Replay::new(Body::new(Script::new(steps)), 64).unwrap_err();
     assert_eq!(said.size_hint().exact(), Some(72));
@@ -177,9 +177,9 @@ fn a_body_that_is_too_long_goes_on_alone() {
 fn a_body_that_breaks_off_is_not_had_again() {
     let replay = replay(&[Step::Data("ab"), Step::Fail]);
     let (mut one, mut other) = (replay.body().unwrap(), replay.body().unwrap());
-    assert!(Had::default().to_the_end(&mut one).failed);
+    assert!(Had::default().read_out(&mut one).failed);
     assert!(replay.body().is_none());
-    assert!(Had::default().to_the_end(&mut other).failed);
+    assert!(Had::default().read_out(&mut other).failed);
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn once_nobody_can_ask_again_the_last_one_goes_on() {
     replay.give_up();
     let mut last = replay.body().unwrap();
     drop((replay, first));
-    assert_eq!(Had::default().to_the_end(&mut last).bytes, b"abcdef");
+    assert_eq!(Had::default().read_out(&mut last).bytes, b"abcdef");
 }
 
 #[test]
@@ -239,7 +239,7 @@ async fn nobody_is_forgotten() {
     assert!(waits(&mut first, &one));
     replay.give_up();
     assert_eq!(woken(&one), 3);
-    assert!(Had::default().to_the_end(&mut first).failed);
+    assert!(Had::default().read_out(&mut first).failed);
     let last = replay.body().unwrap();
     drop(send);
     assert_eq!(last.collect().await.unwrap().to_bytes(), "ab");

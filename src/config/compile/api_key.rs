@@ -19,6 +19,7 @@ use crate::{
         at::At,
         document::Document,
         files::is_writable_by_others,
+        kept::KeysAt,
         schema::{ApiKey, KeyFile, Material},
     },
 };
@@ -49,17 +50,14 @@ impl Compiler<'_> {
 
     /// The limit of the snapshot before, if the file says the same of it.
     fn failures(&self, name: &str, key: &ApiKey) -> Arc<FailureLimit> {
-        let said = format!("{:?}", key.failure_limit);
-        let kept = self.kept.stores.failures.get(name).filter(|(before, _)| *before == said);
-        let limit = kept.map_or_else(
-            || {
-                let rate = key.failure_limit.as_ref().map(|rate| rate.0);
-                rate.map_or_else(FailureLimit::default, |rate| FailureLimit::new(rate.count(), rate.period()))
-                    .into()
-            },
-            |(_, limit)| Arc::clone(limit),
-        );
-        self.stores.borrow_mut().failures.insert(name.to_owned(), (said, Arc::clone(&limit)));
+        let said = key.failure_limit.clone();
+        let kept = self.kept.stores.failures.again(name, &said).cloned();
+        let limit = kept.unwrap_or_else(|| {
+            let rate = said.as_ref().map(|rate| rate.0);
+            rate.map_or_else(FailureLimit::default, |rate| FailureLimit::new(rate.count(), rate.period()))
+                .into()
+        });
+        self.stores.borrow_mut().failures.insert(name, said, Arc::clone(&limit));
         limit
     }
 
@@ -101,7 +99,7 @@ impl Compiler<'_> {
         let table = typed.and_then(|file| key_table(At::top(&tree, &log), name, &peppers, &file));
         at.log().extend(&log.into_faults());
         let keys = ApiKeys::from(table?);
-        let said = format!("{path:?} {print:x}");
+        let said = KeysAt::File(path.clone(), print);
         Some(self.followed(name, said, || (Arc::new(FileKeyStore::new(path)), peppers, keys)))
     }
 
@@ -114,12 +112,12 @@ impl Compiler<'_> {
         set: &str,
         (peppers, print): (Peppers, u64),
     ) -> Option<ApiKeys> {
-        let redis = {
+        let (there, redis) = {
             let stores = self.stores.borrow();
-            self.find(at, server, "server", "redis", &stores.redis)?.clone()
+            self.find(at, server, "server", "redis", stores.redis.all())?.clone()
         };
-        let said = format!("{} {set} {print:x}", redis.0);
-        let store = || Arc::new(api_key::RedisKeyStore::new(redis.1, set));
+        let said = KeysAt::Redis(there, set.to_owned(), print);
+        let store = || Arc::new(api_key::RedisKeyStore::new(redis, set));
         Some(self.followed(name, said, || (store(), peppers, ApiKeys::pending())))
     }
 
@@ -140,17 +138,16 @@ impl Compiler<'_> {
     fn followed<S: KeyStore>(
         &self,
         name: &str,
-        said: String,
+        said: KeysAt,
         make: impl FnOnce() -> (Arc<S>, Peppers, ApiKeys),
     ) -> ApiKeys {
-        let kept = self.kept.stores.keys.get(name).filter(|(before, _)| *before == said);
-        let keys = kept.map(|(_, keys)| keys.clone()).unwrap_or_else(|| {
+        let keys = self.kept.stores.keys.again(name, &said).cloned().unwrap_or_else(|| {
             let (store, peppers, keys) = make();
             let follower = KeyFollower::new(name, store).peppers(peppers).beginning_with(keys.clone());
             self.followers.borrow_mut().push(follower);
             keys
         });
-        self.stores.borrow_mut().keys.insert(name.to_owned(), (said, keys.clone()));
+        self.stores.borrow_mut().keys.insert(name, said, keys.clone());
         keys
     }
 }

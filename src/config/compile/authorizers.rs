@@ -32,15 +32,14 @@ impl Compiler<'_> {
         if said.danger_fail_open {
             at.field("dangerFailOpen").warn("while the authorizer fails, everybody is let in");
         }
-        let kept = self.kept.authorizers.get(name);
-        if let Some((_, kept)) = kept.filter(|(before, _)| before == said) {
+        if let Some(kept) = self.kept.authorizers.again(name, said) {
             return Some(kept.clone());
         }
         let timeout = said.timeout.as_ref().map_or(TIMEOUT, |timeout| timeout.0);
         let fetch = Fetch::new(client(at, said)?).timeout(timeout);
         let mut made = at.field("url").accept(ExternalAuth::new(name, &said.url, fetch))?;
-        if let Some((_, kept)) = kept {
-            made = made.counted(kept.handle());
+        if let Some(before) = self.kept.authorizers.before(name) {
+            made = made.counted(before.handle());
         }
         made = auth_headers(at, said, made);
         if let Some(cache) = &said.cache {

@@ -10,14 +10,14 @@ use http::HeaderName;
 use serde_json::Value as Json;
 
 #[cfg(feature = "jwt")]
-use super::{jwks::KeySets, oauth::Asked};
+use super::{jwks::KeySets, remembered::Remembered};
 #[cfg(feature = "jwt")]
 use crate::authn::{jwks::RemoteKeys, outbound::TokenSource};
 use crate::config::{
     at::At,
     files::Files,
     gates::Registry,
-    kept::{Followers, Kept, Stores},
+    kept::{Followers, Kept, KeptOverload, KeptUsage, Made, Stores},
     scalar::{Name, Spelled},
     schema::{Gateway, KeyFile, schema_of},
     suggest::suggestion,
@@ -30,7 +30,6 @@ use crate::{
     authn::Authenticator,
     resilience::budget::Budget,
     stack::gateway::{Snapshot, SnapshotBuilder},
-    telemetry::usage::UsageMeter,
     upstream::Upstream,
 };
 
@@ -47,13 +46,13 @@ pub(in crate::config) struct Compiler<'a> {
     pub(super) providers: BTreeMap<&'a str, Arc<dyn Authenticator>>,
     pub(super) limits: BTreeMap<&'a str, Charge>,
     pub(super) quotas: BTreeMap<&'a str, Quota>,
-    pub(super) meter: RefCell<Option<(String, UsageMeter)>>,
+    pub(super) meter: RefCell<Option<KeptUsage>>,
     pub(super) authorizers: BTreeMap<&'a str, ExternalAuth>,
     pub(super) authorization: BTreeMap<&'a str, Policy>,
     pub(super) upstreams: BTreeMap<&'a str, Upstream>,
-    /// Each with what the file says of it.
-    pub(super) concurrency: BTreeMap<&'a str, (String, Concurrency)>,
-    pub(super) rates: BTreeMap<&'a str, (String, SuccessRate)>,
+    pub(super) concurrency: BTreeMap<&'a str, Concurrency>,
+    /// By the names of the upstreams.
+    pub(super) rates: BTreeMap<&'a str, SuccessRate>,
     pub(super) budgets: BTreeMap<&'a str, Budget>,
     pub(super) stores: RefCell<Stores>,
     pub(super) followers: RefCell<Followers>,
@@ -63,7 +62,7 @@ pub(in crate::config) struct Compiler<'a> {
     #[cfg(feature = "jwt")]
     pub(super) fetched: RefCell<Vec<(Arc<str>, RemoteKeys)>>,
     #[cfg(feature = "jwt")]
-    pub(super) asked: RefCell<Asked>,
+    pub(super) remembered: RefCell<Remembered>,
     /// The credentials of upstreams, by their names.
     #[cfg(feature = "jwt")]
     pub(super) sources: BTreeMap<&'a str, TokenSource>,
@@ -114,7 +113,7 @@ impl<'a> Compiler<'a> {
             #[cfg(feature = "jwt")]
             fetched: RefCell::default(),
             #[cfg(feature = "jwt")]
-            asked: RefCell::default(),
+            remembered: RefCell::default(),
             #[cfg(feature = "jwt")]
             sources: BTreeMap::new(),
         }
@@ -123,7 +122,6 @@ impl<'a> Compiler<'a> {
     /// The snapshot that the file describes. It is of use only if nothing was reported.
     pub(in crate::config) fn compile(mut self) -> Option<Compiled> {
         self.define();
-        let file = self.file;
         let builder = self.listeners(Snapshot::builder());
         let builder = self.routes(builder);
         let locations = self.providers.values().flat_map(|provider| provider.locations());
@@ -133,37 +131,42 @@ impl<'a> Compiler<'a> {
         let builder = self.usage(builder);
         let (builder, overload) = self.overload(builder);
         let snapshot = self.build(builder)?;
-        let authorizers = self.authorizers.iter().filter_map(|(name, authorizer)| {
-            let said = file.authorizers.get(*name)?.clone();
-            Some(((*name).to_owned(), (said, authorizer.clone())))
-        });
-        let authorizers = authorizers.collect();
-        let upstreams =
-            self.upstreams.into_iter().map(|(name, upstream)| (name.to_owned(), upstream)).collect();
-        let owned = |name: &str| name.to_owned();
+        let (kept, followers) = self.keep(overload);
+        Some(Compiled { snapshot, kept, followers })
+    }
+
+    /// What the next one may take over.
+    fn keep(self, overload: Option<KeptOverload>) -> (Kept, Followers) {
+        let file = self.file;
+        let rates_of = |name: &str| file.upstreams.get(name)?.success_rate.as_ref();
         let kept = Kept {
-            budgets: self.budgets.into_iter().map(|(name, budget)| (owned(name), budget)).collect(),
-            concurrency: self.concurrency.into_iter().map(|(name, limit)| (owned(name), limit)).collect(),
-            rates: self.rates.into_iter().map(|(name, rate)| (owned(name), rate)).collect(),
+            budgets: made(self.budgets, |name| Some(&file.upstreams.get(name)?.retry_constraint)),
+            concurrency: made(self.concurrency, |name| file.concurrency.get(name)),
+            rates: made(self.rates, rates_of),
             overload,
             stores: self.stores.into_inner(),
             limits: self.kept.limits.clone(),
             quotas: self.kept.quotas.clone(),
             usage: self.meter.into_inner(),
-            upstreams,
+            upstreams: self
+                .upstreams
+                .into_iter()
+                .map(|(name, upstream)| (name.to_owned(), upstream))
+                .collect(),
             tally: self.kept.tally.clone(),
-            authorizers,
+            authorizers: made(self.authorizers, |name| file.authorizers.get(name)),
             #[cfg(feature = "jwt")]
             key_sets: self.key_sets.into_inner(),
             #[cfg(feature = "jwt")]
-            asked: self.asked.into_inner(),
+            remembered: self.remembered.into_inner(),
         };
-        Some(Compiled { snapshot, kept, followers: self.followers.into_inner() })
+        (kept, self.followers.into_inner())
     }
 
     /// What is told of in the status and in metrics.
     fn watched(&mut self, builder: SnapshotBuilder) -> SnapshotBuilder {
-        let keys = self.stores.get_mut().keys.iter().map(|(name, (_, keys))| (name.as_str(), keys.clone()));
+        let keys = self.stores.get_mut().keys.all().iter();
+        let keys = keys.map(|(name, (_, keys))| (name.as_str(), keys.clone()));
         let builder = builder.api_keys(keys);
         #[cfg(feature = "jwt")]
         let builder = self
@@ -284,6 +287,17 @@ impl<'a> Compiler<'a> {
     pub(super) fn key_schema(&self) -> &Json {
         self.key_schema.get_or_init(schema_of::<KeyFile>)
     }
+}
+
+/// Things with what the file says of each.
+fn made<'a, S: Clone + 'a, T>(
+    things: BTreeMap<&'a str, T>,
+    said: impl Fn(&str) -> Option<&'a S>,
+) -> Made<S, T>
+where
+    S: PartialEq,
+{
+    things.into_iter().filter_map(|(name, thing)| Some((name, said(name)?.clone(), thing))).collect()
 }
 
 /// Whether a thing has a name that can be used in headers, logs and metrics.

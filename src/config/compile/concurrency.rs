@@ -3,6 +3,7 @@ use std::num::NonZeroU32;
 
 use super::{
     Compiler,
+    charges::skips,
     limits::key,
     load::{LONGEST, few, some_share},
 };
@@ -23,22 +24,25 @@ use crate::{
 };
 
 impl Compiler<'_> {
-    /// A named limit: the one that is in force, if the file says the same of it.
+    /// A named limit. One of that name which is in force goes on, if need be under other terms.
     pub(super) fn concurrency(
         &self,
         at: At<'_>,
         name: &str,
         limit: &ConcurrencyLimit,
-    ) -> Option<(String, Concurrency)> {
-        let said = format!("{limit:?}");
-        let made = self.new_concurrency(at, name, limit);
-        match self.kept.concurrency.get(name) {
-            Some((before, kept)) if *before == said => made.map(|_| (said, kept.clone())),
-            _ => made.map(|made| (said, made)),
+    ) -> Option<Concurrency> {
+        let terms = self.terms(at, name, limit)?;
+        if let Some(same) = self.kept.concurrency.again(name, limit) {
+            return Some(same.clone());
         }
+        let made = match self.kept.concurrency.before(name) {
+            Some(before) => before.redefine(terms),
+            None => terms.build(),
+        };
+        made.map_err(|error| at.field(field_of(&error)).error(error.to_string())).ok()
     }
 
-    fn new_concurrency(&self, at: At<'_>, name: &str, limit: &ConcurrencyLimit) -> Option<Concurrency> {
+    fn terms(&self, at: At<'_>, name: &str, limit: &ConcurrencyLimit) -> Option<ConcurrencyBuilder> {
         let mut builder = match (limit.max, &limit.adaptive) {
             (Some(max), None) => {
                 few(at.field("max"), max);
@@ -70,7 +74,8 @@ impl Compiler<'_> {
         if let Some(after) = &limit.retry_after {
             builder = builder.retry_after(after.0);
         }
-        builder.build().map_err(|error| at.field(field_of(&error)).error(error.to_string())).ok()
+        let skips = skips(at.field("skip"), &limit.skip)?;
+        Some(skips.into_iter().fold(builder.in_shadow(limit.shadow), ConcurrencyBuilder::skip))
     }
 
     fn partitions(&self, at: At<'_>, rules: &PartitionRules) -> Option<Partitions> {

@@ -66,6 +66,7 @@ impl Compiler<'_> {
         name: &str,
         jwt: &Jwt,
         fetch: JwksFetch,
+        material: &mut Vec<Vec<u8>>,
     ) -> Option<RemoteKeys> {
         let url = jwt.jwks.as_ref().and_then(|jwks| jwks.url.clone());
         let at_place = if url.is_some() { at.field("jwks").field("url") } else { at.field("issuer") };
@@ -85,6 +86,7 @@ impl Compiler<'_> {
                 self.new_keys(at_place, at_fetch, &asked, Fetch::new(client))?
             }
         };
+        material.extend(asked.roots.clone());
         let mut key_sets = self.key_sets.borrow_mut();
         key_sets.list.push((asked, keys.clone()));
         self.fetched.borrow_mut().push((name.into(), keys.clone()));

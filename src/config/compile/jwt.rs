@@ -14,6 +14,7 @@ use crate::{
     },
     config::{
         at::At,
+        kept::Said,
         schema::{Algorithm, Headers, Jwks, JwksFetch, Jwt, Material, TokenLocation, TokenProfile},
     },
     secret,
@@ -34,10 +35,11 @@ const NO_CLAIMS: [HeaderName; 8] = [
 impl Compiler<'_> {
     pub(super) fn jwt(&self, at: At<'_>, name: &str, jwt: &Jwt) -> Option<Arc<dyn Authenticator>> {
         let algorithms = accepted(jwt);
+        let mut material = Vec::new();
         let keys = match remote(at, jwt) {
-            Some(fetch) => self.remote_keys(at, name, jwt, fetch).map(jwt::Keys::from),
+            Some(fetch) => self.remote_keys(at, name, jwt, fetch, &mut material).map(jwt::Keys::from),
             None => self
-                .keys(at, jwt)
+                .keys(at, jwt, &mut material)
                 .filter(|keys| fits(at.field("algorithms"), keys, &algorithms))
                 .map(jwt::Keys::from),
         };
@@ -60,31 +62,41 @@ impl Compiler<'_> {
         for (header, claim) in claim_headers(at, &jwt.claim_headers) {
             gate = gate.claim_header(header, claim);
         }
-        Some(Arc::new(if jwt.forward { gate.forward() } else { gate }))
+        if jwt.forward {
+            gate = gate.forward();
+        }
+        let before = &self.kept.remembered.tokens;
+        let now = &mut self.remembered.borrow_mut().tokens;
+        Some(Arc::new(now.keep(before, name, Said(jwt.clone(), material), || Some(gate))?))
     }
 
-    fn keys(&self, at: At<'_>, jwt: &Jwt) -> Option<KeySet> {
+    /// The keys that the file gives, or names files of. What is in these is added to `material`.
+    fn keys(&self, at: At<'_>, jwt: &Jwt, material: &mut Vec<Vec<u8>>) -> Option<KeySet> {
         let said = [&"jwks", &"pem", &"secret"].map(|field| at.field(field).is_said());
         match (&jwt.jwks, &jwt.pem, &jwt.secret) {
             _ if said.iter().filter(|said| **said).count() != 1 => {
                 at.refuse("expected only one of `jwks`, `pem` and `secret`")
             }
-            (Some(jwks), ..) => self.jwks(at.field("jwks"), jwks),
+            (Some(jwks), ..) => self.jwks(at.field("jwks"), jwks, material),
             (_, Some(pem), _) => {
                 let at = at.field("pem").field("file");
                 let pem = self.material(at, pem)?;
-                at.accept(KeySet::new([at.accept(jwt::Key::pem(&pem))?]))
+                let key = at.accept(jwt::Key::pem(&pem))?;
+                material.push(pem);
+                at.accept(KeySet::new([key]))
             }
             (.., Some(secret)) => {
                 let at = at.field("secret").field("file");
                 let secret = self.secret(at, secret)?;
-                at.accept(KeySet::new([at.accept(jwt::Key::secret(&secret))?]))
+                let key = at.accept(jwt::Key::secret(&secret))?;
+                material.push(secret);
+                at.accept(KeySet::new([key]))
             }
             _ => None,
         }
     }
 
-    fn jwks(&self, at: At<'_>, jwks: &Jwks) -> Option<KeySet> {
+    fn jwks(&self, at: At<'_>, jwks: &Jwks, material: &mut Vec<Vec<u8>>) -> Option<KeySet> {
         let at_all = at;
         let (at, json) = match (&jwks.file, &jwks.inline) {
             _ if jwks.url.is_some() => return at.refuse("expected only one of `file`, `inline` and `url`"),
@@ -106,6 +118,7 @@ impl Compiler<'_> {
         if let Some(path) = file.filter(|_| keys.keys().any(is_secret)) {
             warn_if_open(at, &path);
         }
+        material.push(json.into_bytes());
         Some(keys)
     }
 

@@ -1,22 +1,23 @@
 //! `rateLimits`, and the keys by which requests are counted and split.
-use std::{num::NonZeroU32, time::Duration};
+use std::time::Duration;
 
-use super::{Compiler, removed::counts_credential};
+use super::{
+    Compiler,
+    charges::{MOST_KEYS, cost, deadline, max_keys, settle, skips},
+    load::few,
+    removed::counts_credential,
+};
 use crate::{
-    admission::rate_limit::{
-        Algorithm, Charge, Cost, Fields, HeaderCost, Limit, LimitBuilder, LimitError, Plans, Quota, Settle,
-        Skip,
-    },
+    admission::rate_limit::{Algorithm, Charge, Fields, Limit, LimitBuilder, LimitError, Plans, Quota},
     authn::Providers,
     config::{
         at::At,
         schema::{
-            FieldsWhen, KeyList, KeyName, KeyOf, KeyPart, LimitAlgorithm, LimitCost, LimitFields, Listener,
-            PlanQuota, Policies, RateLimit, SkipRule,
+            FieldsWhen, KeyList, KeyName, KeyOf, KeyPart, LimitAlgorithm, LimitFields, Listener, PlanQuota,
+            Policies, RateLimit,
         },
     },
     key::Key,
-    matching::PathTemplate,
     ratio::Ratio,
     stack::gateway,
     time::Calendar,
@@ -24,6 +25,8 @@ use crate::{
 
 /// How long requests wait for a leaky bucket unless told.
 const MAX_WAIT: Duration = Duration::from_secs(1);
+/// The longest that they may.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// The largest lease.
 const MOST_AHEAD: Ratio = Ratio::percent(5);
 
@@ -34,12 +37,16 @@ impl Compiler<'_> {
             Key::Header(name) => self.removed(name),
             _ => None,
         };
-        let key = key(at.field("key"), &said.key, &counted);
-        let mut builder = Limit::builder(name, said.rate.0).by(key?).algorithm(algorithm(at, said)?);
+        let builder = Limit::builder(name, said.rate.0).algorithm(algorithm(at, said)?);
+        let mut builder = match &said.key {
+            Some(list) => builder.by(key(at.field("key"), list, &counted)?),
+            None => builder.shared(),
+        };
         if let Some(burst) = said.burst {
             builder = builder.burst(burst);
         }
         if let Some(most) = said.max_waiting {
+            few(at.field("maxWaiting"), most);
             builder = builder.max_waiting(most.get());
         }
         if let Some(debt) = said.max_debt {
@@ -54,7 +61,12 @@ impl Compiler<'_> {
             (Some(_), Some(_)) => {
                 return at.field("maxBytes").refuse("`maxKeys` says how much is kept already");
             }
-            (Some(most), None) => builder.max_keys(most),
+            (Some(most), None) => builder.max_keys(max_keys(at.field("maxKeys"), most)?),
+            (None, Some(most)) if most.get() > u64::from(MOST_KEYS) * 48 => {
+                return at
+                    .field("maxBytes")
+                    .refuse("room for more than 100 million accounts: this would bound nothing");
+            }
             (None, Some(most)) => builder.max_bytes(most),
             (None, None) => builder,
         };
@@ -87,9 +99,6 @@ impl Compiler<'_> {
         if said.settle.is_some() {
             return at.field("settle").refuse("a limit on `redis` is charged when the request comes");
         }
-        if said.deadline.as_ref().is_some_and(|deadline| deadline.0.is_zero()) {
-            return at.field("deadline").refuse("nothing is decided in no time");
-        }
         if said.lease.as_ref().is_some_and(|lease| lease.0 > MOST_AHEAD) {
             return at.field("lease").refuse("more than 5% of an account cannot be taken ahead");
         }
@@ -107,13 +116,17 @@ impl Compiler<'_> {
         use crate::{admission::rate_limit::Fallback, config::schema::LimitFallback};
 
         let stores = self.stores.borrow();
-        let there = self.find(at.field("redis"), server, "server", "redis", &stores.distributions)?.clone();
+        let (_, there) =
+            self.find(at.field("redis"), server, "server", "redis", stores.distributions.all())?.clone();
         let there = match said.fallback {
             Some(LimitFallback::Allow) => there.fallback(Fallback::Allow),
             Some(LimitFallback::Deny) => there.fallback(Fallback::Deny),
             Some(LimitFallback::LocalShare) | None => there,
         };
-        let there = said.deadline.iter().fold(there, |there, deadline| there.deadline(deadline.0));
+        let there = match &said.deadline {
+            Some(time) => there.deadline(deadline(at.field("deadline"), time)?),
+            None => there,
+        };
         let there = said.lease.iter().fold(there, |there, lease| there.lease(lease.0));
         Some(builder.distributed(there))
     }
@@ -225,7 +238,11 @@ fn algorithm(at: At<'_>, said: &RateLimit) -> Option<Algorithm> {
             Algorithm::FixedWindow { zone: said.utc_offset.as_ref().map_or(Calendar::UTC, |zone| zone.0) }
         }
         LimitAlgorithm::LeakyBucket => {
-            Algorithm::LeakyBucket { max_wait: said.max_wait.as_ref().map_or(MAX_WAIT, |wait| wait.0) }
+            let max_wait = said.max_wait.as_ref().map_or(MAX_WAIT, |wait| wait.0);
+            if max_wait > LONGEST_WAIT {
+                return at.field("maxWait").refuse("expected at most an hour: nobody waits for longer");
+            }
+            Algorithm::LeakyBucket { max_wait }
         }
     })
 }
@@ -257,64 +274,14 @@ fn refused<T>(at: At<'_>, said: &RateLimit, error: &LimitError) -> Option<T> {
 
 /// What requests are charged, and which.
 fn charge(at: At<'_>, said: &RateLimit, limit: Limit) -> Option<Charge> {
-    let burst = limit.burst();
-    let too_much = "more than an account ever holds: no request would ever pass";
-    let cost = match &said.cost {
-        None => Cost::ONE,
-        Some(LimitCost::Number(cost)) if *cost > burst => return at.field("cost").refuse(too_much),
-        Some(LimitCost::Number(cost)) => Cost::from(cost.get()),
-        Some(LimitCost::Header(said)) => {
-            let at = at.field("cost");
-            let (least, default) = (said.min.unwrap_or(1), said.default.map_or(1, NonZeroU32::get));
-            if least > said.max.get() {
-                return at.field("min").refuse("more than `max`");
-            }
-            if let Some((field, _)) =
-                [("min", least), ("default", default)].into_iter().find(|(_, cost)| *cost > burst.get())
-            {
-                return at.field(field).refuse(too_much);
-            }
-            let cost = HeaderCost::new(said.header.0.clone()).at_least(least).at_most(said.max.get());
-            cost.otherwise(default).into()
-        }
-    };
+    let cost = cost(at.field("cost"), said.cost.as_ref(), limit.burst().get().into())?;
     let mut charge = limit.costing(cost).in_shadow(said.shadow).spend_on_denial(said.spend_on_denial);
-    if let Some(settle) = &said.settle {
-        if settle.min > settle.max.get() {
-            return at.field("settle").field("min").refuse("more than `max`");
-        }
-        let cost = HeaderCost::new(settle.header.0.clone()).at_least(settle.min).at_most(settle.max.get());
-        charge = charge.settle(Settle::by_header(cost));
+    if let Some(by) = &said.settle {
+        charge = charge.settle(settle(at.field("settle"), by)?);
     } else if said.max_debt.is_some() {
         return at.field("maxDebt").refuse("nobody comes into debt without `settle`");
     }
-    for (at, rule) in at.field("skip").items(&said.skip) {
-        charge = charge.skip(skip(at, rule)?);
-    }
-    Some(charge)
-}
-
-fn skip(at: At<'_>, said: &SkipRule) -> Option<Skip> {
-    let SkipRule { methods, paths, networks, principals } = said;
-    if methods.is_empty() && paths.is_empty() && networks.is_empty() && principals.is_empty() {
-        return at.refuse("expected at least one of `methods`, `paths`, `networks` and `principals`");
-    }
-    let mut skip = Skip::new()
-        .methods(methods.iter().map(|method| method.known()))
-        .networks(networks.iter().map(|network| network.0));
-    for (at, path) in at.field("paths").items(paths) {
-        skip = skip.paths([at.accept(PathTemplate::parse(path))?]);
-    }
-    for (at, principal) in at.field("principals").items(principals) {
-        skip = match principal.split_once('/') {
-            Some((provider, "*")) if !provider.is_empty() => skip.principals_of(provider),
-            Some((provider, subject)) if !provider.is_empty() && !subject.is_empty() => {
-                skip.principal(provider, subject)
-            }
-            _ => return at.refuse("expected `provider/subject`, or `provider/*`"),
-        };
-    }
-    Some(skip)
+    Some(skips(at.field("skip"), &said.skip)?.into_iter().fold(charge, Charge::skip))
 }
 
 fn quota(said: &PlanQuota) -> Quota {

@@ -9,9 +9,10 @@ use crate::{
     },
     config::{
         at::At,
+        kept::KeptOverload,
         schema::{
-            Authenticate, ConcurrencyLimit, DelayRange, MemoryRange, Policies, PriorityClass,
-            SuccessRateRules, Upstream,
+            Authenticate, ConcurrencyLimit, DelayRange, MemoryRange, Overload as OverloadRules, Policies,
+            PriorityClass, SuccessRateRules, Upstream,
         },
     },
     identity::TrustedProxies,
@@ -27,10 +28,8 @@ pub(super) const LONGEST: Duration = Duration::from_secs(3600);
 impl Compiler<'_> {
     /// A list of names of limits, each with its place.
     fn in_flight<'b>(&self, at: At<'b>, names: &'b [String]) -> Vec<(At<'b>, Concurrency)> {
-        let find = |(at, name)| {
-            let (_, limit) = self.find(at, name, "limit", "concurrency", &self.concurrency)?;
-            Some((at, limit.clone()))
-        };
+        let find =
+            |(at, name)| Some((at, self.find(at, name, "limit", "concurrency", &self.concurrency)?.clone()));
         self.distinct(at, names).into_iter().filter_map(find).collect()
     }
 
@@ -92,35 +91,26 @@ impl Compiler<'_> {
                     "the limit `{name}` stands in front of this upstream already: a request would hold two places"
                 ));
             }
-            if let Some((_, limit)) = self.concurrency.get(name.as_str()) {
+            if let Some(limit) = self.concurrency.get(name.as_str()) {
                 made = made.concurrency(limit.clone());
             }
         }
         match self.rates.get(upstream) {
-            Some((_, rate)) => made.success_rate(rate.clone()),
+            Some(rate) => made.success_rate(rate.clone()),
             None => made,
         }
     }
 
     /// What an upstream says of limits, told once, and its success rate.
-    pub(super) fn upstream_load(
-        &self,
-        at: At<'_>,
-        name: &str,
-        upstream: &Upstream,
-    ) -> Option<(String, SuccessRate)> {
+    pub(super) fn upstream_load(&self, at: At<'_>, name: &str, upstream: &Upstream) -> Option<SuccessRate> {
         self.in_flight(at.field("concurrency"), &upstream.concurrency);
         let rules = upstream.success_rate.as_ref()?;
-        let said = format!("{rules:?}");
         let made = success_rate(at.field("successRate"), rules);
-        Some(match self.kept.rates.get(name) {
-            Some((before, kept)) if *before == said => (said, kept.clone()),
-            _ => (said, made),
-        })
+        Some(self.kept.rates.again(name, rules).cloned().unwrap_or(made))
     }
 
     /// What is watched, and what tells how important a request is.
-    pub(super) fn overload(&self, builder: SnapshotBuilder) -> (SnapshotBuilder, Option<(String, Overload)>) {
+    pub(super) fn overload(&self, builder: SnapshotBuilder) -> (SnapshotBuilder, Option<KeptOverload>) {
         let (at, Some(rules)) = (self.top.field("overload"), &self.file.overload) else {
             return (builder, None);
         };
@@ -140,38 +130,45 @@ impl Compiler<'_> {
             .plans
             .iter()
             .fold(priorities, |priorities, (plan, class)| priorities.plan(plan.as_str(), priority(*class)));
-        // The queues that are watched are part of what is said.
-        let said = format!("{rules:?} {:?}", self.file.concurrency);
-        let made = self.sources(at, Overload::builder()).and_then(|made| at.accept(made.build()));
+        let watched = self.watched_queues(at, rules);
+        let made = self.sources(at, rules, &watched).and_then(|made| at.accept(made.build()));
         let Some(made) = made else { return (builder, None) };
-        let overload = match &self.kept.overload {
-            Some((before, kept)) if *before == said => kept.clone(),
-            _ => made,
+        let same = |((before, queues), _): &&KeptOverload| {
+            before == rules
+                && queues.len() == watched.len()
+                && queues.iter().zip(&watched).all(|(before, now)| before.is_same(now))
         };
-        (builder.overload(overload.clone(), priorities), Some((said, overload)))
+        let overload = self.kept.overload.as_ref().filter(same).map_or(made, |(_, kept)| kept.clone());
+        (builder.overload(overload.clone(), priorities), Some(((rules.clone(), watched), overload)))
     }
 
-    fn sources(&self, at: At<'_>, mut builder: OverloadBuilder) -> Option<OverloadBuilder> {
-        let rules = self.file.overload.as_ref()?;
+    /// The limits whose queues are for all.
+    fn watched_queues(&self, at: At<'_>, rules: &OverloadRules) -> Vec<Concurrency> {
+        if rules.queue_delay.is_none() {
+            return Vec::new();
+        }
+        let has_one = |limit: &ConcurrencyLimit| limit.queue.is_some() && limit.key.is_none();
+        if !self.file.concurrency.values().any(has_one) {
+            at.field("queueDelay")
+                .error("no limit of `concurrency` has a queue for all: those of a `key` do not count");
+        }
+        let made = self.concurrency.iter();
+        let watched = made.filter(|(name, _)| self.file.concurrency.get(**name).is_some_and(has_one));
+        watched.map(|(_, limit)| limit.clone()).collect()
+    }
+
+    fn sources(&self, at: At<'_>, rules: &OverloadRules, queues: &[Concurrency]) -> Option<OverloadBuilder> {
+        let mut builder = Overload::builder();
         if let Some(DelayRange { start, full }) = &rules.event_loop
             && delays(at.field("eventLoop"), start.0, full.0).is_some()
         {
             builder = builder.event_loop(start.0..full.0);
         }
-        if let Some(DelayRange { start, full }) = &rules.queue_delay {
-            let at = at.field("queueDelay");
-            let has_one = |limit: &ConcurrencyLimit| limit.queue.is_some() && limit.key.is_none();
-            if !self.file.concurrency.values().any(has_one) {
-                at.error("no limit of `concurrency` has a queue for all: those of a `key` do not count");
-            }
-            if delays(at, start.0, full.0).is_some() {
-                let watched = self
-                    .concurrency
-                    .iter()
-                    .filter(|(name, _)| self.file.concurrency.get(**name).is_some_and(has_one));
-                builder = watched
-                    .fold(builder, |builder, (_, (_, limit))| builder.queue_delay(limit, start.0..full.0));
-            }
+        if let Some(DelayRange { start, full }) = &rules.queue_delay
+            && delays(at.field("queueDelay"), start.0, full.0).is_some()
+        {
+            let queues = queues.iter();
+            builder = queues.fold(builder, |builder, limit| builder.queue_delay(limit, start.0..full.0));
         }
         if let Some(MemoryRange { start, full, bytes }) = &rules.memory {
             let at = at.field("memory");

@@ -1,4 +1,4 @@
-//! `quotas`, `usage`, `addresses` and `minimumRates`.
+//! `usage`, `addresses` and `minimumRates`.
 use std::{
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -7,130 +7,33 @@ use std::{
 use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
-use super::{Compiler, limits::key};
+use super::Compiler;
 use crate::{
-    admission::{
-        address::{AddressList, parse_networks},
-        quota::{self, QuotaError, QuotaStore},
-        rate_limit::{HeaderCost, Settle},
-    },
+    admission::address::{AddressList, parse_networks},
     authn::Providers,
     config::{
         at::At,
-        schema::{
-            Addresses, Allowance, BillingPeriod, MinimumRates, OnOutage, PeriodName, Policies, Quota,
-            QuotaPeriod, Usage,
-        },
+        kept::KeptUsage,
+        schema::{Addresses, MinimumRates, Policies, Usage},
     },
-    key::Key,
     stack::gateway::{self, Listen, SnapshotBuilder},
     telemetry::usage::{UsageFile, UsageMeter},
-    time::{BillingDay, Period},
     transport::MinimumRate,
+};
+#[cfg(feature = "redis")]
+use crate::{
+    config::{
+        kept::Said,
+        schema::{RedisServer, UsageStream as StreamRules},
+    },
+    redis::Redis,
+    telemetry::usage::UsageStream,
 };
 
 /// The most bytes of a list of networks: 100,000 of the longest, and more.
 const NETWORKS: u64 = 8 << 20;
 
 impl Compiler<'_> {
-    /// A named quota, with the counters that are in force if they are the same.
-    pub(super) fn quota(&self, at: At<'_>, name: &str, said: &Quota) -> Option<quota::Quota> {
-        let counted = |part: &Key| match part {
-            Key::Header(name) => self.removed(name),
-            _ => None,
-        };
-        let period = period(at.field("period"), said.period)?;
-        let mut builder = quota::Quota::builder(name, allowance(said.allowance), period)
-            .store(self.quota_store(at, name, said)?);
-        if let Some(list) = &said.key {
-            builder = builder.by(key(at.field("key"), list, &counted)?);
-        }
-        if let Some(offset) = &said.utc_offset {
-            builder = builder.calendar(offset.0);
-        }
-        for (plan, units) in &said.plans {
-            builder = builder.plan(plan.as_str(), allowance(*units));
-        }
-        if let Some(claim) = &said.plan_claim {
-            if said.plans.is_empty() {
-                return at.field("planClaim").refuse("there are no `plans` to choose from");
-            }
-            builder = builder.plan_claim(claim.as_str());
-        }
-        let cost = said.cost.map_or(1, NonZeroU32::get);
-        let allowed = said.plans.values().chain([&said.allowance]);
-        // With no units at all everybody is refused on purpose.
-        if allowed.map(|said| said.units()).max().is_some_and(|most| (1..u64::from(cost)).contains(&most)) {
-            return at.field("cost").refuse("more than anybody may spend: no request would ever pass");
-        }
-        builder = builder.cost(cost);
-        if let Some(header) = said.cost_header.as_ref().map(|header| header.0.clone()) {
-            builder = builder.settle(Settle::by_header(HeaderCost::new(header).at_least(0)));
-        }
-        match self.kept.quotas.define(builder) {
-            Ok(quota) => Some(quota),
-            Err(error @ QuotaError::Allowance) => at.field("allowance").refuse(error.to_string()),
-            Err(error) => at.refuse(error.to_string()),
-        }
-    }
-
-    fn quota_store(&self, at: At<'_>, name: &str, said: &Quota) -> Option<QuotaStore> {
-        let store = match (&said.redis, &said.file) {
-            (Some(server), None) => self.redis_store(at, name, server)?,
-            (None, Some(file)) => {
-                let same = |(other, quota): &(&String, &Quota)| {
-                    other.as_str() < name && quota.file.as_ref() == Some(file)
-                };
-                if let Some((other, _)) = self.file.quotas.iter().find(same) {
-                    return at.field("file").refuse(format!("it is the file of `{other}`"));
-                }
-                QuotaStore::file(self.path(file))
-            }
-            (None, None) => QuotaStore::memory(),
-            (Some(_), Some(_)) => return at.field("file").refuse("`redis` keeps the counters already"),
-        };
-        if said.deadline.as_ref().is_some_and(|deadline| deadline.0.is_zero()) {
-            return at.field("deadline").refuse("nothing is decided in no time");
-        }
-        let store = match (&said.deadline, &said.redis) {
-            (Some(_), None) => return at.field("deadline").refuse("only `redis` has a deadline"),
-            #[cfg(feature = "redis")]
-            (Some(deadline), Some(_)) => store.deadline(deadline.0),
-            _ => store,
-        };
-        let store = match said.max_accounts {
-            Some(_) if said.redis.is_some() => {
-                return at.field("maxAccounts").refuse("`redis` holds as many as there are");
-            }
-            Some(most) => store.max_accounts(most),
-            None => store,
-        };
-        Some(store.on_outage(match said.on_outage {
-            OnOutage::Allow => quota::OnOutage::Allow,
-            OnOutage::Deny => quota::OnOutage::Deny,
-        }))
-    }
-
-    /// The store on this server, the same for all quotas there, so that a list of them is asked at once.
-    #[cfg(feature = "redis")]
-    fn redis_store(&self, at: At<'_>, _: &str, server: &str) -> Option<QuotaStore> {
-        let stores = self.stores.borrow();
-        let (said, redis) = self.find(at.field("redis"), server, "server", "redis", &stores.redis)?.clone();
-        drop(stores);
-        let kept = self.stores.borrow().quotas.get(server).cloned();
-        let kept = kept.or_else(|| self.kept.stores.quotas.get(server).cloned());
-        let store = kept.filter(|(before, _)| *before == said);
-        let (_, store) = store.unwrap_or_else(|| (said.clone(), QuotaStore::redis(redis)));
-        self.stores.borrow_mut().quotas.insert(server.to_owned(), (said, store.clone()));
-        Some(store)
-    }
-
-    #[cfg(not(feature = "redis"))]
-    fn redis_store(&self, _: At<'_>, _: &str, _: &str) -> Option<QuotaStore> {
-        // This was reported where the server is defined, or it is not.
-        None
-    }
-
     /// The addresses, limits and quotas of a rule.
     pub(super) fn rule_bounds(
         &self,
@@ -145,20 +48,7 @@ impl Compiler<'_> {
         {
             made = made.addresses(list);
         }
-        let removed = |part: &Key| self.removed_inside(part, providers);
-        for (at, name) in self.distinct(at.field("quota"), &policies.quota) {
-            let Some(quota) = self.find(at, name, "quota", "quotas", &self.quotas) else { continue };
-            if quota.key().needs_identity() && providers.is_none() {
-                at.warn("it counts callers, and nobody asks who they are: addresses are counted instead");
-            } else if quota.needs_identity() && providers.is_none() {
-                at.warn("it has plans, and nobody asks who callers are: all have the same allowance");
-            }
-            if let Some(why) = parts(quota.key()).into_iter().find_map(removed) {
-                at.error(why);
-            }
-            made = made.quota(quota.clone());
-        }
-        made
+        self.rule_quotas(at.field("quota"), made, &policies.quota, providers)
     }
 
     /// Networks that are let in and kept out.
@@ -219,26 +109,26 @@ impl Compiler<'_> {
     /// The meter: that of the snapshot before, if the file says the same of it.
     pub(super) fn usage(&self, builder: SnapshotBuilder) -> SnapshotBuilder {
         let (Some(usage), at) = (&self.file.usage, self.top.field("usage")) else { return builder };
-        let Some((said, meter)) = self.meter(at, usage) else { return builder };
-        self.meter.borrow_mut().replace((said, meter.clone()));
+        let Some(kept) = self.meter(at, usage) else { return builder };
+        let meter = kept.1.clone();
+        self.meter.borrow_mut().replace(kept);
         builder.usage(meter)
     }
 
-    fn meter(&self, at: At<'_>, usage: &Usage) -> Option<(String, UsageMeter)> {
+    fn meter(&self, at: At<'_>, usage: &Usage) -> Option<KeptUsage> {
         if usage.file.is_none() && usage.redis.is_none() && !at.is_broken() {
             return at.refuse("is delivered nowhere: expected `file`, `redis` or both");
         }
-        #[cfg_attr(not(feature = "redis"), expect(unused_mut, reason = "only servers are added"))]
-        let mut said = format!("{usage:?} {:?}", self.path(&PathBuf::new()));
         #[cfg(feature = "redis")]
         let stream = match &usage.redis {
-            Some(to) => {
-                let (of, stream) = self.usage_stream(at.field("redis"), to)?;
-                said.push_str(&of);
-                Some(stream)
-            }
+            Some(to) => Some(self.usage_stream(at.field("redis"), to)?),
             None => None,
         };
+        #[cfg(feature = "redis")]
+        let server = stream.as_ref().map(|(said, _)| said.clone());
+        #[cfg(not(feature = "redis"))]
+        let server = None;
+        let said = (usage.clone(), server, self.path(&PathBuf::new()));
         if let Some(kept) = self.kept.usage.as_ref().filter(|(before, _)| *before == said) {
             return Some(kept.clone());
         }
@@ -260,7 +150,7 @@ impl Compiler<'_> {
             builder = builder.sink(file.rotate_bytes.map_or(sink.clone(), |bytes| sink.rotate(bytes.get())));
         }
         #[cfg(feature = "redis")]
-        if let Some(stream) = stream {
+        if let Some((_, stream)) = stream {
             builder = builder.sink(stream);
         }
         if let Some(directory) = &usage.spool {
@@ -276,47 +166,18 @@ impl Compiler<'_> {
     }
 
     #[cfg(feature = "redis")]
-    fn usage_stream(
-        &self,
-        at: At<'_>,
-        to: &crate::config::schema::UsageStream,
-    ) -> Option<(String, crate::telemetry::usage::UsageStream)> {
-        let stores = self.stores.borrow();
-        let (said, redis) =
-            self.find(at.field("server"), &to.server, "server", "redis", &stores.redis)?.clone();
+    fn usage_stream(&self, at: At<'_>, to: &StreamRules) -> Option<(Said<RedisServer>, UsageStream)> {
+        let (said, redis) = self.server(at.field("server"), &to.server)?;
         let name = to.stream.as_ref().map_or("events", |name| &name.0.0);
-        let stream = crate::telemetry::usage::UsageStream::new(redis, name);
+        let stream = UsageStream::new(redis, name);
         let most = to.max_length.map(std::num::NonZero::get);
         Some((said, most.map_or(stream.clone(), |most| stream.max_length(most))))
     }
-}
 
-fn allowance(said: Allowance) -> quota::Allowance {
-    match said {
-        Allowance::Units(units) => quota::Allowance::Units(units),
-        Allowance::Unlimited(_) => quota::Allowance::Unlimited,
-    }
-}
-
-fn period(at: At<'_>, said: QuotaPeriod) -> Option<Period> {
-    Some(match said {
-        QuotaPeriod::Named(PeriodName::Minute) => Period::Minute,
-        QuotaPeriod::Named(PeriodName::Hour) => Period::Hour,
-        QuotaPeriod::Named(PeriodName::Day) => Period::Day,
-        QuotaPeriod::Named(PeriodName::Week) => Period::Week,
-        QuotaPeriod::Named(PeriodName::Month) => Period::Month,
-        QuotaPeriod::From(BillingPeriod { billing_day }) => match BillingDay::new(billing_day) {
-            Some(day) => Period::Billing(day),
-            None => return at.field("billingDay").refuse("expected a day of a month, from 1 to 31"),
-        },
-    })
-}
-
-/// The parts of a key.
-fn parts(key: &Key) -> Vec<&Key> {
-    match key {
-        Key::Tuple(keys) => keys.iter().flat_map(parts).collect(),
-        part => vec![part],
+    /// A server by its name.
+    #[cfg(feature = "redis")]
+    pub(super) fn server(&self, at: At<'_>, name: &str) -> Option<(Said<RedisServer>, Redis)> {
+        self.find(at, name, "server", "redis", self.stores.borrow().redis.all()).cloned()
     }
 }
 

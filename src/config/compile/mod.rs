@@ -4,6 +4,7 @@ mod api_key;
 mod authentication;
 mod authorization;
 mod authorizers;
+mod charges;
 mod compiler;
 mod concurrency;
 mod filters;
@@ -17,8 +18,11 @@ mod load;
 mod metering;
 #[cfg(feature = "jwt")]
 mod oauth;
+mod quotas;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "jwt")]
+mod remembered;
 mod removed;
 mod retry;
 mod routes;
@@ -26,4 +30,4 @@ mod upstreams;
 
 pub(super) use self::compiler::{Compiled, Compiler};
 #[cfg(feature = "jwt")]
-pub(super) use self::{jwks::KeySets, oauth::Asked};
+pub(super) use self::{jwks::KeySets, remembered::Remembered};

@@ -16,37 +16,13 @@ use crate::{
     },
     config::{
         at::At,
+        kept::Said,
         schema::{
             self, OauthClient, ProviderFetch, SecretPlace, TokenEndpoint, TokenShape, UpstreamCredentials,
         },
     },
     fetch::Fetch,
 };
-
-/// What outlives a reload: what was remembered under the same words, with the same secrets.
-#[derive(Debug, Clone, Default)]
-pub(in crate::config) struct Asked {
-    introspections: Vec<Made<schema::Introspection, Introspection>>,
-    sources: Vec<Made<UpstreamCredentials, TokenSource>>,
-}
-
-#[derive(Debug, Clone)]
-struct Made<S, T> {
-    name: String,
-    said: Said<S>,
-    made: T,
-}
-
-/// What makes two the same: what the file says, and what is in the files that it names. These are secrets, and are not
-/// shown.
-#[derive(Clone, PartialEq)]
-struct Said<S>(S, Vec<Vec<u8>>);
-
-impl<S: std::fmt::Debug> std::fmt::Debug for Said<S> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 impl Compiler<'_> {
     pub(super) fn introspection(
@@ -62,31 +38,30 @@ impl Compiler<'_> {
         if said.certificate_bound {
             at.field("certificateBound").warn(NO_CERTIFICATES);
         }
-        let of_file = Said(said.clone(), secrets);
-        let kept =
-            self.kept.asked.introspections.iter().find(|kept| kept.name == name && kept.said == of_file);
-        let introspection = match kept {
-            Some(kept) => kept.made.clone(),
-            None => {
-                let mut builder = Introspection::builder(endpoint?).named(name);
-                if let Some(location) = location {
-                    builder = builder.locations(location);
-                }
-                let builder = headers
-                    .into_iter()
-                    .fold(builder, |builder, (header, claim)| builder.claim_header(header, claim));
-                with_settings(builder, said).build()
+        let make = || {
+            let mut builder = Introspection::builder(endpoint?).named(name);
+            if let Some(location) = location {
+                builder = builder.locations(location);
             }
+            let builder = headers
+                .into_iter()
+                .fold(builder, |builder, (header, claim)| builder.claim_header(header, claim));
+            Some(with_settings(builder, said).build())
         };
-        let made = Made { name: name.to_owned(), said: of_file, made: introspection.clone() };
-        self.asked.borrow_mut().introspections.push(made);
-        Some(Arc::new(introspection))
+        let before = &self.kept.remembered.introspections;
+        let now = &mut self.remembered.borrow_mut().introspections;
+        Some(Arc::new(now.keep(before, name, Said(said.clone(), secrets), make)?))
     }
 
     /// The introspections of the file by their names.
     pub(super) fn introspections(&self) -> Vec<(Arc<str>, Introspection)> {
-        let asked = self.asked.borrow();
-        asked.introspections.iter().map(|made| (Arc::from(&*made.name), made.made.clone())).collect()
+        let remembered = self.remembered.borrow();
+        remembered
+            .introspections
+            .all()
+            .iter()
+            .map(|(name, (_, made))| (Arc::from(&**name), made.clone()))
+            .collect()
     }
 
     /// Where the tokens for an upstream come from.
@@ -127,12 +102,9 @@ impl Compiler<'_> {
         } else {
             TokenSource::danger_caller()
         };
-        let of_file = Said(said.clone(), secrets);
-        let kept = self.kept.asked.sources.iter().find(|kept| kept.name == upstream && kept.said == of_file);
-        let source = kept.map_or(source, |kept| kept.made.clone());
-        let made = Made { name: upstream.to_owned(), said: of_file, made: source.clone() };
-        self.asked.borrow_mut().sources.push(made);
-        Some(source)
+        let before = &self.kept.remembered.sources;
+        let now = &mut self.remembered.borrow_mut().sources;
+        now.keep(before, upstream, Said(said.clone(), secrets), || Some(source))
     }
 
     fn request(&self, at: At<'_>, said: &TokenEndpoint, secrets: &mut Vec<Vec<u8>>) -> Option<TokenRequest> {

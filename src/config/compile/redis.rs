@@ -2,7 +2,7 @@
 use super::{Compiler, authentication::warn_if_open, compiler::named};
 use crate::{
     admission::rate_limit::Distribution,
-    config::{at::At, schema::RedisServer},
+    config::{at::At, kept::Said, schema::RedisServer},
     redis::{Redis, RedisBuilder},
     tls::ClientTls,
 };
@@ -12,22 +12,21 @@ impl Compiler<'_> {
     pub(super) fn servers(&mut self) {
         let file = self.file;
         for (at, name, server) in self.top.field("redis").entries(&file.redis) {
-            if let (true, Some(redis)) = (named(at, name), self.redis(at, name, server)) {
+            if let (true, Some((said, redis))) = (named(at, name), self.redis(at, name, server)) {
                 let stores = self.stores.get_mut();
                 // As long as the connection is the same one, this is the same instance to others.
-                let same = self.kept.stores.redis.get(name).is_some_and(|(said, _)| *said == redis.0);
-                let kept = self.kept.stores.distributions.get(name).filter(|_| same);
-                let distribution = kept.cloned().unwrap_or_else(|| Distribution::on(redis.1.clone()));
-                stores.distributions.insert(name.to_owned(), distribution);
-                stores.redis.insert(name.to_owned(), redis);
+                let kept = self.kept.stores.distributions.again(name, &said).cloned();
+                let distribution = kept.unwrap_or_else(|| Distribution::on(redis.clone()));
+                stores.distributions.insert(name, said.clone(), distribution);
+                stores.redis.insert(name, said, redis);
             }
         }
     }
 
     /// A server, with what tells it from others; that of the snapshot before, if the file says the same of it.
-    fn redis(&self, at: At<'_>, name: &str, server: &RedisServer) -> Option<(String, Redis)> {
+    fn redis(&self, at: At<'_>, name: &str, server: &RedisServer) -> Option<(Said<RedisServer>, Redis)> {
         let mut builder = self.way(at, server)?;
-        let mut said = format!("{server:?}");
+        let mut read = Vec::new();
         if let Some(password) = &server.password {
             let at = at.field("password").field("file");
             self.material(at, password)?;
@@ -38,13 +37,14 @@ impl Compiler<'_> {
             let at = at.field("roots").field("file");
             let pem = self.material(at, roots)?;
             builder = builder.tls(at.accept(ClientTls::roots(&pem))?);
-            said.push_str(&String::from_utf8_lossy(&pem));
+            read.push(pem);
         }
         if let Some(namespace) = &server.namespace {
             builder = builder.namespace(namespace.0.0.as_str());
         }
-        let kept = self.kept.stores.redis.get(name).filter(|(before, _)| *before == said);
-        Some(kept.cloned().unwrap_or_else(|| (said, builder.build())))
+        let said = Said(server.clone(), read);
+        let kept = self.kept.stores.redis.again(name, &said).cloned();
+        Some((said, kept.unwrap_or_else(|| builder.build())))
     }
 
     /// Which servers there are.

@@ -75,10 +75,7 @@ impl Compiler<'_> {
         let each = rate.interval.as_ref().map_or(Duration::from_secs(1), |interval| interval.0);
         within(at.field("minRetryRate").field("interval"), each, Duration::from_millis(1));
         let budget = budget.floor(rate.count.unwrap_or(10), each);
-        match self.kept.budgets.get(name) {
-            Some(before) => budget.inherit(before),
-            None => budget,
-        }
+        self.kept.budgets.again(name, said).cloned().unwrap_or(budget)
     }
 }
 

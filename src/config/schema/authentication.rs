@@ -26,7 +26,7 @@ pub(crate) struct Provider {
 
 /// Tokens that are accepted. Keys are given by one of `jwks`, `pem` and `secret`, or else they are those of the issuer,
 /// found by OpenID Connect discovery: then `issuer` and `audiences` are enough.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Jwt {
     /// The one `iss` that is accepted; a URL, if its keys are to be found there.
@@ -247,7 +247,7 @@ pub(crate) struct TokenEndpoint {
 }
 
 /// A key set: from a file, written here, or over the network. Without `file`, `inline` and `url` it is the issuer's.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Jwks {
     /// A file with the key set; relative to this file.

@@ -7,11 +7,11 @@ use std::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Header, KeyList};
+use super::{Header, KeyList, SkipRule};
 use crate::{config::scalar::Text, ratio::Ratio};
 
 /// A limit on how many requests are in flight: of `max`, or one that adapts.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ConcurrencyLimit {
     /// How many requests may be in flight; with `key`, of each. Either this or `adaptive`.
@@ -28,10 +28,16 @@ pub(crate) struct ConcurrencyLimit {
     pub(crate) partitions: Option<PartitionRules>,
     /// When those who are refused may try again. Default: 1 s.
     pub(crate) retry_after: Option<Text<Duration>>,
+    /// Requests that are not counted, and need no place: those that one of these means.
+    #[serde(default)]
+    pub(crate) skip: Vec<SkipRule>,
+    /// Whether it only looks on: it counts, and lets pass at once whom it would let wait or refuse. Default: `false`.
+    #[serde(default)]
+    pub(crate) shadow: bool,
 }
 
 /// A limit that finds its number by itself.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct AdaptiveLimit {
     /// By what. Default: `gradient`.
@@ -60,7 +66,7 @@ pub(crate) enum AdaptiveAlgorithm {
     Gradient,
 }
 
-#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum LatencyOf {
     /// Until the end of the response's body.
@@ -71,7 +77,7 @@ pub(crate) enum LatencyOf {
 }
 
 /// How requests wait for a place.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct QueueRules {
     /// How many wait at most.
@@ -85,7 +91,7 @@ pub(crate) struct QueueRules {
     pub(crate) codel: Option<CodelRules>,
 }
 
-#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum QueueOrder {
     /// Who came first.
@@ -98,7 +104,7 @@ pub(crate) enum QueueOrder {
 }
 
 /// If for a whole `interval` nobody waited less than `target`, whoever has waited longer than twice the target is refused.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct CodelRules {
     /// The wait that is good.
@@ -109,7 +115,7 @@ pub(crate) struct CodelRules {
 
 /// Shares of a limit. While the limit is not reached everybody takes what is free; when it is, each has its share for
 /// certain.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct PartitionRules {
     /// What tells whose share it is.
@@ -118,14 +124,14 @@ pub(crate) struct PartitionRules {
     pub(crate) shares: BTreeMap<String, Text<Ratio>>,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum PartitionBy {
     Named(PartitionName),
     Of(PartitionOf),
 }
 
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum PartitionName {
     /// The caller's plan.
@@ -135,7 +141,7 @@ pub(crate) enum PartitionName {
 }
 
 /// A value that needs a name; exactly one field.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct PartitionOf {
     /// A claim of the verified token.
@@ -145,7 +151,7 @@ pub(crate) struct PartitionOf {
 }
 
 /// What is refused when there is too much to do. The least important goes first.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Overload {
     /// By how late this process does what it has to do.
@@ -162,7 +168,7 @@ pub(crate) struct Overload {
     pub(crate) plans: BTreeMap<String, PriorityClass>,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum PriorityClass {
     /// Refused only when nothing can be served any more.
@@ -176,7 +182,7 @@ pub(crate) enum PriorityClass {
 }
 
 /// A delay at which requests begin to be refused, and one at which all are.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct DelayRange {
     /// Where it begins.
@@ -186,7 +192,7 @@ pub(crate) struct DelayRange {
 }
 
 /// A share of memory at which requests begin to be refused, and one at which all are.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct MemoryRange {
     /// Where it begins, such as `85%`.
@@ -198,7 +204,7 @@ pub(crate) struct MemoryRange {
 }
 
 /// Asks a server less the more of its answers are failures.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct SuccessRateRules {
     /// The share that must succeed for nothing to be refused. Default: 95%.

@@ -1,5 +1,4 @@
 use std::{
-    collections::BTreeMap,
     num::{NonZeroU32, NonZeroU64},
     path::PathBuf,
     time::Duration,
@@ -9,115 +8,11 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Header, KeyList};
-use crate::{
-    config::scalar::{Name, Text},
-    time::Calendar,
-};
-
-/// What each account may spend in a calendar period. Without `redis` and `file` counters live as long as the process.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Quota {
-    /// What accounts may spend in a period, unless their plan says otherwise: units, or `unlimited`.
-    pub(crate) allowance: Allowance,
-    /// `day`, `week`, `month` or the like, or the day on which a billing period begins.
-    pub(crate) period: QuotaPeriod,
-    /// By which midnight days begin, as an offset from UTC. Default: `Z`.
-    pub(crate) utc_offset: Option<Text<Calendar>>,
-    /// On whose account a request is counted. Default: `principal`.
-    pub(crate) key: Option<KeyList>,
-    /// What accounts of a plan may spend.
-    #[serde(default)]
-    pub(crate) plans: BTreeMap<String, Allowance>,
-    /// The claim that tells the plan, by name or JSON pointer. Default: the plan of the key.
-    pub(crate) plan_claim: Option<String>,
-    /// What each request costs. Default: 1.
-    pub(crate) cost: Option<NonZeroU32>,
-    /// A header of the response that says what a request has cost in the end, in units. The difference to `cost` is
-    /// charged or given back. Default: none.
-    pub(crate) cost_header: Option<Header>,
-    /// The server that keeps the counters, for all instances. One of `redis`.
-    pub(crate) redis: Option<String>,
-    /// How long the server may take to decide. Default: 50 ms.
-    pub(crate) deadline: Option<Text<Duration>>,
-    /// A file that keeps the counters of one process.
-    pub(crate) file: Option<PathBuf>,
-    /// What becomes of requests while counters cannot be asked. Default: `allow`.
-    #[serde(default)]
-    pub(crate) on_outage: OnOutage,
-    /// The accounts that are held without `redis`. Default: 250000.
-    pub(crate) max_accounts: Option<NonZeroU32>,
-}
-
-/// Units, or `unlimited`.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub(crate) enum Allowance {
-    Units(u64),
-    Unlimited(Unlimited),
-}
-
-impl Allowance {
-    /// The most that may be spent.
-    pub(crate) const fn units(self) -> u64 {
-        match self {
-            Self::Units(units) => units,
-            Self::Unlimited(_) => u64::MAX,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) enum Unlimited {
-    Unlimited,
-}
-
-/// A period of the calendar.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub(crate) enum QuotaPeriod {
-    Named(PeriodName),
-    From(BillingPeriod),
-}
-
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) enum PeriodName {
-    /// 60 seconds.
-    Minute,
-    /// 60 minutes.
-    Hour,
-    /// From midnight.
-    Day,
-    /// From Monday.
-    Week,
-    /// From the first.
-    Month,
-}
-
-/// A month from another day than the first.
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct BillingPeriod {
-    /// The day of the month on which it begins, from 1 to 31; in shorter months their last day.
-    pub(crate) billing_day: u8,
-}
-
-/// What becomes of requests while counters cannot be asked.
-#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) enum OnOutage {
-    /// They pass uncounted.
-    #[default]
-    Allow,
-    /// They are answered with 503.
-    Deny,
-}
+use super::Header;
+use crate::config::scalar::{Name, Text};
 
 /// Who has used how much, told for bills.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Usage {
     /// What events call this instance. Default: `gateway`.
@@ -139,7 +34,7 @@ pub(crate) struct Usage {
 }
 
 /// A file of events.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct UsageFile {
     /// Where it is; relative to this file.
@@ -149,7 +44,7 @@ pub(crate) struct UsageFile {
 }
 
 /// A stream of events.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct UsageStream {
     /// The server. One of `redis`.

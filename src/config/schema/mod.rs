@@ -6,12 +6,13 @@ mod gateway;
 mod load;
 mod metering;
 mod policies;
+mod quotas;
 mod redis;
 mod retry;
 mod route;
 mod unbuilt;
 
 pub(crate) use self::{
-    authentication::*, authorization::*, gateway::*, load::*, metering::*, policies::*, redis::*, retry::*,
-    route::*, unbuilt::*,
+    authentication::*, authorization::*, gateway::*, load::*, metering::*, policies::*, quotas::*, redis::*,
+    retry::*, route::*, unbuilt::*,
 };

@@ -15,8 +15,9 @@ use crate::{admission::rate_limit::Rate, config::scalar::Text, ratio::Ratio, tim
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct RateLimit {
-    /// On whose account a request is counted. What a request lacks is counted for the client's address.
-    pub(crate) key: KeyList,
+    /// On whose account a request is counted. What a request lacks is counted for the client's address. Default: one account for
+    /// everybody together.
+    pub(crate) key: Option<KeyList>,
     /// How many are let pass over time, such as `10/s` or `100/min`.
     pub(crate) rate: Text<Rate>,
     /// How it counts. Default: `tokenBucket`.
@@ -125,8 +126,8 @@ pub(crate) struct SettledBy {
     pub(crate) max: NonZeroU32,
 }
 
-/// Requests that a limit does not count: all that is said must hold, and of each list one.
-#[derive(Debug, Deserialize, JsonSchema)]
+/// Requests that a limit or quota does not count: all that is said must hold, and of each list one.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct SkipRule {
     /// The method.
@@ -179,7 +180,7 @@ pub(crate) enum FieldsWhen {
 }
 
 /// One part of a key, or several that count together.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum KeyList {
     One(KeyPart),
@@ -187,14 +188,14 @@ pub(crate) enum KeyList {
 }
 
 /// What of a request tells one account from another.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(crate) enum KeyPart {
     Named(KeyName),
     Of(KeyOf),
 }
 
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum KeyName {
     /// The client's address, IPv6 by /64.
@@ -206,7 +207,7 @@ pub(crate) enum KeyName {
 }
 
 /// A part of a key that needs a name; exactly one field.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct KeyOf {
     /// A claim of the verified token.

@@ -5,7 +5,7 @@ use super::Material;
 use crate::config::scalar::{Name, Text};
 
 /// A Redis or Valkey server, 6.2 or later.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct RedisServer {
     /// Where it is: `redis://user@host:port/database`, or `rediss` for TLS. No password stands in it. Exactly one of `url`,
@@ -24,7 +24,7 @@ pub(crate) struct RedisServer {
 }
 
 /// Sentinels, and of which master they are asked.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct RedisSentinel {
     /// The name by which they know it.

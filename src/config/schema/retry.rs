@@ -81,7 +81,7 @@ pub(crate) enum RetryCondition {
 }
 
 /// A bound on second attempts, in the fields of the Gateway API's `BackendTrafficPolicy` (GEP-3388).
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct RetryConstraint {
     /// As a share of the requests.
@@ -93,7 +93,7 @@ pub(crate) struct RetryConstraint {
 }
 
 /// A share of the requests.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct RetryBudget {
     /// How many of a hundred may be tried again. Default: 20.
@@ -104,7 +104,7 @@ pub(crate) struct RetryBudget {
 }
 
 /// A number for each interval.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct RetryRate {
     /// How many. Default: 10.

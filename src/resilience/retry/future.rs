@@ -92,8 +92,8 @@ where
                 }
             };
             match judge::<S, _>(this.call, ended, cx) {
-                Ok(answered) => return Poll::Ready(answered),
-                Err(Next { wait, request }) => {
+                Judged::Given(answered) => return Poll::Ready(answered),
+                Judged::Again(Next { wait, request }) => {
                     // The failed attempt is let go before the wait, and not after it.
                     this.state.set(State::Waiting { wait: Box::pin(sleep(wait)), request: Some(request) });
                 }
@@ -102,12 +102,17 @@ where
     }
 }
 
-/// What is given, or what is tried next.
+/// What becomes of an attempt's end: the caller is given it, or there is another attempt.
+enum Judged<S: Service<Request<Body>>, B: HttpBody> {
+    Given(Answered<S, B>),
+    Again(Next),
+}
+
 fn judge<S, ResB>(
     call: &mut Option<Call>,
     ended: Result<Response<ResB>, S::Error>,
     cx: &mut Context<'_>,
-) -> Result<Answered<S, ResB>, Next>
+) -> Judged<S, ResB>
 where
     S: Service<Request<Body>>,
     S::Error: 'static,
@@ -115,15 +120,15 @@ where
     ResB::Error: 'static,
 {
     let Some(mut tried) = call.take() else {
-        return Ok(ended.map(|response| response.map(RetryBody::whole)));
+        return Judged::Given(ended.map(|response| response.map(RetryBody::whole)));
     };
     let (head, body) = match ended {
         Ok(response) => response.into_parts(),
         Err(error) => {
             let next = tried.of_error(&error).and_then(|failed| tried.again(failed, None));
-            let Some(next) = next else { return Ok(Err(error)) };
+            let Some(next) = next else { return Judged::Given(Err(error)) };
             *call = Some(tried);
-            return Err(next);
+            return Judged::Again(next);
         }
     };
     let mut failed = tried.of_head(&head);
@@ -140,14 +145,14 @@ where
     };
     let Some(failed) = failed else {
         tried.ended_well();
-        return Ok(Ok(Response::from_parts(head, body)));
+        return Judged::Given(Ok(Response::from_parts(head, body)));
     };
     let Some(next) = tried.again(failed, head.extensions.get()) else {
-        return Ok(Ok(Response::from_parts(head, body)));
+        return Judged::Given(Ok(Response::from_parts(head, body)));
     };
     drain(body, cx);
     *call = Some(tried);
-    Err(next)
+    Judged::Again(next)
 }
 
 /// Whether a gRPC status is still to come.

@@ -5,7 +5,7 @@ use http::HeaderName;
 use super::{
     edge::Listen,
     load::Load,
-    parts::{check_admin, distinct, quotas, tallies},
+    parts::{asserted_by, check_admin, distinct, quotas, tallies},
     retries::Retries,
     rule::Rule,
     snapshot::{RuleFacts, Snapshot},
@@ -16,14 +16,10 @@ use crate::authn::{
     jwks::RemoteKeys,
 };
 use crate::{
-    admission::{
-        ext_authz::ExternalAuth,
-        shed::{Overload, Priorities},
-    },
+    admission::shed::{Overload, Priorities},
     authn::{Location, Providers, api_key::ApiKeys},
     identity::CallerHeaders,
     matching::PathPolicy,
-    resilience::retry::Policy,
     routing::{
         router::{Router, UnreachableMatches},
         split::InvalidSplit,
@@ -194,15 +190,11 @@ impl SnapshotBuilder {
         let Self { listeners, admin, api_keys, shutdown_delay, shutdown_grace, rules: of_rules, .. } = self;
         let (mut asserted, mut credentials) = (self.asserted, self.credentials);
         let providers = || of_rules.iter().filter_map(|rule| rule.providers.as_ref());
-        asserted.extend(providers().flat_map(Providers::asserted_headers).cloned());
-        let authorizers =
-            || of_rules.iter().flat_map(|rule| &rule.authorizers).map(|asked| &asked.authorizer);
         asserted.extend(self.caller_headers.names().cloned());
-        asserted.extend(authorizers().flat_map(ExternalAuth::asserted_headers).cloned());
-        let retries = of_rules.iter().filter_map(|rule| rule.retry.as_ref());
-        asserted.extend(retries.filter_map(Policy::told_in).cloned());
+        asserted.extend(asserted_by(&of_rules));
+        let authorizers = of_rules.iter().flat_map(|rule| &rule.authorizers).map(|asked| &asked.authorizer);
+        let of_authorizers = authorizers.map(|one| (Arc::from(one.name()), one.handle())).collect();
         let retries = Retries::of(&of_rules);
-        let of_authorizers = authorizers().map(|one| (Arc::from(one.name()), one.handle())).collect();
         let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
         #[cfg(any(feature = "prometheus", feature = "redis"))]
         let limits = super::limits::all(&listeners, &of_rules);

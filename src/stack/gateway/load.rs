@@ -9,28 +9,31 @@ use serde_json::{Value, json};
 use super::rule::Rule;
 #[cfg(feature = "prometheus")]
 use super::run::Shared;
-#[cfg(feature = "prometheus")]
-use crate::{admission::shed::Priority, telemetry::metrics::Samples};
 use crate::{
     admission::{
-        concurrency::{Concurrency, ConcurrencyHandle},
+        concurrency::Concurrency,
         shed::{Overload, Priorities, SuccessRate},
     },
     stack::gateway::Listen,
+};
+#[cfg(feature = "prometheus")]
+use crate::{
+    admission::{concurrency::ConcurrencyHandle, shed::Priority},
+    telemetry::metrics::Samples,
 };
 
 /// What bounds the load of a gateway.
 #[derive(Debug, Default)]
 pub(super) struct Load {
     pub(super) overload: Option<(Overload, Priorities)>,
-    limits: Vec<ConcurrencyHandle>,
+    limits: Vec<Concurrency>,
     /// By the names of the upstreams.
     rates: Vec<(Arc<str>, SuccessRate)>,
 }
 
 impl Load {
     pub(super) fn of(overload: Option<(Overload, Priorities)>, listeners: &[Listen], rules: &[Rule]) -> Self {
-        let mut limits: Vec<&Concurrency> = Vec::new();
+        let mut limits: Vec<Concurrency> = Vec::new();
         let mut rates: Vec<(Arc<str>, SuccessRate)> = Vec::new();
         let backends = || rules.iter().flat_map(|rule| &rule.backends).map(|(backend, _)| backend);
         let of_listeners = listeners.iter().flat_map(|listen| &listen.concurrency);
@@ -38,7 +41,7 @@ impl Load {
         let of_upstreams = backends().flat_map(|backend| &backend.guards.concurrency);
         for limit in of_listeners.chain(of_rules).chain(of_upstreams) {
             if !limits.iter().any(|known| known.is_same(limit)) {
-                limits.push(limit);
+                limits.push(limit.clone());
             }
         }
         for backend in backends() {
@@ -49,12 +52,21 @@ impl Load {
                 rates.push((name.into(), rate.clone()));
             }
         }
-        Self { overload, limits: limits.into_iter().map(Concurrency::handle).collect(), rates }
+        Self { overload, limits, rates }
+    }
+
+    /// Watches, and takes the terms of limits into force that were there before.
+    pub(super) fn start(&self) {
+        if let Some((overload, _)) = &self.overload {
+            overload.start();
+        }
+        self.limits.iter().for_each(Concurrency::start);
     }
 
     /// For the status.
     pub(super) fn status(&self) -> Value {
-        let limit = |handle: &ConcurrencyHandle| {
+        let limit = |limit: &Concurrency| {
+            let handle = limit.handle();
             json!({
                 "name": handle.name(),
                 "limit": handle.limit(),
@@ -84,7 +96,7 @@ pub(super) fn numbers(gateway: Weak<Shared>) -> impl Fn(&mut Samples) + Send + S
     move |samples| {
         let Some(current) = gateway.upgrade().and_then(|gateway| gateway.current.load_full()) else { return };
         let load = &current.snapshot.load;
-        load.limits.iter().for_each(|handle| limit(handle, samples));
+        load.limits.iter().for_each(|one| limit(&one.handle(), samples));
         if let Some((overload, _)) = &load.overload {
             pressure(overload, samples);
         }
@@ -116,6 +128,8 @@ fn limit(handle: &ConcurrencyHandle, samples: &mut Samples) {
         gauge("concurrency_keys", "Keys that have requests in flight", keys as u64);
     }
     samples.counter("concurrency_queued", "Requests that had to wait for a place", &labels, handle.queued());
+    let help = "Requests that passed only because the limit is in shadow";
+    samples.counter("concurrency_spared", help, &labels, handle.spared());
     for (why, count) in
         [("full", handle.refused()), ("timeout", handle.timed_out()), ("dropped", handle.dropped())]
     {

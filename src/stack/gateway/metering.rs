@@ -89,6 +89,7 @@ pub(super) fn quota(quota: &QuotaHandle) -> Value {
         "resetsInSeconds": quota.resets_in().as_secs(),
         "spent": quota.spent(),
         "refused": quota.refused(),
+        "spared": quota.spared(),
         "uncounted": quota.uncounted(),
         "unsettled": quota.unsettled(),
         "accounts": quota.accounts(),
@@ -133,6 +134,7 @@ fn of_quota(quota: &QuotaHandle, samples: &mut Samples) {
     let mut count = |name, help, count| samples.counter(name, help, &labels, count);
     count("quota_spent_units", "Units charged to quotas, before they were settled", quota.spent());
     count("quota_refused", "Requests that quotas have refused", quota.refused());
+    count("quota_spared", "Requests that quotas in shadow would have refused", quota.spared());
     count("quota_uncounted", "Requests that passed because counters could not be asked", quota.uncounted());
     count("quota_unsettled", "Costs that could not be settled", quota.unsettled());
     count("quota_forgotten", "Accounts forgotten before their period was over", quota.forgotten());

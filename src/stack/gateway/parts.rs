@@ -1,6 +1,8 @@
 //! What a snapshot gathers from its rules.
 use std::{collections::HashSet, sync::Arc};
 
+use http::HeaderName;
+
 use super::{builder::SnapshotError, rule::Rule, snapshot::RuleFacts};
 #[cfg(feature = "jwt")]
 use crate::authn::outbound::TokenSourceHandle;
@@ -9,6 +11,8 @@ use crate::{
         authz::{Authorization, Guard, Tally},
         quota::QuotaHandle,
     },
+    authn::Providers,
+    resilience::retry::Policy,
     stack::admin::Admin,
     upstream::Upstream,
 };
@@ -20,6 +24,17 @@ pub(super) fn check_admin(admin: Option<&Admin>, upstreams: &[Upstream]) -> Resu
         Some(upstream) => Err(SnapshotError::AdminUpstream(upstream.name().into())),
         None => Ok(()),
     }
+}
+
+/// The headers that only these rules may tell upstreams.
+pub(super) fn asserted_by(rules: &[Rule]) -> Vec<HeaderName> {
+    let by = |rule: &Rule| {
+        let providers = rule.providers.iter().flat_map(Providers::asserted_headers);
+        let authorizers = rule.authorizers.iter().flat_map(|asked| asked.authorizer.asserted_headers());
+        let retries = rule.retry.iter().filter_map(Policy::told_in);
+        providers.chain(authorizers).chain(retries).cloned().collect::<Vec<_>>()
+    };
+    rules.iter().flat_map(by).collect()
 }
 
 pub(super) fn tallies(rules: &[Rule]) -> Vec<Tally> {

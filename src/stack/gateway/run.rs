@@ -150,10 +150,8 @@ impl Gateway {
         if self.is_draining() {
             return Ok(());
         }
-        if let Some((overload, _)) = &snapshot.load.overload {
-            overload.start();
-        }
         let generation = shared.swap(&snapshot, &sockets);
+        snapshot.load.start();
         let serve =
             bound.into_iter().map(|bound| match admin.as_ref().is_some_and(|a| a.name == *bound.name()) {
                 true => bound.serve(AdminService::new(Arc::downgrade(&self.0))),

@@ -341,7 +341,7 @@ fn quota() -> Report {
     let newest = Arc::new(Mutex::new(None));
     let told = Arc::clone(&newest);
     let make = move || {
-        let store = QuotaStore::memory().max_accounts(NonZeroU32::new(256).unwrap());
+        let store = QuotaStore::memory().max_keys(NonZeroU32::new(256).unwrap());
         let quota = Quota::builder("contract", 12, Period::Week).by(Key::ClientAddr).store(store);
         let quota = quota.clock(ManualClock::new(SystemTime::UNIX_EPOCH).clock()).build().unwrap();
         *told.lock().unwrap() = Some(quota.handle());

@@ -688,6 +688,7 @@ fn what_a_file_says_wrongly_of_redis_is_told() {
         (url, "redis: shared, lease: 6%", "more than 5%"),
         (url, "redis: shared, lease: -1%", "expected a share"),
         (url, "redis: shared, deadline: 0s", "nothing is decided in no time"),
+        (url, "redis: shared, deadline: 61s", "at most a minute"),
         (url, "redis: shared, algorithm: leakyBucket", "they wait in one process"),
         (url, "redis: shared, settle: { header: x-cost, max: 5 }", "charged when the request comes"),
         ("url: \"redis://a\", cluster: [\"redis://b\"]", "redis: shared", "expected exactly one of"),

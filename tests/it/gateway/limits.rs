@@ -199,6 +199,22 @@ async fn a_file_says_how_limits_count() {
     }
 }
 
+/// Without a key there is one account, whoever asks.
+#[tokio::test]
+async fn a_limit_without_a_key_is_everybodys_together() {
+    let text = file(&format!(
+        "rateLimits: {{ all: {{ rate: 2/h }} }}\n\
+         upstreams: {{ one: {{ endpoints: ['{}'] }} }}\n\
+         routes: [{{ name: r, rules: [{{ policies: {{ rateLimit: [all] }}, backendRefs: [{{ name: one }}] }}] }}]\n",
+        upstream("one").await
+    ));
+    let text = text.replace("name: public,", "name: public, trustedProxies: [127.0.0.0/8],");
+    let gateway = Gateway::of(&text).await;
+    for (client, status) in [("192.0.2.1", 200), ("192.0.2.2", 200), ("192.0.2.3", 429)] {
+        assert_eq!(gateway.get("/", &[("x-forwarded-for", client)]).await.status, status, "{client}");
+    }
+}
+
 /// Requests wait for their turn, and who would wait too long is refused.
 #[tokio::test]
 async fn a_leaky_bucket_shapes() {

@@ -170,26 +170,66 @@ async fn grpc_is_refused_in_its_own_words() {
     client.check(asked).await.unwrap();
 }
 
+/// Whatever the file says anew of a limit, who is in flight and who waits counts on; a faulty file changes nothing.
 #[tokio::test]
 async fn a_reload_keeps_what_is_in_flight() {
     let (one, two) = (upstream("one").await, upstream("two").await);
-    let text = |upstream, max: u32| {
+    let text = |upstream, limit: &str| {
         file(&format!(
-            "concurrency: {{ one: {{ max: {max} }} }}\nupstreams: {{ one: {{ endpoints: ['{upstream}'] }} }}\n\
+            "concurrency: {{ one: {{ {limit} }} }}
+upstreams: {{ one: {{ endpoints: ['{upstream}'] }} }}
+\
              routes: [{{ name: r, rules: [{{ policies: {{ concurrency: [one] }}, backendRefs: [{{ name: one }}] }}] }}]\n"
         ))
     };
     let directory = super::world::Directory::new("in-flight");
-    directory.write("gateway.yaml", &text(one, 1));
+    directory.write("gateway.yaml", &text(one, "max: 1"));
     let gateway = Gateway::start(portcullis::config::Config::file(directory.path("gateway.yaml"))).await;
-    let response = trickle(&gateway, 10_000).await;
-    directory.write("gateway.yaml", &text(two, 1));
-    gateway.until(|status| status["generation"] == 2).await;
+    let reload = async |upstream, limit: &str, generation: u64| {
+        directory.write("gateway.yaml", &text(upstream, limit));
+        gateway.until(|status| status["generation"] == generation).await;
+    };
+    let first = trickle(&gateway, 10_000).await;
+    reload(two, "max: 1", 2).await;
     assert_refused(&gateway.get("/", &[]).await);
-    directory.write("gateway.yaml", &text(two, 2));
-    gateway.until(|status| status["generation"] == 3).await;
-    assert_eq!(gateway.get("/", &[]).await.status, 200, "another number is another limit");
-    drop(response);
+    reload(two, "max: 2, retryAfter: 1s", 3).await;
+    let second = trickle(&gateway, 10_000).await;
+    assert_eq!(places(&gateway.status().await), (2, 0));
+    assert_refused(&gateway.get("/", &[]).await);
+
+    reload(two, "max: 2, queue: { length: 5, timeout: 30s }", 4).await;
+    let (client, at) = (gateway.client.clone(), gateway.at("public"));
+    let waits = tokio::spawn(async move { client.get(at, "/", &[]).await });
+    gateway.until(|status| places(status) == (2, 1)).await;
+    directory.write("gateway.yaml", &text(two, "max: 3, queue: { length: 5, timeout: 0s }"));
+    gateway.until(|status| status["lastLoad"]["faults"].as_array().is_some_and(|all| !all.is_empty())).await;
+    assert_eq!(places(&gateway.status().await), (2, 1), "a faulty file lets nobody in");
+    reload(two, "max: 3, queue: { length: 5, timeout: 30s, order: newest }", 5).await;
+    assert_eq!(waits.await.unwrap().status, 200, "there is one place more, and nobody has left");
+
+    reload(two, "max: 1", 6).await;
+    gateway.until(|status| places(status) == (2, 0)).await;
+    drop(first);
+    gateway.until(|status| places(status) == (1, 0)).await;
+    assert_refused(&gateway.get("/", &[]).await);
+    drop(second);
+    gateway.until(|status| places(status) == (0, 0)).await;
+    assert_eq!(gateway.get("/", &[]).await.status, 200);
+}
+
+/// In shadow a limit counts, and lets everybody pass; whom it skips it does not count.
+#[tokio::test]
+async fn a_limit_in_shadow_refuses_nobody() {
+    let limit = "max: 1, shadow: true, queue: { length: 1 }, skip: [{ paths: [/trickle/10000] }]";
+    let gateway = with_one_place(limit, "concurrency: [one]", "").await;
+    let skipped = trickle(&gateway, 10_000).await;
+    assert_eq!(places(&gateway.status().await), (0, 0));
+    let two = [trickle(&gateway, 9_999).await, trickle(&gateway, 9_999).await];
+    assert_eq!(places(&gateway.status().await), (2, 0));
+    let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
+    assert!(metrics.contains(r#"portcullis_concurrency_spared_total{limit="one"} 1"#), "{metrics}");
+    drop((skipped, two));
+    gateway.until(|status| places(status) == (0, 0)).await;
 }
 
 #[tokio::test]

@@ -7,7 +7,9 @@ use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
-use super::world::{Gateway, file, upstream};
+use portcullis::config::Config;
+
+use super::world::{Directory, Gateway, file, upstream};
 
 const USERS: &[u8; 32] = &[7; 32];
 const DEVICES: &[u8; 32] = &[8; 32];
@@ -120,4 +122,39 @@ async fn a_file_asks_for_one_credential_or_for_several() {
     assert_eq!(gateway.get("/scoped", &[("x-device", &untyped)]).await.status, 401);
     let bound = token(USERS, "JWT", &json!({ "iss": "https://bound.example" }));
     assert_eq!(gateway.get("/bound", &[("authorization", &format!("Bearer {bound}"))]).await.status, 401);
+}
+
+/// What is remembered of a token outlives a reload, but not the key that has verified it.
+#[tokio::test]
+async fn a_reload_that_changes_a_key_ends_what_was_remembered_under_it() {
+    let directory = Directory::new("tokens");
+    let one = upstream("one").await;
+    let text = |timeout: &str| {
+        file(&format!(
+            "authentication: {{ users: {{ jwt: {{ issuer: 'https://users.example', audiences: [shop], \
+             algorithms: [HS256], secret: {{ file: secret }} }} }} }}\n\
+             upstreams: {{ one: {{ endpoints: ['{one}'] }} }}\n\
+             routes: [{{ name: r, rules: [{{ backendRefs: [{{ name: one }}], policies: {{ authenticate: [users] }}, \
+             timeouts: {{ request: {timeout} }} }}] }}]\n"
+        ))
+    };
+    let secret = |byte: u8| String::from_utf8(vec![byte; 32]).unwrap();
+    directory.write("secret", &secret(b'a'));
+    directory.write("gateway.yaml", &text("9s"));
+    let gateway = Gateway::start(Config::file(directory.path("gateway.yaml"))).await;
+    let token = token(secret(b'a').as_bytes(), "JWT", &json!({ "iss": "https://users.example" }));
+    let bearer = format!("Bearer {token}");
+    let shown = [("authorization", &*bearer)];
+    assert_eq!(gateway.get("/", &shown).await.status, 200);
+
+    directory.write("gateway.yaml", &text("8s"));
+    gateway.until(|status| status["generation"] == 2).await;
+    assert_eq!(gateway.get("/", &shown).await.status, 200);
+
+    directory.write("secret", &secret(b'b'));
+    gateway.until(|status| status["generation"] == 3).await;
+    assert_eq!(gateway.get("/", &shown).await.status, 401);
+    directory.write("secret", &secret(b'a'));
+    gateway.until(|status| status["generation"] == 4).await;
+    assert_eq!(gateway.get("/", &shown).await.status, 200);
 }

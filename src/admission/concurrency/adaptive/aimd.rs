@@ -77,6 +77,10 @@ impl Algorithm for Aimd {
         self.limit
     }
 
+    fn resume(&mut self, limit: u32) {
+        self.limit = limit.clamp(*self.bounds.start(), *self.bounds.end());
+    }
+
     fn step(&mut self, seen: &Seen) -> u32 {
         let limit = self.limit;
         let next = if seen.drops_more_than(self.tolerance) || seen.rtt.is_some_and(|rtt| rtt > self.timeout) {

@@ -187,6 +187,10 @@ impl Algorithm for Gradient {
         self.limit as u32
     }
 
+    fn resume(&mut self, limit: u32) {
+        self.limit = f64::from(limit).clamp(self.min, self.max);
+    }
+
     fn step(&mut self, seen: &Seen) -> u32 {
         if seen.drops_more_than(self.drops) {
             self.limit = (self.limit * self.backoff).max(self.min);

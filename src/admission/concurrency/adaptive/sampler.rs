@@ -1,6 +1,6 @@
 use std::{
     sync::{
-        Mutex, TryLockError,
+        Mutex, PoisonError, TryLockError,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
@@ -56,6 +56,13 @@ impl Sampler {
             peak: AtomicU32::new(0),
             algorithm: Mutex::new(algorithm),
         }
+    }
+
+    /// Goes on from a limit that was found before.
+    pub(in crate::admission::concurrency) fn resume(&self, limit: u32) -> u32 {
+        let mut algorithm = self.algorithm.lock().unwrap_or_else(PoisonError::into_inner);
+        algorithm.resume(limit);
+        algorithm.limit().max(1)
     }
 
     /// Something went well. The next limit, if a window has ended.

@@ -7,6 +7,11 @@ pub trait Algorithm: fmt::Debug + Send + 'static {
     /// The limit now.
     fn limit(&self) -> u32;
 
+    /// Goes on from a limit that one before it has found, after a reload. Unless told it begins where it always does.
+    fn resume(&mut self, limit: u32) {
+        let _ = limit;
+    }
+
     /// The next limit, by what was seen since the last step.
     fn step(&mut self, seen: &Seen) -> u32;
 }

@@ -274,7 +274,7 @@ fn unsettled() -> Rejection {
 }
 
 fn unasked() -> Rejection {
-    Rejection::new(Reason::Overloaded).detail("limits cannot be asked for").retry_after(RETRY)
+    Rejection::new(Reason::LimitUnavailable).detail("limits cannot be asked").retry_after(RETRY)
 }
 
 /// What is known here, or what is to be asked.
