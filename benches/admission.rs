@@ -16,7 +16,7 @@ use portcullis::{
         address::AddressList,
         authz::{Authorization, Authorize, Operation, Policy, Rule, Source},
         concurrency::{Concurrency, ConcurrencyBuilder, Gradient, Partitions, Queue},
-        rate_limit::{Algorithm, Charge, Fields, Limit, Rate, RateLimit, Settle},
+        rate_limit::{Algorithm, Charge, Fields, Limit, Rate, RateLimit, Settle, SyncRateLimit},
         shed::{Overload, Shed, SuccessRate},
     },
     body::Body,
@@ -58,8 +58,8 @@ fn aim(request: &mut Request<()>, n: u32) {
     *request.extensions_mut().get_mut::<ClientAddr>().unwrap() = address(n);
 }
 
-fn filled(keys: u32) -> RateLimit {
-    let gate = RateLimit::new(limit("bench", keys.max(10_000) * 2));
+fn filled(keys: u32) -> SyncRateLimit {
+    let gate = RateLimit::new(limit("bench", keys.max(10_000) * 2)).sync().unwrap();
     let mut request = request(0);
     for key in 0..keys {
         aim(&mut request, key);
@@ -103,7 +103,7 @@ fn floor(bencher: Bencher<'_, '_>, part: &str) {
 
 #[divan::bench]
 fn new_key(bencher: Bencher<'_, '_>) {
-    let gate = RateLimit::new(limit("new", 1_000_000));
+    let gate = RateLimit::new(limit("new", 1_000_000)).sync().unwrap();
     let mut request = request(0);
     let mut n = 0;
     bencher.bench_local(|| {
@@ -115,7 +115,7 @@ fn new_key(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn new_key_in_a_full_store(bencher: Bencher<'_, '_>) {
-    let gate = RateLimit::new(limit("full", 10_000));
+    let gate = RateLimit::new(limit("full", 10_000)).sync().unwrap();
     let mut request = request(0);
     let mut n = 0;
     bencher.bench_local(|| {
@@ -130,7 +130,7 @@ fn new_key_in_a_full_store(bencher: Bencher<'_, '_>) {
 fn by_algorithm(bencher: Bencher<'_, '_>, algorithm: Algorithm) {
     let rate = Rate::new(3_000_000_000, Duration::from_secs(86_400)).unwrap();
     let limit = Limit::builder("bench", rate).algorithm(algorithm).build().unwrap();
-    let gate = RateLimit::new(limit);
+    let gate = RateLimit::new(limit).sync().unwrap();
     let mut request = request(0);
     bencher.counter(ItemsCount::new(BATCH)).bench_local(|| {
         for n in 0..BATCH {
@@ -144,7 +144,7 @@ fn by_algorithm(bencher: Bencher<'_, '_>, algorithm: Algorithm) {
 #[divan::bench]
 fn settled(bencher: Bencher<'_, '_>) {
     let settle = Settle::by_outcome(|_| Some(2));
-    let service = RateLimit::new(Charge::from(limit("settled", 1000)).settle(settle)).layer();
+    let service = RateLimit::new(Charge::from(limit("settled", 1000)).settle(settle)).sync().unwrap().layer();
     call(bencher, service.layer(tower::service_fn(ready)));
 }
 
@@ -153,7 +153,7 @@ fn settled(bencher: Bencher<'_, '_>) {
 fn flood_of_ten_million(bencher: Bencher<'_, '_>) {
     let bytes = std::num::NonZeroU64::new(1 << 20).unwrap();
     let limit = Limit::builder("flood", "1/h".parse().unwrap()).max_bytes(bytes).build().unwrap();
-    let (gate, mut request) = (RateLimit::new(limit.clone()), request(0));
+    let (gate, mut request) = (RateLimit::new(limit.clone()).sync().unwrap(), request(0));
     bencher.counter(ItemsCount::new(10_000_000_u32)).bench_local(|| {
         for n in 0..10_000_000 {
             aim(&mut request, n);
@@ -166,14 +166,15 @@ fn flood_of_ten_million(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn three_limits(bencher: Bencher<'_, '_>) {
-    let gate = RateLimit::from_iter(["a", "b", "c"].map(|name| limit(name, 1000)));
+    let gate = RateLimit::from_iter(["a", "b", "c"].map(|name| limit(name, 1000))).sync().unwrap();
     let mut request = request(1);
     bencher.bench_local(|| gate.check(&mut Head::of(&mut request)).is_ok());
 }
 
 #[divan::bench]
 fn refusal(bencher: Bencher<'_, '_>) {
-    let gate = RateLimit::new(Limit::builder("refusal", "1/h".parse().unwrap()).build().unwrap());
+    let gate =
+        RateLimit::new(Limit::builder("refusal", "1/h".parse().unwrap()).build().unwrap()).sync().unwrap();
     let mut request = request(1);
     bencher.bench_local(|| gate.check(&mut Head::of(&mut request)).is_err());
 }
@@ -181,7 +182,12 @@ fn refusal(bencher: Bencher<'_, '_>) {
 /// The layer around a ready service; compare with `without_layer`.
 #[divan::bench(args = [Fields::OnRefusal, Fields::Always])]
 fn layer(bencher: Bencher<'_, '_>, fields: Fields) {
-    let service = RateLimit::new(limit("layer", 1000)).fields(fields).layer().layer(tower::service_fn(ready));
+    let service = RateLimit::new(limit("layer", 1000))
+        .fields(fields)
+        .sync()
+        .unwrap()
+        .layer()
+        .layer(tower::service_fn(ready));
     call(bencher, service);
 }
 

@@ -63,7 +63,7 @@ fn limits(there: &Distribution, count: usize, rate: &str) -> Vec<Limit> {
 fn gate(limits: &[Limit]) -> Gate {
     let app =
         tower::service_fn(|_: Request<String>| async { Ok::<_, Infallible>(Response::new(String::new())) });
-    let layer = limits.iter().cloned().collect::<RateLimit>().distributed().layer();
+    let layer = limits.iter().cloned().collect::<RateLimit>().layer();
     BoxCloneSyncService::new(layer.layer(app).map_response(|response| response.status().as_u16()))
 }
 

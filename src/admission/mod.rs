@@ -7,11 +7,17 @@
 //! - [`quota`]: how much in each day, month or billing period, by plan.
 //! - [`rate_limit`]: how much, over time, on each account.
 //! - [`shed`]: what is refused first when there is too much.
+//!
+//! [`Plans`] say what is granted to whom.
 
 pub mod address;
 pub mod authz;
 pub mod concurrency;
 pub mod ext_authz;
+mod fields;
+mod plans;
 pub mod quota;
 pub mod rate_limit;
 pub mod shed;
+
+pub use plans::Plans;

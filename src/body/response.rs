@@ -76,9 +76,11 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.project();
         let (frame, ended) = match this.kind.project() {
+            // Nobody watches: the frame is where it belongs.
+            KindProjection::Inner { body } if !this.completion.is_open() => return body.poll_frame(cx),
             KindProjection::Inner { mut body } => {
                 let frame = ready!(this.completion.in_scope(|| body.as_mut().poll_frame(cx)));
-                (frame, this.completion.is_open() && body.is_end_stream())
+                (frame, body.is_end_stream())
             }
             KindProjection::Full { bytes } => (bytes.take().map(|bytes| Ok(Frame::data(bytes))), true),
         };

@@ -8,7 +8,7 @@ use super::{
     files::Files,
     gates::Registry,
     kept::Kept,
-    schema::{Gateway, schema_of},
+    schema::{Gateway, gateway_schema},
 };
 use crate::stack::gateway::{RuleFacts, Snapshot};
 
@@ -96,7 +96,7 @@ impl Config {
         kept: &Kept,
         faults: &mut Faults,
     ) -> Option<Compiled> {
-        let document = Document::<Gateway>::read(name, text, &schema_of::<Gateway>());
+        let document = Document::<Gateway>::read(name, text, &gateway_schema());
         let Document { tree, typed, log } = match document {
             Ok(document) => document,
             Err(malformed) => {
@@ -180,5 +180,5 @@ impl fmt::Display for Check {
 /// The JSON Schema of the file, for editors: `docs/gateway.schema.json`.
 #[must_use]
 pub fn schema() -> String {
-    format!("{:#}\n", schema_of::<Gateway>())
+    format!("{:#}\n", gateway_schema())
 }

@@ -67,7 +67,8 @@
 //! - A [started](Config::start) configuration is followed: a change of the file, or of a file that it names, is in
 //!   force within two seconds, as a whole. Changes are waited for until they rest, a second at most. A file with a fault
 //!   changes nothing; it is logged, and shows in the status and in a metric.
-//! - Limits are the same account under the same name and terms, and upstreams keep their connections.
+//! - Limits are the same account under the same name and terms, and upstreams keep their connections. What is known of
+//!   tokens, verified or asked about, is kept while the same is said of their provider and its files hold the same keys.
 //! - What is read is bounded: 1 MiB a file, 32 levels, and aliases cost what they stand for.
 //!
 //! # Answers
@@ -80,8 +81,8 @@
 //!
 //! # Shared state
 //!
-//! What a reload keeps belongs to the [`Configured`] gateway, by name: limits and connections to upstreams. Loading the
-//! same configuration twice makes two gateways that share nothing.
+//! What a reload keeps belongs to the [`Configured`] gateway, by name: limits, connections to upstreams and what is known
+//! of tokens. Loading the same configuration twice makes two gateways that share nothing.
 //!
 //! # Compared with tower
 //!

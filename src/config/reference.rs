@@ -152,7 +152,7 @@ fn the_page_is_current() {
 
 #[test]
 fn the_schema_is_current() {
-    bless("docs/gateway.schema.json", &super::schema());
+    bless("docs/gateway.schema.json", &format!("{:#}\n", schema_of::<Gateway>()));
 }
 
 /// Editors check by it what the reader checks.

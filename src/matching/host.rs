@@ -61,9 +61,7 @@ impl<'a> Host<'a> {
             return Err(BadHost::Repeated);
         }
         let header = match line {
-            Some(line) => {
-                Some(Self::parse(str::from_utf8(line.as_bytes()).map_err(|_| BadHost::Malformed)?)?)
-            }
+            Some(line) => Some(Self::parse(line.to_str().map_err(|_| BadHost::Malformed)?)?),
             None => None,
         };
         let target = match uri.authority() {

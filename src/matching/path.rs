@@ -273,31 +273,30 @@ const fn is_path_byte(byte: u8) -> bool {
 /// Whether a path has only segments that neither are empty nor begin with a dot, and no escapes: most have.
 fn is_simple(path: &[u8]) -> bool {
     // Without an early end and without a branch, so that no byte waits for the one before.
-    let (mut found, mut before) = (0, PLAIN);
+    let (mut found, mut before) = (0, KINDS[usize::from(b'a')]);
     for byte in path {
         let kind = KINDS[usize::from(*byte)];
-        found |= kind & (OTHER | (before & SLASH) >> 1);
+        found |= kind & before >> 4;
         before = kind;
     }
     found == 0
 }
 
-// What a byte of a path is, in bits: the first is set of what no segment begins with.
-const PLAIN: u8 = 0b000;
-const DOT: u8 = 0b001;
-const SLASH: u8 = 0b011;
-const OTHER: u8 = 0b100;
-
+/// What a byte of a path is, in the low half, and in the high half what may not follow it.
 static KINDS: [u8; 256] = {
-    let mut table = [OTHER; 256];
+    const NO_BEGIN: u8 = 1; // of a segment
+    const OTHER: u8 = 2;
+    let mut table = [OTHER | OTHER << 4; 256];
     let mut byte = 0;
     while byte < 256 {
-        table[byte] = match byte as u8 {
-            b'/' => SLASH,
-            b'.' => DOT,
-            byte if is_path_byte(byte) => PLAIN,
-            _ => OTHER,
+        table[byte] |= match byte as u8 {
+            b'/' => NO_BEGIN | NO_BEGIN << 4,
+            b'.' => NO_BEGIN,
+            _ => 0,
         };
+        if byte as u8 == b'/' || is_path_byte(byte as u8) {
+            table[byte] &= !OTHER;
+        }
         byte += 1;
     }
     table

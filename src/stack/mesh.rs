@@ -209,8 +209,8 @@ pub struct ServerLayer {
     charges: Vec<Charge>,
 }
 
-type Gates = (Witness, ((Option<Authorize>, Option<Authorization>), Option<RateLimit>));
-type Authenticated<S> = AsyncGated<Gated<S, Gates>, Providers>;
+type Policies = (Witness, (Option<Authorize>, Option<Authorization>));
+type Authenticated<S> = AsyncGated<Gated<AsyncGated<S, RateLimit>, Policies>, Providers>;
 type Identified = (Connection, (SetRequestId, RequestSpan));
 type Answered<S> = Rescue<Gated<Timeout<Authenticated<Contextual<S>>>, ReadDeadline>>;
 
@@ -265,10 +265,15 @@ impl ServerLayer {
         Self { counted: metrics.layer(), ..self }
     }
 
-    fn gates(&self) -> GateLayer<Gates> {
-        let limits = (!self.charges.is_empty()).then(|| RateLimit::from_iter(self.charges.iter().cloned()));
-        let authorization = (self.authorize.clone(), self.authorization.clone());
-        GateLayer::new((Witness, (authorization, limits)))
+    fn gates(&self) -> GateLayer<Policies> {
+        GateLayer::new((Witness, (self.authorize.clone(), self.authorization.clone())))
+    }
+
+    fn limits(&self) -> AsyncGateLayer<RateLimit> {
+        if self.charges.is_empty() {
+            return AsyncGateLayer::disabled();
+        }
+        self.charges.iter().cloned().collect::<RateLimit>().layer()
     }
 
     fn authentication(&self) -> AsyncGateLayer<Providers> {
@@ -292,7 +297,8 @@ impl<S> Layer<S> for ServerLayer {
     type Service = Rescue<Gated<Gated<Gated<Answered<S>, Counter>, AccessLog>, Identified>>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let handled = self.authentication().layer(self.gates().layer(ContextLayer::new().layer(inner)));
+        let handled = self.limits().layer(ContextLayer::new().layer(inner));
+        let handled = self.authentication().layer(self.gates().layer(handled));
         // Calls that the handler makes have to know how long they have.
         let bounded = self.timeout.tell_deadline(true).layer(handled);
         let answered = RescueLayer::new().layer(GateLayer::new(ReadDeadline::new()).layer(bounded));
@@ -324,6 +330,23 @@ mod tests {
         let mut request = Request::new(Body::empty());
         request.extensions_mut().insert(PeerAddr::new("192.0.2.1:4000".parse().unwrap()));
         request
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_wait_before_a_leaky_bucket() {
+        let max_wait = Duration::from_secs(9);
+        let shape = Limit::builder("shape", "1/s".parse().unwrap())
+            .algorithm(crate::admission::rate_limit::Algorithm::LeakyBucket { max_wait })
+            .build()
+            .unwrap();
+        let service = ServerLayer::new()
+            .limit(shape)
+            .layer(service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::empty())) }));
+        let begin = tokio::time::Instant::now();
+        for seconds in 0..3 {
+            assert_eq!(service.clone().oneshot(request()).await.unwrap().status(), 200);
+            assert_eq!(begin.elapsed().as_secs(), seconds);
+        }
     }
 
     #[tokio::test]

@@ -38,6 +38,8 @@ pub enum Period {
     Week,
     /// A month, from its first day.
     Month,
+    /// A year, from the first of January.
+    Year,
     /// A month from the day on which a bill is made; where a month is too short for it, from that month's last day.
     Billing(BillingDay),
 }
@@ -112,6 +114,7 @@ impl Calendar {
             // The first day of 1970 was a Thursday.
             Period::Week => days(day - (day + 3).rem_euclid(7), day - (day + 3).rem_euclid(7) + 7),
             Period::Month => monthly(day, BillingDay(1)),
+            Period::Year => yearly(day),
             Period::Billing(from) => monthly(day, from),
         };
         Span { start: start - offset, end: end - offset }
@@ -126,6 +129,13 @@ fn grid(at: i64, length: i64) -> (i64, i64) {
 
 fn days(from: i64, to: i64) -> (i64, i64) {
     (from * DAY, to * DAY)
+}
+
+/// The year in which a day lies.
+fn yearly(day: i64) -> (i64, i64) {
+    let first = |year: i64| Civil { year, month: 1, day: 1 }.days();
+    let year = Civil::of_days(day).year;
+    days(first(year), first(year + 1))
 }
 
 /// The billing period in which a day lies.
@@ -198,6 +208,7 @@ impl fmt::Display for Period {
             Self::Day => "day",
             Self::Week => "week",
             Self::Month => "month",
+            Self::Year => "year",
             Self::Billing(day) => return write!(f, "month from day {}", day.day()),
         })
     }
@@ -275,6 +286,7 @@ mod tests {
             (Period::Month, "2028-02-29T23:59:59Z", "2028-02-01T00:00:00Z", "2028-03-01T00:00:00Z"),
             (Period::Month, "2100-02-28", "2100-02-01T00:00:00Z", "2100-03-01T00:00:00Z"),
             (Period::Month, "2026-12-31", "2026-12-01T00:00:00Z", "2027-01-01T00:00:00Z"),
+            (Period::Year, "2028-12-31T23:59:59Z", "2028-01-01T00:00:00Z", "2029-01-01T00:00:00Z"),
             (billing(15), "2026-11-14T23:59:59Z", "2026-10-15T00:00:00Z", "2026-11-15T00:00:00Z"),
             (billing(15), "2026-11-15", "2026-11-15T00:00:00Z", "2026-12-15T00:00:00Z"),
             (billing(31), "2027-02-27", "2027-01-31T00:00:00Z", "2027-02-28T00:00:00Z"),
@@ -344,6 +356,7 @@ mod tests {
             match period {
                 Period::Week => day % 7 == 4,
                 Period::Month => of_month == 1,
+                Period::Year => [month, of_month] == [1, 1],
                 Period::Billing(from) => {
                     let is_last = self.0.get(day + 1).is_none_or(|next| next[..2] != [year, month]);
                     of_month == i64::from(from.day()) || (is_last && of_month < i64::from(from.day()))
@@ -367,6 +380,7 @@ mod tests {
             Just(Period::Day),
             Just(Period::Week),
             Just(Period::Month),
+            Just(Period::Year),
             (1..=31_u8).prop_map(billing),
         ]
     }
@@ -374,7 +388,7 @@ mod tests {
     proptest! {
         #[test]
         fn periods_of_days_are_as_counted_off(
-            period in prop_oneof![Just(Period::Day), Just(Period::Week), Just(Period::Month), (1..=31_u8).prop_map(billing)],
+            period in prop_oneof![Just(Period::Day), Just(Period::Week), Just(Period::Month), Just(Period::Year), (1..=31_u8).prop_map(billing)],
             day in 40..50_000_usize,
             second in 0..86_400_u64,
             offset in -1439..1440_i16,

@@ -555,7 +555,6 @@ fn limits_that_cannot_be_are_refused_by_path() {
 #[test]
 fn limits_that_need_a_rule_are_refused_on_a_listener() {
     for (said, why) in [
-        ("rate: 5/s, algorithm: leakyBucket", "only inside of a rule"),
         ("rate: 5/s, plans: { gold: { rate: 9/s } }", "only inside of a rule"),
         ("rate: 5/s, skip: [{ principals: [staff/ann] }]", "only inside of a rule"),
     ] {

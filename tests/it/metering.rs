@@ -201,10 +201,10 @@ async fn two_gateways_hold_one_quota_and_tell_of_it() {
     let text = described(
         &format!(
             "redis: {{ shared: {{ url: {:?} }} }}\n\
-             quotas: {{ daily: {{ allowance: 6, period: day, key: {{ header: x-tenant }}, redis: shared, deadline: 30s, fallback: deny }} }}\n",
+             quotas: {{ yearly: {{ allowance: 6, period: year, key: {{ header: x-tenant }}, redis: shared, deadline: 30s, fallback: deny }} }}\n",
             server.url()
         ),
-        "quota: [daily], rateLimitFields: { standard: always }",
+        "quota: [yearly], rateLimitFields: { standard: always, legacy: true }",
     )
     .await;
     let (one, other) = (Gateway::of(&text).await, Gateway::of(&text).await);
@@ -213,17 +213,21 @@ async fn two_gateways_hold_one_quota_and_tell_of_it() {
         let served = gateway.get("/", &[("x-tenant", "acme")]).await;
         assert_eq!(served.status, 200);
         let told = served.headers["ratelimit"].to_str().unwrap().to_owned();
-        assert!(told.starts_with(&format!("\"daily\";r={left};t=")), "{told}");
+        assert_eq!(served.headers["x-ratelimit-remaining"], left.to_string().as_str());
+        assert!(told.starts_with(&format!("\"yearly\";r={left};t=")), "{told}");
     }
     let refused = one.get("/", &[("x-tenant", "acme")]).await;
     assert_eq!(refused.status, 429);
     let wait: u64 = refused.headers["retry-after"].to_str().unwrap().parse().unwrap();
-    assert!((1..=86_400).contains(&wait));
+    assert!((1..=366 * 86_400).contains(&wait));
     assert_eq!(other.get("/", &[("x-tenant", "other")]).await.status, 200);
     let quota = one.status().await["quotas"][0].clone();
-    assert_eq!((&quota["name"], &quota["spent"], &quota["refused"]), (&"daily".into(), &3.into(), &1.into()));
+    assert_eq!(
+        (&quota["name"], &quota["spent"], &quota["refused"]),
+        (&"yearly".into(), &3.into(), &1.into())
+    );
     let metrics = one.client.get(one.at("admin"), "/metrics", &[]).await.text;
-    assert!(metrics.contains(r#"portcullis_quota_refused_total{quota="daily"} 1"#), "{metrics}");
+    assert!(metrics.contains(r#"portcullis_quota_refused_total{quota="yearly"} 1"#), "{metrics}");
 }
 
 /// What a file says of a quota's costs, of what it does not count, and of one that only looks on.

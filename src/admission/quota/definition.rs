@@ -1,5 +1,4 @@
 use std::{
-    collections::BTreeMap,
     fmt,
     sync::{
         Arc,
@@ -9,7 +8,10 @@ use std::{
 
 use super::{Allowance, QuotaFallback, QuotaHandle, QuotaStore, Quotas, place::Place, plan::Terms};
 use crate::{
-    admission::rate_limit::{Cost, Settle, Skip},
+    admission::{
+        Plans,
+        rate_limit::{Cost, Settle, Skip},
+    },
     gate::AsyncGateLayer,
     key::Key,
     time::{Calendar, Period, Span, WallClock},
@@ -89,7 +91,7 @@ impl Quota {
             store: QuotaStore::memory(),
             terms: Terms {
                 otherwise: allowance.into(),
-                plans: BTreeMap::new(),
+                plans: Plans::new(),
                 cost: Cost::ONE,
                 settle: None,
                 skips: Arc::default(),
@@ -162,7 +164,7 @@ impl QuotaBuilder {
     /// The plan is the [principal's](crate::identity::Principal::plan). It is looked up for each request, so that who changes
     /// plans in the middle of a period keeps what was spent and has the new allowance at once.
     pub fn plan(mut self, plan: impl Into<Arc<str>>, allowance: impl Into<Allowance>) -> Self {
-        self.terms.plans.insert(plan.into(), allowance.into());
+        self.terms.plans = self.terms.plans.with(plan, allowance.into());
         self
     }
 
@@ -224,7 +226,8 @@ impl QuotaBuilder {
         if !(1..=MAX_NAME).contains(&self.name.len()) || !self.name.bytes().all(plain) {
             return Err(QuotaError::Name);
         }
-        let mut allowances = self.terms.plans.values().chain([&self.terms.otherwise]);
+        let mut allowances =
+            self.terms.plans.iter().map(|(_, allowance)| allowance).chain([&self.terms.otherwise]);
         if allowances.any(|allowance| allowance.units().is_some_and(|units| units > MOST)) {
             return Err(QuotaError::Allowance);
         }

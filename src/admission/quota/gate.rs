@@ -1,6 +1,6 @@
-use std::{fmt, fmt::Write as _, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, response};
+use http::{HeaderMap, response};
 
 use super::{
     Quota, QuotaOutage,
@@ -8,15 +8,16 @@ use super::{
     definition::Counts,
 };
 use crate::{
-    admission::rate_limit::Fields,
+    admission::{
+        fields::{self, Fields, Line, Policy},
+        rate_limit::Verdict,
+    },
     gate::{AsyncGate, AsyncGateLayer, Check, Pass},
     head::Head,
     outcome::Outcome,
     reject::{Answer, Reason, Rejection},
 };
 
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 /// When those who were refused in an outage may come again.
 const OUTAGE: Duration = Duration::from_secs(1);
 
@@ -26,6 +27,7 @@ const OUTAGE: Duration = Duration::from_secs(1);
 pub struct Quotas {
     quotas: Arc<[Quota]>,
     fields: Fields,
+    legacy: bool,
 }
 
 impl FromIterator<Quota> for Quotas {
@@ -37,7 +39,7 @@ impl FromIterator<Quota> for Quotas {
                 distinct.push(quota);
             }
         }
-        Self { quotas: distinct.into(), fields: Fields::default() }
+        Self { quotas: distinct.into(), fields: Fields::default(), legacy: false }
     }
 }
 
@@ -45,6 +47,13 @@ impl Quotas {
     /// When clients are told where they stand, in `RateLimit` and `RateLimit-Policy`; on refusal unless told.
     pub fn fields(mut self, fields: Fields) -> Self {
         self.fields = fields;
+        self
+    }
+
+    /// Whether the older `X-RateLimit-Limit`, `-Remaining` and `-Reset` are told too, of the quota that is nearest to
+    /// refusing. `false` unless told.
+    pub fn legacy_fields(mut self, legacy: bool) -> Self {
+        self.legacy = legacy;
         self
     }
 
@@ -89,53 +98,59 @@ impl Quotas {
 
     #[cold]
     fn refuse(&self, bills: &[Bill]) -> Rejection {
-        let mut detail = String::from("used up:");
-        let mut longest = Some(Duration::ZERO);
-        for (quota, bill) in self.quotas.iter().zip(bills) {
-            longest = match bill.state {
-                _ if bill.in_shadow => continue,
-                State::Never => None,
-                State::Short => {
-                    let rest = bill.span.remaining(quota.counters.clock.now());
-                    longest.map(|longest| longest.max(rest))
-                }
-                _ => continue,
-            };
+        let refusing = self.quotas.iter().zip(bills).filter(|(_, bill)| bill.refuses());
+        let said = refusing.map(|(quota, bill)| {
             Counts::add(&quota.counters.counts.refused, 1);
-            detail.push(' ');
-            detail.push_str(quota.name());
-        }
-        let mut rejection = Rejection::new(Reason::QuotaExhausted).detail(detail);
-        if let Some(rest) = longest {
-            rejection = rejection.retry_after(rest);
-        }
-        if self.fields != Fields::Never {
-            for (name, value) in &self.tell(bills) {
-                rejection = rejection.header(name.clone(), value.clone());
-            }
-        }
-        rejection
+            let later = bill.state == State::Short;
+            (quota.name(), if later { Verdict::Wait(rest(quota, bill)) } else { Verdict::Never })
+        });
+        let known = self.known(bills);
+        let policies = fields::policies(known.iter().map(|known| &known.policy));
+        let lines = known.iter().map(Known::line);
+        fields::refusal(
+            (Reason::QuotaExhausted, "used up"),
+            said,
+            lines,
+            &policies,
+            (self.fields, self.legacy),
+        )
     }
 
-    /// `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers) of what is limited and was asked.
-    fn tell(&self, bills: &[Bill]) -> HeaderMap {
-        let (mut policies, mut lines) = (String::new(), String::new());
-        for (quota, bill) in self.quotas.iter().zip(bills) {
-            let (Some(most), Some(left), false) = (bill.most, bill.remaining(), bill.in_shadow) else {
-                continue;
-            };
-            let rest = bill.span.remaining(quota.counters.clock.now());
-            let rest = rest.as_secs() + u64::from(rest.subsec_nanos() > 0);
-            let comma = if lines.is_empty() { "" } else { ", " };
-            // A String takes everything.
-            let window = bill.span.length().as_secs();
-            let _ = write!(policies, "{comma}\"{}\";q={most};w={window}", quota.name());
-            let _ = write!(lines, "{comma}\"{}\";r={left};t={rest}", quota.name());
-        }
-        let fields = [(RATE_LIMIT_POLICY, policies), (RATE_LIMIT, lines)];
-        let told = fields.into_iter().filter(|(_, text)| !text.is_empty());
-        told.filter_map(|(name, text)| Some((name, HeaderValue::try_from(text).ok()?))).collect()
+    /// Where the accounts stand that are limited and were asked.
+    fn known(&self, bills: &[Bill]) -> Vec<Known> {
+        let told = self.quotas.iter().zip(bills).filter(|(_, bill)| !bill.in_shadow);
+        let known = |(quota, bill): (&Quota, &Bill)| {
+            let policy = Policy::new(quota.name(), bill.most?, bill.span.length().as_secs());
+            Some(Known { policy, remaining: bill.remaining()?, rest: rest(quota, bill) })
+        };
+        told.filter_map(known).collect()
     }
+
+    fn tell(&self, bills: &[Bill]) -> HeaderMap {
+        let (known, mut headers) = (self.known(bills), HeaderMap::new());
+        let policies = fields::policies(known.iter().map(|known| &known.policy));
+        fields::tell(&mut headers, &policies, known.iter().map(Known::line), self.legacy);
+        headers
+    }
+}
+
+/// What is known of an account.
+struct Known {
+    policy: Policy,
+    remaining: u64,
+    rest: u64,
+}
+
+impl Known {
+    fn line(&self) -> Line<'_> {
+        Line { policy: &self.policy, remaining: self.remaining, more: self.rest, whole: self.rest }
+    }
+}
+
+/// The nanoseconds that are left of the period.
+fn rest(quota: &Quota, bill: &Bill) -> u64 {
+    let rest = bill.span.remaining(quota.counters.clock.now());
+    u64::try_from(rest.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl AsyncGate for Quotas {
@@ -214,8 +229,8 @@ impl Pass for Spending {
         for (quota, bill) in spent.quotas.iter().zip(&mut spent.bills) {
             bill.told = quota.terms.settle.as_ref().and_then(|settle| settle.of_head(head));
         }
-        for (name, value) in spent.headers.iter().flat_map(|headers| headers.iter()) {
-            head.headers.append(name, value.clone());
+        if let Some(told) = spent.headers.take() {
+            fields::put(*told, &mut head.headers);
         }
     }
 

@@ -85,7 +85,8 @@
 //! | counters cannot be asked, and [`QuotaFallback::Deny`] | [`LimitUnavailable`] | 503 | `UNAVAILABLE` | 1 s |
 //!
 //! The answer has the fields `RateLimit` and `RateLimit-Policy` with the quota's name, as those of
-//! [`rate_limit`](super::rate_limit#answers) do; [`Quotas::fields`] tells them in every response.
+//! [`rate_limit`](super::rate_limit#answers) do; [`Quotas::fields`] tells them in every response, and
+//! [`Quotas::legacy_fields`] adds the older `X-RateLimit-*`.
 //!
 //! # Where counters are kept
 //!

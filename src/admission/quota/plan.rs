@@ -1,12 +1,12 @@
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
     admission::{
+        Plans,
         quota::QuotaFallback,
         rate_limit::{Cost, Settle, Skip},
     },
     head::Head,
-    identity::Principal,
 };
 
 /// What an account may spend in a period.
@@ -40,7 +40,7 @@ impl From<u64> for Allowance {
 #[derive(Clone, Debug)]
 pub(super) struct Terms {
     pub(super) otherwise: Allowance,
-    pub(super) plans: BTreeMap<Arc<str>, Allowance>,
+    pub(super) plans: Plans<Allowance>,
     pub(super) cost: Cost,
     pub(super) settle: Option<Settle>,
     pub(super) skips: Arc<[Skip]>,
@@ -50,8 +50,7 @@ pub(super) struct Terms {
 
 impl Terms {
     pub(super) fn allowance(&self, head: &Head<'_>) -> Allowance {
-        let of_plan = || self.plans.get(head.extensions().get::<Principal>()?.plan()?).copied();
-        of_plan().unwrap_or(self.otherwise)
+        self.plans.of(head).copied().unwrap_or(self.otherwise)
     }
 
     /// Whether it can only be told once the caller is authenticated.

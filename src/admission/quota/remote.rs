@@ -175,6 +175,7 @@ impl Remote {
             Period::Day => "d",
             Period::Week => "w",
             Period::Month => "M",
+            Period::Year => "y",
             Period::Billing(_) => "b",
         };
         let name = format!("{}:{period}{}", counters.name, span.start_seconds());

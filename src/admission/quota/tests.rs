@@ -114,10 +114,13 @@ async fn a_list_is_all_or_nothing_and_the_longest_wait_is_told() {
     let define = |name: &str, units: u64, period| Quota::builder(name, units, period).clock(hands.clock());
     let day = define("daily", 10, Period::Day).build().unwrap();
     let month = define("monthly", 2, Period::Month).build().unwrap();
-    let layer = Quotas::from_iter([day.clone(), month]).fields(Fields::Always).layer();
+    let layer = Quotas::from_iter([day.clone(), month]).fields(Fields::Always).legacy_fields(true).layer();
     let ada = principal("ada", "");
     let served = ask(&layer, &ada, "").await;
     assert_eq!(served.headers()["ratelimit"], "\"daily\";r=9;t=43200, \"monthly\";r=1;t=2376000");
+    let names = ["limit", "remaining", "reset"].map(|name| format!("x-ratelimit-{name}"));
+    let legacy = names.map(|name| served.headers()[name].to_str().unwrap().to_owned());
+    assert_eq!(legacy, ["2", "1", "2376000"], "of the one that is nearest to its end");
     for expected in [200, 429, 429] {
         assert_eq!(status(&layer, &ada).await, expected);
     }

@@ -26,8 +26,7 @@ pub enum Algorithm {
     /// One unit passes each [`interval`](super::Rate::interval), and who comes too early waits for its turn: requests
     /// are put in shape instead of refused. Who would have to wait longer is refused.
     ///
-    /// Only a gate that can wait does ([`RateLimit::shaping`](super::RateLimit::shaping)); any other refuses whom it
-    /// would have to keep waiting.
+    /// In a list of which another limit is on Redis it refuses whom it would have to keep waiting.
     LeakyBucket {
         /// The longest wait.
         max_wait: Duration,
@@ -47,6 +46,6 @@ impl Algorithm {
     /// Whether it has requests wait.
     #[must_use]
     pub const fn waits(self) -> bool {
-        matches!(self, Self::LeakyBucket { .. })
+        matches!(self, Self::LeakyBucket { max_wait } if !max_wait.is_zero())
     }
 }

@@ -99,8 +99,8 @@ impl Charge {
     #[inline]
     pub(super) fn bill(&self, head: &mut Head<'_>) -> Bill {
         let limit = &*self.limit.0;
-        let now = limit.now(head);
-        let key = limit.terms.key.fingerprint(head, &limit.seed);
+        let now = limit.ledger.now(head);
+        let key = limit.terms.key.fingerprint(head, &limit.ledger.seed);
         let skipped = !self.skips.is_empty() && self.skips.iter().any(|skip| skip.means(head));
         let cost = if skipped { 0 } else { self.cost.of(head) };
         Bill { key, now, cost, judge: limit.judge_of(head), ..Bill::NONE }
@@ -112,7 +112,7 @@ impl Charge {
         let judge = bill.judge.as_ref().unwrap_or(&limit.judge);
         Line {
             policy: &limit.policy,
-            remaining: judge.remaining(bill.state, bill.now),
+            remaining: judge.remaining(bill.state, bill.now).into(),
             more: judge.next_unit(bill.state, bill.now),
             whole: judge.whole_in(bill.state, bill.now),
         }
@@ -121,7 +121,7 @@ impl Charge {
     /// Counts what became of a bill of its.
     #[inline]
     pub(super) fn count(&self, bill: &Bill, paid: bool) {
-        let tally = &self.limit.0.tally;
+        let tally = &self.limit.0.ledger.tally;
         match bill.verdict {
             Verdict::Spend(_) if paid && bill.cost > 0 => tally.admitted.add_one(),
             Verdict::Spend(_) => {}
@@ -157,15 +157,15 @@ impl Charge {
         if units == 0 {
             return;
         }
-        let now = limit.now_anyway();
+        let now = limit.ledger.now_anyway();
         let judge = bill.judge.as_ref().unwrap_or(&limit.judge);
         let shift = Shift { units, beyond: limit.terms.max_debt };
-        let mut account = limit.store.open(bill.key);
+        let mut account = limit.ledger.store.open(bill.key);
         let state = judge.shift(account.state(limit.at(now)), bill.now, now, shift);
         let came = account.set(state, limit.at(now));
         drop(account);
         if came {
-            limit.store.tend(limit.at(now));
+            limit.ledger.store.tend(limit.at(now));
         }
     }
 }
@@ -197,7 +197,7 @@ pub(super) fn pay(charges: &[Charge], bills: &mut [Bill], patience: Patience) ->
     let paid = pay_if(true, charges, bills, patience);
     for (charge, bill) in charges.iter().zip(bills).filter(|(_, bill)| bill.is_newcomers) {
         let limit = &*charge.limit.0;
-        limit.store.tend(limit.at(bill.now));
+        limit.ledger.store.tend(limit.at(bill.now));
     }
     paid
 }
@@ -212,7 +212,7 @@ fn pay_if(payable: bool, charges: &[Charge], bills: &mut [Bill], patience: Patie
     let limit = &*charge.limit.0;
     let at = limit.at(bill.now);
     let judge = bill.judge.as_ref().unwrap_or(&limit.judge);
-    let mut account = limit.store.open(bill.key);
+    let mut account = limit.ledger.store.open(bill.key);
     bill.state = account.state(at);
     let (verdict, place) = charge.judge(judge, bill, patience);
     bill.verdict = verdict;
@@ -252,7 +252,7 @@ impl Charge {
     fn judge(&self, judge: &Judge, bill: &Bill, patience: Patience) -> (Verdict, Option<Reserved<'_>>) {
         let verdict = judge.judge(bill.state, bill.now, bill.cost);
         let Some((wait, price)) = judge.hold(bill.state, bill.now, bill.cost) else { return (verdict, None) };
-        let lines = &self.limit.0.lines;
+        let lines = &self.limit.0.ledger.lines;
         let goes = !matches!(verdict, Verdict::Spend(_))
             || bill.cost == 0
             || self.in_shadow

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The state is the index of the window and what was spent in it. What was spent above the count, as answers that are
-//! charged for after they were given may, is carried into the next window.
+//! charged for after they were given may, is carried into the next window as far as an account may be in debt: what was
+//! spent under a larger plan is not.
 //!
 //! Wall clocks step. An account that is in a window which has not begun yet, by a clock that has gone back since, stays
 //! there until the window is over: no window of the calendar has more than its count. But a clock that has gone back by
@@ -15,52 +16,29 @@
 use super::{
     Rate,
     judge::{Shift, Verdict},
-    rate,
     rate::nanos,
+    windows::Windows,
 };
-use crate::time::{Calendar, date::Civil};
-
-const SECOND: u64 = 1_000_000_000;
-const DAY: u64 = rate::DAY * SECOND;
-const DAY_SECONDS: i64 = rate::DAY.cast_signed();
-const WEEK: u64 = 7 * DAY;
-const MONTH: u64 = 30 * DAY;
-const YEAR: u64 = 365 * DAY;
-/// 1970-01-05 was a Monday.
-const FIRST_MONDAY: u64 = 4 * DAY;
+use crate::time::Calendar;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FixedWindow {
     count: u32,
+    /// What is carried at most.
+    debt: u32,
     windows: Windows,
     /// The bits of what was spent. The rest have the index.
-    bits: u32,
-}
-
-/// How time is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Windows {
-    /// Into so many nanoseconds, the first of them beginning so many after 1970.
-    Every { period: u64, from: u64 },
-    /// Into so many months, by clocks that are so many seconds ahead of UTC.
-    Months { months: i64, ahead: i64 },
+    pub(super) bits: u32,
 }
 
 impl FixedWindow {
-    /// For states that hold up to `most` units in a window. `None` if a window is shorter than a second.
-    pub(super) fn new(count: u32, period: u64, zone: Calendar, most: u64) -> Option<Self> {
-        let ahead = i64::from(zone.minutes_ahead_of_utc()) * 60;
-        let windows = match period {
-            0..SECOND => return None,
-            MONTH => Windows::Months { months: 1, ahead },
-            YEAR => Windows::Months { months: 12, ahead },
-            _ => {
-                let monday = if period.is_multiple_of(WEEK) { FIRST_MONDAY } else { 0 };
-                let from = i128::from(monday) - i128::from(ahead) * i128::from(SECOND);
-                Windows::Every { period, from: from.rem_euclid(period.into()) as u64 }
-            }
-        };
-        Some(Self { count, windows, bits: u64::BITS - most.leading_zeros() })
+    /// A count and what is carried at most, for states that hold up to `most` units in a window. `None` if a window is shorter
+    /// than a second, or if there is no room for so much.
+    pub(super) fn new((count, debt): (u32, u32), period: u64, zone: Calendar, most: u64) -> Option<Self> {
+        let windows = Windows::new(period, zone)?;
+        // What the last index leaves.
+        let bits = windows.last().leading_zeros();
+        (u64::BITS - most.leading_zeros() <= bits).then_some(Self { count, debt, windows, bits })
     }
 
     pub(super) fn judge(&self, state: u64, now: u64, cost: u32) -> Verdict {
@@ -71,7 +49,12 @@ impl FixedWindow {
         let spent = spent + u64::from(cost);
         match spent.checked_sub(self.count()) {
             None | Some(0) => Verdict::Spend(self.state(index, spent)),
-            Some(over) => Verdict::Wait(self.start(index + over.div_ceil(self.count())).saturating_sub(now)),
+            Some(_) => {
+                let late = (self.carried((index, spent - u64::from(cost)), index + 1) + u64::from(cost))
+                    .saturating_sub(self.count());
+                let windows = 1 + late.div_ceil(self.count());
+                Verdict::Wait(self.windows.start(index + windows).saturating_sub(now))
+            }
         }
     }
 
@@ -87,7 +70,10 @@ impl FixedWindow {
     pub(super) fn whole_in(&self, state: u64, now: u64) -> u64 {
         match self.spent(state, now) {
             (_, 0) => 0,
-            (index, spent) => self.start(index + spent.div_ceil(self.count())).saturating_sub(now),
+            (index, spent) => {
+                let windows = 1 + self.carried((index, spent), index + 1).div_ceil(self.count());
+                self.windows.start(index + windows).saturating_sub(now)
+            }
         }
     }
 
@@ -96,10 +82,10 @@ impl FixedWindow {
         let size = u64::from(shift.size());
         let spent = match shift.units {
             units if units >= 0 => {
-                let most = (self.count() + u64::from(shift.beyond)).min((1 << self.bits) - 1);
+                let most = (self.count() + u64::from(shift.beyond.min(self.debt))).min((1 << self.bits) - 1);
                 (spent + size).min(most).max(spent)
             }
-            _ if self.index(then) == index => spent.saturating_sub(size),
+            _ if self.windows.index(then) == index => spent.saturating_sub(size),
             _ => spent,
         };
         self.state(index, spent)
@@ -116,16 +102,12 @@ impl FixedWindow {
     /// others.
     pub(super) fn counting(self, rate: Rate) -> Option<Self> {
         let count = u64::from(rate.count().get()).min((1 << self.bits) - 1) as u32;
-        (nanos(rate.period()) == self.period()).then_some(Self { count, ..self })
+        (nanos(rate.period()) == self.windows.period()).then_some(Self { count, ..self })
     }
 
-    /// As rates have it, where a month has 30 days.
-    fn period(&self) -> u64 {
-        match self.windows {
-            Windows::Every { period, .. } => period,
-            Windows::Months { months: 1, .. } => MONTH,
-            Windows::Months { .. } => YEAR,
-        }
+    /// Whether both read the same states.
+    pub(super) fn reads_as(&self, other: &Self) -> bool {
+        (self.windows, self.bits) == (other.windows, other.bits)
     }
 
     fn count(&self) -> u64 {
@@ -134,7 +116,7 @@ impl FixedWindow {
 
     /// The window, and what was spent in it.
     fn spent(&self, state: u64, now: u64) -> (u64, u64) {
-        let here = self.index(now);
+        let here = self.windows.index(now);
         let held = (state >> self.bits, state & ((1 << self.bits) - 1));
         match held.0 {
             index if index == here || index == here + 1 => held,
@@ -145,36 +127,13 @@ impl FixedWindow {
 
     /// What is left of it in a later window.
     fn carried(&self, (index, spent): (u64, u64), later: u64) -> u64 {
-        spent.saturating_sub((later - index).saturating_mul(self.count()))
+        let Some(further) = (later - index).checked_sub(1) else { return spent };
+        let debt = spent.saturating_sub(self.count()).min(self.debt.into());
+        debt.saturating_sub(further.saturating_mul(self.count()))
     }
 
     /// Zero if it owes nothing.
     fn state(&self, index: u64, spent: u64) -> u64 {
         if spent == 0 { 0 } else { index << self.bits | spent }
-    }
-
-    fn index(&self, now: u64) -> u64 {
-        match self.windows {
-            Windows::Every { period, from } => (now + period - from) / period,
-            Windows::Months { months, ahead } => {
-                let day = ((now / SECOND).cast_signed() + ahead).div_euclid(DAY_SECONDS);
-                let Civil { year, month, .. } = Civil::of_days(day);
-                ((year * 12 + month - 1) / months).cast_unsigned()
-            }
-        }
-    }
-
-    /// The time at which a window begins.
-    fn start(&self, index: u64) -> u64 {
-        match self.windows {
-            Windows::Every { period, from } => {
-                index.saturating_mul(period).saturating_add(from).saturating_sub(period)
-            }
-            Windows::Months { months, ahead } => {
-                let month = index.cast_signed() * months;
-                let first = Civil { year: month / 12, month: month % 12 + 1, day: 1 };
-                u64::try_from(first.days() * DAY_SECONDS - ahead).unwrap_or_default().saturating_mul(SECOND)
-            }
-        }
     }
 }

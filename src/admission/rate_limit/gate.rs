@@ -1,17 +1,22 @@
 use std::{
+    fmt, mem,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use http::{HeaderMap, HeaderValue, response};
 
+#[cfg(feature = "redis")]
+use super::DistributedRateLimit;
 use super::{
     Charge, Limit,
     charge::{self, Bill, Patience},
-    policy::{self, Told},
+    policy,
     queue::Place,
 };
 use crate::{
+    admission::fields::{self, Fields},
     gate::{AsyncGate, AsyncGateLayer, Check, Gate, GateLayer, Pass},
     head::Head,
     outcome::Outcome,
@@ -32,22 +37,12 @@ pub struct RateLimit {
     pub(super) legacy: bool,
     /// Whether some cost is known at the end only.
     settles: bool,
-    /// Whether some limit is kept on Redis, which only [`distributed`](Self::distributed) asks.
+    /// Whether some limit is kept on Redis.
     #[cfg(feature = "redis")]
     pub(super) is_distributed: bool,
-}
-
-/// When clients are told where they stand, in `RateLimit` and `RateLimit-Policy`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Fields {
-    /// In every response. Costs two allocations a request.
-    Always,
-    /// In no response; `Retry-After` stays.
-    Never,
-    /// Where a limit refused.
-    #[default]
-    OnRefusal,
+    /// Who asks Redis, in that case.
+    #[cfg(feature = "redis")]
+    distributed: Option<Arc<DistributedRateLimit>>,
 }
 
 impl RateLimit {
@@ -60,20 +55,20 @@ impl RateLimit {
     /// limit that is named again is still charged once, with the cost named last.
     pub fn and(self, limit: impl Into<Charge>) -> Self {
         let limits = self.charges.into_iter().chain([limit.into()]).collect();
-        Self { fields: self.fields, legacy: self.legacy, ..limits }
+        Self { fields: self.fields, legacy: self.legacy, ..limits }.wired()
     }
 
     /// When clients are told where they stand; on refusal unless told.
     pub fn fields(mut self, fields: Fields) -> Self {
         self.fields = fields;
-        self
+        self.wired()
     }
 
     /// Whether the older `X-RateLimit-Limit`, `-Remaining` and `-Reset` (in seconds) are told too, of the limit
     /// that is nearest to refusing. There is no standard for them, and every gateway means something else.
     pub fn legacy_fields(mut self, legacy: bool) -> Self {
         self.legacy = legacy;
-        self
+        self.wired()
     }
 
     /// The limits.
@@ -81,16 +76,39 @@ impl RateLimit {
         self.charges.iter().map(|charge| &charge.limit)
     }
 
-    /// The layer. Its clones, and all services that they make, share the limits. Where a limit is kept on Redis it refuses
-    /// everything, with 500: see [`distributed`](Self::distributed).
+    /// The layer. Its clones, and all services that they make, share the limits. Requests wait where a
+    /// [leaky bucket](super::Algorithm::LeakyBucket) holds them, and where Redis has to be asked; else it decides at once.
     #[must_use]
-    pub fn layer(self) -> GateLayer<Self> {
-        GateLayer::new(self)
+    pub fn layer(self) -> AsyncGateLayer<Self> {
+        AsyncGateLayer::new(self)
     }
 
-    /// A gate that has requests wait where a [leaky bucket](super::Algorithm::LeakyBucket) holds them.
-    pub fn shaping(self) -> Shaping {
-        Shaping(self)
+    /// A gate that decides at once, for services that are no `Clone` and for lists of gates that do not wait.
+    ///
+    /// # Errors
+    ///
+    /// [`SyncError`], if it cannot: requests would have to wait, or Redis would have to be asked.
+    pub fn sync(self) -> Result<SyncRateLimit, SyncError> {
+        for limit in self.limits() {
+            if limit.algorithm().waits() {
+                return Err(SyncError::Waits(limit.name().into()));
+            }
+            if limit.is_distributed() {
+                return Err(SyncError::Distributed(limit.name().into()));
+            }
+        }
+        Ok(SyncRateLimit(self))
+    }
+
+    /// With whoever asks Redis.
+    fn wired(mut self) -> Self {
+        #[cfg(feature = "redis")]
+        if self.is_distributed {
+            self.distributed = Some(Arc::new(Self { distributed: None, ..self.clone() }.distributed()));
+        }
+        #[cfg(not(feature = "redis"))]
+        let _ = &mut self;
+        self
     }
 
     /// Whether one of the limits can only be asked once the caller is authenticated.
@@ -107,10 +125,6 @@ impl RateLimit {
         patience: Patience,
         then: impl FnOnce(&Self, &[Bill]) -> T,
     ) -> Result<T, Answer> {
-        #[cfg(feature = "redis")]
-        if self.is_distributed {
-            return Err(self.misplaced().into());
-        }
         match self.charges.len() {
             1 => self.decide_in(&mut [Bill::NONE], head, patience, then),
             count @ 0..=FEW => self.decide_in(&mut [Bill::NONE; FEW][..count], head, patience, then),
@@ -158,20 +172,10 @@ impl RateLimit {
         policy::tell(headers, &self.policies, lines, self.legacy);
     }
 
-    /// To count a limit of all instances in this one would let pass many times as much, and nobody would see it.
-    #[cold]
-    #[cfg(feature = "redis")]
-    fn misplaced(&self) -> Rejection {
-        let limits: Vec<_> = self.limits().filter(|limit| limit.is_distributed()).map(Limit::name).collect();
-        tracing::error!(?limits, "limits on Redis need RateLimit::distributed(): everything is refused");
-        Rejection::new(crate::reject::Reason::Internal)
-            .detail("limits on Redis need `RateLimit::distributed()`")
-    }
-
     #[cold]
     fn refuse(&self, bills: &[Bill]) -> Rejection {
         let told = self.charges.iter().zip(bills).filter(|(charge, _)| !charge.in_shadow);
-        let told = told.map(|(charge, bill)| Told {
+        let told = told.map(|(charge, bill)| policy::Told {
             name: charge.limit.name(),
             verdict: bill.verdict,
             line: charge.line(bill),
@@ -186,7 +190,7 @@ impl<C: Into<Charge>> FromIterator<C> for RateLimit {
         let mut charges: Vec<Charge> = Vec::new();
         for charge in limits {
             let charge = charge.into();
-            match charges.binary_search_by_key(&charge.limit.0.id, |other| other.limit.0.id) {
+            match charges.binary_search_by_key(&charge.limit.0.ledger.id, |other| other.limit.0.ledger.id) {
                 Ok(at) => charges[at] = charge,
                 Err(at) => charges.insert(at, charge),
             }
@@ -204,39 +208,59 @@ impl<C: Into<Charge>> FromIterator<C> for RateLimit {
             settles,
             #[cfg(feature = "redis")]
             is_distributed,
+            #[cfg(feature = "redis")]
+            distributed: None,
         }
+        .wired()
     }
 }
 
-impl Gate for RateLimit {
+/// Limits that are asked by a gate that neither waits nor asks anybody. See [`RateLimit::sync`].
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct SyncRateLimit(RateLimit);
+
+/// Why limits cannot decide at once.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SyncError {
+    /// The limit of this name has requests wait.
+    #[error("requests wait before the limit `{0}`, which needs `RateLimit::layer`")]
+    Waits(Arc<str>),
+    /// The limit of this name is kept on Redis.
+    #[error("the limit `{0}` is kept on Redis, which is asked by `RateLimit::layer`")]
+    Distributed(Arc<str>),
+}
+
+impl SyncRateLimit {
+    /// The layer. Its clones, and all services that they make, share the limits.
+    #[must_use]
+    pub fn layer(self) -> GateLayer<Self> {
+        GateLayer::new(self)
+    }
+}
+
+impl Gate for SyncRateLimit {
     type Pass = Notice;
 
     #[inline]
     fn check(&self, head: &mut Head<'_>) -> Result<Notice, Answer> {
-        self.decide(head, Patience::None, Self::notice)
+        self.0.decide(head, Patience::None, RateLimit::notice)
     }
 }
 
-/// A [`RateLimit`] that can have requests wait.
-#[derive(Debug, Clone)]
-#[must_use]
-pub struct Shaping(RateLimit);
-
-impl Shaping {
-    /// The layer. Its clones, and all services that they make, share the limits.
-    #[must_use]
-    pub fn layer(self) -> AsyncGateLayer<Self> {
-        AsyncGateLayer::new(self)
-    }
-}
-
-impl AsyncGate for Shaping {
+impl AsyncGate for RateLimit {
     type Pass = Notice;
-    type Wait = Waiting;
-    type Told = Notice;
+    type Wait = RateLimitWait;
+    type Told = RateLimitTold;
 
-    fn check(&self, head: &mut Head<'_>) -> Check<Notice, Waiting> {
-        let passes = self.0.decide(head, Patience::Some, |limits, bills| {
+    #[inline]
+    fn check(&self, head: &mut Head<'_>) -> Check<Notice, RateLimitWait> {
+        #[cfg(feature = "redis")]
+        if let Some(distributed) = &self.distributed {
+            return asked(distributed.check(head));
+        }
+        let passes = self.decide(head, Patience::Some, |limits, bills| {
             let charges = limits.charges.iter().zip(bills);
             let place =
                 |(charge, bill): (&Charge, &Bill)| Some(Place::new(charge.limit.clone(), *bill, bill.place?));
@@ -244,35 +268,72 @@ impl AsyncGate for Shaping {
         });
         match passes {
             Ok((notice, places)) if places.is_empty() => Ok(notice).into(),
-            Ok((notice, places)) => Check::Wait(Waiting { places, notice: Some(notice) }),
+            Ok((notice, places)) => Check::Wait(RateLimitWait(Wait::Turn(places, notice))),
             Err(answer) => Err(answer).into(),
         }
     }
 
-    fn resume(&self, _: &mut Head<'_>, told: Notice) -> Check<Notice, Waiting> {
-        Ok(told).into()
+    fn resume(&self, head: &mut Head<'_>, told: RateLimitTold) -> Check<Notice, RateLimitWait> {
+        match told.0 {
+            Told::Turn(notice) => Ok(notice).into(),
+            #[cfg(feature = "redis")]
+            Told::Redis(told) => match &self.distributed {
+                Some(distributed) => asked(distributed.resume(head, told)),
+                None => Ok(Notice::default()).into(), // nobody else has asked
+            },
+        }
     }
 }
 
-/// The wait of a [`Shaping`]. Whoever drops it gives back what it was charged where it waited.
-#[derive(Debug)]
-pub struct Waiting {
-    places: Vec<Place>,
-    notice: Option<Notice>,
+#[cfg(feature = "redis")]
+fn asked(check: Check<Notice, <DistributedRateLimit as AsyncGate>::Wait>) -> Check<Notice, RateLimitWait> {
+    match check {
+        Check::Now(decision) => Check::Now(decision),
+        Check::Wait(wait) => Check::Wait(RateLimitWait(Wait::Redis(wait))),
+    }
 }
 
-impl Future for Waiting {
-    type Output = Notice;
+/// The wait for a turn, or for Redis. Whoever drops it gives back what it was charged.
+pub struct RateLimitWait(Wait);
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Notice> {
-        self.places.retain_mut(|place| Pin::new(place).poll(cx).is_pending());
-        match self.notice.take() {
-            Some(notice) if self.places.is_empty() => Poll::Ready(notice),
-            notice => {
-                self.notice = notice;
-                Poll::Pending
+enum Wait {
+    Turn(Vec<Place>, Notice),
+    #[cfg(feature = "redis")]
+    Redis(<DistributedRateLimit as AsyncGate>::Wait),
+}
+
+/// What the wait for a turn, or for Redis, has told.
+#[derive(Debug)]
+pub struct RateLimitTold(Told);
+
+#[derive(Debug)]
+enum Told {
+    Turn(Notice),
+    #[cfg(feature = "redis")]
+    Redis(<DistributedRateLimit as AsyncGate>::Told),
+}
+
+impl Future for RateLimitWait {
+    type Output = RateLimitTold;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<RateLimitTold> {
+        match &mut self.0 {
+            Wait::Turn(places, notice) => {
+                places.retain_mut(|place| Pin::new(place).poll(cx).is_pending());
+                match places.is_empty() {
+                    true => Poll::Ready(RateLimitTold(Told::Turn(mem::take(notice)))),
+                    false => Poll::Pending,
+                }
             }
+            #[cfg(feature = "redis")]
+            Wait::Redis(wait) => wait.as_mut().poll(cx).map(|told| RateLimitTold(Told::Redis(told))),
         }
+    }
+}
+
+impl fmt::Debug for RateLimitWait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RateLimitWait").finish_non_exhaustive()
     }
 }
 
@@ -319,13 +380,8 @@ impl Pass for Notice {
         for (charge, bill) in &after.open {
             charge.see_head(bill, head);
         }
-        for (name, value) in after.told.take().into_iter().flatten() {
-            let Some(name) = name else { continue };
-            if name.as_str().starts_with("x-") {
-                head.headers.insert(name, value);
-            } else {
-                head.headers.append(name, value);
-            }
+        if let Some(told) = after.told.take() {
+            fields::put(told, &mut head.headers);
         }
     }
 

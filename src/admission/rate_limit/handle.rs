@@ -37,11 +37,11 @@ impl RateLimitHandle {
     #[must_use]
     pub fn peek(&self, head: &mut Head<'_>) -> Standing {
         let limit = &*self.limit.0;
-        let now = limit.now(head);
+        let now = limit.ledger.now(head);
         let own = limit.judge_of(head);
         let judge = own.as_ref().unwrap_or(&limit.judge);
-        let key = limit.terms.key.fingerprint(head, &limit.seed);
-        let state = limit.store.open(key).state(limit.at(now));
+        let key = limit.terms.key.fingerprint(head, &limit.ledger.seed);
+        let state = limit.ledger.store.open(key).state(limit.at(now));
         Standing {
             remaining: judge.remaining(state, now),
             more_in: Duration::from_nanos(judge.next_unit(state, now)),
@@ -55,13 +55,13 @@ impl RateLimitHandle {
     /// known of it is also known of others.
     pub fn reset(&self, head: &mut Head<'_>) -> bool {
         let limit = &*self.limit.0;
-        limit.store.open(limit.terms.key.fingerprint(head, &limit.seed)).remove()
+        limit.ledger.store.open(limit.terms.key.fingerprint(head, &limit.ledger.seed)).remove()
     }
 
     /// The accounts that it holds. Some of them may be whole again, and will be forgotten as others come.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.limit.0.store.len()
+        self.limit.0.ledger.store.len()
     }
 
     /// Whether it holds no account.
@@ -73,43 +73,43 @@ impl RateLimitHandle {
     /// The accounts that it can hold.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.limit.0.store.capacity()
+        self.limit.0.ledger.store.capacity()
     }
 
     /// The bytes that its accounts take. It looks at each bucket: for operators, not for each request.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.limit.0.store.bytes()
+        self.limit.0.ledger.store.bytes()
     }
 
     /// How often an account that was not whole could not be held, or no longer, since the limit was full. If this
     /// grows, `max_keys` is too small, or there is a flood.
     #[must_use]
     pub fn forgotten(&self) -> u64 {
-        self.limit.0.store.forgotten()
+        self.limit.0.ledger.store.forgotten()
     }
 
     /// The requests that it has counted and let pass.
     #[must_use]
     pub fn admitted(&self) -> u64 {
-        self.limit.0.tally.admitted.read()
+        self.limit.0.ledger.tally.admitted.read()
     }
 
     /// The requests that it has refused.
     #[must_use]
     pub fn refused(&self) -> u64 {
-        self.limit.0.tally.refused.read()
+        self.limit.0.ledger.tally.refused.read()
     }
 
     /// The requests that it would have refused if it were not [in shadow](super::Charge::in_shadow).
     #[must_use]
     pub fn spared(&self) -> u64 {
-        self.limit.0.tally.spared.read()
+        self.limit.0.ledger.tally.spared.read()
     }
 
     /// The requests that wait in front of a [leaky bucket](super::Algorithm::LeakyBucket).
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.limit.0.lines.waiting()
+        self.limit.0.ledger.lines.waiting()
     }
 }

@@ -22,7 +22,7 @@ pub(super) enum Judge {
 
 /// What the judge says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(in crate::admission) enum Verdict {
     /// It can be spent, and leaves this state.
     Spend(u64),
     /// It can be spent after this many nanoseconds.
@@ -68,7 +68,7 @@ impl Judge {
             Algorithm::SlidingWindow => SlidingWindow::new(count, period, most)
                 .map(Self::SlidingWindow)
                 .ok_or(LimitError::Window { rate }),
-            Algorithm::FixedWindow { zone } => FixedWindow::new(count, period, zone, most)
+            Algorithm::FixedWindow { zone } => FixedWindow::new((count, debt), period, zone, most)
                 .filter(|_| u128::from(debt) * u128::from(interval) <= LONGEST.into())
                 .map(Self::FixedWindow)
                 .ok_or(LimitError::Window { rate }),
@@ -88,6 +88,19 @@ impl Judge {
             Self::FixedWindow(window) => window.counting(rate).map(Self::FixedWindow),
         }
         .filter(|_| quota.burst_told().is_none() || matches!(self, Self::TokenBucket(_)))
+    }
+
+    /// Whether it can go on with the states of another: what was spent stays so, under whatever rate and burst.
+    pub(super) fn reads_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            // A state is the time at which an account is whole, however much that is.
+            (Self::TokenBucket(_), Self::TokenBucket(_)) | (Self::LeakyBucket(_), Self::LeakyBucket(_)) => {
+                true
+            }
+            (Self::SlidingWindow(window), Self::SlidingWindow(other)) => window.reads_as(other),
+            (Self::FixedWindow(window), Self::FixedWindow(other)) => window.reads_as(other),
+            _ => false,
+        }
     }
 
     /// Judges an account in this state. Nothing is always paid.

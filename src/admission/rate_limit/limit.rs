@@ -1,32 +1,21 @@
 use std::{
     fmt,
     num::{NonZeroU32, NonZeroU64},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, SystemTime},
+    sync::Arc,
+    time::Duration,
 };
-
-use tokio::time::Instant;
 
 #[cfg(feature = "redis")]
 use super::distributed::{Distribution, Shared};
 use super::{
     Algorithm, Charge, Cost, Quota, Rate, RateLimitHandle,
     judge::Judge,
-    plans::{Plans, Provider, QuotaProvider},
+    ledger::Ledger,
+    plans::{Provider, QuotaProvider},
     policy::Policy,
-    queue::Lines,
-    rate::nanos,
-    store::{At, Store},
-    tally::Tally,
+    store::At,
 };
-use crate::{
-    head::Head,
-    key::{Key, KeySeed},
-    time::WallClock,
-};
+use crate::{admission::Plans, head::Head, key::Key, time::WallClock};
 
 /// The accounts that a limit holds unless told otherwise.
 const MAX_KEYS: NonZeroU32 = NonZeroU32::new(250_000).unwrap();
@@ -43,24 +32,17 @@ const MAX_NAME: usize = 64;
 pub struct Limit(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
-    /// Tables of several limits are locked in the order of these.
-    pub(super) id: u64,
     pub(super) name: Arc<str>,
     pub(super) terms: Terms,
     pub(super) judge: Judge,
     pub(super) policy: Policy,
-    pub(super) seed: KeySeed,
-    pub(super) store: Store,
-    pub(super) tally: Tally,
-    pub(super) lines: Lines,
+    /// Clones of this are in limits that were defined again, on other terms.
+    pub(super) ledger: Arc<Ledger>,
     #[cfg(feature = "redis")]
     pub(super) shared: Option<Arc<Shared>>,
-    /// Since then time is counted, where it is not the calendar's.
-    begin: Instant,
-    clock: WallClock,
 }
 
-/// What two definitions of one name must agree on to be the same limit.
+/// What a limit grants, and how it counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Terms {
     pub(super) key: Key,
@@ -208,30 +190,6 @@ impl Limit {
 }
 
 impl Inner {
-    /// The time by the clock that the limit counts by, in nanoseconds.
-    #[inline]
-    pub(super) fn now(&self, head: &mut Head<'_>) -> u64 {
-        if self.terms.algorithm.is_by_calendar() { self.date() } else { self.time(head.now()) }
-    }
-
-    /// As [`now`](Self::now), where there is no head.
-    pub(super) fn now_anyway(&self) -> u64 {
-        if self.terms.algorithm.is_by_calendar() { self.date() } else { self.time(Instant::now()) }
-    }
-
-    fn time(&self, now: Instant) -> u64 {
-        nanos(now.saturating_duration_since(self.begin))
-    }
-
-    /// The moment of a time by the limit's clock, which is not the calendar's.
-    pub(super) fn instant(&self, time: u64) -> Instant {
-        crate::time::after(self.begin, Duration::from_nanos(time))
-    }
-
-    fn date(&self) -> u64 {
-        self.clock.now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, nanos)
-    }
-
     pub(super) fn plan(&self, head: &Head<'_>) -> Option<Quota> {
         self.terms.plans.as_ref()?.quota(head)
     }
@@ -246,6 +204,37 @@ impl Inner {
     #[inline]
     pub(super) fn at(&self, now: u64) -> At<'_> {
         At { judge: &self.judge, now }
+    }
+
+    /// The ledger of an earlier definition, if a limit of these terms can go on with it.
+    fn ledger_for(&self, terms: &Terms, judge: &Judge) -> Option<Arc<Ledger>> {
+        if self.terms.key != terms.key || !judge.reads_as(&self.judge) {
+            return None;
+        }
+        if self.terms.max_keys == terms.max_keys {
+            return Some(Arc::clone(&self.ledger));
+        }
+        let at = At { judge, now: self.ledger.now_anyway() };
+        Some(Arc::new(self.ledger.with_most(terms.max_keys, at)))
+    }
+
+    /// What is kept here of Redis by an earlier definition, if nothing that is asked there has changed.
+    #[cfg(feature = "redis")]
+    fn shared_for(&self, terms: &Terms) -> Option<Arc<Shared>> {
+        let asked = |terms: &Terms| (terms.key.clone(), terms.algorithm, terms.quota, terms.max_keys);
+        let same = asked(&self.terms) == asked(terms) && self.terms.distribution == terms.distribution;
+        self.shared.clone().filter(|_| same)
+    }
+}
+
+#[cfg(feature = "redis")]
+impl Drop for Inner {
+    /// Gives back what was taken ahead, where nobody will spend it any more.
+    fn drop(&mut self) {
+        let last = self.shared.take().filter(|shared| Arc::strong_count(shared) == 1);
+        if let (Some(shared), Ok(runtime)) = (last, tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move { shared.give_back(true).await });
+        }
     }
 }
 
@@ -285,7 +274,7 @@ impl LimitBuilder {
 
     /// Other quotas for accounts whose principal has one of these plans. The limit can then only be asked inside of
     /// authentication.
-    pub fn plans(mut self, plans: Plans) -> Self {
+    pub fn plans(mut self, plans: Plans<Quota>) -> Self {
         self.terms.plans = Some(Provider::from(plans));
         self
     }
@@ -341,8 +330,11 @@ impl LimitBuilder {
     ///
     /// [`LimitError`], if the name or a number is out of bounds, or if two of them contradict each other.
     pub fn build(self) -> Result<Limit, LimitError> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
+        self.build_after(&[])
+    }
 
+    /// The limit, which goes on where the latest of these has come to, if it can.
+    pub(super) fn build_after(self, earlier: &[Arc<Inner>]) -> Result<Limit, LimitError> {
         let Self { name, terms, clock } = self;
         let printable = name.bytes().all(|b| matches!(b, b' '..=b'~'));
         if name.trim().is_empty() || name.len() > MAX_NAME || !printable {
@@ -357,22 +349,20 @@ impl LimitBuilder {
         let shared = match &terms.distribution {
             Some(distribution) => {
                 let of = (&terms.key, terms.algorithm, terms.quota);
-                let shared = Shared::new(&name, distribution, of, terms.max_keys.get());
-                Some(shared.ok_or(LimitError::Distribution)?)
+                let known = earlier.iter().rev().find_map(|limit| limit.shared_for(&terms));
+                let new = || Shared::new(&name, distribution, of, terms.max_keys.get());
+                Some(known.or_else(new).ok_or(LimitError::Distribution)?)
             }
             None => None,
         };
+        let known = earlier.iter().rev().find_map(|limit| limit.ledger_for(&terms, &judge));
+        let calendar = terms.algorithm.is_by_calendar().then_some(clock);
+        let (quota, window) = terms.quota.rate().told();
         Ok(Limit(Arc::new(Inner {
             #[cfg(feature = "redis")]
             shared,
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-            policy: Policy::new(&name, terms.quota.rate()),
-            store: Store::with_most(terms.max_keys),
-            tally: Tally::default(),
-            lines: Lines::default(),
-            seed: KeySeed::new(),
-            begin: Instant::now(),
-            clock,
+            policy: Policy::new(&name, quota, window),
+            ledger: known.unwrap_or_else(|| Arc::new(Ledger::new(terms.max_keys, calendar))),
             judge,
             name,
             terms,

@@ -60,9 +60,9 @@
 //! ```
 //! use http::HeaderName;
 //! use portcullis::admission::rate_limit::{
-//!     Algorithm, Charge, HeaderCost, Limit, Plans, Quota, RateLimit, Settle, Skip,
+//!     Algorithm, Charge, HeaderCost, Limit, Quota, RateLimit, Settle, Skip,
 //! };
-//! use portcullis::{key::Key, matching::PathTemplate};
+//! use portcullis::{admission::Plans, key::Key, matching::PathTemplate};
 //!
 //! let plans = Plans::new().with("gold", Quota::new("100000/h".parse()?));
 //! let tokens = Limit::builder("tokens", "1000/h".parse()?)
@@ -101,7 +101,7 @@
 //! # Kept on Redis
 //!
 //! With the feature `redis` a limit can be [distributed](LimitBuilder::distributed): all instances of a gateway that are on
-//! one server hold it together. Its gate is [`RateLimit::distributed`], which waits for Redis where it has to. The
+//! one server hold it together. The layer waits for Redis where it has to. The
 //! [`Distribution`] says for how long, what happens where Redis does not decide, and whether an instance may take units
 //! ahead. What a request cost in the end is not [settled](Charge::settle) there.
 //!
@@ -129,8 +129,9 @@
 //! # Shared state
 //!
 //! A [`Limit`] owns its accounts: its clones are the same limit, in however many layers, routes and listeners they
-//! are named, and a layer's clones and services share it. [`RateLimits`] gives the same limit to a definition that
-//! comes again. A [`RateLimitHandle`] looks at it.
+//! are named, and a layer's clones and services share it. [`RateLimits`] gives the same accounts to a definition that
+//! comes again, also where it grants another rate, plans, bounds or debts: what was spent stays spent. Only another key,
+//! algorithm, calendar or length of a window begins anew. A [`RateLimitHandle`] looks at it.
 //!
 //! # When it is full
 //!
@@ -152,7 +153,7 @@
 //! # Compared with tower
 //!
 //! `tower::limit::RateLimit` is one limit for each service it makes, so that under axum nothing is limited; it waits
-//! instead of answering, and knows no keys. A `Shaping` waits too, in a line that is fair and bounded. `tower_governor` never forgets a key, tells `Retry-After: 0`, and knows
+//! instead of answering, and knows no keys. A leaky bucket waits too, in a line that is fair and bounded. `tower_governor` never forgets a key, tells `Retry-After: 0`, and knows
 //! no cost and no second limit.
 //!
 //! # Metrics
@@ -183,6 +184,7 @@ mod gate;
 mod gcra;
 mod handle;
 mod judge;
+mod ledger;
 mod limit;
 mod plans;
 mod policy;
@@ -197,18 +199,22 @@ mod store;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod windows;
 
+pub use super::fields::Fields;
 pub use account::Account;
 pub use algorithm::Algorithm;
 pub use charge::Charge;
 pub use cost::{Cost, HeaderCost, Settle};
 #[cfg(feature = "redis")]
 pub use distributed::{DistributedRateLimit, Distribution, DistributionHandle, Fallback};
-pub use gate::{Fields, Notice, RateLimit, Shaping, Waiting};
+pub use gate::{Notice, RateLimit, RateLimitTold, RateLimitWait, SyncError, SyncRateLimit};
 pub use handle::{RateLimitHandle, Standing};
 pub use limit::{Limit, LimitBuilder, LimitError};
-pub use plans::{Plans, QuotaProvider};
+pub use plans::QuotaProvider;
 pub use quota::Quota;
 pub use rate::{Rate, RateError};
 pub use registry::RateLimits;
 pub use skip::Skip;
+
+pub(super) use judge::Verdict;

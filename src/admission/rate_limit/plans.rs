@@ -1,7 +1,7 @@
-use std::{collections::BTreeMap, fmt, num::NonZeroU32, sync::Arc};
+use std::{fmt, num::NonZeroU32, sync::Arc};
 
 use super::{LimitError, Quota};
-use crate::{head::Head, identity::Principal};
+use crate::{admission::Plans, head::Head};
 
 /// Tells the quota of a request's account, where it is not the limit's own.
 ///
@@ -12,49 +12,17 @@ pub trait QuotaProvider: Send + Sync + 'static {
     /// one that could be [no limit's](LimitError), is passed over.
     fn quota(&self, head: &Head<'_>) -> Option<Quota>;
 
-    /// The largest count in a window that it tells. Limits by windows have room for so much; what is larger is cut.
+    /// The largest count in a window that it tells. Limits by windows have room for at least so much; what is larger may be cut.
     fn most(&self) -> NonZeroU32;
 }
 
-/// Quotas by the plan of the [`Principal`]: a table.
-///
-/// ```
-/// use portcullis::admission::rate_limit::{Limit, Plans, Quota};
-/// use portcullis::key::Key;
-///
-/// let plans = Plans::new()
-///     .with("gold", Quota::new("10000/h".parse()?))
-///     .with("silver", Quota::new("1000/h".parse()?));
-/// // Whoever has another plan, or none: 100 an hour.
-/// let limit = Limit::builder("per-customer", "100/h".parse()?).by(Key::Principal).plans(plans).build()?;
-/// assert!(limit.needs_identity());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[must_use]
-pub struct Plans(BTreeMap<Arc<str>, Quota>);
-
-impl Plans {
-    /// No plans.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds a plan, or replaces it.
-    pub fn with(mut self, plan: impl Into<Arc<str>>, quota: Quota) -> Self {
-        self.0.insert(plan.into(), quota);
-        self
-    }
-}
-
-impl QuotaProvider for Plans {
+impl QuotaProvider for Plans<Quota> {
     fn quota(&self, head: &Head<'_>) -> Option<Quota> {
-        let plan = head.extensions().get::<Principal>()?.plan()?;
-        self.0.get(plan).copied()
+        self.of(head).copied()
     }
 
     fn most(&self) -> NonZeroU32 {
-        self.0.values().map(|quota| quota.rate().count()).max().unwrap_or(NonZeroU32::MIN)
+        self.iter().map(|(_, quota)| quota.rate().count()).max().unwrap_or(NonZeroU32::MIN)
     }
 }
 
@@ -62,7 +30,7 @@ impl QuotaProvider for Plans {
 #[derive(Clone)]
 pub(super) struct Provider {
     asked: Arc<dyn QuotaProvider>,
-    table: Option<Arc<Plans>>,
+    table: Option<Arc<Plans<Quota>>>,
 }
 
 impl Provider {
@@ -80,15 +48,15 @@ impl Provider {
 
     /// Whether all quotas that are known beforehand can be judged.
     pub(super) fn check(&self, can: impl Fn(Quota) -> bool) -> Result<(), LimitError> {
-        let plans = self.table.iter().flat_map(|plans| &plans.0);
-        let refused = plans.into_iter().find(|(_, quota)| !can(**quota));
+        let mut plans = self.table.iter().flat_map(|plans| plans.iter());
+        let refused = plans.find(|(_, quota)| !can(**quota));
         refused
             .map_or(Ok(()), |(plan, quota)| Err(LimitError::Plan { plan: Arc::clone(plan), quota: *quota }))
     }
 }
 
-impl From<Plans> for Provider {
-    fn from(plans: Plans) -> Self {
+impl From<Plans<Quota>> for Provider {
+    fn from(plans: Plans<Quota>) -> Self {
         let plans = Arc::new(plans);
         Self { asked: Arc::clone(&plans) as Arc<dyn QuotaProvider>, table: Some(plans) }
     }

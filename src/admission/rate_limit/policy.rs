@@ -1,43 +1,13 @@
-//! What clients are told: the IETF `RateLimit` and `RateLimit-Policy` fields
-//! (draft-ietf-httpapi-ratelimit-headers), and the older `X-RateLimit-*`.
+//! What clients are told of rate limits.
 
-use std::{fmt::Write as _, time::Duration};
+use http::HeaderValue;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-
-use super::{Fields, Rate, judge::Verdict, rate::nanos};
-use crate::reject::{Reason, Rejection};
-
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
-const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
-const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
-
-const SECOND: u64 = 1_000_000_000;
-
-/// A limit, as clients are told of it.
-#[derive(Debug)]
-pub(super) struct Policy {
-    /// The name as a string of RFC 9651, with its quotes.
-    name: Box<str>,
-    /// The units in a window.
-    quota: u64,
-    /// The window, in seconds.
-    window: u64,
-}
-
-/// Where an account of a limit stands.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Line<'a> {
-    pub(super) policy: &'a Policy,
-    /// The units that can be spent.
-    pub(super) remaining: u32,
-    /// Nanoseconds after which there are more.
-    pub(super) more: u64,
-    /// Nanoseconds after which the account is whole.
-    pub(super) whole: u64,
-}
+use super::judge::Verdict;
+pub(super) use crate::admission::fields::{Line, Policy, policies, tell};
+use crate::{
+    admission::fields::{self, Fields},
+    reject::{Reason, Rejection},
+};
 
 /// What a limit says to a request.
 #[derive(Debug, Clone, Copy)]
@@ -47,145 +17,9 @@ pub(super) struct Told<'a> {
     pub(super) line: Line<'a>,
 }
 
-/// How a request is refused of which this was said. Who comes again is to wait for the slowest limit.
+/// How a request is refused of which this was said.
 pub(super) fn refusal(told: &[Told<'_>], policies: &HeaderValue, fields: Fields, legacy: bool) -> Rejection {
-    let mut longest = Some(0);
-    let mut detail = String::from("reached:");
-    for limit in told {
-        longest = match limit.verdict {
-            Verdict::Spend(_) => continue,
-            Verdict::Wait(time) => longest.map(|longest| time.max(longest)),
-            Verdict::Never => None,
-        };
-        detail.push(' ');
-        detail.push_str(limit.name);
-    }
-    let mut rejection = Rejection::new(Reason::RateLimited).detail(detail);
-    if let Some(time) = longest {
-        rejection = rejection.retry_after(Duration::from_nanos(time));
-    }
-    if fields != Fields::Never {
-        let mut headers = HeaderMap::new();
-        tell(&mut headers, policies, told.iter().map(|limit| limit.line), legacy);
-        for (name, value) in &headers {
-            rejection = rejection.header(name.clone(), value.clone());
-        }
-    }
-    rejection
-}
-
-impl Policy {
-    pub(super) fn new(name: &str, rate: Rate) -> Self {
-        let period = nanos(rate.period());
-        let window = period.div_ceil(SECOND);
-        let quota = if period.is_multiple_of(SECOND) {
-            u64::from(rate.count().get())
-        } else {
-            window * SECOND / nanos(rate.interval()) // the fields know no fractions of a second
-        };
-        Self { name: quoted(name), quota, window }
-    }
-}
-
-/// `sf-string` of RFC 9651 section 3.3.3. The name is printable ASCII already.
-fn quoted(name: &str) -> Box<str> {
-    let mut text = String::with_capacity(name.len() + 2);
-    text.push('"');
-    for c in name.chars() {
-        if matches!(c, '"' | '\\') {
-            text.push('\\');
-        }
-        text.push(c);
-    }
-    text.push('"');
-    text.into()
-}
-
-/// `RateLimit-Policy` for these limits.
-pub(super) fn policies<'a>(policies: impl Iterator<Item = &'a Policy>) -> HeaderValue {
-    list(policies, |text, Policy { name, quota, window }| write!(text, "{name};q={quota};w={window}"))
-}
-
-/// Tells where these accounts stand.
-pub(super) fn tell<'a>(
-    headers: &mut HeaderMap,
-    policies: &HeaderValue,
-    lines: impl Iterator<Item = Line<'a>> + Clone,
-    legacy: bool,
-) {
-    headers.append(RATE_LIMIT_POLICY, policies.clone());
-    headers.append(
-        RATE_LIMIT,
-        list(lines.clone(), |text, line| {
-            write!(text, "{};r={};t={}", line.policy.name, line.shown(), seconds(line.more))
-        }),
-    );
-    let tightest = || lines.min_by_key(|line| (line.remaining, u64::MAX - line.more));
-    if let Some(line) = legacy.then(tightest).flatten() {
-        headers.insert(LIMIT, line.policy.quota.into());
-        headers.insert(REMAINING, line.shown().into());
-        headers.insert(RESET, seconds(line.whole).into());
-    }
-}
-
-impl Line<'_> {
-    /// No more than the quota, though a burst may hold more: a client must not read it as what it has each window.
-    fn shown(&self) -> u64 {
-        u64::from(self.remaining).min(self.policy.quota)
-    }
-}
-
-/// Whole seconds, rounded up: who comes back after that is not too early.
-fn seconds(nanos: u64) -> u64 {
-    nanos.div_ceil(SECOND)
-}
-
-fn list<T>(
-    items: impl Iterator<Item = T>,
-    write: impl Fn(&mut String, T) -> std::fmt::Result,
-) -> HeaderValue {
-    let mut text = String::with_capacity(64);
-    for item in items {
-        if !text.is_empty() {
-            text.push_str(", ");
-        }
-        let _ = write(&mut text, item); // a String takes everything
-    }
-    #[expect(clippy::expect_used, reason = "names are printable ASCII, and the rest is ours")]
-    HeaderValue::try_from(text).expect("a header value of printable ASCII")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn policies_are_told() {
-        let policy = |name, rate: &str| Policy::new(name, rate.parse().unwrap());
-        let short = Policy::new("short", Rate::new(3, Duration::from_millis(1500)).unwrap());
-        let all = [policy("burst", "100/min"), policy("a \"b\" \\", "1000/d"), short];
-        assert_eq!(
-            policies(all.iter()),
-            r#""burst";q=100;w=60, "a \"b\" \\";q=1000;w=86400, "short";q=4;w=2"#
-        );
-    }
-
-    #[test]
-    fn standings_are_told() {
-        let second = Policy::new("s", "10/s".parse().unwrap());
-        let minute = Policy::new("m", "100/min".parse().unwrap());
-        let lines = [
-            Line { policy: &second, remaining: 400, more: 0, whole: 0 },
-            Line { policy: &minute, remaining: 0, more: SECOND + 1, whole: 60 * SECOND },
-        ];
-        let mut headers = HeaderMap::new();
-        headers.insert("ratelimit", HeaderValue::from_static("\"inner\";r=1;t=1"));
-        tell(&mut headers, &HeaderValue::from_static("p"), lines.into_iter(), true);
-        let told: Vec<_> = headers.get_all("ratelimit").iter().collect();
-        assert_eq!(told, ["\"inner\";r=1;t=1", "\"s\";r=10;t=0, \"m\";r=0;t=2"]);
-        assert_eq!(headers["ratelimit-policy"], "p");
-        assert_eq!(headers["x-ratelimit-limit"], "100");
-        assert_eq!(headers["x-ratelimit-remaining"], "0");
-        assert_eq!(headers["x-ratelimit-reset"], "60");
-    }
+    let said = told.iter().map(|limit| (limit.name, limit.verdict));
+    let lines = told.iter().map(|limit| limit.line);
+    fields::refusal((Reason::RateLimited, "reached"), said, lines, policies, (fields, legacy))
 }

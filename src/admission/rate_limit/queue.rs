@@ -148,12 +148,13 @@ impl Future for Place {
         let this = &mut *self;
         let inner = &*this.limit.0;
         loop {
-            let now = inner.now_anyway();
-            let Some(turn) = ready!(inner.lines.go(this.bill.key, this.number, now, cx.waker())) else {
+            let now = inner.ledger.now_anyway();
+            let Some(turn) = ready!(inner.ledger.lines.go(this.bill.key, this.number, now, cx.waker()))
+            else {
                 this.gone = true;
                 return Poll::Ready(());
             };
-            let turn = inner.instant(turn);
+            let turn = inner.ledger.instant(turn);
             let timer = match &mut this.timer {
                 Some(timer) => {
                     if timer.deadline() != turn {
@@ -174,11 +175,11 @@ impl Drop for Place {
             return;
         }
         let (inner, bill) = (&*self.limit.0, &self.bill);
-        let now = inner.now_anyway();
+        let now = inner.ledger.now_anyway();
         let shift = Shift { units: -i64::from(bill.cost), beyond: 0 };
         // Accounts are locked before lines, as where they are joined.
-        let mut account = inner.store.open(bill.key);
-        let next = inner.lines.leave(bill.key, self.number);
+        let mut account = inner.ledger.store.open(bill.key);
+        let next = inner.ledger.lines.leave(bill.key, self.number);
         let judge: &Judge = bill.judge.as_ref().unwrap_or(&inner.judge);
         let state = judge.shift(account.state(inner.at(now)), bill.now, now, shift);
         account.set(state, inner.at(now));

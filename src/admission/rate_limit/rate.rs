@@ -104,6 +104,17 @@ impl Rate {
         self.period
     }
 
+    /// As clients are told, who know no fractions of a second: so many units in so many seconds.
+    pub(super) fn told(self) -> (u64, u64) {
+        const SECOND: u64 = 1_000_000_000;
+        let period = nanos(self.period);
+        let seconds = period.div_ceil(SECOND);
+        match period.is_multiple_of(SECOND) {
+            true => (self.count.get().into(), seconds),
+            false => (seconds * SECOND / nanos(self.interval()), seconds),
+        }
+    }
+
     /// The time in which one unit refills, in whole nanoseconds.
     #[must_use]
     pub fn interval(self) -> Duration {
@@ -201,6 +212,12 @@ mod tests {
         assert_eq!("10/0s".parse::<Rate>(), Err(RateError::TooFast));
         assert_eq!("10000001/s".parse::<Rate>(), Err(RateError::TooFast));
         assert_eq!("1/2year".parse::<Rate>(), Err(RateError::TooSlow));
+    }
+
+    #[test]
+    fn clients_are_told_whole_seconds() {
+        assert_eq!("100/min".parse::<Rate>().unwrap().told(), (100, 60));
+        assert_eq!(Rate::new(3, Duration::from_millis(1500)).unwrap().told(), (4, 2));
     }
 
     #[test]

@@ -8,9 +8,11 @@ use super::{Limit, LimitBuilder, LimitError, limit::Inner};
 
 /// Limits by name, so that a limit defined again, by a reload say, is the same limit with the same accounts.
 ///
-/// It is the same if its name, key, algorithm, quota, plans and bounds are. A definition that differs in one of them begins
-/// with fresh accounts, and leaves those of the other alone while that is in use. A limit that nobody uses any more is
-/// forgotten. Cheap to clone: clones are the same registry.
+/// A definition that differs in what it grants, its rate, burst, plans, debts, bounds, or how it is kept on Redis, goes on with
+/// what the accounts have spent. One that counts by another key, algorithm, calendar or length of a window, or whose counts have no
+/// room where the others stand, begins with fresh accounts, and leaves those of the other alone while that is in use. Where
+/// [`max_keys`](LimitBuilder::max_keys) is another, accounts are copied. A limit that nobody uses any more is forgotten. Cheap to
+/// clone: clones are the same registry.
 ///
 /// ```
 /// use portcullis::admission::rate_limit::{Limit, RateLimits};
@@ -18,8 +20,10 @@ use super::{Limit, LimitBuilder, LimitError, limit::Inner};
 /// let limits = RateLimits::new();
 /// let first = limits.define(Limit::builder("per-address", "10/s".parse()?))?;
 /// let again = limits.define(Limit::builder("per-address", "10/s".parse()?))?;
-/// let other = limits.define(Limit::builder("per-address", "20/s".parse()?))?;
-/// assert!(first.is_same(&again) && !first.is_same(&other));
+/// let faster = limits.define(Limit::builder("per-address", "20/s".parse()?))?;
+/// assert!(first.is_same(&again) && first.is_same(&faster));
+/// let other = limits.define(Limit::builder("per-address", "20/s".parse()?).shared())?;
+/// assert!(!first.is_same(&other));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Default)]
@@ -41,11 +45,12 @@ impl RateLimits {
     /// As [`LimitBuilder::build`].
     pub fn define(&self, limit: LimitBuilder) -> Result<Limit, LimitError> {
         let mut limits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let in_use = limits.get(&limit.name).into_iter().flatten().filter_map(Weak::upgrade);
-        if let Some(same) = in_use.into_iter().find(|other| other.terms == limit.terms) {
-            return Ok(Limit(same));
+        let in_use: Vec<_> =
+            limits.get(&limit.name).into_iter().flatten().filter_map(Weak::upgrade).collect();
+        if let Some(same) = in_use.iter().find(|other| other.terms == limit.terms) {
+            return Ok(Limit(Arc::clone(same)));
         }
-        let limit = limit.build()?;
+        let limit = limit.build_after(&in_use)?;
         if limits.len() == limits.capacity() {
             limits.retain(|_, of_name| of_name.iter().any(|limit| limit.strong_count() > 0));
         }
@@ -57,10 +62,10 @@ impl RateLimits {
 }
 
 impl Limit {
-    /// Whether both are the same limit, with the same accounts.
+    /// Whether both are the same limit: what is spent of the one is spent of the other.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        Arc::ptr_eq(&self.0.ledger, &other.0.ledger)
     }
 }
 
@@ -73,6 +78,8 @@ impl fmt::Debug for RateLimits {
 
 #[cfg(test)]
 mod tests {
+    use std::{num::NonZeroU32, time::Duration};
+
     use super::*;
 
     fn builder(name: &str, rate: &str) -> LimitBuilder {
@@ -83,10 +90,62 @@ mod tests {
     fn a_reload_that_failed_changes_nothing() {
         let limits = RateLimits::new();
         let in_use = limits.define(builder("a", "1/s")).unwrap();
-        let of_bad_file = limits.define(builder("a", "2/s")).unwrap();
+        let of_bad_file = limits.define(builder("a", "2/s").shared()).unwrap();
         assert!(!in_use.is_same(&of_bad_file));
         drop(of_bad_file);
         assert!(in_use.is_same(&limits.define(builder("a", "1/s")).unwrap()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_spent_outlives_other_terms() {
+        use crate::admission::{
+            Plans,
+            rate_limit::{Account, Algorithm, Quota},
+        };
+        use crate::gate::{AsyncGate, Check};
+        use Algorithm::{LeakyBucket, SlidingWindow, TokenBucket};
+
+        type Change = fn(LimitBuilder) -> LimitBuilder;
+        let gold = || Plans::new().with("gold", Quota::new("500/d".parse().unwrap()));
+        let leaky = |hours: u64| LeakyBucket { max_wait: Duration::from_secs(hours * 3600) };
+        let few = NonZeroU32::new(7).unwrap();
+        // The rate, the algorithms before and after, what is changed besides, and what is left of 100 of which 60 were spent.
+        let changes: [(&str, [Algorithm; 2], Change, Option<u32>); 11] = [
+            ("100/d", [TokenBucket; 2], |limit| limit.max_debt(9), Some(40)),
+            ("100/d", [TokenBucket; 2], |limit| limit.max_keys(NonZeroU32::new(7).unwrap()), Some(40)),
+            ("200/d", [TokenBucket; 2], |limit| limit.burst(NonZeroU32::new(100).unwrap()), Some(0)),
+            ("100/d", [SlidingWindow; 2], |limit| limit.max_keys(NonZeroU32::new(7).unwrap()), Some(40)),
+            ("200/d", [SlidingWindow; 2], |limit| limit.max_debt(9), Some(140)),
+            ("50/d", [Algorithm::CALENDAR; 2], |limit| limit, Some(0)),
+            ("200/d", [Algorithm::CALENDAR; 2], |limit| limit, Some(140)),
+            ("100/h", [Algorithm::CALENDAR; 2], |limit| limit, None),
+            ("100/d", [TokenBucket, SlidingWindow], |limit| limit, None),
+            ("100/d", [TokenBucket; 2], |limit| limit.by(crate::key::Key::Route), None),
+            ("100/d", [leaky(24), leaky(12)], |limit| limit, Some(0)),
+        ];
+        for (rate, [before, after], change, left) in changes {
+            let limits = RateLimits::new();
+            let first = limits.define(builder("a", "100/d").algorithm(before)).unwrap();
+            let mut account = Account::new().address([192, 0, 2, 1].into());
+            let gate = crate::admission::rate_limit::RateLimit::new(first.clone().costing(60));
+            assert!(matches!(AsyncGate::check(&gate, &mut account.head()), Check::Now(Ok(_))));
+            let with_plans = limits.define(builder("a", "100/d").algorithm(before).plans(gold()));
+            let said = (rate, before, after);
+            if before == SlidingWindow || before == TokenBucket || before == Algorithm::CALENDAR {
+                let plans = with_plans.unwrap();
+                assert_eq!(plans.handle().peek(&mut account.head()).remaining, 40, "{said:?}");
+            }
+            let again = limits.define(change(builder("a", rate).algorithm(after))).unwrap();
+            let remaining = again.handle().peek(&mut account.head()).remaining;
+            match left {
+                Some(left) => assert_eq!(remaining, left, "{said:?}"),
+                None => assert_eq!(remaining, again.burst().get(), "{said:?}"),
+            }
+            assert_eq!(
+                again.is_same(&first),
+                left.is_some() && again.handle().capacity() != few.get() as usize
+            );
+        }
     }
 
     #[test]

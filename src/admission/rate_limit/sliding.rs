@@ -49,13 +49,18 @@ impl SlidingWindow {
     /// For states that hold up to `most` units in a window. `None` if they do not fit into 64 bits.
     pub(super) fn new(count: u32, period: u64, most: u64) -> Option<Self> {
         let bits = |number: u64| u64::BITS - number.leading_zeros();
-        let running_bits = bits(most);
-        let before_bits = 64_u32
-            .checked_sub(running_bits + bits(ERA.checked_div(period)?))
-            .filter(|&bits| bits >= running_bits.min(FEWEST))?
-            .min(running_bits + 1);
+        let both = 64 - bits(ERA.checked_div(period)?);
+        // Half of them each, as far as that is enough: limits of other counts then read the same states.
+        let running_bits = bits(most).max(both / 2);
+        let before_bits = both.checked_sub(running_bits).filter(|&bits| bits >= running_bits.min(FEWEST))?;
         let coarse = if before_bits >= running_bits { 0 } else { running_bits + 1 - before_bits };
         Some(Self { count, period, running_bits, before_bits, coarse })
+    }
+
+    /// Whether both read the same states.
+    pub(super) fn reads_as(&self, other: &Self) -> bool {
+        let layout = |window: &Self| (window.period, window.running_bits, window.before_bits);
+        layout(self) == layout(other)
     }
 
     pub(super) fn judge(&self, state: u64, now: u64, cost: u32) -> Verdict {
@@ -129,17 +134,20 @@ impl SlidingWindow {
     /// When enough of the window before, or else of the running one when it is the one before, has gone by.
     fn wait(&self, counts: Counts, now: u64, cost: u64) -> u64 {
         let count = u64::from(self.count);
-        let (Counts { index, running, before }, room) = if counts.running + cost <= count {
-            (counts, count - counts.running - cost)
-        } else {
-            (self.rolled(counts, counts.index + 1), count - cost)
-        };
-        debug_assert!(running <= count);
-        let uncovered = match before > room {
-            true => self.period - (u128::from(room) * u128::from(self.period) / u128::from(before)) as u64,
-            false => 0,
-        };
-        (self.start(index) + uncovered).saturating_sub(now)
+        let next = self.rolled(counts, counts.index + 1);
+        let rooms = [(counts, count.checked_sub(counts.running + cost)), (next, Some(count - cost))];
+        let at = rooms.into_iter().find_map(|(counts, room)| {
+            let (room, before) = (room?, counts.before);
+            let uncovered = match before > room {
+                true => {
+                    self.period - (u128::from(room) * u128::from(self.period) / u128::from(before)) as u64
+                }
+                false => 0,
+            };
+            // At its end a window becomes the one before, and may weigh more than it did: counts are rounded up then.
+            (uncovered < self.period).then(|| self.start(counts.index) + uncovered)
+        });
+        at.unwrap_or_else(|| self.start(next.index + 1)).saturating_sub(now)
     }
 
     fn start(&self, index: u64) -> u64 {

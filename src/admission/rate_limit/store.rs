@@ -130,6 +130,25 @@ impl Store {
         self.grow(at);
     }
 
+    /// Tells another store what each account that is held here owes.
+    pub(super) fn tell(&self, other: &Self, at: At<'_>) {
+        let mut next = 0;
+        // What is split meanwhile comes again, at the end.
+        while next < self.buckets.load(Acquire) {
+            let mut held = Vec::new();
+            self.bucket(next).lock().drop_if(|account| {
+                held.push(account);
+                false
+            });
+            for account in held.into_iter().filter(|account| at.owed(account.state) > 0) {
+                if other.open(account.key).set(account.state, at) {
+                    other.tend(at);
+                }
+            }
+            next += 1;
+        }
+    }
+
     /// The accounts that it holds, those not yet dropped included.
     pub(super) fn len(&self) -> usize {
         self.tally.used.load(Relaxed)
@@ -364,6 +383,21 @@ pub(super) mod tests {
                 assert!(now < buckets && (now == at || now + 1 == buckets));
                 at = now;
             }
+        }
+    }
+
+    #[test]
+    fn what_is_told_another_is_owed_there() {
+        let (store, all) = (store(1000), keys(10, 800));
+        for (n, &key) in all.iter().enumerate() {
+            set(&store, key, 10 + n as u64, 1);
+        }
+        for most in [2000, 100] {
+            let other = self::store(most);
+            store.tell(&other, at(500));
+            check(&other);
+            assert!(all.iter().enumerate().all(|(n, &key)| n <= 490 || due(&other, key) >= 10 + n as u64));
+            assert_eq!(other.len(), (most as usize).min(309));
         }
     }
 

@@ -1,11 +1,12 @@
-use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use http::HeaderName;
 
 use crate::{
+    admission::Plans,
     gate::Gate,
     head::Head,
-    identity::{PeerAddr, Principal, TrustedProxies},
+    identity::{PeerAddr, TrustedProxies},
     reject::Answer,
 };
 
@@ -79,7 +80,7 @@ impl fmt::Display for Priority {
 pub struct Priorities {
     base: Priority,
     header: Option<(HeaderName, TrustedProxies)>,
-    plans: BTreeMap<Arc<str>, Priority>,
+    plans: Plans<Priority>,
 }
 
 impl Priorities {
@@ -96,7 +97,7 @@ impl Priorities {
 
     /// Requests of this plan are as important as that.
     pub fn plan(mut self, name: impl Into<Arc<str>>, priority: Priority) -> Self {
-        self.plans.insert(name.into(), priority);
+        self.plans = self.plans.with(name, priority);
         self
     }
 
@@ -131,7 +132,7 @@ impl Priorities {
         if let Some(told) = head.extensions().get() {
             return *told;
         }
-        self.by_header(head).or_else(|| self.by_plan(head)).unwrap_or(self.base)
+        self.by_header(head).or_else(|| self.plans.of(head).copied()).unwrap_or(self.base)
     }
 
     fn by_header(&self, head: &Head<'_>) -> Option<Priority> {
@@ -139,13 +140,6 @@ impl Priorities {
         let said = head.headers().get(name)?.to_str().ok()?.parse().ok()?;
         let peer: &PeerAddr = head.extensions().get()?;
         trusted.contains(peer.ip()).then_some(said)
-    }
-
-    fn by_plan(&self, head: &Head<'_>) -> Option<Priority> {
-        if self.plans.is_empty() {
-            return None;
-        }
-        self.plans.get(head.extensions().get::<Principal>()?.plan()?).copied()
     }
 }
 

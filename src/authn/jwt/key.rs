@@ -9,14 +9,12 @@ use jsonwebtoken::{AlgorithmFamily, DecodingKey};
 use super::{
     algorithm::{Algorithm, Kind},
     jwk::Jwk,
+    pem,
 };
 
 /// The sizes of RSA keys that are taken, in bits: RFC 7518 section 3.3 asks for 2048, and a key above 8192 costs
 /// whoever verifies more than it gives.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
-
-/// The largest text that is read as a PEM key, in bytes.
-const MAX_PEM: usize = 64 * 1024;
 
 /// A key that verifies tokens, with the algorithms that it may be used for.
 ///
@@ -94,15 +92,10 @@ impl Key {
     /// # Errors
     /// [`KeyError`] if it is something else, a private key for example, or too small.
     pub fn pem(pem: &[u8]) -> Result<Self, KeyError> {
-        if pem.len() > MAX_PEM {
-            return Err(KeyError::Malformed("too large"));
-        }
-        let text = std::str::from_utf8(pem).map_err(|_| KeyError::Malformed("not text"))?;
-        if text.contains("PRIVATE KEY-----") {
-            return Err(KeyError::Private);
-        }
-        if text.matches("-----BEGIN ").count() != 1 || !text.contains("PUBLIC KEY-----") {
-            return Err(KeyError::Malformed("not one public key in PEM"));
+        match pem::block(pem)?.0 {
+            "PUBLIC KEY" | "RSA PUBLIC KEY" => {}
+            label if label.ends_with("PRIVATE KEY") => return Err(KeyError::Private),
+            _ => return Err(KeyError::Malformed("not a public key")),
         }
         let read = [DecodingKey::from_ec_pem, DecodingKey::from_ed_pem, DecodingKey::from_rsa_pem];
         let key = read.into_iter().find_map(|read| read(pem).ok()).ok_or(KeyError::Type)?;

@@ -145,6 +145,7 @@ mod key;
 mod key_set;
 mod keys;
 pub(super) mod memory;
+pub(in crate::authn) mod pem;
 pub(super) mod pointer;
 pub(super) mod rules;
 mod token;

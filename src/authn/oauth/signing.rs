@@ -11,10 +11,7 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use crate::authn::jwt::{Algorithm, KeyError};
-
-/// The largest text that is read as a PEM key, in bytes.
-const MAX_PEM: usize = 64 * 1024;
+use crate::authn::jwt::{Algorithm, KeyError, pem};
 
 const CURVES: [(Algorithm, &EcdsaSigningAlgorithm); 3] = [
     (Algorithm::Es256, &ECDSA_P256_SHA256_FIXED_SIGNING),
@@ -43,7 +40,9 @@ impl SigningKey {
     /// # Errors
     /// [`KeyError`] if it is something else, encrypted for example, or an RSA key of less than 2048 bits.
     pub fn pem(pem: &[u8]) -> Result<Self, KeyError> {
-        let (label, der) = decode(pem)?;
+        let (label, content) = pem::block(pem)?;
+        let base64: String = content.split_ascii_whitespace().collect();
+        let der = STANDARD.decode(base64).map_err(|_| KeyError::Malformed("not base64"))?;
         let rsa = match label {
             "PRIVATE KEY" => RsaKeyPair::from_pkcs8(&der).ok(),
             "RSA PRIVATE KEY" => RsaKeyPair::from_der(&der).ok(),
@@ -125,24 +124,6 @@ fn encoding(algorithm: Algorithm) -> Option<&'static dyn RsaEncoding> {
         Algorithm::Rs512 => &RSA_PKCS1_SHA512,
         _ => return None,
     })
-}
-
-/// The label and the bytes of the only block in a text (RFC 7468).
-fn decode(pem: &[u8]) -> Result<(&str, Vec<u8>), KeyError> {
-    let malformed = || KeyError::Malformed("not one private key in PEM");
-    if pem.len() > MAX_PEM {
-        return Err(KeyError::Malformed("too large"));
-    }
-    let text = std::str::from_utf8(pem).map_err(|_| KeyError::Malformed("not text"))?.trim();
-    let (label, rest) =
-        text.strip_prefix("-----BEGIN ").and_then(|text| text.split_once("-----")).ok_or_else(malformed)?;
-    let content = rest
-        .strip_suffix("-----")
-        .and_then(|rest| rest.strip_suffix(label))
-        .and_then(|rest| rest.strip_suffix("-----END "))
-        .ok_or_else(malformed)?;
-    let base64: String = content.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-    Ok((label, STANDARD.decode(base64).map_err(|_| malformed())?))
 }
 
 impl fmt::Debug for SigningKey {

@@ -290,13 +290,10 @@ impl<'a> Compiler<'a> {
 }
 
 /// Things with what the file says of each.
-fn made<'a, S: Clone + 'a, T>(
+fn made<'a, S: Clone + PartialEq + 'a, T>(
     things: BTreeMap<&'a str, T>,
     said: impl Fn(&str) -> Option<&'a S>,
-) -> Made<S, T>
-where
-    S: PartialEq,
-{
+) -> Made<S, T> {
     things.into_iter().filter_map(|(name, thing)| Some((name, said(name)?.clone(), thing))).collect()
 }
 

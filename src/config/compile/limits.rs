@@ -8,7 +8,10 @@ use super::{
     removed::counts_credential,
 };
 use crate::{
-    admission::rate_limit::{Algorithm, Charge, Fields, Limit, LimitBuilder, LimitError, Plans, Quota},
+    admission::{
+        Plans,
+        rate_limit::{Algorithm, Charge, Fields, Limit, LimitBuilder, LimitError, Quota},
+    },
     authn::Providers,
     config::{
         at::At,

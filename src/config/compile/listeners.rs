@@ -71,12 +71,6 @@ impl Compiler<'_> {
             if charge.needs_identity() || charge.limit().key().needs_route() {
                 at.error("this limit counts by what is known only inside of a rule");
             }
-            if charge.limit().algorithm().waits() {
-                at.error("requests wait before this limit, which they can only inside of a rule");
-            }
-            if charge.limit().is_distributed() {
-                at.error("this limit is on `redis`, which can be asked only inside of a rule");
-            }
             listen = listen.limit(charge);
         }
         listen = self.entrance(at, listen, (&listener.addresses, &listener.minimum_rates));

@@ -146,6 +146,7 @@ fn period(at: At<'_>, said: QuotaPeriod) -> Option<Period> {
         QuotaPeriod::Named(PeriodName::Day) => Period::Day,
         QuotaPeriod::Named(PeriodName::Week) => Period::Week,
         QuotaPeriod::Named(PeriodName::Month) => Period::Month,
+        QuotaPeriod::Named(PeriodName::Year) => Period::Year,
         QuotaPeriod::From(BillingPeriod { billing_day }) => match BillingDay::new(billing_day) {
             Some(day) => Period::Billing(day),
             None => return at.field("billingDay").refuse("expected a day of a month, from 1 to 31"),

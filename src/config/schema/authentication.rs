@@ -20,7 +20,7 @@ pub(crate) struct Provider {
     pub(crate) api_key: Option<ApiKey>,
     /// A token that only its provider can read, who is asked about it (RFC 7662).
     pub(crate) introspection: Option<Introspection>,
-    /// The client's certificate comes with a later version.
+    /// The client's certificate comes with listeners that ask for one; none does yet.
     pub(crate) client_certificate: Option<Unbuilt>,
 }
 

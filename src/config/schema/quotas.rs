@@ -12,7 +12,7 @@ use crate::{config::scalar::Text, time::Calendar};
 pub(crate) struct Quota {
     /// What accounts may spend in a period, unless their plan says otherwise: units, or `unlimited`.
     pub(crate) allowance: Allowance,
-    /// `day`, `week`, `month` or the like, or the day on which a billing period begins.
+    /// `day`, `week`, `month`, `year` or the like, or the day on which a billing period begins.
     pub(crate) period: QuotaPeriod,
     /// By which midnight days begin, as an offset from UTC. Default: `Z`.
     pub(crate) utc_offset: Option<Text<Calendar>>,
@@ -88,6 +88,8 @@ pub(crate) enum PeriodName {
     Week,
     /// From the first.
     Month,
+    /// From the first of January.
+    Year,
 }
 
 /// A month from another day than the first.

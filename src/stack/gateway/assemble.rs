@@ -45,7 +45,7 @@ impl Rule {
 
     /// The gates of the rule, outermost first: this is the order of [`order`](crate::stack::order).
     fn gates(self, given: &Given) -> AsyncGates {
-        let fields = self.limits.fields;
+        let (fields, legacy) = (self.limits.fields, self.limits.legacy);
         let priorities = self.priorities(given);
         let (before, after) = match self.limits.need_identity() {
             true => (Limits::default(), self.limits),
@@ -84,7 +84,7 @@ impl Rule {
         gates = with(gates, self.authorization.map(|authorization| authorization.paths(self.paths)));
         gates = after.inside_of(gates);
         if !self.quotas.is_empty() {
-            gates = gates.with_async(Quotas::from_iter(self.quotas).fields(fields));
+            gates = gates.with_async(Quotas::from_iter(self.quotas).fields(fields).legacy_fields(legacy));
         }
         gates = with(gates, discard);
         gates = with(

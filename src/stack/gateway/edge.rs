@@ -10,10 +10,10 @@ use crate::{
     admission::{
         address::AddressList,
         concurrency::Concurrency,
-        rate_limit::{Charge, Fields, RateLimit},
+        rate_limit::{Charge, Fields, RateLimit, SyncRateLimit},
         shed::{Overload, Priorities, Priority, Shed},
     },
-    gate::{Gate, GateLayer, Gated, Gates},
+    gate::{AsyncGateLayer, AsyncGated, AsyncGates, Gate, GateLayer, Gated, Gates},
     head::Head,
     identity::{AssertedHeaders, ForwardingHeader, HEARSAY, PeerAddr, TrustedProxies},
     matching::{Normalize, PathPolicy},
@@ -151,11 +151,26 @@ impl Listen {
         let connection = Connection::new().trusted_proxies(self.trusted.clone());
         let known = (connection, (SetRequestId::new().trust(trust), RequestSpan));
         let clean = (HopByHop, (shared.strangers(&self.trusted), Normalize::new().paths(shared.paths)));
-        let in_flight = self.concurrency.iter().cloned().fold(Gates::new(), Gates::with);
-        let in_flight = (!in_flight.is_empty()).then_some(in_flight);
-        let entrance = (self.addresses.clone(), (self.limits.clone().gate(), in_flight));
+        let (at_once, waiting) = self.bounds();
+        let entrance = (self.addresses.clone(), at_once);
         let gates = (known, (shared.watchers(), (shared.shed(&self.trusted), (clean, entrance))));
-        RescueLayer::new().layer(GateLayer::new(gates).layer(routes))
+        RescueLayer::new().layer(GateLayer::new(gates).layer(waiting.layer(routes)))
+    }
+
+    /// What bounds how often and how many: by gates that decide at once, but where a limit has requests wait.
+    fn bounds(&self) -> (AtOnce, AsyncGateLayer<AsyncGates>) {
+        let in_flight = self.concurrency.iter().cloned();
+        let limits = self.limits.clone().gate();
+        match limits.clone().map(RateLimit::sync).transpose() {
+            Ok(limits) => {
+                let in_flight = in_flight.fold(Gates::new(), Gates::with);
+                ((limits, (!in_flight.is_empty()).then_some(in_flight)), AsyncGateLayer::disabled())
+            }
+            Err(_) => {
+                let limits = limits.into_iter().fold(AsyncGates::new(), AsyncGates::with_async);
+                ((None, None), AsyncGateLayer::new(in_flight.fold(limits, AsyncGates::with)))
+            }
+        }
     }
 }
 
@@ -246,11 +261,12 @@ impl Gate for Strangers {
 
 type Known = (Connection, (SetRequestId, RequestSpan));
 type Cleaned = (HopByHop, (Strangers, Normalize));
-type Entrance = (Option<AddressList>, (Option<RateLimit>, Option<Gates>));
+type AtOnce = (Option<SyncRateLimit>, Option<Gates>);
+type Entrance = (Option<AddressList>, AtOnce);
 type EdgeGates = (Known, (Watchers, (Option<Shed>, (Cleaned, Entrance))));
 
 /// Everything from the listener to the rule.
-pub(super) type EdgeService = Rescue<Gated<RouterService<RuleService>, EdgeGates>>;
+pub(super) type EdgeService = Rescue<Gated<AsyncGated<RouterService<RuleService>, AsyncGates>, EdgeGates>>;
 
 impl fmt::Debug for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -21,11 +21,6 @@ impl Limits {
         self.charges.iter().any(Charge::needs_identity)
     }
 
-    /// Whether one of them has requests wait.
-    pub(super) fn wait(&self) -> bool {
-        self.charges.iter().any(|charge| charge.limit().algorithm().waits())
-    }
-
     /// Their gate, if there are any.
     pub(super) fn gate(self) -> Option<RateLimit> {
         if self.charges.is_empty() {
@@ -36,13 +31,10 @@ impl Limits {
 
     /// Puts their gate inside of these, if there are any.
     pub(super) fn inside_of(self, gates: AsyncGates) -> AsyncGates {
-        let waits = self.wait();
-        match self.gate() {
-            #[cfg(feature = "redis")]
-            Some(limits) if limits.is_distributed() => gates.with_async(limits.distributed()),
-            Some(limits) if waits => gates.with_async(limits.shaping()),
-            Some(limits) => gates.with(limits),
-            None => gates,
+        let Some(limits) = self.gate() else { return gates };
+        match limits.clone().sync() {
+            Ok(limits) => gates.with(limits),
+            Err(_) => gates.with_async(limits),
         }
     }
 }

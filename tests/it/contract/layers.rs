@@ -9,10 +9,7 @@ use std::{
 
 use http::{HeaderName, HeaderValue, Request};
 #[cfg(feature = "redis")]
-use portcullis::{
-    admission::rate_limit::{DistributedRateLimit, Distribution},
-    redis::Redis,
-};
+use portcullis::{admission::rate_limit::Distribution, redis::Redis};
 use portcullis::{
     admission::{
         address::AddressList,
@@ -20,7 +17,7 @@ use portcullis::{
         concurrency::{Concurrency, ConcurrencyBuilder, ConcurrencyHandle, Gradient, Queue},
         ext_authz::ExternalAuth,
         quota::{Quota, QuotaStore, Quotas},
-        rate_limit::{Algorithm, Charge, Limit, RateLimit, Settle, Shaping},
+        rate_limit::{Algorithm, Charge, Limit, RateLimit, Settle},
         shed::{Overload, Priorities, Priority, Shed, SuccessRate},
     },
     authn::{
@@ -276,19 +273,19 @@ fn plain_outbound() -> Report {
 }
 
 /// So fast that nobody waits long.
-fn shaping() -> AsyncGateLayer<Shaping> {
+fn shaping() -> AsyncGateLayer<RateLimit> {
     let algorithm = Algorithm::LeakyBucket { max_wait: Duration::from_secs(60) };
     let limit = Limit::builder("shape", "1000000/s".parse().unwrap()).algorithm(algorithm).build().unwrap();
-    RateLimit::new(limit).shaping().layer()
+    RateLimit::new(limit).layer()
 }
 
 /// The kit has no network: what is asked there costs nothing, and is not asked.
 #[cfg(feature = "redis")]
-fn on_redis() -> AsyncGateLayer<DistributedRateLimit> {
+fn on_redis() -> AsyncGateLayer<RateLimit> {
     let nowhere = Redis::builder("redis://127.0.0.1:1").unwrap().build();
     let there = Limit::builder("there", "12/h".parse().unwrap()).distributed(Distribution::on(nowhere));
     let here = Limit::builder("here", "12/h".parse().unwrap()).build().unwrap();
-    RateLimit::new(there.build().unwrap().costing(0)).and(here).distributed().layer()
+    RateLimit::new(there.build().unwrap().costing(0)).and(here).layer()
 }
 
 fn admission() -> Vec<Report> {
@@ -304,7 +301,8 @@ fn admission() -> Vec<Report> {
         *told.lock().unwrap() = Some(limit.handle());
         RateLimit::new(limit).layer()
     };
-    let remembered = move |_: &GateLayer<RateLimit>| newest.lock().unwrap().as_ref().map_or(0, |h| h.len());
+    let remembered =
+        move |_: &AsyncGateLayer<RateLimit>| newest.lock().unwrap().as_ref().map_or(0, |h| h.len());
     vec![
         Contract::new("rate limit", make)
             .limit(12)
@@ -325,7 +323,10 @@ fn admission() -> Vec<Report> {
         .check(),
         plain("rate limit, settled at the end", 2, || {
             let limit = Limit::builder("settled", "1000000/s".parse().unwrap()).build().unwrap();
-            RateLimit::new(Charge::from(limit).settle(Settle::by_outcome(|_| Some(2)))).layer()
+            RateLimit::new(Charge::from(limit).settle(Settle::by_outcome(|_| Some(2))))
+                .sync()
+                .unwrap()
+                .layer()
         }),
         #[cfg(feature = "redis")]
         Contract::new("rate limit, on Redis", on_redis).limit(12).allocations(4, allocations).check(),

@@ -385,8 +385,10 @@ async fn a_limit_on_redis_is_not_counted_here_in_silence() {
     let server = Server::start();
     let there = limit("there", "5/year").distributed(instance(&server)).build().unwrap();
     let app = service_fn(|_: Request<String>| async { Ok::<_, Infallible>(Response::new(String::new())) });
-    let refused = RateLimit::new(there.clone()).layer().layer(app).oneshot(of(b"a")).await.unwrap();
-    assert_eq!(refused.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    let told = RateLimit::new(there.clone()).sync().unwrap_err().to_string();
+    assert_eq!(told, "the limit `there` is kept on Redis, which is asked by `RateLimit::layer`");
+    let passed = RateLimit::new(there.clone()).layer().layer(app).oneshot(of(b"a")).await.unwrap();
+    assert_eq!((passed.status(), there.distribution().unwrap().by_redis()), (StatusCode::OK, 1));
     let settled = Charge::from(there).settle(Settle::by_outcome(|_| Some(2)));
     assert_eq!(answer(&gate([settled]), "a").await.status(), StatusCode::INTERNAL_SERVER_ERROR);
 }

@@ -7,6 +7,7 @@ use tokio::{
 };
 
 use super::world::{Directory, Gateway, file, upstream};
+use portcullis::config::Config;
 
 /// Takes connections and never says a word.
 async fn mute() -> std::net::SocketAddr {
@@ -215,6 +216,59 @@ async fn a_limit_without_a_key_is_everybodys_together() {
     }
 }
 
+/// Whatever a reload grants, what was spent stays spent. Only who counts otherwise begins anew.
+#[tokio::test]
+async fn what_was_spent_outlives_a_reload() {
+    // A limit of two before and after, and what is answered then to who has spent both.
+    let mut changes = vec![
+        ("key: clientIp, rate: 2/h", "key: clientIp, rate: 2/h, plans: { gold: { rate: 9/h } }", [429, 429]),
+        ("rate: 2/h", "rate: 2/h, skip: [{ paths: [/none] }], spendOnDenial: true", [429, 429]),
+        ("rate: 2/h, shadow: true", "rate: 2/h", [429, 429]),
+        ("rate: 2/h", "rate: 2/h, cost: 2, settle: { header: x-took, max: 5 }, maxDebt: 3", [429, 429]),
+        ("rate: 2/h, maxKeys: 5000", "rate: 2/h, maxKeys: 9000", [429, 429]),
+        ("rate: 2/h", "rate: 4/h, burst: 2", [429, 429]),
+        ("rate: 2/year, algorithm: slidingWindow", "rate: 3/year, algorithm: slidingWindow", [200, 429]),
+        ("rate: 2/year, algorithm: fixedWindow", "rate: 3/year, algorithm: fixedWindow", [200, 429]),
+        ("rate: 2/year, algorithm: fixedWindow", "rate: 2/week, algorithm: fixedWindow", [200, 200]),
+        ("rate: 2/h", "rate: 2/h, algorithm: slidingWindow", [200, 200]),
+        ("rate: 2/h", "rate: 2/h, key: clientIp", [200, 200]),
+    ];
+    if cfg!(feature = "redis") {
+        let (before, after) = ("rate: 2/h, redis: gone", "rate: 2/h, redis: gone, deadline: 40ms, lease: 1%");
+        changes.push((before, after, [429, 429]));
+    }
+    let one = upstream("one").await;
+    let text = |limits: Vec<&str>| {
+        let (mut defined, mut rules) = (String::new(), String::new());
+        for (n, limit) in limits.iter().enumerate() {
+            defined += &format!("  l{n}: {{ {limit} }}\n");
+            rules += &format!(
+                "      - {{ matches: [{{ path: {{ value: /{n} }} }}], policies: {{ rateLimit: [l{n}] }}, backendRefs: [{{ name: one }}] }}\n"
+            );
+        }
+        let redis =
+            if cfg!(feature = "redis") { "redis: { gone: { url: 'redis://127.0.0.1:1' } }\n" } else { "" };
+        file(&format!(
+            "{redis}rateLimits:\n{defined}upstreams: {{ one: {{ endpoints: ['{one}'] }} }}\nroutes:\n  - name: r\n    rules:\n{rules}"
+        ))
+    };
+    let directory = Directory::new("outlives");
+    directory.write("gateway.yaml", &text(changes.iter().map(|(before, ..)| *before).collect()));
+    let gateway = Gateway::start(Config::file(directory.path("gateway.yaml"))).await;
+    let twice = async |n: usize| {
+        let path = format!("/{n}/");
+        [gateway.get(&path, &[]).await.status, gateway.get(&path, &[]).await.status]
+    };
+    for (n, (before, ..)) in changes.iter().enumerate() {
+        assert_eq!(twice(n).await, [200, 200], "{before}");
+    }
+    directory.write("gateway.yaml", &text(changes.iter().map(|(_, after, _)| *after).collect()));
+    gateway.until(|status| status["generation"] == 2).await;
+    for (n, (before, after, expected)) in changes.iter().enumerate() {
+        assert_eq!(twice(n).await, *expected, "{before} -> {after}");
+    }
+}
+
 /// Requests wait for their turn, and who would wait too long is refused.
 #[tokio::test]
 async fn a_leaky_bucket_shapes() {
@@ -241,6 +295,37 @@ async fn a_leaky_bucket_shapes() {
     assert_eq!(waits.await.unwrap(), 200);
 }
 
+/// Before any rule is known, too.
+#[tokio::test]
+async fn a_leaky_bucket_shapes_at_a_listener() {
+    let text = file(&format!(
+        "rateLimits: {{ l: {{ rate: 20/min, algorithm: leakyBucket, maxWait: 4s }}, plain: {{ rate: 4/h }} }}\n\
+         upstreams: {{ one: {{ endpoints: ['{}'] }} }}\n\
+         routes: [{{ name: r, rules: [{{ backendRefs: [{{ name: one }}] }}] }}]\n",
+        upstream("one").await
+    ));
+    let gateway = Gateway::of(&text.replace("name: public,", "name: public, rateLimit: [l, plain],")).await;
+    let begin = tokio::time::Instant::now();
+    for seconds in [0, 3] {
+        assert_eq!(gateway.get("/", &[]).await.status, 200);
+        assert!(begin.elapsed() >= Duration::from_secs(seconds));
+    }
+    let waits = {
+        let (client, at) = (gateway.client.clone(), gateway.at("public"));
+        tokio::spawn(async move { client.get(at, "/", &[]).await.status })
+    };
+    let waiting = async || {
+        let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
+        metrics.contains(r#"rate_limit_waiting{limit="l"} 1"#)
+    };
+    while !waiting().await {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let refused = gateway.get("/", &[]).await;
+    assert_eq!((refused.status, refused.headers.contains_key("retry-after")), (429, true));
+    assert_eq!(waits.await.unwrap(), 200);
+}
+
 /// The files of the guides are accepted as they stand.
 #[test]
 fn the_files_of_the_guides_are_accepted() {
@@ -252,7 +337,7 @@ fn the_files_of_the_guides_are_accepted() {
         let directory = Directory::new("limits");
         directory.write("keys.yaml", "keys: []\n");
         directory.write("gateway.yaml", text);
-        let check = portcullis::config::Config::file(directory.path("gateway.yaml")).check();
+        let check = Config::file(directory.path("gateway.yaml")).check();
         assert!(check.is_accepted(), "{check}");
         assert!(!check.to_string().contains("rateLimit"), "{check}");
     }
@@ -273,7 +358,7 @@ async fn plans_of_keys_have_their_limits() {
     let entries: Vec<_> = keys.iter().map(|key| serde_json::to_value(key.entry()).unwrap()).collect();
     directory.write("keys.yaml", &serde_json::json!({ "keys": entries }).to_string());
     directory.write("gateway.yaml", &text.replace("127.0.0.1:9001", &dear().await.to_string()));
-    let config = portcullis::config::Config::file(directory.path("gateway.yaml"));
+    let config = Config::file(directory.path("gateway.yaml"));
     let gateway = Gateway::start(config).await;
     for (key, passes) in keys.iter().zip([12, 5, 12]) {
         let secret = key.reveal().to_owned();

@@ -231,7 +231,7 @@ impl DistributedRateLimit {
                 By::Lease | By::Unasked(_) => return None,
                 By::Denied(nanos) => Line { policy, remaining: 0, more: *nanos, whole: *nanos },
                 By::Redis(_, Some(Ok(said))) => {
-                    Line { policy, remaining: said.remaining, more: said.more, whole: said.whole }
+                    Line { policy, remaining: said.remaining.into(), more: said.more, whole: said.whole }
                 }
                 By::Redis(..) => charge.line(&stand.bill),
             };

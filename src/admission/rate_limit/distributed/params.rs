@@ -1,23 +1,13 @@
 //! A limit in the words of the script: integers below 2^53, times in microseconds.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use crate::{
-    admission::rate_limit::{Algorithm, Quota, rate::nanos},
-    time::{Calendar, Period, format_utc},
-};
+use crate::admission::rate_limit::{Algorithm, Quota, rate::nanos, windows::Windows};
 
 /// The largest integer that a number of Lua holds is twice this.
 const MOST: u64 = 1 << 52;
 /// The finest part of a microsecond.
 const FINEST: u32 = 20;
-
-const DAY: u64 = 86_400_000_000;
-const WEEK: u64 = 7 * DAY;
-const MONTH: u64 = 30 * DAY;
-const YEAR: u64 = 365 * DAY;
-/// 1970-01-05 was a Monday.
-const FIRST_MONDAY: u64 = 4 * DAY;
 
 /// What the script is told of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,19 +22,8 @@ pub(super) enum Params {
         window: u64,
         count: u32,
     },
-    /// Windows of a period, one of which begins so many microseconds after 1970.
     Fixed {
-        period: u64,
-        from: u64,
-        count: u32,
-    },
-    /// Windows of the calendar, which are not of one length.
-    Months {
-        zone: Calendar,
-        count: u32,
-    },
-    Years {
-        zone: Calendar,
+        windows: Windows,
         count: u32,
     },
 }
@@ -57,15 +36,10 @@ impl Params {
         match algorithm {
             Algorithm::TokenBucket => Self::bucket(nanos(quota.rate().period()), count, quota.burst().get()),
             Algorithm::SlidingWindow => Some(Self::Sliding { window: period, count }),
-            Algorithm::FixedWindow { zone } => Some(match period {
-                MONTH => Self::Months { zone, count },
-                YEAR => Self::Years { zone, count },
-                _ => {
-                    let monday = if period.is_multiple_of(WEEK) { FIRST_MONDAY } else { 0 };
-                    let from = i128::from(monday) - i128::from(ahead(zone));
-                    Self::Fixed { period, from: from.rem_euclid(period.into()) as u64, count }
-                }
-            }),
+            Algorithm::FixedWindow { zone } => {
+                let windows = Windows::new(nanos(quota.rate().period()), zone)?;
+                Some(Self::Fixed { windows, count })
+            }
             Algorithm::LeakyBucket { .. } => None,
         }
     }
@@ -85,10 +59,7 @@ impl Params {
     pub(super) fn capacity(self) -> u64 {
         match self {
             Self::Bucket { interval, whole, .. } => whole / interval,
-            Self::Sliding { count, .. }
-            | Self::Fixed { count, .. }
-            | Self::Months { count, .. }
-            | Self::Years { count, .. } => count.into(),
+            Self::Sliding { count, .. } | Self::Fixed { count, .. } => count.into(),
         }
     }
 
@@ -97,58 +68,30 @@ impl Params {
         match self {
             Self::Bucket { interval, whole, parts } => [1, interval, whole, parts, 0, 0],
             Self::Sliding { window, count } => [2, window, count.into(), 0, 0, 0],
-            Self::Fixed { period, from, count } => [3, period, from, count.into(), 0, 0],
-            Self::Months { zone, count } => listed(months_around(zone, now), count),
-            Self::Years { zone, count } => listed(years_around(zone, now), count),
+            Self::Fixed { windows: Windows::Every { period, from }, count } => {
+                [3, period / 1000, from / 1000, count.into(), 0, 0]
+            }
+            // Those of the calendar are not of one length: the one before the running one, this, and the two after it.
+            Self::Fixed { windows, count } => {
+                let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                let here = windows.index(nanos(now));
+                let [before, here, next, later] =
+                    [here - 1, here, here + 1, here + 2].map(|index| windows.start(index) / 1000);
+                [4, before, here, next, later, count.into()]
+            }
         }
     }
 }
 
-fn listed([before, here, next, later]: [SystemTime; 4], count: u32) -> [u64; 6] {
-    [4, micros(before), micros(here), micros(next), micros(later), count.into()]
-}
-
-fn micros(at: SystemTime) -> u64 {
-    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
-}
-
-/// Where the month before the running one begins, and this, and the two after it.
-fn months_around(zone: Calendar, now: SystemTime) -> [SystemTime; 4] {
-    let month = |at| zone.span(Period::Month, at);
-    let here = month(now);
-    let before = here.start().checked_sub(Duration::from_secs(1)).unwrap_or(here.start());
-    [month(before).start(), here.start(), here.end(), month(here.end()).end()]
-}
-
-/// As months, twelve at a time: back to the January before last.
-fn years_around(zone: Calendar, now: SystemTime) -> [SystemTime; 4] {
-    let back = |at: SystemTime| zone.span(Period::Month, at - Duration::from_secs(1)).start();
-    let on = |at: SystemTime| (0..12).fold(at, |at, _| zone.span(Period::Month, at).end());
-    let mut here = zone.span(Period::Month, now).start();
-    // A January follows a December, and a year is from one to the next.
-    while !is_january(here) {
-        here = back(here);
-    }
-    let before = (0..12).fold(here, |at, _| back(at));
-    [before, here, on(here), on(on(here))]
-}
-
-/// Clocks are never so far ahead that the middle of a month is in another.
-fn is_january(month: SystemTime) -> bool {
-    format_utc(month + Duration::from_secs(15 * 86_400)).get(5..7) == Some("01")
-}
-
-/// How many microseconds its clocks are ahead of UTC.
-fn ahead(zone: Calendar) -> i64 {
-    i64::from(zone.minutes_ahead_of_utc()) * 60_000_000
-}
-
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU32;
+    use std::{num::NonZeroU32, time::Duration};
 
     use super::*;
-    use crate::admission::rate_limit::Rate;
+    use crate::{admission::rate_limit::Rate, time::Calendar};
+
+    const DAY: u64 = 86_400_000_000;
+    const YEAR: u64 = 365 * DAY;
 
     fn bucket(rate: &str, burst: u32) -> Option<Params> {
         let quota = Quota::new(rate.parse().unwrap()).with_burst(NonZeroU32::new(burst).unwrap());
@@ -184,7 +127,7 @@ mod tests {
         let fixed = |rate: &str| Params::new(Algorithm::CALENDAR, Quota::new(rate.parse().unwrap())).unwrap();
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_255_200); // 2026-11-21
         assert_eq!(fixed("5/min").words(now), [3, 60_000_000, 0, 5, 0, 0]);
-        assert_eq!(fixed("5/week").words(now), [3, WEEK, FIRST_MONDAY, 5, 0, 0]);
+        assert_eq!(fixed("5/week").words(now), [3, 7 * DAY, 4 * DAY, 5, 0, 0]);
         let [_, before, here, next, later, _] = fixed("5/month").words(now);
         assert_eq!([here - before, next - here, later - next], [31 * DAY, 30 * DAY, 31 * DAY]);
         let [_, before, here, next, later, _] = fixed("5/year").words(now);

@@ -182,7 +182,7 @@ impl Shared {
     }
 
     /// Gives back what was not used since the last time, or all that is left.
-    pub(super) async fn give_back(self: &Arc<Self>, all: bool) {
+    pub(in crate::admission::rate_limit) async fn give_back(self: &Arc<Self>, all: bool) {
         let rests = self.held.sweep(all, Instant::now());
         Arc::clone(self).refund(rests).await;
     }

@@ -12,6 +12,8 @@ const SECOND: u64 = 1_000_000_000;
 const DAY: u64 = 86_400 * SECOND;
 /// A time by either clock: 1978-11-15T17:46:40Z, in nanoseconds since 1970.
 const TODAY: u64 = 280_000_000 * SECOND;
+/// Where lives end: four times the longest debt later is still a time that 64 bits hold.
+const END: u64 = 150 * 365 * DAY;
 
 fn judge(algorithm: Algorithm, count: u32, period: Duration, burst: Option<u32>, debt: u32) -> Option<Judge> {
     let quota = Quota::new(Rate::new(count, period).ok()?);
@@ -61,11 +63,12 @@ fn live(judge: &Judge, unit: u64, steps: &[(f64, bool, u32, u8)]) -> (u64, u64) 
     let (mut state, mut now) = (0, TODAY);
     for &(wait, long, cost, what) in steps {
         let then = now;
-        now += if long {
+        let wait = if long {
             (unit.saturating_mul(u64::from(capacity)) as f64 * wait) as u64
         } else {
             (unit as f64 * wait) as u64
         };
+        now = now.saturating_add(wait).min(END);
         let cost = if what % 2 == 0 { cost } else { cost * (capacity / 3) };
         state = match what {
             0..6 => match judge.judge(state, now, cost) {
@@ -356,9 +359,10 @@ mod models {
         }
     }
 
-    /// Where the index of a window begins in a state of so small a count.
+    /// Where the index of a window begins in a state.
     fn judge_bits(judge: &Judge) -> u32 {
-        u32::BITS - judge.remaining(0, 0).leading_zeros()
+        let Judge::FixedWindow(window) = judge else { unreachable!() };
+        window.bits
     }
 }
 
@@ -453,6 +457,29 @@ fn a_clock_that_was_wrong_by_years_starves_nobody() {
     assert_eq!(judge.remaining(state, TODAY), 3);
     let Verdict::Spend(now) = judge.judge(0, TODAY, 2) else { panic!() };
     assert_eq!(judge.owed(judge.join(state, now, TODAY), TODAY), 2, "the other account is none");
+}
+
+/// What was spent under a larger plan, or before a reload that grants less, is no debt.
+#[test]
+fn a_smaller_count_owes_nothing_of_the_next_window() {
+    let rate = |count| Quota::new(Rate::new(count, Duration::from_secs(60)).unwrap());
+    for (algorithm, windows) in [(Algorithm::SlidingWindow, 2), (Algorithm::CALENDAR, 1)] {
+        let gold = Judge::new(algorithm, rate(1000), 0, 0).unwrap();
+        let free = gold.with(rate(10), 0).unwrap();
+        assert!(gold.reads_as(&free) && free.reads_as(&Judge::new(algorithm, rate(10), 5, 20).unwrap()));
+        let begin = TODAY - TODAY % (60 * SECOND);
+        let Verdict::Spend(state) = gold.judge(0, begin, 600) else { panic!("{algorithm:?}") };
+        let Verdict::Wait(wait) = free.judge(state, begin, 1) else { panic!("{algorithm:?}") };
+        assert!(wait <= windows * 60 * SECOND, "{algorithm:?} {wait}");
+        assert_eq!(free.whole_in(state, begin), windows * 60 * SECOND);
+        assert_eq!(free.remaining(state, begin + windows * 60 * SECOND), 10);
+    }
+    // What was charged in the end is owed, though.
+    let judge = Judge::new(Algorithm::CALENDAR, rate(10), 25, 0).unwrap();
+    let state = judge.shift(0, TODAY, TODAY, Shift { units: 100, beyond: 25 });
+    assert_eq!(judge.owed(state, TODAY), 35);
+    let minute = |n: u64| TODAY + n * 60 * SECOND;
+    assert_eq!([1, 2, 3, 4].map(|n| judge.remaining(state, minute(n))), [0, 0, 5, 10]);
 }
 
 #[test]

@@ -4,18 +4,13 @@ use std::num::{NonZeroU32, NonZeroU64};
 
 use http::{HeaderName, HeaderValue, Request};
 
+use super::asking::passes;
 use crate::{
     admission::rate_limit::{Algorithm, Limit, RateLimit},
     chance::Chance,
-    gate::Gate,
-    head::Head,
     identity::ClientAddr,
     key::Key,
 };
-
-fn passes(gate: &impl Gate, request: &mut Request<()>) -> bool {
-    gate.check(&mut Head::of(request)).is_ok()
-}
 
 fn algorithms() -> [Algorithm; 3] {
     [Algorithm::TokenBucket, Algorithm::SlidingWindow, Algorithm::CALENDAR]
@@ -94,7 +89,9 @@ async fn a_flood_stays_under_the_cap_in_bytes() {
 async fn a_known_key_allocates_nothing_by_any_algorithm() {
     let gate = RateLimit::from_iter(algorithms().map(|algorithm| {
         Limit::builder("a", "1000/s".parse().unwrap()).algorithm(algorithm).build().unwrap()
-    }));
+    }))
+    .sync()
+    .unwrap();
     let mut request = Request::new(());
     assert!(passes(&gate, &mut request));
     let count = allocation_counter::measure(|| assert!(passes(&gate, &mut request)));

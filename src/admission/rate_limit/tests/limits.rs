@@ -14,14 +14,14 @@ use proptest::prelude::*;
 use tokio::time::{Instant, advance};
 use tower::{Layer, ServiceExt, service_fn};
 
+use super::asking::{from, passes, refusal, remaining};
 use crate::{
     admission::rate_limit::{Charge, Cost, Fields, Limit, RateLimit, RateLimits},
     body::Body,
-    gate::{Enforce, Gate, GateLayer, Gates},
-    head::Head,
+    gate::{AsyncGateLayer, Enforce, Gates},
     identity::{ClientAddr, Principal},
     key::Key,
-    reject::{Answer, Reason, Rejection},
+    reject::Reason,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -30,33 +30,11 @@ fn limit(name: &str, rate: &str, burst: u32) -> Limit {
     Limit::builder(name, rate.parse().unwrap()).burst(NonZeroU32::new(burst).unwrap()).build().unwrap()
 }
 
-fn from(n: u32) -> Request<()> {
-    let mut request = Request::new(());
-    request.extensions_mut().insert(ClientAddr::new(n.to_be_bytes().into(), None));
-    request
-}
-
-fn passes(gate: &impl Gate, request: &mut Request<()>) -> bool {
-    gate.check(&mut Head::of(request)).is_ok()
-}
-
-fn refusal(gate: &impl Gate, request: &mut Request<()>) -> Rejection {
-    match gate.check(&mut Head::of(request)) {
-        Err(Answer::Refuse(rejection)) => rejection,
-        Err(answer) => panic!("{answer:?}"),
-        Ok(_) => panic!("it passes"),
-    }
-}
-
-fn remaining(limit: &Limit, request: &mut Request<()>) -> u32 {
-    limit.handle().peek(&mut Head::of(request)).remaining
-}
-
 async fn hello(_: Request<()>) -> Result<Response<Body>, Infallible> {
     Ok(Response::new(Body::from("hello")))
 }
 
-async fn answer(layer: &GateLayer<RateLimit>, request: Request<()>) -> (u16, HeaderMap, bytes::Bytes) {
+async fn answer(layer: &AsyncGateLayer<RateLimit>, request: Request<()>) -> (u16, HeaderMap, bytes::Bytes) {
     let (parts, body) = layer.layer(service_fn(hello)).oneshot(request).await.unwrap().into_parts();
     (parts.status.as_u16(), parts.headers, body.collect().await.unwrap().to_bytes())
 }
@@ -231,13 +209,13 @@ async fn accounts_are_by_key_and_fall_back_to_the_address() {
 #[tokio::test(start_paused = true)]
 async fn a_shadow_spends_and_lets_pass() {
     let limit = limit("a", "1/h", 1);
-    let shadow = Enforce::shadow("a", RateLimit::new(limit.clone()));
+    let shadow = Enforce::shadow("a", RateLimit::new(limit.clone()).sync().unwrap());
     let handle = shadow.handle();
     for _ in 0..3 {
         assert!(passes(&shadow, &mut from(1)));
     }
     assert_eq!((handle.spared(), limit.handle().refused()), (2, 2));
-    assert!(!passes(&Gates::new().with(RateLimit::new(limit)), &mut from(1)));
+    assert!(!passes(&Gates::new().with(RateLimit::new(limit).sync().unwrap()), &mut from(1)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -252,7 +230,7 @@ async fn no_limit_lets_everything_pass_and_many_are_as_one() {
 
 #[tokio::test(start_paused = true)]
 async fn a_known_key_allocates_nothing() {
-    let gate = RateLimit::from_iter(["a", "b", "c"].map(|name| limit(name, "1000/s", 1000)));
+    let gate = RateLimit::from_iter(["a", "b", "c"].map(|name| limit(name, "1000/s", 1000))).sync().unwrap();
     let mut request = from(1);
     assert!(passes(&gate, &mut request));
     let mut passed = false;

@@ -1,4 +1,5 @@
 mod algorithms;
+mod asking;
 mod features;
 mod keys;
 mod limits;

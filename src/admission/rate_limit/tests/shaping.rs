@@ -10,22 +10,16 @@ use tokio::{
 };
 use tower::{Layer, Service, ServiceExt, service_fn};
 
+use super::asking::{from, passes};
 use crate::{
-    admission::rate_limit::{Algorithm, Charge, Limit, RateLimit, Shaping},
+    admission::rate_limit::{Algorithm, Charge, Limit, RateLimit, SyncError},
     body::Body,
-    gate::{AsyncGateLayer, Gate},
+    gate::AsyncGateLayer,
     head::Head,
-    identity::ClientAddr,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
-
-fn from(n: u32) -> Request<()> {
-    let mut request = Request::new(());
-    request.extensions_mut().insert(ClientAddr::new(n.to_be_bytes().into(), None));
-    request
-}
 
 fn limit(rate: &str, max_wait: Duration) -> Limit {
     Limit::builder("shape", rate.parse().unwrap())
@@ -41,14 +35,14 @@ fn remaining(limit: &Limit, n: u32) -> u32 {
 /// Who came through, and when.
 #[derive(Clone)]
 struct Door {
-    layer: AsyncGateLayer<Shaping>,
+    layer: AsyncGateLayer<RateLimit>,
     seen: Arc<Mutex<Vec<(u32, Duration)>>>,
     begin: Instant,
 }
 
 impl Door {
     fn behind(gate: RateLimit) -> Self {
-        Self { layer: gate.shaping().layer(), seen: Arc::default(), begin: Instant::now() }
+        Self { layer: gate.layer(), seen: Arc::default(), begin: Instant::now() }
     }
 
     /// Asks for account `n`, and is `name` to those inside.
@@ -212,15 +206,12 @@ async fn a_shadow_keeps_nobody_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gate_that_cannot_wait_refuses() {
-    let limit = limit("1/s", 10 * SECOND);
-    let gate = RateLimit::new(limit.clone());
-    assert!(gate.check(&mut Head::of(&mut from(1))).is_ok());
-    let Err(crate::reject::Answer::Refuse(refused)) = gate.check(&mut Head::of(&mut from(1))) else {
-        panic!("it passes")
-    };
-    assert_eq!(refused.retry_delay(), Some(SECOND));
-    assert_eq!(limit.handle().waiting(), 0);
+async fn a_gate_that_cannot_wait_is_refused() {
+    let gate = RateLimit::new(limit("1/s", 10 * SECOND)).and(limit("1/s", Duration::ZERO));
+    assert_eq!(gate.sync().unwrap_err(), SyncError::Waits("shape".into()));
+    // Before this one nobody waits: who comes too early is refused.
+    let strict = RateLimit::new(limit("1/s", Duration::ZERO));
+    assert!(passes(&strict, &mut from(1)) && !passes(&strict, &mut from(1)));
     advance(SECOND).await;
-    assert!(gate.check(&mut Head::of(&mut from(1))).is_ok());
+    assert!(passes(&strict, &mut from(1)));
 }
