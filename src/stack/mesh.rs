@@ -32,8 +32,10 @@
 //!     admission::{authz::Authorize, rate_limit::Limit},
 //!     authn::{Providers, api_key::{ApiKey, KeyTable, mint}},
 //!     key::Key,
+//!     resilience::retry::Policy,
 //!     stack::mesh::{ClientLayer, ServerLayer},
 //! };
+//! use std::time::Duration;
 //!
 //! let key = mint("shop", "orders")?.with(|entry| entry.scopes(["stock.read"])); // given to the service that calls
 //! let keys = ApiKey::new(KeyTable::new("services", [key.entry().clone()])?);
@@ -42,7 +44,7 @@
 //!     .authenticate(Providers::new().with(keys))
 //!     .authorize(Authorize::new().all_scopes(["stock.read"]))
 //!     .limit(Limit::builder("per-service", "100/s".parse()?).by(Key::Principal).build()?);
-//! let client = ClientLayer::new();
+//! let client = ClientLayer::new().retry(Policy::new(2)).attempt_timeout(Duration::from_secs(2));
 //! # #[cfg(feature = "prometheus")] {
 //! let metrics = portcullis::telemetry::metrics::Metrics::new();
 //! let (server, client) = (server.metrics(&metrics), client.metrics(&metrics));
@@ -79,8 +81,9 @@
 //!
 //! # Position
 //!
-//! [`order`](super::order) has both orders with their reasons. Retries, balancing, breakers and mutual TLS take their
-//! places in them as their rooms are built.
+//! [`order`](super::order) has both orders with their reasons. Breakers and mutual TLS take their places in them as their
+//! rooms are built. A client's inner service takes [`Body`](crate::body::Body), and is cloned for each attempt;
+//! [`ConvertLayer`](crate::body::ConvertLayer) stands in front of one that takes another body.
 //!
 //! # Shared state
 //!
@@ -113,7 +116,11 @@ use crate::{
     gate::{AsyncGateLayer, AsyncGated, AsyncGates, GateLayer, Gated},
     identity::TrustedProxies,
     reject::{Rescue, RescueLayer},
-    resilience::timeout::{Timeout, TimeoutLayer},
+    resilience::{
+        deadline::{InheritDeadline, ReadDeadline, TellDeadline},
+        retry::{Policy, Retry, RetryLayer},
+        timeout::{Timeout, TimeoutLayer},
+    },
     stack::guards::guarded,
     telemetry::{
         Witness,
@@ -129,13 +136,15 @@ type Counter = Metrics;
 #[cfg(not(feature = "prometheus"))]
 type Counter = Witness;
 
-/// Around the calls that a service makes: they carry the id of the request they are made for, are bounded in time, and
-/// are counted.
+/// Around the calls that a service makes: they carry the id of the request they are made for, are bounded by its time and
+/// their own, which gRPC servers are told, and are counted.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct ClientLayer {
     counted: GateLayer<Counter>,
     timeout: TimeoutLayer,
+    retry: RetryLayer,
+    attempt_timeout: TimeoutLayer,
     concurrency: Vec<Concurrency>,
     success_rate: Option<SuccessRate>,
     #[cfg(feature = "jwt")]
@@ -148,13 +157,18 @@ type Sender<S> = Outbound<S>;
 type Sender<S> = S;
 /// Behind limits, if there are any.
 type Guarded<S> = AsyncGated<S, AsyncGates>;
+type Called<S> = Gated<Timeout<Retry<Timeout<Guarded<Gated<Sender<S>, TellDeadline>>>>>, Deadlines>;
+/// What bounds a call beside its timeout: its own word, and the request that it is made for.
+type Deadlines = (ReadDeadline, InheritDeadline);
 
 impl ClientLayer {
-    /// Calls may take 15 s, and nobody counts them.
+    /// Calls may take 15 s, are made once, and nobody counts them.
     pub fn new() -> Self {
         Self {
             counted: GateLayer::disabled(),
             timeout: TimeoutLayer::default(),
+            retry: RetryLayer::disabled(),
+            attempt_timeout: TimeoutLayer::disabled(),
             concurrency: Vec::new(),
             success_rate: None,
             #[cfg(feature = "jwt")]
@@ -169,9 +183,19 @@ impl ClientLayer {
         Self { credentials: OutboundLayer::new(source), ..self }
     }
 
-    /// How long a call may take.
+    /// How long a call may take, with all its attempts.
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout: TimeoutLayer::new(timeout), ..self }
+    }
+
+    /// Tries calls again that failed.
+    pub fn retry(self, policy: Policy) -> Self {
+        Self { retry: RetryLayer::new(policy), ..self }
+    }
+
+    /// How long each attempt may take. No limit of its own unless told.
+    pub fn attempt_timeout(self, timeout: Duration) -> Self {
+        Self { attempt_timeout: TimeoutLayer::new(timeout).per_attempt(), ..self }
     }
 
     /// Lets no more calls be in flight than this. One that waits for a place does so within its time. Several are asked
@@ -201,14 +225,19 @@ impl Default for ClientLayer {
 }
 
 impl<S> Layer<S> for ClientLayer {
-    type Service = Gated<Gated<Timeout<Guarded<Sender<S>>>, Counter>, PropagateRequestId>;
+    type Service = Gated<Gated<Called<S>, Counter>, PropagateRequestId>;
 
     fn layer(&self, inner: S) -> Self::Service {
         #[cfg(feature = "jwt")]
         let inner = self.credentials.layer(inner);
+        let told = GateLayer::new(TellDeadline::new()).layer(inner);
         let guards = guards(AsyncGates::new(), &self.concurrency, self.success_rate.as_ref());
-        let timed = self.timeout.layer(guards.layer(inner));
-        PropagateRequestId::new().layer().layer(self.counted.layer(timed))
+        let attempts = self.retry.layer(self.attempt_timeout.layer(guards.layer(told)));
+        // Who tries again has to know until when that makes sense.
+        let timeout = self.timeout.tell_deadline(self.retry.handle().is_some());
+        let deadlines = GateLayer::new((ReadDeadline::new(), InheritDeadline::new()));
+        let called = self.counted.layer(deadlines.layer(timeout.layer(attempts)));
+        PropagateRequestId::new().layer().layer(called)
     }
 }
 
@@ -243,7 +272,7 @@ pub struct ServerLayer {
 type Policies = (Witness, (Option<Shed>, (Option<Authorize>, Option<Authorization>)));
 type Authenticated<S> = AsyncGated<Gated<AsyncGated<S, RateLimit>, Policies>, Providers>;
 type Identified = (Connection, (SetRequestId, RequestSpan));
-type Answered<S> = Gated<Rescue<Timeout<Authenticated<Guarded<Contextual<S>>>>>, Shed>;
+type Answered<S> = Gated<Rescue<Gated<Timeout<Authenticated<Guarded<Contextual<S>>>>, ReadDeadline>>, Shed>;
 
 impl ServerLayer {
     /// Whoever reaches the service may call it, and may take 15 s.
@@ -375,7 +404,9 @@ impl<S> Layer<S> for ServerLayer {
         let guarded = self.guards().layer(ContextLayer::new().layer(inner));
         let handled = self.gates(late).layer(self.limits().layer(guarded));
         let handled = self.authentication().layer(handled);
-        let answered = RescueLayer::new().layer(self.timeout.layer(handled));
+        // Calls that the handler makes have to know how long they have.
+        let bounded = self.timeout.tell_deadline(true).layer(handled);
+        let answered = RescueLayer::new().layer(GateLayer::new(ReadDeadline::new()).layer(bounded));
         let answered = early.map_or_else(GateLayer::disabled, Shed::layer).layer(answered);
         let watched = AccessLog::new().layer().layer(self.counted.layer(answered));
         RescueLayer::new().layer(self.identified().layer(watched))
@@ -403,7 +434,7 @@ mod tests {
             shed::Priority,
         },
         body::{Body, BoxError},
-        context::Context,
+        context::{Context, Deadline},
         identity::PeerAddr,
         ratio::Ratio,
     };
@@ -444,6 +475,64 @@ mod tests {
         });
         let response = ServerLayer::new().layer(handler).oneshot(request()).await.unwrap();
         assert_eq!(response.headers()["x-called-as"], response.headers()["x-request-id"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_fails_is_tried_again_in_the_time_of_the_call() {
+        use std::sync::{
+            Arc,
+            atomic::{AtomicU64, Ordering},
+        };
+
+        let calls = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&calls);
+        let stock = service_fn(move |call: Request<Body>| {
+            let failed = count.fetch_add(1, Ordering::Relaxed) < 2;
+            assert!(
+                call.headers().contains_key("x-request-id") && call.extensions().get::<Deadline>().is_some()
+            );
+            async move {
+                if failed {
+                    tokio::time::sleep(Duration::from_secs(60)).await;
+                }
+                Ok::<_, BoxError>(Response::new(Body::empty()))
+            }
+        });
+        let layer = ClientLayer::new()
+            .retry(Policy::new(2))
+            .timeout(Duration::from_secs(4))
+            .attempt_timeout(Duration::from_secs(1));
+        let mut call = Request::new(Body::empty());
+        call.headers_mut().insert("x-request-id", "r-1".parse().unwrap());
+        let response = layer.layer(stock).oneshot(call).await.unwrap();
+        assert_eq!((response.status().as_u16(), calls.load(Ordering::Relaxed)), (200, 3));
+    }
+
+    /// What a caller gave the first service bounds what that one asks of the second.
+    #[tokio::test(start_paused = true)]
+    async fn the_time_of_a_request_is_that_of_the_calls_made_for_it() {
+        let stock = ClientLayer::new().layer(service_fn(|call: Request<Body>| async move {
+            let left = call.headers()["grpc-timeout"].to_str().unwrap().to_owned();
+            Ok::<_, BoxError>(Response::builder().header("x-left", left).body(Body::empty()).unwrap())
+        }));
+        let handler = service_fn(move |_: Request<Body>| {
+            let stock = stock.clone();
+            async move {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                let mut call = Request::post("/").body(Body::empty()).unwrap();
+                call.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+                stock.oneshot(call).await
+            }
+        });
+        let layer = ServerLayer::new().timeout(Duration::from_secs(2));
+        for (given, left) in [(Some("1S"), "795000u"), (Some("9S"), "1795000u"), (None, "1795000u")] {
+            let mut request = request();
+            request.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+            let timeout = http::HeaderName::from_static("grpc-timeout");
+            request.headers_mut().extend(given.map(|given| (timeout, given.parse().unwrap())));
+            let response = layer.layer(handler.clone()).oneshot(request).await.unwrap();
+            assert_eq!(response.headers()["x-left"], left, "{given:?}");
+        }
     }
 
     /// Refusals and failures alike come back as answers, with the id of the request.
