@@ -10,17 +10,23 @@ use crate::telemetry::metrics::Metrics;
 use crate::{
     admission::{concurrency::Concurrency, shed::SuccessRate},
     gate::{AsyncGates, GateLayer, Gated},
-    resilience::timeout::{Timeout, TimeoutLayer},
+    resilience::{
+        deadline::{InheritDeadline, ReadDeadline, TellDeadline},
+        retry::{Policy, Retry, RetryLayer},
+        timeout::{Timeout, TimeoutLayer},
+    },
     telemetry::request_id::PropagateRequestId,
 };
 
-/// Around the calls that a service makes: they carry the id of the request they are made for, are bounded in time, and
-/// are counted.
+/// Around the calls that a service makes: they carry the id of the request they are made for, are bounded by its time and
+/// their own, which gRPC servers are told, and are counted.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct ClientLayer {
     counted: GateLayer<Counter>,
     timeout: TimeoutLayer,
+    retry: RetryLayer,
+    attempt_timeout: TimeoutLayer,
     concurrency: Vec<Concurrency>,
     success_rate: Option<SuccessRate>,
     #[cfg(feature = "jwt")]
@@ -31,13 +37,18 @@ pub struct ClientLayer {
 type Sender<S> = Outbound<S>;
 #[cfg(not(feature = "jwt"))]
 type Sender<S> = S;
+type Called<S> = Gated<Timeout<Retry<Timeout<Guarded<Gated<Sender<S>, TellDeadline>>>>>, Deadlines>;
+/// What bounds a call beside its timeout: its own word, and the request that it is made for.
+type Deadlines = (ReadDeadline, InheritDeadline);
 
 impl ClientLayer {
-    /// Calls may take 15 s, and nobody counts them.
+    /// Calls may take 15 s, are made once, and nobody counts them.
     pub fn new() -> Self {
         Self {
             counted: GateLayer::disabled(),
             timeout: TimeoutLayer::default(),
+            retry: RetryLayer::disabled(),
+            attempt_timeout: TimeoutLayer::disabled(),
             concurrency: Vec::new(),
             success_rate: None,
             #[cfg(feature = "jwt")]
@@ -52,9 +63,19 @@ impl ClientLayer {
         Self { credentials: OutboundLayer::new(source), ..self }
     }
 
-    /// How long a call may take.
+    /// How long a call may take, with all its attempts.
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout: TimeoutLayer::new(timeout), ..self }
+    }
+
+    /// Tries calls again that failed.
+    pub fn retry(self, policy: Policy) -> Self {
+        Self { retry: RetryLayer::new(policy), ..self }
+    }
+
+    /// How long each attempt may take. No limit of its own unless told.
+    pub fn attempt_timeout(self, timeout: Duration) -> Self {
+        Self { attempt_timeout: TimeoutLayer::new(timeout).per_attempt(), ..self }
     }
 
     /// Lets no more calls be in flight than this. One that waits for a place does so within its time. Several are asked
@@ -84,14 +105,18 @@ impl Default for ClientLayer {
 }
 
 impl<S> Layer<S> for ClientLayer {
-    type Service = Gated<Gated<Timeout<Guarded<Sender<S>>>, Counter>, PropagateRequestId>;
+    type Service = Gated<Gated<Called<S>, Counter>, PropagateRequestId>;
 
     fn layer(&self, inner: S) -> Self::Service {
         #[cfg(feature = "jwt")]
         let inner = self.credentials.layer(inner);
-        // Who tries again stands outside of these: no place is held between two attempts, and each attempt is an outcome.
+        let told = GateLayer::new(TellDeadline::new()).layer(inner);
+        // Inside of retries: no place is held between two attempts, and each attempt is an outcome.
         let guards = guards(AsyncGates::new(), &self.concurrency, self.success_rate.as_ref());
-        let timed = self.timeout.layer(guards.layer(inner));
-        PropagateRequestId::new().layer().layer(self.counted.layer(timed))
+        let attempts = self.retry.layer(self.attempt_timeout.layer(guards.layer(told)));
+        let timeout = self.timeout.tell_deadline(true);
+        let deadlines = GateLayer::new((ReadDeadline::new(), InheritDeadline::new()));
+        let called = self.counted.layer(deadlines.layer(timeout.layer(attempts)));
+        PropagateRequestId::new().layer().layer(called)
     }
 }

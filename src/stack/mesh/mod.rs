@@ -32,8 +32,10 @@
 //!     admission::{authz::Authorize, rate_limit::Limit},
 //!     authn::{Providers, api_key::{ApiKey, KeyTable, mint}},
 //!     key::Key,
+//!     resilience::retry::Policy,
 //!     stack::mesh::{ClientLayer, ServerLayer},
 //! };
+//! use std::time::Duration;
 //!
 //! let key = mint("shop", "orders")?.with(|entry| entry.scopes(["stock.read"])); // given to the service that calls
 //! let keys = ApiKey::new(KeyTable::new("services", [key.entry().clone()])?);
@@ -42,7 +44,7 @@
 //!     .authenticate(Providers::new().with(keys))
 //!     .authorize(Authorize::new().all_scopes(["stock.read"]))
 //!     .limit(Limit::builder("per-service", "100/s".parse()?).by(Key::Principal).build()?);
-//! let client = ClientLayer::new();
+//! let client = ClientLayer::new().retry(Policy::new(2)).attempt_timeout(Duration::from_secs(2));
 //! # #[cfg(feature = "prometheus")] {
 //! let metrics = portcullis::telemetry::metrics::Metrics::new();
 //! let (server, client) = (server.metrics(&metrics), client.metrics(&metrics));
@@ -79,8 +81,9 @@
 //!
 //! # Position
 //!
-//! [`order`](super::order) has both orders with their reasons. Retries, balancing, breakers and mutual TLS take their
-//! places in them as their rooms are built.
+//! [`order`](super::order) has both orders with their reasons. Breakers and mutual TLS take their places in them as their
+//! rooms are built. A client's inner service takes [`Body`](crate::body::Body), and is cloned for each attempt;
+//! [`ConvertLayer`](crate::body::ConvertLayer) stands in front of one that takes another body.
 //!
 //! # Shared state
 //!

@@ -17,7 +17,10 @@ use crate::{
     gate::{AsyncGateLayer, AsyncGated, AsyncGates, GateLayer, Gated},
     identity::TrustedProxies,
     reject::{Rescue, RescueLayer},
-    resilience::timeout::{Timeout, TimeoutLayer},
+    resilience::{
+        deadline::ReadDeadline,
+        timeout::{Timeout, TimeoutLayer},
+    },
     telemetry::{
         Witness,
         access_log::AccessLog,
@@ -46,7 +49,7 @@ pub struct ServerLayer {
 type Policies = (Witness, (Option<Shed>, (Option<Authorize>, Option<Authorization>)));
 type Authenticated<S> = AsyncGated<Gated<AsyncGated<S, RateLimit>, Policies>, Providers>;
 type Identified = (Connection, (SetRequestId, RequestSpan));
-type Answered<S> = Gated<Rescue<Timeout<Authenticated<Guarded<Contextual<S>>>>>, Shed>;
+type Answered<S> = Gated<Rescue<Gated<Timeout<Authenticated<Guarded<Contextual<S>>>>, ReadDeadline>>, Shed>;
 
 impl ServerLayer {
     /// Whoever reaches the service may call it, and may take 15 s.
@@ -178,7 +181,9 @@ impl<S> Layer<S> for ServerLayer {
         let guarded = self.guards().layer(ContextLayer::new().layer(inner));
         let handled = self.gates(late).layer(self.limits().layer(guarded));
         let handled = self.authentication().layer(handled);
-        let answered = RescueLayer::new().layer(self.timeout.layer(handled));
+        // Calls that the handler makes have to know how long they have.
+        let bounded = self.timeout.tell_deadline(true).layer(handled);
+        let answered = RescueLayer::new().layer(GateLayer::new(ReadDeadline::new()).layer(bounded));
         let answered = early.map_or_else(GateLayer::disabled, Shed::layer).layer(answered);
         let watched = AccessLog::new().layer().layer(self.counted.layer(answered));
         RescueLayer::new().layer(self.identified().layer(watched))

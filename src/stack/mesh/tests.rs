@@ -13,9 +13,10 @@ use crate::{
     },
     authn::Providers,
     body::{Body, BoxError},
-    context::Context,
+    context::{Context, Deadline},
     identity::PeerAddr,
     ratio::Ratio,
+    resilience::retry::Policy,
 };
 
 fn request() -> Request<Body> {
@@ -211,4 +212,60 @@ async fn the_important_waits_less() {
     tokio::join!(call(Priority::Normal), call(Priority::Low), call(Priority::High));
     let order = order.into_inner().unwrap();
     assert_eq!(order, [(Priority::Normal, 200), (Priority::High, 200), (Priority::Low, 200)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_fails_is_tried_again_in_the_time_of_the_call() {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    };
+
+    let calls = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&calls);
+    let stock = service_fn(move |call: Request<Body>| {
+        let failed = count.fetch_add(1, Ordering::Relaxed) < 2;
+        assert!(call.headers().contains_key("x-request-id") && call.extensions().get::<Deadline>().is_some());
+        async move {
+            if failed {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+            Ok::<_, BoxError>(Response::new(Body::empty()))
+        }
+    });
+    let layer = ClientLayer::new()
+        .retry(Policy::new(2))
+        .timeout(Duration::from_secs(4))
+        .attempt_timeout(Duration::from_secs(1));
+    let mut call = Request::new(Body::empty());
+    call.headers_mut().insert("x-request-id", "r-1".parse().unwrap());
+    let response = layer.layer(stock).oneshot(call).await.unwrap();
+    assert_eq!((response.status().as_u16(), calls.load(Ordering::Relaxed)), (200, 3));
+}
+
+/// What a caller gave the first service bounds what that one asks of the second.
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_request_is_that_of_the_calls_made_for_it() {
+    let stock = ClientLayer::new().layer(service_fn(|call: Request<Body>| async move {
+        let left = call.headers()["grpc-timeout"].to_str().unwrap().to_owned();
+        Ok::<_, BoxError>(Response::builder().header("x-left", left).body(Body::empty()).unwrap())
+    }));
+    let handler = service_fn(move |_: Request<Body>| {
+        let stock = stock.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let mut call = Request::post("/").body(Body::empty()).unwrap();
+            call.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+            stock.oneshot(call).await
+        }
+    });
+    let layer = ServerLayer::new().timeout(Duration::from_secs(2));
+    for (given, left) in [(Some("1S"), "795000u"), (Some("9S"), "1795000u"), (None, "1795000u")] {
+        let mut request = request();
+        request.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+        let timeout = http::HeaderName::from_static("grpc-timeout");
+        request.headers_mut().extend(given.map(|given| (timeout, given.parse().unwrap())));
+        let response = layer.layer(handler.clone()).oneshot(request).await.unwrap();
+        assert_eq!(response.headers()["x-left"], left, "{given:?}");
+    }
 }
