@@ -335,6 +335,17 @@ fn an_experiment_without_a_name_is_warned_of() {
 }
 
 #[test]
+fn a_limit_without_a_key_is_warned_of() {
+    let of = |limit: &str| faults(&with_rule(&format!("rateLimits: {{ l: {limit} }}\n"), ""));
+    assert_eq!(of("{ key: clientIp, rate: 1/s }"), Vec::<String>::new());
+    let said = of("{ rate: 1/s }");
+    assert!(
+        matches!(&*said, [one] if one.contains("warning: ") && one.contains("rateLimits.l: without a `key`")),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn algorithms_that_fit_no_key_are_an_error() {
     let of = |algorithms: &str| {
         let key =

@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use super::store::Fingerprint;
+use super::{prices::Price, store::Fingerprint};
 
 /// The accounts that fit into a line beside the lock. What comes above it goes into an extent.
 const WIDTH: usize = 3;
@@ -11,6 +11,7 @@ const WIDTH: usize = 3;
 /// An account.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Slot {
+    /// With the price at which the account is counted.
     pub(super) key: Fingerprint,
     /// What its limit's algorithm knows of it. Zero: there is no account.
     pub(super) state: u64,
@@ -50,13 +51,13 @@ impl Slot {
 }
 
 impl Accounts {
-    /// The state of this account, if it is here.
-    pub(super) fn state(&mut self, key: Fingerprint) -> Option<&mut u64> {
+    /// This account, if it is here, at whatever price.
+    pub(super) fn account(&mut self, key: Fingerprint) -> Option<&mut Slot> {
         let mut at = self;
         loop {
             let place = place(&at.slots, key);
             if let Some(slot) = at.slots.get_mut(place) {
-                return Some(&mut slot.state);
+                return Some(slot);
             }
             at = at.more.as_deref_mut()?;
         }
@@ -116,7 +117,7 @@ impl Accounts {
 
 /// Where the account is, or `WIDTH`. All slots are looked at, since nobody can foretell which it is.
 fn place(slots: &[Slot; WIDTH], key: Fingerprint) -> usize {
-    let is_it = |slot: &Slot| (slot.key == key) & slot.is_there();
+    let is_it = |slot: &Slot| (Price::bare(slot.key ^ key) == 0) & slot.is_there();
     slots.iter().enumerate().fold(WIDTH, |at, (n, slot)| if is_it(slot) { n } else { at })
 }
 
@@ -137,7 +138,7 @@ mod tests {
             let mut accounts = Accounts::default();
             let mut truth = BTreeMap::new();
             for (key, state, what) in steps {
-                match accounts.state(key) {
+                match accounts.account(key).map(|slot| &mut slot.state) {
                     _ if what == 0 => {
                         accounts.drop_if(|account| account.state < state);
                         truth.retain(|_, held| *held >= state);

@@ -160,12 +160,13 @@ impl Charge {
         let now = limit.ledger.now_anyway();
         let judge = bill.judge.as_ref().unwrap_or(&limit.judge);
         let shift = Shift { units, beyond: limit.terms.max_debt };
-        let mut account = limit.ledger.store.open(bill.key);
-        let state = judge.shift(account.state(limit.at(now)), bill.now, now, shift);
-        let came = account.set(state, limit.at(now));
+        let at = limit.at(now, bill.judge.as_ref());
+        let mut account = limit.ledger.store().open(bill.key);
+        let state = judge.shift(account.state(at), bill.now, now, shift);
+        let came = account.set(state, at);
         drop(account);
         if came {
-            limit.ledger.store.tend(limit.at(now));
+            limit.ledger.store().tend(at);
         }
     }
 }
@@ -197,7 +198,7 @@ pub(super) fn pay(charges: &[Charge], bills: &mut [Bill], patience: Patience) ->
     let paid = pay_if(true, charges, bills, patience);
     for (charge, bill) in charges.iter().zip(bills).filter(|(_, bill)| bill.is_newcomers) {
         let limit = &*charge.limit.0;
-        limit.ledger.store.tend(limit.at(bill.now));
+        limit.ledger.store().tend(limit.at(bill.now, None));
     }
     paid
 }
@@ -210,9 +211,9 @@ fn pay_if(payable: bool, charges: &[Charge], bills: &mut [Bill], patience: Patie
         return payable;
     };
     let limit = &*charge.limit.0;
-    let at = limit.at(bill.now);
+    let at = limit.at(bill.now, bill.judge.as_ref());
     let judge = bill.judge.as_ref().unwrap_or(&limit.judge);
-    let mut account = limit.ledger.store.open(bill.key);
+    let mut account = limit.ledger.store().open(bill.key);
     bill.state = account.state(at);
     let (verdict, place) = charge.judge(judge, bill, patience);
     bill.verdict = verdict;

@@ -59,6 +59,16 @@ impl Gcra {
         (deepest <= LONGEST).then_some(Self { governor: None, interval, whole, deepest })
     }
 
+    /// The nanoseconds in which one unit comes back.
+    pub(super) const fn interval(&self) -> u64 {
+        self.interval
+    }
+
+    /// The largest debt.
+    pub(super) const fn deepest(&self) -> u64 {
+        self.deepest
+    }
+
     /// The debt with which a unit can still be had.
     pub(super) const fn max_wait(&self) -> u64 {
         self.whole - self.interval

@@ -41,7 +41,7 @@ impl RateLimitHandle {
         let own = limit.judge_of(head);
         let judge = own.as_ref().unwrap_or(&limit.judge);
         let key = limit.terms.key.fingerprint(head, &limit.ledger.seed);
-        let state = limit.ledger.store.open(key).state(limit.at(now));
+        let state = limit.ledger.store().open(key).look(limit.at(now, own.as_ref()));
         Standing {
             remaining: judge.remaining(state, now),
             more_in: Duration::from_nanos(judge.next_unit(state, now)),
@@ -55,13 +55,13 @@ impl RateLimitHandle {
     /// known of it is also known of others.
     pub fn reset(&self, head: &mut Head<'_>) -> bool {
         let limit = &*self.limit.0;
-        limit.ledger.store.open(limit.terms.key.fingerprint(head, &limit.ledger.seed)).remove()
+        limit.ledger.store().open(limit.terms.key.fingerprint(head, &limit.ledger.seed)).remove()
     }
 
     /// The accounts that it holds. Some of them may be whole again, and will be forgotten as others come.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.limit.0.ledger.store.len()
+        self.limit.0.ledger.store().len()
     }
 
     /// Whether it holds no account.
@@ -73,20 +73,20 @@ impl RateLimitHandle {
     /// The accounts that it can hold.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.limit.0.ledger.store.capacity()
+        self.limit.0.ledger.most.get() as usize
     }
 
     /// The bytes that its accounts take. It looks at each bucket: for operators, not for each request.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.limit.0.ledger.store.bytes()
+        self.limit.0.ledger.store().bytes()
     }
 
     /// How often an account that was not whole could not be held, or no longer, since the limit was full. If this
     /// grows, `max_keys` is too small, or there is a flood.
     #[must_use]
     pub fn forgotten(&self) -> u64 {
-        self.limit.0.ledger.store.forgotten()
+        self.limit.0.ledger.store().forgotten()
     }
 
     /// The requests that it has counted and let pass.

@@ -90,10 +90,20 @@ impl Judge {
         .filter(|_| quota.burst_told().is_none() || matches!(self, Self::TokenBucket(_)))
     }
 
+    /// The nanoseconds that a unit adds to a state, and the most that are owed, where states are times.
+    pub(super) const fn price(&self) -> Option<(u64, u64)> {
+        match self {
+            Self::TokenBucket(bucket) | Self::LeakyBucket(bucket) => {
+                Some((bucket.interval(), bucket.deepest()))
+            }
+            Self::SlidingWindow(_) | Self::FixedWindow(_) => None,
+        }
+    }
+
     /// Whether it can go on with the states of another: what was spent stays so, under whatever rate and burst.
     pub(super) fn reads_as(&self, other: &Self) -> bool {
         match (self, other) {
-            // A state is the time at which an account is whole, however much that is.
+            // What a unit costs is known of each account.
             (Self::TokenBucket(_), Self::TokenBucket(_)) | (Self::LeakyBucket(_), Self::LeakyBucket(_)) => {
                 true
             }

@@ -2,13 +2,18 @@
 
 use std::{
     num::NonZeroU32,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
 use tokio::time::Instant;
 
 use super::{
+    judge::Judge,
+    prices::{Price, Prices},
     queue::Queues,
     rate::nanos,
     store::{At, Store},
@@ -20,7 +25,11 @@ pub(super) struct Ledger {
     /// Tables of several limits are locked in the order of these.
     pub(super) id: u64,
     pub(super) seed: KeySeed,
-    pub(super) store: Store,
+    pub(super) most: NonZeroU32,
+    pub(super) prices: Arc<Prices>,
+    store: OnceLock<Store>,
+    /// Whose accounts are taken over by the first request, and who reads them.
+    elder: Mutex<Option<(Arc<Self>, Judge)>>,
     pub(super) tally: Tally,
     pub(super) queues: Queues,
     /// Since then time is counted, where it is not the calendar's.
@@ -34,7 +43,10 @@ impl Ledger {
         Self {
             id: next(),
             seed: KeySeed::new(),
-            store: Store::with_most(most),
+            most,
+            prices: Arc::default(),
+            store: OnceLock::new(),
+            elder: Mutex::default(),
             tally: Tally::default(),
             queues: Queues::default(),
             begin: Instant::now(),
@@ -42,12 +54,25 @@ impl Ledger {
         }
     }
 
-    /// Another with room for so many, and with what is known of the accounts by now.
-    pub(super) fn with_most(&self, most: NonZeroU32, at: At<'_>) -> Self {
+    /// Another with room for so many, which goes on with what is known of the accounts when it is first used.
+    pub(super) fn with_most(self: &Arc<Self>, most: NonZeroU32, judge: Judge) -> Self {
         let (seed, begin, calendar) = (self.seed, self.begin, self.calendar.clone());
-        let other = Self { seed, begin, ..Self::new(most, calendar) };
-        self.store.tell(&other.store, at);
-        other
+        let elder = Mutex::new(Some((Arc::clone(self), judge)));
+        Self { seed, begin, prices: Arc::clone(&self.prices), elder, ..Self::new(most, calendar) }
+    }
+
+    /// The accounts.
+    #[inline]
+    pub(super) fn store(&self) -> &Store {
+        self.store.get_or_init(|| {
+            let store = Store::with_most(self.most, Arc::clone(&self.prices));
+            let elder = self.elder.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some((elder, judge)) = elder {
+                let at = At { judge: &judge, now: self.now_anyway(), price: Price::NONE, most: 0 };
+                elder.store().tell(&store, at);
+            }
+            store
+        })
     }
 
     /// The time by the clock that accounts are counted by, in nanoseconds.

@@ -13,6 +13,7 @@ use super::{
     ledger::Ledger,
     plans::{Provider, QuotaProvider},
     policy::Policy,
+    prices::Price,
     store::At,
 };
 use crate::{admission::Plans, head::Head, key::Key, time::WallClock};
@@ -35,6 +36,8 @@ pub(super) struct Inner {
     pub(super) name: Arc<str>,
     pub(super) terms: Terms,
     pub(super) judge: Judge,
+    /// What a unit costs, and the most that an account owes.
+    price: (Price, u64),
     pub(super) policy: Policy,
     /// Clones of this are in limits that were defined again, on other terms.
     pub(super) ledger: Arc<Ledger>,
@@ -189,6 +192,11 @@ impl Limit {
     }
 }
 
+/// What a unit costs by this judge, and the most that is owed.
+fn price(judge: &Judge, ledger: &Ledger) -> (Price, u64) {
+    judge.price().map_or((Price::NONE, 0), |(price, most)| (ledger.prices.number(price), most))
+}
+
 impl Inner {
     pub(super) fn plan(&self, head: &Head<'_>) -> Option<Quota> {
         self.terms.plans.as_ref()?.quota(head)
@@ -200,10 +208,12 @@ impl Inner {
         self.judge.with(self.plan(head)?, self.terms.max_debt)
     }
 
-    /// All states are read in the limit's own terms, whatever plans their accounts have.
+    /// All states are read in the limit's own terms, whatever plans their accounts have, but for the price of a unit: that of
+    /// the account's own judge, if it has one.
     #[inline]
-    pub(super) fn at(&self, now: u64) -> At<'_> {
-        At { judge: &self.judge, now }
+    pub(super) fn at(&self, now: u64, own: Option<&Judge>) -> At<'_> {
+        let (price, most) = own.map_or(self.price, |own| price(own, &self.ledger));
+        At { judge: &self.judge, now, price, most }
     }
 
     /// The ledger of an earlier definition, if a limit of these terms can go on with it.
@@ -214,8 +224,7 @@ impl Inner {
         if self.terms.max_keys == terms.max_keys {
             return Some(Arc::clone(&self.ledger));
         }
-        let at = At { judge, now: self.ledger.now_anyway() };
-        Some(Arc::new(self.ledger.with_most(terms.max_keys, at)))
+        Some(Arc::new(self.ledger.with_most(terms.max_keys, *judge)))
     }
 
     /// What is kept here of Redis by an earlier definition, if nothing that is asked there has changed.
@@ -356,12 +365,14 @@ impl LimitBuilder {
         };
         let known = earlier.iter().rev().find_map(|limit| limit.ledger_for(&terms, &judge));
         let calendar = terms.algorithm.is_by_calendar().then_some(clock);
+        let ledger = known.unwrap_or_else(|| Arc::new(Ledger::new(terms.max_keys, calendar)));
         let (quota, window) = terms.quota.rate().told();
         Ok(Limit(Arc::new(Inner {
             #[cfg(feature = "redis")]
             shared,
             policy: Policy::new(&name, quota, window),
-            ledger: known.unwrap_or_else(|| Arc::new(Ledger::new(terms.max_keys, calendar))),
+            price: price(&judge, &ledger),
+            ledger,
             judge,
             name,
             terms,

@@ -190,6 +190,7 @@ mod limit;
 mod notice;
 mod plans;
 mod policy;
+mod prices;
 mod queue;
 mod quota;
 mod rate;

@@ -178,11 +178,12 @@ impl Drop for Turn {
         let now = inner.ledger.now_anyway();
         let shift = Shift { units: -i64::from(bill.cost), beyond: 0 };
         // Accounts are locked before lines, as where they are joined.
-        let mut account = inner.ledger.store.open(bill.key);
+        let mut account = inner.ledger.store().open(bill.key);
         let next = inner.ledger.queues.leave(bill.key, self.number);
         let judge: &Judge = bill.judge.as_ref().unwrap_or(&inner.judge);
-        let state = judge.shift(account.state(inner.at(now)), bill.now, now, shift);
-        account.set(state, inner.at(now));
+        let at = inner.at(now, bill.judge.as_ref());
+        let state = judge.shift(account.state(at), bill.now, now, shift);
+        account.set(state, at);
         drop(account);
         next.iter().for_each(Waker::wake_by_ref);
     }

@@ -9,9 +9,9 @@ use super::{Limit, LimitBuilder, LimitError, limit::Inner};
 /// Limits by name, so that a limit defined again, by a reload say, is the same limit with the same accounts.
 ///
 /// A definition that differs in what it grants, its rate, burst, plans, debts, bounds, or how it is kept on Redis, goes on with
-/// what the accounts have spent. One that counts by another key, algorithm, calendar or length of a window, or whose counts have no
+/// the units that the accounts have spent. One that counts by another key, algorithm, calendar or length of a window, or whose counts have no
 /// room where the others stand, begins with fresh accounts, and leaves those of the other alone while that is in use. Where
-/// [`max_keys`](LimitBuilder::max_keys) is another, accounts are copied. A limit that nobody uses any more is forgotten. Cheap to
+/// [`max_keys`](LimitBuilder::max_keys) is another, accounts are copied by the first request. A limit that nobody uses any more is forgotten. Cheap to
 /// clone: clones are the same registry.
 ///
 /// ```
@@ -47,7 +47,8 @@ impl RateLimitRegistry {
         let mut limits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let in_use: Vec<_> =
             limits.get(&limit.name).into_iter().flatten().filter_map(Weak::upgrade).collect();
-        if let Some(same) = in_use.iter().find(|other| other.terms == limit.terms) {
+        // Only the latest: what was spent since, elders may not know of.
+        if let Some(same) = in_use.last().filter(|other| other.terms == limit.terms) {
             return Ok(Limit(Arc::clone(same)));
         }
         let limit = limit.build_after(&in_use)?;
@@ -110,10 +111,13 @@ mod tests {
         let leaky = |hours: u64| LeakyBucket { max_wait: Duration::from_secs(hours * 3600) };
         let few = NonZeroU32::new(7).unwrap();
         // The rate, the algorithms before and after, what is changed besides, and what is left of 100 of which 60 were spent.
-        let changes: [(&str, [Algorithm; 2], Change, Option<u32>); 11] = [
+        let changes: [(&str, [Algorithm; 2], Change, Option<u32>); 14] = [
             ("100/d", [TokenBucket; 2], |limit| limit.max_debt(9), Some(40)),
             ("100/d", [TokenBucket; 2], |limit| limit.max_keys(NonZeroU32::new(7).unwrap()), Some(40)),
-            ("200/d", [TokenBucket; 2], |limit| limit.burst(NonZeroU32::new(100).unwrap()), Some(0)),
+            ("200/d", [TokenBucket; 2], |limit| limit.burst(NonZeroU32::new(100).unwrap()), Some(40)),
+            ("10/d", [TokenBucket; 2], |limit| limit.burst(NonZeroU32::new(100).unwrap()), Some(40)),
+            ("1000/d", [TokenBucket; 2], |limit| limit.burst(NonZeroU32::new(200).unwrap()), Some(140)),
+            ("10/d", [TokenBucket; 2], |limit| limit, Some(0)),
             ("100/d", [SlidingWindow; 2], |limit| limit.max_keys(NonZeroU32::new(7).unwrap()), Some(40)),
             ("200/d", [SlidingWindow; 2], |limit| limit.max_debt(9), Some(140)),
             ("50/d", [Algorithm::CALENDAR; 2], |limit| limit, Some(0)),
@@ -146,6 +150,32 @@ mod tests {
                 left.is_some() && again.handle().capacity() != few.get() as usize
             );
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn accounts_are_copied_when_they_are_used() {
+        use crate::admission::rate_limit::{Account, RateLimit};
+        use crate::gate::{AsyncGate, Check};
+
+        let limits = RateLimitRegistry::new();
+        let define =
+            |most| limits.define(builder("a", "100/d").max_keys(NonZeroU32::new(most).unwrap())).unwrap();
+        let mut account = Account::new().address([192, 0, 2, 1].into());
+        let mut spend = |limit: &Limit, units: u32| {
+            let gate = RateLimit::new(limit.clone().costing(units));
+            assert!(matches!(AsyncGate::check(&gate, &mut account.head()), Check::Now(Ok(_))));
+            limit.handle().peek(&mut account.head()).remaining
+        };
+        let first = define(10);
+        assert_eq!(spend(&first, 10), 90);
+        let more = define(20);
+        assert_eq!(more.handle().capacity(), 20);
+        assert_eq!(spend(&first, 20), 70, "the first is in force until the other is used");
+        assert_eq!(spend(&more, 30), 40);
+        let back = define(10);
+        assert!(!back.is_same(&first), "which knows nothing of the other's");
+        assert_eq!(spend(&back, 5), 35);
+        assert!(back.is_same(&define(10)));
     }
 
     #[test]

@@ -13,7 +13,7 @@
 use std::{
     num::NonZeroU32,
     sync::{
-        Mutex, MutexGuard, OnceLock, TryLockError,
+        Arc, Mutex, MutexGuard, OnceLock, TryLockError,
         atomic::{
             AtomicU64, AtomicUsize,
             Ordering::{Acquire, Relaxed, Release},
@@ -24,6 +24,7 @@ use std::{
 use super::{
     bucket::{Accounts, Bucket, Slot},
     judge::Judge,
+    prices::{Price, Prices},
     sketch::Sketch,
 };
 
@@ -53,14 +54,18 @@ pub(super) struct Store {
     most_buckets: usize,
     most: usize,
     sketch: Sketch,
+    prices: Arc<Prices>,
     tally: Tally,
 }
 
-/// How states are read: by whom, and when.
+/// How states are read: by whom, when, and at what price.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct At<'a> {
     pub(super) judge: &'a Judge,
     pub(super) now: u64,
+    pub(super) price: Price,
+    /// The most that an account owes which comes from another price.
+    pub(super) most: u64,
 }
 
 impl At<'_> {
@@ -89,7 +94,7 @@ pub(super) struct Entry<'a> {
 
 impl Store {
     /// A store for at most `most` accounts. It allocates when the first one comes.
-    pub(super) fn with_most(most: NonZeroU32) -> Self {
+    pub(super) fn with_most(most: NonZeroU32, prices: Arc<Prices>) -> Self {
         let most = most.get() as usize;
         let most_buckets = most / 7 * 4 + most % 7 * 4 / 7 + 1; // from here on they are not crowded
         let page_bits = (most_buckets / MOST_PAGES).max(LEAST_PAGE).next_power_of_two().ilog2();
@@ -100,6 +105,7 @@ impl Store {
             most_buckets,
             most,
             sketch: Sketch::beside(most),
+            prices,
             tally: Tally::default(),
         }
     }
@@ -114,7 +120,7 @@ impl Store {
             // It may have been split before we had the lock, but not since.
             let now = self.buckets.load(Acquire);
             if now == buckets || index(key, now) == at {
-                return Entry { store: self, key, bucket };
+                return Entry { store: self, key: Price::bare(key), bucket };
             }
             buckets = now;
         }
@@ -141,6 +147,7 @@ impl Store {
                 false
             });
             for account in held.into_iter().filter(|account| at.owed(account.state) > 0) {
+                let at = At { price: Price::of(account.key), ..at };
                 if other.open(account.key).set(account.state, at) {
                     other.tend(at);
                 }
@@ -152,11 +159,6 @@ impl Store {
     /// The accounts that it holds, those not yet dropped included.
     pub(super) fn len(&self) -> usize {
         self.tally.used.load(Relaxed)
-    }
-
-    /// The accounts that it can hold.
-    pub(super) fn capacity(&self) -> usize {
-        self.most
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -183,6 +185,10 @@ impl Store {
     fn new_page(&self, page: usize) -> Box<[Bucket]> {
         let left = self.most_buckets - (page << self.page_bits);
         std::iter::repeat_with(Bucket::default).take(left.min(1 << self.page_bits)).collect()
+    }
+
+    fn converted(&self, account: Slot, at: At<'_>) -> u64 {
+        self.prices.convert((account.state, at.most), at.now, Price::of(account.key), at.price)
     }
 
     /// A bucket, in turn.
@@ -238,7 +244,7 @@ impl Store {
     fn forget(&self, account: Slot, at: At<'_>) {
         if at.owed(account.state) > 0 {
             self.tally.forgotten.fetch_add(1, Relaxed);
-            self.sketch.note(account.key, account.state, at);
+            self.sketch.note(Price::bare(account.key), account.state, at);
         }
     }
 
@@ -271,11 +277,24 @@ impl Store {
 }
 
 impl Entry<'_> {
-    /// The account's state; zero if it is whole as far as anybody knows.
+    /// The account's state; zero if it is whole as far as anybody knows. From now on it is counted at this price.
     #[inline]
     pub(super) fn state(&mut self, at: At<'_>) -> u64 {
-        match self.bucket.state(self.key) {
-            Some(state) => *state,
+        match self.bucket.account(self.key) {
+            Some(held) if Price::of(held.key) == at.price => held.state,
+            Some(held) => {
+                let state = self.store.converted(*held, at);
+                *held = Slot { key: at.price.on(self.key), state };
+                state
+            }
+            None => self.store.sketch.state(self.key, at),
+        }
+    }
+
+    /// As [`state`](Self::state), which is left as it is.
+    pub(super) fn look(&mut self, at: At<'_>) -> u64 {
+        match self.bucket.account(self.key) {
+            Some(held) => self.store.converted(*held, at),
             None => self.store.sketch.state(self.key, at),
         }
     }
@@ -283,9 +302,10 @@ impl Entry<'_> {
     /// Sets its state. Whether it is a newcomer, for which the store is to be tended.
     #[inline]
     pub(super) fn set(&mut self, state: u64, at: At<'_>) -> bool {
-        match self.bucket.state(self.key) {
+        let key = at.price.on(self.key);
+        match self.bucket.account(self.key) {
             Some(held) if state != 0 => {
-                *held = state;
+                *held = Slot { key, state };
                 return false;
             }
             Some(_) => {
@@ -293,7 +313,7 @@ impl Entry<'_> {
             }
             None if state == 0 => {}
             None => {
-                self.store.admit(&mut self.bucket, Slot { key: self.key, state }, at);
+                self.store.admit(&mut self.bucket, Slot { key, state }, at);
                 return true;
             }
         }
@@ -304,7 +324,7 @@ impl Entry<'_> {
     pub(super) fn remove(&mut self) -> bool {
         let (key, mut held) = (self.key, false);
         self.bucket.drop_if(|account| {
-            let is_it = account.key == key;
+            let is_it = Price::bare(account.key) == key;
             held |= is_it;
             is_it
         });
@@ -336,11 +356,11 @@ pub(super) mod tests {
             let rate = Rate::new(1, Duration::from_nanos(100)).unwrap();
             Judge::new(Algorithm::TokenBucket, Quota::new(rate), u32::MAX, 0).unwrap()
         });
-        At { judge: &JUDGE, now }
+        At { judge: &JUDGE, now, price: Price::NONE, most: 0 }
     }
 
     fn store(most: u32) -> Store {
-        Store::with_most(NonZeroU32::new(most).unwrap())
+        Store::with_most(NonZeroU32::new(most).unwrap(), Arc::default())
     }
 
     fn due(store: &Store, key: Fingerprint) -> u64 {
@@ -500,7 +520,7 @@ pub(super) mod tests {
             set(&store, 7, due(&store, 7).max(1) + 10, 1);
             assert!(due(&store, 7) > 10 * spent);
         }
-        assert!(store.open(7).bucket.state(7).is_some());
+        assert!(store.open(7).bucket.account(7).is_some());
         check(&store);
     }
 

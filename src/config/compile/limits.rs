@@ -43,7 +43,10 @@ impl Compiler<'_> {
         let builder = Limit::builder(name, said.rate.0).algorithm(algorithm(at, said)?);
         let mut builder = match &said.key {
             Some(list) => builder.by(key(at.field("key"), list, &counted)?),
-            None => builder.shared(),
+            None => {
+                at.warn("without a `key` everybody has one account together: whoever spends it, spends it for all");
+                builder.shared()
+            }
         };
         if let Some(burst) = said.burst {
             builder = builder.burst(burst);

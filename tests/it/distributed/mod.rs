@@ -632,3 +632,25 @@ async fn the_file_of_the_guide_works() {
     }
     assert_eq!(admitted, 100);
 }
+
+/// A reload, or a rollout of one instance after the other, gives nobody another account.
+#[tokio::test]
+async fn what_was_spent_outlives_other_terms() {
+    for server in Server::each() {
+        for (name, algorithm, before, after, left) in [
+            ("faster", Algorithm::TokenBucket, "20/year", "40/year", 25),
+            ("slower", Algorithm::TokenBucket, "20/year", "19/year", 4),
+            ("sliding", Algorithm::SlidingWindow, "20/year", "21/year", 6),
+            ("fixed", Algorithm::CALENDAR, "20/300d", "21/300d", 6),
+            ("month", Algorithm::CALENDAR, "20/year", "21/year", 6),
+        ] {
+            let define =
+                |rate| limit(name, rate).algorithm(algorithm).distributed(instance(&server)).build().unwrap();
+            let (old, new) = (define(before), define(after));
+            assert_eq!(passing(&[gate([old.clone().into()])], "a", 15).await, 15, "{name}");
+            let new = new.distribution().unwrap();
+            assert_eq!(remaining(&new, "a").await, left, "{name}");
+            assert_eq!(remaining(&old.distribution().unwrap(), "a").await, 5, "{name}: nothing was spent");
+        }
+    }
+}

@@ -127,8 +127,9 @@ fn bucket(server: &Server) {
             // Now and then the clock is set back: what was owed when it was last written is owed still.
             if step % 50 == 49 {
                 now -= 10_000_000;
-                let state = script.get(&key).unwrap_or_default();
-                let (at, owed) = state.split_once(' ').unwrap_or(("0", "0"));
+                let state = script.get(&key).unwrap_or_else(|| "0 0".into());
+                let mut words = state.split(' ');
+                let (at, owed) = (words.next().unwrap(), words.next().unwrap());
                 let gone = now.saturating_sub(at.parse().unwrap());
                 debt = owed.parse::<u64>().unwrap().saturating_sub(gone * parts);
             } else {
@@ -149,7 +150,11 @@ fn bucket(server: &Server) {
             }
             assert_eq!(told.remains as u64, (whole - debt) / interval);
             if debt > 0 && told.passes && cost > 0 {
-                assert_eq!(script.get(&key), Some(format!("{now} {debt}")), "whole numbers");
+                assert_eq!(
+                    script.get(&key),
+                    Some(format!("{now} {debt} {interval} {parts}")),
+                    "whole numbers"
+                );
             }
         }
     }
@@ -281,6 +286,45 @@ fn corrections(server: &Server) {
             let before = remains(&mut script, 10 * SECOND * long);
             script.correct(key, words_at(10 * SECOND * long), -5, window, 0);
             assert_eq!(remains(&mut script, 10 * SECOND * long), before, "{key}");
+        }
+    }
+}
+
+/// What is spent stays spent where what is granted changes: as many units, but none that are owed beyond what there is.
+#[test]
+fn units_outlive_other_terms() {
+    for server in Server::each() {
+        let mut script = Script::new(&server);
+        const DAY: u64 = 86_400_000_000;
+        let bucket = |count: u64, burst: u64, debt: u64| {
+            let interval = DAY * 16 / count;
+            [1, interval, interval * burst, 16, interval * (burst + debt), 0]
+        };
+        let months = |count| [4, BEGIN - 31 * DAY, BEGIN, BEGIN + 30 * DAY, BEGIN + 61 * DAY, count];
+        script.set(BEGIN);
+        for (key, words, spent, then, remains) in [
+            ("faster", bucket(100, 100, 0), 60, bucket(200, 100, 0), 40),
+            ("better", bucket(100, 100, 0), 60, bucket(1000, 200, 0), 140),
+            ("slower", bucket(100, 100, 0), 60, bucket(10, 100, 0), 40),
+            ("odd", bucket(100, 100, 0), 60, bucket(97, 101, 0), 41),
+            ("less", bucket(100, 100, 0), 60, bucket(10, 10, 0), 0),
+            ("window", [3, DAY, 0, 100, 0, 0], 60, [3, DAY, 0, 101, 0, 0], 41),
+            ("small", [3, DAY, 0, 100, 0, 0], 60, [3, DAY, 0, 10, 0, 0], 0),
+            ("month", months(100), 60, months(200), 140),
+            ("free", months(100), 60, months(10), 0),
+            ("sliding", [2, DAY, 100, 0, 0, 0], 60, [2, DAY, 101, 0, 0, 0], 41),
+        ] {
+            assert!(script.decide(key, words, spent).passes, "{key}");
+            let told = script.decide(key, then, 1);
+            assert_eq!((told.passes, told.remains), (remains > 0, (remains - 1).max(0)), "{key}");
+            if remains == 0 {
+                let whole = if key == "free" { 30 * DAY } else { DAY };
+                assert!(told.wait as u64 <= whole, "{key}: it owes nothing beyond what it holds: {told:?}");
+                // What was spent under larger terms is not forgotten.
+                assert!(!script.decide(key, then, 1).passes);
+                script.correct(key, then, 5, then[2] * u64::from(key == "free"), 0);
+                assert!(script.decide(key, then, 1).wait as u64 <= whole, "{key}");
+            }
         }
     }
 }

@@ -7,12 +7,14 @@ local floor, ceil, min, max, format, match =
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 
--- What is spent comes back at once, an interval after the other. Debts are in parts of a microsecond.
-local function bucket(state, interval, whole, parts)
+-- What is spent comes back at once, an interval after the other. Debts are in parts of a microsecond; of one that was
+-- written at another interval as many units are owed, but no more than can be (`deepest`).
+local function bucket(state, interval, whole, parts, deepest)
   local debt, of = 0, {window = 0}
   if state then
-    local at, owed = match(state, '^(%d+) (%d+)')
-    debt = max(0, owed - max(0, now - at) * parts)
+    local at, owed, each, fine = match(state, '^(%d+) (%d+) (%d+) (%d+)')
+    debt = max(0, owed - max(0, now - at) * fine)
+    if tonumber(each) ~= interval then debt = min(floor(debt / each * interval), max(whole, deepest)) end
     of.is_ahead = now < tonumber(at)
   end
   function of.spare() return floor((whole - debt) / interval) end
@@ -26,7 +28,7 @@ local function bucket(state, interval, whole, parts)
     debt = max(0, min(debt + units * interval, max(debt, whole + beyond * interval)))
   end
   function of.whole() return ceil(debt / parts) end
-  function of.state() return format('%.0f %.0f', now, debt), of.whole() end
+  function of.state() return format('%.0f %.0f %.0f %.0f', now, debt, interval, parts), of.whole() end
   return of
 end
 
@@ -72,42 +74,44 @@ local function sliding(state, window, count)
   return of
 end
 
--- The count of the running window. What is owed beyond it is owed to those that follow. Who is in the next one already,
--- by a clock that was set back, stays there.
+-- The count of the running window. What is owed beyond it is owed to those that follow, but for what was spent when there
+-- was more (`by`). Who is in the next one already, by a clock that was set back, stays there.
 local function fixed(state, before, start, stop, later, count)
-  local spent = 0
+  local spent, by = 0, count
   if state then
-    local at, held = match(state, '^(%d+) (%d+)')
-    at, held = tonumber(at), tonumber(held)
+    local at, held, most = match(state, '^(%d+) (%d+) (%d+)')
+    at, held, most = tonumber(at), tonumber(held), tonumber(most)
     if at == start then spent = held
     elseif at == stop then start, stop, spent = stop, later, held
     elseif at < start then
       local gone = at >= before and 1 or ceil((start - at) / (start - before))
-      spent = max(0, held - gone * count)
+      spent = max(0, held - most - (gone - 1) * count)
     end
+    if at >= start and spent > count then by = max(most, count) end
   end
   local left, of = stop - now, {window = start}
-  -- When so many windows are over, this one included.
-  local function over(windows) return left + (windows - 1) * (stop - start) end
+  -- When the running window is over, and as many more as it takes to pay so much of what is owed beyond it.
+  local function over(units) return left + max(0, ceil(units / count)) * (stop - start) end
+  local function beyond() return max(0, spent - by) end
   function of.spare() return count - spent end
   function of.wait(cost)
     if cost > count then return -1 end
     if spent + cost <= count then return 0 end
-    return max(1, over(ceil((spent + cost - count) / count)))
+    return max(1, over(beyond() + cost - count))
   end
-  function of.add(units, beyond, charged)
+  function of.add(units, debt, charged)
     if units >= 0 or charged == start then
-      spent = max(0, min(spent + units, max(spent, count + beyond)))
+      spent = max(0, min(spent + units, max(spent, count + debt)))
     end
   end
-  function of.whole() return spent > 0 and over(ceil(spent / count)) or 0 end
-  function of.state() return format('%.0f %.0f', start, spent), over(max(1, ceil(spent / count))) end
+  function of.whole() return spent > 0 and over(beyond()) or 0 end
+  function of.state() return format('%.0f %.0f %.0f', start, spent, by), over(beyond()) end
   return of
 end
 
 -- What a limit is, five numbers of its own, and its account's state.
 local function limit(state, kind, a, b, c, d, e)
-  if kind == 1 then return bucket(state, a, b, c) end
+  if kind == 1 then return bucket(state, a, b, c, d) end
   if kind == 2 then return sliding(state, a, b) end
   if kind == 3 then
     local start = now - (now - b) % a

@@ -12,11 +12,13 @@ const FINEST: u32 = 20;
 /// What the script is told of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Params {
-    /// The interval and what an account owes at most, in parts of a microsecond; and how many parts that has.
+    /// The interval, and what an account owes that is spent and at most, in parts of a microsecond; and how many parts that
+    /// has.
     Bucket {
         interval: u64,
         whole: u64,
         parts: u64,
+        deepest: u64,
     },
     Sliding {
         window: u64,
@@ -51,12 +53,12 @@ impl Params {
         (0..=FINEST).rev().find_map(|bits| {
             let parts = 1_u64 << bits;
             let interval = u128::from(period) * u128::from(parts) / 1000 / u128::from(count);
-            u64::try_from(interval * (u128::from(burst) + u128::from(debt)))
+            let deepest = u64::try_from(interval * (u128::from(burst) + u128::from(debt)))
                 .ok()
                 .filter(|most| *most <= MOST)?;
             let whole = u64::try_from(interval * u128::from(burst)).ok()?;
             let interval = u64::try_from(interval).ok().filter(|interval| *interval > 0)?;
-            Some(Self::Bucket { interval, whole, parts })
+            Some(Self::Bucket { interval, whole, parts, deepest })
         })
     }
 
@@ -68,10 +70,23 @@ impl Params {
         }
     }
 
+    /// What accounts have in common that can go on from one of these to another: what is spent stays so, whatever the rate of
+    /// a bucket, and whatever the count of a window.
+    pub(super) fn kind(self) -> String {
+        match self {
+            Self::Bucket { .. } => "1".into(),
+            Self::Sliding { window, .. } => format!("2.{window}"),
+            Self::Fixed { windows: Windows::Every { period, from }, .. } => {
+                format!("3.{}.{}", period / 1000, from / 1000)
+            }
+            Self::Fixed { windows: Windows::Months { months, ahead }, .. } => format!("4.{months}.{ahead}"),
+        }
+    }
+
     /// As the script reads it. The clock says which months are near.
     pub(super) fn words(self, now: SystemTime) -> [u64; 6] {
         match self {
-            Self::Bucket { interval, whole, parts } => [1, interval, whole, parts, 0, 0],
+            Self::Bucket { interval, whole, parts, deepest } => [1, interval, whole, parts, deepest, 0],
             Self::Sliding { window, count } => [2, window, count.into(), 0, 0, 0],
             Self::Fixed { windows: Windows::Every { period, from }, count } => {
                 [3, period / 1000, from / 1000, count.into(), 0, 0]
@@ -114,7 +129,9 @@ mod tests {
             ("10000000/s", 10_000_000),
             ("4294967295/h", u32::MAX),
         ] {
-            let Params::Bucket { interval, whole, parts } = bucket(rate, burst).unwrap() else { panic!() };
+            let Params::Bucket { interval, whole, parts, .. } = bucket(rate, burst).unwrap() else {
+                panic!()
+            };
             let of: Rate = rate.parse().unwrap();
             let exact = of.period().as_micros() as f64 * parts as f64 / f64::from(of.count().get());
             assert!(interval as f64 <= exact && exact / (interval as f64) < 1.000_01, "{rate}");

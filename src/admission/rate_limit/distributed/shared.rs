@@ -26,7 +26,7 @@ use crate::{
 /// What a lease that is not bound to a window is good for.
 const FOR_LONG: Duration = Duration::from_secs(3600);
 /// What is behind the name in a key changes with what its value means.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 pub(in crate::admission::rate_limit) struct Shared {
     pub(super) distribution: Distribution,
@@ -116,17 +116,11 @@ impl Shared {
     /// The key of this request's account on Redis, where no byte of a stranger's is, and all limits that count by one thing
     /// are in one slot. What is counted otherwise is another account.
     pub(super) fn place(&self, head: &Head<'_>, plan: Option<Quota>) -> Arc<Place> {
-        let Terms { key, algorithm, quota, max_debt, .. } = &self.terms;
+        let Terms { key, algorithm, max_debt, .. } = &self.terms;
         let account = format!("{:032x}", key.digest(head));
         let own = plan.and_then(|plan| Some((plan, Params::new(*algorithm, plan, *max_debt)?)));
-        let (quota, params) = own.unwrap_or((*quota, self.own));
-        let (rate, burst) = (quota.rate(), params.capacity());
-        let kind = params.words(std::time::UNIX_EPOCH)[0];
-        let mut name = format!("{}:{VERSION}.{kind}.{burst}.{rate}", self.name);
-        if *max_debt > 0 {
-            // How finely debts are counted may depend on it.
-            name = format!("{name}.{max_debt}");
-        }
+        let params = own.map_or(self.own, |(_, params)| params);
+        let name = format!("{}:{VERSION}.{}", self.name, params.kind());
         Arc::new(Place { key: self.redis().key(&account, &name), params, plan })
     }
 

@@ -289,6 +289,36 @@ async fn plans_grant_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_changes_plans_has_spent_as_many_units() {
+    let gold = Quota::new("1000/h".parse().unwrap()).with_burst(NonZeroU32::new(200).unwrap());
+    let limit = builder("100/h").by(Key::Principal).plans(Plans::new().with("gold", gold)).build().unwrap();
+    let gate = RateLimit::new(limit.clone());
+    let as_user = |plan: Option<&str>| {
+        let mut request = from(1);
+        let ann = Principal::new("p", "", "ann");
+        request.extensions_mut().insert(plan.map_or_else(|| ann.clone(), |plan| ann.clone().with_plan(plan)));
+        request
+    };
+    let (mut free, mut gold) = (as_user(None), as_user(Some("gold")));
+    let spend = |request: &mut Request<()>, units: usize| {
+        assert_eq!((0..units).filter(|_| passes(&gate, request)).count(), units);
+    };
+    spend(&mut free, 60);
+    assert_eq!((remaining(&limit, &mut free), remaining(&limit, &mut gold)), (40, 140));
+    spend(&mut gold, 30);
+    advance(Duration::from_secs(36)).await;
+    assert_eq!(remaining(&limit, &mut gold), 120, "it comes back as fast as the plan says");
+    assert_eq!(remaining(&limit, &mut free), 20, "which is ten times as fast");
+    spend(&mut free, 20);
+    assert_eq!(remaining(&limit, &mut gold), 100);
+    spend(&mut gold, 100);
+    // Of a smaller account no more is owed than it holds.
+    assert!(!passes(&gate, &mut free));
+    advance(Duration::from_secs(36)).await;
+    assert_eq!(remaining(&limit, &mut free), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn quotas_can_come_from_anywhere() {
     struct ByHeader;
     impl QuotaProvider for ByHeader {
