@@ -3,6 +3,9 @@
 //! Whoever sends a request on tells one [`Attempt`] to the request's [`Trail`](crate::trail::Trail), so that a call
 //! that never got an answer still shows where it went; where there is no trail, it puts it into the response's
 //! extensions. Whoever splits traffic does the same with a [`Variant`].
+//!
+//! Who sends a request a second time puts [`Earlier`] into its extensions: what was tried before, so that another endpoint
+//! is tried now.
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -45,6 +48,75 @@ impl Attempt {
     pub fn connect(mut self, took: Duration) -> Self {
         self.connect = Some(took);
         self
+    }
+}
+
+/// A request extension: what was tried before for the same call.
+///
+/// Whoever picks endpoints prefers others, counts on from there, and takes the last of these only if there is no other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Earlier {
+    attempts: u8,
+    endpoints: Vec<SocketAddr>,
+}
+
+impl Earlier {
+    /// Adds the attempts that `attempt` tells of; what it was told of earlier ones is in it.
+    pub fn add(&mut self, attempt: &Attempt) {
+        self.attempts = attempt.attempts;
+        if let Some(endpoint) = attempt.endpoint {
+            self.endpoints.retain(|other| *other != endpoint);
+            self.endpoints.push(endpoint);
+        }
+    }
+
+    /// How many tries were made.
+    #[must_use]
+    pub const fn attempts(&self) -> u8 {
+        self.attempts
+    }
+
+    /// The endpoints that were tried, the last one last. Each stands there once.
+    #[must_use]
+    pub fn endpoints(&self) -> &[SocketAddr] {
+        &self.endpoints
+    }
+}
+
+/// Why a call that failed was not tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RetryStop {
+    /// All attempts that it may have were made.
+    Attempts,
+    /// Its body is too long to be kept, or broke off.
+    Body,
+    /// There are too many second attempts already.
+    Budget,
+    /// What is left of its time does not suffice.
+    Deadline,
+    /// The server has said not to, or to come much later.
+    Told,
+    /// It might be done twice: it is not idempotent, and may have been done already.
+    Unsafe,
+}
+
+impl RetryStop {
+    /// Every one.
+    pub const ALL: &'static [Self] =
+        &[Self::Attempts, Self::Body, Self::Budget, Self::Deadline, Self::Told, Self::Unsafe];
+
+    /// The word for it in logs and metrics: stable.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Attempts => "attempts",
+            Self::Body => "body",
+            Self::Budget => "budget",
+            Self::Deadline => "deadline",
+            Self::Told => "told",
+            Self::Unsafe => "unsafe",
+        }
     }
 }
 

@@ -13,7 +13,7 @@
 //! | `authn` | who is calling? tokens, introspection, API keys, certificates, providers; tokens for our own calls | `authn`, `jwt` |
 //! | `admission` | may it enter? rate limit, requests in flight, overload, policies, authorizers | `admission` |
 //! | `routing` | where to? router, filters, split | `routing` |
-//! | `resilience` | what if it fails? timeout | `resilience` |
+//! | `resilience` | what if it fails? timeout, deadline, retry, budget | `resilience` |
 //! | `upstream` | which endpoint? endpoints, balance, pool, proxy | `upstream` |
 //! | `stack` | the layers in their proven order | `stack` |
 //! | `config` | the stack as data | `config` |
@@ -136,6 +136,16 @@ struct LimitsByPlan;
 #[cfg(all(doctest, feature = "admission", feature = "redis"))]
 #[doc = include_str!("../docs/guides/distributed_limits.md")]
 struct DistributedLimits;
+
+/// The code of the guide runs; its file is tried in `tests/it/gateway/retries.rs`.
+#[cfg(all(doctest, feature = "resilience"))]
+#[doc = include_str!("../docs/guides/retries_that_do_no_harm.md")]
+struct RetriesThatDoNoHarm;
+
+/// The code of the guide runs; its file is tried in `tests/it/gateway/deadlines.rs`.
+#[cfg(all(doctest, feature = "mesh"))]
+#[doc = include_str!("../docs/guides/deadlines_end_to_end.md")]
+struct DeadlinesEndToEnd;
 
 pub mod attempt;
 pub mod backoff;

@@ -25,7 +25,7 @@
 //! each later one. A layer that copies a request (a mirror, a hedge) removes the trail from the copy.
 
 use crate::{
-    attempt::{Attempt, Variant},
+    attempt::{Attempt, RetryStop, Variant},
     head::Head,
     identity::Principal,
     key::RouteName,
@@ -46,6 +46,7 @@ struct Marks {
     variant: OnceLock<Variant>,
     decision: OnceLock<Arc<str>>,
     attempt: Mutex<Option<Attempt>>,
+    retry_stop: OnceLock<RetryStop>,
 }
 
 impl Trail {
@@ -102,6 +103,16 @@ impl Trail {
     /// The last try that was made.
     pub fn attempt(&self) -> Option<Attempt> {
         self.0.attempt.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why it was not tried again, if it failed in a way in which it might have been.
+    pub fn retry_stop(&self) -> Option<RetryStop> {
+        self.0.retry_stop.get().copied()
+    }
+
+    /// Tells why it was not tried again. The first word stands.
+    pub fn set_retry_stop(&self, why: RetryStop) {
+        let _ = self.0.retry_stop.set(why);
     }
 
     /// Tells of a try, in place of the one before.

@@ -56,7 +56,6 @@ impl Body {
     }
 }
 
-#[cfg(feature = "jwt")]
 impl Body {
     /// The same once more, if all its bytes are at hand and none was read.
     pub(crate) fn try_clone(&self) -> Option<Self> {

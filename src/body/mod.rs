@@ -6,20 +6,23 @@
 //! [`Body`] is a body of one type, for the places where many kinds meet: a router over different services, a
 //! client. It boxes, except where a body is empty or a single chunk of bytes.
 //!
-//! [`TapLayer`] lets policies look at the beginning of a request's body, which is handed on whole.
+//! [`TapLayer`] lets policies look at the beginning of a request's body, which is handed on whole. [`Replay`] lets a
+//! request be sent again.
 
 mod ahead;
 mod any;
 mod convert;
-#[cfg(feature = "jwt")]
 mod replay;
+#[cfg(feature = "jwt")]
+mod replica;
 mod response;
 mod tap;
 
 pub use any::{Body, BoxError};
 pub use convert::{Convert, ConvertLayer};
+pub use replay::Replay;
 #[cfg(feature = "jwt")]
-pub(crate) use replay::replica;
+pub(crate) use replica::replica;
 pub use response::ResponseBody;
 #[cfg(feature = "admission")]
 pub(crate) use tap::Bodiless;

@@ -24,11 +24,19 @@ pub(crate) enum Step {
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Script(VecDeque<Step>);
+pub(crate) struct Script {
+    steps: VecDeque<Step>,
+    untold: bool,
+}
 
 impl Script {
     pub(crate) fn new(steps: impl IntoIterator<Item = Step>) -> Self {
-        Self(steps.into_iter().collect())
+        Self { steps: steps.into_iter().collect(), untold: false }
+    }
+
+    /// Does not tell how long it is.
+    pub(crate) fn untold(self) -> Self {
+        Self { untold: true, ..self }
     }
 }
 
@@ -40,7 +48,7 @@ impl Body for Script {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        Poll::Ready(match self.0.pop_front() {
+        Poll::Ready(match self.steps.pop_front() {
             Some(Step::Data(text) | Step::LastData(text)) => {
                 Some(Ok(Frame::data(Bytes::from_static(text.as_bytes()))))
             }
@@ -59,14 +67,32 @@ impl Body for Script {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
+        self.steps.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let bytes = self.0.iter().map(|step| match step {
+        if self.untold {
+            return SizeHint::default();
+        }
+        let bytes = self.steps.iter().map(|step| match step {
             Step::Data(text) | Step::LastData(text) => text.len() as u64,
             _ => 0,
         });
         SizeHint::with_exact(bytes.sum())
+    }
+}
+
+/// A body of what is sent, as long as somebody can send.
+pub(crate) struct Channel(pub(crate) tokio::sync::mpsc::UnboundedReceiver<&'static str>);
+
+impl Body for Channel {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        self.0.poll_recv(cx).map(|text| text.map(|text| Ok(Frame::data(Bytes::from_static(text.as_bytes())))))
     }
 }

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
 use super::compile::{KeySets, Remembered};
 use super::{
     scalar::Text,
-    schema::{Authorizer, ConcurrencyLimit, Overload as OverloadRules, RedisServer, SuccessRateRules, Usage},
+    schema::{
+        Authorizer, ConcurrencyLimit, Overload as OverloadRules, RedisServer, RetryConstraint,
+        SuccessRateRules, Usage,
+    },
 };
 use crate::{
     admission::{
@@ -17,6 +20,7 @@ use crate::{
         shed::{Overload, SuccessRate},
     },
     authn::api_key::{ApiKeys, FailureLimit, KeyFollower},
+    resilience::budget::Budget,
     telemetry::usage::UsageMeter,
     upstream::Upstream,
 };
@@ -42,6 +46,7 @@ impl<S: PartialEq, T> Made<S, T> {
     }
 
     /// The thing of this name that was there `before`, if the same was said of it, or else the one that is made now.
+    #[cfg(feature = "jwt")]
     pub(super) fn keep(
         &mut self,
         before: &Self,
@@ -117,6 +122,8 @@ pub(super) struct Kept {
     pub(super) concurrency: Made<ConcurrencyLimit, Concurrency>,
     /// By the names of the upstreams.
     pub(super) rates: Made<SuccessRateRules, SuccessRate>,
+    /// How many second attempts upstreams have had, by their names.
+    pub(super) budgets: Made<RetryConstraint, Budget>,
     pub(super) overload: Option<KeptOverload>,
     pub(super) authorizers: Made<Authorizer, ExternalAuth>,
     #[cfg(feature = "jwt")]

@@ -163,5 +163,5 @@ fn the_schema_says_what_is_unknown_and_unbuilt() {
     for object in all.filter(|of| of.get("properties").is_some()) {
         assert_eq!(object["additionalProperties"], false, "{object}");
     }
-    assert_eq!(schema["$defs"]["Rule"]["properties"]["retry"]["not"], serde_json::json!({}));
+    assert_eq!(schema["$defs"]["Rule"]["properties"]["sessionPersistence"]["not"], serde_json::json!({}));
 }

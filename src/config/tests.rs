@@ -142,7 +142,7 @@ fn json_is_read() {
 /// A file is read while it is written: every beginning of it is a file, or is refused.
 #[test]
 fn every_beginning_of_a_file_is_read() {
-    let whole = include_str!("../../tests/data/shop/with-retry.yaml");
+    let whole = include_str!("../../tests/data/shop/gateway.yaml");
     for (end, _) in whole.char_indices().step_by(23) {
         let _ = crate::config::Config::text("f", &whole[..end]).check();
     }

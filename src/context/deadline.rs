@@ -45,6 +45,18 @@ impl Deadline {
         if instant < self.at { Self::at(instant).imposed() } else { self }
     }
 
+    /// So much sooner: who must be done by then leaves time for what comes after.
+    #[must_use]
+    pub fn less(self, margin: Duration) -> Self {
+        Self { at: self.at.checked_sub(margin).unwrap_or(self.at), ..self }
+    }
+
+    /// The sooner of both.
+    #[must_use]
+    pub fn sooner(self, other: Self) -> Self {
+        if other.at < self.at { other } else { self }
+    }
+
     /// The time.
     #[must_use]
     pub const fn instant(self) -> Instant {

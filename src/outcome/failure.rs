@@ -100,7 +100,30 @@ fn one(error: &(dyn Error + 'static)) -> Option<Failure> {
     if let Some(error) = error.downcast_ref::<hyper::Error>() {
         return of_hyper(error);
     }
+    #[cfg(feature = "upstream")]
+    if let Some(error) = error.downcast_ref::<h2::Error>() {
+        return Some(of_h2(error));
+    }
     error.downcast_ref::<io::Error>().map(of_io)
+}
+
+#[cfg(feature = "upstream")]
+fn of_h2(error: &h2::Error) -> Failure {
+    if is_refused_stream(error) {
+        Failure::Refused
+    } else if error.is_io() || error.is_reset() || error.is_go_away() {
+        Failure::Reset
+    } else {
+        Failure::Protocol
+    }
+}
+
+/// Whether the peer has said that it has not looked at the request (RFC 9113 section 8.7).
+#[cfg(feature = "upstream")]
+pub(crate) fn is_refused_stream(error: &h2::Error) -> bool {
+    error.is_remote()
+        && (error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
+            || error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR))
 }
 
 fn of_reason(reason: Reason) -> Failure {

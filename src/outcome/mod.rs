@@ -15,5 +15,7 @@ mod word;
 
 pub use completion::Completion;
 pub use failure::Failure;
+#[cfg(feature = "upstream")]
+pub(crate) use failure::is_refused_stream;
 pub(crate) use failure::rejection_in;
 pub use word::{End, Outcome, Verdict};

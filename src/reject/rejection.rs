@@ -19,6 +19,7 @@ pub(super) struct Inner {
     pub(super) detail: Option<Cow<'static, str>>,
     pub(super) headers: HeaderMap,
     pub(super) retry_after: Option<Duration>,
+    unsent: bool,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -45,6 +46,7 @@ impl Rejection {
             detail: None,
             headers: HeaderMap::new(),
             retry_after: None,
+            unsent: false,
             source: None,
         }))
     }
@@ -78,6 +80,14 @@ impl Rejection {
         self.header(header::WWW_AUTHENTICATE, challenge)
     }
 
+    /// Nobody has looked at the request: it was not sent, or came back as it was. Whoever may try again, may do so
+    /// whatever the request is (RFC 9110 section 9.2.2).
+    #[must_use]
+    pub fn unsent(mut self) -> Self {
+        self.inner().unsent = true;
+        self
+    }
+
     /// What caused it; for logs only.
     #[must_use]
     pub fn source(mut self, source: impl Into<BoxError>) -> Self {
@@ -107,6 +117,12 @@ impl Rejection {
     #[must_use]
     pub fn retry_delay(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+
+    /// Whether nobody has looked at the request.
+    #[must_use]
+    pub fn is_unsent(&self) -> bool {
+        self.0.unsent
     }
 
     /// The rejection in `error` or in its chain of sources.

@@ -103,6 +103,16 @@ const AUTHORIZERS: Place = documented("authorizers", include_str!("../admission/
 const OUTBOUND: Place = documented("credentials of our own", include_str!("../authn/outbound/mod.rs"));
 const TIMEOUT: Place = documented("timeout of the request", include_str!("../resilience/timeout/mod.rs"));
 
+const DEADLINE_READ: Place =
+    said("deadline of the caller", "Outside of the timeout of the request, which it can shorten.");
+const DEADLINE_TOLD: Place = said(
+    "deadline told to the server",
+    "Inside of retries and of the timeout of an attempt, so that each attempt tells what is left by then.",
+);
+const RETRY: Place = documented("retry", include_str!("../resilience/retry/mod.rs"));
+const ATTEMPT: Place =
+    said("timeout of an attempt", "Inside of what may try again, outside of balancing and connecting.");
+
 const GATEWAY: &[Place] = &[
     RESCUE,
     CLIENT_ADDRESS,
@@ -174,10 +184,13 @@ const GATEWAY: &[Place] = &[
         "filters of the request",
         "Nearest to the upstream: everything outside sees the request as it was matched.",
     ),
+    DEADLINE_READ,
     ANSWERED,
     TIMEOUT,
     documented("split", include_str!("../routing/split/mod.rs")),
-    said("timeout of an attempt", "Inside of what may try again, outside of balancing and connecting."),
+    RETRY,
+    ATTEMPT,
+    DEADLINE_TOLD,
     said(
         "requests in flight to the upstream, its success rate",
         "Around each attempt, so that all rules of an upstream count together, and each attempt counts.",
@@ -201,9 +214,16 @@ const MESH_CLIENT: &[Place] = &[
         "Outermost, so that all tries of one call carry the id of the request it is made for.",
     ),
     METRICS,
+    said(
+        "deadline of the call",
+        "Its own, and that of the request that it is made for: outside of the timeout, which narrows it.",
+    ),
     TIMEOUT,
+    RETRY,
+    ATTEMPT,
     IN_FLIGHT,
     SUCCESS_RATE,
+    DEADLINE_TOLD,
     OUTBOUND,
 ];
 
@@ -216,6 +236,7 @@ const MESH_SERVER: &[Place] = &[
     METRICS,
     SHED,
     ANSWERED,
+    DEADLINE_READ,
     TIMEOUT,
     AUTHENTICATION,
     said(

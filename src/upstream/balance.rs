@@ -1,8 +1,11 @@
 //! Which endpoint is next.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use super::{endpoint::Endpoint, options::Balance};
@@ -41,15 +44,41 @@ impl Tried {
     }
 }
 
-/// The place of the next endpoint; `None` if all were tried.
+/// The place of the next endpoint; `None` if all were tried. Those of `earlier` attempts at the same call are taken if
+/// there is no other, and the last of them if there is none at all.
 pub(super) fn pick(
     balance: Balance,
     endpoints: &[Arc<Endpoint>],
     tried: Tried,
+    earlier: &[SocketAddr],
     next: &AtomicUsize,
     chance: &Chance,
 ) -> Option<usize> {
+    if let [earlier @ .., last] = earlier {
+        let others = |avoided: &dyn Fn(SocketAddr) -> bool| {
+            let fit = |place: &usize| {
+                let endpoint = &endpoints[*place];
+                !tried.has(*place) && !endpoint.rests() && !avoided(endpoint.address())
+            };
+            choose(balance, endpoints, next, chance, fit)
+        };
+        let other = others(&|address| address == *last || earlier.contains(&address));
+        if let Some(place) = other.or_else(|| others(&|address| address == *last)) {
+            return Some(place);
+        }
+    }
     let fit = |place: &usize| !tried.has(*place) && !endpoints[*place].rests();
+    choose(balance, endpoints, next, chance, fit)
+        .or_else(|| around(0, endpoints.len()).find(|&place| !tried.has(place)))
+}
+
+fn choose(
+    balance: Balance,
+    endpoints: &[Arc<Endpoint>],
+    next: &AtomicUsize,
+    chance: &Chance,
+    fit: impl Fn(&usize) -> bool,
+) -> Option<usize> {
     match balance {
         Balance::RoundRobin => {
             let start = next.fetch_add(1, Ordering::Relaxed);
@@ -57,7 +86,6 @@ pub(super) fn pick(
         }
         Balance::LeastRequest => least(endpoints, chance, fit),
     }
-    .or_else(|| around(0, endpoints.len()).find(|&place| !tried.has(place)))
 }
 
 /// Two different endpoints by chance, and of them the one with less to do.
@@ -81,7 +109,7 @@ mod tests {
 
     fn endpoints(n: u16) -> Vec<Arc<Endpoint>> {
         let options = Arc::new(Options::default());
-        let address = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
         (1..=n).map(|port| Arc::new(Endpoint::new(address(port), Arc::clone(&options)))).collect()
     }
 
@@ -96,7 +124,7 @@ mod tests {
         let (all, next, chance) = (endpoints(3), AtomicUsize::new(usize::MAX - 1), Chance::seeded(1));
         let mut counts = [0; 3];
         for _ in 0..300 {
-            counts[pick(Balance::RoundRobin, &all, Tried::default(), &next, &chance).unwrap()] += 1;
+            counts[pick(Balance::RoundRobin, &all, Tried::default(), &[], &next, &chance).unwrap()] += 1;
         }
         assert!(counts.iter().all(|n| (99..=101).contains(n)), "{counts:?}");
     }
@@ -106,9 +134,28 @@ mod tests {
         let (all, next, chance) = (endpoints(3), AtomicUsize::new(0), Chance::seeded(1));
         for balance in [Balance::RoundRobin, Balance::LeastRequest] {
             for _ in 0..50 {
-                assert_eq!(pick(balance, &all, tried(&[0, 2]), &next, &chance), Some(1));
-                assert_eq!(pick(balance, &all, tried(&[0, 1, 2]), &next, &chance), None);
-                assert_eq!(pick(balance, &[], Tried::default(), &next, &chance), None);
+                assert_eq!(pick(balance, &all, tried(&[0, 2]), &[], &next, &chance), Some(1));
+                assert_eq!(pick(balance, &all, tried(&[0, 1, 2]), &[], &next, &chance), None);
+                assert_eq!(pick(balance, &[], Tried::default(), &[], &next, &chance), None);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn another_than_was_tried_earlier_and_never_the_last_again() {
+        let (all, next, chance) = (endpoints(3), AtomicUsize::new(0), Chance::seeded(1));
+        let at = |places: &[usize]| places.iter().map(|&place| all[place].address()).collect::<Vec<_>>();
+        for balance in [Balance::RoundRobin, Balance::LeastRequest] {
+            let pick = |endpoints: &[Arc<Endpoint>], tried, earlier: &[usize]| {
+                pick(balance, endpoints, tried, &at(earlier), &next, &chance)
+            };
+            for _ in 0..50 {
+                assert_ne!(pick(&all, Tried::default(), &[1]), Some(1));
+                assert_eq!(pick(&all, Tried::default(), &[1, 0]), Some(2));
+                assert_ne!(pick(&all, Tried::default(), &[1, 0, 2]), Some(2), "all were tried: not the last");
+                assert_eq!(pick(&all, tried(&[1]), &[0]), Some(2));
+                assert_eq!(pick(&all, tried(&[1, 2]), &[0]), Some(0), "there is no other");
+                assert_eq!(pick(&all[..1], Tried::default(), &[0]), Some(0), "there is no other");
             }
         }
     }
@@ -118,12 +165,12 @@ mod tests {
         let (all, next, chance) = (endpoints(2), AtomicUsize::new(0), Chance::seeded(1));
         let busy = all[0].begin();
         for _ in 0..50 {
-            assert_eq!(pick(Balance::LeastRequest, &all, Tried::default(), &next, &chance), Some(1));
+            assert_eq!(pick(Balance::LeastRequest, &all, Tried::default(), &[], &next, &chance), Some(1));
         }
         drop(busy);
         let mut counts = [0; 2];
         for _ in 0..200 {
-            counts[pick(Balance::LeastRequest, &all, Tried::default(), &next, &chance).unwrap()] += 1;
+            counts[pick(Balance::LeastRequest, &all, Tried::default(), &[], &next, &chance).unwrap()] += 1;
         }
         assert!(counts.iter().all(|&n| n > 60), "equal ones are chosen by chance: {counts:?}");
     }
@@ -133,7 +180,7 @@ mod tests {
         let (all, next, chance) = (endpoints(5), AtomicUsize::new(0), Chance::seeded(7));
         let held: Vec<_> = (0..500)
             .map(|_| {
-                all[pick(Balance::LeastRequest, &all, Tried::default(), &next, &chance).unwrap()].begin()
+                all[pick(Balance::LeastRequest, &all, Tried::default(), &[], &next, &chance).unwrap()].begin()
             })
             .collect();
         let loads: Vec<_> = all.iter().map(|endpoint| endpoint.load()).collect();

@@ -74,7 +74,7 @@ impl ConnectError {
 impl From<ConnectError> for Rejection {
     fn from(error: ConnectError) -> Self {
         let reason = error.reason();
-        let rejection = Self::new(reason).source(error);
+        let rejection = Self::new(reason).source(error).unsent();
         if reason == Reason::Overloaded { rejection.retry_after(BACK_SOON) } else { rejection }
     }
 }

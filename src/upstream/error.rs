@@ -2,7 +2,10 @@
 
 use std::error::Error;
 
-use crate::reject::{Reason, Rejection};
+use crate::{
+    outcome::is_refused_stream,
+    reject::{Reason, Rejection},
+};
 
 /// An error in a request's body: the client's, or a word of a layer that watches bodies.
 pub(super) fn of_client(error: &(dyn Error + 'static)) -> Rejection {
@@ -21,16 +24,14 @@ pub(super) fn of_client(error: &(dyn Error + 'static)) -> Rejection {
 pub(super) fn of_upstream(error: hyper::Error) -> Rejection {
     let protocol = error.is_parse() || h2_error(&error).is_some_and(breaks_protocol);
     let reason = if protocol { Reason::UpstreamProtocol } else { Reason::UpstreamReset };
-    Rejection::new(reason).source(error)
+    let unsent = is_refused(&error);
+    let rejection = Rejection::new(reason).source(error);
+    if unsent { rejection.unsent() } else { rejection }
 }
 
 /// Whether the upstream has said that it has not looked at the request (RFC 9113 section 8.7).
 pub(super) fn is_refused(error: &hyper::Error) -> bool {
-    h2_error(error).is_some_and(|error| {
-        error.is_remote()
-            && (error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
-                || error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR))
-    })
+    h2_error(error).is_some_and(is_refused_stream)
 }
 
 /// Whether one HTTP/2 stream failed, and not its connection.

@@ -24,7 +24,7 @@ use super::{
     tunnel::{self, Limits},
 };
 use crate::{
-    attempt::Attempt,
+    attempt::{Attempt, Earlier},
     body::Body,
     reject::{Reason, Rejection},
     trail::Trail,
@@ -45,7 +45,8 @@ pub(super) fn exchange(
     match reach_now(&upstream, &outgoing) {
         Ok(reached) => Box::pin(send(reached, outgoing, tunnels)),
         Err(picked) => Box::pin(async move {
-            let reached = reach(&upstream, picked, outgoing.http2, outgoing.trail.as_ref()).await?;
+            let (trail, earlier) = (outgoing.trail.as_ref(), outgoing.earlier.as_ref());
+            let reached = reach(&upstream, picked, outgoing.http2, trail, earlier).await?;
             send(reached, outgoing, tunnels).await
         }),
     }
@@ -146,11 +147,13 @@ struct Picked {
 /// Chooses an endpoint, and takes a connection to it that is there.
 fn reach_now(upstream: &Upstream, outgoing: &Outgoing) -> Result<Reached, Option<Picked>> {
     let live = upstream.live_now().ok_or(None)?;
-    let (place, endpoint) = upstream.pick(&live, Tried::default()).ok_or(None)?;
+    let earlier = outgoing.earlier.as_ref();
+    let (place, endpoint) = upstream.pick(&live, Tried::default(), earlier).ok_or(None)?;
     let Some(lease) = endpoint.pooled(outgoing.http2) else {
         return Err(Some(Picked { live, place, endpoint }));
     };
-    let attempt = Attempt::new(Arc::clone(&upstream.group().name)).endpoint(endpoint.address());
+    let mut attempt = Attempt::new(Arc::clone(&upstream.group().name)).endpoint(endpoint.address());
+    attempt.attempts = made(earlier).saturating_add(1);
     let untold = tell(attempt, outgoing.trail.as_ref());
     Ok(Reached { load: endpoint.begin(), lease, untold })
 }
@@ -162,6 +165,7 @@ async fn reach(
     picked: Option<Picked>,
     http2: bool,
     trail: Option<&Trail>,
+    earlier: Option<&Earlier>,
 ) -> Result<Reached, Rejection> {
     let (live, mut first) = match picked {
         Some(Picked { live, place, endpoint }) => (live, Some((place, endpoint))),
@@ -169,12 +173,12 @@ async fn reach(
     };
     let mut tried = Tried::default();
     let mut failed: Option<ConnectError> = None;
-    while let Some((place, endpoint)) = first.take().or_else(|| upstream.pick(&live, tried)) {
+    while let Some((place, endpoint)) = first.take().or_else(|| upstream.pick(&live, tried, earlier)) {
         tried.add(place);
         let load = endpoint.begin();
         let lease = endpoint.lease(http2).await;
         let mut attempt = Attempt::new(Arc::clone(&upstream.group().name)).endpoint(endpoint.address());
-        attempt.attempts = tried.count();
+        attempt.attempts = tried.count().saturating_add(made(earlier));
         attempt.connect = lease.as_ref().ok().and_then(|lease| lease.connect);
         let untold = tell(attempt, trail);
         match lease {
@@ -189,6 +193,11 @@ async fn reach(
         }
     }
     Err(failed.map_or_else(|| Reason::NoEndpoint.into(), Rejection::from))
+}
+
+/// How many attempts were made before at the same call.
+fn made(earlier: Option<&Earlier>) -> u8 {
+    earlier.map_or(0, Earlier::attempts)
 }
 
 /// Gives the attempt back where there is no trail.
@@ -206,6 +215,7 @@ async fn send_again(
     mut error: TrySendError<Request<Body>>,
 ) -> Answered {
     let unsent = error.take_message();
+    let is_unsent = unsent.is_some();
     let error = error.into_error();
     let is_safe = |copy: &Copy| copy.is_safe(&connection, &error);
     let again = unsent.or_else(|| rest.copy.take().filter(is_safe).map(Copy::into_request));
@@ -213,11 +223,12 @@ async fn send_again(
         let of_client = rest.fault.as_ref().and_then(Fault::get);
         Err(of_client.unwrap_or_else(|| error::of_upstream(error)))
     };
+    let never_sent = |failed: Answered| failed.map_err(|why| if is_unsent { why.unsent() } else { why });
     let Some(again) = again else { return failed(error, &rest) };
     connection.retire();
     drop(connection);
     let endpoint = Arc::clone(rest.load.endpoint());
-    let Ok(lease) = endpoint.reconnect(rest.http2).await else { return failed(error, &rest) };
+    let Ok(lease) = endpoint.reconnect(rest.http2).await else { return never_sent(failed(error, &rest)) };
     let mut connection = lease.connection;
     match connection.send(again, endpoint.options().connect_timeout).await {
         Ok(response) => answered(response, connection, rest),

@@ -23,6 +23,7 @@ use super::{
     resolve::{Resolve, Target},
 };
 use crate::{
+    attempt::Earlier,
     chance::Chance,
     reject::{Reason, Rejection},
 };
@@ -141,10 +142,17 @@ impl Upstream {
         Ok(live)
     }
 
-    /// The endpoint for the next try. Tried ones are left out, and those that could not be reached come last.
-    pub(super) fn pick(&self, live: &Live, tried: Tried) -> Option<(usize, Arc<Endpoint>)> {
+    /// The endpoint for the next try. Tried ones are left out, and those that could not be reached come last, behind those
+    /// of earlier attempts at the same call.
+    pub(super) fn pick(
+        &self,
+        live: &Live,
+        tried: Tried,
+        earlier: Option<&Earlier>,
+    ) -> Option<(usize, Arc<Endpoint>)> {
         let group = &self.0;
-        let at = pick(group.balance, &live.endpoints, tried, &group.next, &group.chance)?;
+        let earlier = earlier.map_or(&[][..], Earlier::endpoints);
+        let at = pick(group.balance, &live.endpoints, tried, earlier, &group.next, &group.chance)?;
         Some((at, Arc::clone(&live.endpoints[at])))
     }
 }

@@ -20,6 +20,7 @@ use super::{
     service::Settings,
 };
 use crate::{
+    attempt::Earlier,
     body::{Body, BoxError},
     cookie,
     reject::{Protocol, Reason, Rejection},
@@ -37,6 +38,7 @@ pub(super) struct Outgoing {
     pub(super) hold: Option<Hold>,
     pub(super) upgrade: Option<Box<Upgrade>>,
     pub(super) trail: Option<Trail>,
+    pub(super) earlier: Option<Earlier>,
 }
 
 /// The client would switch to one of these protocols.
@@ -103,8 +105,8 @@ where
             }
         });
     }
-    let trail = parts.extensions.remove();
-    Ok(Outgoing { request, http2, bodiless, fault, hold, upgrade, trail })
+    let (trail, earlier) = (parts.extensions.remove(), parts.extensions.remove());
+    Ok(Outgoing { request, http2, bodiless, fault, hold, upgrade, trail, earlier })
 }
 
 /// What is to be looked at closely in a head. One look over the names there are costs less than a search for each of

@@ -28,6 +28,7 @@ use crate::{
         shed::SuccessRate,
     },
     authn::Authenticator,
+    resilience::budget::Budget,
     stack::gateway::{Snapshot, SnapshotBuilder},
     upstream::Upstream,
 };
@@ -52,6 +53,7 @@ pub(in crate::config) struct Compiler<'a> {
     pub(super) concurrency: BTreeMap<&'a str, Concurrency>,
     /// By the names of the upstreams.
     pub(super) rates: BTreeMap<&'a str, SuccessRate>,
+    pub(super) budgets: BTreeMap<&'a str, Budget>,
     pub(super) stores: RefCell<Stores>,
     pub(super) followers: RefCell<Followers>,
     /// Keys over the network: as the next compiler finds them, and as they are called here.
@@ -103,6 +105,7 @@ impl<'a> Compiler<'a> {
             upstreams,
             concurrency,
             rates,
+            budgets: BTreeMap::new(),
             stores,
             followers,
             #[cfg(feature = "jwt")]
@@ -137,6 +140,7 @@ impl<'a> Compiler<'a> {
         let file = self.file;
         let rates_of = |name: &str| file.upstreams.get(name)?.success_rate.as_ref();
         let kept = Kept {
+            budgets: made(self.budgets, |name| Some(&file.upstreams.get(name)?.retry_constraint)),
             concurrency: made(self.concurrency, |name| file.concurrency.get(name)),
             rates: made(self.rates, rates_of),
             overload,
@@ -217,6 +221,8 @@ impl<'a> Compiler<'a> {
             if let (true, Some(upstream)) = (named(at, name), self.upstream(at, name, upstream, admin)) {
                 self.upstreams.insert(name, upstream);
             }
+            let budget = self.retry_budget(at.field("retryConstraint"), name, &upstream.retry_constraint);
+            self.budgets.insert(name, budget);
             self.upstream_credentials(at, name, upstream);
             if let Some(rate) = self.upstream_load(at, name, upstream) {
                 self.rates.insert(name, rate);

@@ -24,6 +24,7 @@ mod redis;
 #[cfg(feature = "jwt")]
 mod remembered;
 mod removed;
+mod retry;
 mod routes;
 mod upstreams;
 mod usage;

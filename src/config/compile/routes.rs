@@ -72,6 +72,9 @@ impl Compiler<'_> {
         made = self.rule_load(at.field("policies"), made, &rule.policies);
         made = self.filters(at, made, rule);
         made = timeouts(at.field("timeouts"), made, &rule.timeouts);
+        made = self.retry(at, made, rule);
+        let deadline = rule.policies.deadline_header.iter().map(|header| header.0.clone());
+        made = deadline.fold(made, gateway::Rule::deadline_header);
         self.backends(at, made, rule)
     }
 
@@ -204,6 +207,8 @@ impl Compiler<'_> {
         policies: &Policies,
     ) -> gateway::Backend {
         let backend = self.backend_load(at, upstream, gateway::Backend::new(proxy), policies);
+        let budget = self.budgets.get(upstream).cloned();
+        let backend = budget.into_iter().fold(backend, gateway::Backend::retry_budget);
         #[cfg(feature = "jwt")]
         if let Some(source) = self.sources.get(upstream) {
             let public = matches!(policies.authenticate, None | Some(Authenticate::None(Public::None)));

@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use super::{
     Addresses, AuthorizationPolicy, Authorizer, CallerFact, ConcurrencyLimit, LimitFields, MinimumRates,
-    Overload, Provider, Quota, RateLimit, RedisServer, Route, SuccessRateRules, Unbuilt, UpstreamCredentials,
-    Usage,
+    Overload, Provider, Quota, RateLimit, RedisServer, RetryConstraint, Route, SuccessRateRules, Unbuilt,
+    UpstreamCredentials, Usage,
 };
 use crate::config::scalar::{Name, Text};
 
@@ -160,6 +160,9 @@ pub(crate) struct Upstream {
     pub(crate) concurrency: Vec<String>,
     /// Asks it less the more of its answers are failures. Default: off.
     pub(crate) success_rate: Option<SuccessRateRules>,
+    /// How many requests to it may be tried again, of all rules together. Default: 20% and 10 a second, over 10 s.
+    #[serde(default)]
+    pub(crate) retry_constraint: RetryConstraint,
     /// The `Host` it is sent. Default: the one that the client asked for.
     pub(crate) host: Option<Text<HeaderValue>>,
     /// Whether it is sent `Forwarded` (RFC 7239) beside `X-Forwarded-*`, also where a request had none. Default: `false`.

@@ -9,11 +9,12 @@ mod overload;
 mod policies;
 mod quotas;
 mod redis;
+mod retry;
 mod route;
 mod unbuilt;
 mod usage;
 
 pub(crate) use self::{
     addresses::*, authentication::*, authorization::*, concurrency::*, gateway::*, overload::*, policies::*,
-    quotas::*, redis::*, route::*, unbuilt::*, usage::*,
+    quotas::*, redis::*, retry::*, route::*, unbuilt::*, usage::*,
 };

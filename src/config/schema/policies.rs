@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Addresses, Csrf, Header, Method, PriorityClass, Unbuilt};
+use super::{Addresses, Csrf, Header, Method, PriorityClass, RetryRules, Unbuilt};
 use crate::{admission::rate_limit::Rate, config::scalar::Text, ratio::Ratio, time::Calendar};
 
 /// A limit on how often.
@@ -252,8 +252,11 @@ pub(crate) struct Policies {
     /// Gates of your own, registered by name in Rust; asked after authorization, in this order.
     #[serde(default)]
     pub(crate) gates: Vec<CustomGate>,
-    /// The retry policy comes with a later version.
-    pub(crate) retry: Option<Unbuilt>,
+    /// A header in which callers say how many milliseconds they wait, and upstreams are told how many are left; a caller can
+    /// only shorten what `timeouts` says. gRPC calls have `grpc-timeout`. Default: none.
+    pub(crate) deadline_header: Option<Header>,
+    /// How the rule's `retry` tries again.
+    pub(crate) retry: Option<RetryRules>,
     /// The circuit breaker comes with a later version.
     pub(crate) circuit_breaker: Option<Unbuilt>,
     /// The cache comes with a later version.

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Header, Policies, Unbuilt};
+use super::{Header, Policies, Retry, Unbuilt};
 use crate::config::scalar::{Name, Text};
 
 /// Rules for some hosts.
@@ -48,8 +48,8 @@ pub(crate) struct Rule {
     /// How long it may take.
     #[serde(default)]
     pub(crate) timeouts: Timeouts,
-    /// Retrying comes with a later version.
-    pub(crate) retry: Option<Unbuilt>,
+    /// Tries requests again that failed. Default: it does not.
+    pub(crate) retry: Option<Retry>,
     /// Session persistence comes with a later version.
     pub(crate) session_persistence: Option<Unbuilt>,
 }
@@ -322,6 +322,6 @@ pub(crate) struct Timeouts {
     /// The whole request, to the last byte of its response; gRPC calls too, which without it may stream once their head
     /// has come. Event streams and upgrades must begin in time, and are then bounded by silence and age. Default: 15 s.
     pub(crate) request: Option<Text<Duration>>,
-    /// Each attempt at an upstream; at most `request`. Default: none of its own.
+    /// Each attempt at an upstream, of which there may be several with `retry`; at most `request`. Default: none of its own.
     pub(crate) backend_request: Option<Text<Duration>>,
 }

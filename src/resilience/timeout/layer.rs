@@ -39,6 +39,12 @@ impl TimeoutLayer {
         self.with(|policy| policy.reason = Reason::UpstreamTimeout)
     }
 
+    /// How long the body of an ordinary response may keep silent. It has the total only unless told; a shorter time ends
+    /// what has died in its middle sooner, and costs an allocation a response.
+    pub fn body_idle(self, idle: Duration) -> Self {
+        self.with(|policy| policy.body_idle = Some(idle))
+    }
+
     /// How long a stream or a tunnel may keep silent; 5 minutes unless told.
     pub fn stream_idle(self, idle: Duration) -> Self {
         self.with(|policy| policy.stream_idle = idle)

@@ -40,7 +40,7 @@
 //!
 //! | what | by | until |
 //! |---|---|---|
-//! | an ordinary response | the total | the last byte of its body |
+//! | an ordinary response | the total, and idleness with [`body_idle`](TimeoutLayer::body_idle) | the last byte of its body |
 //! | `text/event-stream` | the total, then idleness and age | the head, then the end of the stream |
 //! | gRPC with [`grpc_streams`](TimeoutLayer::grpc_streams) | the total, then idleness and age | the head, then the trailers |
 //! | an upgrade, `CONNECT` | the total, then idleness and age | the head, then the close of the tunnel |

@@ -15,6 +15,7 @@ use crate::{
 pub(super) struct Policy {
     pub(super) total: Duration,
     pub(super) reason: Reason,
+    pub(super) body_idle: Option<Duration>,
     pub(super) stream_idle: Duration,
     pub(super) stream_max_age: Duration,
     pub(super) grpc_streams: bool,
@@ -28,6 +29,7 @@ pub(super) struct Watch {
     pub(super) head: Bound,
     /// When a stream must have ended.
     aged: Bound,
+    body_idle: Option<Duration>,
     stream_idle: Duration,
     /// What it means that a stream is silent.
     reason: Reason,
@@ -63,6 +65,7 @@ impl Policy {
         Self {
             total,
             reason: Reason::DeadlineExceeded,
+            body_idle: None,
             stream_idle: Duration::from_secs(5 * 60),
             stream_max_age: Duration::from_secs(2 * 3600),
             grpc_streams: false,
@@ -95,6 +98,7 @@ impl Policy {
         Watch {
             head: bound(own),
             aged: bound(aged),
+            body_idle: self.body_idle,
             stream_idle: self.stream_idle,
             reason: self.reason,
             style,
@@ -156,7 +160,8 @@ impl Watch {
         }
         let protocol = Protocol::of(headers);
         let is_stream = if protocol.is_grpc() { self.grpc_streams } else { is_event_stream(headers) };
-        let idle = is_stream.then_some(Idle { time: self.stream_idle, reason: self.reason });
+        let idle = if is_stream { Some(self.stream_idle) } else { self.body_idle };
+        let idle = idle.map(|time| Idle { time, reason: self.reason });
         let until = if is_stream { self.aged } else { self.head };
         Some((BodyLimits { until, is_grpc: protocol == Protocol::Grpc }, idle))
     }

@@ -20,8 +20,9 @@ use crate::{
     authn,
     body::TapLayer,
     chance::Chance,
-    gate::{AsyncGateLayer, AsyncGates, Enforce},
+    gate::{AsyncGateLayer, AsyncGates, Enforce, GateLayer},
     reject::RescueLayer,
+    resilience::deadline::{ReadDeadline, TellDeadline},
     routing::{router, split},
     telemetry::Witness,
 };
@@ -32,7 +33,9 @@ impl Rule {
         let (hosts, matches, name) = (self.hosts.clone(), self.matches.clone(), Arc::clone(&self.name));
         let backends =
             self.backends(given).map_err(|error| SnapshotError::Split(Arc::clone(&name), error))?;
-        let answers = RescueLayer::new().layer(self.timeout.layer(backends));
+        // Who tries again has to know until when that makes sense.
+        let timeout = if self.retry.is_some() { self.timeout.tell_deadline(true) } else { self.timeout };
+        let answers = RescueLayer::new().layer(timeout.layer(backends));
         let shows_bodies = self.authorizers.iter().any(|asked| asked.authorizer.wants_body());
         let tap = if shows_bodies { TapLayer::new() } else { TapLayer::disabled() };
         let service = tap.layer(AsyncGateLayer::new(self.gates(given)).layer(answers));
@@ -94,7 +97,8 @@ impl Rule {
             gates = gates.with(priorities);
         }
         let concurrency = Concurrency::in_one_order(self.concurrency);
-        concurrency.into_iter().fold(gates, AsyncGates::with_async).with_all(self.filters)
+        let gates = concurrency.into_iter().fold(gates, AsyncGates::with_async).with_all(self.filters);
+        gates.with(self.deadline_header.into_iter().fold(ReadDeadline::new(), ReadDeadline::header))
     }
 
     /// What tells how important a request of this rule is. The listeners have removed what strangers said of it.
@@ -115,8 +119,10 @@ impl Rule {
             let name: Arc<str> = proxy.upstream().name().into();
             // The listeners have removed what strangers said of how a request came: what is left is believed.
             let proxy = proxy.clone().trusted_proxies(everybody.clone()).asserted(given.asserted.clone());
-            let sender = backend.guards.before(backend.sender(proxy));
-            split = split.variant(name, *weight, self.attempt_timeout.layer(sender));
+            let told = self.deadline_header.iter().cloned().fold(TellDeadline::new(), TellDeadline::header);
+            let sender = GateLayer::new(told).layer(backend.guards.before(backend.sender(proxy)));
+            let attempts = backend.retry(self.retry.as_ref()).layer(self.attempt_timeout.layer(sender));
+            split = split.variant(name, *weight, attempts);
         }
         let mut policy = match &self.split_by {
             Some(key) => split::Policy::sticky(key.clone(), Arc::clone(&self.name)),

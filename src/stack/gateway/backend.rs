@@ -16,9 +16,14 @@ use crate::authn::outbound::{Outbound, OutboundLayer, TokenSource};
 use crate::{
     admission::{concurrency::Concurrency, shed::SuccessRate},
     body::{Body, Tapped},
-    gate::{AsyncGated, AsyncGates},
+    gate::{AsyncGated, AsyncGates, Gated},
     reject::{Reason, Rejection, Rescue},
-    resilience::timeout::Timeout,
+    resilience::{
+        budget::Budget,
+        deadline::TellDeadline,
+        retry::{Policy, Retry, RetryLayer},
+        timeout::Timeout,
+    },
     routing::split::SplitService,
     upstream::{Proxy, Upstream},
 };
@@ -44,6 +49,7 @@ pub struct Backend {
     #[cfg(feature = "jwt")]
     pub(super) credentials: OutboundLayer,
     pub(super) guards: Guards,
+    pub(super) retry_budget: Option<Budget>,
 }
 
 impl Backend {
@@ -54,6 +60,7 @@ impl Backend {
             #[cfg(feature = "jwt")]
             credentials: OutboundLayer::disabled(),
             guards: Guards { concurrency: Vec::new(), success_rate: None },
+            retry_budget: None,
         }
     }
 
@@ -70,6 +77,12 @@ impl Backend {
         self
     }
 
+    /// Binds second attempts of all rules that share this budget. Else each rule that [retries](super::Rule::retry) has one
+    /// of its own.
+    pub fn retry_budget(self, budget: Budget) -> Self {
+        Self { retry_budget: Some(budget), ..self }
+    }
+
     /// Puts a token of this source on each request. Where that needs the caller's token, the rule's
     /// [providers](super::Rule::authenticate) keep it.
     #[cfg(feature = "jwt")]
@@ -83,6 +96,12 @@ impl Backend {
         return self.credentials.source().is_some_and(TokenSource::needs_caller);
         #[cfg(not(feature = "jwt"))]
         return false;
+    }
+
+    /// What tries again, by the rule's policy and within the upstream's budget.
+    pub(super) fn retry(&self, policy: Option<&Policy>) -> RetryLayer {
+        let Some(policy) = policy.cloned() else { return RetryLayer::disabled() };
+        RetryLayer::new(self.retry_budget.iter().cloned().fold(policy, Policy::budget))
     }
 
     /// What sends, when the proxy has been told what it needs to know.
@@ -106,13 +125,13 @@ pub(super) type Sender = Outbound<Proxy>;
 pub(super) type Sender = Proxy;
 
 /// One upstream of a rule.
-pub(super) type Attempt = Timeout<Guarded>;
+pub(super) type Attempts = Retry<Timeout<Gated<Guarded, TellDeadline>>>;
 /// All of them, or none.
-pub(super) type Backends = Either<SplitService<Attempt>, Nowhere>;
+pub(super) type Backends = Either<SplitService<Attempts>, Nowhere>;
 /// What a rule does with its requests. What fails inside becomes an answer before any gate sees it.
 pub(super) type RuleService = Tapped<AsyncGated<Rescue<Timeout<Backends>>, AsyncGates>>;
 
-type Answered = <Attempt as Service<Request<Body>>>::Response;
+type Answered = <Attempts as Service<Request<Body>>>::Response;
 
 /// The upstream of a rule that has none, because its gates answer everything.
 #[derive(Debug, Clone, Copy)]

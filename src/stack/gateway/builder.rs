@@ -6,6 +6,7 @@ use super::{
     edge::Listen,
     overload::Load,
     parts::{asserted_by, check_admin, check_queues, distinct, quotas, tallies},
+    retries::Retries,
     rule::Rule,
     snapshot::{RuleFacts, Snapshot},
 };
@@ -197,6 +198,7 @@ impl SnapshotBuilder {
         asserted.extend(self.caller_headers.names().cloned().chain(asserted_by(&of_rules)));
         let authorizers = of_rules.iter().flat_map(|rule| &rule.authorizers).map(|asked| &asked.authorizer);
         let of_authorizers = authorizers.map(|one| (Arc::from(one.name()), one.handle())).collect();
+        let retries = Retries::of(&of_rules);
         let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
         #[cfg(any(feature = "prometheus", feature = "redis"))]
         let limits = super::limits::all(&listeners, &of_rules);
@@ -238,6 +240,7 @@ impl SnapshotBuilder {
             shutdown_delay,
             shutdown_grace,
             load,
+            retries,
             rules,
             routes,
             asserted,

@@ -127,6 +127,7 @@ mod numbers;
 mod overload;
 mod own;
 mod parts;
+mod retries;
 mod rule;
 mod run;
 mod service;

@@ -31,7 +31,8 @@ pub(super) fn asserted_by(rules: &[Rule]) -> impl Iterator<Item = HeaderName> {
     let providers = rules.iter().filter_map(|rule| rule.providers.as_ref());
     let asked = rules.iter().flat_map(|rule| &rule.authorizers);
     let by_authorizers = asked.flat_map(|asked| asked.authorizer.asserted_headers());
-    providers.flat_map(Providers::asserted_headers).chain(by_authorizers).cloned()
+    let by_retries = rules.iter().filter_map(|rule| rule.retry.as_ref()?.told_in());
+    providers.flat_map(Providers::asserted_headers).chain(by_authorizers).chain(by_retries).cloned()
 }
 
 /// Each limit for which requests wait stands at one position.

@@ -17,7 +17,7 @@ use crate::{
     gate::{AsyncGate, AsyncGates, DynGate, Gate},
     key::Key,
     matching::{HostPattern, PathPolicy, RequestMatch},
-    resilience::timeout::TimeoutLayer,
+    resilience::{retry::Policy, timeout::TimeoutLayer},
     routing::filter::{Cors, Csrf, ResponseHeaders},
 };
 
@@ -60,6 +60,8 @@ pub struct Rule {
     pub(super) concurrency: Vec<Concurrency>,
     pub(super) filters: AsyncGates,
     pub(super) timeout: TimeoutLayer,
+    pub(super) deadline_header: Option<HeaderName>,
+    pub(super) retry: Option<Policy>,
     pub(super) attempt_timeout: TimeoutLayer,
     pub(super) split_by: Option<Key>,
     pub(super) variant_header: Option<HeaderName>,
@@ -91,6 +93,8 @@ impl Rule {
             concurrency: Vec::new(),
             filters: AsyncGates::new(),
             timeout: TimeoutLayer::default().grpc_streams(true),
+            deadline_header: None,
+            retry: None,
             attempt_timeout: TimeoutLayer::disabled(),
             split_by: None,
             variant_header: None,
@@ -228,6 +232,18 @@ impl Rule {
     /// and grow old as [`timeout`](crate::resilience::timeout) says.
     pub fn timeout(self, timeout: TimeoutLayer) -> Self {
         Self { timeout, ..self }
+    }
+
+    /// The header in which callers say how many milliseconds they wait, and upstreams are told how many are left. gRPC calls
+    /// have `grpc-timeout`; others none unless told.
+    pub fn deadline_header(self, header: HeaderName) -> Self {
+        Self { deadline_header: Some(header), ..self }
+    }
+
+    /// Tries requests again that failed, within the [budget of the upstream](Backend::retry_budget) if it has one. None is
+    /// tried again unless told.
+    pub fn retry(self, policy: Policy) -> Self {
+        Self { retry: Some(policy), ..self }
     }
 
     /// How long each attempt may take. No limit of its own unless told.

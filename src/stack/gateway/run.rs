@@ -129,6 +129,7 @@ impl Gateway {
             super::tokens::numbers,
             super::api_keys::numbers,
             super::overload::numbers,
+            super::retries::numbers,
             super::numbers::of_admission,
             super::usage::numbers,
         ];

@@ -7,6 +7,7 @@ use super::{
     builder::SnapshotBuilder,
     edge::{EdgeParts, EdgeService, Listen},
     overload::Load,
+    retries::Retries,
 };
 #[cfg(feature = "jwt")]
 use crate::authn::{introspection::IntrospectionHandle, jwks::RemoteKeys, outbound::TokenSourceHandle};
@@ -41,6 +42,7 @@ pub struct Snapshot {
     pub(super) shutdown_delay: Duration,
     pub(super) shutdown_grace: Duration,
     pub(super) load: Load,
+    pub(super) retries: Retries,
     pub(super) rules: Vec<RuleFacts>,
     pub(super) routes: RouterService<RuleService>,
     pub(super) asserted: Vec<HeaderName>,

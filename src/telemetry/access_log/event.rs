@@ -5,6 +5,7 @@ use super::{
     text::{Redacted, safe, safe_bytes, without_userinfo},
 };
 use crate::{
+    attempt::RetryStop,
     context::RequestId,
     identity::AddressText,
     outcome::{End, Outcome, Verdict},
@@ -33,6 +34,7 @@ pub(super) fn emit(entry: &Entry, outcome: &Outcome) {
     let told = || findings.trail()?.attempt();
     let attempt = entry.attempt.clone().or_else(told);
     let endpoint = attempt.as_ref().and_then(|attempt| attempt.endpoint).map(AddressText::of_socket);
+    let stopped = findings.trail().and_then(Trail::retry_stop);
     let principal = findings.trail().and_then(Trail::principal);
     let principal = principal.filter(|principal| !principal.is_anonymous());
     let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -48,12 +50,13 @@ pub(super) fn emit(entry: &Entry, outcome: &Outcome) {
         grpc_status = outcome.grpc.map(GrpcCode::number),
         verdict = outcome.verdict().label(),
         reason = outcome.reason.map(Reason::label),
-        flag = flag(outcome),
+        flag = flag(outcome, stopped),
         route = findings.route(),
         variant = findings.variant(),
         upstream = attempt.as_ref().map(|attempt| &*attempt.upstream),
         endpoint = endpoint.as_ref().map(AddressText::as_str),
         attempts = attempt.as_ref().map(|attempt| attempt.attempts),
+        retry_stop = stopped.map(RetryStop::label),
         connect_us = attempt.as_ref().and_then(|attempt| attempt.connect).map(micros),
         bytes = outcome.bytes,
         head_us = entry.to_head.map(micros),
@@ -102,11 +105,11 @@ fn protocol(version: Version) -> &'static str {
 }
 
 /// The refusal's flag, or what befell the exchange, by Envoy's names where it has one.
-fn flag(outcome: &Outcome) -> Option<&'static str> {
+fn flag(outcome: &Outcome, stopped: Option<RetryStop>) -> Option<&'static str> {
     match (outcome.reason, outcome.end) {
         (Some(reason), _) => Some(reason.flag()),
         (None, End::Cancelled) => Some("DC"),
         (None, End::Failed(failure)) => Some(failure.reason().flag()),
-        (None, End::Complete) => None,
+        (None, End::Complete) => stopped.filter(|why| *why == RetryStop::Attempts).map(|_| "URX"),
     }
 }

@@ -7,15 +7,17 @@ use std::{fmt, sync::RwLock, time::Duration};
 ///
 /// ```
 /// use portcullis::telemetry::metrics::Metrics;
+/// use std::time::Duration;
 ///
 /// let metrics = Metrics::new();
 /// metrics.also(|samples| {
-///     samples.gauge("cache_entries", "Entries in a cache", &[("cache", "prices")], 17_u64);
-///     samples.gauge("cache_age_seconds", "Age of its oldest entry", &[], std::time::Duration::from_millis(1500));
+///     let labels = [("cache", "prices")];
+///     samples.gauge("cache_entries", "Entries in a cache", &labels, 17_u64);
+///     samples.gauge("cache_age_seconds", "Age of its oldest entry", &labels, Duration::from_millis(1500));
 /// });
 /// let text = metrics.render();
 /// assert!(text.contains(r#"portcullis_cache_entries{cache="prices"} 17"#));
-/// assert!(text.contains("portcullis_cache_age_seconds 1.5"));
+/// assert!(text.contains(r#"portcullis_cache_age_seconds{cache="prices"} 1.5"#));
 /// ```
 #[derive(Debug, Default)]
 pub struct Samples {

@@ -39,7 +39,11 @@ use portcullis::{
     key::Key,
     matching::Normalize,
     reject::{Answer, RaiseLayer, RescueLayer},
-    resilience::timeout::TimeoutLayer,
+    resilience::{
+        deadline::{InheritDeadline, ReadDeadline, TellDeadline},
+        retry::RetryLayer,
+        timeout::TimeoutLayer,
+    },
     routing::{
         filter::{Cors, Csrf, HeaderChanges, PathChange, Rewrite},
         router::{Router, RouterLayer, Rule},
@@ -452,6 +456,9 @@ fn stack() -> Vec<Report> {
     ]
 }
 
+/// Two for header fields, and two and one for each extension.
+const RETRY_COPY: u64 = 8;
+
 fn resilience() -> Vec<Report> {
     let time = Duration::from_secs(15);
     vec![
@@ -459,6 +466,21 @@ fn resilience() -> Vec<Report> {
             .answers_after(time)
             .allocations(0, allocations)
             .check(),
+        Contract::new("read deadline", || GateLayer::new(ReadDeadline::new()))
+            .allocations(0, allocations)
+            .check(),
+        Contract::new("inherit deadline", || GateLayer::new(InheritDeadline::new()))
+            .allocations(0, allocations)
+            .check(),
+        Contract::new("tell deadline", || GateLayer::new(TellDeadline::new()))
+            .allocations(0, allocations)
+            .check(),
+        Contract::new("retry, of a bare request", RetryLayer::default)
+            .request(|_| Request::new(Body::empty()))
+            .allocations(0, allocations)
+            .check(),
+        // The head is copied, so that it can be sent again: its fields and what layers have told.
+        Contract::new("retry", RetryLayer::default).allocations(RETRY_COPY, allocations).check(),
     ]
 }
 

@@ -1,5 +1,6 @@
 //! The gateway as a whole: served in this process, and as the program that users run.
 mod cost;
+mod deadlines;
 mod limits;
 mod oidc;
 mod overload;
@@ -7,6 +8,7 @@ mod policies;
 mod process;
 mod protocols;
 mod reload;
+mod retries;
 mod serving;
 mod tokens;
 pub(crate) mod world;

@@ -36,6 +36,17 @@ async fn an_ordinary_body_must_end_within_the_total() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_ordinary_body_may_be_bounded_in_its_silence() {
+    let layer = TimeoutLayer::new(20 * SECOND).body_idle(SECOND).per_attempt();
+    let ran = run(layer, "text/plain", Slow::of([(900, "a"), (900, "b"), (1_100, "c")])).await;
+    assert_eq!((ran.frames, ran.reason()), (2, Some(Reason::UpstreamTimeout)));
+    assert_eq!(ran.took, Duration::from_millis(2_800));
+
+    let ran = run(layer, "text/plain", Slow::of([(900, "a"), (900, "b"), (900, "c")])).await;
+    assert!(ran.error.is_none() && ran.frames == 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_body_that_always_has_more_is_cut() {
     struct Endless;
     impl HttpBody for Endless {

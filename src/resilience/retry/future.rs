@@ -1,0 +1,182 @@
+use std::{
+    fmt,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{Request, Response, response};
+use http_body::Body as HttpBody;
+use pin_project_lite::pin_project;
+use tokio::time::{Sleep, sleep};
+use tower_service::Service;
+
+use super::{
+    body::{Peeked, RetryBody},
+    call::{Call, Next},
+};
+use crate::{
+    body::Body,
+    reject::{GrpcCode, Protocol},
+};
+
+/// How many frames of an answer that is not given are read, so that its connection can be used again.
+const DRAINED: usize = 4;
+
+pin_project! {
+    /// The future of a [`Retry`](super::Retry). Dropping it drops the attempt.
+    pub struct ResponseFuture<S: Service<Request<Body>>> {
+        #[pin]
+        state: State<S::Future>,
+        service: Option<S>,
+        call: Option<Call>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<F> {
+        Readying { request: Option<Request<Body>> },
+        Calling { #[pin] future: F },
+        Waiting { wait: Pin<Box<Sleep>>, request: Option<Request<Body>> },
+    }
+}
+
+impl<S: Service<Request<Body>>> ResponseFuture<S> {
+    /// The only attempt.
+    pub(super) fn calling(future: S::Future) -> Self {
+        Self { state: State::Calling { future }, service: None, call: None }
+    }
+
+    /// An attempt by `service`, when it is ready.
+    pub(super) fn readying(service: S, request: Request<Body>, call: Option<Call>) -> Self {
+        Self { state: State::Readying { request: Some(request) }, service: Some(service), call }
+    }
+}
+
+type Answered<S, B> = Result<Response<RetryBody<B>>, <S as Service<Request<Body>>>::Error>;
+
+impl<S, ResB> Future for ResponseFuture<S>
+where
+    S: Service<Request<Body>, Response = Response<ResB>>,
+    S::Error: 'static,
+    ResB: HttpBody<Data = Bytes>,
+    ResB::Error: 'static,
+{
+    type Output = Answered<S, ResB>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let ended = match this.state.as_mut().project() {
+                StateProjection::Calling { future } => ready!(future.poll(cx)),
+                StateProjection::Waiting { wait, request } => {
+                    ready!(wait.as_mut().poll(cx));
+                    let request = request.take();
+                    this.state.set(State::Readying { request });
+                    continue;
+                }
+                StateProjection::Readying { request } => {
+                    #[expect(clippy::expect_used, reason = "it is there unless there is one attempt only")]
+                    let service = this.service.as_mut().expect("a service");
+                    match ready!(service.poll_ready(cx)) {
+                        Err(error) => Err(error),
+                        Ok(()) => {
+                            #[expect(clippy::expect_used, reason = "the contract of Future")]
+                            let request = request.take().expect("polled after completion");
+                            let future = service.call(request);
+                            this.state.set(State::Calling { future });
+                            continue;
+                        }
+                    }
+                }
+            };
+            match judge::<S, _>(this.call, ended, cx) {
+                Judged::Given(answered) => return Poll::Ready(answered),
+                Judged::Again(Next { wait, request }) => {
+                    // The failed attempt is let go before the wait, and not after it.
+                    this.state.set(State::Waiting { wait: Box::pin(sleep(wait)), request: Some(request) });
+                }
+            }
+        }
+    }
+}
+
+/// What becomes of an attempt's end: the caller is given it, or there is another attempt.
+enum Judged<S: Service<Request<Body>>, B: HttpBody> {
+    Given(Answered<S, B>),
+    Again(Next),
+}
+
+fn judge<S, ResB>(
+    call: &mut Option<Call>,
+    ended: Result<Response<ResB>, S::Error>,
+    cx: &mut Context<'_>,
+) -> Judged<S, ResB>
+where
+    S: Service<Request<Body>>,
+    S::Error: 'static,
+    ResB: HttpBody<Data = Bytes>,
+    ResB::Error: 'static,
+{
+    let Some(mut tried) = call.take() else {
+        return Judged::Given(ended.map(|response| response.map(RetryBody::whole)));
+    };
+    let (head, body) = match ended {
+        Ok(response) => response.into_parts(),
+        Err(error) => {
+            let next = tried.of_error(&error).and_then(|failed| tried.again(failed, None));
+            let Some(next) = next else { return Judged::Given(Err(error)) };
+            *call = Some(tried);
+            return Judged::Again(next);
+        }
+    };
+    let mut failed = tried.of_head(&head);
+    let body = if failed.is_none() && tried.asks_trailers() && is_undecided(&head) {
+        let peeked = Peeked::new(body, cx);
+        failed = match (peeked.trailers(), peeked.error()) {
+            (Some(trailers), _) => tried.of_trailers(trailers),
+            (_, Some(error)) => tried.of_error(error),
+            _ => None,
+        };
+        RetryBody::peeked(peeked)
+    } else {
+        RetryBody::whole(body)
+    };
+    let Some(failed) = failed else {
+        tried.ended_well();
+        return Judged::Given(Ok(Response::from_parts(head, body)));
+    };
+    let Some(next) = tried.again(failed, head.extensions.get()) else {
+        return Judged::Given(Ok(Response::from_parts(head, body)));
+    };
+    drain(body, cx);
+    *call = Some(tried);
+    Judged::Again(next)
+}
+
+/// Whether a gRPC status is still to come.
+fn is_undecided(head: &response::Parts) -> bool {
+    Protocol::of(&head.headers) == Protocol::Grpc && GrpcCode::of(&head.headers).is_none()
+}
+
+/// Reads what is there, so that the connection of a short answer can be used again.
+fn drain<B: HttpBody>(body: B, cx: &mut Context<'_>) {
+    let mut body = pin!(body);
+    for _ in 0..DRAINED {
+        if body.is_end_stream() || !matches!(body.as_mut().poll_frame(cx), Poll::Ready(Some(Ok(_)))) {
+            return;
+        }
+    }
+}
+
+impl<S: Service<Request<Body>>> fmt::Debug for ResponseFuture<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state {
+            State::Readying { .. } => "readying",
+            State::Calling { .. } => "calling",
+            State::Waiting { .. } => "waiting",
+        };
+        f.debug_struct("ResponseFuture").field("state", &state).finish_non_exhaustive()
+    }
+}

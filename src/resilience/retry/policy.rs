@@ -1,0 +1,185 @@
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderName, Method, Request, StatusCode};
+
+use super::{
+    handle::{Counts, RetryHandle},
+    on::{Conditions, RetryOn},
+};
+use crate::{backoff::Backoff, chance::Chance, resilience::budget::Budget, time::WallClock};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// What is tried again, how often and when. See the [module docs](super). Clones share the budget and the numbers.
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Policy {
+    pub(super) retries: u32,
+    pub(super) conditions: Conditions,
+    pub(super) any_method: bool,
+    pub(super) budget: Budget,
+    pub(super) backoff: Backoff,
+    pub(super) least_wait: Duration,
+    pub(super) most_wait: Duration,
+    pub(super) least_left: Duration,
+    pub(super) most_body: usize,
+    pub(super) attempt_header: Option<HeaderName>,
+    pub(super) chance: Chance,
+    pub(super) clock: WallClock,
+    pub(super) counts: Arc<Counts>,
+}
+
+impl Policy {
+    /// So many attempts beside the first. What else it is by default is told at each method.
+    pub fn new(retries: u32) -> Self {
+        Self {
+            retries,
+            conditions: Conditions {
+                on: vec![
+                    RetryOn::ConnectFailure,
+                    RetryOn::GatewayError,
+                    RetryOn::RefusedStream,
+                    RetryOn::Reset,
+                    RetryOn::Unavailable,
+                ],
+                codes: Vec::new(),
+                headers: Vec::new(),
+            },
+            any_method: false,
+            budget: Budget::default(),
+            backoff: Backoff::default(),
+            least_wait: Duration::ZERO,
+            most_wait: Duration::from_secs(5),
+            least_left: Duration::from_millis(10),
+            most_body: 64 * 1024,
+            attempt_header: None,
+            chance: Chance::new(),
+            clock: WallClock::system(),
+            counts: Arc::default(),
+        }
+    }
+
+    /// In which cases, in the place of `connect-failure`, `gateway-error`, `refused-stream`, `reset` and `unavailable`.
+    pub fn on(mut self, on: impl IntoIterator<Item = RetryOn>) -> Self {
+        self.conditions.on = on.into_iter().collect();
+        self
+    }
+
+    /// And with these statuses.
+    pub fn codes(mut self, codes: impl IntoIterator<Item = StatusCode>) -> Self {
+        self.conditions.codes.extend(codes);
+        self
+    }
+
+    /// And if the response has this header.
+    pub fn header(mut self, name: HeaderName) -> Self {
+        self.conditions.headers.push(name);
+        self
+    }
+
+    /// What all of its second attempts together are bound by; a [`Budget`] of its own with 20% of the calls and 10 a second
+    /// unless told.
+    pub fn budget(self, budget: Budget) -> Self {
+        Self { budget, ..self }
+    }
+
+    /// How long it waits: 25 ms growing to 250 ms, with full jitter, unless told.
+    pub fn backoff(self, backoff: Backoff) -> Self {
+        Self { backoff, ..self }
+    }
+
+    /// Waits at least so long, and what [`backoff`](Self::backoff) says on top of it: a Gateway API back-off is a minimum.
+    /// Nothing unless told.
+    pub fn least_wait(self, least: Duration) -> Self {
+        Self { least_wait: least, ..self }
+    }
+
+    /// The longest time for which a server can ask. Asked for more, it does not try again, and the caller is told what the
+    /// server said. 5 seconds unless told.
+    pub fn most_wait(self, most: Duration) -> Self {
+        Self { most_wait: most, ..self }
+    }
+
+    /// An attempt is not begun with less than this left of the request's [deadline](crate::context::Deadline). 10 ms unless
+    /// told.
+    pub fn least_left(self, least: Duration) -> Self {
+        Self { least_left: least, ..self }
+    }
+
+    /// The longest body that is kept to be sent again, in bytes. A longer one is sent once. 64 KiB unless told.
+    pub fn most_body(self, bytes: usize) -> Self {
+        Self { most_body: bytes, ..self }
+    }
+
+    /// Tells the server in this header which attempt it is: 1 for the first. It is not told unless there is one.
+    pub fn attempt_header(self, name: HeaderName) -> Self {
+        Self { attempt_header: Some(name), ..self }
+    }
+
+    /// Tries again whatever the method is, and without an idempotency key. Then a server may do twice what it was asked
+    /// once: charge an account, send a message. It is for calls of which you know that they can be repeated, as gRPC calls
+    /// that only read, which are all `POST`.
+    pub fn danger_any_method(self) -> Self {
+        Self { any_method: true, ..self }
+    }
+
+    /// Where jitter comes from.
+    pub fn chance(self, chance: Chance) -> Self {
+        Self { chance, ..self }
+    }
+
+    /// The clock by which dates in `Retry-After` are read.
+    pub fn clock(self, clock: WallClock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// How many attempts there may be beside the first.
+    #[must_use]
+    pub const fn retries(&self) -> u32 {
+        self.retries
+    }
+
+    /// The header in which the server is told which attempt it is.
+    #[must_use]
+    pub const fn told_in(&self) -> Option<&HeaderName> {
+        self.attempt_header.as_ref()
+    }
+
+    /// What calls under this policy have come to.
+    #[must_use]
+    pub fn handle(&self) -> RetryHandle {
+        RetryHandle { counts: Arc::clone(&self.counts), budget: self.budget.clone() }
+    }
+
+    /// Whether a request may be done twice: its method is idempotent (RFC 9110 section 9.2.2), or it brings a key by which
+    /// the server knows it again.
+    pub(super) fn is_safe<B>(&self, request: &Request<B>) -> bool {
+        self.any_method
+            || request.method().is_idempotent()
+            || request.headers().get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty())
+    }
+
+    /// Whether it is a request that can have a second attempt at all.
+    pub(super) fn is_for<B>(request: &Request<B>) -> bool {
+        request.method() != Method::CONNECT && !request.headers().contains_key(http::header::UPGRADE)
+    }
+
+    /// How long to wait before this retry, if the server has asked for `told`. `None`: longer than it may ask.
+    pub(super) fn wait(&self, retry: u32, told: Option<Duration>) -> Option<Duration> {
+        let own = self.least_wait.saturating_add(self.backoff.delay(retry, &self.chance));
+        let Some(told) = told else { return Some(own) };
+        if told > self.most_wait {
+            return None;
+        }
+        // Those who were told the same do not all come at once.
+        let half = u64::try_from(told.as_nanos() / 2).unwrap_or(u64::MAX);
+        Some(own.max(told + Duration::from_nanos(self.chance.below(half))))
+    }
+}
+
+impl Default for Policy {
+    /// Two attempts beside the first.
+    fn default() -> Self {
+        Self::new(2)
+    }
+}

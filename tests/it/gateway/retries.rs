@@ -1,0 +1,259 @@
+//! What is tried again, over real sockets, and what it costs the upstreams.
+use std::{
+    fmt::Write as _,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use axum::{Router, body::Bytes, extract::Request};
+use http_body_util::{BodyExt, Full};
+use hyper_util::{client::legacy::Client as Legacy, rt::TokioExecutor};
+use portcullis::config::Config;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+
+use super::world::{Directory, Gateway, file};
+use crate::support::log::Log;
+
+/// What an endpoint does with every request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Does {
+    /// Answers with its body.
+    Work,
+    /// Answers 503, and reads nothing.
+    Fail,
+    /// Closes without a word.
+    Reset,
+    /// Says nothing.
+    Hang,
+}
+
+/// Endpoints, and how many requests have reached them.
+struct Fleet {
+    addresses: Vec<SocketAddr>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Fleet {
+    async fn of(does: &[Does]) -> Self {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let mut addresses = Vec::new();
+        for &does in does {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            addresses.push(listener.local_addr().unwrap());
+            let count = Arc::clone(&asked);
+            match does {
+                Does::Work => drop(tokio::spawn(work(listener, count))),
+                _ => drop(tokio::spawn(fail(listener, count, does))),
+            }
+        }
+        Self { addresses, asked }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    fn endpoints(&self) -> String {
+        self.addresses.iter().fold(String::new(), |mut list, address| {
+            let _ = write!(list, "'{address}', ");
+            list
+        })
+    }
+}
+
+async fn work(listener: TcpListener, asked: Arc<AtomicUsize>) {
+    let app = Router::new().fallback(move |request: Request| async move {
+        asked.fetch_add(1, Ordering::Relaxed);
+        let attempt = request.headers().get("x-attempt").cloned();
+        let whole = request.into_body().collect().await.unwrap().to_bytes();
+        let mut response = http::Response::new(axum::body::Body::from(whole));
+        response.headers_mut().extend(attempt.map(|n| (http::HeaderName::from_static("x-attempt"), n)));
+        response
+    });
+    axum::serve(listener, app).await.unwrap();
+}
+
+/// One request for each connection.
+async fn fail(listener: TcpListener, asked: Arc<AtomicUsize>, does: Does) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let asked = Arc::clone(&asked);
+        tokio::spawn(async move {
+            let mut head = Vec::new();
+            while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+                if stream.read_buf(&mut head).await.unwrap_or(0) == 0 {
+                    return;
+                }
+            }
+            asked.fetch_add(1, Ordering::Relaxed);
+            match does {
+                Does::Fail => {
+                    let answer = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno";
+                    let _ = stream.write_all(answer).await;
+                }
+                Does::Hang => drop(stream.read(&mut [0; 1]).await),
+                Does::Reset | Does::Work => {}
+            }
+        });
+    }
+}
+
+/// A gateway with one rule in front of a fleet.
+async fn gateway(fleet: &Fleet, upstream: &str, rule: &str) -> Gateway {
+    Gateway::of(&text(fleet, upstream, rule)).await
+}
+
+fn text(fleet: &Fleet, upstream: &str, rule: &str) -> String {
+    file(&format!(
+        "upstreams: {{ fleet: {{ endpoints: [{}] {upstream} }} }}\n\
+         routes: [{{ name: r, rules: [{{ name: all, backendRefs: [{{ name: fleet }}], {rule} }}] }}]\n",
+        fleet.endpoints()
+    ))
+}
+
+/// So many requests, 20 at a time; how often each status came.
+async fn ask(gateway: &Gateway, method: &'static str, requests: usize) -> Vec<(u16, usize)> {
+    let mut statuses = std::collections::BTreeMap::new();
+    for _ in 0..requests / 20 {
+        let asks = (0..20).map(|_| {
+            let (client, at) = (gateway.client.clone(), gateway.at("public"));
+            tokio::spawn(async move { client.send(method, at, "/", &[]).await.unwrap().status })
+        });
+        for asked in asks.collect::<Vec<_>>() {
+            *statuses.entry(asked.await.unwrap()).or_default() += 1;
+        }
+    }
+    statuses.into_iter().collect()
+}
+
+#[tokio::test]
+async fn one_of_ten_that_fails_every_call_is_seen_by_nobody() {
+    for failing in [Does::Fail, Does::Reset, Does::Hang] {
+        let mut does = [Does::Work; 10];
+        does[3] = failing;
+        for balance in ["roundRobin", "leastRequest"] {
+            let fleet = Fleet::of(&does).await;
+            let rule = "retry: { attempts: 2 }, timeouts: { request: 60s, backendRequest: 300ms }";
+            let gateway = gateway(&fleet, &format!(", balance: {balance}"), rule).await;
+            assert_eq!(ask(&gateway, "GET", 300).await, [(200, 300)], "{failing:?} {balance}");
+            assert!(fleet.asked() <= 360, "{failing:?} {balance}: {} calls", fleet.asked());
+            assert!(fleet.asked() > 300, "{failing:?} {balance}: {} calls", fleet.asked());
+        }
+    }
+}
+
+/// No retry storm: 20% and the floor, of which there is 1 a second over 10 seconds.
+#[tokio::test]
+async fn when_all_fail_there_are_few_calls_more() {
+    for failing in [Does::Fail, Does::Reset] {
+        let fleet = Fleet::of(&[failing; 3]).await;
+        let constraint = ", retryConstraint: { minRetryRate: { count: 1 } }";
+        let gateway = gateway(&fleet, constraint, "retry: { attempts: 3, backoff: 1ms }").await;
+        let expected = if failing == Does::Fail { 503 } else { 502 };
+        assert_eq!(ask(&gateway, "GET", 400).await, [(expected, 400)]);
+        // A floor for each 10 seconds that a slow machine may take.
+        assert!((400 + 10..=480 + 60).contains(&fleet.asked()), "{failing:?}: {} calls", fleet.asked());
+        let status = gateway.status().await;
+        let (rule, budget) = (&status["retries"]["rules"][0], &status["retries"]["budgets"][0]);
+        assert_eq!((&rule["rule"], &budget["upstream"]), (&"r/all".into(), &"fleet".into()));
+        assert_eq!(rule["retries"].as_u64().unwrap() as usize + 400, fleet.asked());
+        assert_eq!(budget["spent"], rule["retries"]);
+        assert!(rule["stopped"]["budget"].as_u64() > Some(0), "{rule}");
+    }
+}
+
+#[tokio::test]
+async fn what_may_not_be_done_twice_is_done_once() {
+    let fleet = Fleet::of(&[Does::Fail; 2]).await;
+    let gateway = gateway(&fleet, "", "retry: { attempts: 1, backoff: 1ms }").await;
+    assert_eq!(ask(&gateway, "POST", 20).await, [(503, 20)]);
+    assert_eq!(fleet.asked(), 20);
+    let keyed = [("idempotency-key", "\"4711\"")];
+    let answer = gateway.client.send("POST", gateway.at("public"), "/", &keyed).await.unwrap();
+    assert_eq!((answer.status, fleet.asked()), (503, 22));
+    assert_eq!(gateway.status().await["retries"]["rules"][0]["stopped"]["unsafe"], 20);
+}
+
+/// The failing endpoint answers before it has read the body; the next one gets all of it.
+#[tokio::test]
+async fn the_next_endpoint_gets_the_whole_body() {
+    let fleet = Fleet::of(&[Does::Fail, Does::Work]).await;
+    let rule = "retry: { backoff: 1ms }, policies: { retry: { attemptHeader: x-attempt, maxBody: 20000 } }";
+    let gateway = gateway(&fleet, "", rule).await;
+    let client = Legacy::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+    let body: Bytes = (0..20_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+    let mut attempts = Vec::new();
+    for _ in 0..10 {
+        let request = http::Request::put(format!("http://{}/", gateway.at("public")))
+            .header("x-attempt", "17")
+            .body(Full::new(body.clone()))
+            .unwrap();
+        let response = client.request(request).await.unwrap();
+        assert_eq!(response.status(), 200);
+        attempts.push(response.headers()["x-attempt"].clone());
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), body);
+    }
+    assert!(
+        attempts.iter().any(|n| n == "2") && attempts.iter().all(|n| n == "1" || n == "2"),
+        "{attempts:?}"
+    );
+}
+
+#[tokio::test]
+async fn log_and_metrics_tell_of_it() {
+    let (log, _guard) = Log::start();
+    let fleet = Fleet::of(&[Does::Fail, Does::Fail]).await;
+    let gateway = gateway(&fleet, "", "retry: { attempts: 2, backoff: 1ms }").await;
+    assert_eq!(gateway.get("/", &[]).await.status, 503);
+    let line = &log.access(1).await[0];
+    assert_eq!(
+        (&line["attempts"], &line["retry_stop"], &line["flag"]),
+        (&3.into(), &"attempts".into(), &"URX".into())
+    );
+    let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
+    for sample in [
+        r#"portcullis_retries_total{route="r/all"} 2"#,
+        r#"portcullis_retries_recovered_total{route="r/all"} 0"#,
+        r#"portcullis_retries_stopped_total{route="r/all",reason="attempts"} 1"#,
+        r#"portcullis_retry_budget_calls_total{upstream="fleet"} 1"#,
+        r#"portcullis_retry_budget_spent_total{upstream="fleet"} 2"#,
+        r#"portcullis_retry_budget_refused_total{upstream="fleet"} 0"#,
+    ] {
+        assert!(metrics.contains(sample), "{sample} is not in {metrics}");
+    }
+}
+
+/// The budget is the upstream's: a reload gives nobody new attempts.
+#[tokio::test]
+async fn what_was_spent_stays_spent_across_a_reload() {
+    let fleet = Fleet::of(&[Does::Fail]).await;
+    let directory = Directory::new("retries");
+    let constraint =
+        ", retryConstraint: { budget: { percent: 0 }, minRetryRate: { count: 5, interval: 1h } }";
+    let constraint = constraint.replace("percent: 0", "percent: 0, interval: 1h");
+    let written =
+        |attempts| text(&fleet, &constraint, &format!("retry: {{ attempts: {attempts}, backoff: 1ms }}"));
+    directory.write("gateway.yaml", &written(3));
+    let gateway = Gateway::start(Config::file(directory.path("gateway.yaml"))).await;
+    assert_eq!(gateway.get("/", &[]).await.status, 503);
+    assert_eq!(fleet.asked(), 4);
+    directory.write("gateway.yaml", &written(4));
+    gateway.until(|status| status["generation"] == 2).await;
+    assert_eq!(gateway.get("/", &[]).await.status, 503);
+    assert_eq!(fleet.asked(), 4 + 3, "two were left");
+    assert_eq!(gateway.status().await["retries"]["budgets"][0]["spent"], 5);
+}
+
+/// The file of the guide is accepted as it stands.
+#[test]
+fn the_file_of_the_guide_is_sound() {
+    let guide = include_str!("../../../docs/guides/retries_that_do_no_harm.md");
+    let yaml = guide.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let check = Config::text("gateway.yaml", yaml).check();
+    assert!(check.is_accepted(), "{check}");
+}
