@@ -12,6 +12,8 @@
 
 pub mod address;
 pub mod authz;
+#[cfg(feature = "redis")]
+mod beside;
 pub mod concurrency;
 pub mod ext_authz;
 mod fields;

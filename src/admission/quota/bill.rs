@@ -1,6 +1,6 @@
-use std::sync::Arc;
 #[cfg(feature = "redis")]
 use std::time::Duration;
+use std::{mem, sync::Arc};
 
 #[cfg(feature = "redis")]
 use tokio::time::Instant;
@@ -27,6 +27,26 @@ pub(super) struct Bill {
     pub(super) in_shadow: bool,
     /// What it has cost, as told by the response's head.
     pub(super) told: Option<u32>,
+}
+
+/// What is paid of quotas. Whoever drops it before it is taken, gives back what was.
+#[derive(Debug)]
+pub(super) struct Payment {
+    pub(super) quotas: Arc<[Quota]>,
+    pub(super) bills: Vec<Bill>,
+}
+
+impl Payment {
+    /// The bills. What was paid stays paid.
+    pub(super) fn take(mut self) -> Vec<Bill> {
+        mem::take(&mut self.bills)
+    }
+}
+
+impl Drop for Payment {
+    fn drop(&mut self) {
+        give_back(&self.quotas, &mut self.bills);
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +141,8 @@ pub(super) fn pay_here(quotas: &[Quota], bills: &mut [Bill]) -> bool {
 ///
 /// # Errors
 /// Counters cannot be asked, and their quota lets nothing pass then.
-pub(super) async fn pay(quotas: &[Quota], bills: &mut [Bill]) -> Result<bool, QuotaOutage> {
+pub(super) async fn pay(mut payment: Payment) -> Result<Payment, QuotaOutage> {
+    let Payment { quotas, bills } = &mut payment;
     for (quota, bill) in quotas.iter().zip(&mut *bills) {
         if bill.state == State::Open
             && let Err(outage) = quota.counters.open().await
@@ -130,25 +151,18 @@ pub(super) async fn pay(quotas: &[Quota], bills: &mut [Bill]) -> Result<bool, Qu
         }
     }
     if !pay_here(quotas, bills) {
-        return Ok(false);
+        return Ok(payment);
     }
     #[cfg(feature = "redis")]
     let until = until(quotas);
     #[cfg(feature = "redis")]
-    while let Some(first) = (0..bills.len()).find(|at| bills[*at].state == State::Open) {
-        match pay_there(quotas, bills, first, until).await {
-            Ok(true) => {}
-            Ok(false) => {
-                give_back(quotas, bills);
-                return Ok(false);
-            }
-            Err(outage) => {
-                give_back(quotas, bills);
-                return Err(outage);
-            }
+    while let Some(first) = bills.iter().position(|bill| bill.state == State::Open) {
+        if !pay_there(quotas, bills, first, until).await? {
+            give_back(quotas, bills);
+            break;
         }
     }
-    Ok(true)
+    Ok(payment)
 }
 
 /// The longest of the deadlines: accounts and servers are asked one after the other, and no request waits for their sum.
@@ -174,19 +188,27 @@ async fn pay_there(
         bills[first].state = State::Lost;
         return Ok(true);
     };
-    let of_first = |(quota, bill): &(&Quota, &mut Bill)| {
-        let is_open = bill.state == State::Open && bill.account == account;
-        is_open && quota.counters.store.is_same(&quotas[first].counters.store)
+    let of_first = |at: &usize| {
+        let is_open = bills[*at].state == State::Open && bills[*at].account == account;
+        is_open && quotas[*at].counters.store.is_same(&quotas[first].counters.store)
     };
-    let mut group: Vec<_> = quotas.iter().zip(&mut *bills).filter(of_first).collect();
-    let mut asked: Vec<_> = group.iter_mut().map(|(quota, bill)| (&*quota.counters, &mut **bill)).collect();
-    let paid = remote.spend(&mut asked, until).await;
-    for (quota, bill) in &mut group {
-        if let Err(outage) = &paid {
-            lost(quota, bill, outage.clone())?;
+    let group: Vec<_> = (first..bills.len()).filter(of_first).collect();
+    let asked = Payment {
+        quotas: group.iter().map(|&at| quotas[at].clone()).collect(),
+        bills: group.iter().map(|&at| bills[at]).collect(),
+    };
+    match remote.spend(asked, until).await {
+        Ok((paid, told)) => {
+            group.iter().zip(told).for_each(|(&at, bill)| bills[at] = bill);
+            Ok(paid)
+        }
+        Err(outage) => {
+            for at in group {
+                lost(&quotas[at], &mut bills[at], outage.clone())?;
+            }
+            Ok(true)
         }
     }
-    Ok(paid.unwrap_or(true))
 }
 
 /// Counters cannot be asked: lets pass, or not.

@@ -4,7 +4,7 @@ use http::{HeaderMap, response};
 
 use super::{
     Quota, QuotaOutage,
-    bill::{self, Bill, State},
+    bill::{self, Bill, Payment, State},
     definition::Counts,
 };
 use crate::{
@@ -167,28 +167,25 @@ impl AsyncGate for Quotas {
             bill::pay_here(&self.quotas, &mut bills);
             return self.decide(bills).into();
         }
-        let quotas = Arc::clone(&self.quotas);
-        Check::Wait(QuotaWait(Box::pin(async move {
-            let paid = bill::pay(&quotas, &mut bills).await;
-            QuotaTold(paid.map(|_| bills))
-        })))
+        let paid = bill::pay(Payment { quotas: Arc::clone(&self.quotas), bills });
+        Check::Wait(QuotaWait(Box::pin(async { QuotaTold(paid.await) })))
     }
 
     fn resume(&self, _: &mut Head<'_>, told: QuotaTold) -> Check<Spending, QuotaWait> {
-        let bills = told.0.map_err(|outage| {
+        let paid = told.0.map_err(|outage| {
             let refusal = Rejection::new(Reason::LimitUnavailable).retry_after(OUTAGE);
             Answer::from(refusal.source(outage))
         });
-        bills.and_then(|bills| self.decide(bills)).into()
+        paid.and_then(|payment| self.decide(payment.take())).into()
     }
 }
 
 /// The wait for counters that are kept elsewhere.
 pub struct QuotaWait(Pin<Box<dyn Future<Output = QuotaTold> + Send>>);
 
-/// What counters that are kept elsewhere have told.
+/// What counters that are kept elsewhere have told. Dropped, it gives back what was paid.
 #[derive(Debug)]
-pub struct QuotaTold(Result<Vec<Bill>, QuotaOutage>);
+pub struct QuotaTold(Result<Payment, QuotaOutage>);
 
 impl Future for QuotaWait {
     type Output = QuotaTold;

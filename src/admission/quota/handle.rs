@@ -40,6 +40,10 @@ pub enum QuotaOutage {
     #[cfg(feature = "redis")]
     #[error(transparent)]
     Redis(#[from] crate::redis::RedisError),
+    /// So many wait for Redis that no more are let.
+    #[cfg(feature = "redis")]
+    #[error("too many wait for Redis already")]
+    Busy,
 }
 
 impl Consumption {

@@ -110,9 +110,9 @@
 //!
 //! An account never spends more than its allowance, however many instances ask at once, but by what is
 //! [settled](QuotaBuilder::settle) after a response. A list of quotas is all or nothing: if one refuses, what
-//! others were charged is given back (at once, but while it is on its way somebody else may find nothing left). What was
-//! charged for a caller who went away while Redis was asked stays charged, and so does what a server has charged whose
-//! answer came too late. A clock that is set back gives nothing back, unless it was more than a period ahead; instances begin a
+//! others were charged is given back (at once, but while it is on its way somebody else may find nothing left). So is what was
+//! charged for a caller who went away while Redis was asked, and by an answer that comes too late, for which it is waited 3 s
+//! more; what cannot be given back is counted ([`unsettled`](QuotaHandle::unsettled)). A clock that is set back gives nothing back, unless it was more than a period ahead; instances begin a
 //! new period by their own clocks. What is refused further inside because we cannot serve it now (overload, an open circuit,
 //! no endpoint, a token that cannot be had) is given back, unless it was settled.
 //!

@@ -1,22 +1,23 @@
 use std::{
-    sync::{
-        Arc, LazyLock,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
 use redis::{Script, cmd};
-use tokio::{runtime::Handle, sync::Notify, time::Instant};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     QuotaOutage,
-    bill::{Bill, State},
+    bill::{Bill, Payment, State},
     definition::{Counters, Counts},
 };
 use crate::{
-    redis::{Redis, RedisError},
-    time::{Period, Span},
+    admission::beside::{Beside, LINGERING, patiently},
+    redis::{Patience, Redis, RedisError},
+    time::{Period, Span, after},
 };
 
 /// How long after its period a counter can be read still.
@@ -29,34 +30,51 @@ static ADJUST: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("adj
 pub(super) struct Remote {
     redis: Redis,
     pub(super) deadline: Duration,
-    settling: Arc<Settling>,
-}
-
-/// What is on its way without anybody who waits for it.
-#[derive(Default)]
-struct Settling {
-    count: AtomicUsize,
-    ended: Notify,
+    /// Payments that are on their way.
+    paying: Beside,
+    /// What is settled or given back.
+    settling: Beside,
 }
 
 impl Remote {
     pub(super) fn new(redis: Redis, deadline: Duration) -> Self {
-        Self { redis, deadline, settling: Arc::default() }
+        Self { redis, deadline, paying: Beside::default(), settling: Beside::default() }
     }
 
-    /// Spends of these counters of one account, which are all on this server, or of none. Tells whether, and writes into
-    /// the bills what became of them. It takes its deadline at most, and no longer than `until`.
+    /// Pays all of these counters of one account, which are all on this server, or none. Tells whether, and what became of
+    /// the bills. It takes its deadline at most, and no longer than `until`; what is paid later, or for a caller who went
+    /// away, is given back.
     pub(super) async fn spend(
         &self,
-        bills: &mut [(&Counters, &mut Bill)],
+        payment: Payment,
         until: Instant,
-    ) -> Result<bool, QuotaOutage> {
-        let rest = self.deadline.min(until.saturating_duration_since(Instant::now()));
+    ) -> Result<(bool, Vec<Bill>), QuotaOutage> {
+        let until = until.min(after(Instant::now(), self.deadline));
+        let rest = until.saturating_duration_since(Instant::now());
         if rest.is_zero() {
             return Err(RedisError::Late(self.deadline).into());
         }
+        let (keys, args) = self.words(&payment);
+        let redis = self.redis.clone();
+        let (tell, told) = oneshot::channel();
+        let is_begun = self.paying.run(async move {
+            let patience = Patience::from(rest).lingering(LINGERING);
+            let answer: Result<Vec<i64>, _> = redis.run(patience, &SPEND, &keys, args).await;
+            // If nobody takes it, it gives itself back.
+            drop(tell.send(answer.and_then(|answer| read(payment, &answer))));
+        });
+        if !is_begun {
+            return Err(QuotaOutage::Busy);
+        }
+        let told = timeout_at(until, told).await.map_err(|_| RedisError::Late(self.deadline))?;
+        let (paid, payment) = told.map_err(|_| RedisError::Unexpected)??;
+        Ok((paid, payment.take()))
+    }
+
+    fn words(&self, payment: &Payment) -> (Vec<String>, Vec<i64>) {
         let (mut keys, mut args) = (Vec::new(), Vec::new());
-        for (counters, bill) in bills.iter() {
+        for (quota, bill) in payment.quotas.iter().zip(&payment.bills) {
+            let counters = &quota.counters;
             keys.push(self.key(counters, bill.account, bill.span));
             let lives = bill.span.remaining(counters.clock.now()) + KEPT;
             let most = bill.most.map_or(-1, u64::cast_signed);
@@ -67,19 +85,7 @@ impl Remote {
                 bill.in_shadow.into(),
             ]);
         }
-        let answer: Vec<i64> = self.redis.run(rest, &SPEND, &keys, args).await?;
-        let (Some(paid), true) = (answer.first(), answer.len() == bills.len() + 1) else {
-            return Err(RedisError::Unexpected.into());
-        };
-        let paid = *paid == 1;
-        for ((_, bill), used) in bills.iter_mut().zip(&answer[1..]) {
-            (bill.used, bill.state) = match u64::try_from(*used) {
-                Ok(used) if paid => (used, State::Paid),
-                Ok(used) => (used, bill.state),
-                Err(_) => ((-1 - used).cast_unsigned(), State::Short),
-            };
-        }
-        Ok(paid)
+        (keys, args)
     }
 
     pub(super) async fn used(
@@ -107,33 +113,23 @@ impl Remote {
     }
 
     pub(super) fn adjust(&self, counters: &Arc<Counters>, account: u128, span: Span, by: i64) {
-        let Ok(runtime) = Handle::try_current() else {
-            Counts::add(&counters.counts.unsettled, 1);
-            return;
-        };
-        let key = self.key(counters, account, span);
-        let (redis, deadline) = (self.redis.clone(), self.deadline);
-        let (counters, settling) = (Arc::clone(counters), Arc::clone(&self.settling));
-        settling.count.fetch_add(1, SeqCst);
-        runtime.spawn(async move {
-            if redis.run::<u8>(deadline, &ADJUST, &[key], by).await.is_err() {
-                Counts::add(&counters.counts.unsettled, 1);
-            }
-            if settling.count.fetch_sub(1, SeqCst) == 1 {
-                settling.ended.notify_waiters();
+        let key = [self.key(counters, account, span)];
+        let (redis, deadline, settled) = (self.redis.clone(), self.deadline, Arc::clone(counters));
+        let is_begun = self.settling.run(async move {
+            let adjust = || redis.run::<u8>(deadline, &ADJUST, &key, by);
+            if patiently(adjust).await.is_err() {
+                Counts::add(&settled.counts.unsettled, 1);
             }
         });
+        if !is_begun {
+            Counts::add(&counters.counts.unsettled, 1);
+        }
     }
 
-    /// Waits for what is on its way. Each has a deadline.
+    /// Waits for what is on its way, which ends by itself. What is paid in vain is given back after it.
     pub(super) async fn settled(&self) {
-        loop {
-            let ended = self.settling.ended.notified();
-            if self.settling.count.load(SeqCst) == 0 {
-                return;
-            }
-            ended.await;
-        }
+        self.paying.settled().await;
+        self.settling.settled().await;
     }
 
     /// All counters of one account are in one hash slot. An account is a digest: nothing of a stranger's is in the key.
@@ -151,4 +147,20 @@ impl Remote {
         let name = format!("{}:{period}{}", counters.name, span.start_seconds());
         self.redis.key(&format!("quota.{account:032x}"), &name)
     }
+}
+
+/// What the script has answered: whether it was paid, and what became of the bills.
+fn read(mut payment: Payment, answer: &[i64]) -> Result<(bool, Payment), RedisError> {
+    let (Some(paid), true) = (answer.first(), answer.len() == payment.bills.len() + 1) else {
+        return Err(RedisError::Unexpected);
+    };
+    let paid = *paid == 1;
+    for (bill, used) in payment.bills.iter_mut().zip(&answer[1..]) {
+        (bill.used, bill.state) = match u64::try_from(*used) {
+            Ok(used) if paid => (used, State::Paid),
+            Ok(used) => (used, bill.state),
+            Err(_) => ((-1 - used).cast_unsigned(), State::Short),
+        };
+    }
+    Ok((paid, payment))
 }

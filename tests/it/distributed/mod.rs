@@ -4,6 +4,7 @@
 mod correct;
 mod leases;
 mod outage;
+mod quotas;
 mod script;
 
 use std::{convert::Infallible, net::SocketAddr, slice, time::Duration};

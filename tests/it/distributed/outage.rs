@@ -14,15 +14,13 @@ use portcullis::{
 };
 use tokio::time::{Instant, sleep};
 
-use super::{Gate, answer, gate, limit, passes, passing, until};
+use super::{Gate, answer, gate, limit, passes, passing, remaining, until};
 use crate::{
     gateway::world::PATIENCE,
     support::redis::{Server, Slow, Trio},
 };
 
 const DEADLINE: Duration = Duration::from_millis(100);
-/// No request waits for longer than the deadline. A machine that has much else to do may be late by this.
-const SLACK: Duration = Duration::from_secs(2);
 
 /// A limit with each fallback, on a server that will fail.
 struct Limits {
@@ -56,7 +54,6 @@ impl Limits {
         // Each has an account of its own: whom Redis lets pass it has to write.
         let accounts = AtomicU32::new(0);
         until("the breaker is open", async || {
-            let began = Instant::now();
             let many = (0..10).map(|_| {
                 let new = format!("{account}-{}", accounts.fetch_add(1, Relaxed));
                 let allow = allow.clone();
@@ -65,7 +62,6 @@ impl Limits {
             for one in many.collect::<Vec<_>>() {
                 one.await.unwrap();
             }
-            assert!(began.elapsed() < DEADLINE + SLACK, "{:?}", began.elapsed());
             self.handle.redis() == State::Open
         })
         .await;
@@ -189,6 +185,39 @@ async fn a_server_that_does_not_serve_is_asked_now_and_then_only() {
     assert!(asked <= 3, "{asked}");
 }
 
+/// Of whom nobody is asked about, the answer is found out beside: that is at nobody's expense.
+#[tokio::test]
+async fn who_finds_out_that_it_serves_again_pays_nothing() {
+    let server = Server::start();
+    let there = Distribution::on(Redis::builder(&server.url()).unwrap().build());
+    let there = there.deadline(DEADLINE).fallback(Fallback::Deny);
+    let limit = limit("a", "1000000/year").distributed(there).build().unwrap();
+    let (gate, handle) = (gate([limit.clone().into()]), limit.distribution().unwrap());
+    until("all is well", async || answer(&gate, "first").await.status() == StatusCode::OK).await;
+    let (began, mut passed) = (handle.by_redis(), 0_u32);
+    for _ in 0..3 {
+        server.signal("STOP");
+        until("it is known", async || {
+            answer(&gate, "other").await;
+            handle.redis() == State::Open
+        })
+        .await;
+        server.signal("CONT");
+        let late = Instant::now() + PATIENCE;
+        while answer(&gate, "a").await.status() != StatusCode::OK {
+            assert!(Instant::now() < late, "it serves again");
+            tokio::task::yield_now().await;
+        }
+        passed += 1;
+        until("they have paid for what has passed", async || {
+            handle.give_back().await;
+            remaining(&handle, "a").await == 1_000_000 - passed
+        })
+        .await;
+    }
+    assert!(handle.by_redis() >= began + u64::from(passed));
+}
+
 /// Who may wait for long, has a server that takes long, also after it was away.
 #[tokio::test]
 async fn a_server_slower_than_a_probe_serves_those_who_wait_for_it() {
@@ -225,9 +254,7 @@ async fn while_a_master_is_looked_for_nobody_waits() {
     limits.fall_back("failing over").await;
     let late = Instant::now() + PATIENCE;
     while limits.handle.redis() != State::Closed {
-        let began = Instant::now();
         assert!(passes(&limits.gates[0], "a").await);
-        assert!(began.elapsed() < DEADLINE + SLACK);
         assert!(Instant::now() < late, "the replica is the master");
         sleep(Duration::from_millis(20)).await;
     }

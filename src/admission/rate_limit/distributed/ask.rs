@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, LazyLock},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use redis::Script;
@@ -16,16 +16,12 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    admission::rate_limit::judge::Verdict,
+    admission::{beside::LINGERING, rate_limit::judge::Verdict},
     redis::{Patience, RedisError},
 };
 
 static DECIDE: LazyLock<Script> =
     LazyLock::new(|| Script::new(concat!(include_str!("limits.lua"), include_str!("decide.lua"))));
-
-/// An answer that is late is waited for so much longer: what was charged with it is then given back, and what was taken
-/// ahead is of use to others.
-const LINGERING: Duration = Duration::from_secs(3);
 
 /// What is asked about one limit.
 #[derive(Debug, Clone)]
@@ -91,7 +87,8 @@ pub(super) struct Inquiry {
 }
 
 /// Asks about all of them, with a call for each server and slot. Whom nobody would answer is not asked: that somebody does
-/// again, is found out beside, by a decision of which nobody waits for the answer.
+/// again, is found out beside, by a decision of which nobody waits for the answer, and which is given back. Where too many are
+/// asked about already, nobody is either.
 pub(super) fn inquire(asks: &[Ask]) -> Vec<Inquiry> {
     let near = |one: &Ask, other: &Ask| {
         one.shared.is_with(&other.shared) && one.shared.redis().are_together(&one.place.key, &other.place.key)
@@ -107,15 +104,21 @@ impl Inquiry {
         let deadline = asks.iter().map(|ask| ask.shared.deadline()).min().unwrap_or_default();
         if first.is_in_vain() {
             if first.shared.redis().is_tried() {
-                let alone: Vec<_> = asks.iter().map(|ask| Ask { ahead: 0, ..ask.clone() }).collect();
-                first.shared.beside(async move { drop(call(&alone, deadline.into()).await) });
+                // It charges, since a server that cannot write does not serve.
+                let alone =
+                    asks.iter().map(|ask| Ask { ahead: 0, flags: ask.flags & IN_SHADOW, ..ask.clone() });
+                let alone: Vec<_> = alone.collect();
+                first.shared.asking(async move {
+                    let answers = call(&alone, Patience::from(deadline).lingering(LINGERING)).await;
+                    give_back(&alone, &answers);
+                });
             }
             return None;
         }
         let (tell, told) = oneshot::channel();
         let until = crate::time::after(Instant::now(), deadline);
         let asked = Arc::clone(&asks);
-        tokio::spawn(async move {
+        let is_asked = first.shared.asking(async move {
             let at = Instant::now();
             let answers = call(&asked, Patience::from(deadline).lingering(LINGERING)).await;
             for (ask, answer) in asked.iter().zip(&answers) {
@@ -125,7 +128,7 @@ impl Inquiry {
                 give_back(&asked, &answers);
             }
         });
-        Some(Self { asks, at, until, told })
+        is_asked.then_some(Self { asks, at, until, told })
     }
 
     /// The answers in time, in the order of [`at`](Self::at). Without any, they are given back when they come.

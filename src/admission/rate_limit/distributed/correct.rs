@@ -2,29 +2,28 @@
 
 use std::{
     sync::{Arc, LazyLock},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use http::response;
 use redis::Script;
-use tokio::time::{Instant, sleep};
 
 use super::{
     ask::groups,
     held::{Place, Rest},
     shared::Shared,
 };
-use crate::{admission::rate_limit::Charge, outcome::Outcome, redis::RedisError};
+use crate::{
+    admission::{beside::patiently, rate_limit::Charge},
+    outcome::Outcome,
+    redis::RedisError,
+};
 
 static CORRECT: LazyLock<Script> =
     LazyLock::new(|| Script::new(concat!(include_str!("limits.lua"), include_str!("correct.lua"))));
 
 /// How many accounts are corrected in one call.
 const TOGETHER: usize = 100;
-/// How long a correction is kept that cannot be made.
-const KEPT: Duration = Duration::from_secs(30);
-/// When a server that cannot be reached is tried again.
-const AGAIN: Duration = Duration::from_millis(100);
 
 /// Units that are charged, or given back if they are negative, and the window in which they were.
 #[derive(Debug)]
@@ -56,31 +55,20 @@ impl Shared {
         }
     }
 
-    /// One call. While it is sure that nothing was done, it is tried again: a month's account is not to lose by an outage of
-    /// seconds.
+    /// One call.
     async fn correct_some(&self, some: &[&Correction]) -> Result<(), RedisError> {
         let keys: Vec<_> = some.iter().map(|one| &*one.place.key).collect();
-        let until = Instant::now() + KEPT;
-        loop {
+        let keys = &keys;
+        let correct = || async move {
             let now = SystemTime::now();
             let mut args = Vec::with_capacity(9 * some.len());
             for one in some {
                 args.extend(one.place.params.words(now).map(u64::cast_signed));
                 args.extend([one.units, one.window.cast_signed(), i64::from(self.max_debt())]);
             }
-            let Err(error) = self.redis().run::<u64>(self.deadline(), &CORRECT, &keys, args).await else {
-                return Ok(());
-            };
-            let pause = match &error {
-                RedisError::Open(open) => open.retry_after(),
-                RedisError::Connect(_) => AGAIN,
-                _ => return Err(error),
-            };
-            if Instant::now() + pause >= until {
-                return Err(error);
-            }
-            sleep(pause).await;
-        }
+            self.redis().run::<u64>(self.deadline(), &CORRECT, &keys, args).await
+        };
+        patiently(correct).await.map(drop)
     }
 }
 

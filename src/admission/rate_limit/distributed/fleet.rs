@@ -4,23 +4,16 @@
 use std::{
     sync::{
         Arc, LazyLock, Mutex, PoisonError, Weak,
-        atomic::{
-            AtomicBool, AtomicU32, AtomicUsize,
-            Ordering::{Relaxed, SeqCst},
-        },
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use redis::Script;
-use tokio::{
-    runtime::Handle,
-    sync::Notify,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use super::shared::Shared;
-use crate::{chance::Chance, redis::Redis};
+use crate::{admission::beside::Beside, chance::Chance, redis::Redis};
 
 static BEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("beat.lua")));
 
@@ -33,8 +26,6 @@ const MOST: u32 = 200_000;
 const MISSED: u32 = 3;
 /// How often it is looked whether a server that did not answer may be asked again.
 const AGAIN: Duration = Duration::from_millis(100);
-/// The most that is done beside the requests at once.
-const MOST_BESIDE: usize = 10_000;
 
 pub(super) struct Fleet {
     pub(super) redis: Redis,
@@ -45,18 +36,11 @@ pub(super) struct Fleet {
     beats: AtomicU32,
     beating: AtomicBool,
     limits: Mutex<Vec<Weak<Shared>>>,
-    beside: Arc<Beside>,
+    /// Decisions that are on their way.
+    pub(super) asking: Beside,
+    /// What is done while nobody waits.
+    pub(super) beside: Beside,
 }
-
-/// What is done in tasks of their own, while nobody waits.
-#[derive(Default)]
-struct Beside {
-    count: AtomicUsize,
-    ended: Notify,
-}
-
-/// One of them. Counted until it is dropped.
-struct Task(Arc<Beside>);
 
 impl Fleet {
     pub(super) fn new(redis: Redis) -> Self {
@@ -67,7 +51,8 @@ impl Fleet {
             beats: AtomicU32::new(0),
             beating: AtomicBool::new(false),
             limits: Mutex::default(),
-            beside: Arc::default(),
+            asking: Beside::default(),
+            beside: Beside::default(),
             redis,
         }
     }
@@ -116,29 +101,6 @@ impl Fleet {
         });
     }
 
-    /// Does this in a task of its own, if there is room for one more.
-    pub(super) fn beside(&self, work: impl Future<Output = ()> + Send + 'static) -> bool {
-        let (Some(task), Ok(runtime)) = (Task::begin(&self.beside), Handle::try_current()) else {
-            return false;
-        };
-        runtime.spawn(async move {
-            work.await;
-            drop(task);
-        });
-        true
-    }
-
-    /// Waits for what is done beside.
-    pub(super) async fn settled(&self) {
-        loop {
-            let ended = self.beside.ended.notified();
-            if self.beside.count.load(SeqCst) == 0 {
-                return;
-            }
-            ended.await;
-        }
-    }
-
     /// The more there are, the seldomer each is seen.
     fn period(&self) -> Duration {
         SECOND.max(SECOND * self.seen() / BEATS)
@@ -173,20 +135,5 @@ impl Fleet {
     fn limits(&self) -> Vec<Arc<Shared>> {
         let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         limits.iter().filter_map(Weak::upgrade).collect()
-    }
-}
-
-impl Task {
-    fn begin(beside: &Arc<Beside>) -> Option<Self> {
-        let task = Self(Arc::clone(beside));
-        (beside.count.fetch_add(1, SeqCst) < MOST_BESIDE).then_some(task)
-    }
-}
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, SeqCst) == 1 {
-            self.0.ended.notify_waiters();
-        }
     }
 }

@@ -137,7 +137,7 @@ impl DistributionHandle {
         if self.redis() == State::Open {
             return;
         }
-        _ = timeout(LAST, self.shared.distribution.fleet.settled()).await;
+        _ = timeout(LAST, self.shared.distribution.fleet.beside.settled()).await;
     }
 
     /// Whether Redis is asked.

@@ -192,7 +192,12 @@ impl Shared {
 
     /// Does this while nobody waits, as long as there is not too much of it.
     pub(super) fn beside(&self, work: impl Future<Output = ()> + Send + 'static) -> bool {
-        self.distribution.fleet.beside(work)
+        self.distribution.fleet.beside.run(work)
+    }
+
+    /// Asks in a task of its own, as long as not too many do.
+    pub(super) fn asking(&self, work: impl Future<Output = ()> + Send + 'static) -> bool {
+        self.distribution.fleet.asking.run(work)
     }
 
     pub(super) fn give_back(self: &Arc<Self>, rests: Vec<Rest>) {
