@@ -11,7 +11,7 @@
 //! | `transport` | over what? listener, PROXY protocol, server, connection, drain | `transport` |
 //! | `telemetry` | what happened? request id, span, access log, metrics, usage | `telemetry`, `prometheus` |
 //! | `authn` | who is calling? tokens, introspection, API keys, certificates, providers; tokens for our own calls | `authn`, `jwt` |
-//! | `admission` | may it enter? rate limit, requests in flight, overload, policies, authorizers | `admission` |
+//! | `admission` | may it enter? addresses, rate limit, quotas, requests in flight, overload, policies, authorizers | `admission` |
 //! | `routing` | where to? router, filters, split | `routing` |
 //! | `resilience` | what if it fails? timeout, deadline, retry, budget | `resilience` |
 //! | `upstream` | which endpoint? endpoints, balance, pool, proxy | `upstream` |
@@ -181,6 +181,8 @@ pub mod reject;
 mod secret;
 #[cfg(any(feature = "admission", feature = "telemetry"))]
 mod sharded;
+#[cfg(any(feature = "admission", feature = "telemetry"))]
+mod task;
 pub mod time;
 #[cfg(feature = "tls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]

@@ -3,18 +3,15 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use tokio::{
-    runtime::Handle,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
 use super::{Memory, Priority, ramp::Ramp, settle::Settle};
-use crate::{admission::concurrency::Concurrency, ratio::Ratio, time::after};
+use crate::{admission::concurrency::Concurrency, ratio::Ratio, task::Task, time::after};
 
 /// How often the sources are read.
 const TICK: Duration = Duration::from_millis(50);
@@ -28,7 +25,7 @@ const FADES: f64 = 0.7;
 /// The pressure 1: in decimals, so that what was reckoned is what is told.
 const FULL: f64 = 1_000_000.0;
 
-/// The pressure before anything was watched.
+/// The pressure while nothing is watched.
 const UNKNOWN: u32 = u32::MAX;
 
 /// Watches how much this process has to do. Clones are the same. See the [module docs](super).
@@ -40,7 +37,7 @@ struct Shared {
     pressure: AtomicU32,
     sources: Mutex<Vec<Source>>,
     tick: Duration,
-    started: AtomicBool,
+    task: Task,
     shed: [AtomicU64; Priority::ALL.len()],
 }
 
@@ -110,15 +107,13 @@ impl Overload {
     }
 
     /// Begins to watch now, and not with the first request that a [`Shed`](super::Shed) sees: in a task of this runtime that
-    /// ends with the last clone. Only the first call does something; outside of a tokio runtime none does.
+    /// ends with the last clone. If the runtime ends before, nothing presses until the next request begins anew. It does nothing
+    /// while it watches, or outside of a tokio runtime.
     pub fn start(&self) {
-        if !self.0.started.load(Ordering::Relaxed)
-            && let Ok(runtime) = Handle::try_current()
-            && !self.0.started.swap(true, Ordering::Relaxed)
-        {
+        self.0.task.begin(|| {
             self.0.pressure.store(0, Ordering::Relaxed);
-            runtime.spawn(watch(Arc::downgrade(&self.0), self.0.tick));
-        }
+            watch(Watching(Arc::downgrade(&self.0)), self.0.tick)
+        });
     }
 
     /// How high the pressure is, from 0 to 1.
@@ -159,11 +154,22 @@ impl Overload {
     }
 }
 
-async fn watch(shared: Weak<Shared>, tick: Duration) {
+/// What was read last is true as long as somebody reads.
+struct Watching(Weak<Shared>);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.forget();
+        }
+    }
+}
+
+async fn watch(shared: Watching, tick: Duration) {
     loop {
         let due = after(Instant::now(), tick);
         sleep_until(due).await;
-        let Some(shared) = shared.upgrade() else { return };
+        let Some(shared) = shared.0.upgrade() else { return };
         let now = Instant::now();
         shared.read(&Tick { now, late: now.saturating_duration_since(due) });
     }
@@ -172,6 +178,14 @@ async fn watch(shared: Weak<Shared>, tick: Duration) {
 impl Shared {
     fn sources(&self) -> std::sync::MutexGuard<'_, Vec<Source>> {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget(&self) {
+        for source in &mut *self.sources() {
+            source.reading.value = None;
+            source.reading.pressure = 0.0;
+        }
+        self.pressure.store(UNKNOWN, Ordering::Relaxed);
     }
 
     fn read(&self, tick: &Tick) {
@@ -275,7 +289,7 @@ impl OverloadBuilder {
             pressure: AtomicU32::new(UNKNOWN),
             sources: Mutex::new(sources),
             tick: self.tick,
-            started: AtomicBool::new(false),
+            task: Task::default(),
             shed: Default::default(),
         })))
     }

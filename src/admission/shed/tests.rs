@@ -50,6 +50,25 @@ fn important(priority: Priority) -> Request<()> {
     request
 }
 
+/// What was read in a runtime that has ended presses nobody, and the first request in another reads anew.
+#[test]
+fn in_another_runtime_it_watches_anew() {
+    let runtime =
+        || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let (overload, reading) = pressed();
+    let shed = Shed::new(&overload);
+    let is_refused = || shed.check(&mut Head::of(&mut Request::new(()))).is_err();
+    reading.store(100, Ordering::Relaxed);
+    for _ in 0..2 {
+        assert_eq!((overload.pressure(), overload.readings()[0].pressure), (0.0, 0.0));
+        runtime().block_on(async {
+            assert!(!is_refused());
+            ticks(1).await;
+            assert!(is_refused());
+        });
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_least_important_goes_first() {
     let (overload, reading) = pressed();

@@ -79,8 +79,8 @@ impl ClientLayer {
     }
 
     /// Lets no more calls be in flight than this. One that waits for a place does so within its time. Several are asked
-    /// [in one order](Concurrency::in_one_order). A [`ServerLayer`](super::ServerLayer) of the same process has others: who waits here may hold a
-    /// place there.
+    /// [in one order](Concurrency::in_one_order). A [`ServerLayer`](super::ServerLayer) of the same process has others: who
+    /// waits here may hold a place there.
     pub fn concurrency(mut self, limit: Concurrency) -> Self {
         self.concurrency.push(limit);
         self

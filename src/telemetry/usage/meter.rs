@@ -1,22 +1,21 @@
 use std::{
     fmt, io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, SystemTime},
 };
 
 use tokio::{
-    runtime::Handle,
     sync::watch,
     task::{JoinHandle, JoinSet, spawn_blocking},
     time::{sleep, timeout},
 };
 
 use super::{UsageBatch, UsageSink, ledger::Ledger, queue::Queue, spool::Spooled, units::Units};
-use crate::{chance::Chance, gate::GateLayer, head::Head, time::WallClock};
+use crate::{chance::Chance, gate::GateLayer, head::Head, task::Task, time::WallClock};
 
 /// How long a meter that nobody has any more goes on to deliver.
 const HOME: Duration = Duration::from_secs(60);
@@ -38,7 +37,7 @@ pub(super) struct Shared {
     queues: Vec<Arc<Queue>>,
     clock: WallClock,
     sealed: Mutex<Seal>,
-    started: AtomicBool,
+    task: Task,
     /// Whether what lay in the spool is in the queues.
     recovered: watch::Sender<bool>,
     pub(super) recorded: AtomicU64,
@@ -172,7 +171,7 @@ impl UsageMeterBuilder {
             queues: self.sinks.into_iter().map(queue).collect(),
             sealed: Mutex::new(Seal { number: 0, at: self.clock.now() }),
             clock: self.clock,
-            started: AtomicBool::new(false),
+            task: Task::default(),
             recovered: watch::Sender::new(false),
             recorded: AtomicU64::new(0),
             unattributed: AtomicU64::new(0),
@@ -196,9 +195,9 @@ impl UsageMeter {
     }
 
     /// Begins to seal and to deliver now, and not with the first request, and waits until what a process before has left in
-    /// the spool was read: who does not wait for it to the end delivers all the same. Only the first call does something. When
-    /// the last clone of the meter is dropped the rest is sealed, and delivered for a minute at most: if the process ends, call
-    /// [`flush`](Self::flush) before.
+    /// the spool was read: who does not wait for it to the end delivers all the same. It does nothing if it has begun: if the
+    /// runtime in which it has ends, the next request begins anew. When the last clone of the meter is dropped the rest is
+    /// sealed, and delivered for a minute at most: if the process ends, call [`flush`](Self::flush) before.
     ///
     /// # Errors
     ///
@@ -212,18 +211,15 @@ impl UsageMeter {
 
     /// Begins, unless it has, or there is no runtime. What reads the spool then.
     pub(super) fn begin(&self) -> Option<JoinHandle<io::Result<()>>> {
-        let runtime = Handle::try_current().ok()?;
-        if self.0.started.swap(true, Relaxed) {
-            return None;
-        }
-        runtime.spawn(run(Arc::downgrade(&self.0), self.0.interval, self.0.queues.clone()));
-        Some(runtime.spawn(recover(Arc::clone(&self.0))))
+        let meter = &self.0;
+        let begins = meter.task.begin(|| run(Arc::downgrade(meter), meter.interval, meter.queues.clone()));
+        (begins && !*meter.recovered.borrow()).then(|| tokio::spawn(recover(Arc::clone(meter))))
     }
 
     /// Whether it has begun.
     #[inline]
     pub(super) fn has_begun(&self) -> bool {
-        self.0.started.load(Relaxed)
+        self.0.task.runs()
     }
 
     /// Seals what was counted so far, and waits until all sinks have all of it, as long as `patience`. Whether they have:
@@ -286,10 +282,13 @@ impl UsageMeter {
 
 impl Shared {
     /// Takes over what lies in the spool: one batch after the other, so that no more of it is held than may wait.
-    fn take_over(&self, spool: &Path) -> io::Result<()> {
-        let left = Spooled::left(spool, &self.tag)?;
-        let batches = left.into_iter().filter_map(|path| Spooled::read(path, self.queues.len()));
-        batches.for_each(|batch| self.push(batch));
+    fn take_over(&self) -> io::Result<()> {
+        if let Some(spool) = &self.spool {
+            let left = Spooled::left(spool, &self.tag)?;
+            let batches = left.into_iter().filter_map(|path| Spooled::read(path, self.queues.len()));
+            batches.for_each(|batch| self.push(batch));
+        }
+        self.recovered.send_replace(true);
         Ok(())
     }
 
@@ -371,12 +370,11 @@ async fn recover(meter: Arc<Shared>) -> io::Result<()> {
 }
 
 async fn take_over(meter: &Arc<Shared>) -> io::Result<()> {
-    if let Some(spool) = meter.spool.clone() {
-        let meter = Arc::clone(meter);
-        spawn_blocking(move || meter.take_over(&spool)).await??;
+    let meter = Arc::clone(meter);
+    match meter.spool {
+        Some(_) => spawn_blocking(move || meter.take_over()).await?,
+        None => meter.take_over(),
     }
-    meter.recovered.send_replace(true);
-    Ok(())
 }
 
 async fn seal(meter: &Arc<Shared>) {

@@ -116,6 +116,27 @@ async fn what_was_used_is_delivered_in_each_interval() {
     assert_eq!(meter.counts().recorded, 4);
 }
 
+/// What was counted in a runtime that has ended is delivered in the next.
+#[test]
+fn in_another_runtime_it_delivers_anew() {
+    let runtime =
+        || tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let sink = Flaky::default();
+    let meter = UsageMeter::builder().sink(sink.clone()).build();
+    runtime().block_on(ask(&meter, "acme", 200));
+    assert!(sink.came().is_empty());
+    runtime().block_on(async {
+        ask(&meter, "other", 200).await;
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        assert_eq!(sink.came().len(), 2);
+    });
+    runtime().block_on(async {
+        ask(&meter, "acme", 200).await;
+        assert!(meter.flush(PATIENCE).await);
+    });
+    assert_eq!(sink.came().len(), 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_repeat_has_the_ids_of_the_first_try() {
     let sink = Flaky::failing(5);
