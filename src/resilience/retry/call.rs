@@ -16,6 +16,7 @@ use crate::{
     context::Deadline,
     outcome::{Failure, rejection_in},
     reject::{GrpcCode, Reason, Rejection},
+    resilience::timeout::head_deadline,
     trail::Trail,
 };
 
@@ -69,7 +70,7 @@ impl Call {
             headers: parts.headers.clone(),
             extensions: parts.extensions.clone(),
         };
-        let deadline = parts.extensions.get().copied();
+        let deadline = head_deadline(&parts.extensions);
         let mut request = Request::from_parts(parts, first);
         let call = Self { policy, head, body: replay, is_safe, deadline, retries: 0 };
         call.number(&mut request);

@@ -63,7 +63,8 @@ impl TimeoutLayer {
     }
 
     /// Whether a request that has no [`Deadline`](crate::context::Deadline) is given one, for the layers inside to read.
-    /// One that it has is narrowed in any case. `false` unless told: it costs an allocation a request.
+    /// One that it has is narrowed in any case. What may last is given none, and [retries](crate::resilience::retry) know the
+    /// time of its head. `false` unless told: it costs an allocation a request.
     pub fn tell_deadline(self, tell: bool) -> Self {
         self.with(|policy| policy.tell_deadline = tell)
     }

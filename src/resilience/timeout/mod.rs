@@ -49,6 +49,14 @@
 //! nothing; a reader that is slow to ask for more is the transport's to cut off. A tunnel's limits are told in a
 //! [`TunnelLimits`] extension, to whoever runs it.
 //!
+//! # What those inside are told
+//!
+//! The end of the whole, in a [`Deadline`]: what the caller gave, narrowed by the total, or the total itself with
+//! [`tell_deadline`](TimeoutLayer::tell_deadline). What may last (gRPC with
+//! [`grpc_streams`](TimeoutLayer::grpc_streams), an upgrade, `CONNECT`, and what accepts `text/event-stream`) is told
+//! the caller's only, narrowed by the age: a server that knew the total would cut its stream then.
+//! [Retries](super::retry) know in any case until when the head has to come.
+//!
 //! # Answers
 //!
 //! | when | reason | HTTP | gRPC |
@@ -103,3 +111,4 @@ mod tests;
 pub use body::TimedBody;
 pub use future::ResponseFuture;
 pub use layer::{Timeout, TimeoutLayer};
+pub(super) use policy::head_deadline;

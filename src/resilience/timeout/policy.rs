@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, header};
+use http::{Extensions, HeaderMap, Method, Request, Response, StatusCode, header};
 use tokio::time::Instant;
 
 use crate::{
@@ -84,29 +84,58 @@ impl Policy {
 
         let own = Deadline::after(started, self.total);
         let aged = Deadline::after(started, self.stream_max_age);
-        let end = if is_stream || is_tunnel { aged } else { own };
-        if given.is_some() || self.tell_deadline {
-            let told = given.map_or(end.imposed(), |given| given.or_sooner(end.instant()));
-            set(request, told);
+        let may_last = is_stream || is_tunnel || wants_events(request.headers());
+        let end = if may_last { aged } else { own };
+        if let Some(given) = given {
+            set(request, given.or_sooner(end.instant()));
+        } else if self.tell_deadline && !may_last {
+            set(request, own.imposed());
+        }
+        if self.tell_deadline && may_last {
+            HeadDeadline::narrow(request.extensions_mut(), own.imposed());
         }
         if is_tunnel {
+            let known = request.extensions().get::<TunnelLimits>().map(|limits| limits.until);
             let until = given.map_or(end, |given| given.or_sooner(end.instant())).instant();
+            let until = known.map_or(until, |known| known.min(until));
             request.extensions_mut().insert(TunnelLimits { idle: self.stream_idle, until });
         }
-        let given = given.map(Bound::of);
-        let bound = |end: Deadline| Bound { at: end.instant(), reason: self.reason }.or_sooner(given);
+        let bound = |end: Deadline, given: Option<Deadline>| {
+            Bound { at: end.instant(), reason: self.reason }.or_sooner(given.map(Bound::of))
+        };
+        // Whoever imposed a deadline bounds the stream itself, from the response's head on.
+        let of_caller = given.filter(|given| !given.is_imposed());
         Watch {
-            head: bound(own),
-            aged: bound(aged),
+            head: bound(own, given),
+            aged: bound(aged, of_caller),
             body_idle: self.body_idle,
             stream_idle: self.stream_idle,
             reason: self.reason,
             style,
             grpc_streams: self.grpc_streams,
             is_connect,
-            is_over: given.is_some_and(|given| given.at <= started),
+            is_over: given.is_some_and(|given| given.instant() <= started),
         }
     }
+}
+
+/// Until when the head of a response must have come that may then last: that is no time for a server to be told, for it
+/// would cut its stream then.
+#[derive(Debug, Clone, Copy)]
+struct HeadDeadline(Deadline);
+
+impl HeadDeadline {
+    fn narrow(extensions: &mut Extensions, deadline: Deadline) {
+        let known = extensions.get::<Self>().map(|known| known.0);
+        extensions.insert(Self(known.map_or(deadline, |known| known.sooner(deadline))));
+    }
+}
+
+/// Until when the head of the response to this request is of use.
+pub(in crate::resilience) fn head_deadline(extensions: &Extensions) -> Option<Deadline> {
+    let whole = extensions.get::<Deadline>().copied();
+    let head = extensions.get::<HeadDeadline>().map(|head| head.0);
+    head.map(|head| whole.map_or(head, |whole| whole.sooner(head))).or(whole)
 }
 
 /// Allocates nothing where a deadline is told already.
@@ -167,13 +196,20 @@ impl Watch {
     }
 }
 
-/// `text/event-stream`, of the HTML standard's server-sent events.
 fn is_event_stream(headers: &HeaderMap) -> bool {
-    const EVENTS: &[u8] = b"text/event-stream";
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-        let essence = value.as_bytes().split(|&b| b == b';').next().unwrap_or_default();
-        essence.trim_ascii().eq_ignore_ascii_case(EVENTS)
-    })
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| is_events(value.as_bytes()))
+}
+
+/// Whether the answer may be an event stream. Browsers say so.
+fn wants_events(headers: &HeaderMap) -> bool {
+    let mut accepted = headers.get_all(header::ACCEPT).iter();
+    accepted.any(|value| value.as_bytes().split(|&b| b == b',').any(is_events))
+}
+
+/// `text/event-stream`, of the HTML standard's server-sent events.
+fn is_events(media_type: &[u8]) -> bool {
+    let essence = media_type.split(|&b| b == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
 }
 
 impl Idle {

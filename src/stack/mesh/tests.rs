@@ -260,7 +260,16 @@ async fn the_time_of_a_request_is_that_of_the_calls_made_for_it() {
         }
     });
     let layer = ServerLayer::new().timeout(Duration::from_secs(2));
-    for (given, left) in [(Some("1S"), "795000u"), (Some("9S"), "1795000u"), (None, "1795000u")] {
+    let lasts = layer.clone().grpc_streams(true);
+    for (layer, given, left) in [
+        (&layer, Some("1S"), "795000u"),
+        (&layer, Some("9S"), "1795000u"),
+        (&layer, None, "1795000u"),
+        // What may last has its caller's time only, and a call of it its own.
+        (&lasts, Some("9S"), "8795000u"),
+        (&lasts, None, "15000000u"),
+        (&ServerLayer::new(), None, "15000000u"),
+    ] {
         let mut request = request();
         request.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
         let timeout = http::HeaderName::from_static("grpc-timeout");

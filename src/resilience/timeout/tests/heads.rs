@@ -15,9 +15,11 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 
 use super::{SECOND, TimeoutLayer, request};
 use crate::{
+    attempt::RetryStop,
     body::Body,
     context::Deadline,
     reject::{Reason, Rejection},
+    resilience::retry::{Policy, RetryLayer},
     upload::Upload,
 };
 
@@ -126,7 +128,61 @@ async fn those_inside_know_the_deadline() {
     assert_eq!(told(layer, Some(9), request("a/b")).await, Some((5 * SECOND, true)));
     let layer = layer.tell_deadline(true).grpc_streams(true).stream_max_age(60 * SECOND);
     assert_eq!(told(layer, None, request("a/b")).await, Some((5 * SECOND, true)));
-    assert_eq!(told(layer, None, request("application/grpc")).await, Some((60 * SECOND, true)));
+    // What may last has no end but its caller's, and none is older than the age.
+    let events = || {
+        let mut request = request("a/b");
+        request.headers_mut().insert("accept", "application/json, text/event-stream".parse().unwrap());
+        request
+    };
+    let tunnel = || {
+        let mut request = request("a/b");
+        request.headers_mut().insert("upgrade", "websocket".parse().unwrap());
+        request
+    };
+    let lasting: [fn() -> Request<()>; 3] = [|| request("application/grpc"), events, tunnel];
+    for lasting in lasting {
+        assert_eq!(told(layer, None, lasting()).await, None);
+        assert_eq!(told(layer, Some(9), lasting()).await, Some((9 * SECOND, false)));
+        assert_eq!(told(layer, Some(99), lasting()).await, Some((60 * SECOND, true)));
+    }
+}
+
+/// A retry that could not end before the head has to come is not waited for, though the stream might last for hours.
+#[tokio::test(start_paused = true)]
+async fn retries_know_when_the_head_of_a_stream_has_to_come() {
+    let unavailable = service_fn(|_: Request<Body>| async {
+        sleep(7 * SECOND / 10).await;
+        let answer = Response::builder()
+            .header("content-type", "application/grpc")
+            .header("grpc-status", "14")
+            .header("grpc-retry-pushback-ms", "500");
+        Ok::<_, crate::body::BoxError>(answer.body(Body::empty()).unwrap())
+    });
+    let whole = TimeoutLayer::new(SECOND).tell_deadline(true).grpc_streams(true);
+    let policy = Policy::new(2).danger_any_method();
+    let handle = policy.handle();
+    let service = whole.layer(RetryLayer::new(policy).layer(unavailable));
+    let start = Instant::now();
+    let answer = service.oneshot(request("application/grpc").map(|()| Body::empty())).await.unwrap();
+    assert_eq!(
+        (&answer.headers()["grpc-status"], start.elapsed()),
+        (&"14".parse().unwrap(), 7 * SECOND / 10)
+    );
+    assert_eq!((handle.retries(), handle.stopped(RetryStop::Deadline)), (0, 1));
+}
+
+/// An event stream is not cut inside by what is imposed on its head outside.
+#[tokio::test(start_paused = true)]
+async fn an_imposed_deadline_does_not_cut_a_stream() {
+    let mut frames = Some(super::Slow::of([(800, "a"), (800, "b"), (800, "c")]));
+    let inner = service_fn(move |_: Request<()>| {
+        let answer = Response::builder().header("content-type", "text/event-stream");
+        std::future::ready(Ok::<_, Infallible>(answer.body(frames.take().unwrap()).unwrap()))
+    });
+    let attempt = TimeoutLayer::new(SECOND).per_attempt();
+    let mut service = TimeoutLayer::new(SECOND).tell_deadline(true).layer(attempt.layer(inner));
+    let answer = service.call(request("a/b")).await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "abc");
 }
 
 #[tokio::test(start_paused = true)]
