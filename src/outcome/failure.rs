@@ -11,7 +11,8 @@ use crate::{
 pub enum Failure {
     /// The deadline that the caller set passed. Not the server's fault.
     CallerDeadline,
-    /// No connection could be made. Nothing was sent.
+    /// No connection could be made, or a network has lost the way to the peer: a socket that is in use can say so too. Only
+    /// [`Rejection::is_unsent`] says that nothing was sent.
     Connect,
     /// A deadline of ours passed.
     Deadline,
@@ -19,7 +20,7 @@ pub enum Failure {
     Other,
     /// The peer broke the protocol.
     Protocol,
-    /// The request was refused before it was looked at (HTTP/2 `REFUSED_STREAM`, an open breaker). Nothing was done.
+    /// The request was refused before it was looked at (HTTP/2 `REFUSED_STREAM`, an open breaker).
     Refused,
     /// The connection or stream ended early.
     Reset,
@@ -68,6 +69,19 @@ pub(crate) fn rejection_in<E: 'static>(error: &E) -> Option<&Rejection> {
     chain_of(error).and_then(Rejection::find)
 }
 
+/// Whether a client says that it got no connection, so that nothing was sent. Deeper in the chain the word would be about
+/// another call.
+#[cfg(all(feature = "resilience", feature = "upstream"))]
+pub(crate) fn is_connect<E: 'static>(error: &E) -> bool {
+    type ClientError = hyper_util::client::legacy::Error;
+    chain_of(error).and_then(|error| error.downcast_ref()).is_some_and(ClientError::is_connect)
+}
+
+#[cfg(all(feature = "resilience", not(feature = "upstream")))]
+pub(crate) fn is_connect<E: 'static>(_: &E) -> bool {
+    false
+}
+
 /// `error` as a trait object, if it is of a type we know how to look into.
 fn chain_of<E: 'static>(error: &E) -> Option<&(dyn Error + 'static)> {
     let any: &dyn Any = error;
@@ -82,6 +96,8 @@ fn chain_of<E: 'static>(error: &E) -> Option<&(dyn Error + 'static)> {
     known!(Rejection, io::Error, tokio::time::error::Elapsed);
     #[cfg(any(feature = "upstream", feature = "transport"))]
     known!(hyper::Error);
+    #[cfg(feature = "upstream")]
+    known!(hyper_util::client::legacy::Error);
     #[cfg(feature = "axum")]
     known!(axum::Error);
     #[cfg(feature = "tonic")]
@@ -184,6 +200,27 @@ mod tests {
         for failure in [CallerDeadline, Connect, Deadline, Other, Protocol, Refused, Reset] {
             assert_eq!(of_reason(failure.reason()), failure);
         }
+    }
+
+    #[cfg(all(feature = "resilience", feature = "upstream"))]
+    #[tokio::test]
+    async fn a_client_without_a_connection_says_so() {
+        use hyper_util::{
+            client::legacy::Client,
+            rt::{TokioExecutor, TokioIo},
+        };
+        let unreachable = || io::Error::from(io::ErrorKind::HostUnreachable);
+        let connector = tower::service_fn(move |_: http::Uri| {
+            std::future::ready(Err::<TokioIo<tokio::net::TcpStream>, _>(unreachable()))
+        });
+        let client = Client::builder(TokioExecutor::new()).build::<_, crate::body::Body>(connector);
+        let error = client.get("http://stock/".parse().unwrap()).await.unwrap_err();
+        assert!(is_connect(&error));
+        let inner: BoxError = Box::new(io::Error::other(error));
+        assert!(!is_connect(&inner), "it speaks of another call");
+        let boxed: BoxError = Box::new(client.get("http://stock/".parse().unwrap()).await.unwrap_err());
+        assert!(is_connect(&boxed));
+        assert!(!is_connect(&unreachable()), "a socket that is in use says so, too");
     }
 
     #[test]

@@ -15,6 +15,8 @@ mod word;
 
 pub use completion::Completion;
 pub use failure::Failure;
+#[cfg(feature = "resilience")]
+pub(crate) use failure::is_connect;
 #[cfg(feature = "upstream")]
 pub(crate) use failure::is_refused_stream;
 pub(crate) use failure::rejection_in;

@@ -23,9 +23,9 @@
 //! In every window of 10 seconds, unless told, there are at most so many second attempts as the floor and the share of the
 //! calls in it allow. The window slides in tenths: what was called and spent in one leaves together. It reckons in whole
 //! numbers, so that any share is exact, and a spent attempt is seen by every later one: threads that ask at once do not
-//! overdraw it. Calls are counted without a clock and without a lock; when they were made is known from the questions
-//! between them. Calls that may be too old are not counted: after a time in which nothing failed there is the floor, and
-//! the share of what comes.
+//! overdraw it. Calls are counted without a lock, and each 64th looks at the clock: so that what was called lately is known
+//! when the first of them fails, all of it but for 64 calls and a tenth of the window. Calls that may be too old are not
+//! counted: nobody can save up for an outage.
 
 use std::{
     collections::VecDeque,
@@ -43,6 +43,9 @@ use crate::ratio::Ratio;
 
 /// In how many steps what was spent leaves the window.
 const BUCKETS: u32 = 10;
+
+/// How many calls are made between two looks at the clock.
+const UNTIMED: u64 = 64;
 
 /// A bound on second attempts. See the [module docs](self). Clones share what is left of it.
 #[derive(Clone)]
@@ -96,7 +99,8 @@ impl Budget {
         Self::of(Policy { ratio: None, ..account.policy })
     }
 
-    /// So many in each `interval`, however few calls there are. An interval of zero is none.
+    /// So many in each `interval`, however few calls there are: in a [window](Self::window) as many as that comes to, rounded
+    /// down, so that the interval should be no longer than it. An interval of zero is none.
     pub fn floor(self, attempts: u32, interval: Duration) -> Self {
         Self::of(Policy { floor: attempts, floor_each: interval, ..self.0.policy })
     }
@@ -118,7 +122,9 @@ impl Budget {
     /// A call is made, for the first time.
     #[inline]
     pub fn call(&self) {
-        self.0.calls.fetch_add(1, Ordering::Relaxed);
+        if self.0.calls.fetch_add(1, Ordering::Relaxed) % UNTIMED == 0 {
+            self.0.look(Instant::now());
+        }
     }
 
     /// Spends one attempt; `false` if there is none left.
@@ -183,6 +189,15 @@ impl Policy {
 impl Account {
     fn lock(&self) -> MutexGuard<'_, Spent> {
         self.spent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes how many calls there were by now, unless somebody else is at it.
+    #[cold]
+    fn look(&self, now: Instant) {
+        if let Ok(mut spent) = self.spent.try_lock() {
+            let calls = self.calls.load(Ordering::Relaxed);
+            spent.turn(now, calls, self.policy.window);
+        }
     }
 
     fn spend(&self, now: Instant) -> bool {
@@ -273,6 +288,19 @@ mod tests {
         assert_eq!(spend_all(&budget, later), 10);
         // These leave as well, and what was spent with them.
         assert_eq!(spend_all(&budget, later + Duration::from_secs(11)), 0);
+    }
+
+    /// What was called in a calm time counts as soon as something fails, as far as it is in the window.
+    #[tokio::test(start_paused = true)]
+    async fn calls_before_the_first_failure_count() {
+        let budget = Budget::new(Ratio::percent(20)).floor(0, NO_FLOOR);
+        for _ in 0..600 {
+            (0..100).for_each(|_| budget.call());
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        let spent = spend_all(&budget, Instant::now());
+        // 1,000 a second: of at least nine seconds of the window, and at most eleven.
+        assert!((1_800..=2_200).contains(&spent), "{spent}");
     }
 
     /// Threads that ask at once do not overdraw it.

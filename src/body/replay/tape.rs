@@ -118,15 +118,20 @@ impl Replay {
         }
     }
 
-    /// Ends all bodies that were made so far with an error, so that whoever still sends one stops.
-    pub fn give_up(&self) {
-        if let Kind::Taped(tape) = &self.0 {
-            let mut tape = lock(tape);
-            tape.live = tape.readers;
-            let waiting = mem::take(&mut tape.waiting);
-            drop(tape);
-            wake(waiting);
+    /// Ends all bodies but the one that was made last with an error, so that whoever still sends one stops. `false`: it
+    /// would have none of its bytes any more, and the others go on.
+    #[must_use]
+    pub fn give_up_older(&self) -> bool {
+        let Kind::Taped(tape) = &self.0 else { return true };
+        let mut tape = lock(tape);
+        if tape.recording != Recording::On {
+            return false;
         }
+        tape.live = tape.readers.saturating_sub(1);
+        let waiting = mem::take(&mut tape.waiting);
+        drop(tape);
+        wake(waiting);
+        true
     }
 }
 
@@ -323,8 +328,10 @@ impl HttpBody for Reader {
         let missed = (tape.came - self.at) as u64;
         let rest = tape.source.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint);
         let mut hint = SizeHint::new();
+        // Trailers that are known need a message whose length is not: HTTP/1.1 has a place for them in chunks only.
+        let upper = rest.upper().filter(|_| self.told || tape.trailers.is_none());
         // The upper bound first: it may not be below the other.
-        if let Some(upper) = rest.upper() {
+        if let Some(upper) = upper {
             hint.set_upper(upper.saturating_add(missed));
         }
         hint.set_lower(rest.lower().saturating_add(missed));

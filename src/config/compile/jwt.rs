@@ -6,6 +6,7 @@ use http::{HeaderName, header};
 use super::{
     Compiler,
     authentication::{NO_CERTIFICATES, warn_if_open},
+    removed::NOT_OURS,
 };
 use crate::{
     authn::{
@@ -19,18 +20,6 @@ use crate::{
     },
     secret,
 };
-
-/// Header names that frame or address a message, or say how it came: no claim is told in them.
-const NO_CLAIMS: [HeaderName; 8] = [
-    header::AUTHORIZATION,
-    header::CONNECTION,
-    header::CONTENT_LENGTH,
-    header::COOKIE,
-    header::HOST,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
 
 impl Compiler<'_> {
     pub(super) fn jwt(&self, at: At<'_>, name: &str, jwt: &Jwt) -> Option<Arc<dyn Authenticator>> {
@@ -196,7 +185,7 @@ pub(super) fn claim_headers<'h>(at: At<'h>, said: &'h Headers) -> Vec<(HeaderNam
     let mut headers = Vec::new();
     for (at, header, claim) in at.field("claimHeaders").entries(said) {
         match HeaderName::try_from(header) {
-            Ok(header) if NO_CLAIMS.contains(&header) => {
+            Ok(header) if NOT_OURS.contains(&header) => {
                 at.error("no claim can be told in this header");
             }
             Ok(header) => headers.push((header, claim.as_str())),

@@ -10,7 +10,41 @@ use crate::{
     upstream::HopByHop,
 };
 
+/// Header fields that frame or address a message, or say how it came or who sent it: nothing of ours is told in them.
+pub(super) const NOT_OURS: [HeaderName; 8] = [
+    header::AUTHORIZATION,
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::COOKIE,
+    header::HOST,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Header fields that have a meaning of their own for whoever retries or keeps deadlines.
+const RESERVED: [&str; 4] = ["content-type", "expect", "grpc-timeout", "idempotency-key"];
+
 impl Compiler<'_> {
+    /// Why a rule cannot tell upstreams a number in this header field.
+    pub(super) fn no_number(&self, name: &HeaderName) -> Option<&'static str> {
+        if NOT_OURS.contains(name) || RESERVED.contains(&name.as_str()) || HEARSAY.contains(name) {
+            return Some("no number can be told in this header: it means something else");
+        }
+        let mut locations = self.providers.values().flat_map(|provider| provider.locations());
+        if locations.any(|location| location.header_name() == Some(name)) {
+            return Some("no number can be told in this header: credentials come in it");
+        }
+        self.removed(name)
+    }
+
+    /// Whether a rule tells upstreams in this header which attempt it is. What clients send of it is taken out.
+    pub(super) fn numbers_attempts(&self, name: &HeaderName) -> bool {
+        let rules = self.file.routes.iter().flat_map(|route| &route.rules);
+        let attempts = rules.filter_map(|rule| rule.policies.retry.as_ref()?.attempt_header.as_ref());
+        attempts.map(|header| header.0.clone()).collect::<AssertedHeaders>().contains(name)
+    }
+
     /// Why no request has this header field when limits count and rules are matched.
     pub(super) fn removed(&self, name: &HeaderName) -> Option<&'static str> {
         let of_providers = self.providers.values().flat_map(|provider| provider.asserted_headers());

@@ -23,6 +23,9 @@ const FIRST: Duration = Duration::from_millis(25);
 /// How long a request may take where a file does not say it.
 const REQUEST: Duration = Duration::from_secs(15);
 
+/// The time in which a budget is counted where a file does not say it.
+const WINDOW: Duration = Duration::from_secs(10);
+
 impl Compiler<'_> {
     /// What a rule says of trying again.
     pub(super) fn retry(&self, at: At<'_>, made: gateway::Rule, rule: &Rule) -> gateway::Rule {
@@ -74,6 +77,12 @@ impl Compiler<'_> {
         let rate = &said.min_retry_rate;
         let each = rate.interval.as_ref().map_or(Duration::from_secs(1), |interval| interval.0);
         within(at.field("minRetryRate").field("interval"), each, Duration::from_millis(1));
+        let whole = said.budget.interval.as_ref().map_or(WINDOW, |interval| interval.0);
+        if each > whole && each <= LONGEST {
+            at.field("minRetryRate")
+                .field("interval")
+                .error("longer than `budget.interval` (10s unless it is said), in which both are counted");
+        }
         let budget = budget.floor(rate.count.unwrap_or(10), each);
         self.kept.budgets.again(name, said).cloned().unwrap_or(budget)
     }

@@ -73,9 +73,25 @@ impl Compiler<'_> {
         made = self.filters(at, made, rule);
         made = timeouts(at.field("timeouts"), made, &rule.timeouts);
         made = self.retry(at, made, rule);
+        self.told_numbers(at.field("policies"), rule);
         let deadline = rule.policies.deadline_header.iter().map(|header| header.0.clone());
         made = deadline.fold(made, gateway::Rule::deadline_header);
         self.backends(at, made, rule)
+    }
+
+    /// Whether the headers in which upstreams are told times and attempts are free for that.
+    fn told_numbers(&self, at: At<'_>, rule: &Rule) {
+        if let Some(header) = &rule.policies.deadline_header {
+            let taken = "no request has it here: a rule's `attemptHeader` takes out what callers say in it";
+            let numbered = self.numbers_attempts(&header.0).then_some(taken);
+            if let Some(why) = self.no_number(&header.0).or(numbered) {
+                at.field("deadlineHeader").error(why);
+            }
+        }
+        let attempt = rule.policies.retry.as_ref().and_then(|rules| rules.attempt_header.as_ref());
+        if let Some(why) = attempt.and_then(|header| self.no_number(&header.0)) {
+            at.field("retry").field("attemptHeader").error(why);
+        }
     }
 
     fn request_match(&self, at: At<'_>, one: &Match) -> Option<RequestMatch> {

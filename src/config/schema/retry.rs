@@ -109,6 +109,6 @@ pub(crate) struct RetryBudget {
 pub(crate) struct RetryRate {
     /// How many. Default: 10.
     pub(crate) count: Option<u32>,
-    /// In which time. Default: 1 s.
+    /// In which time, at most the budget's. Default: 1 s.
     pub(crate) interval: Option<Text<Duration>>,
 }

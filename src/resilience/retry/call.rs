@@ -14,10 +14,11 @@ use crate::{
     attempt::{Attempt, Earlier, RetryStop},
     body::{Body, Replay},
     context::Deadline,
-    outcome::{Failure, rejection_in},
+    outcome::{Failure, is_connect, rejection_in},
     reject::{GrpcCode, Reason, Rejection},
     resilience::timeout::head_deadline,
     trail::Trail,
+    upload::Upload,
 };
 
 /// A call that may be tried again.
@@ -29,6 +30,8 @@ pub(super) struct Call {
     is_safe: bool,
     deadline: Option<Deadline>,
     retries: u32,
+    /// The one that attempts are told to if the request has none.
+    trail: Option<Trail>,
 }
 
 /// A request's head, to be sent again.
@@ -72,7 +75,7 @@ impl Call {
         };
         let deadline = head_deadline(&parts.extensions);
         let mut request = Request::from_parts(parts, first);
-        let call = Self { policy, head, body: replay, is_safe, deadline, retries: 0 };
+        let call = Self { policy, head, body: replay, is_safe, deadline, retries: 0, trail: None };
         call.number(&mut request);
         (call, request)
     }
@@ -117,14 +120,21 @@ impl Call {
                 let unsent = rejection.is_unsent();
                 (how_lost(rejection.reason(), unsent)?, unsent)
             }
+            // Only who connects knows that nothing was sent: a socket in use can say "no route to host" as well.
+            None if is_connect(error) => (Lost::Connect, true),
             None => match Failure::of(error) {
                 Failure::CallerDeadline => return None,
-                Failure::Connect => (Lost::Connect, true),
-                Failure::Refused => (Lost::Refused, true),
+                Failure::Connect => (Lost::Connect, false),
+                Failure::Refused => (Lost::Refused, false),
                 _ => (Lost::Other, false),
             },
         };
         self.policy.conditions.lost(how).then_some(Failed { unsent, told: Told::Nothing })
+    }
+
+    /// The same of an error in the place of a response's body: whoever has sent a head has looked at the request.
+    pub(super) fn of_body_error<E: 'static>(&self, error: &E) -> Option<Failed> {
+        self.of_error(error).map(|failed| Failed { unsent: false, ..failed })
     }
 
     /// Whether trailers that have come already are to be looked at.
@@ -166,12 +176,18 @@ impl Call {
         if self.deadline.is_some_and(|deadline| deadline.left(now) < needed) {
             return Err(RetryStop::Deadline);
         }
-        let replay = self.body.as_ref().filter(|replay| replay.is_whole()).ok_or(RetryStop::Body)?;
+        let replay = self.body.as_ref().ok_or(RetryStop::Body)?;
+        let body = replay.body().ok_or(RetryStop::Body)?;
         if !policy.budget.spend(now) {
             return Err(RetryStop::Budget);
         }
-        replay.give_up();
-        let body = replay.body().ok_or(RetryStop::Body)?;
+        if !replay.give_up_older() {
+            return Err(RetryStop::Body);
+        }
+        if let Some(upload) = self.head.extensions.get::<Upload>() {
+            // The failed attempt may have waited for the caller; the next has not asked it for anything yet.
+            upload.set_awaited(false);
+        }
         self.retries += 1;
         self.remember(attempt);
         let mut request = self.head.request(body);
@@ -185,10 +201,17 @@ impl Call {
         let told = extensions.get::<Trail>().map(Trail::attempt);
         if told.is_none() {
             // So that the next one is known even if it has no response.
-            extensions.insert(Trail::default());
+            extensions.insert(self.trail.insert(Trail::default()).clone());
         }
         if let Some(attempt) = told.flatten().as_ref().or(attempt) {
             extensions.get_or_insert_default::<Earlier>().add(attempt);
+        }
+    }
+
+    /// Tells in a response that is given where it came from, as it was told to a trail of ours.
+    pub(super) fn tell(&self, head: &mut response::Parts) {
+        if let Some(attempt) = self.trail.as_ref().and_then(Trail::attempt) {
+            head.extensions.insert(attempt);
         }
     }
 

@@ -122,7 +122,7 @@ where
     let Some(mut tried) = call.take() else {
         return Judged::Given(ended.map(|response| response.map(RetryBody::whole)));
     };
-    let (head, body) = match ended {
+    let (mut head, body) = match ended {
         Ok(response) => response.into_parts(),
         Err(error) => {
             let next = tried.of_error(&error).and_then(|failed| tried.again(failed, None));
@@ -136,7 +136,7 @@ where
         let peeked = Peeked::new(body, cx);
         failed = match (peeked.trailers(), peeked.error()) {
             (Some(trailers), _) => tried.of_trailers(trailers),
-            (_, Some(error)) => tried.of_error(error),
+            (_, Some(error)) => tried.of_body_error(error),
             _ => None,
         };
         RetryBody::peeked(peeked)
@@ -145,9 +145,11 @@ where
     };
     let Some(failed) = failed else {
         tried.ended_well();
+        tried.tell(&mut head);
         return Judged::Given(Ok(Response::from_parts(head, body)));
     };
     let Some(next) = tried.again(failed, head.extensions.get()) else {
+        tried.tell(&mut head);
         return Judged::Given(Ok(Response::from_parts(head, body)));
     };
     drain(body, cx);

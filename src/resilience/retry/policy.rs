@@ -173,7 +173,7 @@ impl Policy {
         }
         // Those who were told the same do not all come at once.
         let half = u64::try_from(told.as_nanos() / 2).unwrap_or(u64::MAX);
-        Some(own.max(told + Duration::from_nanos(self.chance.below(half))))
+        Some(own.max(told.saturating_add(Duration::from_nanos(self.chance.below(half)))))
     }
 }
 

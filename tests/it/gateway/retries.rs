@@ -147,17 +147,16 @@ async fn one_of_ten_that_fails_every_call_is_seen_by_nobody() {
     }
 }
 
-/// No retry storm: 20% and the floor, of which there is 1 a second over 10 seconds.
+/// No retry storm: 20%, and no floor.
 #[tokio::test]
 async fn when_all_fail_there_are_few_calls_more() {
     for failing in [Does::Fail, Does::Reset] {
         let fleet = Fleet::of(&[failing; 3]).await;
-        let constraint = ", retryConstraint: { minRetryRate: { count: 1 } }";
+        let constraint = ", retryConstraint: { minRetryRate: { count: 0 } }";
         let gateway = gateway(&fleet, constraint, "retry: { attempts: 3, backoff: 1ms }").await;
         let expected = if failing == Does::Fail { 503 } else { 502 };
         assert_eq!(ask(&gateway, "GET", 400).await, [(expected, 400)]);
-        // A floor for each 10 seconds that a slow machine may take.
-        assert!((400 + 10..=480 + 60).contains(&fleet.asked()), "{failing:?}: {} calls", fleet.asked());
+        assert!((400 + 10..=480).contains(&fleet.asked()), "{failing:?}: {} calls", fleet.asked());
         let status = gateway.status().await;
         let (rule, budget) = (&status["retries"]["rules"][0], &status["retries"]["budgets"][0]);
         assert_eq!((&rule["rule"], &budget["upstream"]), (&"r/all".into(), &"fleet".into()));

@@ -124,18 +124,24 @@ fn stops(tried: &Tried) -> Vec<RetryStop> {
 /// Issue 50506 of Istio: a payout made twice.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_done_twice_by_default() {
+    use std::io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable};
     for (policy, request, end, attempts) in [
         (Policy::new(1), post("pay"), End::Head(503, &[]), 1),
         (Policy::new(1), post("pay"), lost(Reason::UpstreamReset), 1),
         (Policy::new(1), post("pay"), lost(Reason::ConnectFailed), 1),
         (Policy::new(1), post("pay"), End::Lost(Rejection::new(Reason::ConnectFailed).unsent()), 2),
         (Policy::new(1), post("pay"), End::Lost(Rejection::new(Reason::UpstreamReset).unsent()), 2),
-        (Policy::new(1), post("pay"), End::Unready, 1),
+        // It may have been sent: a socket in use says the first three as well.
+        (Policy::new(1), post("pay"), End::Error(HostUnreachable), 1),
+        (Policy::new(1), post("pay"), End::Error(NetworkUnreachable), 1),
+        (Policy::new(1), post("pay"), End::Error(AddrNotAvailable), 1),
+        (Policy::new(1), post("pay"), End::Error(ConnectionRefused), 1),
+        (Policy::new(1), post("pay"), End::Unready, 0),
         (Policy::new(1).danger_any_method(), post("pay"), End::Head(503, &[]), 2),
     ] {
         let tried = tried(policy, [end], request).await;
         assert_eq!(tried.attempts(), attempts);
-        assert_eq!(stops(&tried).contains(&RetryStop::Unsafe), attempts == 1 && tried.status() != Some(200));
+        assert_eq!(stops(&tried).contains(&RetryStop::Unsafe), attempts < 2 && tried.status() != Some(200));
     }
     for (method, attempts) in [
         ("GET", 2),
@@ -230,6 +236,15 @@ async fn a_gateway_api_back_off_is_a_minimum() {
     }
     let fixed = Policy::new(1).backoff(Backoff::new(Duration::from_millis(70)).jitter(Jitter::None));
     assert_eq!(waited(fixed, End::Head(503, &[]), get()).await.0, Some(Duration::from_millis(70)));
+}
+
+/// However patient the policy, and whatever a server says.
+#[tokio::test(start_paused = true)]
+async fn a_wait_without_end_is_no_overflow() {
+    let patient = Policy::new(1).most_wait(Duration::MAX);
+    let wait = patient.wait(1, Some(Duration::from_secs(u64::MAX)));
+    assert!(wait >= Some(Duration::from_secs(u64::MAX)));
+    assert_eq!(patient.wait(1, Some(Duration::MAX)), Some(Duration::MAX));
 }
 
 /// An attempt that cannot end in time is not begun.

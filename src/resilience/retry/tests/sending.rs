@@ -1,21 +1,32 @@
 //! How attempts are sent.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use http::{HeaderName, Method, Request, StatusCode};
+use bytes::Bytes;
+use http::{HeaderName, Method, Request, Response, StatusCode};
+use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
-use tower::{Layer, ServiceExt};
+use tower::{Layer, ServiceExt, service_fn};
 
 use super::{End, Server, get, lost, post, start, tried};
 use crate::{
-    attempt::RetryStop,
+    attempt::{Attempt, RetryStop},
     body::{
-        Body,
+        Body, BoxError,
         script::{Script, Step},
     },
     reject::{Reason, Rejection},
     resilience::retry::{Policy, RetryLayer, RetryOn},
     trail::Trail,
+    upload::Upload,
 };
 
 const FAIL: End = End::Head(503, &[]);
@@ -87,6 +98,43 @@ async fn trailers_are_looked_at_and_not_waited_for() {
     assert_eq!(super::tried(never, [End::Grpc(vec![unavailable()])], post("call")).await.attempts(), 1);
 }
 
+/// A body that breaks off, and says that the request was never sent.
+struct Liar;
+
+impl HttpBody for Liar {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Poll::Ready(Some(Err(Rejection::new(Reason::UpstreamReset).unsent().into())))
+    }
+}
+
+/// Whoever has sent a head has looked at the request, whatever its body says.
+#[tokio::test(start_paused = true)]
+async fn what_was_answered_was_sent() {
+    for (request, expected) in [(post("pay"), 1), (get(), 2)] {
+        let asked = AtomicUsize::new(0);
+        let server = service_fn(|_: Request<Body>| async {
+            asked.fetch_add(1, Ordering::Relaxed);
+            Response::builder().header("content-type", "application/grpc").body(Liar)
+        });
+        let response = RetryLayer::new(Policy::new(1)).layer(server).oneshot(request).await.unwrap();
+        assert_eq!(asked.load(Ordering::Relaxed), expected);
+        assert!(response.into_body().collect().await.is_err());
+    }
+}
+
+/// The failed attempt has waited for the caller; the next has not asked it for anything yet.
+#[tokio::test(start_paused = true)]
+async fn the_next_attempt_does_not_wait_for_the_caller_yet() {
+    let (upload, mut request) = (Upload::new(), get());
+    upload.set_awaited(true);
+    request.extensions_mut().insert(upload.clone());
+    assert_eq!(tried(Policy::new(1), [End::Early(503)], request).await.attempts(), 2);
+    assert!(!upload.is_awaited());
+}
+
 #[tokio::test(start_paused = true)]
 async fn pushback_stands_in_trailers_as_well() {
     // `Script` has a status only; the rule is that of heads, told in `told.rs`.
@@ -114,9 +162,11 @@ async fn the_next_attempt_knows_where_the_last_went() {
         };
         assert_eq!((ports(0), ports(1), ports(2)), (None, Some(vec![1]), Some(vec![1, 2])));
         assert_eq!(seen[2].earlier.as_ref().unwrap().attempts(), 2);
-        if with_trail {
-            assert_eq!(trail.attempt().unwrap().attempts, 3);
-        }
+        let told = match with_trail {
+            true => trail.attempt(),
+            false => tried.answered.unwrap().extensions().get::<Attempt>().cloned(),
+        };
+        assert_eq!(told.map(|attempt| attempt.attempts), Some(3));
     }
 }
 
