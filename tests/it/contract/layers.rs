@@ -451,7 +451,7 @@ fn stack() -> Vec<Report> {
             .check(),
         Contract::new("mesh client", mesh::ClientLayer::new)
             .answers_after(Duration::from_secs(15))
-            .allocations(0, allocations)
+            .allocations(1, allocations)
             .check(),
     ]
 }
