@@ -122,7 +122,7 @@ impl Budget {
     /// A call is made, for the first time.
     #[inline]
     pub fn call(&self) {
-        if self.0.calls.fetch_add(1, Ordering::Relaxed) % UNTIMED == 0 {
+        if self.0.calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(UNTIMED) {
             self.0.look(Instant::now());
         }
     }

@@ -272,6 +272,10 @@ impl AsyncGate for RateLimit {
         }
     }
 
+    #[cfg_attr(
+        not(feature = "redis"),
+        expect(unused_variables, reason = "only what Redis says is about a head")
+    )]
     fn resume(&self, head: &mut Head<'_>, told: RateLimitTold) -> Check<Notice, RateLimitWait> {
         match told.0 {
             Told::Turn(notice) => Ok(notice).into(),

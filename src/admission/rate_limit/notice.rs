@@ -22,7 +22,13 @@ struct After {
 
 impl Notice {
     pub(super) fn of(told: Option<HeaderMap>, open: Vec<(Charge, Bill)>) -> Self {
-        Self(Some(Box::new(After { told, open, ..After::default() })))
+        let after = After {
+            told,
+            open,
+            #[cfg(feature = "redis")]
+            there: Vec::new(),
+        };
+        Self(Some(Box::new(after)))
     }
 
     /// Tells this too, if it is anything, and settles these too.

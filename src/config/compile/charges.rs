@@ -1,11 +1,14 @@
 //! What rate limits and quotas have in common: what a request costs, what is not counted, and bounds.
-use std::{num::NonZeroU32, time::Duration};
+use std::num::NonZeroU32;
+#[cfg(feature = "redis")]
+use std::time::Duration;
 
+#[cfg(feature = "redis")]
+use crate::config::scalar::Text;
 use crate::{
     admission::rate_limit::{Cost, HeaderCost, Settle, Skip},
     config::{
         at::At,
-        scalar::Text,
         schema::{LimitCost, SettledBy, SkipRule},
     },
     matching::PathTemplate,
@@ -14,6 +17,7 @@ use crate::{
 /// The most accounts that are kept of anything: 5 GB of them.
 pub(super) const MOST_KEYS: u32 = 100_000_000;
 /// The longest that a request may be kept waiting for a decision.
+#[cfg(feature = "redis")]
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// What a request costs, where no account holds more than `most`.
@@ -84,6 +88,7 @@ pub(super) fn max_keys(at: At<'_>, said: NonZeroU32) -> Option<NonZeroU32> {
 }
 
 /// How long a decision may take.
+#[cfg(feature = "redis")]
 pub(super) fn deadline(at: At<'_>, said: &Text<Duration>) -> Option<Duration> {
     match said.0 {
         time if time.is_zero() => at.refuse("nothing is decided in no time"),

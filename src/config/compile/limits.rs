@@ -1,9 +1,11 @@
 //! `rateLimits`, and the keys by which requests are counted and split.
 use std::time::Duration;
 
+#[cfg(feature = "redis")]
+use super::charges::deadline;
 use super::{
     Compiler,
-    charges::{MOST_KEYS, cost, deadline, max_keys, settle, skips},
+    charges::{MOST_KEYS, cost, max_keys, settle, skips},
     overload::few,
     removed::counts_credential,
 };

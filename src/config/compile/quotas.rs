@@ -1,7 +1,9 @@
 //! `quotas`.
+#[cfg(feature = "redis")]
+use super::charges::deadline;
 use super::{
     Compiler,
-    charges::{cost, deadline, max_keys, settle, skips},
+    charges::{cost, max_keys, settle, skips},
     limits::key,
 };
 use crate::{
