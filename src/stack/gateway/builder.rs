@@ -5,7 +5,7 @@ use http::HeaderName;
 use super::{
     edge::Listen,
     overload::Load,
-    parts::{asserted_by, check_admin, check_queues, distinct, quotas, tallies},
+    parts::{asserted_by, authorizers, check_admin, check_queues, distinct, quotas, tallies},
     retries::Retries,
     rule::Rule,
     snapshot::{RuleFacts, Snapshot},
@@ -196,10 +196,8 @@ impl SnapshotBuilder {
         let Self { listeners, admin, api_keys, shutdown_delay, shutdown_grace, rules: of_rules, .. } = self;
         let (mut asserted, mut credentials) = (self.asserted, self.credentials);
         asserted.extend(self.caller_headers.names().cloned().chain(asserted_by(&of_rules)));
-        let authorizers = of_rules.iter().flat_map(|rule| &rule.authorizers).map(|asked| &asked.authorizer);
-        let of_authorizers = authorizers.map(|one| (Arc::from(one.name()), one.handle())).collect();
-        let retries = Retries::of(&of_rules);
         let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
+        let (authorizers, retries) = (authorizers(&of_rules), Retries::of(&of_rules));
         #[cfg(any(feature = "prometheus", feature = "redis"))]
         let limits = super::limits::all(&listeners, &of_rules);
         #[cfg(feature = "prometheus")]
@@ -250,7 +248,7 @@ impl SnapshotBuilder {
             limits,
             #[cfg(feature = "prometheus")]
             addresses,
-            authorizers: of_authorizers,
+            authorizers,
             quotas,
             usage: self.usage,
         })

@@ -1,5 +1,8 @@
 //! What a snapshot gathers from its rules.
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use http::HeaderName;
 
@@ -10,6 +13,7 @@ use crate::{
     admission::{
         authz::{Authorization, Guard, Tally},
         concurrency::Concurrency,
+        ext_authz::ExternalAuthHandle,
         quota::QuotaHandle,
     },
     authn::Providers,
@@ -62,6 +66,12 @@ fn queued<'a>(limits: impl Iterator<Item = &'a Concurrency>) -> Vec<&'a Concurre
         }
     }
     queued
+}
+
+/// The authorizers of these rules, by their names.
+pub(super) fn authorizers(rules: &[Rule]) -> BTreeMap<Arc<str>, ExternalAuthHandle> {
+    let asked = rules.iter().flat_map(|rule| &rule.authorizers).map(|asked| &asked.authorizer);
+    asked.map(|one| (Arc::from(one.name()), one.handle())).collect()
 }
 
 pub(super) fn tallies(rules: &[Rule]) -> Vec<Tally> {

@@ -66,7 +66,7 @@ impl Shared {
                 args.extend(one.place.params.words(now).map(u64::cast_signed));
                 args.extend([one.units, one.window.cast_signed(), i64::from(self.max_debt())]);
             }
-            self.redis().run::<u64>(self.deadline(), &CORRECT, &keys, args).await
+            self.redis().run::<u64>(self.deadline(), &CORRECT, keys, args).await
         };
         patiently(correct).await.map(drop)
     }
