@@ -326,7 +326,7 @@ impl LimitBuilder {
     }
 
     /// Keeps its accounts on Redis, where all instances share them. It is asked by
-    /// [`RateLimit::distributed`](super::RateLimit::distributed); any other gate counts in this process alone.
+    /// [`RateLimit::layer`](super::RateLimit::layer).
     #[cfg(feature = "redis")]
     pub fn distributed(mut self, distribution: Distribution) -> Self {
         self.terms.distribution = Some(distribution);
