@@ -174,12 +174,13 @@ async fn compare(server: &Server, name: &str, kept: Kept) {
     let before = asked();
     let below = drive(&gates, 100).await;
     let waited = 100.0 * (asked() - before) as f64 / below.took.len() as f64;
-    let (gates, _) = instances(server, kept, "5000/s").await;
+    let (gates, limits) = instances(server, kept, "5000/s").await;
     let above = drive(&gates, 1).await;
+    let fell_back = limits.iter().filter_map(Limit::distribution).map(|told| told.by_fallback()).sum::<u64>();
     // A bucket that is full at first, and refills.
     let allowed = 5000.0 * (1.0 + above.seconds);
     println!(
-        "| {name} | {:.0} us | {:.0} us | {waited:.2}% | {:.1}% |",
+        "| {name} | {:.0} us | {:.0} us | {waited:.2}% | {:.1}% | {fell_back} |",
         below.micros(0.5),
         below.micros(0.99),
         100.0 * above.passed as f64 / allowed
@@ -203,7 +204,7 @@ async fn main() {
     println!("leased: {:.0} a second\n", drive(&gates, 100).await.rate());
 
     println!(
-        "| 8 instances | p50 | p99 | waited for Redis | admitted of what is allowed |\n|---|---|---|---|---|"
+        "| 8 instances | p50 | p99 | waited for Redis | admitted of what is allowed | by the fallback |\n|---|---|---|---|---|---|"
     );
     for (name, kept) in [("exact", Kept::Exact), ("leased, 5%", Kept::Leased), ("local", Kept::Local)] {
         // A server on which nobody has spent anything.
