@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::backend::Sender;
+use super::backend::Told;
 use crate::{
     admission::{concurrency::Concurrency, shed::SuccessRate},
     body::{Body, ResponseBody},
@@ -27,7 +27,7 @@ pub(super) struct Guards {
 
 impl Guards {
     /// The upstream behind them.
-    pub(super) fn before(&self, sender: Sender) -> Guarded {
+    pub(super) fn before(&self, sender: Told) -> Guarded {
         if self.concurrency.is_empty() && self.success_rate.is_none() {
             return Guarded::Bare(sender);
         }
@@ -36,12 +36,12 @@ impl Guards {
     }
 }
 
-type Behind = AsyncGated<Sender, AsyncGates>;
+type Behind = AsyncGated<Told, AsyncGates>;
 
 /// An upstream, and the limits in front of it if there are any.
 #[derive(Debug, Clone)]
 pub(super) enum Guarded {
-    Bare(Sender),
+    Bare(Told),
     Behind(Behind),
 }
 
@@ -68,7 +68,7 @@ impl Service<Request<Body>> for Guarded {
 pin_project! {
     #[project = GuardedProjection]
     pub(super) enum GuardedFuture {
-        Bare { #[pin] future: <Sender as Service<Request<Body>>>::Future },
+        Bare { #[pin] future: <Told as Service<Request<Body>>>::Future },
         Behind { #[pin] future: <Behind as Service<Request<Body>>>::Future },
     }
 }
