@@ -13,10 +13,11 @@ use divan::{Bencher, black_box, counter::ItemsCount};
 use http::{Request, Response};
 use portcullis::{
     admission::{
+        Fields, Settle,
         address::AddressList,
         authz::{Authorization, Authorize, Operation, Policy, Rule, Source},
         concurrency::{Concurrency, ConcurrencyBuilder, Gradient, Partitions, Queue},
-        rate_limit::{Algorithm, Charge, Fields, Limit, Rate, RateLimit, Settle, SyncRateLimit},
+        rate_limit::{Algorithm, Charge, Limit, Rate, RateLimit, SyncRateLimit},
         shed::{Overload, Shed, SuccessRate},
     },
     body::Body,

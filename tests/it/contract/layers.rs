@@ -12,13 +12,14 @@ use http::{HeaderName, HeaderValue, Request};
 use portcullis::{admission::rate_limit::Distribution, redis::Redis};
 use portcullis::{
     admission::{
+        Priorities, Priority, Settle,
         address::AddressList,
         authz::{self, Authorization, Authorize},
         concurrency::{Concurrency, ConcurrencyBuilder, ConcurrencyHandle, Gradient, Queue},
         ext_authz::ExternalAuth,
         quota::{Quota, QuotaStore, Quotas},
-        rate_limit::{Algorithm, Charge, Limit, RateLimit, Settle},
-        shed::{Overload, Priorities, Priority, Shed, SuccessRate},
+        rate_limit::{Algorithm, Charge, Limit, RateLimit},
+        shed::{Overload, Shed, SuccessRate},
     },
     authn::{
         Location, Providers,

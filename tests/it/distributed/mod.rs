@@ -11,9 +11,12 @@ use std::{convert::Infallible, net::SocketAddr, slice, time::Duration};
 
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use portcullis::{
-    admission::rate_limit::{
-        Account, Algorithm, Charge, Distribution, DistributionHandle, Fallback, Fields, Limit, LimitBuilder,
-        LimitError, RateLimit, Standing,
+    admission::{
+        Fields,
+        rate_limit::{
+            Account, Algorithm, Charge, Distribution, DistributionHandle, Fallback, Limit, LimitBuilder,
+            LimitError, RateLimit, Standing,
+        },
     },
     config::Config,
     key::Key,

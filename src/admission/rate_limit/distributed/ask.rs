@@ -185,9 +185,7 @@ async fn call(asks: &[Ask], patience: Patience) -> Vec<Answer> {
     let keys: Vec<_> = asks.iter().map(|ask| &*ask.place.key).collect();
     // Only which months are near is taken from it.
     let now = SystemTime::now();
-    let told = |ask: &Ask| {
-        ask.place.params.tell(now, [ask.cost.into(), ask.ahead.into(), ask.flags.into()])
-    };
+    let told = |ask: &Ask| ask.place.params.tell(now, [ask.cost.into(), ask.ahead.into(), ask.flags.into()]);
     let args: Vec<_> = asks.iter().map(told).collect();
     match first.shared.redis().run::<Vec<i64>>(patience, &DECIDE, &keys, args).await {
         Ok(told) if told.len() == 1 + 6 * asks.len() => {
