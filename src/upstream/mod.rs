@@ -128,6 +128,7 @@ mod group;
 mod hop;
 mod link;
 mod options;
+mod race;
 mod request;
 mod resolve;
 mod response;
