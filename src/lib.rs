@@ -173,13 +173,15 @@ pub mod key;
 pub mod matching;
 pub mod outcome;
 pub mod ratio;
+#[cfg(any(feature = "resilience", feature = "routing"))]
+mod ready;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub mod redis;
 pub mod reject;
 #[cfg(any(feature = "authn", feature = "redis"))]
 mod secret;
-#[cfg(any(feature = "admission", feature = "telemetry"))]
+#[cfg(any(feature = "admission", feature = "resilience", feature = "telemetry"))]
 mod sharded;
 #[cfg(any(feature = "admission", feature = "telemetry"))]
 mod task;
