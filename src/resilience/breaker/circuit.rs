@@ -28,7 +28,7 @@ pub(crate) struct Circuit {
 
 pub(super) enum Machines {
     One(Trip),
-    Keyed(Keyed),
+    Keyed(Box<Keyed>),
 }
 
 /// A breaker has moved.
@@ -51,7 +51,7 @@ impl Circuit {
         let parts = Parts { chance, watcher, counts: Arc::clone(&counts), mode };
         let machines = match by {
             None => Machines::One(Trip::busy(trip, parts)),
-            Some(key) => Machines::Keyed(Keyed::new(key, max_keys, trip, parts)),
+            Some(key) => Machines::Keyed(Box::new(Keyed::new(key, max_keys, trip, parts))),
         };
         Self { name, judge, machines, counts, events }
     }
@@ -61,11 +61,10 @@ fn watcher(name: Arc<str>, events: broadcast::Sender<Event>) -> Watcher {
     Arc::new(move |change| {
         let (state, cause) = (change.state.label(), change.cause.label());
         let seconds = change.wait.map(|wait| wait.as_secs_f64());
-        match change.state {
-            State::Open => {
-                tracing::warn!(target: "portcullis::breaker", breaker = &*name, state, cause, seconds)
-            }
-            _ => tracing::info!(target: "portcullis::breaker", breaker = &*name, state, cause),
+        if change.state == State::Open {
+            tracing::warn!(target: "portcullis::breaker", breaker = &*name, state, cause, seconds);
+        } else {
+            tracing::info!(target: "portcullis::breaker", breaker = &*name, state, cause);
         }
         // That nobody listens is no error.
         let _ = events.send(Event { breaker: Arc::clone(&name), change: *change });

@@ -40,6 +40,12 @@ impl BreakerLayer {
     pub fn handle(&self) -> Option<BreakerHandle> {
         self.0.gate().map(|circuit| BreakerHandle(Arc::clone(circuit)))
     }
+
+    /// The breaker, for slices of gates.
+    #[cfg(feature = "stack")]
+    pub(crate) fn gate(&self) -> Option<&Arc<Circuit>> {
+        self.0.gate()
+    }
 }
 
 impl Default for BreakerLayer {

@@ -52,6 +52,11 @@ impl Policy {
         }
     }
 
+    /// When it opens and closes, in the place of what it was made with.
+    pub fn trip(self, trip: trip::Policy) -> Self {
+        Self { trip, ..self }
+    }
+
     /// What it is called in events and logs; `breaker` unless told.
     pub fn name(self, name: impl Into<Arc<str>>) -> Self {
         Self { name: name.into(), ..self }
@@ -116,8 +121,10 @@ impl From<trip::Policy> for Policy {
 pub(super) struct Judge {
     throttling_fails: bool,
     pub(super) cancelling_fails: bool,
-    pub(super) own: Option<Arc<dyn Fn(&Outcome) -> Judgement + Send + Sync>>,
+    pub(super) own: Option<Arc<Own>>,
 }
+
+type Own = dyn Fn(&Outcome) -> Judgement + Send + Sync;
 
 impl Judge {
     /// Of one that was not cancelled. `is_probe`: an answer is an answer. `of_caller`: the caller has set its time.
