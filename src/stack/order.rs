@@ -103,11 +103,15 @@ const AUTHORIZERS: Place = documented("authorizers", include_str!("../admission/
 const OUTBOUND: Place = documented("credentials of our own", include_str!("../authn/outbound/mod.rs"));
 const TIMEOUT: Place = documented("timeout of the request", include_str!("../resilience/timeout/mod.rs"));
 
-const DEADLINE_READ: Place =
-    said("deadline of the caller", "Outside of the timeout of the request, which it can shorten.");
+const DEADLINE_READ: Place = said(
+    "deadline of the caller",
+    "Before everything that waits, for credentials, decisions and places in queues: all of it is the caller's time. And \
+     outside of the timeout of the request, which it can shorten.",
+);
 const DEADLINE_TOLD: Place = said(
     "deadline told to the server",
-    "Inside of retries and of the timeout of an attempt, so that each attempt tells what is left by then.",
+    "Inside of retries, of the timeout of an attempt, and of what waits in front of the server, so that each attempt \
+     tells what is left by then.",
 );
 const RETRY: Place = documented("retry", include_str!("../resilience/retry/mod.rs"));
 const ATTEMPT: Place =
@@ -139,6 +143,7 @@ const GATEWAY: &[Place] = &[
         "Before any rule is known, so that what ends as 401 or 404 is counted too.",
     ),
     documented("the rule, matched once", include_str!("../routing/router/mod.rs")),
+    DEADLINE_READ,
     said(
         "the rule's own paths",
         "The listener lets through what any rule allows; what this one does not is refused as soon as it is known.",
@@ -189,18 +194,17 @@ const GATEWAY: &[Place] = &[
         "filters of the request",
         "Nearest to the upstream: everything outside sees the request as it was matched.",
     ),
-    DEADLINE_READ,
     ANSWERED,
     TIMEOUT,
     documented("split", include_str!("../routing/split/mod.rs")),
     RETRY,
     ATTEMPT,
-    DEADLINE_TOLD,
     BREAKER,
     said(
         "requests in flight to the upstream, its success rate",
         "Around each attempt, so that all rules of an upstream count together, and each attempt counts.",
     ),
+    DEADLINE_TOLD,
     OUTBOUND,
     said(
         "proxy: balance, connections",

@@ -32,11 +32,10 @@ impl Rule {
     /// The rule with its layers around its upstreams.
     pub(super) fn build(self, given: &Given) -> Result<router::Rule<RuleService>, SnapshotError> {
         let (hosts, matches, name) = (self.hosts.clone(), self.matches.clone(), Arc::clone(&self.name));
-        // Who tries again has to know until when that makes sense, and a breaker that what hangs was given up.
-        let (timeout, tells) = (self.timeout, self.retry.is_some() || self.judges_attempts());
         let backends =
             self.backends(given).map_err(|error| SnapshotError::Split(Arc::clone(&name), error))?;
-        let timeout = if tells { timeout.tell_deadline(true) } else { timeout };
+        // Retries, breakers and upstreams have to know until when it makes sense to go on.
+        let timeout = self.timeout.tell_deadline(true);
         let answers = RescueLayer::new().layer(timeout.layer(backends));
         let shows_bodies = self.authorizers.iter().any(|asked| asked.authorizer.wants_body());
         let tap = if shows_bodies { TapLayer::new() } else { TapLayer::disabled() };
@@ -57,7 +56,8 @@ impl Rule {
         let kept_back = authn::kept_back(&given.credentials, self.providers.as_ref());
         let discard = (!kept_back.is_empty()).then_some(Discard(kept_back));
 
-        let mut gates = AsyncGates::new().with(Witness);
+        let deadline = self.deadline_header.into_iter().fold(ReadDeadline::new(), ReadDeadline::header);
+        let mut gates = AsyncGates::new().with(deadline).with(Witness);
         gates = with(gates, own_paths);
         gates = with(gates, self.response_headers);
         gates = with(gates, self.cors);
@@ -100,8 +100,7 @@ impl Rule {
         }
         let gates = broken(gates, self.breaker.as_ref());
         let concurrency = Concurrency::in_one_order(self.concurrency);
-        let gates = concurrency.into_iter().fold(gates, AsyncGates::with_async).with_all(self.filters);
-        gates.with(self.deadline_header.into_iter().fold(ReadDeadline::new(), ReadDeadline::header))
+        concurrency.into_iter().fold(gates, AsyncGates::with_async).with_all(self.filters)
     }
 
     /// What tells how important a request of this rule is. The listeners have removed what strangers said of it.
@@ -132,8 +131,8 @@ impl Rule {
             // The listeners have removed what strangers said of how a request came: what is left is believed.
             let proxy = proxy.clone().trusted_proxies(everybody.clone()).asserted(given.asserted.clone());
             let told = self.deadline_header.iter().cloned().fold(TellDeadline::new(), TellDeadline::header);
-            let sender = GateLayer::new(told).layer(backend.guards.before(backend.sender(proxy)));
-            let attempts = backend.retry(self.retry.as_ref()).layer(timeout.layer(sender));
+            let guarded = backend.guards.before(GateLayer::new(told).layer(backend.sender(proxy)));
+            let attempts = backend.retry(self.retry.as_ref()).layer(timeout.layer(guarded));
             split = split.variant(name, *weight, attempts);
         }
         let mut policy = match &self.split_by {

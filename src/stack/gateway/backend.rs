@@ -131,8 +131,10 @@ pub(super) type Sender = Outbound<Proxy>;
 #[cfg(not(feature = "jwt"))]
 pub(super) type Sender = Proxy;
 
+/// What sends, once the upstream is told how long it has.
+pub(super) type Told = Gated<Sender, TellDeadline>;
 /// One upstream of a rule.
-pub(super) type Attempts = Retry<Timeout<Gated<Guarded, TellDeadline>>>;
+pub(super) type Attempts = Retry<Timeout<Guarded>>;
 /// All of them, or none.
 pub(super) type Backends = Either<SplitService<Attempts>, Nowhere>;
 /// What a rule does with its requests. What fails inside becomes an answer before any gate sees it.

@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::backend::Sender;
+use super::backend::Told;
 use crate::{
     admission::{concurrency::Concurrency, shed::SuccessRate},
     body::{Body, ResponseBody},
@@ -29,7 +29,7 @@ pub(super) struct Guards {
 
 impl Guards {
     /// The upstream behind them.
-    pub(super) fn before(&self, sender: Sender) -> Guarded {
+    pub(super) fn before(&self, sender: Told) -> Guarded {
         // Outermost: who is refused waits for no place, and a refusal of a limit is no failure to it.
         let gates = broken(AsyncGates::new(), self.breaker.as_ref());
         let gates = guarded(gates, &self.concurrency, self.success_rate.as_ref());
@@ -46,12 +46,12 @@ pub(super) fn broken(outside: AsyncGates, breaker: Option<&BreakerLayer>) -> Asy
     circuit.into_iter().cloned().fold(outside, |gates, circuit| gates.with_shared(circuit))
 }
 
-type Behind = AsyncGated<Sender, AsyncGates>;
+type Behind = AsyncGated<Told, AsyncGates>;
 
 /// An upstream, and the limits in front of it if there are any.
 #[derive(Debug, Clone)]
 pub(super) enum Guarded {
-    Bare(Sender),
+    Bare(Told),
     Behind(Behind),
 }
 
@@ -78,7 +78,7 @@ impl Service<Request<Body>> for Guarded {
 pin_project! {
     #[project = GuardedProjection]
     pub(super) enum GuardedFuture {
-        Bare { #[pin] future: <Sender as Service<Request<Body>>>::Future },
+        Bare { #[pin] future: <Told as Service<Request<Body>>>::Future },
         Behind { #[pin] future: <Behind as Service<Request<Body>>>::Future },
     }
 }

@@ -242,8 +242,9 @@ impl Rule {
         Self { timeout, ..self }
     }
 
-    /// The header in which callers say how many milliseconds they wait, and upstreams are told how many are left. gRPC calls
-    /// have `grpc-timeout`; others none unless told.
+    /// The header in which callers say how many milliseconds they wait, and upstreams are told how many are left of that or
+    /// of the rule's own time, unless the answer [may last](crate::resilience::timeout). gRPC calls have `grpc-timeout`;
+    /// others none unless told.
     pub fn deadline_header(self, header: HeaderName) -> Self {
         Self { deadline_header: Some(header), ..self }
     }
