@@ -184,6 +184,11 @@ const GATEWAY: &[Place] = &[
          sees no credential that was meant for the gateway.",
     ),
     said("your own gates", "Inside of everything that decides who may ask, so that they can rely on it."),
+    said(
+        "circuit breaker of the rule",
+        "Outside of limits on what is in flight, so that who is refused takes no place, and of all attempts: it judges what \
+         the rule answers.",
+    ),
     IN_FLIGHT,
     said(
         "filters of the request",
@@ -194,6 +199,7 @@ const GATEWAY: &[Place] = &[
     documented("split", include_str!("../routing/split/mod.rs")),
     RETRY,
     ATTEMPT,
+    BREAKER,
     said(
         "requests in flight to the upstream, its success rate",
         "Around each attempt, so that all rules of an upstream count together, and each attempt counts.",
@@ -206,6 +212,7 @@ const GATEWAY: &[Place] = &[
     ),
 ];
 
+const BREAKER: Place = documented("circuit breaker", include_str!("../resilience/breaker/mod.rs"));
 const IN_FLIGHT: Place = documented("requests in flight", include_str!("../admission/concurrency/mod.rs"));
 const SUCCESS_RATE: Place = said(
     "success rate",

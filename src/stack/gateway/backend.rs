@@ -19,6 +19,7 @@ use crate::{
     gate::{AsyncGated, AsyncGates, Gated},
     reject::{Reason, Rejection, Rescue},
     resilience::{
+        breaker::BreakerLayer,
         budget::Budget,
         deadline::TellDeadline,
         retry::{Policy, Retry, RetryLayer},
@@ -59,7 +60,7 @@ impl Backend {
             proxy,
             #[cfg(feature = "jwt")]
             credentials: OutboundLayer::disabled(),
-            guards: Guards { concurrency: Vec::new(), success_rate: None },
+            guards: Guards { breaker: None, concurrency: Vec::new(), success_rate: None },
             retry_budget: None,
         }
     }
@@ -74,6 +75,12 @@ impl Backend {
     /// Asks it less the more of its answers are failures.
     pub fn success_rate(mut self, rate: SuccessRate) -> Self {
         self.guards.success_rate = Some(rate);
+        self
+    }
+
+    /// Does not ask it while it keeps failing: each attempt of all rules is judged by one breaker, outside of limits.
+    pub fn circuit_breaker(mut self, breaker: BreakerLayer) -> Self {
+        self.guards.breaker = Some(breaker);
         self
     }
 

@@ -115,6 +115,7 @@
 mod api_keys;
 mod assemble;
 mod backend;
+mod breakers;
 mod builder;
 mod consumption;
 mod edge;
