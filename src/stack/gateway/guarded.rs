@@ -40,7 +40,7 @@ type Behind = AsyncGated<Sender, AsyncGates>;
 
 /// An upstream, and the limits in front of it if there are any.
 #[derive(Debug, Clone)]
-pub(super) enum Guarded {
+pub(in crate::stack) enum Guarded {
     Bare(Sender),
     Behind(Behind),
 }
@@ -67,7 +67,7 @@ impl Service<Request<Body>> for Guarded {
 
 pin_project! {
     #[project = GuardedProjection]
-    pub(super) enum GuardedFuture {
+    pub(in crate::stack) enum GuardedFuture {
         Bare { #[pin] future: <Sender as Service<Request<Body>>>::Future },
         Behind { #[pin] future: <Behind as Service<Request<Body>>>::Future },
     }
