@@ -6,7 +6,6 @@ use std::{
 
 use http::Request;
 use tower::util::Either;
-#[cfg(feature = "jwt")]
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -16,7 +15,7 @@ use crate::authn::outbound::{Outbound, OutboundLayer, TokenSource};
 use crate::{
     admission::{concurrency::Concurrency, shed::SuccessRate},
     body::{Body, Tapped},
-    gate::{AsyncGated, AsyncGates, Gated},
+    gate::{AsyncGated, AsyncGates, GateLayer, Gated},
     reject::{Reason, Rejection, Rescue},
     resilience::{
         breaker::BreakerLayer,
@@ -107,9 +106,9 @@ impl Backend {
         self.retry_budget.as_ref()
     }
 
-    /// The upstream behind its limits, for calls of our own.
+    /// The upstream behind its limits, for calls of our own: their deadline was told outside.
     pub(in crate::stack) fn direct(&self) -> Guarded {
-        self.guards.before(self.sender(self.proxy.clone().direct()))
+        self.guards.before(GateLayer::disabled().layer(self.sender(self.proxy.clone().direct())))
     }
 
     pub(super) fn needs_caller(&self) -> bool {
