@@ -6,8 +6,8 @@ use super::compile::{KeySets, Remembered};
 use super::{
     scalar::Text,
     schema::{
-        Authorizer, ConcurrencyLimit, Overload as OverloadRules, RedisServer, RetryConstraint,
-        SuccessRateRules, Usage,
+        Authorizer, CircuitBreaker, ConcurrencyLimit, Overload as OverloadRules, RedisServer,
+        RetryConstraint, SuccessRateRules, Usage,
     },
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
         shed::{Overload, SuccessRate},
     },
     authn::api_key::{ApiKeys, FailureLimit, KeyFollower},
-    resilience::budget::Budget,
+    resilience::{breaker::BreakerLayer, budget::Budget},
     telemetry::usage::UsageMeter,
     upstream::Upstream,
 };
@@ -46,7 +46,6 @@ impl<S: PartialEq, T> Made<S, T> {
     }
 
     /// The thing of this name that was there `before`, if the same was said of it, or else the one that is made now.
-    #[cfg(feature = "jwt")]
     pub(super) fn keep(
         &mut self,
         before: &Self,
@@ -124,6 +123,8 @@ pub(super) struct Kept {
     pub(super) rates: Made<SuccessRateRules, SuccessRate>,
     /// How many second attempts upstreams have had, by their names.
     pub(super) budgets: Made<RetryConstraint, Budget>,
+    /// Of rules and upstreams, by `rule/` or `upstream/` and their names.
+    pub(super) breakers: Made<CircuitBreaker, BreakerLayer>,
     pub(super) overload: Option<KeptOverload>,
     pub(super) authorizers: Made<Authorizer, ExternalAuth>,
     #[cfg(feature = "jwt")]

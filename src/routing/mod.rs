@@ -9,6 +9,5 @@
 //! [`matching`](crate::matching) has the words that rules are written in, and the normal form of a path.
 
 pub mod filter;
-mod ready;
 pub mod router;
 pub mod split;

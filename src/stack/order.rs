@@ -58,7 +58,8 @@ pub const fn gateway() -> Order {
     Order(GATEWAY)
 }
 
-/// The order of a [mesh client](super::mesh::ClientLayer).
+/// The order of a [mesh client](super::mesh::Client), and of its [layer](super::mesh::ClientLayer) between the outermost and
+/// the innermost place.
 #[must_use]
 pub const fn mesh_client() -> Order {
     Order(MESH_CLIENT)
@@ -184,6 +185,11 @@ const GATEWAY: &[Place] = &[
          sees no credential that was meant for the gateway.",
     ),
     said("your own gates", "Inside of everything that decides who may ask, so that they can rely on it."),
+    said(
+        "circuit breaker of the rule",
+        "Outside of limits on what is in flight, so that who is refused takes no place, and of all attempts: it judges what \
+         the rule answers.",
+    ),
     IN_FLIGHT,
     said(
         "filters of the request",
@@ -191,28 +197,38 @@ const GATEWAY: &[Place] = &[
     ),
     ANSWERED,
     TIMEOUT,
-    documented("split", include_str!("../routing/split/mod.rs")),
+    SPLIT,
     RETRY,
     ATTEMPT,
+    BREAKER,
     said(
         "requests in flight to the upstream, its success rate",
         "Around each attempt, so that all rules of an upstream count together, and each attempt counts.",
     ),
     DEADLINE_TOLD,
     OUTBOUND,
-    said(
-        "proxy: balance, connections",
-        "Innermost: it picks the endpoint, says how the request came, and sends it.",
-    ),
+    PROXY,
 ];
 
+const BREAKER: Place = documented("circuit breaker", include_str!("../resilience/breaker/mod.rs"));
 const IN_FLIGHT: Place = documented("requests in flight", include_str!("../admission/concurrency/mod.rs"));
 const SUCCESS_RATE: Place = said(
     "success rate",
     "Innermost of what refuses: only what is tried, and fails, counts. A refusal of a limit is no failure.",
 );
 
+const SPLIT: Place = documented("split", include_str!("../routing/split/mod.rs"));
+const PROXY: Place = said(
+    "proxy: balance, connections",
+    "Innermost: it picks the endpoint, says how the request came, and sends it.",
+);
+
 const MESH_CLIENT: &[Place] = &[
+    said(
+        "failures become answers",
+        "Outermost in a `Client`, so that a caller's error is an answer in its protocol: tonic's clients read the status. A \
+         `ClientLayer` alone leaves errors as they are.",
+    ),
     said(
         "request id",
         "Outermost, so that all tries of one call carry the id of the request it is made for.",
@@ -223,12 +239,14 @@ const MESH_CLIENT: &[Place] = &[
         "Its own, and that of the request that it is made for: outside of the timeout, which narrows it.",
     ),
     TIMEOUT,
+    SPLIT,
     RETRY,
     ATTEMPT,
     IN_FLIGHT,
     SUCCESS_RATE,
     DEADLINE_TOLD,
     OUTBOUND,
+    PROXY,
 ];
 
 const MESH_SERVER: &[Place] = &[

@@ -3,6 +3,7 @@
 mod addresses;
 mod authentication;
 mod authorization;
+mod breaker;
 mod concurrency;
 mod gateway;
 mod overload;
@@ -15,6 +16,6 @@ mod unbuilt;
 mod usage;
 
 pub(crate) use self::{
-    addresses::*, authentication::*, authorization::*, concurrency::*, gateway::*, overload::*, policies::*,
-    quotas::*, redis::*, retry::*, route::*, unbuilt::*, usage::*,
+    addresses::*, authentication::*, authorization::*, breaker::*, concurrency::*, gateway::*, overload::*,
+    policies::*, quotas::*, redis::*, retry::*, route::*, unbuilt::*, usage::*,
 };

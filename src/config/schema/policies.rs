@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Addresses, Csrf, Header, Method, PriorityClass, RetryRules, Unbuilt};
+use super::{Addresses, CircuitBreaker, Csrf, Header, Method, PriorityClass, RetryRules, Unbuilt};
 use crate::{admission::rate_limit::Rate, config::scalar::Text, ratio::Ratio, time::Calendar};
 
 /// A limit on how often.
@@ -257,8 +257,9 @@ pub(crate) struct Policies {
     pub(crate) deadline_header: Option<Header>,
     /// How the rule's `retry` tries again.
     pub(crate) retry: Option<RetryRules>,
-    /// The circuit breaker comes with a later version.
-    pub(crate) circuit_breaker: Option<Unbuilt>,
+    /// Refuses requests while what the rule answers keeps failing, after all of its attempts. An upstream has its own.
+    /// Default: off.
+    pub(crate) circuit_breaker: Option<CircuitBreaker>,
     /// The cache comes with a later version.
     pub(crate) cache: Option<Unbuilt>,
 }

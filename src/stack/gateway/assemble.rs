@@ -7,6 +7,7 @@ use tower_layer::Layer;
 use super::{
     backend::{Backends, Nowhere, RuleService},
     builder::{Given, SnapshotError},
+    guarded::broken,
     limits::Limits,
     own::{Discard, OwnPaths, everybody, with},
     rule::{Asked, Rule},
@@ -29,7 +30,7 @@ impl Rule {
         let (hosts, matches, name) = (self.hosts.clone(), self.matches.clone(), Arc::clone(&self.name));
         let backends =
             self.backends(given).map_err(|error| SnapshotError::Split(Arc::clone(&name), error))?;
-        // Retries and upstreams have to know until when it makes sense to go on.
+        // Retries, breakers and upstreams have to know until when it makes sense to go on.
         let timeout = self.timeout.tell_deadline(true);
         let answers = RescueLayer::new().layer(timeout.layer(backends));
         let shows_bodies = self.authorizers.iter().any(|asked| asked.authorizer.wants_body());
@@ -93,6 +94,7 @@ impl Rule {
         if self.concurrency.iter().chain(of_backends).any(Concurrency::asks_priority) {
             gates = gates.with(priorities);
         }
+        let gates = broken(gates, self.breaker.as_ref());
         let concurrency = Concurrency::in_one_order(self.concurrency);
         concurrency.into_iter().fold(gates, AsyncGates::with_async).with_all(self.filters)
     }
@@ -104,11 +106,20 @@ impl Rule {
         told.believing(everybody())
     }
 
+    /// Whether there is a breaker inside of the timeouts.
+    fn judges_attempts(&self) -> bool {
+        self.backends.iter().any(|(backend, _)| backend.guards.breaker.is_some())
+    }
+
     fn backends(&self, given: &Given) -> Result<Backends, split::InvalidSplit> {
         if self.backends.is_empty() {
             return Ok(Either::Right(Nowhere));
         }
         let everybody = everybody();
+        let timeout = match self.judges_attempts() {
+            true => self.attempt_timeout.tell_deadline(true),
+            false => self.attempt_timeout,
+        };
         let mut split = split::Split::builder();
         for (backend, weight) in &self.backends {
             let proxy = &backend.proxy;
@@ -117,7 +128,7 @@ impl Rule {
             let proxy = proxy.clone().trusted_proxies(everybody.clone()).asserted(given.asserted.clone());
             let told = self.deadline_header.iter().cloned().fold(TellDeadline::new(), TellDeadline::header);
             let guarded = backend.guards.before(GateLayer::new(told).layer(backend.sender(proxy)));
-            let attempts = backend.retry(self.retry.as_ref()).layer(self.attempt_timeout.layer(guarded));
+            let attempts = backend.retry(self.retry.as_ref()).layer(timeout.layer(guarded));
             split = split.variant(name, *weight, attempts);
         }
         let mut policy = match &self.split_by {

@@ -6,7 +6,6 @@ use std::{
 
 use http::Request;
 use tower::util::Either;
-#[cfg(feature = "jwt")]
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -16,9 +15,10 @@ use crate::authn::outbound::{Outbound, OutboundLayer, TokenSource};
 use crate::{
     admission::{concurrency::Concurrency, shed::SuccessRate},
     body::{Body, Tapped},
-    gate::{AsyncGated, AsyncGates, Gated},
+    gate::{AsyncGated, AsyncGates, GateLayer, Gated},
     reject::{Reason, Rejection, Rescue},
     resilience::{
+        breaker::BreakerLayer,
         budget::Budget,
         deadline::TellDeadline,
         retry::{Policy, Retry, RetryLayer},
@@ -59,7 +59,7 @@ impl Backend {
             proxy,
             #[cfg(feature = "jwt")]
             credentials: OutboundLayer::disabled(),
-            guards: Guards { concurrency: Vec::new(), success_rate: None },
+            guards: Guards { breaker: None, concurrency: Vec::new(), success_rate: None },
             retry_budget: None,
         }
     }
@@ -77,6 +77,12 @@ impl Backend {
         self
     }
 
+    /// Does not ask it while it keeps failing: each attempt of all rules is judged by one breaker, outside of limits.
+    pub fn circuit_breaker(mut self, breaker: BreakerLayer) -> Self {
+        self.guards.breaker = Some(breaker);
+        self
+    }
+
     /// Binds second attempts of all rules that share this budget. Else each rule that [retries](super::Rule::retry) has one
     /// of its own.
     pub fn retry_budget(self, budget: Budget) -> Self {
@@ -89,6 +95,20 @@ impl Backend {
     #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
     pub fn credentials(self, source: TokenSource) -> Self {
         Self { credentials: OutboundLayer::new(source), ..self }
+    }
+
+    pub(in crate::stack) fn upstream(&self) -> &Upstream {
+        self.proxy.upstream()
+    }
+
+    /// What binds second attempts at it, of whoever shares it.
+    pub(in crate::stack) const fn budget(&self) -> Option<&Budget> {
+        self.retry_budget.as_ref()
+    }
+
+    /// The upstream behind its limits, for calls of our own: their deadline was told outside.
+    pub(in crate::stack) fn direct(&self) -> Guarded {
+        self.guards.before(GateLayer::disabled().layer(self.sender(self.proxy.clone().direct())))
     }
 
     pub(super) fn needs_caller(&self) -> bool {
@@ -116,6 +136,12 @@ impl Backend {
 impl From<Proxy> for Backend {
     fn from(proxy: Proxy) -> Self {
         Self::new(proxy)
+    }
+}
+
+impl From<Upstream> for Backend {
+    fn from(upstream: Upstream) -> Self {
+        Self::new(Proxy::new(upstream))
     }
 }
 

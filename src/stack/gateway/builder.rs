@@ -3,6 +3,7 @@ use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 use http::HeaderName;
 
 use super::{
+    breakers::Breakers,
     edge::Listen,
     overload::Load,
     parts::{asserted_by, authorizers, check_admin, check_queues, distinct, quotas, tallies},
@@ -198,6 +199,7 @@ impl SnapshotBuilder {
         asserted.extend(self.caller_headers.names().cloned().chain(asserted_by(&of_rules)));
         let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
         let (authorizers, retries) = (authorizers(&of_rules), Retries::of(&of_rules));
+        let breakers = Breakers::of(&of_rules);
         #[cfg(any(feature = "prometheus", feature = "redis"))]
         let limits = super::limits::all(&listeners, &of_rules);
         #[cfg(feature = "prometheus")]
@@ -239,6 +241,7 @@ impl SnapshotBuilder {
             shutdown_grace,
             load,
             retries,
+            breakers,
             rules,
             routes,
             asserted,

@@ -17,7 +17,7 @@ use crate::{
     gate::{AsyncGate, AsyncGates, DynGate, Gate},
     key::Key,
     matching::{HostPattern, PathPolicy, RequestMatch},
-    resilience::{retry::Policy, timeout::TimeoutLayer},
+    resilience::{breaker::BreakerLayer, retry::Policy, timeout::TimeoutLayer},
     routing::filter::{Cors, Csrf, ResponseHeaders},
 };
 
@@ -57,6 +57,7 @@ pub struct Rule {
     pub(super) authorization: Option<Authorization>,
     pub(super) gates: AsyncGates,
     pub(super) priority: Option<Priority>,
+    pub(super) breaker: Option<BreakerLayer>,
     pub(super) concurrency: Vec<Concurrency>,
     pub(super) filters: AsyncGates,
     pub(super) timeout: TimeoutLayer,
@@ -90,6 +91,7 @@ impl Rule {
             authorization: None,
             gates: AsyncGates::new(),
             priority: None,
+            breaker: None,
             concurrency: Vec::new(),
             filters: AsyncGates::new(),
             timeout: TimeoutLayer::default().grpc_streams(true),
@@ -213,6 +215,12 @@ impl Rule {
     /// [`Priority::Normal`] unless told.
     pub fn priority(self, priority: Priority) -> Self {
         Self { priority: Some(priority), ..self }
+    }
+
+    /// Refuses requests while what the rule answers keeps failing, with all of its attempts, inside of all gates and outside
+    /// of limits on what is in flight. An upstream that several rules share has [its own](Backend::circuit_breaker).
+    pub fn circuit_breaker(self, breaker: BreakerLayer) -> Self {
+        Self { breaker: Some(breaker), ..self }
     }
 
     /// Lets no more requests be in flight than this, inside of all gates. Several are asked

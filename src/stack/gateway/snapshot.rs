@@ -4,6 +4,7 @@ use http::HeaderName;
 
 use super::{
     backend::RuleService,
+    breakers::Breakers,
     builder::SnapshotBuilder,
     edge::{EdgeParts, EdgeService, Listen},
     overload::Load,
@@ -43,6 +44,7 @@ pub struct Snapshot {
     pub(super) shutdown_grace: Duration,
     pub(super) load: Load,
     pub(super) retries: Retries,
+    pub(super) breakers: Breakers,
     pub(super) rules: Vec<RuleFacts>,
     pub(super) routes: RouterService<RuleService>,
     pub(super) asserted: Vec<HeaderName>,

@@ -41,6 +41,7 @@ use portcullis::{
     matching::Normalize,
     reject::{Answer, RaiseLayer, RescueLayer},
     resilience::{
+        breaker::{self, BreakerLayer},
         deadline::{InheritDeadline, ReadDeadline, TellDeadline},
         retry::RetryLayer,
         timeout::TimeoutLayer,
@@ -480,9 +481,28 @@ fn resilience() -> Vec<Report> {
             .request(|_| Request::new(Body::empty()))
             .allocations(0, allocations)
             .check(),
+        Contract::new("circuit breaker", BreakerLayer::default).allocations(0, allocations).check(),
+        breaker_by_key(),
+        Contract::new("circuit breaker, disabled", BreakerLayer::disabled)
+            .allocations(0, allocations)
+            .check(),
         // The head is copied, so that it can be sent again: its fields and what layers have told.
         Contract::new("retry", RetryLayer::default).allocations(RETRY_COPY, allocations).check(),
     ]
+}
+
+/// Of a new key a machine is made, and of one that is known nothing.
+fn breaker_by_key() -> Report {
+    let policy = || {
+        let policy = breaker::Policy::default().by(Key::ClientAddr);
+        BreakerLayer::new(policy.max_keys(NonZeroU32::new(256).unwrap()))
+    };
+    Contract::new("circuit breaker, by key", policy)
+        .keys(256, |layer: &BreakerLayer| {
+            layer.handle().and_then(|handle| handle.keys()).map_or(0, |(keys, _)| keys)
+        })
+        .allocations(0, allocations)
+        .check()
 }
 
 fn matrix(reports: &[Report]) -> String {
