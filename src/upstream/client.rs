@@ -20,9 +20,9 @@ use tower_service::Service;
 
 use super::{
     connect::{ConnectError, Connections, Io, connect},
-    endpoint::{MAX_BUFFER, MAX_HEAD},
     error,
     link::Link,
+    member::{MAX_BUFFER, MAX_HEAD},
     options::Options,
     resolve::{Resolve, SystemResolver},
 };

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     body::{Body, BoxError},
+    head::Head,
     identity::{AssertedHeaders, TrustedProxies},
     reject::Rejection,
 };
@@ -120,11 +121,14 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> ResponseFuture {
-        let wire = self.upstream.group().options.wire;
+    fn call(&mut self, mut request: Request<B>) -> ResponseFuture {
+        let group = self.upstream.group();
+        let key = group.roster.rules().balance.key();
+        let hash = key.and_then(|key| key.bare_hash(&Head::of(&mut request)));
         ResponseFuture {
-            kind: match outgoing(request, wire, &self.settings) {
-                Ok(outgoing) => {
+            kind: match outgoing(request, group.options.wire, &self.settings) {
+                Ok(mut outgoing) => {
+                    outgoing.call.hash = hash;
                     Kind::Sent { exchange: exchange(self.upstream.clone(), outgoing, self.settings.tunnels) }
                 }
                 Err(rejection) => Kind::Refused { rejection: Some(rejection) },
