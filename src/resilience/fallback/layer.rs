@@ -225,7 +225,11 @@ where
                 }
                 Next::Stand => return Poll::Ready(stands(&policy, ended)),
                 Next::Ask(asked) => {
-                    this.state.set(State::Asking { asked, failure: Some(ended), asker: Some((policy, trail)) });
+                    this.state.set(State::Asking {
+                        asked,
+                        failure: Some(ended),
+                        asker: Some((policy, trail)),
+                    });
                 }
             }
         }

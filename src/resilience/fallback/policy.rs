@@ -84,7 +84,9 @@ impl Policy {
 
     /// What `make` makes of the request's head, as a cache that has an old answer; the failure stands where it has nothing.
     /// It must not block.
-    pub fn answer_with(make: impl Fn(&Request<()>) -> Option<Response<Bytes>> + Send + Sync + 'static) -> Self {
+    pub fn answer_with(
+        make: impl Fn(&Request<()>) -> Option<Response<Bytes>> + Send + Sync + 'static,
+    ) -> Self {
         Self::new(Instead::Made(Arc::new(make)))
     }
 

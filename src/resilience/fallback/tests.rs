@@ -34,7 +34,9 @@ impl End {
         let _ = request.into_body().collect().await;
         let empty = || Script::new([]);
         Ok(match self {
-            Self::Head(status) => Response::builder().status(status).body(Script::new([Step::Data("first")]))?,
+            Self::Head(status) => {
+                Response::builder().status(status).body(Script::new([Step::Data("first")]))?
+            }
             Self::GrpcHead(status) => {
                 let grpc = Response::builder().header("content-type", "application/grpc");
                 grpc.header("grpc-status", status).body(empty())?
@@ -121,7 +123,10 @@ async fn a_grpc_caller_is_told_in_grpc() {
     for (policy, status) in [(static_answer(), "14"), (own, "0")] {
         let server = service_fn(|request| End::GrpcHead("13").of(request));
         let response = FallbackLayer::new(policy).layer(server).oneshot(grpc()).await.unwrap();
-        assert_eq!((response.status().as_u16(), &response.headers()["grpc-status"]), (200, &status.parse().unwrap()));
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["grpc-status"]),
+            (200, &status.parse().unwrap())
+        );
     }
 }
 
@@ -177,7 +182,9 @@ async fn another_server_gets_the_whole_request() {
         let (text, fell_back) = ask(policy, end, request).await;
         assert_eq!(fell_back, expected.is_some());
         match expected {
-            Some(_) => assert_eq!((text.as_deref(), &**seen.lock().unwrap()), (expected, &["abcd".into()][..])),
+            Some(_) => {
+                assert_eq!((text.as_deref(), &**seen.lock().unwrap()), (expected, &["abcd".into()][..]))
+            }
             None => assert!(seen.lock().unwrap().is_empty()),
         }
     }
