@@ -152,6 +152,11 @@ struct CircuitBreakers;
 #[doc = include_str!("../docs/guides/deadlines_end_to_end.md")]
 struct DeadlinesEndToEnd;
 
+/// The code of the guide runs.
+#[cfg(all(doctest, feature = "mesh"))]
+#[doc = include_str!("../docs/guides/replace_your_channel.md")]
+struct ReplaceYourChannel;
+
 pub mod attempt;
 pub mod backoff;
 pub mod body;

@@ -58,7 +58,8 @@ pub const fn gateway() -> Order {
     Order(GATEWAY)
 }
 
-/// The order of a [mesh client](super::mesh::ClientLayer).
+/// The order of a [mesh client](super::mesh::Client), and of its [layer](super::mesh::ClientLayer) between the outermost and
+/// the innermost place.
 #[must_use]
 pub const fn mesh_client() -> Order {
     Order(MESH_CLIENT)
@@ -196,7 +197,7 @@ const GATEWAY: &[Place] = &[
     ),
     ANSWERED,
     TIMEOUT,
-    documented("split", include_str!("../routing/split/mod.rs")),
+    SPLIT,
     RETRY,
     ATTEMPT,
     BREAKER,
@@ -206,10 +207,7 @@ const GATEWAY: &[Place] = &[
     ),
     DEADLINE_TOLD,
     OUTBOUND,
-    said(
-        "proxy: balance, connections",
-        "Innermost: it picks the endpoint, says how the request came, and sends it.",
-    ),
+    PROXY,
 ];
 
 const BREAKER: Place = documented("circuit breaker", include_str!("../resilience/breaker/mod.rs"));
@@ -219,7 +217,18 @@ const SUCCESS_RATE: Place = said(
     "Innermost of what refuses: only what is tried, and fails, counts. A refusal of a limit is no failure.",
 );
 
+const SPLIT: Place = documented("split", include_str!("../routing/split/mod.rs"));
+const PROXY: Place = said(
+    "proxy: balance, connections",
+    "Innermost: it picks the endpoint, says how the request came, and sends it.",
+);
+
 const MESH_CLIENT: &[Place] = &[
+    said(
+        "failures become answers",
+        "Outermost in a `Client`, so that a caller's error is an answer in its protocol: tonic's clients read the status. A \
+         `ClientLayer` alone leaves errors as they are.",
+    ),
     said(
         "request id",
         "Outermost, so that all tries of one call carry the id of the request it is made for.",
@@ -230,12 +239,14 @@ const MESH_CLIENT: &[Place] = &[
         "Its own, and that of the request that it is made for: outside of the timeout, which narrows it.",
     ),
     TIMEOUT,
+    SPLIT,
     RETRY,
     ATTEMPT,
     IN_FLIGHT,
     SUCCESS_RATE,
     DEADLINE_TOLD,
     OUTBOUND,
+    PROXY,
 ];
 
 const MESH_SERVER: &[Place] = &[

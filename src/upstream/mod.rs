@@ -133,6 +133,7 @@ mod link;
 mod load;
 mod member;
 mod options;
+mod race;
 mod request;
 mod resolve;
 mod response;

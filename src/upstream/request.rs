@@ -75,7 +75,9 @@ where
     let http2 = speaks_http2(wire, &parts, upgrade.is_some())?;
 
     host(&mut parts)?;
-    settings.forwarding.tell(&mut parts.headers, &parts.extensions);
+    if !settings.direct {
+        settings.forwarding.tell(&mut parts.headers, &parts.extensions);
+    }
     if let Some(host) = &settings.host {
         parts.headers.insert(HOST, host.clone());
     }

@@ -98,6 +98,20 @@ impl Backend {
         Self { credentials: OutboundLayer::new(source), ..self }
     }
 
+    pub(in crate::stack) fn upstream(&self) -> &Upstream {
+        self.proxy.upstream()
+    }
+
+    /// What binds second attempts at it, of whoever shares it.
+    pub(in crate::stack) const fn budget(&self) -> Option<&Budget> {
+        self.retry_budget.as_ref()
+    }
+
+    /// The upstream behind its limits, for calls of our own.
+    pub(in crate::stack) fn direct(&self) -> Guarded {
+        self.guards.before(self.sender(self.proxy.clone().direct()))
+    }
+
     pub(super) fn needs_caller(&self) -> bool {
         #[cfg(feature = "jwt")]
         return self.credentials.source().is_some_and(TokenSource::needs_caller);
@@ -123,6 +137,12 @@ impl Backend {
 impl From<Proxy> for Backend {
     fn from(proxy: Proxy) -> Self {
         Self::new(proxy)
+    }
+}
+
+impl From<Upstream> for Backend {
+    fn from(upstream: Upstream) -> Self {
+        Self::new(Proxy::new(upstream))
     }
 }
 

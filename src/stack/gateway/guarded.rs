@@ -50,7 +50,7 @@ type Behind = AsyncGated<Told, AsyncGates>;
 
 /// An upstream, and the limits in front of it if there are any.
 #[derive(Debug, Clone)]
-pub(super) enum Guarded {
+pub(in crate::stack) enum Guarded {
     Bare(Told),
     Behind(Behind),
 }
@@ -77,7 +77,7 @@ impl Service<Request<Body>> for Guarded {
 
 pin_project! {
     #[project = GuardedProjection]
-    pub(super) enum GuardedFuture {
+    pub(in crate::stack) enum GuardedFuture {
         Bare { #[pin] future: <Told as Service<Request<Body>>>::Future },
         Behind { #[pin] future: <Behind as Service<Request<Body>>>::Future },
     }

@@ -142,6 +142,7 @@ mod usage;
 pub use backend::Backend;
 pub use builder::{SnapshotBuilder, SnapshotError};
 pub use edge::Listen;
+pub(super) use guarded::Guarded;
 pub use rule::Rule;
 pub use run::Gateway;
 pub use snapshot::{RuleFacts, Snapshot};
