@@ -43,6 +43,7 @@ use portcullis::{
     resilience::{
         breaker::{self, BreakerLayer},
         deadline::{InheritDeadline, ReadDeadline, TellDeadline},
+        fallback::{self, FallbackLayer},
         retry::RetryLayer,
         timeout::TimeoutLayer,
     },
@@ -483,6 +484,11 @@ fn resilience() -> Vec<Report> {
             .check(),
         Contract::new("circuit breaker", BreakerLayer::default).allocations(0, allocations).check(),
         breaker_by_key(),
+        Contract::new("fallback", || {
+            FallbackLayer::new(fallback::Policy::answer(http::Response::new(bytes::Bytes::new())))
+        })
+        .allocations(0, allocations)
+        .check(),
         Contract::new("circuit breaker, disabled", BreakerLayer::disabled)
             .allocations(0, allocations)
             .check(),
