@@ -95,7 +95,7 @@ impl Policy {
     /// `Idempotency-Key`.
     pub fn ask<S, B>(server: S) -> Self
     where
-        S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>, Future: Send>
+        S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError> + Send, Future: Send>
             + Clone
             + Send
             + Sync
