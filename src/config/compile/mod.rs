@@ -5,6 +5,7 @@ mod api_key;
 mod authentication;
 mod authorization;
 mod authorizers;
+mod canary;
 mod charges;
 mod compiler;
 mod concurrency;
@@ -15,6 +16,7 @@ mod jwks;
 mod jwt;
 mod limits;
 mod listeners;
+mod mirror;
 #[cfg(feature = "jwt")]
 mod oauth;
 mod overload;

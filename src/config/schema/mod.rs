@@ -5,16 +5,18 @@ mod authentication;
 mod authorization;
 mod concurrency;
 mod gateway;
+mod mirror;
 mod overload;
 mod policies;
 mod quotas;
 mod redis;
 mod retry;
 mod route;
+mod split;
 mod unbuilt;
 mod usage;
 
 pub(crate) use self::{
-    addresses::*, authentication::*, authorization::*, concurrency::*, gateway::*, overload::*, policies::*,
-    quotas::*, redis::*, retry::*, route::*, unbuilt::*, usage::*,
+    addresses::*, authentication::*, authorization::*, concurrency::*, gateway::*, mirror::*, overload::*,
+    policies::*, quotas::*, redis::*, retry::*, route::*, split::*, unbuilt::*, usage::*,
 };

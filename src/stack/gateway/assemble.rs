@@ -5,7 +5,7 @@ use tower::util::Either;
 use tower_layer::Layer;
 
 use super::{
-    backend::{Backends, Nowhere, RuleService},
+    backend::{Backend, Backends, Nowhere, RuleService, Told},
     builder::{Given, SnapshotError},
     limits::Limits,
     own::{Discard, OwnPaths, everybody, with},
@@ -23,7 +23,10 @@ use crate::{
     gate::{AsyncGateLayer, AsyncGates, Enforce, GateLayer},
     reject::RescueLayer,
     resilience::deadline::{ReadDeadline, TellDeadline},
-    routing::{router, split},
+    routing::{
+        mirror::{self, MirrorLayer},
+        router, split,
+    },
     telemetry::Witness,
 };
 
@@ -31,11 +34,16 @@ impl Rule {
     /// The rule with its layers around its upstreams.
     pub(super) fn build(self, given: &Given) -> Result<router::Rule<RuleService>, SnapshotError> {
         let (hosts, matches, name) = (self.hosts.clone(), self.matches.clone(), Arc::clone(&self.name));
+        let mirrors = self.mirrors(given);
         let backends =
             self.backends(given).map_err(|error| SnapshotError::Split(Arc::clone(&name), error))?;
-        // Who tries again has to know until when that makes sense.
-        let timeout = if self.retry.is_some() { self.timeout.tell_deadline(true) } else { self.timeout };
-        let answers = RescueLayer::new().layer(timeout.layer(backends));
+        // Who tries again has to know until when that makes sense, and a canary whether it is the caller who goes away.
+        let timeout = if self.retry.is_some() || self.canary.is_some() {
+            self.timeout.tell_deadline(true)
+        } else {
+            self.timeout
+        };
+        let answers = RescueLayer::new().layer(timeout.layer(mirrors.layer(backends)));
         let shows_bodies = self.authorizers.iter().any(|asked| asked.authorizer.wants_body());
         let tap = if shows_bodies { TapLayer::new() } else { TapLayer::disabled() };
         let service = tap.layer(AsyncGateLayer::new(self.gates(given)).layer(answers));
@@ -47,6 +55,9 @@ impl Rule {
     fn gates(self, given: &Given) -> AsyncGates {
         let (fields, legacy) = (self.limits.fields, self.limits.legacy);
         let priorities = self.priorities(given);
+        let needs_caller = self.upstreams().any(Backend::needs_caller);
+        let of_upstreams = self.upstreams().flat_map(|backend| &backend.guards.concurrency);
+        let asks_priority = self.concurrency.iter().chain(of_upstreams).any(Concurrency::asks_priority);
         let (before, after) = match self.limits.need_identity() {
             true => (Limits::default(), self.limits),
             false => (self.limits, Limits::default()),
@@ -67,7 +78,6 @@ impl Rule {
         let (early, late) = if late { (None, shed) } else { (shed, None) };
         gates = with(gates, early);
         gates = before.inside_of(gates);
-        let needs_caller = self.backends.iter().any(|(backend, _)| backend.needs_caller());
         if let Some(providers) = self.providers {
             let providers = if needs_caller { providers.keep_token() } else { providers };
             gates = gates.with_async(providers).with(Witness);
@@ -92,8 +102,7 @@ impl Rule {
             (given.caller_headers.names().next().is_some()).then(|| given.caller_headers.clone()),
         );
         gates = gates.with_all(self.gates);
-        let of_backends = self.backends.iter().flat_map(|(backend, _)| &backend.guards.concurrency);
-        if self.concurrency.iter().chain(of_backends).any(Concurrency::asks_priority) {
+        if asks_priority {
             gates = gates.with(priorities);
         }
         let concurrency = Concurrency::in_one_order(self.concurrency);
@@ -108,20 +117,31 @@ impl Rule {
         told.believing(everybody())
     }
 
+    /// An upstream that is told what it needs to know.
+    fn told(&self, backend: &Backend, given: &Given) -> Told {
+        // The listeners have removed what strangers said of how a request came: what is left is believed.
+        let proxy = backend.proxy.clone().trusted_proxies(everybody()).asserted(given.asserted.clone());
+        let told = self.deadline_header.iter().cloned().fold(TellDeadline::new(), TellDeadline::header);
+        GateLayer::new(told).layer(backend.guards.before(backend.sender(proxy)))
+    }
+
+    fn mirrors(&self, given: &Given) -> MirrorLayer<Told> {
+        self.mirrors.iter().fold(MirrorLayer::disabled(), |layer, (backend, policy)| {
+            // How long the caller waits is nothing to a mirror.
+            let policy = self.deadline_header.iter().cloned().fold(policy.clone(), mirror::Policy::without);
+            layer.and(policy, self.told(backend, given))
+        })
+    }
+
     fn backends(&self, given: &Given) -> Result<Backends, split::InvalidSplit> {
         if self.backends.is_empty() {
             return Ok(Either::Right(Nowhere));
         }
-        let everybody = everybody();
         let mut split = split::Split::builder();
         for (backend, weight) in &self.backends {
-            let proxy = &backend.proxy;
-            let name: Arc<str> = proxy.upstream().name().into();
-            // The listeners have removed what strangers said of how a request came: what is left is believed.
-            let proxy = proxy.clone().trusted_proxies(everybody.clone()).asserted(given.asserted.clone());
-            let told = self.deadline_header.iter().cloned().fold(TellDeadline::new(), TellDeadline::header);
-            let sender = GateLayer::new(told).layer(backend.guards.before(backend.sender(proxy)));
-            let attempts = backend.retry(self.retry.as_ref()).layer(self.attempt_timeout.layer(sender));
+            let name: Arc<str> = backend.proxy.upstream().name().into();
+            let told = self.told(backend, given);
+            let attempts = backend.retry(self.retry.as_ref()).layer(self.attempt_timeout.layer(told));
             split = split.variant(name, *weight, attempts);
         }
         let mut policy = match &self.split_by {
@@ -131,6 +151,11 @@ impl Rule {
         if let Some(header) = &self.variant_header {
             policy = policy.tell_client(header.clone());
         }
-        Ok(Either::Left(split.build()?.into_service(policy)))
+        let split = split.build()?;
+        let versions = match &self.canary {
+            Some(canary) => canary.over(&split)?,
+            None => split.map(|attempts| GateLayer::disabled().layer(attempts.clone())),
+        };
+        Ok(Either::Left(versions.into_service(policy)))
     }
 }

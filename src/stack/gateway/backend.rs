@@ -24,7 +24,7 @@ use crate::{
         retry::{Policy, Retry, RetryLayer},
         timeout::Timeout,
     },
-    routing::split::SplitService,
+    routing::{canary::Watch, mirror::Mirror, split::SplitService},
     upstream::{Proxy, Upstream},
 };
 
@@ -124,14 +124,18 @@ pub(super) type Sender = Outbound<Proxy>;
 #[cfg(not(feature = "jwt"))]
 pub(super) type Sender = Proxy;
 
+/// An upstream that is told how much time is left.
+pub(super) type Told = Gated<Guarded, TellDeadline>;
 /// One upstream of a rule.
-pub(super) type Attempts = Retry<Timeout<Gated<Guarded, TellDeadline>>>;
+pub(super) type Attempts = Retry<Timeout<Told>>;
+/// The same, watched by the rule's canary if it has one.
+type Version = Gated<Attempts, Watch>;
 /// All of them, or none.
-pub(super) type Backends = Either<SplitService<Attempts>, Nowhere>;
+pub(super) type Backends = Either<SplitService<Version>, Nowhere>;
 /// What a rule does with its requests. What fails inside becomes an answer before any gate sees it.
-pub(super) type RuleService = Tapped<AsyncGated<Rescue<Timeout<Backends>>, AsyncGates>>;
+pub(super) type RuleService = Tapped<AsyncGated<Rescue<Timeout<Mirror<Backends, Told>>>, AsyncGates>>;
 
-type Answered = <Attempts as Service<Request<Body>>>::Response;
+type Answered = <Version as Service<Request<Body>>>::Response;
 
 /// The upstream of a rule that has none, because its gates answer everything.
 #[derive(Debug, Clone, Copy)]
@@ -154,7 +158,7 @@ impl Service<Request<Body>> for Nowhere {
 /// The upstreams of these rules, each once.
 pub(super) fn upstreams(rules: &[super::rule::Rule]) -> Vec<Upstream> {
     let mut upstreams: Vec<Upstream> = Vec::new();
-    for (backend, _) in rules.iter().flat_map(|rule| &rule.backends) {
+    for backend in rules.iter().flat_map(super::rule::Rule::upstreams) {
         let proxy = &backend.proxy;
         if !upstreams.iter().any(|known| known.name() == proxy.upstream().name()) {
             upstreams.push(proxy.upstream().clone());

@@ -3,7 +3,9 @@ use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 use http::HeaderName;
 
 use super::{
+    canaries::Canaries,
     edge::Listen,
+    mirrors::Mirrors,
     overload::Load,
     parts::{asserted_by, authorizers, check_admin, check_queues, distinct, quotas, tallies},
     retries::Retries,
@@ -198,6 +200,7 @@ impl SnapshotBuilder {
         asserted.extend(self.caller_headers.names().cloned().chain(asserted_by(&of_rules)));
         let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
         let (authorizers, retries) = (authorizers(&of_rules), Retries::of(&of_rules));
+        let (mirrors, canaries) = (Mirrors::of(&of_rules), Canaries::of(&of_rules));
         #[cfg(any(feature = "prometheus", feature = "redis"))]
         let limits = super::limits::all(&listeners, &of_rules);
         #[cfg(feature = "prometheus")]
@@ -239,6 +242,8 @@ impl SnapshotBuilder {
             shutdown_grace,
             load,
             retries,
+            mirrors,
+            canaries,
             rules,
             routes,
             asserted,

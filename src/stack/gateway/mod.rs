@@ -116,12 +116,14 @@ mod api_keys;
 mod assemble;
 mod backend;
 mod builder;
+mod canaries;
 mod consumption;
 mod edge;
 mod guarded;
 #[cfg(feature = "jwt")]
 mod key_sets;
 mod limits;
+mod mirrors;
 #[cfg(feature = "prometheus")]
 mod numbers;
 mod overload;
@@ -140,6 +142,7 @@ mod usage;
 
 pub use backend::Backend;
 pub use builder::{SnapshotBuilder, SnapshotError};
+pub use canaries::Steer;
 pub use edge::Listen;
 pub use rule::Rule;
 pub use run::Gateway;

@@ -5,7 +5,9 @@ use http::HeaderName;
 use super::{
     backend::RuleService,
     builder::SnapshotBuilder,
+    canaries::Canaries,
     edge::{EdgeParts, EdgeService, Listen},
+    mirrors::Mirrors,
     overload::Load,
     retries::Retries,
 };
@@ -43,6 +45,8 @@ pub struct Snapshot {
     pub(super) shutdown_grace: Duration,
     pub(super) load: Load,
     pub(super) retries: Retries,
+    pub(super) mirrors: Mirrors,
+    pub(super) canaries: Canaries,
     pub(super) rules: Vec<RuleFacts>,
     pub(super) routes: RouterService<RuleService>,
     pub(super) asserted: Vec<HeaderName>,
