@@ -1,8 +1,14 @@
-//! What a timeout and a retry cost where nothing fails: `cargo bench --features resilience --bench resilience`.
+//! What a timeout, a retry and a circuit breaker cost where nothing fails: `cargo bench --features resilience --bench resilience`.
 
 #![allow(clippy::unwrap_used, reason = "a bench may panic")]
 
-use std::{convert::Infallible, future::ready, pin::pin, time::Duration};
+use std::{
+    convert::Infallible,
+    future::ready,
+    num::{NonZeroU16, NonZeroU32},
+    pin::pin,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use divan::{Bencher, counter::ItemsCount};
@@ -10,7 +16,14 @@ use http::{Request, Response};
 use portcullis::{
     body::Body,
     context::Deadline,
-    resilience::{retry::RetryLayer, timeout::TimeoutLayer},
+    key::Key,
+    resilience::{
+        breaker::{self, BreakerLayer},
+        retry::RetryLayer,
+        timeout::TimeoutLayer,
+    },
+    trip,
+    window::Window,
 };
 use tokio::time::Instant;
 use tower::{Layer, Service, timeout::TimeoutLayer as TowerTimeoutLayer};
@@ -150,4 +163,78 @@ fn without_retry_1k(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn retry_recorded_1k(bencher: Bencher<'_, '_>) {
     send(bencher, RetryLayer::default().layer(reading()), streamed, 0);
+}
+
+/// A thousand calls by each of the threads, with nothing made or dropped but a call and its response.
+fn called<S>(bencher: Bencher<'_, '_>, service: S)
+where
+    S: Service<Request<()>, Response: Send, Error = Infallible> + Clone + Send + Sync,
+{
+    let requests = || (0..BATCH).map(|_| Request::new(())).collect::<Vec<_>>();
+    let with_own = || (service.clone(), requests());
+    bencher.counter(ItemsCount::new(BATCH)).with_inputs(with_own).bench_values(|(mut service, requests)| {
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        for request in requests {
+            let mut future = pin!(service.call(request));
+            assert!(future.as_mut().poll(&mut cx).is_ready());
+        }
+        service
+    });
+}
+
+#[divan::bench(threads = [1, 2])]
+fn without_breaker(bencher: Bencher<'_, '_>) {
+    called(bencher, inner());
+}
+
+/// Shares over time, and failures in a row: what it does unless told. It reads the clock once.
+#[divan::bench(threads = [1, 2])]
+fn breaker_closed(bencher: Bencher<'_, '_>) {
+    called(bencher, BreakerLayer::default().layer(inner()));
+}
+
+/// A share of the last hundred results, as the peer was measured. It reads no clock.
+#[divan::bench(threads = [1, 2])]
+fn breaker_closed_by_count(bencher: Bencher<'_, '_>) {
+    let last = NonZeroU16::new(100).unwrap();
+    called(bencher, BreakerLayer::new(trip::Policy::new().last(last)).layer(inner()));
+}
+
+/// Failures in a row only.
+#[divan::bench(threads = [1, 2])]
+fn breaker_closed_in_a_row(bencher: Bencher<'_, '_>) {
+    let policy = trip::Policy::new().ratio(portcullis::ratio::Ratio::NEVER, NonZeroU32::MIN);
+    called(bencher, BreakerLayer::new(policy).layer(inner()));
+}
+
+#[divan::bench(threads = [1, 2])]
+fn breaker_closed_by_key(bencher: Bencher<'_, '_>) {
+    let policy = breaker::Policy::default().by(Key::ClientAddr);
+    called(bencher, BreakerLayer::new(policy).layer(inner()));
+}
+
+#[divan::bench(threads = [1, 2])]
+fn breaker_disabled(bencher: Bencher<'_, '_>) {
+    called(bencher, BreakerLayer::disabled().layer(inner()));
+}
+
+#[divan::bench(threads = [1, 2])]
+fn breaker_open(bencher: Bencher<'_, '_>) {
+    let layer = BreakerLayer::default();
+    layer.handle().unwrap().force_open();
+    called(bencher, layer.layer(inner()));
+}
+
+/// A result of a window of ten seconds that holds so many of them, failures whose sums are asked for.
+#[divan::bench(args = [100, 100_000])]
+fn breaker_window(bencher: Bencher<'_, '_>, results: u32) {
+    let window = Window::<3>::by_time(Duration::from_secs(10), NonZeroU16::new(10).unwrap());
+    let now = Instant::now();
+    (0..results)
+        .for_each(|n| window.record(now + Duration::from_secs(10) * n / results, [true, false, false]));
+    let now = now + Duration::from_secs(10);
+    bencher.counter(ItemsCount::new(1_u32)).bench_local(|| {
+        window.record(now, [false, true, false]);
+        window.totals(now)
+    });
 }

@@ -20,6 +20,7 @@
 use std::{
     fmt,
     hash::Hasher,
+    io::Write as _,
     net::{IpAddr, Ipv6Addr},
     sync::Arc,
 };
@@ -135,6 +136,42 @@ impl Key {
         hasher.finish()
     }
 
+    /// By what Envoy spreads requests over endpoints: XXH64 of the bare value. `None` if the request lacks it.
+    ///
+    /// A header or cookie counts with its value, of several lines the first; a client's address as text, of IPv6 its /64 as
+    /// that of a network; several parts are joined as in Envoy, without those that are missing. Principals, claims and
+    /// routes, which Envoy does not hash, count with their [stable hash](Self::stable_hash).
+    ///
+    /// ```
+    /// use http::{HeaderName, Request};
+    /// use portcullis::{head::Head, key::Key};
+    ///
+    /// let user = Key::Header(HeaderName::from_static("x-user"));
+    /// let mut request = Request::get("/").header("x-user", "foo").body(()).unwrap();
+    /// assert_eq!(user.bare_hash(&Head::of(&mut request)), Some(3_728_699_739_546_630_719));
+    /// assert_eq!(Key::ClientAddr.bare_hash(&Head::of(&mut request)), None);
+    /// ```
+    #[must_use]
+    pub fn bare_hash(&self, head: &Head<'_>) -> Option<u64> {
+        let of = |bytes: &[u8]| XxHash64::oneshot(0, bytes);
+        match self {
+            Self::ClientAddr => client(head).map(|ip| of(text(ip, &mut [0; 40]))),
+            Self::Header(name) if name == header::HOST => {
+                Host::of(head.uri(), head.headers()).ok().map(|host| of(host.name().as_bytes()))
+            }
+            Self::Header(name) => head.headers().get(name).map(|value| of(value.as_bytes())),
+            Self::Cookie(name) => value_of(head.headers(), name).map(of),
+            Self::Tuple(keys) => {
+                let hashes = keys.iter().filter_map(|key| key.bare_hash(head));
+                hashes.reduce(|all, one| all.rotate_left(1) ^ one)
+            }
+            Self::Principal | Self::Claim(_) | Self::Route => {
+                let mut hasher = XxHash64::with_seed(0);
+                self.told(head, &mut hasher).then(|| hasher.finish())
+            }
+        }
+    }
+
     /// 128 bits that tell this request's account from all others, the same everywhere and for ever (SHA-256, cut). Nobody
     /// can make two accounts meet. For counters that outlive a process or are shared between several.
     #[cfg(feature = "admission")]
@@ -177,7 +214,14 @@ impl Key {
     }
 
     fn feed(&self, head: &Head<'_>, hasher: &mut impl Hasher) {
-        let told = match self {
+        if !self.told(head, hasher) {
+            address(head, hasher);
+        }
+    }
+
+    /// Whether the request has it; then it is fed.
+    fn told(&self, head: &Head<'_>, hasher: &mut impl Hasher) -> bool {
+        match self {
             Self::ClientAddr => false,
             Self::Principal => principal(head, hasher),
             Self::Claim(name) => claim(head, name, hasher),
@@ -189,9 +233,6 @@ impl Key {
                 keys.iter().for_each(|key| key.feed(head, hasher));
                 true
             }
-        };
-        if !told {
-            address(head, hasher);
         }
     }
 }
@@ -312,9 +353,25 @@ fn host(head: &Head<'_>, hasher: &mut impl Hasher) -> bool {
 }
 
 fn cookie(headers: &HeaderMap, name: &str, hasher: &mut impl Hasher) -> bool {
-    let Some((_, value)) = cookies(headers).find(|(own, _)| *own == name.as_bytes()) else { return false };
+    let Some(value) = value_of(headers, name) else { return false };
     part(hasher, Tag::Cookie, value);
     true
+}
+
+fn value_of<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
+    cookies(headers).find(|(own, _)| *own == name.as_bytes()).map(|(_, value)| value)
+}
+
+/// An address as text, of version 6 its network.
+fn text(ip: IpAddr, buffer: &mut [u8; 40]) -> &[u8] {
+    let ip = match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(u128::from(u64::from_be_bytes(network(ip))) << 64).into(),
+    };
+    let mut left = &mut buffer[..];
+    let _ = write!(left, "{ip}"); // 39 at most
+    let left = left.len();
+    &buffer[..buffer.len() - left]
 }
 
 fn route(head: &Head<'_>, hasher: &mut impl Hasher) -> bool {

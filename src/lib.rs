@@ -13,7 +13,7 @@
 //! | `authn` | who is calling? tokens, introspection, API keys, certificates, providers; tokens for our own calls | `authn`, `jwt` |
 //! | `admission` | may it enter? addresses, rate limit, quotas, requests in flight, overload, policies, authorizers | `admission` |
 //! | `routing` | where to? router, filters, mirror, split, canary | `routing` |
-//! | `resilience` | what if it fails? timeout, deadline, retry, budget | `resilience` |
+//! | `resilience` | what if it fails? timeout, deadline, retry, budget, circuit breaker | `resilience` |
 //! | `upstream` | which endpoint? endpoints, balance, pool, proxy | `upstream` |
 //! | `stack` | the layers in their proven order | `stack` |
 //! | `config` | the stack as data | `config` |
@@ -142,6 +142,11 @@ struct DistributedLimits;
 #[doc = include_str!("../docs/guides/retries_that_do_no_harm.md")]
 struct RetriesThatDoNoHarm;
 
+/// The code of the guide runs; its file is tried in `tests/it/gateway/breakers.rs`.
+#[cfg(all(doctest, feature = "resilience"))]
+#[doc = include_str!("../docs/guides/circuit_breakers.md")]
+struct CircuitBreakers;
+
 /// The code of the guide runs; its file is tried in `tests/it/gateway/deadlines.rs`.
 #[cfg(all(doctest, feature = "mesh"))]
 #[doc = include_str!("../docs/guides/deadlines_end_to_end.md")]
@@ -156,6 +161,11 @@ struct CanaryThatRollsItselfBack;
 #[cfg(all(doctest, feature = "routing"))]
 #[doc = include_str!("../docs/guides/shadow_a_rewrite.md")]
 struct ShadowARewrite;
+
+/// The code of the guide runs.
+#[cfg(all(doctest, feature = "mesh"))]
+#[doc = include_str!("../docs/guides/replace_your_channel.md")]
+struct ReplaceYourChannel;
 
 pub mod attempt;
 pub mod backoff;
@@ -183,13 +193,15 @@ pub mod key;
 pub mod matching;
 pub mod outcome;
 pub mod ratio;
+#[cfg(any(feature = "resilience", feature = "routing"))]
+mod ready;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub mod redis;
 pub mod reject;
 #[cfg(any(feature = "authn", feature = "redis"))]
 mod secret;
-#[cfg(any(feature = "admission", feature = "telemetry"))]
+#[cfg(any(feature = "admission", feature = "resilience", feature = "telemetry"))]
 mod sharded;
 #[cfg(any(feature = "admission", feature = "telemetry"))]
 mod task;

@@ -1,6 +1,6 @@
 //! Tables that many threads change at once, in parts with a lock each.
 use std::sync::{Mutex, MutexGuard, PoisonError};
-#[cfg(feature = "admission")]
+#[cfg(any(feature = "admission", feature = "resilience"))]
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
@@ -40,15 +40,15 @@ fn lock<T>(part: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A map whose keys are scattered already, such as hashes under a secret.
-#[cfg(feature = "admission")]
+#[cfg(any(feature = "admission", feature = "resilience"))]
 pub(crate) type ByHash<T> = HashMap<u64, T, BuildHasherDefault<AsIs>>;
 
 /// Takes a number for its own hash.
-#[cfg(feature = "admission")]
+#[cfg(any(feature = "admission", feature = "resilience"))]
 #[derive(Debug, Default)]
 pub(crate) struct AsIs(u64);
 
-#[cfg(feature = "admission")]
+#[cfg(any(feature = "admission", feature = "resilience"))]
 impl Hasher for AsIs {
     fn finish(&self) -> u64 {
         self.0

@@ -6,8 +6,8 @@ use super::compile::{KeySets, Remembered};
 use super::{
     scalar::Text,
     schema::{
-        Authorizer, Canary, CanarySteer, ConcurrencyLimit, Overload as OverloadRules, RedisServer,
-        RetryConstraint, SuccessRateRules, Usage,
+        Authorizer, Canary, CanarySteer, CircuitBreaker, ConcurrencyLimit, Overload as OverloadRules,
+        RedisServer, RetryConstraint, SuccessRateRules, Usage,
     },
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
         shed::{Overload, SuccessRate},
     },
     authn::api_key::{ApiKeys, FailureLimit, KeyFollower},
-    resilience::budget::Budget,
+    resilience::{breaker::BreakerLayer, budget::Budget},
     routing,
     telemetry::usage::UsageMeter,
     upstream::Upstream,
@@ -47,7 +47,6 @@ impl<S: PartialEq, T> Made<S, T> {
     }
 
     /// The thing of this name that was there `before`, if the same was said of it, or else the one that is made now.
-    #[cfg(feature = "jwt")]
     pub(super) fn keep(
         &mut self,
         before: &Self,
@@ -137,6 +136,8 @@ pub(super) struct Kept {
     pub(super) budgets: Made<RetryConstraint, Budget>,
     /// By the names of the rules.
     pub(super) canaries: Made<SaidOfCanary, KeptCanary>,
+    /// Of rules and upstreams, by `rule/` or `upstream/` and their names.
+    pub(super) breakers: Made<CircuitBreaker, BreakerLayer>,
     pub(super) overload: Option<KeptOverload>,
     pub(super) authorizers: Made<Authorizer, ExternalAuth>,
     #[cfg(feature = "jwt")]

@@ -1,10 +1,12 @@
 //! WHAT if it fails? Policies that bound what a failure costs.
 //!
+//! - [`breaker`]: who has been failing is left alone for a while.
 //! - [`budget`]: how many calls may be made twice.
 //! - [`deadline`]: until when a caller waits, carried to the calls that are made for it.
 //! - [`retry`]: what is tried again, how often and when.
 //! - [`timeout`]: how long a request, an attempt, a stream may take.
 
+pub mod breaker;
 pub mod budget;
 pub mod deadline;
 pub mod retry;

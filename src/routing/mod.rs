@@ -13,6 +13,5 @@
 pub mod canary;
 pub mod filter;
 pub mod mirror;
-mod ready;
 pub mod router;
 pub mod split;

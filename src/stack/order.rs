@@ -58,7 +58,8 @@ pub const fn gateway() -> Order {
     Order(GATEWAY)
 }
 
-/// The order of a [mesh client](super::mesh::ClientLayer).
+/// The order of a [mesh client](super::mesh::Client), and of its [layer](super::mesh::ClientLayer) between the outermost and
+/// the innermost place.
 #[must_use]
 pub const fn mesh_client() -> Order {
     Order(MESH_CLIENT)
@@ -103,11 +104,15 @@ const AUTHORIZERS: Place = documented("authorizers", include_str!("../admission/
 const OUTBOUND: Place = documented("credentials of our own", include_str!("../authn/outbound/mod.rs"));
 const TIMEOUT: Place = documented("timeout of the request", include_str!("../resilience/timeout/mod.rs"));
 
-const DEADLINE_READ: Place =
-    said("deadline of the caller", "Outside of the timeout of the request, which it can shorten.");
+const DEADLINE_READ: Place = said(
+    "deadline of the caller",
+    "Before everything that waits, for credentials, decisions and places in queues: all of it is the caller's time. And \
+     outside of the timeout of the request, which it can shorten.",
+);
 const DEADLINE_TOLD: Place = said(
     "deadline told to the server",
-    "Inside of retries and of the timeout of an attempt, so that each attempt tells what is left by then.",
+    "Inside of retries, of the timeout of an attempt, and of what waits in front of the server, so that each attempt \
+     tells what is left by then.",
 );
 const RETRY: Place = documented("retry", include_str!("../resilience/retry/mod.rs"));
 const ATTEMPT: Place =
@@ -139,6 +144,7 @@ const GATEWAY: &[Place] = &[
         "Before any rule is known, so that what ends as 401 or 404 is counted too.",
     ),
     documented("the rule, matched once", include_str!("../routing/router/mod.rs")),
+    DEADLINE_READ,
     said(
         "the rule's own paths",
         "The listener lets through what any rule allows; what this one does not is refused as soon as it is known.",
@@ -179,38 +185,52 @@ const GATEWAY: &[Place] = &[
          sees no credential that was meant for the gateway.",
     ),
     said("your own gates", "Inside of everything that decides who may ask, so that they can rely on it."),
+    said(
+        "circuit breaker of the rule",
+        "Outside of limits on what is in flight, so that who is refused takes no place, and of all attempts: it judges what \
+         the rule answers.",
+    ),
     IN_FLIGHT,
     said(
         "filters of the request",
         "Nearest to the upstream: everything outside sees the request as it was matched.",
     ),
-    DEADLINE_READ,
     ANSWERED,
     TIMEOUT,
     documented("mirror", include_str!("../routing/mirror/mod.rs")),
-    documented("split", include_str!("../routing/split/mod.rs")),
+    SPLIT,
     documented("canary", include_str!("../routing/canary/mod.rs")),
     RETRY,
     ATTEMPT,
-    DEADLINE_TOLD,
+    BREAKER,
     said(
         "requests in flight to the upstream, its success rate",
         "Around each attempt, so that all rules of an upstream count together, and each attempt counts.",
     ),
+    DEADLINE_TOLD,
     OUTBOUND,
-    said(
-        "proxy: balance, connections",
-        "Innermost: it picks the endpoint, says how the request came, and sends it.",
-    ),
+    PROXY,
 ];
 
+const BREAKER: Place = documented("circuit breaker", include_str!("../resilience/breaker/mod.rs"));
 const IN_FLIGHT: Place = documented("requests in flight", include_str!("../admission/concurrency/mod.rs"));
 const SUCCESS_RATE: Place = said(
     "success rate",
     "Innermost of what refuses: only what is tried, and fails, counts. A refusal of a limit is no failure.",
 );
 
+const SPLIT: Place = documented("split", include_str!("../routing/split/mod.rs"));
+const PROXY: Place = said(
+    "proxy: balance, connections",
+    "Innermost: it picks the endpoint, says how the request came, and sends it.",
+);
+
 const MESH_CLIENT: &[Place] = &[
+    said(
+        "failures become answers",
+        "Outermost in a `Client`, so that a caller's error is an answer in its protocol: tonic's clients read the status. A \
+         `ClientLayer` alone leaves errors as they are.",
+    ),
     said(
         "request id",
         "Outermost, so that all tries of one call carry the id of the request it is made for.",
@@ -221,12 +241,14 @@ const MESH_CLIENT: &[Place] = &[
         "Its own, and that of the request that it is made for: outside of the timeout, which narrows it.",
     ),
     TIMEOUT,
+    SPLIT,
     RETRY,
     ATTEMPT,
     IN_FLIGHT,
     SUCCESS_RATE,
     DEADLINE_TOLD,
     OUTBOUND,
+    PROXY,
 ];
 
 const MESH_SERVER: &[Place] = &[

@@ -1,284 +1,272 @@
+//! What happens to a machine: decisions only.
+
 use std::{
-    fmt,
-    num::NonZeroU16,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{
+            AtomicU8, AtomicU32, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     time::Duration,
 };
 
-use thiserror::Error;
 use tokio::time::Instant;
 
-use super::{Policy, doubts::Doubts};
+use super::{Cause, Change, CircuitOpen, Mode, Policy, State, Watcher, change::Counts, doubts::Doubts};
 use crate::{chance::Chance, window::Window};
 
-const BUCKETS: NonZeroU16 = NonZeroU16::new(10).unwrap();
-
-/// Nothing goes for now.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("the circuit is open")]
-pub struct CircuitOpen {
-    retry_after: Duration,
-}
-
-impl CircuitOpen {
-    /// After how long asking again makes sense. Not zero.
-    #[must_use]
-    pub fn retry_after(&self) -> Duration {
-        self.retry_after
-    }
-}
-
-/// Where a machine stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum State {
-    /// Everything goes.
-    Closed,
-    /// Nothing goes.
-    Open,
-    /// The wait is over, and probes go.
-    HalfOpen,
-}
-
-/// A machine. See the [module](super).
-#[derive(Clone)]
-pub struct Trip(pub(super) Arc<Machine>);
+/// When to come again where nobody knows better: half open, or opened by hand.
+const SOON: Duration = Duration::from_secs(1);
+/// A probe that takes longer lets another go beside it: one that never ends keeps nobody out.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+/// Until somebody says otherwise.
+const FOR_EVER: u64 = u64::MAX;
 
 pub(super) struct Machine {
-    policy: Policy,
-    chance: Chance,
-    /// Counts the changes of state: even is closed, odd is open or half open.
+    pub(super) policy: Policy,
+    pub(super) parts: Parts,
+    born: Instant,
+    /// Counts the changes of state: even is closed, odd is open or half open. Changes are made with the lock only.
     cycle: AtomicU64,
+    /// Nanoseconds after `born` until which nothing goes, unless it is closed.
+    until: AtomicU64,
+    mode: AtomicU8,
     consecutive: AtomicU32,
-    /// Successes and failures.
-    pub(super) results: Window<2>,
-    opened: Mutex<Opened>,
+    /// Successes, failures, and slow ones of both.
+    results: Box<[Window<3>]>,
+    control: Mutex<Control>,
     doubts: Mutex<Doubts>,
 }
 
-#[derive(Debug)]
-pub(super) struct Opened {
-    until: Instant,
-    /// How often in a row without having closed.
+/// What a machine is made of beside its policy.
+#[derive(Clone, Default)]
+pub(crate) struct Parts {
+    /// From which its waits are drawn.
+    pub(crate) chance: Chance,
+    pub(crate) watcher: Option<Watcher>,
+    /// Several machines may be counted together.
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) mode: Mode,
+}
+
+/// What is known of it while it is not closed.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    /// How often it opened in a row without having closed.
     times: u32,
     pub(super) probes: u32,
     successes: u32,
+    /// When the last probe began.
+    probed: Option<Instant>,
 }
 
-impl Trip {
-    /// A machine that is closed.
-    #[must_use]
-    pub fn new(policy: Policy) -> Self {
-        Self::with_chance(policy, Chance::new())
-    }
-
-    /// The same, with the chance from which its waits are drawn.
-    #[must_use]
-    pub fn with_chance(policy: Policy, chance: Chance) -> Self {
-        Self(Arc::new(Machine {
-            policy,
-            chance,
-            cycle: AtomicU64::new(0),
-            consecutive: AtomicU32::new(0),
-            results: Window::by_time(policy.window, BUCKETS),
-            opened: Mutex::new(Opened { until: Instant::now(), times: 0, probes: 0, successes: 0 }),
-            doubts: Mutex::default(),
-        }))
-    }
-
-    /// Asks to go.
-    ///
-    /// # Errors
-    ///
-    /// [`CircuitOpen`] while it is open, or half open with all of its probes under way.
-    #[inline]
-    pub fn enter(&self, now: Instant) -> Result<Entry, CircuitOpen> {
-        let cycle = self.0.cycle.load(Ordering::Acquire);
-        if is_closed(cycle) { Ok(self.entry(cycle)) } else { self.probe(now) }
-    }
-
-    /// Asks to go for `caller`, whose words the other side is shown: the fingerprint of its address, say.
-    ///
-    /// # Errors
-    ///
-    /// As [`enter`](Self::enter); and if it is half open and has been failing for this very caller.
-    pub fn enter_for(&self, caller: u64, now: Instant) -> Result<Entry, CircuitOpen> {
-        if !is_closed(self.0.cycle.load(Ordering::Acquire))
-            && let Some(left) = self.0.doubts().left(caller, now, self.0.policy.window)
-        {
-            return Err(CircuitOpen { retry_after: left.min(Duration::from_secs(1)) });
-        }
-        let mut entry = self.enter(now)?;
-        entry.caller = Some(caller);
-        Ok(entry)
-    }
-
-    fn probe(&self, now: Instant) -> Result<Entry, CircuitOpen> {
-        let mut opened = self.0.lock();
-        // It may have closed before the lock was had.
-        let cycle = self.0.cycle.load(Ordering::Acquire);
-        if !is_closed(cycle) {
-            let left = opened.until.saturating_duration_since(now);
-            if !left.is_zero() {
-                return Err(CircuitOpen { retry_after: left });
-            }
-            if opened.probes >= self.0.policy.probes.get() {
-                return Err(CircuitOpen { retry_after: Duration::from_secs(1) });
-            }
-            opened.probes += 1;
-        }
-        Ok(self.entry(cycle))
-    }
-
-    fn entry(&self, cycle: u64) -> Entry {
-        Entry { machine: self.0.clone(), cycle, caller: None, told: false }
-    }
-
-    /// Where it stands.
-    #[must_use]
-    pub fn state(&self, now: Instant) -> State {
-        match is_closed(self.0.cycle.load(Ordering::Acquire)) {
-            true => State::Closed,
-            false if now < self.0.lock().until => State::Open,
-            false => State::HalfOpen,
-        }
-    }
+/// How it went.
+#[derive(Clone, Copy)]
+pub(super) struct Fate {
+    pub(super) failed: bool,
+    pub(super) slow: bool,
 }
 
-fn is_closed(cycle: u64) -> bool {
+pub(super) const fn is_closed(cycle: u64) -> bool {
     cycle.is_multiple_of(2)
 }
 
 impl Machine {
+    pub(super) fn new(policy: Policy, parts: Parts, threads: usize) -> Self {
+        let is_open = parts.mode == Mode::ForcedOpen;
+        Self {
+            policy,
+            born: Instant::now(),
+            cycle: AtomicU64::new(is_open.into()),
+            until: AtomicU64::new(if is_open { FOR_EVER } else { 0 }),
+            mode: AtomicU8::new(parts.mode as u8),
+            consecutive: AtomicU32::new(0),
+            results: policy.windows(threads),
+            control: Mutex::default(),
+            doubts: Mutex::default(),
+            parts,
+        }
+    }
+
+    #[inline]
+    pub(super) fn cycle(&self) -> u64 {
+        self.cycle.load(Acquire)
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        Mode::of(self.mode.load(Relaxed))
+    }
+
+    pub(super) fn state(&self, now: Instant) -> State {
+        match is_closed(self.cycle()) {
+            true => State::Closed,
+            false if !self.left(now).is_zero() => State::Open,
+            false => State::HalfOpen,
+        }
+    }
+
+    /// Whether forgetting it forgets nothing but successes.
+    pub(super) fn is_healthy(&self, now: Instant) -> bool {
+        let [_, failures, slow] = self.totals(now);
+        let is_calm = self.consecutive.load(Relaxed) == 0 && failures == 0 && slow == 0;
+        is_calm && is_closed(self.cycle())
+    }
+
     pub(super) fn doubts(&self) -> MutexGuard<'_, Doubts> {
         self.doubts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Opened> {
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> MutexGuard<'_, Control> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The lock, if nothing has changed since `cycle`. Changes are made under it only.
-    fn still(&self, cycle: u64) -> Option<MutexGuard<'_, Opened>> {
-        let opened = self.lock();
-        (self.cycle.load(Ordering::Acquire) == cycle).then_some(opened)
+    /// The lock, if nothing has changed since `cycle`.
+    pub(super) fn still(&self, cycle: u64) -> Option<MutexGuard<'_, Control>> {
+        let control = self.lock();
+        (self.cycle() == cycle).then_some(control)
     }
 
-    fn record(&self, cycle: u64, now: Instant, failed: bool) {
-        if self.cycle.load(Ordering::Acquire) != cycle {
+    fn nanos(&self, now: Instant) -> u64 {
+        nanos(now.saturating_duration_since(self.born))
+    }
+
+    fn left(&self, now: Instant) -> Duration {
+        match self.until.load(Relaxed) {
+            FOR_EVER => SOON,
+            until => Duration::from_nanos(until.saturating_sub(self.nanos(now))),
+        }
+    }
+
+    pub(super) fn totals(&self, now: Instant) -> [u64; 3] {
+        self.results.iter().fold([0; 3], |mut sums, window| {
+            sums.iter_mut().zip(window.totals(now)).for_each(|(sum, total)| *sum += total);
+            sums
+        })
+    }
+
+    /// Lets a probe go if its time has come: in which cycle. Who is too early is told so without a lock.
+    pub(super) fn probe(&self, now: Instant) -> Result<u64, CircuitOpen> {
+        let open = |retry_after| Err(CircuitOpen { retry_after });
+        let left = self.left(now);
+        if !left.is_zero() {
+            return open(left);
+        }
+        let mut control = self.lock();
+        // It may have closed, or opened again, before the lock was had.
+        let (cycle, left) = (self.cycle(), self.left(now));
+        if is_closed(cycle) {
+            return Ok(cycle);
+        }
+        if !left.is_zero() {
+            return open(left);
+        }
+        let lately = |at: Instant| now.saturating_duration_since(at) < PATIENCE;
+        if control.probes >= self.policy.probes.get() && control.probed.is_some_and(lately) {
+            return open(SOON);
+        }
+        if control.probed.replace(now).is_none() {
+            self.tell(State::HalfOpen, Cause::Waited, None);
+        }
+        control.probes += 1;
+        Ok(cycle)
+    }
+
+    /// A probe ends without a word.
+    pub(super) fn give_back(&self, cycle: u64) {
+        if let Some(mut control) = self.still(cycle) {
+            control.probes -= 1;
+        }
+    }
+
+    /// A result from while it was closed.
+    pub(super) fn record(&self, cycle: u64, thread: usize, fate: Fate, now: impl FnOnce() -> Instant) {
+        if self.cycle() != cycle {
             return;
         }
-        self.results.record(now, [!failed, failed]);
-        if !failed {
+        let Fate { failed, slow } = fate;
+        let window = &self.results[thread % self.results.len()];
+        if !failed && self.consecutive.load(Relaxed) != 0 {
             // Read first: as long as all goes well nobody writes here.
-            if self.consecutive.load(Ordering::Relaxed) != 0 {
-                self.consecutive.store(0, Ordering::Relaxed);
+            self.consecutive.store(0, Relaxed);
+        }
+        if !(failed || slow) {
+            if self.policy.has_shares() {
+                window.record_at(now, [true, false, false]);
             }
             return;
         }
-        let consecutive = self.consecutive.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-        if self.policy.opens(consecutive, self.results.totals(now))
-            && let Some(mut opened) = self.still(cycle)
+        let now = now();
+        window.record(now, [!failed, failed, slow]);
+        let consecutive = match failed {
+            true => self.consecutive.fetch_add(1, Relaxed).saturating_add(1),
+            false => 0,
+        };
+        if let Some(cause) = self.policy.opens(consecutive, self.totals(now))
+            && self.mode() != Mode::ForcedClosed
+            && let Some(mut control) = self.still(cycle)
         {
-            opened.times = 0;
-            self.open(&mut opened, now, cycle + 1);
+            control.times = 0;
+            self.open(&mut control, now, cycle + 1, cause);
         }
     }
 
-    fn probed(&self, cycle: u64, now: Instant, failed: bool) {
-        let Some(mut opened) = self.still(cycle) else { return };
-        if failed {
+    /// The result of a probe.
+    pub(super) fn probed(&self, cycle: u64, fate: Fate, now: impl FnOnce() -> Instant) {
+        let Some(mut control) = self.still(cycle) else { return };
+        if fate.failed || fate.slow {
             // Another number, so that the other probes of this round have no say in the next.
-            return self.open(&mut opened, now, cycle + 2);
+            return self.open(&mut control, now(), cycle + 2, Cause::Probe);
         }
-        opened.probes -= 1;
-        opened.successes += 1;
-        if opened.successes >= self.policy.successes.get() {
-            self.results.clear();
-            self.consecutive.store(0, Ordering::Relaxed);
-            self.cycle.store(cycle + 1, Ordering::Release);
+        control.probes -= 1;
+        control.successes += 1;
+        if control.successes >= self.policy.successes.get() {
+            self.begin(&mut control, cycle + 1, 0);
+            self.tell(State::Closed, Cause::Recovered, None);
         }
     }
 
-    fn open(&self, opened: &mut Opened, now: Instant, cycle: u64) {
-        let times = opened.times.saturating_add(1);
-        let until = now + self.policy.wait.delay(times, &self.chance);
-        *opened = Opened { until, times, probes: 0, successes: 0 };
+    fn open(&self, control: &mut Control, now: Instant, cycle: u64, cause: Cause) {
+        let times = control.times.saturating_add(1);
+        let wait = self.policy.wait.delay(times, &self.parts.chance);
+        *control = Control { times, ..Control::default() };
         self.doubts().0.clear();
-        self.cycle.store(cycle, Ordering::Release);
-    }
-}
-
-impl fmt::Debug for Trip {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trip")
-            .field("policy", &self.0.policy)
-            .field("opened", &self.0.opened)
-            .finish_non_exhaustive()
-    }
-}
-
-/// One that goes, and is to say how it went. Dropped without a word, it counts for nothing.
-#[must_use = "say with it how it went"]
-pub struct Entry {
-    machine: Arc<Machine>,
-    cycle: u64,
-    caller: Option<u64>,
-    told: bool,
-}
-
-impl Entry {
-    /// It went well.
-    pub fn success(self, now: Instant) {
-        self.tell(now, false);
+        // For ever is for somebody to say.
+        self.until.store(self.nanos(now).saturating_add(nanos(wait)).min(FOR_EVER - 1), Relaxed);
+        self.cycle.store(cycle, Release);
+        self.parts.counts.open();
+        self.tell(State::Open, cause, Some(wait));
     }
 
-    /// It failed.
-    pub fn failure(self, now: Instant) {
-        self.tell(now, true);
+    /// Everything that was is forgotten.
+    fn begin(&self, control: &mut Control, cycle: u64, until: u64) {
+        *control = Control::default();
+        self.results.iter().for_each(Window::clear);
+        self.consecutive.store(0, Relaxed);
+        self.until.store(until, Relaxed);
+        self.cycle.store(cycle, Release);
     }
 
-    /// It failed, perhaps because of the [caller](Trip::enter_for) for whom it went. Without one it just failed.
-    pub fn doubt(self, now: Instant) {
-        let Some(caller) = self.caller else { return self.failure(now) };
-        let machine = &self.machine;
-        if machine.cycle.load(Ordering::Acquire) != self.cycle {
-            return;
-        }
-        let others = machine.doubts().hear(caller, now, machine.policy.window);
-        match others {
-            // Half open, perhaps it is the only one for whom it fails.
-            Some(0) if !is_closed(self.cycle) => {}
-            Some(_) => self.failure(now),
-            None => {}
-        }
+    /// Begins anew in this mode, or in the one it is in.
+    pub(super) fn set(&self, mode: Option<Mode>) {
+        let mut control = self.lock();
+        let mode = mode.unwrap_or_else(|| self.mode());
+        self.mode.store(mode as u8, Relaxed);
+        self.doubts().0.clear();
+        let (cycle, is_open) = (self.cycle(), mode == Mode::ForcedOpen);
+        let next = if is_closed(cycle) == is_open { cycle + 1 } else { cycle + 2 };
+        self.begin(&mut control, next, if is_open { FOR_EVER } else { 0 });
+        self.tell(if is_open { State::Open } else { State::Closed }, Cause::Told, None);
     }
 
-    fn tell(mut self, now: Instant, failed: bool) {
-        self.told = true;
-        if is_closed(self.cycle) {
-            self.machine.record(self.cycle, now, failed);
-        } else {
-            self.machine.probed(self.cycle, now, failed);
+    fn tell(&self, state: State, cause: Cause, wait: Option<Duration>) {
+        if let Some(watcher) = &self.parts.watcher {
+            watcher(&Change { state, cause, wait });
         }
     }
 }
 
-impl Drop for Entry {
-    fn drop(&mut self) {
-        if !self.told
-            && !is_closed(self.cycle)
-            && let Some(mut opened) = self.machine.still(self.cycle)
-        {
-            opened.probes -= 1;
-        }
-    }
-}
-
-impl fmt::Debug for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry").field("probe", &!is_closed(self.cycle)).finish_non_exhaustive()
-    }
+/// A `u64` holds 584 years of them.
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

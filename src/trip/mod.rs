@@ -33,18 +33,36 @@
 //! second probe. So nobody alone keeps the others from asking, and somebody who fails for all is left alone as soon as
 //! several have seen it.
 //!
+//! # Slow ones
+//!
+//! Where the policy says from when on a result is [slow](Policy::slow), the machine looks at the time from the entry to
+//! the word, and opens by the share of slow ones too.
+//!
+//! # By hand
+//!
+//! A [`Mode`] forces it open or closed, or lets it only be observed. A [`Change`] is told of every move.
+//!
 //! # Shared state
 //!
-//! Clones are one machine. Closed, an entry is one atomic read and a clone of a reference, and a result a few atomic
-//! operations; a lock is taken only to open, to close, for probes and for doubts. An entry that is dropped without a word counts
-//! for nothing and gives its probe back. What began before the machine changed its state has no say in the new one.
+//! Clones are one machine. Closed, an entry is one atomic read and a clone of a reference, and a success one or two atomic
+//! operations, whatever the window's length; only a failure adds up the window, of ten buckets or sums that are there. Who
+//! is refused while it is open takes no lock either: a lock is taken to open, to close, for probes and for doubts.
+//!
+//! An entry that is dropped without a word counts for nothing and gives its probe back, and a probe that takes longer than
+//! 10 seconds lets another go beside it: it cannot be stuck half open. What began before the machine changed its state has
+//! no say in the new one. A success never opens it, not even the one by which there are enough results.
 
+mod asked;
+mod change;
 mod doubts;
 mod machine;
 mod policy;
 
-pub use machine::{CircuitOpen, Entry, State, Trip};
+pub use asked::{CircuitOpen, Entry, Trip};
+pub use change::{Cause, Change, Mode, State, Watcher};
 pub use policy::Policy;
+#[cfg(any(feature = "resilience", feature = "upstream"))]
+pub(crate) use {change::Counts, machine::Parts};
 
 #[cfg(test)]
 mod tests;

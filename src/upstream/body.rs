@@ -13,10 +13,11 @@ use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 
 use super::{
-    endpoint::{Connection, Load},
     error,
     expect::{Held, Hold},
     hop::clean_trailers,
+    lease::Connection,
+    load::Load,
 };
 use crate::{body::BoxError, identity::AssertedHeaders, reject::Rejection};
 
@@ -114,10 +115,11 @@ pub(super) struct Ticket {
 
 impl Ticket {
     /// The exchange has ended well.
-    pub(super) fn finish(self) {
+    fn finish(mut self) {
+        self.load.complete();
         let sent = self.hold.is_none_or(|hold| hold.ended());
         if let (Connection::Http1(connection), Some(keep), true) = (self.connection, self.keep, sent) {
-            self.load.endpoint().park(connection, keep);
+            self.load.member().park(connection, keep);
         }
     }
 
@@ -142,6 +144,12 @@ impl Downlink {
             downlink.finish();
         }
         downlink
+    }
+
+    fn tell(&mut self, what: impl FnOnce(&mut Load)) {
+        if let Some(ticket) = &mut self.ticket {
+            what(&mut ticket.load);
+        }
     }
 
     fn finish(&mut self) {
@@ -169,15 +177,21 @@ impl HttpBody for Downlink {
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
                     clean_trailers(trailers);
+                    self.tell(|load| load.trailers(trailers));
                     self.finish();
-                } else if self.body.is_end_stream() {
-                    self.finish();
+                } else {
+                    self.tell(|load| load.data(frame.data_ref().map_or(0, Bytes::len)));
+                    if self.body.is_end_stream() {
+                        self.finish();
+                    }
                 }
                 Some(Ok(frame))
             }
             Some(Err(error)) => {
+                let why = error::of_upstream(error);
+                self.tell(|load| load.fail(&why));
                 self.abort();
-                Some(Err(Box::new(error::of_upstream(error))))
+                Some(Err(Box::new(why)))
             }
             None => {
                 self.finish();

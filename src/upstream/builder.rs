@@ -3,7 +3,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize},
+        atomic::{AtomicBool, AtomicU64},
     },
     time::Duration,
 };
@@ -13,11 +13,13 @@ use thiserror::Error;
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
-    group::{Group, Live, Upstream, endpoints},
-    options::{Balance, Options, Wire},
+    balance::{Balance, Roster, Rules, SlowStart},
+    endpoint::Endpoint,
+    group::{Group, Told, Upstream, seats},
+    options::{Options, Wire},
     resolve::{Resolve, SystemResolver, Target},
 };
-use crate::chance::Chance;
+use crate::{chance::Chance, ratio::Ratio};
 
 /// Why an [`Upstream`] cannot be built.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -40,9 +42,9 @@ pub enum BuildError {
 #[must_use]
 pub struct UpstreamBuilder {
     name: Arc<str>,
-    endpoints: Vec<String>,
+    endpoints: Vec<Endpoint>,
     options: Options,
-    balance: Balance,
+    rules: Rules,
     chance: Option<Chance>,
     resolver: Arc<dyn Resolve>,
     before: Option<Upstream>,
@@ -55,7 +57,7 @@ impl Upstream {
             name: name.into(),
             endpoints: Vec::new(),
             options: Options::default(),
-            balance: Balance::default(),
+            rules: Rules::default(),
             chance: None,
             resolver: Arc::new(SystemResolver),
             before: None,
@@ -64,23 +66,48 @@ impl Upstream {
 }
 
 impl UpstreamBuilder {
-    /// Adds an endpoint: `192.0.2.1:80`, `[2001:db8::1]:80` or `orders.svc:80`. All addresses of a host name are
-    /// endpoints; they are asked for at the first request, and every 30 seconds while there are requests. If there
-    /// is no answer the last one stays in force.
-    pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
+    /// Adds an endpoint: `192.0.2.1:80`, `[2001:db8::1]:80` or `orders.svc:80`, or an [`Endpoint`] of which there is more
+    /// to say. All addresses of a host name are endpoints; they are asked for at the first request, and every 30 seconds
+    /// while there are requests. If there is no answer the last one stays in force.
+    pub fn endpoint(mut self, endpoint: impl Into<Endpoint>) -> Self {
         self.endpoints.push(endpoint.into());
         self
     }
 
     /// Adds endpoints.
-    pub fn endpoints(mut self, endpoints: impl IntoIterator<Item = impl Into<String>>) -> Self {
+    pub fn endpoints(mut self, endpoints: impl IntoIterator<Item = impl Into<Endpoint>>) -> Self {
         self.endpoints.extend(endpoints.into_iter().map(Into::into));
         self
     }
 
     /// How requests are given to endpoints. By default one after the other.
     pub fn balance(mut self, balance: Balance) -> Self {
-        self.balance = balance;
+        self.rules.balance = balance;
+        self
+    }
+
+    /// Where we stand: endpoints of this zone are preferred, as far as they bear it. They get every request if they are
+    /// their zone's part of the weight that takes requests, with the zones taken to have as many callers each, and less if
+    /// they are less. Balancers by key do not look at zones: the same key must go to the same endpoint from everywhere. By
+    /// default all zones are one.
+    pub fn zone(mut self, zone: impl Into<Arc<str>>) -> Self {
+        self.rules.zone = Some(zone.into());
+        self
+    }
+
+    /// Of a priority in which less than this share of the endpoints take requests, all are given some, those that do not
+    /// take them too: the few would break down under what all can bear, and it is likely that the checks are wrong. Not as
+    /// long as other priorities bear it. By default 50%; [`Ratio::NEVER`] turns it off, and requests for which there is no
+    /// endpoint are refused.
+    pub fn panic_threshold(mut self, threshold: Ratio) -> Self {
+        self.rules.panic_threshold = threshold;
+        self
+    }
+
+    /// Gives new endpoints more and more, beside those that were there. By default all at once. It does not concern
+    /// balancers by key.
+    pub fn slow_start(mut self, slow_start: SlowStart) -> Self {
+        self.rules.slow_start = Some(slow_start);
         self
     }
 
@@ -130,7 +157,7 @@ impl UpstreamBuilder {
         self
     }
 
-    /// Where chance comes from, for [`Balance::LeastRequest`].
+    /// Where chance comes from, for picks that are made by it.
     pub fn chance(mut self, chance: Chance) -> Self {
         self.chance = Some(chance);
         self
@@ -155,11 +182,12 @@ impl UpstreamBuilder {
     ///
     /// No endpoints, one that is malformed, or one that was refused.
     pub fn build(self) -> Result<Upstream, BuildError> {
-        let targets = self.endpoints.iter().map(|text| text.parse()).collect::<Result<Box<[Target]>, _>>()?;
+        let target = |endpoint: Endpoint| Ok((endpoint.address.parse::<Target>()?, Arc::new(endpoint)));
+        let targets = self.endpoints.into_iter().map(target).collect::<Result<Box<[_]>, _>>()?;
         if targets.is_empty() {
             return Err(BuildError::NoEndpoints);
         }
-        for target in &targets {
+        for (target, _) in &targets {
             if let Target::Address(address) = target
                 && self.options.refuses(*address)
             {
@@ -167,19 +195,21 @@ impl UpstreamBuilder {
             }
         }
         let before = self.before.filter(|before| *before.group().options == self.options);
-        let options =
-            before.as_ref().map_or_else(|| Arc::new(self.options), |b| Arc::clone(&b.group().options));
-        let live = start(&targets, before.as_ref(), &options);
+        let before = before.as_ref().map(Upstream::group);
+        let options = before.map_or_else(|| Arc::new(self.options), |before| Arc::clone(&before.options));
+        let common = before.map(|before| Arc::clone(before.roster.common())).unwrap_or_default();
+        let told = start(&targets, before.map(|before| &**before));
+        let own = before.map(|before| before.roster.plan());
+        let own = own.as_ref().map_or(&[][..], |own| &own.seats);
+        let seats = seats(own, &targets, &told.found, &options, &common);
         Ok(Upstream::new(Group {
             name: self.name,
             options,
-            balance: self.balance,
-            chance: self.chance.unwrap_or_default(),
-            named: targets.iter().any(|target| matches!(target, Target::Name { .. })),
+            roster: Arc::new(Roster::new(self.rules, self.chance.unwrap_or_default(), common, seats)),
+            named: targets.iter().any(|(target, _)| matches!(target, Target::Name { .. })),
             targets,
             resolver: self.resolver,
-            next: AtomicUsize::new(0),
-            live: ArcSwap::from_pointee(live),
+            told: ArcSwap::from_pointee(told),
             turn: Semaphore::new(1),
             answers: AtomicU64::new(0),
             used: AtomicBool::new(false),
@@ -189,22 +219,20 @@ impl UpstreamBuilder {
 }
 
 /// What is known before anybody was asked: plain addresses, and what a predecessor knew of the same host names.
-fn start(targets: &[Target], before: Option<&Upstream>, options: &Arc<Options>) -> Live {
-    let old = before.map(|before| (before.group().live.load_full(), before));
-    let known = |target: &Target| match target {
+fn start(targets: &[(Target, Arc<Endpoint>)], before: Option<&Group>) -> Told {
+    let old = before.map(|before| (before.told.load_full(), before));
+    let known = |(target, _): &(Target, _)| match target {
         Target::Address(address) => Some(vec![*address]),
         Target::Name { .. } => {
-            let (live, before) = old.as_ref()?;
-            let at = before.group().targets.iter().position(|other| other == target)?;
-            live.found.get(at).filter(|found| !found.is_empty()).cloned()
+            let (told, before) = old.as_ref()?;
+            let at = before.targets.iter().position(|(other, _)| other == target)?;
+            told.found.get(at).filter(|found| !found.is_empty()).cloned()
         }
     };
     let found: Vec<_> = targets.iter().map(known).collect();
     let complete = found.iter().all(Option::is_some);
-    let found: Box<[_]> = found.into_iter().map(Option::unwrap_or_default).collect();
-    let own: &[_] = old.as_ref().map_or(&[], |(live, _)| &live.endpoints);
-    let asked = complete.then(|| old.as_ref().and_then(|(live, _)| live.asked).unwrap_or_else(Instant::now));
-    Live { endpoints: endpoints(own, found.iter().flatten().copied(), options), found, asked }
+    let asked = complete.then(|| old.and_then(|(told, _)| told.asked).unwrap_or_else(Instant::now));
+    Told { found: found.into_iter().map(Option::unwrap_or_default).collect(), asked }
 }
 
 impl fmt::Debug for UpstreamBuilder {

@@ -20,10 +20,11 @@ use tower_service::Service;
 
 use super::{
     connect::{ConnectError, Connections, Io, connect},
-    endpoint::{MAX_BUFFER, MAX_HEAD},
     error,
     link::Link,
+    member::{MAX_BUFFER, MAX_HEAD},
     options::Options,
+    race::race,
     resolve::{Resolve, SystemResolver},
 };
 #[cfg(feature = "tls")]
@@ -33,8 +34,6 @@ use crate::{
     reject::{Reason, Rejection},
 };
 
-/// How many addresses of a host are tried.
-const TRIES: usize = 4;
 /// How many connections to one host wait for requests.
 const MAX_IDLE: usize = 32;
 
@@ -204,16 +203,10 @@ impl Dial {
         self.reach(host, uri.port_u16().unwrap_or(80)).await.map(Link::Plain)
     }
 
-    /// The first of the host's addresses that can be connected to.
+    /// The first of the host's addresses that a connection comes about to.
     async fn reach(&self, host: &str, port: u16) -> Result<Io, ConnectError> {
-        let mut failed = ConnectError::NoAddress;
-        for address in self.addresses(host, port).await?.into_iter().take(TRIES) {
-            match connect(address, &self.connections, &self.options).await {
-                Ok(io) => return Ok(io),
-                Err(error) => failed = error,
-            }
-        }
-        Err(failed)
+        let addresses = self.addresses(host, port).await?;
+        race(addresses, |address| connect(address, &self.connections, &self.options)).await
     }
 
     async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {

@@ -7,19 +7,21 @@ use std::{
 };
 
 use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
+use http_body::Body as _;
 use hyper::{body::Incoming, client::conn::TrySendError};
 use pin_project_lite::pin_project;
 
 use super::{
     Upstream,
-    balance::Tried,
+    balance::{Ask, Tried},
     body::{Downlink, Fault, Ticket},
     connect::ConnectError,
-    endpoint::{Connection, Endpoint, Lease, Load, Sent},
     error,
     expect::Hold,
-    group::Live,
-    request::{Outgoing, Upgrade},
+    lease::{Connection, Lease, Sent},
+    load::Load,
+    member::Member,
+    request::{Call, Outgoing, Upgrade},
     response,
     tunnel::{self, Limits},
 };
@@ -42,11 +44,10 @@ pub(super) fn exchange(
     outgoing: Outgoing,
     tunnels: Limits,
 ) -> Pin<Box<dyn Future<Output = Answered> + Send>> {
-    match reach_now(&upstream, &outgoing) {
+    match reach_now(&upstream, &outgoing.call) {
         Ok(reached) => Box::pin(send(reached, outgoing, tunnels)),
         Err(picked) => Box::pin(async move {
-            let (trail, earlier) = (outgoing.trail.as_ref(), outgoing.earlier.as_ref());
-            let reached = reach(&upstream, picked, outgoing.http2, trail, earlier).await?;
+            let reached = reach(&upstream, picked, &outgoing.call).await?;
             send(reached, outgoing, tunnels).await
         }),
     }
@@ -54,11 +55,11 @@ pub(super) fn exchange(
 
 fn send(reached: Reached, outgoing: Outgoing, tunnels: Limits) -> impl Future<Output = Answered> + Send {
     let Reached { load, lease: Lease { mut connection, connect }, untold } = reached;
-    let Outgoing { request, http2, bodiless, fault, hold, upgrade, .. } = outgoing;
+    let Outgoing { request, call: Call { http2, .. }, bodiless, fault, hold, upgrade } = outgoing;
     let reused = connect.is_none();
     let copy = (reused && bodiless).then(|| Copy::of(&request));
     // Who has not said a word in the time in which a connection could be made is perhaps no longer there.
-    let answer = connection.send(request, load.endpoint().options().connect_timeout);
+    let answer = connection.send(request, load.member().options().connect_timeout);
     let rest = Rest { load, untold, http2, copy, fault, hold, upgrade, tunnels };
     Exchange { answer, held: Some((connection, rest)), again: None }
 }
@@ -106,17 +107,19 @@ impl<A: Future<Output = Sent>> Future for Exchange<A> {
 
 /// Makes of the upstream's response the one that the client gets, and lets the connection go when its body has ended.
 fn answered(response: Response<Incoming>, connection: Connection, rest: Rest) -> Answered {
-    let Rest { load, untold, hold, upgrade, tunnels, .. } = rest;
+    let Rest { mut load, untold, hold, upgrade, tunnels, .. } = rest;
     if let Some(hold) = &hold {
         hold.answered();
     }
     let (mut parts, body) = response.into_parts();
-    let keep = response::keep(&parts.headers, load.endpoint().options().idle_timeout);
-    let switched = response::incoming(&mut parts, upgrade.as_deref()).inspect_err(|_| {
+    let keep = response::keep(&parts.headers, load.member().options().idle_timeout);
+    let switched = response::incoming(&mut parts, upgrade.as_deref()).inspect_err(|why| {
+        load.fail(why);
         if let Some(hold) = &hold {
             hold.ended();
         }
     })?;
+    load.head(&mut parts, body.is_end_stream());
     if let Some(attempt) = untold {
         parts.extensions.insert(attempt);
     }
@@ -137,59 +140,58 @@ struct Reached {
     untold: Option<Attempt>,
 }
 
-/// The endpoint whose turn it is.
-struct Picked {
-    live: Arc<Live>,
-    place: usize,
-    endpoint: Arc<Endpoint>,
+/// What is to be known of a call to pick for it.
+fn ask(call: &Call, tried: Tried) -> Ask<'_> {
+    Ask { tried, earlier: call.earlier.as_ref().map_or(&[], Earlier::endpoints), hash: call.hash }
 }
 
 /// Chooses an endpoint, and takes a connection to it that is there.
-fn reach_now(upstream: &Upstream, outgoing: &Outgoing) -> Result<Reached, Option<Picked>> {
-    let live = upstream.live_now().ok_or(None)?;
-    let earlier = outgoing.earlier.as_ref();
-    let (place, endpoint) = upstream.pick(&live, Tried::default(), earlier).ok_or(None)?;
-    let Some(lease) = endpoint.pooled(outgoing.http2) else {
-        return Err(Some(Picked { live, place, endpoint }));
-    };
-    let mut attempt = Attempt::new(Arc::clone(&upstream.group().name)).endpoint(endpoint.address());
-    attempt.attempts = made(earlier).saturating_add(1);
-    let untold = tell(attempt, outgoing.trail.as_ref());
-    Ok(Reached { load: endpoint.begin(), lease, untold })
+fn reach_now(upstream: &Upstream, call: &Call) -> Result<Reached, Option<Arc<Member>>> {
+    let plan = upstream.plan_now().ok_or(None)?;
+    let member = upstream.pick(&plan, &ask(call, Tried::default())).ok_or(None)?;
+    let Some(lease) = member.pooled(call.http2) else { return Err(Some(member)) };
+    let mut attempt = Attempt::new(Arc::clone(&upstream.group().name)).endpoint(member.address());
+    attempt.attempts = made(call.earlier.as_ref()).saturating_add(1);
+    let untold = tell(attempt, call.trail.as_ref());
+    Ok(Reached { load: upstream.begin(member), lease, untold })
 }
 
 /// Gets a connection to the endpoint that was chosen; if that fails, to others. Nothing has been sent by then, so that
 /// this is always safe.
 async fn reach(
     upstream: &Upstream,
-    picked: Option<Picked>,
-    http2: bool,
-    trail: Option<&Trail>,
-    earlier: Option<&Earlier>,
+    mut picked: Option<Arc<Member>>,
+    call: &Call,
 ) -> Result<Reached, Rejection> {
-    let (live, mut first) = match picked {
-        Some(Picked { live, place, endpoint }) => (live, Some((place, endpoint))),
-        None => (upstream.live().await?, None),
-    };
     let mut tried = Tried::default();
     let mut failed: Option<ConnectError> = None;
-    while let Some((place, endpoint)) = first.take().or_else(|| upstream.pick(&live, tried, earlier)) {
-        tried.add(place);
-        let load = endpoint.begin();
-        let lease = endpoint.lease(http2).await;
-        let mut attempt = Attempt::new(Arc::clone(&upstream.group().name)).endpoint(endpoint.address());
-        attempt.attempts = tried.count().saturating_add(made(earlier));
+    while !tried.is_full() {
+        let member = match picked.take() {
+            Some(member) => member,
+            // By the plan of that moment: the set may have changed while we waited.
+            None => match upstream.pick(&*upstream.plan().await?, &ask(call, tried)) {
+                Some(member) => member,
+                None => break,
+            },
+        };
+        tried.add(&member);
+        let mut load = upstream.begin(member);
+        let lease = load.member().lease(call.http2).await;
+        let endpoint = load.member().address();
+        let mut attempt = Attempt::new(Arc::clone(&upstream.group().name)).endpoint(endpoint);
+        attempt.attempts = tried.count().saturating_add(made(call.earlier.as_ref()));
         attempt.connect = lease.as_ref().ok().and_then(|lease| lease.connect);
-        let untold = tell(attempt, trail);
+        let untold = tell(attempt, call.trail.as_ref());
         match lease {
             Ok(lease) => return Ok(Reached { load, lease, untold }),
             Err(error) => {
-                tracing::debug!(upstream = upstream.name(), endpoint = %endpoint.address(), %error, "no connection");
+                tracing::debug!(upstream = upstream.name(), %endpoint, %error, "no connection");
+                // That we allow no more connections is no fault of the endpoint's.
+                if !matches!(error, ConnectError::Full) {
+                    load.fail(&Rejection::new(error.reason()));
+                }
                 failed = Some(error);
             }
-        }
-        if tried.is_full() {
-            break;
         }
     }
     Err(failed.map_or_else(|| Reason::NoEndpoint.into(), Rejection::from))
@@ -219,20 +221,22 @@ async fn send_again(
     let error = error.into_error();
     let is_safe = |copy: &Copy| copy.is_safe(&connection, &error);
     let again = unsent.or_else(|| rest.copy.take().filter(is_safe).map(Copy::into_request));
-    let failed = |error, rest: &Rest| {
+    let failed = |error, rest: &mut Rest| {
         let of_client = rest.fault.as_ref().and_then(Fault::get);
-        Err(of_client.unwrap_or_else(|| error::of_upstream(error)))
+        let why = of_client.unwrap_or_else(|| error::of_upstream(error));
+        rest.load.fail(&why);
+        Err(why)
     };
     let never_sent = |failed: Answered| failed.map_err(|why| if is_unsent { why.unsent() } else { why });
-    let Some(again) = again else { return failed(error, &rest) };
+    let Some(again) = again else { return failed(error, &mut rest) };
     connection.retire();
     drop(connection);
-    let endpoint = Arc::clone(rest.load.endpoint());
-    let Ok(lease) = endpoint.reconnect(rest.http2).await else { return never_sent(failed(error, &rest)) };
+    let member = Arc::clone(rest.load.member());
+    let Ok(lease) = member.reconnect(rest.http2).await else { return never_sent(failed(error, &mut rest)) };
     let mut connection = lease.connection;
-    match connection.send(again, endpoint.options().connect_timeout).await {
+    match connection.send(again, member.options().connect_timeout).await {
         Ok(response) => answered(response, connection, rest),
-        Err(error) => failed(error.into_error(), &rest),
+        Err(error) => failed(error.into_error(), &mut rest),
     }
 }
 

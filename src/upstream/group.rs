@@ -1,10 +1,11 @@
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     net::SocketAddr,
+    num::NonZeroU32,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -17,16 +18,15 @@ use tokio::{
 };
 
 use super::{
-    balance::{Tried, pick},
+    availability::Availability,
+    balance::{Ask, Plan, Roster, Seat},
     endpoint::Endpoint,
-    options::{Balance, Options},
+    load::Load,
+    member::{Common, Member},
+    options::Options,
     resolve::{Resolve, Target},
 };
-use crate::{
-    attempt::Earlier,
-    chance::Chance,
-    reject::{Reason, Rejection},
-};
+use crate::reject::{Reason, Rejection};
 
 /// How long a host name's addresses are used before they are asked for again.
 const FRESH: Duration = Duration::from_secs(30);
@@ -42,14 +42,12 @@ pub struct Upstream(Arc<Group>);
 pub(super) struct Group {
     pub(super) name: Arc<str>,
     pub(super) options: Arc<Options>,
-    pub(super) balance: Balance,
-    pub(super) chance: Chance,
-    pub(super) targets: Box<[Target]>,
+    pub(super) roster: Arc<Roster>,
+    pub(super) targets: Box<[(Target, Arc<Endpoint>)]>,
     /// Whether there are host names among them.
     pub(super) named: bool,
     pub(super) resolver: Arc<dyn Resolve>,
-    pub(super) next: AtomicUsize,
-    pub(super) live: ArcSwap<Live>,
+    pub(super) told: ArcSwap<Told>,
     /// Who holds it asks for addresses; the others wait for that answer.
     pub(super) turn: Semaphore,
     pub(super) answers: AtomicU64,
@@ -58,22 +56,29 @@ pub(super) struct Group {
     pub(super) refreshing: AtomicBool,
 }
 
-/// The endpoints as they are now.
+/// What was last heard of the targets.
 #[derive(Default)]
-pub(super) struct Live {
-    pub(super) endpoints: Box<[Arc<Endpoint>]>,
-    /// For each target its addresses, as last heard.
+pub(super) struct Told {
+    /// For each target its addresses.
     pub(super) found: Box<[Vec<SocketAddr>]>,
     /// When names were last asked for; `None`: not yet with success.
     pub(super) asked: Option<Instant>,
 }
 
 /// One endpoint as it is at the moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EndpointStatus {
     /// Where it is.
     pub address: SocketAddr,
+    /// Its part of the requests, against the weights of the others.
+    pub weight: NonZeroU32,
+    /// When it is used: those of a higher number take what those of lower ones cannot.
+    pub priority: u8,
+    /// Where it stands.
+    pub zone: Option<Arc<str>>,
+    /// Whether it takes requests, and why not.
+    pub availability: Availability,
     /// Requests whose response body has not ended yet, and tunnels.
     pub in_flight: usize,
     /// Connections open, those of tunnels too.
@@ -96,13 +101,17 @@ impl Upstream {
     /// Its endpoints as they are at the moment. Those behind a host name are there once it was asked for.
     #[must_use]
     pub fn endpoints(&self) -> Vec<EndpointStatus> {
-        let status = |endpoint: &Arc<Endpoint>| EndpointStatus {
-            address: endpoint.address(),
-            in_flight: endpoint.load(),
-            connections: endpoint.open(),
-            idle: endpoint.idle(),
+        let status = |Seat { member, endpoint }: &Seat| EndpointStatus {
+            address: member.address(),
+            weight: endpoint.weight,
+            priority: endpoint.priority,
+            zone: endpoint.zone.clone(),
+            availability: member.availability(),
+            in_flight: member.load(),
+            connections: member.open(),
+            idle: member.idle(),
         };
-        self.0.live.load().endpoints.iter().map(status).collect()
+        self.0.roster.plan().seats.iter().map(status).collect()
     }
 
     /// Asks for the addresses of its host names now, so that the first request need not wait for them.
@@ -111,69 +120,71 @@ impl Upstream {
     ///
     /// [`Reason::NoEndpoint`] if there is no address at all.
     pub async fn warm(&self) -> Result<(), Rejection> {
-        self.live().await.map(drop)
+        self.plan().await.map(drop)
     }
 
     pub(super) fn group(&self) -> &Arc<Group> {
         &self.0
     }
 
-    /// The endpoints, unless they must be waited for or there are none.
-    pub(super) fn live_now(&self) -> Option<Arc<Live>> {
-        let live = self.0.live.load_full();
-        if live.asked.is_none() || live.endpoints.is_empty() {
+    /// Who can be picked, unless that must be waited for or there is nobody.
+    pub(super) fn plan_now(&self) -> Option<Arc<Plan>> {
+        let plan = self.0.roster.plan();
+        if plan.seats.is_empty() || self.0.named && !self.0.keep_fresh() {
             return None;
         }
-        self.0.keep_fresh(&live);
-        Some(live)
+        Some(plan)
     }
 
-    /// The endpoints; the first time with host names it waits for their addresses.
-    pub(super) async fn live(&self) -> Result<Arc<Live>, Rejection> {
+    /// Who can be picked; the first time with host names it waits for their addresses.
+    pub(super) async fn plan(&self) -> Result<Arc<Plan>, Rejection> {
         let group = &self.0;
-        let mut live = group.live.load_full();
-        if live.asked.is_none() {
-            live = Box::pin(group.ask()).await;
+        if group.named && group.told.load().asked.is_none() {
+            Box::pin(group.ask()).await;
         }
-        group.keep_fresh(&live);
-        if live.endpoints.is_empty() {
+        if group.named {
+            group.keep_fresh();
+        }
+        let plan = group.roster.plan();
+        if plan.seats.is_empty() {
             return Err(Rejection::new(Reason::NoEndpoint).detail("no address of the upstream is known"));
         }
-        Ok(live)
+        Ok(plan)
     }
 
     /// The endpoint for the next try. Tried ones are left out, and those that could not be reached come last, behind those
     /// of earlier attempts at the same call.
-    pub(super) fn pick(
-        &self,
-        live: &Live,
-        tried: Tried,
-        earlier: Option<&Earlier>,
-    ) -> Option<(usize, Arc<Endpoint>)> {
-        let group = &self.0;
-        let earlier = earlier.map_or(&[][..], Earlier::endpoints);
-        let at = pick(group.balance, &live.endpoints, tried, earlier, &group.next, &group.chance)?;
-        Some((at, Arc::clone(&live.endpoints[at])))
+    pub(super) fn pick(&self, plan: &Plan, ask: &Ask<'_>) -> Option<Arc<Member>> {
+        self.0.roster.pick(plan, ask).cloned()
+    }
+
+    /// A request begins at this member.
+    pub(super) fn begin(&self, member: Arc<Member>) -> Load {
+        Load::begin(member, self.0.roster.interest())
     }
 }
 
 impl Group {
     /// Asks for all addresses, or waits for whoever is asking already.
-    async fn ask(&self) -> Arc<Live> {
+    async fn ask(&self) {
         let answers = self.answers.load(Ordering::Acquire);
         let _turn = self.turn.acquire().await;
         if self.answers.load(Ordering::Acquire) == answers {
-            let live = self.look_up().await;
-            self.live.store(Arc::new(live));
+            let found = self.look_up().await;
+            let before = self.roster.plan();
+            let seats = seats(&before.seats, &self.targets, &found, &self.options, self.roster.common());
+            let asked = (!seats.is_empty()).then(Instant::now);
+            self.roster.set(seats);
+            self.told.store(Arc::new(Told { found, asked }));
             self.answers.fetch_add(1, Ordering::Release);
         }
-        self.live.load_full()
     }
 
-    async fn look_up(&self) -> Live {
-        let before = self.live.load_full();
+    /// For each target its addresses, as they are or were last known.
+    async fn look_up(&self) -> Box<[Vec<SocketAddr>]> {
+        let before = self.told.load_full();
         let mut answers = Vec::with_capacity(self.targets.len());
-        for target in &self.targets {
+        for (target, _) in &self.targets {
             answers.push(match target {
                 Target::Address(_) => None,
                 Target::Name { host, port } => Some(tokio::spawn(self.resolver.resolve(host, *port))),
@@ -181,7 +192,7 @@ impl Group {
         }
         let deadline = Instant::now() + LOOKUP;
         let mut found = Vec::with_capacity(self.targets.len());
-        for (at, (target, answer)) in self.targets.iter().zip(answers).enumerate() {
+        for (at, ((target, _), answer)) in self.targets.iter().zip(answers).enumerate() {
             let addresses = match (target, answer) {
                 (Target::Address(address), _) => vec![*address],
                 (Target::Name { host, .. }, Some(mut answer)) => {
@@ -205,7 +216,7 @@ impl Group {
             };
             found.push(addresses);
         }
-        self.live_with(&before, found)
+        found.into()
     }
 
     /// Without the addresses that must not be upstreams.
@@ -220,19 +231,10 @@ impl Group {
         addresses
     }
 
-    /// Endpoints for these addresses; those that were there keep their connections.
-    fn live_with(&self, before: &Live, found: Vec<Vec<SocketAddr>>) -> Live {
-        let endpoints = endpoints(&before.endpoints, found.iter().flatten().copied(), &self.options);
-        let asked = (!endpoints.is_empty()).then(Instant::now);
-        Live { endpoints, found: found.into(), asked }
-    }
-
-    /// While there are requests, host names are asked for again and again in the background.
-    fn keep_fresh(self: &Arc<Self>, live: &Live) {
-        let Some(asked) = live.asked else { return };
-        if !self.named {
-            return;
-        }
+    /// While there are requests, host names are asked for again and again in the background. `false`: they were not asked
+    /// for with success yet.
+    fn keep_fresh(self: &Arc<Self>) -> bool {
+        let Some(asked) = self.told.load().asked else { return false };
         if !self.used.load(Ordering::Relaxed) {
             self.used.store(true, Ordering::Relaxed);
         }
@@ -242,22 +244,31 @@ impl Group {
                 Err(_) => self.refreshing.store(false, Ordering::Relaxed),
             }
         }
+        true
     }
 }
 
-/// An endpoint for each address, taken from `before` where it is there.
-pub(super) fn endpoints(
-    before: &[Arc<Endpoint>],
-    addresses: impl Iterator<Item = SocketAddr>,
+/// A seat for each address, whose member is taken from `before` where it is there. Of two targets with the same address the
+/// first one says what it is.
+pub(super) fn seats(
+    before: &[Seat],
+    targets: &[(Target, Arc<Endpoint>)],
+    found: &[Vec<SocketAddr>],
     options: &Arc<Options>,
-) -> Box<[Arc<Endpoint>]> {
-    let mut known: HashMap<_, _> = before.iter().map(|endpoint| (endpoint.address(), endpoint)).collect();
-    let mut seen = std::collections::HashSet::new();
+    common: &Arc<Common>,
+) -> Box<[Seat]> {
+    let known: HashMap<_, _> = before.iter().map(|seat| (seat.member.address(), &seat.member)).collect();
+    let mut seen = HashSet::new();
+    let addresses = targets
+        .iter()
+        .zip(found)
+        .flat_map(|((_, endpoint), found)| found.iter().map(move |at| (*at, endpoint)));
     addresses
-        .filter(|&address| seen.insert(address))
-        .map(|address| {
-            let new = || Arc::new(Endpoint::new(address, Arc::clone(options)));
-            known.remove(&address).map_or_else(new, Arc::clone)
+        .filter(|(address, _)| seen.insert(*address))
+        .map(|(address, endpoint)| {
+            let new = || Arc::new(Member::new(address, Arc::clone(options), Arc::clone(common)));
+            let member = known.get(&address).map_or_else(new, |member| Arc::clone(member));
+            Seat { member, endpoint: Arc::clone(endpoint) }
         })
         .collect()
 }

@@ -114,6 +114,7 @@
 //! None of its own. Each response, and the request's [`Trail`](crate::trail::Trail), carries an
 //! [`Attempt`](crate::attempt::Attempt); [`Upstream::endpoints`] tells what is open and in flight.
 
+mod availability;
 mod balance;
 mod body;
 mod builder;
@@ -126,8 +127,12 @@ mod expect;
 mod forward;
 mod group;
 mod hop;
+mod lease;
 mod link;
+mod load;
+mod member;
 mod options;
+mod race;
 mod request;
 mod resolve;
 mod response;
@@ -135,10 +140,13 @@ mod service;
 mod store;
 mod tunnel;
 
+pub use availability::{Availability, Withheld};
+pub use balance::{Balance, Maglev, RingHash, SlowStart};
 pub use builder::{BuildError, UpstreamBuilder};
 pub use client::{Client, ClientBuilder};
+pub use endpoint::Endpoint;
 pub use group::{EndpointStatus, Upstream};
 pub use hop::HopByHop;
-pub use options::{Balance, Wire};
+pub use options::Wire;
 pub use resolve::{Resolve, Resolving, SystemResolver};
 pub use service::{Proxy, ResponseFuture};

@@ -13,18 +13,6 @@ pub enum Wire {
     Follow,
 }
 
-/// How a request is given to one of several endpoints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Balance {
-    /// One after the other.
-    #[default]
-    RoundRobin,
-    /// The one of two endpoints chosen by chance that has fewer requests in flight. A request is in flight until
-    /// its response body has ended, or its tunnel has closed.
-    LeastRequest,
-}
-
 /// What the connections of all endpoints of an upstream have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Options {

@@ -31,14 +31,21 @@ use crate::{
 /// A request in the form in which it is sent, and what must be known of it later.
 pub(super) struct Outgoing {
     pub(super) request: Request<Body>,
-    pub(super) http2: bool,
+    pub(super) call: Call,
     /// Without a body, so that the head is all of it.
     pub(super) bodiless: bool,
     pub(super) fault: Option<Fault>,
     pub(super) hold: Option<Hold>,
     pub(super) upgrade: Option<Box<Upgrade>>,
+}
+
+/// What is to be known of a request to find a connection for it.
+pub(super) struct Call {
+    pub(super) http2: bool,
     pub(super) trail: Option<Trail>,
     pub(super) earlier: Option<Earlier>,
+    /// Of the key by which it is balanced, if it has that.
+    pub(super) hash: Option<u64>,
 }
 
 /// The client would switch to one of these protocols.
@@ -66,7 +73,9 @@ where
     let http2 = speaks_http2(wire, &parts, upgrade.is_some())?;
 
     host(&mut parts)?;
-    settings.forwarding.tell(&mut parts.headers, &parts.extensions);
+    if !settings.direct {
+        settings.forwarding.tell(&mut parts.headers, &parts.extensions);
+    }
     if let Some(host) = &settings.host {
         parts.headers.insert(HOST, host.clone());
     }
@@ -106,7 +115,8 @@ where
         });
     }
     let (trail, earlier) = (parts.extensions.remove(), parts.extensions.remove());
-    Ok(Outgoing { request, http2, bodiless, fault, hold, upgrade, trail, earlier })
+    let call = Call { http2, trail, earlier, hash: None };
+    Ok(Outgoing { request, call, bodiless, fault, hold, upgrade })
 }
 
 /// What is to be looked at closely in a head. One look over the names there are costs less than a search for each of

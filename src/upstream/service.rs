@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     body::{Body, BoxError},
+    head::Head,
     identity::{AssertedHeaders, TrustedProxies},
     reject::Rejection,
 };
@@ -39,6 +40,8 @@ pub struct Proxy {
 pub(super) struct Settings {
     pub(super) host: Option<HeaderValue>,
     pub(super) forwarding: Forwarding,
+    /// It is our own request: nobody else is spoken for.
+    pub(super) direct: bool,
     pub(super) asserted: Arc<AssertedHeaders>,
     pub(super) tunnels: Limits,
 }
@@ -50,6 +53,7 @@ impl Proxy {
         let settings = Settings {
             host: None,
             forwarding: Forwarding::default(),
+            direct: false,
             asserted: Arc::default(),
             tunnels: Limits { idle: Duration::from_secs(300), age: Duration::from_secs(24 * 3600) },
         };
@@ -74,6 +78,13 @@ impl Proxy {
     #[must_use]
     pub fn forwarded(self, on: bool) -> Self {
         self.with(|settings| settings.forwarding.standard = on)
+    }
+
+    /// Sends requests as our own, and not as those of a client behind us: nothing is told of one in `X-Forwarded-*` and
+    /// `Forwarded`, and what stands there is left.
+    #[must_use]
+    pub fn direct(self) -> Self {
+        self.with(|settings| settings.direct = true)
     }
 
     /// Removes these names from the trailers of requests, as a gateway removes them from their headers.
@@ -120,11 +131,14 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> ResponseFuture {
-        let wire = self.upstream.group().options.wire;
+    fn call(&mut self, mut request: Request<B>) -> ResponseFuture {
+        let group = self.upstream.group();
+        let key = group.roster.rules().balance.key();
+        let hash = key.and_then(|key| key.bare_hash(&Head::of(&mut request)));
         ResponseFuture {
-            kind: match outgoing(request, wire, &self.settings) {
-                Ok(outgoing) => {
+            kind: match outgoing(request, group.options.wire, &self.settings) {
+                Ok(mut outgoing) => {
+                    outgoing.call.hash = hash;
                     Kind::Sent { exchange: exchange(self.upstream.clone(), outgoing, self.settings.tunnels) }
                 }
                 Err(rejection) => Kind::Refused { rejection: Some(rejection) },

@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::endpoint::Load;
+use super::load::Load;
 use crate::{
     io::write_through,
     time::after,

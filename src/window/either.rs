@@ -36,9 +36,14 @@ impl<const N: usize> Window<N> {
 
     /// Tells of one result, and for which of the counters it counts.
     pub fn record(&self, now: Instant, counts_for: [bool; N]) {
+        self.record_at(|| now, counts_for);
+    }
+
+    /// The same; by number, the clock is not read.
+    pub(crate) fn record_at(&self, now: impl FnOnce() -> Instant, counts_for: [bool; N]) {
         match &self.0 {
             Kind::Counted(counted) => counted.record(counts_for),
-            Kind::Timed(timed) => timed.record(now, counts_for),
+            Kind::Timed(timed) => timed.record(now(), counts_for),
         }
     }
 

@@ -17,6 +17,7 @@ mod gateway;
 mod house;
 mod jwks;
 mod keys;
+mod mesh;
 mod metering;
 #[cfg(feature = "jwt")]
 mod oauth;

@@ -1,19 +1,29 @@
-//! The timeout in axum and tonic, over real sockets.
+//! The timeout and the circuit breaker in axum and tonic, over real sockets.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use axum::{
     Router,
+    http::StatusCode,
     response::sse::{Event, Sse},
     routing::get,
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use portcullis::{reject::RescueLayer, resilience::timeout::TimeoutLayer};
+use portcullis::{
+    reject::RescueLayer,
+    resilience::{breaker::BreakerLayer, timeout::TimeoutLayer},
+    trip::{self, State},
+};
 use tokio::net::TcpListener;
 use tokio_stream::{StreamExt, wrappers::TcpListenerStream};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -112,4 +122,53 @@ async fn a_tonic_client_gives_up() {
     let service = tower::ServiceBuilder::new().layer(TimeoutLayer::new(SHORT)).service(channel(address));
     let status = HealthClient::new(service).check(HealthCheckRequest::default()).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+}
+
+/// The layer is cloned for each route: it is one breaker.
+#[tokio::test]
+async fn an_axum_router_has_one_breaker() {
+    let layer = BreakerLayer::new(trip::Policy::new().consecutive(NonZeroU32::new(3)));
+    let app = Router::new()
+        .route("/fails", get(async || StatusCode::INTERNAL_SERVER_ERROR))
+        .route("/works", get(async || "works"))
+        .layer(layer.clone());
+    let (listener, address) = bind().await;
+    tokio::spawn(async { axum::serve(listener, app).await });
+    let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let get =
+        async |path: &str| client.get(format!("http://{address}{path}").parse().unwrap()).await.unwrap();
+    assert_eq!(get("/works").await.status(), 200);
+    for _ in 0..3 {
+        assert_eq!(get("/fails").await.status(), 500);
+    }
+    let refused = get("/works").await;
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &"1".parse().unwrap()));
+    assert_eq!((layer.handle().unwrap().state(), layer.handle().unwrap().refused()), (State::Open, 1));
+}
+
+/// gRPC's status stands in trailers, where peers do not look.
+#[tokio::test]
+async fn a_tonic_client_leaves_a_failing_server_alone() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let fails = Router::new().fallback(move || async move {
+        count.fetch_add(1, Ordering::Relaxed);
+        let trailers = http::HeaderMap::from_iter([(
+            http::HeaderName::from_static("grpc-status"),
+            http::HeaderValue::from_static("14"),
+        )]);
+        let frames = tokio_stream::iter([Ok::<_, std::io::Error>(http_body::Frame::trailers(trailers))]);
+        let body = axum::body::Body::new(http_body_util::StreamBody::new(frames));
+        http::Response::builder().header("content-type", "application/grpc").body(body).unwrap()
+    });
+    let (listener, address) = bind().await;
+    tokio::spawn(async { axum::serve(listener, fails).await });
+    let layer = BreakerLayer::new(trip::Policy::new().consecutive(NonZeroU32::new(3)));
+    let service = tower::ServiceBuilder::new().layer(layer.clone()).service(channel(address));
+    let mut client = HealthClient::new(service);
+    for _ in 0..10 {
+        let status = client.check(HealthCheckRequest::default()).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::Unavailable);
+    }
+    assert_eq!((asked.load(Ordering::Relaxed), layer.handle().unwrap().refused()), (3, 7));
 }

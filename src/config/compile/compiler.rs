@@ -19,7 +19,7 @@ use crate::config::{
     gates::Registry,
     kept::{Followers, Kept, KeptCanary, KeptOverload, KeptUsage, Made, SaidOfCanary, Stores},
     scalar::{Name, Spelled},
-    schema::{Gateway, KeyFile, schema_of},
+    schema::{CircuitBreaker, Gateway, KeyFile, schema_of},
     suggest::suggestion,
 };
 use crate::{
@@ -28,7 +28,7 @@ use crate::{
         shed::SuccessRate,
     },
     authn::Authenticator,
-    resilience::budget::Budget,
+    resilience::{breaker::BreakerLayer, budget::Budget},
     stack::gateway::{Snapshot, SnapshotBuilder},
     upstream::Upstream,
 };
@@ -56,6 +56,10 @@ pub(in crate::config) struct Compiler<'a> {
     pub(super) budgets: BTreeMap<&'a str, Budget>,
     /// By the names of the rules.
     pub(super) canaries: RefCell<Made<SaidOfCanary, KeptCanary>>,
+    /// As the next compiler finds them.
+    pub(super) breakers: RefCell<Made<CircuitBreaker, BreakerLayer>>,
+    /// Those of the upstreams.
+    pub(super) guarded: BTreeMap<&'a str, BreakerLayer>,
     pub(super) stores: RefCell<Stores>,
     pub(super) followers: RefCell<Followers>,
     /// Keys over the network: as the next compiler finds them, and as they are called here.
@@ -109,6 +113,8 @@ impl<'a> Compiler<'a> {
             rates,
             budgets: BTreeMap::new(),
             canaries: RefCell::default(),
+            breakers: RefCell::default(),
+            guarded: BTreeMap::new(),
             stores,
             followers,
             #[cfg(feature = "jwt")]
@@ -147,6 +153,7 @@ impl<'a> Compiler<'a> {
             concurrency: made(self.concurrency, |name| file.concurrency.get(name)),
             rates: made(self.rates, rates_of),
             canaries: self.canaries.into_inner(),
+            breakers: self.breakers.into_inner(),
             overload,
             stores: self.stores.into_inner(),
             limits: self.kept.limits.clone(),
@@ -227,6 +234,9 @@ impl<'a> Compiler<'a> {
             }
             let budget = self.retry_budget(at.field("retryConstraint"), name, &upstream.retry_constraint);
             self.budgets.insert(name, budget);
+            if let Some(breaker) = self.upstream_breaker(at, name, upstream) {
+                self.guarded.insert(name, breaker);
+            }
             self.upstream_credentials(at, name, upstream);
             if let Some(rate) = self.upstream_load(at, name, upstream) {
                 self.rates.insert(name, rate);

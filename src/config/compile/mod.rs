@@ -5,6 +5,7 @@ mod api_key;
 mod authentication;
 mod authorization;
 mod authorizers;
+mod breaker;
 mod canary;
 mod charges;
 mod compiler;

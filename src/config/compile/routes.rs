@@ -79,6 +79,7 @@ impl Compiler<'_> {
         made = self.retry(at, made, rule);
         made = self.canary(at, made, rule);
         made = self.mirrors(at, made, rule);
+        made = self.rule_breaker(at, made, rule);
         self.told_numbers(at.field("policies"), rule);
         let deadline = rule.policies.deadline_header.iter().map(|header| header.0.clone());
         made = deadline.fold(made, gateway::Rule::deadline_header);
@@ -234,6 +235,8 @@ impl Compiler<'_> {
         let backend = self.backend_load(at, upstream, gateway::Backend::new(proxy), policies);
         let budget = self.budgets.get(upstream).cloned();
         let backend = budget.into_iter().fold(backend, gateway::Backend::retry_budget);
+        let breaker = self.guarded.get(upstream).cloned();
+        let backend = breaker.into_iter().fold(backend, gateway::Backend::circuit_breaker);
         #[cfg(feature = "jwt")]
         if let Some(source) = self.sources.get(upstream) {
             let public = matches!(policies.authenticate, None | Some(Authenticate::None(Public::None)));

@@ -6,9 +6,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Addresses, AuthorizationPolicy, Authorizer, CallerFact, ConcurrencyLimit, LimitFields, MinimumRates,
-    Overload, Provider, Quota, RateLimit, RedisServer, RetryConstraint, Route, SuccessRateRules, Unbuilt,
-    UpstreamCredentials, Usage,
+    Addresses, AuthorizationPolicy, Authorizer, CallerFact, CircuitBreaker, ConcurrencyLimit, LimitFields,
+    MinimumRates, Overload, Provider, Quota, RateLimit, RedisServer, RetryConstraint, Route,
+    SuccessRateRules, Unbuilt, UpstreamCredentials, Usage,
 };
 use crate::config::scalar::{Name, Text};
 
@@ -176,8 +176,8 @@ pub(crate) struct Upstream {
     pub(crate) health_check: Option<Unbuilt>,
     /// Outlier ejection comes with a later version.
     pub(crate) outlier_detection: Option<Unbuilt>,
-    /// The circuit breaker comes with a later version.
-    pub(crate) circuit_breaker: Option<Unbuilt>,
+    /// Does not ask it while it keeps failing; of all rules together. Default: off.
+    pub(crate) circuit_breaker: Option<CircuitBreaker>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]

@@ -3,6 +3,7 @@
 mod addresses;
 mod authentication;
 mod authorization;
+mod breaker;
 mod concurrency;
 mod gateway;
 mod mirror;
@@ -17,6 +18,6 @@ mod unbuilt;
 mod usage;
 
 pub(crate) use self::{
-    addresses::*, authentication::*, authorization::*, concurrency::*, gateway::*, mirror::*, overload::*,
-    policies::*, quotas::*, redis::*, retry::*, route::*, split::*, unbuilt::*, usage::*,
+    addresses::*, authentication::*, authorization::*, breaker::*, concurrency::*, gateway::*, mirror::*,
+    overload::*, policies::*, quotas::*, redis::*, retry::*, route::*, split::*, unbuilt::*, usage::*,
 };

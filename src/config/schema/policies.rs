@@ -8,7 +8,9 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Addresses, Csrf, Header, Method, MirrorRules, PriorityClass, RetryRules, Split, Unbuilt};
+use super::{
+    Addresses, CircuitBreaker, Csrf, Header, Method, MirrorRules, PriorityClass, RetryRules, Split, Unbuilt,
+};
 use crate::{admission::rate_limit::Rate, config::scalar::Text, ratio::Ratio, time::Calendar};
 
 /// A limit on how often.
@@ -259,8 +261,9 @@ pub(crate) struct Policies {
     pub(crate) mirror: Option<MirrorRules>,
     /// How the rule's `retry` tries again.
     pub(crate) retry: Option<RetryRules>,
-    /// The circuit breaker comes with a later version.
-    pub(crate) circuit_breaker: Option<Unbuilt>,
+    /// Refuses requests while what the rule answers keeps failing, after all of its attempts. An upstream has its own.
+    /// Default: off.
+    pub(crate) circuit_breaker: Option<CircuitBreaker>,
     /// The cache comes with a later version.
     pub(crate) cache: Option<Unbuilt>,
 }

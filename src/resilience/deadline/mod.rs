@@ -64,8 +64,9 @@
 //!
 //! # Position
 //!
-//! [`ReadDeadline`] outside of the timeout of the whole request. [`InheritDeadline`] outside of the timeout of a call;
-//! [`TellDeadline`] inside of retries and of the timeout of an attempt, so that each attempt tells what is left by then.
+//! [`ReadDeadline`] before everything that waits, and outside of the timeout of the whole request. [`InheritDeadline`]
+//! outside of the timeout of a call; [`TellDeadline`] inside of retries, of the timeout of an attempt and of queues, so that
+//! each attempt tells what is left by then.
 //!
 //! # Shared state
 //!

@@ -139,6 +139,11 @@ impl Policy {
         self.retries
     }
 
+    /// What its second attempts are bound by.
+    pub const fn shared_budget(&self) -> &Budget {
+        &self.budget
+    }
+
     /// The header in which the server is told which attempt it is.
     #[must_use]
     pub const fn told_in(&self) -> Option<&HeaderName> {

@@ -69,6 +69,12 @@ impl TimeoutLayer {
         self.with(|policy| policy.tell_deadline = tell)
     }
 
+    /// How long a request may take. `None` if it bounds nothing.
+    #[must_use]
+    pub fn total(&self) -> Option<Duration> {
+        self.policy.map(|policy| policy.total)
+    }
+
     fn with(mut self, set: impl FnOnce(&mut Policy)) -> Self {
         if let Some(policy) = &mut self.policy {
             set(policy);

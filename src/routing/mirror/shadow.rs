@@ -23,7 +23,7 @@ use super::{
 use crate::{
     body::{Body, Fate, Lost},
     outcome::Completion,
-    routing::ready::ReadyCall,
+    ready::ReadyCall,
 };
 
 /// What a shadow holds while it lives.

@@ -19,8 +19,8 @@ use crate::{
     body::ResponseBody,
     head::Head,
     key::RouteName,
+    ready::ReadyCall,
     reject::{Reason, Style},
-    routing::ready::ReadyCall,
     trail::Trail,
 };
 

@@ -13,7 +13,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{Policy, Split};
-use crate::{attempt, head::Head, routing::ready::ReadyCall, trail::Trail};
+use crate::{attempt, head::Head, ready::ReadyCall, trail::Trail};
 
 /// Hands each request to one of several services. Always ready: it waits for the chosen service, and for no
 /// other, inside the call. See the [module docs](super).

@@ -5,8 +5,9 @@ use tower::util::Either;
 use tower_layer::Layer;
 
 use super::{
-    backend::{Backend, Backends, Nowhere, RuleService, Told},
+    backend::{Backend, Backends, Nowhere, RuleService},
     builder::{Given, SnapshotError},
+    guarded::{Guarded, broken},
     limits::Limits,
     own::{Discard, OwnPaths, everybody, with},
     rule::{Asked, Rule},
@@ -37,12 +38,8 @@ impl Rule {
         let mirrors = self.mirrors(given);
         let backends =
             self.backends(given).map_err(|error| SnapshotError::Split(Arc::clone(&name), error))?;
-        // Who tries again has to know until when that makes sense, and a canary whether it is the caller who goes away.
-        let timeout = if self.retry.is_some() || self.canary.is_some() {
-            self.timeout.tell_deadline(true)
-        } else {
-            self.timeout
-        };
+        // Retries, breakers, canaries and upstreams have to know until when it makes sense to go on.
+        let timeout = self.timeout.tell_deadline(true);
         let answers = RescueLayer::new().layer(timeout.layer(mirrors.layer(backends)));
         let shows_bodies = self.authorizers.iter().any(|asked| asked.authorizer.wants_body());
         let tap = if shows_bodies { TapLayer::new() } else { TapLayer::disabled() };
@@ -66,7 +63,8 @@ impl Rule {
         let kept_back = authn::kept_back(&given.credentials, self.providers.as_ref());
         let discard = (!kept_back.is_empty()).then_some(Discard(kept_back));
 
-        let mut gates = AsyncGates::new().with(Witness);
+        let deadline = self.deadline_header.into_iter().fold(ReadDeadline::new(), ReadDeadline::header);
+        let mut gates = AsyncGates::new().with(deadline).with(Witness);
         gates = with(gates, own_paths);
         gates = with(gates, self.response_headers);
         gates = with(gates, self.cors);
@@ -105,9 +103,9 @@ impl Rule {
         if asks_priority {
             gates = gates.with(priorities);
         }
+        let gates = broken(gates, self.breaker.as_ref());
         let concurrency = Concurrency::in_one_order(self.concurrency);
-        let gates = concurrency.into_iter().fold(gates, AsyncGates::with_async).with_all(self.filters);
-        gates.with(self.deadline_header.into_iter().fold(ReadDeadline::new(), ReadDeadline::header))
+        concurrency.into_iter().fold(gates, AsyncGates::with_async).with_all(self.filters)
     }
 
     /// What tells how important a request of this rule is. The listeners have removed what strangers said of it.
@@ -117,31 +115,40 @@ impl Rule {
         told.believing(everybody())
     }
 
-    /// An upstream that is told what it needs to know.
-    fn told(&self, backend: &Backend, given: &Given) -> Told {
+    /// An upstream that is told what it needs to know, behind its guards.
+    fn guarded(&self, backend: &Backend, given: &Given) -> Guarded {
         // The listeners have removed what strangers said of how a request came: what is left is believed.
         let proxy = backend.proxy.clone().trusted_proxies(everybody()).asserted(given.asserted.clone());
         let told = self.deadline_header.iter().cloned().fold(TellDeadline::new(), TellDeadline::header);
-        GateLayer::new(told).layer(backend.guards.before(backend.sender(proxy)))
+        backend.guards.before(GateLayer::new(told).layer(backend.sender(proxy)))
     }
 
-    fn mirrors(&self, given: &Given) -> MirrorLayer<Told> {
+    fn mirrors(&self, given: &Given) -> MirrorLayer<Guarded> {
         self.mirrors.iter().fold(MirrorLayer::disabled(), |layer, (backend, policy)| {
             // How long the caller waits is nothing to a mirror.
             let policy = self.deadline_header.iter().cloned().fold(policy.clone(), mirror::Policy::without);
-            layer.and(policy, self.told(backend, given))
+            layer.and(policy, self.guarded(backend, given))
         })
+    }
+
+    /// Whether there is a breaker inside of the timeouts.
+    fn judges_attempts(&self) -> bool {
+        self.backends.iter().any(|(backend, _)| backend.guards.breaker.is_some())
     }
 
     fn backends(&self, given: &Given) -> Result<Backends, split::InvalidSplit> {
         if self.backends.is_empty() {
             return Ok(Either::Right(Nowhere));
         }
+        let timeout = match self.judges_attempts() {
+            true => self.attempt_timeout.tell_deadline(true),
+            false => self.attempt_timeout,
+        };
         let mut split = split::Split::builder();
         for (backend, weight) in &self.backends {
             let name: Arc<str> = backend.proxy.upstream().name().into();
-            let told = self.told(backend, given);
-            let attempts = backend.retry(self.retry.as_ref()).layer(self.attempt_timeout.layer(told));
+            let guarded = self.guarded(backend, given);
+            let attempts = backend.retry(self.retry.as_ref()).layer(timeout.layer(guarded));
             split = split.variant(name, *weight, attempts);
         }
         let mut policy = match &self.split_by {

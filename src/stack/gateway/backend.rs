@@ -19,6 +19,7 @@ use crate::{
     gate::{AsyncGated, AsyncGates, Gated},
     reject::{Reason, Rejection, Rescue},
     resilience::{
+        breaker::BreakerLayer,
         budget::Budget,
         deadline::TellDeadline,
         retry::{Policy, Retry, RetryLayer},
@@ -59,7 +60,7 @@ impl Backend {
             proxy,
             #[cfg(feature = "jwt")]
             credentials: OutboundLayer::disabled(),
-            guards: Guards { concurrency: Vec::new(), success_rate: None },
+            guards: Guards { breaker: None, concurrency: Vec::new(), success_rate: None },
             retry_budget: None,
         }
     }
@@ -77,6 +78,12 @@ impl Backend {
         self
     }
 
+    /// Does not ask it while it keeps failing: each attempt of all rules is judged by one breaker, outside of limits.
+    pub fn circuit_breaker(mut self, breaker: BreakerLayer) -> Self {
+        self.guards.breaker = Some(breaker);
+        self
+    }
+
     /// Binds second attempts of all rules that share this budget. Else each rule that [retries](super::Rule::retry) has one
     /// of its own.
     pub fn retry_budget(self, budget: Budget) -> Self {
@@ -89,6 +96,20 @@ impl Backend {
     #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
     pub fn credentials(self, source: TokenSource) -> Self {
         Self { credentials: OutboundLayer::new(source), ..self }
+    }
+
+    pub(in crate::stack) fn upstream(&self) -> &Upstream {
+        self.proxy.upstream()
+    }
+
+    /// What binds second attempts at it, of whoever shares it.
+    pub(in crate::stack) const fn budget(&self) -> Option<&Budget> {
+        self.retry_budget.as_ref()
+    }
+
+    /// The upstream behind its limits, for calls of our own.
+    pub(in crate::stack) fn direct(&self) -> Guarded {
+        self.guards.before(self.sender(self.proxy.clone().direct()))
     }
 
     pub(super) fn needs_caller(&self) -> bool {
@@ -119,21 +140,27 @@ impl From<Proxy> for Backend {
     }
 }
 
+impl From<Upstream> for Backend {
+    fn from(upstream: Upstream) -> Self {
+        Self::new(Proxy::new(upstream))
+    }
+}
+
 #[cfg(feature = "jwt")]
 pub(super) type Sender = Outbound<Proxy>;
 #[cfg(not(feature = "jwt"))]
 pub(super) type Sender = Proxy;
 
-/// An upstream that is told how much time is left.
-pub(super) type Told = Gated<Guarded, TellDeadline>;
+/// What sends, once the upstream is told how long it has.
+pub(super) type Told = Gated<Sender, TellDeadline>;
 /// One upstream of a rule.
-pub(super) type Attempts = Retry<Timeout<Told>>;
+pub(super) type Attempts = Retry<Timeout<Guarded>>;
 /// The same, watched by the rule's canary if it has one.
 type Version = Gated<Attempts, Watch>;
 /// All of them, or none.
 pub(super) type Backends = Either<SplitService<Version>, Nowhere>;
 /// What a rule does with its requests. What fails inside becomes an answer before any gate sees it.
-pub(super) type RuleService = Tapped<AsyncGated<Rescue<Timeout<Mirror<Backends, Told>>>, AsyncGates>>;
+pub(super) type RuleService = Tapped<AsyncGated<Rescue<Timeout<Mirror<Backends, Guarded>>>, AsyncGates>>;
 
 type Answered = <Version as Service<Request<Body>>>::Response;
 

@@ -3,6 +3,7 @@ use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 use http::HeaderName;
 
 use super::{
+    breakers::Breakers,
     canaries::Canaries,
     edge::Listen,
     mirrors::Mirrors,
@@ -200,6 +201,7 @@ impl SnapshotBuilder {
         asserted.extend(self.caller_headers.names().cloned().chain(asserted_by(&of_rules)));
         let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
         let (authorizers, retries) = (authorizers(&of_rules), Retries::of(&of_rules));
+        let breakers = Breakers::of(&of_rules);
         let (mirrors, canaries) = (Mirrors::of(&of_rules), Canaries::of(&of_rules));
         #[cfg(any(feature = "prometheus", feature = "redis"))]
         let limits = super::limits::all(&listeners, &of_rules);
@@ -242,6 +244,7 @@ impl SnapshotBuilder {
             shutdown_grace,
             load,
             retries,
+            breakers,
             mirrors,
             canaries,
             rules,

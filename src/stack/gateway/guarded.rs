@@ -9,39 +9,49 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::backend::Sender;
+use super::backend::Told;
 use crate::{
     admission::{concurrency::Concurrency, shed::SuccessRate},
     body::{Body, ResponseBody},
     gate::{AsyncGateLayer, AsyncGated, AsyncGates},
     outcome::Completion,
+    resilience::breaker::BreakerLayer,
     stack::guards::guarded,
 };
 
-/// Limits of an upstream, shared by all rules that it serves.
+/// What spares an upstream, shared by all rules that it serves.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Guards {
+    pub(super) breaker: Option<BreakerLayer>,
     pub(super) concurrency: Vec<Concurrency>,
     pub(super) success_rate: Option<SuccessRate>,
 }
 
 impl Guards {
     /// The upstream behind them.
-    pub(super) fn before(&self, sender: Sender) -> Guarded {
-        if self.concurrency.is_empty() && self.success_rate.is_none() {
+    pub(super) fn before(&self, sender: Told) -> Guarded {
+        // Outermost: who is refused waits for no place, and a refusal of a limit is no failure to it.
+        let gates = broken(AsyncGates::new(), self.breaker.as_ref());
+        let gates = guarded(gates, &self.concurrency, self.success_rate.as_ref());
+        if gates.is_empty() {
             return Guarded::Bare(sender);
         }
-        let gates = guarded(AsyncGates::new(), &self.concurrency, self.success_rate.as_ref());
         Guarded::Behind(AsyncGateLayer::new(gates).layer(sender))
     }
 }
 
-type Behind = AsyncGated<Sender, AsyncGates>;
+/// A breaker inside of these gates, if there is one.
+pub(super) fn broken(outside: AsyncGates, breaker: Option<&BreakerLayer>) -> AsyncGates {
+    let circuit = breaker.and_then(BreakerLayer::gate);
+    circuit.into_iter().cloned().fold(outside, |gates, circuit| gates.with_shared(circuit))
+}
+
+type Behind = AsyncGated<Told, AsyncGates>;
 
 /// An upstream, and the limits in front of it if there are any.
 #[derive(Debug, Clone)]
-pub(super) enum Guarded {
-    Bare(Sender),
+pub(in crate::stack) enum Guarded {
+    Bare(Told),
     Behind(Behind),
 }
 
@@ -67,8 +77,8 @@ impl Service<Request<Body>> for Guarded {
 
 pin_project! {
     #[project = GuardedProjection]
-    pub(super) enum GuardedFuture {
-        Bare { #[pin] future: <Sender as Service<Request<Body>>>::Future },
+    pub(in crate::stack) enum GuardedFuture {
+        Bare { #[pin] future: <Told as Service<Request<Body>>>::Future },
         Behind { #[pin] future: <Behind as Service<Request<Body>>>::Future },
     }
 }

@@ -115,6 +115,7 @@
 mod api_keys;
 mod assemble;
 mod backend;
+mod breakers;
 mod builder;
 mod canaries;
 mod consumption;
@@ -144,6 +145,7 @@ pub use backend::Backend;
 pub use builder::{SnapshotBuilder, SnapshotError};
 pub use canaries::Steer;
 pub use edge::Listen;
+pub(super) use guarded::Guarded;
 pub use rule::Rule;
 pub use run::Gateway;
 pub use snapshot::{RuleFacts, Snapshot};

@@ -17,7 +17,7 @@ use crate::{
     gate::{AsyncGate, AsyncGates, DynGate, Gate},
     key::Key,
     matching::{HostPattern, PathPolicy, RequestMatch},
-    resilience::{retry::Policy, timeout::TimeoutLayer},
+    resilience::{breaker::BreakerLayer, retry::Policy, timeout::TimeoutLayer},
     routing::{
         canary::Canary,
         filter::{Cors, Csrf, ResponseHeaders},
@@ -61,6 +61,7 @@ pub struct Rule {
     pub(super) authorization: Option<Authorization>,
     pub(super) gates: AsyncGates,
     pub(super) priority: Option<Priority>,
+    pub(super) breaker: Option<BreakerLayer>,
     pub(super) concurrency: Vec<Concurrency>,
     pub(super) filters: AsyncGates,
     pub(super) timeout: TimeoutLayer,
@@ -97,6 +98,7 @@ impl Rule {
             authorization: None,
             gates: AsyncGates::new(),
             priority: None,
+            breaker: None,
             concurrency: Vec::new(),
             filters: AsyncGates::new(),
             timeout: TimeoutLayer::default().grpc_streams(true),
@@ -225,6 +227,12 @@ impl Rule {
         Self { priority: Some(priority), ..self }
     }
 
+    /// Refuses requests while what the rule answers keeps failing, with all of its attempts, inside of all gates and outside
+    /// of limits on what is in flight. An upstream that several rules share has [its own](Backend::circuit_breaker).
+    pub fn circuit_breaker(self, breaker: BreakerLayer) -> Self {
+        Self { breaker: Some(breaker), ..self }
+    }
+
     /// Lets no more requests be in flight than this, inside of all gates. Several are asked
     /// [in one order](Concurrency::in_one_order), whichever is named first.
     pub fn concurrency(mut self, limit: Concurrency) -> Self {
@@ -244,8 +252,9 @@ impl Rule {
         Self { timeout, ..self }
     }
 
-    /// The header in which callers say how many milliseconds they wait, and upstreams are told how many are left. gRPC calls
-    /// have `grpc-timeout`; others none unless told.
+    /// The header in which callers say how many milliseconds they wait, and upstreams are told how many are left of that or
+    /// of the rule's own time, unless the answer [may last](crate::resilience::timeout). gRPC calls have `grpc-timeout`;
+    /// others none unless told.
     pub fn deadline_header(self, header: HeaderName) -> Self {
         Self { deadline_header: Some(header), ..self }
     }

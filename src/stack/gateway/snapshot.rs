@@ -4,6 +4,7 @@ use http::HeaderName;
 
 use super::{
     backend::RuleService,
+    breakers::Breakers,
     builder::SnapshotBuilder,
     canaries::Canaries,
     edge::{EdgeParts, EdgeService, Listen},
@@ -47,6 +48,7 @@ pub struct Snapshot {
     pub(super) retries: Retries,
     pub(super) mirrors: Mirrors,
     pub(super) canaries: Canaries,
+    pub(super) breakers: Breakers,
     pub(super) rules: Vec<RuleFacts>,
     pub(super) routes: RouterService<RuleService>,
     pub(super) asserted: Vec<HeaderName>,

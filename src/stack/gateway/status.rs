@@ -8,7 +8,7 @@ use super::{consumption::consumption, run::Shared};
 use crate::telemetry::metrics::Metrics;
 use crate::{
     stack::admin::{Telling, Told},
-    upstream::Upstream,
+    upstream::{Upstream, Withheld},
 };
 
 impl Told for Weak<Shared> {
@@ -91,6 +91,7 @@ impl Shared {
             "load": snapshot.map(|snapshot| snapshot.load.status()),
             "canaries": snapshot.map(|snapshot| snapshot.canaries.status()),
             "mirrors": snapshot.map(|snapshot| snapshot.mirrors.status()),
+            "circuitBreakers": snapshot.map(|snapshot| snapshot.breakers.status()),
             "retries": snapshot.map(|snapshot| snapshot.retries.status()),
             "upstreams": snapshot.iter().flat_map(|snapshot| snapshot.upstreams()).map(upstream).collect::<Vec<_>>(),
         });
@@ -111,6 +112,11 @@ fn upstream(upstream: &Upstream) -> Value {
     let endpoints = upstream.endpoints().into_iter().map(|endpoint| {
         json!({
             "address": endpoint.address.to_string(),
+            "weight": endpoint.weight,
+            "priority": endpoint.priority,
+            "zone": endpoint.zone.as_deref(),
+            // Why it is given no requests; empty: it is.
+            "withheld": endpoint.availability.reasons().map(Withheld::label).collect::<Vec<_>>(),
             "inFlight": endpoint.in_flight,
             "connections": endpoint.connections,
             "idle": endpoint.idle,

@@ -1,122 +1,271 @@
-use std::time::Duration;
-
-use tower_layer::Layer;
-
-use super::parts::{Counter, Guarded, guards};
-#[cfg(feature = "jwt")]
-use crate::authn::outbound::{Outbound, OutboundLayer, TokenSource};
-#[cfg(feature = "prometheus")]
-use crate::telemetry::metrics::Metrics;
-use crate::{
-    admission::{concurrency::Concurrency, shed::SuccessRate},
-    gate::{AsyncGates, GateLayer, Gated},
-    resilience::{
-        deadline::{InheritDeadline, ReadDeadline, TellDeadline},
-        retry::{Policy, Retry, RetryLayer},
-        timeout::{Timeout, TimeoutLayer},
-    },
-    telemetry::request_id::PropagateRequestId,
+use std::{
+    collections::HashMap,
+    convert::Infallible,
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
 };
 
-/// Around the calls that a service makes: they carry the id of the request they are made for, are bounded by its time and
-/// their own, which gRPC servers are told, and are counted.
-#[derive(Debug, Clone)]
-#[must_use]
-pub struct ClientLayer {
-    counted: GateLayer<Counter>,
-    timeout: TimeoutLayer,
-    retry: RetryLayer,
-    attempt_timeout: TimeoutLayer,
-    concurrency: Vec<Concurrency>,
-    success_rate: Option<SuccessRate>,
-    #[cfg(feature = "jwt")]
-    credentials: OutboundLayer,
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Request, Response, Uri, header::HOST, uri::Scheme};
+use http_body::Body as HttpBody;
+use pin_project_lite::pin_project;
+use tower::util::{Oneshot, ServiceExt as _};
+use tower_service::Service;
+
+use super::destination::{Called, Destination};
+use crate::{
+    body::{Body, BoxError},
+    head::Head,
+    reject::{Reason, Rejection, Style},
+    routing::split::InvalidSplit,
+    stack::order::{self, Order},
+    upstream::{self, Upstream},
+};
+
+/// Calls other services by their names: what stands in the place of tonic's `Channel`, or of a client of hyper's.
+///
+/// See the [module docs](super). Clones are cheap, and share all state.
+#[derive(Clone)]
+pub struct Client {
+    table: Arc<ArcSwap<Table>>,
+    /// The one that is called, whatever a request says.
+    only: Option<Arc<str>>,
 }
 
-#[cfg(feature = "jwt")]
-type Sender<S> = Outbound<S>;
-#[cfg(not(feature = "jwt"))]
-type Sender<S> = S;
-type Called<S> = Gated<Timeout<Retry<Timeout<Guarded<Gated<Sender<S>, TellDeadline>>>>>, Deadlines>;
-/// What bounds a call beside its timeout: its own word, and the request that it is made for.
-type Deadlines = (ReadDeadline, InheritDeadline);
+/// Why destinations make no [`Client`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidClient {
+    /// An attempt may take longer than the whole call.
+    #[error("an attempt at `{0}` may take longer than the call")]
+    AttemptTimeout(Arc<str>),
+    /// Two destinations have this name. Upper and lower case are one.
+    #[error("two destinations are called `{0}`")]
+    Duplicate(Arc<str>),
+    /// There is nothing to be called.
+    #[error("a client needs a destination")]
+    Empty,
+    /// Calls are tried again, and the budget allows none of it.
+    #[error("calls of `{0}` are tried again, and its budget allows none")]
+    NoBudget(Arc<str>),
+    /// The versions make no split.
+    #[error("the versions of `{0}`: {1}")]
+    Split(Arc<str>, InvalidSplit),
+    /// The upstream cannot be built.
+    #[error(transparent)]
+    Upstream(#[from] upstream::BuildError),
+}
 
-impl ClientLayer {
-    /// Calls may take 15 s, are made once, and nobody counts them.
-    pub fn new() -> Self {
-        Self {
-            counted: GateLayer::disabled(),
-            timeout: TimeoutLayer::default(),
-            retry: RetryLayer::disabled(),
-            attempt_timeout: TimeoutLayer::disabled(),
-            concurrency: Vec::new(),
-            success_rate: None,
-            #[cfg(feature = "jwt")]
-            credentials: OutboundLayer::disabled(),
+/// What can be called, by names in lower case.
+#[derive(Debug, Default)]
+struct Table {
+    called: HashMap<Box<str>, Arc<Called>>,
+    /// If there is one alone, whatever the request calls it.
+    only: Option<Arc<Called>>,
+}
+
+impl Client {
+    /// A client of one service, which runs at these endpoints: `10.0.0.1:9000`, or `orders.internal:9000`, all of whose
+    /// addresses are endpoints. Calls are made as a [`Destination`] says by default.
+    ///
+    /// # Errors
+    ///
+    /// No endpoints, or one that is malformed.
+    pub fn to<E: Into<String>>(
+        name: impl Into<Arc<str>>,
+        endpoints: impl IntoIterator<Item = E>,
+    ) -> Result<Self, InvalidClient> {
+        Self::new(Upstream::builder(name).endpoints(endpoints).build()?)
+    }
+
+    /// A client of one destination: all that it is asked goes there. What a request names as its host is what that is told.
+    ///
+    /// # Errors
+    ///
+    /// Policies that contradict each other.
+    pub fn new(destination: impl Into<Destination>) -> Result<Self, InvalidClient> {
+        Self::of([destination.into()])
+    }
+
+    /// A client of these destinations. A request says by the host in its URI which one it is for, as in
+    /// `http://orders/2026/17`; an [`upstream`](Self::upstream) of it is for one.
+    ///
+    /// # Errors
+    ///
+    /// No destinations, two of one name, or policies that contradict each other.
+    pub fn of(destinations: impl IntoIterator<Item = Destination>) -> Result<Self, InvalidClient> {
+        let table = Table::of(destinations)?;
+        Ok(Self { table: Arc::new(ArcSwap::from_pointee(table)), only: None })
+    }
+
+    /// The client of the destination of this name alone, whatever requests say; `None` if there is none.
+    #[must_use]
+    pub fn upstream(&self, name: &str) -> Option<Self> {
+        let called = Arc::clone(self.table.load().named(name)?);
+        Some(Self { table: Arc::clone(&self.table), only: Some(Arc::clone(&called.name.0)) })
+    }
+
+    /// The upstreams behind its destinations, with their endpoints as they are at the moment.
+    #[must_use]
+    pub fn upstreams(&self) -> Vec<Upstream> {
+        let table = self.table.load();
+        let mut called: Vec<_> = table.called.values().collect();
+        called.sort_by(|one, other| one.name.0.cmp(&other.name.0));
+        called.iter().flat_map(|called| called.upstreams.iter().cloned()).collect()
+    }
+
+    /// Calls. It is the same as [`Service::call`] of a clone.
+    pub async fn send<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let Ok(response) = self.begin(request).await;
+        response
+    }
+
+    /// What a call passes, outermost first, each with its reason.
+    #[must_use]
+    pub const fn explain() -> Order {
+        order::mesh_client()
+    }
+
+    fn begin<B>(&self, request: Request<B>) -> ResponseFuture
+    where
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let mut request = request.map(Body::new);
+        let table = self.table.load();
+        match table.find(self.only.as_deref(), request.uri()) {
+            Ok(called) => {
+                called.address(&mut request);
+                let service = called.service.clone();
+                ResponseFuture { kind: Kind::Called { future: service.oneshot(request) } }
+            }
+            Err(refused) => {
+                let answer = refused.render(Style::of(&Head::of(&mut request)));
+                ResponseFuture { kind: Kind::Refused { answer: Some(answer.map(Body::from)) } }
+            }
         }
     }
+}
 
-    /// Puts a token of this source on each call.
-    #[cfg(feature = "jwt")]
-    #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
-    pub fn credentials(self, source: TokenSource) -> Self {
-        Self { credentials: OutboundLayer::new(source), ..self }
+impl Table {
+    fn of(destinations: impl IntoIterator<Item = Destination>) -> Result<Self, InvalidClient> {
+        let mut table = Self::default();
+        for destination in destinations {
+            let name = Arc::clone(&destination.name);
+            let called = Arc::new(destination.build()?);
+            if table.called.insert(name.to_ascii_lowercase().into(), called).is_some() {
+                return Err(InvalidClient::Duplicate(name));
+            }
+        }
+        let mut called = table.called.values();
+        let first = called.next().ok_or(InvalidClient::Empty)?;
+        table.only = called.next().is_none().then(|| Arc::clone(first));
+        Ok(table)
     }
 
-    /// How long a call may take, with all its attempts.
-    pub fn timeout(self, timeout: Duration) -> Self {
-        Self { timeout: TimeoutLayer::new(timeout), ..self }
+    fn named(&self, name: &str) -> Option<&Arc<Called>> {
+        // Names are written in lower case as a rule.
+        self.called.get(name).or_else(|| self.called.get(name.to_ascii_lowercase().as_str()))
     }
 
-    /// Tries calls again that failed.
-    pub fn retry(self, policy: Policy) -> Self {
-        Self { retry: RetryLayer::new(policy), ..self }
-    }
-
-    /// How long each attempt may take. No limit of its own unless told.
-    pub fn attempt_timeout(self, timeout: Duration) -> Self {
-        Self { attempt_timeout: TimeoutLayer::new(timeout).per_attempt(), ..self }
-    }
-
-    /// Lets no more calls be in flight than this. One that waits for a place does so within its time. Several are asked
-    /// [in one order](Concurrency::in_one_order). A [`ServerLayer`](super::ServerLayer) of the same process has others: who
-    /// waits here may hold a place there.
-    pub fn concurrency(mut self, limit: Concurrency) -> Self {
-        self.concurrency.push(limit);
-        self
-    }
-
-    /// Calls less the more of the answers are failures.
-    pub fn success_rate(self, rate: SuccessRate) -> Self {
-        Self { success_rate: Some(rate), ..self }
-    }
-
-    /// Counts calls.
-    #[cfg(feature = "prometheus")]
-    pub fn metrics(self, metrics: &Metrics) -> Self {
-        Self { counted: metrics.layer(), ..self }
+    /// What a request is for.
+    fn find(&self, only: Option<&str>, uri: &Uri) -> Result<&Arc<Called>, Rejection> {
+        if uri.scheme() == Some(&Scheme::HTTPS) {
+            // Never in the clear what was meant to be secret.
+            return Err(Rejection::new(Reason::NotImplemented).detail("a mesh client speaks no TLS yet"));
+        }
+        let found = match (only, &self.only) {
+            (Some(name), _) => self.named(name),
+            (None, Some(only)) => Some(only),
+            (None, None) => uri.host().and_then(|host| self.named(host)),
+        };
+        found.ok_or_else(|| {
+            Rejection::new(Reason::Misdirected)
+                .detail("the host of the request's URI is no name of a destination")
+        })
     }
 }
 
-impl Default for ClientLayer {
-    fn default() -> Self {
-        Self::new()
+impl Called {
+    /// Says in the request whom it is for, unless it does itself.
+    fn address(&self, request: &mut Request<Body>) {
+        if let Some(host) = &self.host
+            && request.uri().authority().is_none()
+            && !request.headers().contains_key(HOST)
+        {
+            request.headers_mut().insert(HOST, host.clone());
+        }
+        request.extensions_mut().insert(self.name.clone());
     }
 }
 
-impl<S> Layer<S> for ClientLayer {
-    type Service = Gated<Gated<Called<S>, Counter>, PropagateRequestId>;
+impl<B> Service<Request<B>> for Client
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = ResponseFuture;
 
-    fn layer(&self, inner: S) -> Self::Service {
-        #[cfg(feature = "jwt")]
-        let inner = self.credentials.layer(inner);
-        let told = GateLayer::new(TellDeadline::new()).layer(inner);
-        // Inside of retries: no place is held between two attempts, and each attempt is an outcome.
-        let guards = guards(AsyncGates::new(), &self.concurrency, self.success_rate.as_ref());
-        let attempts = self.retry.layer(self.attempt_timeout.layer(guards.layer(told)));
-        let timeout = self.timeout.tell_deadline(true);
-        let deadlines = GateLayer::new((ReadDeadline::new(), InheritDeadline::new()));
-        let called = self.counted.layer(deadlines.layer(timeout.layer(attempts)));
-        PropagateRequestId::new().layer().layer(called)
+    /// Always ready: whether an endpoint has room is known once there is a request.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        self.begin(request)
+    }
+}
+
+pin_project! {
+    /// The future of a [`Client`]. Dropping it takes the call back: the connection or stream of its attempt ends.
+    pub struct ResponseFuture {
+        #[pin]
+        kind: Kind,
+    }
+}
+
+pin_project! {
+    #[project = KindProjection]
+    enum Kind {
+        Called { #[pin] future: Oneshot<super::destination::Service, Request<Body>> },
+        Refused { answer: Option<Response<Body>> },
+    }
+}
+
+impl Future for ResponseFuture {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().kind.project() {
+            KindProjection::Called { future } => {
+                future.poll(cx).map(|answered| answered.map(|response| response.map(Body::new)))
+            }
+            KindProjection::Refused { answer } =>
+            {
+                #[expect(clippy::expect_used, reason = "the contract of Future")]
+                Poll::Ready(Ok(answer.take().expect("polled after completion")))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("only", &self.only).field("upstreams", &self.upstreams()).finish()
     }
 }

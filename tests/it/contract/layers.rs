@@ -41,12 +41,12 @@ use portcullis::{
     ratio::Ratio,
     reject::{Answer, RaiseLayer, RescueLayer},
     resilience::{
+        breaker::{self, BreakerLayer},
         deadline::{InheritDeadline, ReadDeadline, TellDeadline},
         retry::RetryLayer,
         timeout::TimeoutLayer,
     },
     routing::{
-        canary::{self, Canary, Version},
         filter::{Cors, Csrf, HeaderChanges, PathChange, Rewrite},
         mirror::{self, MirrorLayer},
         router::{Router, RouterLayer, Rule},
@@ -437,7 +437,6 @@ fn routing() -> Vec<Report> {
         plain("cors", 0, || Cors::new().allow_origin("*").unwrap().layer()),
         Contract::new("router", router).allocations(3, allocations).check(),
         Contract::new("split", split).allocations(3, allocations).check(),
-        plain("canary", 0, || Canary::new("contract", canary::Policy::default()).watch(Version::New)),
         Contract::new("mirror", || mirror(Ratio::ALWAYS)).allocations(MIRRORED, allocations).check(),
         Contract::new("mirror, not drawn", || mirror(Ratio::NEVER)).allocations(0, allocations).check(),
     ]
@@ -501,9 +500,28 @@ fn resilience() -> Vec<Report> {
             .request(|_| Request::new(Body::empty()))
             .allocations(0, allocations)
             .check(),
+        Contract::new("circuit breaker", BreakerLayer::default).allocations(0, allocations).check(),
+        breaker_by_key(),
+        Contract::new("circuit breaker, disabled", BreakerLayer::disabled)
+            .allocations(0, allocations)
+            .check(),
         // The head is copied, so that it can be sent again: its fields and what layers have told.
         Contract::new("retry", RetryLayer::default).allocations(RETRY_COPY, allocations).check(),
     ]
+}
+
+/// Of a new key a machine is made, and of one that is known nothing.
+fn breaker_by_key() -> Report {
+    let policy = || {
+        let policy = breaker::Policy::default().by(Key::ClientAddr);
+        BreakerLayer::new(policy.max_keys(NonZeroU32::new(256).unwrap()))
+    };
+    Contract::new("circuit breaker, by key", policy)
+        .keys(256, |layer: &BreakerLayer| {
+            layer.handle().and_then(|handle| handle.keys()).map_or(0, |(keys, _)| keys)
+        })
+        .allocations(0, allocations)
+        .check()
 }
 
 fn matrix(reports: &[Report]) -> String {

@@ -1,6 +1,8 @@
 //! Until when a caller waits, told on to the upstream.
 use portcullis::config::Config;
 
+use std::time::Duration;
+
 use super::world::{Gateway, file, upstream};
 
 async fn gateway(rule: &str) -> Gateway {
@@ -24,11 +26,69 @@ async fn the_upstream_is_told_what_is_left() {
         let left = told(&gateway.get("/", &[("x-timeout-ms", given)]).await.text).unwrap();
         assert!((1..=most).contains(&left), "{left} of {most}");
     }
-    // Who says nothing has the rule's time, of which nobody is told.
-    assert_eq!(told(&gateway.get("/", &[]).await.text), None);
+    // Who says nothing has the rule's time. What may stream for longer is not told of it.
+    assert!((1..=30_000).contains(&told(&gateway.get("/", &[]).await.text).unwrap()));
+    assert_eq!(told(&gateway.get("/", &[("accept", "text/event-stream")]).await.text), None);
     let late = gateway.get("/slow/60000", &[("x-timeout-ms", "50")]).await;
     assert_eq!(late.status, 504);
     assert!(late.text.contains("caller_deadline"), "{}", late.text);
+}
+
+/// A gRPC call may stream where the rule says no time: then nobody is told one that its caller did not say.
+#[tokio::test]
+async fn a_grpc_server_is_told_what_bounds_the_whole_call() {
+    let grpc =
+        |text: &str| text.lines().find_map(|line| line.strip_prefix("grpc-timeout: ").map(str::to_owned));
+    let call = ("content-type", "application/grpc");
+    for (rule, given, most) in [
+        ("", None, None),
+        ("retry: {}", None, None),
+        ("retry: {}", Some("20S"), Some(20_000_000)),
+        ("", Some("20S"), Some(20_000_000)),
+        ("timeouts: { request: 30s }", None, Some(30_000_000)),
+        ("timeouts: { request: 30s }, retry: {}", None, Some(30_000_000)),
+        ("timeouts: { request: 30s }", Some("90S"), Some(30_000_000)),
+    ] {
+        let gateway = gateway(rule).await;
+        let given: Vec<_> = given.map(|given| ("grpc-timeout", given)).into_iter().chain([call]).collect();
+        let told = grpc(&gateway.get("/", &given).await.text);
+        let left = told.as_ref().map(|told| told.strip_suffix('u').unwrap().parse::<u32>().unwrap());
+        assert!(left <= most && left.is_some() == most.is_some(), "{rule} {given:?}: {told:?}");
+    }
+}
+
+/// Wherever the queue stands, a wait is the caller's time: it ends with it, and what is told after it is less.
+#[tokio::test]
+async fn a_wait_is_the_callers_time() {
+    for (policies, in_front) in [(", concurrency: [one]", ""), ("", ", concurrency: [one]")] {
+        let one = upstream("one").await;
+        let gateway = Gateway::of(&file(&format!(
+            "concurrency: {{ one: {{ max: 1, queue: {{ length: 2, timeout: 30s }} }} }}\n\
+             upstreams: {{ one: {{ endpoints: ['{one}'] {in_front} }} }}\n\
+             routes: [{{ name: r, rules: [{{ policies: {{ deadlineHeader: x-timeout-ms {policies} }}, \
+             timeouts: {{ request: 60s }}, backendRefs: [{{ name: one }}] }}] }}]\n"
+        )))
+        .await;
+        let places = |status: &serde_json::Value| {
+            let limit = &status["load"]["concurrency"][0];
+            (limit["inFlight"].as_u64().unwrap(), limit["waiting"].as_u64().unwrap())
+        };
+        let ask = |path: &'static str, given: &'static str| {
+            let (client, at) = (gateway.client.clone(), gateway.at("public"));
+            tokio::spawn(async move { client.get(at, path, &[("x-timeout-ms", given)]).await })
+        };
+        let holds = ask("/slow/20000", "60000");
+        gateway.until(|status| places(status) == (1, 0)).await;
+        let late = ask("/", "50").await.unwrap();
+        assert!([503, 504].contains(&late.status), "{late:?}");
+
+        let waits = ask("/", "20000");
+        gateway.until(|status| places(status) == (1, 1)).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        holds.abort();
+        let left = told(&waits.await.unwrap().text).unwrap();
+        assert!((1..=19_700).contains(&left), "{left}");
+    }
 }
 
 /// Each attempt is told what is left of it, or of the whole.

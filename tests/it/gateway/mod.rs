@@ -1,9 +1,8 @@
 //! The gateway as a whole: served in this process, and as the program that users run.
-mod canaries;
+mod breakers;
 mod cost;
 mod deadlines;
 mod limits;
-mod mirrors;
 mod oidc;
 mod overload;
 mod policies;

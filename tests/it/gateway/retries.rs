@@ -22,7 +22,7 @@ use crate::support::log::Log;
 
 /// What an endpoint does with every request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Does {
+pub(super) enum Does {
     /// Answers with its body.
     Work,
     /// Answers 503, and reads nothing.
@@ -34,13 +34,13 @@ enum Does {
 }
 
 /// Endpoints, and how many requests have reached them.
-struct Fleet {
+pub(super) struct Fleet {
     addresses: Vec<SocketAddr>,
     asked: Arc<AtomicUsize>,
 }
 
 impl Fleet {
-    async fn of(does: &[Does]) -> Self {
+    pub(super) async fn of(does: &[Does]) -> Self {
         let asked = Arc::new(AtomicUsize::new(0));
         let mut addresses = Vec::new();
         for &does in does {
@@ -55,7 +55,7 @@ impl Fleet {
         Self { addresses, asked }
     }
 
-    fn asked(&self) -> usize {
+    pub(super) fn asked(&self) -> usize {
         self.asked.load(Ordering::Relaxed)
     }
 
@@ -104,11 +104,11 @@ async fn fail(listener: TcpListener, asked: Arc<AtomicUsize>, does: Does) {
 }
 
 /// A gateway with one rule in front of a fleet.
-async fn gateway(fleet: &Fleet, upstream: &str, rule: &str) -> Gateway {
+pub(super) async fn gateway(fleet: &Fleet, upstream: &str, rule: &str) -> Gateway {
     Gateway::of(&text(fleet, upstream, rule)).await
 }
 
-fn text(fleet: &Fleet, upstream: &str, rule: &str) -> String {
+pub(super) fn text(fleet: &Fleet, upstream: &str, rule: &str) -> String {
     file(&format!(
         "upstreams: {{ fleet: {{ endpoints: [{}] {upstream} }} }}\n\
          routes: [{{ name: r, rules: [{{ name: all, backendRefs: [{{ name: fleet }}], {rule} }}] }}]\n",

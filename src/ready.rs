@@ -11,7 +11,7 @@ use tower_service::Service;
 
 pin_project! {
     /// Waits for `service`, then calls it.
-    pub(super) struct ReadyCall<S: Service<R>, R> {
+    pub(crate) struct ReadyCall<S: Service<R>, R> {
         #[pin]
         state: State<S, R, S::Future, S::Error>,
     }
@@ -29,7 +29,7 @@ pin_project! {
 
 impl<S: Service<R>, R> ReadyCall<S, R> {
     /// `service` may not have been polled for readiness yet. One that is ready, as most are, is called at once.
-    pub(super) fn new(mut service: S, request: R) -> Self {
+    pub(crate) fn new(mut service: S, request: R) -> Self {
         let nobody = &mut Context::from_waker(Waker::noop());
         let state = match service.poll_ready(nobody) {
             Poll::Ready(Ok(())) => State::Calling { future: service.call(request) },
@@ -37,6 +37,12 @@ impl<S: Service<R>, R> ReadyCall<S, R> {
             Poll::Pending => State::Waiting { service, request: Some(request) },
         };
         Self { state }
+    }
+
+    /// A call that was made of a service that was ready.
+    #[cfg(feature = "resilience")]
+    pub(crate) fn calling(future: S::Future) -> Self {
+        Self { state: State::Calling { future } }
     }
 }
 

@@ -1,0 +1,54 @@
+use std::{num::NonZeroU32, time::Duration};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::KeyList;
+use crate::{config::scalar::Text, ratio::Ratio};
+
+/// Does not ask who keeps failing. It opens for any of `failureRateThreshold`, `slowCallRateThreshold` and
+/// `consecutiveFailures` that is said; if none is, when half of the calls fail. 4xx is no failure, nor what a limit of ours
+/// has refused, nor a call that its caller has left.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct CircuitBreaker {
+    /// The share of calls that fail for which it opens.
+    pub(crate) failure_rate_threshold: Option<Text<Ratio>>,
+    /// The share of calls that are slow for which it opens.
+    pub(crate) slow_call_rate_threshold: Option<Text<Ratio>>,
+    /// How long a call takes that is slow, to the end of its body.
+    pub(crate) slow_call_duration: Option<Text<Duration>>,
+    /// How many calls there must be in the window for shares to count. Default: 20.
+    pub(crate) minimum_calls: Option<NonZeroU32>,
+    /// What shares are taken over. Default: 10 s.
+    pub(crate) window: Option<BreakerWindow>,
+    /// How many failures in a row open it, whatever the shares are.
+    pub(crate) consecutive_failures: Option<NonZeroU32>,
+    /// How long it stays open the first time; half of it, and of each later time, is left to chance. Default: 1 s.
+    pub(crate) open_for: Option<Text<Duration>>,
+    /// The longest time for which it stays open while it opens again and again. Default: 30 s, or `openFor` if that is longer.
+    pub(crate) max_open_for: Option<Text<Duration>>,
+    /// How many calls go at once when it is half open, and must do well for it to close. Default: 1.
+    pub(crate) half_open_probes: Option<NonZeroU32>,
+    /// A breaker of its own for each of these. Default: one for all.
+    pub(crate) key: Option<KeyList>,
+    /// The most keys that have one; those that do well make room for others. Default: 10000.
+    pub(crate) max_keys: Option<NonZeroU32>,
+    /// Whether 429 and gRPC's `RESOURCE_EXHAUSTED` are failures. Default: `false`.
+    #[serde(default)]
+    pub(crate) throttling_fails: bool,
+    /// Whether it only looks on: it decides and counts, and lets everything pass. Default: `false`.
+    #[serde(default)]
+    pub(crate) shadow: bool,
+}
+
+/// The last calls by their time or by their number; exactly one field.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct BreakerWindow {
+    /// Those of so long.
+    pub(crate) duration: Option<Text<Duration>>,
+    /// So many, however old they are: 1 to 10000.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub(crate) calls: Option<u16>,
+}

@@ -1,0 +1,148 @@
+use std::sync::Arc;
+
+use http::HeaderValue;
+use tower_layer::Layer;
+
+use super::{
+    client::InvalidClient,
+    layer::{Attempts, Calls, ClientLayer},
+};
+use crate::{
+    chance::Chance,
+    key::{Key, RouteName},
+    reject::{Rescue, RescueLayer},
+    resilience::{budget::Budget, retry::Policy},
+    routing::split::{self, Split, SplitService},
+    stack::gateway::{Backend, Guarded},
+    upstream::{Proxy, Upstream},
+};
+
+/// What a [`Client`](super::Client) calls under a name: an upstream, or several versions of it by weight, and by which
+/// policies.
+///
+/// ```
+/// use portcullis::{
+///     resilience::retry::Policy,
+///     stack::mesh::{Client, ClientLayer, Destination},
+///     upstream::Upstream,
+/// };
+/// use std::time::Duration;
+///
+/// let upstream = |name: &str, endpoint: &str| Upstream::builder(name).endpoint(endpoint).build();
+/// let quick = ClientLayer::new().timeout(Duration::from_secs(2)).attempt_timeout(Duration::from_millis(500));
+/// let orders = Destination::new(upstream("orders", "10.0.0.1:9000")?).policies(quick.retry(Policy::new(3)));
+/// let catalogue = Destination::split("catalogue")
+///     .backend(upstream("catalogue-v1", "10.0.0.2:9000")?, 95)
+///     .backend(upstream("catalogue-v2", "10.0.0.3:9000")?, 5);
+/// let client = Client::of([orders, catalogue])?;
+/// # let _ = client;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Destination {
+    pub(super) name: Arc<str>,
+    policies: ClientLayer,
+    backends: Vec<(Backend, u32)>,
+    split_by: Option<Key>,
+}
+
+/// All that stands between a caller and the connections.
+pub(super) type Service = Rescue<Calls<SplitService<Attempts<Guarded>>>>;
+
+/// A destination, ready to be called.
+#[derive(Debug)]
+pub(super) struct Called {
+    pub(super) name: RouteName,
+    /// What a request is sent that names no host; nothing if the name is none.
+    pub(super) host: Option<HeaderValue>,
+    pub(super) service: Service,
+    pub(super) upstreams: Vec<Upstream>,
+}
+
+impl Destination {
+    /// This upstream, called by its own name.
+    pub fn new(backend: impl Into<Backend>) -> Self {
+        let backend = backend.into();
+        Self::split(backend.upstream().name()).backend(backend, 1)
+    }
+
+    /// This name, for the [backends](Self::backend) that it is divided among. The name is the salt of the split.
+    pub fn split(name: impl Into<Arc<str>>) -> Self {
+        let policies = ClientLayer::new().grpc_streams(true).retry(Policy::default());
+        Self { name: name.into(), policies, backends: Vec::new(), split_by: None }
+    }
+
+    /// Adds an upstream with its weight. The first is the base, as [`split`](crate::routing::split) says.
+    pub fn backend(mut self, backend: impl Into<Backend>, weight: u32) -> Self {
+        self.backends.push((backend.into(), weight));
+        self
+    }
+
+    /// Divides calls by this key, so that the same always goes to the same version. At random unless told.
+    pub fn split_by(self, key: Key) -> Self {
+        Self { split_by: Some(key), ..self }
+    }
+
+    /// How it is called. Unless told a call may take 15 s, gRPC calls to their head, and is tried twice more by the default
+    /// [`Policy`]: if nobody has looked at it, or it may be done twice.
+    pub fn policies(self, policies: ClientLayer) -> Self {
+        Self { policies, ..self }
+    }
+
+    pub(super) fn build(self) -> Result<Called, InvalidClient> {
+        self.check()?;
+        let Self { name, policies, backends, split_by } = self;
+        let mut versions = Split::builder();
+        for (backend, weight) in &backends {
+            let version = Arc::from(backend.upstream().name());
+            versions =
+                versions.variant(version, *weight, policies.attempts(backend.budget(), backend.direct()));
+        }
+        let by = match split_by {
+            Some(key) => split::Policy::sticky(key, Arc::clone(&name)),
+            None => split::Policy::random(Chance::new()),
+        };
+        let versions = versions.build().map_err(|error| InvalidClient::Split(Arc::clone(&name), error))?;
+        Ok(Called {
+            host: HeaderValue::from_str(&name).ok(),
+            service: RescueLayer::new().layer(policies.calls(versions.into_service(by))),
+            upstreams: backends.iter().map(|(backend, _)| backend.upstream().clone()).collect(),
+            name: RouteName(name),
+        })
+    }
+
+    /// Whether its policies contradict each other.
+    fn check(&self) -> Result<(), InvalidClient> {
+        let ClientLayer { timeout, attempt_timeout, retry, .. } = &self.policies;
+        if let (Some(whole), Some(attempt)) = (timeout.total(), attempt_timeout.total())
+            && attempt > whole
+        {
+            return Err(InvalidClient::AttemptTimeout(Arc::clone(&self.name)));
+        }
+        let of_policy = retry.as_ref().map(Policy::shared_budget);
+        let spends = |backend: &Backend| backend.budget().or(of_policy).is_some_and(Budget::is_zero);
+        if of_policy.is_some() && self.backends.iter().any(|(backend, _)| spends(backend)) {
+            return Err(InvalidClient::NoBudget(Arc::clone(&self.name)));
+        }
+        Ok(())
+    }
+}
+
+impl From<Backend> for Destination {
+    fn from(backend: Backend) -> Self {
+        Self::new(backend)
+    }
+}
+
+impl From<Proxy> for Destination {
+    fn from(proxy: Proxy) -> Self {
+        Self::new(proxy)
+    }
+}
+
+impl From<Upstream> for Destination {
+    fn from(upstream: Upstream) -> Self {
+        Self::new(upstream)
+    }
+}

@@ -1,0 +1,183 @@
+//! The members of an upstream, and the plan by which they are picked.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+use tokio::{runtime::Handle, time::Instant};
+
+use super::{
+    Balance, SlowStart,
+    plan::{Ask, Plan, Seat},
+    pool::Dice,
+};
+use crate::{
+    chance::Chance,
+    ratio::Ratio,
+    upstream::{
+        availability::Withheld,
+        load::Interest,
+        member::{Common, Member},
+    },
+};
+
+/// How it is picked.
+#[derive(Debug, Clone)]
+pub(in super::super) struct Rules {
+    pub(in super::super) balance: Balance,
+    /// Where we stand.
+    pub(in super::super) zone: Option<Arc<str>>,
+    pub(in super::super) panic_threshold: Ratio,
+    pub(in super::super) slow_start: Option<SlowStart>,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            balance: Balance::default(),
+            zone: None,
+            panic_threshold: Ratio::percent(50),
+            slow_start: None,
+        }
+    }
+}
+
+/// Who is in the set, and who of them is picked. Read without a lock.
+pub(in super::super) struct Roster {
+    rules: Rules,
+    chance: Chance,
+    next: AtomicUsize,
+    common: Arc<Common>,
+    plan: ArcSwap<Plan>,
+    /// Whoever changes the plan holds it.
+    turn: Mutex<()>,
+    renews: AtomicBool,
+}
+
+impl Roster {
+    pub(in super::super) fn new(
+        rules: Rules,
+        chance: Chance,
+        common: Arc<Common>,
+        seats: Box<[Seat]>,
+    ) -> Self {
+        let plan = Plan::new(seats, &rules, common.rung());
+        let roster = Self {
+            rules,
+            chance,
+            next: AtomicUsize::new(0),
+            common,
+            plan: ArcSwap::default(),
+            turn: Mutex::new(()),
+            renews: AtomicBool::new(false),
+        };
+        roster.put(plan);
+        roster
+    }
+
+    pub(in super::super) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// What is to be counted for its rules.
+    pub(in super::super) fn interest(&self) -> Interest {
+        let balance = &self.rules.balance;
+        Interest { listens: *balance == Balance::PeakEwma, counts: balance.bound().is_some() }
+    }
+
+    pub(in super::super) fn common(&self) -> &Arc<Common> {
+        &self.common
+    }
+
+    /// The plan that is in force. If it is no longer right a new one is made, off the path of requests; until then whoever
+    /// takes no requests is passed over one by one.
+    pub(in super::super) fn plan(self: &Arc<Self>) -> Arc<Plan> {
+        let plan = self.plan.load_full();
+        if plan.rung != self.common.rung() && !self.renews.swap(true, Ordering::Acquire) {
+            let roster = Arc::clone(self);
+            let renew = move || {
+                // Before: whoever rings meanwhile is heard by the next request.
+                roster.renews.store(false, Ordering::Release);
+                roster.change(None);
+            };
+            match Handle::try_current() {
+                // A table of hashes may take milliseconds.
+                Ok(runtime) if self.rules.balance.key().is_some() => drop(runtime.spawn_blocking(renew)),
+                Ok(runtime) => drop(runtime.spawn(async move { renew() })),
+                Err(_) => {
+                    renew();
+                    return self.plan.load_full();
+                }
+            }
+        }
+        plan
+    }
+
+    /// The set is this from now on. Whoever is no longer there gets no more requests, and ends those it has.
+    pub(in super::super) fn set(&self, seats: Box<[Seat]>) {
+        self.change(Some(seats));
+    }
+
+    fn change(&self, seats: Option<Box<[Seat]>>) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.plan.load_full();
+        if let Some(seats) = &seats {
+            let stay: HashSet<_> = seats.iter().map(|seat| Arc::as_ptr(&seat.member)).collect();
+            let gone = before.seats.iter().filter(|seat| !stay.contains(&Arc::as_ptr(&seat.member)));
+            gone.for_each(|seat| seat.member.withhold(Withheld::Draining, true));
+        }
+        let rung = self.common.rung();
+        self.put(Plan::new(seats.unwrap_or_else(|| before.seats.clone()), &self.rules, rung));
+    }
+
+    fn put(&self, plan: Plan) {
+        self.welcome(&self.plan.load(), &plan);
+        self.plan.store(Arc::new(plan));
+    }
+
+    /// Whoever is new begins with what is expected of the others; and slowly who could not be picked before. If all are
+    /// new nobody is.
+    fn welcome(&self, before: &Plan, plan: &Plan) {
+        if self.rules.balance == Balance::PeakEwma {
+            let seats =
+                |plan: &Plan| plan.seats.iter().map(|seat| Arc::clone(&seat.member)).collect::<Vec<_>>();
+            let now = Instant::now();
+            let (known, new) = sorted(seats(before).iter(), seats(plan));
+            let expected = known.iter().map(|member| member.ewma().at(member.age(now))).sum::<f32>();
+            let mean = expected / known.len() as f32;
+            new.iter()
+                .filter(|_| mean.is_finite())
+                .for_each(|member| member.ewma().start(mean, member.age(now)));
+        }
+        if self.rules.slow_start.is_some() {
+            let (known, new) = sorted(before.usable(), plan.usable().cloned());
+            new.iter().filter(|_| !known.is_empty()).for_each(|member| member.warm_up());
+        }
+    }
+
+    /// The member for the next try.
+    pub(in super::super) fn pick<'p>(&self, plan: &'p Plan, ask: &Ask<'_>) -> Option<&'p Arc<Member>> {
+        let dice = Dice {
+            chance: &self.chance,
+            next: &self.next,
+            slow_start: self.rules.slow_start,
+            hash: ask.hash,
+            in_flight: self.common.in_flight(),
+        };
+        plan.pick(ask, &dice)
+    }
+}
+
+/// Those who are among `before`, and the others.
+fn sorted<'m>(
+    before: impl Iterator<Item = &'m Arc<Member>>,
+    members: impl IntoIterator<Item = Arc<Member>>,
+) -> (Vec<Arc<Member>>, Vec<Arc<Member>>) {
+    let before: HashSet<_> = before.map(Arc::as_ptr).collect();
+    members.into_iter().partition(|member| before.contains(&Arc::as_ptr(member)))
+}

@@ -1,0 +1,95 @@
+//! One request in flight at a member, and the one place where that learns what became of it.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, response};
+use tokio::time::Instant;
+
+use super::member::Member;
+use crate::{
+    gate::Pass,
+    outcome::{Completion, Outcome},
+    reject::Rejection,
+};
+
+/// One request in flight at a member, until its response's body has ended or its tunnel has closed. What is dropped before
+/// it was ended is told as [`Completion`] says: as cancelled, unless it had failed or was complete already.
+pub(super) struct Load {
+    member: Arc<Member>,
+    call: Completion<Call>,
+}
+
+/// Counted at its member as long as it is there.
+struct Call {
+    member: Arc<Member>,
+    /// `None`: nobody wants to know what becomes of it, and the clock is not read.
+    begun: Option<Instant>,
+    head: Option<Instant>,
+    counted: bool,
+}
+
+/// Who wants to know of a request.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Interest {
+    /// Somebody wants to be told what became of it, and when.
+    pub(super) listens: bool,
+    /// Somebody wants to know how many are in flight at all members together.
+    pub(super) counts: bool,
+}
+
+impl Load {
+    /// A request begins.
+    pub(super) fn begin(member: Arc<Member>, Interest { listens, counts }: Interest) -> Self {
+        member.enter(counts);
+        let begun = listens.then(Instant::now);
+        let call = Call { member: Arc::clone(&member), begun, head: None, counted: counts };
+        let call = Completion::new(call);
+        Self { member, call }
+    }
+
+    pub(super) fn member(&self) -> &Arc<Member> {
+        &self.member
+    }
+
+    /// The head of the response has come. `bodiless`: no body follows it.
+    pub(super) fn head(&mut self, head: &mut response::Parts, bodiless: bool) {
+        self.call.head(head, bodiless);
+    }
+
+    pub(super) fn data(&mut self, bytes: usize) {
+        self.call.data(bytes);
+    }
+
+    pub(super) fn trailers(&mut self, trailers: &HeaderMap) {
+        self.call.trailers(trailers);
+    }
+
+    /// The body has said that it ended.
+    pub(super) fn complete(&mut self) {
+        self.call.complete();
+    }
+
+    /// There is an error instead of a response, or instead of the rest of its body.
+    pub(super) fn fail(&mut self, why: &Rejection) {
+        self.call.fail(why);
+    }
+}
+
+impl Pass for Call {
+    fn on_head(&mut self, _: &mut response::Parts) {
+        self.head = self.begun.map(|_| Instant::now());
+    }
+
+    fn on_end(&mut self, outcome: &Outcome) {
+        let Some(begun) = self.begun else { return };
+        let now = Instant::now();
+        let latency = self.head.unwrap_or(now).saturating_duration_since(begun);
+        self.member.ended(outcome, latency, now);
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.member.leave(self.counted);
+    }
+}

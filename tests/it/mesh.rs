@@ -1,0 +1,378 @@
+//! The mesh client, as tonic's clients and code of hyper's use it.
+#![cfg(feature = "mesh")]
+
+use std::{future::Future, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
+
+use axum::{Router, extract::Request, response::IntoResponse, routing::any};
+use bytes::Bytes;
+use http::{HeaderName, StatusCode};
+use http_body_util::{BodyExt, Empty, Full};
+use portcullis::{
+    admission::concurrency::Concurrency,
+    body::{Body, BoxError},
+    identity::PeerAddr,
+    key::Key,
+    ratio::Ratio,
+    reject::{RaiseLayer, Reason, Rejection, RescueLayer},
+    resilience::{budget::Budget, retry::Policy},
+    stack::{
+        gateway::Backend,
+        mesh::{Client, ClientLayer, Destination, InvalidClient, ServerLayer},
+        order,
+    },
+    upstream::{Proxy, Upstream},
+};
+use tokio::{net::TcpListener, sync::Notify, time::timeout};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::Code;
+use tonic_health::{
+    ServingStatus,
+    pb::{HealthCheckRequest, health_client::HealthClient},
+};
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, what).await.expect("in time")
+}
+
+async fn serve(app: Router) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    address
+}
+
+/// A service that tells its name and what it was asked with, one header a line.
+async fn named(name: &'static str) -> SocketAddr {
+    let tell = move |request: Request| async move {
+        let headers = request.headers().iter();
+        let headers = headers.map(|(name, value)| format!("{name}: {}\n", value.to_str().unwrap()));
+        format!("{name} {}\n{}", request.uri(), headers.collect::<String>())
+    };
+    serve(Router::new().fallback(tell)).await
+}
+
+/// Where nobody listens.
+fn nobody() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn upstream(name: &str, endpoint: SocketAddr) -> Upstream {
+    Upstream::builder(name).endpoint(endpoint.to_string()).build().unwrap()
+}
+
+fn get(uri: &str) -> http::Request<Empty<Bytes>> {
+    http::Request::get(uri).body(Empty::new()).unwrap()
+}
+
+async fn said(client: &Client, request: http::Request<Empty<Bytes>>) -> (StatusCode, String) {
+    let (head, body) = soon(client.send(request)).await.into_parts();
+    let bytes = soon(body.collect()).await.unwrap().to_bytes();
+    (head.status, String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn one_service_is_asked_whatever_it_is_called() {
+    let client = Client::to("orders", [named("orders").await.to_string()]).unwrap();
+    for (uri, asked, host) in [
+        ("/17?a=b", "/17?a=b", "orders"),
+        ("http://orders/17", "/17", "orders"),
+        ("http://shop.example:81/", "/", "shop.example:81"),
+    ] {
+        let (status, said) = said(&client, get(uri)).await;
+        assert_eq!(status, 200);
+        assert!(said.starts_with(&format!("orders {asked}\n")), "{said}");
+        assert!(said.contains(&format!("host: {host}\n")), "{said}");
+        assert!(!said.contains("forwarded"), "nobody is spoken for: {said}");
+    }
+    let mut request = get("/");
+    request.headers_mut().insert("host", "own.example".parse().unwrap());
+    request.headers_mut().insert("x-forwarded-for", "192.0.2.1".parse().unwrap());
+    let (_, said) = said(&client, request).await;
+    assert!(said.contains("host: own.example\n") && said.contains("x-forwarded-for: 192.0.2.1\n"), "{said}");
+}
+
+#[tokio::test]
+async fn of_several_the_host_or_a_handle_says_which() {
+    let (orders, stock) =
+        (upstream("orders", named("orders").await), upstream("Stock", named("stock").await));
+    let inner = Proxy::new(stock).host("stock.internal".parse().unwrap());
+    let client = Client::of([orders.into(), Destination::new(inner)]).unwrap();
+    for (uri, name) in
+        [("http://orders/", "orders"), ("http://STOCK:80/", "stock"), ("http://stock/a", "stock")]
+    {
+        assert!(said(&client, get(uri)).await.1.starts_with(name), "{uri}");
+    }
+    assert!(said(&client, get("http://stock/")).await.1.contains("host: stock.internal\n"));
+    for uri in ["/", "http://other/"] {
+        let answer = soon(client.send(get(uri))).await;
+        assert_eq!(answer.status(), 421);
+        let refusal = answer.extensions().get::<Rejection>().unwrap();
+        assert_eq!(refusal.reason(), Reason::Misdirected);
+    }
+    let handle = client.upstream("stock").unwrap();
+    assert!(said(&handle, get("/")).await.1.starts_with("stock /\n"));
+    assert!(said(&handle, get("http://orders/")).await.1.starts_with("stock /\n"));
+    assert!(client.upstream("other").is_none());
+    let names: Vec<_> = client.upstreams().iter().map(|upstream| upstream.name().to_owned()).collect();
+    assert_eq!(names, ["Stock", "orders"]);
+}
+
+/// What was to be secret does not go in the clear.
+#[tokio::test]
+async fn there_is_no_tls_and_nothing_is_sent_without_it() {
+    let client = Client::to("orders", [named("orders").await.to_string()]).unwrap();
+    assert_eq!(said(&client, get("https://orders/")).await.0, 501);
+}
+
+#[tokio::test]
+async fn contradictions_are_refused_by_name() {
+    let orders = || upstream("orders", nobody());
+    let ms = Duration::from_millis;
+    let of = |policies| Client::new(Destination::new(orders()).policies(policies)).map(drop);
+    let long = ClientLayer::new().timeout(ms(100)).attempt_timeout(ms(101));
+    assert_eq!(of(long).unwrap_err().to_string(), "an attempt at `orders` may take longer than the call");
+    assert_eq!(of(ClientLayer::new().timeout(ms(100)).attempt_timeout(ms(100))), Ok(()));
+    let none = Budget::new(Ratio::NEVER).floor(0, ms(1000));
+    let spent = InvalidClient::NoBudget("orders".into());
+    assert_eq!(of(ClientLayer::new().retry(Policy::new(1).budget(none.clone()))), Err(spent.clone()));
+    let backend = || Backend::new(Proxy::new(orders())).retry_budget(none.clone());
+    assert_eq!(Client::new(backend()).map(drop), Err(spent));
+    assert_eq!(Client::new(Destination::new(backend()).policies(ClientLayer::new())).map(drop), Ok(()));
+    assert_eq!(Client::of([]).map(drop), Err(InvalidClient::Empty));
+    let twice = Client::of([orders().into(), Destination::split("Orders").backend(orders(), 1)]).map(drop);
+    assert_eq!(twice, Err(InvalidClient::Duplicate("Orders".into())));
+    let weightless = Client::new(Destination::split("orders").backend(orders(), 0)).unwrap_err();
+    assert_eq!(weightless.to_string(), "the versions of `orders`: the weights sum up to zero");
+    assert!(Client::to("orders", ["no port"]).is_err());
+}
+
+#[tokio::test]
+async fn versions_share_a_name_and_a_caller_keeps_to_one() {
+    let (v1, v2) = (upstream("v1", named("v1").await), upstream("v2", named("v2").await));
+    let key = Key::Header(HeaderName::from_static("x-tenant"));
+    let catalogue = Destination::split("catalogue").backend(v1, 1).backend(v2, 1).split_by(key);
+    let client = Client::new(catalogue).unwrap();
+    let version_of = async |tenant: u32| {
+        let mut request = get("/");
+        request.headers_mut().insert("x-tenant", tenant.into());
+        let (_, said) = said(&client, request).await;
+        assert!(said.contains("host: catalogue\n"), "{said}");
+        said[..2].to_owned()
+    };
+    let mut first = Vec::new();
+    for tenant in 0..20 {
+        first.push(version_of(tenant).await);
+    }
+    assert!(first.contains(&"v1".to_owned()) && first.contains(&"v2".to_owned()));
+    for (tenant, version) in first.iter().enumerate() {
+        assert_eq!(version_of(tenant as u32).await, *version);
+    }
+}
+
+/// Any body goes; trailers and errors come back as they are.
+#[tokio::test]
+async fn bodies_pass_both_ways() {
+    let echo = |request: Request| async move { request.into_body() };
+    let client = Client::to("echo", [serve(Router::new().fallback(echo)).await.to_string()]).unwrap();
+    let frames = [
+        Ok::<_, BoxError>(http_body::Frame::data(Bytes::from_static(b"a"))),
+        Ok(http_body::Frame::data(Bytes::from_static(b"b"))),
+    ];
+    let streamed = http_body_util::StreamBody::new(tokio_stream::iter(frames));
+    let answer = soon(client.send(http::Request::post("/").body(streamed).unwrap())).await;
+    assert_eq!(soon(answer.into_body().collect()).await.unwrap().to_bytes(), "ab");
+    let mut service = client.clone();
+    let request = http::Request::put("/").body(Full::from("whole")).unwrap();
+    let answer = soon(Service::call(&mut service, request)).await.unwrap();
+    assert_eq!(soon(answer.into_body().collect()).await.unwrap().to_bytes(), "whole");
+}
+
+/// A refusal is an answer, unless errors are asked for.
+#[tokio::test]
+async fn a_refusal_can_be_an_error() {
+    let client = Client::to("nobody", [nobody().to_string()]).unwrap();
+    let answer = soon(client.send(get("/"))).await;
+    assert_eq!(answer.status(), 502);
+    let error = soon(RaiseLayer::new().layer(client).oneshot(get("/"))).await.unwrap_err();
+    assert_eq!(Rejection::find(&*error).unwrap().reason(), Reason::ConnectFailed);
+}
+
+async fn health() -> (SocketAddr, tonic_health::server::HealthReporter) {
+    let (reporter, service) = tonic_health::server::health_reporter();
+    reporter.set_service_status("orders", ServingStatus::Serving).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let incoming = TcpListenerStream::new(listener);
+    tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+    (address, reporter)
+}
+
+fn asking(service: &str) -> HealthCheckRequest {
+    HealthCheckRequest { service: service.to_owned() }
+}
+
+#[tokio::test]
+async fn a_generated_client_takes_it_in_place_of_its_channel() {
+    let (address, reporter) = health().await;
+    let client = Client::to("orders", [address.to_string()]).unwrap();
+    let mut stub = HealthClient::new(client.clone());
+    assert_eq!(soon(stub.check(asking("orders"))).await.unwrap().into_inner().status, 1);
+    assert_eq!(soon(stub.check(asking("nothing"))).await.unwrap_err().code(), Code::NotFound);
+    let mut changes = soon(stub.watch(asking("orders"))).await.unwrap().into_inner();
+    assert_eq!(soon(changes.message()).await.unwrap().unwrap().status, 1);
+    reporter.set_service_status("orders", ServingStatus::NotServing).await;
+    assert_eq!(soon(changes.message()).await.unwrap().unwrap().status, 2);
+    let status = client.upstreams()[0].endpoints()[0];
+    assert_eq!((status.connections, status.in_flight), (1, 1), "one HTTP/2 connection, one stream");
+    // With an origin of its own, too.
+    let origin = "http://orders.example".parse().unwrap();
+    let mut stub = HealthClient::with_origin(client, origin);
+    assert_eq!(soon(stub.check(asking("orders"))).await.unwrap().into_inner().status, 2);
+}
+
+/// Each reason for which a call fails on our side is the status of the table.
+#[tokio::test(start_paused = true)]
+async fn a_tonic_caller_is_told_the_status_of_each_reason() {
+    for &reason in Reason::ALL {
+        let fails = service_fn(move |_: http::Request<Body>| async move {
+            Err::<http::Response<Body>, _>(Rejection::new(reason).detail("hidden"))
+        });
+        let client = RescueLayer::new().layer(ClientLayer::new().layer(fails));
+        let status = HealthClient::new(client).check(asking("orders")).await.unwrap_err();
+        assert_eq!(status.code() as i32, i32::from(reason.grpc().number()), "{reason}");
+        assert_eq!(status.message(), reason.label());
+    }
+}
+
+#[tokio::test]
+async fn what_fails_on_the_way_is_a_status() {
+    let stuck = || async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut held = Vec::new();
+            loop {
+                held.push(listener.accept().await.unwrap());
+            }
+        });
+        address
+    };
+    let ms = Duration::from_millis;
+    let once = ClientLayer::new();
+    let one = Concurrency::fixed("one", NonZeroU32::MIN).build().unwrap();
+    for (endpoint, policies, code) in [
+        (nobody(), once.clone(), Code::Unavailable),
+        (stuck().await, once.clone().timeout(ms(50)), Code::DeadlineExceeded),
+        (stuck().await, once.clone().timeout(ms(500)).attempt_timeout(ms(50)), Code::DeadlineExceeded),
+    ] {
+        let client = Client::new(Destination::new(upstream("orders", endpoint)).policies(policies)).unwrap();
+        let status = soon(HealthClient::new(client).check(asking("orders"))).await.unwrap_err();
+        assert_eq!(status.code(), code, "{status:?}");
+    }
+    // A caller's own deadline.
+    let client = Client::new(upstream("orders", stuck().await)).unwrap();
+    let mut request = tonic::Request::new(asking("orders"));
+    request.set_timeout(ms(50));
+    let status = soon(HealthClient::new(client).check(request)).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::DeadlineExceeded, "caller_deadline"));
+    // No room.
+    let (address, _reporter) = health().await;
+    let backend = Backend::new(Proxy::new(upstream("orders", address))).concurrency(one);
+    let mut stub = HealthClient::new(Client::new(Destination::new(backend).policies(once)).unwrap());
+    let _watched = soon(stub.watch(asking("orders"))).await.unwrap();
+    let status = soon(stub.check(asking("orders"))).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, "overloaded"));
+}
+
+/// Who goes away takes with it what was asked on its behalf, down to the last service.
+#[tokio::test]
+async fn cancelling_a_request_cancels_the_calls_made_for_it() {
+    struct Gone(Arc<Notify>);
+    impl Drop for Gone {
+        fn drop(&mut self) {
+            self.0.notify_one();
+        }
+    }
+    for grpc in [false, true] {
+        let (begun, gone) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (at_begin, at_end) = (Arc::clone(&begun), Arc::clone(&gone));
+        let wait = move || {
+            let (begun, gone) = (Arc::clone(&at_begin), Gone(Arc::clone(&at_end)));
+            async move {
+                let _gone = gone;
+                begun.notify_one();
+                std::future::pending::<()>().await;
+            }
+        };
+        let stock =
+            Client::to("stock", [serve(Router::new().fallback(any(wait))).await.to_string()]).unwrap();
+        let handler = service_fn(move |request: http::Request<Body>| {
+            let stock = stock.clone();
+            async move {
+                let mut call = http::Request::post("/").body(Body::from("what is left?")).unwrap();
+                if let Some(kind) = request.headers().get("content-type") {
+                    call.headers_mut().insert("content-type", kind.clone());
+                }
+                stock.oneshot(call).await
+            }
+        });
+        let shop = ServerLayer::new().layer(handler);
+        let mut request = http::Request::get("/").body(Body::empty()).unwrap();
+        request.extensions_mut().insert(PeerAddr::new(([127, 0, 0, 1], 4000).into()));
+        if grpc {
+            request.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+        }
+        let asked = tokio::spawn(shop.oneshot(request));
+        soon(begun.notified()).await;
+        asked.abort();
+        soon(gone.notified()).await;
+    }
+}
+
+/// What is left of a caller's time is told in plain HTTP, too, where a header is named.
+#[tokio::test]
+async fn the_time_that_is_left_is_told() {
+    let name = HeaderName::from_static("x-timeout-ms");
+    let policies = ClientLayer::new().timeout(Duration::from_secs(2)).deadline_header(name);
+    let orders = upstream("orders", named("orders").await);
+    let client = Client::new(Destination::new(orders).policies(policies)).unwrap();
+    let left = |said: &str| -> u64 {
+        let line = said.lines().find_map(|line| line.strip_prefix("x-timeout-ms: "));
+        line.unwrap_or_else(|| panic!("{said}")).parse().unwrap()
+    };
+    assert!((1..=2_000).contains(&left(&said(&client, get("/")).await.1)));
+    let mut request = get("/");
+    request.headers_mut().insert("x-timeout-ms", "700".parse().unwrap());
+    assert!((1..=700).contains(&left(&said(&client, request).await.1)));
+}
+
+/// Numbers are kept under the name of what is called.
+#[tokio::test]
+async fn calls_are_counted_by_destination() {
+    let metrics = portcullis::telemetry::metrics::Metrics::new();
+    let orders = upstream(
+        "orders",
+        serve(Router::new().fallback(|| async { StatusCode::NOT_FOUND.into_response() })).await,
+    );
+    let policies = ClientLayer::new().metrics(&metrics);
+    let client = Client::new(Destination::new(orders).policies(policies)).unwrap();
+    assert_eq!(said(&client, get("/")).await.0, 404);
+    let text = metrics.render();
+    assert!(text.contains(r#"portcullis_requests_total{route="orders",method="GET",status="404""#), "{text}");
+}
+
+#[test]
+fn it_is_shared_by_threads_and_explains_itself() {
+    fn shared<T: Clone + Send + Sync + 'static>() {}
+    fn sent<T: Send + 'static>() {}
+    shared::<Client>();
+    sent::<portcullis::stack::mesh::ResponseFuture>();
+    let text = Client::explain().to_string();
+    assert_eq!(text, order::mesh_client().to_string());
+    let at = |name: &str| text.find(name).unwrap_or_else(|| panic!("{name}"));
+    assert!(at(". deadline of the call") < at(". split") && at(". split") < at(". retry"));
+    assert!(at(". retry") < at(". timeout of an attempt") && at(". timeout of an attempt") < at(". proxy"));
+}
