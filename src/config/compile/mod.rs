@@ -6,6 +6,7 @@ mod authentication;
 mod authorization;
 mod authorizers;
 mod breaker;
+mod canary;
 mod charges;
 mod compiler;
 mod concurrency;
@@ -16,6 +17,7 @@ mod jwks;
 mod jwt;
 mod limits;
 mod listeners;
+mod mirror;
 #[cfg(feature = "jwt")]
 mod oauth;
 mod overload;

@@ -6,16 +6,18 @@ mod authorization;
 mod breaker;
 mod concurrency;
 mod gateway;
+mod mirror;
 mod overload;
 mod policies;
 mod quotas;
 mod redis;
 mod retry;
 mod route;
+mod split;
 mod unbuilt;
 mod usage;
 
 pub(crate) use self::{
-    addresses::*, authentication::*, authorization::*, breaker::*, concurrency::*, gateway::*, overload::*,
-    policies::*, quotas::*, redis::*, retry::*, route::*, unbuilt::*, usage::*,
+    addresses::*, authentication::*, authorization::*, breaker::*, concurrency::*, gateway::*, mirror::*,
+    overload::*, policies::*, quotas::*, redis::*, retry::*, route::*, split::*, unbuilt::*, usage::*,
 };
