@@ -57,7 +57,7 @@ impl Canaries {
                 Some(Steer::Run) => {
                     handle.restart();
                     // It cannot have ended: it has just begun.
-                    drop(handle.resume());
+                    let _ = handle.resume();
                 }
             }
         }
