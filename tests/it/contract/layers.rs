@@ -49,6 +49,7 @@ use portcullis::{
         timeout::TimeoutLayer,
     },
     routing::{
+        canary::{self, Canary, Version},
         filter::{Cors, Csrf, HeaderChanges, PathChange, Rewrite},
         mirror::{self, MirrorLayer},
         router::{Router, RouterLayer, Rule},
@@ -439,6 +440,7 @@ fn routing() -> Vec<Report> {
         plain("cors", 0, || Cors::new().allow_origin("*").unwrap().layer()),
         Contract::new("router", router).allocations(3, allocations).check(),
         Contract::new("split", split).allocations(3, allocations).check(),
+        plain("canary", 0, || Canary::new("contract", canary::Policy::default()).watch(Version::New)),
         Contract::new("mirror", || mirror(Ratio::ALWAYS)).allocations(MIRRORED, allocations).check(),
         Contract::new("mirror, not drawn", || mirror(Ratio::NEVER)).allocations(0, allocations).check(),
     ]

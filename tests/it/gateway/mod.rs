@@ -1,8 +1,10 @@
 //! The gateway as a whole: served in this process, and as the program that users run.
 mod breakers;
+mod canaries;
 mod cost;
 mod deadlines;
 mod limits;
+mod mirrors;
 mod oidc;
 mod overload;
 mod policies;
