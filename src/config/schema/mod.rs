@@ -3,6 +3,7 @@
 mod addresses;
 mod authentication;
 mod authorization;
+mod balance;
 mod breaker;
 mod concurrency;
 mod gateway;
@@ -16,6 +17,6 @@ mod unbuilt;
 mod usage;
 
 pub(crate) use self::{
-    addresses::*, authentication::*, authorization::*, breaker::*, concurrency::*, gateway::*, overload::*,
-    policies::*, quotas::*, redis::*, retry::*, route::*, unbuilt::*, usage::*,
+    addresses::*, authentication::*, authorization::*, balance::*, breaker::*, concurrency::*, gateway::*,
+    overload::*, policies::*, quotas::*, redis::*, retry::*, route::*, unbuilt::*, usage::*,
 };

@@ -74,7 +74,7 @@ impl Client {
     /// # Errors
     ///
     /// No endpoints, or one that is malformed.
-    pub fn to<E: Into<String>>(
+    pub fn to<E: Into<upstream::Endpoint>>(
         name: impl Into<Arc<str>>,
         endpoints: impl IntoIterator<Item = E>,
     ) -> Result<Self, InvalidClient> {
