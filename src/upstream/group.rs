@@ -27,6 +27,7 @@ use super::{
     resolve::{Resolve, Target},
 };
 use crate::{
+    context::Deadline,
     head::Head,
     reject::{Reason, Rejection},
 };
@@ -206,8 +207,8 @@ impl Upstream {
     }
 
     /// A request begins at this member.
-    pub(super) fn begin(&self, member: Arc<Member>) -> Load {
-        Load::begin(member, self.0.roster.interest())
+    pub(super) fn begin(&self, member: Arc<Member>, until: Option<Deadline>) -> Load {
+        Load::begin(member, self.0.roster.interest(), until)
     }
 }
 

@@ -136,6 +136,7 @@ mod exchange;
 mod expect;
 mod forward;
 mod group;
+mod guard;
 mod hop;
 mod lease;
 mod link;

@@ -17,7 +17,7 @@ use crate::config::{
     at::At,
     files::Files,
     gates::Registry,
-    kept::{Followers, Kept, KeptOverload, KeptUsage, Made, Stores},
+    kept::{Followers, Kept, KeptCanary, KeptOverload, KeptUsage, Made, SaidOfCanary, Stores},
     scalar::{Name, Spelled},
     schema::{CircuitBreaker, Gateway, KeyFile, schema_of},
     suggest::suggestion,
@@ -54,6 +54,8 @@ pub(in crate::config) struct Compiler<'a> {
     /// By the names of the upstreams.
     pub(super) rates: BTreeMap<&'a str, SuccessRate>,
     pub(super) budgets: BTreeMap<&'a str, Budget>,
+    /// By the names of the rules.
+    pub(super) canaries: RefCell<Made<SaidOfCanary, KeptCanary>>,
     /// As the next compiler finds them.
     pub(super) breakers: RefCell<Made<CircuitBreaker, BreakerLayer>>,
     /// Those of the upstreams.
@@ -110,6 +112,7 @@ impl<'a> Compiler<'a> {
             concurrency,
             rates,
             budgets: BTreeMap::new(),
+            canaries: RefCell::default(),
             breakers: RefCell::default(),
             guarded: BTreeMap::new(),
             stores,
@@ -149,6 +152,7 @@ impl<'a> Compiler<'a> {
             budgets: made(self.budgets, |name| Some(&file.upstreams.get(name)?.retry_constraint)),
             concurrency: made(self.concurrency, |name| file.concurrency.get(name)),
             rates: made(self.rates, rates_of),
+            canaries: self.canaries.into_inner(),
             breakers: self.breakers.into_inner(),
             overload,
             stores: self.stores.into_inner(),

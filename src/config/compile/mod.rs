@@ -7,6 +7,7 @@ mod authorization;
 mod authorizers;
 mod balance;
 mod breaker;
+mod canary;
 mod charges;
 mod compiler;
 mod concurrency;
@@ -17,6 +18,7 @@ mod jwks;
 mod jwt;
 mod limits;
 mod listeners;
+mod mirror;
 #[cfg(feature = "jwt")]
 mod oauth;
 mod overload;

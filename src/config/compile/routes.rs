@@ -61,7 +61,11 @@ impl Compiler<'_> {
     }
 
     fn rule(&self, at: At<'_>, mut made: gateway::Rule, rule: &Rule) -> gateway::Rule {
-        let by = at.field("policies").field("split").field("by");
+        let split = at.field("policies").field("split");
+        let (by, canary) = (split.field("by"), split.field("canary"));
+        if rule.name.is_none() && canary.is_said() {
+            canary.warn("a rule without a `name` is called by its place: it begins anew when a rule before it comes or goes");
+        }
         if rule.name.is_none() && by.is_said() && rule.backend_refs.len() > 1 {
             by.warn(
                 "a rule without a `name` is called by its place: callers are dealt anew when a rule before it comes or \
@@ -73,6 +77,8 @@ impl Compiler<'_> {
         made = self.filters(at, made, rule);
         made = timeouts(at.field("timeouts"), made, &rule.timeouts);
         made = self.retry(at, made, rule);
+        made = self.canary(at, made, rule);
+        made = self.mirrors(at, made, rule);
         made = self.rule_breaker(at, made, rule);
         self.told_numbers(at.field("policies"), rule);
         let deadline = rule.policies.deadline_header.iter().map(|header| header.0.clone());
@@ -165,6 +171,9 @@ impl Compiler<'_> {
         if let Some(csrf) = &policies.csrf {
             made = made.csrf(self.csrf(at.field("csrf"), csrf));
         }
+        if let Some(mirror) = &policies.mirror {
+            self.check_mirror(at.field("mirror"), mirror);
+        }
         made = self.rule_bounds(at, made, policies, providers.as_ref());
         if let Some(split) = &policies.split {
             let at = at.field("split");
@@ -216,7 +225,7 @@ impl Compiler<'_> {
     }
 
     /// An upstream with the credentials that its requests carry.
-    fn with_credentials(
+    pub(super) fn with_credentials(
         &self,
         at: At<'_>,
         upstream: &str,
@@ -241,7 +250,7 @@ impl Compiler<'_> {
         backend
     }
 
-    fn backend(&self, at: At<'_>, backend: &BackendRef) -> Option<Proxy> {
+    pub(super) fn backend(&self, at: At<'_>, backend: &BackendRef) -> Option<Proxy> {
         if backend.group.as_deref().is_some_and(|group| !group.is_empty()) {
             at.field("group").error("other groups than the empty one are not supported");
         }

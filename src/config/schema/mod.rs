@@ -7,16 +7,19 @@ mod balance;
 mod breaker;
 mod concurrency;
 mod gateway;
+mod mirror;
 mod overload;
 mod policies;
 mod quotas;
 mod redis;
 mod retry;
 mod route;
+mod split;
 mod unbuilt;
 mod usage;
 
 pub(crate) use self::{
     addresses::*, authentication::*, authorization::*, balance::*, breaker::*, concurrency::*, gateway::*,
-    overload::*, policies::*, quotas::*, redis::*, retry::*, route::*, unbuilt::*, usage::*,
+    mirror::*, overload::*, policies::*, quotas::*, redis::*, retry::*, route::*, split::*, unbuilt::*,
+    usage::*,
 };

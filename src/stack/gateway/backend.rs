@@ -6,7 +6,6 @@ use std::{
 
 use http::Request;
 use tower::util::Either;
-#[cfg(feature = "jwt")]
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -16,7 +15,7 @@ use crate::authn::outbound::{Outbound, OutboundLayer, TokenSource};
 use crate::{
     admission::{concurrency::Concurrency, shed::SuccessRate},
     body::{Body, Tapped},
-    gate::{AsyncGated, AsyncGates, Gated},
+    gate::{AsyncGated, AsyncGates, GateLayer, Gated},
     reject::{Reason, Rejection, Rescue},
     resilience::{
         breaker::BreakerLayer,
@@ -25,7 +24,7 @@ use crate::{
         retry::{Policy, Retry, RetryLayer},
         timeout::Timeout,
     },
-    routing::split::SplitService,
+    routing::{canary::Watch, mirror::Mirror, split::SplitService},
     upstream::{Proxy, Upstream},
 };
 
@@ -107,9 +106,9 @@ impl Backend {
         self.retry_budget.as_ref()
     }
 
-    /// The upstream behind its limits, for calls of our own.
+    /// The upstream behind its limits, for calls of our own: their deadline was told outside.
     pub(in crate::stack) fn direct(&self) -> Guarded {
-        self.guards.before(self.sender(self.proxy.clone().direct()))
+        self.guards.before(GateLayer::disabled().layer(self.sender(self.proxy.clone().direct())))
     }
 
     pub(super) fn needs_caller(&self) -> bool {
@@ -155,12 +154,14 @@ pub(super) type Sender = Proxy;
 pub(super) type Told = Gated<Sender, TellDeadline>;
 /// One upstream of a rule.
 pub(super) type Attempts = Retry<Timeout<Guarded>>;
+/// The same, watched by the rule's canary if it has one.
+type Version = Gated<Attempts, Watch>;
 /// All of them, or none.
-pub(super) type Backends = Either<SplitService<Attempts>, Nowhere>;
+pub(super) type Backends = Either<SplitService<Version>, Nowhere>;
 /// What a rule does with its requests. What fails inside becomes an answer before any gate sees it.
-pub(super) type RuleService = Tapped<AsyncGated<Rescue<Timeout<Backends>>, AsyncGates>>;
+pub(super) type RuleService = Tapped<AsyncGated<Rescue<Timeout<Mirror<Backends, Guarded>>>, AsyncGates>>;
 
-type Answered = <Attempts as Service<Request<Body>>>::Response;
+type Answered = <Version as Service<Request<Body>>>::Response;
 
 /// The upstream of a rule that has none, because its gates answer everything.
 #[derive(Debug, Clone, Copy)]
@@ -183,7 +184,7 @@ impl Service<Request<Body>> for Nowhere {
 /// The upstreams of these rules, each once.
 pub(super) fn upstreams(rules: &[super::rule::Rule]) -> Vec<Upstream> {
     let mut upstreams: Vec<Upstream> = Vec::new();
-    for (backend, _) in rules.iter().flat_map(|rule| &rule.backends) {
+    for backend in rules.iter().flat_map(super::rule::Rule::upstreams) {
         let proxy = &backend.proxy;
         if !upstreams.iter().any(|known| known.name() == proxy.upstream().name()) {
             upstreams.push(proxy.upstream().clone());

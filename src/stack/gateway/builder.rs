@@ -4,7 +4,9 @@ use http::HeaderName;
 
 use super::{
     breakers::Breakers,
+    canaries::Canaries,
     edge::Listen,
+    mirrors::Mirrors,
     overload::Load,
     parts::{asserted_by, authorizers, check_admin, check_queues, distinct, quotas, tallies},
     retries::Retries,
@@ -17,7 +19,7 @@ use crate::authn::{
     jwks::RemoteKeys,
 };
 use crate::{
-    admission::shed::{Overload, Priorities},
+    admission::{Priorities, shed::Overload},
     authn::{Location, Providers, api_key::ApiKeys},
     identity::CallerHeaders,
     matching::PathPolicy,
@@ -200,6 +202,7 @@ impl SnapshotBuilder {
         let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
         let (authorizers, retries) = (authorizers(&of_rules), Retries::of(&of_rules));
         let breakers = Breakers::of(&of_rules);
+        let (mirrors, canaries) = (Mirrors::of(&of_rules), Canaries::of(&of_rules));
         #[cfg(any(feature = "prometheus", feature = "redis"))]
         let limits = super::limits::all(&listeners, &of_rules);
         #[cfg(feature = "prometheus")]
@@ -242,6 +245,8 @@ impl SnapshotBuilder {
             load,
             retries,
             breakers,
+            mirrors,
+            canaries,
             rules,
             routes,
             asserted,

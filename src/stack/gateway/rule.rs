@@ -2,23 +2,27 @@ use std::{fmt, sync::Arc};
 
 use http::HeaderName;
 
-use super::{backend::Backend, limits::Limits};
+use super::{backend::Backend, canaries::Steer, limits::Limits};
 use crate::{
     admission::{
+        Fields, Priority,
         address::AddressList,
         authz::{Authorization, Authorize},
         concurrency::Concurrency,
         ext_authz::ExternalAuth,
         quota::Quota,
-        rate_limit::{Charge, Fields},
-        shed::Priority,
+        rate_limit::Charge,
     },
     authn::Providers,
     gate::{AsyncGate, AsyncGates, DynGate, Gate},
     key::Key,
     matching::{HostPattern, PathPolicy, RequestMatch},
     resilience::{breaker::BreakerLayer, retry::Policy, timeout::TimeoutLayer},
-    routing::filter::{Cors, Csrf, ResponseHeaders},
+    routing::{
+        canary::Canary,
+        filter::{Cors, Csrf, ResponseHeaders},
+        mirror,
+    },
 };
 
 /// What is done with some requests: which, under what policies, to which upstreams.
@@ -67,6 +71,9 @@ pub struct Rule {
     pub(super) split_by: Option<Key>,
     pub(super) variant_header: Option<HeaderName>,
     pub(super) backends: Vec<(Backend, u32)>,
+    pub(super) mirrors: Vec<(Backend, mirror::Policy)>,
+    pub(super) canary: Option<Canary>,
+    pub(super) steer: Option<Steer>,
 }
 
 impl Rule {
@@ -101,6 +108,9 @@ impl Rule {
             split_by: None,
             variant_header: None,
             backends: Vec::new(),
+            mirrors: Vec::new(),
+            canary: None,
+            steer: None,
         }
     }
 
@@ -275,6 +285,30 @@ impl Rule {
     pub fn backend(mut self, backend: impl Into<Backend>, weight: u32) -> Self {
         self.backends.push((backend.into(), weight));
         self
+    }
+
+    /// Sends copies of requests to this upstream, too, for which nobody waits. Clients cannot say that theirs are such:
+    /// the mark is taken out of what they send.
+    pub fn mirror(mut self, backend: impl Into<Backend>, policy: mirror::Policy) -> Self {
+        self.mirrors.push((backend.into(), policy));
+        self
+    }
+
+    /// Moves requests from the first of two backends to the second as `canary` has it; their weights mean nothing then. The
+    /// next snapshot goes on with it if it has the same canary.
+    pub fn canary(self, canary: Canary) -> Self {
+        Self { canary: Some(canary), ..self }
+    }
+
+    /// What its canary is told when the snapshot is taken into force. Nothing unless told.
+    pub fn steer(self, steer: Steer) -> Self {
+        Self { steer: Some(steer), ..self }
+    }
+
+    /// All upstreams to which it sends, those of mirrors too.
+    pub(super) fn upstreams(&self) -> impl Iterator<Item = &Backend> {
+        let mirrors = self.mirrors.iter().map(|(backend, _)| backend);
+        self.backends.iter().map(|(backend, _)| backend).chain(mirrors)
     }
 
     /// The name.
