@@ -147,6 +147,11 @@ struct RetriesThatDoNoHarm;
 #[doc = include_str!("../docs/guides/circuit_breakers.md")]
 struct CircuitBreakers;
 
+/// The code of the guide runs; its file is tried in `tests/it/gateway/balance.rs`.
+#[cfg(all(doctest, feature = "upstream"))]
+#[doc = include_str!("../docs/guides/choose_a_balancer.md")]
+struct ChooseABalancer;
+
 /// The code of the guide runs; its file is tried in `tests/it/gateway/deadlines.rs`.
 #[cfg(all(doctest, feature = "mesh"))]
 #[doc = include_str!("../docs/guides/deadlines_end_to_end.md")]

@@ -5,6 +5,7 @@ mod api_key;
 mod authentication;
 mod authorization;
 mod authorizers;
+mod balance;
 mod breaker;
 mod canary;
 mod charges;

@@ -262,7 +262,7 @@ impl Compiler<'_> {
         let said = self.file.upstreams.get(&backend.name)?;
         if let Some(port) = backend.port {
             let ends = format!(":{port}");
-            if !said.endpoints.iter().all(|endpoint| endpoint.ends_with(&ends)) {
+            if !said.endpoints.iter().all(|endpoint| endpoint.address().ends_with(&ends)) {
                 at.field("port").error("not each endpoint of the upstream has this port");
             }
         }

@@ -3,6 +3,7 @@
 mod addresses;
 mod authentication;
 mod authorization;
+mod balance;
 mod breaker;
 mod concurrency;
 mod gateway;
@@ -18,6 +19,7 @@ mod unbuilt;
 mod usage;
 
 pub(crate) use self::{
-    addresses::*, authentication::*, authorization::*, breaker::*, concurrency::*, gateway::*, mirror::*,
-    overload::*, policies::*, quotas::*, redis::*, retry::*, route::*, split::*, unbuilt::*, usage::*,
+    addresses::*, authentication::*, authorization::*, balance::*, breaker::*, concurrency::*, gateway::*,
+    mirror::*, overload::*, policies::*, quotas::*, redis::*, retry::*, route::*, split::*, unbuilt::*,
+    usage::*,
 };

@@ -1,4 +1,5 @@
 //! The gateway as a whole: served in this process, and as the program that users run.
+mod balance;
 mod breakers;
 mod canaries;
 mod cost;
