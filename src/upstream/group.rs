@@ -192,7 +192,8 @@ impl Upstream {
     pub fn pick(&self, head: &Head<'_>) -> Option<Picked> {
         let hash = self.hash(head);
         let member = self.next(&*self.plan_now()?, &Ask { hash, ..Ask::default() })?;
-        Some(Picked(self.begin(member)))
+        let until = head.extensions().get::<Deadline>().copied();
+        Some(Picked(self.begin(member, until)))
     }
 
     /// Of the request's key, if it has the one that we go by.
