@@ -175,19 +175,8 @@ impl Compiler<'_> {
             self.check_mirror(at.field("mirror"), mirror);
         }
         made = self.rule_bounds(at, made, policies, providers.as_ref());
-        if let Some(split) = &policies.split {
-            let at = at.field("split");
-            let removed = |part: &Key| self.removed_inside(part, providers.as_ref());
-            if let Some(key) = split.by.as_ref().and_then(|by| key(at.field("by"), by, &removed)) {
-                if key.needs_identity() && !knows_callers {
-                    at.field("by").warn("nobody asks who callers are: addresses are taken instead");
-                }
-                made = made.split_by(key);
-            }
-            if let Some(header) = &split.variant_header {
-                made = made.variant_header(header.0.clone());
-            }
-        }
+        let removed = |part: &Key| self.removed_inside(part, providers.as_ref());
+        made = divided(at.field("split"), made, policies, &removed, knows_callers);
         made = providers.into_iter().fold(made, gateway::Rule::authenticate);
         for (at, gate) in at.field("gates").items(&policies.gates) {
             if let Some(gate) = self.gates.make(at, gate) {
@@ -357,4 +346,23 @@ impl Method {
             Self::Patch => http::Method::PATCH,
         }
     }
+}
+
+/// How requests are divided among several upstreams.
+fn divided(
+    at: At<'_>,
+    mut made: gateway::Rule,
+    policies: &Policies,
+    removed: &dyn Fn(&Key) -> Option<&'static str>,
+    knows_callers: bool,
+) -> gateway::Rule {
+    let Some(split) = &policies.split else { return made };
+    if let Some(key) = split.by.as_ref().and_then(|by| key(at.field("by"), by, removed)) {
+        if key.needs_identity() && !knows_callers {
+            at.field("by").warn("nobody asks who callers are: addresses are taken instead");
+        }
+        made = made.split_by(key);
+    }
+    let header = split.variant_header.iter().map(|header| header.0.clone());
+    header.fold(made, gateway::Rule::variant_header)
 }
