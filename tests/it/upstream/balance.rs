@@ -83,14 +83,16 @@ async fn a_key_goes_to_one_endpoint_and_stays_there() {
         let two = builder(balance).endpoints(addresses[..2].to_vec()).inherit(&three).build().unwrap();
         let (three, two) = (Proxy::new(three), Proxy::new(two));
         let (mut seen, mut moved) = (HashMap::new(), 0);
-        for user in 0..60 {
+        for user in 0..240 {
             let before = served_by(&three, of_user(user)).await;
             assert_eq!(served_by(&three, of_user(user)).await, before);
             *seen.entry(before).or_insert(0) += 1;
             moved += usize::from(before != addresses[2] && served_by(&two, of_user(user)).await != before);
         }
         assert_eq!(seen.len(), 3, "{seen:?}");
-        assert!(moved <= 4, "{moved} keys of endpoints that have stayed");
+        // By chance half of them would. Envoy's ring gives more places to each where there are fewer: a sixth moves.
+        let stayed = seen[&addresses[0]] + seen[&addresses[1]];
+        assert!(moved * 3 < stayed, "{moved} of {stayed} keys of endpoints that have stayed");
     }
 }
 
