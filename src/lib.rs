@@ -153,7 +153,7 @@ struct CircuitBreakers;
 struct DeadlinesEndToEnd;
 
 /// The code of the guide runs.
-#[cfg(all(doctest, feature = "mesh"))]
+#[cfg(all(doctest, feature = "mesh", feature = "config"))]
 #[doc = include_str!("../docs/guides/replace_your_channel.md")]
 struct ReplaceYourChannel;
 

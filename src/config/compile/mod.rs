@@ -7,6 +7,7 @@ mod authorization;
 mod authorizers;
 mod breaker;
 mod charges;
+mod client;
 mod compiler;
 mod concurrency;
 mod filters;

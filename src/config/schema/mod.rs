@@ -4,6 +4,7 @@ mod addresses;
 mod authentication;
 mod authorization;
 mod breaker;
+mod client;
 mod concurrency;
 mod gateway;
 mod overload;
@@ -16,6 +17,6 @@ mod unbuilt;
 mod usage;
 
 pub(crate) use self::{
-    addresses::*, authentication::*, authorization::*, breaker::*, concurrency::*, gateway::*, overload::*,
-    policies::*, quotas::*, redis::*, retry::*, route::*, unbuilt::*, usage::*,
+    addresses::*, authentication::*, authorization::*, breaker::*, client::*, concurrency::*, gateway::*,
+    overload::*, policies::*, quotas::*, redis::*, retry::*, route::*, unbuilt::*, usage::*,
 };

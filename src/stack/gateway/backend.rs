@@ -6,7 +6,6 @@ use std::{
 
 use http::Request;
 use tower::util::Either;
-#[cfg(feature = "jwt")]
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -16,7 +15,7 @@ use crate::authn::outbound::{Outbound, OutboundLayer, TokenSource};
 use crate::{
     admission::{concurrency::Concurrency, shed::SuccessRate},
     body::{Body, Tapped},
-    gate::{AsyncGated, AsyncGates, Gated},
+    gate::{AsyncGated, AsyncGates, GateLayer, Gated},
     reject::{Reason, Rejection, Rescue},
     resilience::{
         breaker::BreakerLayer,
@@ -108,8 +107,9 @@ impl Backend {
     }
 
     /// The upstream behind its limits, for calls of our own.
-    pub(in crate::stack) fn direct(&self) -> Guarded {
-        self.guards.before(self.sender(self.proxy.clone().direct()))
+    pub(in crate::stack) fn direct(&self, told: TellDeadline) -> Guarded {
+        let sender = self.sender(self.proxy.clone().direct());
+        self.guards.before(GateLayer::new(told).layer(sender))
     }
 
     pub(super) fn needs_caller(&self) -> bool {

@@ -41,7 +41,7 @@ use crate::{
 /// ```
 #[must_use]
 pub struct Rule {
-    pub(super) name: Arc<str>,
+    pub(in crate::stack) name: Arc<str>,
     pub(super) hosts: Vec<HostPattern>,
     pub(super) matches: Vec<RequestMatch>,
     pub(super) paths: PathPolicy,
@@ -60,13 +60,13 @@ pub struct Rule {
     pub(super) breaker: Option<BreakerLayer>,
     pub(super) concurrency: Vec<Concurrency>,
     pub(super) filters: AsyncGates,
-    pub(super) timeout: TimeoutLayer,
-    pub(super) deadline_header: Option<HeaderName>,
-    pub(super) retry: Option<Policy>,
-    pub(super) attempt_timeout: TimeoutLayer,
-    pub(super) split_by: Option<Key>,
-    pub(super) variant_header: Option<HeaderName>,
-    pub(super) backends: Vec<(Backend, u32)>,
+    pub(in crate::stack) timeout: TimeoutLayer,
+    pub(in crate::stack) deadline_header: Option<HeaderName>,
+    pub(in crate::stack) retry: Option<Policy>,
+    pub(in crate::stack) attempt_timeout: TimeoutLayer,
+    pub(in crate::stack) split_by: Option<Key>,
+    pub(in crate::stack) variant_header: Option<HeaderName>,
+    pub(in crate::stack) backends: Vec<(Backend, u32)>,
 }
 
 impl Rule {
