@@ -3,11 +3,13 @@
 //! - [`breaker`]: who has been failing is left alone for a while.
 //! - [`budget`]: how many calls may be made twice.
 //! - [`deadline`]: until when a caller waits, carried to the calls that are made for it.
+//! - [`fallback`]: what is given in the place of a failure.
 //! - [`retry`]: what is tried again, how often and when.
 //! - [`timeout`]: how long a request, an attempt, a stream may take.
 
 pub mod breaker;
 pub mod budget;
 pub mod deadline;
+pub mod fallback;
 pub mod retry;
 pub mod timeout;

@@ -19,7 +19,7 @@ use crate::{chance::Chance, window::Window};
 /// When to come again where nobody knows better: half open, or opened by hand.
 const SOON: Duration = Duration::from_secs(1);
 /// A probe that takes longer lets another go beside it: one that never ends keeps nobody out.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Until somebody says otherwise.
 const FOR_EVER: u64 = u64::MAX;
 

@@ -153,7 +153,7 @@ fn reach_now(upstream: &Upstream, call: &Call) -> Result<Reached, Option<Arc<Mem
     let mut attempt = Attempt::new(Arc::clone(&upstream.group().name)).endpoint(member.address());
     attempt.attempts = made(call.earlier.as_ref()).saturating_add(1);
     let untold = tell(attempt, call.trail.as_ref());
-    Ok(Reached { load: upstream.begin(member), lease, untold })
+    Ok(Reached { load: upstream.begin(member, call.until), lease, untold })
 }
 
 /// Gets a connection to the endpoint that was chosen; if that fails, to others. Nothing has been sent by then, so that
@@ -175,7 +175,7 @@ async fn reach(
             },
         };
         tried.add(&member);
-        let mut load = upstream.begin(member);
+        let mut load = upstream.begin(member, call.until);
         let lease = load.member().lease(call.http2).await;
         let endpoint = load.member().address();
         let mut attempt = Attempt::new(Arc::clone(&upstream.group().name)).endpoint(endpoint);

@@ -26,7 +26,10 @@ use super::{
     options::Options,
     resolve::{Resolve, Target},
 };
-use crate::reject::{Reason, Rejection};
+use crate::{
+    context::Deadline,
+    reject::{Reason, Rejection},
+};
 
 /// How long a host name's addresses are used before they are asked for again.
 const FRESH: Duration = Duration::from_secs(30);
@@ -159,8 +162,8 @@ impl Upstream {
     }
 
     /// A request begins at this member.
-    pub(super) fn begin(&self, member: Arc<Member>) -> Load {
-        Load::begin(member, self.0.roster.interest())
+    pub(super) fn begin(&self, member: Arc<Member>, until: Option<Deadline>) -> Load {
+        Load::begin(member, self.0.roster.interest(), until)
     }
 }
 

@@ -126,6 +126,7 @@ mod exchange;
 mod expect;
 mod forward;
 mod group;
+mod guard;
 mod hop;
 mod lease;
 mod link;

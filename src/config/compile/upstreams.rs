@@ -34,8 +34,10 @@ impl<'a> Compiler<'a> {
         upstream: &Upstream,
         admin: Option<SocketAddr>,
     ) -> Option<upstream::Upstream> {
+        let breaker = self.endpoint_breaker(at, upstream);
         let builder = || {
             let mut builder = upstream::Upstream::builder(name);
+            builder = breaker.into_iter().fold(builder, upstream::UpstreamBuilder::circuit_breaker);
             if let Some(balance) = upstream.balance {
                 builder = builder.balance(match balance {
                     Balance::RoundRobin => upstream::Balance::RoundRobin,

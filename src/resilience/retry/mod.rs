@@ -111,5 +111,7 @@ pub use body::RetryBody;
 pub use future::ResponseFuture;
 pub use handle::RetryHandle;
 pub use layer::{Retry, RetryLayer};
+pub(super) use on::{Conditions, Lost};
 pub use on::{RetryOn, UnknownCondition};
 pub use policy::Policy;
+pub(super) use policy::may_repeat;

@@ -159,9 +159,7 @@ impl Policy {
     /// Whether a request may be done twice: its method is idempotent (RFC 9110 section 9.2.2), or it brings a key by which
     /// the server knows it again.
     pub(super) fn is_safe<B>(&self, request: &Request<B>) -> bool {
-        self.any_method
-            || request.method().is_idempotent()
-            || request.headers().get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty())
+        self.any_method || may_repeat(request)
     }
 
     /// Whether it is a request that can have a second attempt at all.
@@ -180,6 +178,12 @@ impl Policy {
         let half = u64::try_from(told.as_nanos() / 2).unwrap_or(u64::MAX);
         Some(own.max(told.saturating_add(Duration::from_nanos(self.chance.below(half)))))
     }
+}
+
+/// Whether a request says of itself that it may be done twice.
+pub(in crate::resilience) fn may_repeat<B>(request: &Request<B>) -> bool {
+    request.method().is_idempotent()
+        || request.headers().get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty())
 }
 
 impl Default for Policy {

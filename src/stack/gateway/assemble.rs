@@ -13,11 +13,7 @@ use super::{
     rule::{Asked, Rule},
 };
 use crate::{
-    admission::{
-        concurrency::Concurrency,
-        quota::Quotas,
-        shed::{Priorities, Shed},
-    },
+    admission::{Priorities, concurrency::Concurrency, quota::Quotas, shed::Shed},
     authn,
     body::TapLayer,
     chance::Chance,

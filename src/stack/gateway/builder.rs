@@ -17,7 +17,7 @@ use crate::authn::{
     jwks::RemoteKeys,
 };
 use crate::{
-    admission::shed::{Overload, Priorities},
+    admission::{Priorities, shed::Overload},
     authn::{Location, Providers, api_key::ApiKeys},
     identity::CallerHeaders,
     matching::PathPolicy,

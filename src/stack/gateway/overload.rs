@@ -9,14 +9,15 @@ use super::rule::Rule;
 use super::snapshot::Snapshot;
 use crate::{
     admission::{
+        Priorities,
         concurrency::Concurrency,
-        shed::{Overload, Priorities, SuccessRate},
+        shed::{Overload, SuccessRate},
     },
     stack::gateway::Listen,
 };
 #[cfg(feature = "prometheus")]
 use crate::{
-    admission::{concurrency::ConcurrencyHandle, shed::Priority},
+    admission::{Priority, concurrency::ConcurrencyHandle},
     telemetry::metrics::Samples,
 };
 

@@ -5,13 +5,13 @@ use http::HeaderName;
 use super::{backend::Backend, limits::Limits};
 use crate::{
     admission::{
+        Fields, Priority,
         address::AddressList,
         authz::{Authorization, Authorize},
         concurrency::Concurrency,
         ext_authz::ExternalAuth,
         quota::Quota,
-        rate_limit::{Charge, Fields},
-        shed::Priority,
+        rate_limit::Charge,
     },
     authn::Providers,
     gate::{AsyncGate, AsyncGates, DynGate, Gate},

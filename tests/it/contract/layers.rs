@@ -12,13 +12,14 @@ use http::{HeaderName, HeaderValue, Request};
 use portcullis::{admission::rate_limit::Distribution, redis::Redis};
 use portcullis::{
     admission::{
+        Priorities, Priority, Settle,
         address::AddressList,
         authz::{self, Authorization, Authorize},
         concurrency::{Concurrency, ConcurrencyBuilder, ConcurrencyHandle, Gradient, Queue},
         ext_authz::ExternalAuth,
         quota::{Quota, QuotaStore, Quotas},
-        rate_limit::{Algorithm, Charge, Limit, RateLimit, Settle},
-        shed::{Overload, Priorities, Priority, Shed, SuccessRate},
+        rate_limit::{Algorithm, Charge, Limit, RateLimit},
+        shed::{Overload, Shed, SuccessRate},
     },
     authn::{
         Location, Providers,
@@ -42,6 +43,7 @@ use portcullis::{
     resilience::{
         breaker::{self, BreakerLayer},
         deadline::{InheritDeadline, ReadDeadline, TellDeadline},
+        fallback::{self, FallbackLayer},
         retry::RetryLayer,
         timeout::TimeoutLayer,
     },
@@ -482,6 +484,11 @@ fn resilience() -> Vec<Report> {
             .check(),
         Contract::new("circuit breaker", BreakerLayer::default).allocations(0, allocations).check(),
         breaker_by_key(),
+        Contract::new("fallback", || {
+            FallbackLayer::new(fallback::Policy::answer(http::Response::new(bytes::Bytes::new())))
+        })
+        .allocations(0, allocations)
+        .check(),
         Contract::new("circuit breaker, disabled", BreakerLayer::disabled)
             .allocations(0, allocations)
             .check(),
