@@ -225,7 +225,7 @@ async fn a_generated_client_takes_it_in_place_of_its_channel() {
     assert_eq!(soon(changes.message()).await.unwrap().unwrap().status, 1);
     reporter.set_service_status("orders", ServingStatus::NotServing).await;
     assert_eq!(soon(changes.message()).await.unwrap().unwrap().status, 2);
-    let status = client.upstreams()[0].endpoints()[0];
+    let status = client.upstreams()[0].endpoints().remove(0);
     assert_eq!((status.connections, status.in_flight), (1, 1), "one HTTP/2 connection, one stream");
     // With an origin of its own, too.
     let origin = "http://orders.example".parse().unwrap();
