@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, time::Duration};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -36,9 +36,6 @@ pub(crate) struct EndpointRules {
     pub(crate) priority: u8,
     /// Where it stands. Default: nowhere that has a name.
     pub(crate) zone: Option<String>,
-    /// What else is known of it, such as its version.
-    #[serde(default)]
-    pub(crate) labels: BTreeMap<String, String>,
 }
 
 /// How an endpoint is picked: a policy, or one of which there is more to say.

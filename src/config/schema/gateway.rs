@@ -146,7 +146,7 @@ pub(crate) struct Admin {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Upstream {
     /// Where it runs: `10.0.0.1:8080`, `[::1]:8080` or `orders.internal:8080`, whose name is resolved; or
-    /// `{ address, weight, priority, zone, labels }`.
+    /// `{ address, weight, priority, zone }`.
     #[schemars(length(min = 1))]
     pub(crate) endpoints: Vec<Endpoint>,
     /// How an endpoint is picked: a policy, or `{ policy, .. }` where there is more to say. Default: `roundRobin`.

@@ -264,7 +264,7 @@ async fn it_hears_of_ends() {
     for (number, (answer, reads, expected)) in cases.into_iter().enumerate() {
         let service = service_fn(move |_: Request<Body>| async move { answer() });
         let half = Policy::new([Ratio::new(999_999, 1_000_000).unwrap()]).unwrap().slow(Slow::Than(MINUTE));
-        let (canary, service) = versions(service.clone(), service, half);
+        let (canary, service) = versions(service, service, half);
         if let Ok(response) = service.oneshot(Request::new(Body::empty())).await
             && reads
         {
@@ -372,7 +372,7 @@ proptest! {
         let handle = canary.handle();
         let mut request = Request::get("/").header("x-tenant", tenant).body(()).unwrap();
         let point = Key::Header(http::HeaderName::from_static("x-tenant"))
-            .stable_hash(&mut crate::head::Head::of(&mut request), "orders");
+            .stable_hash(&crate::head::Head::of(&mut request), "orders");
         let mut seen = false;
         for _ in 0..3 {
             prop_assert!(!seen || canary.is_new(point));

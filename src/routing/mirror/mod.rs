@@ -74,7 +74,7 @@
 //!
 //! # Position
 //!
-//! Inside of all that decides who may ask, and of the timeout of the request; outside of a split, retries and hedges, so that
+//! Inside of all that decides who may ask, and of the timeout of the request; outside of a split and of retries, so that
 //! there is one shadow for a request and not for each attempt.
 //!
 //! # Shared state

@@ -113,8 +113,10 @@ pub(super) fn addresses(
     at_listeners.chain(at_rules).filter_map(list).collect()
 }
 
-pub(super) fn distinct(rules: Vec<RuleFacts>) -> Result<Vec<RuleFacts>, SnapshotError> {
-    let mut names = HashSet::new();
+/// The rules, each of which has a name of its own.
+pub(super) fn distinct(rules: &[Rule]) -> Result<Vec<RuleFacts>, SnapshotError> {
+    let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
+    let (rules, mut names) = (rules.iter().map(facts).collect::<Vec<_>>(), HashSet::new());
     match rules.iter().find(|rule| !names.insert(&rule.name)) {
         Some(twice) => Err(SnapshotError::DuplicateRule(Arc::clone(&twice.name))),
         None => Ok(rules),

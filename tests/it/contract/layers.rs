@@ -509,6 +509,7 @@ fn resilience() -> Vec<Report> {
         Contract::new("fallback", || {
             FallbackLayer::new(fallback::Policy::answer(http::Response::new(bytes::Bytes::new())))
         })
+        .other_error("its work is to answer where there is an error")
         .allocations(0, allocations)
         .check(),
         Contract::new("circuit breaker, disabled", BreakerLayer::disabled)

@@ -28,7 +28,7 @@ async fn weights_priorities_and_zones_are_obeyed_and_shown() {
              endpoints:\n    \
              - {{ address: '{heavy}', weight: 3, zone: a }}\n    \
              - {{ address: '{light}', zone: a }}\n    \
-             - {{ address: '{spare}', priority: 1, zone: a, labels: {{ stage: spare }} }}\n\
+             - {{ address: '{spare}', priority: 1, zone: a }}\n\
          routes: [{{ name: r, rules: [{{ backendRefs: [{{ name: one }}] }}] }}]\n"
     )))
     .await;
