@@ -371,22 +371,3 @@ impl Method {
         }
     }
 }
-
-/// How requests are divided among several upstreams.
-fn divided(
-    at: At<'_>,
-    mut made: gateway::Rule,
-    policies: &Policies,
-    removed: &dyn Fn(&Key) -> Option<&'static str>,
-    knows_callers: bool,
-) -> gateway::Rule {
-    let Some(split) = &policies.split else { return made };
-    if let Some(key) = split.by.as_ref().and_then(|by| key(at.field("by"), by, removed)) {
-        if key.needs_identity() && !knows_callers {
-            at.field("by").warn("nobody asks who callers are: addresses are taken instead");
-        }
-        made = made.split_by(key);
-    }
-    let header = split.variant_header.iter().map(|header| header.0.clone());
-    header.fold(made, gateway::Rule::variant_header)
-}
