@@ -9,24 +9,24 @@ const PLOT: [u64; 4] = [70, 62, WIDTH - 20, HEIGHT - 48];
 
 /// Curves, each a value a second.
 #[derive(Debug)]
-pub struct Chart {
-    pub title: &'static str,
+pub(crate) struct Chart {
+    pub(crate) title: &'static str,
     /// What stands on the left.
-    pub unit: &'static str,
+    pub(crate) unit: &'static str,
     /// A time that is marked, in seconds, and what happens in it.
-    pub marked: (u64, u64, &'static str),
-    pub curves: Vec<Curve>,
+    pub(crate) marked: (u64, u64, &'static str),
+    pub(crate) curves: Vec<Curve>,
 }
 
 #[derive(Debug)]
-pub struct Curve {
-    pub name: &'static str,
-    pub color: &'static str,
-    pub values: Vec<u64>,
+pub(crate) struct Curve {
+    pub(crate) name: &'static str,
+    pub(crate) color: &'static str,
+    pub(crate) values: Vec<u64>,
 }
 
 impl Chart {
-    pub fn to_svg(&self) -> String {
+    pub(crate) fn to_svg(&self) -> String {
         let [left, top, right, bottom] = PLOT;
         let seconds = self.curves.iter().map(|curve| curve.values.len() as u64).max().unwrap_or(1).max(1);
         let most = self.curves.iter().flat_map(|curve| &curve.values).copied().max().unwrap_or(1);

@@ -25,7 +25,7 @@ const STILL: (u64, u64) = (5, 8);
 /// What the server can do. It is asked 1,000 times a second.
 const A_SECOND: u32 = 1500;
 
-pub fn simulate() -> io::Result<Shown> {
+pub(crate) fn simulate() -> io::Result<Shown> {
     let [none, (storm, storm_good), (bound, bound_good)] =
         [run(world(None))?, run(world(Some(Budget::danger_unlimited)))?, run(world(Some(Budget::default)))?];
     let end = |good: &[u64]| good[SECONDS as usize - 5..].iter().sum::<u64>() / 50;

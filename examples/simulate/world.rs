@@ -15,35 +15,35 @@ use tower::{Service, ServiceExt};
 use crate::chart::Chart;
 
 /// What came of a simulation, and one line of it.
-pub type Shown = (Chart, String);
+pub(crate) type Shown = (Chart, String);
 
-pub const CLIENTS: u64 = 10_000;
+pub(crate) const CLIENTS: u64 = 10_000;
 /// How often each of them calls.
-pub const EACH: Duration = Duration::from_secs(10);
+pub(crate) const EACH: Duration = Duration::from_secs(10);
 
 /// Runs a world to its end, on a clock of its own that goes on only when nobody has anything to do.
-pub fn run<T>(world: impl Future<Output = T>) -> io::Result<T> {
+pub(crate) fn run<T>(world: impl Future<Output = T>) -> io::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
     Ok(runtime.block_on(world))
 }
 
 /// Something that happens, counted for each second.
 #[derive(Debug, Clone)]
-pub struct Count(Arc<Mutex<Vec<u64>>>, Instant);
+pub(crate) struct Count(Arc<Mutex<Vec<u64>>>, Instant);
 
 impl Count {
-    pub fn since(begin: Instant, seconds: u64) -> Self {
+    pub(crate) fn since(begin: Instant, seconds: u64) -> Self {
         Self(Arc::new(Mutex::new(vec![0; seconds as usize])), begin)
     }
 
-    pub fn one(&self) {
+    pub(crate) fn one(&self) {
         let second = self.1.elapsed().as_secs() as usize;
         if let Some(count) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(second) {
             *count += 1;
         }
     }
 
-    pub fn seconds(&self) -> Vec<u64> {
+    pub(crate) fn seconds(&self) -> Vec<u64> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -51,20 +51,20 @@ impl Count {
 /// A server that does one thing after the other, each in its time. What has come is done, even if nobody waits for it any
 /// more: that is what makes a storm. For a while it does nothing at all.
 #[derive(Debug)]
-pub struct Server {
+pub(crate) struct Server {
     work: Duration,
     stands_still: Range<Instant>,
     free: Mutex<Instant>,
 }
 
 impl Server {
-    pub fn new(a_second: u32, stands_still: Range<Instant>) -> Arc<Self> {
+    pub(crate) fn new(a_second: u32, stands_still: Range<Instant>) -> Arc<Self> {
         let free = Mutex::new(Instant::now());
         Arc::new(Self { work: Duration::from_secs(1) / a_second, stands_still, free })
     }
 
     /// When what comes now will be done.
-    pub fn take(&self) -> Instant {
+    pub(crate) fn take(&self) -> Instant {
         let now = Instant::now();
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let from = if self.stands_still.contains(&now) { self.stands_still.end } else { now };
@@ -74,7 +74,7 @@ impl Server {
 }
 
 /// All clients, each calling at its times, until the end. Only `good` answers are counted.
-pub async fn clients<S, F>(service: impl Fn() -> S, until: Instant, good: F)
+pub(crate) async fn clients<S, F>(service: impl Fn() -> S, until: Instant, good: F)
 where
     S: Service<Request<Body>, Future: Send> + Send + 'static,
     F: Fn(Result<S::Response, S::Error>) + Clone + Send + 'static,
@@ -93,7 +93,8 @@ where
                 sleep_until(at).await;
                 let request = Request::new(Body::empty());
                 let Ok(ready) = call.ready().await else { return };
-                good(ready.call(request).await);
+                let answer = ready.call(request).await;
+                good(answer);
                 at += EACH;
             }
         });
