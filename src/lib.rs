@@ -168,7 +168,7 @@ struct CanaryThatRollsItselfBack;
 struct ShadowARewrite;
 
 /// The code of the guide runs.
-#[cfg(all(doctest, feature = "mesh"))]
+#[cfg(all(doctest, feature = "mesh", feature = "config"))]
 #[doc = include_str!("../docs/guides/replace_your_channel.md")]
 struct ReplaceYourChannel;
 

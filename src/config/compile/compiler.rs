@@ -74,11 +74,11 @@ pub(in crate::config) struct Compiler<'a> {
     pub(super) sources: BTreeMap<&'a str, TokenSource>,
 }
 
-/// A snapshot, and what the next one may take over.
-pub(in crate::config) struct Compiled {
-    pub(in crate::config) snapshot: Snapshot,
+/// What the file describes, a snapshot say, and what the next one may take over.
+pub(in crate::config) struct Compiled<T = Snapshot> {
+    pub(in crate::config) made: T,
     pub(in crate::config) kept: Kept,
-    /// To be started before the snapshot is in force.
+    /// To be started before it is in force.
     pub(in crate::config) followers: Followers,
 }
 
@@ -139,13 +139,13 @@ impl<'a> Compiler<'a> {
         let builder = self.watched(builder);
         let builder = self.usage(builder);
         let (builder, overload) = self.overload(builder);
-        let snapshot = self.build(builder)?;
+        let made = self.build(builder)?;
         let (kept, followers) = self.keep(overload);
-        Some(Compiled { snapshot, kept, followers })
+        Some(Compiled { made, kept, followers })
     }
 
     /// What the next one may take over.
-    fn keep(self, overload: Option<KeptOverload>) -> (Kept, Followers) {
+    pub(super) fn keep(self, overload: Option<KeptOverload>) -> (Kept, Followers) {
         let file = self.file;
         let rates_of = |name: &str| file.upstreams.get(name)?.success_rate.as_ref();
         let kept = Kept {
@@ -194,7 +194,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// The things that have names.
-    fn define(&mut self) {
+    pub(super) fn define(&mut self) {
         let file = self.file;
         self.servers();
         for (at, name, provider) in self.top.field("authentication").entries(&file.authentication) {

@@ -9,6 +9,7 @@ mod balance;
 mod breaker;
 mod canary;
 mod charges;
+mod client;
 mod compiler;
 mod concurrency;
 mod filters;

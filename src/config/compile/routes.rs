@@ -75,15 +75,20 @@ impl Compiler<'_> {
         made = self.policies(at.field("policies"), made, &rule.policies);
         made = self.rule_load(at.field("policies"), made, &rule.policies);
         made = self.filters(at, made, rule);
-        made = timeouts(at.field("timeouts"), made, &rule.timeouts);
-        made = self.retry(at, made, rule);
         made = self.canary(at, made, rule);
         made = self.mirrors(at, made, rule);
         made = self.rule_breaker(at, made, rule);
+        made = self.calls(at, made, rule);
+        self.backends(at, made, rule)
+    }
+
+    /// How its upstreams are called.
+    pub(super) fn calls(&self, at: At<'_>, made: gateway::Rule, rule: &Rule) -> gateway::Rule {
+        let made = timeouts(at.field("timeouts"), made, &rule.timeouts);
+        let made = self.retry(at, made, rule);
         self.told_numbers(at.field("policies"), rule);
         let deadline = rule.policies.deadline_header.iter().map(|header| header.0.clone());
-        made = deadline.fold(made, gateway::Rule::deadline_header);
-        self.backends(at, made, rule)
+        deadline.fold(made, gateway::Rule::deadline_header)
     }
 
     /// Whether the headers in which upstreams are told times and attempts are free for that.
@@ -186,7 +191,7 @@ impl Compiler<'_> {
         made.paths(path_policy(&policies.path))
     }
 
-    fn backends(&self, at: At<'_>, mut made: gateway::Rule, rule: &Rule) -> gateway::Rule {
+    pub(super) fn backends(&self, at: At<'_>, mut made: gateway::Rule, rule: &Rule) -> gateway::Rule {
         let list = at.field("backendRefs");
         let redirects = rule.filters.iter().any(|filter| filter.request_redirect.is_some());
         if redirects && list.is_said() {
@@ -278,6 +283,25 @@ fn unreachable(table: Vec<(At<'_>, router::Rule<()>)>) {
     }
 }
 
+/// How requests are divided among several upstreams.
+pub(super) fn divided(
+    at: At<'_>,
+    mut made: gateway::Rule,
+    policies: &Policies,
+    removed: &dyn Fn(&Key) -> Option<&'static str>,
+    knows_callers: bool,
+) -> gateway::Rule {
+    let Some(split) = &policies.split else { return made };
+    if let Some(key) = split.by.as_ref().and_then(|by| key(at.field("by"), by, removed)) {
+        if key.needs_identity() && !knows_callers {
+            at.field("by").warn("nobody asks who callers are: addresses are taken instead");
+        }
+        made = made.split_by(key);
+    }
+    let header = split.variant_header.iter().map(|header| header.0.clone());
+    header.fold(made, gateway::Rule::variant_header)
+}
+
 fn path_policy(path: &PathRules) -> PathPolicy {
     let strict = PathPolicy::strict();
     let policy = if path.keep_empty_segments { strict.keep_empty_segments() } else { strict };
@@ -346,23 +370,4 @@ impl Method {
             Self::Patch => http::Method::PATCH,
         }
     }
-}
-
-/// How requests are divided among several upstreams.
-fn divided(
-    at: At<'_>,
-    mut made: gateway::Rule,
-    policies: &Policies,
-    removed: &dyn Fn(&Key) -> Option<&'static str>,
-    knows_callers: bool,
-) -> gateway::Rule {
-    let Some(split) = &policies.split else { return made };
-    if let Some(key) = split.by.as_ref().and_then(|by| key(at.field("by"), by, removed)) {
-        if key.needs_identity() && !knows_callers {
-            at.field("by").warn("nobody asks who callers are: addresses are taken instead");
-        }
-        made = made.split_by(key);
-    }
-    let header = split.variant_header.iter().map(|header| header.0.clone());
-    header.fold(made, gateway::Rule::variant_header)
 }

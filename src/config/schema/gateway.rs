@@ -13,7 +13,7 @@ use super::{
 use crate::config::scalar::{Name, Text};
 
 /// A gateway as a file.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Gateway {
     /// The version of this format.
@@ -69,8 +69,9 @@ pub(crate) struct Gateway {
     pub(crate) shutdown: Shutdown,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(crate) enum ApiVersion {
+    #[default]
     #[serde(rename = "portcullis/v1alpha1")]
     V1Alpha1,
 }

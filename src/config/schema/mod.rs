@@ -5,6 +5,7 @@ mod authentication;
 mod authorization;
 mod balance;
 mod breaker;
+mod client;
 mod concurrency;
 mod gateway;
 mod mirror;
@@ -19,7 +20,7 @@ mod unbuilt;
 mod usage;
 
 pub(crate) use self::{
-    addresses::*, authentication::*, authorization::*, balance::*, breaker::*, concurrency::*, gateway::*,
-    mirror::*, overload::*, policies::*, quotas::*, redis::*, retry::*, route::*, split::*, unbuilt::*,
-    usage::*,
+    addresses::*, authentication::*, authorization::*, balance::*, breaker::*, client::*, concurrency::*,
+    gateway::*, mirror::*, overload::*, policies::*, quotas::*, redis::*, retry::*, route::*, split::*,
+    unbuilt::*, usage::*,
 };

@@ -25,7 +25,7 @@ pub(crate) struct Route {
 }
 
 /// What is done with the requests that match: the Gateway API's `HTTPRouteRule`, and `policies`.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Rule {
     /// Its name. Default: its place, as in `catalogue/0`.
@@ -295,7 +295,7 @@ pub(crate) struct Cors {
 }
 
 /// An upstream and its share.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct BackendRef {
     /// The API group of the upstream: empty.

@@ -106,9 +106,10 @@ impl Backend {
         self.retry_budget.as_ref()
     }
 
-    /// The upstream behind its limits, for calls of our own: their deadline was told outside.
-    pub(in crate::stack) fn direct(&self) -> Guarded {
-        self.guards.before(GateLayer::disabled().layer(self.sender(self.proxy.clone().direct())))
+    /// The upstream behind its limits, for calls of our own.
+    pub(in crate::stack) fn direct(&self, told: TellDeadline) -> Guarded {
+        let sender = self.sender(self.proxy.clone().direct());
+        self.guards.before(GateLayer::new(told).layer(sender))
     }
 
     pub(super) fn needs_caller(&self) -> bool {

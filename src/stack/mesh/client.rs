@@ -101,6 +101,17 @@ impl Client {
         Ok(Self { table: Arc::new(ArcSwap::from_pointee(table)), only: None })
     }
 
+    /// Calls these from now on, by all clones. What has begun ends as it began. A handle for one that is not among them is
+    /// answered as a name that is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`of`](Self::of); then all is as it was.
+    pub fn replace(&self, destinations: impl IntoIterator<Item = Destination>) -> Result<(), InvalidClient> {
+        self.table.store(Arc::new(Table::of(destinations)?));
+        Ok(())
+    }
+
     /// The client of the destination of this name alone, whatever requests say; `None` if there is none.
     #[must_use]
     pub fn upstream(&self, name: &str) -> Option<Self> {
