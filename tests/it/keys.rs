@@ -5,11 +5,12 @@ use std::{
     fs,
     path::Path,
     process::Command,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use portcullis::{
-    authn::api_key::{KeyAdmin, KeyStore as _, KeyStoreError, KeyUse, is_key, mint},
+    authn::api_key::{KeyAdmin, KeyFollower, KeyStore as _, KeyStoreError, KeyUse, Minted, is_key, mint},
     config::{Config, FileKeyStore},
 };
 use tokio::time::{Instant, sleep};
@@ -232,6 +233,32 @@ async fn a_revocation_in_a_file_does_not_wait_for_the_rest_of_the_configuration(
         sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(gateway.status().await["apiKeys"][0]["keys"], 1);
+}
+
+/// Also while somebody puts another file there all the time.
+#[tokio::test(start_paused = true)]
+async fn a_revocation_in_a_file_is_in_force_within_two_seconds() {
+    let directory = Directory::new("keys-restless");
+    let path = directory.path("keys.yaml");
+    let store = FileKeyStore::create(&path).unwrap();
+    let admin = KeyAdmin::new(store.clone());
+    let keys = KeyFollower::new("partners", Arc::new(store)).start().await;
+    let is_valid = |key: &Minted| keys.current().unwrap().verify(key.reveal(), SystemTime::now()).is_ok();
+    for pause in [100, 240, 260, 400, 900] {
+        let key = admin.create(mint("shop", "acme").unwrap()).await.unwrap();
+        sleep(Duration::from_millis(1_990)).await;
+        assert!(is_valid(&key));
+        admin.revoke(key.entry().id()).await.unwrap();
+        let revoked = Instant::now();
+        while revoked.elapsed() + Duration::from_millis(pause) < Duration::from_secs(2) {
+            sleep(Duration::from_millis(pause)).await;
+            let text = fs::read_to_string(&path).unwrap();
+            directory.write("next.yaml", &format!("# {pause}\n{text}"));
+            fs::rename(directory.path("next.yaml"), &path).unwrap();
+        }
+        tokio::time::sleep_until(revoked + Duration::from_millis(1_990)).await;
+        assert!(!is_valid(&key), "with another file each {pause} ms");
+    }
 }
 
 /// Wrong keys from one address are answered 429 with the time to wait, and its right one passes.
