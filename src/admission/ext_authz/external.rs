@@ -32,6 +32,7 @@ pub struct ExternalAuth {
     pub(super) failure: Reason,
     pub(super) fails_open: bool,
     pub(super) paths: PathPolicy,
+    pub(super) told_in: Option<HeaderName>,
 }
 
 /// What of a request's body an authorizer gets.
@@ -126,6 +127,7 @@ impl ExternalAuth {
             failure: Reason::AuthorizerUnavailable,
             fails_open: false,
             paths: PathPolicy::strict(),
+            told_in: None,
         })
     }
 
@@ -243,6 +245,14 @@ impl ExternalAuth {
     /// In which form paths are compared with those of rules. Strict unless told.
     pub fn paths(self, paths: PathPolicy) -> Self {
         Self { paths, ..self }
+    }
+
+    /// Tells every caller who decided, in this header of the answer: `deny transfers/0`, or `deny` and the authorizer's
+    /// name where it is asked about every request. Nobody unless told.
+    ///
+    /// Where it lets pass, a policy that then denies or allows is named, if there is one.
+    pub fn told_in(self, header: HeaderName) -> Self {
+        Self { told_in: Some(header), ..self }
     }
 
     /// Counts on in these numbers.

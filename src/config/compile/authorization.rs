@@ -5,8 +5,9 @@ use ipnet::IpNet;
 
 use super::Compiler;
 use crate::{
-    admission::authz::{
-        self, Authorization, Guard, InvalidPolicies, InvalidValue, Operation, Policy, Rule, Source,
+    admission::{
+        authz::{self, Authorization, Guard, InvalidPolicies, InvalidValue, Operation, Policy, Rule, Source},
+        ext_authz::ExternalAuth,
     },
     config::{
         at::At,
@@ -90,7 +91,7 @@ impl Compiler<'_> {
     ) -> gateway::Rule {
         for (at, name) in self.distinct(at.field("authorizers"), &said.authorizers) {
             if let Some(authorizer) = self.find(at, name, "authorizer", "authorizers", &self.authorizers) {
-                made = made.ask(authorizer.clone());
+                made = made.ask(telling(authorizer.clone(), said));
             }
         }
         let list = at.field("policies");
@@ -103,7 +104,7 @@ impl Compiler<'_> {
                 at.warn("asks who callers are, and nobody does: `authenticate` names no provider");
             }
             if policy.action() == authz::Action::Custom {
-                made = self.custom(at, made, name, policy);
+                made = self.custom(at, made, said, policy);
             } else {
                 decide.push((at, policy));
             }
@@ -122,13 +123,18 @@ impl Compiler<'_> {
     }
 
     /// An authorizer that is asked about what the rules of a custom policy mean.
-    fn custom(&self, at: At<'_>, made: gateway::Rule, name: &str, policy: &Policy) -> gateway::Rule {
-        let said = self.file.authorization.get(name).and_then(|said| said.authorizer.as_deref());
-        let Some(authorizer) = said.and_then(|said| self.authorizers.get(said)) else { return made };
+    fn custom(&self, at: At<'_>, made: gateway::Rule, said: &Authorize, policy: &Policy) -> gateway::Rule {
+        let asks = self.file.authorization.get(policy.name()).and_then(|said| said.authorizer.as_deref());
+        let Some(authorizer) = asks.and_then(|name| self.authorizers.get(name)) else { return made };
         let Some(guard) = accept(at, Guard::new([policy.clone()], &self.kept.tally)) else { return made };
-        let guarded = authorizer.clone().guarded(guard);
+        let guarded = telling(authorizer.clone(), said).guarded(guard);
         if policy.is_shadow() { made.ask_in_shadow(guarded) } else { made.ask(guarded) }
     }
+}
+
+/// The authorizer, which tells callers that it decided if the rule says so.
+fn telling(authorizer: ExternalAuth, said: &Authorize) -> ExternalAuth {
+    said.decision_header.iter().fold(authorizer, |made, header| made.told_in(header.0.clone()))
 }
 
 fn accept<T>(at: At<'_>, compiled: Result<T, InvalidPolicies>) -> Option<T> {
