@@ -195,6 +195,7 @@ pub mod identity;
 #[cfg(any(feature = "upstream", feature = "transport"))]
 mod io;
 pub mod key;
+mod listening;
 pub mod matching;
 pub mod outcome;
 pub mod ratio;
