@@ -116,10 +116,12 @@
 
 mod availability;
 mod balance;
+mod beside;
 mod body;
 mod builder;
 mod client;
 mod connect;
+mod discover;
 mod endpoint;
 mod error;
 mod exchange;
@@ -127,17 +129,20 @@ mod expect;
 mod forward;
 mod group;
 mod guard;
+pub mod health;
 mod hop;
 mod lease;
 mod link;
 mod load;
 mod member;
 mod options;
+pub mod outlier;
 mod race;
 mod request;
 mod resolve;
 mod response;
 mod service;
+mod source;
 mod store;
 mod tunnel;
 
@@ -151,3 +156,4 @@ pub use hop::HopByHop;
 pub use options::Wire;
 pub use resolve::{Resolve, Resolving, SystemResolver};
 pub use service::{Proxy, ResponseFuture};
+pub use source::{Discovery, EndpointSet, EndpointSource, Sets, StreamSource, Teller};

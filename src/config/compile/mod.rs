@@ -9,6 +9,7 @@ mod breaker;
 mod charges;
 mod compiler;
 mod concurrency;
+mod endpoints;
 mod filters;
 #[cfg(feature = "jwt")]
 mod jwks;
@@ -30,6 +31,9 @@ mod routes;
 mod upstreams;
 mod usage;
 
-pub(super) use self::compiler::{Compiled, Compiler};
+pub(super) use self::{
+    compiler::{Compiled, Compiler},
+    upstreams::NO_ENDPOINT,
+};
 #[cfg(feature = "jwt")]
 pub(super) use self::{jwks::KeySets, remembered::Remembered};

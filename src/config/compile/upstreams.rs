@@ -1,14 +1,22 @@
 //! `upstreams`.
 use std::net::SocketAddr;
 
-use super::Compiler;
+use super::{
+    Compiler,
+    endpoints::{connections, watched},
+};
 use crate::{
     config::{
+        EndpointFileSource,
         at::At,
         schema::{Balance, Upstream, UpstreamProtocol},
     },
-    upstream::{self, BuildError, Wire},
+    upstream::{self, BuildError, UpstreamBuilder, Wire},
 };
+
+/// What is said of an endpoint that is none.
+pub(in crate::config) const NO_ENDPOINT: &str =
+    "expected an endpoint such as `10.0.0.1:8080`, `[::1]:8080` or `orders.internal:8080`";
 
 impl<'a> Compiler<'a> {
     /// The credentials that requests to an upstream carry.
@@ -37,7 +45,7 @@ impl<'a> Compiler<'a> {
         let breaker = self.endpoint_breaker(at, upstream);
         let builder = || {
             let mut builder = upstream::Upstream::builder(name);
-            builder = breaker.into_iter().fold(builder, upstream::UpstreamBuilder::circuit_breaker);
+            builder = breaker.into_iter().fold(builder, UpstreamBuilder::circuit_breaker);
             if let Some(balance) = upstream.balance {
                 builder = builder.balance(match balance {
                     Balance::RoundRobin => upstream::Balance::RoundRobin,
@@ -54,10 +62,7 @@ impl<'a> Compiler<'a> {
             if let Some(timeout) = &upstream.connect_timeout {
                 builder = builder.connect_timeout(timeout.0);
             }
-            if let Some(most) = upstream.max_connections {
-                builder = builder.max_connections(most.get() as usize);
-            }
-            admin.into_iter().fold(builder, upstream::UpstreamBuilder::refuse)
+            admin.into_iter().fold(builder, UpstreamBuilder::refuse)
         };
         let mut faulty = false;
         for (at, endpoint) in at.field("endpoints").items(&upstream.endpoints) {
@@ -66,19 +71,37 @@ impl<'a> Compiler<'a> {
                 faulty = true;
                 at.error(match error {
                     BuildError::RefusedEndpoint(_) => "this is the admin address",
-                    _ => {
-                        "expected an endpoint such as `10.0.0.1:8080`, `[::1]:8080` or `orders.internal:8080`"
-                    }
+                    _ => NO_ENDPOINT,
                 });
             }
         }
         if faulty {
             return None;
         }
-        let mut builder = builder().endpoints(&upstream.endpoints);
+        let builder = watched(at, upstream, connections(at, upstream, builder()))?;
+        let mut builder = self.sourced(at, upstream, builder)?;
         if let Some(before) = self.kept.upstreams.get(name) {
             builder = builder.inherit(before);
         }
         at.accept(builder.build())
+    }
+
+    /// Where the endpoints come from.
+    fn sourced(&self, at: At<'_>, upstream: &Upstream, builder: UpstreamBuilder) -> Option<UpstreamBuilder> {
+        let has_own = at.field("endpoints").is_said();
+        match &upstream.discovery {
+            None if has_own => Some(builder.endpoints(&upstream.endpoints)),
+            Some(discovery) if !has_own => {
+                let source = EndpointFileSource::new(self.path(&discovery.file));
+                if let Some(fault) = source.fault() {
+                    at.field("discovery")
+                        .field("file")
+                        .warn(format!("there are no endpoints as yet: {fault}"));
+                }
+                Some(builder.source(source))
+            }
+            _ if at.is_broken() => None,
+            _ => at.refuse("expected exactly one of `endpoints` and `discovery`"),
+        }
     }
 }

@@ -5,6 +5,7 @@ mod authentication;
 mod authorization;
 mod breaker;
 mod concurrency;
+mod endpoints;
 mod gateway;
 mod overload;
 mod policies;
@@ -16,6 +17,6 @@ mod unbuilt;
 mod usage;
 
 pub(crate) use self::{
-    addresses::*, authentication::*, authorization::*, breaker::*, concurrency::*, gateway::*, overload::*,
-    policies::*, quotas::*, redis::*, retry::*, route::*, unbuilt::*, usage::*,
+    addresses::*, authentication::*, authorization::*, breaker::*, concurrency::*, endpoints::*, gateway::*,
+    overload::*, policies::*, quotas::*, redis::*, retry::*, route::*, unbuilt::*, usage::*,
 };

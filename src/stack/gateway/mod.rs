@@ -119,6 +119,7 @@ mod breakers;
 mod builder;
 mod consumption;
 mod edge;
+mod endpoints;
 mod guarded;
 #[cfg(feature = "jwt")]
 mod key_sets;

@@ -130,6 +130,7 @@ impl Gateway {
             super::api_keys::numbers,
             super::overload::numbers,
             super::retries::numbers,
+            super::endpoints::numbers,
             super::breakers::numbers,
             super::numbers::of_admission,
             super::usage::numbers,

@@ -2,6 +2,7 @@
 mod breakers;
 mod cost;
 mod deadlines;
+mod endpoints;
 mod limits;
 mod oidc;
 mod overload;

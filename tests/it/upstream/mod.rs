@@ -1,6 +1,7 @@
 //! The proxy between real peers: hyper, axum and tonic on both sides, and plain sockets where peers would be too kind.
 
 mod cost;
+mod discovered;
 mod expect;
 mod grpc;
 mod headers;
@@ -10,3 +11,4 @@ mod protocols;
 mod smuggling;
 mod tunnels;
 mod upstreams;
+mod watched;
