@@ -8,7 +8,7 @@ use tokio::{
 
 use super::{
     at::At,
-    compile::NO_ENDPOINT,
+    compile::are_endpoints,
     debounce::{Debounce, LOOK},
     document::Document,
     files::{print, slurp},
@@ -72,14 +72,15 @@ impl EndpointFileSource {
         let document = Document::<EndpointFile>::read(&name, text, &schema_of::<EndpointFile>());
         let Document { tree, typed, log } = document.map_err(|faults| faults.to_string())?;
         if let Some(file) = &typed {
-            check(At::top(&tree, &log).field("endpoints"), &file.endpoints);
+            let at = At::top(&tree, &log).field("endpoints");
+            are_endpoints(at, &file.endpoints, || Upstream::builder(""));
         }
         let faults = log.into_faults();
         let file = typed.filter(|_| !faults.refuse()).ok_or_else(|| faults.to_string())?;
         if file.endpoints.is_empty() {
             return Ok(EndpointSet::none());
         }
-        Ok(EndpointSet::new(file.endpoints))
+        Ok(EndpointSet::new(&file.endpoints))
     }
 
     /// Looks at it once.
@@ -89,15 +90,6 @@ impl EndpointFileSource {
         let text = read.unwrap_or_else(|lost| Err(format!("cannot be read: {lost}")));
         let print = print(&text);
         (text, print)
-    }
-}
-
-/// Reports what is no endpoint where it stands.
-fn check(at: At<'_>, endpoints: &[String]) {
-    for (at, endpoint) in at.items(endpoints) {
-        if Upstream::builder("").endpoint(endpoint).build().is_err() {
-            at.error(NO_ENDPOINT);
-        }
     }
 }
 

@@ -107,6 +107,7 @@ impl Machine {
     }
 
     /// Whether forgetting it forgets nothing but successes.
+    #[cfg(feature = "resilience")]
     pub(super) fn is_healthy(&self, now: Instant) -> bool {
         let [_, failures, slow] = self.totals(now);
         let is_calm = self.consecutive.load(Relaxed) == 0 && failures == 0 && slow == 0;

@@ -148,7 +148,7 @@ fn ask(call: &Call, tried: Tried) -> Ask<'_> {
 /// Chooses an endpoint, and takes a connection to it that is there.
 fn reach_now(upstream: &Upstream, call: &Call) -> Result<Reached, Option<Arc<Member>>> {
     let plan = upstream.plan_now().ok_or(None)?;
-    let member = upstream.pick(&plan, &ask(call, Tried::default())).ok_or(None)?;
+    let member = upstream.next(&plan, &ask(call, Tried::default())).ok_or(None)?;
     let Some(lease) = member.pooled(call.http2) else { return Err(Some(member)) };
     let mut attempt = Attempt::new(Arc::clone(&upstream.group().name)).endpoint(member.address());
     attempt.attempts = made(call.earlier.as_ref()).saturating_add(1);
@@ -169,7 +169,7 @@ async fn reach(
         let member = match picked.take() {
             Some(member) => member,
             // By the plan of that moment: the set may have changed while we waited.
-            None => match upstream.pick(&*upstream.plan().await?, &ask(call, tried)) {
+            None => match upstream.next(&*upstream.plan().await?, &ask(call, tried)) {
                 Some(member) => member,
                 None => break,
             },

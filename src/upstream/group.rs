@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     context::Deadline,
+    head::Head,
     reject::{Reason, Rejection},
 };
 
@@ -180,9 +181,14 @@ impl Upstream {
         Ok(plan)
     }
 
+    /// Of the request's key, if it has the one that we go by.
+    pub(super) fn hash(&self, head: &Head<'_>) -> Option<u64> {
+        self.0.roster.rules().balance.key()?.bare_hash(head)
+    }
+
     /// The endpoint for the next try. Tried ones are left out, and those that could not be reached come last, behind those
     /// of earlier attempts at the same call.
-    pub(super) fn pick(&self, plan: &Plan, ask: &Ask<'_>) -> Option<Arc<Member>> {
+    pub(super) fn next(&self, plan: &Plan, ask: &Ask<'_>) -> Option<Arc<Member>> {
         self.0.roster.pick(plan, ask).cloned()
     }
 

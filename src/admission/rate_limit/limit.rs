@@ -300,7 +300,7 @@ impl LimitBuilder {
     }
 
     /// How many units an account may owe beyond what it holds, where what a request costs is only
-    /// [known at its end](super::Settle); none unless told. What is above is forgiven.
+    /// [known at its end](crate::admission::Settle); none unless told. What is above is forgiven.
     pub fn max_debt(mut self, units: u32) -> Self {
         self.terms.max_debt = units;
         self

@@ -1,7 +1,7 @@
 //! Bounds how many requests each account may make over time: in this process, or with other instances on Redis.
 //!
 //! An account holds some units, which come back at a [`Rate`]: how is the [`Algorithm`]'s. A request spends one, or its
-//! [`Cost`].
+//! [`Cost`](super::Cost).
 //!
 //! # Example
 //!

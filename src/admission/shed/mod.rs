@@ -2,7 +2,7 @@
 //!
 //! An [`Overload`] watches this process: how late its event loop is, how much memory it takes, how long requests wait in
 //! queues, whatever you give it. It makes one number of them, the pressure. A [`Shed`] refuses by it: first what is of
-//! low [`Priority`], a growing share of it, then more. A [`SuccessRate`] looks at another server: as it fails more, it is
+//! low [`Priority`](super::Priority), a growing share of it, then more. A [`SuccessRate`] looks at another server: as it fails more, it is
 //! asked less.
 //!
 //! # Example

@@ -46,7 +46,7 @@ impl Compiler<'_> {
             at.field("perEndpoint").error("a rule has no endpoints: it is for `upstreams`");
         }
         let name = format!("rule/{}", made.name());
-        let breaker = self.breaker(at, name, said, asks_nobody(&rule.policies));
+        let breaker = self.breaker(at, &name, said, asks_nobody(&rule.policies));
         breaker.into_iter().fold(made, gateway::Rule::circuit_breaker)
     }
 
@@ -58,7 +58,7 @@ impl Compiler<'_> {
         upstream: &Upstream,
     ) -> Option<BreakerLayer> {
         let said = upstream.circuit_breaker.as_ref().filter(|said| !said.per_endpoint)?;
-        self.breaker(at.field("circuitBreaker"), format!("upstream/{name}"), said, false)
+        self.breaker(at.field("circuitBreaker"), &format!("upstream/{name}"), said, false)
     }
 
     /// When the breaker of each endpoint of an upstream opens and closes, if they have one.
@@ -78,9 +78,9 @@ impl Compiler<'_> {
     }
 
     /// The one of this name that is in force, if the same is said of it.
-    fn breaker(&self, at: At<'_>, name: String, said: &CircuitBreaker, public: bool) -> Option<BreakerLayer> {
+    fn breaker(&self, at: At<'_>, name: &str, said: &CircuitBreaker, public: bool) -> Option<BreakerLayer> {
         let trips = trips(at, said);
-        let mut policy = Policy::default().name(name.as_str());
+        let mut policy = Policy::default().name(name);
         if let Some(by) = &said.key {
             let removed = |part: &Key| match part {
                 Key::Header(name) => self.removed(name),
@@ -100,7 +100,7 @@ impl Compiler<'_> {
         }
         let policy = policy.trip(trips?).throttling_fails(said.throttling_fails).in_shadow(said.shadow);
         let make = || Some(BreakerLayer::new(policy));
-        self.breakers.borrow_mut().keep(&self.kept.breakers, &name, said.clone(), make)
+        self.breakers.borrow_mut().keep(&self.kept.breakers, name, said.clone(), make)
     }
 }
 

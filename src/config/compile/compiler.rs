@@ -17,7 +17,7 @@ use crate::config::{
     at::At,
     files::Files,
     gates::Registry,
-    kept::{Followers, Kept, KeptOverload, KeptUsage, Made, Stores},
+    kept::{Followers, Kept, KeptCanary, KeptOverload, KeptUsage, Made, SaidOfCanary, Stores},
     scalar::{Name, Spelled},
     schema::{CircuitBreaker, Gateway, KeyFile, schema_of},
     suggest::suggestion,
@@ -54,6 +54,8 @@ pub(in crate::config) struct Compiler<'a> {
     /// By the names of the upstreams.
     pub(super) rates: BTreeMap<&'a str, SuccessRate>,
     pub(super) budgets: BTreeMap<&'a str, Budget>,
+    /// By the names of the rules.
+    pub(super) canaries: RefCell<Made<SaidOfCanary, KeptCanary>>,
     /// As the next compiler finds them.
     pub(super) breakers: RefCell<Made<CircuitBreaker, BreakerLayer>>,
     /// Those of the upstreams.
@@ -72,11 +74,11 @@ pub(in crate::config) struct Compiler<'a> {
     pub(super) sources: BTreeMap<&'a str, TokenSource>,
 }
 
-/// A snapshot, and what the next one may take over.
-pub(in crate::config) struct Compiled {
-    pub(in crate::config) snapshot: Snapshot,
+/// What the file describes, a snapshot say, and what the next one may take over.
+pub(in crate::config) struct Compiled<T = Snapshot> {
+    pub(in crate::config) made: T,
     pub(in crate::config) kept: Kept,
-    /// To be started before the snapshot is in force.
+    /// To be started before it is in force.
     pub(in crate::config) followers: Followers,
 }
 
@@ -110,6 +112,7 @@ impl<'a> Compiler<'a> {
             concurrency,
             rates,
             budgets: BTreeMap::new(),
+            canaries: RefCell::default(),
             breakers: RefCell::default(),
             guarded: BTreeMap::new(),
             stores,
@@ -136,19 +139,20 @@ impl<'a> Compiler<'a> {
         let builder = self.watched(builder);
         let builder = self.usage(builder);
         let (builder, overload) = self.overload(builder);
-        let snapshot = self.build(builder)?;
+        let made = self.build(builder)?;
         let (kept, followers) = self.keep(overload);
-        Some(Compiled { snapshot, kept, followers })
+        Some(Compiled { made, kept, followers })
     }
 
     /// What the next one may take over.
-    fn keep(self, overload: Option<KeptOverload>) -> (Kept, Followers) {
+    pub(super) fn keep(self, overload: Option<KeptOverload>) -> (Kept, Followers) {
         let file = self.file;
         let rates_of = |name: &str| file.upstreams.get(name)?.success_rate.as_ref();
         let kept = Kept {
             budgets: made(self.budgets, |name| Some(&file.upstreams.get(name)?.retry_constraint)),
             concurrency: made(self.concurrency, |name| file.concurrency.get(name)),
             rates: made(self.rates, rates_of),
+            canaries: self.canaries.into_inner(),
             breakers: self.breakers.into_inner(),
             overload,
             stores: self.stores.into_inner(),
@@ -190,7 +194,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// The things that have names.
-    fn define(&mut self) {
+    pub(super) fn define(&mut self) {
         let file = self.file;
         self.servers();
         for (at, name, provider) in self.top.field("authentication").entries(&file.authentication) {

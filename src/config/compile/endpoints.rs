@@ -10,16 +10,37 @@ use super::retry::within;
 use crate::{
     config::{
         at::At,
-        schema::{HealthCheck, HttpHealthCheck, OutlierDetection, Upstream},
+        schema::{Endpoint, HealthCheck, HttpHealthCheck, OutlierDetection, Upstream},
     },
     ratio::Ratio,
-    upstream::{UpstreamBuilder, health, outlier},
+    upstream::{BuildError, UpstreamBuilder, health, outlier},
 };
 
 /// What is asked more often is a flood.
 const OFTEN: Duration = Duration::from_millis(10);
 /// A connection that is younger is hardly used.
 const SHORT: Duration = Duration::from_secs(1);
+
+/// Reports each that is no endpoint, or must not be one, where it stands. Whether all are good.
+pub(in crate::config) fn are_endpoints(
+    at: At<'_>,
+    endpoints: &[Endpoint],
+    builder: impl Fn() -> UpstreamBuilder,
+) -> bool {
+    let is_bad = |(at, endpoint): &(At<'_>, &Endpoint)| {
+        let at = if matches!(endpoint, Endpoint::Told(_)) { at.field("address") } else { *at };
+        match builder().endpoint(*endpoint).build() {
+            Ok(_) => return false,
+            Err(BuildError::RefusedEndpoint(_)) => at.error("this is the admin address"),
+            Err(_) => at.error(
+                "expected an endpoint such as `10.0.0.1:8080`, `[::1]:8080` or `orders.internal:8080`",
+            ),
+        }
+        true
+    };
+    // Not only up to the first.
+    at.items(endpoints).filter(is_bad).count() == 0
+}
 
 /// What endpoints are asked, and how they are judged.
 pub(super) fn watched(at: At<'_>, said: &Upstream, mut builder: UpstreamBuilder) -> Option<UpstreamBuilder> {

@@ -5,8 +5,11 @@ mod api_key;
 mod authentication;
 mod authorization;
 mod authorizers;
+mod balance;
 mod breaker;
+mod canary;
 mod charges;
+mod client;
 mod compiler;
 mod concurrency;
 mod endpoints;
@@ -17,6 +20,7 @@ mod jwks;
 mod jwt;
 mod limits;
 mod listeners;
+mod mirror;
 #[cfg(feature = "jwt")]
 mod oauth;
 mod overload;
@@ -33,7 +37,7 @@ mod usage;
 
 pub(super) use self::{
     compiler::{Compiled, Compiler},
-    upstreams::NO_ENDPOINT,
+    endpoints::are_endpoints,
 };
 #[cfg(feature = "jwt")]
 pub(super) use self::{jwks::KeySets, remembered::Remembered};

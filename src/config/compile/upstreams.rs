@@ -3,20 +3,17 @@ use std::net::SocketAddr;
 
 use super::{
     Compiler,
-    endpoints::{connections, watched},
+    balance::balance,
+    endpoints::{are_endpoints, connections, watched},
 };
 use crate::{
     config::{
         EndpointFileSource,
         at::At,
-        schema::{Balance, Upstream, UpstreamProtocol},
+        schema::{Upstream, UpstreamProtocol},
     },
-    upstream::{self, BuildError, UpstreamBuilder, Wire},
+    upstream::{self, UpstreamBuilder, Wire},
 };
-
-/// What is said of an endpoint that is none.
-pub(in crate::config) const NO_ENDPOINT: &str =
-    "expected an endpoint such as `10.0.0.1:8080`, `[::1]:8080` or `orders.internal:8080`";
 
 impl<'a> Compiler<'a> {
     /// The credentials that requests to an upstream carry.
@@ -46,12 +43,6 @@ impl<'a> Compiler<'a> {
         let builder = || {
             let mut builder = upstream::Upstream::builder(name);
             builder = breaker.into_iter().fold(builder, UpstreamBuilder::circuit_breaker);
-            if let Some(balance) = upstream.balance {
-                builder = builder.balance(match balance {
-                    Balance::RoundRobin => upstream::Balance::RoundRobin,
-                    Balance::LeastRequest => upstream::Balance::LeastRequest,
-                });
-            }
             if let Some(protocol) = upstream.protocol {
                 builder = builder.wire(match protocol {
                     UpstreamProtocol::Http1 => Wire::Http1,
@@ -64,21 +55,15 @@ impl<'a> Compiler<'a> {
             }
             admin.into_iter().fold(builder, UpstreamBuilder::refuse)
         };
-        let mut faulty = false;
-        for (at, endpoint) in at.field("endpoints").items(&upstream.endpoints) {
-            // One by one, so that each that is wrong is reported where it stands.
-            if let Err(error) = builder().endpoint(endpoint).build() {
-                faulty = true;
-                at.error(match error {
-                    BuildError::RefusedEndpoint(_) => "this is the admin address",
-                    _ => NO_ENDPOINT,
-                });
-            }
+        let are_good = are_endpoints(at.field("endpoints"), &upstream.endpoints, builder);
+        let mut builder = builder();
+        if let Some(told) = &upstream.balance {
+            builder = balance(at.field("balance"), builder, told)?;
         }
-        if faulty {
+        if !are_good {
             return None;
         }
-        let builder = watched(at, upstream, connections(at, upstream, builder()))?;
+        let builder = watched(at, upstream, connections(at, upstream, builder))?;
         let mut builder = self.sourced(at, upstream, builder)?;
         if let Some(before) = self.kept.upstreams.get(name) {
             builder = builder.inherit(before);

@@ -4,6 +4,7 @@ use http::HeaderValue;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::Endpoint;
 use crate::config::scalar::Text;
 
 /// How the endpoints of an upstream are asked whether they are well. Exactly one of `http`, `grpc` and `tcp`.
@@ -115,7 +116,7 @@ pub(crate) struct Discovery {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct EndpointFile {
     /// Where an upstream runs. An empty list is one without endpoints.
-    pub(crate) endpoints: Vec<String>,
+    pub(crate) endpoints: Vec<Endpoint>,
 }
 
 /// Pings on HTTP/2 connections.

@@ -3,20 +3,25 @@
 mod addresses;
 mod authentication;
 mod authorization;
+mod balance;
 mod breaker;
+mod client;
 mod concurrency;
 mod endpoints;
 mod gateway;
+mod mirror;
 mod overload;
 mod policies;
 mod quotas;
 mod redis;
 mod retry;
 mod route;
+mod split;
 mod unbuilt;
 mod usage;
 
 pub(crate) use self::{
-    addresses::*, authentication::*, authorization::*, breaker::*, concurrency::*, endpoints::*, gateway::*,
-    overload::*, policies::*, quotas::*, redis::*, retry::*, route::*, unbuilt::*, usage::*,
+    addresses::*, authentication::*, authorization::*, balance::*, breaker::*, client::*, concurrency::*,
+    endpoints::*, gateway::*, mirror::*, overload::*, policies::*, quotas::*, redis::*, retry::*, route::*,
+    split::*, unbuilt::*, usage::*,
 };

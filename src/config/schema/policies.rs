@@ -8,7 +8,9 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Addresses, CircuitBreaker, Csrf, Header, Method, PriorityClass, RetryRules, Unbuilt};
+use super::{
+    Addresses, CircuitBreaker, Csrf, Header, Method, MirrorRules, PriorityClass, RetryRules, Split, Unbuilt,
+};
 use crate::{admission::rate_limit::Rate, config::scalar::Text, ratio::Ratio, time::Calendar};
 
 /// A limit on how often.
@@ -255,6 +257,8 @@ pub(crate) struct Policies {
     /// A header in which callers say how many milliseconds they wait, and upstreams are told how many are left; a caller can
     /// only shorten what `timeouts` says. gRPC calls have `grpc-timeout`. Default: none.
     pub(crate) deadline_header: Option<Header>,
+    /// How the rule's `RequestMirror` filters mirror.
+    pub(crate) mirror: Option<MirrorRules>,
     /// How the rule's `retry` tries again.
     pub(crate) retry: Option<RetryRules>,
     /// Refuses requests while what the rule answers keeps failing, after all of its attempts. An upstream has its own.
@@ -365,17 +369,6 @@ pub(crate) struct Demand {
     /// At least one of these.
     #[schemars(length(min = 1))]
     pub(crate) any: Option<Vec<String>>,
-}
-
-/// How requests are divided among several `backendRefs`.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Split {
-    /// The same value always goes to the same backend: after a restart, on every instance, and when weights grow.
-    /// Default: each request by itself, at random.
-    pub(crate) by: Option<KeyList>,
-    /// A header of the response that names the backend that was chosen. Default: none.
-    pub(crate) variant_header: Option<Header>,
 }
 
 /// A registered gate by its name alone, or with settings of its own.

@@ -183,7 +183,7 @@ async fn another_server_gets_the_whole_request() {
         assert_eq!(fell_back, expected.is_some());
         match expected {
             Some(_) => {
-                assert_eq!((text.as_deref(), &**seen.lock().unwrap()), (expected, &["abcd".into()][..]))
+                assert_eq!((text.as_deref(), &**seen.lock().unwrap()), (expected, &["abcd".into()][..]));
             }
             None => assert!(seen.lock().unwrap().is_empty()),
         }

@@ -24,7 +24,7 @@ use crate::{
         retry::{Policy, Retry, RetryLayer},
         timeout::Timeout,
     },
-    routing::split::SplitService,
+    routing::{canary::Watch, mirror::Mirror, split::SplitService},
     upstream::{Proxy, Upstream},
 };
 
@@ -106,9 +106,10 @@ impl Backend {
         self.retry_budget.as_ref()
     }
 
-    /// The upstream behind its limits, for calls of our own: their deadline was told outside.
-    pub(in crate::stack) fn direct(&self) -> Guarded {
-        self.guards.before(GateLayer::disabled().layer(self.sender(self.proxy.clone().direct())))
+    /// The upstream behind its limits, for calls of our own.
+    pub(in crate::stack) fn direct(&self, told: TellDeadline) -> Guarded {
+        let sender = self.sender(self.proxy.clone().direct());
+        self.guards.before(GateLayer::new(told).layer(sender))
     }
 
     pub(super) fn needs_caller(&self) -> bool {
@@ -154,12 +155,14 @@ pub(super) type Sender = Proxy;
 pub(super) type Told = Gated<Sender, TellDeadline>;
 /// One upstream of a rule.
 pub(super) type Attempts = Retry<Timeout<Guarded>>;
+/// The same, watched by the rule's canary if it has one.
+type Version = Gated<Attempts, Watch>;
 /// All of them, or none.
-pub(super) type Backends = Either<SplitService<Attempts>, Nowhere>;
+pub(super) type Backends = Either<SplitService<Version>, Nowhere>;
 /// What a rule does with its requests. What fails inside becomes an answer before any gate sees it.
-pub(super) type RuleService = Tapped<AsyncGated<Rescue<Timeout<Backends>>, AsyncGates>>;
+pub(super) type RuleService = Tapped<AsyncGated<Rescue<Timeout<Mirror<Backends, Guarded>>>, AsyncGates>>;
 
-type Answered = <Attempts as Service<Request<Body>>>::Response;
+type Answered = <Version as Service<Request<Body>>>::Response;
 
 /// The upstream of a rule that has none, because its gates answer everything.
 #[derive(Debug, Clone, Copy)]
@@ -182,7 +185,7 @@ impl Service<Request<Body>> for Nowhere {
 /// The upstreams of these rules, each once.
 pub(super) fn upstreams(rules: &[super::rule::Rule]) -> Vec<Upstream> {
     let mut upstreams: Vec<Upstream> = Vec::new();
-    for (backend, _) in rules.iter().flat_map(|rule| &rule.backends) {
+    for backend in rules.iter().flat_map(super::rule::Rule::upstreams) {
         let proxy = &backend.proxy;
         if !upstreams.iter().any(|known| known.name() == proxy.upstream().name()) {
             upstreams.push(proxy.upstream().clone());

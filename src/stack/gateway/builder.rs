@@ -3,13 +3,16 @@ use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 use http::HeaderName;
 
 use super::{
+    backend::RuleService,
     breakers::Breakers,
+    canaries::Canaries,
     edge::Listen,
+    mirrors::Mirrors,
     overload::Load,
     parts::{asserted_by, authorizers, check_admin, check_queues, distinct, quotas, tallies},
     retries::Retries,
     rule::Rule,
-    snapshot::{RuleFacts, Snapshot},
+    snapshot::Snapshot,
 };
 #[cfg(feature = "jwt")]
 use crate::authn::{
@@ -22,7 +25,7 @@ use crate::{
     identity::CallerHeaders,
     matching::PathPolicy,
     routing::{
-        router::{Router, UnreachableMatches},
+        router::{Router, RouterService, UnreachableMatches},
         split::InvalidSplit,
     },
     stack::admin::Admin,
@@ -199,6 +202,7 @@ impl SnapshotBuilder {
         asserted.extend(self.caller_headers.names().cloned().chain(asserted_by(&of_rules)));
         let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
         let (authorizers, retries) = (authorizers(&of_rules), Retries::of(&of_rules));
+        let (mirrors, canaries) = (Mirrors::of(&of_rules), Canaries::of(&of_rules));
         let breakers = Breakers::of(&of_rules);
         #[cfg(any(feature = "prometheus", feature = "redis"))]
         let limits = super::limits::all(&listeners, &of_rules);
@@ -207,8 +211,7 @@ impl SnapshotBuilder {
         let providers = of_rules.iter().filter_map(|rule| rule.providers.as_ref());
         credentials.extend(providers.flat_map(Providers::locations).cloned());
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
-        let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
-        let rules = distinct(of_rules.iter().map(facts).collect())?;
+        let rules = distinct(&of_rules)?;
         let upstreams = super::backend::upstreams(&of_rules);
         #[cfg(feature = "jwt")]
         let token_sources = super::parts::token_sources(&of_rules);
@@ -221,11 +224,7 @@ impl SnapshotBuilder {
             overload: self.overload.clone(),
         };
         let load = Load::of(self.overload, &listeners, &of_rules);
-        let mut router = Router::builder();
-        for rule in of_rules {
-            router = router.rule(rule.build(&given)?);
-        }
-        let routes = router.build()?.into_service();
+        let routes = routed(of_rules, &given)?;
         Ok(Snapshot {
             listeners,
             admin,
@@ -242,6 +241,8 @@ impl SnapshotBuilder {
             load,
             retries,
             breakers,
+            mirrors,
+            canaries,
             rules,
             routes,
             asserted,
@@ -274,6 +275,14 @@ impl SnapshotBuilder {
             None => Ok(()),
         }
     }
+}
+
+fn routed(rules: Vec<Rule>, given: &Given) -> Result<RouterService<RuleService>, SnapshotError> {
+    let mut router = Router::builder();
+    for rule in rules {
+        router = router.rule(rule.build(given)?);
+    }
+    Ok(router.build()?.into_service())
 }
 
 /// What a rule is told of the whole.

@@ -36,16 +36,18 @@ pub(super) fn asserted_by(rules: &[Rule]) -> impl Iterator<Item = HeaderName> {
     let asked = rules.iter().flat_map(|rule| &rule.authorizers);
     let by_authorizers = asked.flat_map(|asked| asked.authorizer.asserted_headers());
     let by_retries = rules.iter().filter_map(|rule| rule.retry.as_ref()?.told_in());
-    providers.flat_map(Providers::asserted_headers).chain(by_authorizers).chain(by_retries).cloned()
+    let by_mirrors = rules.iter().flat_map(|rule| &rule.mirrors).map(|(_, policy)| policy.marked_by());
+    let of_providers = providers.flat_map(Providers::asserted_headers);
+    of_providers.chain(by_authorizers).chain(by_retries).chain(by_mirrors).cloned()
 }
 
 /// Each limit for which requests wait stands at one position.
 pub(super) fn check_queues(listeners: &[Listen], rules: &[Rule]) -> Result<(), SnapshotError> {
-    let backends = rules.iter().flat_map(|rule| &rule.backends);
+    let backends = rules.iter().flat_map(Rule::upstreams);
     let [at_listeners, at_rules, at_upstreams] = [
         queued(listeners.iter().flat_map(|listen| &listen.concurrency)),
         queued(rules.iter().flat_map(|rule| &rule.concurrency)),
-        queued(backends.flat_map(|(backend, _)| &backend.guards.concurrency)),
+        queued(backends.flat_map(|backend| &backend.guards.concurrency)),
     ];
     for (one, other) in
         [(&at_listeners, &at_rules), (&at_listeners, &at_upstreams), (&at_rules, &at_upstreams)]
@@ -111,8 +113,10 @@ pub(super) fn addresses(
     at_listeners.chain(at_rules).filter_map(list).collect()
 }
 
-pub(super) fn distinct(rules: Vec<RuleFacts>) -> Result<Vec<RuleFacts>, SnapshotError> {
-    let mut names = HashSet::new();
+/// The rules, each of which has a name of its own.
+pub(super) fn distinct(rules: &[Rule]) -> Result<Vec<RuleFacts>, SnapshotError> {
+    let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
+    let (rules, mut names) = (rules.iter().map(facts).collect::<Vec<_>>(), HashSet::new());
     match rules.iter().find(|rule| !names.insert(&rule.name)) {
         Some(twice) => Err(SnapshotError::DuplicateRule(Arc::clone(&twice.name))),
         None => Ok(rules),
@@ -122,7 +126,7 @@ pub(super) fn distinct(rules: Vec<RuleFacts>) -> Result<Vec<RuleFacts>, Snapshot
 #[cfg(feature = "jwt")]
 pub(super) fn token_sources(rules: &[Rule]) -> Vec<(Arc<str>, TokenSourceHandle)> {
     let mut sources: Vec<(Arc<str>, TokenSourceHandle)> = Vec::new();
-    for (backend, _) in rules.iter().flat_map(|rule| &rule.backends) {
+    for backend in rules.iter().flat_map(Rule::upstreams) {
         let upstream = backend.proxy.upstream().name();
         if let Some(source) = backend.credentials.source()
             && sources.iter().all(|(known, _)| **known != *upstream)

@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use http::HeaderName;
 
-use super::{backend::Backend, limits::Limits};
+use super::{backend::Backend, canaries::Steer, limits::Limits};
 use crate::{
     admission::{
         Fields, Priority,
@@ -18,7 +18,11 @@ use crate::{
     key::Key,
     matching::{HostPattern, PathPolicy, RequestMatch},
     resilience::{breaker::BreakerLayer, retry::Policy, timeout::TimeoutLayer},
-    routing::filter::{Cors, Csrf, ResponseHeaders},
+    routing::{
+        canary::Canary,
+        filter::{Cors, Csrf, ResponseHeaders},
+        mirror,
+    },
 };
 
 /// What is done with some requests: which, under what policies, to which upstreams.
@@ -41,7 +45,7 @@ use crate::{
 /// ```
 #[must_use]
 pub struct Rule {
-    pub(super) name: Arc<str>,
+    pub(in crate::stack) name: Arc<str>,
     pub(super) hosts: Vec<HostPattern>,
     pub(super) matches: Vec<RequestMatch>,
     pub(super) paths: PathPolicy,
@@ -60,13 +64,16 @@ pub struct Rule {
     pub(super) breaker: Option<BreakerLayer>,
     pub(super) concurrency: Vec<Concurrency>,
     pub(super) filters: AsyncGates,
-    pub(super) timeout: TimeoutLayer,
-    pub(super) deadline_header: Option<HeaderName>,
-    pub(super) retry: Option<Policy>,
-    pub(super) attempt_timeout: TimeoutLayer,
-    pub(super) split_by: Option<Key>,
-    pub(super) variant_header: Option<HeaderName>,
-    pub(super) backends: Vec<(Backend, u32)>,
+    pub(in crate::stack) timeout: TimeoutLayer,
+    pub(in crate::stack) deadline_header: Option<HeaderName>,
+    pub(in crate::stack) retry: Option<Policy>,
+    pub(in crate::stack) attempt_timeout: TimeoutLayer,
+    pub(in crate::stack) split_by: Option<Key>,
+    pub(in crate::stack) variant_header: Option<HeaderName>,
+    pub(in crate::stack) backends: Vec<(Backend, u32)>,
+    pub(super) mirrors: Vec<(Backend, mirror::Policy)>,
+    pub(super) canary: Option<Canary>,
+    pub(super) steer: Option<Steer>,
 }
 
 impl Rule {
@@ -101,6 +108,9 @@ impl Rule {
             split_by: None,
             variant_header: None,
             backends: Vec::new(),
+            mirrors: Vec::new(),
+            canary: None,
+            steer: None,
         }
     }
 
@@ -275,6 +285,30 @@ impl Rule {
     pub fn backend(mut self, backend: impl Into<Backend>, weight: u32) -> Self {
         self.backends.push((backend.into(), weight));
         self
+    }
+
+    /// Sends copies of requests to this upstream, too, for which nobody waits. Clients cannot say that theirs are such:
+    /// the mark is taken out of what they send.
+    pub fn mirror(mut self, backend: impl Into<Backend>, policy: mirror::Policy) -> Self {
+        self.mirrors.push((backend.into(), policy));
+        self
+    }
+
+    /// Moves requests from the first of two backends to the second as `canary` has it; their weights mean nothing then. The
+    /// next snapshot goes on with it if it has the same canary.
+    pub fn canary(self, canary: Canary) -> Self {
+        Self { canary: Some(canary), ..self }
+    }
+
+    /// What its canary is told when the snapshot is taken into force. Nothing unless told.
+    pub fn steer(self, steer: Steer) -> Self {
+        Self { steer: Some(steer), ..self }
+    }
+
+    /// All upstreams to which it sends, those of mirrors too.
+    pub(super) fn upstreams(&self) -> impl Iterator<Item = &Backend> {
+        let mirrors = self.mirrors.iter().map(|(backend, _)| backend);
+        self.backends.iter().map(|(backend, _)| backend).chain(mirrors)
     }
 
     /// The name.

@@ -74,7 +74,7 @@ impl Client {
     /// # Errors
     ///
     /// No endpoints, or one that is malformed.
-    pub fn to<E: Into<String>>(
+    pub fn to<E: Into<upstream::Endpoint>>(
         name: impl Into<Arc<str>>,
         endpoints: impl IntoIterator<Item = E>,
     ) -> Result<Self, InvalidClient> {
@@ -99,6 +99,17 @@ impl Client {
     pub fn of(destinations: impl IntoIterator<Item = Destination>) -> Result<Self, InvalidClient> {
         let table = Table::of(destinations)?;
         Ok(Self { table: Arc::new(ArcSwap::from_pointee(table)), only: None })
+    }
+
+    /// Calls these from now on, by all clones. What has begun ends as it began. A handle for one that is not among them is
+    /// answered as a name that is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`of`](Self::of); then all is as it was.
+    pub fn replace(&self, destinations: impl IntoIterator<Item = Destination>) -> Result<(), InvalidClient> {
+        self.table.store(Arc::new(Table::of(destinations)?));
+        Ok(())
     }
 
     /// The client of the destination of this name alone, whatever requests say; `None` if there is none.

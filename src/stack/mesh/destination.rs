@@ -1,12 +1,14 @@
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use tower_layer::Layer;
 
 use super::{
     client::InvalidClient,
-    layer::{Attempts, Calls, ClientLayer},
+    layer::{Attempts, Calls, ClientLayer, Sender},
 };
+#[cfg(feature = "config")]
+use crate::stack::gateway::Rule;
 use crate::{
     chance::Chance,
     key::{Key, RouteName},
@@ -45,10 +47,11 @@ pub struct Destination {
     policies: ClientLayer,
     backends: Vec<(Backend, u32)>,
     split_by: Option<Key>,
+    variant_header: Option<HeaderName>,
 }
 
 /// All that stands between a caller and the connections.
-pub(super) type Service = Rescue<Calls<SplitService<Attempts<Guarded>>>>;
+pub(super) type Service = Rescue<Calls<SplitService<Attempts<Sender<Guarded>>>>>;
 
 /// A destination, ready to be called.
 #[derive(Debug)]
@@ -70,7 +73,28 @@ impl Destination {
     /// This name, for the [backends](Self::backend) that it is divided among. The name is the salt of the split.
     pub fn split(name: impl Into<Arc<str>>) -> Self {
         let policies = ClientLayer::new().grpc_streams(true).retry(Policy::default());
-        Self { name: name.into(), policies, backends: Vec::new(), split_by: None }
+        Self { name: name.into(), policies, backends: Vec::new(), split_by: None, variant_header: None }
+    }
+
+    /// What a gateway's rule says of calls. Without a word of its own on retries they are tried again as by default, unless
+    /// one of its upstreams allows none.
+    #[cfg(feature = "config")]
+    pub(crate) fn of_rule(rule: Rule) -> Self {
+        let Rule {
+            name,
+            timeout,
+            attempt_timeout,
+            deadline_header,
+            retry,
+            split_by,
+            variant_header,
+            backends,
+            ..
+        } = rule;
+        let bears = |(backend, _): &(Backend, u32)| !backend.budget().is_some_and(Budget::is_zero);
+        let retry = retry.or_else(|| backends.iter().all(bears).then(Policy::default));
+        let policies = ClientLayer::of_rule(timeout, attempt_timeout, deadline_header, retry);
+        Self { name, policies, backends, split_by, variant_header }
     }
 
     /// Adds an upstream with its weight. The first is the base, as [`split`](crate::routing::split) says.
@@ -84,6 +108,11 @@ impl Destination {
         Self { split_by: Some(key), ..self }
     }
 
+    /// Names the version that was chosen in this header of the response.
+    pub fn variant_header(self, header: HeaderName) -> Self {
+        Self { variant_header: Some(header), ..self }
+    }
+
     /// How it is called. Unless told a call may take 15 s, gRPC calls to their head, and is tried twice more by the default
     /// [`Policy`]: if nobody has looked at it, or it may be done twice.
     pub fn policies(self, policies: ClientLayer) -> Self {
@@ -92,17 +121,18 @@ impl Destination {
 
     pub(super) fn build(self) -> Result<Called, InvalidClient> {
         self.check()?;
-        let Self { name, policies, backends, split_by } = self;
+        let Self { name, policies, backends, split_by, variant_header } = self;
         let mut versions = Split::builder();
         for (backend, weight) in &backends {
             let version = Arc::from(backend.upstream().name());
-            versions =
-                versions.variant(version, *weight, policies.attempts(backend.budget(), backend.direct()));
+            let sender = policies.sender(backend.direct(policies.told()));
+            versions = versions.variant(version, *weight, policies.attempts(backend.budget(), sender));
         }
         let by = match split_by {
             Some(key) => split::Policy::sticky(key, Arc::clone(&name)),
             None => split::Policy::random(Chance::new()),
         };
+        let by = variant_header.into_iter().fold(by, split::Policy::tell_client);
         let versions = versions.build().map_err(|error| InvalidClient::Split(Arc::clone(&name), error))?;
         Ok(Called {
             host: HeaderValue::from_str(&name).ok(),

@@ -40,15 +40,15 @@ pub struct ClientLayer {
 }
 
 #[cfg(feature = "jwt")]
-type Sender<S> = Outbound<S>;
+pub(super) type Sender<S> = Outbound<S>;
 #[cfg(not(feature = "jwt"))]
-type Sender<S> = S;
+pub(super) type Sender<S> = S;
 /// What bounds a call beside its timeout: its own word, and the request that it is made for.
 type Deadlines = (ReadDeadline, InheritDeadline);
 /// What stands around a call as a whole.
 pub(super) type Calls<S> = Gated<Gated<Gated<Timeout<S>, Deadlines>, Counter>, PropagateRequestId>;
 /// What stands around its attempts, and around each of them.
-pub(super) type Attempts<S> = Retry<Timeout<Guarded<Gated<Sender<S>, TellDeadline>>>>;
+pub(super) type Attempts<S> = Retry<Timeout<Guarded<S>>>;
 
 impl ClientLayer {
     /// Calls may take 15 s, are made once, and nobody counts them.
@@ -120,6 +120,17 @@ impl ClientLayer {
         Self { counted: metrics.layer(), ..self }
     }
 
+    /// What a gateway's rule says of calls.
+    #[cfg(feature = "config")]
+    pub(super) fn of_rule(
+        timeout: TimeoutLayer,
+        attempt_timeout: TimeoutLayer,
+        deadline_header: Option<HeaderName>,
+        retry: Option<Policy>,
+    ) -> Self {
+        Self { timeout, attempt_timeout, deadline_header, retry, ..Self::new() }
+    }
+
     /// What stands around each call as a whole.
     pub(super) fn calls<S>(&self, inner: S) -> Calls<S> {
         let timeout = self.timeout.tell_deadline(true);
@@ -132,18 +143,27 @@ impl ClientLayer {
 
     /// What stands around its attempts. `budget`: of what is called, if it has one of its own.
     pub(super) fn attempts<S>(&self, budget: Option<&Budget>, inner: S) -> Attempts<S> {
-        #[cfg(feature = "jwt")]
-        let inner = self.credentials.layer(inner);
-        let told = self.deadline_header.iter().cloned().fold(TellDeadline::new(), TellDeadline::header);
-        let told = GateLayer::new(told).layer(inner);
         // Inside of retries: no place is held between two attempts, and each attempt is an outcome.
         let guards = guards(AsyncGates::new(), &self.concurrency, self.success_rate.as_ref());
-        let attempt = self.attempt_timeout.layer(guards.layer(told));
+        let attempt = self.attempt_timeout.layer(guards.layer(inner));
         let retry = match self.retry.clone() {
             Some(policy) => RetryLayer::new(budget.cloned().into_iter().fold(policy, Policy::budget)),
             None => RetryLayer::disabled(),
         };
         retry.layer(attempt)
+    }
+
+    /// What tells a server how long it has: the last thing before it is sent its credentials.
+    pub(super) fn told(&self) -> TellDeadline {
+        self.deadline_header.iter().cloned().fold(TellDeadline::new(), TellDeadline::header)
+    }
+
+    /// What puts credentials on each attempt, if there are some.
+    pub(super) fn sender<S>(&self, inner: S) -> Sender<S> {
+        #[cfg(feature = "jwt")]
+        return self.credentials.layer(inner);
+        #[cfg(not(feature = "jwt"))]
+        return inner;
     }
 }
 
@@ -154,9 +174,9 @@ impl Default for ClientLayer {
 }
 
 impl<S> Layer<S> for ClientLayer {
-    type Service = Calls<Attempts<S>>;
+    type Service = Calls<Attempts<Gated<Sender<S>, TellDeadline>>>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.calls(self.attempts(None, inner))
+        self.calls(self.attempts(None, GateLayer::new(self.told()).layer(self.sender(inner))))
     }
 }

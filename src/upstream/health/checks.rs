@@ -117,7 +117,10 @@ impl Checks {
 
     /// Waits until each of these has answered, if they have to before there are requests.
     pub(in crate::upstream) async fn first(&self, members: &[Arc<Member>]) {
-        while self.policy.wait_for_first {
+        if !self.policy.wait_for_first {
+            return;
+        }
+        loop {
             let learnt = self.learnt.notified();
             if members.iter().all(|member| member.health().health() != Health::Unknown) {
                 return;

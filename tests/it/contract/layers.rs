@@ -39,6 +39,7 @@ use portcullis::{
     identity::{PeerAddr, PeerIdentity, Principal},
     key::Key,
     matching::Normalize,
+    ratio::Ratio,
     reject::{Answer, RaiseLayer, RescueLayer},
     resilience::{
         breaker::{self, BreakerLayer},
@@ -48,7 +49,9 @@ use portcullis::{
         timeout::TimeoutLayer,
     },
     routing::{
+        canary::{self, Canary, Version},
         filter::{Cors, Csrf, HeaderChanges, PathChange, Rewrite},
+        mirror::{self, MirrorLayer},
         router::{Router, RouterLayer, Rule},
         split::{Policy, Split, SplitLayer},
     },
@@ -66,6 +69,8 @@ use portcullis::{
     transport::{Connection, Drain},
     upstream::HopByHop,
 };
+
+use tower::Service;
 
 use super::allocations;
 
@@ -435,7 +440,24 @@ fn routing() -> Vec<Report> {
         plain("cors", 0, || Cors::new().allow_origin("*").unwrap().layer()),
         Contract::new("router", router).allocations(3, allocations).check(),
         Contract::new("split", split).allocations(3, allocations).check(),
+        plain("canary", 0, || Canary::new("contract", canary::Policy::default()).watch(Version::New)),
+        Contract::new("mirror", || mirror(Ratio::ALWAYS)).allocations(MIRRORED, allocations).check(),
+        Contract::new("mirror, not drawn", || mirror(Ratio::NEVER)).allocations(0, allocations).check(),
     ]
+}
+
+/// A task and what it holds, a list of them, and a copy of the head with what it tells.
+const MIRRORED: u64 = 16;
+
+fn mirror(
+    share: Ratio,
+) -> MirrorLayer<
+    impl Clone + Service<Request<Body>, Response = http::Response<Body>, Error: Send, Future: Send> + Send + Sync,
+> {
+    let read = tower::service_fn(|request: Request<Body>| async move {
+        Ok::<_, std::convert::Infallible>(http::Response::new(request.into_body()))
+    });
+    MirrorLayer::new(mirror::Policy::new("contract").share(share), read)
 }
 
 /// The stacks as a whole.
@@ -487,6 +509,7 @@ fn resilience() -> Vec<Report> {
         Contract::new("fallback", || {
             FallbackLayer::new(fallback::Policy::answer(http::Response::new(bytes::Bytes::new())))
         })
+        .other_error("its work is to answer where there is an error")
         .allocations(0, allocations)
         .check(),
         Contract::new("circuit breaker, disabled", BreakerLayer::disabled)

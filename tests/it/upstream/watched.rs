@@ -31,7 +31,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic_health::ServingStatus;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 
-use super::peers::{OK, PATIENCE, Raw, call, get, serve, soon, text, until};
+use super::peers::{OK, PATIENCE, Raw, call, get, serve, soon, until};
 
 const MS: Duration = Duration::from_millis(1);
 
