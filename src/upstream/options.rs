@@ -24,9 +24,19 @@ pub(super) struct Options {
     pub(super) idle_timeout_http2: Duration,
     pub(super) max_idle: usize,
     pub(super) max_connections: usize,
+    pub(super) max_streams: usize,
+    pub(super) max_age: Option<Duration>,
+    pub(super) keep_alive: Option<KeepAlive>,
     pub(super) refused: Vec<SocketAddr>,
     /// Of each endpoint.
     pub(super) breaker: Option<trip::Policy>,
+}
+
+/// How an HTTP/2 connection is asked whether its peer is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct KeepAlive {
+    pub(super) interval: Duration,
+    pub(super) timeout: Duration,
 }
 
 impl Default for Options {
@@ -38,6 +48,9 @@ impl Default for Options {
             idle_timeout_http2: Duration::from_secs(60),
             max_idle: 128,
             max_connections: 1024,
+            max_streams: usize::MAX,
+            max_age: None,
+            keep_alive: None,
             refused: Vec::new(),
             breaker: None,
         }

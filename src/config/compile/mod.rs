@@ -12,6 +12,7 @@ mod charges;
 mod client;
 mod compiler;
 mod concurrency;
+mod endpoints;
 mod filters;
 #[cfg(feature = "jwt")]
 mod jwks;
@@ -34,6 +35,9 @@ mod routes;
 mod upstreams;
 mod usage;
 
-pub(super) use self::compiler::{Compiled, Compiler};
+pub(super) use self::{
+    compiler::{Compiled, Compiler},
+    endpoints::are_endpoints,
+};
 #[cfg(feature = "jwt")]
 pub(super) use self::{jwks::KeySets, remembered::Remembered};

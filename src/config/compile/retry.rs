@@ -89,7 +89,7 @@ impl Compiler<'_> {
 }
 
 /// Reports a time that is too short or too long.
-fn within(at: At<'_>, time: Duration, least: Duration) {
+pub(super) fn within(at: At<'_>, time: Duration, least: Duration) {
     if time < least {
         at.error(format!("expected {} at least", crate::time::format_duration(least)));
     } else if time > LONGEST {

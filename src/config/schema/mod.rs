@@ -7,6 +7,7 @@ mod balance;
 mod breaker;
 mod client;
 mod concurrency;
+mod endpoints;
 mod gateway;
 mod mirror;
 mod overload;
@@ -21,6 +22,6 @@ mod usage;
 
 pub(crate) use self::{
     addresses::*, authentication::*, authorization::*, balance::*, breaker::*, client::*, concurrency::*,
-    gateway::*, mirror::*, overload::*, policies::*, quotas::*, redis::*, retry::*, route::*, split::*,
-    unbuilt::*, usage::*,
+    endpoints::*, gateway::*, mirror::*, overload::*, policies::*, quotas::*, redis::*, retry::*, route::*,
+    split::*, unbuilt::*, usage::*,
 };

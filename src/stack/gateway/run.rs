@@ -138,6 +138,7 @@ impl Gateway {
             super::mirrors::numbers,
             super::overload::numbers,
             super::retries::numbers,
+            super::endpoints::numbers,
             super::breakers::numbers,
             super::numbers::of_admission,
             super::usage::numbers,
