@@ -62,6 +62,7 @@ pub struct Contract<L> {
     pub(super) measure: Option<Measure>,
     pub(super) other_error: Option<&'static str>,
     pub(super) inexact_bodies: bool,
+    pub(super) elsewhere: Vec<(Law, &'static str)>,
 }
 
 type Callers = Box<dyn Fn(u32) -> Request<Body>>;
@@ -85,6 +86,7 @@ impl<L: Subject> Contract<L> {
             measure: None,
             other_error: None,
             inexact_bodies: false,
+            elsewhere: Vec::new(),
         }
     }
 
@@ -149,6 +151,13 @@ impl<L: Subject> Contract<L> {
     #[must_use]
     pub fn inexact_bodies(mut self) -> Self {
         self.inexact_bodies = true;
+        self
+    }
+
+    /// The kit cannot show this law on the layer; something else does, or why it need not be shown.
+    #[must_use]
+    pub fn elsewhere(mut self, law: Law, why: &'static str) -> Self {
+        self.elsewhere.push((law, why));
         self
     }
 

@@ -17,7 +17,7 @@ use crate::config::{
     at::At,
     files::Files,
     gates::Registry,
-    kept::{Followers, Kept, KeptOverload, KeptUsage, Made, Stores},
+    kept::{Counted, Followers, Kept, KeptOverload, KeptUsage, Made, Stores},
     scalar::{Name, Spelled},
     schema::{CircuitBreaker, Gateway, KeyFile, schema_of},
     suggest::suggestion,
@@ -54,6 +54,7 @@ pub(in crate::config) struct Compiler<'a> {
     /// By the names of the upstreams.
     pub(super) rates: BTreeMap<&'a str, SuccessRate>,
     pub(super) budgets: BTreeMap<&'a str, Budget>,
+    pub(super) counted: RefCell<Counted>,
     /// As the next compiler finds them.
     pub(super) breakers: RefCell<Made<CircuitBreaker, BreakerLayer>>,
     /// Those of the upstreams.
@@ -110,6 +111,7 @@ impl<'a> Compiler<'a> {
             concurrency,
             rates,
             budgets: BTreeMap::new(),
+            counted: RefCell::default(),
             breakers: RefCell::default(),
             guarded: BTreeMap::new(),
             stores,
@@ -147,6 +149,7 @@ impl<'a> Compiler<'a> {
         let rates_of = |name: &str| file.upstreams.get(name)?.success_rate.as_ref();
         let kept = Kept {
             budgets: made(self.budgets, |name| Some(&file.upstreams.get(name)?.retry_constraint)),
+            counted: self.counted.into_inner(),
             concurrency: made(self.concurrency, |name| file.concurrency.get(name)),
             rates: made(self.rates, rates_of),
             breakers: self.breakers.into_inner(),

@@ -10,6 +10,7 @@ mod charges;
 mod compiler;
 mod concurrency;
 mod filters;
+mod hedge;
 #[cfg(feature = "jwt")]
 mod jwks;
 #[cfg(feature = "jwt")]
@@ -27,6 +28,7 @@ mod remembered;
 mod removed;
 mod retry;
 mod routes;
+mod timeouts;
 mod upstreams;
 mod usage;
 

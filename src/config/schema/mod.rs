@@ -6,7 +6,9 @@ mod authorization;
 mod breaker;
 mod concurrency;
 mod gateway;
+mod hedge;
 mod overload;
+mod paths;
 mod policies;
 mod quotas;
 mod redis;
@@ -16,6 +18,6 @@ mod unbuilt;
 mod usage;
 
 pub(crate) use self::{
-    addresses::*, authentication::*, authorization::*, breaker::*, concurrency::*, gateway::*, overload::*,
-    policies::*, quotas::*, redis::*, retry::*, route::*, unbuilt::*, usage::*,
+    addresses::*, authentication::*, authorization::*, breaker::*, concurrency::*, gateway::*, hedge::*,
+    overload::*, paths::*, policies::*, quotas::*, redis::*, retry::*, route::*, unbuilt::*, usage::*,
 };

@@ -130,9 +130,12 @@ impl Rule {
             let name: Arc<str> = proxy.upstream().name().into();
             // The listeners have removed what strangers said of how a request came: what is left is believed.
             let proxy = proxy.clone().trusted_proxies(everybody.clone()).asserted(given.asserted.clone());
-            let told = self.deadline_header.iter().cloned().fold(TellDeadline::new(), TellDeadline::header);
+            let told = TellDeadline::new().margin(self.deadline_margin);
+            let told = self.deadline_header.iter().cloned().fold(told, TellDeadline::header);
             let guarded = backend.guards.before(GateLayer::new(told).layer(backend.sender(proxy)));
-            let attempts = backend.retry(self.retry.as_ref()).layer(timeout.layer(guarded));
+            let hedge = backend.hedge(self.hedge.as_ref(), self.retry.as_ref());
+            let attempts = hedge.layer(timeout.layer(guarded));
+            let attempts = backend.retry(self.retry.as_ref()).layer(attempts);
             split = split.variant(name, *weight, attempts);
         }
         let mut policy = match &self.split_by {

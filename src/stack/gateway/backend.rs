@@ -22,6 +22,7 @@ use crate::{
         breaker::BreakerLayer,
         budget::Budget,
         deadline::TellDeadline,
+        hedge::{self, Hedge, HedgeLayer},
         retry::{Policy, Retry, RetryLayer},
         timeout::Timeout,
     },
@@ -84,8 +85,8 @@ impl Backend {
         self
     }
 
-    /// Binds second attempts of all rules that share this budget. Else each rule that [retries](super::Rule::retry) has one
-    /// of its own.
+    /// Binds second attempts of all rules that share this budget. Else each rule that [retries](super::Rule::retry) or
+    /// [hedges](super::Rule::hedge) has one of its own.
     pub fn retry_budget(self, budget: Budget) -> Self {
         Self { retry_budget: Some(budget), ..self }
     }
@@ -125,6 +126,17 @@ impl Backend {
         RetryLayer::new(self.retry_budget.iter().cloned().fold(policy, Policy::budget))
     }
 
+    /// What sends beside a late attempt, within the upstream's budget, or that of the rule's retries. These count the calls.
+    pub(super) fn hedge(&self, policy: Option<&hedge::Policy>, retry: Option<&Policy>) -> HedgeLayer {
+        let Some(policy) = policy.cloned() else { return HedgeLayer::disabled() };
+        HedgeLayer::new(match (&self.retry_budget, retry) {
+            (Some(budget), None) => policy.budget(budget.clone()),
+            (Some(budget), Some(_)) => policy.shared_budget(budget.clone()),
+            (None, Some(retry)) => policy.shared_budget(retry.shared_budget().clone()),
+            (None, None) => policy,
+        })
+    }
+
     /// What sends, when the proxy has been told what it needs to know.
     pub(super) fn sender(&self, proxy: Proxy) -> Sender {
         #[cfg(feature = "jwt")]
@@ -154,7 +166,7 @@ pub(super) type Sender = Proxy;
 /// What sends, once the upstream is told how long it has.
 pub(super) type Told = Gated<Sender, TellDeadline>;
 /// One upstream of a rule.
-pub(super) type Attempts = Retry<Timeout<Guarded>>;
+pub(super) type Attempts = Retry<Hedge<Timeout<Guarded>>>;
 /// All of them, or none.
 pub(super) type Backends = Either<SplitService<Attempts>, Nowhere>;
 /// What a rule does with its requests. What fails inside becomes an answer before any gate sees it.

@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::HeaderName;
 
@@ -17,7 +17,7 @@ use crate::{
     gate::{AsyncGate, AsyncGates, DynGate, Gate},
     key::Key,
     matching::{HostPattern, PathPolicy, RequestMatch},
-    resilience::{breaker::BreakerLayer, retry::Policy, timeout::TimeoutLayer},
+    resilience::{breaker::BreakerLayer, hedge, retry::Policy, timeout::TimeoutLayer},
     routing::filter::{Cors, Csrf, ResponseHeaders},
 };
 
@@ -62,7 +62,9 @@ pub struct Rule {
     pub(super) filters: AsyncGates,
     pub(super) timeout: TimeoutLayer,
     pub(super) deadline_header: Option<HeaderName>,
+    pub(super) deadline_margin: Duration,
     pub(super) retry: Option<Policy>,
+    pub(super) hedge: Option<hedge::Policy>,
     pub(super) attempt_timeout: TimeoutLayer,
     pub(super) split_by: Option<Key>,
     pub(super) variant_header: Option<HeaderName>,
@@ -96,7 +98,9 @@ impl Rule {
             filters: AsyncGates::new(),
             timeout: TimeoutLayer::default().grpc_streams(true),
             deadline_header: None,
+            deadline_margin: Duration::ZERO,
             retry: None,
+            hedge: None,
             attempt_timeout: TimeoutLayer::disabled(),
             split_by: None,
             variant_header: None,
@@ -249,10 +253,21 @@ impl Rule {
         Self { deadline_header: Some(header), ..self }
     }
 
+    /// How much less than is left upstreams are told. Nothing unless told.
+    pub fn deadline_margin(self, margin: Duration) -> Self {
+        Self { deadline_margin: margin, ..self }
+    }
+
     /// Tries requests again that failed, within the [budget of the upstream](Backend::retry_budget) if it has one. None is
     /// tried again unless told.
     pub fn retry(self, policy: Policy) -> Self {
         Self { retry: Some(policy), ..self }
+    }
+
+    /// Sends a second attempt beside a late one, within the [budget of the upstream](Backend::retry_budget) if it has one, and
+    /// else within that of the [`retry`](Self::retry) if there is one. None unless told.
+    pub fn hedge(self, policy: hedge::Policy) -> Self {
+        Self { hedge: Some(policy), ..self }
     }
 
     /// How long each attempt may take. No limit of its own unless told.

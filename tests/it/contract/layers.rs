@@ -42,6 +42,7 @@ use portcullis::{
     resilience::{
         breaker::{self, BreakerLayer},
         deadline::{InheritDeadline, ReadDeadline, TellDeadline},
+        hedge::{self, HedgeLayer},
         retry::RetryLayer,
         timeout::TimeoutLayer,
     },
@@ -59,7 +60,7 @@ use portcullis::{
         span::RequestSpan,
         usage::UsageMeter,
     },
-    testing::{Contract, Finding, Law, Report},
+    testing::{Contract, Finding, Law, Report, Subject},
     time::{ManualClock, Period},
     transport::{Connection, Drain},
     upstream::HopByHop,
@@ -476,7 +477,7 @@ fn resilience() -> Vec<Report> {
         Contract::new("tell deadline", || GateLayer::new(TellDeadline::new()))
             .allocations(0, allocations)
             .check(),
-        Contract::new("retry, of a bare request", RetryLayer::default)
+        attempts("retry, of a bare request", RetryLayer::default)
             .request(|_| Request::new(Body::empty()))
             .allocations(0, allocations)
             .check(),
@@ -486,8 +487,20 @@ fn resilience() -> Vec<Report> {
             .allocations(0, allocations)
             .check(),
         // The head is copied, so that it can be sent again: its fields and what layers have told.
-        Contract::new("retry", RetryLayer::default).allocations(RETRY_COPY, allocations).check(),
+        attempts("retry", RetryLayer::default).allocations(RETRY_COPY, allocations).check(),
+        // A trail beside it, to know which endpoint is late, and a box for what a race needs.
+        attempts("hedge", move || HedgeLayer::new(hedge::Policy::after(time)))
+            .allocations(RETRY_COPY + 4, allocations)
+            .check(),
+        attempts("hedge, disabled", HedgeLayer::disabled).allocations(0, allocations).check(),
     ]
+}
+
+/// What sends requests again: nothing in the kit fails so that it would.
+fn attempts<L: Subject>(name: &'static str, make: impl Fn() -> L + 'static) -> Contract<L> {
+    Contract::new(name, make)
+        .elsewhere(Law::SharedState, "its budget and numbers are shared, as its own tests show")
+        .elsewhere(Law::Time, "waits between attempts, as its own tests show on a paused clock")
 }
 
 /// Of a new key a machine is made, and of one that is known nothing.

@@ -2,6 +2,7 @@
 mod breakers;
 mod cost;
 mod deadlines;
+mod hedging;
 mod limits;
 mod oidc;
 mod overload;
