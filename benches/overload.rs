@@ -32,6 +32,7 @@ use tokio::{
 const WORKERS: usize = 20;
 const SERVICE_MS: f64 = 20.0;
 const CAPACITY: f64 = WORKERS as f64 * 1000.0 / SERVICE_MS;
+const CONNECTIONS: usize = 16;
 const WARM_UP: Duration = Duration::from_secs(4);
 const MEASURED: Duration = Duration::from_secs(8);
 
@@ -93,8 +94,10 @@ async fn run(limit: &str, in_front: &str, load: f64) -> Seen {
     let configured = Config::text("bench", text).start().await.unwrap_or_else(|error| panic!("{error}"));
     let uri: http::Uri =
         format!("http://{}/", configured.gateway().address("public").unwrap()).parse().unwrap();
-    // As few connections as HTTP/2 needs, so that the load is no load of its own.
-    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http::<Empty<Bytes>>();
+    // Few connections, so that the load is no load of its own, and more streams than may wait in a queue.
+    let client = || Client::builder(TokioExecutor::new()).http2_only(true).build_http::<Empty<Bytes>>();
+    let clients: Vec<_> = std::iter::repeat_with(client).take(CONNECTIONS).collect();
+    let mut next = clients.iter().cycle();
     let (seen, chance) = (Arc::new(Mutex::new(Seen::default())), Chance::seeded(2));
     let (begin, mut at) = (Instant::now(), 0.0);
     let from = begin + WARM_UP;
@@ -105,7 +108,8 @@ async fn run(limit: &str, in_front: &str, load: f64) -> Seen {
             break;
         }
         sleep_until(due).await;
-        let (client, uri, seen) = (client.clone(), uri.clone(), Arc::clone(&seen));
+        let Some(client) = next.next().cloned() else { break };
+        let (uri, seen) = (uri.clone(), Arc::clone(&seen));
         tokio::spawn(async move {
             let status = async {
                 let response = client.get(uri).await.ok()?;

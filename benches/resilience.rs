@@ -166,7 +166,7 @@ fn retry_recorded_1k(bencher: Bencher<'_, '_>) {
 }
 
 /// A thousand calls by each of the threads, with nothing made or dropped but a call and its response.
-fn called<S>(bencher: Bencher<'_, '_>, service: S)
+fn called<S>(bencher: Bencher<'_, '_>, service: &S)
 where
     S: Service<Request<()>, Response: Send, Error = Infallible> + Clone + Send + Sync,
 {
@@ -184,45 +184,45 @@ where
 
 #[divan::bench(threads = [1, 2])]
 fn without_breaker(bencher: Bencher<'_, '_>) {
-    called(bencher, inner());
+    called(bencher, &inner());
 }
 
 /// Shares over time, and failures in a row: what it does unless told. It reads the clock once.
 #[divan::bench(threads = [1, 2])]
 fn breaker_closed(bencher: Bencher<'_, '_>) {
-    called(bencher, BreakerLayer::default().layer(inner()));
+    called(bencher, &BreakerLayer::default().layer(inner()));
 }
 
 /// A share of the last hundred results, as the peer was measured. It reads no clock.
 #[divan::bench(threads = [1, 2])]
 fn breaker_closed_by_count(bencher: Bencher<'_, '_>) {
     let last = NonZeroU16::new(100).unwrap();
-    called(bencher, BreakerLayer::new(trip::Policy::new().last(last)).layer(inner()));
+    called(bencher, &BreakerLayer::new(trip::Policy::new().last(last)).layer(inner()));
 }
 
 /// Failures in a row only.
 #[divan::bench(threads = [1, 2])]
 fn breaker_closed_in_a_row(bencher: Bencher<'_, '_>) {
     let policy = trip::Policy::new().ratio(portcullis::ratio::Ratio::NEVER, NonZeroU32::MIN);
-    called(bencher, BreakerLayer::new(policy).layer(inner()));
+    called(bencher, &BreakerLayer::new(policy).layer(inner()));
 }
 
 #[divan::bench(threads = [1, 2])]
 fn breaker_closed_by_key(bencher: Bencher<'_, '_>) {
     let policy = breaker::Policy::default().by(Key::ClientAddr);
-    called(bencher, BreakerLayer::new(policy).layer(inner()));
+    called(bencher, &BreakerLayer::new(policy).layer(inner()));
 }
 
 #[divan::bench(threads = [1, 2])]
 fn breaker_disabled(bencher: Bencher<'_, '_>) {
-    called(bencher, BreakerLayer::disabled().layer(inner()));
+    called(bencher, &BreakerLayer::disabled().layer(inner()));
 }
 
 #[divan::bench(threads = [1, 2])]
 fn breaker_open(bencher: Bencher<'_, '_>) {
     let layer = BreakerLayer::default();
     layer.handle().unwrap().force_open();
-    called(bencher, layer.layer(inner()));
+    called(bencher, &layer.layer(inner()));
 }
 
 /// A result of a window of ten seconds that holds so many of them, failures whose sums are asked for.

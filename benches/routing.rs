@@ -3,18 +3,23 @@
 #![allow(clippy::unwrap_used, reason = "a bench that may stop")]
 
 use divan::{AllocProfiler, Bencher, black_box};
-use http::{HeaderName, Request};
+use http::{HeaderName, Request, Response};
 use portcullis::{
+    body::Body,
     gate::Gate,
     head::Head,
     key::Key,
     matching::{HostPattern, Normalize, PathPolicy, RequestMatch},
+    ratio::Ratio,
     routing::{
+        canary::{self, Canary, Version},
         filter::{PathChange, Rewrite},
+        mirror::{self, MirrorLayer},
         router::{Router, Rule},
         split::{Policy, Split},
     },
 };
+use tower::{Layer, ServiceExt, service_fn};
 
 #[global_allocator]
 static ALLOC: AllocProfiler = AllocProfiler::system();
@@ -98,6 +103,53 @@ fn rewrite_prefix(bencher: Bencher<'_, '_>) {
     bencher
         .with_inputs(|| request("shop.example", "/api/v1/orders/7/items?page=2"))
         .bench_local_refs(|request| gate.check(&mut Head::of(request)).is_ok());
+}
+
+/// A request that is not drawn: what a mirror costs all others.
+#[divan::bench]
+fn mirror_not_drawn(bencher: Bencher<'_, '_>) {
+    mirrored(bencher, Ratio::NEVER);
+}
+
+/// With the task of its shadow, run to its end.
+#[divan::bench]
+fn mirror_with_shadow(bencher: Bencher<'_, '_>) {
+    mirrored(bencher, Ratio::ALWAYS);
+}
+
+fn mirrored(bencher: Bencher<'_, '_>, share: Ratio) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let says = || {
+        service_fn(|_: Request<Body>| async {
+            Ok::<_, std::convert::Infallible>(Response::new(Body::empty()))
+        })
+    };
+    let service = MirrorLayer::new(mirror::Policy::new("bench").share(share), says()).layer(says());
+    bencher.with_inputs(|| request("shop.example", "/").map(|()| Body::from("body"))).bench_local_values(
+        |request| {
+            runtime.block_on(async {
+                let answered = service.clone().oneshot(request).await;
+                if share == Ratio::ALWAYS {
+                    tokio::task::yield_now().await;
+                }
+                answered.unwrap().status()
+            })
+        },
+    );
+}
+
+/// A call that is watched, from the head of its request to the end of its response.
+#[divan::bench]
+fn canary_watched(bencher: Bencher<'_, '_>) {
+    let canary = Canary::new("bench", canary::Policy::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let says = service_fn(|_: Request<Body>| async {
+        Ok::<_, std::convert::Infallible>(Response::new(Body::empty()))
+    });
+    let service = canary.watch(Version::New).layer(says);
+    bencher.with_inputs(|| request("shop.example", "/").map(|()| Body::empty())).bench_local_values(
+        |request| runtime.block_on(async { service.clone().oneshot(request).await.unwrap().status() }),
+    );
 }
 
 #[divan::bench]

@@ -12,8 +12,8 @@
 //! | `telemetry` | what happened? request id, span, access log, metrics, usage | `telemetry`, `prometheus` |
 //! | `authn` | who is calling? tokens, introspection, API keys, certificates, providers; tokens for our own calls | `authn`, `jwt` |
 //! | `admission` | may it enter? addresses, rate limit, quotas, requests in flight, overload, policies, authorizers | `admission` |
-//! | `routing` | where to? router, filters, split | `routing` |
-//! | `resilience` | what if it fails? timeout, deadline, retry and hedge with their budget, circuit breaker | `resilience` |
+//! | `routing` | where to? router, filters, mirror, split, canary | `routing` |
+//! | `resilience` | what if it fails? timeout, deadline, retry and hedge with their budget, circuit breaker, fallback | `resilience` |
 //! | `upstream` | which endpoint? endpoints, balance, pool, proxy | `upstream` |
 //! | `stack` | the layers in their proven order | `stack` |
 //! | `config` | the stack as data | `config` |
@@ -147,13 +147,28 @@ struct RetriesThatDoNoHarm;
 #[doc = include_str!("../docs/guides/circuit_breakers.md")]
 struct CircuitBreakers;
 
+/// The code of the guide runs; its file is tried in `tests/it/gateway/balance.rs`.
+#[cfg(all(doctest, feature = "upstream"))]
+#[doc = include_str!("../docs/guides/choose_a_balancer.md")]
+struct ChooseABalancer;
+
 /// The code of the guide runs; its file is tried in `tests/it/gateway/deadlines.rs`.
 #[cfg(all(doctest, feature = "mesh"))]
 #[doc = include_str!("../docs/guides/deadlines_end_to_end.md")]
 struct DeadlinesEndToEnd;
 
+/// The code of the guide runs; its files are tried in `tests/it/gateway/canaries.rs`.
+#[cfg(all(doctest, feature = "routing"))]
+#[doc = include_str!("../docs/guides/canary_that_rolls_itself_back.md")]
+struct CanaryThatRollsItselfBack;
+
+/// The code of the guide runs; its file is tried in `tests/it/gateway/mirrors.rs`.
+#[cfg(all(doctest, feature = "routing"))]
+#[doc = include_str!("../docs/guides/shadow_a_rewrite.md")]
+struct ShadowARewrite;
+
 /// The code of the guide runs.
-#[cfg(all(doctest, feature = "mesh"))]
+#[cfg(all(doctest, feature = "mesh", feature = "config"))]
 #[doc = include_str!("../docs/guides/replace_your_channel.md")]
 struct ReplaceYourChannel;
 

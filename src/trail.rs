@@ -47,6 +47,7 @@ struct Marks {
     decision: OnceLock<Arc<str>>,
     attempt: Mutex<Option<Attempt>>,
     retry_stop: OnceLock<RetryStop>,
+    fell_back: OnceLock<()>,
 }
 
 impl Trail {
@@ -113,6 +114,16 @@ impl Trail {
     /// Tells why it was not tried again. The first word stands.
     pub fn set_retry_stop(&self, why: RetryStop) {
         let _ = self.0.retry_stop.set(why);
+    }
+
+    /// Whether something else was given in the place of a failure.
+    pub fn fell_back(&self) -> bool {
+        self.0.fell_back.get().is_some()
+    }
+
+    /// Tells that something else is given in the place of a failure.
+    pub fn set_fell_back(&self) {
+        let _ = self.0.fell_back.set(());
     }
 
     /// Tells of a try, in place of the one before.

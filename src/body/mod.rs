@@ -17,6 +17,8 @@ mod replay;
 mod replica;
 mod response;
 mod tap;
+#[cfg(feature = "routing")]
+mod tee;
 
 pub use any::{Body, BoxError};
 pub use convert::{Convert, ConvertLayer};
@@ -27,6 +29,8 @@ pub use response::ResponseBody;
 #[cfg(feature = "admission")]
 pub(crate) use tap::Bodiless;
 pub use tap::{Peeked, Tap, TapLayer, Tapped, Unreadable};
+#[cfg(feature = "routing")]
+pub(crate) use tee::{Copied, Fate, Lost, tee};
 
 #[cfg(test)]
 pub(crate) mod script;

@@ -6,8 +6,8 @@ use super::compile::{KeySets, Remembered};
 use super::{
     scalar::Text,
     schema::{
-        Authorizer, CircuitBreaker, ConcurrencyLimit, Overload as OverloadRules, RedisServer,
-        RetryConstraint, SuccessRateRules, Usage,
+        Authorizer, Canary, CanarySteer, CircuitBreaker, ConcurrencyLimit, Overload as OverloadRules,
+        RedisServer, RetryConstraint, SuccessRateRules, Usage,
     },
 };
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
     },
     authn::api_key::{ApiKeys, FailureLimit, KeyFollower},
     resilience::{breaker::BreakerLayer, budget::Budget, hedge::HedgeHandle, retry::RetryHandle},
+    routing,
     telemetry::usage::UsageMeter,
     upstream::Upstream,
 };
@@ -99,6 +100,16 @@ pub(super) type KeptUsage = ((Usage, Option<Said<RedisServer>>, PathBuf), UsageM
 /// What watches, with what was said of it and the limits that it watches.
 pub(super) type KeptOverload = ((OverloadRules, Vec<Concurrency>), Overload);
 
+/// What is said of a canary, but for how it is steered, and the upstreams between which it is.
+pub(super) type SaidOfCanary = (Canary, Vec<String>);
+
+/// A canary, and what it was told.
+#[derive(Debug, Clone)]
+pub(super) struct KeptCanary {
+    pub(super) canary: routing::canary::Canary,
+    pub(super) steer: CanarySteer,
+}
+
 /// Where keys are kept. The number stands for their peppers.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum KeysAt {
@@ -124,6 +135,8 @@ pub(super) struct Kept {
     /// How many second attempts upstreams have had, by their names.
     pub(super) budgets: Made<RetryConstraint, Budget>,
     pub(super) counted: Counted,
+    /// By the names of the rules.
+    pub(super) canaries: Made<SaidOfCanary, KeptCanary>,
     /// Of rules and upstreams, by `rule/` or `upstream/` and their names.
     pub(super) breakers: Made<CircuitBreaker, BreakerLayer>,
     pub(super) overload: Option<KeptOverload>,

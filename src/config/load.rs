@@ -1,4 +1,12 @@
-use std::{cell::RefCell, fmt, path::PathBuf, sync::Arc};
+use std::{
+    cell::RefCell,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
 
 use super::{
     at::At,
@@ -8,9 +16,12 @@ use super::{
     files::Files,
     gates::Registry,
     kept::Kept,
-    schema::{Gateway, gateway_schema},
+    schema::{Client, Gateway, gateway_schema, schema_of},
 };
-use crate::stack::gateway::{RuleFacts, Snapshot};
+use crate::stack::{
+    gateway::{RuleFacts, Snapshot},
+    mesh::Destination,
+};
 
 /// A configuration: a file, or a text, and the gates that it may use.
 #[derive(Debug, Clone)]
@@ -46,7 +57,7 @@ impl Config {
     #[must_use]
     pub fn check(&self) -> Check {
         let Reading { compiled, faults, .. } = self.read(&Kept::default());
-        let rules = compiled.map(|compiled| compiled.snapshot.rules().to_vec()).unwrap_or_default();
+        let rules = compiled.map(|compiled| compiled.made.rules().to_vec()).unwrap_or_default();
         Check { name: self.name(), faults, rules }
     }
 
@@ -58,7 +69,7 @@ impl Config {
     /// Everything that is wrong.
     pub fn load(&self) -> Result<Snapshot, Faults> {
         let Reading { compiled, faults, .. } = self.read(&Kept::default());
-        compiled.map(|compiled| compiled.snapshot).ok_or(faults)
+        compiled.map(|compiled| compiled.made).ok_or(faults)
     }
 
     fn name(&self) -> Arc<str> {
@@ -70,15 +81,42 @@ impl Config {
 
     /// Reads it from the beginning. It blocks.
     pub(super) fn read(&self, kept: &Kept) -> Reading {
+        self.read_as(&gateway_schema(), |top, file: Gateway, source, files| {
+            Compiler::new(top, &file, source, files, &self.gates, kept).compile()
+        })
+    }
+
+    /// As [`read`](Self::read), what a mesh client calls.
+    pub(super) fn read_client(&self, kept: &Kept) -> Reading<Vec<Destination>> {
+        self.read_as(&schema_of::<Client>(), |top, file: Client, source, files| {
+            let (gateway, rules) = file.parts();
+            Compiler::new(top, &gateway, source, files, &self.gates, kept).mesh_client(&rules)
+        })
+    }
+
+    /// Reads a file of this shape, and has it compiled.
+    fn read_as<F: DeserializeOwned, T>(
+        &self,
+        schema: &Json,
+        compile: impl FnOnce(At<'_>, F, Option<&Path>, &RefCell<Files>) -> Option<Compiled<T>>,
+    ) -> Reading<T> {
         let files = RefCell::new(Files::default());
         let mut faults = Faults::default();
         let name = self.name();
-        let text = match &self.source {
-            Source::File(path) => files.borrow_mut().read(path),
-            Source::Text { text, .. } => Ok(text.as_bytes().to_vec()),
+        let (source, text) = match &self.source {
+            Source::File(path) => (Some(path.as_path()), files.borrow_mut().read(path)),
+            Source::Text { text, .. } => (None, Ok(text.as_bytes().to_vec())),
         };
-        let compiled = match text {
-            Ok(text) => self.compile(&name, &text, &files, kept, &mut faults),
+        let compiled = match text.map(|text| Document::<F>::read(&name, &text, schema)) {
+            Ok(Ok(Document { tree, typed, log })) => {
+                let compiled = typed.and_then(|file| compile(At::top(&tree, &log), file, source, &files));
+                faults = log.into_faults();
+                compiled
+            }
+            Ok(Err(malformed)) => {
+                faults = malformed;
+                None
+            }
             Err(error) => {
                 faults.of_file(&name, error);
                 None
@@ -87,39 +125,12 @@ impl Config {
         faults.sort();
         Reading { compiled: compiled.filter(|_| !faults.refuse()), faults, files: files.into_inner() }
     }
-
-    fn compile(
-        &self,
-        name: &str,
-        text: &[u8],
-        files: &RefCell<Files>,
-        kept: &Kept,
-        faults: &mut Faults,
-    ) -> Option<Compiled> {
-        let document = Document::<Gateway>::read(name, text, &gateway_schema());
-        let Document { tree, typed, log } = match document {
-            Ok(document) => document,
-            Err(malformed) => {
-                *faults = malformed;
-                return None;
-            }
-        };
-        let source = match &self.source {
-            Source::File(path) => Some(path.as_path()),
-            Source::Text { .. } => None,
-        };
-        let compiled = typed.and_then(|file| {
-            Compiler::new(At::top(&tree, &log), &file, source, files, &self.gates, kept).compile()
-        });
-        *faults = log.into_faults();
-        compiled
-    }
 }
 
 /// What came of reading a configuration.
-pub(super) struct Reading {
+pub(super) struct Reading<T = Snapshot> {
     /// Nothing, if it is refused.
-    pub(super) compiled: Option<Compiled>,
+    pub(super) compiled: Option<Compiled<T>>,
     /// Why, or warnings.
     pub(super) faults: Faults,
     /// What it was read from.

@@ -114,7 +114,7 @@ pub use self::{
     gates::Registry,
     key_store::FileKeyStore,
     load::{Check, Config, schema},
-    reload::{Configured, StartError},
+    reload::{Configured, ConfiguredClient, StartError},
 };
 
 #[cfg(test)]

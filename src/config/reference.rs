@@ -1,9 +1,9 @@
 //! `docs/config.md` and `docs/gateway.schema.json`, written from the schema.
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use serde_json::Value as Json;
 
-use super::schema::{Gateway, KeyFile, schema_of};
+use super::schema::{Client, Gateway, KeyFile, schema_of};
 use crate::stack::bless;
 
 const HEAD: &str = "\
@@ -32,12 +32,17 @@ This page is written from the schema (`BLESS=1 cargo test --features full --lib 
 
 fn page() -> String {
     let mut page = HEAD.to_owned();
-    for (schema, title) in
-        [(schema_of::<Gateway>(), "The file"), (schema_of::<KeyFile>(), "The file of API keys")]
-    {
+    let mut told = BTreeSet::new();
+    for (schema, title) in [
+        (schema_of::<Gateway>(), "The file"),
+        (schema_of::<KeyFile>(), "The file of API keys"),
+        (schema_of::<Client>(), "The file of a mesh client"),
+    ] {
         section(&mut page, title, &schema);
         for (name, of) in schema.get("$defs").and_then(Json::as_object).into_iter().flatten() {
-            section(&mut page, name, of);
+            if told.insert(name.clone()) {
+                section(&mut page, name, of);
+            }
         }
     }
     page
@@ -153,15 +158,18 @@ fn the_page_is_current() {
 #[test]
 fn the_schema_is_current() {
     bless("docs/gateway.schema.json", &format!("{:#}\n", schema_of::<Gateway>()));
+    bless("docs/client.schema.json", &format!("{:#}\n", schema_of::<Client>()));
 }
 
 /// Editors check by it what the reader checks.
 #[test]
 fn the_schema_says_what_is_unknown_and_unbuilt() {
-    let schema = schema_of::<Gateway>();
-    let all = schema["$defs"].as_object().unwrap().values().chain([&schema]);
-    for object in all.filter(|of| of.get("properties").is_some()) {
-        assert_eq!(object["additionalProperties"], false, "{object}");
+    for schema in [schema_of::<Gateway>(), schema_of::<Client>()] {
+        let all = schema["$defs"].as_object().unwrap().values().chain([&schema]);
+        for object in all.filter(|of| of.get("properties").is_some()) {
+            assert_eq!(object["additionalProperties"], false, "{object}");
+        }
     }
+    let schema = schema_of::<Gateway>();
     assert_eq!(schema["$defs"]["Rule"]["properties"]["sessionPersistence"]["not"], serde_json::json!({}));
 }

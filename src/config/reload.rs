@@ -13,7 +13,10 @@ use super::{
     kept::{Followers, Kept},
     load::{Config, Reading},
 };
-use crate::stack::gateway::{BindError, Gateway};
+use crate::stack::{
+    gateway::{BindError, Gateway, Snapshot},
+    mesh::{Client, Destination},
+};
 
 /// How long the stores are waited for that a configuration begins to follow.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
@@ -39,7 +42,112 @@ pub struct Configured {
     follows: AbortHandle,
 }
 
+/// A mesh client that follows its configuration, as a [`Configured`] gateway does. It stops following when this is dropped,
+/// and its clients go on as they are.
+#[derive(Debug)]
+pub struct ConfiguredClient {
+    client: Client,
+    reload: Arc<Notify>,
+    follows: AbortHandle,
+}
+
+/// What a configuration is in force in.
+trait Force: Clone + Send + Sync + 'static {
+    /// What is read from a file.
+    type Made: Send + 'static;
+
+    fn read(config: &Config, kept: &Kept) -> Reading<Self::Made>;
+
+    /// Whether it is over, and follows nothing any more.
+    fn is_over(&self) -> bool;
+
+    /// Takes it into force, or says why not.
+    fn take(&self, made: Self::Made) -> impl Future<Output = Result<(), String>> + Send;
+
+    /// It was refused.
+    fn refused(&self, faults: Vec<String>);
+}
+
+impl Force for Gateway {
+    type Made = Snapshot;
+
+    fn read(config: &Config, kept: &Kept) -> Reading {
+        config.read(kept)
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_draining()
+    }
+
+    async fn take(&self, made: Snapshot) -> Result<(), String> {
+        self.apply(made).await.map_err(|error| error.to_string())
+    }
+
+    fn refused(&self, faults: Vec<String>) {
+        Self::refused(self, faults);
+    }
+}
+
+impl Force for Client {
+    type Made = Vec<Destination>;
+
+    fn read(config: &Config, kept: &Kept) -> Reading<Self::Made> {
+        config.read_client(kept)
+    }
+
+    fn is_over(&self) -> bool {
+        false
+    }
+
+    async fn take(&self, made: Self::Made) -> Result<(), String> {
+        self.replace(made).map_err(|error| error.to_string())
+    }
+
+    /// It has been logged.
+    fn refused(&self, _: Vec<String>) {}
+}
+
 impl Config {
+    /// The mesh client that it describes, which follows its changes: `upstreams`, and `destinations` with what a rule of a
+    /// gateway says of calls.
+    ///
+    /// ```
+    /// use portcullis::config::Config;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let config = Config::text("calls.yaml", "
+    /// apiVersion: portcullis/v1alpha1
+    /// upstreams:
+    ///   stock: { endpoints: [127.0.0.1:9001], balance: leastRequest }
+    ///   catalogue-v1: { endpoints: [127.0.0.1:9002] }
+    ///   catalogue-v2: { endpoints: [127.0.0.1:9003] }
+    /// destinations:
+    ///   catalogue:
+    ///     backendRefs: [{ name: catalogue-v1, weight: 95 }, { name: catalogue-v2, weight: 5 }]
+    ///     timeouts: { request: 2s, backendRequest: 500ms }
+    ///     retry: { attempts: 3 }
+    /// ");
+    /// let configured = config.client().await?;
+    /// let client = configured.client(); // http://stock/..., http://catalogue/...
+    /// assert!(client.upstream("stock").is_some() && client.upstream("catalogue").is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it.
+    pub async fn client(self) -> Result<ConfiguredClient, Faults> {
+        let Reading { compiled, faults, files } = self.read_client(&Kept::default());
+        let Some(compiled) = compiled else { return Err(faults) };
+        warn(&faults);
+        begin(compiled.followers).await;
+        let Ok(client) = Client::of(compiled.made) else { return Err(faults) };
+        let reload = Arc::new(Notify::new());
+        let follow = follow(self, client.clone(), compiled.kept, files, Arc::clone(&reload));
+        Ok(ConfiguredClient { client, reload, follows: tokio::spawn(follow).abort_handle() })
+    }
+
     /// Starts a gateway with this configuration, and follows its changes.
     ///
     /// # Errors
@@ -50,7 +158,7 @@ impl Config {
         let Some(compiled) = compiled else { return Err(faults.into()) };
         warn(&faults);
         begin(compiled.followers).await;
-        let gateway = Gateway::start(compiled.snapshot).await?;
+        let gateway = Gateway::start(compiled.made).await?;
         let reload = Arc::new(Notify::new());
         let follow = follow(self, gateway.clone(), compiled.kept, files, Arc::clone(&reload));
         Ok(Configured { gateway, reload, follows: tokio::spawn(follow).abort_handle() })
@@ -70,19 +178,38 @@ impl Configured {
     }
 }
 
+impl ConfiguredClient {
+    /// The client. Its clones call what the configuration says by then.
+    #[must_use]
+    pub const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Looks at the configuration now, changed or not.
+    pub fn reload(&self) {
+        self.reload.notify_one();
+    }
+}
+
+impl Drop for ConfiguredClient {
+    fn drop(&mut self) {
+        self.follows.abort();
+    }
+}
+
 impl Drop for Configured {
     fn drop(&mut self) {
         self.follows.abort();
     }
 }
 
-async fn follow(config: Config, gateway: Gateway, kept: Kept, files: Files, reload: Arc<Notify>) {
+async fn follow<F: Force>(config: Config, force: F, kept: Kept, files: Files, reload: Arc<Notify>) {
     let (config, mut kept) = (Arc::new(config), Arc::new(kept));
     let mut debounce = Debounce::new(files.clone());
     let mut files = Arc::new(files);
     loop {
         let told = timeout(LOOK, reload.notified()).await.is_ok();
-        if gateway.is_draining() {
+        if force.is_over() {
             return;
         }
         let known = Arc::clone(&files);
@@ -94,13 +221,13 @@ async fn follow(config: Config, gateway: Gateway, kept: Kept, files: Files, relo
             continue;
         }
         let (reader, state) = (Arc::clone(&config), Arc::clone(&kept));
-        let read = spawn_blocking(move || reader.read(&state)).await;
-        let Some(reading) = unless_lost(read, &gateway) else { continue };
+        let read = spawn_blocking(move || F::read(&reader, &state)).await;
+        let Some(reading) = unless_lost(read, &force) else { continue };
         debounce.take(reading.files.clone());
         files = Arc::new(reading.files.clone());
-        let took = gateway.clone();
+        let took = force.clone();
         let taken = apart(async move { take(&took, reading).await }).await;
-        if let Some(taken) = taken.and_then(|taken| unless_lost(taken, &gateway)).flatten() {
+        if let Some(taken) = taken.and_then(|taken| unless_lost(taken, &force)).flatten() {
             kept = Arc::new(taken);
         }
     }
@@ -116,33 +243,33 @@ async fn apart<T: Send + 'static>(
 }
 
 /// What came of a change. One that something panicked over is refused; what is in force goes on, and the next look comes.
-fn unless_lost<T>(done: Result<T, JoinError>, gateway: &Gateway) -> Option<T> {
+fn unless_lost<T>(done: Result<T, JoinError>, force: &impl Force) -> Option<T> {
     let lost = match done {
         Ok(done) => return Some(done),
         Err(lost) => format!("it was not taken to its end: {lost}"),
     };
     tracing::error!("configuration refused: {lost}");
-    gateway.refused([lost]);
+    force.refused(vec![lost]);
     None
 }
 
 /// Takes what was read into force, or tells why not.
-async fn take(gateway: &Gateway, reading: Reading) -> Option<Kept> {
+async fn take<F: Force>(force: &F, reading: Reading<F::Made>) -> Option<Kept> {
     let Reading { compiled, faults, .. } = reading;
     let Some(compiled) = compiled else {
         for fault in &faults {
             tracing::error!("configuration refused: {fault}");
         }
-        gateway.refused(faults.iter().map(ToString::to_string));
+        force.refused(faults.iter().map(ToString::to_string).collect());
         return None;
     };
     warn(&faults);
     begin(compiled.followers).await;
-    match gateway.apply(compiled.snapshot).await {
+    match force.take(compiled.made).await {
         Ok(()) => Some(compiled.kept),
         Err(error) => {
             tracing::error!("configuration refused: {error}");
-            gateway.refused([error.to_string()]);
+            force.refused(vec![error]);
             None
         }
     }

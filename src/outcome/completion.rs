@@ -49,6 +49,12 @@ impl<P: Pass> Completion<P> {
         self.0.is_some()
     }
 
+    /// Who is to be told, until it was.
+    #[cfg(feature = "routing")]
+    pub(crate) fn pass_mut(&mut self) -> Option<&mut P> {
+        self.0.as_mut().map(|open| &mut open.pass)
+    }
+
     /// Leaves a spent one in its place.
     #[must_use]
     pub fn take(&mut self) -> Self {

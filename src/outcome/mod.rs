@@ -11,6 +11,7 @@
 
 mod completion;
 mod failure;
+mod judgement;
 mod word;
 
 pub use completion::Completion;
@@ -20,4 +21,5 @@ pub(crate) use failure::is_connect;
 #[cfg(feature = "upstream")]
 pub(crate) use failure::is_refused_stream;
 pub(crate) use failure::rejection_in;
+pub use judgement::Judgement;
 pub use word::{End, Outcome, Verdict};

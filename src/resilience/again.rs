@@ -1,6 +1,6 @@
 //! What is kept of a request so that it can be sent again, and whether it may be. Retries and hedges share it.
 
-use http::{Extensions, HeaderMap, HeaderName, Method, Request, Uri, Version, header, request};
+use http::{HeaderName, Method, Request, header};
 
 use crate::{
     body::{Body, Replay},
@@ -38,44 +38,16 @@ pub(super) fn is_refusal(rejection: &Rejection) -> bool {
     }
 }
 
-/// A request's head, to be sent again.
-pub(super) struct Head {
-    pub(super) method: Method,
-    uri: Uri,
-    version: Version,
-    headers: HeaderMap,
-    pub(super) extensions: Extensions,
-}
-
-impl Head {
-    fn of(parts: &request::Parts) -> Self {
-        Self {
-            method: parts.method.clone(),
-            uri: parts.uri.clone(),
-            version: parts.version,
-            headers: parts.headers.clone(),
-            extensions: parts.extensions.clone(),
+/// Keeps the body of a request. `None` if it says that it is longer than `most` bytes.
+pub(super) fn keep_body(request: &mut Request<Body>, most: usize) -> Option<Replay> {
+    match Replay::new(std::mem::take(request.body_mut()), most) {
+        Ok(replay) => {
+            *request.body_mut() = replay.body()?;
+            Some(replay)
+        }
+        Err(body) => {
+            *request.body_mut() = body;
+            None
         }
     }
-
-    /// The request with this head.
-    pub(super) fn request(&self, body: Body) -> Request<Body> {
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        *request.version_mut() = self.version;
-        *request.headers_mut() = self.headers.clone();
-        *request.extensions_mut() = self.extensions.clone();
-        request
-    }
-}
-
-/// Keeps what is needed to send `request` again, and gives it back for the first attempt. There is no [`Replay`] if the body
-/// says that it is longer than `most_body` bytes.
-pub(super) fn keep(request: Request<Body>, most_body: usize) -> (Head, Option<Replay>, Request<Body>) {
-    let (parts, body) = request.into_parts();
-    let replayed = Replay::new(body, most_body)
-        .and_then(|replay| replay.body().map(|first| (Some(replay), first)).ok_or_else(Body::empty));
-    let (replay, first) = replayed.unwrap_or_else(|body| (None, body));
-    (Head::of(&parts), replay, Request::from_parts(parts, first))
 }

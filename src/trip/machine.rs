@@ -19,7 +19,7 @@ use crate::{chance::Chance, window::Window};
 /// When to come again where nobody knows better: half open, or opened by hand.
 const SOON: Duration = Duration::from_secs(1);
 /// A probe that takes longer lets another go beside it: one that never ends keeps nobody out.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// Until somebody says otherwise.
 const FOR_EVER: u64 = u64::MAX;
 
@@ -107,6 +107,7 @@ impl Machine {
     }
 
     /// Whether forgetting it forgets nothing but successes.
+    #[cfg(feature = "resilience")]
     pub(super) fn is_healthy(&self, now: Instant) -> bool {
         let [_, failures, slow] = self.totals(now);
         let is_calm = self.consecutive.load(Relaxed) == 0 && failures == 0 && slow == 0;

@@ -59,10 +59,14 @@ mod machine;
 mod policy;
 
 pub use asked::{CircuitOpen, Entry, Trip};
+#[cfg(feature = "resilience")]
+pub(crate) use change::Counts;
 pub use change::{Cause, Change, Mode, State, Watcher};
-pub use policy::Policy;
+#[cfg(feature = "upstream")]
+pub(crate) use machine::PATIENCE;
 #[cfg(any(feature = "resilience", feature = "upstream"))]
-pub(crate) use {change::Counts, machine::Parts};
+pub(crate) use machine::Parts;
+pub use policy::Policy;
 
 #[cfg(test)]
 mod tests;

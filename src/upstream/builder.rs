@@ -19,7 +19,7 @@ use super::{
     options::{Options, Wire},
     resolve::{Resolve, SystemResolver, Target},
 };
-use crate::{chance::Chance, ratio::Ratio};
+use crate::{chance::Chance, ratio::Ratio, trip};
 
 /// Why an [`Upstream`] cannot be built.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -108,6 +108,17 @@ impl UpstreamBuilder {
     /// balancers by key.
     pub fn slow_start(mut self, slow_start: SlowStart) -> Self {
         self.rules.slow_start = Some(slow_start);
+        self
+    }
+
+    /// Gives each endpoint a circuit breaker of its own, which opens and closes as `policy` says. While one is open its endpoint
+    /// is [withheld](super::Withheld::Open), and when its wait is over one request after the other tries it. None unless told.
+    ///
+    /// What each request comes to is judged at the end of its body, by
+    /// [`Outcome::judgement`](crate::outcome::Outcome::judgement); one that a timeout outside has cut off is a failure if its
+    /// [`Deadline`](crate::context::Deadline) says so.
+    pub fn circuit_breaker(mut self, policy: trip::Policy) -> Self {
+        self.options.breaker = Some(policy);
         self
     }
 

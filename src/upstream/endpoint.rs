@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, sync::Arc};
+use std::{net::SocketAddr, num::NonZeroU32, sync::Arc};
 
 /// One of the places where an upstream runs, and what whoever picks among them is to know of it.
 ///
@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, sync::Arc};
 ///
 /// let orders = Upstream::builder("orders")
 ///     .endpoint("orders.internal:8080")
-///     .endpoint(Endpoint::new("192.0.2.7:8080").priority(1).label("stage", "spare"))
+///     .endpoint(Endpoint::new("192.0.2.7:8080").priority(1))
 ///     .endpoint(Endpoint::new("192.0.2.8:8080").weight(NonZeroU32::new(2).unwrap()).zone("b"))
 ///     .build()?;
 /// # Ok::<(), portcullis::upstream::BuildError>(())
@@ -25,21 +25,13 @@ pub struct Endpoint {
     pub priority: u8,
     /// Where it stands. Who says where it stands itself prefers its own zone.
     pub zone: Option<Arc<str>>,
-    /// What else is known of it.
-    pub labels: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 impl Endpoint {
     /// An endpoint of weight 1 and priority 0, in no zone: `192.0.2.1:80`, `[2001:db8::1]:80` or `orders.svc:80`.
     #[must_use]
     pub fn new(address: impl Into<Arc<str>>) -> Self {
-        Self {
-            address: address.into(),
-            weight: NonZeroU32::MIN,
-            priority: 0,
-            zone: None,
-            labels: BTreeMap::new(),
-        }
+        Self { address: address.into(), weight: NonZeroU32::MIN, priority: 0, zone: None }
     }
 
     /// Its part of the requests, against the weights of the others. By default 1.
@@ -60,13 +52,6 @@ impl Endpoint {
     #[must_use]
     pub fn zone(mut self, zone: impl Into<Arc<str>>) -> Self {
         self.zone = Some(zone.into());
-        self
-    }
-
-    /// What else is to be known of it, such as its version. A name stands once; its last value counts.
-    #[must_use]
-    pub fn label(mut self, name: impl Into<Arc<str>>, value: impl Into<Arc<str>>) -> Self {
-        self.labels.insert(name.into(), value.into());
         self
     }
 }

@@ -148,12 +148,12 @@ fn ask(call: &Call, tried: Tried) -> Ask<'_> {
 /// Chooses an endpoint, and takes a connection to it that is there.
 fn reach_now(upstream: &Upstream, call: &Call) -> Result<Reached, Option<Arc<Member>>> {
     let plan = upstream.plan_now().ok_or(None)?;
-    let member = upstream.pick(&plan, &ask(call, Tried::default())).ok_or(None)?;
+    let member = upstream.next(&plan, &ask(call, Tried::default())).ok_or(None)?;
     let Some(lease) = member.pooled(call.http2) else { return Err(Some(member)) };
     let mut attempt = Attempt::new(Arc::clone(&upstream.group().name)).endpoint(member.address());
     attempt.attempts = made(call.earlier.as_ref()).saturating_add(1);
     let untold = tell(attempt, call.trail.as_ref());
-    Ok(Reached { load: upstream.begin(member), lease, untold })
+    Ok(Reached { load: upstream.begin(member, call.until), lease, untold })
 }
 
 /// Gets a connection to the endpoint that was chosen; if that fails, to others. Nothing has been sent by then, so that
@@ -169,13 +169,13 @@ async fn reach(
         let member = match picked.take() {
             Some(member) => member,
             // By the plan of that moment: the set may have changed while we waited.
-            None => match upstream.pick(&*upstream.plan().await?, &ask(call, tried)) {
+            None => match upstream.next(&*upstream.plan().await?, &ask(call, tried)) {
                 Some(member) => member,
                 None => break,
             },
         };
         tried.add(&member);
-        let mut load = upstream.begin(member);
+        let mut load = upstream.begin(member, call.until);
         let lease = load.member().lease(call.http2).await;
         let endpoint = load.member().address();
         let mut attempt = Attempt::new(Arc::clone(&upstream.group().name)).endpoint(endpoint);

@@ -26,7 +26,11 @@ use super::{
     options::Options,
     resolve::{Resolve, Target},
 };
-use crate::reject::{Reason, Rejection};
+use crate::{
+    context::Deadline,
+    head::Head,
+    reject::{Reason, Rejection},
+};
 
 /// How long a host name's addresses are used before they are asked for again.
 const FRESH: Duration = Duration::from_secs(30);
@@ -85,6 +89,23 @@ pub struct EndpointStatus {
     pub connections: usize,
     /// HTTP/1 connections that wait for a request.
     pub idle: usize,
+}
+
+/// An endpoint that was [picked](Upstream::pick). A request is in flight there until this is dropped.
+pub struct Picked(Load);
+
+impl Picked {
+    /// Where it is.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.0.member().address()
+    }
+}
+
+impl fmt::Debug for Picked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Picked").field(&self.address()).finish()
+    }
 }
 
 impl Upstream {
@@ -152,15 +173,43 @@ impl Upstream {
         Ok(plan)
     }
 
+    /// Picks the endpoint for a request that a client of your own sends, in whatever protocol, by the same rules. `None` if
+    /// there is none, or the addresses of host names are not known yet ([`warm`](Self::warm) asks for them).
+    ///
+    /// ```
+    /// use http::Request;
+    /// use portcullis::{head::Head, upstream::{Balance, Upstream}};
+    ///
+    /// let stock = Upstream::builder("stock").endpoints(["192.0.2.1:6379", "192.0.2.2:6379"]);
+    /// let stock = stock.balance(Balance::LeastRequest).build()?;
+    /// let mut request = Request::new(());
+    /// let one = stock.pick(&Head::of(&mut request)).unwrap();
+    /// let other = stock.pick(&Head::of(&mut request)).unwrap();
+    /// assert_ne!(one.address(), other.address());
+    /// # Ok::<(), portcullis::upstream::BuildError>(())
+    /// ```
+    #[must_use]
+    pub fn pick(&self, head: &Head<'_>) -> Option<Picked> {
+        let hash = self.hash(head);
+        let member = self.next(&*self.plan_now()?, &Ask { hash, ..Ask::default() })?;
+        let until = head.extensions().get::<Deadline>().copied();
+        Some(Picked(self.begin(member, until)))
+    }
+
+    /// Of the request's key, if it has the one that we go by.
+    pub(super) fn hash(&self, head: &Head<'_>) -> Option<u64> {
+        self.0.roster.rules().balance.key()?.bare_hash(head)
+    }
+
     /// The endpoint for the next try. Tried ones are left out, and those that could not be reached come last, behind those
     /// of earlier attempts at the same call.
-    pub(super) fn pick(&self, plan: &Plan, ask: &Ask<'_>) -> Option<Arc<Member>> {
+    pub(super) fn next(&self, plan: &Plan, ask: &Ask<'_>) -> Option<Arc<Member>> {
         self.0.roster.pick(plan, ask).cloned()
     }
 
     /// A request begins at this member.
-    pub(super) fn begin(&self, member: Arc<Member>) -> Load {
-        Load::begin(member, self.0.roster.interest())
+    pub(super) fn begin(&self, member: Arc<Member>, until: Option<Deadline>) -> Load {
+        Load::begin(member, self.0.roster.interest(), until)
     }
 }
 

@@ -5,8 +5,12 @@ use std::sync::Arc;
 use http::{HeaderMap, response};
 use tokio::time::Instant;
 
-use super::member::Member;
+use super::{
+    guard::{Watched, admit},
+    member::Member,
+};
 use crate::{
+    context::Deadline,
     gate::Pass,
     outcome::{Completion, Outcome},
     reject::Rejection,
@@ -26,6 +30,7 @@ struct Call {
     begun: Option<Instant>,
     head: Option<Instant>,
     counted: bool,
+    watched: Option<Watched>,
 }
 
 /// Who wants to know of a request.
@@ -38,11 +43,16 @@ pub(super) struct Interest {
 }
 
 impl Load {
-    /// A request begins.
-    pub(super) fn begin(member: Arc<Member>, Interest { listens, counts }: Interest) -> Self {
+    /// A request begins, which is of use `until` then.
+    pub(super) fn begin(
+        member: Arc<Member>,
+        Interest { listens, counts }: Interest,
+        until: Option<Deadline>,
+    ) -> Self {
         member.enter(counts);
+        let watched = admit(&member, until);
         let begun = listens.then(Instant::now);
-        let call = Call { member: Arc::clone(&member), begun, head: None, counted: counts };
+        let call = Call { member: Arc::clone(&member), begun, head: None, counted: counts, watched };
         let call = Completion::new(call);
         Self { member, call }
     }
@@ -81,6 +91,9 @@ impl Pass for Call {
     }
 
     fn on_end(&mut self, outcome: &Outcome) {
+        if let Some(watched) = self.watched.take() {
+            watched.ended(&self.member, outcome);
+        }
         let Some(begun) = self.begun else { return };
         let now = Instant::now();
         let latency = self.head.unwrap_or(now).saturating_duration_since(begun);

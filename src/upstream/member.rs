@@ -24,6 +24,7 @@ use super::{
     availability::{Availability, RESTS, State, WARMS, Withheld},
     balance::Ewma,
     connect::{ConnectError, Connections, connect},
+    guard::Guard,
     lease::{Connection, Lease},
     options::Options,
     store::{Http1, Shared, Store},
@@ -50,6 +51,7 @@ pub(super) struct Member {
     address: SocketAddr,
     options: Arc<Options>,
     common: Arc<Common>,
+    guard: Guard,
     connections: Connections,
     store: Mutex<Store>,
     /// Who holds it makes the next HTTP/2 connection; the others wait for that one.
@@ -95,6 +97,7 @@ impl Member {
             address,
             options,
             common,
+            guard: Guard::new(),
             connections: Connections::default(),
             store: Mutex::default(),
             turn: Semaphore::new(1),
@@ -146,6 +149,11 @@ impl Member {
     /// somebody [listens](super::load::Interest).
     pub(super) fn ended(&self, outcome: &Outcome, latency: Duration, now: Instant) {
         self.ewma.ended(outcome, latency, self.age(now));
+    }
+
+    /// Its circuit breaker, if it has one.
+    pub(super) fn guard(&self) -> &Guard {
+        &self.guard
     }
 
     /// How long its answers take.

@@ -32,11 +32,12 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use portcullis::upstream::{Balance, Proxy, Upstream, Wire};
+//! use portcullis::upstream::{Balance, Endpoint, Proxy, Upstream, Wire};
 //!
 //! let orders = Upstream::builder("orders")
 //!     .endpoints(["192.0.2.1:9000", "192.0.2.2:9000"])
-//!     .balance(Balance::LeastRequest)
+//!     .endpoint(Endpoint::new("198.51.100.1:9000").priority(1)) // for what the others cannot bear
+//!     .balance(Balance::PeakEwma)
 //!     .wire(Wire::Follow)
 //!     .connect_timeout(Duration::from_millis(500))
 //!     .refuse("127.0.0.1:9901".parse()?) // the admin address
@@ -67,6 +68,14 @@
 //! If an answer breaks off in its body, that body ends with an error, and the server before us closes the connection
 //! or resets the stream: the client never takes a part for the whole. How long a head or a body is waited for is for
 //! timeout layers to say; dropping the future or the body closes the upstream's connection or stream.
+//!
+//! # Who gets it
+//!
+//! [`Balance`] says how one is picked, of those that take requests: of the lowest [priority](Endpoint::priority), as far as
+//! that bears it (seven of ten bear all, Envoy's overprovisioning of 1.4), and there of the own [zone](UpstreamBuilder::zone).
+//! If less than half of a priority takes requests, and no other bears them, all of it is given some
+//! ([panic](UpstreamBuilder::panic_threshold)). All of that is worked out when the set changes or somebody's
+//! [`Availability`] does, off the path of requests: a pick costs the same for ten endpoints and for ten thousand.
 //!
 //! # What is sent again
 //!
@@ -106,8 +115,9 @@
 //!
 //! # Compared with tower
 //!
-//! `tower::balance` needs a buffer to be cloned and counts a request as done at its head; hyper-util's client has no
-//! limit on connections.
+//! `tower::balance` needs a buffer to be cloned, counts a request as done at its head, does not see that it failed, and knows
+//! weights only as a factor of the load, which gives two thirds to who should get 99 of 100; hyper-util's client has no limit
+//! on connections.
 //!
 //! # Metrics
 //!
@@ -126,6 +136,7 @@ mod exchange;
 mod expect;
 mod forward;
 mod group;
+mod guard;
 mod hop;
 mod lease;
 mod link;
@@ -145,7 +156,7 @@ pub use balance::{Balance, Maglev, RingHash, SlowStart};
 pub use builder::{BuildError, UpstreamBuilder};
 pub use client::{Client, ClientBuilder};
 pub use endpoint::Endpoint;
-pub use group::{EndpointStatus, Upstream};
+pub use group::{EndpointStatus, Picked, Upstream};
 pub use hop::HopByHop;
 pub use options::Wire;
 pub use resolve::{Resolve, Resolving, SystemResolver};

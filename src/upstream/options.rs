@@ -1,5 +1,7 @@
 use std::{net::SocketAddr, time::Duration};
 
+use crate::trip;
+
 /// Which version of HTTP is spoken to an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
@@ -23,6 +25,8 @@ pub(super) struct Options {
     pub(super) max_idle: usize,
     pub(super) max_connections: usize,
     pub(super) refused: Vec<SocketAddr>,
+    /// Of each endpoint.
+    pub(super) breaker: Option<trip::Policy>,
 }
 
 impl Default for Options {
@@ -35,6 +39,7 @@ impl Default for Options {
             max_idle: 128,
             max_connections: 1024,
             refused: Vec::new(),
+            breaker: None,
         }
     }
 }

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     attempt::Earlier,
     body::{Body, BoxError},
+    context::Deadline,
     cookie,
     reject::{Protocol, Reason, Rejection},
     trail::Trail,
@@ -46,6 +47,7 @@ pub(super) struct Call {
     pub(super) earlier: Option<Earlier>,
     /// Of the key by which it is balanced, if it has that.
     pub(super) hash: Option<u64>,
+    pub(super) until: Option<Deadline>,
 }
 
 /// The client would switch to one of these protocols.
@@ -115,7 +117,7 @@ where
         });
     }
     let (trail, earlier) = (parts.extensions.remove(), parts.extensions.remove());
-    let call = Call { http2, trail, earlier, hash: None };
+    let call = Call { http2, trail, earlier, hash: None, until: parts.extensions.get().copied() };
     Ok(Outgoing { request, call, bodiless, fault, hold, upgrade })
 }
 

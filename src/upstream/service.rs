@@ -132,11 +132,9 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> ResponseFuture {
-        let group = self.upstream.group();
-        let key = group.roster.rules().balance.key();
-        let hash = key.and_then(|key| key.bare_hash(&Head::of(&mut request)));
+        let hash = self.upstream.hash(&Head::of(&mut request));
         ResponseFuture {
-            kind: match outgoing(request, group.options.wire, &self.settings) {
+            kind: match outgoing(request, self.upstream.group().options.wire, &self.settings) {
                 Ok(mut outgoing) => {
                     outgoing.call.hash = hash;
                     Kind::Sent { exchange: exchange(self.upstream.clone(), outgoing, self.settings.tunnels) }

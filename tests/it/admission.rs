@@ -11,7 +11,10 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::Empty;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use portcullis::admission::rate_limit::{Fields, Limit, RateLimit};
+use portcullis::admission::{
+    Fields,
+    rate_limit::{Limit, RateLimit},
+};
 use tokio::{net::TcpListener, task::JoinSet};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 

@@ -118,6 +118,61 @@ async fn tonic_service() {
     example.stop().await;
 }
 
+/// Runs to its end, and gives what it says.
+fn said(name: &str) -> String {
+    let output = std::process::Command::new(examples().join(name)).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn mesh_client() {
+    let said = said("mesh_client");
+    let lines: Vec<_> = said.lines().collect();
+    let recovered = lines[0].strip_prefix("30 calls, one server of three fails: 30 answers, ").unwrap();
+    assert!(recovered.split_once(' ').unwrap().0.parse::<u64>().unwrap() > 0, "{recovered}");
+    assert_eq!(lines[1], "the broken server alone: Unavailable, \"not today\"");
+    assert_eq!(lines[2], "nobody at all: Unavailable, \"connect_failed\"");
+    assert_eq!(lines[3], "a caller that does not wait: DeadlineExceeded, \"caller_deadline\"");
+}
+
+#[test]
+fn resilient_client() {
+    let said = said("resilient_client");
+    let lines: Vec<_> = said.lines().collect();
+    let attempts =
+        lines[0].strip_prefix("40 requests, two servers of four are bad: 40 served, with ").expect(lines[0]);
+    assert!((41..=120).contains(&attempts.split_once(' ').unwrap().0.parse::<u64>().unwrap()), "{attempts}");
+    assert!(
+        lines[1].starts_with("nobody there: 502 Bad Gateway, {") && lines[1].contains("connect_failed"),
+        "{said}"
+    );
+}
+
+/// The curves of the documentation are what the simulations make. `BLESS=1` writes them.
+#[test]
+fn simulate() {
+    let written = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/simulations");
+    let directory = std::env::temp_dir().join(format!("portcullis-simulations-{}", std::process::id()));
+    let directory = if std::env::var_os("BLESS").is_some() { written.clone() } else { directory };
+    let output = std::process::Command::new(examples().join("simulate")).arg(&directory).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let names = |of: &Path| -> std::collections::BTreeSet<_> {
+        std::fs::read_dir(of).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    };
+    assert_eq!(names(&directory), names(&written));
+    for name in names(&written) {
+        let read = |of: &Path| std::fs::read_to_string(of.join(&name)).unwrap();
+        assert!(
+            read(&directory) == read(&written),
+            "{name:?} is not current: run `cargo run --example simulate`"
+        );
+    }
+    if directory != written {
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}
+
 #[tokio::test]
 async fn hyper_service() {
     let mut example = Example::start("hyper_service");

@@ -248,5 +248,31 @@ fn every_metric_is_in_the_list() {
         }
     }
     assert!(seen > 40, "only {seen} calls were found");
+    let told: Vec<_> = ["docs", "README.md"].into_iter().flat_map(|place| files(place, ".md")).collect();
+    let told = told.iter().flat_map(|(name, text)| series(text).map(move |series| (name, series)));
+    let mut seen = 0;
+    for (name, metric) in told {
+        seen += 1;
+        let mut parts =
+            ["", "_bucket", "_sum", "_count"].into_iter().filter_map(|part| metric.strip_suffix(part));
+        if !parts.any(|metric| list.contains(&format!("`{metric}`"))) {
+            unlisted.push(format!("{name}: portcullis_{metric}"));
+        }
+    }
+    assert!(seen > 20, "only {seen} series were found");
     none("metrics that docs/metrics.md does not list", &unlisted);
+}
+
+/// The series that a text names.
+fn series(text: &str) -> impl Iterator<Item = &str> {
+    let is_other = |letter: char| !(letter.is_ascii_alphanumeric() || letter == '_');
+    let named = text.split("portcullis_").skip(1);
+    named.map(move |rest| rest.split(is_other).next().unwrap_or_default()).filter(|name| !name.is_empty())
+}
+
+#[test]
+fn series_are_found_in_a_text() {
+    let text =
+        "`portcullis_a_total` and\nportcullis_b{x=\"1\"} 2, all begin with `portcullis_`; `portcullis::c`";
+    assert_eq!(series(text).collect::<Vec<_>>(), ["a_total", "b"]);
 }

@@ -13,6 +13,7 @@ mod contract;
 #[cfg(feature = "redis")]
 mod distributed;
 mod examples;
+mod faults;
 mod gateway;
 mod house;
 mod jwks;

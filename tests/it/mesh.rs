@@ -14,8 +14,9 @@ use portcullis::{
     key::Key,
     ratio::Ratio,
     reject::{RaiseLayer, Reason, Rejection, RescueLayer},
-    resilience::{budget::Budget, retry::Policy},
+    resilience::{budget::Budget, hedge, retry::Policy},
     stack::{
+        Contradiction,
         gateway::Backend,
         mesh::{Client, ClientLayer, Destination, InvalidClient, ServerLayer},
         order,
@@ -133,10 +134,18 @@ async fn contradictions_are_refused_by_name() {
     let ms = Duration::from_millis;
     let of = |policies| Client::new(Destination::new(orders()).policies(policies)).map(drop);
     let long = ClientLayer::new().timeout(ms(100)).attempt_timeout(ms(101));
-    assert_eq!(of(long).unwrap_err().to_string(), "an attempt at `orders` may take longer than the call");
+    assert_eq!(
+        of(long).unwrap_err().to_string(),
+        "the calls of `orders`: an attempt may take longer than the whole call"
+    );
     assert_eq!(of(ClientLayer::new().timeout(ms(100)).attempt_timeout(ms(100))), Ok(()));
     let none = Budget::new(Ratio::NEVER).floor(0, ms(1000));
-    let spent = InvalidClient::NoBudget("orders".into());
+    let spent = InvalidClient::Contradiction("orders".into(), Contradiction::NoBudget);
+    let hedge = |at| ClientLayer::new().timeout(ms(100)).hedge(hedge::Policy::after(ms(at)));
+    let late = InvalidClient::Contradiction("orders".into(), Contradiction::LateHedge);
+    assert_eq!((of(hedge(100)), of(hedge(99))), (Err(late), Ok(())));
+    let broke = hedge::Policy::after(ms(10)).budget(none.clone());
+    assert_eq!(of(ClientLayer::new().hedge(broke)), Err(spent.clone()));
     assert_eq!(of(ClientLayer::new().retry(Policy::new(1).budget(none.clone()))), Err(spent.clone()));
     let backend = || Backend::new(Proxy::new(orders())).retry_budget(none.clone());
     assert_eq!(Client::new(backend()).map(drop), Err(spent));
@@ -225,7 +234,7 @@ async fn a_generated_client_takes_it_in_place_of_its_channel() {
     assert_eq!(soon(changes.message()).await.unwrap().unwrap().status, 1);
     reporter.set_service_status("orders", ServingStatus::NotServing).await;
     assert_eq!(soon(changes.message()).await.unwrap().unwrap().status, 2);
-    let status = client.upstreams()[0].endpoints()[0];
+    let status = client.upstreams()[0].endpoints().remove(0);
     assert_eq!((status.connections, status.in_flight), (1, 1), "one HTTP/2 connection, one stream");
     // With an origin of its own, too.
     let origin = "http://orders.example".parse().unwrap();
@@ -375,4 +384,124 @@ fn it_is_shared_by_threads_and_explains_itself() {
     let at = |name: &str| text.find(name).unwrap_or_else(|| panic!("{name}"));
     assert!(at(". deadline of the call") < at(". split") && at(". split") < at(". retry"));
     assert!(at(". retry") < at(". timeout of an attempt") && at(". timeout of an attempt") < at(". proxy"));
+}
+
+/// The whole client over its connection: what is counted beside a bare proxy's allocations.
+#[test]
+fn a_call_allocates_little_beside_its_connection() {
+    use std::io::{Read, Write};
+
+    let elsewhere = || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut buffer = [0; 4096];
+            while stream.read(&mut buffer).is_ok_and(|n| n > 0) {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+            }
+        });
+        address
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let request = || {
+        let request = http::Request::get("/a/b?c").header("host", "shop.example").header("accept", "*/*");
+        request.header("x-request-id", "r-1").body(Body::empty()).unwrap()
+    };
+    let round = async |answer: Result<http::Response<Body>, Rejection>| {
+        let body = answer.unwrap().into_body().collect().await.unwrap();
+        assert_eq!(body.to_bytes(), "ok");
+    };
+    let proxy = Proxy::new(upstream("a", elsewhere())).direct();
+    let metrics = portcullis::telemetry::metrics::Metrics::new();
+    let policies =
+        ClientLayer::new().retry(Policy::default()).attempt_timeout(Duration::from_secs(5)).metrics(&metrics);
+    let client = Client::new(Destination::new(upstream("a", elsewhere())).policies(policies)).unwrap();
+    for _ in 0..10 {
+        runtime.block_on(async { round(proxy.clone().oneshot(request()).await).await });
+        runtime.block_on(async { round(Ok(client.send(request()).await)).await });
+    }
+    let (to_proxy, to_client) = (request(), request());
+    let bare = allocation_counter::measure(|| {
+        runtime.block_on(async { round(proxy.clone().oneshot(to_proxy).await).await });
+    });
+    let whole = allocation_counter::measure(|| {
+        runtime.block_on(async { round(Ok(client.send(to_client).await)).await });
+    });
+    let beside = whole.count_total.saturating_sub(bare.count_total);
+    println!("{beside} allocations beside {}", bare.count_total);
+    assert!(beside <= 12, "{beside} allocations beside {}", bare.count_total);
+}
+
+const CALLS: &str = "apiVersion: portcullis/v1alpha1\n";
+
+/// The same policies as data, followed like a gateway's.
+#[cfg(feature = "config")]
+#[tokio::test]
+async fn a_file_says_what_is_called_and_is_followed() {
+    use portcullis::config::Config;
+
+    let [v1, v2, dead] = [named("v1").await, named("v2").await, nobody()];
+    let path = std::env::temp_dir().join(format!("portcullis-calls-{}.yaml", std::process::id()));
+    let write = |rest: &str| std::fs::write(&path, format!("{CALLS}{rest}")).unwrap();
+    write(&format!(
+        "upstreams:\n  v1: {{ endpoints: ['{v1}', '{dead}'] }}\n  v2: {{ endpoints: ['{v2}'], host: two.internal }}\n\
+         destinations:\n  all:\n    backendRefs: [{{ name: v1, weight: 0 }}, {{ name: v2 }}]\n    \
+         timeouts: {{ request: 2s, backendRequest: 1s }}\n    retry: {{ attempts: 1 }}\n    \
+         policies: {{ deadlineHeader: x-timeout-ms, split: {{ variantHeader: x-version }} }}\n"
+    ));
+    let configured = Config::file(&path).client().await.unwrap_or_else(|faults| panic!("{faults:?}"));
+    let client = configured.client().clone();
+    let answer = soon(client.send(get("http://all/"))).await;
+    assert_eq!((answer.status().as_u16(), &answer.headers()["x-version"]), (200, &"v2".parse().unwrap()));
+    let text = said(&client, get("http://all/")).await.1;
+    assert!(text.contains("x-timeout-ms: ") && text.contains("host: two.internal\n"), "{text}");
+    for _ in 0..4 {
+        assert_eq!(said(&client, get("http://v1/")).await.0, 200, "an endpoint of two is gone");
+    }
+    assert_eq!(said(&client, get("http://v3/")).await.0, 421);
+
+    write("upstreams: { v1: { endpoints: [nowhere] } }");
+    configured.reload();
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(said(&client, get("http://v2/")).await.0, 200, "a faulty file changes nothing");
+    write(&format!("upstreams: {{ v3: {{ endpoints: ['{v2}'] }} }}"));
+    configured.reload();
+    soon(async {
+        while client.upstream("v3").is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert!(said(&client, get("http://v3/")).await.1.starts_with("v2 /"));
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[cfg(feature = "config")]
+#[tokio::test]
+async fn what_is_wrong_with_a_file_is_told_at_its_place() {
+    use portcullis::config::Config;
+
+    for (rest, told) in [
+        (
+            "upstreams: { a: { endpoints: ['h:1'] } }\ndestinations: { b: {} }",
+            "3:17: destinations.b: no upstream of this name",
+        ),
+        (
+            "upstreams: { a: { endpoints: ['h:1'] }, A: { endpoints: ['h:1'] } }",
+            "two destinations are called `A`",
+        ),
+        (
+            "upstreams: { a: { endpoints: ['h:1'] } }\ndestinations: { a: { timeouts: { request: 1s, backendRequest: 2s } } }",
+            "destinations.a.timeouts.backendRequest: longer than `request`",
+        ),
+        ("upstreams: { a: { endpoints: ['h:1'] } }\nroutes: []", "3:1: routes: unknown field"),
+        ("upstreams: {}", "upstreams"),
+    ] {
+        let faults = Config::text("f", format!("{CALLS}{rest}")).client().await.map(drop).unwrap_err();
+        let text: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        assert!(text.iter().any(|fault| fault.contains(told)), "{told}: {text:?}");
+    }
+    let none = "upstreams: { a: { endpoints: ['h:1'], retryConstraint: { budget: { percent: 0 }, minRetryRate: { count: 0 } } } }";
+    Config::text("f", format!("{CALLS}{none}")).client().await.unwrap();
 }

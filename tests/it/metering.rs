@@ -10,8 +10,8 @@ use std::{
 
 use portcullis::{
     admission::{
+        Settle,
         quota::{Quota, QuotaFallback, QuotaStore, Quotas},
-        rate_limit::Settle,
     },
     config::Config,
     gate::AsyncGateLayer,

@@ -13,8 +13,9 @@ use http::{Request, Response};
 use http_body_util::BodyExt;
 use portcullis::{
     admission::{
+        Priority,
         concurrency::{Aimd, Concurrency, Gradient, Order, Queue},
-        shed::{Overload, Priority, Shed},
+        shed::{Overload, Shed},
     },
     body::Body,
     chance::Chance,

@@ -11,7 +11,7 @@ use super::{
     queue::{Joined, Queue, Ticket, Waiter, Waiters},
 };
 use crate::{
-    admission::shed::Priority,
+    admission::Priority,
     head::Head,
     key::{Key, KeySeed},
     sharded::{ByHash, Sharded, hash_of},

@@ -10,7 +10,7 @@ use super::{
     slots::Slots,
 };
 use crate::{
-    admission::{rate_limit::Skip, shed::Priorities},
+    admission::{Priorities, Skip},
     key::Key,
     reject::{Reason, Rejection},
 };

@@ -17,7 +17,7 @@ use super::{
     slots::Slots,
 };
 use crate::{
-    admission::{rate_limit::Skip, shed::Priorities},
+    admission::{Priorities, Skip},
     context::Deadline,
     head::Head,
     reject::Rejection,

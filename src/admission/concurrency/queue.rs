@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{codel::CoDel, partition::Share, permit::Permit};
-use crate::admission::shed::Priority;
+use crate::admission::Priority;
 
 /// How requests wait for a place: how many, how long, and in which order.
 ///

@@ -11,7 +11,7 @@ use super::{
     pool::Pool,
     queue::{Joined, Queue, Ticket, Waiter, Waiters},
 };
-use crate::admission::shed::Priority;
+use crate::admission::Priority;
 
 /// One who waits, in the upper half of the state.
 const WAITING: u64 = 1 << 32;

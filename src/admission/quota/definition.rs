@@ -8,10 +8,7 @@ use std::{
 
 use super::{Allowance, QuotaFallback, QuotaHandle, QuotaStore, Quotas, place::Place, plan::Terms};
 use crate::{
-    admission::{
-        Plans,
-        rate_limit::{Cost, Settle, Skip},
-    },
+    admission::{Cost, Plans, Settle, Skip},
     gate::AsyncGateLayer,
     key::Key,
     time::{Calendar, Period, Span, WallClock},

@@ -33,7 +33,7 @@
 //! # #[cfg(feature = "redis")] {
 //! use http::HeaderName;
 //! use portcullis::{
-//!     admission::{quota::{Allowance, QuotaFallback, Quota, QuotaStore, Quotas}, rate_limit::{Fields, HeaderCost, Settle}},
+//!     admission::{Fields, HeaderCost, Settle, quota::{Allowance, QuotaFallback, Quota, QuotaStore, Quotas}},
 //!     redis::Redis,
 //!     time::{BillingDay, Period},
 //! };
@@ -63,7 +63,7 @@
 //!
 //! ```
 //! use portcullis::{
-//!     admission::{quota::{Quota, Quotas}, rate_limit::Skip},
+//!     admission::{Skip, quota::{Quota, Quotas}},
 //!     matching::PathTemplate,
 //!     time::Period,
 //! };

@@ -1,11 +1,7 @@
 use std::sync::Arc;
 
 use crate::{
-    admission::{
-        Plans,
-        quota::QuotaFallback,
-        rate_limit::{Cost, Settle, Skip},
-    },
+    admission::{Cost, Plans, Settle, Skip, quota::QuotaFallback},
     head::Head,
 };
 

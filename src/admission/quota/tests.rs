@@ -7,7 +7,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 
 use super::*;
 use crate::{
-    admission::rate_limit::{Cost, Fields, Settle, Skip},
+    admission::{Cost, Fields, Settle, Skip},
     gate::AsyncGateLayer,
     head::Head,
     identity::Principal,

@@ -3,14 +3,17 @@ use std::sync::Arc;
 use http::response;
 
 use super::{
-    Cost, Limit, Settle, Skip,
-    cost::Settlement,
+    Limit,
     judge::{Judge, Shift, Verdict},
     policy::Line,
     queue::Queues,
     store::Fingerprint,
 };
-use crate::{head::Head, outcome::Outcome};
+use crate::{
+    admission::{Cost, Settle, Skip, cost::Settlement},
+    head::Head,
+    outcome::Outcome,
+};
 
 /// A limit, what a request costs there, and which requests it counts.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use std::{
 #[cfg(feature = "redis")]
 use super::distributed::{Distribution, Shared};
 use super::{
-    Algorithm, Charge, Cost, Quota, Rate, RateLimitHandle,
+    Algorithm, Charge, Quota, Rate, RateLimitHandle,
     judge::Judge,
     ledger::Ledger,
     plans::{Provider, QuotaProvider},
@@ -16,7 +16,12 @@ use super::{
     prices::Price,
     store::At,
 };
-use crate::{admission::Plans, head::Head, key::Key, time::WallClock};
+use crate::{
+    admission::{Cost, Plans},
+    head::Head,
+    key::Key,
+    time::WallClock,
+};
 
 /// The accounts that a limit holds unless told otherwise.
 const MAX_KEYS: NonZeroU32 = NonZeroU32::new(250_000).unwrap();
@@ -295,7 +300,7 @@ impl LimitBuilder {
     }
 
     /// How many units an account may owe beyond what it holds, where what a request costs is only
-    /// [known at its end](super::Settle); none unless told. What is above is forgiven.
+    /// [known at its end](crate::admission::Settle); none unless told. What is above is forgiven.
     pub fn max_debt(mut self, units: u32) -> Self {
         self.terms.max_debt = units;
         self

@@ -1,7 +1,7 @@
 //! Bounds how many requests each account may make over time: in this process, or with other instances on Redis.
 //!
 //! An account holds some units, which come back at a [`Rate`]: how is the [`Algorithm`]'s. A request spends one, or its
-//! [`Cost`].
+//! [`Cost`](super::Cost).
 //!
 //! # Example
 //!
@@ -30,7 +30,7 @@
 //!
 //! ```
 //! use portcullis::{
-//!     admission::rate_limit::{Cost, Fields, Limit, RateLimit, RateLimitRegistry},
+//!     admission::{Cost, Fields, rate_limit::{Limit, RateLimit, RateLimitRegistry}},
 //!     key::Key,
 //! };
 //! use std::num::NonZeroU32;
@@ -59,9 +59,7 @@
 //!
 //! ```
 //! use http::HeaderName;
-//! use portcullis::admission::rate_limit::{
-//!     Algorithm, Charge, HeaderCost, Limit, Quota, RateLimit, Settle, Skip,
-//! };
+//! use portcullis::admission::{HeaderCost, Settle, Skip, rate_limit::{Algorithm, Charge, Limit, Quota, RateLimit}};
 //! use portcullis::{admission::Plans, key::Key, matching::PathTemplate};
 //!
 //! let plans = Plans::new().with("gold", Quota::new("100000/h".parse()?));
@@ -177,7 +175,6 @@ mod account;
 mod algorithm;
 mod bucket;
 mod charge;
-mod cost;
 #[cfg(feature = "redis")]
 mod distributed;
 mod fixed;
@@ -196,7 +193,6 @@ mod quota;
 mod rate;
 mod registry;
 mod sketch;
-mod skip;
 mod sliding;
 mod store;
 mod tally;
@@ -204,11 +200,9 @@ mod tally;
 mod tests;
 mod windows;
 
-pub use super::fields::Fields;
 pub use account::Account;
 pub use algorithm::Algorithm;
 pub use charge::Charge;
-pub use cost::{Cost, HeaderCost, Settle};
 #[cfg(feature = "redis")]
 pub use distributed::{Distribution, DistributionHandle, Fallback};
 pub use gate::{RateLimit, RateLimitTold, RateLimitWait, SyncError, SyncRateLimit};
@@ -219,6 +213,5 @@ pub use plans::QuotaProvider;
 pub use quota::Quota;
 pub use rate::{Rate, RateError};
 pub use registry::RateLimitRegistry;
-pub use skip::Skip;
 
 pub(super) use judge::Verdict;

@@ -1,7 +1,8 @@
 use std::time::Duration;
 
-use super::{Overload, Priorities};
+use super::Overload;
 use crate::{
+    admission::Priorities,
     chance::Chance,
     gate::{Gate, GateLayer},
     head::Head,

@@ -2,14 +2,14 @@
 //!
 //! An [`Overload`] watches this process: how late its event loop is, how much memory it takes, how long requests wait in
 //! queues, whatever you give it. It makes one number of them, the pressure. A [`Shed`] refuses by it: first what is of
-//! low [`Priority`], a growing share of it, then more. A [`SuccessRate`] looks at another server: as it fails more, it is
+//! low [`Priority`](super::Priority), a growing share of it, then more. A [`SuccessRate`] looks at another server: as it fails more, it is
 //! asked less.
 //!
 //! # Example
 //!
 //! ```
 //! use http::{Request, Response};
-//! use portcullis::admission::shed::{Overload, Priorities, Priority, Shed};
+//! use portcullis::admission::{Priorities, Priority, shed::{Overload, Shed}};
 //! use std::time::Duration;
 //! use tower::{Layer, ServiceExt};
 //!
@@ -31,10 +31,7 @@
 //! ```
 //! use http::HeaderName;
 //! use portcullis::{
-//!     admission::{
-//!         concurrency::Concurrency,
-//!         shed::{Memory, Overload, Priorities, Priority, Shed, SuccessRate},
-//!     },
+//!     admission::{Priorities, Priority, concurrency::Concurrency, shed::{Memory, Overload, Shed, SuccessRate}},
 //!     ratio::Ratio,
 //! };
 //! use std::{num::{NonZeroU32, NonZeroU64}, time::Duration};
@@ -107,7 +104,6 @@
 mod gate;
 mod memory;
 mod overload;
-mod priority;
 mod ramp;
 mod settle;
 mod success;
@@ -117,5 +113,4 @@ mod tests;
 pub use gate::Shed;
 pub use memory::{Memory, MemoryError};
 pub use overload::{Overload, OverloadBuilder, OverloadError, Reading, Tick};
-pub use priority::{Priorities, Priority, UnknownPriority};
 pub use success::{Judged, SuccessRate, SuccessRateBuilder};

@@ -10,8 +10,13 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{Memory, Priority, ramp::Ramp, settle::Settle};
-use crate::{admission::concurrency::Concurrency, ratio::Ratio, task::Task, time::after};
+use super::{Memory, ramp::Ramp, settle::Settle};
+use crate::{
+    admission::{Priority, concurrency::Concurrency},
+    ratio::Ratio,
+    task::Task,
+    time::after,
+};
 
 /// How often the sources are read.
 const TICK: Duration = Duration::from_millis(50);

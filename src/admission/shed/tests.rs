@@ -15,7 +15,10 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use super::*;
 use crate::{
-    admission::concurrency::{Concurrency, Queue},
+    admission::{
+        Priorities, Priority,
+        concurrency::{Concurrency, Queue},
+    },
     body::Body,
     chance::Chance,
     gate::{AsyncGate, Check, Gate},

@@ -42,8 +42,11 @@ impl Compiler<'_> {
             at.field("slowCallDuration")
                 .warn("as long as the whole request may take: what is slow has failed by then");
         }
+        if said.per_endpoint {
+            at.field("perEndpoint").error("a rule has no endpoints: it is for `upstreams`");
+        }
         let name = format!("rule/{}", made.name());
-        let breaker = self.breaker(at, name, said, asks_nobody(&rule.policies));
+        let breaker = self.breaker(at, &name, said, asks_nobody(&rule.policies));
         breaker.into_iter().fold(made, gateway::Rule::circuit_breaker)
     }
 
@@ -54,14 +57,30 @@ impl Compiler<'_> {
         name: &str,
         upstream: &Upstream,
     ) -> Option<BreakerLayer> {
-        let said = upstream.circuit_breaker.as_ref()?;
-        self.breaker(at.field("circuitBreaker"), format!("upstream/{name}"), said, false)
+        let said = upstream.circuit_breaker.as_ref().filter(|said| !said.per_endpoint)?;
+        self.breaker(at.field("circuitBreaker"), &format!("upstream/{name}"), said, false)
+    }
+
+    /// When the breaker of each endpoint of an upstream opens and closes, if they have one.
+    pub(super) fn endpoint_breaker(&self, at: At<'_>, upstream: &Upstream) -> Option<trip::Policy> {
+        let said = upstream.circuit_breaker.as_ref().filter(|said| said.per_endpoint)?;
+        let at = at.field("circuitBreaker");
+        let others = [
+            ("key", said.key.is_some()),
+            ("maxKeys", said.max_keys.is_some()),
+            ("throttlingFails", said.throttling_fails),
+            ("shadow", said.shadow),
+        ];
+        for (name, _) in others.into_iter().filter(|(_, is_said)| *is_said) {
+            at.field(name).error("not for a breaker of each endpoint");
+        }
+        trips(at, said)
     }
 
     /// The one of this name that is in force, if the same is said of it.
-    fn breaker(&self, at: At<'_>, name: String, said: &CircuitBreaker, public: bool) -> Option<BreakerLayer> {
+    fn breaker(&self, at: At<'_>, name: &str, said: &CircuitBreaker, public: bool) -> Option<BreakerLayer> {
         let trips = trips(at, said);
-        let mut policy = Policy::default().name(name.as_str());
+        let mut policy = Policy::default().name(name);
         if let Some(by) = &said.key {
             let removed = |part: &Key| match part {
                 Key::Header(name) => self.removed(name),
@@ -81,7 +100,7 @@ impl Compiler<'_> {
         }
         let policy = policy.trip(trips?).throttling_fails(said.throttling_fails).in_shadow(said.shadow);
         let make = || Some(BreakerLayer::new(policy));
-        self.breakers.borrow_mut().keep(&self.kept.breakers, &name, said.clone(), make)
+        self.breakers.borrow_mut().keep(&self.kept.breakers, name, said.clone(), make)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 #[cfg(feature = "redis")]
 use crate::config::scalar::Text;
 use crate::{
-    admission::rate_limit::{Cost, HeaderCost, Settle, Skip},
+    admission::{Cost, HeaderCost, Settle, Skip},
     config::{
         at::At,
         schema::{LimitCost, SettledBy, SkipRule},

@@ -17,7 +17,7 @@ use crate::config::{
     at::At,
     files::Files,
     gates::Registry,
-    kept::{Counted, Followers, Kept, KeptOverload, KeptUsage, Made, Stores},
+    kept::{Counted, Followers, Kept, KeptCanary, KeptOverload, KeptUsage, Made, SaidOfCanary, Stores},
     scalar::{Name, Spelled},
     schema::{CircuitBreaker, Gateway, KeyFile, schema_of},
     suggest::suggestion,
@@ -55,6 +55,8 @@ pub(in crate::config) struct Compiler<'a> {
     pub(super) rates: BTreeMap<&'a str, SuccessRate>,
     pub(super) budgets: BTreeMap<&'a str, Budget>,
     pub(super) counted: RefCell<Counted>,
+    /// By the names of the rules.
+    pub(super) canaries: RefCell<Made<SaidOfCanary, KeptCanary>>,
     /// As the next compiler finds them.
     pub(super) breakers: RefCell<Made<CircuitBreaker, BreakerLayer>>,
     /// Those of the upstreams.
@@ -73,11 +75,11 @@ pub(in crate::config) struct Compiler<'a> {
     pub(super) sources: BTreeMap<&'a str, TokenSource>,
 }
 
-/// A snapshot, and what the next one may take over.
-pub(in crate::config) struct Compiled {
-    pub(in crate::config) snapshot: Snapshot,
+/// What the file describes, a snapshot say, and what the next one may take over.
+pub(in crate::config) struct Compiled<T = Snapshot> {
+    pub(in crate::config) made: T,
     pub(in crate::config) kept: Kept,
-    /// To be started before the snapshot is in force.
+    /// To be started before it is in force.
     pub(in crate::config) followers: Followers,
 }
 
@@ -112,6 +114,7 @@ impl<'a> Compiler<'a> {
             rates,
             budgets: BTreeMap::new(),
             counted: RefCell::default(),
+            canaries: RefCell::default(),
             breakers: RefCell::default(),
             guarded: BTreeMap::new(),
             stores,
@@ -138,13 +141,13 @@ impl<'a> Compiler<'a> {
         let builder = self.watched(builder);
         let builder = self.usage(builder);
         let (builder, overload) = self.overload(builder);
-        let snapshot = self.build(builder)?;
+        let made = self.build(builder)?;
         let (kept, followers) = self.keep(overload);
-        Some(Compiled { snapshot, kept, followers })
+        Some(Compiled { made, kept, followers })
     }
 
     /// What the next one may take over.
-    fn keep(self, overload: Option<KeptOverload>) -> (Kept, Followers) {
+    pub(super) fn keep(self, overload: Option<KeptOverload>) -> (Kept, Followers) {
         let file = self.file;
         let rates_of = |name: &str| file.upstreams.get(name)?.success_rate.as_ref();
         let kept = Kept {
@@ -152,6 +155,7 @@ impl<'a> Compiler<'a> {
             counted: self.counted.into_inner(),
             concurrency: made(self.concurrency, |name| file.concurrency.get(name)),
             rates: made(self.rates, rates_of),
+            canaries: self.canaries.into_inner(),
             breakers: self.breakers.into_inner(),
             overload,
             stores: self.stores.into_inner(),
@@ -193,7 +197,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// The things that have names.
-    fn define(&mut self) {
+    pub(super) fn define(&mut self) {
         let file = self.file;
         self.servers();
         for (at, name, provider) in self.top.field("authentication").entries(&file.authentication) {

@@ -20,8 +20,8 @@ impl Compiler<'_> {
     pub(super) fn filters(&self, rule_at: At<'_>, mut made: gateway::Rule, rule: &Rule) -> gateway::Rule {
         let mut seen = HashSet::new();
         for (at, one) in rule_at.field("filters").items(&rule.filters) {
-            if !seen.insert(one.kind) {
-                at.field("type").error("a rule has one filter of each type");
+            if !seen.insert(one.kind) && one.kind != FilterType::RequestMirror {
+                at.field("type").error("a rule has one filter of each type, but for `RequestMirror`");
             }
             made = filter(at, made, one, rule);
         }
@@ -68,6 +68,7 @@ fn filter(at: At<'_>, made: gateway::Rule, one: &Filter, rule: &Rule) -> gateway
             Some(said) => made.cors(cors(at_own, said)),
             None => made,
         },
+        // Copies are made where the request is sent.
         FilterType::RequestMirror | FilterType::ExternalAuth | FilterType::ExtensionRef => made,
     }
 }
@@ -99,7 +100,7 @@ impl FilterType {
     }
 
     const fn is_built(self) -> bool {
-        !matches!(self, Self::RequestMirror | Self::ExternalAuth | Self::ExtensionRef)
+        !matches!(self, Self::ExternalAuth | Self::ExtensionRef)
     }
 }
 

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     admission::{
-        Plans,
-        rate_limit::{Algorithm, Charge, Fields, Limit, LimitBuilder, LimitError, Quota},
+        Fields, Plans,
+        rate_limit::{Algorithm, Charge, Limit, LimitBuilder, LimitError, Quota},
     },
     authn::Providers,
     config::{

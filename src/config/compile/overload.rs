@@ -4,8 +4,9 @@ use std::{num::NonZeroU32, time::Duration};
 use super::Compiler;
 use crate::{
     admission::{
+        Priorities, Priority,
         concurrency::Concurrency,
-        shed::{Memory, Overload, OverloadBuilder, Priorities, Priority, SuccessRate},
+        shed::{Memory, Overload, OverloadBuilder, SuccessRate},
     },
     config::{
         at::At,

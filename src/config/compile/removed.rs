@@ -58,6 +58,11 @@ impl Compiler<'_> {
                 "no request has it here: what clients send is taken out, for `upstreamHeaders` or `callerHeaders` says it",
             );
         }
+        if self.marks_mirrored(name) {
+            return Some(
+                "no request has it here: what clients send is taken out, for it marks mirrored requests",
+            );
+        }
         if HopByHop::always_removes(name) {
             return Some("no request has it here: it is for one connection, and taken out");
         }

@@ -60,7 +60,11 @@ impl Compiler<'_> {
     }
 
     fn rule(&self, at: At<'_>, mut made: gateway::Rule, rule: &Rule) -> gateway::Rule {
-        let by = at.field("policies").field("split").field("by");
+        let split = at.field("policies").field("split");
+        let (by, canary) = (split.field("by"), split.field("canary"));
+        if rule.name.is_none() && canary.is_said() {
+            canary.warn("a rule without a `name` is called by its place: it begins anew when a rule before it comes or goes");
+        }
         if rule.name.is_none() && by.is_said() && rule.backend_refs.len() > 1 {
             by.warn(
                 "a rule without a `name` is called by its place: callers are dealt anew when a rule before it comes or \
@@ -70,17 +74,23 @@ impl Compiler<'_> {
         made = self.policies(at.field("policies"), made, &rule.policies);
         made = self.rule_load(at.field("policies"), made, &rule.policies);
         made = self.filters(at, made, rule);
-        made = timeouts(at, made, rule);
-        made = self.retry(at, made, rule);
-        made = self.hedge(at.field("policies").field("hedge"), made, rule);
+        made = self.canary(at, made, rule);
+        made = self.mirrors(at, made, rule);
         made = self.rule_breaker(at, made, rule);
+        made = self.calls(at, made, rule);
+        self.backends(at, made, rule)
+    }
+
+    /// How its upstreams are called.
+    pub(super) fn calls(&self, at: At<'_>, made: gateway::Rule, rule: &Rule) -> gateway::Rule {
+        let made = timeouts(at, made, rule);
+        let made = self.retry(at, made, rule);
+        let made = self.hedge(at.field("policies").field("hedge"), made, rule);
         self.told_numbers(at.field("policies"), rule);
         let deadline = rule.policies.deadline_header.iter().map(|header| header.0.clone());
-        made = deadline.fold(made, gateway::Rule::deadline_header);
-        if let Some(margin) = &rule.policies.deadline_margin {
-            made = made.deadline_margin(margin.0);
-        }
-        self.backends(at, made, rule)
+        let made = deadline.fold(made, gateway::Rule::deadline_header);
+        let margin = rule.policies.deadline_margin.iter().map(|margin| margin.0);
+        margin.fold(made, gateway::Rule::deadline_margin)
     }
 
     /// Whether the headers in which upstreams are told times and attempts are free for that.
@@ -168,20 +178,12 @@ impl Compiler<'_> {
         if let Some(csrf) = &policies.csrf {
             made = made.csrf(self.csrf(at.field("csrf"), csrf));
         }
-        made = self.rule_bounds(at, made, policies, providers.as_ref());
-        if let Some(split) = &policies.split {
-            let at = at.field("split");
-            let removed = |part: &Key| self.removed_inside(part, providers.as_ref());
-            if let Some(key) = split.by.as_ref().and_then(|by| key(at.field("by"), by, &removed)) {
-                if key.needs_identity() && !knows_callers {
-                    at.field("by").warn("nobody asks who callers are: addresses are taken instead");
-                }
-                made = made.split_by(key);
-            }
-            if let Some(header) = &split.variant_header {
-                made = made.variant_header(header.0.clone());
-            }
+        if let Some(mirror) = &policies.mirror {
+            self.check_mirror(at.field("mirror"), mirror);
         }
+        made = self.rule_bounds(at, made, policies, providers.as_ref());
+        let removed = |part: &Key| self.removed_inside(part, providers.as_ref());
+        made = divided(at.field("split"), made, policies, &removed, knows_callers);
         made = providers.into_iter().fold(made, gateway::Rule::authenticate);
         for (at, gate) in at.field("gates").items(&policies.gates) {
             if let Some(gate) = self.gates.make(at, gate) {
@@ -191,7 +193,7 @@ impl Compiler<'_> {
         made.paths(path_policy(&policies.path))
     }
 
-    fn backends(&self, at: At<'_>, mut made: gateway::Rule, rule: &Rule) -> gateway::Rule {
+    pub(super) fn backends(&self, at: At<'_>, mut made: gateway::Rule, rule: &Rule) -> gateway::Rule {
         let list = at.field("backendRefs");
         let redirects = rule.filters.iter().any(|filter| filter.request_redirect.is_some());
         if redirects && list.is_said() {
@@ -219,7 +221,7 @@ impl Compiler<'_> {
     }
 
     /// An upstream with the credentials that its requests carry.
-    fn with_credentials(
+    pub(super) fn with_credentials(
         &self,
         at: At<'_>,
         upstream: &str,
@@ -244,7 +246,7 @@ impl Compiler<'_> {
         backend
     }
 
-    fn backend(&self, at: At<'_>, backend: &BackendRef) -> Option<Proxy> {
+    pub(super) fn backend(&self, at: At<'_>, backend: &BackendRef) -> Option<Proxy> {
         if backend.group.as_deref().is_some_and(|group| !group.is_empty()) {
             at.field("group").error("other groups than the empty one are not supported");
         }
@@ -256,7 +258,7 @@ impl Compiler<'_> {
         let said = self.file.upstreams.get(&backend.name)?;
         if let Some(port) = backend.port {
             let ends = format!(":{port}");
-            if !said.endpoints.iter().all(|endpoint| endpoint.ends_with(&ends)) {
+            if !said.endpoints.iter().all(|endpoint| endpoint.address().ends_with(&ends)) {
                 at.field("port").error("not each endpoint of the upstream has this port");
             }
         }
@@ -281,6 +283,25 @@ fn unreachable(table: Vec<(At<'_>, router::Rule<()>)>) {
         let problem = format!("can never be reached: the rule `{}` has the same match", unreachable.by);
         at.field("matches").nth(unreachable.entry).error(problem);
     }
+}
+
+/// How requests are divided among several upstreams.
+pub(super) fn divided(
+    at: At<'_>,
+    mut made: gateway::Rule,
+    policies: &Policies,
+    removed: &dyn Fn(&Key) -> Option<&'static str>,
+    knows_callers: bool,
+) -> gateway::Rule {
+    let Some(split) = &policies.split else { return made };
+    if let Some(key) = split.by.as_ref().and_then(|by| key(at.field("by"), by, removed)) {
+        if key.needs_identity() && !knows_callers {
+            at.field("by").warn("nobody asks who callers are: addresses are taken instead");
+        }
+        made = made.split_by(key);
+    }
+    let header = split.variant_header.iter().map(|header| header.0.clone());
+    header.fold(made, gateway::Rule::variant_header)
 }
 
 fn path_policy(path: &PathRules) -> PathPolicy {

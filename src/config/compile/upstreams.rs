@@ -1,11 +1,11 @@
 //! `upstreams`.
 use std::net::SocketAddr;
 
-use super::Compiler;
+use super::{Compiler, balance::balance};
 use crate::{
     config::{
         at::At,
-        schema::{Balance, Upstream, UpstreamProtocol},
+        schema::{Endpoint, Upstream, UpstreamProtocol},
     },
     upstream::{self, BuildError, Wire},
 };
@@ -34,14 +34,10 @@ impl<'a> Compiler<'a> {
         upstream: &Upstream,
         admin: Option<SocketAddr>,
     ) -> Option<upstream::Upstream> {
+        let breaker = self.endpoint_breaker(at, upstream);
         let builder = || {
             let mut builder = upstream::Upstream::builder(name);
-            if let Some(balance) = upstream.balance {
-                builder = builder.balance(match balance {
-                    Balance::RoundRobin => upstream::Balance::RoundRobin,
-                    Balance::LeastRequest => upstream::Balance::LeastRequest,
-                });
-            }
+            builder = breaker.into_iter().fold(builder, upstream::UpstreamBuilder::circuit_breaker);
             if let Some(protocol) = upstream.protocol {
                 builder = builder.wire(match protocol {
                     UpstreamProtocol::Http1 => Wire::Http1,
@@ -62,6 +58,7 @@ impl<'a> Compiler<'a> {
             // One by one, so that each that is wrong is reported where it stands.
             if let Err(error) = builder().endpoint(endpoint).build() {
                 faulty = true;
+                let at = if matches!(endpoint, Endpoint::Told(_)) { at.field("address") } else { at };
                 at.error(match error {
                     BuildError::RefusedEndpoint(_) => "this is the admin address",
                     _ => {
@@ -70,10 +67,13 @@ impl<'a> Compiler<'a> {
                 });
             }
         }
+        let mut builder = builder().endpoints(&upstream.endpoints);
+        if let Some(told) = &upstream.balance {
+            builder = balance(at.field("balance"), builder, told)?;
+        }
         if faulty {
             return None;
         }
-        let mut builder = builder().endpoints(&upstream.endpoints);
         if let Some(before) = self.kept.upstreams.get(name) {
             builder = builder.inherit(before);
         }

@@ -37,6 +37,10 @@ pub(crate) struct CircuitBreaker {
     /// Whether 429 and gRPC's `RESOURCE_EXHAUSTED` are failures. Default: `false`.
     #[serde(default)]
     pub(crate) throttling_fails: bool,
+    /// For an upstream: whether each of its endpoints has a breaker of its own; who is open is passed over, unless most are.
+    /// Default: `false`, one for all together.
+    #[serde(default)]
+    pub(crate) per_endpoint: bool,
     /// Whether it only looks on: it decides and counts, and lets everything pass. Default: `false`.
     #[serde(default)]
     pub(crate) shadow: bool,

@@ -6,14 +6,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Addresses, AuthorizationPolicy, Authorizer, CallerFact, CircuitBreaker, ConcurrencyLimit, LimitFields,
-    MinimumRates, Overload, Provider, Quota, RateLimit, RedisServer, RetryConstraint, Route,
-    SuccessRateRules, Unbuilt, UpstreamCredentials, Usage,
+    Addresses, AuthorizationPolicy, Authorizer, Balance, CallerFact, CircuitBreaker, ConcurrencyLimit,
+    Endpoint, LimitFields, MinimumRates, Overload, Provider, Quota, RateLimit, RedisServer, RetryConstraint,
+    Route, SuccessRateRules, Unbuilt, UpstreamCredentials, Usage,
 };
 use crate::config::scalar::{Name, Text};
 
 /// A gateway as a file.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Gateway {
     /// The version of this format.
@@ -69,8 +69,9 @@ pub(crate) struct Gateway {
     pub(crate) shutdown: Shutdown,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(crate) enum ApiVersion {
+    #[default]
     #[serde(rename = "portcullis/v1alpha1")]
     V1Alpha1,
 }
@@ -144,10 +145,11 @@ pub(crate) struct Admin {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Upstream {
-    /// Where it runs: `10.0.0.1:8080`, `[::1]:8080` or `orders.internal:8080`, whose name is resolved.
+    /// Where it runs: `10.0.0.1:8080`, `[::1]:8080` or `orders.internal:8080`, whose name is resolved; or
+    /// `{ address, weight, priority, zone }`.
     #[schemars(length(min = 1))]
-    pub(crate) endpoints: Vec<String>,
-    /// How an endpoint is picked. Default: `roundRobin`.
+    pub(crate) endpoints: Vec<Endpoint>,
+    /// How an endpoint is picked: a policy, or `{ policy, .. }` where there is more to say. Default: `roundRobin`.
     pub(crate) balance: Option<Balance>,
     /// What is spoken to it. Default: `http1`.
     pub(crate) protocol: Option<UpstreamProtocol>,
@@ -178,15 +180,6 @@ pub(crate) struct Upstream {
     pub(crate) outlier_detection: Option<Unbuilt>,
     /// Does not ask it while it keeps failing; of all rules together. Default: off.
     pub(crate) circuit_breaker: Option<CircuitBreaker>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) enum Balance {
-    /// One after the other.
-    RoundRobin,
-    /// Of two picked at random, the one with fewer requests in flight.
-    LeastRequest,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]

@@ -3,10 +3,13 @@
 mod addresses;
 mod authentication;
 mod authorization;
+mod balance;
 mod breaker;
+mod client;
 mod concurrency;
 mod gateway;
 mod hedge;
+mod mirror;
 mod overload;
 mod paths;
 mod policies;
@@ -14,10 +17,12 @@ mod quotas;
 mod redis;
 mod retry;
 mod route;
+mod split;
 mod unbuilt;
 mod usage;
 
 pub(crate) use self::{
-    addresses::*, authentication::*, authorization::*, breaker::*, concurrency::*, gateway::*, hedge::*,
-    overload::*, paths::*, policies::*, quotas::*, redis::*, retry::*, route::*, unbuilt::*, usage::*,
+    addresses::*, authentication::*, authorization::*, balance::*, breaker::*, client::*, concurrency::*,
+    gateway::*, hedge::*, mirror::*, overload::*, paths::*, policies::*, quotas::*, redis::*, retry::*,
+    route::*, split::*, unbuilt::*, usage::*,
 };

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Addresses, CircuitBreaker, Csrf, Header, HedgeRules, Method, PathRules, PriorityClass, RetryRules,
-    Silences, Unbuilt,
+    Addresses, CircuitBreaker, Csrf, Header, HedgeRules, Method, MirrorRules, PathRules, PriorityClass,
+    RetryRules, Silences, Split, Unbuilt,
 };
 use crate::{admission::rate_limit::Rate, config::scalar::Text, ratio::Ratio, time::Calendar};
 
@@ -263,6 +263,8 @@ pub(crate) struct Policies {
     /// How long responses may keep silent and streams may last, beyond what the rule's `timeouts` says.
     #[serde(default)]
     pub(crate) timeouts: Silences,
+    /// How the rule's `RequestMirror` filters mirror.
+    pub(crate) mirror: Option<MirrorRules>,
     /// How the rule's `retry` tries again.
     pub(crate) retry: Option<RetryRules>,
     /// What is sent a second time because the first is late. Default: nothing.
@@ -349,17 +351,6 @@ pub(crate) struct Demand {
     /// At least one of these.
     #[schemars(length(min = 1))]
     pub(crate) any: Option<Vec<String>>,
-}
-
-/// How requests are divided among several `backendRefs`.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Split {
-    /// The same value always goes to the same backend: after a restart, on every instance, and when weights grow.
-    /// Default: each request by itself, at random.
-    pub(crate) by: Option<KeyList>,
-    /// A header of the response that names the backend that was chosen. Default: none.
-    pub(crate) variant_header: Option<Header>,
 }
 
 /// A registered gate by its name alone, or with settings of its own.

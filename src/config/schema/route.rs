@@ -7,7 +7,7 @@ use http::HeaderValue;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Header, Policies, Retry, Unbuilt};
+use super::{Header, Policies, RequestMirror, Retry, Unbuilt};
 use crate::config::scalar::{Name, Text};
 
 /// Rules for some hosts.
@@ -25,7 +25,7 @@ pub(crate) struct Route {
 }
 
 /// What is done with the requests that match: the Gateway API's `HTTPRouteRule`, and `policies`.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Rule {
     /// Its name. Default: its place, as in `catalogue/0`.
@@ -166,8 +166,8 @@ pub(crate) struct Filter {
     pub(crate) url_rewrite: Option<UrlRewrite>,
     /// For `CORS`.
     pub(crate) cors: Option<Cors>,
-    /// Mirroring (`RequestMirror`) comes with a later version.
-    pub(crate) request_mirror: Option<Unbuilt>,
+    /// For `RequestMirror`.
+    pub(crate) request_mirror: Option<RequestMirror>,
     /// External authorization (`ExternalAuth`) comes with a later version.
     pub(crate) external_auth: Option<Unbuilt>,
     /// Extensions (`ExtensionRef`) are Kubernetes objects; a gate of your own stands under `policies.gates`.
@@ -183,7 +183,7 @@ pub(crate) enum FilterType {
     UrlRewrite,
     #[serde(rename = "CORS")]
     Cors,
-    /// Not supported yet.
+    /// There may be several of these.
     RequestMirror,
     /// Not supported yet.
     ExternalAuth,
@@ -295,7 +295,7 @@ pub(crate) struct Cors {
 }
 
 /// An upstream and its share.
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct BackendRef {
     /// The API group of the upstream: empty.

@@ -2,12 +2,12 @@ use std::{fmt, sync::Arc};
 
 use tokio::{sync::broadcast, time::Instant};
 
-use super::{Judgement, Policy, keyed::Keyed, policy::Judge};
+use super::{Policy, keyed::Keyed, policy::Judge};
 use crate::{
     context::Deadline,
     gate::{Gate, Pass},
     head::Head,
-    outcome::{End, Outcome},
+    outcome::{End, Judgement, Outcome},
     reject::{Answer, Reason, Rejection},
     resilience::timeout::head_deadline,
     trip::{Change, CircuitOpen, Counts, Entry, Mode, Parts, State, Trip, Watcher},

@@ -124,4 +124,4 @@ mod tests;
 pub use circuit::{Event, Judged};
 pub use handle::BreakerHandle;
 pub use layer::{Breaker, BreakerLayer, ResponseFuture};
-pub use policy::{Judgement, Policy};
+pub use policy::Policy;

@@ -5,8 +5,8 @@ use http::StatusCode;
 use crate::{
     chance::Chance,
     key::Key,
-    outcome::{Outcome, Verdict},
-    reject::{GrpcCode, Reason},
+    outcome::{Judgement, Outcome},
+    reject::GrpcCode,
     trip,
 };
 
@@ -25,17 +25,6 @@ pub struct Policy {
     pub(super) max_keys: NonZeroU32,
     pub(super) in_shadow: bool,
     pub(super) chance: Chance,
-}
-
-/// What an outcome says of the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Judgement {
-    /// It does well.
-    Success,
-    /// It fails.
-    Failure,
-    /// Nothing.
-    Neither,
 }
 
 impl Policy {
@@ -129,41 +118,18 @@ type Own = dyn Fn(&Outcome) -> Judgement + Send + Sync;
 impl Judge {
     /// Of one that was not cancelled. `is_probe`: an answer is an answer. `of_caller`: the caller has set its time.
     pub(super) fn of_ended(&self, outcome: &Outcome, is_probe: bool, of_caller: bool) -> Judgement {
-        let verdict = outcome.verdict();
-        match outcome.reason {
-            _ if verdict == Verdict::Success => return Judgement::Success,
-            Some(reason) if of_server(reason) => return Judgement::Failure,
-            // One of our own layers has refused it: nobody asked the server.
-            Some(_) => return Judgement::Neither,
-            None => {}
-        }
-        let is_late = outcome.status == Some(StatusCode::GATEWAY_TIMEOUT)
-            || outcome.grpc == Some(GrpcCode::DEADLINE_EXCEEDED);
-        let is_unknown = outcome.grpc == Some(GrpcCode::UNIMPLEMENTED);
-        match verdict {
-            Verdict::ServerFault if is_unknown || is_late && of_caller => Judgement::Neither,
-            Verdict::ServerFault => Judgement::Failure,
-            _ if is_throttled(outcome) && self.throttling_fails => Judgement::Failure,
-            Verdict::CallerFault if is_probe && outcome.status.is_some() => Judgement::Success,
-            _ => Judgement::Neither,
+        match outcome.judgement(of_caller) {
+            Judgement::Neither if self.throttling_fails && is_throttled(outcome) => Judgement::Failure,
+            Judgement::Neither if is_probe && outcome.is_told_to_caller() => Judgement::Success,
+            judgement => judgement,
         }
     }
 }
 
-/// Whether it is the server's doing when a layer of ours says so.
-const fn of_server(reason: Reason) -> bool {
-    use Reason::{
-        ConnectFailed, DeadlineExceeded, Internal, UpstreamProtocol, UpstreamReset, UpstreamTimeout,
-    };
-    matches!(
-        reason,
-        ConnectFailed | DeadlineExceeded | Internal | UpstreamProtocol | UpstreamReset | UpstreamTimeout
-    )
-}
-
 fn is_throttled(outcome: &Outcome) -> bool {
-    outcome.status == Some(StatusCode::TOO_MANY_REQUESTS)
-        || outcome.grpc == Some(GrpcCode::RESOURCE_EXHAUSTED)
+    let is_told = outcome.status == Some(StatusCode::TOO_MANY_REQUESTS)
+        || outcome.grpc == Some(GrpcCode::RESOURCE_EXHAUSTED);
+    is_told && outcome.is_told_to_caller()
 }
 
 impl fmt::Debug for Judge {

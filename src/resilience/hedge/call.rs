@@ -13,9 +13,10 @@ use crate::{
     attempt::Earlier,
     body::{Body, Replay},
     context::Deadline,
+    head::Head,
     reject::{GrpcCode, Rejection},
     resilience::{
-        again::{Head, is_refusal, keep},
+        again::{is_refusal, keep_body},
         timeout::head_deadline,
     },
     trail::Trail,
@@ -24,7 +25,7 @@ use crate::{
 /// A call for which other attempts may be sent.
 pub(super) struct Call {
     policy: Arc<Policy>,
-    head: Head,
+    head: Request<()>,
     /// `None`: the body is too long to be kept.
     body: Option<Replay>,
     deadline: Option<Deadline>,
@@ -36,6 +37,7 @@ pub(super) struct Call {
 }
 
 /// What comes next if no attempt has ended until then.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart as soon as it is there")]
 pub(super) enum Next {
     /// This attempt, which is told to a trail of its own.
     Send(Request<Body>, Trail),
@@ -61,7 +63,8 @@ impl Call {
             request.extensions_mut().insert(own.clone());
             own
         });
-        let (head, body, request) = keep(request, policy.most_body);
+        let head = Head::of(&mut request).to_scratch();
+        let body = keep_body(&mut request, policy.most_body);
         (Self { policy, head, body, deadline, trail, is_watched, delay, sent: 0 }, request)
     }
 
@@ -102,9 +105,9 @@ impl Call {
         self.sent += 1;
         policy.counts.sent.fetch_add(1, Relaxed);
         if let Some(attempt) = self.trail.attempt() {
-            self.head.extensions.get_or_insert_default::<Earlier>().add(&attempt);
+            self.head.extensions_mut().get_or_insert_default::<Earlier>().add(&attempt);
         }
-        let (mut request, trail) = (self.head.request(body), Trail::default());
+        let (mut request, trail) = (self.head.clone().map(|()| body), Trail::default());
         request.extensions_mut().insert(trail.clone());
         Ok(Next::Send(request, trail))
     }

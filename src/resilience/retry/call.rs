@@ -16,10 +16,11 @@ use crate::{
     body::{Body, Replay},
     context::Deadline,
     gate::Pass,
+    head::Head,
     outcome::{Completion, Failure, Outcome, is_connect, rejection_in},
     reject::{GrpcCode, Reason, Rejection},
     resilience::{
-        again::{Head, is_refusal, keep},
+        again::{is_refusal, keep_body},
         timeout::head_deadline,
     },
     trail::Trail,
@@ -29,7 +30,7 @@ use crate::{
 /// A call that may be tried again.
 pub(super) struct Call {
     policy: Arc<Policy>,
-    head: Head,
+    head: Request<()>,
     /// `None`: the body is too long to be kept.
     body: Option<Replay>,
     is_safe: bool,
@@ -64,10 +65,11 @@ pub(super) struct Next {
 
 impl Call {
     /// Keeps what is needed to send `request` again, and gives it back for the first attempt.
-    pub(super) fn begin(policy: Arc<Policy>, request: Request<Body>) -> (Self, Request<Body>) {
+    pub(super) fn begin(policy: Arc<Policy>, mut request: Request<Body>) -> (Self, Request<Body>) {
         let is_safe = policy.is_safe(&request);
         let deadline = head_deadline(request.extensions());
-        let (head, body, mut request) = keep(request, policy.most_body);
+        let head = Head::of(&mut request).to_scratch();
+        let body = keep_body(&mut request, policy.most_body);
         let call = Self { policy, head, body, is_safe, deadline, retries: 0, trail: None };
         call.number(&mut request);
         (call, request)
@@ -158,7 +160,7 @@ impl Call {
             Ok(_) => self.policy.counts.retry(),
             Err(why) => {
                 self.policy.counts.stop(*why);
-                if let Some(trail) = self.head.extensions.get::<Trail>() {
+                if let Some(trail) = self.head.extensions().get::<Trail>() {
                     trail.set_retry_stop(*why);
                 }
             }
@@ -192,20 +194,20 @@ impl Call {
         if !replay.give_up_older() {
             return Err(RetryStop::Body);
         }
-        if let Some(upload) = self.head.extensions.get::<Upload>() {
+        if let Some(upload) = self.head.extensions().get::<Upload>() {
             // The failed attempt may have waited for the caller; the next has not asked it for anything yet.
             upload.set_awaited(false);
         }
         self.retries += 1;
         self.remember(attempt);
-        let mut request = self.head.request(body);
+        let mut request = self.head.clone().map(|()| body);
         self.number(&mut request);
         Ok(Next { wait, request })
     }
 
     /// Notes where the failed attempt went, for whoever picks endpoints.
     fn remember(&mut self, attempt: Option<&Attempt>) {
-        let extensions = &mut self.head.extensions;
+        let extensions = self.head.extensions_mut();
         let told = extensions.get::<Trail>().map(Trail::attempt);
         if told.is_none() {
             // So that the next one is known even if it has no response.
@@ -229,7 +231,7 @@ impl Call {
             return Completion::spent();
         }
         let mut watch = Completion::new(Recovery(Arc::clone(&self.policy.counts)));
-        watch.head(head, self.head.method == Method::HEAD);
+        watch.head(head, self.head.method() == Method::HEAD);
         watch
     }
 }

@@ -74,7 +74,7 @@ impl fmt::Display for RetryOn {
 
 /// How no response came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lost {
+pub(in crate::resilience) enum Lost {
     Connect,
     Refused,
     Other,
@@ -82,10 +82,10 @@ pub(super) enum Lost {
 
 /// Which ends of an attempt are failures.
 #[derive(Debug, Clone)]
-pub(super) struct Conditions {
-    pub(super) on: Vec<RetryOn>,
-    pub(super) codes: Vec<StatusCode>,
-    pub(super) headers: Vec<HeaderName>,
+pub(in crate::resilience) struct Conditions {
+    pub(in crate::resilience) on: Vec<RetryOn>,
+    pub(in crate::resilience) codes: Vec<StatusCode>,
+    pub(in crate::resilience) headers: Vec<HeaderName>,
 }
 
 impl Conditions {
@@ -93,7 +93,7 @@ impl Conditions {
         self.on.contains(&on)
     }
 
-    pub(super) fn lost(&self, how: Lost) -> bool {
+    pub(in crate::resilience) fn lost(&self, how: Lost) -> bool {
         self.on.iter().any(|on| match on {
             RetryOn::GatewayError | RetryOn::Reset | RetryOn::ServerError => true,
             RetryOn::ConnectFailure => how == Lost::Connect,
@@ -102,7 +102,7 @@ impl Conditions {
         })
     }
 
-    pub(super) fn head(&self, status: StatusCode, headers: &HeaderMap) -> bool {
+    pub(in crate::resilience) fn head(&self, status: StatusCode, headers: &HeaderMap) -> bool {
         let named = match status.as_u16() {
             409 => self.has(RetryOn::Retriable4xx),
             502..=504 => self.has(RetryOn::GatewayError) || self.has(RetryOn::ServerError),
@@ -115,7 +115,7 @@ impl Conditions {
             || GrpcCode::of(headers).is_some_and(|code| self.grpc(code))
     }
 
-    pub(super) fn grpc(&self, code: GrpcCode) -> bool {
+    pub(in crate::resilience) fn grpc(&self, code: GrpcCode) -> bool {
         match code {
             GrpcCode::CANCELLED => self.has(RetryOn::Cancelled),
             GrpcCode::DEADLINE_EXCEEDED => self.has(RetryOn::DeadlineExceeded),

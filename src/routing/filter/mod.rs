@@ -7,7 +7,7 @@
 //! | `RequestRedirect` | [`Redirect`] |
 //! | `URLRewrite` | [`Rewrite`] |
 //! | `CORS` | [`Cors`] |
-//! | `RequestMirror` | not yet |
+//! | `RequestMirror` | [`mirror`](super::mirror) |
 //!
 //! # Example
 //!

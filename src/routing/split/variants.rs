@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use http::HeaderValue;
 
 use super::{Policy, SplitService, circle::Circle};
-use crate::attempt;
+use crate::{attempt, routing::canary::Canary};
 
 /// Why variants make no split.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +17,9 @@ pub enum InvalidSplit {
     /// This name is empty, or has other than visible ASCII characters.
     #[error("{0:?} is no name of a variant: 1 to 128 visible ASCII characters are")]
     Name(Box<str>),
+    /// A canary is between two variants, and there are others, or one alone.
+    #[error("a canary is between two variants")]
+    NotTwo,
     /// The weights sum up to zero, or there are no variants.
     #[error("the weights sum up to zero")]
     NoWeight,
@@ -111,7 +114,7 @@ impl<T> SplitBuilder<T> {
             }
             variants.push(Share { name: attempt::Variant(name), header, weight, value });
         }
-        Ok(Split { circle, variants: variants.into() })
+        Ok(Split { circle, variants: variants.into(), steered: None })
     }
 }
 
@@ -120,6 +123,8 @@ impl<T> SplitBuilder<T> {
 pub struct Split<T> {
     circle: Circle,
     variants: Box<[Share<T>]>,
+    /// Says who has what of the circle, in the place of the weights.
+    steered: Option<Canary>,
 }
 
 impl<T> fmt::Debug for Split<T> {
@@ -135,12 +140,17 @@ impl<T> Split<T> {
         SplitBuilder { variants: Vec::new() }
     }
 
-    /// The variant at this point of the circle: the same for ever for the same weights in the same order.
+    /// The variant at this point of the circle: the same for ever for the same weights in the same order. With a
+    /// [canary](crate::routing::canary), the one that has it now.
     ///
     /// Where `hash` is even over all `u64`, each variant gets its share.
     #[must_use]
     pub fn pick(&self, hash: u64) -> &Share<T> {
-        &self.variants[self.circle.owner(hash)]
+        let owner = match &self.steered {
+            None => self.circle.owner(hash),
+            Some(canary) => usize::from(canary.is_new(hash)),
+        };
+        &self.variants[owner]
     }
 
     /// What logs and metrics are told of this choice: nothing, where there was none.
@@ -162,7 +172,18 @@ impl<T> Split<T> {
             weight: variant.weight,
             value: change(&variant.value),
         });
-        Split { circle: self.circle.clone(), variants: variants.collect() }
+        Split { circle: self.circle.clone(), variants: variants.collect(), steered: self.steered.clone() }
+    }
+
+    /// The same, divided as `canary` says.
+    pub(in crate::routing) fn steered(&self, canary: Canary) -> Result<Self, InvalidSplit>
+    where
+        T: Clone,
+    {
+        if self.variants.len() != 2 {
+            return Err(InvalidSplit::NotTwo);
+        }
+        Ok(Self { steered: Some(canary), ..self.clone() })
     }
 
     /// A service that hands each request to one of these.

@@ -5,26 +5,24 @@ use tower::util::Either;
 use tower_layer::Layer;
 
 use super::{
-    backend::{Backends, Nowhere, RuleService},
+    backend::{Backend, Backends, Nowhere, RuleService},
     builder::{Given, SnapshotError},
-    guarded::broken,
+    guarded::{Guarded, broken},
     limits::Limits,
     own::{Discard, OwnPaths, everybody, with},
     rule::{Asked, Rule},
 };
 use crate::{
-    admission::{
-        concurrency::Concurrency,
-        quota::Quotas,
-        shed::{Priorities, Shed},
-    },
+    admission::{Priorities, concurrency::Concurrency, quota::Quotas, shed::Shed},
     authn,
     body::TapLayer,
     chance::Chance,
     gate::{AsyncGateLayer, AsyncGates, Enforce, GateLayer},
     reject::RescueLayer,
-    resilience::deadline::{ReadDeadline, TellDeadline},
-    routing::{router, split},
+    routing::{
+        mirror::{self, MirrorLayer},
+        router, split,
+    },
     telemetry::Witness,
 };
 
@@ -32,11 +30,12 @@ impl Rule {
     /// The rule with its layers around its upstreams.
     pub(super) fn build(self, given: &Given) -> Result<router::Rule<RuleService>, SnapshotError> {
         let (hosts, matches, name) = (self.hosts.clone(), self.matches.clone(), Arc::clone(&self.name));
+        let mirrors = self.mirrors(given);
         let backends =
             self.backends(given).map_err(|error| SnapshotError::Split(Arc::clone(&name), error))?;
-        // Retries, breakers and upstreams have to know until when it makes sense to go on.
-        let timeout = self.timeout.tell_deadline(true);
-        let answers = RescueLayer::new().layer(timeout.layer(backends));
+        // Retries, breakers, canaries and upstreams have to know until when it makes sense to go on.
+        let timeout = self.calling.timeout.tell_deadline(true);
+        let answers = RescueLayer::new().layer(timeout.layer(mirrors.layer(backends)));
         let shows_bodies = self.authorizers.iter().any(|asked| asked.authorizer.wants_body());
         let tap = if shows_bodies { TapLayer::new() } else { TapLayer::disabled() };
         let service = tap.layer(AsyncGateLayer::new(self.gates(given)).layer(answers));
@@ -48,6 +47,9 @@ impl Rule {
     fn gates(self, given: &Given) -> AsyncGates {
         let (fields, legacy) = (self.limits.fields, self.limits.legacy);
         let priorities = self.priorities(given);
+        let needs_caller = self.upstreams().any(Backend::needs_caller);
+        let of_upstreams = self.upstreams().flat_map(|backend| &backend.guards.concurrency);
+        let asks_priority = self.concurrency.iter().chain(of_upstreams).any(Concurrency::asks_priority);
         let (before, after) = match self.limits.need_identity() {
             true => (Limits::default(), self.limits),
             false => (self.limits, Limits::default()),
@@ -56,8 +58,7 @@ impl Rule {
         let kept_back = authn::kept_back(&given.credentials, self.providers.as_ref());
         let discard = (!kept_back.is_empty()).then_some(Discard(kept_back));
 
-        let deadline = self.deadline_header.into_iter().fold(ReadDeadline::new(), ReadDeadline::header);
-        let mut gates = AsyncGates::new().with(deadline).with(Witness);
+        let mut gates = AsyncGates::new().with(self.calling.read()).with(Witness);
         gates = with(gates, own_paths);
         gates = with(gates, self.response_headers);
         gates = with(gates, self.cors);
@@ -69,7 +70,6 @@ impl Rule {
         let (early, late) = if late { (None, shed) } else { (shed, None) };
         gates = with(gates, early);
         gates = before.inside_of(gates);
-        let needs_caller = self.backends.iter().any(|(backend, _)| backend.needs_caller());
         if let Some(providers) = self.providers {
             let providers = if needs_caller { providers.keep_token() } else { providers };
             gates = gates.with_async(providers).with(Witness);
@@ -94,8 +94,7 @@ impl Rule {
             (given.caller_headers.names().next().is_some()).then(|| given.caller_headers.clone()),
         );
         gates = gates.with_all(self.gates);
-        let of_backends = self.backends.iter().flat_map(|(backend, _)| &backend.guards.concurrency);
-        if self.concurrency.iter().chain(of_backends).any(Concurrency::asks_priority) {
+        if asks_priority {
             gates = gates.with(priorities);
         }
         let gates = broken(gates, self.breaker.as_ref());
@@ -110,6 +109,22 @@ impl Rule {
         told.believing(everybody())
     }
 
+    /// An upstream that is told what it needs to know, behind its guards.
+    fn guarded(&self, backend: &Backend, given: &Given) -> Guarded {
+        // The listeners have removed what strangers said of how a request came: what is left is believed.
+        let proxy = backend.proxy.clone().trusted_proxies(everybody()).asserted(given.asserted.clone());
+        backend.guards.before(GateLayer::new(self.calling.told()).layer(backend.sender(proxy)))
+    }
+
+    fn mirrors(&self, given: &Given) -> MirrorLayer<Guarded> {
+        self.mirrors.iter().fold(MirrorLayer::disabled(), |layer, (backend, policy)| {
+            // How long the caller waits is nothing to a mirror.
+            let policy =
+                self.calling.deadline_header.iter().cloned().fold(policy.clone(), mirror::Policy::without);
+            layer.and(policy, self.guarded(backend, given))
+        })
+    }
+
     /// Whether there is a breaker inside of the timeouts.
     fn judges_attempts(&self) -> bool {
         self.backends.iter().any(|(backend, _)| backend.guards.breaker.is_some())
@@ -119,24 +134,15 @@ impl Rule {
         if self.backends.is_empty() {
             return Ok(Either::Right(Nowhere));
         }
-        let everybody = everybody();
         let timeout = match self.judges_attempts() {
-            true => self.attempt_timeout.tell_deadline(true),
-            false => self.attempt_timeout,
+            true => self.calling.attempt_timeout.tell_deadline(true),
+            false => self.calling.attempt_timeout,
         };
         let mut split = split::Split::builder();
         for (backend, weight) in &self.backends {
-            let proxy = &backend.proxy;
-            let name: Arc<str> = proxy.upstream().name().into();
-            // The listeners have removed what strangers said of how a request came: what is left is believed.
-            let proxy = proxy.clone().trusted_proxies(everybody.clone()).asserted(given.asserted.clone());
-            let told = TellDeadline::new().margin(self.deadline_margin);
-            let told = self.deadline_header.iter().cloned().fold(told, TellDeadline::header);
-            let guarded = backend.guards.before(GateLayer::new(told).layer(backend.sender(proxy)));
-            let hedge = backend.hedge(self.hedge.as_ref(), self.retry.as_ref());
-            let attempts = hedge.layer(timeout.layer(guarded));
-            let attempts = backend.retry(self.retry.as_ref()).layer(attempts);
-            split = split.variant(name, *weight, attempts);
+            let name: Arc<str> = backend.proxy.upstream().name().into();
+            let attempt = timeout.layer(self.guarded(backend, given));
+            split = split.variant(name, *weight, self.calling.attempts(backend.budget(), attempt));
         }
         let mut policy = match &self.split_by {
             Some(key) => split::Policy::sticky(key.clone(), Arc::clone(&self.name)),
@@ -145,6 +151,11 @@ impl Rule {
         if let Some(header) = &self.variant_header {
             policy = policy.tell_client(header.clone());
         }
-        Ok(Either::Left(split.build()?.into_service(policy)))
+        let split = split.build()?;
+        let versions = match &self.canary {
+            Some(canary) => canary.over(&split)?,
+            None => split.map(|attempts| GateLayer::disabled().layer(attempts.clone())),
+        };
+        Ok(Either::Left(versions.into_service(policy)))
     }
 }

@@ -6,7 +6,6 @@ use std::{
 
 use http::Request;
 use tower::util::Either;
-#[cfg(feature = "jwt")]
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -16,17 +15,11 @@ use crate::authn::outbound::{Outbound, OutboundLayer, TokenSource};
 use crate::{
     admission::{concurrency::Concurrency, shed::SuccessRate},
     body::{Body, Tapped},
-    gate::{AsyncGated, AsyncGates, Gated},
+    gate::{AsyncGated, AsyncGates, GateLayer, Gated},
     reject::{Reason, Rejection, Rescue},
-    resilience::{
-        breaker::BreakerLayer,
-        budget::Budget,
-        deadline::TellDeadline,
-        hedge::{self, Hedge, HedgeLayer},
-        retry::{Policy, Retry, RetryLayer},
-        timeout::Timeout,
-    },
-    routing::split::SplitService,
+    resilience::{breaker::BreakerLayer, budget::Budget, deadline::TellDeadline, timeout::Timeout},
+    routing::{canary::Watch, mirror::Mirror, split::SplitService},
+    stack::calling::Attempts,
     upstream::{Proxy, Upstream},
 };
 
@@ -109,8 +102,9 @@ impl Backend {
     }
 
     /// The upstream behind its limits, for calls of our own.
-    pub(in crate::stack) fn direct(&self) -> Guarded {
-        self.guards.before(self.sender(self.proxy.clone().direct()))
+    pub(in crate::stack) fn direct(&self, told: TellDeadline) -> Guarded {
+        let sender = self.sender(self.proxy.clone().direct());
+        self.guards.before(GateLayer::new(told).layer(sender))
     }
 
     pub(super) fn needs_caller(&self) -> bool {
@@ -118,23 +112,6 @@ impl Backend {
         return self.credentials.source().is_some_and(TokenSource::needs_caller);
         #[cfg(not(feature = "jwt"))]
         return false;
-    }
-
-    /// What tries again, by the rule's policy and within the upstream's budget.
-    pub(super) fn retry(&self, policy: Option<&Policy>) -> RetryLayer {
-        let Some(policy) = policy.cloned() else { return RetryLayer::disabled() };
-        RetryLayer::new(self.retry_budget.iter().cloned().fold(policy, Policy::budget))
-    }
-
-    /// What sends beside a late attempt, within the upstream's budget, or that of the rule's retries. These count the calls.
-    pub(super) fn hedge(&self, policy: Option<&hedge::Policy>, retry: Option<&Policy>) -> HedgeLayer {
-        let Some(policy) = policy.cloned() else { return HedgeLayer::disabled() };
-        HedgeLayer::new(match (&self.retry_budget, retry) {
-            (Some(budget), None) => policy.budget(budget.clone()),
-            (Some(budget), Some(_)) => policy.shared_budget(budget.clone()),
-            (None, Some(retry)) => policy.shared_budget(retry.shared_budget().clone()),
-            (None, None) => policy,
-        })
     }
 
     /// What sends, when the proxy has been told what it needs to know.
@@ -166,13 +143,14 @@ pub(super) type Sender = Proxy;
 /// What sends, once the upstream is told how long it has.
 pub(super) type Told = Gated<Sender, TellDeadline>;
 /// One upstream of a rule.
-pub(super) type Attempts = Retry<Hedge<Timeout<Guarded>>>;
+/// Watched by the rule's canary if it has one.
+type Version = Gated<Attempts<Timeout<Guarded>>, Watch>;
 /// All of them, or none.
-pub(super) type Backends = Either<SplitService<Attempts>, Nowhere>;
+pub(super) type Backends = Either<SplitService<Version>, Nowhere>;
 /// What a rule does with its requests. What fails inside becomes an answer before any gate sees it.
-pub(super) type RuleService = Tapped<AsyncGated<Rescue<Timeout<Backends>>, AsyncGates>>;
+pub(super) type RuleService = Tapped<AsyncGated<Rescue<Timeout<Mirror<Backends, Guarded>>>, AsyncGates>>;
 
-type Answered = <Attempts as Service<Request<Body>>>::Response;
+type Answered = <Version as Service<Request<Body>>>::Response;
 
 /// The upstream of a rule that has none, because its gates answer everything.
 #[derive(Debug, Clone, Copy)]
@@ -195,7 +173,7 @@ impl Service<Request<Body>> for Nowhere {
 /// The upstreams of these rules, each once.
 pub(super) fn upstreams(rules: &[super::rule::Rule]) -> Vec<Upstream> {
     let mut upstreams: Vec<Upstream> = Vec::new();
-    for (backend, _) in rules.iter().flat_map(|rule| &rule.backends) {
+    for backend in rules.iter().flat_map(super::rule::Rule::upstreams) {
         let proxy = &backend.proxy;
         if !upstreams.iter().any(|known| known.name() == proxy.upstream().name()) {
             upstreams.push(proxy.upstream().clone());

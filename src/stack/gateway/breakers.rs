@@ -19,7 +19,7 @@ impl Breakers {
         let handle = |breaker: &Option<BreakerLayer>| breaker.as_ref().and_then(BreakerLayer::handle);
         let of_rule = |rule: &Rule| Some(("rule", Arc::clone(&rule.name), handle(&rule.breaker)?));
         let mut all: Vec<_> = rules.iter().filter_map(of_rule).collect();
-        for (backend, _) in rules.iter().flat_map(|rule| &rule.backends) {
+        for backend in rules.iter().flat_map(Rule::upstreams) {
             let name = backend.proxy.upstream().name();
             if let Some(handle) = handle(&backend.guards.breaker)
                 && !all.iter().any(|(kind, known, _)| *kind == "upstream" && **known == *name)

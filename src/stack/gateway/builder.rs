@@ -3,13 +3,16 @@ use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 use http::HeaderName;
 
 use super::{
+    backend::RuleService,
     breakers::Breakers,
+    canaries::Canaries,
     edge::Listen,
+    mirrors::Mirrors,
     overload::Load,
-    parts::{asserted_by, authorizers, check_admin, check_queues, distinct, quotas, tallies},
+    parts::{asserted_by, authorizers, check_rules, distinct, quotas, tallies},
     retries::Retries,
     rule::Rule,
-    snapshot::{RuleFacts, Snapshot},
+    snapshot::Snapshot,
 };
 #[cfg(feature = "jwt")]
 use crate::authn::{
@@ -17,15 +20,15 @@ use crate::authn::{
     jwks::RemoteKeys,
 };
 use crate::{
-    admission::shed::{Overload, Priorities},
+    admission::{Priorities, shed::Overload},
     authn::{Location, Providers, api_key::ApiKeys},
     identity::CallerHeaders,
     matching::PathPolicy,
     routing::{
-        router::{Router, UnreachableMatches},
+        router::{Router, RouterService, UnreachableMatches},
         split::InvalidSplit,
     },
-    stack::admin::Admin,
+    stack::{Contradiction, admin::Admin},
     telemetry::usage::UsageMeter,
 };
 
@@ -36,6 +39,9 @@ pub enum SnapshotError {
     /// The admin address is an upstream's endpoint: strangers would reach it.
     #[error("the admin address is an endpoint of the upstream {0:?}")]
     AdminUpstream(Box<str>),
+    /// What a rule says of its calls cannot be.
+    #[error("the rule {0:?}: {1}")]
+    Contradiction(Arc<str>, Contradiction),
     /// Two listeners, or a listener and the admin address, have the same address.
     #[error("two listeners on {0}")]
     DuplicateAddress(SocketAddr),
@@ -194,12 +200,14 @@ impl SnapshotBuilder {
     /// The first thing that does not fit.
     pub fn build(self) -> Result<Snapshot, SnapshotError> {
         self.check_addresses()?;
+        check_rules(self.admin.as_ref(), &self.listeners, &self.rules)?;
         let Self { listeners, admin, api_keys, shutdown_delay, shutdown_grace, rules: of_rules, .. } = self;
         let (mut asserted, mut credentials) = (self.asserted, self.credentials);
         asserted.extend(self.caller_headers.names().cloned().chain(asserted_by(&of_rules)));
         let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
         let (authorizers, retries) = (authorizers(&of_rules), Retries::of(&of_rules));
-        let breakers = Breakers::of(&of_rules);
+        let (mirrors, canaries, breakers) =
+            (Mirrors::of(&of_rules), Canaries::of(&of_rules), Breakers::of(&of_rules));
         #[cfg(any(feature = "prometheus", feature = "redis"))]
         let limits = super::limits::all(&listeners, &of_rules);
         #[cfg(feature = "prometheus")]
@@ -207,12 +215,10 @@ impl SnapshotBuilder {
         let providers = of_rules.iter().filter_map(|rule| rule.providers.as_ref());
         credentials.extend(providers.flat_map(Providers::locations).cloned());
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
-        let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
-        let rules = distinct(of_rules.iter().map(facts).collect())?;
+        let rules = distinct(&of_rules)?;
         let upstreams = super::backend::upstreams(&of_rules);
         #[cfg(feature = "jwt")]
         let token_sources = super::parts::token_sources(&of_rules);
-        check_admin(admin.as_ref(), &upstreams).and_then(|()| check_queues(&listeners, &of_rules))?;
         let given = Given {
             paths,
             asserted: asserted.iter().cloned().collect(),
@@ -221,11 +227,7 @@ impl SnapshotBuilder {
             overload: self.overload.clone(),
         };
         let load = Load::of(self.overload, &listeners, &of_rules);
-        let mut router = Router::builder();
-        for rule in of_rules {
-            router = router.rule(rule.build(&given)?);
-        }
-        let routes = router.build()?.into_service();
+        let routes = routed(of_rules, &given)?;
         Ok(Snapshot {
             listeners,
             admin,
@@ -242,6 +244,8 @@ impl SnapshotBuilder {
             load,
             retries,
             breakers,
+            mirrors,
+            canaries,
             rules,
             routes,
             asserted,
@@ -274,6 +278,14 @@ impl SnapshotBuilder {
             None => Ok(()),
         }
     }
+}
+
+fn routed(rules: Vec<Rule>, given: &Given) -> Result<RouterService<RuleService>, SnapshotError> {
+    let mut router = Router::builder();
+    for rule in rules {
+        router = router.rule(rule.build(given)?);
+    }
+    Ok(router.build()?.into_service())
 }
 
 /// What a rule is told of the whole.

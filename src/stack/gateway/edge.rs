@@ -8,10 +8,11 @@ use tower_layer::Layer;
 use crate::telemetry::metrics::Metrics;
 use crate::{
     admission::{
+        Fields, Priorities, Priority,
         address::AddressList,
         concurrency::Concurrency,
-        rate_limit::{Charge, Fields, RateLimit, SyncRateLimit},
-        shed::{Overload, Priorities, Priority, Shed},
+        rate_limit::{Charge, RateLimit, SyncRateLimit},
+        shed::{Overload, Shed},
     },
     gate::{AsyncGateLayer, AsyncGated, AsyncGates, Gate, GateLayer, Gated, Gates},
     head::Head,

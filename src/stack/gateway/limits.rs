@@ -3,7 +3,10 @@ use super::{edge::Listen, rule::Rule};
 #[cfg(any(feature = "prometheus", feature = "redis"))]
 use crate::admission::rate_limit::Limit;
 use crate::{
-    admission::rate_limit::{Charge, Fields, RateLimit},
+    admission::{
+        Fields,
+        rate_limit::{Charge, RateLimit},
+    },
     gate::AsyncGates,
 };
 

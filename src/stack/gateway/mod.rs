@@ -117,12 +117,14 @@ mod assemble;
 mod backend;
 mod breakers;
 mod builder;
+mod canaries;
 mod consumption;
 mod edge;
 mod guarded;
 #[cfg(feature = "jwt")]
 mod key_sets;
 mod limits;
+mod mirrors;
 #[cfg(feature = "prometheus")]
 mod numbers;
 mod overload;
@@ -141,6 +143,7 @@ mod usage;
 
 pub use backend::Backend;
 pub use builder::{SnapshotBuilder, SnapshotError};
+pub use canaries::Steer;
 pub use edge::Listen;
 pub(super) use guarded::Guarded;
 pub use rule::Rule;

@@ -9,14 +9,15 @@ use super::rule::Rule;
 use super::snapshot::Snapshot;
 use crate::{
     admission::{
+        Priorities,
         concurrency::Concurrency,
-        shed::{Overload, Priorities, SuccessRate},
+        shed::{Overload, SuccessRate},
     },
     stack::gateway::Listen,
 };
 #[cfg(feature = "prometheus")]
 use crate::{
-    admission::{concurrency::ConcurrencyHandle, shed::Priority},
+    admission::{Priority, concurrency::ConcurrencyHandle},
     telemetry::metrics::Samples,
 };
 
@@ -33,7 +34,7 @@ impl Load {
     pub(super) fn of(overload: Option<(Overload, Priorities)>, listeners: &[Listen], rules: &[Rule]) -> Self {
         let mut limits: Vec<Concurrency> = Vec::new();
         let mut rates: Vec<(Arc<str>, SuccessRate)> = Vec::new();
-        let backends = || rules.iter().flat_map(|rule| &rule.backends).map(|(backend, _)| backend);
+        let backends = || rules.iter().flat_map(Rule::upstreams);
         let of_listeners = listeners.iter().flat_map(|listen| &listen.concurrency);
         let of_rules = rules.iter().flat_map(|rule| &rule.concurrency);
         let of_upstreams = backends().flat_map(|backend| &backend.guards.concurrency);

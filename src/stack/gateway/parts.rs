@@ -6,7 +6,7 @@ use std::{
 
 use http::HeaderName;
 
-use super::{builder::SnapshotError, edge::Listen, rule::Rule, snapshot::RuleFacts};
+use super::{backend::upstreams, builder::SnapshotError, edge::Listen, rule::Rule, snapshot::RuleFacts};
 #[cfg(feature = "jwt")]
 use crate::authn::outbound::TokenSourceHandle;
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     upstream::Upstream,
 };
 
-pub(super) fn check_admin(admin: Option<&Admin>, upstreams: &[Upstream]) -> Result<(), SnapshotError> {
+fn check_admin(admin: Option<&Admin>, upstreams: &[Upstream]) -> Result<(), SnapshotError> {
     let Some(admin) = admin else { return Ok(()) };
     let reaches = |upstream: &&Upstream| upstream.endpoints().iter().any(|at| at.address == admin.address);
     match upstreams.iter().find(reaches) {
@@ -35,17 +35,41 @@ pub(super) fn asserted_by(rules: &[Rule]) -> impl Iterator<Item = HeaderName> {
     let providers = rules.iter().filter_map(|rule| rule.providers.as_ref());
     let asked = rules.iter().flat_map(|rule| &rule.authorizers);
     let by_authorizers = asked.flat_map(|asked| asked.authorizer.asserted_headers());
-    let by_retries = rules.iter().filter_map(|rule| rule.retry.as_ref()?.told_in());
-    providers.flat_map(Providers::asserted_headers).chain(by_authorizers).chain(by_retries).cloned()
+    let by_retries = rules.iter().filter_map(|rule| rule.calling.retry.as_ref()?.told_in());
+    let by_mirrors = rules.iter().flat_map(|rule| &rule.mirrors).map(|(_, policy)| policy.marked_by());
+    let of_providers = providers.flat_map(Providers::asserted_headers);
+    of_providers.chain(by_authorizers).chain(by_retries).chain(by_mirrors).cloned()
+}
+
+/// What rules say fits together.
+pub(super) fn check_rules(
+    admin: Option<&Admin>,
+    listeners: &[Listen],
+    rules: &[Rule],
+) -> Result<(), SnapshotError> {
+    check_admin(admin, &upstreams(rules))?;
+    check_queues(listeners, rules)?;
+    check_calls(rules)
+}
+
+/// What is said of calls does not contradict itself.
+fn check_calls(rules: &[Rule]) -> Result<(), SnapshotError> {
+    let check = |rule: &Rule| {
+        let budgets = rule.backends.iter().map(|(backend, _)| backend.budget());
+        rule.calling
+            .check(budgets)
+            .map_err(|error| SnapshotError::Contradiction(Arc::clone(&rule.name), error))
+    };
+    rules.iter().try_for_each(check)
 }
 
 /// Each limit for which requests wait stands at one position.
-pub(super) fn check_queues(listeners: &[Listen], rules: &[Rule]) -> Result<(), SnapshotError> {
-    let backends = rules.iter().flat_map(|rule| &rule.backends);
+fn check_queues(listeners: &[Listen], rules: &[Rule]) -> Result<(), SnapshotError> {
+    let backends = rules.iter().flat_map(Rule::upstreams);
     let [at_listeners, at_rules, at_upstreams] = [
         queued(listeners.iter().flat_map(|listen| &listen.concurrency)),
         queued(rules.iter().flat_map(|rule| &rule.concurrency)),
-        queued(backends.flat_map(|(backend, _)| &backend.guards.concurrency)),
+        queued(backends.flat_map(|backend| &backend.guards.concurrency)),
     ];
     for (one, other) in
         [(&at_listeners, &at_rules), (&at_listeners, &at_upstreams), (&at_rules, &at_upstreams)]
@@ -111,8 +135,10 @@ pub(super) fn addresses(
     at_listeners.chain(at_rules).filter_map(list).collect()
 }
 
-pub(super) fn distinct(rules: Vec<RuleFacts>) -> Result<Vec<RuleFacts>, SnapshotError> {
-    let mut names = HashSet::new();
+/// The rules, each of which has a name of its own.
+pub(super) fn distinct(rules: &[Rule]) -> Result<Vec<RuleFacts>, SnapshotError> {
+    let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
+    let (rules, mut names) = (rules.iter().map(facts).collect::<Vec<_>>(), HashSet::new());
     match rules.iter().find(|rule| !names.insert(&rule.name)) {
         Some(twice) => Err(SnapshotError::DuplicateRule(Arc::clone(&twice.name))),
         None => Ok(rules),
@@ -122,7 +148,7 @@ pub(super) fn distinct(rules: Vec<RuleFacts>) -> Result<Vec<RuleFacts>, Snapshot
 #[cfg(feature = "jwt")]
 pub(super) fn token_sources(rules: &[Rule]) -> Vec<(Arc<str>, TokenSourceHandle)> {
     let mut sources: Vec<(Arc<str>, TokenSourceHandle)> = Vec::new();
-    for (backend, _) in rules.iter().flat_map(|rule| &rule.backends) {
+    for backend in rules.iter().flat_map(Rule::upstreams) {
         let upstream = backend.proxy.upstream().name();
         if let Some(source) = backend.credentials.source()
             && sources.iter().all(|(known, _)| **known != *upstream)

@@ -12,8 +12,8 @@ use crate::{
     attempt::RetryStop,
     resilience::{
         budget::Budget,
-        hedge::{self, HedgeHandle, HedgeStop},
-        retry::{Policy, RetryHandle},
+        hedge::{HedgeHandle, HedgeStop},
+        retry::RetryHandle,
     },
 };
 
@@ -28,7 +28,7 @@ pub(super) struct Retries {
 impl Retries {
     pub(super) fn of(rules: &[Rule]) -> Self {
         let mut budgets: Vec<(Arc<str>, Budget)> = Vec::new();
-        let spend = |rule: &&Rule| rule.retry.is_some() || rule.hedge.is_some();
+        let spend = |rule: &&Rule| rule.calling.retry.is_some() || rule.calling.hedge.is_some();
         for (backend, _) in rules.iter().filter(spend).flat_map(|rule| &rule.backends) {
             let name = backend.proxy.upstream().name();
             if let Some(budget) = &backend.retry_budget
@@ -37,9 +37,8 @@ impl Retries {
                 budgets.push((name.into(), budget.clone()));
             }
         }
-        let handle = |rule: &Rule| Some((Arc::clone(&rule.name), rule.retry.as_ref().map(Policy::handle)?));
-        let hedge =
-            |rule: &Rule| Some((Arc::clone(&rule.name), rule.hedge.as_ref().map(hedge::Policy::handle)?));
+        let handle = |rule: &Rule| Some((Arc::clone(&rule.name), rule.calling.retry.as_ref()?.handle()));
+        let hedge = |rule: &Rule| Some((Arc::clone(&rule.name), rule.calling.hedge.as_ref()?.handle()));
         let hedges = rules.iter().filter_map(hedge).collect();
         Self { rules: rules.iter().filter_map(handle).collect(), hedges, budgets }
     }

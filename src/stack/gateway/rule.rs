@@ -2,23 +2,28 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use http::HeaderName;
 
-use super::{backend::Backend, limits::Limits};
+use super::{backend::Backend, canaries::Steer, limits::Limits};
 use crate::{
     admission::{
+        Fields, Priority,
         address::AddressList,
         authz::{Authorization, Authorize},
         concurrency::Concurrency,
         ext_authz::ExternalAuth,
         quota::Quota,
-        rate_limit::{Charge, Fields},
-        shed::Priority,
+        rate_limit::Charge,
     },
     authn::Providers,
     gate::{AsyncGate, AsyncGates, DynGate, Gate},
     key::Key,
     matching::{HostPattern, PathPolicy, RequestMatch},
-    resilience::{breaker::BreakerLayer, hedge, retry::Policy, timeout::TimeoutLayer},
-    routing::filter::{Cors, Csrf, ResponseHeaders},
+    resilience::{breaker::BreakerLayer, hedge, retry, timeout::TimeoutLayer},
+    routing::{
+        canary::Canary,
+        filter::{Cors, Csrf, ResponseHeaders},
+        mirror,
+    },
+    stack::calling::Calling,
 };
 
 /// What is done with some requests: which, under what policies, to which upstreams.
@@ -41,7 +46,7 @@ use crate::{
 /// ```
 #[must_use]
 pub struct Rule {
-    pub(super) name: Arc<str>,
+    pub(in crate::stack) name: Arc<str>,
     pub(super) hosts: Vec<HostPattern>,
     pub(super) matches: Vec<RequestMatch>,
     pub(super) paths: PathPolicy,
@@ -60,15 +65,13 @@ pub struct Rule {
     pub(super) breaker: Option<BreakerLayer>,
     pub(super) concurrency: Vec<Concurrency>,
     pub(super) filters: AsyncGates,
-    pub(super) timeout: TimeoutLayer,
-    pub(super) deadline_header: Option<HeaderName>,
-    pub(super) deadline_margin: Duration,
-    pub(super) retry: Option<Policy>,
-    pub(super) hedge: Option<hedge::Policy>,
-    pub(super) attempt_timeout: TimeoutLayer,
-    pub(super) split_by: Option<Key>,
-    pub(super) variant_header: Option<HeaderName>,
-    pub(super) backends: Vec<(Backend, u32)>,
+    pub(in crate::stack) calling: Calling,
+    pub(in crate::stack) split_by: Option<Key>,
+    pub(in crate::stack) variant_header: Option<HeaderName>,
+    pub(in crate::stack) backends: Vec<(Backend, u32)>,
+    pub(super) mirrors: Vec<(Backend, mirror::Policy)>,
+    pub(super) canary: Option<Canary>,
+    pub(super) steer: Option<Steer>,
 }
 
 impl Rule {
@@ -96,15 +99,13 @@ impl Rule {
             breaker: None,
             concurrency: Vec::new(),
             filters: AsyncGates::new(),
-            timeout: TimeoutLayer::default().grpc_streams(true),
-            deadline_header: None,
-            deadline_margin: Duration::ZERO,
-            retry: None,
-            hedge: None,
-            attempt_timeout: TimeoutLayer::disabled(),
+            calling: Calling::within(TimeoutLayer::default().grpc_streams(true)),
             split_by: None,
             variant_header: None,
             backends: Vec::new(),
+            mirrors: Vec::new(),
+            canary: None,
+            steer: None,
         }
     }
 
@@ -242,37 +243,43 @@ impl Rule {
 
     /// How long the whole request may take. Unless told 15 s; streams, those of gRPC too, may last, and may be silent
     /// and grow old as [`timeout`](crate::resilience::timeout) says.
-    pub fn timeout(self, timeout: TimeoutLayer) -> Self {
-        Self { timeout, ..self }
+    pub fn timeout(mut self, timeout: TimeoutLayer) -> Self {
+        self.calling.timeout = timeout;
+        self
     }
 
     /// The header in which callers say how many milliseconds they wait, and upstreams are told how many are left of that or
     /// of the rule's own time, unless the answer [may last](crate::resilience::timeout). gRPC calls have `grpc-timeout`;
     /// others none unless told.
-    pub fn deadline_header(self, header: HeaderName) -> Self {
-        Self { deadline_header: Some(header), ..self }
+    pub fn deadline_header(mut self, header: HeaderName) -> Self {
+        self.calling.deadline_header = Some(header);
+        self
     }
 
     /// How much less than is left upstreams are told. Nothing unless told.
-    pub fn deadline_margin(self, margin: Duration) -> Self {
-        Self { deadline_margin: margin, ..self }
+    pub fn deadline_margin(mut self, margin: Duration) -> Self {
+        self.calling.deadline_margin = margin;
+        self
     }
 
     /// Tries requests again that failed, within the [budget of the upstream](Backend::retry_budget) if it has one. None is
     /// tried again unless told.
-    pub fn retry(self, policy: Policy) -> Self {
-        Self { retry: Some(policy), ..self }
+    pub fn retry(mut self, policy: retry::Policy) -> Self {
+        self.calling.retry = Some(policy);
+        self
     }
 
     /// Sends a second attempt beside a late one, within the [budget of the upstream](Backend::retry_budget) if it has one, and
     /// else within that of the [`retry`](Self::retry) if there is one. None unless told.
-    pub fn hedge(self, policy: hedge::Policy) -> Self {
-        Self { hedge: Some(policy), ..self }
+    pub fn hedge(mut self, policy: hedge::Policy) -> Self {
+        self.calling.hedge = Some(policy);
+        self
     }
 
     /// How long each attempt may take. No limit of its own unless told.
-    pub fn attempt_timeout(self, timeout: TimeoutLayer) -> Self {
-        Self { attempt_timeout: timeout.per_attempt(), ..self }
+    pub fn attempt_timeout(mut self, timeout: TimeoutLayer) -> Self {
+        self.calling.attempt_timeout = timeout.per_attempt();
+        self
     }
 
     /// Divides requests among several backends by this key, so that the same always goes to the same. At random
@@ -290,6 +297,30 @@ impl Rule {
     pub fn backend(mut self, backend: impl Into<Backend>, weight: u32) -> Self {
         self.backends.push((backend.into(), weight));
         self
+    }
+
+    /// Sends copies of requests to this upstream, too, for which nobody waits. Clients cannot say that theirs are such:
+    /// the mark is taken out of what they send.
+    pub fn mirror(mut self, backend: impl Into<Backend>, policy: mirror::Policy) -> Self {
+        self.mirrors.push((backend.into(), policy));
+        self
+    }
+
+    /// Moves requests from the first of two backends to the second as `canary` has it; their weights mean nothing then. The
+    /// next snapshot goes on with it if it has the same canary.
+    pub fn canary(self, canary: Canary) -> Self {
+        Self { canary: Some(canary), ..self }
+    }
+
+    /// What its canary is told when the snapshot is taken into force. Nothing unless told.
+    pub fn steer(self, steer: Steer) -> Self {
+        Self { steer: Some(steer), ..self }
+    }
+
+    /// All upstreams to which it sends, those of mirrors too.
+    pub(super) fn upstreams(&self) -> impl Iterator<Item = &Backend> {
+        let mirrors = self.mirrors.iter().map(|(backend, _)| backend);
+        self.backends.iter().map(|(backend, _)| backend).chain(mirrors)
     }
 
     /// The name.

@@ -27,6 +27,7 @@ use crate::telemetry::metrics::{Metrics, Samples};
 use crate::{
     identity::PeerAddr,
     reject::Reason,
+    routing::canary::CanaryHandle,
     stack::admin::AdminService,
     telemetry::access_log,
     time::after,
@@ -128,6 +129,8 @@ impl Gateway {
             #[cfg(feature = "jwt")]
             super::tokens::numbers,
             super::api_keys::numbers,
+            super::canaries::numbers,
+            super::mirrors::numbers,
             super::overload::numbers,
             super::retries::numbers,
             super::breakers::numbers,
@@ -162,6 +165,7 @@ impl Gateway {
         if self.is_draining() {
             return Ok(());
         }
+        snapshot.canaries.start();
         let generation = shared.swap(&snapshot, &sockets);
         snapshot.load.start();
         let serve =
@@ -205,6 +209,12 @@ impl Gateway {
     pub fn addresses(&self) -> Vec<(Arc<str>, SocketAddr)> {
         let sockets = self.0.sockets();
         sockets.serving.iter().map(|acceptor| (Arc::clone(acceptor.name()), acceptor.local)).collect()
+    }
+
+    /// The canary of the rule of this name, if it has one: to be looked at, and moved.
+    #[must_use]
+    pub fn canary(&self, rule: &str) -> Option<CanaryHandle> {
+        self.0.current.load().as_ref().and_then(|current| current.snapshot.canaries.find(rule).cloned())
     }
 
     /// The numbers.

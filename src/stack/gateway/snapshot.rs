@@ -6,7 +6,9 @@ use super::{
     backend::RuleService,
     breakers::Breakers,
     builder::SnapshotBuilder,
+    canaries::Canaries,
     edge::{EdgeParts, EdgeService, Listen},
+    mirrors::Mirrors,
     overload::Load,
     retries::Retries,
 };
@@ -44,6 +46,8 @@ pub struct Snapshot {
     pub(super) shutdown_grace: Duration,
     pub(super) load: Load,
     pub(super) retries: Retries,
+    pub(super) mirrors: Mirrors,
+    pub(super) canaries: Canaries,
     pub(super) breakers: Breakers,
     pub(super) rules: Vec<RuleFacts>,
     pub(super) routes: RouterService<RuleService>,

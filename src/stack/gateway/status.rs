@@ -89,6 +89,8 @@ impl Shared {
                 .map(super::usage::quota).collect::<Vec<_>>(),
             "usage": snapshot.and_then(|snapshot| snapshot.usage.as_ref()).map(super::usage::usage),
             "load": snapshot.map(|snapshot| snapshot.load.status()),
+            "canaries": snapshot.map(|snapshot| snapshot.canaries.status()),
+            "mirrors": snapshot.map(|snapshot| snapshot.mirrors.status()),
             "circuitBreakers": snapshot.map(|snapshot| snapshot.breakers.status()),
             "retries": snapshot.map(|snapshot| snapshot.retries.status()),
             "upstreams": snapshot.iter().flat_map(|snapshot| snapshot.upstreams()).map(upstream).collect::<Vec<_>>(),

@@ -21,7 +21,10 @@ use crate::{
     head::Head,
     reject::{Reason, Rejection, Style},
     routing::split::InvalidSplit,
-    stack::order::{self, Order},
+    stack::{
+        Contradiction,
+        order::{self, Order},
+    },
     upstream::{self, Upstream},
 };
 
@@ -39,18 +42,15 @@ pub struct Client {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidClient {
-    /// An attempt may take longer than the whole call.
-    #[error("an attempt at `{0}` may take longer than the call")]
-    AttemptTimeout(Arc<str>),
+    /// What is said of calls cannot be.
+    #[error("the calls of `{0}`: {1}")]
+    Contradiction(Arc<str>, Contradiction),
     /// Two destinations have this name. Upper and lower case are one.
     #[error("two destinations are called `{0}`")]
     Duplicate(Arc<str>),
     /// There is nothing to be called.
     #[error("a client needs a destination")]
     Empty,
-    /// Calls are tried again, and the budget allows none of it.
-    #[error("calls of `{0}` are tried again, and its budget allows none")]
-    NoBudget(Arc<str>),
     /// The versions make no split.
     #[error("the versions of `{0}`: {1}")]
     Split(Arc<str>, InvalidSplit),
@@ -74,7 +74,7 @@ impl Client {
     /// # Errors
     ///
     /// No endpoints, or one that is malformed.
-    pub fn to<E: Into<String>>(
+    pub fn to<E: Into<upstream::Endpoint>>(
         name: impl Into<Arc<str>>,
         endpoints: impl IntoIterator<Item = E>,
     ) -> Result<Self, InvalidClient> {
@@ -99,6 +99,17 @@ impl Client {
     pub fn of(destinations: impl IntoIterator<Item = Destination>) -> Result<Self, InvalidClient> {
         let table = Table::of(destinations)?;
         Ok(Self { table: Arc::new(ArcSwap::from_pointee(table)), only: None })
+    }
+
+    /// Calls these from now on, by all clones. What has begun ends as it began. A handle for one that is not among them is
+    /// answered as a name that is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`of`](Self::of); then all is as it was.
+    pub fn replace(&self, destinations: impl IntoIterator<Item = Destination>) -> Result<(), InvalidClient> {
+        self.table.store(Arc::new(Table::of(destinations)?));
+        Ok(())
     }
 
     /// The client of the destination of this name alone, whatever requests say; `None` if there is none.

@@ -1,12 +1,14 @@
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use tower_layer::Layer;
 
 use super::{
     client::InvalidClient,
-    layer::{Attempts, Calls, ClientLayer},
+    layer::{Calls, ClientLayer, Sender, Tried},
 };
+#[cfg(feature = "config")]
+use crate::stack::gateway::Rule;
 use crate::{
     chance::Chance,
     key::{Key, RouteName},
@@ -45,10 +47,11 @@ pub struct Destination {
     policies: ClientLayer,
     backends: Vec<(Backend, u32)>,
     split_by: Option<Key>,
+    variant_header: Option<HeaderName>,
 }
 
 /// All that stands between a caller and the connections.
-pub(super) type Service = Rescue<Calls<SplitService<Attempts<Guarded>>>>;
+pub(super) type Service = Rescue<Calls<SplitService<Tried<Sender<Guarded>>>>>;
 
 /// A destination, ready to be called.
 #[derive(Debug)]
@@ -70,7 +73,17 @@ impl Destination {
     /// This name, for the [backends](Self::backend) that it is divided among. The name is the salt of the split.
     pub fn split(name: impl Into<Arc<str>>) -> Self {
         let policies = ClientLayer::new().grpc_streams(true).retry(Policy::default());
-        Self { name: name.into(), policies, backends: Vec::new(), split_by: None }
+        Self { name: name.into(), policies, backends: Vec::new(), split_by: None, variant_header: None }
+    }
+
+    /// What a gateway's rule says of calls. Without a word of its own on retries they are tried again as by default, unless
+    /// one of its upstreams allows none.
+    #[cfg(feature = "config")]
+    pub(crate) fn of_rule(rule: Rule) -> Self {
+        let Rule { name, mut calling, split_by, variant_header, backends, .. } = rule;
+        let bears = |(backend, _): &(Backend, u32)| !backend.budget().is_some_and(Budget::is_zero);
+        calling.retry = calling.retry.or_else(|| backends.iter().all(bears).then(Policy::default));
+        Self { name, policies: ClientLayer::of(calling), backends, split_by, variant_header }
     }
 
     /// Adds an upstream with its weight. The first is the base, as [`split`](crate::routing::split) says.
@@ -84,6 +97,11 @@ impl Destination {
         Self { split_by: Some(key), ..self }
     }
 
+    /// Names the version that was chosen in this header of the response.
+    pub fn variant_header(self, header: HeaderName) -> Self {
+        Self { variant_header: Some(header), ..self }
+    }
+
     /// How it is called. Unless told a call may take 15 s, gRPC calls to their head, and is tried twice more by the default
     /// [`Policy`]: if nobody has looked at it, or it may be done twice.
     pub fn policies(self, policies: ClientLayer) -> Self {
@@ -91,18 +109,21 @@ impl Destination {
     }
 
     pub(super) fn build(self) -> Result<Called, InvalidClient> {
-        self.check()?;
-        let Self { name, policies, backends, split_by } = self;
+        let Self { name, policies, backends, split_by, variant_header } = self;
+        let budgets = backends.iter().map(|(backend, _)| backend.budget());
+        let checked = policies.calling.check(budgets);
+        checked.map_err(|error| InvalidClient::Contradiction(Arc::clone(&name), error))?;
         let mut versions = Split::builder();
         for (backend, weight) in &backends {
             let version = Arc::from(backend.upstream().name());
-            versions =
-                versions.variant(version, *weight, policies.attempts(backend.budget(), backend.direct()));
+            let sender = policies.sender(backend.direct(policies.calling.told()));
+            versions = versions.variant(version, *weight, policies.attempts(backend.budget(), sender));
         }
         let by = match split_by {
             Some(key) => split::Policy::sticky(key, Arc::clone(&name)),
             None => split::Policy::random(Chance::new()),
         };
+        let by = variant_header.into_iter().fold(by, split::Policy::tell_client);
         let versions = versions.build().map_err(|error| InvalidClient::Split(Arc::clone(&name), error))?;
         Ok(Called {
             host: HeaderValue::from_str(&name).ok(),
@@ -110,22 +131,6 @@ impl Destination {
             upstreams: backends.iter().map(|(backend, _)| backend.upstream().clone()).collect(),
             name: RouteName(name),
         })
-    }
-
-    /// Whether its policies contradict each other.
-    fn check(&self) -> Result<(), InvalidClient> {
-        let ClientLayer { timeout, attempt_timeout, retry, .. } = &self.policies;
-        if let (Some(whole), Some(attempt)) = (timeout.total(), attempt_timeout.total())
-            && attempt > whole
-        {
-            return Err(InvalidClient::AttemptTimeout(Arc::clone(&self.name)));
-        }
-        let of_policy = retry.as_ref().map(Policy::shared_budget);
-        let spends = |backend: &Backend| backend.budget().or(of_policy).is_some_and(Budget::is_zero);
-        if of_policy.is_some() && self.backends.iter().any(|(backend, _)| spends(backend)) {
-            return Err(InvalidClient::NoBudget(Arc::clone(&self.name)));
-        }
-        Ok(())
     }
 }
 

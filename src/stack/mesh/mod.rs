@@ -109,10 +109,7 @@
 //!
 //! ```
 //! use portcullis::{
-//!     admission::{
-//!         concurrency::{Concurrency, Gradient},
-//!         shed::{Overload, Priorities, SuccessRate},
-//!     },
+//!     admission::{Priorities, concurrency::{Concurrency, Gradient}, shed::{Overload, SuccessRate}},
 //!     stack::mesh::{ClientLayer, ServerLayer},
 //! };
 //! use std::{num::NonZeroU32, time::Duration};

@@ -7,10 +7,11 @@ use super::parts::{Counter, Guarded, guards};
 use crate::telemetry::metrics::Metrics;
 use crate::{
     admission::{
+        Priorities,
         authz::{Authorization, Authorize},
         concurrency::Concurrency,
         rate_limit::{Charge, RateLimit},
-        shed::{Overload, Priorities, Shed, SuccessRate},
+        shed::{Overload, Shed, SuccessRate},
     },
     authn::Providers,
     context::{ContextLayer, Contextual},

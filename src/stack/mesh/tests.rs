@@ -6,10 +6,11 @@ use tower::{Layer, ServiceExt, service_fn};
 use super::*;
 use crate::{
     admission::{
+        Priorities, Priority,
         authz::{Authorization, Authorize},
         concurrency::{Concurrency, Order, Queue},
         rate_limit::Limit,
-        shed::{Overload, Priorities, Priority, SuccessRate},
+        shed::{Overload, SuccessRate},
     },
     authn::Providers,
     body::{Body, BoxError},

@@ -40,6 +40,7 @@
 //! | `reason`, `flag` | why it was refused or failed; flag `DC`: the caller went away; `URX`: the upstream's answer is a failure, and all attempts were made |
 //! | `route`, `variant` | the configured names |
 //! | `upstream`, `endpoint`, `attempts`, `connect_us` | where it was sent, the last time, and how often |
+//! | `fallback` | `true` if something else was given in the place of a failure |
 //! | `retry_stop` | why a failure was not tried again: `attempts`, `body`, `budget`, `deadline`, `told`, `unsafe` |
 //! | `bytes` | how many bytes of the response's body were given |
 //! | `head_us`, `duration_us` | microseconds from the request's head to the response's head, and to its end |

@@ -123,21 +123,21 @@ impl Pool {
                 let turns = (0..DRAWS).map(|step| turns.at(turn.wrapping_add(step)));
                 turns.into_iter().find(|&at| fits(at) && dice.warm(&self.candidates[at].member))
             }
-            Table::Random(draw) => self.draw(draw, dice, &fits),
+            Table::Random(draw) => self.draw(draw, dice, fits),
             Table::Least(draw) => {
-                self.better(draw, dice, &fits, |one| one.member.load() as f32 * one.lightness)
+                self.better(draw, dice, fits, |one| one.member.load() as f32 * one.lightness)
             }
             Table::Ewma(draw) => {
                 let now = Instant::now();
-                self.better(draw, dice, &fits, |one| one.cost(now))
+                self.better(draw, dice, fits, |one| one.cost(now))
             }
             Table::Ring(ring, draw, bound) => match dice.hash {
-                Some(hash) => self.hashed(hash, |hash| ring.from(hash), *bound, dice, &fits),
-                None => self.draw(draw, dice, &fits),
+                Some(hash) => self.hashed(hash, |hash| ring.from(hash), *bound, dice, fits),
+                None => self.draw(draw, dice, fits),
             },
             Table::Maglev(table, draw, bound) => match dice.hash {
-                Some(hash) => self.hashed(hash, |hash| table.from(hash), *bound, dice, &fits),
-                None => self.draw(draw, dice, &fits),
+                Some(hash) => self.hashed(hash, |hash| table.from(hash), *bound, dice, fits),
+                None => self.draw(draw, dice, fits),
             },
         };
         let at = at.or_else(|| self.all(dice.chance.next()).find(|&at| fits(at)))?;

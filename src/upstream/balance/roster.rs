@@ -99,18 +99,15 @@ impl Roster {
     pub(in super::super) fn plan(self: &Arc<Self>) -> Arc<Plan> {
         let plan = self.plan.load_full();
         if plan.rung != self.common.rung() && !self.renews.swap(true, Ordering::Acquire) {
-            let roster = Arc::clone(self);
-            let renew = move || {
-                // Before: whoever rings meanwhile is heard by the next request.
-                roster.renews.store(false, Ordering::Release);
-                roster.change(None);
-            };
+            let renewal = Renewal(Arc::clone(self));
             match Handle::try_current() {
                 // A table of hashes may take milliseconds.
-                Ok(runtime) if self.rules.balance.key().is_some() => drop(runtime.spawn_blocking(renew)),
-                Ok(runtime) => drop(runtime.spawn(async move { renew() })),
+                Ok(runtime) if self.rules.balance.key().is_some() => {
+                    drop(runtime.spawn_blocking(|| renewal.run()));
+                }
+                Ok(runtime) => drop(runtime.spawn(async { renewal.run() })),
                 Err(_) => {
-                    renew();
+                    renewal.run();
                     return self.plan.load_full();
                 }
             }
@@ -170,6 +167,21 @@ impl Roster {
             in_flight: self.common.in_flight(),
         };
         plan.pick(ask, &dice)
+    }
+}
+
+/// A new plan that is being made, or never will be: its runtime may end before.
+struct Renewal(Arc<Roster>);
+
+impl Renewal {
+    fn run(self) {
+        self.0.change(None);
+    }
+}
+
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        self.0.renews.store(false, Ordering::Release);
     }
 }
 

@@ -97,7 +97,7 @@ impl Roster {
     }
 
     fn begin(self: &Arc<Self>, place: usize) -> Load {
-        Load::begin(self.member(place), self.interest())
+        Load::begin(self.member(place), self.interest(), None)
     }
 
     /// How often each is picked.

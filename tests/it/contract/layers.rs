@@ -12,13 +12,14 @@ use http::{HeaderName, HeaderValue, Request};
 use portcullis::{admission::rate_limit::Distribution, redis::Redis};
 use portcullis::{
     admission::{
+        Priorities, Priority, Settle,
         address::AddressList,
         authz::{self, Authorization, Authorize},
         concurrency::{Concurrency, ConcurrencyBuilder, ConcurrencyHandle, Gradient, Queue},
         ext_authz::ExternalAuth,
         quota::{Quota, QuotaStore, Quotas},
-        rate_limit::{Algorithm, Charge, Limit, RateLimit, Settle},
-        shed::{Overload, Priorities, Priority, Shed, SuccessRate},
+        rate_limit::{Algorithm, Charge, Limit, RateLimit},
+        shed::{Overload, Shed, SuccessRate},
     },
     authn::{
         Location, Providers,
@@ -38,16 +39,20 @@ use portcullis::{
     identity::{PeerAddr, PeerIdentity, Principal},
     key::Key,
     matching::Normalize,
+    ratio::Ratio,
     reject::{Answer, RaiseLayer, RescueLayer},
     resilience::{
         breaker::{self, BreakerLayer},
         deadline::{InheritDeadline, ReadDeadline, TellDeadline},
+        fallback::{self, FallbackLayer},
         hedge::{self, HedgeLayer},
         retry::RetryLayer,
         timeout::TimeoutLayer,
     },
     routing::{
+        canary::{self, Canary, Version},
         filter::{Cors, Csrf, HeaderChanges, PathChange, Rewrite},
+        mirror::{self, MirrorLayer},
         router::{Router, RouterLayer, Rule},
         split::{Policy, Split, SplitLayer},
     },
@@ -65,6 +70,8 @@ use portcullis::{
     transport::{Connection, Drain},
     upstream::HopByHop,
 };
+
+use tower::Service;
 
 use super::allocations;
 
@@ -434,7 +441,24 @@ fn routing() -> Vec<Report> {
         plain("cors", 0, || Cors::new().allow_origin("*").unwrap().layer()),
         Contract::new("router", router).allocations(3, allocations).check(),
         Contract::new("split", split).allocations(3, allocations).check(),
+        plain("canary", 0, || Canary::new("contract", canary::Policy::default()).watch(Version::New)),
+        Contract::new("mirror", || mirror(Ratio::ALWAYS)).allocations(MIRRORED, allocations).check(),
+        Contract::new("mirror, not drawn", || mirror(Ratio::NEVER)).allocations(0, allocations).check(),
     ]
+}
+
+/// A task and what it holds, a list of them, and a copy of the head with what it tells.
+const MIRRORED: u64 = 16;
+
+fn mirror(
+    share: Ratio,
+) -> MirrorLayer<
+    impl Clone + Service<Request<Body>, Response = http::Response<Body>, Error: Send, Future: Send> + Send + Sync,
+> {
+    let read = tower::service_fn(|request: Request<Body>| async move {
+        Ok::<_, std::convert::Infallible>(http::Response::new(request.into_body()))
+    });
+    MirrorLayer::new(mirror::Policy::new("contract").share(share), read)
 }
 
 /// The stacks as a whole.
@@ -483,6 +507,12 @@ fn resilience() -> Vec<Report> {
             .check(),
         Contract::new("circuit breaker", BreakerLayer::default).allocations(0, allocations).check(),
         breaker_by_key(),
+        Contract::new("fallback", || {
+            FallbackLayer::new(fallback::Policy::answer(http::Response::new(bytes::Bytes::new())))
+        })
+        .other_error("its work is to answer where there is an error")
+        .allocations(0, allocations)
+        .check(),
         Contract::new("circuit breaker, disabled", BreakerLayer::disabled)
             .allocations(0, allocations)
             .check(),

@@ -3,7 +3,10 @@
 use std::{slice, time::Duration};
 
 use portcullis::{
-    admission::rate_limit::{Account, Algorithm, Distribution, DistributionHandle, Fallback, Limit, Settle},
+    admission::{
+        Settle,
+        rate_limit::{Account, Algorithm, Distribution, DistributionHandle, Fallback, Limit},
+    },
     ratio::Ratio,
     redis::Redis,
 };

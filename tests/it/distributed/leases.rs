@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use portcullis::{
-    admission::rate_limit::{Algorithm, Distribution, DistributionHandle, Fields, Limit, RateLimit},
+    admission::{
+        Fields,
+        rate_limit::{Algorithm, Distribution, DistributionHandle, Limit, RateLimit},
+    },
     ratio::Ratio,
     redis::Redis,
 };

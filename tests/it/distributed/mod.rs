@@ -11,9 +11,12 @@ use std::{convert::Infallible, net::SocketAddr, slice, time::Duration};
 
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use portcullis::{
-    admission::rate_limit::{
-        Account, Algorithm, Charge, Distribution, DistributionHandle, Fallback, Fields, Limit, LimitBuilder,
-        LimitError, RateLimit, Standing,
+    admission::{
+        Fields,
+        rate_limit::{
+            Account, Algorithm, Charge, Distribution, DistributionHandle, Fallback, Limit, LimitBuilder,
+            LimitError, RateLimit, Standing,
+        },
     },
     config::Config,
     key::Key,
@@ -218,8 +221,9 @@ async fn a_clock_that_is_set_back_starves_nobody_and_frees_nobody() {
     let state = |name: &str| {
         let keys = server.ask("KEYS *");
         let key = keys.lines().find(|key| key.contains(&format!("}}:{name}:"))).unwrap().trim().to_owned();
-        (server.ask(&format!("GET {key}")).lines().nth(1).unwrap().trim().to_owned(), key)
+        (server.value(&key), key)
     };
+    let written = |value: &[u8]| f64::from_le_bytes(value[..8].try_into().unwrap()) as u64;
     // An hour, in microseconds and in windows.
     for (name, algorithm, hour, longest) in [
         ("bucket", Algorithm::TokenBucket, 3_600_000_000_u64, 180),
@@ -230,10 +234,10 @@ async fn a_clock_that_is_set_back_starves_nobody_and_frees_nobody() {
             || limit(name, "20/h").algorithm(algorithm).distributed(instance(&server)).build().unwrap();
         assert!(passing(&[gate([limit().into()])], "a", 30).await >= 20, "{name}");
         // As if it had been written an hour later than now.
-        let (value, key) = state(name);
-        let (at, rest) = value.split_once(' ').unwrap();
-        let later = at.parse::<u64>().unwrap() + hour;
-        server.ask(&format!("SET {key} \"{later} {rest}\" PX 100000000"));
+        let (mut value, key) = state(name);
+        let later = written(&value) + hour;
+        value[..8].copy_from_slice(&(later as f64).to_le_bytes());
+        server.set_value(&key, &value);
         // By one who has not heard that it is refused.
         let refused = answer(&gate([limit().into()]), "a").await;
         assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS, "{name}: it is as used up as it was");
@@ -241,7 +245,7 @@ async fn a_clock_that_is_set_back_starves_nobody_and_frees_nobody() {
         assert!((1..=longest).contains(&wait), "{name}: nobody waits for the clock: {wait}");
         if algorithm != Algorithm::CALENDAR {
             let (value, _) = state(name);
-            assert!(value.split_once(' ').unwrap().0.parse::<u64>().unwrap() < later, "{name}: {value}");
+            assert!(written(&value) < later, "{name}: {value:?}");
         }
     }
 }
@@ -290,10 +294,10 @@ async fn a_master_that_has_not_heard_the_last_lets_as_much_pass_again() {
     assert_eq!(passing(&gates, "a", 5).await, 5);
     let keys = server.ask("KEYS *:a:*");
     let key = keys.lines().find(|line| line.starts_with("portcullis")).unwrap().trim().to_owned();
-    let heard = server.ask(&format!("GET {key}")).lines().nth(1).unwrap().trim().to_owned();
+    let heard = server.value(&key);
     assert_eq!(passing(&gates, "a", 10).await, 10);
     // What it knows is from then, and it knows no script.
-    server.ask(&format!("SET {key} \"{heard}\" PX 1000000000"));
+    server.set_value(&key, &heard);
     server.ask("SCRIPT FLUSH");
     assert_eq!(passing(&gates, "a", 30).await, 15, "10 of them for the second time");
 }

@@ -33,7 +33,7 @@ struct Told {
 
 impl Script {
     fn new(server: &Server) -> Self {
-        let lives = "format('%.0f', max(1, ceil(lives / 1000) + 1))";
+        let lives = "max(1, ceil(lives / 1000) + 1)";
         assert!(LIMITS.contains("redis.call('TIME')") && LIMITS.contains(lives));
         // The server's own clock decides when a key goes: none does here.
         let limits = LIMITS.replace("redis.call('TIME')", CLOCK).replace(lives, "'1000000000'");
@@ -42,10 +42,19 @@ impl Script {
         Self { stream: BufReader::new(TcpStream::connect(server.address).unwrap()), decide, correct }
     }
 
-    fn send(&mut self, words: &[String]) {
-        let mut command = format!("*{}\r\n", words.len());
-        words.iter().for_each(|word| command.push_str(&format!("${}\r\n{word}\r\n", word.len())));
-        self.stream.get_mut().write_all(command.as_bytes()).unwrap();
+    fn send(&mut self, words: &[&[u8]]) {
+        let mut command = format!("*{}\r\n", words.len()).into_bytes();
+        for word in words {
+            command.extend(format!("${}\r\n", word.len()).bytes());
+            command.extend([word, &b"\r\n"[..]].concat());
+        }
+        self.stream.get_mut().write_all(&command).unwrap();
+    }
+
+    fn eval(&mut self, script: &str, key: &str, words: [u64; 6], done: [i64; 3]) {
+        let numbers = words.map(u64::cast_signed).into_iter().chain(done);
+        let told: Vec<u8> = numbers.flat_map(|number| (number as f64).to_le_bytes()).collect();
+        self.send(&[b"EVAL", script.as_bytes(), b"1", key.as_bytes(), &told]);
     }
 
     fn line(&mut self) -> String {
@@ -55,15 +64,12 @@ impl Script {
     }
 
     fn set(&mut self, now: u64) {
-        self.send(&["SET".into(), "clock".into(), format!("{} {}", now / 1_000_000, now % 1_000_000)]);
+        self.send(&[b"SET", b"clock", format!("{} {}", now / 1_000_000, now % 1_000_000).as_bytes()]);
         assert_eq!(self.line(), "+OK");
     }
 
     fn decide(&mut self, key: &str, words: [u64; 6], cost: i64) -> Told {
-        let mut command = vec!["EVAL".into(), self.decide.clone(), "1".into(), key.into()];
-        command.extend(words.iter().map(ToString::to_string));
-        command.extend([cost.to_string(), "0".into(), "0".into()]);
-        self.send(&command);
+        self.eval(&self.decide.clone(), key, words, [cost, 0, 0]);
         assert_eq!(self.line(), "*7");
         let told: Vec<i64> = (0..7).map(|_| self.line().trim_start_matches(':').parse().unwrap()).collect();
         Told { passes: told[0] == 1, wait: told[1], remains: told[2] }
@@ -71,10 +77,7 @@ impl Script {
 
     /// Charges afterwards, or gives back, what was charged in this window.
     fn correct(&mut self, key: &str, words: [u64; 6], units: i64, window: u64, debt: u64) {
-        let mut command = vec!["EVAL".into(), self.correct.clone(), "1".into(), key.into()];
-        command.extend(words.iter().map(ToString::to_string));
-        command.extend([units.to_string(), window.to_string(), debt.to_string()]);
-        self.send(&command);
+        self.eval(&self.correct.clone(), key, words, [units, window as i64, debt as i64]);
         assert_eq!(self.line(), ":1");
     }
 
@@ -82,16 +85,20 @@ impl Script {
         let text =
             BEAT.replace("redis.call('TIME')", CLOCK).replace("redis.call('PEXPIRE'", "tostring('PEXPIRE'");
         let words = ["EVAL", &text, "1", "instances", name, &lives.to_string(), "100"];
-        self.send(&words.map(str::to_owned));
+        self.send(&words.map(str::as_bytes));
         self.line().trim_start_matches(':').parse().unwrap()
     }
 
-    fn get(&mut self, key: &str) -> Option<String> {
-        self.send(&["GET".into(), key.into()]);
+    /// The numbers of an account.
+    fn get(&mut self, key: &str) -> Option<Vec<u64>> {
+        self.send(&[b"GET", key.as_bytes()]);
         let length: i64 = self.line().trim_start_matches('$').parse().unwrap();
         let mut value = vec![0; usize::try_from(length).ok()? + 2];
         self.stream.read_exact(&mut value).unwrap();
-        Some(String::from_utf8(value).unwrap().trim_end().to_owned())
+        let number = |bytes: &[u8]| f64::from_le_bytes(bytes.try_into().unwrap());
+        let numbers: Vec<f64> = value[..value.len() - 2].chunks(8).map(number).collect();
+        assert!(numbers.iter().all(|number| number.fract() == 0.0), "whole numbers: {numbers:?}");
+        Some(numbers.into_iter().map(|number| number as u64).collect())
     }
 }
 
@@ -127,11 +134,9 @@ fn bucket(server: &Server) {
             // Now and then the clock is set back: what was owed when it was last written is owed still.
             if step % 50 == 49 {
                 now -= 10_000_000;
-                let state = script.get(&key).unwrap_or_else(|| "0 0".into());
-                let mut words = state.split(' ');
-                let (at, owed) = (words.next().unwrap(), words.next().unwrap());
-                let gone = now.saturating_sub(at.parse().unwrap());
-                debt = owed.parse::<u64>().unwrap().saturating_sub(gone * parts);
+                let state = script.get(&key).unwrap_or_else(|| vec![0, 0]);
+                let gone = now.saturating_sub(state[0]);
+                debt = state[1].saturating_sub(gone * parts);
             } else {
                 let wait = dice.below(whole / parts / 4 + 2);
                 now += wait;
@@ -150,11 +155,7 @@ fn bucket(server: &Server) {
             }
             assert_eq!(told.remains as u64, (whole - debt) / interval);
             if debt > 0 && told.passes && cost > 0 {
-                assert_eq!(
-                    script.get(&key),
-                    Some(format!("{now} {debt} {interval} {parts}")),
-                    "whole numbers"
-                );
+                assert_eq!(script.get(&key), Some(vec![now, debt, interval, parts]));
             }
         }
     }

@@ -190,6 +190,43 @@ async fn it_stays_open_across_a_reload() {
     assert_eq!(fleet.asked(), 5);
 }
 
+/// It is passed over: callers see as many failures as it takes to open, and nobody is refused.
+#[tokio::test]
+async fn an_endpoint_that_fails_is_passed_over_and_found_again() {
+    let (good, other, bad) = (Flapping::start().await, Flapping::start().await, Flapping::start().await);
+    good.fails.store(false, Ordering::Relaxed);
+    other.fails.store(false, Ordering::Relaxed);
+    let endpoints = format!("'{}', '{}', '{}'", good.address, other.address, bad.address);
+    let breaker = "perEndpoint: true, consecutiveFailures: 3, openFor: 300ms, maxOpenFor: 300ms";
+    let gateway = Gateway::of(&file(&format!(
+        "upstreams: {{ it: {{ endpoints: [{endpoints}], circuitBreaker: {{ {breaker} }} }} }}\n\
+         routes: [{{ name: r, rules: [{{ name: all, backendRefs: [{{ name: it }}] }}] }}]\n"
+    )))
+    .await;
+    let is_withheld = |status: &serde_json::Value| {
+        let endpoints = status["upstreams"][0]["endpoints"].as_array().unwrap();
+        let bad = endpoints.iter().find(|one| one["address"] == bad.address.to_string()).unwrap();
+        bad["withheld"] == serde_json::json!(["open"])
+    };
+    let mut failed = 0;
+    while bad.asked() < 3 {
+        failed += usize::from(gateway.get("/", &[]).await.status == 503);
+    }
+    gateway.until(is_withheld).await;
+    assert_eq!(failed, 3);
+    // One request after the other finds out that it still fails.
+    let until = Instant::now() + PATIENCE;
+    while bad.asked() < 5 {
+        assert!(!is_refused(&gateway.get("/", &[]).await) && Instant::now() < until);
+    }
+    bad.fails.store(false, Ordering::Relaxed);
+    let before = bad.asked();
+    while bad.asked() < before + 10 {
+        assert_eq!(gateway.get("/", &[]).await.status, 200);
+        assert!(Instant::now() < until, "it is not found again");
+    }
+}
+
 /// The file of the guide is accepted as it stands.
 #[test]
 fn the_file_of_the_guide_is_sound() {

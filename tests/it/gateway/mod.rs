@@ -1,9 +1,12 @@
 //! The gateway as a whole: served in this process, and as the program that users run.
+mod balance;
 mod breakers;
+mod canaries;
 mod cost;
 mod deadlines;
 mod hedging;
 mod limits;
+mod mirrors;
 mod oidc;
 mod overload;
 mod policies;

@@ -140,6 +140,23 @@ impl Server {
         answer
     }
 
+    /// What this key holds.
+    pub(crate) fn value(&self, key: &str) -> Vec<u8> {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.write_all(format!("GET {key}\r\n").as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let begin = 1 + answer.iter().position(|byte| *byte == b'\n').unwrap();
+        answer[begin..answer.len() - 2].to_vec()
+    }
+
+    /// Makes it hold this, for about a day.
+    pub(crate) fn set_value(&self, key: &str, value: &[u8]) {
+        let value: String = value.iter().map(|byte| format!("\\x{byte:02x}")).collect();
+        assert_eq!(self.ask(&format!("SET {key} \"{value}\" PX 100000000")), "+OK\r\n");
+    }
+
     /// How often it was asked to do this: `evalsha`, say.
     pub(crate) fn calls(&self, command: &str) -> u64 {
         let told = self.ask("INFO commandstats");

@@ -1,5 +1,6 @@
 //! The proxy between real peers: hyper, axum and tonic on both sides, and plain sockets where peers would be too kind.
 
+mod balance;
 mod cost;
 mod expect;
 mod grpc;

@@ -21,7 +21,7 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use super::*;
 use crate::{
-    admission::shed::{Priorities, Priority},
+    admission::{Priorities, Priority},
     body::Body,
     context::Deadline,
     gate::{AsyncGate, Check, Enforce, Gate},

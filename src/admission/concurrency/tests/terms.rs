@@ -1,7 +1,7 @@
 //! Terms that change while requests are in flight, limits in shadow, and whom they skip.
 
 use super::*;
-use crate::admission::rate_limit::Skip;
+use crate::admission::Skip;
 
 /// A limit that becomes another with its first step.
 #[derive(Debug)]

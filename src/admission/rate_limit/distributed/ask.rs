@@ -185,11 +185,8 @@ async fn call(asks: &[Ask], patience: Patience) -> Vec<Answer> {
     let keys: Vec<_> = asks.iter().map(|ask| &*ask.place.key).collect();
     // Only which months are near is taken from it.
     let now = SystemTime::now();
-    let mut args = Vec::with_capacity(9 * asks.len());
-    for ask in asks {
-        args.extend(ask.place.params.words(now));
-        args.extend([u64::from(ask.cost), u64::from(ask.ahead), u64::from(ask.flags)]);
-    }
+    let told = |ask: &Ask| ask.place.params.tell(now, [ask.cost.into(), ask.ahead.into(), ask.flags.into()]);
+    let args: Vec<_> = asks.iter().map(told).collect();
     match first.shared.redis().run::<Vec<i64>>(patience, &DECIDE, &keys, args).await {
         Ok(told) if told.len() == 1 + 6 * asks.len() => {
             told[1..].chunks_exact(6).map(|said| Ok(read(told[0], said))).collect()

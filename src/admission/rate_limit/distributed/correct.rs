@@ -61,11 +61,11 @@ impl Shared {
         let keys = &keys;
         let correct = || async move {
             let now = SystemTime::now();
-            let mut args = Vec::with_capacity(9 * some.len());
-            for one in some {
-                args.extend(one.place.params.words(now).map(u64::cast_signed));
-                args.extend([one.units, one.window.cast_signed(), i64::from(self.max_debt())]);
-            }
+            let told = |one: &&Correction| {
+                let debt = i64::from(self.max_debt());
+                one.place.params.tell(now, [one.units, one.window.cast_signed(), debt])
+            };
+            let args: Vec<_> = some.iter().map(told).collect();
             self.redis().run::<u64>(self.deadline(), &CORRECT, keys, args).await
         };
         patiently(correct).await.map(drop)

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, LazyLock, Mutex, PoisonError, Weak,
-        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicU32, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -13,7 +13,7 @@ use redis::Script;
 use tokio::time::{Instant, sleep};
 
 use super::shared::Shared;
-use crate::{admission::beside::Beside, chance::Chance, redis::Redis};
+use crate::{admission::beside::Beside, chance::Chance, redis::Redis, task::Task};
 
 static BEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("beat.lua")));
 
@@ -34,7 +34,7 @@ pub(super) struct Fleet {
     seen: AtomicU32,
     /// Beats since the number is known. Others know of this instance after the second.
     beats: AtomicU32,
-    beating: AtomicBool,
+    beating: Task,
     limits: Mutex<Vec<Weak<Shared>>>,
     /// Decisions that are on their way.
     pub(super) asking: Beside,
@@ -49,7 +49,7 @@ impl Fleet {
             key: redis.key("instances", "limits"),
             seen: AtomicU32::new(0),
             beats: AtomicU32::new(0),
-            beating: AtomicBool::new(false),
+            beating: Task::default(),
             limits: Mutex::default(),
             asking: Beside::default(),
             beside: Beside::default(),
@@ -76,29 +76,7 @@ impl Fleet {
     ///
     /// A server that did not answer is asked by it as soon as its breaker lets, also where nobody else asks.
     pub(super) fn begin(self: &Arc<Self>) {
-        if self.beating.load(Relaxed) || self.beating.swap(true, Relaxed) {
-            return;
-        }
-        let fleet = Arc::downgrade(self);
-        tokio::spawn(async move {
-            let mut due = Instant::now();
-            while let Some(fleet) = fleet.upgrade() {
-                let is_shut = || fleet.redis.is_shut(&fleet.key);
-                if is_shut() || Instant::now() >= due {
-                    fleet.beat().await;
-                    due = Instant::now() + fleet.period();
-                }
-                let pause = if is_shut() {
-                    AGAIN
-                } else {
-                    // What cannot be given back now is kept: it may be of use until it can.
-                    fleet.sweep();
-                    SECOND
-                };
-                drop(fleet);
-                sleep(pause).await;
-            }
-        });
+        self.beating.begin(|| keep_beating(Arc::downgrade(self)));
     }
 
     /// The more there are, the seldomer each is seen.
@@ -135,5 +113,25 @@ impl Fleet {
     fn limits(&self) -> Vec<Arc<Shared>> {
         let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         limits.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+async fn keep_beating(fleet: Weak<Fleet>) {
+    let mut due = Instant::now();
+    while let Some(fleet) = fleet.upgrade() {
+        let is_shut = || fleet.redis.is_shut(&fleet.key);
+        if is_shut() || Instant::now() >= due {
+            fleet.beat().await;
+            due = Instant::now() + fleet.period();
+        }
+        let pause = if is_shut() {
+            AGAIN
+        } else {
+            // What cannot be given back now is kept: it may be of use until it can.
+            fleet.sweep();
+            SECOND
+        };
+        drop(fleet);
+        sleep(pause).await;
     }
 }

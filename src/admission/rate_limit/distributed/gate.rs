@@ -10,11 +10,14 @@ use super::{
     stand::{By, Stand, stand, unasked},
 };
 use crate::{
-    admission::rate_limit::{
-        Charge, Fields, Notice, RateLimit,
-        charge::{self, Bill, Patience},
-        judge::Verdict,
-        policy::{self, Line, Told},
+    admission::{
+        Fields,
+        rate_limit::{
+            Charge, Notice, RateLimit,
+            charge::{self, Bill, Patience},
+            judge::Verdict,
+            policy::{self, Line, Told},
+        },
     },
     gate::{AsyncGate, Check},
     head::Head,

@@ -2,12 +2,26 @@
 
 use std::time::SystemTime;
 
+use redis::{RedisWrite, ToRedisArgs, ToSingleRedisArg};
+
 use crate::admission::rate_limit::{Algorithm, Quota, rate::nanos, windows::Windows};
 
 /// The largest integer that a number of Lua holds is twice this.
 const MOST: u64 = 1 << 52;
 /// The finest part of a microsecond.
 const FINEST: u32 = 20;
+
+/// What the script reads of one limit: nine doubles.
+#[derive(Debug)]
+pub(super) struct Words([u8; 72]);
+
+impl ToRedisArgs for Words {
+    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
+        out.write_arg(&self.0);
+    }
+}
+
+impl ToSingleRedisArg for Words {}
 
 /// What the script is told of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,8 +97,17 @@ impl Params {
         }
     }
 
-    /// As the script reads it. The clock says which months are near.
-    pub(super) fn words(self, now: SystemTime) -> [u64; 6] {
+    /// As the script reads it, with three numbers of what is done. The clock says which months are near.
+    pub(super) fn tell(self, now: SystemTime, done: [i64; 3]) -> Words {
+        let mut told = [0; 72];
+        let numbers = self.words(now).map(u64::cast_signed).into_iter().chain(done);
+        for (place, number) in told.chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&(number as f64).to_le_bytes());
+        }
+        Words(told)
+    }
+
+    fn words(self, now: SystemTime) -> [u64; 6] {
         match self {
             Self::Bucket { interval, whole, parts, deepest } => [1, interval, whole, parts, deepest, 0],
             Self::Sliding { window, count } => [2, window, count.into(), 0, 0, 0],

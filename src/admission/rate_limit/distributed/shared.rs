@@ -26,7 +26,7 @@ use crate::{
 /// What a lease that is not bound to a window is good for.
 const FOR_LONG: Duration = Duration::from_secs(3600);
 /// What is behind the name in a key changes with what its value means.
-const VERSION: &str = "2";
+const VERSION: &str = "3";
 
 pub(in crate::admission::rate_limit) struct Shared {
     pub(super) distribution: Distribution,

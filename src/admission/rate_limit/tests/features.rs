@@ -12,10 +12,10 @@ use tower::{Layer, ServiceExt, service_fn};
 use super::asking::{from, passes, refusal, remaining};
 use crate::{
     admission::{
-        Plans,
+        HeaderCost, Plans, Settle, Skip,
         rate_limit::{
-            Account, Algorithm, Charge, HeaderCost, Limit, LimitBuilder, LimitError, Quota, QuotaProvider,
-            RateLimit, RateLimitRegistry, Settle, Skip,
+            Account, Algorithm, Charge, Limit, LimitBuilder, LimitError, Quota, QuotaProvider, RateLimit,
+            RateLimitRegistry,
         },
     },
     body::Body,

@@ -16,7 +16,10 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use super::asking::{from, passes, refusal, remaining};
 use crate::{
-    admission::rate_limit::{Charge, Cost, Fields, Limit, RateLimit, RateLimitRegistry},
+    admission::{
+        Cost, Fields,
+        rate_limit::{Charge, Limit, RateLimit, RateLimitRegistry},
+    },
     body::Body,
     gate::{AsyncGateLayer, Enforce, Gates},
     identity::{ClientAddr, Principal},

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     context::Deadline,
-    outcome::Verdict,
+    outcome::{Judgement, Verdict},
     resilience::timeout::TimeoutLayer,
     trip::State::{Closed, HalfOpen, Open},
     upload::Upload,

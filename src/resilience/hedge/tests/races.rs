@@ -15,10 +15,12 @@ const DOWN: End = Head(503, &[]);
 const GRPC_DOWN: End = Head(200, &[("content-type", "application/grpc"), ("grpc-status", "14")]);
 const GRPC_NO: End = Head(200, &[("content-type", "application/grpc"), ("grpc-status", "5")]);
 
-/// Each row: what two attempts do; what is given, by which, after how long; sent, won and cancelled.
+/// What two attempts do; what is given, by which, after how long; sent, won and cancelled.
+type Row = ([(u64, End); 2], Option<(u16, &'static str)>, u128, (u64, u64, u64));
+
 #[tokio::test(start_paused = true)]
 async fn the_first_good_head_is_given() {
-    let rows: [([(u64, End); 2], Option<(u16, &str)>, u128, (u64, u64, u64)); 16] = [
+    let rows: [Row; 16] = [
         // In time, or failed before there is another: one attempt.
         ([(49, OK), (0, OK)], Some((200, "1")), 49, (0, 0, 0)),
         ([(49, DOWN), (0, OK)], Some((503, "1")), 49, (0, 0, 0)),

@@ -21,7 +21,7 @@ enum Kind {
 /// as the cost that is set for that. Whoever can send the header chooses what to pay: take it from those you trust.
 ///
 /// ```
-/// use portcullis::admission::rate_limit::{HeaderCost, Limit};
+/// use portcullis::admission::{HeaderCost, rate_limit::Limit};
 /// use http::HeaderName;
 ///
 /// let tokens = HeaderCost::new(HeaderName::from_static("x-tokens")).otherwise(10).at_most(1000);
@@ -42,7 +42,7 @@ pub struct HeaderCost {
 /// or given back.
 ///
 /// What is charged may leave an account in debt, as far as
-/// [`max_debt`](super::LimitBuilder::max_debt) lets it. What is given back after the window in which it was charged, has
+/// [`max_debt`](super::rate_limit::LimitBuilder::max_debt) lets it. What is given back after the window in which it was charged, has
 /// no use any more.
 #[derive(Clone)]
 pub struct Settle(pub(super) Settlement);

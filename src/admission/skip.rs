@@ -13,7 +13,7 @@ use crate::{
 ///
 /// ```
 /// use http::Method;
-/// use portcullis::{admission::rate_limit::{Charge, Limit, Skip}, matching::PathTemplate};
+/// use portcullis::{admission::{Skip, rate_limit::{Charge, Limit}}, matching::PathTemplate};
 ///
 /// let health = Skip::new().methods([Method::GET]).paths([PathTemplate::parse("/healthz")?]);
 /// let office = Skip::new().networks(["10.0.0.0/8".parse()?]);

@@ -1,0 +1,109 @@
+//! What a pick costs, with its accounting, and a table: `cargo bench --features upstream --bench balance`.
+
+#![allow(clippy::unwrap_used, reason = "a bench may panic")]
+
+use std::net::Ipv4Addr;
+
+use divan::{Bencher, counter::ItemsCount};
+use http::{HeaderName, Request};
+use portcullis::{
+    head::Head,
+    key::Key,
+    upstream::{Balance, Maglev, RingHash, Upstream, UpstreamBuilder},
+};
+
+#[global_allocator]
+static ALLOC: divan::AllocProfiler = divan::AllocProfiler::system();
+
+fn main() {
+    divan::main();
+}
+
+const BATCH: usize = 1000;
+const SIZES: [u32; 2] = [10, 10_000];
+
+fn of(n: u32, balance: Balance) -> UpstreamBuilder {
+    let address = |n| format!("{}:80", Ipv4Addr::from_bits(0x0a00_0000 + n));
+    Upstream::builder("bench").endpoints((0..n).map(address)).balance(balance)
+}
+
+fn user() -> Key {
+    Key::Header(HeaderName::from_static("x-user"))
+}
+
+/// A thousand picks, each in flight for a moment; with keys that differ.
+fn pick(bencher: Bencher<'_, '_>, n: u32, balance: Balance) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let _within = runtime.enter();
+    let upstream = of(n, balance).build().unwrap();
+    let request = |n| Request::get("/").header("x-user", format!("user-{n}")).body(()).unwrap();
+    let mut requests: Vec<_> = (0..BATCH).map(request).collect();
+    bencher.counter(ItemsCount::new(BATCH)).bench_local(|| {
+        for request in &mut requests {
+            divan::black_box(upstream.pick(&Head::of(request)));
+        }
+    });
+}
+
+#[divan::bench(args = SIZES)]
+fn round_robin(bencher: Bencher<'_, '_>, n: u32) {
+    pick(bencher, n, Balance::RoundRobin);
+}
+
+#[divan::bench(args = SIZES)]
+fn least_request(bencher: Bencher<'_, '_>, n: u32) {
+    pick(bencher, n, Balance::LeastRequest);
+}
+
+#[divan::bench(args = SIZES)]
+fn peak_ewma(bencher: Bencher<'_, '_>, n: u32) {
+    pick(bencher, n, Balance::PeakEwma);
+}
+
+#[divan::bench(args = SIZES)]
+fn random(bencher: Bencher<'_, '_>, n: u32) {
+    pick(bencher, n, Balance::Random);
+}
+
+#[divan::bench(args = SIZES)]
+fn ring_hash(bencher: Bencher<'_, '_>, n: u32) {
+    pick(bencher, n, Balance::RingHash(RingHash::new(user())));
+}
+
+#[divan::bench(args = SIZES)]
+fn maglev(bencher: Bencher<'_, '_>, n: u32) {
+    pick(bencher, n, Balance::Maglev(Maglev::new(user())));
+}
+
+#[divan::bench(args = SIZES)]
+fn maglev_bounded(bencher: Bencher<'_, '_>, n: u32) {
+    pick(bencher, n, Balance::Maglev(Maglev::new(user()).bounded_load(125)));
+}
+
+/// The hash of the key alone, which is in the picks by key.
+#[divan::bench]
+fn hash_of_a_key(bencher: Bencher<'_, '_>) {
+    let mut request = Request::get("/").header("x-user", "user-17").body(()).unwrap();
+    bencher.bench_local(|| user().bare_hash(&Head::of(&mut request)));
+}
+
+/// Two threads at once.
+#[divan::bench(threads = [2], args = SIZES)]
+fn least_request_shared(bencher: Bencher<'_, '_>, n: u32) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let upstream = of(n, Balance::LeastRequest).build().unwrap();
+    bencher.bench(|| {
+        let _within = runtime.enter();
+        upstream.pick(&Head::of(&mut Request::new(())))
+    });
+}
+
+/// A set of a thousand, with its ring or table.
+#[divan::bench(args = ["ring", "maglev"])]
+fn build_1000(bencher: Bencher<'_, '_>, table: &str) {
+    let balance = match table {
+        "ring" => Balance::RingHash(RingHash::new(user())),
+        _ => Balance::Maglev(Maglev::new(user())),
+    };
+    bencher.with_inputs(|| of(1000, balance.clone())).bench_local_values(|builder| builder.build().unwrap());
+}

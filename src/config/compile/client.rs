@@ -1,0 +1,64 @@
+//! A mesh client, by the compilers of a gateway's parts.
+use std::collections::BTreeMap;
+
+use super::{Compiled, Compiler, compiler::named, routes::divided};
+use crate::{
+    config::{
+        at::At,
+        schema::{BackendRef, Policies, Rule},
+    },
+    stack::{gateway, mesh},
+};
+
+impl<'a> Compiler<'a> {
+    /// What a client calls by these rules. It is of use only if nothing was reported.
+    pub(in crate::config) fn mesh_client(
+        mut self,
+        rules: &'a BTreeMap<String, Rule>,
+    ) -> Option<Compiled<Vec<mesh::Destination>>> {
+        self.define();
+        let mut made = Vec::new();
+        for (at, name, rule) in self.top.field("destinations").entries(rules) {
+            if named(at, name) {
+                made.push(mesh::Destination::of_rule(self.destination(at, name, rule)));
+            }
+        }
+        for (at, name, _) in self.top.field("upstreams").entries(&self.file.upstreams) {
+            let written = |other: &&String| other.eq_ignore_ascii_case(name);
+            if self.upstreams.contains_key(name) && rules.keys().find(written).is_none() {
+                made.push(mesh::Destination::of_rule(self.upstream_itself(
+                    at,
+                    name,
+                    gateway::Rule::new(name),
+                )));
+            }
+        }
+        if !self.top.log().refuses() {
+            self.top.accept(mesh::Client::of(made.clone()));
+        }
+        let (kept, followers) = self.keep(None);
+        Some(Compiled { made, kept, followers })
+    }
+
+    fn destination(&self, at: At<'_>, name: &str, rule: &Rule) -> gateway::Rule {
+        let made = gateway::Rule::new(name);
+        let made = self.calls(at, made, rule);
+        let made = divided(at.field("policies").field("split"), made, &rule.policies, &|_| None, false);
+        if !rule.backend_refs.is_empty() || at.field("backendRefs").is_said() {
+            return self.backends(at, made, rule);
+        }
+        if self.find(at, name, "upstream", "upstreams", &self.upstreams).is_none() {
+            return made;
+        }
+        self.upstream_itself(at, name, made)
+    }
+
+    /// The upstream of this name, as the only one.
+    fn upstream_itself(&self, at: At<'_>, name: &str, made: gateway::Rule) -> gateway::Rule {
+        let itself = BackendRef { name: name.to_owned(), ..BackendRef::default() };
+        match self.backend(at, &itself) {
+            Some(proxy) => made.backend(self.with_credentials(at, name, proxy, &Policies::default()), 1),
+            None => made,
+        }
+    }
+}

@@ -1,0 +1,86 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{
+    ApiVersion, BackendRef, ConcurrencyLimit, Gateway, Header, HedgeRules, Policies, Retry, RetryRules, Rule,
+    Silences, Split, Timeouts, Upstream,
+};
+use crate::config::scalar::Text;
+
+/// A mesh client as a file: what a service calls, and how.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Client {
+    /// The version of this format.
+    pub(crate) api_version: ApiVersion,
+    /// Limits on calls in flight, by the names that upstreams use.
+    #[serde(default)]
+    pub(crate) concurrency: BTreeMap<String, ConcurrencyLimit>,
+    /// The services, by their names. Each is called by its name, unless a destination has it.
+    #[schemars(extend("minProperties" = 1))]
+    pub(crate) upstreams: BTreeMap<String, Upstream>,
+    /// What is called otherwise than by default, by the names that requests have as their host.
+    #[serde(default)]
+    pub(crate) destinations: BTreeMap<String, Destination>,
+}
+
+/// What is called under a name, and how: fields of the Gateway API's `HTTPRouteRule`, and `policies`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Destination {
+    /// The upstreams that serve it, by weight. Default: the one of its name.
+    #[schemars(length(max = 16))]
+    #[serde(default)]
+    pub(crate) backend_refs: Vec<BackendRef>,
+    /// How long it may take.
+    #[serde(default)]
+    pub(crate) timeouts: Timeouts,
+    /// Tries calls again that failed. Default: two attempts beside the first, unless the `retryConstraint` of an upstream
+    /// allows none.
+    pub(crate) retry: Option<Retry>,
+    /// What else is done.
+    #[serde(default)]
+    pub(crate) policies: CallPolicies,
+}
+
+/// How calls are made.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct CallPolicies {
+    /// How calls are divided among several `backendRefs`. Default: at random, by weight.
+    pub(crate) split: Option<Split>,
+    /// A header in which servers are told how many milliseconds are left, and calls can say it themselves. gRPC calls have
+    /// `grpc-timeout`. Default: none.
+    pub(crate) deadline_header: Option<Header>,
+    /// How much less than is left servers are told, so that their own word about it comes in time. Default: nothing.
+    pub(crate) deadline_margin: Option<Text<Duration>>,
+    /// How long responses may keep silent and streams may last, beyond what `timeouts` says.
+    #[serde(default)]
+    pub(crate) timeouts: Silences,
+    /// How `retry` tries again.
+    pub(crate) retry: Option<RetryRules>,
+    /// What is sent a second time because the first is late. Default: nothing.
+    pub(crate) hedge: Option<HedgeRules>,
+}
+
+impl CallPolicies {
+    fn of_rule(self) -> Policies {
+        let Self { split, deadline_header, deadline_margin, timeouts, retry, hedge } = self;
+        Policies { split, deadline_header, deadline_margin, timeouts, retry, hedge, ..Policies::default() }
+    }
+}
+
+impl Client {
+    /// What a gateway has of it, and a rule for each destination.
+    pub(crate) fn parts(self) -> (Gateway, BTreeMap<String, Rule>) {
+        let Self { api_version, concurrency, upstreams, destinations } = self;
+        let gateway = Gateway { api_version, concurrency, upstreams, ..Gateway::default() };
+        let rule = |(name, Destination { backend_refs, timeouts, retry, policies })| {
+            let policies = policies.of_rule();
+            (name, Rule { backend_refs, timeouts, retry, policies, ..Rule::default() })
+        };
+        (gateway, destinations.into_iter().map(rule).collect())
+    }
+}

@@ -1,0 +1,248 @@
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    FallbackBody, FallbackHandle, FellBack, Policy,
+    policy::{Asked, Failed, Instead, told},
+};
+use crate::{
+    body::{Body, BoxError, Replay},
+    head::Head,
+    reject::Protocol,
+    resilience::again::{has_attempts, is_repeatable, keep_body},
+    trail::Trail,
+    upload::Upload,
+};
+
+/// Gives something else in the place of a failure. See the [module docs](super).
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct FallbackLayer(Option<Arc<Policy>>);
+
+impl FallbackLayer {
+    /// A layer that does as `policy` says.
+    pub fn new(policy: Policy) -> Self {
+        Self(Some(Arc::new(policy)))
+    }
+
+    /// A layer of the same type that gives every failure as it is.
+    pub const fn disabled() -> Self {
+        Self(None)
+    }
+
+    /// What it has done. `None` if it is disabled.
+    #[must_use]
+    pub fn handle(&self) -> Option<FallbackHandle> {
+        self.0.as_deref().map(Policy::handle)
+    }
+}
+
+impl<S> Layer<S> for FallbackLayer {
+    type Service = Fallback<S>;
+
+    fn layer(&self, inner: S) -> Fallback<S> {
+        Fallback { inner, policy: self.0.clone() }
+    }
+}
+
+/// The service of a [`FallbackLayer`].
+#[derive(Clone)]
+pub struct Fallback<S> {
+    inner: S,
+    policy: Option<Arc<Policy>>,
+}
+
+impl<S, B, ResB> Service<Request<B>> for Fallback<S>
+where
+    S: Service<Request<Body>, Response = Response<ResB>>,
+    S::Error: 'static,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+    ResB: HttpBody<Data = Bytes>,
+    ResB::Error: Into<BoxError>,
+{
+    type Response = Response<FallbackBody<ResB>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, ResB, S::Error>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let mut request = request.map(Body::new);
+        let call = self.policy.as_ref().map(|policy| Call::begin(Arc::clone(policy), &mut request));
+        ResponseFuture { state: State::Calling { future: self.inner.call(request) }, call }
+    }
+}
+
+impl<S> fmt::Debug for Fallback<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fallback").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+/// One call, and what is given if it fails.
+struct Call {
+    policy: Arc<Policy>,
+    protocol: Protocol,
+    /// As it was, if somebody else is to see it.
+    head: Option<Request<()>>,
+    /// `None`: it cannot be sent again.
+    body: Option<Replay>,
+    may_repeat: bool,
+    trail: Option<Trail>,
+}
+
+/// What becomes of a failure.
+enum Next {
+    Give(Response<Bytes>),
+    Ask(Asked),
+    Stand,
+}
+
+impl Call {
+    fn begin(policy: Arc<Policy>, request: &mut Request<Body>) -> Self {
+        let trail = request.extensions().get().cloned();
+        let head = Head::of(request);
+        let protocol = head.protocol();
+        let seen = match policy.instead {
+            Instead::Answer(_) => None,
+            Instead::Made(_) | Instead::Server(_) => Some(head.to_scratch()),
+        };
+        let may_repeat = policy.any_method || is_repeatable(request);
+        let asks = matches!(policy.instead, Instead::Server(_)) && has_attempts(request);
+        let body = if asks { keep_body(request, policy.most_body) } else { None };
+        Self { policy, protocol, head: seen, body, may_repeat, trail }
+    }
+
+    fn instead(self, failed: Failed) -> (Next, Arc<Policy>) {
+        let next = match &self.policy.instead {
+            Instead::Answer(response) => Next::Give(told(response, self.protocol)),
+            Instead::Made(make) => match self.head.as_ref().and_then(|head| make(head)) {
+                Some(response) => Next::Give(response),
+                None => Next::Stand,
+            },
+            Instead::Server(server) => {
+                let body = self.body.as_ref().filter(|_| failed.unsent || self.may_repeat);
+                let body = body.and_then(|replay| replay.body().filter(|_| replay.give_up_older()));
+                match self.head.zip(body) {
+                    Some((head, body)) => {
+                        if let Some(upload) = head.extensions().get::<Upload>() {
+                            upload.set_awaited(false); // the other server has not asked for anything yet
+                        }
+                        Next::Ask(server(head.map(|()| body)))
+                    }
+                    None => Next::Stand,
+                }
+            }
+        };
+        (next, self.policy)
+    }
+}
+
+pin_project! {
+    /// The future of a [`Fallback`]. Dropping it drops whatever is asked.
+    pub struct ResponseFuture<F, B, E> {
+        #[pin]
+        state: State<F, B, E>,
+        call: Option<Call>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<F, B, E> {
+        Calling { #[pin] future: F },
+        // The failure stands if the other server has no answer.
+        Asking { asked: Asked, failure: Option<Result<Response<B>, E>>, asker: Option<(Arc<Policy>, Option<Trail>)> },
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F, B, E>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    E: 'static,
+{
+    type Output = Result<Response<FallbackBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let ended = match this.state.as_mut().project() {
+                StateProjection::Calling { future } => ready!(future.poll(cx)),
+                StateProjection::Asking { asked, failure, asker } => {
+                    let answer = ready!(asked.as_mut().poll(cx));
+                    #[expect(clippy::expect_used, reason = "the contract of Future")]
+                    let (failure, (policy, trail)) =
+                        failure.take().zip(asker.take()).expect("polled after completion");
+                    return Poll::Ready(match answer {
+                        Ok(response) => Ok(given(&policy, trail.as_ref(), response)),
+                        Err(_) => stands(&policy, failure),
+                    });
+                }
+            };
+            let Some(call) = this.call.take() else { return Poll::Ready(inner(ended)) };
+            let failed = match &ended {
+                Ok(response) => call.policy.of_response(response),
+                Err(error) => call.policy.of_error(error),
+            };
+            let Some(failed) = failed else { return Poll::Ready(inner(ended)) };
+            let trail = call.trail.clone();
+            let (next, policy) = call.instead(failed);
+            match next {
+                Next::Give(response) => {
+                    return Poll::Ready(Ok(given(&policy, trail.as_ref(), response.map(Body::from))));
+                }
+                Next::Stand => return Poll::Ready(stands(&policy, ended)),
+                Next::Ask(asked) => {
+                    this.state.set(State::Asking {
+                        asked,
+                        failure: Some(ended),
+                        asker: Some((policy, trail)),
+                    });
+                }
+            }
+        }
+    }
+}
+
+fn inner<B, E>(ended: Result<Response<B>, E>) -> Result<Response<FallbackBody<B>>, E> {
+    ended.map(|response| response.map(FallbackBody::inner))
+}
+
+fn stands<B, E>(policy: &Policy, ended: Result<Response<B>, E>) -> Result<Response<FallbackBody<B>>, E> {
+    policy.count(false);
+    inner(ended)
+}
+
+fn given<B>(policy: &Policy, trail: Option<&Trail>, response: Response<Body>) -> Response<FallbackBody<B>> {
+    policy.count(true);
+    if let Some(trail) = trail {
+        trail.set_fell_back();
+    }
+    let mut response = response.map(FallbackBody::instead);
+    response.extensions_mut().insert(FellBack);
+    response
+}
+
+impl<F, B, E> fmt::Debug for ResponseFuture<F, B, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state {
+            State::Calling { .. } => "calling",
+            State::Asking { .. } => "asking",
+        };
+        f.debug_struct("ResponseFuture").field("state", &state).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,233 @@
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Body as HttpBody;
+use tower_service::Service;
+
+use crate::{
+    body::{Body, BoxError},
+    outcome::{Failure, is_connect, rejection_in},
+    ready::ReadyCall,
+    reject::{Protocol, Reason, Rejection},
+    resilience::retry::{Conditions, Lost, RetryOn},
+};
+
+/// When something is answered in the place of a failure, and what. See the [module docs](super). Clones share the numbers.
+#[derive(Clone)]
+#[must_use]
+pub struct Policy {
+    pub(super) conditions: Conditions,
+    pub(super) instead: Instead,
+    pub(super) most_body: usize,
+    pub(super) any_method: bool,
+    counts: Arc<Counts>,
+}
+
+/// What is answered.
+#[derive(Clone)]
+pub(super) enum Instead {
+    Answer(Arc<Response<Bytes>>),
+    Made(Arc<Make>),
+    Server(Arc<Server>),
+}
+
+type Make = dyn Fn(&Request<()>) -> Option<Response<Bytes>> + Send + Sync;
+type Server = dyn Fn(Request<Body>) -> Asked + Send + Sync;
+/// Another server's answer.
+pub(super) type Asked = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
+
+#[derive(Debug, Default)]
+struct Counts {
+    given: AtomicU64,
+    not_given: AtomicU64,
+}
+
+/// A response extension: it was given in the place of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FellBack;
+
+impl Policy {
+    fn new(instead: Instead) -> Self {
+        let on = vec![
+            RetryOn::ConnectFailure,
+            RetryOn::DeadlineExceeded,
+            RetryOn::Internal,
+            RetryOn::RefusedStream,
+            RetryOn::Reset,
+            RetryOn::ServerError,
+            RetryOn::Unavailable,
+        ];
+        Self {
+            conditions: Conditions { on, codes: Vec::new(), headers: Vec::new() },
+            instead,
+            most_body: 64 * 1024,
+            any_method: false,
+            counts: Arc::default(),
+        }
+    }
+
+    /// This answer, as it stands.
+    ///
+    /// A gRPC caller is given its headers and its body only if its `Content-Type` is one of gRPC; else, and that is for
+    /// every other answer, `UNAVAILABLE`.
+    pub fn answer(response: Response<Bytes>) -> Self {
+        Self::new(Instead::Answer(Arc::new(response)))
+    }
+
+    /// What `make` makes of the request's head, as a cache that has an old answer; the failure stands where it has nothing.
+    /// It must not block.
+    pub fn answer_with(
+        make: impl Fn(&Request<()>) -> Option<Response<Bytes>> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(Instead::Made(Arc::new(make)))
+    }
+
+    /// The answer of another server, whatever that is; the failure stands where it has none. It is asked only if the request
+    /// may be done twice: nobody has looked at it, its method is idempotent (RFC 9110 section 9.2.2), or it has an
+    /// `Idempotency-Key`.
+    pub fn ask<S, B>(server: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError> + Send, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        Self::new(Instead::Server(Arc::new(move |request| {
+            let call = ReadyCall::new(server.clone(), request);
+            Box::pin(async move { call.await.map(|response| response.map(Body::new)).map_err(Into::into) })
+        })))
+    }
+
+    /// In which cases, in the place of `5xx`, `connect-failure`, `refused-stream`, `reset`, and of gRPC
+    /// `deadline-exceeded`, `internal` and `unavailable`. What a layer of ours has refused is a case by its status: that of
+    /// an open breaker is 503.
+    pub fn on(mut self, on: impl IntoIterator<Item = RetryOn>) -> Self {
+        self.conditions.on = on.into_iter().collect();
+        self
+    }
+
+    /// And with these statuses.
+    pub fn codes(mut self, codes: impl IntoIterator<Item = StatusCode>) -> Self {
+        self.conditions.codes.extend(codes);
+        self
+    }
+
+    /// The longest body that is kept for another server, in bytes; with a longer one it is not asked. 64 KiB unless told.
+    pub fn most_body(self, bytes: usize) -> Self {
+        Self { most_body: bytes, ..self }
+    }
+
+    /// Asks another server whatever the method is, and without an idempotency key. Then two servers may do what was asked
+    /// once.
+    pub fn danger_any_method(self) -> Self {
+        Self { any_method: true, ..self }
+    }
+
+    /// What it has come to.
+    #[must_use]
+    pub fn handle(&self) -> FallbackHandle {
+        FallbackHandle { counts: Arc::clone(&self.counts) }
+    }
+
+    pub(super) fn count(&self, given: bool) {
+        let count = if given { &self.counts.given } else { &self.counts.not_given };
+        count.fetch_add(1, Relaxed);
+    }
+
+    /// Whether a response is a failure, and if so whether nobody has looked at the request.
+    pub(super) fn of_response<B>(&self, response: &Response<B>) -> Option<Failed> {
+        let rejection = response.extensions().get::<Rejection>();
+        if rejection.is_some_and(|rejection| rejection.reason().blames_caller()) {
+            return None;
+        }
+        let failed = self.conditions.head(response.status(), response.headers());
+        failed.then(|| Failed { unsent: rejection.is_some_and(Rejection::is_unsent) })
+    }
+
+    /// The same of an error.
+    pub(super) fn of_error<E: 'static>(&self, error: &E) -> Option<Failed> {
+        if let Some(rejection) = rejection_in(error) {
+            let (reason, unsent) = (rejection.reason(), rejection.is_unsent());
+            let failed = match reason {
+                _ if reason.blames_caller() => false,
+                Reason::ConnectFailed => self.conditions.lost(Lost::Connect),
+                Reason::UpstreamProtocol | Reason::UpstreamReset | Reason::UpstreamTimeout => {
+                    self.conditions.lost(if unsent { Lost::Refused } else { Lost::Other })
+                }
+                _ => {
+                    let conditions = &self.conditions;
+                    conditions.head(reason.status(), &HeaderMap::new()) || conditions.grpc(reason.grpc())
+                }
+            };
+            return failed.then_some(Failed { unsent });
+        }
+        let (how, unsent) = match Failure::of(error) {
+            _ if is_connect(error) => (Lost::Connect, true),
+            Failure::CallerDeadline => return None,
+            Failure::Connect => (Lost::Connect, false),
+            Failure::Refused => (Lost::Refused, false),
+            _ => (Lost::Other, false),
+        };
+        self.conditions.lost(how).then_some(Failed { unsent })
+    }
+}
+
+/// A failure in whose place something else may be given.
+#[derive(Clone, Copy)]
+pub(super) struct Failed {
+    /// Nobody has looked at the request.
+    pub(super) unsent: bool,
+}
+
+/// The static answer, for this caller.
+pub(super) fn told(response: &Response<Bytes>, protocol: Protocol) -> Response<Bytes> {
+    let is_grpc = Protocol::of(response.headers()).is_grpc();
+    if protocol.is_grpc() && !is_grpc {
+        return Rejection::new(Reason::Unavailable).into_response(protocol);
+    }
+    response.clone()
+}
+
+/// What falling back has come to. Clones share the numbers.
+#[derive(Debug, Clone)]
+pub struct FallbackHandle {
+    counts: Arc<Counts>,
+}
+
+impl FallbackHandle {
+    /// Failures in whose place something else was given.
+    #[must_use]
+    pub fn given(&self) -> u64 {
+        self.counts.given.load(Relaxed)
+    }
+
+    /// Failures that stood: there was nothing to give, or the request could not be sent again.
+    #[must_use]
+    pub fn not_given(&self) -> u64 {
+        self.counts.not_given.load(Relaxed)
+    }
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let instead = match &self.instead {
+            Instead::Answer(_) => "an answer",
+            Instead::Made(_) => "what is made",
+            Instead::Server(_) => "another server",
+        };
+        f.debug_struct("Policy")
+            .field("conditions", &self.conditions)
+            .field("instead", &instead)
+            .finish_non_exhaustive()
+    }
+}

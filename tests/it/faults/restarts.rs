@@ -1,0 +1,52 @@
+//! Endpoints that are replaced while they are called.
+
+use portcullis::resilience::retry::Policy;
+
+use super::{
+    calls::{Callers, Over, client, start},
+    endpoint::Endpoint,
+};
+
+/// The requirement: during a rolling restart of all endpoints not one request is lost.
+#[tokio::test]
+async fn a_rolling_restart_loses_nothing() {
+    for protocol in Over::BOTH {
+        let mut endpoints = start(4).await;
+        let client = client(&endpoints, protocol.repeatable(Policy::default()));
+        let callers = Callers::start(protocol, &client);
+        for _ in 0..endpoints.len() {
+            callers.go_on().await;
+            let old = endpoints.remove(0);
+            let address = old.address;
+            old.drain().await;
+            callers.go_on().await;
+            endpoints.push(Endpoint::at(address).await);
+        }
+        callers.go_on().await;
+        assert_eq!(callers.stop().await, Vec::<String>::new(), "{protocol:?}");
+        // Each is asked again, the last once its second of rest is over.
+        for endpoint in &mut endpoints[..3] {
+            assert!(endpoint.calls().await > 0, "{protocol:?}");
+        }
+    }
+}
+
+/// And where they are killed in the middle of what they do, nothing that may be done twice.
+#[tokio::test]
+async fn endpoints_that_are_killed_take_nothing_with_them() {
+    for protocol in Over::BOTH {
+        let mut endpoints = start(4).await;
+        let client = client(&endpoints, protocol.repeatable(Policy::default()));
+        let callers = Callers::start(protocol, &client);
+        for _ in 0..endpoints.len() {
+            callers.go_on().await;
+            let old = endpoints.remove(0);
+            let address = old.address;
+            old.kill().await;
+            callers.go_on().await;
+            endpoints.push(Endpoint::at(address).await);
+        }
+        callers.go_on().await;
+        assert_eq!(callers.stop().await, Vec::<String>::new(), "{protocol:?}");
+    }
+}
