@@ -14,6 +14,7 @@ mod compiler;
 mod concurrency;
 mod endpoints;
 mod filters;
+mod hedge;
 #[cfg(feature = "jwt")]
 mod jwks;
 #[cfg(feature = "jwt")]
@@ -32,6 +33,7 @@ mod remembered;
 mod removed;
 mod retry;
 mod routes;
+mod timeouts;
 mod upstreams;
 mod usage;
 

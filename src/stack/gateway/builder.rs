@@ -9,7 +9,7 @@ use super::{
     edge::Listen,
     mirrors::Mirrors,
     overload::Load,
-    parts::{asserted_by, authorizers, check_admin, check_queues, distinct, quotas, tallies},
+    parts::{asserted_by, authorizers, check_rules, distinct, quotas, tallies},
     retries::Retries,
     rule::Rule,
     snapshot::Snapshot,
@@ -29,7 +29,7 @@ use crate::{
         router::{Router, RouterService, UnreachableMatches},
         split::InvalidSplit,
     },
-    stack::admin::Admin,
+    stack::{Contradiction, admin::Admin},
     telemetry::usage::UsageMeter,
 };
 
@@ -40,6 +40,9 @@ pub enum SnapshotError {
     /// The admin address is an upstream's endpoint: strangers would reach it.
     #[error("the admin address is an endpoint of the upstream {0:?}")]
     AdminUpstream(Box<str>),
+    /// What a rule says of its calls cannot be.
+    #[error("the rule {0:?}: {1}")]
+    Contradiction(Arc<str>, Contradiction),
     /// Two listeners, or a listener and the admin address, have the same address.
     #[error("two listeners on {0}")]
     DuplicateAddress(SocketAddr),
@@ -200,13 +203,14 @@ impl SnapshotBuilder {
     /// The first thing that does not fit.
     pub fn build(self) -> Result<Snapshot, SnapshotError> {
         self.check_addresses()?;
+        check_rules(self.admin.as_ref(), &self.listeners, &self.rules)?;
         let Self { listeners, admin, api_keys, shutdown_delay, shutdown_grace, rules: of_rules, .. } = self;
         let (mut asserted, mut credentials) = (self.asserted, self.credentials);
         asserted.extend(self.caller_headers.names().cloned().chain(asserted_by(&of_rules)));
         let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
         let (authorizers, retries) = (authorizers(&of_rules), Retries::of(&of_rules));
-        let (mirrors, canaries) = (Mirrors::of(&of_rules), Canaries::of(&of_rules));
-        let breakers = Breakers::of(&of_rules);
+        let (mirrors, canaries, breakers) =
+            (Mirrors::of(&of_rules), Canaries::of(&of_rules), Breakers::of(&of_rules));
         #[cfg(any(feature = "prometheus", feature = "redis"))]
         let limits = super::limits::all(&listeners, &of_rules);
         #[cfg(feature = "prometheus")]
@@ -218,7 +222,6 @@ impl SnapshotBuilder {
         let upstreams = super::backend::upstreams(&of_rules);
         #[cfg(feature = "jwt")]
         let token_sources = super::parts::token_sources(&of_rules);
-        check_admin(admin.as_ref(), &upstreams).and_then(|()| check_queues(&listeners, &of_rules))?;
         let given = Given {
             paths,
             asserted: asserted.iter().cloned().collect(),

@@ -45,6 +45,7 @@ use portcullis::{
         breaker::{self, BreakerLayer},
         deadline::{InheritDeadline, ReadDeadline, TellDeadline},
         fallback::{self, FallbackLayer},
+        hedge::{self, HedgeLayer},
         retry::RetryLayer,
         timeout::TimeoutLayer,
     },
@@ -64,7 +65,7 @@ use portcullis::{
         span::RequestSpan,
         usage::UsageMeter,
     },
-    testing::{Contract, Finding, Law, Report},
+    testing::{Contract, Finding, Law, Report, Subject},
     time::{ManualClock, Period},
     transport::{Connection, Drain},
     trip,
@@ -550,7 +551,7 @@ fn resilience() -> Vec<Report> {
         Contract::new("tell deadline", || GateLayer::new(TellDeadline::new()))
             .allocations(0, allocations)
             .check(),
-        Contract::new("retry, of a bare request", RetryLayer::default)
+        attempts("retry, of a bare request", RetryLayer::default)
             .request(|_| Request::new(Body::empty()))
             .exempt(Law::Time, BACKOFF)
             .allocations(0, allocations)
@@ -571,11 +572,24 @@ fn resilience() -> Vec<Report> {
             .allocations(0, allocations)
             .check(),
         // The head is copied, so that it can be sent again: its fields and what layers have told.
-        Contract::new("retry", RetryLayer::default)
+        attempts("retry", RetryLayer::default)
             .exempt(Law::Time, BACKOFF)
             .allocations(RETRY_COPY, allocations)
             .check(),
+        // A trail beside it, to know which endpoint is late, and a box for what a race needs.
+        attempts("hedge", move || HedgeLayer::new(hedge::Policy::after(time)))
+            .exempt(Law::Time, "asks once more when an attempt is late, by tokio's time: resilience/hedge/tests")
+            .allocations(RETRY_COPY + 4, allocations)
+            .check(),
+        attempts("hedge, disabled", HedgeLayer::disabled).allocations(0, allocations).check(),
     ]
+}
+
+/// What sends requests again: nothing in the kit fails so that it would.
+fn attempts<L: Subject>(name: &'static str, make: impl Fn() -> L + 'static) -> Contract<L> {
+    Contract::new(name, make)
+        .exempt(Law::SharedState, "its budget and numbers are shared, as its own tests show")
+        .exempt(Law::Time, "waits between attempts, as its own tests show on a paused clock")
 }
 
 /// Of a new key a machine is made, and of one that is known nothing.
