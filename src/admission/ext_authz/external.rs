@@ -276,6 +276,11 @@ impl ExternalAuth {
         self.asker.keeps.upstream.iter()
     }
 
+    /// The headers of a request that it is sent.
+    pub fn sent_headers(&self) -> impl Iterator<Item = &HeaderName> {
+        self.sent.iter()
+    }
+
     /// About what it is asked, unless about every request.
     #[must_use]
     pub fn guard(&self) -> Option<&Guard> {
