@@ -14,8 +14,12 @@ use portcullis::{
     config::{Config, FileKeyStore},
 };
 use tokio::time::{Instant, sleep};
+use tracing::Level;
 
-use crate::gateway::world::{Directory, Gateway, PATIENCE, file, program, upstream};
+use crate::{
+    gateway::world::{Directory, Gateway, PATIENCE, file, program, upstream},
+    support::log::Log,
+};
 
 /// What it prints; and whether it says that it was done.
 fn told(arguments: &[&str]) -> (bool, String, String) {
@@ -264,6 +268,7 @@ async fn a_revocation_in_a_file_is_in_force_within_two_seconds() {
 /// Wrong keys from one address are answered 429 with the time to wait, and its right one passes.
 #[tokio::test]
 async fn a_gateway_answers_429_to_whoever_fails_too_often() {
+    let (log, _guard) = Log::start_at(Level::TRACE);
     let directory = Directory::new("keys-failures");
     let admin = KeyAdmin::new(FileKeyStore::create(directory.path("keys.yaml")).unwrap());
     let key = admin.create(mint("shop", "acme").unwrap()).await.unwrap();
@@ -288,6 +293,21 @@ async fn a_gateway_answers_429_to_whoever_fails_too_often() {
     assert!((1..=1200).contains(&answer.headers["retry-after"].to_str().unwrap().parse::<u32>().unwrap()));
     assert_eq!(gateway.get("/", &[("x-api-key", key.reveal())]).await.status, 200);
     assert_eq!(gateway.get("/", &[]).await.status, 401);
+
+    // A file that is none is told of, and what stands in it is not. Nor is a key anywhere.
+    directory.write("keys.yaml", "keys:\n- id: \"0123456789ab\"\n  owner: \"acme\"\n  secret: TELLTALE\n");
+    let told = async {
+        while !log.ours().iter().any(|line| line.contains("keys.yaml:4:")) {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("told");
+    let secret = |key: &Minted| key.reveal().rsplit('_').next().unwrap().to_owned();
+    let lines = log.ours();
+    for secret in ["TELLTALE".to_owned(), secret(&key), secret(&wrong)] {
+        let told: Vec<_> = lines.iter().filter(|line| line.contains(&secret)).collect();
+        assert!(told.is_empty(), "{secret}: {told:?}");
+    }
 }
 
 /// The blocks of the guide in this language.
