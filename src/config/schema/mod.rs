@@ -24,6 +24,6 @@ mod usage;
 
 pub(crate) use self::{
     addresses::*, authentication::*, authorization::*, balance::*, breaker::*, client::*, concurrency::*,
-    endpoints::*, gateway::*, hedge::*, mirror::*, overload::*, paths::*, policies::*, quotas::*, redis::*, retry::*,
-    route::*, split::*, unbuilt::*, usage::*,
+    endpoints::*, gateway::*, hedge::*, mirror::*, overload::*, paths::*, policies::*, quotas::*, redis::*,
+    retry::*, route::*, split::*, unbuilt::*, usage::*,
 };
