@@ -66,6 +66,11 @@ impl<S: PartialEq, T> Made<S, T> {
         self.0.insert(name.to_owned(), (said, made));
     }
 
+    /// All of them.
+    pub(super) fn each(&self) -> impl Iterator<Item = &T> {
+        self.0.values().map(|(_, made)| made)
+    }
+
     /// All of them, each with what was said of it.
     pub(super) const fn all(&self) -> &BTreeMap<String, (S, T)> {
         &self.0
@@ -140,7 +145,7 @@ pub(super) struct Kept {
     /// Of rules and upstreams, by `rule/` or `upstream/` and their names.
     pub(super) breakers: Made<CircuitBreaker, BreakerLayer>,
     pub(super) overload: Option<KeptOverload>,
-    pub(super) authorizers: Made<Authorizer, ExternalAuth>,
+    pub(super) authorizers: Made<Said<Authorizer>, ExternalAuth>,
     #[cfg(feature = "jwt")]
     pub(super) key_sets: KeySets,
     #[cfg(feature = "jwt")]

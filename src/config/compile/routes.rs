@@ -173,7 +173,7 @@ impl Compiler<'_> {
             if demands_callers {
                 made = made.authorize(gate);
             }
-            made = self.authorization(at, made, authorize, knows_callers);
+            made = self.authorization(at, made, authorize, knows_callers, providers.as_ref());
         }
         if let Some(csrf) = &policies.csrf {
             made = made.csrf(self.csrf(at.field("csrf"), csrf));

@@ -337,7 +337,7 @@ pub(crate) struct Authorize {
     /// Servers that are asked about each request, before the policies. Names of `authorizers`.
     #[serde(default)]
     pub(crate) authorizers: Vec<String>,
-    /// A header of the response that tells every caller which policy and rule decided. Default: none.
+    /// A header of the response that tells every caller which policy and rule decided, or which authorizer. Default: none.
     pub(crate) decision_header: Option<Header>,
 }
 
