@@ -13,7 +13,7 @@
 //! | `authn` | who is calling? tokens, introspection, API keys, certificates, providers; tokens for our own calls | `authn`, `jwt` |
 //! | `admission` | may it enter? addresses, rate limit, quotas, requests in flight, overload, policies, authorizers | `admission` |
 //! | `routing` | where to? router, filters, split | `routing` |
-//! | `resilience` | what if it fails? timeout, deadline, retry and hedge with their budget, circuit breaker | `resilience` |
+//! | `resilience` | what if it fails? timeout, deadline, retry and hedge with their budget, circuit breaker, faults | `resilience` |
 //! | `upstream` | which endpoint? endpoints, balance, pool, proxy | `upstream` |
 //! | `stack` | the layers in their proven order | `stack` |
 //! | `config` | the stack as data | `config` |
@@ -146,6 +146,11 @@ struct RetriesThatDoNoHarm;
 #[cfg(all(doctest, feature = "resilience"))]
 #[doc = include_str!("../docs/guides/circuit_breakers.md")]
 struct CircuitBreakers;
+
+/// The code of the guide runs; its file is tried in `tests/it/gateway/faults.rs`.
+#[cfg(all(doctest, feature = "resilience"))]
+#[doc = include_str!("../docs/guides/inject_faults.md")]
+struct InjectFaults;
 
 /// The code of the guide runs; its file is tried in `tests/it/gateway/deadlines.rs`.
 #[cfg(all(doctest, feature = "mesh"))]

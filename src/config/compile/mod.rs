@@ -9,6 +9,7 @@ mod breaker;
 mod charges;
 mod compiler;
 mod concurrency;
+mod fault;
 mod filters;
 mod hedge;
 #[cfg(feature = "jwt")]

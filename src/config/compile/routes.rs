@@ -72,6 +72,7 @@ impl Compiler<'_> {
         made = self.filters(at, made, rule);
         made = timeouts(at, made, rule);
         made = self.retry(at, made, rule);
+        made = self.fault(at.field("policies").field("fault"), made, rule);
         made = self.hedge(at.field("policies").field("hedge"), made, rule);
         made = self.rule_breaker(at, made, rule);
         self.told_numbers(at.field("policies"), rule);
@@ -98,7 +99,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn request_match(&self, at: At<'_>, one: &Match) -> Option<RequestMatch> {
+    pub(super) fn request_match(&self, at: At<'_>, one: &Match) -> Option<RequestMatch> {
         let mut request = Some(RequestMatch::any());
         if let Some(path) = &one.path {
             request = accept(

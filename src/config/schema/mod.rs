@@ -5,6 +5,7 @@ mod authentication;
 mod authorization;
 mod breaker;
 mod concurrency;
+mod fault;
 mod gateway;
 mod hedge;
 mod overload;
@@ -18,6 +19,7 @@ mod unbuilt;
 mod usage;
 
 pub(crate) use self::{
-    addresses::*, authentication::*, authorization::*, breaker::*, concurrency::*, gateway::*, hedge::*,
-    overload::*, paths::*, policies::*, quotas::*, redis::*, retry::*, route::*, unbuilt::*, usage::*,
+    addresses::*, authentication::*, authorization::*, breaker::*, concurrency::*, fault::*, gateway::*,
+    hedge::*, overload::*, paths::*, policies::*, quotas::*, redis::*, retry::*, route::*, unbuilt::*,
+    usage::*,
 };

@@ -23,7 +23,10 @@ use crate::{
     chance::Chance,
     gate::{AsyncGateLayer, AsyncGates, Enforce, GateLayer},
     reject::RescueLayer,
-    resilience::deadline::{ReadDeadline, TellDeadline},
+    resilience::{
+        deadline::{ReadDeadline, TellDeadline},
+        fault::FaultLayer,
+    },
     routing::{router, split},
     telemetry::Witness,
 };
@@ -37,6 +40,7 @@ impl Rule {
         // Retries, breakers and upstreams have to know until when it makes sense to go on.
         let timeout = self.timeout.tell_deadline(true);
         let answers = RescueLayer::new().layer(timeout.layer(backends));
+        let answers = self.fault.clone().map_or_else(FaultLayer::disabled, FaultLayer::new).layer(answers);
         let shows_bodies = self.authorizers.iter().any(|asked| asked.authorizer.wants_body());
         let tap = if shows_bodies { TapLayer::new() } else { TapLayer::disabled() };
         let service = tap.layer(AsyncGateLayer::new(self.gates(given)).layer(answers));

@@ -22,6 +22,7 @@ use crate::{
         breaker::BreakerLayer,
         budget::Budget,
         deadline::TellDeadline,
+        fault::Fault,
         hedge::{self, Hedge, HedgeLayer},
         retry::{Policy, Retry, RetryLayer},
         timeout::Timeout,
@@ -170,7 +171,7 @@ pub(super) type Attempts = Retry<Hedge<Timeout<Guarded>>>;
 /// All of them, or none.
 pub(super) type Backends = Either<SplitService<Attempts>, Nowhere>;
 /// What a rule does with its requests. What fails inside becomes an answer before any gate sees it.
-pub(super) type RuleService = Tapped<AsyncGated<Rescue<Timeout<Backends>>, AsyncGates>>;
+pub(super) type RuleService = Tapped<AsyncGated<Fault<Rescue<Timeout<Backends>>>, AsyncGates>>;
 
 type Answered = <Attempts as Service<Request<Body>>>::Response;
 

@@ -6,7 +6,7 @@ use super::{
     breakers::Breakers,
     edge::Listen,
     overload::Load,
-    parts::{asserted_by, authorizers, check_admin, check_queues, distinct, quotas, tallies},
+    parts::{asserted_by, authorizers, check_admin, check_attempts, check_queues, distinct, quotas, tallies},
     retries::Retries,
     rule::Rule,
     snapshot::{RuleFacts, Snapshot},
@@ -36,6 +36,9 @@ pub enum SnapshotError {
     /// The admin address is an upstream's endpoint: strangers would reach it.
     #[error("the admin address is an endpoint of the upstream {0:?}")]
     AdminUpstream(Box<str>),
+    /// Two policies of a rule contradict each other, so that one of them would do nothing.
+    #[error("the rule {0:?}: {1}")]
+    Contradiction(Arc<str>, &'static str),
     /// Two listeners, or a listener and the admin address, have the same address.
     #[error("two listeners on {0}")]
     DuplicateAddress(SocketAddr),
@@ -213,6 +216,7 @@ impl SnapshotBuilder {
         #[cfg(feature = "jwt")]
         let token_sources = super::parts::token_sources(&of_rules);
         check_admin(admin.as_ref(), &upstreams).and_then(|()| check_queues(&listeners, &of_rules))?;
+        of_rules.iter().try_for_each(check_attempts)?;
         let given = Given {
             paths,
             asserted: asserted.iter().cloned().collect(),

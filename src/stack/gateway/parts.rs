@@ -2,6 +2,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use http::HeaderName;
@@ -17,6 +18,11 @@ use crate::{
         quota::QuotaHandle,
     },
     authn::Providers,
+    resilience::{
+        budget::Budget,
+        hedge::{self, HedgeHandle},
+        retry::{self, RetryHandle},
+    },
     stack::admin::Admin,
     upstream::Upstream,
 };
@@ -37,6 +43,30 @@ pub(super) fn asserted_by(rules: &[Rule]) -> impl Iterator<Item = HeaderName> {
     let by_authorizers = asked.flat_map(|asked| asked.authorizer.asserted_headers());
     let by_retries = rules.iter().filter_map(|rule| rule.retry.as_ref()?.told_in());
     providers.flat_map(Providers::asserted_headers).chain(by_authorizers).chain(by_retries).cloned()
+}
+
+/// What a rule says of its attempts does not contradict itself.
+pub(super) fn check_attempts(rule: &Rule) -> Result<(), SnapshotError> {
+    let (whole, attempt) = (rule.timeout.total(), rule.attempt_timeout.total());
+    let hedge = rule.hedge.as_ref().map(hedge::Policy::handle);
+    let delay = hedge.as_ref().and_then(HedgeHandle::delay);
+    let reaches = |time: Option<Duration>, bound: Option<Duration>| {
+        time.zip(bound).is_some_and(|(time, bound)| time >= bound)
+    };
+    let retry = rule.retry.as_ref().map(retry::Policy::handle);
+    let own = retry.as_ref().map(RetryHandle::budget).or(hedge.as_ref().map(HedgeHandle::budget));
+    let of_backends = rule.backends.iter().map(|(backend, _)| backend.retry_budget.as_ref().or(own));
+    let is_broke = own.is_some() && of_backends.flatten().any(Budget::is_zero);
+    let problem = if attempt.zip(whole).is_some_and(|(attempt, whole)| attempt > whole) {
+        "an attempt may take longer than the whole request"
+    } else if reaches(delay, whole) || reaches(delay, attempt) {
+        "a second attempt would come later than the first may take"
+    } else if is_broke {
+        "the budget of its second attempts allows none"
+    } else {
+        return Ok(());
+    };
+    Err(SnapshotError::Contradiction(Arc::clone(&rule.name), problem))
 }
 
 /// Each limit for which requests wait stands at one position.
@@ -143,6 +173,41 @@ mod tests {
         stack::gateway::{Backend, Snapshot},
         upstream::Proxy,
     };
+
+    #[test]
+    fn a_rule_does_not_contradict_itself() {
+        use crate::{ratio::Ratio, resilience::timeout::TimeoutLayer};
+        let second = Duration::from_secs(1);
+        let upstream = || Upstream::builder("one").endpoint("127.0.0.1:9001").build().unwrap();
+        let zero = || Budget::new(Ratio::NEVER).floor(0, second);
+        let build = |rule: Rule, budget: Option<Budget>| {
+            let backend =
+                budget.into_iter().fold(Backend::new(Proxy::new(upstream())), Backend::retry_budget);
+            let listen = Listen::on("public", ([127, 0, 0, 1], 0).into());
+            Snapshot::builder().listen(listen).rule(rule.backend(backend, 1)).build().map(drop)
+        };
+        let (rule, late) = (|| Rule::new("r"), |secs| hedge::Policy::after(secs * second));
+        let attempt = |secs| TimeoutLayer::new(secs * second);
+        for (faulty, budget) in [
+            (rule().attempt_timeout(attempt(16)), None),
+            (rule().hedge(late(15)), None),
+            (rule().hedge(late(2)).attempt_timeout(attempt(2)), None),
+            (rule().hedge(late(2)), Some(zero())),
+            (rule().hedge(late(2).budget(zero())), None),
+            (rule().retry(retry::Policy::new(1)), Some(zero())),
+        ] {
+            let built = build(faulty, budget);
+            assert!(matches!(built, Err(SnapshotError::Contradiction(..))), "{built:?}");
+        }
+        for (sound, budget) in [
+            (rule().attempt_timeout(attempt(15)), Some(zero())),
+            (rule().hedge(late(1)).attempt_timeout(attempt(2)), None),
+            (rule().timeout(TimeoutLayer::unlimited()).hedge(late(100)), None),
+            (rule().retry(retry::Policy::new(1).budget(zero())), Some(Budget::default())),
+        ] {
+            assert_eq!(build(sound, budget), Ok(()));
+        }
+    }
 
     /// Two requests could each hold what the other waits for: `a` at a rule and then `b` in front of its upstream, and
     /// the other way round.

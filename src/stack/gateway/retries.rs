@@ -1,4 +1,4 @@
-//! What is told of second attempts.
+//! What is told of second attempts, and of faults.
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -12,16 +12,18 @@ use crate::{
     attempt::RetryStop,
     resilience::{
         budget::Budget,
+        fault::{self, FaultHandle},
         hedge::{self, HedgeHandle, HedgeStop},
         retry::{Policy, RetryHandle},
     },
 };
 
-/// The numbers of rules that try again or hedge, and the budgets of upstreams.
+/// The numbers of rules that try again, hedge or make requests fail, and the budgets of upstreams.
 #[derive(Debug, Default)]
 pub(super) struct Retries {
     rules: Vec<(Arc<str>, RetryHandle)>,
     hedges: Vec<(Arc<str>, HedgeHandle)>,
+    faults: Vec<(Arc<str>, FaultHandle)>,
     budgets: Vec<(Arc<str>, Budget)>,
 }
 
@@ -41,7 +43,22 @@ impl Retries {
         let hedge =
             |rule: &Rule| Some((Arc::clone(&rule.name), rule.hedge.as_ref().map(hedge::Policy::handle)?));
         let hedges = rules.iter().filter_map(hedge).collect();
-        Self { rules: rules.iter().filter_map(handle).collect(), hedges, budgets }
+        let fault =
+            |rule: &Rule| Some((Arc::clone(&rule.name), rule.fault.as_ref().map(fault::Policy::handle)?));
+        let faults = rules.iter().filter_map(fault).collect();
+        Self { rules: rules.iter().filter_map(handle).collect(), hedges, faults, budgets }
+    }
+
+    /// For the status: what is made to fail.
+    pub(super) fn faults(&self) -> Value {
+        let fault = |(name, handle): &(Arc<str>, FaultHandle)| {
+            let mut told = json!({ "rule": **name, "stopped": handle.is_stopped() });
+            for (kind, count) in kinds(handle) {
+                told[kind] = count.into();
+            }
+            told
+        };
+        self.faults.iter().map(fault).collect()
     }
 
     /// For the status.
@@ -82,10 +99,20 @@ impl Retries {
     }
 }
 
+/// How often each kind of fault was injected.
+fn kinds(handle: &FaultHandle) -> [(&'static str, u64); 4] {
+    [
+        ("delay", handle.delayed()),
+        ("abort", handle.aborted()),
+        ("reset", handle.reset()),
+        ("throttle", handle.throttled()),
+    ]
+}
+
 /// For the metrics.
 #[cfg(feature = "prometheus")]
 pub(super) fn numbers(snapshot: &Snapshot, samples: &mut Samples) {
-    let Retries { rules, hedges, budgets } = &snapshot.retries;
+    let Retries { rules, hedges, faults, budgets } = &snapshot.retries;
     for (name, handle) in rules {
         let route = ("route", &**name);
         let help = "Attempts that were made beside the first";
@@ -112,6 +139,12 @@ pub(super) fn numbers(snapshot: &Snapshot, samples: &mut Samples) {
         }
         if let Some(delay) = handle.delay() {
             samples.gauge("hedge_delay_seconds", "How late an attempt must be for another", &[route], delay);
+        }
+    }
+    for (name, handle) in faults {
+        for (kind, count) in kinds(handle) {
+            let help = "Requests that were made to fail or to be late on purpose";
+            samples.counter("faults_injected", help, &[("route", name), ("kind", kind)], count);
         }
     }
     for (name, budget) in budgets {

@@ -17,7 +17,7 @@ use crate::{
     gate::{AsyncGate, AsyncGates, DynGate, Gate},
     key::Key,
     matching::{HostPattern, PathPolicy, RequestMatch},
-    resilience::{breaker::BreakerLayer, hedge, retry::Policy, timeout::TimeoutLayer},
+    resilience::{breaker::BreakerLayer, fault, hedge, retry::Policy, timeout::TimeoutLayer},
     routing::filter::{Cors, Csrf, ResponseHeaders},
 };
 
@@ -65,6 +65,7 @@ pub struct Rule {
     pub(super) deadline_margin: Duration,
     pub(super) retry: Option<Policy>,
     pub(super) hedge: Option<hedge::Policy>,
+    pub(super) fault: Option<fault::Policy>,
     pub(super) attempt_timeout: TimeoutLayer,
     pub(super) split_by: Option<Key>,
     pub(super) variant_header: Option<HeaderName>,
@@ -101,6 +102,7 @@ impl Rule {
             deadline_margin: Duration::ZERO,
             retry: None,
             hedge: None,
+            fault: None,
             attempt_timeout: TimeoutLayer::disabled(),
             split_by: None,
             variant_header: None,
@@ -262,6 +264,13 @@ impl Rule {
     /// tried again unless told.
     pub fn retry(self, policy: Policy) -> Self {
         Self { retry: Some(policy), ..self }
+    }
+
+    /// Makes some requests fail on purpose. The header by which it is asked for that is heard of peers that the listeners
+    /// [trust](super::Listen::trusted_proxies) only, if the policy [believes](fault::Policy::believing) them too. None unless
+    /// told.
+    pub fn fault(self, policy: fault::Policy) -> Self {
+        Self { fault: Some(policy), ..self }
     }
 
     /// Sends a second attempt beside a late one, within the [budget of the upstream](Backend::retry_budget) if it has one, and

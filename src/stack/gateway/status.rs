@@ -90,6 +90,7 @@ impl Shared {
             "usage": snapshot.and_then(|snapshot| snapshot.usage.as_ref()).map(super::usage::usage),
             "load": snapshot.map(|snapshot| snapshot.load.status()),
             "circuitBreakers": snapshot.map(|snapshot| snapshot.breakers.status()),
+            "faults": snapshot.map(|snapshot| snapshot.retries.faults()),
             "retries": snapshot.map(|snapshot| snapshot.retries.status()),
             "upstreams": snapshot.iter().flat_map(|snapshot| snapshot.upstreams()).map(upstream).collect::<Vec<_>>(),
         });

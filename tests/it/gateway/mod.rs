@@ -2,6 +2,7 @@
 mod breakers;
 mod cost;
 mod deadlines;
+mod faults;
 mod hedging;
 mod limits;
 mod oidc;
