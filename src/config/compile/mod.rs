@@ -12,6 +12,7 @@ mod charges;
 mod client;
 mod compiler;
 mod concurrency;
+mod fault;
 mod filters;
 mod hedge;
 #[cfg(feature = "jwt")]

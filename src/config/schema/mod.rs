@@ -7,6 +7,7 @@ mod balance;
 mod breaker;
 mod client;
 mod concurrency;
+mod fault;
 mod gateway;
 mod hedge;
 mod mirror;
@@ -23,6 +24,6 @@ mod usage;
 
 pub(crate) use self::{
     addresses::*, authentication::*, authorization::*, balance::*, breaker::*, client::*, concurrency::*,
-    gateway::*, hedge::*, mirror::*, overload::*, paths::*, policies::*, quotas::*, redis::*, retry::*,
-    route::*, split::*, unbuilt::*, usage::*,
+    fault::*, gateway::*, hedge::*, mirror::*, overload::*, paths::*, policies::*, quotas::*, redis::*,
+    retry::*, route::*, split::*, unbuilt::*, usage::*,
 };

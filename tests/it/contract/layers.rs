@@ -45,6 +45,7 @@ use portcullis::{
         breaker::{self, BreakerLayer},
         deadline::{InheritDeadline, ReadDeadline, TellDeadline},
         fallback::{self, FallbackLayer},
+        fault::{self, FaultLayer},
         hedge::{self, HedgeLayer},
         retry::RetryLayer,
         timeout::TimeoutLayer,
@@ -523,6 +524,8 @@ fn resilience() -> Vec<Report> {
             .allocations(RETRY_COPY + 4, allocations)
             .check(),
         attempts("hedge, disabled", HedgeLayer::disabled).allocations(0, allocations).check(),
+        faulty("fault", || FaultLayer::new(fault::Policy::new())),
+        faulty("fault, disabled", FaultLayer::disabled),
     ]
 }
 
@@ -543,6 +546,13 @@ fn breaker_by_key() -> Report {
         .keys(256, |layer: &BreakerLayer| {
             layer.handle().and_then(|handle| handle.keys()).map_or(0, |(keys, _)| keys)
         })
+        .allocations(0, allocations)
+        .check()
+}
+
+fn faulty(name: &'static str, make: impl Fn() -> FaultLayer + 'static) -> Report {
+    Contract::new(name, make)
+        .elsewhere(Law::Time, "holds back as long as it is told, as its own tests show")
         .allocations(0, allocations)
         .check()
 }
