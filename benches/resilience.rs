@@ -206,7 +206,7 @@ fn breaker_closed_by_count(bencher: Bencher<'_, '_>) {
 /// Failures in a row only.
 #[divan::bench(threads = [1, 2])]
 fn breaker_closed_in_a_row(bencher: Bencher<'_, '_>) {
-    let policy = trip::Policy::new().ratio(portcullis::ratio::Ratio::NEVER, NonZeroU32::MIN);
+    let policy = trip::Policy::new().ratio(Ratio::NEVER, NonZeroU32::MIN);
     called(bencher, &BreakerLayer::new(policy).layer(inner()));
 }
 

@@ -167,6 +167,11 @@ struct InjectFaults;
 #[doc = include_str!("../docs/guides/deadlines_end_to_end.md")]
 struct DeadlinesEndToEnd;
 
+/// The code of the guide runs; its file is tried in `tests/it/gateway/endpoints.rs`.
+#[cfg(all(doctest, feature = "upstream"))]
+#[doc = include_str!("../docs/guides/find_and_watch_endpoints.md")]
+struct FindAndWatchEndpoints;
+
 /// The code of the guide runs; its files are tried in `tests/it/gateway/canaries.rs`.
 #[cfg(all(doctest, feature = "routing"))]
 #[doc = include_str!("../docs/guides/canary_that_rolls_itself_back.md")]
@@ -205,6 +210,7 @@ pub mod identity;
 #[cfg(any(feature = "upstream", feature = "transport"))]
 mod io;
 pub mod key;
+mod listening;
 pub mod matching;
 pub mod outcome;
 pub mod ratio;
@@ -218,7 +224,7 @@ pub mod reject;
 mod secret;
 #[cfg(any(feature = "admission", feature = "resilience", feature = "telemetry"))]
 mod sharded;
-#[cfg(any(feature = "admission", feature = "telemetry"))]
+#[cfg(any(feature = "admission", feature = "telemetry", feature = "upstream"))]
 mod task;
 pub mod time;
 #[cfg(feature = "tls")]

@@ -22,7 +22,7 @@ use portcullis::{
     trip,
 };
 use tokio::time::{Instant, sleep, sleep_until};
-use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
 
 use crate::{
     chart::{Chart, Curve},
@@ -82,9 +82,10 @@ async fn world(breaker: BreakerLayer) -> io::Result<(Vec<u64>, Vec<u64>)> {
         .layer(breaker)
         .layer(TimeoutLayer::new(Duration::from_secs(1)).per_attempt())
         .service(other);
+    let other = BoxCloneSyncService::new(other);
     let calls = Arc::new(AtomicU64::new(0));
     let page = service_fn(move |request: Request<Body>| {
-        let (other, needs_other) = (other.clone(), calls.fetch_add(1, Ordering::Relaxed) % 2 == 0);
+        let (other, needs_other) = (other.clone(), calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(2));
         async move {
             sleep(Duration::from_millis(10)).await;
             let status =

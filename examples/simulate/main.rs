@@ -16,8 +16,10 @@ mod world;
 
 use std::{error::Error, fs, io, path::PathBuf};
 
+type Simulation = fn() -> io::Result<world::Shown>;
+
 /// Each by the name of its file.
-const SIMULATIONS: &[(&str, fn() -> io::Result<world::Shown>)] =
+const SIMULATIONS: &[(&str, Simulation)] =
     &[("breaker", breaker::simulate), ("hedging", hedging::simulate), ("retry_storm", storm::simulate)];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -483,6 +483,49 @@ async fn a_file_says_what_is_called_and_is_followed() {
     std::fs::remove_file(&path).unwrap();
 }
 
+/// Upstreams have all that a gateway's have: they are found, asked and judged.
+#[cfg(feature = "config")]
+#[tokio::test]
+async fn endpoints_are_found_and_watched_as_a_file_says() {
+    use portcullis::config::Config;
+
+    let failing = || async { StatusCode::INTERNAL_SERVER_ERROR };
+    let bad = serve(Router::new().route("/healthz", any(|| async { "ok" })).fallback(failing)).await;
+    let [one, two] = [named("one").await, named("two").await];
+    let folder = std::env::temp_dir().join(format!("portcullis-found-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let list = |endpoints: &[SocketAddr]| {
+        let endpoints: Vec<_> = endpoints.iter().map(|at| format!("'{at}'")).collect();
+        std::fs::write(folder.join("list.yaml"), format!("endpoints: [{}]", endpoints.join(", "))).unwrap();
+    };
+    list(&[one, bad]);
+    let file = folder.join("client.yaml");
+    let orders = "discovery: { file: list.yaml }, outlierDetection: { consecutive5xx: 3 }, maxStreams: 10, \
+                  healthCheck: { http: { path: /healthz }, interval: 20ms, intervalJitter: 1ms, waitForFirst: true }, \
+                  maxConnectionAge: 1m, http2KeepAlive: { interval: 10s }";
+    std::fs::write(&file, format!("{CALLS}upstreams: {{ orders: {{ {orders} }} }}")).unwrap();
+    let configured = Config::file(&file).client().await.unwrap_or_else(|faults| panic!("{faults:?}"));
+    let client = configured.client().clone();
+    // They are not tried again.
+    let order = || http::Request::post("http://orders/").body(Empty::new()).unwrap();
+    let mut failed = 0;
+    for _ in 0..40 {
+        failed += usize::from(said(&client, order()).await.0 == 500);
+    }
+    assert_eq!(failed, 3, "then it is left out");
+    let answers = async |name: &str| {
+        soon(async {
+            while !said(&client, order()).await.1.starts_with(name) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    };
+    list(&[two, bad]);
+    answers("two /").await;
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 #[cfg(feature = "config")]
 #[tokio::test]
 async fn what_is_wrong_with_a_file_is_told_at_its_place() {

@@ -230,7 +230,7 @@ impl<'a> Compiler<'a> {
                 self.authorization.insert(name, policy);
             }
         }
-        let admin = file.admin.as_ref().map(|admin| admin.address.0);
+        let admin = file.admin.as_ref().map(|admin| admin.address());
         for (at, name, upstream) in self.top.field("upstreams").entries(&file.upstreams) {
             if let (true, Some(upstream)) = (named(at, name), self.upstream(at, name, upstream, admin)) {
                 self.upstreams.insert(name, upstream);

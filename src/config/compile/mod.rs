@@ -12,6 +12,7 @@ mod charges;
 mod client;
 mod compiler;
 mod concurrency;
+mod endpoints;
 mod fault;
 mod filters;
 mod hedge;
@@ -37,6 +38,9 @@ mod timeouts;
 mod upstreams;
 mod usage;
 
-pub(super) use self::compiler::{Compiled, Compiler};
+pub(super) use self::{
+    compiler::{Compiled, Compiler},
+    endpoints::are_endpoints,
+};
 #[cfg(feature = "jwt")]
 pub(super) use self::{jwks::KeySets, remembered::Remembered};

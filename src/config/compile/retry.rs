@@ -112,7 +112,7 @@ pub(super) fn is_once(rule: &Rule) -> bool {
 }
 
 /// Reports a time that is too short or too long.
-fn within(at: At<'_>, time: Duration, least: Duration) {
+pub(super) fn within(at: At<'_>, time: Duration, least: Duration) {
     if time < least {
         at.error(format!("expected {} at least", crate::time::format_duration(least)));
     } else if time > LONGEST {

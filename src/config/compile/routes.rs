@@ -259,7 +259,10 @@ impl Compiler<'_> {
         let said = self.file.upstreams.get(&backend.name)?;
         if let Some(port) = backend.port {
             let ends = format!(":{port}");
-            if !said.endpoints.iter().all(|endpoint| endpoint.address().ends_with(&ends)) {
+            if said.discovery.is_some() {
+                at.field("port")
+                    .error("the endpoints of this upstream are discovered: their ports are said there");
+            } else if !said.endpoints.iter().all(|endpoint| endpoint.address().ends_with(&ends)) {
                 at.field("port").error("not each endpoint of the upstream has this port");
             }
         }

@@ -7,6 +7,7 @@ mod balance;
 mod breaker;
 mod client;
 mod concurrency;
+mod endpoints;
 mod fault;
 mod gateway;
 mod hedge;
@@ -24,6 +25,6 @@ mod usage;
 
 pub(crate) use self::{
     addresses::*, authentication::*, authorization::*, balance::*, breaker::*, client::*, concurrency::*,
-    fault::*, gateway::*, hedge::*, mirror::*, overload::*, paths::*, policies::*, quotas::*, redis::*,
-    retry::*, route::*, split::*, unbuilt::*, usage::*,
+    endpoints::*, fault::*, gateway::*, hedge::*, mirror::*, overload::*, paths::*, policies::*, quotas::*,
+    redis::*, retry::*, route::*, split::*, unbuilt::*, usage::*,
 };

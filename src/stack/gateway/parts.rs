@@ -17,13 +17,16 @@ use crate::{
         quota::QuotaHandle,
     },
     authn::Providers,
+    listening,
     stack::admin::Admin,
     upstream::Upstream,
 };
 
 fn check_admin(admin: Option<&Admin>, upstreams: &[Upstream]) -> Result<(), SnapshotError> {
     let Some(admin) = admin else { return Ok(()) };
-    let reaches = |upstream: &&Upstream| upstream.endpoints().iter().any(|at| at.address == admin.address);
+    let reaches = |upstream: &&Upstream| {
+        upstream.endpoints().iter().any(|at| listening::reaches(admin.address, at.address))
+    };
     match upstreams.iter().find(reaches) {
         Some(upstream) => Err(SnapshotError::AdminUpstream(upstream.name().into())),
         None => Ok(()),

@@ -4,6 +4,7 @@ mod breakers;
 mod canaries;
 mod cost;
 mod deadlines;
+mod endpoints;
 mod faults;
 mod hedging;
 mod limits;
