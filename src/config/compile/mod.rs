@@ -13,6 +13,7 @@ mod client;
 mod compiler;
 mod concurrency;
 mod endpoints;
+mod fault;
 mod filters;
 mod hedge;
 #[cfg(feature = "jwt")]

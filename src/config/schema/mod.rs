@@ -8,6 +8,7 @@ mod breaker;
 mod client;
 mod concurrency;
 mod endpoints;
+mod fault;
 mod gateway;
 mod hedge;
 mod mirror;
@@ -24,6 +25,6 @@ mod usage;
 
 pub(crate) use self::{
     addresses::*, authentication::*, authorization::*, balance::*, breaker::*, client::*, concurrency::*,
-    endpoints::*, gateway::*, hedge::*, mirror::*, overload::*, paths::*, policies::*, quotas::*, redis::*,
-    retry::*, route::*, split::*, unbuilt::*, usage::*,
+    endpoints::*, fault::*, gateway::*, hedge::*, mirror::*, overload::*, paths::*, policies::*, quotas::*,
+    redis::*, retry::*, route::*, split::*, unbuilt::*, usage::*,
 };
