@@ -13,11 +13,13 @@ use std::{
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
+    balance::Seat,
     group::Group,
     health::Checks,
     member::Member,
     outlier::Watch,
-    source::{EndpointSource, Followed, Heard},
+    resolve::Resolve,
+    source::{EndpointSource, Followed, Heard, Names},
 };
 use crate::{chance::Chance, task::Task};
 
@@ -25,7 +27,8 @@ use crate::{chance::Chance, task::Task};
 pub(super) struct Beside {
     pub(super) outliers: Option<Arc<Watch>>,
     pub(super) checks: Option<Arc<Checks>>,
-    pub(super) source: Option<Arc<dyn EndpointSource>>,
+    /// And who knows the addresses of the host names that it tells.
+    pub(super) source: Option<(Arc<dyn EndpointSource>, Arc<dyn Resolve>)>,
     pub(super) heard: Heard,
     chance: Chance,
     /// Goes up with each set.
@@ -39,7 +42,7 @@ impl Beside {
     pub(super) fn new(
         outliers: Option<Arc<Watch>>,
         checks: Option<Arc<Checks>>,
-        source: Option<Arc<dyn EndpointSource>>,
+        source: Option<(Arc<dyn EndpointSource>, Arc<dyn Resolve>)>,
         chance: Chance,
     ) -> Self {
         let (heard, sets, task) = (Heard::default(), watch::Sender::new(0), Task::default());
@@ -112,8 +115,11 @@ async fn look_after(group: Weak<Group>, mut sets: watch::Receiver<u64>) {
         if let Some(checks) = checks.clone() {
             jobs.spawn(checks.run(members(), sets.clone()));
         }
-        if let Some(source) = source.clone() {
-            jobs.spawn(follow(Weak::clone(&group), Followed::new(source, chance.clone())));
+        if let Some((source, resolver)) = source.clone() {
+            let before = strong.roster.plan();
+            let names = Names::new(resolver, chance.clone(), before.seats.iter().map(Seat::place));
+            let followed = Followed::new(source, names, chance.clone());
+            jobs.spawn(follow(Weak::clone(&group), followed));
         }
     }
     let mut gone = pin!(async { while sets.changed().await.is_ok() {} });
@@ -130,6 +136,6 @@ async fn follow(group: Weak<Group>, mut source: Followed) {
     loop {
         let told = source.next().await;
         let Some(group) = group.upgrade() else { return };
-        group.take(told).await;
+        group.take(told);
     }
 }

@@ -132,6 +132,8 @@ mod builder;
 mod client;
 mod connect;
 mod discover;
+#[cfg(feature = "dns")]
+mod dns;
 mod endpoint;
 mod error;
 mod exchange;
@@ -161,11 +163,13 @@ pub use availability::{Availability, Withheld};
 pub use balance::{Balance, Maglev, RingHash, SlowStart};
 pub use builder::{BuildError, UpstreamBuilder};
 pub use client::{Client, ClientBuilder};
+#[cfg(feature = "dns")]
+pub use dns::{Dns, SrvSource};
 pub use endpoint::Endpoint;
 pub use group::{EndpointStatus, Upstream};
 pub use hop::HopByHop;
 pub use options::Wire;
 pub use pick::Picked;
-pub use resolve::{Resolve, Resolving, SystemResolver};
+pub use resolve::{Addresses, Resolve, Resolving, SystemResolver};
 pub use service::{Proxy, ResponseFuture};
 pub use source::{Discovery, EndpointSet, EndpointSource, Sets, StreamSource, Teller};

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    ApiVersion, BackendRef, ConcurrencyLimit, Gateway, Header, Policies, Retry, RetryRules, Rule, Split,
-    Timeouts, Upstream,
+    ApiVersion, BackendRef, ConcurrencyLimit, Gateway, Header, Policies, RedisServer, Retry, RetryRules,
+    Rule, Split, Timeouts, Upstream,
 };
 
 /// A mesh client as a file: what a service calls, and how.
@@ -17,6 +17,9 @@ pub(crate) struct Client {
     /// Limits on calls in flight, by the names that upstreams use.
     #[serde(default)]
     pub(crate) concurrency: BTreeMap<String, ConcurrencyLimit>,
+    /// Redis servers, by the names that `discovery` uses.
+    #[serde(default)]
+    pub(crate) redis: BTreeMap<String, RedisServer>,
     /// The services, by their names. Each is called by its name, unless a destination has it.
     #[schemars(extend("minProperties" = 1))]
     pub(crate) upstreams: BTreeMap<String, Upstream>,
@@ -60,8 +63,8 @@ pub(crate) struct CallPolicies {
 impl Client {
     /// What a gateway has of it, and a rule for each destination.
     pub(crate) fn parts(self) -> (Gateway, BTreeMap<String, Rule>) {
-        let Self { api_version, concurrency, upstreams, destinations } = self;
-        let gateway = Gateway { api_version, concurrency, upstreams, ..Gateway::default() };
+        let Self { api_version, concurrency, redis, upstreams, destinations } = self;
+        let gateway = Gateway { api_version, concurrency, redis, upstreams, ..Gateway::default() };
         let rule = |(name, Destination { backend_refs, timeouts, retry, policies })| {
             let CallPolicies { split, deadline_header, retry: how } = policies;
             let policies = Policies { split, deadline_header, retry: how, ..Policies::default() };

@@ -7,6 +7,7 @@ mod balance;
 mod breaker;
 mod client;
 mod concurrency;
+mod discovery;
 mod endpoints;
 mod gateway;
 mod mirror;
@@ -22,6 +23,6 @@ mod usage;
 
 pub(crate) use self::{
     addresses::*, authentication::*, authorization::*, balance::*, breaker::*, client::*, concurrency::*,
-    endpoints::*, gateway::*, mirror::*, overload::*, policies::*, quotas::*, redis::*, retry::*, route::*,
-    split::*, unbuilt::*, usage::*,
+    discovery::*, endpoints::*, gateway::*, mirror::*, overload::*, policies::*, quotas::*, redis::*,
+    retry::*, route::*, split::*, unbuilt::*, usage::*,
 };
