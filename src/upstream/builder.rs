@@ -3,6 +3,7 @@ use std::{fmt, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 use thiserror::Error;
 
 use super::{
+    ahead::Ahead,
     balance::{Balance, Roster, Rules, Seat, SlowStart},
     beside::Beside,
     endpoint::Endpoint,
@@ -47,6 +48,7 @@ pub struct UpstreamBuilder {
     source: Option<Arc<dyn EndpointSource>>,
     health_check: Option<health::Policy>,
     outlier_detection: Option<outlier::Policy>,
+    preconnect: bool,
     before: Option<Upstream>,
 }
 
@@ -63,6 +65,7 @@ impl Upstream {
             source: None,
             health_check: None,
             outlier_detection: None,
+            preconnect: false,
             before: None,
         }
     }
@@ -101,6 +104,15 @@ impl UpstreamBuilder {
     /// Leaves endpoints out for what becomes of the requests to them. By default nobody is left out.
     pub fn outlier_detection(mut self, policy: outlier::Policy) -> Self {
         self.outlier_detection = Some(policy);
+        self
+    }
+
+    /// Connects to each endpoint before there is a request for it. One that is new beside others takes no requests before
+    /// there is a connection to it, or it is known that none comes about; [`warm`](Upstream::warm) waits for the first ones. A
+    /// connection of HTTP/1 for which there is no request closes after the [idle timeout](Self::idle_timeout). By default the
+    /// first request connects.
+    pub fn preconnect(mut self, preconnect: bool) -> Self {
+        self.preconnect = preconnect;
         self
     }
 
@@ -273,6 +285,7 @@ impl UpstreamBuilder {
         let beside = Beside::new(
             self.outlier_detection.map(judge),
             self.health_check.map(ask),
+            self.preconnect.then(|| Arc::new(Ahead::new())),
             source.map(|source| (source, self.resolver)),
             chance.clone(),
         );

@@ -13,10 +13,11 @@ use super::{
     availability::Availability,
     balance::{Ask, Plan, Roster, Seat},
     beside::Beside,
+    common::Common,
     endpoint::Endpoint,
     health::Health,
     load::Load,
-    member::{Common, Member},
+    member::Member,
     options::Options,
     outlier::Ejected,
 };
@@ -104,7 +105,7 @@ impl Upstream {
 
     /// Learns its endpoints and the addresses of its host names now, so that the first request need not wait for them, and
     /// begins to ask how they are; it waits for their first answers if [they have to](super::health::Policy::wait_for_first)
-    /// be heard before there are requests.
+    /// be heard before there are requests, and for [first connections](super::UpstreamBuilder::preconnect), 5 seconds at most.
     ///
     /// # Errors
     ///
@@ -112,7 +113,11 @@ impl Upstream {
     pub async fn warm(&self) -> Result<(), Rejection> {
         self.0.beside.begin_early(&self.0);
         self.plan().await?;
-        if let Some(checks) = &self.0.beside.checks {
+        let Beside { ahead, checks, .. } = &self.0.beside;
+        if let Some(ahead) = ahead {
+            let _ = timeout(FIRST, ahead.first(&self.0.members())).await;
+        }
+        if let Some(checks) = checks {
             checks.first(&self.0.members()).await;
             // The plan of before knows nobody who is well.
             self.0.roster.renew();
@@ -173,7 +178,13 @@ impl Group {
         }
         let known: HashSet<_> = before.seats.iter().map(|seat| Arc::as_ptr(&seat.member)).collect();
         let new = seats.iter().filter(|seat| !known.contains(&Arc::as_ptr(&seat.member)));
-        new.for_each(|seat| self.beside.adopt(&seat.member));
+        let others = new.clone().count() < seats.len();
+        for seat in new {
+            self.beside.adopt(&seat.member);
+            if others {
+                self.beside.hold_back(&seat.member);
+            }
+        }
         self.roster.set(seats);
     }
 

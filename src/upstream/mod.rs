@@ -124,12 +124,14 @@
 //! None of its own. Each response, and the request's [`Trail`](crate::trail::Trail), carries an
 //! [`Attempt`](crate::attempt::Attempt); [`Upstream::endpoints`] tells what is open and in flight.
 
+mod ahead;
 mod availability;
 mod balance;
 mod beside;
 mod body;
 mod builder;
 mod client;
+mod common;
 mod connect;
 mod discover;
 #[cfg(feature = "dns")]

@@ -63,7 +63,7 @@ async fn a_file_of_endpoints_is_followed() {
     let (one, two) = (upstream("one").await, upstream("two").await);
     let directory = Directory::new("endpoints");
     directory.write("list.yaml", &format!("endpoints: ['{one}']\n"));
-    directory.write("gateway.yaml", &text("discovery: { file: list.yaml }"));
+    directory.write("gateway.yaml", &text("discovery: { file: list.yaml }, preconnect: true"));
     let gateway = Gateway::start(Config::file(directory.path("gateway.yaml"))).await;
     assert!(gateway.get("/", &[]).await.text.starts_with("one /"));
 
