@@ -13,7 +13,7 @@
 //! | `authn` | who is calling? tokens, introspection, API keys, certificates, providers; tokens for our own calls | `authn`, `jwt` |
 //! | `admission` | may it enter? addresses, rate limit, quotas, requests in flight, overload, policies, authorizers | `admission` |
 //! | `routing` | where to? router, filters, mirror, split, canary | `routing` |
-//! | `resilience` | what if it fails? timeout, deadline, retry, budget, circuit breaker, fallback | `resilience` |
+//! | `resilience` | what if it fails? timeout, deadline, retry and hedge with their budget, circuit breaker, fallback | `resilience` |
 //! | `upstream` | which endpoint? endpoints, balance, pool, proxy | `upstream` |
 //! | `stack` | the layers in their proven order | `stack` |
 //! | `config` | the stack as data | `config` |
@@ -201,6 +201,7 @@ pub mod identity;
 #[cfg(any(feature = "upstream", feature = "transport"))]
 mod io;
 pub mod key;
+mod listening;
 pub mod matching;
 pub mod outcome;
 pub mod ratio;

@@ -14,8 +14,9 @@ use portcullis::{
     key::Key,
     ratio::Ratio,
     reject::{RaiseLayer, Reason, Rejection, RescueLayer},
-    resilience::{budget::Budget, retry::Policy},
+    resilience::{budget::Budget, hedge, retry::Policy},
     stack::{
+        Contradiction,
         gateway::Backend,
         mesh::{Client, ClientLayer, Destination, InvalidClient, ServerLayer},
         order,
@@ -133,10 +134,18 @@ async fn contradictions_are_refused_by_name() {
     let ms = Duration::from_millis;
     let of = |policies| Client::new(Destination::new(orders()).policies(policies)).map(drop);
     let long = ClientLayer::new().timeout(ms(100)).attempt_timeout(ms(101));
-    assert_eq!(of(long).unwrap_err().to_string(), "an attempt at `orders` may take longer than the call");
+    assert_eq!(
+        of(long).unwrap_err().to_string(),
+        "the calls of `orders`: an attempt may take longer than the whole call"
+    );
     assert_eq!(of(ClientLayer::new().timeout(ms(100)).attempt_timeout(ms(100))), Ok(()));
     let none = Budget::new(Ratio::NEVER).floor(0, ms(1000));
-    let spent = InvalidClient::NoBudget("orders".into());
+    let spent = InvalidClient::Contradiction("orders".into(), Contradiction::NoBudget);
+    let hedge = |at| ClientLayer::new().timeout(ms(100)).hedge(hedge::Policy::after(ms(at)));
+    let late = InvalidClient::Contradiction("orders".into(), Contradiction::LateHedge);
+    assert_eq!((of(hedge(100)), of(hedge(99))), (Err(late), Ok(())));
+    let broke = hedge::Policy::after(ms(10)).budget(none.clone());
+    assert_eq!(of(ClientLayer::new().hedge(broke)), Err(spent.clone()));
     assert_eq!(of(ClientLayer::new().retry(Policy::new(1).budget(none.clone()))), Err(spent.clone()));
     let backend = || Backend::new(Proxy::new(orders())).retry_budget(none.clone());
     assert_eq!(Client::new(backend()).map(drop), Err(spent));

@@ -15,6 +15,7 @@ mod concurrency;
 mod discovery;
 mod endpoints;
 mod filters;
+mod hedge;
 #[cfg(feature = "jwt")]
 mod jwks;
 #[cfg(feature = "jwt")]
@@ -33,6 +34,7 @@ mod remembered;
 mod removed;
 mod retry;
 mod routes;
+mod timeouts;
 mod upstreams;
 mod usage;
 

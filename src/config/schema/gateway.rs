@@ -134,12 +134,18 @@ pub(crate) enum ForwardingHeader {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Admin {
-    /// The IP address and port, such as `127.0.0.1:9901`.
-    pub(crate) address: Text<SocketAddr>,
+    /// The IP address and port. Default: `127.0.0.1:9901`.
+    address: Option<Text<SocketAddr>>,
     /// Names under which it may be asked, beside IP addresses and `localhost`. A `Host` that is none of them is answered
     /// with 421, so that a page in a browser cannot reach it by DNS rebinding.
     #[serde(default)]
     pub(crate) hosts: Vec<String>,
+}
+
+impl Admin {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address.as_ref().map_or(SocketAddr::from(([127, 0, 0, 1], 9901)), |address| address.0)
+    }
 }
 
 /// A service behind the gateway.

@@ -10,8 +10,10 @@ mod concurrency;
 mod discovery;
 mod endpoints;
 mod gateway;
+mod hedge;
 mod mirror;
 mod overload;
+mod paths;
 mod policies;
 mod quotas;
 mod redis;
@@ -23,6 +25,6 @@ mod usage;
 
 pub(crate) use self::{
     addresses::*, authentication::*, authorization::*, balance::*, breaker::*, client::*, concurrency::*,
-    discovery::*, endpoints::*, gateway::*, mirror::*, overload::*, policies::*, quotas::*, redis::*,
-    retry::*, route::*, split::*, unbuilt::*, usage::*,
+    discovery::*, endpoints::*, gateway::*, hedge::*, mirror::*, overload::*, paths::*, policies::*,
+    quotas::*, redis::*, retry::*, route::*, split::*, unbuilt::*, usage::*,
 };
