@@ -75,6 +75,7 @@
 //! | a room's name | that room; `default` is `admission`, `resilience`, `routing` and `telemetry` |
 //! | `jwt` | JSON Web Tokens, verified by aws-lc |
 //! | `prometheus` | metrics in Prometheus text |
+//! | `dns` | name servers are asked for endpoints: SRV, A and AAAA, each for as long as it is good |
 //! | `redis` | stores on Redis or Valkey |
 //! | `tls` | TLS towards servers, by rustls and aws-lc |
 //! | `axum`, `tonic` | extractors, conversions, listeners for those frameworks |

@@ -12,6 +12,7 @@ mod charges;
 mod client;
 mod compiler;
 mod concurrency;
+mod discovery;
 mod endpoints;
 mod fault;
 mod filters;

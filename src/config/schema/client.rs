@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    ApiVersion, BackendRef, ConcurrencyLimit, FaultRules, Gateway, Header, HedgeRules, Policies, Retry,
-    RetryRules, Rule, Silences, Split, Timeouts, Upstream,
+    ApiVersion, BackendRef, ConcurrencyLimit, FaultRules, Gateway, Header, HedgeRules, Policies, RedisServer,
+    Retry, RetryRules, Rule, Silences, Split, Timeouts, Upstream,
 };
 use crate::config::scalar::Text;
 
@@ -21,6 +21,9 @@ pub(crate) struct Client {
     /// Limits on calls in flight, by the names that upstreams use.
     #[serde(default)]
     pub(crate) concurrency: BTreeMap<String, ConcurrencyLimit>,
+    /// Redis servers, by the names that `discovery` uses.
+    #[serde(default)]
+    pub(crate) redis: BTreeMap<String, RedisServer>,
     /// The services, by their names. Each is called by its name, unless a destination has it.
     #[schemars(extend("minProperties" = 1))]
     pub(crate) upstreams: BTreeMap<String, Upstream>,
@@ -89,8 +92,9 @@ impl CallPolicies {
 impl Client {
     /// What a gateway has of it, and a rule for each destination.
     pub(crate) fn parts(self) -> (Gateway, BTreeMap<String, Rule>) {
-        let Self { api_version, disable_faults, concurrency, upstreams, destinations } = self;
-        let gateway = Gateway { api_version, disable_faults, concurrency, upstreams, ..Gateway::default() };
+        let Self { api_version, disable_faults, concurrency, redis, upstreams, destinations } = self;
+        let gateway =
+            Gateway { api_version, disable_faults, concurrency, redis, upstreams, ..Gateway::default() };
         let rule = |(name, Destination { backend_refs, timeouts, retry, policies })| {
             let policies = policies.of_rule();
             (name, Rule { backend_refs, timeouts, retry, policies, ..Rule::default() })

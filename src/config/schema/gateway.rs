@@ -166,6 +166,10 @@ pub(crate) struct Upstream {
     pub(crate) protocol: Option<UpstreamProtocol>,
     /// How long a connection may take to be made. Default: 2 s.
     pub(crate) connect_timeout: Option<Text<Duration>>,
+    /// Whether each endpoint is connected to before there is a request for it, and one that is new gets none before that.
+    /// Default: `false`.
+    #[serde(default)]
+    pub(crate) preconnect: bool,
     /// The most connections to each endpoint. Default: 1024.
     pub(crate) max_connections: Option<NonZeroU32>,
     /// The most streams of an HTTP/2 connection at a time. Default: as many as its server allows.
