@@ -42,6 +42,7 @@ pub(super) struct Shared {
     recovered: watch::Sender<bool>,
     pub(super) recorded: AtomicU64,
     pub(super) unattributed: AtomicU64,
+    unspooled: AtomicU64,
 }
 
 /// The last batch that was sealed.
@@ -72,6 +73,8 @@ pub struct UsageCounts {
     pub recorded: u64,
     /// Those of them that were counted for `_other`, since there was no room for another entry.
     pub unattributed: u64,
+    /// Batches that could not be put in the spool, and were in memory only until they were delivered.
+    pub unspooled: u64,
     /// For each sink.
     pub sinks: Vec<SinkCounts>,
 }
@@ -175,6 +178,7 @@ impl UsageMeterBuilder {
             recovered: watch::Sender::new(false),
             recorded: AtomicU64::new(0),
             unattributed: AtomicU64::new(0),
+            unspooled: AtomicU64::new(0),
         }))
     }
 }
@@ -255,6 +259,7 @@ impl UsageMeter {
         UsageCounts {
             recorded: self.0.recorded.load(Relaxed),
             unattributed: self.0.unattributed.load(Relaxed),
+            unspooled: self.0.unspooled.load(Relaxed),
             sinks: self.0.queues.iter().map(of_sink).collect(),
         }
     }
@@ -304,7 +309,11 @@ impl Shared {
         sealed.number += 1;
         let id = format!("{}-{}", self.tag, sealed.number);
         let batch = UsageBatch::seal(id, &self.instance, from, to, &lines);
-        self.push(Spooled::keep(batch, self.queues.len(), self.spool.as_deref()));
+        let batch = Spooled::keep(batch, self.queues.len(), self.spool.as_deref());
+        if self.spool.is_some() && !batch.is_on_disk() {
+            self.unspooled.fetch_add(1, Relaxed);
+        }
+        self.push(batch);
     }
 
     fn push(&self, batch: Spooled) {
