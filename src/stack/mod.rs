@@ -15,6 +15,7 @@
 mod admin;
 #[cfg(test)]
 mod bless;
+mod calling;
 pub mod gateway;
 mod guards;
 pub mod mesh;
@@ -23,3 +24,4 @@ pub mod order;
 pub use admin::Admin;
 #[cfg(test)]
 pub(crate) use bless::bless;
+pub use calling::Contradiction;

@@ -47,6 +47,7 @@ pub(super) struct Call {
     pub(super) earlier: Option<Earlier>,
     /// Of the key by which it is balanced, if it has that.
     pub(super) hash: Option<u64>,
+    /// Until when somebody waits for it.
     pub(super) until: Option<Deadline>,
 }
 

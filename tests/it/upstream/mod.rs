@@ -2,6 +2,7 @@
 
 mod balance;
 mod cost;
+mod discovered;
 mod expect;
 mod grpc;
 mod headers;
@@ -11,3 +12,4 @@ mod protocols;
 mod smuggling;
 mod tunnels;
 mod upstreams;
+mod watched;
