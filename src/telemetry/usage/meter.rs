@@ -14,7 +14,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{UsageBatch, UsageSink, ledger::Ledger, queue::Queue, spool::Spooled, units::Units};
+use super::{
+    SinkCounts, UsageBatch, UsageCounts, UsageSink, ledger::Ledger, queue::Queue, spool::Spooled,
+    units::Units,
+};
 use crate::{chance::Chance, gate::GateLayer, head::Head, task::Task, time::WallClock};
 
 /// How long a meter that nobody has any more goes on to deliver.
@@ -63,40 +66,6 @@ pub struct UsageMeterBuilder {
     units: Units,
     sinks: Vec<Arc<dyn UsageSink>>,
     clock: WallClock,
-}
-
-/// What a meter has counted and delivered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct UsageCounts {
-    /// Requests that were counted.
-    pub recorded: u64,
-    /// Those of them that were counted for `_other`, since there was no room for another entry.
-    pub unattributed: u64,
-    /// Batches that could not be put in the spool, and were in memory only until they were delivered.
-    pub unspooled: u64,
-    /// For each sink.
-    pub sinks: Vec<SinkCounts>,
-}
-
-/// What has become of batches at one sink.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SinkCounts {
-    /// The sink's name.
-    pub sink: String,
-    /// Batches that were delivered.
-    pub delivered: u64,
-    /// Deliveries that failed and were, or will be, tried again.
-    pub failures: u64,
-    /// Batches that wait, and their bytes.
-    pub waiting: usize,
-    /// See `waiting`.
-    pub waiting_bytes: usize,
-    /// Batches that were given up, since too much waited.
-    pub lost_batches: u64,
-    /// The requests in them.
-    pub lost_requests: u64,
 }
 
 impl UsageMeterBuilder {
@@ -310,9 +279,7 @@ impl Shared {
         let id = format!("{}-{}", self.tag, sealed.number);
         let batch = UsageBatch::seal(id, &self.instance, from, to, &lines);
         let batch = Spooled::keep(batch, self.queues.len(), self.spool.as_deref());
-        if self.spool.is_some() && !batch.is_on_disk() {
-            self.unspooled.fetch_add(1, Relaxed);
-        }
+        self.unspooled.fetch_add(u64::from(self.spool.is_some() && !batch.is_on_disk()), Relaxed);
         self.push(batch);
     }
 
