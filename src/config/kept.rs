@@ -20,7 +20,9 @@ use crate::{
         shed::{Overload, SuccessRate},
     },
     authn::api_key::{ApiKeys, FailureLimit, KeyFollower},
-    resilience::{breaker::BreakerLayer, budget::Budget, hedge::HedgeHandle, retry::RetryHandle},
+    resilience::{
+        breaker::BreakerLayer, budget::Budget, fault::FaultHandle, hedge::HedgeHandle, retry::RetryHandle,
+    },
     routing,
     telemetry::usage::UsageMeter,
     upstream::Upstream,
@@ -157,6 +159,7 @@ pub(super) struct Kept {
 pub(super) struct Counted {
     pub(super) retries: BTreeMap<String, RetryHandle>,
     pub(super) hedges: BTreeMap<String, HedgeHandle>,
+    pub(super) faults: BTreeMap<String, FaultHandle>,
 }
 
 /// What lives outside of this process, and is followed.

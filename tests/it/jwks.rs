@@ -416,7 +416,7 @@ async fn the_client_fails_in_words() {
     // It is asked under another name, at the address that the resolver tells.
     let at = provider.address();
     let resolver = move |_: &str, _: u16| -> portcullis::upstream::Resolving {
-        Box::pin(async move { Ok(vec![nobody, at]) })
+        Box::pin(async move { Ok(portcullis::upstream::Addresses::new([nobody, at])) })
     };
     let client = Client::builder().resolver(resolver).build();
     let request = Request::get("http://id.example/keys").body(Body::empty()).unwrap();

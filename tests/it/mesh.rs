@@ -502,7 +502,7 @@ async fn endpoints_are_found_and_watched_as_a_file_says() {
     let file = folder.join("client.yaml");
     let orders = "discovery: { file: list.yaml }, outlierDetection: { consecutive5xx: 3 }, maxStreams: 10, \
                   healthCheck: { http: { path: /healthz }, interval: 20ms, intervalJitter: 1ms, waitForFirst: true }, \
-                  maxConnectionAge: 1m, http2KeepAlive: { interval: 10s }";
+                  maxConnectionAge: 1m, http2KeepAlive: { interval: 10s }, preconnect: true";
     std::fs::write(&file, format!("{CALLS}upstreams: {{ orders: {{ {orders} }} }}")).unwrap();
     let configured = Config::file(&file).client().await.unwrap_or_else(|faults| panic!("{faults:?}"));
     let client = configured.client().clone();

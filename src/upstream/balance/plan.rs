@@ -14,6 +14,7 @@ use super::{
 use crate::upstream::{
     availability::{WITHHELD, Withheld},
     endpoint::Endpoint,
+    group::Place,
     member::Member,
 };
 
@@ -25,6 +26,19 @@ pub(in super::super) const TRIES: usize = 3;
 pub(in super::super) struct Seat {
     pub(in super::super) member: Arc<Member>,
     pub(in super::super) endpoint: Arc<Endpoint>,
+}
+
+impl Seat {
+    pub(in super::super) fn place(&self) -> Place {
+        (self.member.address(), Arc::clone(&self.endpoint))
+    }
+}
+
+impl PartialEq for Seat {
+    /// Whether nothing changes if one takes the place of the other.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.member, &other.member) && self.endpoint == other.endpoint
+    }
 }
 
 /// The set, and whom of it to pick.

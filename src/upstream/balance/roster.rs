@@ -19,11 +19,7 @@ use super::{
 use crate::{
     chance::Chance,
     ratio::Ratio,
-    upstream::{
-        availability::Withheld,
-        load::Interest,
-        member::{Common, Member},
-    },
+    upstream::{availability::Withheld, common::Common, load::Interest, member::Member},
 };
 
 /// How it is picked.

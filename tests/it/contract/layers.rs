@@ -45,6 +45,7 @@ use portcullis::{
         breaker::{self, BreakerLayer},
         deadline::{InheritDeadline, ReadDeadline, TellDeadline},
         fallback::{self, FallbackLayer},
+        fault::{self, FaultLayer},
         hedge::{self, HedgeLayer},
         retry::RetryLayer,
         timeout::TimeoutLayer,
@@ -585,6 +586,8 @@ fn resilience() -> Vec<Report> {
             .allocations(RETRY_COPY + 4, allocations)
             .check(),
         Contract::new("hedge, disabled", HedgeLayer::disabled).allocations(0, allocations).check(),
+        faulty("fault", || FaultLayer::new(fault::Policy::new())),
+        faulty("fault, disabled", FaultLayer::disabled),
     ]
 }
 
@@ -600,6 +603,13 @@ fn breaker_by_key() -> Report {
         })
         .spoiled_after(5)
         .recovers_after(Duration::from_secs(15))
+        .allocations(0, allocations)
+        .check()
+}
+
+fn faulty(name: &'static str, make: impl Fn() -> FaultLayer + 'static) -> Report {
+    Contract::new(name, make)
+        .exempt(Law::Time, "holds back as long as it is told, as its own tests show")
         .allocations(0, allocations)
         .check()
 }
