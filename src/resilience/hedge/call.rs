@@ -14,6 +14,7 @@ use crate::{
     body::{Body, Replay},
     context::Deadline,
     head::Head,
+    outcome::rejection_in,
     reject::{GrpcCode, Rejection},
     resilience::{
         again::{is_refusal, keep_body},
@@ -144,8 +145,12 @@ pub(super) enum Grade {
 }
 
 impl Grade {
-    pub(super) fn of<B, E>(ended: &Result<Response<B>, E>) -> Self {
-        let Ok(response) = ended else { return Self::Lost };
+    pub(super) fn of<B, E: 'static>(ended: &Result<Response<B>, E>) -> Self {
+        let response = match ended {
+            Ok(response) => response,
+            Err(error) if rejection_in(error).is_some_and(is_refusal) => return Self::Refused,
+            Err(_) => return Self::Lost,
+        };
         match response.extensions().get::<Rejection>() {
             Some(rejection) if is_refusal(rejection) => return Self::Refused,
             Some(_) => return Self::Lost,
