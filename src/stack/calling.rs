@@ -4,13 +4,16 @@ use std::time::Duration;
 use http::HeaderName;
 use tower_layer::Layer;
 
-use crate::resilience::{
-    budget::Budget,
-    deadline::{ReadDeadline, TellDeadline},
-    fault::{self, FaultLayer},
-    hedge::{self, Hedge, HedgeLayer},
-    retry::{self, Retry, RetryLayer},
-    timeout::TimeoutLayer,
+use crate::{
+    resilience::{
+        budget::Budget,
+        deadline::{ReadDeadline, TellDeadline},
+        fault::{self, FaultLayer},
+        hedge::{self, Hedge, HedgeLayer},
+        retry::{self, Retry, RetryLayer},
+        timeout::TimeoutLayer,
+    },
+    routing::mirror,
 };
 
 /// What is said of calls, and of their attempts.
@@ -88,6 +91,11 @@ impl Calling {
     pub(super) fn told(&self) -> TellDeadline {
         let told = TellDeadline::new().margin(self.deadline_margin);
         self.deadline_header.iter().cloned().fold(told, TellDeadline::header)
+    }
+
+    /// How a mirror is sent copies of calls: how long the caller waits is nothing to it.
+    pub(super) fn mirrors(&self, policy: &mirror::Policy) -> mirror::Policy {
+        self.deadline_header.iter().cloned().fold(policy.clone(), mirror::Policy::without)
     }
 
     /// What makes calls fail on purpose.

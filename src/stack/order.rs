@@ -104,6 +104,7 @@ const AUTHORIZERS: Place = documented("authorizers", include_str!("../admission/
 const OUTBOUND: Place = documented("credentials of our own", include_str!("../authn/outbound/mod.rs"));
 const TIMEOUT: Place = documented("timeout of the request", include_str!("../resilience/timeout/mod.rs"));
 
+const MIRROR: Place = documented("mirror", include_str!("../routing/mirror/mod.rs"));
 const DEADLINE_READ: Place = said(
     "deadline of the caller",
     "Before everything that waits, for credentials, decisions and places in queues: all of it is the caller's time. And \
@@ -200,7 +201,7 @@ const GATEWAY: &[Place] = &[
     FAULT,
     ANSWERED,
     TIMEOUT,
-    documented("mirror", include_str!("../routing/mirror/mod.rs")),
+    MIRROR,
     SPLIT,
     documented("canary", include_str!("../routing/canary/mod.rs")),
     RETRY,
@@ -246,6 +247,7 @@ const MESH_CLIENT: &[Place] = &[
     ),
     TIMEOUT,
     FAULT,
+    MIRROR,
     SPLIT,
     RETRY,
     HEDGE,

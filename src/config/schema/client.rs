@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    ApiVersion, BackendRef, ConcurrencyLimit, FaultRules, Gateway, Header, HedgeRules, Policies, RedisServer,
-    Retry, RetryRules, Rule, Silences, Split, Timeouts, Upstream,
+    ApiVersion, BackendRef, ConcurrencyLimit, FaultRules, Filter, Gateway, Header, HedgeRules, MirrorRules,
+    Policies, RedisServer, Retry, RetryRules, Rule, Silences, Split, Timeouts, Upstream,
 };
 use crate::config::scalar::Text;
 
@@ -40,6 +40,10 @@ pub(crate) struct Destination {
     #[schemars(length(max = 16))]
     #[serde(default)]
     pub(crate) backend_refs: Vec<BackendRef>,
+    /// Filters, of which a client has `RequestMirror`.
+    #[schemars(length(max = 16))]
+    #[serde(default)]
+    pub(crate) filters: Vec<Filter>,
     /// How long it may take.
     #[serde(default)]
     pub(crate) timeouts: Timeouts,
@@ -55,6 +59,8 @@ pub(crate) struct Destination {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct CallPolicies {
+    /// How `RequestMirror` sends copies.
+    pub(crate) mirror: Option<MirrorRules>,
     /// How calls are divided among several `backendRefs`. Default: at random, by weight.
     pub(crate) split: Option<Split>,
     /// A header in which servers are told how many milliseconds are left, and calls can say it themselves. gRPC calls have
@@ -75,8 +81,9 @@ pub(crate) struct CallPolicies {
 
 impl CallPolicies {
     fn of_rule(self) -> Policies {
-        let Self { split, deadline_header, deadline_margin, timeouts, retry, hedge, fault } = self;
+        let Self { mirror, split, deadline_header, deadline_margin, timeouts, retry, hedge, fault } = self;
         Policies {
+            mirror,
             split,
             deadline_header,
             deadline_margin,
@@ -95,9 +102,9 @@ impl Client {
         let Self { api_version, disable_faults, concurrency, redis, upstreams, destinations } = self;
         let gateway =
             Gateway { api_version, disable_faults, concurrency, redis, upstreams, ..Gateway::default() };
-        let rule = |(name, Destination { backend_refs, timeouts, retry, policies })| {
+        let rule = |(name, Destination { backend_refs, filters, timeouts, retry, policies })| {
             let policies = policies.of_rule();
-            (name, Rule { backend_refs, timeouts, retry, policies, ..Rule::default() })
+            (name, Rule { backend_refs, filters, timeouts, retry, policies, ..Rule::default() })
         };
         (gateway, destinations.into_iter().map(rule).collect())
     }

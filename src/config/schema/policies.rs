@@ -102,6 +102,16 @@ pub(crate) enum LimitCost {
     Header(CostHeader),
 }
 
+impl LimitCost {
+    /// What every request costs at least.
+    pub(crate) fn least(&self) -> u32 {
+        match self {
+            Self::Number(cost) => cost.get(),
+            Self::Header(said) => said.min.unwrap_or(1),
+        }
+    }
+}
+
 /// A header of the request that says what it costs. Who sends it chooses what to pay: take it from those you trust.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

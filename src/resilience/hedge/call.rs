@@ -63,7 +63,7 @@ impl Call {
             request.extensions_mut().insert(own.clone());
             own
         });
-        let head = Head::of(&mut request).to_scratch();
+        let head = Head::of(&mut request).to_request();
         let body = keep_body(&mut request, policy.most_body);
         (Self { policy, head, body, deadline, trail, is_watched, delay, sent: 0 }, request)
     }

@@ -19,10 +19,7 @@ use crate::{
     chance::Chance,
     gate::{AsyncGateLayer, AsyncGates, Enforce, GateLayer},
     reject::RescueLayer,
-    routing::{
-        mirror::{self, MirrorLayer},
-        router, split,
-    },
+    routing::{mirror::MirrorLayer, router, split},
     telemetry::Witness,
 };
 
@@ -119,10 +116,7 @@ impl Rule {
 
     fn mirrors(&self, given: &Given) -> MirrorLayer<Guarded> {
         self.mirrors.iter().fold(MirrorLayer::disabled(), |layer, (backend, policy)| {
-            // How long the caller waits is nothing to a mirror.
-            let policy =
-                self.calling.deadline_header.iter().cloned().fold(policy.clone(), mirror::Policy::without);
-            layer.and(policy, self.guarded(backend, given))
+            layer.and(self.calling.mirrors(policy), self.guarded(backend, given))
         })
     }
 

@@ -69,7 +69,7 @@ pub struct Rule {
     pub(in crate::stack) split_by: Option<Key>,
     pub(in crate::stack) variant_header: Option<HeaderName>,
     pub(in crate::stack) backends: Vec<(Backend, u32)>,
-    pub(super) mirrors: Vec<(Backend, mirror::Policy)>,
+    pub(in crate::stack) mirrors: Vec<(Backend, mirror::Policy)>,
     pub(super) canary: Option<Canary>,
     pub(super) steer: Option<Steer>,
 }

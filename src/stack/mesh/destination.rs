@@ -12,7 +12,10 @@ use crate::{
     key::{Key, RouteName},
     reject::{Rescue, RescueLayer},
     resilience::retry::Policy,
-    routing::split::{self, Split, SplitService},
+    routing::{
+        mirror::{self, Mirror, MirrorLayer},
+        split::{self, Split, SplitService},
+    },
     stack::gateway::{Backend, Guarded},
     upstream::{Proxy, Upstream},
 };
@@ -48,10 +51,13 @@ pub struct Destination {
     backends: Vec<(Backend, u32)>,
     split_by: Option<Key>,
     variant_header: Option<HeaderName>,
+    mirrors: Vec<(Backend, mirror::Policy)>,
 }
 
 /// All that stands between a caller and the connections.
-pub(super) type Service = Rescue<Calls<SplitService<Tried<Sender<Guarded>>>>>;
+pub(super) type Service = Rescue<Calls<Mirror<SplitService<Tried<Sending>>, Sending>>>;
+/// What sends to one upstream.
+type Sending = Sender<Guarded>;
 
 /// A destination, ready to be called.
 #[derive(Debug)]
@@ -73,17 +79,24 @@ impl Destination {
     /// This name, for the [backends](Self::backend) that it is divided among. The name is the salt of the split.
     pub fn split(name: impl Into<Arc<str>>) -> Self {
         let policies = ClientLayer::new().grpc_streams(true).retry(Policy::default());
-        Self { name: name.into(), policies, backends: Vec::new(), split_by: None, variant_header: None }
+        Self {
+            name: name.into(),
+            policies,
+            backends: Vec::new(),
+            split_by: None,
+            variant_header: None,
+            mirrors: Vec::new(),
+        }
     }
 
     /// What a gateway's rule says of calls. Without a word of its own on retries they are tried again as by default, unless
     /// one of its upstreams allows none.
     #[cfg(feature = "config")]
     pub(crate) fn of_rule(rule: Rule) -> Self {
-        let Rule { name, mut calling, split_by, variant_header, backends, .. } = rule;
+        let Rule { name, mut calling, split_by, variant_header, backends, mirrors, .. } = rule;
         let bears = |(backend, _): &(Backend, u32)| !backend.budget().is_some_and(Budget::is_zero);
         calling.retry = calling.retry.or_else(|| backends.iter().all(bears).then(Policy::default));
-        Self { name, policies: ClientLayer::of(calling), backends, split_by, variant_header }
+        Self { name, policies: ClientLayer::of(calling), backends, split_by, variant_header, mirrors }
     }
 
     /// Adds an upstream with its weight. The first is the base, as [`split`](crate::routing::split) says.
@@ -102,6 +115,12 @@ impl Destination {
         Self { variant_header: Some(header), ..self }
     }
 
+    /// Sends copies of calls to this upstream, too, for which nobody waits.
+    pub fn mirror(mut self, backend: impl Into<Backend>, policy: mirror::Policy) -> Self {
+        self.mirrors.push((backend.into(), policy));
+        self
+    }
+
     /// How it is called. Unless told a call may take 15 s, gRPC calls to their head, and is tried twice more by the default
     /// [`Policy`]: if nobody has looked at it, or it may be done twice.
     pub fn policies(self, policies: ClientLayer) -> Self {
@@ -109,15 +128,19 @@ impl Destination {
     }
 
     pub(super) fn build(self) -> Result<Called, InvalidClient> {
-        let Self { name, policies, backends, split_by, variant_header } = self;
+        let Self { name, policies, backends, split_by, variant_header, mirrors } = self;
         let budgets = backends.iter().map(|(backend, _)| backend.budget());
         let checked = policies.calling.check(budgets);
         checked.map_err(|error| InvalidClient::Contradiction(Arc::clone(&name), error))?;
+        let sending = |backend: &Backend| policies.sender(backend.direct(policies.calling.told()));
+        let mirror = mirrors.iter().fold(MirrorLayer::disabled(), |layer, (backend, policy)| {
+            layer.and(policies.calling.mirrors(policy), sending(backend))
+        });
         let mut versions = Split::builder();
         for (backend, weight) in &backends {
             let version = Arc::from(backend.upstream().name());
-            let sender = policies.sender(backend.direct(policies.calling.told()));
-            versions = versions.variant(version, *weight, policies.attempts(backend.budget(), sender));
+            versions =
+                versions.variant(version, *weight, policies.attempts(backend.budget(), sending(backend)));
         }
         let by = match split_by {
             Some(key) => split::Policy::sticky(key, Arc::clone(&name)),
@@ -125,10 +148,12 @@ impl Destination {
         };
         let by = variant_header.into_iter().fold(by, split::Policy::tell_client);
         let versions = versions.build().map_err(|error| InvalidClient::Split(Arc::clone(&name), error))?;
+        let mirrors = mirrors.iter().map(|(backend, _)| backend);
+        let called = backends.iter().map(|(backend, _)| backend).chain(mirrors);
         Ok(Called {
             host: HeaderValue::from_str(&name).ok(),
-            service: RescueLayer::new().layer(policies.calls(versions.into_service(by))),
-            upstreams: backends.iter().map(|(backend, _)| backend.upstream().clone()).collect(),
+            service: RescueLayer::new().layer(policies.calls(mirror.layer(versions.into_service(by)))),
+            upstreams: called.map(|backend| backend.upstream().clone()).collect(),
             name: RouteName(name),
         })
     }
