@@ -95,7 +95,7 @@ impl Followed {
     }
 }
 
-/// A set without endpoints which does not say that it is certain changes nothing, and neither does one of which some are none.
+/// A set without endpoints which does not say that it is certain changes nothing, and neither does one with what is no endpoint.
 fn usable(set: EndpointSet) -> Result<Told, Arc<str>> {
     let EndpointSet { endpoints, stale, none } = set;
     if endpoints.is_empty() && !none {
@@ -169,14 +169,14 @@ mod tests {
                 (addresses(&one), one.taken.stale, one.none),
                 (vec![format!("192.0.2.{nth}:80")], None, false)
             );
-            assert_eq!(followed.next().await.unwrap_err(), "no answer".into());
-            assert_eq!(followed.next().await.unwrap_err(), "the source knows no endpoints".into());
+            assert_eq!(&*followed.next().await.unwrap_err(), "no answer");
+            assert_eq!(&*followed.next().await.unwrap_err(), "the source knows no endpoints");
             assert!(followed.next().await.unwrap_err().contains("\"192.0.2.1\" is not an endpoint"));
             let none = followed.next().await.unwrap();
             assert_eq!((addresses(&none).len(), none.taken.stale, none.none), (0, None, true));
-            assert_eq!(followed.next().await.unwrap_err(), "the source has ended".into());
+            assert_eq!(&*followed.next().await.unwrap_err(), "the source has ended");
             if nth == 0 {
-                assert_eq!(followed.next().await.unwrap_err(), "the source has ended".into());
+                assert_eq!(&*followed.next().await.unwrap_err(), "the source has ended");
             }
         }
         assert_eq!(asked.load(Ordering::Relaxed), 3);
@@ -308,7 +308,7 @@ mod tests {
         let mut followed = named(&book, &["a:80"], []);
         let begun = Instant::now();
         for _ in 0..10 {
-            assert_eq!(followed.next().await.unwrap_err(), "a:80: NXDOMAIN".into());
+            assert_eq!(&*followed.next().await.unwrap_err(), "a:80: NXDOMAIN");
         }
         let asked = book.asked("a", begun);
         assert!(asked.windows(2).all(|pair| pair[1] - pair[0] <= 5) && asked[9] >= 20, "{asked:?}");
