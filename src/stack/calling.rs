@@ -7,6 +7,7 @@ use tower_layer::Layer;
 use crate::resilience::{
     budget::Budget,
     deadline::{ReadDeadline, TellDeadline},
+    fault::{self, FaultLayer},
     hedge::{self, Hedge, HedgeLayer},
     retry::{self, Retry, RetryLayer},
     timeout::TimeoutLayer,
@@ -21,6 +22,7 @@ pub(super) struct Calling {
     pub(super) deadline_margin: Duration,
     pub(super) retry: Option<retry::Policy>,
     pub(super) hedge: Option<hedge::Policy>,
+    pub(super) fault: Option<fault::Policy>,
 }
 
 /// Why something cannot be called as was said.
@@ -51,6 +53,7 @@ impl Calling {
             deadline_margin: Duration::ZERO,
             retry: None,
             hedge: None,
+            fault: None,
         }
     }
 
@@ -85,6 +88,11 @@ impl Calling {
     pub(super) fn told(&self) -> TellDeadline {
         let told = TellDeadline::new().margin(self.deadline_margin);
         self.deadline_header.iter().cloned().fold(told, TellDeadline::header)
+    }
+
+    /// What makes calls fail on purpose.
+    pub(super) fn faults(&self) -> FaultLayer {
+        self.fault.clone().map_or_else(FaultLayer::disabled, FaultLayer::new)
     }
 
     /// What tries again and hedges, within one budget: that of what is called if it has one, or else that of the retries.

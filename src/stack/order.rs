@@ -115,6 +115,7 @@ const DEADLINE_TOLD: Place = said(
      tells what is left by then.",
 );
 const RETRY: Place = documented("retry", include_str!("../resilience/retry/mod.rs"));
+const FAULT: Place = documented("faults", include_str!("../resilience/fault/mod.rs"));
 const HEDGE: Place = documented("hedge", include_str!("../resilience/hedge/mod.rs"));
 const ATTEMPT: Place =
     said("timeout of an attempt", "Inside of what may try again, outside of balancing and connecting.");
@@ -196,6 +197,7 @@ const GATEWAY: &[Place] = &[
         "filters of the request",
         "Nearest to the upstream: everything outside sees the request as it was matched.",
     ),
+    FAULT,
     ANSWERED,
     TIMEOUT,
     documented("mirror", include_str!("../routing/mirror/mod.rs")),
@@ -243,6 +245,7 @@ const MESH_CLIENT: &[Place] = &[
         "Its own, and that of the request that it is made for: outside of the timeout, which narrows it.",
     ),
     TIMEOUT,
+    FAULT,
     SPLIT,
     RETRY,
     HEDGE,

@@ -14,6 +14,7 @@ mod compiler;
 mod concurrency;
 mod discovery;
 mod endpoints;
+mod fault;
 mod filters;
 mod hedge;
 #[cfg(feature = "jwt")]

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    ApiVersion, BackendRef, ConcurrencyLimit, Gateway, Header, HedgeRules, Policies, RedisServer, Retry,
-    RetryRules, Rule, Silences, Split, Timeouts, Upstream,
+    ApiVersion, BackendRef, ConcurrencyLimit, FaultRules, Gateway, Header, HedgeRules, Policies, RedisServer,
+    Retry, RetryRules, Rule, Silences, Split, Timeouts, Upstream,
 };
 use crate::config::scalar::Text;
 
@@ -15,6 +15,9 @@ use crate::config::scalar::Text;
 pub(crate) struct Client {
     /// The version of this format.
     pub(crate) api_version: ApiVersion,
+    /// Whether no `fault` does anything: one line that ends all of them. Default: `false`.
+    #[serde(default)]
+    pub(crate) disable_faults: bool,
     /// Limits on calls in flight, by the names that upstreams use.
     #[serde(default)]
     pub(crate) concurrency: BTreeMap<String, ConcurrencyLimit>,
@@ -66,20 +69,32 @@ pub(crate) struct CallPolicies {
     pub(crate) retry: Option<RetryRules>,
     /// What is sent a second time because the first is late. Default: nothing.
     pub(crate) hedge: Option<HedgeRules>,
+    /// What is made to fail on purpose, to see what callers do. Nobody is heard who would ask by header. Default: nothing.
+    pub(crate) fault: Option<FaultRules>,
 }
 
 impl CallPolicies {
     fn of_rule(self) -> Policies {
-        let Self { split, deadline_header, deadline_margin, timeouts, retry, hedge } = self;
-        Policies { split, deadline_header, deadline_margin, timeouts, retry, hedge, ..Policies::default() }
+        let Self { split, deadline_header, deadline_margin, timeouts, retry, hedge, fault } = self;
+        Policies {
+            split,
+            deadline_header,
+            deadline_margin,
+            timeouts,
+            retry,
+            hedge,
+            fault,
+            ..Policies::default()
+        }
     }
 }
 
 impl Client {
     /// What a gateway has of it, and a rule for each destination.
     pub(crate) fn parts(self) -> (Gateway, BTreeMap<String, Rule>) {
-        let Self { api_version, concurrency, redis, upstreams, destinations } = self;
-        let gateway = Gateway { api_version, concurrency, redis, upstreams, ..Gateway::default() };
+        let Self { api_version, disable_faults, concurrency, redis, upstreams, destinations } = self;
+        let gateway =
+            Gateway { api_version, disable_faults, concurrency, redis, upstreams, ..Gateway::default() };
         let rule = |(name, Destination { backend_refs, timeouts, retry, policies })| {
             let policies = policies.of_rule();
             (name, Rule { backend_refs, timeouts, retry, policies, ..Rule::default() })

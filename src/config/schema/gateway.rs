@@ -27,6 +27,9 @@ pub(crate) struct Gateway {
     /// Whether each rule must say `authenticate`, if only `none`. Default: `false`.
     #[serde(default)]
     pub(crate) require_authentication: bool,
+    /// Whether no rule's `fault` does anything: one line that ends all of them. Default: `false`.
+    #[serde(default)]
+    pub(crate) disable_faults: bool,
     /// The ways to learn who is calling, by the names that rules use.
     #[serde(default)]
     pub(crate) authentication: BTreeMap<String, Provider>,

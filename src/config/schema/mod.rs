@@ -9,6 +9,7 @@ mod client;
 mod concurrency;
 mod discovery;
 mod endpoints;
+mod fault;
 mod gateway;
 mod hedge;
 mod mirror;
@@ -25,6 +26,6 @@ mod usage;
 
 pub(crate) use self::{
     addresses::*, authentication::*, authorization::*, balance::*, breaker::*, client::*, concurrency::*,
-    discovery::*, endpoints::*, gateway::*, hedge::*, mirror::*, overload::*, paths::*, policies::*,
-    quotas::*, redis::*, retry::*, route::*, split::*, unbuilt::*, usage::*,
+    discovery::*, endpoints::*, fault::*, gateway::*, hedge::*, mirror::*, overload::*, paths::*,
+    policies::*, quotas::*, redis::*, retry::*, route::*, split::*, unbuilt::*, usage::*,
 };

@@ -36,6 +36,7 @@ impl Rule {
         // Retries, breakers, canaries and upstreams have to know until when it makes sense to go on.
         let timeout = self.calling.timeout.tell_deadline(true);
         let answers = RescueLayer::new().layer(timeout.layer(mirrors.layer(backends)));
+        let answers = self.calling.faults().layer(answers);
         let shows_bodies = self.authorizers.iter().any(|asked| asked.authorizer.wants_body());
         let tap = if shows_bodies { TapLayer::new() } else { TapLayer::disabled() };
         let service = tap.layer(AsyncGateLayer::new(self.gates(given)).layer(answers));

@@ -17,7 +17,7 @@ use crate::{
     gate::{AsyncGate, AsyncGates, DynGate, Gate},
     key::Key,
     matching::{HostPattern, PathPolicy, RequestMatch},
-    resilience::{breaker::BreakerLayer, hedge, retry, timeout::TimeoutLayer},
+    resilience::{breaker::BreakerLayer, fault, hedge, retry, timeout::TimeoutLayer},
     routing::{
         canary::Canary,
         filter::{Cors, Csrf, ResponseHeaders},
@@ -266,6 +266,14 @@ impl Rule {
     /// tried again unless told.
     pub fn retry(mut self, policy: retry::Policy) -> Self {
         self.calling.retry = Some(policy);
+        self
+    }
+
+    /// Makes some requests fail on purpose. The header by which it is asked for that is heard of peers that the listeners
+    /// [trust](super::Listen::trusted_proxies) only, if the policy [believes](fault::Policy::believing) them too. None unless
+    /// told.
+    pub fn fault(mut self, policy: fault::Policy) -> Self {
+        self.calling.fault = Some(policy);
         self
     }
 

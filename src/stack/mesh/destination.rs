@@ -7,17 +7,17 @@ use super::{
     client::InvalidClient,
     layer::{Calls, ClientLayer, Sender, Tried},
 };
-#[cfg(feature = "config")]
-use crate::stack::gateway::Rule;
 use crate::{
     chance::Chance,
     key::{Key, RouteName},
     reject::{Rescue, RescueLayer},
-    resilience::{budget::Budget, retry::Policy},
+    resilience::retry::Policy,
     routing::split::{self, Split, SplitService},
     stack::gateway::{Backend, Guarded},
     upstream::{Proxy, Upstream},
 };
+#[cfg(feature = "config")]
+use crate::{resilience::budget::Budget, stack::gateway::Rule};
 
 /// What a [`Client`](super::Client) calls under a name: an upstream, or several versions of it by weight, and by which
 /// policies.
