@@ -62,6 +62,9 @@ impl Beside {
     pub(super) fn adopt(&self, member: &Member) {
         Watch::adopt(self.outliers.as_ref(), member);
         Checks::adopt(self.checks.as_ref(), member);
+        if self.ahead.is_none() {
+            member.withhold(Withheld::Connecting, false);
+        }
     }
 
     /// This one is new beside others that take requests: it takes none before there is a connection to it.

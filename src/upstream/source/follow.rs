@@ -95,7 +95,7 @@ impl Followed {
     }
 }
 
-/// A set without endpoints which does not say that it is certain changes nothing, and neither does one of which some are none.
+/// A set without endpoints which does not say that it is certain changes nothing, and neither does one with what is no endpoint.
 fn usable(set: EndpointSet) -> Result<Told, Arc<str>> {
     let EndpointSet { endpoints, stale, none } = set;
     if endpoints.is_empty() && !none {
