@@ -18,6 +18,7 @@ use super::{
     group::{Group, Told, Upstream, seats},
     options::{Options, Wire},
     resolve::{Resolve, SystemResolver, Target},
+    subset::Subsets,
 };
 use crate::{chance::Chance, ratio::Ratio, trip};
 
@@ -108,6 +109,13 @@ impl UpstreamBuilder {
     /// balancers by key.
     pub fn slow_start(mut self, slow_start: SlowStart) -> Self {
         self.rules.slow_start = Some(slow_start);
+        self
+    }
+
+    /// By what requests choose among endpoints by their labels, beside [`Upstream::subset`], and what becomes of those for
+    /// which there is none. By default by nothing, and these are refused.
+    pub fn subsets(mut self, subsets: Subsets) -> Self {
+        self.rules.subsets = subsets;
         self
     }
 

@@ -142,7 +142,8 @@ struct Reached {
 
 /// What is to be known of a call to pick for it.
 fn ask(call: &Call, tried: Tried) -> Ask<'_> {
-    Ask { tried, earlier: call.earlier.as_ref().map_or(&[], Earlier::endpoints), hash: call.hash }
+    let earlier = call.earlier.as_ref().map_or(&[][..], Earlier::endpoints);
+    Ask { tried, earlier, hash: call.hash, subset: call.subset }
 }
 
 /// Chooses an endpoint, and takes a connection to it that is there.

@@ -1,5 +1,5 @@
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
     net::SocketAddr,
     num::NonZeroU32,
@@ -25,6 +25,7 @@ use super::{
     member::{Common, Member},
     options::Options,
     resolve::{Resolve, Target},
+    subset::Chosen,
 };
 use crate::{
     context::Deadline,
@@ -41,7 +42,7 @@ const LOOKUP: Duration = Duration::from_secs(5);
 ///
 /// See the [module docs](super).
 #[derive(Clone)]
-pub struct Upstream(Arc<Group>);
+pub struct Upstream(Arc<Group>, Option<Arc<Chosen>>);
 
 pub(super) struct Group {
     pub(super) name: Arc<str>,
@@ -81,6 +82,8 @@ pub struct EndpointStatus {
     pub priority: u8,
     /// Where it stands.
     pub zone: Option<Arc<str>>,
+    /// What else is said of it.
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
     /// Whether it takes requests, and why not.
     pub availability: Availability,
     /// Requests whose response body has not ended yet, and tunnels.
@@ -110,7 +113,17 @@ impl fmt::Debug for Picked {
 
 impl Upstream {
     pub(super) fn new(group: Group) -> Self {
-        Self(Arc::new(group))
+        Self(Arc::new(group), None)
+    }
+
+    /// The same, for requests of this subset.
+    pub(super) fn of(&self, subset: Chosen) -> Self {
+        Self(Arc::clone(&self.0), Some(Arc::new(subset)))
+    }
+
+    /// The subset that it is, if it is one.
+    pub(super) fn chosen(&self) -> Option<&Chosen> {
+        self.1.as_deref()
     }
 
     /// Its name, for people, logs and metrics.
@@ -127,6 +140,7 @@ impl Upstream {
             weight: endpoint.weight,
             priority: endpoint.priority,
             zone: endpoint.zone.clone(),
+            labels: endpoint.labels.clone(),
             availability: member.availability(),
             in_flight: member.load(),
             connections: member.open(),
@@ -190,8 +204,8 @@ impl Upstream {
     /// ```
     #[must_use]
     pub fn pick(&self, head: &Head<'_>) -> Option<Picked> {
-        let hash = self.hash(head);
-        let member = self.next(&*self.plan_now()?, &Ask { hash, ..Ask::default() })?;
+        let (hash, subset) = (self.hash(head), self.marked(head));
+        let member = self.next(&*self.plan_now()?, &Ask { hash, subset, ..Ask::default() })?;
         let until = head.extensions().get::<Deadline>().copied();
         Some(Picked(self.begin(member, until)))
     }

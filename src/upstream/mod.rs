@@ -149,6 +149,7 @@ mod resolve;
 mod response;
 mod service;
 mod store;
+mod subset;
 mod tunnel;
 
 pub use availability::{Availability, Withheld};
@@ -161,3 +162,4 @@ pub use hop::HopByHop;
 pub use options::Wire;
 pub use resolve::{Resolve, Resolving, SystemResolver};
 pub use service::{Proxy, ResponseFuture};
+pub use subset::{Fallback, Subset, Subsets};

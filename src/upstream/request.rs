@@ -47,6 +47,8 @@ pub(super) struct Call {
     pub(super) earlier: Option<Earlier>,
     /// Of the key by which it is balanced, if it has that.
     pub(super) hash: Option<u64>,
+    /// The mark of the subset that it is for, if it is for one.
+    pub(super) subset: Option<u64>,
     pub(super) until: Option<Deadline>,
 }
 
@@ -117,7 +119,8 @@ where
         });
     }
     let (trail, earlier) = (parts.extensions.remove(), parts.extensions.remove());
-    let call = Call { http2, trail, earlier, hash: None, until: parts.extensions.get().copied() };
+    let call =
+        Call { http2, trail, earlier, hash: None, subset: None, until: parts.extensions.get().copied() };
     Ok(Outgoing { request, call, bodiless, fault, hold, upgrade })
 }
 

@@ -132,11 +132,12 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> ResponseFuture {
-        let hash = self.upstream.hash(&Head::of(&mut request));
+        let head = Head::of(&mut request);
+        let (hash, subset) = (self.upstream.hash(&head), self.upstream.marked(&head));
         ResponseFuture {
             kind: match outgoing(request, self.upstream.group().options.wire, &self.settings) {
                 Ok(mut outgoing) => {
-                    outgoing.call.hash = hash;
+                    (outgoing.call.hash, outgoing.call.subset) = (hash, subset);
                     Kind::Sent { exchange: exchange(self.upstream.clone(), outgoing, self.settings.tunnels) }
                 }
                 Err(rejection) => Kind::Refused { rejection: Some(rejection) },

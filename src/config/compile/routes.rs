@@ -1,7 +1,7 @@
 //! `routes`: Gateway API rules, and our policies.
 use std::{collections::HashSet, time::Duration};
 
-use super::{Compiler, limits::key};
+use super::{Compiler, limits::key, subsets::called};
 use crate::{
     admission::authz::Authorize,
     config::{
@@ -206,7 +206,7 @@ impl Compiler<'_> {
         }
         let mut seen = HashSet::new();
         for (at, backend) in list.items(&rule.backend_refs) {
-            if !seen.insert(&backend.name) {
+            if !seen.insert(called(backend)) {
                 at.field("name").error("this upstream is in the list already");
                 continue;
             }
@@ -260,7 +260,7 @@ impl Compiler<'_> {
                 at.field("port").error("not each endpoint of the upstream has this port");
             }
         }
-        let proxy = Proxy::new(upstream.clone()).forwarded(said.forwarded);
+        let proxy = Proxy::new(self.part(at, upstream, backend)).forwarded(said.forwarded);
         Some(said.host.iter().fold(proxy, |proxy, host| proxy.host(host.0.clone())))
     }
 }

@@ -1,7 +1,11 @@
 //! `upstreams`.
 use std::net::SocketAddr;
 
-use super::{Compiler, balance::balance};
+use super::{
+    Compiler,
+    balance::balance,
+    subsets::{check_labels, subsets},
+};
 use crate::{
     config::{
         at::At,
@@ -55,6 +59,9 @@ impl<'a> Compiler<'a> {
         };
         let mut faulty = false;
         for (at, endpoint) in at.field("endpoints").items(&upstream.endpoints) {
+            if let Some(labels) = endpoint.labels() {
+                check_labels(at.field("labels"), labels);
+            }
             // One by one, so that each that is wrong is reported where it stands.
             if let Err(error) = builder().endpoint(endpoint).build() {
                 faulty = true;
@@ -68,6 +75,9 @@ impl<'a> Compiler<'a> {
             }
         }
         let mut builder = builder().endpoints(&upstream.endpoints);
+        if let Some(rules) = &upstream.subsets {
+            builder = builder.subsets(subsets(at.field("subsets"), rules));
+        }
         if let Some(told) = &upstream.balance {
             builder = balance(at.field("balance"), builder, told)?;
         }

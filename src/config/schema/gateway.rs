@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{
     Addresses, AuthorizationPolicy, Authorizer, Balance, CallerFact, CircuitBreaker, ConcurrencyLimit,
     Endpoint, LimitFields, MinimumRates, Overload, Provider, Quota, RateLimit, RedisServer, RetryConstraint,
-    Route, SuccessRateRules, Unbuilt, UpstreamCredentials, Usage,
+    Route, SubsetRules, SuccessRateRules, Unbuilt, UpstreamCredentials, Usage,
 };
 use crate::config::scalar::{Name, Text};
 
@@ -146,11 +146,13 @@ pub(crate) struct Admin {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Upstream {
     /// Where it runs: `10.0.0.1:8080`, `[::1]:8080` or `orders.internal:8080`, whose name is resolved; or
-    /// `{ address, weight, priority, zone }`.
+    /// `{ address, weight, priority, zone, labels }`.
     #[schemars(length(min = 1))]
     pub(crate) endpoints: Vec<Endpoint>,
     /// How an endpoint is picked: a policy, or `{ policy, .. }` where there is more to say. Default: `roundRobin`.
     pub(crate) balance: Option<Balance>,
+    /// By what requests choose among endpoints by their `labels`, beside the `subset` of `backendRefs`. Default: by nothing.
+    pub(crate) subsets: Option<SubsetRules>,
     /// What is spoken to it. Default: `http1`.
     pub(crate) protocol: Option<UpstreamProtocol>,
     /// How long a connection may take to be made. Default: 2 s.

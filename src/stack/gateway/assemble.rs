@@ -142,7 +142,7 @@ impl Rule {
         };
         let mut split = split::Split::builder();
         for (backend, weight) in &self.backends {
-            let name: Arc<str> = backend.proxy.upstream().name().into();
+            let name = backend.proxy.upstream().variant();
             let guarded = self.guarded(backend, given);
             let attempts = backend.retry(self.retry.as_ref()).layer(timeout.layer(guarded));
             split = split.variant(name, *weight, attempts);

@@ -1,5 +1,8 @@
 //! What a running gateway tells at its admin address.
-use std::sync::{PoisonError, Weak, atomic::Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::{PoisonError, Weak, atomic::Ordering},
+};
 
 use serde_json::{Value, json};
 
@@ -115,6 +118,7 @@ fn upstream(upstream: &Upstream) -> Value {
             "weight": endpoint.weight,
             "priority": endpoint.priority,
             "zone": endpoint.zone.as_deref(),
+            "labels": endpoint.labels.iter().map(|(key, value)| (&**key, &**value)).collect::<BTreeMap<_, _>>(),
             // Why it is given no requests; empty: it is.
             "withheld": endpoint.availability.reasons().map(Withheld::label).collect::<Vec<_>>(),
             "inFlight": endpoint.in_flight,

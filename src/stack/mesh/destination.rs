@@ -124,7 +124,7 @@ impl Destination {
         let Self { name, policies, backends, split_by, variant_header } = self;
         let mut versions = Split::builder();
         for (backend, weight) in &backends {
-            let version = Arc::from(backend.upstream().name());
+            let version = backend.upstream().variant();
             let sender = policies.sender(backend.direct(policies.told()));
             versions = versions.variant(version, *weight, policies.attempts(backend.budget(), sender));
         }

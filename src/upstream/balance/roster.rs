@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -15,6 +15,7 @@ use super::{
     Balance, SlowStart,
     plan::{Ask, Plan, Seat},
     pool::Dice,
+    wants::Wants,
 };
 use crate::{
     chance::Chance,
@@ -23,6 +24,7 @@ use crate::{
         availability::Withheld,
         load::Interest,
         member::{Common, Member},
+        subset::{Fallback, Keys, Subsets},
     },
 };
 
@@ -34,6 +36,7 @@ pub(in super::super) struct Rules {
     pub(in super::super) zone: Option<Arc<str>>,
     pub(in super::super) panic_threshold: Ratio,
     pub(in super::super) slow_start: Option<SlowStart>,
+    pub(in super::super) subsets: Subsets,
 }
 
 impl Default for Rules {
@@ -43,6 +46,7 @@ impl Default for Rules {
             zone: None,
             panic_threshold: Ratio::percent(50),
             slow_start: None,
+            subsets: Subsets::new(),
         }
     }
 }
@@ -51,7 +55,6 @@ impl Default for Rules {
 pub(in super::super) struct Roster {
     rules: Rules,
     chance: Chance,
-    next: AtomicUsize,
     common: Arc<Common>,
     plan: ArcSwap<Plan>,
     /// Whoever changes the plan holds it.
@@ -66,11 +69,14 @@ impl Roster {
         common: Arc<Common>,
         seats: Box<[Seat]>,
     ) -> Self {
-        let plan = Plan::new(seats, &rules, common.rung());
+        let mut wants = Wants::of(&rules.subsets.selectors);
+        if let Fallback::Default(subset) = &rules.subsets.fallback {
+            wants.select(subset.keys());
+        }
+        let plan = Plan::new(seats, &rules, Arc::new(wants), common.rung());
         let roster = Self {
             rules,
             chance,
-            next: AtomicUsize::new(0),
             common,
             plan: ArcSwap::default(),
             turn: Mutex::new(()),
@@ -120,6 +126,26 @@ impl Roster {
         self.change(Some(seats));
     }
 
+    /// Makes subsets by these keys ready, unless they are.
+    pub(in super::super) fn divide(&self, keys: Keys) {
+        self.want(|wants| wants.select(keys));
+    }
+
+    /// Makes something more ready, unless it is.
+    fn want(&self, more: impl FnOnce(&mut Wants) -> bool) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.plan.load_full();
+        let mut wants = Wants::clone(&before.wants);
+        if more(&mut wants) {
+            self.put(Plan::new(before.seats.clone(), &self.rules, Arc::new(wants), self.common.rung()));
+        }
+    }
+
+    /// What tells the subset with these labels from others.
+    pub(in super::super) fn mark<'l>(&self, labels: impl Iterator<Item = (&'l str, &'l [u8])>) -> u64 {
+        self.plan.load().wants.mark(labels)
+    }
+
     fn change(&self, seats: Option<Box<[Seat]>>) {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.plan.load_full();
@@ -129,11 +155,14 @@ impl Roster {
             gone.for_each(|seat| seat.member.withhold(Withheld::Draining, true));
         }
         let rung = self.common.rung();
-        self.put(Plan::new(seats.unwrap_or_else(|| before.seats.clone()), &self.rules, rung));
+        let (seats, wants) = (seats.unwrap_or_else(|| before.seats.clone()), Arc::clone(&before.wants));
+        self.put(Plan::new(seats, &self.rules, wants, rung));
     }
 
     fn put(&self, plan: Plan) {
-        self.welcome(&self.plan.load(), &plan);
+        let before = self.plan.load();
+        self.welcome(&before, &plan);
+        plan.follow(&before);
         self.plan.store(Arc::new(plan));
     }
 
@@ -161,7 +190,6 @@ impl Roster {
     pub(in super::super) fn pick<'p>(&self, plan: &'p Plan, ask: &Ask<'_>) -> Option<&'p Arc<Member>> {
         let dice = Dice {
             chance: &self.chance,
-            next: &self.next,
             slow_start: self.rules.slow_start,
             hash: ask.hash,
             in_flight: self.common.in_flight(),
