@@ -9,7 +9,7 @@ use http::{HeaderName, Request};
 use portcullis::{
     head::Head,
     key::Key,
-    upstream::{Balance, Maglev, RingHash, Upstream, UpstreamBuilder},
+    upstream::{Balance, Endpoint, Maglev, RingHash, Subsets, Upstream, UpstreamBuilder},
 };
 
 #[global_allocator]
@@ -22,21 +22,30 @@ fn main() {
 const BATCH: usize = 1000;
 const SIZES: [u32; 2] = [10, 10_000];
 
+/// Of two versions.
 fn of(n: u32, balance: Balance) -> UpstreamBuilder {
     let address = |n| format!("{}:80", Ipv4Addr::from_bits(0x0a00_0000 + n));
-    Upstream::builder("bench").endpoints((0..n).map(address)).balance(balance)
+    let endpoint = |n| Endpoint::new(address(n)).label("version", ["v1", "v2"][n as usize % 2]);
+    Upstream::builder("bench").endpoints((0..n).map(endpoint)).balance(balance)
 }
 
 fn user() -> Key {
     Key::Header(HeaderName::from_static("x-user"))
 }
 
-/// A thousand picks, each in flight for a moment; with keys that differ.
 fn pick(bencher: Bencher<'_, '_>, n: u32, balance: Balance) {
+    picks(bencher, || of(n, balance.clone()).build().unwrap());
+}
+
+/// A thousand picks, each in flight for a moment; with keys that differ.
+fn picks(bencher: Bencher<'_, '_>, upstream: impl FnOnce() -> Upstream) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let _within = runtime.enter();
-    let upstream = of(n, balance).build().unwrap();
-    let request = |n| Request::get("/").header("x-user", format!("user-{n}")).body(()).unwrap();
+    let upstream = upstream();
+    let request = |n| {
+        let request = Request::get("/").header("x-user", format!("user-{n}")).header("x-version", "v2");
+        request.body(()).unwrap()
+    };
     let mut requests: Vec<_> = (0..BATCH).map(request).collect();
     bencher.counter(ItemsCount::new(BATCH)).bench_local(|| {
         for request in &mut requests {
@@ -78,6 +87,17 @@ fn maglev(bencher: Bencher<'_, '_>, n: u32) {
 #[divan::bench(args = SIZES)]
 fn maglev_bounded(bencher: Bencher<'_, '_>, n: u32) {
     pick(bencher, n, Balance::Maglev(Maglev::new(user()).bounded_load(125)));
+}
+
+#[divan::bench(args = SIZES)]
+fn least_request_of_a_subset(bencher: Bencher<'_, '_>, n: u32) {
+    picks(bencher, || of(n, Balance::LeastRequest).build().unwrap().subset([("version", "v2")]));
+}
+
+#[divan::bench(args = SIZES)]
+fn least_request_of_a_subset_by_header(bencher: Bencher<'_, '_>, n: u32) {
+    let subsets = Subsets::new().by_headers([("version", HeaderName::from_static("x-version"))]);
+    picks(bencher, || of(n, Balance::LeastRequest).subsets(subsets).build().unwrap());
 }
 
 /// The hash of the key alone, which is in the picks by key.

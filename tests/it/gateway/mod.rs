@@ -14,5 +14,6 @@ mod protocols;
 mod reload;
 mod retries;
 mod serving;
+mod subsets;
 mod tokens;
 pub(crate) mod world;
