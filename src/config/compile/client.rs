@@ -33,7 +33,9 @@ impl<'a> Compiler<'a> {
                 )));
             }
         }
-        if !self.top.log().refuses() {
+        if made.is_empty() {
+            self.top.field("upstreams").error("a client needs one at least");
+        } else if !self.top.log().refuses() {
             self.top.accept(mesh::Client::of(made.clone()));
         }
         let (kept, followers) = self.keep(None);
