@@ -19,6 +19,7 @@ pub mod gateway;
 mod guards;
 pub mod mesh;
 pub mod order;
+mod sessions;
 
 pub use admin::Admin;
 #[cfg(test)]

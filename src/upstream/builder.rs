@@ -18,6 +18,7 @@ use super::{
     group::{Group, Told, Upstream, seats},
     options::{Options, Wire},
     resolve::{Resolve, SystemResolver, Target},
+    session::SessionKey,
     subset::Subsets,
 };
 use crate::{chance::Chance, ratio::Ratio, trip};
@@ -46,6 +47,7 @@ pub struct UpstreamBuilder {
     endpoints: Vec<Endpoint>,
     options: Options,
     rules: Rules,
+    session_key: Option<SessionKey>,
     chance: Option<Chance>,
     resolver: Arc<dyn Resolve>,
     before: Option<Upstream>,
@@ -59,6 +61,7 @@ impl Upstream {
             endpoints: Vec::new(),
             options: Options::default(),
             rules: Rules::default(),
+            session_key: None,
             chance: None,
             resolver: Arc::new(SystemResolver),
             before: None,
@@ -116,6 +119,13 @@ impl UpstreamBuilder {
     /// which there is none. By default by nothing, and these are refused.
     pub fn subsets(mut self, subsets: Subsets) -> Self {
         self.rules.subsets = subsets;
+        self
+    }
+
+    /// The secret under which [sessions](super::Session) name its endpoints. By default the one of the upstream that it
+    /// [inherits](Self::inherit) from, or else a new one that nobody knows.
+    pub fn session_key(mut self, key: SessionKey) -> Self {
+        self.session_key = Some(key);
         self
     }
 
@@ -200,7 +210,11 @@ impl UpstreamBuilder {
     /// # Errors
     ///
     /// No endpoints, one that is malformed, or one that was refused.
-    pub fn build(self) -> Result<Upstream, BuildError> {
+    pub fn build(mut self) -> Result<Upstream, BuildError> {
+        let of_before = || Some(self.before.as_ref()?.group().roster.rules().session_key);
+        if let Some(key) = self.session_key.or_else(of_before) {
+            self.rules.session_key = key;
+        }
         let target = |endpoint: Endpoint| Ok((endpoint.address.parse::<Target>()?, Arc::new(endpoint)));
         let targets = self.endpoints.into_iter().map(target).collect::<Result<Box<[_]>, _>>()?;
         if targets.is_empty() {

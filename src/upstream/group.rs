@@ -25,6 +25,7 @@ use super::{
     member::{Common, Member},
     options::Options,
     resolve::{Resolve, Target},
+    session::SessionKey,
     subset::Chosen,
 };
 use crate::{
@@ -114,6 +115,10 @@ impl fmt::Debug for Picked {
 impl Upstream {
     pub(super) fn new(group: Group) -> Self {
         Self(Arc::new(group), None)
+    }
+
+    pub(super) fn session_key(&self) -> SessionKey {
+        self.0.roster.rules().session_key
     }
 
     /// The same, for requests of this subset.

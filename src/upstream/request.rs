@@ -18,6 +18,7 @@ use super::{
     hop::{self, Kept},
     options::Wire,
     service::Settings,
+    session::Held,
 };
 use crate::{
     attempt::Earlier,
@@ -49,6 +50,7 @@ pub(super) struct Call {
     pub(super) hash: Option<u64>,
     /// The mark of the subset that it is for, if it is for one.
     pub(super) subset: Option<u64>,
+    pub(super) session: Option<Box<Held>>,
     pub(super) until: Option<Deadline>,
 }
 
@@ -119,8 +121,15 @@ where
         });
     }
     let (trail, earlier) = (parts.extensions.remove(), parts.extensions.remove());
-    let call =
-        Call { http2, trail, earlier, hash: None, subset: None, until: parts.extensions.get().copied() };
+    let call = Call {
+        http2,
+        trail,
+        earlier,
+        hash: None,
+        subset: None,
+        session: None,
+        until: parts.extensions.get().copied(),
+    };
     Ok(Outgoing { request, call, bodiless, fault, hold, upgrade })
 }
 

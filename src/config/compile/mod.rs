@@ -31,6 +31,7 @@ mod remembered;
 mod removed;
 mod retry;
 mod routes;
+mod session;
 mod subsets;
 mod upstreams;
 mod usage;

@@ -78,6 +78,7 @@ impl Compiler<'_> {
         made = self.canary(at, made, rule);
         made = self.mirrors(at, made, rule);
         made = self.rule_breaker(at, made, rule);
+        made = self.sessions(at, made, rule);
         made = self.calls(at, made, rule);
         self.backends(at, made, rule)
     }

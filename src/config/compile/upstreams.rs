@@ -75,6 +75,9 @@ impl<'a> Compiler<'a> {
             }
         }
         let mut builder = builder().endpoints(&upstream.endpoints);
+        if let Some(key) = self.sessions_by {
+            builder = builder.session_key(key);
+        }
         if let Some(rules) = &upstream.subsets {
             builder = builder.subsets(subsets(at.field("subsets"), rules));
         }

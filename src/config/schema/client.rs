@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    ApiVersion, BackendRef, ConcurrencyLimit, Gateway, Header, Policies, Retry, RetryRules, Rule, Split,
-    Timeouts, Upstream,
+    ApiVersion, BackendRef, ConcurrencyLimit, Gateway, Header, Policies, Retry, RetryRules, Rule,
+    SessionPersistence, SessionSecret, Split, Timeouts, Upstream,
 };
 
 /// A mesh client as a file: what a service calls, and how.
@@ -20,6 +20,9 @@ pub(crate) struct Client {
     /// The services, by their names. Each is called by its name, unless a destination has it.
     #[schemars(extend("minProperties" = 1))]
     pub(crate) upstreams: BTreeMap<String, Upstream>,
+    /// The secret under which `sessionPersistence` names endpoints: instances that share it know each other's sessions.
+    /// Default: each process has one of its own, and knows no sessions of before.
+    pub(crate) session_key: Option<SessionSecret>,
     /// What is called otherwise than by default, by the names that requests have as their host.
     #[serde(default)]
     pub(crate) destinations: BTreeMap<String, Destination>,
@@ -39,6 +42,9 @@ pub(crate) struct Destination {
     /// Tries calls again that failed. Default: two attempts beside the first, unless the `retryConstraint` of an upstream
     /// allows none.
     pub(crate) retry: Option<Retry>,
+    /// Keeps calls of one session at one endpoint, by what a header of an answer tells to be sent with the next call.
+    /// `type: Header` is all there is: a service keeps no cookies. Default: it does not.
+    pub(crate) session_persistence: Option<SessionPersistence>,
     /// What else is done.
     #[serde(default)]
     pub(crate) policies: CallPolicies,
@@ -60,12 +66,12 @@ pub(crate) struct CallPolicies {
 impl Client {
     /// What a gateway has of it, and a rule for each destination.
     pub(crate) fn parts(self) -> (Gateway, BTreeMap<String, Rule>) {
-        let Self { api_version, concurrency, upstreams, destinations } = self;
-        let gateway = Gateway { api_version, concurrency, upstreams, ..Gateway::default() };
-        let rule = |(name, Destination { backend_refs, timeouts, retry, policies })| {
+        let Self { api_version, concurrency, upstreams, session_key, destinations } = self;
+        let gateway = Gateway { api_version, concurrency, upstreams, session_key, ..Gateway::default() };
+        let rule = |(name, Destination { backend_refs, timeouts, retry, session_persistence, policies })| {
             let CallPolicies { split, deadline_header, retry: how } = policies;
             let policies = Policies { split, deadline_header, retry: how, ..Policies::default() };
-            (name, Rule { backend_refs, timeouts, retry, policies, ..Rule::default() })
+            (name, Rule { backend_refs, timeouts, retry, session_persistence, policies, ..Rule::default() })
         };
         (gateway, destinations.into_iter().map(rule).collect())
     }

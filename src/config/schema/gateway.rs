@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{
     Addresses, AuthorizationPolicy, Authorizer, Balance, CallerFact, CircuitBreaker, ConcurrencyLimit,
     Endpoint, LimitFields, MinimumRates, Overload, Provider, Quota, RateLimit, RedisServer, RetryConstraint,
-    Route, SubsetRules, SuccessRateRules, Unbuilt, UpstreamCredentials, Usage,
+    Route, SessionSecret, SubsetRules, SuccessRateRules, Unbuilt, UpstreamCredentials, Usage,
 };
 use crate::config::scalar::{Name, Text};
 
@@ -61,6 +61,9 @@ pub(crate) struct Gateway {
     /// The services behind the gateway, by the names that `backendRefs` use.
     #[serde(default)]
     pub(crate) upstreams: BTreeMap<String, Upstream>,
+    /// The secret under which `sessionPersistence` names endpoints: instances that share it know each other's sessions.
+    /// Default: each process has one of its own, and knows no sessions of before.
+    pub(crate) session_key: Option<SessionSecret>,
     /// What is served. Among all rules of all routes the most specific match wins, as in the Gateway API.
     #[serde(default)]
     pub(crate) routes: Vec<Route>,

@@ -15,12 +15,13 @@ mod quotas;
 mod redis;
 mod retry;
 mod route;
+mod session;
 mod split;
 mod unbuilt;
 mod usage;
 
 pub(crate) use self::{
     addresses::*, authentication::*, authorization::*, balance::*, breaker::*, client::*, concurrency::*,
-    gateway::*, mirror::*, overload::*, policies::*, quotas::*, redis::*, retry::*, route::*, split::*,
-    unbuilt::*, usage::*,
+    gateway::*, mirror::*, overload::*, policies::*, quotas::*, redis::*, retry::*, route::*, session::*,
+    split::*, unbuilt::*, usage::*,
 };

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Header, Labels, Policies, RequestMirror, Retry, Unbuilt};
+use super::{Header, Labels, Policies, RequestMirror, Retry, SessionPersistence, Unbuilt};
 use crate::config::scalar::{Name, Text};
 
 /// Rules for some hosts.
@@ -50,8 +50,8 @@ pub(crate) struct Rule {
     pub(crate) timeouts: Timeouts,
     /// Tries requests again that failed. Default: it does not.
     pub(crate) retry: Option<Retry>,
-    /// Session persistence comes with a later version.
-    pub(crate) session_persistence: Option<Unbuilt>,
+    /// Keeps each client at one endpoint. Default: it does not.
+    pub(crate) session_persistence: Option<SessionPersistence>,
 }
 
 /// One kind of request: all that is said must hold.

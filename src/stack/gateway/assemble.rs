@@ -24,7 +24,9 @@ use crate::{
         mirror::{self, MirrorLayer},
         router, split,
     },
+    stack::sessions::Pin,
     telemetry::Witness,
+    upstream::{Proxy, Session},
 };
 
 impl Rule {
@@ -48,6 +50,8 @@ impl Rule {
     fn gates(self, given: &Given) -> AsyncGates {
         let (fields, legacy) = (self.limits.fields, self.limits.legacy);
         let priorities = self.priorities(given);
+        let backends = self.backends.iter().map(|(backend, _)| backend.upstream());
+        let pin = Pin::among(self.session.as_ref().filter(|_| self.canary.is_none()), backends);
         let needs_caller = self.upstreams().any(Backend::needs_caller);
         let of_upstreams = self.upstreams().flat_map(|backend| &backend.guards.concurrency);
         let asks_priority = self.concurrency.iter().chain(of_upstreams).any(Concurrency::asks_priority);
@@ -101,7 +105,8 @@ impl Rule {
         }
         let gates = broken(gates, self.breaker.as_ref());
         let concurrency = Concurrency::in_one_order(self.concurrency);
-        concurrency.into_iter().fold(gates, AsyncGates::with_async).with_all(self.filters)
+        let gates = concurrency.into_iter().fold(gates, AsyncGates::with_async).with_all(self.filters);
+        with(gates, pin)
     }
 
     /// What tells how important a request of this rule is. The listeners have removed what strangers said of it.
@@ -112,9 +117,10 @@ impl Rule {
     }
 
     /// An upstream that is told what it needs to know, behind its guards.
-    fn guarded(&self, backend: &Backend, given: &Given) -> Guarded {
+    fn guarded(&self, backend: &Backend, given: &Given, session: Option<&Session>) -> Guarded {
         // The listeners have removed what strangers said of how a request came: what is left is believed.
         let proxy = backend.proxy.clone().trusted_proxies(everybody()).asserted(given.asserted.clone());
+        let proxy = session.into_iter().cloned().fold(proxy, Proxy::session);
         let told = self.deadline_header.iter().cloned().fold(TellDeadline::new(), TellDeadline::header);
         backend.guards.before(GateLayer::new(told).layer(backend.sender(proxy)))
     }
@@ -123,7 +129,7 @@ impl Rule {
         self.mirrors.iter().fold(MirrorLayer::disabled(), |layer, (backend, policy)| {
             // How long the caller waits is nothing to a mirror.
             let policy = self.deadline_header.iter().cloned().fold(policy.clone(), mirror::Policy::without);
-            layer.and(policy, self.guarded(backend, given))
+            layer.and(policy, self.guarded(backend, given, None))
         })
     }
 
@@ -143,7 +149,7 @@ impl Rule {
         let mut split = split::Split::builder();
         for (backend, weight) in &self.backends {
             let name = backend.proxy.upstream().variant();
-            let guarded = self.guarded(backend, given);
+            let guarded = self.guarded(backend, given, self.session.as_ref());
             let attempts = backend.retry(self.retry.as_ref()).layer(timeout.layer(guarded));
             split = split.variant(name, *weight, attempts);
         }

@@ -11,12 +11,16 @@ use super::{
 use crate::stack::gateway::Rule;
 use crate::{
     chance::Chance,
+    gate::{GateLayer, Gated},
     key::{Key, RouteName},
     reject::{Rescue, RescueLayer},
     resilience::{budget::Budget, retry::Policy},
     routing::split::{self, Split, SplitService},
-    stack::gateway::{Backend, Guarded},
-    upstream::{Proxy, Upstream},
+    stack::{
+        gateway::{Backend, Guarded},
+        sessions::Pin,
+    },
+    upstream::{Proxy, Session, Upstream},
 };
 
 /// What a [`Client`](super::Client) calls under a name: an upstream, or several versions of it by weight, and by which
@@ -48,10 +52,11 @@ pub struct Destination {
     backends: Vec<(Backend, u32)>,
     split_by: Option<Key>,
     variant_header: Option<HeaderName>,
+    session: Option<Session>,
 }
 
 /// All that stands between a caller and the connections.
-pub(super) type Service = Rescue<Calls<SplitService<Attempts<Sender<Guarded>>>>>;
+pub(super) type Service = Rescue<Calls<Gated<SplitService<Attempts<Sender<Guarded>>>, Pin>>>;
 
 /// A destination, ready to be called.
 #[derive(Debug)]
@@ -73,7 +78,8 @@ impl Destination {
     /// This name, for the [backends](Self::backend) that it is divided among. The name is the salt of the split.
     pub fn split(name: impl Into<Arc<str>>) -> Self {
         let policies = ClientLayer::new().grpc_streams(true).retry(Policy::default());
-        Self { name: name.into(), policies, backends: Vec::new(), split_by: None, variant_header: None }
+        let (split_by, variant_header, session) = (None, None, None);
+        Self { name: name.into(), policies, backends: Vec::new(), split_by, variant_header, session }
     }
 
     /// What a gateway's rule says of calls. Without a word of its own on retries they are tried again as by default, unless
@@ -89,12 +95,13 @@ impl Destination {
             split_by,
             variant_header,
             backends,
+            session,
             ..
         } = rule;
         let bears = |(backend, _): &(Backend, u32)| !backend.budget().is_some_and(Budget::is_zero);
         let retry = retry.or_else(|| backends.iter().all(bears).then(Policy::default));
         let policies = ClientLayer::of_rule(timeout, attempt_timeout, deadline_header, retry);
-        Self { name, policies, backends, split_by, variant_header }
+        Self { name, policies, backends, split_by, variant_header, session }
     }
 
     /// Adds an upstream with its weight. The first is the base, as [`split`](crate::routing::split) says.
@@ -113,6 +120,12 @@ impl Destination {
         Self { variant_header: Some(header), ..self }
     }
 
+    /// Keeps calls of one session at one endpoint: what an answer tells in a [header](Session::header) is to be sent with the
+    /// next call. This client keeps nothing itself; a cookie is for who hands on the requests and answers of browsers.
+    pub fn session(self, session: Session) -> Self {
+        Self { session: Some(session), ..self }
+    }
+
     /// How it is called. Unless told a call may take 15 s, gRPC calls to their head, and is tried twice more by the default
     /// [`Policy`]: if nobody has looked at it, or it may be done twice.
     pub fn policies(self, policies: ClientLayer) -> Self {
@@ -121,11 +134,12 @@ impl Destination {
 
     pub(super) fn build(self) -> Result<Called, InvalidClient> {
         self.check()?;
-        let Self { name, policies, backends, split_by, variant_header } = self;
+        let Self { name, policies, backends, split_by, variant_header, session } = self;
+        let session = session.as_ref();
         let mut versions = Split::builder();
         for (backend, weight) in &backends {
             let version = backend.upstream().variant();
-            let sender = policies.sender(backend.direct(policies.told()));
+            let sender = policies.sender(backend.direct(policies.told(), session));
             versions = versions.variant(version, *weight, policies.attempts(backend.budget(), sender));
         }
         let by = match split_by {
@@ -134,9 +148,11 @@ impl Destination {
         };
         let by = variant_header.into_iter().fold(by, split::Policy::tell_client);
         let versions = versions.build().map_err(|error| InvalidClient::Split(Arc::clone(&name), error))?;
+        let pin = Pin::among(session, backends.iter().map(|(backend, _)| backend.upstream()));
+        let pin = pin.map_or_else(GateLayer::disabled, GateLayer::new);
         Ok(Called {
             host: HeaderValue::from_str(&name).ok(),
-            service: RescueLayer::new().layer(policies.calls(versions.into_service(by))),
+            service: RescueLayer::new().layer(policies.calls(pin.layer(versions.into_service(by)))),
             upstreams: backends.iter().map(|(backend, _)| backend.upstream().clone()).collect(),
             name: RouteName(name),
         })

@@ -21,7 +21,7 @@ mod turns;
 mod wants;
 
 pub(super) use ewma::Ewma;
-pub(super) use plan::{Ask, Plan, Seat, Tried};
+pub(super) use plan::{Ask, Named, Plan, Seat, Tried};
 pub use policy::{Balance, Maglev, RingHash};
 pub(super) use roster::{Roster, Rules};
 pub use slow_start::SlowStart;

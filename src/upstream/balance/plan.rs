@@ -27,6 +27,8 @@ pub(in super::super) struct Plan {
     /// By their marks.
     subsets: HashMap<u64, Order>,
     otherwise: Otherwise,
+    /// Places by the names that sessions have for them.
+    names: HashMap<u64, usize>,
 }
 
 /// Where a request goes whose subset nobody is in.
@@ -38,6 +40,14 @@ enum Otherwise {
     /// To the subset of this mark.
     To(u64),
 }
+/// An endpoint, as a session names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) struct Named {
+    pub(in super::super) name: u64,
+    /// None but this one.
+    pub(in super::super) strict: bool,
+}
+
 /// What is to be known of a request to pick for it.
 #[derive(Clone, Copy, Default)]
 pub(in super::super) struct Ask<'a> {
@@ -49,6 +59,8 @@ pub(in super::super) struct Ask<'a> {
     pub(in super::super) hash: Option<u64>,
     /// The mark of the subset that it is for, if it is for one.
     pub(in super::super) subset: Option<u64>,
+    /// The endpoint of its session, if it has one.
+    pub(in super::super) session: Option<Named>,
 }
 
 /// The members that a request has tried, by what tells them apart whatever has become of the set.
@@ -85,6 +97,7 @@ impl Plan {
     pub(super) fn new(seats: Box<[Seat]>, rules: &Rules, wants: Arc<Wants>, rung: u64) -> Self {
         let stays = |place: &usize| seats[*place].member.state() & Withheld::Draining.bit() == 0;
         let places: Vec<_> = (0..seats.len()).filter(stays).collect();
+        let names = wants.names(&seats, &places);
         let subsets = wants.subsets(&seats, &places);
         let subsets = subsets.into_iter().map(|(mark, places)| (mark, Order::new(&seats, places, rules)));
         let subsets = subsets.collect();
@@ -94,7 +107,7 @@ impl Plan {
             Fallback::Default(subset) => Otherwise::To(wants.mark(subset.pairs())),
         };
         let whole = Order::new(&seats, places, rules);
-        Self { rung, seats, wants, whole, subsets, otherwise }
+        Self { rung, seats, wants, whole, subsets, otherwise, names }
     }
 
     /// Goes on where the plan before it stands.
@@ -107,18 +120,38 @@ impl Plan {
         }
     }
 
-    /// The member for the next try; `None` if all were tried, or nobody is in the subset.
+    /// The member for the next try; `None` if all were tried, or nobody is in the subset. That of the session, if it takes
+    /// requests, and could be reached, and no attempt was there.
     pub(super) fn pick(&self, ask: &Ask<'_>, dice: &Dice<'_>) -> Option<&Arc<Member>> {
-        self.order(ask.subset)?.pick(ask, dice)
+        if let Some(named) = ask.session {
+            let fits = |one: &&Arc<Member>| one.availability().takes() && !ask.tried.has(one);
+            let own = self.named(named.name, ask.subset).filter(fits);
+            if named.strict {
+                return own;
+            }
+            let anew = |one: &&Arc<Member>| !one.rests() && !ask.earlier.contains(&one.address());
+            if let Some(own) = own.filter(anew) {
+                return Some(own);
+            }
+        }
+        self.order(ask.subset)?.0.pick(ask, dice)
     }
 
-    /// Those among whom a request of this mark goes.
-    fn order(&self, mark: Option<u64>) -> Option<&Order> {
-        let Some(mark) = mark else { return Some(&self.whole) };
-        self.subsets.get(&mark).or_else(|| match self.otherwise {
+    /// Who has this name in a session, if a request of this mark can go there.
+    pub(in super::super) fn named(&self, name: u64, mark: Option<u64>) -> Option<&Arc<Member>> {
+        let seat = &self.seats[*self.names.get(&name)?];
+        let (_, mark) = self.order(mark)?;
+        mark.is_none_or(|mark| self.wants.is_in(seat, mark)).then_some(&seat.member)
+    }
+
+    /// Those among whom a request of this mark goes, and the mark of their subset.
+    fn order(&self, mark: Option<u64>) -> Option<(&Order, Option<u64>)> {
+        let Some(mark) = mark else { return Some((&self.whole, None)) };
+        let subset = |mark: u64| Some((self.subsets.get(&mark)?, Some(mark)));
+        subset(mark).or_else(|| match self.otherwise {
             Otherwise::Nowhere => None,
-            Otherwise::Anywhere => Some(&self.whole),
-            Otherwise::To(mark) => self.subsets.get(&mark),
+            Otherwise::Anywhere => Some((&self.whole, None)),
+            Otherwise::To(mark) => subset(mark),
         })
     }
 

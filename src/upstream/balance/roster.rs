@@ -24,6 +24,7 @@ use crate::{
         availability::Withheld,
         load::Interest,
         member::{Common, Member},
+        session::SessionKey,
         subset::{Fallback, Keys, Subsets},
     },
 };
@@ -37,6 +38,7 @@ pub(in super::super) struct Rules {
     pub(in super::super) panic_threshold: Ratio,
     pub(in super::super) slow_start: Option<SlowStart>,
     pub(in super::super) subsets: Subsets,
+    pub(in super::super) session_key: SessionKey,
 }
 
 impl Default for Rules {
@@ -47,6 +49,7 @@ impl Default for Rules {
             panic_threshold: Ratio::percent(50),
             slow_start: None,
             subsets: Subsets::new(),
+            session_key: SessionKey::random(),
         }
     }
 }
@@ -129,6 +132,11 @@ impl Roster {
     /// Makes subsets by these keys ready, unless they are.
     pub(in super::super) fn divide(&self, keys: Keys) {
         self.want(|wants| wants.select(keys));
+    }
+
+    /// Makes endpoints ready to be named by sessions, unless they are.
+    pub(in super::super) fn keep_sessions(&self) {
+        self.want(|wants| wants.keep_sessions(self.rules.session_key));
     }
 
     /// Makes something more ready, unless it is.

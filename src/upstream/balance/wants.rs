@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::plan::Seat;
-use crate::upstream::subset::Keys;
+use crate::upstream::{session::SessionKey, subset::Keys};
 
 /// The most subsets of an upstream: each has tables of its own.
 const MOST: usize = 1_000;
@@ -17,6 +17,8 @@ pub(in super::super) struct Wants {
     /// Marks are under a seed, so that nobody outside can make one that is another subset's.
     seed: RandomState,
     selectors: Vec<Keys>,
+    /// By what sessions name endpoints, if there are sessions.
+    sessions: Option<SessionKey>,
 }
 
 impl Wants {
@@ -35,6 +37,22 @@ impl Wants {
             self.selectors.push(keys);
         }
         is_new
+    }
+
+    /// Whether nobody has asked for sessions before.
+    pub(super) fn keep_sessions(&mut self, key: SessionKey) -> bool {
+        self.sessions.replace(key).is_none()
+    }
+
+    /// The places of those at `places` by the names that sessions have for them.
+    pub(super) fn names(&self, seats: &[Seat], places: &[usize]) -> HashMap<u64, usize> {
+        let Some(key) = self.sessions else { return HashMap::new() };
+        places.iter().map(|&place| (key.name(seats[place].member.address()), place)).collect()
+    }
+
+    /// Whether a seat is in the subset of this mark.
+    pub(super) fn is_in(&self, seat: &Seat, mark: u64) -> bool {
+        self.selectors.iter().any(|keys| self.mark_of(seat, keys) == Some(mark))
     }
 
     /// What tells the subset with these labels from others.
