@@ -2,15 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a bench may panic")]
 
-use std::net::Ipv4Addr;
+use std::{
+    io::{Read, Write},
+    net::Ipv4Addr,
+};
 
 use divan::{Bencher, counter::ItemsCount};
-use http::{HeaderName, Request};
+use http::{HeaderName, HeaderValue, Request};
 use portcullis::{
+    body::Body,
     head::Head,
     key::Key,
-    upstream::{Balance, Endpoint, Maglev, RingHash, Subsets, Upstream, UpstreamBuilder},
+    upstream::{Balance, Endpoint, Maglev, Proxy, RingHash, Session, Subsets, Upstream, UpstreamBuilder},
 };
+use tokio::runtime::Runtime;
+use tower::{Service, ServiceExt};
 
 #[global_allocator]
 static ALLOC: divan::AllocProfiler = divan::AllocProfiler::system();
@@ -98,6 +104,42 @@ fn least_request_of_a_subset(bencher: Bencher<'_, '_>, n: u32) {
 fn least_request_of_a_subset_by_header(bencher: Bencher<'_, '_>, n: u32) {
     let subsets = Subsets::new().by_headers([("version", HeaderName::from_static("x-version"))]);
     picks(bencher, || of(n, Balance::LeastRequest).subsets(subsets).build().unwrap());
+}
+
+/// A call until it waits for a connection, with a session and without: what is more with it are the token and the pick by it.
+#[divan::bench(args = [false, true])]
+fn call_with_a_session(bencher: Bencher<'_, '_>, session: bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _within = runtime.enter();
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstream = Upstream::builder("bench").endpoint(server.local_addr().unwrap()).build().unwrap();
+    let header = HeaderName::from_static("x-session");
+    let plain = Proxy::new(upstream);
+    let sticky = plain.clone().session(Session::header(header.clone()));
+    let token = told(&runtime, &server, &sticky, &header);
+    let proxy = if session { sticky } else { plain };
+    let request = || Request::get("/").header(&header, &token).body(Body::empty()).unwrap();
+    let inputs = || (proxy.clone(), request());
+    bencher.with_inputs(inputs).bench_local_values(|(mut proxy, request)| proxy.call(request));
+}
+
+/// What a client is told by the endpoint behind this proxy.
+fn told(
+    runtime: &Runtime,
+    server: &std::net::TcpListener,
+    proxy: &Proxy,
+    header: &HeaderName,
+) -> HeaderValue {
+    let server = server.try_clone().unwrap();
+    let answers = std::thread::spawn(move || {
+        let (mut stream, _) = server.accept().unwrap();
+        stream.read(&mut [0; 1024]).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").unwrap();
+    });
+    let answer = proxy.clone().oneshot(Request::get("/").body(Body::empty()).unwrap());
+    let answer = runtime.block_on(async { answer.await.unwrap() });
+    answers.join().unwrap();
+    answer.headers()[header].clone()
 }
 
 /// The hash of the key alone, which is in the picks by key.
