@@ -22,6 +22,8 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+#[cfg(feature = "upstream")]
+use std::time::Duration;
 
 use crate::ratio::Ratio;
 
@@ -78,6 +80,12 @@ impl Chance {
             }
         }
         high(product)
+    }
+
+    /// Less than `most`, each time as likely as the other; nothing if that is nothing. Of more than 584 years it is a part.
+    #[cfg(feature = "upstream")]
+    pub(crate) fn up_to(&self, most: Duration) -> Duration {
+        Duration::from_nanos(self.below(u64::try_from(most.as_nanos()).unwrap_or(u64::MAX)))
     }
 
     /// `true` in this share of the cases.

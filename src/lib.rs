@@ -13,7 +13,7 @@
 //! | `authn` | who is calling? tokens, introspection, API keys, certificates, providers; tokens for our own calls | `authn`, `jwt` |
 //! | `admission` | may it enter? addresses, rate limit, quotas, requests in flight, overload, policies, authorizers | `admission` |
 //! | `routing` | where to? router, filters, mirror, split, canary | `routing` |
-//! | `resilience` | what if it fails? timeout, deadline, retry, budget, circuit breaker, fallback | `resilience` |
+//! | `resilience` | what if it fails? timeout, deadline, retry and hedge with their budget, circuit breaker, fallback | `resilience` |
 //! | `upstream` | which endpoint? endpoints, balance, pool, proxy | `upstream` |
 //! | `stack` | the layers in their proven order | `stack` |
 //! | `config` | the stack as data | `config` |
@@ -157,6 +157,11 @@ struct ChooseABalancer;
 #[doc = include_str!("../docs/guides/deadlines_end_to_end.md")]
 struct DeadlinesEndToEnd;
 
+/// The code of the guide runs; its file is tried in `tests/it/gateway/endpoints.rs`.
+#[cfg(all(doctest, feature = "upstream"))]
+#[doc = include_str!("../docs/guides/find_and_watch_endpoints.md")]
+struct FindAndWatchEndpoints;
+
 /// The code of the guide runs; its files are tried in `tests/it/gateway/canaries.rs`.
 #[cfg(all(doctest, feature = "routing"))]
 #[doc = include_str!("../docs/guides/canary_that_rolls_itself_back.md")]
@@ -195,6 +200,7 @@ pub mod identity;
 #[cfg(any(feature = "upstream", feature = "transport"))]
 mod io;
 pub mod key;
+mod listening;
 pub mod matching;
 pub mod outcome;
 pub mod ratio;
@@ -208,7 +214,7 @@ pub mod reject;
 mod secret;
 #[cfg(any(feature = "admission", feature = "resilience", feature = "telemetry"))]
 mod sharded;
-#[cfg(any(feature = "admission", feature = "telemetry"))]
+#[cfg(any(feature = "admission", feature = "telemetry", feature = "upstream"))]
 mod task;
 pub mod time;
 #[cfg(feature = "tls")]

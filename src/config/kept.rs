@@ -20,7 +20,7 @@ use crate::{
         shed::{Overload, SuccessRate},
     },
     authn::api_key::{ApiKeys, FailureLimit, KeyFollower},
-    resilience::{breaker::BreakerLayer, budget::Budget},
+    resilience::{breaker::BreakerLayer, budget::Budget, hedge::HedgeHandle, retry::RetryHandle},
     routing,
     telemetry::usage::UsageMeter,
     upstream::Upstream,
@@ -134,6 +134,7 @@ pub(super) struct Kept {
     pub(super) rates: Made<SuccessRateRules, SuccessRate>,
     /// How many second attempts upstreams have had, by their names.
     pub(super) budgets: Made<RetryConstraint, Budget>,
+    pub(super) counted: Counted,
     /// By the names of the rules.
     pub(super) canaries: Made<SaidOfCanary, KeptCanary>,
     /// Of rules and upstreams, by `rule/` or `upstream/` and their names.
@@ -144,6 +145,13 @@ pub(super) struct Kept {
     pub(super) key_sets: KeySets,
     #[cfg(feature = "jwt")]
     pub(super) remembered: Remembered,
+}
+
+/// What was counted of rules, by their names.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    pub(super) retries: BTreeMap<String, RetryHandle>,
+    pub(super) hedges: BTreeMap<String, HedgeHandle>,
 }
 
 /// What lives outside of this process, and is followed.

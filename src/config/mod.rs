@@ -95,6 +95,7 @@ mod at;
 mod compile;
 mod debounce;
 mod document;
+mod endpoint_file;
 mod fault;
 mod files;
 mod gates;
@@ -110,6 +111,7 @@ mod suggest;
 mod yaml;
 
 pub use self::{
+    endpoint_file::EndpointFileSource,
     fault::{Fault, Faults, Severity},
     gates::Registry,
     key_store::FileKeyStore,

@@ -53,7 +53,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
-        let context = Context::of(request.extensions());
+        let context = Context::of_request(&request);
         request.extensions_mut().insert(context.clone());
         let future = context.enter(|| self.inner.call(request));
         ContextFuture { future, context }

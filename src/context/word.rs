@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use http::Extensions;
+use http::{Extensions, Request};
 
 use super::{Deadline, RequestId, TraceContext};
 use crate::identity::{CallerToken, Principal};
@@ -26,9 +26,20 @@ impl Context {
     /// What a request's extensions tell.
     #[must_use]
     pub fn of(extensions: &Extensions) -> Self {
+        Self::in_trace(extensions, extensions.get().copied())
+    }
+
+    /// The same of a request, which may tell its trace in its head alone.
+    pub(super) fn of_request<B>(request: &Request<B>) -> Self {
+        let extensions = request.extensions();
+        let trace = extensions.get().copied().or_else(|| TraceContext::of(request.headers()));
+        Self::in_trace(extensions, trace)
+    }
+
+    fn in_trace(extensions: &Extensions, trace: Option<TraceContext>) -> Self {
         Self(Arc::new(Inner {
             request_id: extensions.get().cloned(),
-            trace: extensions.get().copied(),
+            trace,
             deadline: extensions.get().copied(),
             principal: extensions.get().cloned(),
             caller_token: extensions.get().cloned(),

@@ -69,16 +69,32 @@ pub(crate) fn rejection_in<E: 'static>(error: &E) -> Option<&Rejection> {
     chain_of(error).and_then(Rejection::find)
 }
 
-/// Whether a client says that it got no connection, so that nothing was sent. Deeper in the chain the word would be about
-/// another call.
-#[cfg(all(feature = "resilience", feature = "upstream"))]
+/// Whether a client says that it got no connection, so that nothing was sent: hyper-util's, or a channel of tonic, which
+/// says it below its own error. Deeper in the chain the word would be about another call.
+#[cfg(feature = "resilience")]
 pub(crate) fn is_connect<E: 'static>(error: &E) -> bool {
-    type ClientError = hyper_util::client::legacy::Error;
-    chain_of(error).and_then(|error| error.downcast_ref()).is_some_and(ClientError::is_connect)
+    let Some(error) = chain_of(error) else { return false };
+    of_client(error) || of_channel(error)
+}
+
+#[cfg(feature = "upstream")]
+fn of_client(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref().is_some_and(hyper_util::client::legacy::Error::is_connect)
 }
 
 #[cfg(all(feature = "resilience", not(feature = "upstream")))]
-pub(crate) fn is_connect<E: 'static>(_: &E) -> bool {
+fn of_client(_: &(dyn Error + 'static)) -> bool {
+    false
+}
+
+#[cfg(all(feature = "tonic", feature = "transport"))]
+fn of_channel(error: &(dyn Error + 'static)) -> bool {
+    let channel = error.downcast_ref::<tonic::transport::Error>();
+    channel.and_then(Error::source).is_some_and(|source| source.is::<tonic::ConnectError>())
+}
+
+#[cfg(all(feature = "resilience", not(all(feature = "tonic", feature = "transport"))))]
+fn of_channel(_: &(dyn Error + 'static)) -> bool {
     false
 }
 
@@ -102,6 +118,9 @@ fn chain_of<E: 'static>(error: &E) -> Option<&(dyn Error + 'static)> {
     known!(axum::Error);
     #[cfg(feature = "tonic")]
     known!(tonic::Status);
+    // tonic has this type with its transport only.
+    #[cfg(all(feature = "tonic", feature = "transport"))]
+    known!(tonic::transport::Error);
     None
 }
 
@@ -111,6 +130,14 @@ fn one(error: &(dyn Error + 'static)) -> Option<Failure> {
     }
     if error.is::<tokio::time::error::Elapsed>() {
         return Some(Failure::Deadline);
+    }
+    #[cfg(feature = "upstream")]
+    if of_client(error) {
+        return Some(Failure::Connect);
+    }
+    #[cfg(all(feature = "tonic", feature = "transport"))]
+    if of_channel(error) {
+        return Some(Failure::Connect);
     }
     #[cfg(any(feature = "upstream", feature = "transport"))]
     if let Some(error) = error.downcast_ref::<hyper::Error>() {
@@ -221,6 +248,24 @@ mod tests {
         let boxed: BoxError = Box::new(client.get("http://stock/".parse().unwrap()).await.unwrap_err());
         assert!(is_connect(&boxed));
         assert!(!is_connect(&unreachable()), "a socket that is in use says so, too");
+        assert_eq!(Failure::of(&boxed), Failure::Connect);
+    }
+
+    /// All gRPC is POST: what a channel could not connect for would else never be tried again.
+    #[cfg(all(feature = "resilience", feature = "tonic", feature = "transport"))]
+    #[tokio::test]
+    async fn a_channel_without_a_connection_says_so() {
+        use tower::{Service, ServiceExt};
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut channel = tonic::transport::Endpoint::new(format!("http://{nobody}")).unwrap().connect_lazy();
+        let request = http::Request::post("/stock.Stock/Get").body(tonic::body::Body::empty()).unwrap();
+        let error = channel.ready().await.unwrap().call(request).await.unwrap_err();
+        assert!(is_connect(&error), "{error:?}");
+        assert_eq!(Failure::of(&error), Failure::Connect);
+        let boxed: BoxError = Box::new(error);
+        assert!(is_connect(&boxed));
+        let inner: BoxError = Box::new(io::Error::other(boxed));
+        assert!(!is_connect(&inner), "it speaks of another call");
     }
 
     #[test]

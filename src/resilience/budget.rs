@@ -69,12 +69,14 @@ struct Policy {
 }
 
 /// What was spent lately.
+#[derive(Clone)]
 struct Spent {
     buckets: VecDeque<Bucket>,
     total: u64,
 }
 
 /// A part of the window, from its beginning to that of the next.
+#[derive(Clone, Copy)]
 struct Bucket {
     since: Instant,
     /// How many calls there had been when it began.
@@ -100,7 +102,8 @@ impl Budget {
     }
 
     /// So many in each `interval`, however few calls there are: in a [window](Self::window) as many as that comes to, rounded
-    /// down, so that the interval should be no longer than it. An interval of zero is none.
+    /// down, so that the interval should be no longer than it. After a quiet time all of these may be spent at once: ten a
+    /// second are a hundred in a window of ten. An interval of zero is none.
     pub fn floor(self, attempts: u32, interval: Duration) -> Self {
         Self::of(Policy { floor: attempts, floor_each: interval, ..self.0.policy })
     }
@@ -119,7 +122,19 @@ impl Budget {
         }))
     }
 
-    /// A call is made, for the first time.
+    /// Goes on with what was called and spent under `before`, in whose place it is put. What is called there from now on is
+    /// not seen here.
+    pub fn after(self, before: &Self) -> Self {
+        let account = Account {
+            policy: self.0.policy,
+            calls: AtomicU64::new(before.calls()),
+            refused: AtomicU64::new(before.refused()),
+            spent: Mutex::new(before.0.lock().clone()),
+        };
+        Self(Arc::new(account))
+    }
+
+    /// A call has reached the server, for the first time.
     #[inline]
     pub fn call(&self) {
         if self.0.calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(UNTIMED) {
@@ -275,6 +290,19 @@ mod tests {
         assert!(budget.clone().spend(now) && !budget.spend(now));
         assert_eq!(spend_all(&Budget::new(Ratio::ALWAYS).window(Duration::ZERO), now), 0);
         assert!((0..10_000).all(|_| Budget::danger_unlimited().spend(now)));
+    }
+
+    /// Other terms are no new beginning.
+    #[test]
+    fn what_takes_its_place_goes_on() {
+        let before = Budget::new(Ratio::percent(20)).floor(0, NO_FLOOR);
+        (0..100).for_each(|_| before.call());
+        let now = Instant::now();
+        assert_eq!(spend_all(&before, now), 20);
+        let after = Budget::new(Ratio::percent(30)).floor(0, NO_FLOOR).after(&before);
+        assert_eq!((after.calls(), after.spent(), after.refused()), (100, 20, 1));
+        assert_eq!(spend_all(&after, now), 10);
+        assert_eq!(before.spent(), 20);
     }
 
     /// Nobody can save up for an outage.

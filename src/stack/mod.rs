@@ -15,6 +15,7 @@
 mod admin;
 #[cfg(test)]
 mod bless;
+mod calling;
 pub mod gateway;
 mod guards;
 pub mod mesh;
@@ -24,3 +25,4 @@ mod sessions;
 pub use admin::Admin;
 #[cfg(test)]
 pub(crate) use bless::bless;
+pub use calling::Contradiction;

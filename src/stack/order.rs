@@ -115,6 +115,7 @@ const DEADLINE_TOLD: Place = said(
      tells what is left by then.",
 );
 const RETRY: Place = documented("retry", include_str!("../resilience/retry/mod.rs"));
+const HEDGE: Place = documented("hedge", include_str!("../resilience/hedge/mod.rs"));
 const ATTEMPT: Place =
     said("timeout of an attempt", "Inside of what may try again, outside of balancing and connecting.");
 
@@ -202,6 +203,7 @@ const GATEWAY: &[Place] = &[
     SPLIT,
     documented("canary", include_str!("../routing/canary/mod.rs")),
     RETRY,
+    HEDGE,
     ATTEMPT,
     BREAKER,
     said(
@@ -249,6 +251,7 @@ const MESH_CLIENT: &[Place] = &[
     SESSION,
     SPLIT,
     RETRY,
+    HEDGE,
     ATTEMPT,
     IN_FLIGHT,
     SUCCESS_RATE,

@@ -2,8 +2,8 @@
 //!
 //! tower's contract is easily broken, and broken layers work until they are under load. [`Contract`] puts a layer
 //! around a [`Probe`] that notices, and checks every [`Law`]. Laws about state need to know what the layer's state
-//! is: how many requests pass before it refuses, how many it counts as in flight. What is not told is reported as
-//! not applicable.
+//! is: how many requests pass before it refuses, how many it counts as in flight. A layer of which nothing is told is
+//! checked to have none: that it refuses nobody, keeps nothing of callers and does nothing by time.
 //!
 //! # Example
 //!
@@ -58,6 +58,6 @@ mod law;
 mod laws;
 mod probe;
 
-pub use contract::{Contract, Finding, Report, Subject};
+pub use contract::{Allocations, Contract, Finding, Report, Subject};
 pub use law::Law;
 pub use probe::{Probe, ProbeBody, ProbeError, ProbeFuture};

@@ -126,7 +126,7 @@ pub use drain::{Drain, DrainLayer, Watch};
 pub use io::Io;
 #[cfg(feature = "tonic")]
 pub use listener::Incoming;
-pub use listener::{ConnectionObserver, Listener, ListenerBuilder};
+pub use listener::{ConnectionObserver, Listener, ListenerBuilder, Misuse};
 pub use proxy_protocol::{MalformedProxyHeader, ProxyHeader, ProxyProtocol};
 #[cfg(feature = "stack")]
 pub(crate) use server::Rates;

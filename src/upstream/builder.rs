@@ -1,6 +1,7 @@
 use std::{
     fmt,
     net::SocketAddr,
+    num::NonZeroUsize,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64},
@@ -14,11 +15,15 @@ use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
     balance::{Balance, Roster, Rules, SlowStart},
+    beside::Beside,
     endpoint::Endpoint,
-    group::{Group, Told, Upstream, seats},
-    options::{Options, Wire},
+    group::{Group, Targets, Told, Upstream, has_names, seats},
+    health::{self, Checks},
+    options::{KeepAlive, Options, Wire},
+    outlier::{self, Watch},
     resolve::{Resolve, SystemResolver, Target},
     session::SessionKey,
+    source::EndpointSource,
     subset::Subsets,
 };
 use crate::{chance::Chance, ratio::Ratio, trip};
@@ -38,6 +43,9 @@ pub enum BuildError {
     /// An endpoint is an address that was refused, such as the admin address.
     #[error("{0} must not be an upstream's endpoint")]
     RefusedEndpoint(SocketAddr),
+    /// It has both endpoints of its own and a source that tells them.
+    #[error("an upstream has endpoints, or a source that tells them: not both")]
+    TwoSources,
 }
 
 /// Builds an [`Upstream`].
@@ -50,6 +58,9 @@ pub struct UpstreamBuilder {
     session_key: Option<SessionKey>,
     chance: Option<Chance>,
     resolver: Arc<dyn Resolve>,
+    source: Option<Arc<dyn EndpointSource>>,
+    health_check: Option<health::Policy>,
+    outlier_detection: Option<outlier::Policy>,
     before: Option<Upstream>,
 }
 
@@ -64,6 +75,9 @@ impl Upstream {
             session_key: None,
             chance: None,
             resolver: Arc::new(SystemResolver),
+            source: None,
+            health_check: None,
+            outlier_detection: None,
             before: None,
         }
     }
@@ -81,6 +95,26 @@ impl UpstreamBuilder {
     /// Adds endpoints.
     pub fn endpoints(mut self, endpoints: impl IntoIterator<Item = impl Into<Endpoint>>) -> Self {
         self.endpoints.extend(endpoints.into_iter().map(Into::into));
+        self
+    }
+
+    /// Learns the endpoints from this source, in place of ones that are given here. The first requests wait for its first
+    /// word, 5 seconds at most. What it told last stays in force as long as it tells nothing else: an error changes nothing,
+    /// and a set without endpoints is taken for one unless it [says](super::EndpointSet::none) that it is certain.
+    pub fn source(mut self, source: impl EndpointSource) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// Asks endpoints how they are, and sends nothing to those that are not well. By default nobody is asked.
+    pub fn health_check(mut self, policy: health::Policy) -> Self {
+        self.health_check = Some(policy);
+        self
+    }
+
+    /// Leaves endpoints out for what becomes of the requests to them. By default nobody is left out.
+    pub fn outlier_detection(mut self, policy: outlier::Policy) -> Self {
+        self.outlier_detection = Some(policy);
         self
     }
 
@@ -179,6 +213,29 @@ impl UpstreamBuilder {
         self
     }
 
+    /// How many streams an HTTP/2 connection carries at a time, if its server allows more. One that would be too many goes
+    /// to another connection. By default as many as the server allows.
+    pub fn max_streams(mut self, max: NonZeroUsize) -> Self {
+        self.options.max_streams = max.get();
+        self
+    }
+
+    /// How old a connection becomes: then it takes no further request and closes once those that it has are done. Up to a
+    /// tenth less by chance, so that connections that were made together do not go together. It lets new endpoints behind
+    /// one address have their part, and follows a name server behind the back of pools. By default without bound.
+    pub fn max_connection_age(mut self, age: Duration) -> Self {
+        self.options.max_age = Some(age);
+        self
+    }
+
+    /// Asks the peer of an HTTP/2 connection on which nothing was heard for `interval` whether it is still there (RFC 9113
+    /// section 6.7), as long as there are streams on it, and closes it if there is no answer for `timeout`. Servers of gRPC
+    /// take pings more often than every 5 minutes for an attack unless told otherwise. By default nobody is asked.
+    pub fn http2_keep_alive(mut self, interval: Duration, timeout: Duration) -> Self {
+        self.options.keep_alive = Some(KeepAlive { interval, timeout });
+        self
+    }
+
     /// Refuses this address as an endpoint: the admin address, an own listener. It is compared with each address
     /// that a host name has, too.
     pub fn refuse(mut self, address: SocketAddr) -> Self {
@@ -209,18 +266,20 @@ impl UpstreamBuilder {
     ///
     /// # Errors
     ///
-    /// No endpoints, one that is malformed, or one that was refused.
+    /// No endpoints, one that is malformed, or one that was refused; both endpoints and a source.
     pub fn build(mut self) -> Result<Upstream, BuildError> {
         let of_before = || Some(self.before.as_ref()?.group().roster.rules().session_key);
         if let Some(key) = self.session_key.or_else(of_before) {
             self.rules.session_key = key;
         }
         let target = |endpoint: Endpoint| Ok((endpoint.address.parse::<Target>()?, Arc::new(endpoint)));
-        let targets = self.endpoints.into_iter().map(target).collect::<Result<Box<[_]>, _>>()?;
-        if targets.is_empty() {
-            return Err(BuildError::NoEndpoints);
+        let targets = self.endpoints.into_iter().map(target).collect::<Result<Targets, _>>()?;
+        match (&self.source, &*targets) {
+            (None, []) => return Err(BuildError::NoEndpoints),
+            (Some(_), [_, ..]) => return Err(BuildError::TwoSources),
+            _ => {}
         }
-        for (target, _) in &targets {
+        for (target, _) in &*targets {
             if let Target::Address(address) = target
                 && self.options.refuses(*address)
             {
@@ -231,16 +290,28 @@ impl UpstreamBuilder {
         let before = before.as_ref().map(Upstream::group);
         let options = before.map_or_else(|| Arc::new(self.options), |before| Arc::clone(&before.options));
         let common = before.map(|before| Arc::clone(before.roster.common())).unwrap_or_default();
-        let told = start(&targets, before.map(|before| &**before));
+        let told = match self.source {
+            Some(_) => of_source(before.map(|before| &**before)),
+            None => start(targets, before.map(|before| &**before)),
+        };
+        let chance = self.chance.unwrap_or_default();
         let own = before.map(|before| before.roster.plan());
         let own = own.as_ref().map_or(&[][..], |own| &own.seats);
-        let seats = seats(own, &targets, &told.found, &options, &common);
+        let seats = seats(own, &told.targets, &told.found, &options, &common);
+        let judge = |policy| Arc::new(Watch::new(Arc::clone(&self.name), policy, chance.clone()));
+        let ask = |policy| Arc::new(Checks::new(Arc::clone(&self.name), policy, chance.clone()));
+        let beside = Beside::new(
+            self.outlier_detection.map(judge),
+            self.health_check.map(ask),
+            self.source,
+            chance.clone(),
+        );
         Ok(Upstream::new(Group {
             name: self.name,
             options,
-            roster: Arc::new(Roster::new(self.rules, self.chance.unwrap_or_default(), common, seats)),
-            named: targets.iter().any(|(target, _)| matches!(target, Target::Name { .. })),
-            targets,
+            roster: Arc::new(Roster::new(self.rules, chance, common, seats)),
+            named: AtomicBool::new(has_names(&told.targets)),
+            beside,
             resolver: self.resolver,
             told: ArcSwap::from_pointee(told),
             turn: Semaphore::new(1),
@@ -252,20 +323,26 @@ impl UpstreamBuilder {
 }
 
 /// What is known before anybody was asked: plain addresses, and what a predecessor knew of the same host names.
-fn start(targets: &[(Target, Arc<Endpoint>)], before: Option<&Group>) -> Told {
-    let old = before.map(|before| (before.told.load_full(), before));
+fn start(targets: Targets, before: Option<&Group>) -> Told {
+    let old = before.map(|before| before.told.load_full());
     let known = |(target, _): &(Target, _)| match target {
         Target::Address(address) => Some(vec![*address]),
         Target::Name { .. } => {
-            let (told, before) = old.as_ref()?;
-            let at = before.targets.iter().position(|(other, _)| other == target)?;
-            told.found.get(at).filter(|found| !found.is_empty()).cloned()
+            let told = old.as_ref()?;
+            Some(told.of(target)).filter(|found| !found.is_empty())
         }
     };
     let found: Vec<_> = targets.iter().map(known).collect();
     let complete = found.iter().all(Option::is_some);
-    let asked = complete.then(|| old.and_then(|(told, _)| told.asked).unwrap_or_else(Instant::now));
-    Told { found: found.into_iter().map(Option::unwrap_or_default).collect(), asked }
+    let asked = complete.then(|| old.and_then(|told| told.asked).unwrap_or_else(Instant::now));
+    Told { found: found.into_iter().map(Option::unwrap_or_default).collect(), targets, asked }
+}
+
+/// What a predecessor was told by its source stands until this one's has told something.
+fn of_source(before: Option<&Group>) -> Told {
+    let before = before.filter(|before| before.beside.source.is_some()).map(|before| before.told.load_full());
+    let Some(Told { targets, found, asked }) = before.as_deref() else { return Told::default() };
+    Told { targets: Arc::clone(targets), found: found.clone(), asked: *asked }
 }
 
 impl fmt::Debug for UpstreamBuilder {

@@ -152,7 +152,11 @@ where
                     Ok(answer
                         .map(|body| Body::new(http_body_util::BodyExt::map_err(body, error::of_upstream))))
                 }
-                Err(error) => Err(Rejection::new(reason(&error)).source(error)),
+                Err(error) => {
+                    let (rejection, unsent) = (Rejection::new(reason(&error)), error.is_connect());
+                    let rejection = rejection.source(error);
+                    Err(if unsent { rejection.unsent() } else { rejection })
+                }
             }
         })
     }

@@ -20,10 +20,13 @@ use tokio::{
 use super::{
     availability::Availability,
     balance::{Ask, Plan, Roster, Seat},
+    beside::Beside,
     endpoint::Endpoint,
+    health::Health,
     load::Load,
     member::{Common, Member},
     options::Options,
+    outlier::Ejected,
     resolve::{Resolve, Target},
     session::SessionKey,
     subset::Chosen,
@@ -49,9 +52,8 @@ pub(super) struct Group {
     pub(super) name: Arc<str>,
     pub(super) options: Arc<Options>,
     pub(super) roster: Arc<Roster>,
-    pub(super) targets: Box<[(Target, Arc<Endpoint>)]>,
-    /// Whether there are host names among them.
-    pub(super) named: bool,
+    /// Whether there are host names among the targets.
+    pub(super) named: AtomicBool,
     pub(super) resolver: Arc<dyn Resolve>,
     pub(super) told: ArcSwap<Told>,
     /// Who holds it asks for addresses; the others wait for that answer.
@@ -60,11 +62,16 @@ pub(super) struct Group {
     /// Whether there was a request since addresses were last asked for.
     pub(super) used: AtomicBool,
     pub(super) refreshing: AtomicBool,
+    pub(super) beside: Beside,
 }
 
-/// What was last heard of the targets.
+/// Where endpoints are, and what is said of each.
+pub(super) type Targets = Arc<[(Target, Arc<Endpoint>)]>;
+
+/// The targets, and what was last heard of them.
 #[derive(Default)]
 pub(super) struct Told {
+    pub(super) targets: Targets,
     /// For each target its addresses.
     pub(super) found: Box<[Vec<SocketAddr>]>,
     /// When names were last asked for; `None`: not yet with success.
@@ -87,29 +94,16 @@ pub struct EndpointStatus {
     pub labels: BTreeMap<Arc<str>, Arc<str>>,
     /// Whether it takes requests, and why not.
     pub availability: Availability,
+    /// What it says when it is asked, where it is.
+    pub health: Health,
+    /// That it is left out for what became of its requests, if it is.
+    pub ejected: Option<Ejected>,
     /// Requests whose response body has not ended yet, and tunnels.
     pub in_flight: usize,
     /// Connections open, those of tunnels too.
     pub connections: usize,
     /// HTTP/1 connections that wait for a request.
     pub idle: usize,
-}
-
-/// An endpoint that was [picked](Upstream::pick). A request is in flight there until this is dropped.
-pub struct Picked(Load);
-
-impl Picked {
-    /// Where it is.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.0.member().address()
-    }
-}
-
-impl fmt::Debug for Picked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Picked").field(&self.address()).finish()
-    }
 }
 
 impl Upstream {
@@ -140,6 +134,7 @@ impl Upstream {
     /// Its endpoints as they are at the moment. Those behind a host name are there once it was asked for.
     #[must_use]
     pub fn endpoints(&self) -> Vec<EndpointStatus> {
+        let now = Instant::now();
         let status = |Seat { member, endpoint }: &Seat| EndpointStatus {
             address: member.address(),
             weight: endpoint.weight,
@@ -147,6 +142,8 @@ impl Upstream {
             zone: endpoint.zone.clone(),
             labels: endpoint.labels.clone(),
             availability: member.availability(),
+            health: member.health().health(),
+            ejected: member.record().ejected(now),
             in_flight: member.load(),
             connections: member.open(),
             idle: member.idle(),
@@ -154,13 +151,22 @@ impl Upstream {
         self.0.roster.plan().seats.iter().map(status).collect()
     }
 
-    /// Asks for the addresses of its host names now, so that the first request need not wait for them.
+    /// Learns its endpoints and the addresses of its host names now, so that the first request need not wait for them, and
+    /// begins to ask how they are; it waits for their first answers if [they have to](super::health::Policy::wait_for_first)
+    /// be heard before there are requests.
     ///
     /// # Errors
     ///
     /// [`Reason::NoEndpoint`] if there is no address at all.
     pub async fn warm(&self) -> Result<(), Rejection> {
-        self.plan().await.map(drop)
+        self.0.beside.begin_early(&self.0);
+        self.plan().await?;
+        if let Some(checks) = &self.0.beside.checks {
+            checks.first(&self.0.members()).await;
+            // The plan of before knows nobody who is well.
+            self.0.roster.renew();
+        }
+        Ok(())
     }
 
     pub(super) fn group(&self) -> &Arc<Group> {
@@ -169,20 +175,22 @@ impl Upstream {
 
     /// Who can be picked, unless that must be waited for or there is nobody.
     pub(super) fn plan_now(&self) -> Option<Arc<Plan>> {
+        self.0.beside.begin(&self.0);
         let plan = self.0.roster.plan();
-        if plan.seats.is_empty() || self.0.named && !self.0.keep_fresh() {
+        if plan.seats.is_empty() || self.0.is_named() && !self.0.keep_fresh() {
             return None;
         }
         Some(plan)
     }
 
-    /// Who can be picked; the first time with host names it waits for their addresses.
+    /// Who can be picked; the first time it waits for the word of a source, and for the addresses of host names.
     pub(super) async fn plan(&self) -> Result<Arc<Plan>, Rejection> {
         let group = &self.0;
-        if group.named && group.told.load().asked.is_none() {
+        let _ = timeout(LOOKUP, group.beside.first_word()).await;
+        if group.is_named() && group.told.load().asked.is_none() {
             Box::pin(group.ask()).await;
         }
-        if group.named {
+        if group.is_named() {
             group.keep_fresh();
         }
         let plan = group.roster.plan();
@@ -190,29 +198,6 @@ impl Upstream {
             return Err(Rejection::new(Reason::NoEndpoint).detail("no address of the upstream is known"));
         }
         Ok(plan)
-    }
-
-    /// Picks the endpoint for a request that a client of your own sends, in whatever protocol, by the same rules. `None` if
-    /// there is none, or the addresses of host names are not known yet ([`warm`](Self::warm) asks for them).
-    ///
-    /// ```
-    /// use http::Request;
-    /// use portcullis::{head::Head, upstream::{Balance, Upstream}};
-    ///
-    /// let stock = Upstream::builder("stock").endpoints(["192.0.2.1:6379", "192.0.2.2:6379"]);
-    /// let stock = stock.balance(Balance::LeastRequest).build()?;
-    /// let mut request = Request::new(());
-    /// let one = stock.pick(&Head::of(&mut request)).unwrap();
-    /// let other = stock.pick(&Head::of(&mut request)).unwrap();
-    /// assert_ne!(one.address(), other.address());
-    /// # Ok::<(), portcullis::upstream::BuildError>(())
-    /// ```
-    #[must_use]
-    pub fn pick(&self, head: &Head<'_>) -> Option<Picked> {
-        let (hash, subset) = (self.hash(head), self.marked(head));
-        let member = self.next(&*self.plan_now()?, &Ask { hash, subset, ..Ask::default() })?;
-        let until = head.extensions().get::<Deadline>().copied();
-        Some(Picked(self.begin(member, until)))
     }
 
     /// Of the request's key, if it has the one that we go by.
@@ -228,7 +213,9 @@ impl Upstream {
 
     /// A request begins at this member.
     pub(super) fn begin(&self, member: Arc<Member>, until: Option<Deadline>) -> Load {
-        Load::begin(member, self.0.roster.interest(), until)
+        let mut interest = self.0.roster.interest();
+        interest.listens |= self.0.beside.listens();
+        Load::begin(member, interest, until)
     }
 }
 
@@ -238,31 +225,50 @@ impl Group {
         let answers = self.answers.load(Ordering::Acquire);
         let _turn = self.turn.acquire().await;
         if self.answers.load(Ordering::Acquire) == answers {
-            let found = self.look_up().await;
-            let before = self.roster.plan();
-            let seats = seats(&before.seats, &self.targets, &found, &self.options, self.roster.common());
-            let asked = (!seats.is_empty()).then(Instant::now);
-            self.roster.set(seats);
-            self.told.store(Arc::new(Told { found, asked }));
-            self.answers.fetch_add(1, Ordering::Release);
+            let targets = Arc::clone(&self.told.load().targets);
+            let found = self.look_up(&targets).await;
+            self.put(targets, found, false);
         }
     }
 
+    /// From now on these are the endpoints. That there are none is `certain`, or a sign that they could not be learnt.
+    pub(super) fn put(&self, targets: Targets, found: Box<[Vec<SocketAddr>]>, certain: bool) {
+        let before = self.roster.plan();
+        let seats = seats(&before.seats, &targets, &found, &self.options, self.roster.common());
+        let known: HashSet<_> = before.seats.iter().map(|seat| Arc::as_ptr(&seat.member)).collect();
+        let new = seats.iter().filter(|seat| !known.contains(&Arc::as_ptr(&seat.member)));
+        new.for_each(|seat| self.beside.adopt(&seat.member));
+        let asked = (certain || !seats.is_empty()).then(Instant::now);
+        self.named.store(has_names(&targets), Ordering::Relaxed);
+        self.roster.set(seats);
+        self.told.store(Arc::new(Told { targets, found, asked }));
+        self.answers.fetch_add(1, Ordering::Release);
+        self.beside.changed();
+    }
+
+    /// Who is in the set.
+    pub(super) fn members(&self) -> Vec<Arc<Member>> {
+        self.roster.plan().seats.iter().map(|seat| Arc::clone(&seat.member)).collect()
+    }
+
+    fn is_named(&self) -> bool {
+        self.named.load(Ordering::Relaxed)
+    }
+
     /// For each target its addresses, as they are or were last known.
-    async fn look_up(&self) -> Box<[Vec<SocketAddr>]> {
-        let before = self.told.load_full();
-        let mut answers = Vec::with_capacity(self.targets.len());
-        for (target, _) in &self.targets {
+    pub(super) async fn look_up(&self, targets: &Targets) -> Box<[Vec<SocketAddr>]> {
+        let mut answers = Vec::with_capacity(targets.len());
+        for (target, _) in &**targets {
             answers.push(match target {
                 Target::Address(_) => None,
                 Target::Name { host, port } => Some(tokio::spawn(self.resolver.resolve(host, *port))),
             });
         }
         let deadline = Instant::now() + LOOKUP;
-        let mut found = Vec::with_capacity(self.targets.len());
-        for (at, ((target, _), answer)) in self.targets.iter().zip(answers).enumerate() {
+        let mut found = Vec::with_capacity(targets.len());
+        for ((target, _), answer) in targets.iter().zip(answers) {
             let addresses = match (target, answer) {
-                (Target::Address(address), _) => vec![*address],
+                (Target::Address(address), _) => self.allowed("", vec![*address]),
                 (Target::Name { host, .. }, Some(mut answer)) => {
                     let wait = deadline.saturating_duration_since(Instant::now());
                     let told = timeout(wait, &mut answer).await;
@@ -276,7 +282,7 @@ impl Group {
                                 ?told,
                                 "host name not resolved"
                             );
-                            before.found.get(at).cloned().unwrap_or_default()
+                            self.told.load().of(target)
                         }
                     }
                 }
@@ -288,7 +294,7 @@ impl Group {
     }
 
     /// Without the addresses that must not be upstreams.
-    fn allowed(&self, host: &str, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    pub(super) fn allowed(&self, host: &str, mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
         addresses.retain(|&address| {
             let refused = self.options.refuses(address);
             if refused {
@@ -339,6 +345,19 @@ pub(super) fn seats(
             Seat { member, endpoint: Arc::clone(endpoint) }
         })
         .collect()
+}
+
+impl Told {
+    /// The addresses of this target, as last heard.
+    pub(super) fn of(&self, target: &Target) -> Vec<SocketAddr> {
+        let at = self.targets.iter().position(|(known, _)| known == target);
+        at.and_then(|at| self.found.get(at)).cloned().unwrap_or_default()
+    }
+}
+
+/// Whether addresses must be asked for.
+pub(super) fn has_names(targets: &Targets) -> bool {
+    targets.iter().any(|(target, _)| matches!(target, Target::Name { .. }))
 }
 
 async fn refresh(group: Weak<Group>, mut at: Instant) {

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     context::Deadline,
     gate::Pass,
-    outcome::{Completion, Outcome},
+    outcome::{Completion, End, Failure, Outcome},
     reject::Rejection,
 };
 
@@ -30,6 +30,7 @@ struct Call {
     begun: Option<Instant>,
     head: Option<Instant>,
     counted: bool,
+    until: Option<Deadline>,
     watched: Option<Watched>,
 }
 
@@ -52,7 +53,7 @@ impl Load {
         member.enter(counts);
         let watched = admit(&member, until);
         let begun = listens.then(Instant::now);
-        let call = Call { member: Arc::clone(&member), begun, head: None, counted: counts, watched };
+        let call = Call { member: Arc::clone(&member), begun, head: None, counted: counts, until, watched };
         let call = Completion::new(call);
         Self { member, call }
     }
@@ -97,7 +98,18 @@ impl Pass for Call {
         let Some(begun) = self.begun else { return };
         let now = Instant::now();
         let latency = self.head.unwrap_or(now).saturating_duration_since(begun);
-        self.member.ended(outcome, latency, now);
+        self.member.ended(&self.without_time(outcome, now), latency, now);
+    }
+}
+
+impl Call {
+    /// Whoever stops waiting when the time is over drops the call: this says whose time it was.
+    fn without_time(&self, outcome: &Outcome, now: Instant) -> Outcome {
+        let over = self.until.filter(|deadline| outcome.end == End::Cancelled && deadline.instant() <= now);
+        let end = over.map_or(outcome.end, |deadline| {
+            End::Failed(if deadline.is_imposed() { Failure::Deadline } else { Failure::CallerDeadline })
+        });
+        Outcome { end, ..*outcome }
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 };
 
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     runtime::Handle,
     sync::Semaphore,
@@ -25,11 +25,13 @@ use super::{
     balance::Ewma,
     connect::{ConnectError, Connections, connect},
     guard::Guard,
+    health,
     lease::{Connection, Lease},
-    options::Options,
-    store::{Http1, Shared, Store},
+    options::{KeepAlive, Options},
+    outlier::Record,
+    store::{Ends, Http1, Shared, Store},
 };
-use crate::{outcome::Outcome, reject::Reason, time::after};
+use crate::{chance::Chance, outcome::Outcome, reject::Reason, time::after};
 
 /// How long an endpoint that could not be reached comes last.
 const REST: Duration = Duration::from_secs(1);
@@ -57,6 +59,8 @@ pub(super) struct Member {
     /// Who holds it makes the next HTTP/2 connection; the others wait for that one.
     turn: Semaphore,
     failed: Mutex<Failed>,
+    record: Record,
+    health: health::State,
 }
 
 /// What the members of an upstream have in common.
@@ -66,6 +70,8 @@ pub(super) struct Common {
     rung: AtomicU64,
     /// Requests in flight at all of them, where they are counted.
     in_flight: AtomicUsize,
+    /// How much sooner than others a connection ends.
+    ages: Chance,
 }
 
 impl Common {
@@ -102,6 +108,8 @@ impl Member {
             store: Mutex::default(),
             turn: Semaphore::new(1),
             failed: Mutex::new(Failed { times: 0, last: Reason::ConnectFailed }),
+            record: Record::default(),
+            health: health::State::default(),
         }
     }
 
@@ -149,6 +157,7 @@ impl Member {
     /// somebody [listens](super::load::Interest).
     pub(super) fn ended(&self, outcome: &Outcome, latency: Duration, now: Instant) {
         self.ewma.ended(outcome, latency, self.age(now));
+        self.record.count(outcome);
     }
 
     /// Its circuit breaker, if it has one.
@@ -159,6 +168,16 @@ impl Member {
     /// How long its answers take.
     pub(super) fn ewma(&self) -> &Ewma {
         &self.ewma
+    }
+
+    /// What became of its requests.
+    pub(super) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// What it says when it is asked.
+    pub(super) fn health(&self) -> &health::State {
+        &self.health
     }
 
     /// Whether it takes requests.
@@ -266,7 +285,7 @@ impl Member {
             .await
             .map_err(ConnectError::Handshake)?;
         tokio::spawn(connection.with_upgrades());
-        Ok(Connection::Http1(Http1 { sender, heard, before: 0 }))
+        Ok(Connection::Http1(Http1 { sender, heard, before: 0, ends: self.ends() }))
     }
 
     async fn connect_http2(self: &Arc<Self>) -> Result<Connection, ConnectError> {
@@ -299,21 +318,31 @@ impl Member {
     async fn handshake_http2(&self) -> Result<Arc<Shared>, ConnectError> {
         let io = connect(self.address, &self.connections, &self.options).await?;
         let heard = io.heard();
-        let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
-            .max_header_list_size(MAX_HEAD)
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(ConnectError::Handshake)?;
-        let shared = Arc::new(Shared::new(sender, heard, connection.current_max_send_streams()));
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.max_header_list_size(MAX_HEAD);
+        if let Some(KeepAlive { interval, timeout }) = self.options.keep_alive {
+            builder.timer(TokioTimer::new()).keep_alive_interval(interval).keep_alive_timeout(timeout);
+        }
+        let (sender, mut connection) =
+            builder.handshake(TokioIo::new(io)).await.map_err(ConnectError::Handshake)?;
+        let most = self.options.max_streams;
+        let limit = connection.current_max_send_streams().min(most);
+        let shared = Arc::new(Shared::new(sender, heard, limit, self.ends()));
         let weak = Arc::downgrade(&shared);
         tokio::spawn(poll_fn(move |cx| {
             let ended = Pin::new(&mut connection).poll(cx);
             if let Some(shared) = weak.upgrade() {
-                shared.allow(connection.current_max_send_streams());
+                shared.allow(connection.current_max_send_streams().min(most));
             }
             ended
         }));
         Ok(shared)
+    }
+
+    /// When a connection that is made now is too old.
+    fn ends(&self) -> Ends {
+        let young = |age: Duration| age.saturating_sub(self.common.ages.up_to(age / 10));
+        Ends(self.options.max_age.map(|age| after(Instant::now(), young(age))))
     }
 
     /// Keeps a connection whose exchange has ended well for the next request.

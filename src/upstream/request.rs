@@ -51,6 +51,7 @@ pub(super) struct Call {
     /// The mark of the subset that it is for, if it is for one.
     pub(super) subset: Option<u64>,
     pub(super) session: Option<Box<Held>>,
+    /// Until when somebody waits for it.
     pub(super) until: Option<Deadline>,
 }
 

@@ -32,6 +32,18 @@ pub(super) struct Http1 {
     pub(super) heard: Heard,
     /// What was heard when the last request was sent.
     pub(super) before: usize,
+    pub(super) ends: Ends,
+}
+
+/// When a connection is too old for a further request; `None`: never.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends(pub(super) Option<Instant>);
+
+impl Ends {
+    /// The clock is read only where there is an end.
+    fn has_come(self) -> bool {
+        self.0.is_some_and(|at| at <= Instant::now())
+    }
 }
 
 struct Parked {
@@ -44,11 +56,12 @@ impl Store {
     /// body of a request whose answer came early stay.
     pub(super) fn take_idle(&mut self) -> Option<Http1> {
         for at in (0..self.idle.len()).rev() {
-            let sender = &self.idle[at].connection.sender;
-            if sender.is_ready() {
+            let connection = &self.idle[at].connection;
+            let is_old = connection.ends.has_come();
+            if connection.sender.is_ready() && !is_old {
                 return self.idle.remove(at).map(|parked| parked.connection);
             }
-            if sender.is_closed() {
+            if connection.sender.is_closed() || is_old {
                 self.idle.remove(at);
             }
         }
@@ -57,7 +70,7 @@ impl Store {
 
     /// Keeps an HTTP/1 connection for the next request; the longest unused goes if there are more than `max`.
     pub(super) fn park(&mut self, connection: Http1, until: Instant, max: usize) {
-        if max == 0 || connection.sender.is_closed() {
+        if max == 0 || connection.sender.is_closed() || connection.ends.has_come() {
             return;
         }
         if self.idle.len() >= max {
@@ -103,23 +116,25 @@ pub(super) struct Shared {
     heard: Heard,
     streams: AtomicUsize,
     limit: AtomicUsize,
+    ends: Ends,
     retired: AtomicBool,
     used: Mutex<Instant>,
 }
 
 impl Shared {
-    pub(super) fn new(sender: http2::SendRequest<Body>, heard: Heard, limit: usize) -> Self {
+    pub(super) fn new(sender: http2::SendRequest<Body>, heard: Heard, limit: usize, ends: Ends) -> Self {
         Self {
             sender,
             heard,
             streams: AtomicUsize::new(0),
             limit: AtomicUsize::new(limit),
+            ends,
             retired: AtomicBool::new(false),
             used: Mutex::new(Instant::now()),
         }
     }
 
-    /// What the peer allows by now (`SETTINGS_MAX_CONCURRENT_STREAMS`).
+    /// What the peer and we allow by now (`SETTINGS_MAX_CONCURRENT_STREAMS`).
     pub(super) fn allow(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);
     }
@@ -130,7 +145,7 @@ impl Shared {
     }
 
     fn is_over(&self) -> bool {
-        self.retired.load(Ordering::Relaxed) || self.sender.is_closed()
+        self.retired.load(Ordering::Relaxed) || self.sender.is_closed() || self.ends.has_come()
     }
 
     pub(super) fn stream(self: &Arc<Self>) -> Option<Stream> {

@@ -276,3 +276,59 @@ fn series_are_found_in_a_text() {
         "`portcullis_a_total` and\nportcullis_b{x=\"1\"} 2, all begin with `portcullis_`; `portcullis::c`";
     assert_eq!(series(text).collect::<Vec<_>>(), ["a_total", "b"]);
 }
+
+/// The types of which layers are made, and the file of each.
+fn makers_of_layers() -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (name, text) in files("src", ".rs") {
+        if is_test(&name) || name.starts_with("src/testing") {
+            continue;
+        }
+        let mut of = String::new();
+        for (_, line) in code(&text).filter(|(_, line)| !is_comment(line)) {
+            if line.starts_with("impl") {
+                let told = line.split_once(" for ").map_or_else(|| after_generics(line), |(_, told)| told);
+                of = told.chars().take_while(|c| c.is_alphanumeric()).collect();
+            }
+            let is_layer = line.starts_with("impl") && line.contains(" Layer<") && line.contains(" for ");
+            let makes = line.contains("pub fn ") && line.contains("layer(") && !of.ends_with("Layer");
+            if is_layer || makes {
+                found.push((name.clone(), of.clone()));
+            }
+        }
+    }
+    found
+}
+
+/// What stands behind `impl<..>`.
+fn after_generics(line: &str) -> &str {
+    let mut depth = 0;
+    let end = line.char_indices().find_map(|(at, c)| {
+        depth += i32::from(c == '<') - i32::from(c == '>');
+        (depth == 0 && (c == '>' || c == ' ')).then_some(at + 1)
+    });
+    end.map_or("", |end| line[end..].trim_start())
+}
+
+/// Who keeps the laws is in the matrix.
+#[test]
+fn every_layer_is_held_to_the_contract() {
+    // The one answers each request itself, so that nothing passes in which a law could be seen. The other is for tests, and a
+    // layer of tracing's.
+    const NOT_HELD: [&str; 2] = ["Redirect", "Log"];
+    const MADE_BY: [(&str, &str); 3] =
+        [("SyncRateLimit", "sync"), ("RequestHeaders", "for_requests"), ("ResponseHeaders", "for_responses")];
+    let makers = makers_of_layers();
+    assert!(makers.len() > 50, "{makers:?}");
+    let checked = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/contract/layers.rs"));
+    let checked = checked.unwrap();
+    let words: std::collections::HashSet<&str> =
+        checked.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let missing = |of: &str| {
+        let made_by = MADE_BY.iter().find(|(made, _)| *made == of).map_or(of, |(_, by)| by);
+        !words.contains(made_by) && !NOT_HELD.contains(&of)
+    };
+    let broken: Vec<_> =
+        makers.iter().filter(|(_, of)| missing(of)).map(|(name, of)| format!("{name}: {of}")).collect();
+    none("not in tests/it/contract/layers.rs", &broken);
+}

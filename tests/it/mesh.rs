@@ -14,8 +14,9 @@ use portcullis::{
     key::Key,
     ratio::Ratio,
     reject::{RaiseLayer, Reason, Rejection, RescueLayer},
-    resilience::{budget::Budget, retry::Policy},
+    resilience::{budget::Budget, hedge, retry::Policy},
     stack::{
+        Contradiction,
         gateway::Backend,
         mesh::{Client, ClientLayer, Destination, InvalidClient, ServerLayer},
         order,
@@ -133,10 +134,18 @@ async fn contradictions_are_refused_by_name() {
     let ms = Duration::from_millis;
     let of = |policies| Client::new(Destination::new(orders()).policies(policies)).map(drop);
     let long = ClientLayer::new().timeout(ms(100)).attempt_timeout(ms(101));
-    assert_eq!(of(long).unwrap_err().to_string(), "an attempt at `orders` may take longer than the call");
+    assert_eq!(
+        of(long).unwrap_err().to_string(),
+        "the calls of `orders`: an attempt may take longer than the whole call"
+    );
     assert_eq!(of(ClientLayer::new().timeout(ms(100)).attempt_timeout(ms(100))), Ok(()));
     let none = Budget::new(Ratio::NEVER).floor(0, ms(1000));
-    let spent = InvalidClient::NoBudget("orders".into());
+    let spent = InvalidClient::Contradiction("orders".into(), Contradiction::NoBudget);
+    let hedge = |at| ClientLayer::new().timeout(ms(100)).hedge(hedge::Policy::after(ms(at)));
+    let late = InvalidClient::Contradiction("orders".into(), Contradiction::LateHedge);
+    assert_eq!((of(hedge(100)), of(hedge(99))), (Err(late), Ok(())));
+    let broke = hedge::Policy::after(ms(10)).budget(none.clone());
+    assert_eq!(of(ClientLayer::new().hedge(broke)), Err(spent.clone()));
     assert_eq!(of(ClientLayer::new().retry(Policy::new(1).budget(none.clone()))), Err(spent.clone()));
     let backend = || Backend::new(Proxy::new(orders())).retry_budget(none.clone());
     assert_eq!(Client::new(backend()).map(drop), Err(spent));
@@ -472,6 +481,49 @@ async fn a_file_says_what_is_called_and_is_followed() {
     .await;
     assert!(said(&client, get("http://v3/")).await.1.starts_with("v2 /"));
     std::fs::remove_file(&path).unwrap();
+}
+
+/// Upstreams have all that a gateway's have: they are found, asked and judged.
+#[cfg(feature = "config")]
+#[tokio::test]
+async fn endpoints_are_found_and_watched_as_a_file_says() {
+    use portcullis::config::Config;
+
+    let failing = || async { StatusCode::INTERNAL_SERVER_ERROR };
+    let bad = serve(Router::new().route("/healthz", any(|| async { "ok" })).fallback(failing)).await;
+    let [one, two] = [named("one").await, named("two").await];
+    let folder = std::env::temp_dir().join(format!("portcullis-found-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let list = |endpoints: &[SocketAddr]| {
+        let endpoints: Vec<_> = endpoints.iter().map(|at| format!("'{at}'")).collect();
+        std::fs::write(folder.join("list.yaml"), format!("endpoints: [{}]", endpoints.join(", "))).unwrap();
+    };
+    list(&[one, bad]);
+    let file = folder.join("client.yaml");
+    let orders = "discovery: { file: list.yaml }, outlierDetection: { consecutive5xx: 3 }, maxStreams: 10, \
+                  healthCheck: { http: { path: /healthz }, interval: 20ms, intervalJitter: 1ms, waitForFirst: true }, \
+                  maxConnectionAge: 1m, http2KeepAlive: { interval: 10s }";
+    std::fs::write(&file, format!("{CALLS}upstreams: {{ orders: {{ {orders} }} }}")).unwrap();
+    let configured = Config::file(&file).client().await.unwrap_or_else(|faults| panic!("{faults:?}"));
+    let client = configured.client().clone();
+    // They are not tried again.
+    let order = || http::Request::post("http://orders/").body(Empty::new()).unwrap();
+    let mut failed = 0;
+    for _ in 0..40 {
+        failed += usize::from(said(&client, order()).await.0 == 500);
+    }
+    assert_eq!(failed, 3, "then it is left out");
+    let answers = async |name: &str| {
+        soon(async {
+            while !said(&client, order()).await.1.starts_with(name) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    };
+    list(&[two, bad]);
+    answers("two /").await;
+    std::fs::remove_dir_all(&folder).unwrap();
 }
 
 #[cfg(feature = "config")]

@@ -118,6 +118,19 @@ impl Replay {
         }
     }
 
+    /// Whether all of it has come and is there, so that another [`body`](Self::body) waits for nobody.
+    #[must_use]
+    pub fn has_come(&self) -> bool {
+        match &self.0 {
+            Kind::Whole(_) => true,
+            Kind::Taped(tape) => {
+                let tape = lock(tape);
+                tape.recording == Recording::On
+                    && tape.source.as_ref().is_none_or(|source| source.is_end_stream())
+            }
+        }
+    }
+
     /// Ends all bodies but the one that was made last with an error, so that whoever still sends one stops. `false`: it
     /// would have none of its bytes any more, and the others go on.
     #[must_use]
@@ -130,7 +143,7 @@ impl Replay {
         tape.live = tape.readers.saturating_sub(1);
         let waiting = mem::take(&mut tape.waiting);
         drop(tape);
-        wake(waiting);
+        wake(waiting, None);
         true
     }
 }
@@ -240,17 +253,16 @@ impl Tape {
         }
     }
 
-    fn wait(&mut self, id: u32, waker: &Waker) {
+    /// Gives back the waker whose place it takes.
+    fn wait(&mut self, id: u32, waker: &Waker) -> Option<Waker> {
         match self.waiting.iter_mut().find(|(other, _)| *other == id) {
-            Some((_, known)) => known.clone_from(waker),
-            None => self.waiting.push((id, waker.clone())),
+            Some((_, known)) if known.will_wake(waker) => None,
+            Some((_, known)) => Some(mem::replace(known, waker.clone())),
+            None => {
+                self.waiting.push((id, waker.clone()));
+                None
+            }
         }
-    }
-
-    /// Those who wait, but for `id`, who does not wait any more.
-    fn others(&mut self, id: u32) -> Vec<(u32, Waker)> {
-        self.waiting.retain(|(other, _)| *other != id);
-        mem::take(&mut self.waiting)
     }
 }
 
@@ -262,9 +274,11 @@ fn lock(tape: &Mutex<Tape>) -> MutexGuard<'_, Tape> {
     tape.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Not under the lock: who is woken may look at once.
-fn wake(waiting: Vec<(u32, Waker)>) {
-    waiting.into_iter().for_each(|(_, waker)| waker.wake());
+/// Wakes those who wait, but for `id`, who does not wait any more. Not under the lock: who is woken may look at once, and with
+/// a waker that is dropped a task may go that has a reader of the same tape.
+fn wake(waiting: Vec<(u32, Waker)>, id: Option<u32>) {
+    let others = waiting.into_iter().filter(|(other, _)| Some(*other) != id);
+    others.for_each(|(_, waker)| waker.wake());
 }
 
 /// One of the bodies.
@@ -296,7 +310,9 @@ impl HttpBody for Reader {
             return Poll::Ready(Some(Err(Gone::BrokenOff.into())));
         }
         let Poll::Ready(next) = tape.poll_source(cx) else {
-            tape.wait(this.id, cx.waker());
+            let replaced = tape.wait(this.id, cx.waker());
+            drop(tape);
+            drop(replaced);
             return Poll::Pending;
         };
         this.at = tape.came;
@@ -308,9 +324,9 @@ impl HttpBody for Reader {
                 tape.trailers.clone().map(|trailers| Ok(Frame::trailers(trailers)))
             }
         };
-        let others = tape.others(this.id);
+        let waiting = mem::take(&mut tape.waiting);
         drop(tape);
-        wake(others);
+        wake(waiting, Some(this.id));
         Poll::Ready(frame)
     }
 
@@ -342,7 +358,7 @@ impl HttpBody for Reader {
 impl Drop for Reader {
     /// The source may have been about to wake this one: the others ask it anew.
     fn drop(&mut self) {
-        let others = lock(&self.tape).others(self.id);
-        wake(others);
+        let waiting = mem::take(&mut lock(&self.tape).waiting);
+        wake(waiting, Some(self.id));
     }
 }

@@ -264,3 +264,26 @@ async fn nobody_is_forgotten() {
     drop(send);
     assert_eq!(last.collect().await.unwrap().to_bytes(), "ab");
 }
+
+/// A waker with which a reader of the same tape goes.
+struct Holder(#[expect(dead_code, reason = "it is only dropped")] std::sync::Mutex<Option<Body>>);
+
+impl Wake for Holder {
+    fn wake(self: Arc<Self>) {}
+}
+
+/// A task may go with the last of its wakers, and have the other body: nothing is dropped under the lock.
+#[test]
+fn a_waker_may_take_a_reader_along() {
+    let (_sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+    let replay = Replay::new(Body::new(Channel(receiver)), 100).unwrap();
+    let mut first = replay.body().unwrap();
+    for _ in 0..2 {
+        let holder = Arc::new(Holder(std::sync::Mutex::new(replay.body())));
+        let waker = Waker::from(holder);
+        let polled = Pin::new(&mut first).poll_frame(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        // From here on the tape has the only one, and lets it go for the next.
+    }
+    drop(first);
+}

@@ -17,7 +17,7 @@ use crate::config::{
     at::At,
     files::Files,
     gates::Registry,
-    kept::{Followers, Kept, KeptCanary, KeptOverload, KeptUsage, Made, SaidOfCanary, Stores},
+    kept::{Counted, Followers, Kept, KeptCanary, KeptOverload, KeptUsage, Made, SaidOfCanary, Stores},
     scalar::{Name, Spelled},
     schema::{CircuitBreaker, Gateway, KeyFile, schema_of},
     suggest::suggestion,
@@ -54,6 +54,7 @@ pub(in crate::config) struct Compiler<'a> {
     /// By the names of the upstreams.
     pub(super) rates: BTreeMap<&'a str, SuccessRate>,
     pub(super) budgets: BTreeMap<&'a str, Budget>,
+    pub(super) counted: RefCell<Counted>,
     /// By the names of the rules.
     pub(super) canaries: RefCell<Made<SaidOfCanary, KeptCanary>>,
     /// As the next compiler finds them.
@@ -114,6 +115,7 @@ impl<'a> Compiler<'a> {
             concurrency,
             rates,
             budgets: BTreeMap::new(),
+            counted: RefCell::default(),
             canaries: RefCell::default(),
             breakers: RefCell::default(),
             guarded: BTreeMap::new(),
@@ -153,6 +155,7 @@ impl<'a> Compiler<'a> {
         let rates_of = |name: &str| file.upstreams.get(name)?.success_rate.as_ref();
         let kept = Kept {
             budgets: made(self.budgets, |name| Some(&file.upstreams.get(name)?.retry_constraint)),
+            counted: self.counted.into_inner(),
             concurrency: made(self.concurrency, |name| file.concurrency.get(name)),
             rates: made(self.rates, rates_of),
             canaries: self.canaries.into_inner(),
@@ -231,7 +234,7 @@ impl<'a> Compiler<'a> {
                 self.authorization.insert(name, policy);
             }
         }
-        let admin = file.admin.as_ref().map(|admin| admin.address.0);
+        let admin = file.admin.as_ref().map(|admin| admin.address());
         for (at, name, upstream) in self.top.field("upstreams").entries(&file.upstreams) {
             if let (true, Some(upstream)) = (named(at, name), self.upstream(at, name, upstream, admin)) {
                 self.upstreams.insert(name, upstream);

@@ -1,5 +1,5 @@
 //! `listeners`, `admin` and `shutdown`.
-use std::collections::HashSet;
+use std::{collections::HashSet, net::SocketAddr};
 
 use super::Compiler;
 use crate::{
@@ -8,6 +8,7 @@ use crate::{
         schema::{ForwardingHeader, Listener},
     },
     identity::{self, TrustedProxies},
+    listening,
     stack::{
         Admin,
         gateway::{Listen, SnapshotBuilder},
@@ -17,7 +18,11 @@ use crate::{
 impl Compiler<'_> {
     pub(super) fn listeners(&self, mut builder: SnapshotBuilder) -> SnapshotBuilder {
         let file = self.file;
-        let (mut names, mut addresses) = (HashSet::new(), HashSet::new());
+        let (mut names, mut addresses) = (HashSet::new(), Vec::new());
+        let taken = |addresses: &[SocketAddr], address| {
+            let taken = addresses.iter().find(|own| listening::collide(**own, address));
+            taken.map(|own| format!("a listener has this address: it is on {own}"))
+        };
         for (at, listener) in self.top.field("listeners").items(&file.listeners) {
             let (name, address) = (&listener.name.0.0, listener.address.0);
             if !names.insert(name) {
@@ -28,21 +33,22 @@ impl Compiler<'_> {
                 at.field("name").error("this name is for the admin address");
                 continue;
             }
-            if address.port() != 0 && !addresses.insert(address) {
-                at.field("address").error("another listener has this address");
+            if let Some(taken) = taken(&addresses, address) {
+                at.field("address").error(taken);
                 continue;
             }
+            addresses.push(address);
             builder = builder.listen(self.listener(at, listener));
         }
         if let Some(admin) = &file.admin {
             let at = self.top.field("admin").field("address");
-            if admin.address.0.port() != 0 && addresses.contains(&admin.address.0) {
-                at.error("a listener has this address");
+            if let Some(taken) = taken(&addresses, admin.address()) {
+                at.error(taken);
             }
-            if !admin.address.0.ip().is_loopback() {
+            if !admin.address().ip().is_loopback() {
                 at.warn("whoever reaches this address learns how the gateway is configured");
             }
-            builder = builder.admin(Admin::at(admin.address.0).hosts(&admin.hosts));
+            builder = builder.admin(Admin::at(admin.address()).hosts(&admin.hosts));
         }
         let delay = file.shutdown.delay.as_ref().map_or(SnapshotBuilder::SHUTDOWN_DELAY, |delay| delay.0);
         let grace = file.shutdown.grace.as_ref().map_or(SnapshotBuilder::SHUTDOWN_GRACE, |grace| grace.0);

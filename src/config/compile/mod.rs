@@ -12,7 +12,9 @@ mod charges;
 mod client;
 mod compiler;
 mod concurrency;
+mod endpoints;
 mod filters;
+mod hedge;
 #[cfg(feature = "jwt")]
 mod jwks;
 #[cfg(feature = "jwt")]
@@ -33,9 +35,13 @@ mod retry;
 mod routes;
 mod session;
 mod subsets;
+mod timeouts;
 mod upstreams;
 mod usage;
 
-pub(super) use self::compiler::{Compiled, Compiler};
+pub(super) use self::{
+    compiler::{Compiled, Compiler},
+    endpoints::are_endpoints,
+};
 #[cfg(feature = "jwt")]
 pub(super) use self::{jwks::KeySets, remembered::Remembered};

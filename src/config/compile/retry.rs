@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::{Compiler, overload::LONGEST};
+use super::{Compiler, overload::LONGEST, timeouts};
 use crate::{
     backoff::Backoff,
     config::{
@@ -20,9 +20,6 @@ use crate::{
 
 /// What is waited for at first where a file does not say it.
 const FIRST: Duration = Duration::from_millis(25);
-/// How long a request may take where a file does not say it.
-const REQUEST: Duration = Duration::from_secs(15);
-
 /// The time in which a budget is counted where a file does not say it.
 const WINDOW: Duration = Duration::from_secs(10);
 
@@ -45,21 +42,37 @@ impl Compiler<'_> {
         }
         self.bearable(at_retry, rule);
         let repeats = rule.policies.retry.as_ref().is_some_and(|rules| rules.danger_any_method);
-        let once = |method: Option<Method>| method.is_some_and(|method| !method.known().is_idempotent());
-        if !repeats && !rule.matches.is_empty() && rule.matches.iter().all(|one| once(one.method)) {
+        if !repeats && is_once(rule) {
             at_retry.warn(
                 "these methods are not idempotent: what has no `Idempotency-Key` is tried again only if it was never sent",
             );
         }
+        self.asleep(at.field("policies").field("concurrency"), rule);
+        let name = made.name().to_owned();
+        let before = self.kept.counted.retries.get(&name);
+        let policy = before.into_iter().fold(policy, Policy::counted_by);
+        self.counted.borrow_mut().retries.insert(name, policy.handle());
         made.retry(policy)
     }
 
+    /// Whether a limit of the rule takes waits between attempts for latency.
+    fn asleep(&self, at: At<'_>, rule: &Rule) {
+        for (at, name) in at.items(&rule.policies.concurrency) {
+            if self.file.concurrency.get(name).is_some_and(|limit| limit.adaptive.is_some()) {
+                at.warn(
+                    "this limit measures how long requests take, and takes the waits of `retry` for the upstream's: name it \
+                     in front of the upstream",
+                );
+            }
+        }
+    }
+
     /// Whether the upstreams bear second attempts at all.
-    fn bearable(&self, at: At<'_>, rule: &Rule) {
+    pub(super) fn bearable(&self, at: At<'_>, rule: &Rule) {
         for backend in &rule.backend_refs {
             if self.budgets.get(backend.name.as_str()).is_some_and(Budget::is_zero) {
                 at.error(format!(
-                    "the `retryConstraint` of the upstream `{}` allows none: nothing would be tried again",
+                    "the `retryConstraint` of the upstream `{}` allows no second attempt",
                     backend.name
                 ));
             }
@@ -84,12 +97,22 @@ impl Compiler<'_> {
                 .error("longer than `budget.interval` (10s unless it is said), in which both are counted");
         }
         let budget = budget.floor(rate.count.unwrap_or(10), each);
-        self.kept.budgets.again(name, said).cloned().unwrap_or(budget)
+        if let Some(same) = self.kept.budgets.again(name, said) {
+            return same.clone();
+        }
+        // Other terms are no new beginning.
+        self.kept.budgets.before(name).into_iter().fold(budget, Budget::after)
     }
 }
 
+/// Whether none of the rule's requests may be done twice by its method.
+pub(super) fn is_once(rule: &Rule) -> bool {
+    let once = |method: Option<Method>| method.is_some_and(|method| !method.known().is_idempotent());
+    !rule.matches.is_empty() && rule.matches.iter().all(|one| once(one.method))
+}
+
 /// Reports a time that is too short or too long.
-fn within(at: At<'_>, time: Duration, least: Duration) {
+pub(super) fn within(at: At<'_>, time: Duration, least: Duration) {
     if time < least {
         at.error(format!("expected {} at least", crate::time::format_duration(least)));
     } else if time > LONGEST {
@@ -112,13 +135,18 @@ fn codes(policy: Policy, retry: &Retry, rules: Option<&RetryRules>) -> Policy {
 fn waits(at: At<'_>, policy: Policy, retry: &Retry, rule: &Rule) -> Policy {
     let (at_backoff, least) =
         (at.field("retry").field("backoff"), retry.backoff.as_ref().map(|least| least.0));
-    let request = rule.timeouts.request.as_ref().map_or(REQUEST, |request| request.0);
-    let bounded = !request.is_zero();
-    if bounded && least.is_some_and(|least| least >= request) {
+    let request = timeouts::whole(&rule.timeouts);
+    if request.is_some_and(|request| least.is_some_and(|least| least >= request)) {
         at_backoff.error("as long as the whole request may take: nothing would be tried again");
     }
-    let attempt = rule.timeouts.backend_request.as_ref().map(|attempt| attempt.0);
-    if bounded && attempt == Some(request) {
+    let of_policy = at.field("policies").field("retry");
+    let least_left = rule.policies.retry.as_ref().and_then(|rules| rules.min_time_left.as_ref());
+    if request.is_some_and(|request| least_left.is_some_and(|least| least.0 >= request)) {
+        of_policy
+            .field("minTimeLeft")
+            .error("as long as the whole request may take: nothing would be tried again");
+    }
+    if request.is_some() && timeouts::attempt(&rule.timeouts) == request {
         at.field("timeouts")
             .field("backendRequest")
             .warn("as long as `request`: an attempt that takes so long leaves no time for another");
@@ -126,10 +154,7 @@ fn waits(at: At<'_>, policy: Policy, retry: &Retry, rule: &Rule) -> Policy {
     let backoff = Backoff::new(least.filter(|least| !least.is_zero()).unwrap_or(FIRST));
     let most = rule.policies.retry.as_ref().and_then(|rules| rules.max_backoff.as_ref()).map(|most| most.0);
     if most.is_some_and(|most| least.is_some_and(|least| most < least)) {
-        at.field("policies")
-            .field("retry")
-            .field("maxBackoff")
-            .error("shorter than `backoff`, which is the least");
+        of_policy.field("maxBackoff").error("shorter than `backoff`, which is the least");
     }
     let policy = policy.least_wait(least.unwrap_or_default());
     policy.backoff(
@@ -150,6 +175,7 @@ fn how(at: At<'_>, mut policy: Policy, rules: &RetryRules) -> Policy {
         }
         policy = policy.most_wait(most.0);
     }
+    policy = rules.min_time_left.iter().fold(policy, |policy, least| policy.least_left(least.0));
     policy = rules.max_body.into_iter().fold(policy, |policy, bytes| policy.most_body(bytes as usize));
     policy =
         rules.attempt_header.iter().fold(policy, |policy, header| policy.attempt_header(header.0.clone()));

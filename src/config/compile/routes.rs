@@ -1,19 +1,18 @@
 //! `routes`: Gateway API rules, and our policies.
-use std::{collections::HashSet, time::Duration};
+use std::collections::HashSet;
 
-use super::{Compiler, limits::key, subsets::called};
+use super::{Compiler, limits::key, subsets::called, timeouts::timeouts};
 use crate::{
     admission::authz::Authorize,
     config::{
         at::At,
         schema::{
             Authenticate, BackendRef, Demand, Match, Method, PathMatchType, PathQuirk, PathRules, Policies,
-            Public, Rule, Timeouts, ValueMatchType,
+            Public, Rule, ValueMatchType,
         },
     },
     key::Key,
     matching::{self, HostPattern, InvalidMatch, PathPolicy, RequestMatch, Text},
-    resilience::timeout::TimeoutLayer,
     routing::router,
     stack::gateway::{self, SnapshotBuilder},
     upstream::Proxy,
@@ -85,11 +84,14 @@ impl Compiler<'_> {
 
     /// How its upstreams are called.
     pub(super) fn calls(&self, at: At<'_>, made: gateway::Rule, rule: &Rule) -> gateway::Rule {
-        let made = timeouts(at.field("timeouts"), made, &rule.timeouts);
+        let made = timeouts(at, made, rule);
         let made = self.retry(at, made, rule);
+        let made = self.hedge(at.field("policies").field("hedge"), made, rule);
         self.told_numbers(at.field("policies"), rule);
         let deadline = rule.policies.deadline_header.iter().map(|header| header.0.clone());
-        deadline.fold(made, gateway::Rule::deadline_header)
+        let made = deadline.fold(made, gateway::Rule::deadline_header);
+        let margin = rule.policies.deadline_margin.iter().map(|margin| margin.0);
+        margin.fold(made, gateway::Rule::deadline_margin)
     }
 
     /// Whether the headers in which upstreams are told times and attempts are free for that.
@@ -257,7 +259,10 @@ impl Compiler<'_> {
         let said = self.file.upstreams.get(&backend.name)?;
         if let Some(port) = backend.port {
             let ends = format!(":{port}");
-            if !said.endpoints.iter().all(|endpoint| endpoint.address().ends_with(&ends)) {
+            if said.discovery.is_some() {
+                at.field("port")
+                    .error("the endpoints of this upstream are discovered: their ports are said there");
+            } else if !said.endpoints.iter().all(|endpoint| endpoint.address().ends_with(&ends)) {
                 at.field("port").error("not each endpoint of the upstream has this port");
             }
         }
@@ -337,24 +342,6 @@ fn accept<T>(at: At<'_>, result: Result<T, InvalidMatch>) -> Option<T> {
         }
         Err(error) => at.refuse(error.to_string()),
     }
-}
-
-fn timeouts(at: At<'_>, mut made: gateway::Rule, timeouts: &Timeouts) -> gateway::Rule {
-    let layer = |timeout: Duration| match timeout.is_zero() {
-        true => TimeoutLayer::disabled(),
-        false => TimeoutLayer::new(timeout),
-    };
-    let request = timeouts.request.as_ref().map(|timeout| timeout.0);
-    if let Some(request) = request {
-        made = made.timeout(layer(request));
-    }
-    if let Some(attempt) = timeouts.backend_request.as_ref().map(|timeout| timeout.0) {
-        if request.is_some_and(|request| !request.is_zero() && attempt > request) {
-            at.field("backendRequest").error("longer than `request`, which bounds all attempts together");
-        }
-        made = made.attempt_timeout(layer(attempt));
-    }
-    made
 }
 
 impl Method {

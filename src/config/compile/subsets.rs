@@ -81,7 +81,7 @@ impl Compiler<'_> {
             labels.iter().all(|(key, value)| endpoint.labels().is_some_and(|own| own.get(key) == Some(value)))
         };
         let said = self.file.upstreams.get(&backend.name);
-        if said.is_some_and(|said| !said.endpoints.iter().any(is_in)) {
+        if said.is_some_and(|said| said.discovery.is_none() && !said.endpoints.iter().any(is_in)) {
             at.warn("no endpoint of the upstream has these labels");
         }
         let part = upstream.subset(subset.labels());

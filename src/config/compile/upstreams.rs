@@ -4,14 +4,16 @@ use std::net::SocketAddr;
 use super::{
     Compiler,
     balance::balance,
-    subsets::{check_labels, subsets},
+    endpoints::{are_endpoints, connections, watched},
+    subsets::subsets,
 };
 use crate::{
     config::{
+        EndpointFileSource,
         at::At,
-        schema::{Endpoint, Upstream, UpstreamProtocol},
+        schema::{Upstream, UpstreamProtocol},
     },
-    upstream::{self, BuildError, Wire},
+    upstream::{self, UpstreamBuilder, Wire},
 };
 
 impl<'a> Compiler<'a> {
@@ -41,7 +43,7 @@ impl<'a> Compiler<'a> {
         let breaker = self.endpoint_breaker(at, upstream);
         let builder = || {
             let mut builder = upstream::Upstream::builder(name);
-            builder = breaker.into_iter().fold(builder, upstream::UpstreamBuilder::circuit_breaker);
+            builder = breaker.into_iter().fold(builder, UpstreamBuilder::circuit_breaker);
             if let Some(protocol) = upstream.protocol {
                 builder = builder.wire(match protocol {
                     UpstreamProtocol::Http1 => Wire::Http1,
@@ -52,44 +54,43 @@ impl<'a> Compiler<'a> {
             if let Some(timeout) = &upstream.connect_timeout {
                 builder = builder.connect_timeout(timeout.0);
             }
-            if let Some(most) = upstream.max_connections {
-                builder = builder.max_connections(most.get() as usize);
-            }
-            admin.into_iter().fold(builder, upstream::UpstreamBuilder::refuse)
+            admin.into_iter().fold(builder, UpstreamBuilder::refuse)
         };
-        let mut faulty = false;
-        for (at, endpoint) in at.field("endpoints").items(&upstream.endpoints) {
-            if let Some(labels) = endpoint.labels() {
-                check_labels(at.field("labels"), labels);
-            }
-            // One by one, so that each that is wrong is reported where it stands.
-            if let Err(error) = builder().endpoint(endpoint).build() {
-                faulty = true;
-                let at = if matches!(endpoint, Endpoint::Told(_)) { at.field("address") } else { at };
-                at.error(match error {
-                    BuildError::RefusedEndpoint(_) => "this is the admin address",
-                    _ => {
-                        "expected an endpoint such as `10.0.0.1:8080`, `[::1]:8080` or `orders.internal:8080`"
-                    }
-                });
-            }
-        }
-        let mut builder = builder().endpoints(&upstream.endpoints);
-        if let Some(key) = self.sessions_by {
-            builder = builder.session_key(key);
-        }
+        let are_good = are_endpoints(at.field("endpoints"), &upstream.endpoints, builder);
+        let mut builder = self.sessions_by.into_iter().fold(builder(), UpstreamBuilder::session_key);
         if let Some(rules) = &upstream.subsets {
             builder = builder.subsets(subsets(at.field("subsets"), rules));
         }
         if let Some(told) = &upstream.balance {
             builder = balance(at.field("balance"), builder, told)?;
         }
-        if faulty {
+        if !are_good {
             return None;
         }
+        let builder = watched(at, upstream, connections(at, upstream, builder))?;
+        let mut builder = self.sourced(at, upstream, builder)?;
         if let Some(before) = self.kept.upstreams.get(name) {
             builder = builder.inherit(before);
         }
         at.accept(builder.build())
+    }
+
+    /// Where the endpoints come from.
+    fn sourced(&self, at: At<'_>, upstream: &Upstream, builder: UpstreamBuilder) -> Option<UpstreamBuilder> {
+        let has_own = at.field("endpoints").is_said();
+        match &upstream.discovery {
+            None if has_own => Some(builder.endpoints(&upstream.endpoints)),
+            Some(discovery) if !has_own => {
+                let source = EndpointFileSource::new(self.path(&discovery.file));
+                if let Some(fault) = source.fault() {
+                    at.field("discovery")
+                        .field("file")
+                        .warn(format!("there are no endpoints as yet: {fault}"));
+                }
+                Some(builder.source(source))
+            }
+            _ if at.is_broken() => None,
+            _ => at.refuse("expected exactly one of `endpoints` and `discovery`"),
+        }
     }
 }

@@ -1,12 +1,13 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    ApiVersion, BackendRef, ConcurrencyLimit, Gateway, Header, Policies, Retry, RetryRules, Rule,
-    SessionPersistence, SessionSecret, Split, Timeouts, Upstream,
+    ApiVersion, BackendRef, ConcurrencyLimit, Gateway, Header, HedgeRules, Policies, Retry, RetryRules, Rule,
+    SessionPersistence, SessionSecret, Silences, Split, Timeouts, Upstream,
 };
+use crate::config::scalar::Text;
 
 /// A mesh client as a file: what a service calls, and how.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -59,8 +60,22 @@ pub(crate) struct CallPolicies {
     /// A header in which servers are told how many milliseconds are left, and calls can say it themselves. gRPC calls have
     /// `grpc-timeout`. Default: none.
     pub(crate) deadline_header: Option<Header>,
+    /// How much less than is left servers are told, so that their own word about it comes in time. Default: nothing.
+    pub(crate) deadline_margin: Option<Text<Duration>>,
+    /// How long responses may keep silent and streams may last, beyond what `timeouts` says.
+    #[serde(default)]
+    pub(crate) timeouts: Silences,
     /// How `retry` tries again.
     pub(crate) retry: Option<RetryRules>,
+    /// What is sent a second time because the first is late. Default: nothing.
+    pub(crate) hedge: Option<HedgeRules>,
+}
+
+impl CallPolicies {
+    fn of_rule(self) -> Policies {
+        let Self { split, deadline_header, deadline_margin, timeouts, retry, hedge } = self;
+        Policies { split, deadline_header, deadline_margin, timeouts, retry, hedge, ..Policies::default() }
+    }
 }
 
 impl Client {
@@ -69,8 +84,7 @@ impl Client {
         let Self { api_version, concurrency, upstreams, session_key, destinations } = self;
         let gateway = Gateway { api_version, concurrency, upstreams, session_key, ..Gateway::default() };
         let rule = |(name, Destination { backend_refs, timeouts, retry, session_persistence, policies })| {
-            let CallPolicies { split, deadline_header, retry: how } = policies;
-            let policies = Policies { split, deadline_header, retry: how, ..Policies::default() };
+            let policies = policies.of_rule();
             (name, Rule { backend_refs, timeouts, retry, session_persistence, policies, ..Rule::default() })
         };
         (gateway, destinations.into_iter().map(rule).collect())

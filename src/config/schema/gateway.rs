@@ -7,8 +7,9 @@ use serde::Deserialize;
 
 use super::{
     Addresses, AuthorizationPolicy, Authorizer, Balance, CallerFact, CircuitBreaker, ConcurrencyLimit,
-    Endpoint, LimitFields, MinimumRates, Overload, Provider, Quota, RateLimit, RedisServer, RetryConstraint,
-    Route, SessionSecret, SubsetRules, SuccessRateRules, Unbuilt, UpstreamCredentials, Usage,
+    Discovery, Endpoint, HealthCheck, KeepAlive, LimitFields, MinimumRates, OutlierDetection, Overload,
+    Provider, Quota, RateLimit, RedisServer, RetryConstraint, Route, SessionSecret, SubsetRules,
+    SuccessRateRules, Unbuilt, UpstreamCredentials, Usage,
 };
 use crate::config::scalar::{Name, Text};
 
@@ -136,12 +137,18 @@ pub(crate) enum ForwardingHeader {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Admin {
-    /// The IP address and port, such as `127.0.0.1:9901`.
-    pub(crate) address: Text<SocketAddr>,
+    /// The IP address and port. Default: `127.0.0.1:9901`.
+    address: Option<Text<SocketAddr>>,
     /// Names under which it may be asked, beside IP addresses and `localhost`. A `Host` that is none of them is answered
     /// with 421, so that a page in a browser cannot reach it by DNS rebinding.
     #[serde(default)]
     pub(crate) hosts: Vec<String>,
+}
+
+impl Admin {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address.as_ref().map_or(SocketAddr::from(([127, 0, 0, 1], 9901)), |address| address.0)
+    }
 }
 
 /// A service behind the gateway.
@@ -149,8 +156,9 @@ pub(crate) struct Admin {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Upstream {
     /// Where it runs: `10.0.0.1:8080`, `[::1]:8080` or `orders.internal:8080`, whose name is resolved; or
-    /// `{ address, weight, priority, zone, labels }`.
+    /// `{ address, weight, priority, zone, labels }`. Either this or `discovery`.
     #[schemars(length(min = 1))]
+    #[serde(default)]
     pub(crate) endpoints: Vec<Endpoint>,
     /// How an endpoint is picked: a policy, or `{ policy, .. }` where there is more to say. Default: `roundRobin`.
     pub(crate) balance: Option<Balance>,
@@ -162,6 +170,12 @@ pub(crate) struct Upstream {
     pub(crate) connect_timeout: Option<Text<Duration>>,
     /// The most connections to each endpoint. Default: 1024.
     pub(crate) max_connections: Option<NonZeroU32>,
+    /// The most streams of an HTTP/2 connection at a time. Default: as many as its server allows.
+    pub(crate) max_streams: Option<NonZeroU32>,
+    /// How old a connection becomes before it takes no further request; up to a tenth less by chance. Default: no bound.
+    pub(crate) max_connection_age: Option<Text<Duration>>,
+    /// Asks HTTP/2 connections on which requests wait and nothing is heard whether their peer is still there. Default: off.
+    pub(crate) http2_keep_alive: Option<KeepAlive>,
     /// Limits on requests in flight to it, of all rules together. Names of `concurrency`.
     #[serde(default)]
     pub(crate) concurrency: Vec<String>,
@@ -179,10 +193,12 @@ pub(crate) struct Upstream {
     pub(crate) credentials: Option<UpstreamCredentials>,
     /// TLS to an upstream comes with a later version.
     pub(crate) tls: Option<Unbuilt>,
-    /// Active health checks come with a later version.
-    pub(crate) health_check: Option<Unbuilt>,
-    /// Outlier ejection comes with a later version.
-    pub(crate) outlier_detection: Option<Unbuilt>,
+    /// Asks endpoints whether they are well, and sends nothing to those that are not. Default: nobody is asked.
+    pub(crate) health_check: Option<HealthCheck>,
+    /// Leaves endpoints out for what becomes of the requests to them. Default: off.
+    pub(crate) outlier_detection: Option<OutlierDetection>,
+    /// Where its endpoints are learnt from, in place of `endpoints`.
+    pub(crate) discovery: Option<Discovery>,
     /// Does not ask it while it keeps failing; of all rules together. Default: off.
     pub(crate) circuit_breaker: Option<CircuitBreaker>,
 }

@@ -7,9 +7,12 @@ mod balance;
 mod breaker;
 mod client;
 mod concurrency;
+mod endpoints;
 mod gateway;
+mod hedge;
 mod mirror;
 mod overload;
+mod paths;
 mod policies;
 mod quotas;
 mod redis;
@@ -22,6 +25,6 @@ mod usage;
 
 pub(crate) use self::{
     addresses::*, authentication::*, authorization::*, balance::*, breaker::*, client::*, concurrency::*,
-    gateway::*, mirror::*, overload::*, policies::*, quotas::*, redis::*, retry::*, route::*, session::*,
-    split::*, unbuilt::*, usage::*,
+    endpoints::*, gateway::*, hedge::*, mirror::*, overload::*, paths::*, policies::*, quotas::*, redis::*,
+    retry::*, route::*, session::*, split::*, unbuilt::*, usage::*,
 };

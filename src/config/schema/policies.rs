@@ -9,7 +9,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Addresses, CircuitBreaker, Csrf, Header, Method, MirrorRules, PriorityClass, RetryRules, Split, Unbuilt,
+    Addresses, CircuitBreaker, Csrf, Header, HedgeRules, Method, MirrorRules, PathRules, PriorityClass,
+    RetryRules, Silences, Split, Unbuilt,
 };
 use crate::{admission::rate_limit::Rate, config::scalar::Text, ratio::Ratio, time::Calendar};
 
@@ -257,41 +258,22 @@ pub(crate) struct Policies {
     /// A header in which callers say how many milliseconds they wait, and upstreams are told how many are left; a caller can
     /// only shorten what `timeouts` says. gRPC calls have `grpc-timeout`. Default: none.
     pub(crate) deadline_header: Option<Header>,
+    /// How much less than is left upstreams are told, so that their own word about it comes in time. Default: nothing.
+    pub(crate) deadline_margin: Option<Text<Duration>>,
+    /// How long responses may keep silent and streams may last, beyond what the rule's `timeouts` says.
+    #[serde(default)]
+    pub(crate) timeouts: Silences,
     /// How the rule's `RequestMirror` filters mirror.
     pub(crate) mirror: Option<MirrorRules>,
     /// How the rule's `retry` tries again.
     pub(crate) retry: Option<RetryRules>,
+    /// What is sent a second time because the first is late. Default: nothing.
+    pub(crate) hedge: Option<HedgeRules>,
     /// Refuses requests while what the rule answers keeps failing, after all of its attempts. An upstream has its own.
     /// Default: off.
     pub(crate) circuit_breaker: Option<CircuitBreaker>,
     /// The cache comes with a later version.
     pub(crate) cache: Option<Unbuilt>,
-}
-
-/// Unusual paths that servers read in different ways.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct PathRules {
-    /// What is let through.
-    #[serde(default)]
-    pub(crate) allow: Vec<PathQuirk>,
-    /// Whether `//` is kept as it is; else it becomes `/`, or is answered with 400 where another rule keeps it: paths
-    /// are read before rules are known. Default: `false`.
-    #[serde(default)]
-    pub(crate) keep_empty_segments: bool,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) enum PathQuirk {
-    /// A backslash, kept as `%5C`.
-    Backslash,
-    /// Control bytes, kept escaped.
-    ControlBytes,
-    /// Dot segments with parameters, such as `..;`.
-    DotParameters,
-    /// `%2F`, which separates nothing.
-    EncodedSlash,
 }
 
 /// `none`, a list of providers, or a list with more to say.

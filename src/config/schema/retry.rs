@@ -36,11 +36,13 @@ pub(crate) struct RetryRules {
     /// The longest time between attempts, the least apart. Default: ten times the least, or 250 ms.
     pub(crate) max_backoff: Option<Text<Duration>>,
     /// The longest time for which an upstream can ask, in `Retry-After`, say. If it asks for more the response is given as it
-    /// is. Default: 5 s.
+    /// is: what waits holds its client's connection, and its place in the rule's `concurrency`. Default: 1 s.
     pub(crate) max_retry_after: Option<Text<Duration>>,
     /// The longest body that is kept to be sent again, in bytes, at most 16 MiB. A longer one is sent once. Default: 65536.
     #[schemars(range(max = 16_777_216))]
     pub(crate) max_body: Option<u32>,
+    /// How much of the request's time must be left for an attempt to be begun. Default: 10 ms.
+    pub(crate) min_time_left: Option<Text<Duration>>,
     /// A header in which the upstream is told which attempt it is: 1 for the first. It is removed from what clients send.
     /// Default: none.
     pub(crate) attempt_header: Option<Header>,

@@ -327,3 +327,15 @@ pub(crate) struct Timeouts {
     /// Each attempt at an upstream, of which there may be several with `retry`; at most `request`. Default: none of its own.
     pub(crate) backend_request: Option<Text<Duration>>,
 }
+
+/// How long things may keep silent, and last.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Silences {
+    /// How long the body of an ordinary response may keep silent. Default: as long as the request may take.
+    pub(crate) body_idle: Option<Text<Duration>>,
+    /// How long an event stream, a gRPC stream or an upgraded connection may keep silent. Default: 5 min.
+    pub(crate) stream_idle: Option<Text<Duration>>,
+    /// How long those may last. Default: 2 h.
+    pub(crate) stream_max_age: Option<Text<Duration>>,
+}

@@ -54,17 +54,23 @@ impl Gate for InheritDeadline {
 #[must_use]
 pub struct TellDeadline {
     header: Option<HeaderName>,
+    margin: Duration,
 }
 
 impl TellDeadline {
     /// In `grpc-timeout`.
     pub const fn new() -> Self {
-        Self { header: None }
+        Self { header: None, margin: Duration::ZERO }
     }
 
     /// And in this header of calls that are no gRPC, in milliseconds.
     pub fn header(self, name: HeaderName) -> Self {
-        Self { header: Some(name) }
+        Self { header: Some(name), ..self }
+    }
+
+    /// How much less than is left the server is told, so that its own word about it comes in time. Nothing unless told.
+    pub fn margin(self, margin: Duration) -> Self {
+        Self { margin, ..self }
     }
 }
 
@@ -73,7 +79,7 @@ impl Gate for TellDeadline {
 
     fn check(&self, head: &mut Head<'_>) -> Result<(), Answer> {
         let Some(deadline) = head.extensions().get::<Deadline>().copied() else { return Ok(()) };
-        let left = deadline.left(head.now());
+        let left = deadline.left(head.now()).saturating_sub(self.margin);
         let shorter = |known: Option<Duration>| known.is_some_and(|known| known <= left);
         if head.protocol().is_grpc() {
             let known = head.headers().get(wire::GRPC_TIMEOUT).and_then(|value| wire::grpc(value.as_bytes()));

@@ -126,6 +126,17 @@ async fn a_call_has_what_is_left_of_its_request() {
     handler.await;
 }
 
+/// The server gives up before its caller does, and can say so.
+#[tokio::test(start_paused = true)]
+async fn a_server_is_told_less_by_the_margin() {
+    for (left, told) in [(300, "280"), (20, "0"), (7, "0")] {
+        let mut call = Request::new(());
+        call.extensions_mut().insert(Deadline::after(Instant::now(), left * MS));
+        TellDeadline::new().header(HEADER).margin(20 * MS).check(&mut Head::of(&mut call)).unwrap();
+        assert_eq!(call.headers()[HEADER], told);
+    }
+}
+
 /// A call without a deadline is left as its caller made it.
 #[tokio::test(start_paused = true)]
 async fn without_a_deadline_nothing_is_told() {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, header};
+use http::{Request, Response};
 use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -20,7 +20,7 @@ use crate::{
     body::{Body, BoxError, Replay},
     head::Head,
     reject::Protocol,
-    resilience::retry::may_repeat,
+    resilience::again::{has_attempts, is_repeatable, keep_body},
     trail::Trail,
     upload::Upload,
 };
@@ -121,9 +121,9 @@ impl Call {
             Instead::Answer(_) => None,
             Instead::Made(_) | Instead::Server(_) => Some(head.to_scratch()),
         };
-        let may_repeat = policy.any_method || may_repeat(request);
-        let asks = matches!(policy.instead, Instead::Server(_)) && !is_tunnel(request);
-        let body = if asks { keep(request, policy.most_body) } else { None };
+        let may_repeat = policy.any_method || is_repeatable(request);
+        let asks = matches!(policy.instead, Instead::Server(_)) && has_attempts(request);
+        let body = if asks { keep_body(request, policy.most_body) } else { None };
         Self { policy, protocol, head: seen, body, may_repeat, trail }
     }
 
@@ -150,24 +150,6 @@ impl Call {
         };
         (next, self.policy)
     }
-}
-
-/// Keeps the body of a request, for another server.
-fn keep(request: &mut Request<Body>, most: usize) -> Option<Replay> {
-    match Replay::new(std::mem::take(request.body_mut()), most) {
-        Ok(replay) => {
-            *request.body_mut() = replay.body()?;
-            Some(replay)
-        }
-        Err(body) => {
-            *request.body_mut() = body;
-            None
-        }
-    }
-}
-
-fn is_tunnel(request: &Request<Body>) -> bool {
-    request.method() == Method::CONNECT || request.headers().contains_key(header::UPGRADE)
 }
 
 pin_project! {

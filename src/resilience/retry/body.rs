@@ -9,17 +9,21 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use super::call::Recovery;
+use crate::{body::ResponseBody, outcome::Completion};
+
 pin_project! {
     /// The body of a response that came through a [`Retry`](super::Retry).
     pub struct RetryBody<B: HttpBody> {
         #[pin]
-        kind: Kind<B>,
+        body: ResponseBody<Looked<B>, Recovery>,
     }
 }
 
 pin_project! {
-    #[project = KindProjection]
-    enum Kind<B: HttpBody> {
+    /// A body that was looked at, or not.
+    #[project = LookedProjection]
+    pub(super) enum Looked<B: HttpBody> {
         Whole { #[pin] body: B },
         Peeked { peeked: Peeked<B> },
     }
@@ -68,22 +72,32 @@ impl<B: HttpBody<Data = Bytes>> Peeked<B> {
 }
 
 impl<B: HttpBody> RetryBody<B> {
-    pub(super) fn whole(body: B) -> Self {
-        Self { kind: Kind::Whole { body } }
+    pub(super) fn unwatched(body: B) -> Self {
+        Self { body: ResponseBody::inner(Looked::Whole { body }) }
     }
 
-    pub(super) fn peeked(peeked: Peeked<B>) -> Self {
-        Self { kind: Kind::Peeked { peeked } }
+    pub(super) fn watched(body: Looked<B>, mut watch: Completion<Recovery>) -> Self
+    where
+        B: HttpBody<Data = Bytes>,
+    {
+        if watch.is_open() && body.is_end_stream() {
+            watch.complete();
+        }
+        Self { body: ResponseBody::watched(body, watch) }
     }
 }
 
 impl<B: HttpBody + Default> Default for RetryBody<B> {
     fn default() -> Self {
-        Self::whole(B::default())
+        Self::unwatched(B::default())
     }
 }
 
-impl<B: HttpBody<Data = Bytes>> HttpBody for RetryBody<B> {
+impl<B> HttpBody for RetryBody<B>
+where
+    B: HttpBody<Data = Bytes>,
+    B::Error: 'static,
+{
     type Data = Bytes;
     type Error = B::Error;
 
@@ -91,9 +105,30 @@ impl<B: HttpBody<Data = Bytes>> HttpBody for RetryBody<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        match self.project().kind.project() {
-            KindProjection::Whole { body } => body.poll_frame(cx),
-            KindProjection::Peeked { peeked } => match std::mem::replace(&mut peeked.first, First::Nothing) {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B: HttpBody<Data = Bytes>> HttpBody for Looked<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match self.project() {
+            LookedProjection::Whole { body } => body.poll_frame(cx),
+            LookedProjection::Peeked { peeked } => match std::mem::replace(&mut peeked.first, First::Nothing)
+            {
                 First::Nothing => peeked.body.as_mut().poll_frame(cx),
                 First::End => {
                     peeked.first = First::End;
@@ -105,9 +140,9 @@ impl<B: HttpBody<Data = Bytes>> HttpBody for RetryBody<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.kind {
-            Kind::Whole { body } => body.is_end_stream(),
-            Kind::Peeked { peeked } => match peeked.first {
+        match self {
+            Self::Whole { body } => body.is_end_stream(),
+            Self::Peeked { peeked } => match peeked.first {
                 First::Nothing => peeked.body.is_end_stream(),
                 First::End => true,
                 First::Frame(_) => false,
@@ -116,9 +151,9 @@ impl<B: HttpBody<Data = Bytes>> HttpBody for RetryBody<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.kind {
-            Kind::Whole { body } => body.size_hint(),
-            Kind::Peeked { peeked } => {
+        match self {
+            Self::Whole { body } => body.size_hint(),
+            Self::Peeked { peeked } => {
                 let held = match &peeked.first {
                     First::Frame(Ok(frame)) => frame.data_ref().map_or(0, |data| data.len() as u64),
                     _ => 0,

@@ -2,11 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{Extensions, HeaderMap, Method, Request, Uri, Version, response};
+use http::{HeaderMap, Method, Request, response};
 use tokio::time::Instant;
 
 use super::{
     Policy,
+    handle::Counts,
     on::Lost,
     told::{Told, told},
 };
@@ -14,9 +15,14 @@ use crate::{
     attempt::{Attempt, Earlier, RetryStop},
     body::{Body, Replay},
     context::Deadline,
-    outcome::{Failure, is_connect, rejection_in},
+    gate::Pass,
+    head::Head,
+    outcome::{Completion, Failure, Outcome, is_connect, rejection_in},
     reject::{GrpcCode, Reason, Rejection},
-    resilience::timeout::head_deadline,
+    resilience::{
+        again::{is_refusal, keep_body},
+        timeout::head_deadline,
+    },
     trail::Trail,
     upload::Upload,
 };
@@ -24,7 +30,7 @@ use crate::{
 /// A call that may be tried again.
 pub(super) struct Call {
     policy: Arc<Policy>,
-    head: Head,
+    head: Request<()>,
     /// `None`: the body is too long to be kept.
     body: Option<Replay>,
     is_safe: bool,
@@ -34,13 +40,13 @@ pub(super) struct Call {
     trail: Option<Trail>,
 }
 
-/// A request's head, to be sent again.
-struct Head {
-    method: Method,
-    uri: Uri,
-    version: Version,
-    headers: HeaderMap,
-    extensions: Extensions,
+/// How an attempt ended.
+pub(super) enum Ended {
+    /// With something that is given: an answer, or an error that is nothing to be mended.
+    Done,
+    /// We have refused it ourselves, and would again.
+    Refused,
+    Failed(Failed),
 }
 
 /// How an attempt ended that another may mend.
@@ -59,23 +65,12 @@ pub(super) struct Next {
 
 impl Call {
     /// Keeps what is needed to send `request` again, and gives it back for the first attempt.
-    pub(super) fn begin(policy: Arc<Policy>, request: Request<Body>) -> (Self, Request<Body>) {
-        policy.budget.call();
+    pub(super) fn begin(policy: Arc<Policy>, mut request: Request<Body>) -> (Self, Request<Body>) {
         let is_safe = policy.is_safe(&request);
-        let (parts, body) = request.into_parts();
-        let replayed = Replay::new(body, policy.most_body)
-            .and_then(|replay| replay.body().map(|first| (Some(replay), first)).ok_or_else(Body::empty));
-        let (replay, first) = replayed.unwrap_or_else(|body| (None, body));
-        let head = Head {
-            method: parts.method.clone(),
-            uri: parts.uri.clone(),
-            version: parts.version,
-            headers: parts.headers.clone(),
-            extensions: parts.extensions.clone(),
-        };
-        let deadline = head_deadline(&parts.extensions);
-        let mut request = Request::from_parts(parts, first);
-        let call = Self { policy, head, body: replay, is_safe, deadline, retries: 0, trail: None };
+        let deadline = head_deadline(request.extensions());
+        let head = Head::of(&mut request).to_scratch();
+        let body = keep_body(&mut request, policy.most_body);
+        let call = Self { policy, head, body, is_safe, deadline, retries: 0, trail: None };
         call.number(&mut request);
         (call, request)
     }
@@ -87,54 +82,69 @@ impl Call {
         }
     }
 
-    /// Whether a response with this head is a failure to be mended.
-    pub(super) fn of_head(&self, head: &response::Parts) -> Option<Failed> {
+    /// How an attempt ended that has a response with this head.
+    pub(super) fn of_head(&self, head: &response::Parts) -> Ended {
         let policy = &self.policy;
         let rejection = head.extensions.get::<Rejection>();
-        let lost = rejection.map(|rejection| how_lost(rejection.reason(), rejection.is_unsent()));
-        let failed = match lost {
-            // We have refused it ourselves, and would again.
-            Some(None) => false,
-            Some(Some(how)) => {
+        let failed = match rejection.map(fate) {
+            Some(Fate::Refused) => return Ended::Refused,
+            Some(Fate::Given) => false,
+            Some(Fate::Lost(how)) => {
                 policy.conditions.lost(how) || policy.conditions.head(head.status, &head.headers)
             }
             None => policy.conditions.head(head.status, &head.headers),
         };
-        failed.then(|| Failed {
-            unsent: rejection.is_some_and(Rejection::is_unsent),
-            told: told(&head.headers, || policy.clock.now()),
-        })
+        if !failed {
+            return Ended::Done;
+        }
+        let told = told(&head.headers, || policy.clock.now());
+        Ended::Failed(Failed { unsent: rejection.is_some_and(Rejection::is_unsent), told })
     }
 
-    /// The same of trailers.
+    /// Whether trailers tell of a failure to be mended.
     pub(super) fn of_trailers(&self, trailers: &HeaderMap) -> Option<Failed> {
         let policy = &self.policy;
         let failed = GrpcCode::of(trailers).is_some_and(|code| policy.conditions.grpc(code));
         failed.then(|| Failed { unsent: false, told: told(trailers, || policy.clock.now()) })
     }
 
-    /// The same of an error.
-    pub(super) fn of_error<E: 'static>(&self, error: &E) -> Option<Failed> {
-        let (how, unsent) = match rejection_in(error) {
+    /// How an attempt ended that has this error in the place of a response.
+    pub(super) fn of_error<E: 'static>(&self, error: &E) -> Ended {
+        let (how, unsent, told) = match rejection_in(error) {
             Some(rejection) => {
-                let unsent = rejection.is_unsent();
-                (how_lost(rejection.reason(), unsent)?, unsent)
+                let told = rejection.retry_delay().map_or(Told::Nothing, Told::After);
+                match fate(rejection) {
+                    Fate::Refused => return Ended::Refused,
+                    Fate::Given => return Ended::Done,
+                    Fate::Lost(how) => (how, rejection.is_unsent(), told),
+                }
             }
             // Only who connects knows that nothing was sent: a socket in use can say "no route to host" as well.
-            None if is_connect(error) => (Lost::Connect, true),
+            None if is_connect(error) => (Lost::Connect, true, Told::Nothing),
             None => match Failure::of(error) {
-                Failure::CallerDeadline => return None,
-                Failure::Connect => (Lost::Connect, false),
-                Failure::Refused => (Lost::Refused, false),
-                _ => (Lost::Other, false),
+                Failure::CallerDeadline => return Ended::Done,
+                Failure::Connect => (Lost::Connect, false, Told::Nothing),
+                Failure::Refused => (Lost::Refused, false, Told::Nothing),
+                _ => (Lost::Other, false, Told::Nothing),
             },
         };
-        self.policy.conditions.lost(how).then_some(Failed { unsent, told: Told::Nothing })
+        if self.policy.conditions.lost(how) { Ended::Failed(Failed { unsent, told }) } else { Ended::Done }
     }
 
-    /// The same of an error in the place of a response's body: whoever has sent a head has looked at the request.
+    /// Whether an error in the place of a response's body is a failure to be mended: whoever has sent a head has looked at
+    /// the request.
     pub(super) fn of_body_error<E: 'static>(&self, error: &E) -> Option<Failed> {
-        self.of_error(error).map(|failed| Failed { unsent: false, ..failed })
+        match self.of_error(error) {
+            Ended::Failed(failed) => Some(Failed { unsent: false, ..failed }),
+            Ended::Done | Ended::Refused => None,
+        }
+    }
+
+    /// The budget grows with what reaches the server: not with what our own layers refuse before that.
+    pub(super) fn count(&self, ended: &Ended) {
+        if self.retries == 0 && !matches!(ended, Ended::Refused) {
+            self.policy.budget.call();
+        }
     }
 
     /// Whether trailers that have come already are to be looked at.
@@ -150,7 +160,7 @@ impl Call {
             Ok(_) => self.policy.counts.retry(),
             Err(why) => {
                 self.policy.counts.stop(*why);
-                if let Some(trail) = self.head.extensions.get::<Trail>() {
+                if let Some(trail) = self.head.extensions().get::<Trail>() {
                     trail.set_retry_stop(*why);
                 }
             }
@@ -184,20 +194,20 @@ impl Call {
         if !replay.give_up_older() {
             return Err(RetryStop::Body);
         }
-        if let Some(upload) = self.head.extensions.get::<Upload>() {
+        if let Some(upload) = self.head.extensions().get::<Upload>() {
             // The failed attempt may have waited for the caller; the next has not asked it for anything yet.
             upload.set_awaited(false);
         }
         self.retries += 1;
         self.remember(attempt);
-        let mut request = self.head.request(body);
+        let mut request = self.head.clone().map(|()| body);
         self.number(&mut request);
         Ok(Next { wait, request })
     }
 
     /// Notes where the failed attempt went, for whoever picks endpoints.
     fn remember(&mut self, attempt: Option<&Attempt>) {
-        let extensions = &mut self.head.extensions;
+        let extensions = self.head.extensions_mut();
         let told = extensions.get::<Trail>().map(Trail::attempt);
         if told.is_none() {
             // So that the next one is known even if it has no response.
@@ -215,33 +225,50 @@ impl Call {
         }
     }
 
-    /// It has ended, with something that is no failure to be mended.
-    pub(super) fn ended_well(&self) {
-        if self.retries > 0 {
-            self.policy.counts.recover();
+    /// Looks to the end of a response that is given, to see whether what failed at first ends well.
+    pub(super) fn watch(&self, head: &mut response::Parts) -> Completion<Recovery> {
+        if self.retries == 0 {
+            return Completion::spent();
+        }
+        let mut watch = Completion::new(Recovery(Arc::clone(&self.policy.counts)));
+        watch.head(head, self.head.method() == Method::HEAD);
+        watch
+    }
+}
+
+/// Counts a call that failed at first, if it ends well.
+pub(super) struct Recovery(Arc<Counts>);
+
+impl Pass for Recovery {
+    fn on_end(&mut self, outcome: &Outcome) {
+        if outcome.is_success() {
+            self.0.recover();
         }
     }
 }
 
-impl Head {
-    fn request(&self, body: Body) -> Request<Body> {
-        let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        *request.version_mut() = self.version;
-        *request.headers_mut() = self.headers.clone();
-        *request.extensions_mut() = self.extensions.clone();
-        request
-    }
+/// What became of an attempt of which one of our layers speaks.
+enum Fate {
+    Lost(Lost),
+    /// It was sent, and this is what is given.
+    Given,
+    /// It was not sent, because we refused it.
+    Refused,
 }
 
-/// How a response was lost that one of our layers speaks of. `None`: it was not sent because we refused it.
-fn how_lost(reason: Reason, unsent: bool) -> Option<Lost> {
-    match reason {
-        Reason::ConnectFailed => Some(Lost::Connect),
-        Reason::UpstreamTimeout if unsent => Some(Lost::Connect),
-        Reason::UpstreamProtocol | Reason::UpstreamReset if unsent => Some(Lost::Refused),
-        Reason::UpstreamProtocol | Reason::UpstreamReset | Reason::UpstreamTimeout => Some(Lost::Other),
-        _ => None,
+fn fate(rejection: &Rejection) -> Fate {
+    if is_refusal(rejection) {
+        return Fate::Refused;
+    }
+    match (rejection.reason(), rejection.is_unsent()) {
+        (Reason::ConnectFailed, _) | (Reason::UpstreamTimeout, true) => Fate::Lost(Lost::Connect),
+        (Reason::UpstreamProtocol | Reason::UpstreamReset | Reason::UpstreamTimeout, false) => {
+            Fate::Lost(Lost::Other)
+        }
+        // The endpoint has not looked at it, or there was no room for it.
+        (Reason::Overloaded | Reason::UpstreamProtocol | Reason::UpstreamReset, true) => {
+            Fate::Lost(Lost::Refused)
+        }
+        _ => Fate::Given,
     }
 }

@@ -12,8 +12,8 @@ use tokio::time::{Sleep, sleep};
 use tower_service::Service;
 
 use super::{
-    body::{Peeked, RetryBody},
-    call::{Call, Next},
+    body::{Looked, Peeked, RetryBody},
+    call::{Call, Ended, Next},
 };
 use crate::{
     body::Body,
@@ -120,41 +120,45 @@ where
     ResB::Error: 'static,
 {
     let Some(mut tried) = call.take() else {
-        return Judged::Given(ended.map(|response| response.map(RetryBody::whole)));
+        return Judged::Given(ended.map(|response| response.map(RetryBody::unwatched)));
     };
     let (mut head, body) = match ended {
         Ok(response) => response.into_parts(),
         Err(error) => {
-            let next = tried.of_error(&error).and_then(|failed| tried.again(failed, None));
+            let ended = tried.of_error(&error);
+            tried.count(&ended);
+            let next = match ended {
+                Ended::Failed(failed) => tried.again(failed, None),
+                Ended::Done | Ended::Refused => None,
+            };
             let Some(next) = next else { return Judged::Given(Err(error)) };
             *call = Some(tried);
             return Judged::Again(next);
         }
     };
-    let mut failed = tried.of_head(&head);
-    let body = if failed.is_none() && tried.asks_trailers() && is_undecided(&head) {
-        let peeked = Peeked::new(body, cx);
-        failed = match (peeked.trailers(), peeked.error()) {
-            (Some(trailers), _) => tried.of_trailers(trailers),
-            (_, Some(error)) => tried.of_body_error(error),
-            _ => None,
-        };
-        RetryBody::peeked(peeked)
-    } else {
-        RetryBody::whole(body)
+    let ended = tried.of_head(&head);
+    tried.count(&ended);
+    let (body, failed) = match ended {
+        Ended::Failed(failed) => (Looked::Whole { body }, Some(failed)),
+        Ended::Done if tried.asks_trailers() && is_undecided(&head) => {
+            let peeked = Peeked::new(body, cx);
+            let failed = match (peeked.trailers(), peeked.error()) {
+                (Some(trailers), _) => tried.of_trailers(trailers),
+                (_, Some(error)) => tried.of_body_error(error),
+                _ => None,
+            };
+            (Looked::Peeked { peeked }, failed)
+        }
+        Ended::Done | Ended::Refused => (Looked::Whole { body }, None),
     };
-    let Some(failed) = failed else {
-        tried.ended_well();
-        tried.tell(&mut head);
-        return Judged::Given(Ok(Response::from_parts(head, body)));
-    };
-    let Some(next) = tried.again(failed, head.extensions.get()) else {
-        tried.tell(&mut head);
-        return Judged::Given(Ok(Response::from_parts(head, body)));
-    };
-    drain(body, cx);
-    *call = Some(tried);
-    Judged::Again(next)
+    if let Some(next) = failed.and_then(|failed| tried.again(failed, head.extensions.get())) {
+        drain(body, cx);
+        *call = Some(tried);
+        return Judged::Again(next);
+    }
+    tried.tell(&mut head);
+    let watch = tried.watch(&mut head);
+    Judged::Given(Ok(Response::from_parts(head, RetryBody::watched(body, watch))))
 }
 
 /// Whether a gRPC status is still to come.

@@ -26,7 +26,8 @@ impl RetryHandle {
         self.counts.retries.load(Ordering::Relaxed)
     }
 
-    /// Calls that failed at first, and ended well.
+    /// Calls that failed at first and ended well: as their [`Outcome`](crate::outcome::Outcome) says at the end of the
+    /// response, trailers included.
     #[must_use]
     pub fn recovered(&self) -> u64 {
         self.counts.recovered.load(Ordering::Relaxed)
@@ -35,7 +36,7 @@ impl RetryHandle {
     /// Calls that failed and were not tried again, for this reason.
     #[must_use]
     pub fn stopped(&self, why: RetryStop) -> u64 {
-        self.counts.of(why).map_or(0, |count| count.load(Ordering::Relaxed))
+        self.counts.stopped[why as usize].load(Ordering::Relaxed)
     }
 
     /// The budget.
@@ -45,10 +46,6 @@ impl RetryHandle {
 }
 
 impl Counts {
-    fn of(&self, why: RetryStop) -> Option<&AtomicU64> {
-        RetryStop::ALL.iter().zip(&self.stopped).find_map(|(known, count)| (*known == why).then_some(count))
-    }
-
     pub(super) fn retry(&self) {
         self.retries.fetch_add(1, Ordering::Relaxed);
     }
@@ -58,8 +55,6 @@ impl Counts {
     }
 
     pub(super) fn stop(&self, why: RetryStop) {
-        if let Some(count) = self.of(why) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
+        self.stopped[why as usize].fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -11,7 +11,10 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{Policy, ResponseFuture, RetryBody, RetryHandle, call::Call};
-use crate::body::{Body, BoxError};
+use crate::{
+    body::{Body, BoxError},
+    resilience::again::has_attempts,
+};
 
 /// Tries calls again that failed. See the [module docs](super).
 #[derive(Debug, Clone)]
@@ -78,7 +81,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture<S> {
         let request = request.map(Body::new);
-        let Some(policy) = self.policy.as_ref().filter(|_| Policy::is_for(&request)) else {
+        let Some(policy) = self.policy.as_ref().filter(|_| has_attempts(&request)) else {
             // What cannot be tried again waits for its service nevertheless.
             return match self.policy {
                 None => ResponseFuture::calling(self.inner.call(request)),

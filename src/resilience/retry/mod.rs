@@ -57,7 +57,13 @@
 //! | the [`Budget`](super::budget::Budget) has something left | `Budget` |
 //!
 //! Nothing is tried again once a part of a response was given, nor what one of our own layers has refused: a limiter, an
-//! open breaker, a policy would say the same again. CONNECT and upgrades have one attempt.
+//! open breaker, a policy would say the same again. Only where one endpoint has no room for it, which the refusal tells by
+//! being [unsent](crate::reject::Rejection::unsent), another may have some. What was refused is no call from which the budget
+//! grows. CONNECT and upgrades have one attempt.
+//!
+//! That nothing was sent is known by the word of who connects: our [`upstream`](crate::upstream), hyper-util's client, and a
+//! `Channel` of tonic with the features `tonic` and `transport`; through a `BoxError`, too. A client that wraps their errors
+//! in its own hides it.
 //!
 //! A status counts from the head and, with gRPC, from trailers that follow it at once: the body is polled once, and not
 //! waited for. What a server says about when to come again is obeyed, in this order: `grpc-retry-pushback-ms` (gRFC A6; a
@@ -82,7 +88,11 @@
 //!
 //! # Shared state
 //!
-//! The policy's budget, and the numbers: all clones and all services of a layer share them.
+//! The policy's budget, and the numbers: all clones and all services of a layer share them. A policy that takes another's
+//! place [counts on](Policy::counted_by).
+//!
+//! What waits for its next attempt has let go of the failed one: of its connection, and of what it held in layers inside of
+//! the retry. It holds its places in those outside. That is why a server [cannot ask](Policy::most_wait) for much.
 //!
 //! # Compared with tower
 //!
@@ -114,4 +124,3 @@ pub use layer::{Retry, RetryLayer};
 pub(super) use on::{Conditions, Lost};
 pub use on::{RetryOn, UnknownCondition};
 pub use policy::Policy;
-pub(super) use policy::may_repeat;

@@ -1,14 +1,17 @@
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderName, Method, Request, StatusCode};
+use http::{HeaderName, Request, StatusCode};
 
 use super::{
     handle::{Counts, RetryHandle},
     on::{Conditions, RetryOn},
 };
-use crate::{backoff::Backoff, chance::Chance, resilience::budget::Budget, time::WallClock};
-
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+use crate::{
+    backoff::Backoff,
+    chance::Chance,
+    resilience::{again::is_repeatable, budget::Budget},
+    time::WallClock,
+};
 
 /// What is tried again, how often and when. See the [module docs](super). Clones share the budget and the numbers.
 #[derive(Debug, Clone)]
@@ -49,7 +52,7 @@ impl Policy {
             budget: Budget::default(),
             backoff: Backoff::default(),
             least_wait: Duration::ZERO,
-            most_wait: Duration::from_secs(5),
+            most_wait: Duration::from_secs(1),
             least_left: Duration::from_millis(10),
             most_body: 64 * 1024,
             attempt_header: None,
@@ -95,7 +98,7 @@ impl Policy {
     }
 
     /// The longest time for which a server can ask. Asked for more, it does not try again, and the caller is told what the
-    /// server said. 5 seconds unless told.
+    /// server said. 1 second unless told: what waits holds its caller's connection, and all places outside of the retry.
     pub fn most_wait(self, most: Duration) -> Self {
         Self { most_wait: most, ..self }
     }
@@ -133,6 +136,11 @@ impl Policy {
         Self { clock, ..self }
     }
 
+    /// Goes on with the numbers of another policy, in whose place it is put.
+    pub fn counted_by(self, handle: &RetryHandle) -> Self {
+        Self { counts: Arc::clone(&handle.counts), ..self }
+    }
+
     /// How many attempts there may be beside the first.
     #[must_use]
     pub const fn retries(&self) -> u32 {
@@ -156,15 +164,9 @@ impl Policy {
         RetryHandle { counts: Arc::clone(&self.counts), budget: self.budget.clone() }
     }
 
-    /// Whether a request may be done twice: its method is idempotent (RFC 9110 section 9.2.2), or it brings a key by which
-    /// the server knows it again.
+    /// Whether a request may be done twice.
     pub(super) fn is_safe<B>(&self, request: &Request<B>) -> bool {
-        self.any_method || may_repeat(request)
-    }
-
-    /// Whether it is a request that can have a second attempt at all.
-    pub(super) fn is_for<B>(request: &Request<B>) -> bool {
-        request.method() != Method::CONNECT && !request.headers().contains_key(http::header::UPGRADE)
+        self.any_method || is_repeatable(request)
     }
 
     /// How long to wait before this retry, if the server has asked for `told`. `None`: longer than it may ask.
@@ -178,12 +180,6 @@ impl Policy {
         let half = u64::try_from(told.as_nanos() / 2).unwrap_or(u64::MAX);
         Some(own.max(told.saturating_add(Duration::from_nanos(self.chance.below(half)))))
     }
-}
-
-/// Whether a request says of itself that it may be done twice.
-pub(in crate::resilience) fn may_repeat<B>(request: &Request<B>) -> bool {
-    request.method().is_idempotent()
-        || request.headers().get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty())
 }
 
 impl Default for Policy {

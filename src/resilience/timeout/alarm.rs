@@ -9,7 +9,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pin_project! {
     /// A timer that is set when it is first waited for. Moving it later costs nothing until the earlier time comes.
     #[derive(Debug, Default)]
-    pub(super) struct Alarm {
+    pub(in crate::resilience) struct Alarm {
         #[pin]
         sleep: Option<Sleep>,
     }
@@ -17,7 +17,11 @@ pin_project! {
 
 impl Alarm {
     /// Ready when `at` has passed.
-    pub(super) fn poll_at(self: Pin<&mut Self>, at: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    pub(in crate::resilience) fn poll_at(
+        self: Pin<&mut Self>,
+        at: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
         let mut sleep = self.project().sleep;
         if sleep.is_none() {
             sleep.set(Some(sleep_until(at)));

@@ -28,6 +28,11 @@ impl TimeoutLayer {
         Self { policy: Some(Policy::new(total)) }
     }
 
+    /// It has no time of its own, and keeps those that others set: the deadline of a caller, and what is told it below.
+    pub const fn unlimited() -> Self {
+        Self { policy: Some(Policy::unlimited()) }
+    }
+
     /// A layer of the same type that bounds nothing.
     pub const fn disabled() -> Self {
         Self { policy: None }
@@ -69,10 +74,10 @@ impl TimeoutLayer {
         self.with(|policy| policy.tell_deadline = tell)
     }
 
-    /// How long a request may take. `None` if it bounds nothing.
+    /// How long a request may take. `None`: without end.
     #[must_use]
     pub fn total(&self) -> Option<Duration> {
-        self.policy.map(|policy| policy.total)
+        self.policy.map(|policy| policy.total).filter(|total| *total < Duration::MAX)
     }
 
     fn with(mut self, set: impl FnOnce(&mut Policy)) -> Self {
@@ -120,7 +125,8 @@ where
     }
 
     fn call(&mut self, mut request: Request<ReqB>) -> Self::Future {
-        match self.policy.map(|policy| policy.watch(&mut request)) {
+        let policy = self.policy.filter(|policy| policy.bounds(&request));
+        match policy.map(|policy| policy.watch(&mut request)) {
             Some(watch) if watch.is_over() => ResponseFuture::over(watch),
             watch => {
                 let upload = watch.and_then(|_| request.extensions().get().cloned());

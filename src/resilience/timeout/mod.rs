@@ -108,6 +108,7 @@ mod policy;
 #[cfg(test)]
 mod tests;
 
+pub(super) use alarm::Alarm;
 pub use body::TimedBody;
 pub use future::ResponseFuture;
 pub use layer::{Timeout, TimeoutLayer};

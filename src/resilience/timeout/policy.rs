@@ -73,6 +73,19 @@ impl Policy {
         }
     }
 
+    pub(super) const fn unlimited() -> Self {
+        let (stream_idle, stream_max_age) = (Duration::MAX, Duration::MAX);
+        Self { stream_idle, stream_max_age, ..Self::new(Duration::MAX) }
+    }
+
+    /// Whether it has a time of its own, or the request has one.
+    pub(super) fn bounds<B>(&self, request: &Request<B>) -> bool {
+        let silences = [self.body_idle.unwrap_or(Duration::MAX), self.stream_idle, self.stream_max_age];
+        self.total < Duration::MAX
+            || silences.iter().any(|time| *time < Duration::MAX)
+            || request.extensions().get::<Deadline>().is_some()
+    }
+
     /// Starts the watch, and tells those inside how long they have.
     pub(super) fn watch<B>(&self, request: &mut Request<B>) -> Watch {
         let started = Instant::now();
@@ -86,12 +99,13 @@ impl Policy {
         let aged = Deadline::after(started, self.stream_max_age);
         let may_last = is_stream || is_tunnel || wants_events(request.headers());
         let end = if may_last { aged } else { own };
+        let tell = self.tell_deadline && self.total < Duration::MAX;
         if let Some(given) = given {
             set(request, given.or_sooner(end.instant()));
-        } else if self.tell_deadline && !may_last {
+        } else if tell && !may_last {
             set(request, own.imposed());
         }
-        if self.tell_deadline && may_last {
+        if tell && may_last {
             HeadDeadline::narrow(request.extensions_mut(), own.imposed());
         }
         if is_tunnel {

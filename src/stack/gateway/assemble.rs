@@ -19,7 +19,6 @@ use crate::{
     chance::Chance,
     gate::{AsyncGateLayer, AsyncGates, Enforce, GateLayer},
     reject::RescueLayer,
-    resilience::deadline::{ReadDeadline, TellDeadline},
     routing::{
         mirror::{self, MirrorLayer},
         router, split,
@@ -37,7 +36,7 @@ impl Rule {
         let backends =
             self.backends(given).map_err(|error| SnapshotError::Split(Arc::clone(&name), error))?;
         // Retries, breakers, canaries and upstreams have to know until when it makes sense to go on.
-        let timeout = self.timeout.tell_deadline(true);
+        let timeout = self.calling.timeout.tell_deadline(true);
         let answers = RescueLayer::new().layer(timeout.layer(mirrors.layer(backends)));
         let shows_bodies = self.authorizers.iter().any(|asked| asked.authorizer.wants_body());
         let tap = if shows_bodies { TapLayer::new() } else { TapLayer::disabled() };
@@ -63,8 +62,7 @@ impl Rule {
         let kept_back = authn::kept_back(&given.credentials, self.providers.as_ref());
         let discard = (!kept_back.is_empty()).then_some(Discard(kept_back));
 
-        let deadline = self.deadline_header.into_iter().fold(ReadDeadline::new(), ReadDeadline::header);
-        let mut gates = AsyncGates::new().with(deadline).with(Witness);
+        let mut gates = AsyncGates::new().with(self.calling.read()).with(Witness);
         gates = with(gates, own_paths);
         gates = with(gates, self.response_headers);
         gates = with(gates, self.cors);
@@ -121,14 +119,14 @@ impl Rule {
         // The listeners have removed what strangers said of how a request came: what is left is believed.
         let proxy = backend.proxy.clone().trusted_proxies(everybody()).asserted(given.asserted.clone());
         let proxy = session.into_iter().cloned().fold(proxy, Proxy::session);
-        let told = self.deadline_header.iter().cloned().fold(TellDeadline::new(), TellDeadline::header);
-        backend.guards.before(GateLayer::new(told).layer(backend.sender(proxy)))
+        backend.guards.before(GateLayer::new(self.calling.told()).layer(backend.sender(proxy)))
     }
 
     fn mirrors(&self, given: &Given) -> MirrorLayer<Guarded> {
         self.mirrors.iter().fold(MirrorLayer::disabled(), |layer, (backend, policy)| {
             // How long the caller waits is nothing to a mirror.
-            let policy = self.deadline_header.iter().cloned().fold(policy.clone(), mirror::Policy::without);
+            let policy =
+                self.calling.deadline_header.iter().cloned().fold(policy.clone(), mirror::Policy::without);
             layer.and(policy, self.guarded(backend, given, None))
         })
     }
@@ -143,15 +141,14 @@ impl Rule {
             return Ok(Either::Right(Nowhere));
         }
         let timeout = match self.judges_attempts() {
-            true => self.attempt_timeout.tell_deadline(true),
-            false => self.attempt_timeout,
+            true => self.calling.attempt_timeout.tell_deadline(true),
+            false => self.calling.attempt_timeout,
         };
         let mut split = split::Split::builder();
         for (backend, weight) in &self.backends {
             let name = backend.proxy.upstream().variant();
-            let guarded = self.guarded(backend, given, self.session.as_ref());
-            let attempts = backend.retry(self.retry.as_ref()).layer(timeout.layer(guarded));
-            split = split.variant(name, *weight, attempts);
+            let attempt = timeout.layer(self.guarded(backend, given, self.session.as_ref()));
+            split = split.variant(name, *weight, self.calling.attempts(backend.budget(), attempt));
         }
         let mut policy = match &self.split_by {
             Some(key) => split::Policy::sticky(key.clone(), Arc::clone(&self.name)),

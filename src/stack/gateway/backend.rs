@@ -17,14 +17,9 @@ use crate::{
     body::{Body, Tapped},
     gate::{AsyncGated, AsyncGates, GateLayer, Gated},
     reject::{Reason, Rejection, Rescue},
-    resilience::{
-        breaker::BreakerLayer,
-        budget::Budget,
-        deadline::TellDeadline,
-        retry::{Policy, Retry, RetryLayer},
-        timeout::Timeout,
-    },
+    resilience::{breaker::BreakerLayer, budget::Budget, deadline::TellDeadline, timeout::Timeout},
     routing::{canary::Watch, mirror::Mirror, split::SplitService},
+    stack::calling::Attempts,
     upstream::{Proxy, Session, Upstream},
 };
 
@@ -83,8 +78,8 @@ impl Backend {
         self
     }
 
-    /// Binds second attempts of all rules that share this budget. Else each rule that [retries](super::Rule::retry) has one
-    /// of its own.
+    /// Binds second attempts of all rules that share this budget. Else each rule that [retries](super::Rule::retry) or
+    /// [hedges](super::Rule::hedge) has one of its own.
     pub fn retry_budget(self, budget: Budget) -> Self {
         Self { retry_budget: Some(budget), ..self }
     }
@@ -120,12 +115,6 @@ impl Backend {
         return false;
     }
 
-    /// What tries again, by the rule's policy and within the upstream's budget.
-    pub(super) fn retry(&self, policy: Option<&Policy>) -> RetryLayer {
-        let Some(policy) = policy.cloned() else { return RetryLayer::disabled() };
-        RetryLayer::new(self.retry_budget.iter().cloned().fold(policy, Policy::budget))
-    }
-
     /// What sends, when the proxy has been told what it needs to know.
     pub(super) fn sender(&self, proxy: Proxy) -> Sender {
         #[cfg(feature = "jwt")]
@@ -155,9 +144,8 @@ pub(super) type Sender = Proxy;
 /// What sends, once the upstream is told how long it has.
 pub(super) type Told = Gated<Sender, TellDeadline>;
 /// One upstream of a rule.
-pub(super) type Attempts = Retry<Timeout<Guarded>>;
-/// The same, watched by the rule's canary if it has one.
-type Version = Gated<Attempts, Watch>;
+/// Watched by the rule's canary if it has one.
+type Version = Gated<Attempts<Timeout<Guarded>>, Watch>;
 /// All of them, or none.
 pub(super) type Backends = Either<SplitService<Version>, Nowhere>;
 /// What a rule does with its requests. What fails inside becomes an answer before any gate sees it.

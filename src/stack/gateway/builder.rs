@@ -9,7 +9,7 @@ use super::{
     edge::Listen,
     mirrors::Mirrors,
     overload::Load,
-    parts::{asserted_by, authorizers, check_admin, check_queues, distinct, quotas, tallies},
+    parts::{asserted_by, authorizers, check_rules, distinct, quotas, tallies},
     retries::Retries,
     rule::Rule,
     snapshot::Snapshot,
@@ -23,12 +23,13 @@ use crate::{
     admission::{Priorities, shed::Overload},
     authn::{Location, Providers, api_key::ApiKeys},
     identity::CallerHeaders,
+    listening,
     matching::PathPolicy,
     routing::{
         router::{Router, RouterService, UnreachableMatches},
         split::InvalidSplit,
     },
-    stack::admin::Admin,
+    stack::{Contradiction, admin::Admin},
     telemetry::usage::UsageMeter,
 };
 
@@ -39,6 +40,9 @@ pub enum SnapshotError {
     /// The admin address is an upstream's endpoint: strangers would reach it.
     #[error("the admin address is an endpoint of the upstream {0:?}")]
     AdminUpstream(Box<str>),
+    /// What a rule says of its calls cannot be.
+    #[error("the rule {0:?}: {1}")]
+    Contradiction(Arc<str>, Contradiction),
     /// Two listeners, or a listener and the admin address, have the same address.
     #[error("two listeners on {0}")]
     DuplicateAddress(SocketAddr),
@@ -118,7 +122,9 @@ impl SnapshotBuilder {
         self
     }
 
-    /// Sets the address for operators. None unless told.
+    /// Sets the address for operators. None unless told. It is refused as an upstream's endpoint; an endpoint whose name leads
+    /// to it is known only to an upstream that was told of it
+    /// ([`UpstreamBuilder::refuse`](crate::upstream::UpstreamBuilder::refuse)), as those of a file are.
     pub fn admin(self, admin: Admin) -> Self {
         Self { admin: Some(admin), ..self }
     }
@@ -197,13 +203,14 @@ impl SnapshotBuilder {
     /// The first thing that does not fit.
     pub fn build(self) -> Result<Snapshot, SnapshotError> {
         self.check_addresses()?;
+        check_rules(self.admin.as_ref(), &self.listeners, &self.rules)?;
         let Self { listeners, admin, api_keys, shutdown_delay, shutdown_grace, rules: of_rules, .. } = self;
         let (mut asserted, mut credentials) = (self.asserted, self.credentials);
         asserted.extend(self.caller_headers.names().cloned().chain(asserted_by(&of_rules)));
         let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
         let (authorizers, retries) = (authorizers(&of_rules), Retries::of(&of_rules));
-        let (mirrors, canaries) = (Mirrors::of(&of_rules), Canaries::of(&of_rules));
-        let breakers = Breakers::of(&of_rules);
+        let (mirrors, canaries, breakers) =
+            (Mirrors::of(&of_rules), Canaries::of(&of_rules), Breakers::of(&of_rules));
         #[cfg(any(feature = "prometheus", feature = "redis"))]
         let limits = super::limits::all(&listeners, &of_rules);
         #[cfg(feature = "prometheus")]
@@ -215,7 +222,6 @@ impl SnapshotBuilder {
         let upstreams = super::backend::upstreams(&of_rules);
         #[cfg(feature = "jwt")]
         let token_sources = super::parts::token_sources(&of_rules);
-        check_admin(admin.as_ref(), &upstreams).and_then(|()| check_queues(&listeners, &of_rules))?;
         let given = Given {
             paths,
             asserted: asserted.iter().cloned().collect(),
@@ -266,14 +272,15 @@ impl SnapshotBuilder {
         if let Some(twice) = self.listeners.iter().find(|listen| !names.insert(&listen.name)) {
             return Err(SnapshotError::DuplicateListener(Arc::clone(&twice.name)));
         }
-        let mut taken = HashSet::new();
+        let mut taken: Vec<SocketAddr> = Vec::new();
         let addresses = self.listeners.iter().map(|listen| listen.address);
-        let mut addresses = addresses.chain(self.admin.as_ref().map(|admin| admin.address));
-        // Port 0 is another port each time.
-        match addresses.find(|address| address.port() != 0 && !taken.insert(*address)) {
-            Some(twice) => Err(SnapshotError::DuplicateAddress(twice)),
-            None => Ok(()),
+        for address in addresses.chain(self.admin.as_ref().map(|admin| admin.address)) {
+            if taken.iter().any(|own| listening::collide(*own, address)) {
+                return Err(SnapshotError::DuplicateAddress(address));
+            }
+            taken.push(address);
         }
+        Ok(())
     }
 }
 
@@ -294,4 +301,45 @@ pub(super) struct Given {
     pub(super) credentials: Vec<Location>,
     pub(super) caller_headers: CallerHeaders,
     pub(super) overload: Option<(Overload, Priorities)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::Upstream;
+
+    fn built(listeners: &[&str], admin: &str, endpoint: &str) -> Result<Snapshot, SnapshotError> {
+        let upstream = Upstream::builder("orders").endpoint(endpoint).build().unwrap();
+        let rule = Rule::new("all").backend(upstream, 1);
+        let gateway = Snapshot::builder().admin(Admin::at(admin.parse().unwrap())).rule(rule);
+        let listens = listeners.iter().enumerate();
+        let listens = listens.map(|(n, at)| Listen::on(format!("l{n}"), at.parse().unwrap()));
+        listens.fold(gateway, SnapshotBuilder::listen).build()
+    }
+
+    #[tokio::test]
+    async fn two_listeners_on_one_address_are_refused() {
+        for (listeners, admin, taken) in [
+            (&["127.0.0.1:80", "127.0.0.1:80"][..], "127.0.0.1:81", "127.0.0.1:80"),
+            (&["0.0.0.0:80", "127.0.0.1:80"], "127.0.0.1:81", "127.0.0.1:80"),
+            (&["[::]:80"], "127.0.0.1:80", "127.0.0.1:80"),
+        ] {
+            let refused = built(listeners, admin, "127.0.0.1:9000").map(drop);
+            assert_eq!(refused, Err(SnapshotError::DuplicateAddress(taken.parse().unwrap())));
+        }
+        assert!(built(&["127.0.0.1:0", "127.0.0.1:0"], "127.0.0.1:0", "127.0.0.1:9000").is_ok());
+    }
+
+    #[tokio::test]
+    async fn the_admin_address_is_no_endpoint() {
+        for (admin, endpoint) in [
+            ("127.0.0.1:9901", "127.0.0.1:9901"),
+            ("0.0.0.0:9901", "127.0.0.1:9901"),
+            ("127.0.0.1:9901", "0.0.0.0:9901"),
+            ("127.0.0.1:9901", "[::ffff:127.0.0.1]:9901"),
+        ] {
+            let refused = built(&["127.0.0.1:80"], admin, endpoint).map(drop);
+            assert_eq!(refused, Err(SnapshotError::AdminUpstream("orders".into())), "{admin} {endpoint}");
+        }
+    }
 }

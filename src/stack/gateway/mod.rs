@@ -120,6 +120,7 @@ mod builder;
 mod canaries;
 mod consumption;
 mod edge;
+mod endpoints;
 mod guarded;
 #[cfg(feature = "jwt")]
 mod key_sets;

@@ -6,7 +6,7 @@ use std::{
 
 use http::HeaderName;
 
-use super::{builder::SnapshotError, edge::Listen, rule::Rule, snapshot::RuleFacts};
+use super::{backend::upstreams, builder::SnapshotError, edge::Listen, rule::Rule, snapshot::RuleFacts};
 #[cfg(feature = "jwt")]
 use crate::authn::outbound::TokenSourceHandle;
 use crate::{
@@ -17,13 +17,16 @@ use crate::{
         quota::QuotaHandle,
     },
     authn::Providers,
+    listening,
     stack::admin::Admin,
     upstream::Upstream,
 };
 
-pub(super) fn check_admin(admin: Option<&Admin>, upstreams: &[Upstream]) -> Result<(), SnapshotError> {
+fn check_admin(admin: Option<&Admin>, upstreams: &[Upstream]) -> Result<(), SnapshotError> {
     let Some(admin) = admin else { return Ok(()) };
-    let reaches = |upstream: &&Upstream| upstream.endpoints().iter().any(|at| at.address == admin.address);
+    let reaches = |upstream: &&Upstream| {
+        upstream.endpoints().iter().any(|at| listening::reaches(admin.address, at.address))
+    };
     match upstreams.iter().find(reaches) {
         Some(upstream) => Err(SnapshotError::AdminUpstream(upstream.name().into())),
         None => Ok(()),
@@ -35,14 +38,36 @@ pub(super) fn asserted_by(rules: &[Rule]) -> impl Iterator<Item = HeaderName> {
     let providers = rules.iter().filter_map(|rule| rule.providers.as_ref());
     let asked = rules.iter().flat_map(|rule| &rule.authorizers);
     let by_authorizers = asked.flat_map(|asked| asked.authorizer.asserted_headers());
-    let by_retries = rules.iter().filter_map(|rule| rule.retry.as_ref()?.told_in());
+    let by_retries = rules.iter().filter_map(|rule| rule.calling.retry.as_ref()?.told_in());
     let by_mirrors = rules.iter().flat_map(|rule| &rule.mirrors).map(|(_, policy)| policy.marked_by());
     let of_providers = providers.flat_map(Providers::asserted_headers);
     of_providers.chain(by_authorizers).chain(by_retries).chain(by_mirrors).cloned()
 }
 
+/// What rules say fits together.
+pub(super) fn check_rules(
+    admin: Option<&Admin>,
+    listeners: &[Listen],
+    rules: &[Rule],
+) -> Result<(), SnapshotError> {
+    check_admin(admin, &upstreams(rules))?;
+    check_queues(listeners, rules)?;
+    check_calls(rules)
+}
+
+/// What is said of calls does not contradict itself.
+fn check_calls(rules: &[Rule]) -> Result<(), SnapshotError> {
+    let check = |rule: &Rule| {
+        let budgets = rule.backends.iter().map(|(backend, _)| backend.budget());
+        rule.calling
+            .check(budgets)
+            .map_err(|error| SnapshotError::Contradiction(Arc::clone(&rule.name), error))
+    };
+    rules.iter().try_for_each(check)
+}
+
 /// Each limit for which requests wait stands at one position.
-pub(super) fn check_queues(listeners: &[Listen], rules: &[Rule]) -> Result<(), SnapshotError> {
+fn check_queues(listeners: &[Listen], rules: &[Rule]) -> Result<(), SnapshotError> {
     let backends = rules.iter().flat_map(Rule::upstreams);
     let [at_listeners, at_rules, at_upstreams] = [
         queued(listeners.iter().flat_map(|listen| &listen.concurrency)),

@@ -1,4 +1,4 @@
-//! What is told of retries.
+//! What is told of second attempts.
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -12,21 +12,24 @@ use crate::{
     attempt::RetryStop,
     resilience::{
         budget::Budget,
-        retry::{Policy, RetryHandle},
+        hedge::{HedgeHandle, HedgeStop},
+        retry::RetryHandle,
     },
 };
 
-/// The numbers of rules that try again, and the budgets of upstreams.
+/// The numbers of rules that try again or hedge, and the budgets of upstreams.
 #[derive(Debug, Default)]
 pub(super) struct Retries {
     rules: Vec<(Arc<str>, RetryHandle)>,
+    hedges: Vec<(Arc<str>, HedgeHandle)>,
     budgets: Vec<(Arc<str>, Budget)>,
 }
 
 impl Retries {
     pub(super) fn of(rules: &[Rule]) -> Self {
         let mut budgets: Vec<(Arc<str>, Budget)> = Vec::new();
-        for (backend, _) in rules.iter().filter(|rule| rule.retry.is_some()).flat_map(|rule| &rule.backends) {
+        let spend = |rule: &&Rule| rule.calling.retry.is_some() || rule.calling.hedge.is_some();
+        for (backend, _) in rules.iter().filter(spend).flat_map(|rule| &rule.backends) {
             let name = backend.proxy.upstream().name();
             if let Some(budget) = &backend.retry_budget
                 && budgets.iter().all(|(known, _)| **known != *name)
@@ -34,8 +37,10 @@ impl Retries {
                 budgets.push((name.into(), budget.clone()));
             }
         }
-        let handle = |rule: &Rule| Some((Arc::clone(&rule.name), rule.retry.as_ref().map(Policy::handle)?));
-        Self { rules: rules.iter().filter_map(handle).collect(), budgets }
+        let handle = |rule: &Rule| Some((Arc::clone(&rule.name), rule.calling.retry.as_ref()?.handle()));
+        let hedge = |rule: &Rule| Some((Arc::clone(&rule.name), rule.calling.hedge.as_ref()?.handle()));
+        let hedges = rules.iter().filter_map(hedge).collect();
+        Self { rules: rules.iter().filter_map(handle).collect(), hedges, budgets }
     }
 
     /// For the status.
@@ -49,6 +54,17 @@ impl Retries {
                 "stopped": stopped.collect::<std::collections::BTreeMap<_, _>>(),
             })
         };
+        let hedge = |(name, handle): &(Arc<str>, HedgeHandle)| {
+            let stopped = HedgeStop::ALL.iter().map(|why| (why.label(), handle.stopped(*why)));
+            json!({
+                "rule": **name,
+                "hedges": handle.hedges(),
+                "won": handle.won(),
+                "cancelled": handle.cancelled(),
+                "delayMillis": handle.delay().map(|delay| delay.as_secs_f64() * 1e3),
+                "stopped": stopped.collect::<std::collections::BTreeMap<_, _>>(),
+            })
+        };
         let budget = |(name, budget): &(Arc<str>, Budget)| {
             json!({
                 "upstream": **name,
@@ -59,6 +75,7 @@ impl Retries {
         };
         json!({
             "rules": self.rules.iter().map(rule).collect::<Vec<_>>(),
+            "hedges": self.hedges.iter().map(hedge).collect::<Vec<_>>(),
             "budgets": self.budgets.iter().map(budget).collect::<Vec<_>>(),
         })
     }
@@ -67,7 +84,7 @@ impl Retries {
 /// For the metrics.
 #[cfg(feature = "prometheus")]
 pub(super) fn numbers(snapshot: &Snapshot, samples: &mut Samples) {
-    let Retries { rules, budgets } = &snapshot.retries;
+    let Retries { rules, hedges, budgets } = &snapshot.retries;
     for (name, handle) in rules {
         let route = ("route", &**name);
         let help = "Attempts that were made beside the first";
@@ -78,6 +95,22 @@ pub(super) fn numbers(snapshot: &Snapshot, samples: &mut Samples) {
             let help = "Requests that failed and were not tried again";
             let labels = [route, ("reason", why.label())];
             samples.counter("retries_stopped", help, &labels, handle.stopped(*why));
+        }
+    }
+    for (name, handle) in hedges {
+        let route = ("route", &**name);
+        let help = "Attempts that were sent beside a late one";
+        samples.counter("hedges", help, &[route], handle.hedges());
+        let help = "Those of them whose answer was given";
+        samples.counter("hedges_won", help, &[route], handle.won());
+        let help = "Attempts that were cancelled, since another had come first";
+        samples.counter("hedges_cancelled", help, &[route], handle.cancelled());
+        for why in HedgeStop::ALL {
+            let help = "Requests that were late and had no further attempt";
+            samples.counter("hedges_stopped", help, &[route, ("reason", why.label())], handle.stopped(*why));
+        }
+        if let Some(delay) = handle.delay() {
+            samples.gauge("hedge_delay_seconds", "How late an attempt must be for another", &[route], delay);
         }
     }
     for (name, budget) in budgets {

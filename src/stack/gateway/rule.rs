@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::HeaderName;
 
@@ -17,12 +17,13 @@ use crate::{
     gate::{AsyncGate, AsyncGates, DynGate, Gate},
     key::Key,
     matching::{HostPattern, PathPolicy, RequestMatch},
-    resilience::{breaker::BreakerLayer, retry::Policy, timeout::TimeoutLayer},
+    resilience::{breaker::BreakerLayer, hedge, retry, timeout::TimeoutLayer},
     routing::{
         canary::Canary,
         filter::{Cors, Csrf, ResponseHeaders},
         mirror,
     },
+    stack::calling::Calling,
     upstream::Session,
 };
 
@@ -65,10 +66,7 @@ pub struct Rule {
     pub(super) breaker: Option<BreakerLayer>,
     pub(super) concurrency: Vec<Concurrency>,
     pub(super) filters: AsyncGates,
-    pub(in crate::stack) timeout: TimeoutLayer,
-    pub(in crate::stack) deadline_header: Option<HeaderName>,
-    pub(in crate::stack) retry: Option<Policy>,
-    pub(in crate::stack) attempt_timeout: TimeoutLayer,
+    pub(in crate::stack) calling: Calling,
     pub(in crate::stack) split_by: Option<Key>,
     pub(in crate::stack) variant_header: Option<HeaderName>,
     pub(in crate::stack) backends: Vec<(Backend, u32)>,
@@ -103,10 +101,7 @@ impl Rule {
             breaker: None,
             concurrency: Vec::new(),
             filters: AsyncGates::new(),
-            timeout: TimeoutLayer::default().grpc_streams(true),
-            deadline_header: None,
-            retry: None,
-            attempt_timeout: TimeoutLayer::disabled(),
+            calling: Calling::within(TimeoutLayer::default().grpc_streams(true)),
             split_by: None,
             variant_header: None,
             backends: Vec::new(),
@@ -251,26 +246,43 @@ impl Rule {
 
     /// How long the whole request may take. Unless told 15 s; streams, those of gRPC too, may last, and may be silent
     /// and grow old as [`timeout`](crate::resilience::timeout) says.
-    pub fn timeout(self, timeout: TimeoutLayer) -> Self {
-        Self { timeout, ..self }
+    pub fn timeout(mut self, timeout: TimeoutLayer) -> Self {
+        self.calling.timeout = timeout;
+        self
     }
 
     /// The header in which callers say how many milliseconds they wait, and upstreams are told how many are left of that or
     /// of the rule's own time, unless the answer [may last](crate::resilience::timeout). gRPC calls have `grpc-timeout`;
     /// others none unless told.
-    pub fn deadline_header(self, header: HeaderName) -> Self {
-        Self { deadline_header: Some(header), ..self }
+    pub fn deadline_header(mut self, header: HeaderName) -> Self {
+        self.calling.deadline_header = Some(header);
+        self
+    }
+
+    /// How much less than is left upstreams are told. Nothing unless told.
+    pub fn deadline_margin(mut self, margin: Duration) -> Self {
+        self.calling.deadline_margin = margin;
+        self
     }
 
     /// Tries requests again that failed, within the [budget of the upstream](Backend::retry_budget) if it has one. None is
     /// tried again unless told.
-    pub fn retry(self, policy: Policy) -> Self {
-        Self { retry: Some(policy), ..self }
+    pub fn retry(mut self, policy: retry::Policy) -> Self {
+        self.calling.retry = Some(policy);
+        self
+    }
+
+    /// Sends a second attempt beside a late one, within the [budget of the upstream](Backend::retry_budget) if it has one, and
+    /// else within that of the [`retry`](Self::retry) if there is one. None unless told.
+    pub fn hedge(mut self, policy: hedge::Policy) -> Self {
+        self.calling.hedge = Some(policy);
+        self
     }
 
     /// How long each attempt may take. No limit of its own unless told.
-    pub fn attempt_timeout(self, timeout: TimeoutLayer) -> Self {
-        Self { attempt_timeout: timeout.per_attempt(), ..self }
+    pub fn attempt_timeout(mut self, timeout: TimeoutLayer) -> Self {
+        self.calling.attempt_timeout = timeout.per_attempt();
+        self
     }
 
     /// Divides requests among several backends by this key, so that the same always goes to the same. At random

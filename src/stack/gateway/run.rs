@@ -31,7 +31,7 @@ use crate::{
     stack::admin::AdminService,
     telemetry::access_log,
     time::after,
-    transport::{ConnectionObserver, shutdown_signal},
+    transport::{ConnectionObserver, Misuse, shutdown_signal},
 };
 
 /// How long the addresses of new upstreams, and keys, are waited for before a snapshot is taken into force.
@@ -90,6 +90,11 @@ impl ConnectionObserver for Connections {
         self.metrics.process().head_refused();
         access_log::refused_head(peer.ip(), reason);
     }
+    fn cut(&self, peer: PeerAddr, how: Misuse) {
+        #[cfg(feature = "prometheus")]
+        self.metrics.process().connection_cut();
+        access_log::cut_connection(peer.ip(), how.label());
+    }
 }
 
 impl Gateway {
@@ -133,6 +138,7 @@ impl Gateway {
             super::mirrors::numbers,
             super::overload::numbers,
             super::retries::numbers,
+            super::endpoints::numbers,
             super::breakers::numbers,
             super::numbers::of_admission,
             super::usage::numbers,

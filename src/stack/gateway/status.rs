@@ -1,18 +1,12 @@
 //! What a running gateway tells at its admin address.
-use std::{
-    collections::BTreeMap,
-    sync::{PoisonError, Weak, atomic::Ordering},
-};
+use std::sync::{PoisonError, Weak, atomic::Ordering};
 
 use serde_json::{Value, json};
 
 use super::{consumption::consumption, run::Shared};
+use crate::stack::admin::{Telling, Told};
 #[cfg(feature = "prometheus")]
 use crate::telemetry::metrics::Metrics;
-use crate::{
-    stack::admin::{Telling, Told},
-    upstream::{Upstream, Withheld},
-};
 
 impl Told for Weak<Shared> {
     fn knows(&self, host: &str) -> bool {
@@ -96,7 +90,8 @@ impl Shared {
             "mirrors": snapshot.map(|snapshot| snapshot.mirrors.status()),
             "circuitBreakers": snapshot.map(|snapshot| snapshot.breakers.status()),
             "retries": snapshot.map(|snapshot| snapshot.retries.status()),
-            "upstreams": snapshot.iter().flat_map(|snapshot| snapshot.upstreams()).map(upstream).collect::<Vec<_>>(),
+            "upstreams": snapshot.iter().flat_map(|snapshot| snapshot.upstreams())
+                .map(super::endpoints::status).collect::<Vec<_>>(),
         });
         #[cfg(feature = "jwt")]
         {
@@ -109,22 +104,4 @@ impl Shared {
         }
         status
     }
-}
-
-fn upstream(upstream: &Upstream) -> Value {
-    let endpoints = upstream.endpoints().into_iter().map(|endpoint| {
-        json!({
-            "address": endpoint.address.to_string(),
-            "weight": endpoint.weight,
-            "priority": endpoint.priority,
-            "zone": endpoint.zone.as_deref(),
-            "labels": endpoint.labels.iter().map(|(key, value)| (&**key, &**value)).collect::<BTreeMap<_, _>>(),
-            // Why it is given no requests; empty: it is.
-            "withheld": endpoint.availability.reasons().map(Withheld::label).collect::<Vec<_>>(),
-            "inFlight": endpoint.in_flight,
-            "connections": endpoint.connections,
-            "idle": endpoint.idle,
-        })
-    });
-    json!({ "name": upstream.name(), "endpoints": endpoints.collect::<Vec<_>>() })
 }

@@ -21,7 +21,10 @@ use crate::{
     head::Head,
     reject::{Reason, Rejection, Style},
     routing::split::InvalidSplit,
-    stack::order::{self, Order},
+    stack::{
+        Contradiction,
+        order::{self, Order},
+    },
     upstream::{self, Upstream},
 };
 
@@ -39,18 +42,15 @@ pub struct Client {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidClient {
-    /// An attempt may take longer than the whole call.
-    #[error("an attempt at `{0}` may take longer than the call")]
-    AttemptTimeout(Arc<str>),
+    /// What is said of calls cannot be.
+    #[error("the calls of `{0}`: {1}")]
+    Contradiction(Arc<str>, Contradiction),
     /// Two destinations have this name. Upper and lower case are one.
     #[error("two destinations are called `{0}`")]
     Duplicate(Arc<str>),
     /// There is nothing to be called.
     #[error("a client needs a destination")]
     Empty,
-    /// Calls are tried again, and the budget allows none of it.
-    #[error("calls of `{0}` are tried again, and its budget allows none")]
-    NoBudget(Arc<str>),
     /// The versions make no split.
     #[error("the versions of `{0}`: {1}")]
     Split(Arc<str>, InvalidSplit),

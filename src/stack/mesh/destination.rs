@@ -5,7 +5,7 @@ use tower_layer::Layer;
 
 use super::{
     client::InvalidClient,
-    layer::{Attempts, Calls, ClientLayer, Sender},
+    layer::{Calls, ClientLayer, Sender, Tried},
 };
 #[cfg(feature = "config")]
 use crate::stack::gateway::Rule;
@@ -56,7 +56,7 @@ pub struct Destination {
 }
 
 /// All that stands between a caller and the connections.
-pub(super) type Service = Rescue<Calls<Gated<SplitService<Attempts<Sender<Guarded>>>, Pin>>>;
+pub(super) type Service = Rescue<Calls<Gated<SplitService<Tried<Sender<Guarded>>>, Pin>>>;
 
 /// A destination, ready to be called.
 #[derive(Debug)]
@@ -86,22 +86,10 @@ impl Destination {
     /// one of its upstreams allows none.
     #[cfg(feature = "config")]
     pub(crate) fn of_rule(rule: Rule) -> Self {
-        let Rule {
-            name,
-            timeout,
-            attempt_timeout,
-            deadline_header,
-            retry,
-            split_by,
-            variant_header,
-            backends,
-            session,
-            ..
-        } = rule;
+        let Rule { name, mut calling, split_by, variant_header, backends, session, .. } = rule;
         let bears = |(backend, _): &(Backend, u32)| !backend.budget().is_some_and(Budget::is_zero);
-        let retry = retry.or_else(|| backends.iter().all(bears).then(Policy::default));
-        let policies = ClientLayer::of_rule(timeout, attempt_timeout, deadline_header, retry);
-        Self { name, policies, backends, split_by, variant_header, session }
+        calling.retry = calling.retry.or_else(|| backends.iter().all(bears).then(Policy::default));
+        Self { name, policies: ClientLayer::of(calling), backends, split_by, variant_header, session }
     }
 
     /// Adds an upstream with its weight. The first is the base, as [`split`](crate::routing::split) says.
@@ -133,13 +121,15 @@ impl Destination {
     }
 
     pub(super) fn build(self) -> Result<Called, InvalidClient> {
-        self.check()?;
         let Self { name, policies, backends, split_by, variant_header, session } = self;
+        let budgets = backends.iter().map(|(backend, _)| backend.budget());
+        let checked = policies.calling.check(budgets);
+        checked.map_err(|error| InvalidClient::Contradiction(Arc::clone(&name), error))?;
         let session = session.as_ref();
         let mut versions = Split::builder();
         for (backend, weight) in &backends {
             let version = backend.upstream().variant();
-            let sender = policies.sender(backend.direct(policies.told(), session));
+            let sender = policies.sender(backend.direct(policies.calling.told(), session));
             versions = versions.variant(version, *weight, policies.attempts(backend.budget(), sender));
         }
         let by = match split_by {
@@ -156,22 +146,6 @@ impl Destination {
             upstreams: backends.iter().map(|(backend, _)| backend.upstream().clone()).collect(),
             name: RouteName(name),
         })
-    }
-
-    /// Whether its policies contradict each other.
-    fn check(&self) -> Result<(), InvalidClient> {
-        let ClientLayer { timeout, attempt_timeout, retry, .. } = &self.policies;
-        if let (Some(whole), Some(attempt)) = (timeout.total(), attempt_timeout.total())
-            && attempt > whole
-        {
-            return Err(InvalidClient::AttemptTimeout(Arc::clone(&self.name)));
-        }
-        let of_policy = retry.as_ref().map(Policy::shared_budget);
-        let spends = |backend: &Backend| backend.budget().or(of_policy).is_some_and(Budget::is_zero);
-        if of_policy.is_some() && self.backends.iter().any(|(backend, _)| spends(backend)) {
-            return Err(InvalidClient::NoBudget(Arc::clone(&self.name)));
-        }
-        Ok(())
     }
 }
 

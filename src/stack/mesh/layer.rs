@@ -14,9 +14,10 @@ use crate::{
     resilience::{
         budget::Budget,
         deadline::{InheritDeadline, ReadDeadline, TellDeadline},
-        retry::{Policy, Retry, RetryLayer},
+        hedge, retry,
         timeout::{Timeout, TimeoutLayer},
     },
+    stack::calling::{Attempts, Calling},
     telemetry::request_id::PropagateRequestId,
 };
 
@@ -28,11 +29,8 @@ use crate::{
 #[must_use]
 pub struct ClientLayer {
     counted: GateLayer<Counter>,
-    deadline_header: Option<HeaderName>,
-    pub(super) timeout: TimeoutLayer,
+    pub(super) calling: Calling,
     grpc_streams: Option<bool>,
-    pub(super) retry: Option<Policy>,
-    pub(super) attempt_timeout: TimeoutLayer,
     concurrency: Vec<Concurrency>,
     success_rate: Option<SuccessRate>,
     #[cfg(feature = "jwt")]
@@ -48,18 +46,19 @@ type Deadlines = (ReadDeadline, InheritDeadline);
 /// What stands around a call as a whole.
 pub(super) type Calls<S> = Gated<Gated<Gated<Timeout<S>, Deadlines>, Counter>, PropagateRequestId>;
 /// What stands around its attempts, and around each of them.
-pub(super) type Attempts<S> = Retry<Timeout<Guarded<S>>>;
+pub(super) type Tried<S> = Attempts<Timeout<Guarded<S>>>;
 
 impl ClientLayer {
     /// Calls may take 15 s, are made once, and nobody counts them.
     pub fn new() -> Self {
+        Self::of(Calling::within(TimeoutLayer::default()))
+    }
+
+    pub(super) fn of(calling: Calling) -> Self {
         Self {
             counted: GateLayer::disabled(),
-            deadline_header: None,
-            timeout: TimeoutLayer::default(),
+            calling,
             grpc_streams: None,
-            retry: None,
-            attempt_timeout: TimeoutLayer::disabled(),
             concurrency: Vec::new(),
             success_rate: None,
             #[cfg(feature = "jwt")]
@@ -75,8 +74,9 @@ impl ClientLayer {
     }
 
     /// How long a call may take, with all its attempts.
-    pub fn timeout(self, timeout: Duration) -> Self {
-        Self { timeout: TimeoutLayer::new(timeout), ..self }
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.calling.timeout = TimeoutLayer::new(timeout);
+        self
     }
 
     /// Whether gRPC calls may last once their head has come within the time: they may then be silent for 5 minutes and grow
@@ -87,18 +87,33 @@ impl ClientLayer {
 
     /// The header in which servers are told how many milliseconds are left, and in which a call can say so itself. gRPC has
     /// `grpc-timeout`; other calls have none unless told.
-    pub fn deadline_header(self, header: HeaderName) -> Self {
-        Self { deadline_header: Some(header), ..self }
+    pub fn deadline_header(mut self, header: HeaderName) -> Self {
+        self.calling.deadline_header = Some(header);
+        self
+    }
+
+    /// How much less than is left servers are told. Nothing unless told.
+    pub fn deadline_margin(mut self, margin: Duration) -> Self {
+        self.calling.deadline_margin = margin;
+        self
     }
 
     /// Tries calls again that failed.
-    pub fn retry(self, policy: Policy) -> Self {
-        Self { retry: Some(policy), ..self }
+    pub fn retry(mut self, policy: retry::Policy) -> Self {
+        self.calling.retry = Some(policy);
+        self
+    }
+
+    /// Sends a second attempt beside a late one, within the budget of the retries if there are some. None unless told.
+    pub fn hedge(mut self, policy: hedge::Policy) -> Self {
+        self.calling.hedge = Some(policy);
+        self
     }
 
     /// How long each attempt may take. No limit of its own unless told.
-    pub fn attempt_timeout(self, timeout: Duration) -> Self {
-        Self { attempt_timeout: TimeoutLayer::new(timeout).per_attempt(), ..self }
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.calling.attempt_timeout = TimeoutLayer::new(timeout).per_attempt();
+        self
     }
 
     /// Lets no more calls be in flight than this. One that waits for a place does so within its time. Several are asked
@@ -120,42 +135,20 @@ impl ClientLayer {
         Self { counted: metrics.layer(), ..self }
     }
 
-    /// What a gateway's rule says of calls.
-    #[cfg(feature = "config")]
-    pub(super) fn of_rule(
-        timeout: TimeoutLayer,
-        attempt_timeout: TimeoutLayer,
-        deadline_header: Option<HeaderName>,
-        retry: Option<Policy>,
-    ) -> Self {
-        Self { timeout, attempt_timeout, deadline_header, retry, ..Self::new() }
-    }
-
     /// What stands around each call as a whole.
     pub(super) fn calls<S>(&self, inner: S) -> Calls<S> {
-        let timeout = self.timeout.tell_deadline(true);
+        let timeout = self.calling.timeout.tell_deadline(true);
         let timeout = self.grpc_streams.into_iter().fold(timeout, TimeoutLayer::grpc_streams);
-        let read = self.deadline_header.iter().cloned().fold(ReadDeadline::new(), ReadDeadline::header);
-        let deadlines = GateLayer::new((read, InheritDeadline::new()));
+        let deadlines = GateLayer::new((self.calling.read(), InheritDeadline::new()));
         let called = self.counted.layer(deadlines.layer(timeout.layer(inner)));
         PropagateRequestId::new().layer().layer(called)
     }
 
     /// What stands around its attempts. `budget`: of what is called, if it has one of its own.
-    pub(super) fn attempts<S>(&self, budget: Option<&Budget>, inner: S) -> Attempts<S> {
+    pub(super) fn attempts<S>(&self, budget: Option<&Budget>, inner: S) -> Tried<S> {
         // Inside of retries: no place is held between two attempts, and each attempt is an outcome.
         let guards = guards(AsyncGates::new(), &self.concurrency, self.success_rate.as_ref());
-        let attempt = self.attempt_timeout.layer(guards.layer(inner));
-        let retry = match self.retry.clone() {
-            Some(policy) => RetryLayer::new(budget.cloned().into_iter().fold(policy, Policy::budget)),
-            None => RetryLayer::disabled(),
-        };
-        retry.layer(attempt)
-    }
-
-    /// What tells a server how long it has: the last thing before it is sent its credentials.
-    pub(super) fn told(&self) -> TellDeadline {
-        self.deadline_header.iter().cloned().fold(TellDeadline::new(), TellDeadline::header)
+        self.calling.attempts(budget, self.calling.attempt_timeout.layer(guards.layer(inner)))
     }
 
     /// What puts credentials on each attempt, if there are some.
@@ -174,9 +167,9 @@ impl Default for ClientLayer {
 }
 
 impl<S> Layer<S> for ClientLayer {
-    type Service = Calls<Attempts<Gated<Sender<S>, TellDeadline>>>;
+    type Service = Calls<Tried<Gated<Sender<S>, TellDeadline>>>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        self.calls(self.attempts(None, GateLayer::new(self.told()).layer(self.sender(inner))))
+        self.calls(self.attempts(None, GateLayer::new(self.calling.told()).layer(self.sender(inner))))
     }
 }

@@ -83,6 +83,16 @@ pub fn refused_head(client: IpAddr, reason: Reason) {
     );
 }
 
+/// Writes the line of a connection that was cut for what its peer did with it. `how` is a word for that.
+pub fn cut_connection(client: IpAddr, how: &'static str) {
+    tracing::info!(
+        target: TARGET,
+        verdict = Verdict::CallerFault.label(),
+        cut = how,
+        client = AddressText::of_ip(client).as_str(),
+    );
+}
+
 /// The target's authority as HTTP/2 has it, else the `Host` field.
 fn host(entry: &Entry) -> Option<Cow<'_, str>> {
     let authority = entry.uri.authority().map(|authority| authority.as_str().as_bytes());

@@ -48,7 +48,9 @@
 //! | `provider`, `subject` | who is calling; never a credential |
 //!
 //! A head that became no request, because its server has refused it, has a line with `status`, `verdict`, `reason`, `flag`
-//! and `client`, where somebody who hears of it calls [`refused_head`]. A gateway's listeners do.
+//! and `client`, where somebody who hears of it calls [`refused_head`]. A gateway's listeners do. A connection
+//! that is cut for a flood of control frames, for reading too slowly or for its PROXY protocol header has one with
+//! `verdict`, `client` and `cut` ([`cut_connection`]).
 //!
 //! What is not known is left out. Strangers' bytes are written as visible ASCII, with everything else, quotes and
 //! backslashes as `%XX`, and are cut at a bound: a log line cannot be forged or blown up by a request.
@@ -82,5 +84,5 @@ mod gate;
 mod tests;
 mod text;
 
-pub use event::{TARGET, refused_head};
+pub use event::{TARGET, cut_connection, refused_head};
 pub use gate::{AccessLog, Entry};

@@ -70,7 +70,7 @@
 //! | `config_generation` | gauge | |
 //! | `config_loads_total`, `config_load_failures_total` | counter | |
 //! | `connections_open` | gauge | |
-//! | `connections_accepted_total`, `connections_refused_total`, `heads_refused_total` | counter | |
+//! | `connections_accepted_total`, `connections_refused_total`, `connections_cut_total`, `heads_refused_total` | counter | |
 //!
 //! and what [others](Metrics::also) keep: `docs/metrics.md` has all that a gateway tells.
 //!

@@ -13,6 +13,7 @@ pub struct ProcessMetrics {
     connections_accepted: AtomicU64,
     connections_refused: AtomicU64,
     heads_refused: AtomicU64,
+    connections_cut: AtomicU64,
 }
 
 impl ProcessMetrics {
@@ -48,6 +49,11 @@ impl ProcessMetrics {
         self.heads_refused.fetch_add(1, Relaxed);
     }
 
+    /// A connection was cut, as its peer misused it.
+    pub fn connection_cut(&self) {
+        self.connections_cut.fetch_add(1, Relaxed);
+    }
+
     /// The number of the configuration in force; 0 if there is none.
     pub fn config_generation(&self) -> u64 {
         self.generation.load(Relaxed)
@@ -71,13 +77,18 @@ impl ProcessMetrics {
         ]
     }
 
-    pub(super) fn counters(&self) -> [(&'static str, &'static str, u64); 5] {
+    pub(super) fn counters(&self) -> [(&'static str, &'static str, u64); 6] {
         [
             ("config_loads", "Configurations taken into force", self.reloads.load(Relaxed)),
             ("config_load_failures", "Faulty configurations that changed nothing", self.config_failures()),
             ("connections_accepted", "Connections accepted", self.connections_accepted.load(Relaxed)),
             ("connections_refused", "Connections turned away", self.connections_refused.load(Relaxed)),
             ("heads_refused", "Heads that became no request", self.heads_refused.load(Relaxed)),
+            (
+                "connections_cut",
+                "Connections cut, as their peers misused them",
+                self.connections_cut.load(Relaxed),
+            ),
         ]
     }
 }

@@ -49,34 +49,45 @@ pub(super) async fn readiness<L: Subject>(contract: &Contract<L>) -> Found {
 
 pub(super) async fn cancellation<L: Subject>(contract: &Contract<L>) -> Found {
     let stage = Stage::new(contract);
-    let counted = |stage: &Stage<'_, L>| contract.in_flight.as_ref().map_or(0, |gauge| gauge(&stage.layer));
     let mut service = stage.service();
+    let mut ended = 0;
+    let mut look = |stage: &Stage<'_, L>, what: &str| {
+        ended += 1;
+        let counted = contract.in_flight.as_ref().map_or(0, |gauge| gauge(&stage.layer));
+        let told = contract.ends.as_ref().map_or(ended, |gauge| gauge(&stage.layer));
+        ensure(stage.live() == 0, || format!("what is inside outlives {what}"))?;
+        ensure(counted == 0, || format!("{what} is still counted"))?;
+        ensure(told == ended, || format!("{told} ends told of {ended}, the last of {what}"))
+    };
 
     stage.shared.act(|script| script.silent = true);
     let mut call = Box::pin(stage.send(&mut service, 1));
     let _ = poll_once(call.as_mut(), Waker::noop());
     drop(call);
     settle().await;
-    ensure(stage.live() == 0, || "the inner future outlives a dropped call".into())?;
-    ensure(counted(&stage) == 0, || "a dropped call is still counted".into())?;
+    look(&stage, "a dropped call")?;
 
     stage.shared.act(|script| {
         script.silent = false;
-        script.frames = vec![Piece::Data("a"), Piece::Data("b")];
+        script.frames = vec![Piece::Data("a"), Piece::Data("b"), Piece::Trailer("t")];
     });
-    let response = stage.send(&mut service, 2).await.map_err(|_| "an error for no reason".to_owned())?;
-    let mut body = Box::pin(response.into_body());
-    let _ = poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
-    drop(body);
-    settle().await;
-    ensure(stage.live() == 0, || "the inner body outlives a dropped body".into())?;
-    ensure(counted(&stage) == 0, || "a dropped body is still counted".into())?;
+    for (frames, what) in [(1, "a dropped body"), (usize::MAX, "a body that has ended")] {
+        let response = stage.send(&mut service, 2).await.map_err(|_| "an error for no reason".to_owned())?;
+        let mut body = Box::pin(response.into_body());
+        for _ in 0..frames {
+            if poll_fn(|cx| body.as_mut().poll_frame(cx)).await.is_none() {
+                break;
+            }
+        }
+        drop(body);
+        settle().await;
+        look(&stage, what)?;
+    }
 
     stage.shared.act(|script| script.fails = true);
     drop(stage.send(&mut service, 3).await);
     settle().await;
-    ensure(stage.live() == 0, || "the inner future outlives its error".into())?;
-    ensure(counted(&stage) == 0, || "a failed call is still counted".into())
+    look(&stage, "a failed call")
 }
 
 pub(super) async fn in_flight<L: Subject>(contract: &Contract<L>, gauge: &dyn Fn(&L) -> usize) -> Found {

@@ -1,43 +1,61 @@
 use super::{bodies, calls, cost, stage::run, state};
-use crate::testing::{Contract, Finding, Law, Subject};
+use crate::testing::{Contract, Finding, Law, Subject, contract::Refuses};
+
+/// What is found of a law that speaks of something the layer is not said to have, and that is shown not to have it.
+const NEVER_REFUSES: &str = "refuses nobody for what came before, nor beside 64 others";
+const COUNTS_NOTHING: &str = "counts nothing in flight";
+const REMEMBERS_NOBODY: &str = "keeps nothing of 1,000 callers";
+const TIMELESS: &str = "does nothing by time: neither in an hour of silence, nor after a failure";
 
 pub(in crate::testing) fn check<L: Subject>(
     law: Law,
     contract: &Contract<L>,
-    globals_before: bool,
+    globals_before: cost::Globals,
 ) -> Finding {
-    let found = match law {
-        Law::Readiness => run(calls::readiness(contract)),
-        Law::SharedState => match contract.limit {
-            Some(limit) => run(state::shared_state(contract, limit)),
-            None => return Finding::NotApplicable("refuses nobody for what came before"),
+    if let Some((_, why)) = contract.exempt.iter().find(|(exempt, _)| *exempt == law) {
+        return Finding::NotApplicable(why);
+    }
+    let (found, otherwise) = match law {
+        Law::Readiness => (run(calls::readiness(contract)), None),
+        Law::SharedState => match contract.refuses {
+            Some(refuses) => (run(state::shared_state(contract, refuses)), None),
+            None => (run(state::refuses_nobody(contract)), Some(NEVER_REFUSES)),
         },
-        Law::Cancellation => run(calls::cancellation(contract)),
+        Law::Cancellation => (run(calls::cancellation(contract)), None),
         Law::InFlight => match &contract.in_flight {
-            Some(gauge) => run(calls::in_flight(contract, gauge)),
-            None => return Finding::NotApplicable("counts nothing in flight"),
+            Some(gauge) => (run(calls::in_flight(contract, gauge)), None),
+            None => (Ok(()), Some(COUNTS_NOTHING)),
         },
-        Law::Bodies => run(bodies::bodies(contract)),
+        Law::Bodies => (run(bodies::bodies(contract)), None),
         Law::Errors => match contract.other_error {
-            Some(why) => return Finding::NotApplicable(why),
-            None => run(bodies::errors(contract)),
+            Some(why) => (Ok(()), Some(why)),
+            None => (run(bodies::errors(contract)), None),
         },
-        Law::Memory => match &contract.keys {
-            Some((cap, gauge)) => run(state::memory(contract, *cap, gauge)),
-            None => return Finding::NotApplicable("remembers no callers"),
+        Law::Memory => match (&contract.keys, contract.measure) {
+            (Some((cap, gauge)), _) => (run(state::memory(contract, *cap, gauge)), None),
+            (None, Some((count, _))) => (cost::memory(contract, count), Some(REMEMBERS_NOBODY)),
+            (None, None) => (Ok(()), Some("neither callers nor a count of allocations were told")),
         },
-        Law::Waiting => run(calls::waiting(contract)),
+        Law::Waiting => (run(calls::waiting(contract)), None),
         Law::Allocation => match contract.measure {
-            Some((count, allowed)) => cost::allocation(contract, count, allowed),
-            None => return Finding::NotApplicable("no bound was told"),
+            Some((count, allowed)) => (cost::allocation(contract, count, allowed), None),
+            None => (Ok(()), Some("no bound was told")),
         },
-        Law::Time => match (contract.limit.zip(contract.recovers_after), contract.answers_after) {
-            (Some((limit, time)), _) => run(state::recovery(contract, limit, time)),
-            (None, Some(time)) => run(state::answer_in_time(contract, time)),
-            (None, None) => return Finding::NotApplicable("knows no time"),
+        Law::Time => match (contract.refuses.zip(contract.recovers_after), contract.answers_after) {
+            (Some((refuses, time)), _) => (run(state::recovery(contract, refuses, time)), None),
+            (None, Some(time)) => (run(state::answer_in_time(contract, time)), None),
+            // What it refuses comes to an end with what is in flight.
+            (None, None) if matches!(contract.refuses, Some(Refuses::After(_) | Refuses::Failed(_))) => {
+                (Ok(()), Some("when it lets pass again was not told"))
+            }
+            (None, None) => (run(state::timeless(contract)), Some(TIMELESS)),
         },
-        Law::Types => Ok(()), // it compiled
-        Law::Globals => cost::globals(contract, globals_before),
+        Law::Types => (Ok(()), None), // it compiled
+        Law::Globals => (cost::nothing_global(contract, globals_before), None),
     };
-    found.map_or_else(Finding::Broken, |()| Finding::Kept)
+    match (found, otherwise) {
+        (Err(how), _) => Finding::Broken(how),
+        (Ok(()), Some(why)) => Finding::NotApplicable(why),
+        (Ok(()), None) => Finding::Kept,
+    }
 }

@@ -9,14 +9,10 @@ use std::{
 use tower_service::Service;
 use tracing::subscriber::NoSubscriber;
 
-use super::stage::{Found, Stage, ensure, run};
-use crate::testing::{Contract, Subject, probe::Shared};
+use super::stage::{Found, Stage, ensure, run, runtime, settle};
+use crate::testing::{Contract, Subject, contract::Count, probe::Shared};
 
-pub(super) fn allocation<L: Subject>(
-    contract: &Contract<L>,
-    count: fn(&mut dyn FnMut()) -> u64,
-    allowed: u64,
-) -> Found {
+pub(super) fn allocation<L: Subject>(contract: &Contract<L>, count: Count, allowed: u64) -> Found {
     let bare = Arc::<Shared>::default();
     let mut probe = bare.probe();
     let floor = cost(contract, &mut probe, count);
@@ -27,12 +23,11 @@ pub(super) fn allocation<L: Subject>(
 }
 
 /// The allocations of one call, after some that warm it up. The request is made beforehand.
-fn cost<L, S>(contract: &Contract<L>, service: &mut S, count: fn(&mut dyn FnMut()) -> u64) -> u64
+fn cost<L, S>(contract: &Contract<L>, service: &mut S, count: Count) -> u64
 where
     S: Service<http::Request<crate::body::Body>>,
 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    let Ok(runtime) = runtime else { return 0 };
+    let Ok(runtime) = runtime() else { return 0 };
     let _entered = runtime.enter();
     let mut made = 0;
     for _ in 0..4 {
@@ -45,24 +40,63 @@ where
                 let mut call = pin!(call);
                 let _ = call.as_mut().poll(&mut cx);
             }
-        });
+        })
+        .made;
     }
     made
 }
 
-/// Whether somebody has set what only an application may set. A thread of its own is asked: what other threads have set for
-/// themselves does not count.
-pub(in crate::testing) fn any_global() -> bool {
-    let wanted = || tracing::dispatcher::get_default(|default| !default.is::<NoSubscriber>());
-    std::thread::spawn(wanted).join().unwrap_or_default()
+/// A layer of which no callers are told keeps nothing of them. What it keeps once for all is there after the first round.
+pub(super) fn memory<L: Subject>(contract: &Contract<L>, count: Count) -> Found {
+    const CALLERS: u32 = 1000;
+    /// What others keep that are used meanwhile, tokio among them.
+    const FEW: i64 = 50;
+    let stage = Stage::new(contract);
+    let mut service = stage.service();
+    let runtime = runtime()?;
+    let mut kept = 0;
+    for round in 0..2 {
+        kept = count(&mut || {
+            for caller in 0..CALLERS {
+                let passes = Box::pin(stage.passes(&mut service, round * CALLERS + caller));
+                runtime.block_on(passes);
+            }
+            runtime.block_on(settle());
+        })
+        .kept;
+    }
+    ensure(kept <= FEW, || {
+        format!("{kept} allocations are kept of {CALLERS} callers, of whom nothing was told")
+    })
 }
 
-pub(super) fn globals<L: Subject>(contract: &Contract<L>, before: bool) -> Found {
+/// What only an application may install, and whether it is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::testing) struct Globals {
+    subscriber: bool,
+    crypto_provider: bool,
+}
+
+/// A thread of its own is asked: what other threads have set for themselves does not count.
+pub(in crate::testing) fn globals() -> Globals {
+    let subscriber = || tracing::dispatcher::get_default(|default| !default.is::<NoSubscriber>());
+    Globals {
+        subscriber: std::thread::spawn(subscriber).join().unwrap_or_default(),
+        #[cfg(feature = "tls")]
+        crypto_provider: rustls::crypto::CryptoProvider::get_default().is_some(),
+        #[cfg(not(feature = "tls"))]
+        crypto_provider: false,
+    }
+}
+
+pub(super) fn nothing_global<L: Subject>(contract: &Contract<L>, before: Globals) -> Found {
     let stage = Stage::new(contract); // outside of any runtime
     let service = stage.service();
     run(async {
         stage.passes(&mut service.clone(), 1).await;
         Ok(())
     })?;
-    ensure(any_global() == before, || "it installed a global subscriber".into())
+    let after = globals();
+    ensure(after.subscriber == before.subscriber, || "it installed a global subscriber".into())?;
+    ensure(after.crypto_provider == before.crypto_provider, || "it installed a crypto provider".into())
 }

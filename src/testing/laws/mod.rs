@@ -8,4 +8,4 @@ mod stage;
 mod state;
 
 pub(super) use check::check;
-pub(super) use cost::any_global;
+pub(super) use cost::globals;

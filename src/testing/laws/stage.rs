@@ -9,6 +9,7 @@ use std::{
 
 use http::Response;
 use http_body::Body as HttpBody;
+use tokio::runtime::{Builder, Runtime};
 use tower_service::Service;
 
 use crate::testing::{Contract, Probe, Subject, probe::Shared};
@@ -18,13 +19,13 @@ pub(super) type Answer<L> = Result<Response<<L as Subject>::ResB>, ErrorOf<L>>;
 pub(super) type ServiceOf<L> = <L as tower_layer::Layer<Probe>>::Service;
 pub(super) type ErrorOf<L> = <ServiceOf<L> as Service<http::Request<crate::body::Body>>>::Error;
 
+pub(super) fn runtime() -> Result<Runtime, String> {
+    let paused = Builder::new_current_thread().enable_time().start_paused(true).build();
+    paused.map_err(|e| format!("no runtime: {e}"))
+}
+
 pub(super) fn run(check: impl Future<Output = Found>) -> Found {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .map_err(|e| format!("no runtime: {e}"))?
-        .block_on(check)
+    runtime()?.block_on(check)
 }
 
 pub(super) fn ensure(holds: bool, broken: impl FnOnce() -> String) -> Found {
@@ -74,7 +75,7 @@ pub(super) async fn settle() {
     }
 }
 
-pub(super) fn poll_once<F: Future>(future: Pin<&mut F>, waker: &Waker) -> Poll<F::Output> {
+pub(super) fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>, waker: &Waker) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(waker))
 }
 

@@ -1,33 +1,95 @@
 //! What is shared, how much is remembered, and how time changes it.
 
 use std::{
+    pin::Pin,
+    sync::atomic::Ordering,
     task::{Poll, Waker},
     time::Duration,
 };
 
-use super::stage::{Found, Stage, ensure, poll_once};
+use super::stage::{Answer, Found, ServiceOf, Stage, ensure, poll_once, settle};
 use crate::{
     reject::Rejection,
-    testing::{Contract, Subject},
+    testing::{Contract, Subject, contract::Refuses},
 };
 
-pub(super) async fn shared_state<L: Subject>(contract: &Contract<L>, limit: u32) -> Found {
-    let stage = Stage::new(contract);
-    let mut first = stage.service();
-    for n in 0..limit {
-        ensure(stage.passes(&mut first, 1).await, || format!("request {n} of {limit} did not pass"))?;
+type Call<'s, L> = Pin<Box<dyn Future<Output = Answer<L>> + 's>>;
+
+/// Brings the layer to where it refuses its first caller. What comes back is in flight as long as it lives.
+async fn exhaust<'s, L: Subject>(
+    stage: &'s Stage<'_, L>,
+    refuses: Refuses,
+) -> Result<Vec<Call<'s, L>>, String> {
+    let mut service = stage.service();
+    match refuses {
+        Refuses::After(limit) => {
+            for n in 0..limit {
+                let passes = stage.passes(&mut service, 1).await;
+                ensure(passes, || format!("request {n} of {limit} did not pass"))?;
+            }
+            Ok(Vec::new())
+        }
+        Refuses::Failed(limit) => {
+            stage.shared.act(|script| script.fails = true);
+            for n in 0..limit {
+                let passes = stage.passes(&mut service, 1).await;
+                ensure(passes, || format!("request {n} of {limit} did not pass"))?;
+            }
+            stage.shared.act(|script| script.fails = false);
+            Ok(Vec::new())
+        }
+        Refuses::Beside(limit) => in_flight(stage, limit).await,
     }
+}
+
+/// So many calls that the inner service does not answer.
+async fn in_flight<'s, L: Subject>(stage: &'s Stage<'_, L>, calls: u32) -> Result<Vec<Call<'s, L>>, String> {
+    stage.shared.act(|script| script.silent = true);
+    let mut held = Vec::new();
+    for n in 0..calls {
+        let call = reaches(stage, stage.service(), 1).await;
+        held.push(call.ok_or_else(|| format!("request {n} of {calls} did not pass"))?);
+    }
+    Ok(held)
+}
+
+pub(super) async fn shared_state<L: Subject>(contract: &Contract<L>, refuses: Refuses) -> Found {
+    let stage = Stage::new(contract);
+    let _held = exhaust(&stage, refuses).await?;
     let services = [
-        ("the same service", first.clone()),
         ("a second service of the layer", stage.service()),
         ("a service of a clone of the layer", stage.layer.clone().layer(stage.shared.probe())),
+        ("a clone of a service", stage.service().clone()),
     ];
-    for (what, mut service) in services {
-        let passes = stage.passes(&mut service, 1).await;
-        ensure(!passes, || format!("{what} lets more than {limit} requests pass"))?;
+    for (what, service) in services {
+        let passes = reaches(&stage, service, 1).await.is_some();
+        ensure(!passes, || format!("{what} lets a request pass that was to be refused"))?;
     }
     let fresh = Stage::new(contract);
-    ensure(fresh.passes(&mut fresh.service(), 1).await, || "a fresh layer has old state".into())
+    let passes = reaches(&fresh, fresh.service(), 1).await.is_some();
+    ensure(passes, || "a fresh layer has old state".into())
+}
+
+/// A layer that is not said to refuse does not, neither beside others nor after some, whatever became of them.
+pub(super) async fn refuses_nobody<L: Subject>(contract: &Contract<L>) -> Found {
+    const MANY: u32 = 64;
+    let refused = |how: String| format!("{how}: it refuses, and when was not told");
+    let stage = Stage::new(contract);
+    if reaches(&stage, stage.service(), 1).await.is_none() {
+        return Ok(()); // it answers by itself
+    }
+    drop(in_flight(&stage, MANY).await.map_err(refused)?);
+    settle().await;
+    stage.shared.act(|script| script.silent = false);
+    for fails in [true, false] {
+        stage.shared.act(|script| script.fails = fails);
+        let mut service = stage.service();
+        for n in 0..MANY {
+            let passes = stage.passes(&mut service, 1).await;
+            ensure(passes, || refused(format!("request {n} of {MANY} did not pass")))?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) async fn memory<L: Subject>(
@@ -46,12 +108,10 @@ pub(super) async fn memory<L: Subject>(
     Ok(())
 }
 
-pub(super) async fn recovery<L: Subject>(contract: &Contract<L>, limit: u32, time: Duration) -> Found {
+pub(super) async fn recovery<L: Subject>(contract: &Contract<L>, refuses: Refuses, time: Duration) -> Found {
     let stage = Stage::new(contract);
+    let _held = exhaust(&stage, refuses).await?;
     let mut service = stage.service();
-    for _ in 0..limit {
-        stage.passes(&mut service, 1).await;
-    }
     ensure(!stage.passes(&mut service, 1).await, || "the limit was not reached".into())?;
     tokio::time::advance(time).await;
     let passes = stage.passes(&mut service, 1).await;
@@ -61,6 +121,10 @@ pub(super) async fn recovery<L: Subject>(contract: &Contract<L>, limit: u32, tim
 pub(super) async fn answer_in_time<L: Subject>(contract: &Contract<L>, time: Duration) -> Found {
     let stage = Stage::new(contract);
     stage.shared.act(|script| script.silent = true);
+    let _held = match contract.refuses {
+        Some(refuses @ Refuses::Beside(_)) => exhaust(&stage, refuses).await?,
+        _ => Vec::new(),
+    };
     let mut service = stage.service();
     let mut call = Box::pin(stage.send(&mut service, 1));
     ensure(poll_once(call.as_mut(), Waker::noop()).is_pending(), || "it did not wait".into())?;
@@ -70,4 +134,45 @@ pub(super) async fn answer_in_time<L: Subject>(contract: &Contract<L>, time: Dur
     };
     let rejected = answer.is_ok_and(|response| response.extensions().get::<Rejection>().is_some());
     ensure(rejected, || "the answer is no rejection".into())
+}
+
+/// A layer of which no time is told neither ends a silence nor begins one.
+pub(super) async fn timeless<L: Subject>(contract: &Contract<L>) -> Found {
+    let stage = Stage::new(contract);
+    stage.shared.act(|script| script.silent = true);
+    let mut service = stage.service();
+    let mut call = Box::pin(stage.send(&mut service, 1));
+    if patiently(&mut call).await.is_pending() {
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        let answered = patiently(&mut call).await.is_ready();
+        ensure(!answered, || "it ends a silence after some time, which was not told".into())?;
+    }
+    drop(call);
+    stage.shared.act(|script| (script.silent, script.fails) = (false, true));
+    let mut call = Box::pin(stage.send(&mut service, 1));
+    let answered = patiently(&mut call).await.is_ready();
+    ensure(answered, || "it waits by time after a failure, which was not told".into())
+}
+
+/// Polled, and again after each turn that others were given, without time going by.
+async fn patiently<F: Future + ?Sized>(call: &mut Pin<Box<F>>) -> Poll<F::Output> {
+    for _ in 0..8 {
+        if let Poll::Ready(answer) = poll_once(call.as_mut(), Waker::noop()) {
+            return Poll::Ready(answer);
+        }
+        settle().await;
+    }
+    Poll::Pending
+}
+
+/// A call that has come to the inner service; nothing if it did not.
+async fn reaches<'s, L: Subject>(
+    stage: &'s Stage<'_, L>,
+    mut service: ServiceOf<L>,
+    caller: u32,
+) -> Option<Call<'s, L>> {
+    let before = stage.shared.calls.load(Ordering::SeqCst);
+    let mut call: Call<'s, L> = Box::pin(async move { stage.send(&mut service, caller).await });
+    let _ = patiently(&mut call).await;
+    (stage.shared.calls.load(Ordering::SeqCst) > before).then_some(call)
 }

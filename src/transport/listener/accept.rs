@@ -18,10 +18,13 @@ use tokio::{
 use super::{
     ListenerBuilder,
     caps::{Caps, Full, Slot},
-    observer::Observer,
+    observer::{Misuse, Observer},
     pauses::Pauses,
 };
-use crate::transport::{Io, proxy_protocol::read_header};
+use crate::{
+    identity::PeerAddr,
+    transport::{Io, proxy_protocol::read_header},
+};
 
 /// How many PROXY protocol headers are read at a time. While there are as many, nothing is accepted.
 const MAX_HANDSHAKES: usize = 512;
@@ -190,7 +193,16 @@ impl Listener {
             && policy.trusts(peer.ip())
         {
             let (limit, uncapped) = (policy.limit(), Arc::clone(&self.settings.uncapped));
-            self.handshakes.spawn(async move { handshake(stream, peer, slot, limit, &uncapped).await });
+            let observer = self.observer();
+            self.handshakes.spawn(async move {
+                let shaken = handshake(stream, peer, slot, limit, &uncapped).await;
+                match shaken {
+                    Ok(io) => return Some(io),
+                    Err(Some(how)) => observer.tell(|observer| observer.cut(PeerAddr::new(peer), how)),
+                    Err(None) => observer.tell(|observer| observer.refused()),
+                }
+                None
+            });
             return Ok(None);
         }
         claim(&mut slot, peer, &self.settings.uncapped)?;
@@ -216,22 +228,23 @@ impl fmt::Debug for Listener {
     }
 }
 
+/// Without a misuse the address has too many connections.
 async fn handshake(
     mut stream: TcpStream,
     peer: SocketAddr,
     mut slot: Slot,
     limit: Duration,
     uncapped: &[ipnet::IpNet],
-) -> Option<Io> {
+) -> Result<Io, Option<Misuse>> {
     let told = match timeout(limit, read_header(&mut stream)).await {
         Ok(Ok(told)) => told,
         Ok(Err(error)) => {
             tracing::debug!(%peer, %error, "closed: no PROXY protocol header");
-            return None;
+            return Err(Some(Misuse::ProxyProtocol));
         }
         Err(_) => {
             tracing::debug!(%peer, "closed: the PROXY protocol header took too long");
-            return None;
+            return Err(Some(Misuse::ProxyProtocol));
         }
     };
     // A peer that speaks for itself (a health check) is a load balancer: it is not counted by address.
@@ -239,9 +252,9 @@ async fn handshake(
         && claim(&mut slot, source, uncapped).is_err()
     {
         tracing::debug!(%peer, %source, "closed: too many connections of one address");
-        return None;
+        return Err(None);
     }
-    Some(Io::told(stream, peer, slot, told))
+    Ok(Io::told(stream, peer, slot, told))
 }
 
 fn claim(slot: &mut Slot, address: SocketAddr, uncapped: &[ipnet::IpNet]) -> Result<(), Full> {

@@ -12,5 +12,5 @@ pub use builder::ListenerBuilder;
 pub(super) use caps::Slot;
 #[cfg(feature = "tonic")]
 pub use foreign::Incoming;
-pub use observer::ConnectionObserver;
 pub(super) use observer::Observer;
+pub use observer::{ConnectionObserver, Misuse};

@@ -15,6 +15,34 @@ pub trait ConnectionObserver: Send + Sync + 'static {
     fn head_refused(&self, peer: PeerAddr, reason: Reason) {
         let _ = (peer, reason);
     }
+    /// A connection of this peer's was cut, as it misused it.
+    fn cut(&self, peer: PeerAddr, how: Misuse) {
+        let _ = (peer, how);
+    }
+}
+
+/// What a peer did with its connection, so that it was cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Misuse {
+    /// More control frames of HTTP/2 than requests need.
+    Flood,
+    /// It was speaking for others, and its PROXY protocol header was malformed or late.
+    ProxyProtocol,
+    /// It read its answers too slowly.
+    SlowReader,
+}
+
+impl Misuse {
+    /// A word for logs: `flood`, `proxy_protocol` or `slow_reader`.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Flood => "flood",
+            Self::ProxyProtocol => "proxy_protocol",
+            Self::SlowReader => "slow_reader",
+        }
+    }
 }
 
 /// Somebody who hears, or nobody.

@@ -19,6 +19,8 @@ pub(super) enum Ended {
     Itself(hyper::Result<()>),
     /// It is to be dropped.
     Cut,
+    /// It is to be dropped, as its peer does not read.
+    Stalled,
     /// It is to be told that its head took too long.
     HeadLate,
 }
@@ -67,6 +69,7 @@ impl<C: Conn> Future for Drive<'_, C> {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Verdict::Close) => this.close(),
                 Poll::Ready(Verdict::Cut) => return Poll::Ready(Ended::Cut),
+                Poll::Ready(Verdict::Stalled) => return Poll::Ready(Ended::Stalled),
                 Poll::Ready(Verdict::HeadLate) => return Poll::Ready(Ended::HeadLate),
             }
         }

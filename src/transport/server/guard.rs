@@ -82,7 +82,10 @@ impl<I: AsyncRead + Unpin> AsyncRead for Guard<I> {
         this.ended |= bytes.is_empty();
         this.vitals.read.store(this.vitals.read.load(Relaxed).wrapping_add(bytes.len()), Relaxed);
         if let Some(allowance) = &mut this.allowance {
-            allowance.received(bytes, Instant::now).map_err(io::Error::other)?;
+            allowance.received(bytes, Instant::now).map_err(|flood| {
+                this.vitals.flooded.store(true, Relaxed); // h2 hands the error on as a text
+                io::Error::other(flood)
+            })?;
             this.vitals.block_open.store(allowance.has_partial_head(), Relaxed);
         }
         Poll::Ready(Ok(()))

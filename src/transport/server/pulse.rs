@@ -49,6 +49,8 @@ pub(super) enum Verdict {
     Close,
     /// Drop it.
     Cut,
+    /// Drop it: its peer does not read.
+    Stalled,
     /// The head did not come in time.
     HeadLate,
 }
@@ -182,7 +184,7 @@ impl Pulse {
                 let wants_to_write =
                     self.vitals.blocked.load(Relaxed) || self.vitals.waiting.load(Relaxed) > 0;
                 self.stall.look(now, wrote, wants_to_write);
-                self.stall.is_too_long(&self.limits).then_some(Verdict::Cut)
+                self.stall.is_too_long(&self.limits).then_some(Verdict::Stalled)
             }
         }
     }

@@ -2,7 +2,7 @@ use std::{
     error::Error,
     future::{Future, poll_fn},
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::Poll,
 };
 
@@ -31,7 +31,7 @@ use crate::{
     identity::PeerAddr,
     reject::Reason,
     transport::{
-        Drain, Listener,
+        Drain, Listener, Misuse,
         drain::{Alarm, Phase, Watch},
         listener::Observer,
         prefixed::Prefixed,
@@ -129,7 +129,8 @@ impl Server {
         let pulse = Pulse::new(Arc::clone(&self.limits), Arc::clone(&vitals), born);
         let guard = Guard::new(Prefixed::new(sniffed.ahead, io), Arc::clone(&vitals), watches);
         let limits = Arc::clone(&self.limits);
-        let requests = Requests { service, peer, vitals, limits, observer: observer.clone() };
+        let requests =
+            Requests { service, peer, vitals: Arc::clone(&vitals), limits, observer: observer.clone() };
         let ended = if sniffed.is_h2 {
             let mut conn = Box::pin(self.limits.http2().serve_connection(TokioIo::new(guard), requests));
             Drive::new(&mut conn, pulse, alarm).await
@@ -148,10 +149,18 @@ impl Server {
             Ended::Itself(Err(error)) if error.is_parse_too_large() => Some(Reason::HeadTooLarge),
             Ended::Itself(Err(error)) if error.is_parse() => Some(Reason::BadRequest),
             Ended::HeadLate => Some(Reason::RequestTimeout),
-            Ended::Itself(_) | Ended::Cut => None,
+            Ended::Itself(_) | Ended::Cut | Ended::Stalled => None,
         };
         if let Some(reason) = refused {
             observer.tell(|observer| observer.head_refused(peer, reason));
+        }
+        let misused = match &ended {
+            Ended::Itself(Err(_)) if vitals.flooded.load(Relaxed) => Some(Misuse::Flood),
+            Ended::Stalled => Some(Misuse::SlowReader),
+            _ => None,
+        };
+        if let Some(how) = misused {
+            observer.tell(|observer| observer.cut(peer, how));
         }
         match ended {
             Ended::Itself(Ok(())) => {}
@@ -159,6 +168,7 @@ impl Server {
                 tracing::debug!(%peer, error = &error as &dyn Error, "connection failed");
             }
             Ended::Cut => tracing::debug!(%peer, "connection cut"),
+            Ended::Stalled => tracing::debug!(%peer, "connection cut: its peer does not read"),
             Ended::HeadLate => tracing::debug!(%peer, "connection closed: the head took too long"),
         }
     }

@@ -33,6 +33,8 @@ pub(super) struct Vitals {
     mark: AtomicUsize,
     /// A part of an HTTP/2 head has come, and nothing else can come before its rest.
     pub(super) block_open: AtomicBool,
+    /// The peer has sent more control frames than it may.
+    pub(super) flooded: AtomicBool,
     /// The last write found the socket full.
     pub(super) blocked: AtomicBool,
     /// Response bodies that gave a frame and were not asked for the next.
@@ -55,6 +57,7 @@ impl Vitals {
             wrote: AtomicUsize::new(0),
             mark: AtomicUsize::new(0),
             block_open: AtomicBool::new(false),
+            flooded: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             upgraded: AtomicBool::new(false),

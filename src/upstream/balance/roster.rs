@@ -154,6 +154,11 @@ impl Roster {
         self.plan.load().wants.mark(labels)
     }
 
+    /// Makes a new plan now, by who takes requests now.
+    pub(in super::super) fn renew(&self) {
+        self.change(None);
+    }
+
     fn change(&self, seats: Option<Box<[Seat]>>) {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.plan.load_full();

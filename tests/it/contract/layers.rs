@@ -36,7 +36,7 @@ use portcullis::{
     fetch::Fetch,
     gate::{AsyncGate, AsyncGateLayer, AsyncGates, Check, Enforce, Gate, GateLayer, Gates},
     head::Head,
-    identity::{PeerAddr, PeerIdentity, Principal},
+    identity::{CallerHeaders, PeerAddr, PeerIdentity, Principal},
     key::Key,
     matching::Normalize,
     ratio::Ratio,
@@ -45,6 +45,7 @@ use portcullis::{
         breaker::{self, BreakerLayer},
         deadline::{InheritDeadline, ReadDeadline, TellDeadline},
         fallback::{self, FallbackLayer},
+        hedge::{self, HedgeLayer},
         retry::RetryLayer,
         timeout::TimeoutLayer,
     },
@@ -64,9 +65,10 @@ use portcullis::{
         span::RequestSpan,
         usage::UsageMeter,
     },
-    testing::{Contract, Finding, Law, Report},
+    testing::{Contract, Finding, Law, Report, Subject},
     time::{ManualClock, Period},
     transport::{Connection, Drain},
+    trip,
     upstream::HopByHop,
 };
 
@@ -129,6 +131,11 @@ fn vocabulary() -> Vec<Report> {
             .check(),
         // The copy of the head that is thrown away.
         plain("shadow", 8, || Enforce::shadow("open", Open).layer()),
+        Contract::new("shadow, of an async gate", || Enforce::shadow("open", Open).async_layer())
+            .allocations(8, allocations)
+            .check(),
+        plain("share", 0, || Enforce::share("open", Ratio::percent(50), Open).layer()),
+        plain("caller's headers", 0, || CallerHeaders::new().layer()),
         Contract::new("async gate", || AsyncGateLayer::new(Open)).allocations(0, allocations).check(),
         Contract::new("context", ContextLayer::new).allocations(3, allocations).check(),
         Contract::new("convert", ConvertLayer::<Body>::new).allocations(0, allocations).check(),
@@ -224,6 +231,8 @@ fn authn() -> Vec<Report> {
                 request.headers_mut().insert("x-caller", caller.into());
                 request
             })
+            .exempt(Law::Memory, "tokens are remembered up to a bound of bytes: authn/jwt/tests/memory.rs")
+            .exempt(Law::Time, WALL_CLOCK)
             .allocations(16, allocations)
             .check(),
         Contract::new("introspection", introspection)
@@ -233,6 +242,8 @@ fn authn() -> Vec<Report> {
                 request.headers_mut().insert("x-caller", caller.into());
                 request
             })
+            .exempt(Law::Memory, "answers are remembered up to a bound: authn/introspection/tests")
+            .exempt(Law::Time, WALL_CLOCK)
             .allocations(8, allocations)
             .check(),
         Contract::new("outbound", outbound).allocations(8, allocations).check(),
@@ -248,6 +259,8 @@ fn authn() -> Vec<Report> {
             .check(),
     ]
 }
+
+const WALL_CLOCK: &str = "tokens end by the wall clock, an injected one: authn/jwt/tests/claims.rs";
 
 /// `{"sub":"alice","exp":4102444800}`, signed with the secret of [`jwt`].
 const TOKEN: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJhbGljZSIsImV4cCI6NDEwMjQ0NDgwMH0.DvdDttFvdgTOXtC2L5P1zfs2bIMtiEwN3al4EAHYyf8";
@@ -286,6 +299,8 @@ fn shaping() -> AsyncGateLayer<RateLimit> {
     let limit = Limit::builder("shape", "1000000/s".parse().unwrap()).algorithm(algorithm).build().unwrap();
     RateLimit::new(limit).layer()
 }
+
+const ITS_STORE: &str = "its store is that of the row `rate limit`";
 
 /// The kit has no network: what is asked there costs nothing, and is not asked.
 #[cfg(feature = "redis")]
@@ -329,16 +344,31 @@ fn admission() -> Vec<Report> {
         })
         .allocations(0, allocations)
         .check(),
-        plain("rate limit, settled at the end", 2, || {
+        Contract::new("rate limit, settled at the end", || {
             let limit = Limit::builder("settled", "1000000/s".parse().unwrap()).build().unwrap();
             RateLimit::new(Charge::from(limit).settle(Settle::by_outcome(|_| Some(2))))
                 .sync()
                 .unwrap()
                 .layer()
-        }),
+        })
+        .exempt(Law::Memory, ITS_STORE)
+        .allocations(2, allocations)
+        .check(),
         #[cfg(feature = "redis")]
-        Contract::new("rate limit, on Redis", on_redis).limit(12).allocations(4, allocations).check(),
-        Contract::new("rate limit, shaping", shaping).allocations(8, allocations).check(),
+        Contract::new("rate limit, on Redis", on_redis)
+            .limit(12)
+            .recovers_after(Duration::from_secs(300))
+            .exempt(Law::Memory, ITS_STORE)
+            .allocations(4, allocations)
+            .check(),
+        Contract::new("rate limit, shaping", shaping)
+            .exempt(
+                Law::SharedState,
+                "refuses nobody, and holds some back: admission/rate_limit/tests/shaping.rs",
+            )
+            .exempt(Law::Memory, ITS_STORE)
+            .allocations(8, allocations)
+            .check(),
         plain("policies", 0, || policies().layer()),
         plain("policies, told", 4, || policies().told_in(HeaderName::from_static("x-decision")).layer()),
         Contract::new("external authorization", authorizer).allocations(40, allocations).check(),
@@ -359,7 +389,12 @@ fn quota() -> Report {
     let accounts = move |_: &AsyncGateLayer<Quotas>| {
         newest.lock().unwrap().as_ref().and_then(|handle| handle.accounts()).unwrap_or(0)
     };
-    Contract::new("quota", make).limit(12).keys(256, accounts).allocations(1, allocations).check()
+    Contract::new("quota", make)
+        .limit(12)
+        .keys(256, accounts)
+        .exempt(Law::Time, "its periods are the wall clock's, an injected one: admission/quota/tests")
+        .allocations(1, allocations)
+        .check()
 }
 
 fn in_flight() -> Vec<Report> {
@@ -376,7 +411,11 @@ fn in_flight() -> Vec<Report> {
         places("concurrency, adaptive", || Concurrency::adaptive("contract", Gradient::new())),
         plain("shed", 0, move || Shed::new(&overload()).layer()),
         plain("priorities", 1, || GateLayer::new(Priorities::new(Priority::High))),
-        plain("success rate", 0, || SuccessRate::builder().build().layer()),
+        Contract::new("success rate", || SuccessRate::builder().build().layer())
+            .exempt(Law::SharedState, "refuses by chance: admission/shed/tests")
+            .exempt(Law::Time, "its window slides: admission/shed/tests")
+            .allocations(0, allocations)
+            .check(),
     ]
 }
 
@@ -393,7 +432,12 @@ fn places(name: &'static str, builder: impl Fn() -> ConcurrencyBuilder + 'static
         .in_flight(move |_: &AsyncGateLayer<Concurrency>| {
             told.lock().unwrap().as_ref().map_or(0, |handle| handle.in_flight() as usize)
         })
+        .holds(if name.ends_with("adaptive") { 20 } else { 100 })
         .allocations(0, allocations);
+    let contract = match name.ends_with("queue") {
+        true => contract.answers_after(Duration::from_secs(1)),
+        false => contract,
+    };
     if !name.ends_with("key") {
         return contract.check();
     }
@@ -481,6 +525,13 @@ fn stack() -> Vec<Report> {
     ]
 }
 
+const BACKOFF: &str = "waits between attempts, by tokio's time: resilience/retry/tests";
+
+/// Opens after five failures, for ten seconds.
+fn spoiled() -> breaker::Policy {
+    breaker::Policy::new(trip::Policy::new().consecutive(NonZeroU32::new(5)))
+}
+
 /// Two for header fields, and two and one for each extension.
 const RETRY_COPY: u64 = 8;
 
@@ -500,11 +551,16 @@ fn resilience() -> Vec<Report> {
         Contract::new("tell deadline", || GateLayer::new(TellDeadline::new()))
             .allocations(0, allocations)
             .check(),
-        Contract::new("retry, of a bare request", RetryLayer::default)
+        attempts("retry, of a bare request", RetryLayer::default)
             .request(|_| Request::new(Body::empty()))
+            .exempt(Law::Time, BACKOFF)
             .allocations(0, allocations)
             .check(),
-        Contract::new("circuit breaker", BreakerLayer::default).allocations(0, allocations).check(),
+        Contract::new("circuit breaker", || BreakerLayer::new(spoiled()))
+            .spoiled_after(5)
+            .recovers_after(time)
+            .allocations(0, allocations)
+            .check(),
         breaker_by_key(),
         Contract::new("fallback", || {
             FallbackLayer::new(fallback::Policy::answer(http::Response::new(bytes::Bytes::new())))
@@ -516,20 +572,41 @@ fn resilience() -> Vec<Report> {
             .allocations(0, allocations)
             .check(),
         // The head is copied, so that it can be sent again: its fields and what layers have told.
-        Contract::new("retry", RetryLayer::default).allocations(RETRY_COPY, allocations).check(),
+        attempts("retry", RetryLayer::default)
+            .exempt(Law::Time, BACKOFF)
+            .allocations(RETRY_COPY, allocations)
+            .check(),
+        // A trail beside it, to know which endpoint is late, and a box for what a race needs.
+        attempts("hedge", move || HedgeLayer::new(hedge::Policy::after(time)))
+            .exempt(
+                Law::Time,
+                "asks once more when an attempt is late, by tokio's time: resilience/hedge/tests",
+            )
+            .allocations(RETRY_COPY + 4, allocations)
+            .check(),
+        attempts("hedge, disabled", HedgeLayer::disabled).allocations(0, allocations).check(),
     ]
+}
+
+/// What sends requests again: nothing in the kit fails so that it would.
+fn attempts<L: Subject>(name: &'static str, make: impl Fn() -> L + 'static) -> Contract<L> {
+    Contract::new(name, make)
+        .exempt(Law::SharedState, "its budget and numbers are shared, as its own tests show")
+        .exempt(Law::Time, "waits between attempts, as its own tests show on a paused clock")
 }
 
 /// Of a new key a machine is made, and of one that is known nothing.
 fn breaker_by_key() -> Report {
     let policy = || {
-        let policy = breaker::Policy::default().by(Key::ClientAddr);
+        let policy = spoiled().by(Key::ClientAddr);
         BreakerLayer::new(policy.max_keys(NonZeroU32::new(256).unwrap()))
     };
     Contract::new("circuit breaker, by key", policy)
         .keys(256, |layer: &BreakerLayer| {
             layer.handle().and_then(|handle| handle.keys()).map_or(0, |(keys, _)| keys)
         })
+        .spoiled_after(5)
+        .recovers_after(Duration::from_secs(15))
         .allocations(0, allocations)
         .check()
 }

@@ -3,7 +3,10 @@
 mod layers;
 mod planted;
 
+use portcullis::testing::Allocations;
+
 /// The allocations that a closure makes on this thread.
-fn allocations(f: &mut dyn FnMut()) -> u64 {
-    allocation_counter::measure(f).count_total
+fn allocations(f: &mut dyn FnMut()) -> Allocations {
+    let counted = allocation_counter::measure(f);
+    Allocations { made: counted.count_total, kept: counted.count_current }
 }

@@ -137,24 +137,32 @@ fn state_that_all_layers_share() {
     breaks!(SharedState, Contract::new("global state", layer).limit(3));
 }
 
-/// Counts what is in flight. Each flag is a bug.
+#[test]
+fn a_limit_of_which_nothing_was_told() {
+    breaks!(SharedState, Contract::new("refuses", || limiter(Arc::default, 3)));
+}
+
+/// Counts what is in flight, and what has ended. Each flag is a bug.
 #[derive(Clone, Default)]
 struct Counting {
     count: Arc<AtomicUsize>,
+    ended: Arc<AtomicUsize>,
+    tells_twice: bool,
     leaks_on_drop: bool,
     frees_at_head: bool,
     frees_at_drop_only: bool,
 }
 
-struct Permit(Arc<AtomicUsize>);
+struct Permit(Arc<AtomicUsize>, Arc<AtomicUsize>);
 
 impl Drop for Permit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
+        self.1.fetch_add(1, Ordering::SeqCst);
     }
 }
 
-struct Holding<B>(B, Option<Permit>, bool);
+struct Holding<B>(B, Option<Permit>, Counting);
 
 impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Holding<B> {
     type Data = Bytes;
@@ -164,8 +172,9 @@ impl<B: HttpBody<Data = Bytes> + Unpin> HttpBody for Holding<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let frame = Pin::new(&mut self.0).poll_frame(cx);
-        if matches!(frame, Poll::Ready(None)) && !self.2 {
+        if matches!(frame, Poll::Ready(None)) && !self.2.frees_at_drop_only {
             self.1 = None;
+            self.2.ended.fetch_add(usize::from(self.2.tells_twice), Ordering::SeqCst);
         }
         frame
     }
@@ -195,26 +204,38 @@ impl Service<Request<Body>> for CountingService {
         self.0.poll_ready(cx)
     }
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let Counting { count, leaks_on_drop, frees_at_head, frees_at_drop_only } = self.1.clone();
-        count.fetch_add(1, Ordering::SeqCst);
-        let permit = (!leaks_on_drop).then(|| Permit(Arc::clone(&count)));
+        let counting = self.1.clone();
+        counting.count.fetch_add(1, Ordering::SeqCst);
+        let permit = || Permit(Arc::clone(&counting.count), Arc::clone(&counting.ended));
+        let early = (!counting.leaks_on_drop).then(permit);
         let call = self.0.call(request);
         Box::pin(async move {
             let response = call.await;
-            let permit = permit.or_else(|| Some(Permit(count))).filter(|_| !frees_at_head);
-            Ok(response?.map(|body| Holding(body, permit, frees_at_drop_only)))
+            let permit =
+                early.or_else(|| Some(Permit(Arc::clone(&counting.count), Arc::clone(&counting.ended))));
+            let permit = permit.filter(|_| !counting.frees_at_head);
+            Ok(response?.map(|body| Holding(body, permit, counting)))
         })
     }
 }
 
 fn counting(layer: Counting) -> Contract<Counting> {
-    let make = move || Counting { count: Arc::default(), ..layer.clone() };
-    Contract::new("counting", make).in_flight(|layer: &Counting| layer.count.load(Ordering::SeqCst))
+    let make = move || Counting { count: Arc::default(), ended: Arc::default(), ..layer.clone() };
+    Contract::new("counting", make)
+        .in_flight(|layer: &Counting| layer.count.load(Ordering::SeqCst))
+        .ends(|layer: &Counting| layer.ended.load(Ordering::SeqCst))
 }
 
 #[test]
 fn a_permit_that_is_lost_when_the_call_is_dropped() {
     breaks!(Cancellation, counting(Counting { leaks_on_drop: true, ..Counting::default() }));
+}
+
+#[test]
+fn an_end_that_is_told_twice() {
+    breaks!(Cancellation, counting(Counting { tells_twice: true, ..Counting::default() }));
+    let report = counting(Counting::default()).check();
+    assert!(report.broken().all(|(law, _)| law != Law::Cancellation), "{report:?}");
 }
 
 #[test]
@@ -343,6 +364,7 @@ fn a_map_without_bound() {
         }
     }
     breaks!(Memory, Contract::new("unbounded", Remembers::default).keys(100, |l| l.0.lock().unwrap().len()));
+    breaks!(Memory, Contract::new("untold", Remembers::default).allocations(9, allocations));
 }
 
 #[test]
@@ -416,11 +438,39 @@ fn a_clock_of_its_own() {
 }
 
 #[test]
-fn a_global_that_is_installed() {
+fn a_time_of_which_nothing_was_told() {
+    let patient = || {
+        layer_fn(|inner: Probe| {
+            With(inner, |inner: &mut Probe, request| -> BoxFuture<Answer<Body>> {
+                let call = tokio::time::timeout(Duration::from_secs(60), inner.call(request));
+                Box::pin(async { call.await.map_or_else(|_| refused(), |answer| Ok(boxed(answer?))) })
+            })
+        })
+    };
+    breaks!(Time, Contract::new("answers", patient));
+    let gentle = || {
+        layer_fn(|inner: Probe| {
+            With(inner, |inner: &mut Probe, request| -> BoxFuture<Answer> {
+                let call = inner.call(request);
+                Box::pin(async {
+                    let answer = call.await;
+                    if answer.is_err() {
+                        tokio::time::sleep(Duration::from_millis(25)).await;
+                    }
+                    answer
+                })
+            })
+        })
+    };
+    breaks!(Time, Contract::new("waits", gentle));
+}
+
+#[test]
+fn globals_that_are_installed() {
     // In a process of its own: other tests would find what it installs.
     const CHILD: &str = "PORTCULLIS_PLANTED_GLOBAL";
     if std::env::var_os(CHILD).is_none() {
-        let name = "contract::planted::a_global_that_is_installed";
+        let name = "contract::planted::globals_that_are_installed";
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());
         let output = child.args(["--exact", name]).env(CHILD, "1").output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
@@ -432,4 +482,9 @@ fn a_global_that_is_installed() {
         layer_fn(|inner: Probe| inner)
     };
     breaks!(Globals, Contract::new("installs a subscriber", layer));
+    let layer = || {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        layer_fn(|inner: Probe| inner)
+    };
+    breaks!(Globals, Contract::new("installs a crypto provider", layer));
 }

@@ -193,7 +193,7 @@ async fn answer(request: Request<Incoming>, orders: Arc<Orders>) -> Result<Respo
     request.into_body().collect().await?;
     let call = orders.calls.fetch_add(1, Ordering::Relaxed);
     let does = orders.does.lock().unwrap().clone();
-    let fails = does == "flaps" && call % 2 == 0;
+    let fails = does == "flaps" && call.is_multiple_of(2);
     let (does, number) = does.split_once(' ').unwrap_or((&does, "503"));
     match does {
         "drops" | "refuses" => return Err("nothing is answered".into()),

@@ -4,5 +4,6 @@
 
 mod calls;
 mod endpoint;
+mod hedging;
 mod outages;
 mod restarts;

@@ -105,6 +105,35 @@ async fn an_attempt_has_its_own_time() {
     assert_eq!(gateway.status().await["retries"]["rules"][0]["retries"], 0);
 }
 
+/// Less than is left, so that the upstream's own word about it comes in time.
+#[tokio::test]
+async fn the_upstream_is_told_less_by_the_margin() {
+    let rule = "policies: { deadlineHeader: x-timeout-ms, deadlineMargin: 5s }, timeouts: { request: 30s }";
+    let gateway = gateway(rule).await;
+    let left = told(&gateway.get("/", &[("x-timeout-ms", "20000")]).await.text).unwrap();
+    assert!((1..=15_000).contains(&left), "{left}");
+}
+
+/// Who takes the rule's time away has not taken the caller's.
+#[tokio::test]
+async fn without_a_time_of_the_rule_the_callers_holds() {
+    let gateway = gateway("policies: { deadlineHeader: x-timeout-ms }, timeouts: { request: 0s }").await;
+    assert_eq!(told(&gateway.get("/", &[]).await.text), None);
+    let late = gateway.get("/slow/60000", &[("x-timeout-ms", "50")]).await;
+    assert_eq!(late.status, 504);
+    assert!(late.text.contains("caller_deadline"), "{}", late.text);
+}
+
+/// A response that dies in its middle ends long before the whole request may.
+#[tokio::test]
+async fn a_body_may_keep_silent_for_so_long() {
+    let rule = "policies: { timeouts: { bodyIdle: 20ms } }, timeouts: { request: 0s }";
+    let gateway = gateway(rule).await;
+    // A line each 50 ms.
+    assert!(gateway.client.send("GET", gateway.at("public"), "/trickle/1000", &[]).await.is_err());
+    assert_eq!(gateway.get("/", &[]).await.status, 200);
+}
+
 /// The file of the guide is accepted as it stands.
 #[test]
 fn the_file_of_the_guide_is_sound() {

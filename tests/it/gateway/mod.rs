@@ -4,6 +4,8 @@ mod breakers;
 mod canaries;
 mod cost;
 mod deadlines;
+mod endpoints;
+mod hedging;
 mod limits;
 mod mirrors;
 mod oidc;

@@ -246,6 +246,112 @@ async fn what_was_spent_stays_spent_across_a_reload() {
     assert_eq!(gateway.get("/", &[]).await.status, 503);
     assert_eq!(fleet.asked(), 4 + 3, "two were left");
     assert_eq!(gateway.status().await["retries"]["budgets"][0]["spent"], 5);
+    // Other terms are no new beginning, and what was counted of the rule stands.
+    directory.write("gateway.yaml", &written(4).replace("count: 5", "count: 7"));
+    gateway.until(|status| status["generation"] == 3).await;
+    assert_eq!(gateway.get("/", &[]).await.status, 503);
+    assert_eq!(fleet.asked(), 4 + 3 + 3, "two more are left");
+    let status = gateway.status().await;
+    assert_eq!(
+        (&status["retries"]["budgets"][0]["spent"], &status["retries"]["rules"][0]["retries"]),
+        (&7.into(), &7.into())
+    );
+}
+
+/// What waits for its next attempt holds no place in front of the upstream.
+#[tokio::test]
+async fn a_place_is_free_between_attempts() {
+    let fleet = Fleet::of(&[Does::Fail]).await;
+    let rule = "retry: { attempts: 1, backoff: 30s }, timeouts: { request: 60s }";
+    let guarded = text(&fleet, ", concurrency: [one]", rule) + "concurrency: { one: { max: 1 } }\n";
+    let gateway = Gateway::of(&guarded).await;
+    let (client, at) = (gateway.client.clone(), gateway.at("public"));
+    let asleep = tokio::spawn(async move { client.send("GET", at, "/", &[]).await });
+    gateway.until(|status| status["retries"]["rules"][0]["retries"] == 1).await;
+    for _ in 0..50 {
+        // It is sent once only, and reaches the upstream as soon as there is a place.
+        assert_eq!(gateway.client.send("POST", at, "/", &[]).await.unwrap().status, 503);
+        if fleet.asked() == 2 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!((fleet.asked(), asleep.is_finished()), (2, false));
+    asleep.abort();
+}
+
+/// An upstream that answers 503 with these fields, and how often it was asked.
+async fn saying(fields: String) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, asked) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") && stream.read_buf(&mut head).await.unwrap_or(0) > 0 {}
+            count.fetch_add(1, Ordering::Relaxed);
+            let answer = format!("HTTP/1.1 503 No\r\nconnection: close\r\ncontent-length: 0\r\n{fields}\r\n");
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    (address, asked)
+}
+
+/// Upstreams are strangers, too: whatever they say of when to come again, nobody waits for it, and who is told not to comes
+/// no more.
+#[tokio::test]
+async fn an_absurd_time_is_not_waited_for() {
+    for (fields, attempts) in [
+        ("retry-after: -5\r\n".to_owned(), 2),
+        ("retry-after: soon\r\n".to_owned(), 2),
+        ("retry-after: Thu, 01 Jan 1970 00:00:00 GMT\r\n".to_owned(), 2),
+        ("retry-after: 0\r\nretry-after: 86400\r\n".to_owned(), 2),
+        ("retry-after: 99999999999999999999999\r\n".to_owned(), 1),
+        ("retry-after: Fri, 31 Dec 9999 23:59:59 GMT\r\n".to_owned(), 1),
+        ("retry-after: 86400\r\n".repeat(90), 1),
+        ("grpc-retry-pushback-ms: -1\r\n".to_owned(), 1),
+        ("ratelimit: \"a\";r=0;t=18446744073709551616\r\n".to_owned(), 1),
+    ] {
+        let (address, asked) = saying(fields.clone()).await;
+        let fleet = Fleet { addresses: vec![address], asked };
+        let gateway = gateway(&fleet, "", "retry: { attempts: 1, backoff: 1ms }").await;
+        let answer = gateway.get("/", &[]).await;
+        assert_eq!((answer.status, fleet.asked()), (503, attempts), "{fields}");
+    }
+}
+
+/// A file that contradicts itself is refused, and what is odd is warned of.
+#[test]
+fn what_makes_no_sense_is_refused() {
+    for (rest, said) in [
+        (
+            "retry: {}, policies: { retry: { minTimeLeft: 15s } }",
+            "retry.minTimeLeft: as long as the whole request may take",
+        ),
+        ("retry: { backoff: 15s }", "retry.backoff: as long as the whole request may take"),
+        ("timeouts: { request: 1s, backendRequest: 2s }", "timeouts.backendRequest: longer than `request`"),
+        ("policies: { timeouts: { bodyIdle: 0s } }", "timeouts.bodyIdle: nothing could keep silent"),
+        (
+            "policies: { timeouts: { bodyIdle: 15s } }",
+            "warning: routes[0].rules[0].policies.timeouts.bodyIdle: as long as",
+        ),
+        (
+            "policies: { timeouts: { streamIdle: 1h, streamMaxAge: 1h } }",
+            "warning: routes[0].rules[0].policies.timeouts.streamIdle: as long as",
+        ),
+        (
+            "retry: {}, policies: { concurrency: [swings] }",
+            "warning: routes[0].rules[0].policies.concurrency[0]: this limit measures how long requests take",
+        ),
+    ] {
+        let text = file(&format!(
+            "concurrency: {{ swings: {{ adaptive: {{}} }} }}\n\
+             upstreams: {{ fleet: {{ endpoints: [127.0.0.1:9001] }} }}\n\
+             routes: [{{ name: r, rules: [{{ backendRefs: [{{ name: fleet }}], {rest} }}] }}]\n"
+        ));
+        let told = Config::text("f", text).check().to_string();
+        assert!(told.contains(said), "{rest}: {told}");
+    }
 }
 
 /// The file of the guide is accepted as it stands.

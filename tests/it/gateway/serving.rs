@@ -131,6 +131,22 @@ async fn a_head_that_is_no_request_leaves_a_line() {
     assert!(metrics.contains("portcullis_heads_refused_total 2"), "{metrics}");
 }
 
+/// A connection that is cut for what its peer does with it is logged and counted.
+#[tokio::test]
+async fn a_flood_leaves_a_line() {
+    let (gateway, _directory) = refuser().await;
+    let (log, _guard) = Log::start();
+    let mut peer = tokio::net::TcpStream::connect(gateway.at("public")).await.unwrap();
+    peer.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let pings = b"\0\0\x08\x06\0\0\0\0\0abcdefgh".repeat(3_000);
+    let _ = peer.write_all(&pings).await; // it may be cut before its end
+    let _ = peer.read_to_end(&mut Vec::new()).await;
+    let line = &log.access(1).await[0];
+    assert_eq!((line["cut"].as_str(), line["client"].as_str()), (Some("flood"), Some("127.0.0.1")));
+    let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
+    assert!(metrics.contains("portcullis_connections_cut_total 1"), "{metrics}");
+}
+
 /// What only the gateway may say comes from no client, on no rule; and no upstream sees its credentials.
 #[tokio::test]
 async fn what_the_gateway_asserts_no_client_can_say() {

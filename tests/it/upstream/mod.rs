@@ -2,6 +2,7 @@
 
 mod balance;
 mod cost;
+mod discovered;
 mod expect;
 mod grpc;
 mod headers;
@@ -12,3 +13,4 @@ mod sessions;
 mod smuggling;
 mod tunnels;
 mod upstreams;
+mod watched;

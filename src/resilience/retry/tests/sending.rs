@@ -205,7 +205,7 @@ async fn a_caller_that_goes_takes_the_attempt_along() {
     drop(call);
     assert!(Arc::strong_count(&server.alive) < alive);
     // In the wait nothing of the failed attempt is left.
-    let server = Server::new([End::Head(503, &[("retry-after", "3")])]);
+    let server = Server::new([End::Head(503, &[("retry-after", "1")])]);
     let mut call = tokio_test::task::spawn(start(&server, &layer, get()));
     assert!(call.poll().is_pending());
     assert_eq!(server.attempts(), 1);

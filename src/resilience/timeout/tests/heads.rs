@@ -49,6 +49,23 @@ async fn a_head_that_does_not_come_is_answered() {
     assert!(answer.body().is_end_stream());
 }
 
+/// Who takes the route's time away has not taken the caller's.
+#[tokio::test(start_paused = true)]
+async fn without_a_time_of_its_own_it_keeps_that_of_the_caller() {
+    let layer = TimeoutLayer::unlimited().tell_deadline(true);
+    assert_eq!(reason_of(layer, request("a/b")).await, (None, 60 * SECOND));
+    let mut request = request("a/b");
+    request.extensions_mut().insert(Deadline::after(Instant::now(), SECOND));
+    assert_eq!(reason_of(layer, request).await, (Some(Reason::CallerDeadline), SECOND));
+    // A century is nothing to be told.
+    let told = layer.layer(service_fn(|request: Request<()>| async move {
+        assert!(request.extensions().get::<Deadline>().is_none());
+        Ok::<_, Infallible>(Response::new(Body::empty()))
+    }));
+    told.clone().oneshot(super::request("a/b")).await.unwrap();
+    told.oneshot(super::request("application/grpc")).await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn whose_time_it_was() {
     let total = TimeoutLayer::new(2 * SECOND);

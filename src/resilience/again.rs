@@ -1,0 +1,53 @@
+//! What is kept of a request so that it can be sent again, and whether it may be. Retries and hedges share it.
+
+use http::{HeaderName, Method, Request, header};
+
+use crate::{
+    body::{Body, Replay},
+    reject::{Reason, Rejection},
+};
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Whether a request may be done twice: its method is idempotent (RFC 9110 section 9.2.2), or it brings a key by which the
+/// server knows it again.
+pub(super) fn is_repeatable<B>(request: &Request<B>) -> bool {
+    request.method().is_idempotent()
+        || request.headers().get(IDEMPOTENCY_KEY).is_some_and(|key| !key.is_empty())
+}
+
+/// Whether it is a request that can have a second attempt at all.
+pub(super) fn has_attempts<B>(request: &Request<B>) -> bool {
+    request.method() != Method::CONNECT && !request.headers().contains_key(header::UPGRADE)
+}
+
+/// Whether one of our own layers has refused it: it was not sent, and would be refused again. Where there is no room, and
+/// that is said to be unsent, one endpoint has none, and another may have some; limits in front of all of them do not say so.
+pub(super) fn is_refusal(rejection: &Rejection) -> bool {
+    match rejection.reason() {
+        Reason::BadRequest
+        | Reason::CallerDeadline
+        | Reason::ConnectFailed
+        | Reason::DeadlineExceeded
+        | Reason::RequestTimeout
+        | Reason::UpstreamProtocol
+        | Reason::UpstreamReset
+        | Reason::UpstreamTimeout => false,
+        Reason::Overloaded => !rejection.is_unsent(),
+        _ => true,
+    }
+}
+
+/// Keeps the body of a request. `None` if it says that it is longer than `most` bytes.
+pub(super) fn keep_body(request: &mut Request<Body>, most: usize) -> Option<Replay> {
+    match Replay::new(std::mem::take(request.body_mut()), most) {
+        Ok(replay) => {
+            *request.body_mut() = replay.body()?;
+            Some(replay)
+        }
+        Err(body) => {
+            *request.body_mut() = body;
+            None
+        }
+    }
+}

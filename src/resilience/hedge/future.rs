@@ -1,0 +1,213 @@
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::{Request, Response};
+use pin_project_lite::pin_project;
+use tokio::time::Instant;
+use tower_service::Service;
+
+use super::{
+    Policy,
+    call::{Call, Grade, Next},
+    sending::Sending,
+};
+use crate::{body::Body, resilience::timeout::Alarm, trail::Trail};
+
+pin_project! {
+    /// The future of a [`Hedge`](super::Hedge). Dropping it drops all attempts.
+    pub struct ResponseFuture<S: Service<Request<Body>>> {
+        #[pin]
+        first: Option<Sending<S>>,
+        #[pin]
+        alarm: Alarm,
+        learning: Option<Learning>,
+        race: Option<Box<Race<S>>>,
+    }
+}
+
+/// When the first attempt began, for whoever has to know how long attempts take.
+struct Learning {
+    policy: Arc<Policy>,
+    started: Instant,
+}
+
+/// What is needed where there may be other attempts.
+struct Race<S: Service<Request<Body>>> {
+    service: S,
+    call: Call,
+    /// When somebody looks at it again, unless there is nothing to be done but to wait.
+    look: Option<Instant>,
+    rivals: Vec<Rival<S>>,
+    /// The best of what has ended so far, and whose it is.
+    held: Option<(Grade, Ended<S>, Option<Trail>)>,
+}
+
+/// An attempt beside the first, and the trail that it is told to.
+struct Rival<S: Service<Request<Body>>> {
+    sending: Pin<Box<Sending<S>>>,
+    trail: Trail,
+}
+
+type Ended<S> = Result<<S as Service<Request<Body>>>::Response, <S as Service<Request<Body>>>::Error>;
+
+impl<S: Service<Request<Body>>> ResponseFuture<S> {
+    /// The only attempt.
+    pub(super) fn alone(first: Sending<S>) -> Self {
+        Self { first: Some(first), alarm: Alarm::default(), learning: None, race: None }
+    }
+
+    /// The only attempt, from which is learnt how long attempts take.
+    pub(super) fn learning(first: Sending<S>, policy: Arc<Policy>) -> Self {
+        Self { learning: Some(Learning { policy, started: Instant::now() }), ..Self::alone(first) }
+    }
+
+    /// An attempt that may get rivals, from this service.
+    pub(super) fn racing(first: Sending<S>, policy: Arc<Policy>, call: Call, service: S) -> Self {
+        let this = Self::learning(first, policy);
+        let look = this.learning.as_ref().map(|learning| learning.started + call.delay());
+        let race = Race { service, call, look, rivals: Vec::new(), held: None };
+        Self { race: Some(Box::new(race)), ..this }
+    }
+}
+
+impl<S, ResB> Future for ResponseFuture<S>
+where
+    S: Service<Request<Body>, Response = Response<ResB>> + Clone,
+{
+    type Output = Ended<S>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended<S>> {
+        let mut this = self.project();
+        if let Some(first) = this.first.as_mut().as_pin_mut()
+            && let Poll::Ready(ended) = first.poll(cx)
+        {
+            this.first.set(None);
+            let grade = Grade::of(&ended);
+            if let Some(learning) = this.learning.take() {
+                learning.first(grade);
+            }
+            let Some(race) = this.race else { return Poll::Ready(ended) };
+            if let Some(given) = race.end(grade, ended, None, 0) {
+                return Poll::Ready(given);
+            }
+        }
+        let Some(race) = this.race else { return Poll::Pending };
+        let waits = usize::from(this.first.is_some());
+        let given = ready!(race.poll(waits, this.alarm, cx));
+        if let Some(learning) = this.learning.take() {
+            // It would have taken so long at least.
+            learning.first(Grade::Good);
+        }
+        this.first.set(None);
+        Poll::Ready(given)
+    }
+}
+
+impl Learning {
+    /// What became of the first attempt. How long failures take says nothing about answers.
+    fn first(self, grade: Grade) {
+        self.policy.count(grade);
+        if grade == Grade::Good {
+            let now = Instant::now();
+            self.policy.learn(now - self.started, now);
+        }
+    }
+}
+
+impl<S, ResB> Race<S>
+where
+    S: Service<Request<Body>, Response = Response<ResB>> + Clone,
+{
+    /// Ready with what is given, since a rival has ended or a failure has waited long enough. `others`: how many attempts are
+    /// in flight beside the rivals.
+    fn poll(&mut self, others: usize, mut alarm: Pin<&mut Alarm>, cx: &mut Context<'_>) -> Poll<Ended<S>> {
+        loop {
+            if let Poll::Ready(given) = self.poll_rivals(others, cx) {
+                return Poll::Ready(given);
+            }
+            let Some(at) = self.look else { return Poll::Pending };
+            ready!(alarm.as_mut().poll_at(at, cx));
+            match self.held.take_if(|(grade, ..)| *grade > Grade::Refused) {
+                Some((_, ended, trail)) => {
+                    return Poll::Ready(self.give(ended, trail.as_ref(), false, others));
+                }
+                None => self.look_again(),
+            }
+        }
+    }
+
+    fn poll_rivals(&mut self, others: usize, cx: &mut Context<'_>) -> Poll<Ended<S>> {
+        let mut at = 0;
+        while let Some(rival) = self.rivals.get_mut(at) {
+            let Poll::Ready(ended) = rival.sending.as_mut().poll(cx) else {
+                at += 1;
+                continue;
+            };
+            let Rival { trail, .. } = self.rivals.swap_remove(at);
+            if let Some(given) = self.end(Grade::of(&ended), ended, Some(trail), others) {
+                return Poll::Ready(given);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// An attempt has ended. Gives what the caller gets: at once if it is good, else the best of all when none is in flight
+    /// any more. `others`: how many are beside the rivals.
+    fn end(
+        &mut self,
+        grade: Grade,
+        ended: Ended<S>,
+        trail: Option<Trail>,
+        others: usize,
+    ) -> Option<Ended<S>> {
+        if grade == Grade::Good {
+            return Some(self.give(ended, trail.as_ref(), trail.is_some(), others));
+        }
+        if self.held.as_ref().is_none_or(|(held, ..)| *held <= grade) {
+            self.held = Some((grade, ended, trail));
+        }
+        if self.rivals.is_empty() && others == 0 {
+            let (_, ended, trail) = self.held.take()?;
+            return Some(self.give(ended, trail.as_ref(), false, 0));
+        }
+        // There is no further attempt. A failure waits for the others as long as it was waited for: of a refusal of ours
+        // nobody is told while another may answer.
+        let is_told = self.held.as_ref().is_some_and(|(held, ..)| *held > Grade::Refused);
+        self.look = is_told.then(|| Instant::now() + self.call.delay());
+        None
+    }
+
+    /// Cancels all others.
+    fn give(&mut self, ended: Ended<S>, rival: Option<&Trail>, has_won: bool, others: usize) -> Ended<S> {
+        self.call.ended(has_won, self.rivals.len() + others);
+        self.rivals.clear();
+        ended.map(|mut response| {
+            self.call.tell(&mut response, rival);
+            response
+        })
+    }
+
+    /// The last attempt is late.
+    fn look_again(&mut self) {
+        let now = Instant::now();
+        self.look = match self.call.late(now) {
+            Next::Send(request, trail) => {
+                let sending = Box::pin(Sending::readying(self.service.clone(), request));
+                self.rivals.push(Rival { sending, trail });
+                Some(now + self.call.delay())
+            }
+            Next::Look(at) => Some(at),
+            Next::Wait => None,
+        };
+    }
+}
+
+impl<S: Service<Request<Body>>> fmt::Debug for ResponseFuture<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

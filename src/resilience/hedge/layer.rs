@@ -1,0 +1,93 @@
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{HedgeHandle, Policy, ResponseFuture, call::Call, sending::Sending};
+use crate::body::{Body, BoxError};
+
+/// Sends a second attempt beside a late one. See the [module docs](super).
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct HedgeLayer(Option<Arc<Policy>>);
+
+impl HedgeLayer {
+    /// A layer that does as `policy` says.
+    pub fn new(policy: Policy) -> Self {
+        Self((policy.hedges > 0).then(|| Arc::new(policy)))
+    }
+
+    /// A layer of the same type that sends once.
+    pub const fn disabled() -> Self {
+        Self(None)
+    }
+
+    /// What it has done. `None` if it is disabled.
+    #[must_use]
+    pub fn handle(&self) -> Option<HedgeHandle> {
+        self.0.as_deref().map(Policy::handle)
+    }
+}
+
+impl<S> Layer<S> for HedgeLayer {
+    type Service = Hedge<S>;
+
+    fn layer(&self, inner: S) -> Hedge<S> {
+        Hedge { inner, policy: self.0.clone() }
+    }
+}
+
+/// The service of a [`HedgeLayer`].
+#[derive(Clone)]
+pub struct Hedge<S> {
+    inner: S,
+    policy: Option<Arc<Policy>>,
+}
+
+impl<S, B, ResB> Service<Request<B>> for Hedge<S>
+where
+    S: Service<Request<Body>, Response = Response<ResB>> + Clone,
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<ResB>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S>;
+
+    /// Always ready, unless it is disabled: each attempt waits for the inner service inside of the call.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        if self.policy.is_some() { Poll::Ready(Ok(())) } else { self.inner.poll_ready(cx) }
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture<S> {
+        let request = request.map(Body::new);
+        let Some(policy) = &self.policy else {
+            return ResponseFuture::alone(Sending::calling(self.inner.call(request)));
+        };
+        let service = self.inner.clone();
+        if !policy.is_for(&request) {
+            // It waits for its service nevertheless.
+            return ResponseFuture::alone(Sending::readying(service, request));
+        }
+        let policy = Arc::clone(policy);
+        let Some(delay) = policy.delay() else {
+            return ResponseFuture::learning(Sending::readying(service, request), policy);
+        };
+        let (call, request) = Call::begin(Arc::clone(&policy), delay, request);
+        let first = Sending::readying(service.clone(), request);
+        ResponseFuture::racing(first, policy, call, service)
+    }
+}
+
+impl<S> fmt::Debug for Hedge<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hedge").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,103 @@
+//! How upstreams are called, by a rule of a gateway and by a mesh client.
+use std::time::Duration;
+
+use http::HeaderName;
+use tower_layer::Layer;
+
+use crate::resilience::{
+    budget::Budget,
+    deadline::{ReadDeadline, TellDeadline},
+    hedge::{self, Hedge, HedgeLayer},
+    retry::{self, Retry, RetryLayer},
+    timeout::TimeoutLayer,
+};
+
+/// What is said of calls, and of their attempts.
+#[derive(Debug, Clone)]
+pub(super) struct Calling {
+    pub(super) timeout: TimeoutLayer,
+    pub(super) attempt_timeout: TimeoutLayer,
+    pub(super) deadline_header: Option<HeaderName>,
+    pub(super) deadline_margin: Duration,
+    pub(super) retry: Option<retry::Policy>,
+    pub(super) hedge: Option<hedge::Policy>,
+}
+
+/// Why something cannot be called as was said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Contradiction {
+    /// An attempt may take longer than the whole call.
+    #[error("an attempt may take longer than the whole call")]
+    AttemptTimeout,
+    /// A second attempt is sent when the first may not last any longer.
+    #[error("a second attempt would be sent later than the first may take")]
+    LateHedge,
+    /// There are to be second attempts, and the budget allows none.
+    #[error("the budget of its second attempts allows none")]
+    NoBudget,
+}
+
+/// What may be sent several times, one after the other or beside each other.
+pub(super) type Attempts<S> = Retry<Hedge<S>>;
+
+impl Calling {
+    /// Within this time, once.
+    pub(super) const fn within(timeout: TimeoutLayer) -> Self {
+        Self {
+            timeout,
+            attempt_timeout: TimeoutLayer::disabled(),
+            deadline_header: None,
+            deadline_margin: Duration::ZERO,
+            retry: None,
+            hedge: None,
+        }
+    }
+
+    /// Whether what was said contradicts itself, for what is called with these budgets of its own.
+    pub(super) fn check<'a>(
+        &self,
+        budgets: impl IntoIterator<Item = Option<&'a Budget>>,
+    ) -> Result<(), Contradiction> {
+        let (whole, attempt) = (self.timeout.total(), self.attempt_timeout.total());
+        if attempt.zip(whole).is_some_and(|(attempt, whole)| attempt > whole) {
+            return Err(Contradiction::AttemptTimeout);
+        }
+        let hedge = self.hedge.as_ref().map(hedge::Policy::handle);
+        let delay = hedge.as_ref().and_then(hedge::HedgeHandle::delay);
+        if delay.zip(attempt.or(whole)).is_some_and(|(delay, most)| delay >= most) {
+            return Err(Contradiction::LateHedge);
+        }
+        let of_retries = self.retry.as_ref().map(retry::Policy::shared_budget);
+        let Some(own) = of_retries.or(hedge.as_ref().map(hedge::HedgeHandle::budget)) else { return Ok(()) };
+        match budgets.into_iter().any(|budget| budget.unwrap_or(own).is_zero()) {
+            true => Err(Contradiction::NoBudget),
+            false => Ok(()),
+        }
+    }
+
+    /// What reads until when the caller waits.
+    pub(super) fn read(&self) -> ReadDeadline {
+        self.deadline_header.iter().cloned().fold(ReadDeadline::new(), ReadDeadline::header)
+    }
+
+    /// What tells the server how long it has.
+    pub(super) fn told(&self) -> TellDeadline {
+        let told = TellDeadline::new().margin(self.deadline_margin);
+        self.deadline_header.iter().cloned().fold(told, TellDeadline::header)
+    }
+
+    /// What tries again and hedges, within one budget: that of what is called if it has one, or else that of the retries.
+    /// These count the calls.
+    pub(super) fn attempts<S>(&self, budget: Option<&Budget>, attempt: S) -> Attempts<S> {
+        let retry =
+            self.retry.clone().map(|retry| budget.cloned().into_iter().fold(retry, retry::Policy::budget));
+        let hedge = self.hedge.clone().map(|hedge| match (&retry, budget) {
+            (Some(retry), _) => hedge.shared_budget(retry.shared_budget().clone()),
+            (None, Some(budget)) => hedge.budget(budget.clone()),
+            (None, None) => hedge,
+        });
+        let attempts = hedge.map_or_else(HedgeLayer::disabled, HedgeLayer::new).layer(attempt);
+        retry.map_or_else(RetryLayer::disabled, RetryLayer::new).layer(attempts)
+    }
+}

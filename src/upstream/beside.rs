@@ -1,0 +1,135 @@
+//! What goes on beside the requests to an upstream: its source is followed, its endpoints are asked and judged.
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+};
+
+use tokio::{sync::watch, task::JoinSet};
+
+use super::{
+    group::Group,
+    health::Checks,
+    member::Member,
+    outlier::Watch,
+    source::{EndpointSource, Followed, Heard},
+};
+use crate::{chance::Chance, task::Task};
+
+/// One task begins with the first request, or before it, and ends with the upstream.
+pub(super) struct Beside {
+    pub(super) outliers: Option<Arc<Watch>>,
+    pub(super) checks: Option<Arc<Checks>>,
+    pub(super) source: Option<Arc<dyn EndpointSource>>,
+    pub(super) heard: Heard,
+    chance: Chance,
+    /// Goes up with each set.
+    sets: watch::Sender<u64>,
+    task: Task,
+    /// Nothing goes on, now and later.
+    idle: AtomicBool,
+}
+
+impl Beside {
+    pub(super) fn new(
+        outliers: Option<Arc<Watch>>,
+        checks: Option<Arc<Checks>>,
+        source: Option<Arc<dyn EndpointSource>>,
+        chance: Chance,
+    ) -> Self {
+        let (heard, sets, task) = (Heard::default(), watch::Sender::new(0), Task::default());
+        Self { outliers, checks, source, heard, chance, sets, task, idle: AtomicBool::new(false) }
+    }
+
+    /// Whether what becomes of requests is to be told.
+    pub(super) fn listens(&self) -> bool {
+        self.outliers.is_some()
+    }
+
+    /// This one is looked after from now on.
+    pub(super) fn adopt(&self, member: &Member) {
+        Watch::adopt(self.outliers.as_ref(), member);
+        Checks::adopt(self.checks.as_ref(), member);
+    }
+
+    /// There is another set, or word of none.
+    pub(super) fn changed(&self) {
+        self.sets.send_modify(|set| *set += 1);
+    }
+
+    /// Waits until a source has said something.
+    pub(super) async fn first_word(&self) {
+        let mut sets = self.sets.subscribe();
+        while self.source.is_some() && self.heard.is_silent() {
+            // It lives as long as this.
+            let _ = sets.changed().await;
+        }
+    }
+
+    /// There is a request, or will be one soon.
+    pub(super) fn begin(&self, group: &Arc<Group>) {
+        if let Some(checks) = &self.checks {
+            checks.want();
+        }
+        self.begin_early(group);
+    }
+
+    pub(super) fn begin_early(&self, group: &Arc<Group>) {
+        if self.idle.load(Ordering::Relaxed) || self.task.runs() {
+            return;
+        }
+        if self.outliers.is_none() && self.checks.is_none() && self.source.is_none() {
+            // What a predecessor has said of its endpoints is over.
+            self.idle.store(true, Ordering::Relaxed);
+            group.members().iter().for_each(|member| self.adopt(member));
+            return;
+        }
+        self.task.begin(|| {
+            group.members().iter().for_each(|member| self.adopt(member));
+            look_after(Arc::downgrade(group), self.sets.subscribe())
+        });
+    }
+}
+
+/// Ends when the group is gone, or one of the jobs is lost, and all of them with it.
+async fn look_after(group: Weak<Group>, mut sets: watch::Receiver<u64>) {
+    let mut jobs = JoinSet::new();
+    if let Some(strong) = group.upgrade() {
+        let members = || {
+            let group = Weak::clone(&group);
+            move || Some(group.upgrade()?.members())
+        };
+        let Beside { outliers, checks, source, chance, .. } = &strong.beside;
+        if let Some(watch) = outliers.clone() {
+            let members = members();
+            jobs.spawn(async move { watch.run(members).await });
+        }
+        if let Some(checks) = checks.clone() {
+            jobs.spawn(checks.run(members(), sets.clone()));
+        }
+        if let Some(source) = source.clone() {
+            jobs.spawn(follow(Weak::clone(&group), Followed::new(source, chance.clone())));
+        }
+    }
+    let mut gone = pin!(async { while sets.changed().await.is_ok() {} });
+    let lost = poll_fn(|cx| match jobs.poll_join_next(cx) {
+        Poll::Ready(Some(_)) => Poll::Ready(true),
+        _ => gone.as_mut().poll(cx).map(|()| false),
+    });
+    if lost.await {
+        tracing::error!("what goes on beside an upstream was lost; the next request begins it anew");
+    }
+}
+
+async fn follow(group: Weak<Group>, mut source: Followed) {
+    loop {
+        let told = source.next().await;
+        let Some(group) = group.upgrade() else { return };
+        group.take(told).await;
+    }
+}

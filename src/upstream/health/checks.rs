@@ -1,0 +1,210 @@
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Notify, Semaphore, watch},
+    task::{AbortHandle, JoinSet},
+    time::{Instant, sleep},
+};
+
+use super::{
+    policy::Policy,
+    probe::{Sick, probe},
+    progress::{Health, Progress},
+};
+use crate::{
+    chance::Chance,
+    time::after,
+    upstream::{availability::Withheld, connect::Connections, member::Member},
+};
+
+/// How many endpoints of an upstream are asked at a time.
+const AT_ONCE: usize = 64;
+
+/// How an endpoint is. It stays with it, in other sets and across reloads.
+#[derive(Debug, Default)]
+pub(in crate::upstream) struct State {
+    known: Mutex<Known>,
+    connections: Connections,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    asks: Weak<Checks>,
+    progress: Progress,
+}
+
+/// Who asks the endpoints of an upstream how they are, beside its requests.
+#[derive(Debug)]
+pub(in crate::upstream) struct Checks {
+    upstream: Arc<str>,
+    policy: Policy,
+    chance: Chance,
+    turns: Semaphore,
+    /// Whether there was ever a request.
+    wanted: AtomicBool,
+    learnt: Notify,
+    passed: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl State {
+    pub(in crate::upstream) fn health(&self) -> Health {
+        self.known().progress.health()
+    }
+
+    /// Takes this for the one who asks, unless somebody else does who came later.
+    fn is_asked_by(&self, checks: &Arc<Checks>) -> bool {
+        let mut known = self.known();
+        if known.asks.strong_count() == 0 {
+            known.asks = Arc::downgrade(checks);
+        }
+        std::ptr::eq(known.asks.as_ptr(), Arc::as_ptr(checks))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Checks {
+    pub(in crate::upstream) fn new(upstream: Arc<str>, policy: Policy, chance: Chance) -> Self {
+        Self {
+            upstream,
+            policy,
+            chance,
+            turns: Semaphore::new(AT_ONCE),
+            wanted: AtomicBool::new(false),
+            learnt: Notify::new(),
+            passed: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        }
+    }
+
+    /// How many answers were good, and how many were not.
+    pub(in crate::upstream) fn counts(&self) -> (u64, u64) {
+        (self.passed.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
+    }
+
+    /// From now on these ask, or nobody does. Who has to show first that it is well gets nothing until then.
+    pub(in crate::upstream) fn adopt(checks: Option<&Arc<Self>>, member: &Member) {
+        let mut known = member.health().known();
+        known.asks = checks.map(Arc::downgrade).unwrap_or_default();
+        let withheld = match (checks, known.progress.health()) {
+            (None, _) => {
+                known.progress = Progress::default();
+                false
+            }
+            (Some(checks), Health::Unknown) => checks.policy.wait_for_first,
+            (Some(_), health) => health == Health::Unhealthy,
+        };
+        member.withhold(Withheld::Unhealthy, withheld);
+    }
+
+    /// There is a request: what is asked seldom is asked as often as it should be.
+    pub(in crate::upstream) fn want(&self) {
+        if !self.wanted.load(Ordering::Relaxed) {
+            self.wanted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until each of these has answered, if they have to before there are requests.
+    pub(in crate::upstream) async fn first(&self, members: &[Arc<Member>]) {
+        if !self.policy.wait_for_first {
+            return;
+        }
+        loop {
+            let learnt = self.learnt.notified();
+            if members.iter().all(|member| member.health().health() != Health::Unknown) {
+                return;
+            }
+            learnt.await;
+        }
+    }
+
+    /// Asks the endpoints again and again, each new one at once, until there are none any more.
+    pub(in crate::upstream) async fn run(
+        self: Arc<Self>,
+        members: impl Fn() -> Option<Vec<Arc<Member>>>,
+        mut changes: watch::Receiver<u64>,
+    ) {
+        let mut tasks = JoinSet::new();
+        let mut asked: HashMap<SocketAddr, (Weak<Member>, AbortHandle)> = HashMap::new();
+        while let Some(members) = members() {
+            let mut before = std::mem::take(&mut asked);
+            for member in &members {
+                let known = before.remove(&member.address());
+                let same = known.filter(|(known, _)| std::ptr::eq(known.as_ptr(), Arc::as_ptr(member)));
+                let entry = same.unwrap_or_else(|| {
+                    let follow = Arc::clone(&self).follow(Arc::clone(member));
+                    (Arc::downgrade(member), tasks.spawn(follow))
+                });
+                asked.insert(member.address(), entry);
+            }
+            drop(members);
+            before.into_values().for_each(|(_, task)| task.abort());
+            while tasks.try_join_next().is_some() {}
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn follow(self: Arc<Self>, member: Arc<Member>) {
+        loop {
+            if member.health().is_asked_by(&self) {
+                // It is never closed.
+                let turn = self.turns.acquire().await;
+                let connections = &member.health().connections;
+                let answer = probe(&self.policy, member.address(), member.options(), connections).await;
+                drop(turn);
+                self.learn(&member, answer);
+            }
+            self.pause().await;
+        }
+    }
+
+    fn learn(&self, member: &Member, answer: Result<(), Sick>) {
+        let mut known = member.health().known();
+        let before = known.progress.health();
+        known.progress.learn(answer.is_ok(), &self.policy);
+        let health = known.progress.health();
+        drop(known);
+        let count = if answer.is_ok() { &self.passed } else { &self.failed };
+        count.fetch_add(1, Ordering::Relaxed);
+        if health != Health::Unknown {
+            member.withhold(Withheld::Unhealthy, health == Health::Unhealthy);
+        }
+        let (upstream, endpoint) = (&*self.upstream, member.address());
+        match answer {
+            Err(error) if health != before => {
+                tracing::warn!(upstream, %endpoint, error = &error as &dyn std::error::Error, "an endpoint is unhealthy");
+            }
+            Err(error) => {
+                tracing::debug!(upstream, %endpoint, error = &error as &dyn std::error::Error, "an endpoint answered badly");
+            }
+            Ok(()) if health != before => tracing::info!(upstream, %endpoint, "an endpoint is healthy"),
+            Ok(()) => {}
+        }
+        self.learnt.notify_waiters();
+    }
+
+    /// An interval and some chance. One that is long as long as there are no requests ends with the first.
+    async fn pause(&self) {
+        let jitter = self.chance.up_to(self.policy.jitter);
+        let begun = Instant::now();
+        let interval = self.policy.interval.max(Duration::from_millis(1));
+        sleep(interval.saturating_add(jitter)).await;
+        let until = after(begun, self.policy.idle_interval.max(interval).saturating_add(jitter));
+        while !self.wanted.load(Ordering::Relaxed) && Instant::now() < until {
+            sleep(interval.min(until.saturating_duration_since(Instant::now()))).await;
+        }
+    }
+}
