@@ -8,6 +8,7 @@
 
 #![expect(clippy::print_stdout, reason = "it talks to who runs it")]
 
+mod balance;
 mod chart;
 mod storm;
 mod world;
@@ -18,7 +19,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let repository = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/simulations");
     let directory = std::env::args_os().nth(1).map_or_else(repository, PathBuf::from);
     fs::create_dir_all(&directory)?;
-    for (name, simulate) in [("retry_storm", storm::simulate as fn() -> std::io::Result<world::Shown>)] {
+    for (name, simulate) in [
+        ("retry_storm", storm::simulate as fn() -> std::io::Result<world::Shown>),
+        ("balance_failing", balance::failing),
+        ("balance_slow", balance::slow),
+    ] {
         let (chart, told) = simulate()?;
         fs::write(directory.join(format!("{name}.svg")), chart.to_svg())?;
         println!("{name}: {told}");
