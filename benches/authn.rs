@@ -3,7 +3,10 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench that may stop")]
 
 use std::{
+    convert::Infallible,
+    pin::pin,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    task::{Context, Waker},
     time::SystemTime,
 };
 
@@ -14,18 +17,20 @@ use aws_lc_rs::{
 };
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use divan::{AllocProfiler, Bencher, black_box};
-use http::{HeaderName, Request, header};
+use http::{HeaderName, Request, Response, header};
 use portcullis::{
     admission::authz::Authorize,
     authn::{
         api_key::{self, ApiKey, KeyTable, Minted, Pepper},
         jwt::{Jwt, Key, KeySet, Keys},
     },
+    body::Body,
     gate::Gate,
     head::Head,
     identity::Principal,
 };
 use serde_json::json;
+use tower::{Layer as _, Service as _};
 
 #[global_allocator]
 static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
@@ -198,6 +203,18 @@ fn token_of_another_issuer(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn no_token(bencher: Bencher<'_, '_>) {
     check(bencher, &hs256().0, &header::ACCEPT, "*/*");
+}
+
+/// The layer around a ready service refuses who shows no token: the answer with its challenge and body is made, too.
+#[divan::bench]
+fn layer_without_a_token(bencher: Bencher<'_, '_>) {
+    let ready = async |_: Request<()>| Ok::<_, Infallible>(Response::new(Body::empty()));
+    let mut service = hs256().0.layer().layer(tower::service_fn(ready));
+    let mut cx = Context::from_waker(Waker::noop());
+    let request = || Request::get("/orders").header(header::ACCEPT, "*/*").body(()).unwrap();
+    bencher.with_inputs(request).bench_local_values(|request| {
+        assert!(pin!(service.call(request)).poll(&mut cx).is_ready());
+    });
 }
 
 /// A key among others, found by its name: the cost of HS256 for any number of them.

@@ -105,7 +105,7 @@ fn elsewhere() -> SocketAddr {
     address
 }
 
-fn round_trip<S, B>(bencher: Bencher<'_, '_>, service: S)
+fn round_trip<S, B>(bencher: Bencher<'_, '_>, service: &S)
 where
     S: Service<Request<Body>, Response = Response<B>, Error: std::fmt::Debug> + Clone,
     B: http_body::Body<Error: std::fmt::Debug>,
@@ -122,11 +122,11 @@ where
 #[divan::bench]
 fn loopback_proxy(bencher: Bencher<'_, '_>) {
     let upstream = Upstream::builder("orders").endpoint(elsewhere().to_string()).build().unwrap();
-    round_trip(bencher, Proxy::new(upstream).direct());
+    round_trip(bencher, &Proxy::new(upstream).direct());
 }
 
 #[divan::bench]
 fn loopback_client(bencher: Bencher<'_, '_>) {
     let upstream = Upstream::builder("orders").endpoint(elsewhere().to_string()).build().unwrap();
-    round_trip(bencher, Client::new(Destination::new(upstream).policies(layer())).unwrap());
+    round_trip(bencher, &Client::new(Destination::new(upstream).policies(layer())).unwrap());
 }

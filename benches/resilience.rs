@@ -1,4 +1,4 @@
-//! What a timeout, a retry and a circuit breaker cost where nothing fails: `cargo bench --features resilience --bench resilience`.
+//! What a timeout, a retry, a hedge, a fault and a circuit breaker cost where nothing fails: `cargo bench --features resilience --bench resilience`.
 
 #![allow(clippy::unwrap_used, reason = "a bench may panic")]
 
@@ -17,8 +17,11 @@ use portcullis::{
     body::Body,
     context::Deadline,
     key::Key,
+    ratio::Ratio,
     resilience::{
         breaker::{self, BreakerLayer},
+        fault::{self, Abort, FaultLayer},
+        hedge::{self, HedgeLayer},
         retry::RetryLayer,
         timeout::TimeoutLayer,
     },
@@ -203,7 +206,7 @@ fn breaker_closed_by_count(bencher: Bencher<'_, '_>) {
 /// Failures in a row only.
 #[divan::bench(threads = [1, 2])]
 fn breaker_closed_in_a_row(bencher: Bencher<'_, '_>) {
-    let policy = trip::Policy::new().ratio(portcullis::ratio::Ratio::NEVER, NonZeroU32::MIN);
+    let policy = trip::Policy::new().ratio(Ratio::NEVER, NonZeroU32::MIN);
     called(bencher, &BreakerLayer::new(policy).layer(inner()));
 }
 
@@ -237,4 +240,26 @@ fn breaker_window(bencher: Bencher<'_, '_>, results: u32) {
         window.record(now, [false, true, false]);
         window.totals(now)
     });
+}
+
+/// Nothing is late.
+#[divan::bench(args = [0, 8])]
+fn hedge_after_a_time(bencher: Bencher<'_, '_>, fields: usize) {
+    let layer = HedgeLayer::new(hedge::Policy::after(Duration::from_secs(1)));
+    send(bencher, layer.layer(reading()), Body::empty, fields);
+}
+
+/// Nothing is late, and the time is learnt.
+#[divan::bench]
+fn hedge_at_a_percentile(bencher: Bencher<'_, '_>) {
+    let policy = hedge::Policy::at_percentile(Ratio::percent(95)).least_delay(Duration::from_secs(1));
+    send(bencher, HedgeLayer::new(policy).layer(reading()), Body::empty, 0);
+}
+
+/// One request in a million is hit.
+#[divan::bench]
+fn fault_that_passes(bencher: Bencher<'_, '_>) {
+    let share = Ratio::new(1, 1_000_000).unwrap();
+    let policy = fault::Policy::new().abort(Abort::status(http::StatusCode::SERVICE_UNAVAILABLE), share);
+    send(bencher, FaultLayer::new(policy).layer(reading()), Body::empty, 0);
 }

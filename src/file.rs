@@ -16,6 +16,15 @@ pub(crate) fn fresh(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
+/// Has the names in a file's directory last, as what is in the file does.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    if cfg!(not(unix)) {
+        return Ok(());
+    }
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
 /// Puts a whole file in the place of another, with its permissions.
 pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
@@ -27,7 +36,8 @@ pub(crate) fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
             file.set_permissions(before.permissions())?;
         }
         file.sync_all()?;
-        fs::rename(&beside, path)
+        fs::rename(&beside, path)?;
+        sync_directory(path)
     });
     if written.is_err() {
         // Nobody else has it.

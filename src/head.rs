@@ -17,7 +17,7 @@ use std::fmt;
 use http::{Extensions, HeaderMap, Method, Request, Uri, Version};
 use tokio::time::Instant;
 
-use crate::reject::Protocol;
+use crate::{reject::Protocol, trail::Trail};
 
 /// A mutable view of a request's method, target, headers and extensions.
 pub struct Head<'a> {
@@ -99,7 +99,8 @@ impl<'a> Head<'a> {
         *self.now.get_or_insert_with(Instant::now)
     }
 
-    /// A request without a body that has a copy of this head, for a decision that must leave no trace.
+    /// A request without a body that has a copy of this head, for a decision that must leave no trace: its
+    /// [`Trail`] is left out.
     #[must_use]
     pub fn to_scratch(&self) -> Request<()> {
         let mut scratch = Request::new(());
@@ -108,6 +109,7 @@ impl<'a> Head<'a> {
         *scratch.version_mut() = self.version();
         *scratch.headers_mut() = self.headers().clone();
         *scratch.extensions_mut() = self.extensions().clone();
+        scratch.extensions_mut().remove::<Trail>();
         scratch
     }
 }
@@ -166,9 +168,12 @@ mod tests {
     #[test]
     fn a_scratch_copy_changes_nothing() {
         let mut request = Request::get("/a").header("x", "1").body("body").unwrap();
-        let head = Head::of(&mut request);
+        let mut head = Head::of(&mut request);
+        let trail = Trail::join(&mut head);
         let mut scratch = head.to_scratch();
         assert_eq!(scratch.headers()["x"], "1");
+        Trail::join(&mut Head::of(&mut scratch)).set_decision("try/0".into());
+        assert_eq!(trail.decision(), None);
         scratch.headers_mut().remove("x");
         scratch.extensions_mut().insert(7_u8);
         assert_eq!(request.headers()["x"], "1");

@@ -449,6 +449,9 @@ mod tests {
             fn claim(&self, _: &str) -> Option<std::borrow::Cow<'_, str>> {
                 Some("acme".into())
             }
+            fn any_claim(&self, _: &str, found: &mut dyn FnMut(&str) -> bool) -> bool {
+                found("acme")
+            }
         }
         let as_claim = |issuer: &str| {
             let mut request = from("192.0.2.1");

@@ -13,7 +13,7 @@
 //! | `authn` | who is calling? tokens, introspection, API keys, certificates, providers; tokens for our own calls | `authn`, `jwt` |
 //! | `admission` | may it enter? addresses, rate limit, quotas, requests in flight, overload, policies, authorizers | `admission` |
 //! | `routing` | where to? router, filters, mirror, split, canary | `routing` |
-//! | `resilience` | what if it fails? timeout, deadline, retry and hedge with their budget, circuit breaker, fallback | `resilience` |
+//! | `resilience` | what if it fails? timeout, deadline, retry and hedge with their budget, circuit breaker, fallback, faults | `resilience` |
 //! | `upstream` | which endpoint? endpoints, balance, pool, proxy | `upstream` |
 //! | `stack` | the layers in their proven order | `stack` |
 //! | `config` | the stack as data | `config` |
@@ -75,6 +75,7 @@
 //! | a room's name | that room; `default` is `admission`, `resilience`, `routing` and `telemetry` |
 //! | `jwt` | JSON Web Tokens, verified by aws-lc |
 //! | `prometheus` | metrics in Prometheus text |
+//! | `dns` | name servers are asked for endpoints: SRV, A and AAAA, each for as long as it is good |
 //! | `redis` | stores on Redis or Valkey |
 //! | `tls` | TLS towards servers, by rustls and aws-lc |
 //! | `axum`, `tonic` | extractors, conversions, listeners for those frameworks |
@@ -151,6 +152,16 @@ struct CircuitBreakers;
 #[cfg(all(doctest, feature = "upstream"))]
 #[doc = include_str!("../docs/guides/choose_a_balancer.md")]
 struct ChooseABalancer;
+
+/// The code of the guide runs; its file is tried in `tests/it/gateway/hedging.rs`.
+#[cfg(all(doctest, feature = "resilience"))]
+#[doc = include_str!("../docs/guides/hedge_what_is_late.md")]
+struct HedgeWhatIsLate;
+
+/// The code of the guide runs; its file is tried in `tests/it/gateway/faults.rs`.
+#[cfg(all(doctest, feature = "resilience"))]
+#[doc = include_str!("../docs/guides/inject_faults.md")]
+struct InjectFaults;
 
 /// The code of the guide runs; its file is tried in `tests/it/gateway/deadlines.rs`.
 #[cfg(all(doctest, feature = "mesh"))]

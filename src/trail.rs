@@ -21,7 +21,7 @@
 //! assert_eq!(trail.variant().map(Variant::as_str), Some("canary"));
 //! ```
 //!
-//! The route, the variant, the principal and the decision are written once: the first word stands. The attempt is replaced by
+//! The route, the variant, the principal, the decision and a fault are written once: the first word stands. The attempt is replaced by
 //! each later one. A layer that copies a request (a mirror, a hedge) removes the trail from the copy.
 
 use crate::{
@@ -48,6 +48,62 @@ struct Marks {
     attempt: Mutex<Option<Attempt>>,
     retry_stop: OnceLock<RetryStop>,
     fell_back: OnceLock<()>,
+    fault: OnceLock<Fault>,
+}
+
+/// What was done to a request on purpose, so that it fails or is late. It also rides in its response's extensions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    delayed: bool,
+    kind: Option<FaultKind>,
+}
+
+/// How a request was made to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FaultKind {
+    /// It was answered instead of served.
+    Abort,
+    /// It was broken off.
+    Reset,
+    /// The body of its response was given slowly.
+    Throttle,
+}
+
+impl Fault {
+    /// A delay, perhaps, and what came after it.
+    #[must_use]
+    pub const fn new(delayed: bool, kind: Option<FaultKind>) -> Self {
+        Self { delayed, kind }
+    }
+
+    /// The words for what can be done, in metrics: stable.
+    pub const KINDS: [&str; 4] = ["delay", "abort", "reset", "throttle"];
+
+    /// Which of [`KINDS`](Self::KINDS) were done.
+    #[must_use]
+    pub const fn kinds(self) -> [bool; 4] {
+        [
+            self.delayed,
+            matches!(self.kind, Some(FaultKind::Abort)),
+            matches!(self.kind, Some(FaultKind::Reset)),
+            matches!(self.kind, Some(FaultKind::Throttle)),
+        ]
+    }
+
+    /// The word for it in logs: stable.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match (self.delayed, self.kind) {
+            (false, Some(FaultKind::Abort)) => "abort",
+            (true, Some(FaultKind::Abort)) => "delay+abort",
+            (false, Some(FaultKind::Reset)) => "reset",
+            (true, Some(FaultKind::Reset)) => "delay+reset",
+            (false, Some(FaultKind::Throttle)) => "throttle",
+            (true, Some(FaultKind::Throttle)) => "delay+throttle",
+            (_, None) => "delay",
+        }
+    }
 }
 
 impl Trail {
@@ -124,6 +180,16 @@ impl Trail {
     /// Tells that something else is given in the place of a failure.
     pub fn set_fell_back(&self) {
         let _ = self.0.fell_back.set(());
+    }
+
+    /// What was done to it on purpose.
+    pub fn fault(&self) -> Option<Fault> {
+        self.0.fault.get().copied()
+    }
+
+    /// Tells what is done to it on purpose. The first word stands.
+    pub fn set_fault(&self, fault: Fault) {
+        let _ = self.0.fault.set(fault);
     }
 
     /// Tells of a try, in place of the one before.

@@ -24,8 +24,11 @@ if [ "${#missing[@]}" -gt 0 ]; then
   fi
 fi
 
-# The oldest Redis that is promised to do, and Valkey, beside the server that is installed. A test that is told of a server
-# which is not there fails.
-export PORTCULLIS_REDIS_SERVERS="${PORTCULLIS_REDIS_SERVERS-$(tests/servers.sh)}"
+# The oldest Redis that is promised to do, and Valkey, beside the server that is installed. One that is not there fails the
+# tests.
+if [ -z "${PORTCULLIS_REDIS_SERVERS+told}" ]; then
+  PORTCULLIS_REDIS_SERVERS=$(tests/servers.sh)
+fi
+export PORTCULLIS_REDIS_SERVERS
 
 cargo test --features full "$@"

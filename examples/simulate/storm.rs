@@ -78,7 +78,7 @@ async fn world(budget: Option<fn() -> Budget>) -> (Vec<u64>, Vec<u64>) {
     clients(
         || stack.clone(),
         end,
-        move |answer| {
+        move |_, answer| {
             if answer.is_ok_and(|response| response.status() == 200) {
                 good.one();
             }

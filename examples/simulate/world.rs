@@ -48,6 +48,41 @@ impl Count {
     }
 }
 
+/// How long calls take, by the second in which they begin.
+#[derive(Debug, Clone)]
+pub(crate) struct Latencies(Arc<Mutex<Vec<Vec<u64>>>>, Instant);
+
+impl Latencies {
+    pub(crate) fn since(begin: Instant, seconds: u64) -> Self {
+        Self(Arc::new(Mutex::new(vec![Vec::new(); seconds as usize])), begin)
+    }
+
+    /// A call ends that has begun then.
+    pub(crate) fn one(&self, begun: Instant) {
+        let second = (begun - self.1).as_secs() as usize;
+        if let Some(calls) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(second) {
+            calls.push(begun.elapsed().as_millis() as u64);
+        }
+    }
+
+    /// The milliseconds within which this share of the calls of each second ended.
+    pub(crate) fn seconds(&self, share: usize, of: usize) -> Vec<u64> {
+        let calls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        calls.iter().map(|calls| within(calls.clone(), share, of)).collect()
+    }
+
+    /// The same of all calls.
+    pub(crate) fn within(&self, share: usize, of: usize) -> u64 {
+        within(self.0.lock().unwrap_or_else(PoisonError::into_inner).concat(), share, of)
+    }
+}
+
+fn within(mut calls: Vec<u64>, share: usize, of: usize) -> u64 {
+    calls.sort_unstable();
+    let most = (calls.len() * share).div_ceil(of);
+    calls.get(most.saturating_sub(1)).copied().unwrap_or_default()
+}
+
 /// A server that does one thing after the other, each in its time. What has come is done, even if nobody waits for it any
 /// more: that is what makes a storm. For a while it does nothing at all.
 #[derive(Debug)]
@@ -73,11 +108,11 @@ impl Server {
     }
 }
 
-/// All clients, each calling at its times, until the end. Only `good` answers are counted.
-pub(crate) async fn clients<S, F>(service: impl Fn() -> S, until: Instant, good: F)
+/// All clients, each calling at its times, until the end. `ended` is told when a call began, and how it ended.
+pub(crate) async fn clients<S, F>(service: impl Fn() -> S, until: Instant, ended: F)
 where
     S: Service<Request<Body>, Future: Send> + Send + 'static,
-    F: Fn(Result<S::Response, S::Error>) + Clone + Send + 'static,
+    F: Fn(Instant, Result<S::Response, S::Error>) + Clone + Send + 'static,
     S::Response: Send,
     S::Error: Send,
 {
@@ -86,15 +121,16 @@ where
     for client in 0..CLIENTS {
         let first = begin + EACH * client as u32 / CLIENTS as u32;
         let jitter = Duration::from_micros(chance.below(1000));
-        let (call, good) = (service(), good.clone());
+        let (call, ended) = (service(), ended.clone());
         tasks.spawn(async move {
             let (mut at, mut call) = (first + jitter, call);
             while at < until {
                 sleep_until(at).await;
                 let request = Request::new(Body::empty());
+                let begun = Instant::now();
                 let Ok(ready) = call.ready().await else { return };
                 let answer = ready.call(request).await;
-                good(answer);
+                ended(begun, answer);
                 at += EACH;
             }
         });

@@ -1,4 +1,5 @@
-//! Header fields that a gateway acts on: `Connection`, `Origin` and preflights, cookies that are counted by.
+//! Header fields that a gateway acts on: `Connection`, `Origin`, preflights and `Sec-Fetch-Site`, cookies that are counted
+//! by.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -10,7 +11,7 @@ use portcullis::head::Head;
 use portcullis::identity::AssertedHeaders;
 use portcullis::key::Key;
 use portcullis::reject::Answer;
-use portcullis::routing::filter::Cors;
+use portcullis::routing::filter::{Cors, Csrf};
 use portcullis::upstream::HopByHop;
 
 const X_USER: HeaderName = HeaderName::from_static("x-user");
@@ -30,6 +31,9 @@ static CORS: LazyLock<Cors> = LazyLock::new(|| {
     let cors = Cors::new().allow_origin("https://*.shop.example").unwrap();
     cors.allow_credentials().allow_method(Method::PUT).allow_header(X_USER)
 });
+
+static CSRF: LazyLock<Csrf> = LazyLock::new(|| Csrf::new().trust(ADMIN).unwrap());
+const ADMIN: &str = "https://admin.example";
 
 // Lines: each begins with the number of a header, or from `A` on has a name of its own before a colon.
 fuzz_target!(|data: &[u8]| {
@@ -54,6 +58,7 @@ fuzz_target!(|data: &[u8]| {
         cookie.stable_hash(&Head::of(&mut request), "s")
     );
     cors(&mut request);
+    csrf(&mut request);
 
     AssertedHeaders::new([X_USER]).strip(request.headers_mut());
     assert!(!request.headers().keys().any(|name| name.as_str().replace('_', "-") == "x-user"));
@@ -86,4 +91,16 @@ fn cors(request: &mut Request<()>) {
         assert!(port.is_empty() || port.trim_start_matches('0') == "443", "{allowed}");
         assert!(host.trim_end_matches('.').ends_with(".shop.example"), "{allowed}");
     }
+}
+
+/// What a browser says of another site's page changes nothing, unless the site is trusted.
+fn csrf(request: &mut Request<()>) {
+    *request.method_mut() = Method::POST;
+    let is_refused = CSRF.check(&mut Head::of(request)).is_err();
+    let says = |name: &str, text: &str| request.headers().get(name).is_some_and(|value| value == text);
+    if says("sec-fetch-site", "cross-site") && !says("origin", ADMIN) {
+        assert!(is_refused);
+    }
+    *request.method_mut() = Method::GET;
+    assert!(CSRF.check(&mut Head::of(request)).is_ok());
 }

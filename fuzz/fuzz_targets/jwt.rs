@@ -57,4 +57,11 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(plain.get("sub").map_or("", |sub| sub.as_str().unwrap()), principal.subject());
     assert_eq!(claims.claim("/iss").unwrap(), plain["iss"]);
     assert!(plain.get("cnf").is_none(), "nobody has shown a certificate");
+    // Policies see each text of a list, whoever has read the token before.
+    for (name, value) in plain.as_object().unwrap().iter().filter(|(name, _)| !name.starts_with('/')) {
+        let list = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        for text in list.iter().filter_map(serde_json::Value::as_str) {
+            assert!(principal.any_claim(name, &mut |shown| shown == text), "{name}");
+        }
+    }
 });

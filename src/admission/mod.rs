@@ -25,6 +25,7 @@ pub mod quota;
 pub mod rate_limit;
 pub mod shed;
 mod skip;
+mod waited;
 
 pub use cost::{Cost, HeaderCost, Settle};
 pub use fields::Fields;

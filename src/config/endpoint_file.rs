@@ -7,16 +7,13 @@ use tokio::{
 };
 
 use super::{
-    at::At,
-    compile::are_endpoints,
     debounce::{Debounce, LOOK},
-    document::Document,
+    endpoint_list::endpoint_list,
     files::{print, slurp},
-    schema::{EndpointFile, schema_of},
 };
 use crate::{
     body::BoxError,
-    upstream::{EndpointSet, EndpointSource, Sets, Upstream},
+    upstream::{EndpointSet, EndpointSource, Sets},
 };
 
 /// Endpoints in a file that is watched: YAML or JSON with a list `endpoints`, in the form of an upstream's.
@@ -68,19 +65,7 @@ impl EndpointFileSource {
     }
 
     fn parse(&self, text: &[u8]) -> Result<EndpointSet, String> {
-        let name = self.0.to_string_lossy();
-        let document = Document::<EndpointFile>::read(&name, text, &schema_of::<EndpointFile>());
-        let Document { tree, typed, log } = document.map_err(|faults| faults.to_string())?;
-        if let Some(file) = &typed {
-            let at = At::top(&tree, &log).field("endpoints");
-            are_endpoints(at, &file.endpoints, || Upstream::builder(""));
-        }
-        let faults = log.into_faults();
-        let file = typed.filter(|_| !faults.refuse()).ok_or_else(|| faults.to_string())?;
-        if file.endpoints.is_empty() {
-            return Ok(EndpointSet::none());
-        }
-        Ok(EndpointSet::new(&file.endpoints))
+        endpoint_list(&self.0.to_string_lossy(), text)
     }
 
     /// Looks at it once.

@@ -20,7 +20,9 @@ use crate::{
         shed::{Overload, SuccessRate},
     },
     authn::api_key::{ApiKeys, FailureLimit, KeyFollower},
-    resilience::{breaker::BreakerLayer, budget::Budget, hedge::HedgeHandle, retry::RetryHandle},
+    resilience::{
+        breaker::BreakerLayer, budget::Budget, fault::FaultHandle, hedge::HedgeHandle, retry::RetryHandle,
+    },
     routing,
     telemetry::usage::UsageMeter,
     upstream::Upstream,
@@ -64,6 +66,11 @@ impl<S: PartialEq, T> Made<S, T> {
 
     pub(super) fn insert(&mut self, name: &str, said: S, made: T) {
         self.0.insert(name.to_owned(), (said, made));
+    }
+
+    /// All of them.
+    pub(super) fn each(&self) -> impl Iterator<Item = &T> {
+        self.0.values().map(|(_, made)| made)
     }
 
     /// All of them, each with what was said of it.
@@ -140,7 +147,7 @@ pub(super) struct Kept {
     /// Of rules and upstreams, by `rule/` or `upstream/` and their names.
     pub(super) breakers: Made<CircuitBreaker, BreakerLayer>,
     pub(super) overload: Option<KeptOverload>,
-    pub(super) authorizers: Made<Authorizer, ExternalAuth>,
+    pub(super) authorizers: Made<Said<Authorizer>, ExternalAuth>,
     #[cfg(feature = "jwt")]
     pub(super) key_sets: KeySets,
     #[cfg(feature = "jwt")]
@@ -152,6 +159,7 @@ pub(super) struct Kept {
 pub(super) struct Counted {
     pub(super) retries: BTreeMap<String, RetryHandle>,
     pub(super) hedges: BTreeMap<String, HedgeHandle>,
+    pub(super) faults: BTreeMap<String, FaultHandle>,
 }
 
 /// What lives outside of this process, and is followed.

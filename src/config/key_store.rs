@@ -4,6 +4,7 @@ use std::{
     fmt::Write as _,
     fs::File,
     io::{self, Write as _},
+    mem,
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -23,8 +24,10 @@ use crate::{
     file::{fresh, replace},
 };
 
-/// How long a change must rest before it is taken: the file may be half written.
+/// How long a change should rest before it is taken: the file may be half written.
 const REST: Duration = Duration::from_millis(250);
+/// How many changes are waited for to rest: whoever writes all the time keeps no revocation from coming into force.
+const RESTS: u32 = 3;
 
 /// Keeps keys in a [file](https://docs.rs/portcullis) of the form that `apiKey` names: `keys:` and a list of entries.
 ///
@@ -95,17 +98,22 @@ impl FileKeyStore {
     }
 
     async fn look(&self, known: Option<KeyVersion>) -> Result<Option<KeyList>, KeyStoreError> {
-        let version = self.blocking(|paths| Ok(paths.text()?.0)).await?;
+        let mut version = self.version().await?;
         if known == Some(version) {
             return Ok(None);
         }
-        if known.is_some() {
+        for _ in 0..if known.is_some() { RESTS } else { 0 } {
             sleep(REST).await;
-            if self.blocking(|paths| Ok(paths.text()?.0)).await? != version {
-                return Ok(None);
+            let before = mem::replace(&mut version, self.version().await?);
+            if before == version {
+                break;
             }
         }
         self.blocking(Paths::read).await.map(Some)
+    }
+
+    async fn version(&self) -> Result<KeyVersion, KeyStoreError> {
+        self.blocking(|paths| Ok(paths.text()?.0)).await
     }
 }
 

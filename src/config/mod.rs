@@ -96,6 +96,9 @@ mod compile;
 mod debounce;
 mod document;
 mod endpoint_file;
+mod endpoint_list;
+#[cfg(feature = "redis")]
+mod endpoint_redis;
 mod fault;
 mod files;
 mod gates;
@@ -110,6 +113,8 @@ mod schema;
 mod suggest;
 mod yaml;
 
+#[cfg(feature = "redis")]
+pub use self::endpoint_redis::EndpointRedisSource;
 pub use self::{
     endpoint_file::EndpointFileSource,
     fault::{Fault, Faults, Severity},

@@ -18,6 +18,7 @@ use super::{
     address::Address,
     dial::Place,
     node::{Fault, Node},
+    pace::Pace,
     patience::Until,
 };
 use crate::{flight::Flights, trip::State};
@@ -43,6 +44,8 @@ pub(super) struct Cluster {
     born: Instant,
     /// When the slots were told last, or were not, in milliseconds since then; 0: never.
     told: AtomicU64,
+    /// Of those whose slot is not served, who looks whether another node serves it.
+    tries: Pace,
 }
 
 type Nodes = BTreeMap<(Box<str>, u16), Arc<Node>>;
@@ -78,6 +81,7 @@ impl Cluster {
             flights: Flights::new(1),
             born: Instant::now(),
             told: AtomicU64::new(0),
+            tries: Pace::new(PAUSE),
             of,
         }))
     }
@@ -101,12 +105,25 @@ impl Cluster {
         self.known(slot).ok_or_else(unserved)
     }
 
-    /// Whether nobody is known to serve this slot, and whoever asks who does would hear the same as a moment ago.
+    /// Whether nobody is known to serve this slot, though it was asked who does.
     pub(super) fn is_shut(&self, slot: u16) -> bool {
         match self.known(Some(slot)) {
             Some(node) => node.state() != State::Closed,
-            None => self.is_told(),
+            None => self.told.load(Relaxed) != 0,
         }
+    }
+
+    /// That of the worst of its nodes; open too if no node tells of any.
+    pub(super) fn state(&self) -> State {
+        let states: Vec<_> = self.nodes().iter().map(|node| node.state()).collect();
+        let worst = |wanted| states.contains(&wanted).then_some(wanted);
+        let none = (states.is_empty() && self.told.load(Relaxed) != 0).then_some(State::Open);
+        none.or(worst(State::Open)).or(worst(State::HalfOpen)).unwrap_or(State::Closed)
+    }
+
+    /// Whether whoever asks now may find out that it is served again, by its node or by another: one of many who come at once.
+    pub(super) fn is_tried(&self, slot: u16) -> bool {
+        self.known(Some(slot)).is_some_and(|node| node.is_tried()) || self.tries.lets()
     }
 
     /// The node that serves this slot, as far as it is known.

@@ -100,15 +100,14 @@ impl Redis {
         self.ask(&redis::cmd("PING")).await
     }
 
-    /// Whether it is asked: [`Open`](State::Open) if one of the servers of which it knows does not answer.
+    /// Whether it is asked: [`Open`](State::Open) if one of the servers of which it knows does not answer, or no server of
+    /// a Cluster says which there are.
     #[must_use]
     pub fn state(&self) -> State {
-        let states: Vec<_> = match &self.0.way {
-            Way::One(node) => return node.state(),
-            Way::Cluster(cluster) => cluster.nodes().iter().map(|node| node.state()).collect(),
-        };
-        let worst = |wanted| states.contains(&wanted).then_some(wanted);
-        worst(State::Open).or(worst(State::HalfOpen)).unwrap_or(State::Closed)
+        match &self.0.way {
+            Way::One(node) => node.state(),
+            Way::Cluster(cluster) => cluster.state(),
+        }
     }
 
     /// Whether whoever asks now would do so in vain, as far as is known.
@@ -120,13 +119,12 @@ impl Redis {
         }
     }
 
-    /// Whether whoever asks now may find out that it is served again.
+    /// Whether whoever asks now may find out that this key is served again: one of many who come at once.
     #[cfg_attr(not(feature = "admission"), expect(dead_code, reason = "limits use it"))]
-    pub(crate) fn is_tried(&self) -> bool {
+    pub(crate) fn is_tried(&self, key: &str) -> bool {
         match &self.0.way {
-            Way::One(node) => node.state() == State::HalfOpen,
-            // Also that another node serves it now.
-            Way::Cluster(_) => true,
+            Way::One(node) => node.is_tried(),
+            Way::Cluster(cluster) => cluster.is_tried(slot(key.as_bytes())),
         }
     }
 

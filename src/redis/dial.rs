@@ -160,3 +160,75 @@ where
     let (connection, driver) = greeted.map_err(|error| io::Error::other(RedisError::of(&error)))?;
     Ok(Live { connection, driver: tokio::spawn(driver).abort_handle() })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::Pin,
+        sync::Arc,
+        task::{Context, Poll},
+    };
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
+        task::JoinSet,
+    };
+
+    use super::*;
+
+    /// One end of a pipe, of which writes are counted.
+    struct Counted(DuplexStream, Arc<AtomicUsize>);
+
+    impl AsyncRead for Counted {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            into: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, into)
+        }
+    }
+
+    impl AsyncWrite for Counted {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.1.fetch_add(1, Relaxed);
+            Pin::new(&mut self.0).poll_write(cx, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(cx)
+        }
+    }
+
+    #[tokio::test]
+    async fn commands_that_come_together_go_out_together() {
+        const PING: usize = "*1\r\n$4\r\nPING\r\n".len();
+        let (ours, mut theirs) = duplex(65_536);
+        let writes = Arc::new(AtomicUsize::new(0));
+        tokio::spawn(async move {
+            let mut command = [0; PING];
+            while theirs.read_exact(&mut command).await.is_ok() {
+                theirs.write_all(b"+PONG\r\n").await.unwrap();
+            }
+        });
+        let greeting = Greeting { user: None, password: None, database: 0 };
+        let live = Arc::new(greet(Counted(ours, Arc::clone(&writes)), greeting).await.unwrap());
+        let before = writes.load(Relaxed);
+        let mut all = JoinSet::new();
+        for _ in 0..500 {
+            let live = Arc::clone(&live);
+            all.spawn(async move { query::<String>(&live, &redis::cmd("PING")).await.unwrap() });
+        }
+        assert!(all.join_all().await.iter().all(|answer| answer == "PONG"));
+        let writes = writes.load(Relaxed) - before;
+        assert!(writes <= 50, "500 commands, {writes} writes");
+    }
+}

@@ -57,24 +57,34 @@ impl RedisError {
         }
     }
 
-    /// Whether it tells that the server cannot serve now, and not that the command was wrong.
+    /// Whether it tells that whoever asks next will not be served either: the server cannot, or will not do this for us.
     pub(super) fn is_outage(&self) -> bool {
-        const OUTAGES: [&str; 9] = [
+        const OUTAGES: [&str; 13] = [
             "BUSY",
             "CLUSTERDOWN",
+            // Of what a script may not do, of clients beyond the most, of commands that were renamed.
+            "ERR",
             "LOADING",
             "MASTERDOWN",
             "MISCONF",
+            "NOAUTH",
+            "NOPERM",
             "NOREPLICAS",
             "OOM",
             "READONLY",
             "TRYAGAIN",
+            "WRONGPASS",
         ];
         match self {
             Self::Connect(_) | Self::Late(_) | Self::Lost => true,
             Self::Refused(code) => OUTAGES.contains(&&**code),
             Self::Open(_) | Self::Unexpected => false,
         }
+    }
+
+    /// Whether it tells nothing of how the server is: it will be told the script, and asked again.
+    pub(super) fn is_of_script(&self) -> bool {
+        matches!(self, Self::Refused(code) if **code == *"NOSCRIPT")
     }
 
     /// Whether another connection might do better: to another server, after a failover.

@@ -64,6 +64,7 @@ mod connection;
 mod dial;
 mod error;
 mod node;
+mod pace;
 mod patience;
 mod slot;
 #[cfg(test)]

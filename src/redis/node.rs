@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     RedisBuilder, RedisError,
     dial::{Live, Place, dial},
+    pace::Pace,
     patience::Until,
 };
 use crate::{
@@ -27,6 +28,9 @@ use crate::{
 
 /// How long it is waited for a server of which it is not known that it serves, until others may try, at least.
 const PROBE: Duration = Duration::from_millis(250);
+
+/// Of those who come while it is looked whether it serves again, one in this time looks too.
+const TRIES: Duration = Duration::from_millis(20);
 
 /// A server, or the master that Sentinels know.
 pub(super) struct Node {
@@ -39,6 +43,7 @@ pub(super) struct Node {
     is_lost: AtomicBool,
     /// How long the answer took that showed last that it serves, in microseconds.
     took: AtomicU64,
+    tries: Pace,
 }
 
 /// Why a command has no answer: what it says to those who asked, and what it says to those who know the way.
@@ -75,6 +80,7 @@ impl Node {
             flights: Flights::new(1),
             is_lost: AtomicBool::new(false),
             took: AtomicU64::new(0),
+            tries: Pace::new(TRIES),
         })
     }
 
@@ -126,10 +132,10 @@ impl Node {
 
     /// What the error, if it is one, says of the server and of the connection.
     fn judge(&self, entry: Entry, error: Option<&RedisError>, used: Option<&Arc<Live>>) {
-        if error.is_some_and(RedisError::is_outage) {
-            entry.failure(Instant::now());
-        } else {
-            entry.success(Instant::now());
+        match error {
+            Some(error) if error.is_outage() => entry.failure(Instant::now()),
+            Some(error) if error.is_of_script() => drop(entry),
+            _ => entry.success(Instant::now()),
         }
         self.tell(error);
         if let (Some(error), Some(used)) = (error, used)
@@ -142,6 +148,11 @@ impl Node {
 
     pub(super) fn state(&self) -> State {
         self.trip.state(Instant::now())
+    }
+
+    /// Whether whoever asks now may find out that it serves again: one of many who come at once.
+    pub(super) fn is_tried(&self) -> bool {
+        self.state() == State::HalfOpen && self.tries.lets()
     }
 
     /// Says once that it does not serve any more, and that it serves again.

@@ -41,7 +41,10 @@ fn an_address_says_where_as_whom_and_which_database() {
 fn what_is_refused_is_told_by_its_code_alone() {
     let theirs = |code: &str| redis::make_extension_error(code.into(), Some("of TELLTALE".into()));
     for (code, outage, connection) in [
-        ("NOPERM", false, false),
+        ("ERR", true, false),
+        ("NOPERM", true, false),
+        ("NOAUTH", true, true),
+        ("NOSCRIPT", false, false),
         ("WRONGTYPE", false, false),
         ("OOM", true, false),
         ("READONLY", true, true),

@@ -51,6 +51,12 @@ impl GrpcCode {
         self.0
     }
 
+    /// The code of this number, if there is one.
+    #[must_use]
+    pub const fn of_number(number: u8) -> Option<Self> {
+        if number <= 16 { Some(Self(number)) } else { None }
+    }
+
     /// The code in `grpc-status` of a head or of trailers. A value that is no code is `UNKNOWN`.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Option<Self> {

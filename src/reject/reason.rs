@@ -67,6 +67,8 @@ reasons! {
     ConnectFailed: BAD_GATEWAY, UNAVAILABLE, "connect_failed", "UF";
     /// The time for the whole request has passed.
     DeadlineExceeded: GATEWAY_TIMEOUT, DEADLINE_EXCEEDED, "deadline_exceeded", "DT";
+    /// It was made to fail on purpose. The status is the one that was asked for.
+    FaultInjected: SERVICE_UNAVAILABLE, UNAVAILABLE, "fault_injected", "FI";
     /// The caller is known and may not do this.
     Forbidden: FORBIDDEN, PERMISSION_DENIED, "forbidden", "AZ";
     /// The head is larger, or has more fields, than allowed.

@@ -1,9 +1,9 @@
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
-use super::Reason;
+use super::{GrpcCode, Reason};
 use crate::body::BoxError;
 
 /// How a layer says no: a [`Reason`], and what the caller and the log should know.
@@ -19,6 +19,7 @@ pub(super) struct Inner {
     pub(super) detail: Option<Cow<'static, str>>,
     pub(super) headers: HeaderMap,
     pub(super) retry_after: Option<Duration>,
+    pub(super) shown: Option<(StatusCode, GrpcCode)>,
     unsent: bool,
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
@@ -46,6 +47,7 @@ impl Rejection {
             detail: None,
             headers: HeaderMap::new(),
             retry_after: None,
+            shown: None,
             unsent: false,
             source: None,
         }))
@@ -85,6 +87,14 @@ impl Rejection {
     #[must_use]
     pub fn unsent(mut self) -> Self {
         self.inner().unsent = true;
+        self
+    }
+
+    /// It is rendered with this status, and this code in gRPC, in place of those of its reason.
+    #[cfg(feature = "resilience")]
+    #[must_use]
+    pub(crate) fn shown_as(mut self, status: StatusCode, code: GrpcCode) -> Self {
+        self.inner().shown = Some((status, code));
         self
     }
 

@@ -73,12 +73,12 @@ impl Rejection {
 
 /// RFC 9457. The `reason` member is ours: the metric label, for programs that must tell two 503 apart.
 fn problem(inner: &Inner, detail: Option<&str>) -> Response<Bytes> {
-    let status = inner.reason.status();
+    let status = inner.shown.map_or(inner.reason.status(), |(status, _)| status);
     let mut json = String::with_capacity(128);
     let _ = write!(
         json,
         r#"{{"type":"about:blank","title":"{}","status":{},"reason":"{}""#,
-        inner.reason.title(),
+        status.canonical_reason().unwrap_or(inner.reason.title()),
         status.as_u16(),
         inner.reason.label()
     );
@@ -98,7 +98,8 @@ fn trailers_only(inner: &Inner, detail: Option<&str>) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
-    headers.insert(GRPC_STATUS, u16::from(inner.reason.grpc().number()).into());
+    let code = inner.shown.map_or(inner.reason.grpc(), |(_, code)| code);
+    headers.insert(GRPC_STATUS, u16::from(code.number()).into());
     let message = detail.unwrap_or(inner.reason.label());
     let encoded = utf8_percent_encode(message, GRPC_MESSAGE_ENCODED).to_string();
     if let Ok(value) = HeaderValue::try_from(encoded) {

@@ -4,12 +4,16 @@ use std::time::Duration;
 use http::HeaderName;
 use tower_layer::Layer;
 
-use crate::resilience::{
-    budget::Budget,
-    deadline::{ReadDeadline, TellDeadline},
-    hedge::{self, Hedge, HedgeLayer},
-    retry::{self, Retry, RetryLayer},
-    timeout::TimeoutLayer,
+use crate::{
+    resilience::{
+        budget::Budget,
+        deadline::{ReadDeadline, TellDeadline},
+        fault::{self, FaultLayer},
+        hedge::{self, Hedge, HedgeLayer},
+        retry::{self, Retry, RetryLayer},
+        timeout::TimeoutLayer,
+    },
+    routing::mirror,
 };
 
 /// What is said of calls, and of their attempts.
@@ -21,6 +25,7 @@ pub(super) struct Calling {
     pub(super) deadline_margin: Duration,
     pub(super) retry: Option<retry::Policy>,
     pub(super) hedge: Option<hedge::Policy>,
+    pub(super) fault: Option<fault::Policy>,
 }
 
 /// Why something cannot be called as was said.
@@ -51,6 +56,7 @@ impl Calling {
             deadline_margin: Duration::ZERO,
             retry: None,
             hedge: None,
+            fault: None,
         }
     }
 
@@ -85,6 +91,16 @@ impl Calling {
     pub(super) fn told(&self) -> TellDeadline {
         let told = TellDeadline::new().margin(self.deadline_margin);
         self.deadline_header.iter().cloned().fold(told, TellDeadline::header)
+    }
+
+    /// How a mirror is sent copies of calls: how long the caller waits is nothing to it.
+    pub(super) fn mirrors(&self, policy: &mirror::Policy) -> mirror::Policy {
+        self.deadline_header.iter().cloned().fold(policy.clone(), mirror::Policy::without)
+    }
+
+    /// What makes calls fail on purpose.
+    pub(super) fn faults(&self) -> FaultLayer {
+        self.fault.clone().map_or_else(FaultLayer::disabled, FaultLayer::new)
     }
 
     /// What tries again and hedges, within one budget: that of what is called if it has one, or else that of the retries.

@@ -104,6 +104,7 @@ const AUTHORIZERS: Place = documented("authorizers", include_str!("../admission/
 const OUTBOUND: Place = documented("credentials of our own", include_str!("../authn/outbound/mod.rs"));
 const TIMEOUT: Place = documented("timeout of the request", include_str!("../resilience/timeout/mod.rs"));
 
+const MIRROR: Place = documented("mirror", include_str!("../routing/mirror/mod.rs"));
 const DEADLINE_READ: Place = said(
     "deadline of the caller",
     "Before everything that waits, for credentials, decisions and places in queues: all of it is the caller's time. And \
@@ -115,6 +116,7 @@ const DEADLINE_TOLD: Place = said(
      tells what is left by then.",
 );
 const RETRY: Place = documented("retry", include_str!("../resilience/retry/mod.rs"));
+const FAULT: Place = documented("faults", include_str!("../resilience/fault/mod.rs"));
 const HEDGE: Place = documented("hedge", include_str!("../resilience/hedge/mod.rs"));
 const ATTEMPT: Place =
     said("timeout of an attempt", "Inside of what may try again, outside of balancing and connecting.");
@@ -197,9 +199,10 @@ const GATEWAY: &[Place] = &[
         "Nearest to the upstream: everything outside sees the request as it was matched.",
     ),
     SESSION,
+    FAULT,
     ANSWERED,
     TIMEOUT,
-    documented("mirror", include_str!("../routing/mirror/mod.rs")),
+    MIRROR,
     SPLIT,
     documented("canary", include_str!("../routing/canary/mod.rs")),
     RETRY,
@@ -249,6 +252,8 @@ const MESH_CLIENT: &[Place] = &[
     ),
     TIMEOUT,
     SESSION,
+    FAULT,
+    MIRROR,
     SPLIT,
     RETRY,
     HEDGE,

@@ -1,6 +1,11 @@
 //! What a watcher outside knows of a request: from its head, from its trail, and from the answer.
 
-use crate::{attempt::Variant, head::Head, key::RouteName, trail::Trail};
+use crate::{
+    attempt::Variant,
+    head::Head,
+    key::RouteName,
+    trail::{Fault, Trail},
+};
 use http::{Extensions, Method, response};
 
 /// The route's name, from our router or from axum's.
@@ -53,13 +58,14 @@ pub(super) struct Findings {
     route: Option<Route>,
     trail: Option<Trail>,
     variant: Option<Variant>,
+    fault: Option<Fault>,
 }
 
 impl Findings {
     /// Reads the head and joins the trail.
     pub(super) fn start(head: &mut Head<'_>) -> Self {
         let route = Route::of(head.extensions());
-        Self { route, trail: Some(Trail::join(head)), variant: None }
+        Self { route, trail: Some(Trail::join(head)), variant: None, fault: None }
     }
 
     /// Like [`start`](Self::start), but starts no trail, which allocates, for a request whose route is known.
@@ -67,7 +73,10 @@ impl Findings {
     pub(super) fn start_lean(head: &mut Head<'_>) -> Self {
         match Route::of(head.extensions()) {
             None => Self::start(head),
-            route => Self { route, trail: head.extensions().get::<Trail>().cloned(), variant: None },
+            route => {
+                let trail = head.extensions().get::<Trail>().cloned();
+                Self { route, trail, variant: None, fault: None }
+            }
         }
     }
 
@@ -78,6 +87,7 @@ impl Findings {
             self.route = Route::of(told);
         }
         self.variant = told.get::<Variant>().cloned();
+        self.fault = told.get::<Fault>().copied();
     }
 
     pub(super) fn route(&self) -> Option<&str> {
@@ -88,6 +98,11 @@ impl Findings {
     pub(super) fn variant(&self) -> Option<&str> {
         let told = || self.trail.as_ref()?.variant();
         self.variant.as_ref().or_else(told).map(Variant::as_str)
+    }
+
+    /// What was done to the request on purpose.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.fault.or_else(|| self.trail.as_ref()?.fault())
     }
 
     pub(super) fn trail(&self) -> Option<&Trail> {

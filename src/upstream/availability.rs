@@ -7,6 +7,8 @@ use std::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Withheld {
+    /// It is new, and is being [connected to](super::UpstreamBuilder::preconnect).
+    Connecting,
     /// It is going: what it has begun it ends, and it begins nothing.
     Draining,
     /// Too many of its answers were failures.
@@ -19,12 +21,14 @@ pub enum Withheld {
 
 impl Withheld {
     /// Every one.
-    pub const ALL: &'static [Self] = &[Self::Draining, Self::Ejected, Self::Open, Self::Unhealthy];
+    pub const ALL: &'static [Self] =
+        &[Self::Connecting, Self::Draining, Self::Ejected, Self::Open, Self::Unhealthy];
 
     /// The word for it in logs and metrics: stable.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
+            Self::Connecting => "connecting",
             Self::Draining => "draining",
             Self::Ejected => "ejected",
             Self::Open => "open",
@@ -61,7 +65,7 @@ impl fmt::Debug for Availability {
 }
 
 /// The reasons that stand for ever, until somebody takes them away.
-pub(super) const WITHHELD: u8 = 0x0f;
+pub(super) const WITHHELD: u8 = 0x1f;
 /// It could not be reached a moment ago. Passes with time.
 pub(super) const RESTS: u8 = 0x40;
 /// It is new, and is given more and more. Passes with time.

@@ -13,11 +13,15 @@ use std::{
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
+    ahead::Ahead,
+    availability::Withheld,
+    balance::Seat,
     group::Group,
     health::Checks,
     member::Member,
     outlier::Watch,
-    source::{EndpointSource, Followed, Heard},
+    resolve::Resolve,
+    source::{EndpointSource, Followed, Heard, Names},
 };
 use crate::{chance::Chance, task::Task};
 
@@ -25,7 +29,9 @@ use crate::{chance::Chance, task::Task};
 pub(super) struct Beside {
     pub(super) outliers: Option<Arc<Watch>>,
     pub(super) checks: Option<Arc<Checks>>,
-    pub(super) source: Option<Arc<dyn EndpointSource>>,
+    pub(super) ahead: Option<Arc<Ahead>>,
+    /// And who knows the addresses of the host names that it tells.
+    pub(super) source: Option<(Arc<dyn EndpointSource>, Arc<dyn Resolve>)>,
     pub(super) heard: Heard,
     chance: Chance,
     /// Goes up with each set.
@@ -39,11 +45,12 @@ impl Beside {
     pub(super) fn new(
         outliers: Option<Arc<Watch>>,
         checks: Option<Arc<Checks>>,
-        source: Option<Arc<dyn EndpointSource>>,
+        ahead: Option<Arc<Ahead>>,
+        source: Option<(Arc<dyn EndpointSource>, Arc<dyn Resolve>)>,
         chance: Chance,
     ) -> Self {
         let (heard, sets, task) = (Heard::default(), watch::Sender::new(0), Task::default());
-        Self { outliers, checks, source, heard, chance, sets, task, idle: AtomicBool::new(false) }
+        Self { outliers, checks, ahead, source, heard, chance, sets, task, idle: AtomicBool::new(false) }
     }
 
     /// Whether what becomes of requests is to be told.
@@ -55,6 +62,17 @@ impl Beside {
     pub(super) fn adopt(&self, member: &Member) {
         Watch::adopt(self.outliers.as_ref(), member);
         Checks::adopt(self.checks.as_ref(), member);
+    }
+
+    /// This one is new beside others that take requests: it takes none before there is a connection to it.
+    pub(super) fn hold_back(&self, member: &Member) {
+        if self.ahead.is_some() {
+            member.withhold(Withheld::Connecting, true);
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        self.outliers.is_some() || self.checks.is_some() || self.ahead.is_some() || self.source.is_some()
     }
 
     /// There is another set, or word of none.
@@ -83,7 +101,7 @@ impl Beside {
         if self.idle.load(Ordering::Relaxed) || self.task.runs() {
             return;
         }
-        if self.outliers.is_none() && self.checks.is_none() && self.source.is_none() {
+        if !self.has_work() {
             // What a predecessor has said of its endpoints is over.
             self.idle.store(true, Ordering::Relaxed);
             group.members().iter().for_each(|member| self.adopt(member));
@@ -104,7 +122,7 @@ async fn look_after(group: Weak<Group>, mut sets: watch::Receiver<u64>) {
             let group = Weak::clone(&group);
             move || Some(group.upgrade()?.members())
         };
-        let Beside { outliers, checks, source, chance, .. } = &strong.beside;
+        let Beside { outliers, checks, ahead, source, chance, .. } = &strong.beside;
         if let Some(watch) = outliers.clone() {
             let members = members();
             jobs.spawn(async move { watch.run(members).await });
@@ -112,8 +130,14 @@ async fn look_after(group: Weak<Group>, mut sets: watch::Receiver<u64>) {
         if let Some(checks) = checks.clone() {
             jobs.spawn(checks.run(members(), sets.clone()));
         }
-        if let Some(source) = source.clone() {
-            jobs.spawn(follow(Weak::clone(&group), Followed::new(source, chance.clone())));
+        if let Some(ahead) = ahead.clone() {
+            jobs.spawn(ahead.run(members(), sets.clone()));
+        }
+        if let Some((source, resolver)) = source.clone() {
+            let before = strong.roster.plan();
+            let names = Names::new(resolver, chance.clone(), before.seats.iter().map(Seat::place));
+            let followed = Followed::new(source, names, chance.clone());
+            jobs.spawn(follow(Weak::clone(&group), followed));
         }
     }
     let mut gone = pin!(async { while sets.changed().await.is_ok() {} });
@@ -130,6 +154,6 @@ async fn follow(group: Weak<Group>, mut source: Followed) {
     loop {
         let told = source.next().await;
         let Some(group) = group.upgrade() else { return };
-        group.take(told).await;
+        group.take(told);
     }
 }

@@ -1,29 +1,19 @@
-use std::{
-    fmt,
-    net::SocketAddr,
-    num::NonZeroUsize,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64},
-    },
-    time::Duration,
-};
+use std::{fmt, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use thiserror::Error;
-use tokio::{sync::Semaphore, time::Instant};
 
 use super::{
-    balance::{Balance, Roster, Rules, SlowStart},
+    ahead::Ahead,
+    balance::{Balance, Roster, Rules, Seat, SlowStart},
     beside::Beside,
     endpoint::Endpoint,
-    group::{Group, Targets, Told, Upstream, has_names, seats},
+    group::{Group, Place, Upstream, seats},
     health::{self, Checks},
     options::{KeepAlive, Options, Wire},
     outlier::{self, Watch},
     resolve::{Resolve, SystemResolver, Target},
     session::SessionKey,
-    source::EndpointSource,
+    source::{EndpointSet, EndpointSource, Fixed, Targets},
     subset::Subsets,
 };
 use crate::{chance::Chance, ratio::Ratio, trip};
@@ -61,6 +51,7 @@ pub struct UpstreamBuilder {
     source: Option<Arc<dyn EndpointSource>>,
     health_check: Option<health::Policy>,
     outlier_detection: Option<outlier::Policy>,
+    preconnect: bool,
     before: Option<Upstream>,
 }
 
@@ -78,6 +69,7 @@ impl Upstream {
             source: None,
             health_check: None,
             outlier_detection: None,
+            preconnect: false,
             before: None,
         }
     }
@@ -85,8 +77,9 @@ impl Upstream {
 
 impl UpstreamBuilder {
     /// Adds an endpoint: `192.0.2.1:80`, `[2001:db8::1]:80` or `orders.svc:80`, or an [`Endpoint`] of which there is more
-    /// to say. All addresses of a host name are endpoints; they are asked for at the first request, and every 30 seconds
-    /// while there are requests. If there is no answer the last one stays in force.
+    /// to say. All addresses of a host name are endpoints; they are asked for at the first request, which waits for them for 5
+    /// seconds at most, and again when they are good no longer, up to a tenth sooner by chance. If there is no answer the
+    /// last one stays in force, and they are asked for again after a second, growing to 5.
     pub fn endpoint(mut self, endpoint: impl Into<Endpoint>) -> Self {
         self.endpoints.push(endpoint.into());
         self
@@ -115,6 +108,15 @@ impl UpstreamBuilder {
     /// Leaves endpoints out for what becomes of the requests to them. By default nobody is left out.
     pub fn outlier_detection(mut self, policy: outlier::Policy) -> Self {
         self.outlier_detection = Some(policy);
+        self
+    }
+
+    /// Connects to each endpoint before there is a request for it. One that is new beside others takes no requests before
+    /// there is a connection to it, or it is known that none comes about; [`warm`](Upstream::warm) waits for the first ones. A
+    /// connection of HTTP/1 for which there is no request closes after the [idle timeout](Self::idle_timeout). By default the
+    /// first request connects.
+    pub fn preconnect(mut self, preconnect: bool) -> Self {
+        self.preconnect = preconnect;
         self
     }
 
@@ -249,7 +251,8 @@ impl UpstreamBuilder {
         self
     }
 
-    /// Who is asked for the addresses of host names. By default the operating system.
+    /// Who is asked for the addresses of host names, those that a source tells too. By default the operating system, every 30
+    /// seconds: it does not tell how long they are good.
     pub fn resolver(mut self, resolver: impl Resolve) -> Self {
         self.resolver = Arc::new(resolver);
         self
@@ -290,59 +293,49 @@ impl UpstreamBuilder {
         let before = before.as_ref().map(Upstream::group);
         let options = before.map_or_else(|| Arc::new(self.options), |before| Arc::clone(&before.options));
         let common = before.map(|before| Arc::clone(before.roster.common())).unwrap_or_default();
-        let told = match self.source {
-            Some(_) => of_source(before.map(|before| &**before)),
-            None => start(targets, before.map(|before| &**before)),
-        };
-        let chance = self.chance.unwrap_or_default();
         let own = before.map(|before| before.roster.plan());
         let own = own.as_ref().map_or(&[][..], |own| &own.seats);
-        let seats = seats(own, &told.targets, &told.found, &options, &common);
+        let (places, source) = match self.source {
+            // What a predecessor knew stands until this one's source has told something.
+            Some(source) => (own.iter().map(Seat::place).collect(), Some(source)),
+            None => start(&targets, own),
+        };
+        let chance = self.chance.unwrap_or_default();
+        let seats = seats(own, &places, &options, &common);
         let judge = |policy| Arc::new(Watch::new(Arc::clone(&self.name), policy, chance.clone()));
         let ask = |policy| Arc::new(Checks::new(Arc::clone(&self.name), policy, chance.clone()));
         let beside = Beside::new(
             self.outlier_detection.map(judge),
             self.health_check.map(ask),
-            self.source,
+            self.preconnect.then(|| Arc::new(Ahead::new())),
+            source.map(|source| (source, self.resolver)),
             chance.clone(),
         );
-        Ok(Upstream::new(Group {
-            name: self.name,
-            options,
-            roster: Arc::new(Roster::new(self.rules, chance, common, seats)),
-            named: AtomicBool::new(has_names(&told.targets)),
-            beside,
-            resolver: self.resolver,
-            told: ArcSwap::from_pointee(told),
-            turn: Semaphore::new(1),
-            answers: AtomicU64::new(0),
-            used: AtomicBool::new(false),
-            refreshing: AtomicBool::new(false),
-        }))
+        let roster = Arc::new(Roster::new(self.rules, chance, common, seats));
+        Ok(Upstream::new(Group { name: self.name, options, roster, beside }))
     }
 }
 
-/// What is known before anybody was asked: plain addresses, and what a predecessor knew of the same host names.
-fn start(targets: Targets, before: Option<&Group>) -> Told {
-    let old = before.map(|before| before.told.load_full());
-    let known = |(target, _): &(Target, _)| match target {
-        Target::Address(address) => Some(vec![*address]),
-        Target::Name { .. } => {
-            let told = old.as_ref()?;
-            Some(told.of(target)).filter(|found| !found.is_empty())
+/// What is known before anybody was asked: plain addresses, and what a predecessor knew of the same host names; nothing as
+/// long as it is not all. And who tells the rest.
+fn start(targets: &Targets, own: &[Seat]) -> (Vec<Place>, Option<Arc<dyn EndpointSource>>) {
+    let found = |(target, endpoint): &(Target, Arc<Endpoint>)| -> Vec<Place> {
+        match target {
+            Target::Address(address) => vec![(*address, Arc::clone(endpoint))],
+            Target::Name { .. } => {
+                let same = own.iter().filter(|seat| seat.endpoint.address == endpoint.address);
+                same.map(|seat| (seat.member.address(), Arc::clone(endpoint))).collect()
+            }
         }
     };
-    let found: Vec<_> = targets.iter().map(known).collect();
-    let complete = found.iter().all(Option::is_some);
-    let asked = complete.then(|| old.and_then(|told| told.asked).unwrap_or_else(Instant::now));
-    Told { found: found.into_iter().map(Option::unwrap_or_default).collect(), targets, asked }
-}
-
-/// What a predecessor was told by its source stands until this one's has told something.
-fn of_source(before: Option<&Group>) -> Told {
-    let before = before.filter(|before| before.beside.source.is_some()).map(|before| before.told.load_full());
-    let Some(Told { targets, found, asked }) = before.as_deref() else { return Told::default() };
-    Told { targets: Arc::clone(targets), found: found.clone(), asked: *asked }
+    let found: Vec<_> = targets.iter().map(found).collect();
+    let complete = found.iter().all(|places| !places.is_empty());
+    let places = if complete { found.concat() } else { Vec::new() };
+    if targets.iter().all(|(target, _)| matches!(target, Target::Address(_))) {
+        return (places, None);
+    }
+    let set = EndpointSet::new(targets.iter().map(|(_, endpoint)| Endpoint::clone(endpoint)));
+    (places, Some(Arc::new(Fixed(set))))
 }
 
 impl fmt::Debug for UpstreamBuilder {

@@ -216,7 +216,7 @@ impl Dial {
     async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {
         match host.parse() {
             Ok(ip) => Ok(vec![SocketAddr::new(ip, port)]),
-            Err(_) => self.resolver.resolve(host, port).await.map_err(ConnectError::Lookup),
+            Err(_) => Ok(self.resolver.resolve(host, port).await.map_err(ConnectError::Lookup)?.all),
         }
     }
 }

@@ -5,18 +5,13 @@ use std::{net::SocketAddr, sync::Arc};
 use super::{
     Upstream,
     availability::Withheld,
-    endpoint::Endpoint,
-    group::{Group, Targets},
+    group::Group,
     outlier::Ejections,
-    resolve::Target,
-    source::{Discovery, EndpointSet},
+    source::{Discovery, Known, Taken},
 };
 
-/// The most endpoints that a source may tell.
-const MOST: usize = 10_000;
-
 impl Upstream {
-    /// How it knows its endpoints; `None`: they were given when it was built.
+    /// How it knows its endpoints; `None`: their addresses were given when it was built.
     #[must_use]
     pub fn discovery(&self) -> Option<Discovery> {
         let beside = &self.group().beside;
@@ -46,42 +41,34 @@ impl Upstream {
 }
 
 impl Group {
-    /// A source has told a set, or why it cannot.
-    pub(super) async fn take(&self, told: Result<EndpointSet, Arc<str>>) {
-        let taken = match told {
-            Ok(set) => self.replace(&set).await.map(|()| set.stale),
-            Err(why) => Err(why),
-        };
-        match taken {
-            Ok(stale) => self.beside.heard.taken(stale),
-            Err(why) => {
-                tracing::warn!(upstream = &*self.name, %why, "the endpoints stay as they were");
-                self.beside.heard.failed(why);
-            }
+    /// What a source has told, or why it cannot.
+    pub(super) fn take(&self, told: Result<Known, Arc<str>>) {
+        let told = told.and_then(|known| self.replace(known));
+        let why = told.as_ref().map_or_else(|why| Some(Arc::clone(why)), |taken| taken.stale.clone());
+        if self.beside.heard.told(told) {
+            let why = why.as_deref();
+            tracing::warn!(
+                upstream = &*self.name,
+                why,
+                "the endpoints may no longer be those that there are"
+            );
         }
         self.beside.changed();
     }
 
-    async fn replace(&self, set: &EndpointSet) -> Result<(), Arc<str>> {
-        let targets = targets(set)?;
-        // It is never closed.
-        let _turn = self.turn.acquire().await;
-        let found = self.look_up(&targets).await;
-        if !set.none && found.iter().all(Vec::is_empty) {
-            return Err("no address of these endpoints is known, or may be used".into());
+    fn replace(&self, Known { mut places, none, taken }: Known) -> Result<Taken, Arc<str>> {
+        places.retain(|(address, endpoint)| {
+            let refused = self.options.refuses(*address);
+            if refused {
+                let (upstream, endpoint) = (&*self.name, &*endpoint.address);
+                tracing::warn!(upstream, endpoint, %address, "this address must not be an upstream");
+            }
+            !refused
+        });
+        if places.is_empty() && !none {
+            return Err("no address of these endpoints may be used".into());
         }
-        self.put(targets, found, set.none);
-        Ok(())
+        self.put(&places);
+        Ok(taken)
     }
-}
-
-fn targets(set: &EndpointSet) -> Result<Targets, Arc<str>> {
-    if set.endpoints.len() > MOST {
-        return Err(format!("more than {MOST} endpoints").into());
-    }
-    let target = |endpoint: &Endpoint| {
-        let target: Target = endpoint.address.parse().map_err(|error| format!("{error}"))?;
-        Ok((target, Arc::new(endpoint.clone())))
-    };
-    set.endpoints.iter().map(target).collect::<Result<_, String>>().map_err(Into::into)
 }

@@ -21,8 +21,10 @@ use tokio::{
 };
 
 use super::{
+    ahead::Tried,
     availability::{Availability, RESTS, State, WARMS, Withheld},
     balance::Ewma,
+    common::Common,
     connect::{ConnectError, Connections, connect},
     guard::Guard,
     health,
@@ -31,7 +33,7 @@ use super::{
     outlier::Record,
     store::{Ends, Http1, Shared, Store},
 };
-use crate::{chance::Chance, outcome::Outcome, reject::Reason, time::after};
+use crate::{outcome::Outcome, reject::Reason, time::after};
 
 /// How long an endpoint that could not be reached comes last.
 const REST: Duration = Duration::from_secs(1);
@@ -61,28 +63,7 @@ pub(super) struct Member {
     failed: Mutex<Failed>,
     record: Record,
     health: health::State,
-}
-
-/// What the members of an upstream have in common.
-#[derive(Default)]
-pub(super) struct Common {
-    /// How often one of them began to take requests, or ceased to.
-    rung: AtomicU64,
-    /// Requests in flight at all of them, where they are counted.
-    in_flight: AtomicUsize,
-    /// How much sooner than others a connection ends.
-    ages: Chance,
-}
-
-impl Common {
-    /// How often one of them began to take requests, or ceased to.
-    pub(super) fn rung(&self) -> u64 {
-        self.rung.load(Ordering::Acquire)
-    }
-
-    pub(super) fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
-    }
+    ahead: Tried,
 }
 
 /// The tries at an HTTP/2 connection that failed.
@@ -110,6 +91,7 @@ impl Member {
             failed: Mutex::new(Failed { times: 0, last: Reason::ConnectFailed }),
             record: Record::default(),
             health: health::State::default(),
+            ahead: Tried::default(),
         }
     }
 
@@ -178,6 +160,11 @@ impl Member {
     /// What it says when it is asked.
     pub(super) fn health(&self) -> &health::State {
         &self.health
+    }
+
+    /// Whether it was connected to ahead of requests.
+    pub(super) fn ahead(&self) -> &Tried {
+        &self.ahead
     }
 
     /// Whether it takes requests.

@@ -127,14 +127,18 @@
 //! None of its own. Each response, and the request's [`Trail`](crate::trail::Trail), carries an
 //! [`Attempt`](crate::attempt::Attempt); [`Upstream::endpoints`] tells what is open and in flight.
 
+mod ahead;
 mod availability;
 mod balance;
 mod beside;
 mod body;
 mod builder;
 mod client;
+mod common;
 mod connect;
 mod discover;
+#[cfg(feature = "dns")]
+mod dns;
 mod endpoint;
 mod error;
 mod exchange;
@@ -166,12 +170,14 @@ pub use availability::{Availability, Withheld};
 pub use balance::{Balance, Maglev, RingHash, SlowStart};
 pub use builder::{BuildError, UpstreamBuilder};
 pub use client::{Client, ClientBuilder};
+#[cfg(feature = "dns")]
+pub use dns::{Dns, SrvSource};
 pub use endpoint::Endpoint;
 pub use group::{EndpointStatus, Upstream};
 pub use hop::HopByHop;
 pub use options::Wire;
 pub use pick::Picked;
-pub use resolve::{Resolve, Resolving, SystemResolver};
+pub use resolve::{Addresses, Resolve, Resolving, SystemResolver};
 pub use service::{Proxy, ResponseFuture};
 pub use session::{InvalidCookie, SameSite, Session, SessionCookie, SessionKey};
 pub use source::{Discovery, EndpointSet, EndpointSource, Sets, StreamSource, Teller};

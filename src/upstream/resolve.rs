@@ -1,9 +1,29 @@
-use std::{future::Future, io, net::SocketAddr, pin::Pin, str::FromStr};
+use std::{fmt, future::Future, io, net::SocketAddr, pin::Pin, str::FromStr, time::Duration};
 
 use super::builder::BuildError;
 
 /// The addresses of a host name, when they are known.
-pub type Resolving = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+pub type Resolving = Pin<Box<dyn Future<Output = io::Result<Addresses>> + Send>>;
+
+/// The addresses of a host name, and for how long they are good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
+pub struct Addresses {
+    pub(super) all: Vec<SocketAddr>,
+    pub(super) lifetime: Option<Duration>,
+}
+
+impl Addresses {
+    /// These. It is not known how long they are good: they are asked for again after 30 seconds.
+    pub fn new(addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        Self { all: addresses.into_iter().collect(), lifetime: None }
+    }
+
+    /// They are good for this long; taken for a second if it is less.
+    pub fn good_for(self, lifetime: Duration) -> Self {
+        Self { lifetime: Some(lifetime), ..self }
+    }
+}
 
 /// What asks for the addresses of a host name. A function `Fn(&str, u16) -> Resolving` is one.
 pub trait Resolve: Send + Sync + 'static {
@@ -24,12 +44,12 @@ pub struct SystemResolver;
 impl Resolve for SystemResolver {
     fn resolve(&self, host: &str, port: u16) -> Resolving {
         let host = host.to_owned();
-        Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
+        Box::pin(async move { Ok(Addresses::new(tokio::net::lookup_host((host, port)).await?)) })
     }
 }
 
 /// An endpoint as it is configured.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Target {
     Address(SocketAddr),
     Name { host: Box<str>, port: u16 },
@@ -52,6 +72,15 @@ impl FromStr for Target {
             }
         };
         if target.port() == 0 { Err(invalid()) } else { Ok(target) }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
+        }
     }
 }
 

@@ -564,6 +564,66 @@ fn limits_that_cannot_be_are_refused_by_path() {
 }
 
 #[test]
+fn a_cost_is_for_those_whose_accounts_can_hold_it() {
+    let told = |said: &str| {
+        faults(&with_rule(&format!("rateLimits: {{ l: {{ key: principal, {said} }} }}\n"), "policies: {}"))
+            .into_iter()
+            .filter(|fault| fault.contains("ever hold"))
+            .collect::<Vec<_>>()
+    };
+    for (said, places) in [
+        ("rate: 50/h, cost: 20, plans: { gold: { rate: 600/h } }", &[][..]),
+        ("rate: 5/h, cost: 20, plans: { gold: { rate: 600/h } }", &["rate: "]),
+        (
+            "rate: 50/h, cost: 20, plans: { mini: { rate: 6/h }, gold: { rate: 6/h, burst: 20 } }",
+            &["plans.mini: "],
+        ),
+        ("rate: 5/h, cost: { header: x-c, min: 20, max: 30 }, plans: { gold: { rate: 600/h } }", &["rate: "]),
+        (
+            "rate: 1/s, algorithm: leakyBucket, maxWait: 9s, cost: 20, plans: { gold: { rate: 10/s } }",
+            &["rate: "],
+        ),
+        ("rate: 5/h, cost: 20, plans: { gold: { rate: 19/h } }", &["cost: "]),
+    ] {
+        let told = told(said);
+        let is_told =
+            |place: &&str| told.iter().any(|fault| fault.contains(&format!("rateLimits.l.{place}")));
+        assert!(told.len() == places.len() && places.iter().all(is_told), "{said}: {told:?}");
+    }
+}
+
+#[cfg(feature = "redis")]
+#[test]
+fn what_grows_or_is_lost_on_redis_is_warned_of() {
+    let told = |said: &str, why: &str| {
+        let redis = "redis: { shared: { url: \"redis://127.0.0.1\" } }\n";
+        let faults = faults(&with_rule(&format!("{redis}{said}\n"), "policies: {}"));
+        assert!(faults.iter().all(|fault| fault.contains("warning")), "{said}: {faults:?}");
+        faults.iter().any(|fault| fault.contains(why))
+    };
+    for (key, rate, grows) in [
+        ("{ header: x-c }", "5/month", true),
+        ("{ header: x-c }", "500/month", false),
+        ("{ header: x-c }", "500/month, algorithm: fixedWindow", true),
+        ("clientIp", "500/d, algorithm: slidingWindow", true),
+        ("clientIp", "500/h, algorithm: slidingWindow", false),
+        ("[principal, { cookie: c }]", "5/month", true),
+        ("{ claim: sub }", "5/month", false),
+        ("principal", "5/month", false),
+    ] {
+        let limit = format!("rateLimits: {{ l: {{ key: {key}, rate: {rate}, redis: shared }} }}");
+        assert_eq!(told(&limit, "makes up accounts"), grows, "{limit}");
+    }
+    for (key, grows) in [("{ header: x-c }", true), ("principal", false)] {
+        let quota = format!("quotas: {{ q: {{ key: {key}, allowance: 5, period: hour, redis: shared }} }}");
+        assert_eq!(told(&quota, "makes up accounts"), grows, "{quota}");
+    }
+    let usage = |more: &str| format!("usage: {{ redis: {{ server: shared }}{more} }}");
+    assert!(told(&usage(""), "without a `spool`"));
+    assert!(!told(&usage(", spool: spool"), "without a `spool`"));
+}
+
+#[test]
 fn limits_that_need_a_rule_are_refused_on_a_listener() {
     for (said, why) in [
         ("rate: 5/s, plans: { gold: { rate: 9/s } }", "only inside of a rule"),

@@ -305,7 +305,7 @@ async fn what_the_provider_says_of_its_lifetime_is_kept() {
 async fn keys_of_all_kinds_rotate_under_load_with_zero_wrong_answers() {
     let provider = Arc::new(Provider::start_tls().await);
     let builder = hasty(RemoteKeys::discover(provider.issuer(), trusting(&provider)));
-    let keys = builder.build().unwrap();
+    let keys = builder.timeout(200 * MS).build().unwrap();
     keys.ready().await.unwrap();
     let app = app(jwt(&provider, &keys));
     let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -326,11 +326,22 @@ async fn keys_of_all_kinds_rotate_under_load_with_zero_wrong_answers() {
             })
         })
         .collect();
+    let manners = [
+        (Manner::Slow(500 * MS), FetchResult::Timeout),
+        (Manner::Flapping, FetchResult::Refused),
+        (Manner::Huge(8 << 20), FetchResult::TooLarge),
+        (Manner::Status(500), FetchResult::Refused),
+    ];
     // As providers do it: published, fetched by everybody, signed with, and the one before withdrawn when no token of it
-    // is left.
+    // is left. And while the new one is there, everything else goes wrong.
     let mut before = provider.signer().id;
-    for kind in [Kind::EdDsa, Kind::Es256, Kind::Rs256].into_iter().cycle().take(12) {
+    let kinds = [Kind::EdDsa, Kind::Es256, Kind::Rs256].into_iter().cycle().take(12);
+    for (kind, (manner, result)) in kinds.zip(manners.into_iter().cycle()) {
         let next = provider.publish(kind);
+        let failed = count(&keys, result);
+        provider.behave_at(KEYS, manner);
+        until("it goes wrong", async || count(&keys, result) > failed + 1).await;
+        provider.behave_at(KEYS, Manner::Honest);
         let fetched = count(&keys, FetchResult::Success);
         until("all have fetched it", async || count(&keys, FetchResult::Success) > fetched + 1).await;
         provider.sign_with(&next.id);
@@ -405,7 +416,7 @@ async fn the_client_fails_in_words() {
     // It is asked under another name, at the address that the resolver tells.
     let at = provider.address();
     let resolver = move |_: &str, _: u16| -> portcullis::upstream::Resolving {
-        Box::pin(async move { Ok(vec![nobody, at]) })
+        Box::pin(async move { Ok(portcullis::upstream::Addresses::new([nobody, at])) })
     };
     let client = Client::builder().resolver(resolver).build();
     let request = Request::get("http://id.example/keys").body(Body::empty()).unwrap();

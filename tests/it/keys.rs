@@ -5,16 +5,21 @@ use std::{
     fs,
     path::Path,
     process::Command,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use portcullis::{
-    authn::api_key::{KeyAdmin, KeyStore as _, KeyStoreError, KeyUse, is_key, mint},
+    authn::api_key::{KeyAdmin, KeyFollower, KeyStore as _, KeyStoreError, KeyUse, Minted, is_key, mint},
     config::{Config, FileKeyStore},
 };
 use tokio::time::{Instant, sleep};
+use tracing::Level;
 
-use crate::gateway::world::{Directory, Gateway, PATIENCE, file, program, upstream};
+use crate::{
+    gateway::world::{Directory, Gateway, PATIENCE, file, program, upstream},
+    support::log::Log,
+};
 
 /// What it prints; and whether it says that it was done.
 fn told(arguments: &[&str]) -> (bool, String, String) {
@@ -234,9 +239,36 @@ async fn a_revocation_in_a_file_does_not_wait_for_the_rest_of_the_configuration(
     assert_eq!(gateway.status().await["apiKeys"][0]["keys"], 1);
 }
 
+/// Also while somebody puts another file there all the time.
+#[tokio::test(start_paused = true)]
+async fn a_revocation_in_a_file_is_in_force_within_two_seconds() {
+    let directory = Directory::new("keys-restless");
+    let path = directory.path("keys.yaml");
+    let store = FileKeyStore::create(&path).unwrap();
+    let admin = KeyAdmin::new(store.clone());
+    let keys = KeyFollower::new("partners", Arc::new(store)).start().await;
+    let is_valid = |key: &Minted| keys.current().unwrap().verify(key.reveal(), SystemTime::now()).is_ok();
+    for pause in [100, 240, 260, 400, 900] {
+        let key = admin.create(mint("shop", "acme").unwrap()).await.unwrap();
+        sleep(Duration::from_millis(1_990)).await;
+        assert!(is_valid(&key));
+        admin.revoke(key.entry().id()).await.unwrap();
+        let revoked = Instant::now();
+        while revoked.elapsed() + Duration::from_millis(pause) < Duration::from_secs(2) {
+            sleep(Duration::from_millis(pause)).await;
+            let text = fs::read_to_string(&path).unwrap();
+            directory.write("next.yaml", &format!("# {pause}\n{text}"));
+            fs::rename(directory.path("next.yaml"), &path).unwrap();
+        }
+        tokio::time::sleep_until(revoked + Duration::from_millis(1_990)).await;
+        assert!(!is_valid(&key), "with another file each {pause} ms");
+    }
+}
+
 /// Wrong keys from one address are answered 429 with the time to wait, and its right one passes.
 #[tokio::test]
 async fn a_gateway_answers_429_to_whoever_fails_too_often() {
+    let (log, _guard) = Log::start_at(Level::TRACE);
     let directory = Directory::new("keys-failures");
     let admin = KeyAdmin::new(FileKeyStore::create(directory.path("keys.yaml")).unwrap());
     let key = admin.create(mint("shop", "acme").unwrap()).await.unwrap();
@@ -261,6 +293,21 @@ async fn a_gateway_answers_429_to_whoever_fails_too_often() {
     assert!((1..=1200).contains(&answer.headers["retry-after"].to_str().unwrap().parse::<u32>().unwrap()));
     assert_eq!(gateway.get("/", &[("x-api-key", key.reveal())]).await.status, 200);
     assert_eq!(gateway.get("/", &[]).await.status, 401);
+
+    // A file that is none is told of, and what stands in it is not. Nor is a key anywhere.
+    directory.write("keys.yaml", "keys:\n- id: \"0123456789ab\"\n  owner: \"acme\"\n  secret: TELLTALE\n");
+    let told = async {
+        while !log.ours().iter().any(|line| line.contains("keys.yaml:4:")) {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("told");
+    let secret = |key: &Minted| key.reveal().rsplit('_').next().unwrap().to_owned();
+    let lines = log.ours();
+    for secret in ["TELLTALE".to_owned(), secret(&key), secret(&wrong)] {
+        let told: Vec<_> = lines.iter().filter(|line| line.contains(&secret)).collect();
+        assert!(told.is_empty(), "{secret}: {told:?}");
+    }
 }
 
 /// The blocks of the guide in this language.

@@ -15,6 +15,7 @@ use portcullis::{
     ratio::Ratio,
     reject::{RaiseLayer, Reason, Rejection, RescueLayer},
     resilience::{budget::Budget, hedge, retry::Policy},
+    routing::mirror,
     stack::{
         Contradiction,
         gateway::Backend,
@@ -483,6 +484,47 @@ async fn a_file_says_what_is_called_and_is_followed() {
     std::fs::remove_file(&path).unwrap();
 }
 
+/// A copy of each call goes to a shadow, said in Rust and in a file; what is no mirror is refused there.
+#[cfg(feature = "config")]
+#[tokio::test]
+async fn calls_are_mirrored() {
+    use portcullis::config::Config;
+
+    let copies = Arc::new(Notify::new());
+    let told = Arc::clone(&copies);
+    let shadow = serve(Router::new().fallback(move || {
+        told.notify_one();
+        std::future::pending::<()>() // nobody waits for it
+    }))
+    .await;
+    let v1 = named("v1").await;
+    let policy = mirror::Policy::new("shadow");
+    let handle = policy.handle();
+    let destination = Destination::new(upstream("orders", v1)).mirror(upstream("shadow", shadow), policy);
+    let client = Client::new(destination).unwrap();
+    assert_eq!(client.upstreams().iter().map(Upstream::name).collect::<Vec<_>>(), ["orders", "shadow"]);
+    assert!(said(&client, get("http://orders/1")).await.1.starts_with("v1 /1"));
+    soon(copies.notified()).await;
+    assert_eq!((handle.begun(), handle.in_flight()), (1, 1));
+
+    let file = |filter: &str| {
+        format!(
+            "{CALLS}upstreams: {{ orders: {{ endpoints: ['{v1}'] }}, shadow: {{ endpoints: ['{shadow}'] }} }}\n\
+             destinations: {{ orders: {{ filters: [{filter}], policies: {{ mirror: {{ maxInFlight: 1 }} }} }} }}\n"
+        )
+    };
+    let to_shadow = "{ type: RequestMirror, requestMirror: { backendRef: { name: shadow } } }";
+    let configured = Config::text("f", file(to_shadow)).client().await.unwrap();
+    for _ in 0..2 {
+        assert!(said(configured.client(), get("http://orders/2")).await.1.starts_with("v1 /2"));
+    }
+    soon(copies.notified()).await;
+    let other = file("{ type: URLRewrite, urlRewrite: { hostname: a.example } }");
+    let faults = Config::text("f", other).client().await.map(drop).unwrap_err();
+    let text: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    assert!(text[0].contains("filters[0].type: a client has `RequestMirror` alone"), "{text:?}");
+}
+
 /// Upstreams have all that a gateway's have: they are found, asked and judged.
 #[cfg(feature = "config")]
 #[tokio::test]
@@ -502,7 +544,7 @@ async fn endpoints_are_found_and_watched_as_a_file_says() {
     let file = folder.join("client.yaml");
     let orders = "discovery: { file: list.yaml }, outlierDetection: { consecutive5xx: 3 }, maxStreams: 10, \
                   healthCheck: { http: { path: /healthz }, interval: 20ms, intervalJitter: 1ms, waitForFirst: true }, \
-                  maxConnectionAge: 1m, http2KeepAlive: { interval: 10s }";
+                  maxConnectionAge: 1m, http2KeepAlive: { interval: 10s }, preconnect: true";
     std::fs::write(&file, format!("{CALLS}upstreams: {{ orders: {{ {orders} }} }}")).unwrap();
     let configured = Config::file(&file).client().await.unwrap_or_else(|faults| panic!("{faults:?}"));
     let client = configured.client().clone();

@@ -24,10 +24,14 @@ use tokio::net::TcpListener;
 use tonic::transport::Channel;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tower::{Layer, Service, ServiceExt};
+use tracing::Level;
 
 use crate::{
     gateway::world::{Client as Caller, Directory, Gateway, PATIENCE, file, upstream},
-    support::authority::{Authority, ID, INTROSPECT, Manner, Proof, SECRET, TOKEN},
+    support::{
+        authority::{Authority, ID, INTROSPECT, Manner, Proof, SECRET, TOKEN},
+        log::Log,
+    },
 };
 
 fn fetch() -> Fetch {
@@ -368,6 +372,7 @@ fn secret(directory: &Directory) {
 
 #[tokio::test]
 async fn a_gateway_asks_about_tokens_and_puts_tokens_on_by_its_file() {
+    let (log, _guard) = Log::start_at(Level::TRACE);
     let authority = Authority::start().await;
     let directory = Directory::new("oauth");
     secret(&directory);
@@ -427,6 +432,19 @@ async fn a_gateway_asks_about_tokens_and_puts_tokens_on_by_its_file() {
         assert_eq!(gateway.get(path, &[("authorization", "Bearer opaque")]).await.status, 200);
     }
     assert_eq!((authority.hits(INTROSPECT), authority.hits(TOKEN)), (2, 2));
+
+    // What fails is told, and no secret with it.
+    authority.issue("opaque-2", "bob");
+    authority.behave(Manner::Lies(format!(r#"{{"error":"{SECRET}"}}"#)));
+    assert_eq!(gateway.get("/plain", &[("authorization", "Bearer opaque-2")]).await.status, 503);
+    authority.behave(Manner::Status(500));
+    assert_eq!(gateway.get("/plain", &[("authorization", "Bearer opaque-3")]).await.status, 503);
+    let lines = log.ours();
+    assert!(lines.len() > 20, "{lines:?}");
+    for secret in [SECRET, "opaque", "given-", "mounted-1", "Bearer unknown"] {
+        let told: Vec<_> = lines.iter().filter(|line| line.contains(secret)).collect();
+        assert!(told.is_empty(), "{secret}: {told:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,4 +1,10 @@
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use super::{Facts, InvalidPolicies, Policy, Tally, facts::Needs, policy::Action, set::Set};
 use crate::{head::Head, matching::PathPolicy, reject::Rejection};
@@ -13,8 +19,9 @@ use crate::{head::Head, matching::PathPolicy, reject::Rejection};
 /// let guard = Guard::new([Policy::custom("risk").rule(transfers)], &Tally::new())?;
 ///
 /// let mut request = http::Request::get("/transfers/7").body(())?;
-/// let rule = guard.matching(&Head::of(&mut request), PathPolicy::strict()).unwrap();
-/// assert_eq!(rule.as_deref(), Some("risk/all"));
+/// let matched = guard.matching(&Head::of(&mut request), PathPolicy::strict()).unwrap().unwrap();
+/// assert_eq!(&**matched.rule(), "risk/all");
+/// matched.decided(false); // once the authorizer has said so
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -22,6 +29,41 @@ pub struct Guard {
     tally: Tally,
     set: Set,
     needs: Needs,
+}
+
+/// A custom rule that means a request.
+#[derive(Clone, Debug)]
+pub struct Matched {
+    rule: Arc<str>,
+    verdicts: Option<Arc<Verdicts>>,
+}
+
+/// What came of the questions by one rule.
+#[derive(Debug)]
+pub(super) struct Verdicts {
+    pub(super) allowed: Arc<AtomicU64>,
+    pub(super) denied: Arc<AtomicU64>,
+}
+
+impl Matched {
+    /// What is asked about everything, and is counted nowhere.
+    pub(in crate::admission) fn always(name: Arc<str>) -> Self {
+        Self { rule: name, verdicts: None }
+    }
+
+    /// The rule, as `policy/rule`.
+    #[must_use]
+    pub fn rule(&self) -> &Arc<str> {
+        &self.rule
+    }
+
+    /// Counts what was decided by it, beside that it was asked.
+    pub fn decided(&self, passes: bool) {
+        if let Some(verdicts) = &self.verdicts {
+            let count = if passes { &verdicts.allowed } else { &verdicts.denied };
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Guard {
@@ -53,18 +95,18 @@ impl Guard {
         &self.tally
     }
 
-    /// The rule that means this request, as `policy/rule`, and one more in its number.
+    /// The rule that means this request, and one more in its number.
     ///
     /// # Errors
     ///
     /// [`BadRequest`](crate::reject::Reason::BadRequest) if rules ask for the host or the path, and there is no single
     /// valid one.
-    pub fn matching(&self, head: &Head<'_>, paths: PathPolicy) -> Result<Option<Arc<str>>, Rejection> {
+    pub fn matching(&self, head: &Head<'_>, paths: PathPolicy) -> Result<Option<Matched>, Rejection> {
         let facts = Facts::read(head, Needs { paths, ..self.needs })?;
         let rule = self.set.first(&facts);
         Ok(rule.map(|rule| {
             rule.count();
-            rule.label.clone()
+            Matched { rule: rule.label.clone(), verdicts: rule.verdicts.clone() }
         }))
     }
 }

@@ -1,16 +1,17 @@
 //! Finds the clauses that may hold for a request without asking the others.
 //!
-//! Each clause is kept under one of its conditions, the one that fewest clauses share: under each of its values, where
-//! these are whole texts, or begin or end at a boundary (`/` of paths, `.` of hosts), or are networks. A request is
-//! looked up by what it has of those attributes; whatever is found is asked in full, so that a bucket may hold more
-//! than it should. Clauses without such a condition are asked each time.
+//! Each clause is kept under one of its conditions, the one that fewest clauses share: under each of its values, be they
+//! whole texts, beginnings, ends or networks. A request is looked up by what it has of those attributes: by the whole
+//! text, by what stands before each boundary in it (`/` of paths) or behind one (`.` of hosts), and by as many of its
+//! first or last bytes, or bits, as values under which something is kept have. Whatever is found is asked in full, so
+//! that a bucket may hold more than it should. Clauses without such a condition are asked each time.
 
 use std::{collections::HashMap, net::IpAddr};
 
 use ipnet::IpNet;
 
 use super::{
-    Facts,
+    Facts, Pattern,
     attribute::{Attribute, Seen, Value},
     condition::Condition,
     set::Clause,
@@ -37,6 +38,15 @@ struct Probe {
     depths: u64,
     /// The sizes of the networks under which clauses are kept.
     masks: Vec<(bool, u8)>,
+    /// How many bytes of beginnings and ends.
+    cuts: Vec<Cut>,
+}
+
+/// So many bytes of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    First(usize),
+    Last(usize),
 }
 
 /// A clause in a bucket, with the hash under which it is there.
@@ -47,11 +57,13 @@ struct Kept {
 }
 
 /// A value under which a clause can be kept.
+#[derive(Default)]
 struct Key {
     hash: u64,
     length: usize,
     depth: u32,
     mask: Option<(bool, u8)>,
+    cut: Option<Cut>,
 }
 
 impl Index {
@@ -76,7 +88,8 @@ impl Index {
             let at = probes.iter().position(|probe| probe.attribute == **attribute).unwrap_or(probes.len());
             if at == probes.len() {
                 let (attribute, seed) = ((*attribute).clone(), seed(attribute));
-                probes.push(Probe { attribute, seed, longest: 0, depths: 0, masks: Vec::new() });
+                let (masks, cuts) = (Vec::new(), Vec::new());
+                probes.push(Probe { attribute, seed, longest: 0, depths: 0, masks, cuts });
             }
             for key in keys {
                 probes[at].admit(key);
@@ -111,6 +124,7 @@ impl Probe {
         self.longest = self.longest.max(key.length);
         self.depths |= bit(key.depth);
         self.masks.extend(key.mask.filter(|mask| !self.masks.contains(mask)));
+        self.cuts.extend(key.cut.filter(|cut| !self.cuts.contains(cut)));
     }
 
     /// The hashes of everything that the request has of this attribute.
@@ -133,9 +147,11 @@ impl Probe {
         });
     }
 
-    /// The hashes of a text and of what stands before each boundary in it, or behind it in a host, where there may be a
-    /// clause under it.
+    /// The hashes of a text, of what stands before each boundary in it, or behind it in a host, and of its beginnings and
+    /// ends, where there may be a clause under it.
     fn walk(&self, text: &[u8], found: &mut impl FnMut(u64)) {
+        let cuts = self.cuts.iter().filter_map(|cut| cut.of(text));
+        cuts.for_each(|part| found(step(self.seed, part)));
         let (mut hash, mut length, mut depth) = (self.seed, 0, 0);
         pieces(text, boundary(&self.attribute), |piece| {
             (length, depth) = (length + piece.len(), depth + 1);
@@ -151,6 +167,15 @@ impl Probe {
             // Whether there is anything under more of it.
             self.depths >= bit(depth + 1)
         });
+    }
+}
+
+impl Cut {
+    fn of(self, text: &[u8]) -> Option<&[u8]> {
+        match self {
+            Self::First(length) => text.get(..length),
+            Self::Last(length) => text.get(text.len().checked_sub(length)?..),
+        }
     }
 }
 
@@ -189,23 +214,20 @@ fn options(conditions: &[Condition]) -> Vec<(&Attribute, Vec<Key>)> {
 fn key(attribute: &Attribute, value: &Value) -> Option<Key> {
     let (seed, boundary) = (seed(attribute), boundary(attribute));
     let text = match value {
-        Value::Text(pattern) => match (pattern.as_exact(), boundary) {
-            (Some(text), _) => text.to_owned(),
-            // Up to the last boundary: what follows it begins with the rest.
-            (None, Some(b'/')) => pattern.as_prefix()?.rsplit_once('/')?.0.to_owned(),
-            (None, Some(_)) => pattern.as_suffix()?.split_once('.')?.1.to_owned(),
-            (None, None) => return None,
+        Value::Text(pattern) => match pattern.as_exact().or_else(|| up_to(boundary, pattern)) {
+            Some(text) => text.to_owned(),
+            None => return part(seed, pattern),
         },
         Value::Path(template) => template.anchor().0,
         Value::Principal(provider, subject) => {
             let hash = step(seed, provider.as_exact()?.as_bytes());
             let hash = subject.as_exact().map_or(hash, |subject| step(hash, subject.as_bytes()));
-            return Some(Key { hash, length: 0, depth: 0, mask: None });
+            return Some(Key { hash, ..Key::default() });
         }
         Value::Network(network) => {
             let mask = (network.addr().is_ipv4(), network.prefix_len());
             let hash = self::network(seed, network.addr(), mask.1);
-            return Some(Key { hash, length: 0, depth: 0, mask: Some(mask) });
+            return Some(Key { hash, mask: Some(mask), ..Key::default() });
         }
         Value::Predicate(_) => return None,
     };
@@ -214,7 +236,22 @@ fn key(attribute: &Attribute, value: &Value) -> Option<Key> {
         (hash, depth) = (step(hash, piece), depth + 1);
         true
     });
-    (!text.is_empty()).then_some(Key { hash, length: text.len(), depth, mask: None })
+    (!text.is_empty()).then_some(Key { hash, length: text.len(), depth, ..Key::default() })
+}
+
+/// What a pattern asks for before or behind a boundary, if it ends there.
+fn up_to(boundary: Option<u8>, pattern: &Pattern) -> Option<&str> {
+    match boundary? {
+        b'.' => pattern.as_suffix()?.strip_prefix('.'),
+        _ => pattern.as_prefix()?.strip_suffix('/'),
+    }
+}
+
+/// The beginning or the end that a pattern asks for.
+fn part(seed: u64, pattern: &Pattern) -> Option<Key> {
+    let first = pattern.as_prefix().map(|text| (text, Cut::First(text.len())));
+    let (text, cut) = first.or_else(|| pattern.as_suffix().map(|text| (text, Cut::Last(text.len()))))?;
+    Some(Key { hash: step(seed, text.as_bytes()), cut: Some(cut), ..Key::default() })
 }
 
 /// Where values of an attribute are divided: those of hosts from their end.

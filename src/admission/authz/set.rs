@@ -6,7 +6,8 @@ use std::sync::{
 use http::HeaderValue;
 
 use super::{
-    Facts, Policy, Rule, Tally, attribute::Attribute, condition::Condition, index::Index, policy::Action,
+    Facts, Policy, Rule, Tally, attribute::Attribute, condition::Condition, guard::Verdicts, index::Index,
+    policy::Action,
 };
 
 /// What has to hold together for a rule to match: one of its sources with one of its operations.
@@ -37,6 +38,8 @@ pub(super) struct Named {
     pub(super) told: Option<HeaderValue>,
     pub(super) action: Action,
     count: Arc<AtomicU64>,
+    /// Of a custom one.
+    pub(super) verdicts: Option<Arc<Verdicts>>,
 }
 
 /// Why policies cannot be compiled.
@@ -82,7 +85,11 @@ impl Set {
         let mut clauses = Vec::with_capacity(size);
         for (at, (policy, (place, rule))) in (0..).zip(rules()) {
             let name = rule.name.clone().unwrap_or_else(|| place.to_string().into());
-            let count = tally.counter(&policy.name, &name, policy.action, in_shadow);
+            let counter = |action| tally.counter(&policy.name, &name, action, in_shadow);
+            let count = counter(policy.action);
+            let verdicts = (policy.action == Action::Custom).then(|| {
+                Arc::new(Verdicts { allowed: counter(Action::Allow), denied: counter(Action::Deny) })
+            });
             if named.iter().rev().take_while(|own| own.policy == policy.name).any(|own| own.rule == name) {
                 return Err(InvalidPolicies::DuplicateRule(policy.name.clone(), name));
             }
@@ -95,6 +102,7 @@ impl Set {
                 told,
                 action: policy.action,
                 count,
+                verdicts,
             });
             clauses.extend(Self::clauses(rule, policy.action, at));
         }

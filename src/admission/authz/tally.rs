@@ -32,7 +32,7 @@ pub struct Count {
     pub policy: Arc<str>,
     /// The rule; empty where none matched.
     pub rule: Arc<str>,
-    /// What was decided: `allow`, `deny`, or `custom` if an authorizer was asked.
+    /// What was decided: `allow` or `deny`. By a custom rule, `custom` counts beside it that an authorizer was asked.
     pub action: &'static str,
     /// Whether it was only looked at what would be decided.
     pub shadow: bool,

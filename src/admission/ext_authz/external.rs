@@ -32,6 +32,7 @@ pub struct ExternalAuth {
     pub(super) failure: Reason,
     pub(super) fails_open: bool,
     pub(super) paths: PathPolicy,
+    pub(super) told_in: Option<HeaderName>,
 }
 
 /// What of a request's body an authorizer gets.
@@ -126,6 +127,7 @@ impl ExternalAuth {
             failure: Reason::AuthorizerUnavailable,
             fails_open: false,
             paths: PathPolicy::strict(),
+            told_in: None,
         })
     }
 
@@ -245,6 +247,14 @@ impl ExternalAuth {
         Self { paths, ..self }
     }
 
+    /// Tells every caller who decided, in this header of the answer: `deny transfers/0`, or `deny` and the authorizer's
+    /// name where it is asked about every request. Nobody unless told.
+    ///
+    /// Where it lets pass, a policy that then denies or allows is named, if there is one.
+    pub fn told_in(self, header: HeaderName) -> Self {
+        Self { told_in: Some(header), ..self }
+    }
+
     /// Counts on in these numbers.
     pub fn counted(self, counts: ExternalAuthHandle) -> Self {
         self.asking(|asker| asker.counts = counts)
@@ -264,6 +274,11 @@ impl ExternalAuth {
     /// The headers that it tells the upstream, which nobody else may.
     pub fn asserted_headers(&self) -> impl Iterator<Item = &HeaderName> {
         self.asker.keeps.upstream.iter()
+    }
+
+    /// The headers of a request that it is sent.
+    pub fn sent_headers(&self) -> impl Iterator<Item = &HeaderName> {
+        self.sent.iter()
     }
 
     /// About what it is asked, unless about every request.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header, response};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header, response};
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -17,6 +17,7 @@ use super::{
     question,
 };
 use crate::{
+    admission::authz::Matched,
     body::{Bodiless, Peeked, Tap},
     gate::{AsyncGate, Check, Pass},
     head::Head,
@@ -26,7 +27,7 @@ use crate::{
 
 /// What the wait of an [`ExternalAuth`] tells.
 pub struct AuthTold {
-    rule: Arc<str>,
+    rule: Matched,
     outcome: Outcome,
 }
 
@@ -38,7 +39,7 @@ enum Outcome {
 
 /// The wait of an [`ExternalAuth`].
 pub struct AuthWait {
-    rule: Arc<str>,
+    rule: Matched,
     asked: Pin<Box<dyn Future<Output = Outcome> + Send>>,
 }
 
@@ -47,7 +48,7 @@ impl Future for AuthWait {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<AuthTold> {
         let outcome = ready!(self.asked.as_mut().poll(cx));
-        Poll::Ready(AuthTold { rule: Arc::clone(&self.rule), outcome })
+        Poll::Ready(AuthTold { rule: self.rule.clone(), outcome })
     }
 }
 
@@ -87,10 +88,10 @@ impl AsyncGate for ExternalAuth {
 
 impl ExternalAuth {
     /// By which rule it is asked about this request, if it is.
-    fn rule(&self, head: &Head<'_>) -> Result<Option<Arc<str>>, Rejection> {
+    fn rule(&self, head: &Head<'_>) -> Result<Option<Matched>, Rejection> {
         match &self.guard {
             Some(guard) => guard.matching(head, self.paths),
-            None => Ok(Some(Arc::clone(&self.name))),
+            None => Ok(Some(Matched::always(Arc::clone(&self.name)))),
         }
     }
 
@@ -127,38 +128,57 @@ impl ExternalAuth {
     fn decide(
         &self,
         head: &mut Head<'_>,
-        rule: &Arc<str>,
+        matched: &Matched,
         told: Result<Verdict, Failure>,
     ) -> Result<Option<AuthPass>, Answer> {
         self.asker.counts.count(&told);
-        match told {
-            Ok(Verdict::Pass(granted)) => {
-                for (name, value) in &granted.upstream {
-                    head.headers_mut().append(name, value.clone());
-                }
-                Ok((!granted.client.is_empty()).then_some(AuthPass(granted)))
-            }
-            Ok(Verdict::Refuse(refused)) => {
-                tell(head, rule);
-                Err(self.refusal(&refused, head.protocol()))
-            }
+        let granted = match told {
+            Ok(Verdict::Pass(granted)) => Some(granted),
             Err(Failure { why, .. }) if self.fails_open => {
                 tracing::warn!(authorizer = &*self.name, %why, "the authorizer failed, and the request passes");
-                Ok(None)
+                None
             }
-            Err(Failure { why, retry_after, .. }) => {
-                tell(head, rule);
-                tracing::warn!(authorizer = &*self.name, %why, "the authorizer failed");
-                let detail = format!("the authorizer `{}` gave no answer: {why}", self.name);
-                let rejection = Rejection::new(self.failure).detail(detail);
-                let unavailable = self.failure.status() == StatusCode::SERVICE_UNAVAILABLE;
-                Err(if unavailable { rejection.retry_after(retry_after) } else { rejection }.into())
+            Ok(Verdict::Refuse(refused)) => {
+                self.refused_by(head, matched);
+                return Err(self.refusal(&refused, head.protocol(), self.told("deny", matched)));
             }
+            Err(failure) => {
+                self.refused_by(head, matched);
+                return Err(self.failure(&failure, self.told("deny", matched)).into());
+            }
+        };
+        matched.decided(true);
+        for (name, value) in granted.iter().flat_map(|granted| &granted.upstream) {
+            head.headers_mut().append(name, value.clone());
+        }
+        let told = self.told("allow", matched);
+        Ok(Some(AuthPass { granted, trail: Trail::join(head), rule: Arc::clone(matched.rule()), told }))
+    }
+
+    /// Counts, and tells the log, by which rule a request was refused.
+    fn refused_by(&self, head: &Head<'_>, matched: &Matched) {
+        matched.decided(false);
+        if let Some(trail) = head.extensions().get::<Trail>() {
+            trail.set_decision(Arc::clone(matched.rule()));
         }
     }
 
+    /// Who decided, for the caller.
+    fn told(&self, action: &str, matched: &Matched) -> Option<Told> {
+        let name = self.told_in.clone()?;
+        Some((name, HeaderValue::try_from(format!("{action} {}", matched.rule())).ok()?))
+    }
+
+    fn failure(&self, Failure { why, retry_after, .. }: &Failure, told: Option<Told>) -> Rejection {
+        tracing::warn!(authorizer = &*self.name, %why, "the authorizer failed");
+        let detail = format!("the authorizer `{}` gave no answer: {why}", self.name);
+        let rejection = named(Rejection::new(self.failure).detail(detail), told);
+        let unavailable = self.failure.status() == StatusCode::SERVICE_UNAVAILABLE;
+        if unavailable { rejection.retry_after(*retry_after) } else { rejection }
+    }
+
     /// The authorizer's answer as it is, or in the words of gRPC.
-    fn refusal(&self, refused: &Refused, protocol: Protocol) -> Answer {
+    fn refusal(&self, refused: &Refused, protocol: Protocol, told: Option<Told>) -> Answer {
         let reason = match refused.status {
             StatusCode::BAD_REQUEST => Reason::BadRequest,
             StatusCode::UNAUTHORIZED => Reason::InvalidCredentials,
@@ -168,6 +188,7 @@ impl ExternalAuth {
         let rejection = Rejection::new(reason).detail(format!("refused by the authorizer `{}`", self.name));
         if protocol != Protocol::Http {
             let after = refused.retry_after().filter(|_| reason == Reason::RateLimited);
+            let rejection = named(rejection, told);
             return after.map_or(rejection.clone(), |after| rejection.retry_after(after)).into();
         }
         let mut response = Response::new(refused.body.clone());
@@ -176,16 +197,19 @@ impl ExternalAuth {
             response.headers_mut().append(name, value.clone());
         }
         response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        if let Some((name, value)) = told {
+            response.headers_mut().insert(name, value);
+        }
         response.extensions_mut().insert(rejection);
         response.into()
     }
 }
 
-/// Tells the log by whose rule a request was refused.
-fn tell(head: &Head<'_>, rule: &Arc<str>) {
-    if let Some(trail) = head.extensions().get::<Trail>() {
-        trail.set_decision(Arc::clone(rule));
-    }
+/// The header in which a caller is told who decided.
+type Told = (HeaderName, HeaderValue);
+
+fn named(rejection: Rejection, told: Option<Told>) -> Rejection {
+    told.into_iter().fold(rejection, |rejection, (name, value)| rejection.header(name, value))
 }
 
 /// Looks for an answer from before, then asks.
@@ -209,14 +233,26 @@ async fn peek(tap: &Tap, body: AuthBody) -> Result<Peeked, Rejection> {
     Ok(peeked)
 }
 
-/// Waits for the response that gets headers of the authorizer's answer.
+/// Waits for the response that gets headers of the authorizer's answer, and says who decided.
 #[derive(Debug)]
-pub struct AuthPass(Arc<Granted>);
+pub struct AuthPass {
+    granted: Option<Arc<Granted>>,
+    trail: Trail,
+    rule: Arc<str>,
+    told: Option<Told>,
+}
 
 impl Pass for AuthPass {
     fn on_head(&mut self, head: &mut response::Parts) {
-        for (name, value) in &self.0.client {
+        for (name, value) in self.granted.iter().flat_map(|granted| &granted.client) {
             head.headers.append(name, value.clone());
+        }
+        // Policies that deny or allow stand inside, and have spoken by now.
+        if self.trail.decision().is_none() {
+            self.trail.set_decision(Arc::clone(&self.rule));
+            if let Some((name, value)) = self.told.take() {
+                head.headers.insert(name, value);
+            }
         }
     }
 }

@@ -96,8 +96,12 @@
 //!
 //! # Position
 //!
-//! Inside of authentication, whose headers it can be sent, and outside of policies that deny and allow. Where it gets
-//! the body, a [`TapLayer`](crate::body::TapLayer) stands outside of it.
+//! Inside of authentication, whose headers it can be sent, and outside of policies that deny and allow. Authentication
+//! takes the credential that it looks at out of the request, unless it is told to forward it: an authorizer that is to see
+//! the token needs that. Where it gets the body, a [`TapLayer`](crate::body::TapLayer) stands outside of it.
+//!
+//! In [shadow](crate::gate::Enforce) it is asked, and waited for, as in force, since what it would say is to be counted. So
+//! a request takes as long as its answer: who tries a slow one gives its client a short timeout.
 //!
 //! # Shared state
 //!
@@ -111,6 +115,10 @@
 //! tower-http's `AsyncRequireAuthorization` is a function of yours, with none of these bounds.
 //!
 //! # Metrics
+//!
+//! Where [policies](ExternalAuth::only) say about what it is asked, their [`Tally`](crate::admission::authz::Tally) counts
+//! by rule what was asked and what came of it. The access log has that rule as `decision`, or else the authorizer's name, if
+//! it refused, or if it let pass and no policy inside decided; [`told_in`](ExternalAuth::told_in) tells callers the same.
 //!
 //! [`ExternalAuthHandle`]; in a gateway `portcullis_external_authorization_total` with the labels `authorizer` and
 //! `result`, and `portcullis_external_authorization_remembered_total`.

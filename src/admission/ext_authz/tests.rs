@@ -15,7 +15,7 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use super::*;
 use crate::{
-    admission::authz::{Operation, Policy, Rule},
+    admission::authz::{Authorization, Guard, Operation, Policy, Rule, Tally},
     body::{Body, TapLayer},
     fetch::Fetch,
     identity::ClientAddr,
@@ -362,6 +362,71 @@ async fn it_is_asked_only_about_what_rules_mean() {
     assert_eq!(slate.decision(), Some("risk/all"));
     assert_eq!(call(&gate, get("/transfers%2f7")).await.status, 400);
     assert!(auth(authorizer(0, |_| says(200, &[])).0).only([Policy::deny("d")]).is_err());
+}
+
+/// The answer to a call with policies inside, what the caller is told of who decided, and what the log is.
+async fn decided(gate: &ExternalAuth, request: Request<Body>) -> (u16, Option<String>, Option<String>) {
+    let to = |path: &str| Rule::new().to(Operation::new().paths([path]).unwrap());
+    let inside = Authorization::new([Policy::deny("no-exports").rule(to("/transfers/export"))]).unwrap();
+    let told_in = HeaderName::from_static("x-decision");
+    // An upstream does not say who decided here.
+    let upstream = service_fn(|_: Request<Body>| async {
+        Ok::<_, Infallible>(
+            Response::builder().header("x-decision", "allow all").body(Body::empty()).unwrap(),
+        )
+    });
+    let mut request = request;
+    let slate = Trail::join(&mut crate::head::Head::of(&mut request));
+    let is_in = request.uri().path().ends_with("export");
+    let gate = gate.clone().told_in(told_in.clone()).layer();
+    let response = if is_in {
+        let answer =
+            gate.layer(inside.told_in(told_in).layer().layer(upstream)).oneshot(request).await.unwrap();
+        answer.map(|_| ())
+    } else {
+        gate.layer(upstream).oneshot(request).await.unwrap().map(|_| ())
+    };
+    let lines: Vec<_> = response.headers().get_all("x-decision").iter().collect();
+    assert!(lines.len() < 2, "{lines:?}");
+    let told = lines.first().map(|value| value.to_str().unwrap().to_owned());
+    (response.status().as_u16(), told, slate.decision().map(str::to_owned))
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_decided_is_told_logged_and_counted() {
+    let (fetch, _) =
+        authorizer(0, |question| match question.headers()["x-forwarded-uri"].to_str().unwrap() {
+            "/transfers/no" | "/orders.v1.Orders/Get" => says(403, &[]),
+            "/transfers/lost" => says(500, &[]),
+            _ => says(200, &[]),
+        });
+    let rule = Rule::new().name("some").to(Operation::new().not_paths(["/free"]).unwrap());
+    let tally = Tally::new();
+    let guard = Guard::new([Policy::custom("risk").rule(rule)], &tally).unwrap();
+    let (always, gate) = (auth(fetch.clone()), auth(fetch).guarded(guard));
+    let some = |text: &str| Some(text.to_owned());
+    for (request, status, told, log) in [
+        (get("/transfers/7"), 200, "allow risk/some", "risk/some"),
+        (get("/transfers/no"), 403, "deny risk/some", "risk/some"),
+        (grpc(), 200, "deny risk/some", "risk/some"),
+        (get("/transfers/lost"), 503, "deny risk/some", "risk/some"),
+        // The one that decides in the end is named.
+        (get("/transfers/export"), 403, "deny no-exports/0", "no-exports/0"),
+    ] {
+        let path = request.uri().path().to_owned();
+        assert_eq!(decided(&gate, request).await, (status, some(told), some(log)), "{path}");
+    }
+    // Nobody decided but the upstream.
+    assert_eq!(decided(&gate, get("/free")).await, (200, some("allow all"), None));
+    assert_eq!(decided(&always, get("/transfers/no")).await, (403, some("deny iam"), some("iam")));
+    let open = gate.clone().danger_fail_open();
+    assert_eq!(
+        decided(&open, get("/transfers/lost")).await,
+        (200, some("allow risk/some"), some("risk/some"))
+    );
+
+    let counts: Vec<_> = tally.read().iter().map(|count| (count.action, count.decisions)).collect();
+    assert_eq!(counts, [("allow", 3), ("custom", 6), ("deny", 3)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,4 @@
-#[cfg(feature = "redis")]
-use std::time::Duration;
-use std::{mem, sync::Arc};
+use std::{mem, sync::Arc, time::Duration};
 
 #[cfg(feature = "redis")]
 use tokio::time::Instant;
@@ -137,11 +135,12 @@ pub(super) fn pay_here(quotas: &[Quota], bills: &mut [Bill]) -> bool {
     true
 }
 
-/// Pays all bills, or none.
+/// Pays all bills, or none, for a request that has waited so long already.
 ///
 /// # Errors
 /// Counters cannot be asked, and their quota lets nothing pass then.
-pub(super) async fn pay(mut payment: Payment) -> Result<Payment, QuotaOutage> {
+#[cfg_attr(not(feature = "redis"), expect(unused_variables, reason = "nobody is waited for but Redis"))]
+pub(super) async fn pay(mut payment: Payment, waited: Duration) -> Result<Payment, QuotaOutage> {
     let Payment { quotas, bills } = &mut payment;
     for (quota, bill) in quotas.iter().zip(&mut *bills) {
         if bill.state == State::Open
@@ -154,7 +153,7 @@ pub(super) async fn pay(mut payment: Payment) -> Result<Payment, QuotaOutage> {
         return Ok(payment);
     }
     #[cfg(feature = "redis")]
-    let until = until(quotas);
+    let until = until(quotas, waited);
     #[cfg(feature = "redis")]
     while let Some(first) = bills.iter().position(|bill| bill.state == State::Open) {
         if !pay_there(quotas, bills, first, until).await? {
@@ -165,14 +164,15 @@ pub(super) async fn pay(mut payment: Payment) -> Result<Payment, QuotaOutage> {
     Ok(payment)
 }
 
-/// The longest of the deadlines: accounts and servers are asked one after the other, and no request waits for their sum.
+/// The longest of the deadlines, less what was waited before: accounts and servers are asked one after the other, and no
+/// request waits for their sum.
 #[cfg(feature = "redis")]
-fn until(quotas: &[Quota]) -> Instant {
+fn until(quotas: &[Quota], waited: Duration) -> Instant {
     let deadlines = quotas.iter().map(|quota| match &quota.counters.place {
         Place::Memory(_) => Duration::ZERO,
         Place::Redis(remote) => remote.deadline,
     });
-    after(Instant::now(), deadlines.max().unwrap_or_default())
+    after(Instant::now(), deadlines.max().unwrap_or_default().saturating_sub(waited))
 }
 
 /// Pays, in one round trip, what stands on one account of one server, that of the quota at `first`.

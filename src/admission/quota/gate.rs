@@ -1,6 +1,7 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use http::{HeaderMap, response};
+use tokio::time::Instant;
 
 use super::{
     Quota, QuotaOutage,
@@ -11,6 +12,7 @@ use crate::{
     admission::{
         fields::{self, Fields, Line, Policy},
         rate_limit::Verdict,
+        waited::{wait, waited},
     },
     gate::{AsyncGate, AsyncGateLayer, Check, Pass},
     head::Head,
@@ -167,12 +169,16 @@ impl AsyncGate for Quotas {
             bill::pay_here(&self.quotas, &mut bills);
             return self.decide(bills).into();
         }
-        let paid = bill::pay(Payment { quotas: Arc::clone(&self.quotas), bills });
-        Check::Wait(QuotaWait(Box::pin(async { QuotaTold(paid.await) })))
+        let paid = bill::pay(Payment { quotas: Arc::clone(&self.quotas), bills }, waited(head));
+        Check::Wait(QuotaWait(Box::pin(async {
+            let began = Instant::now();
+            QuotaTold { paid: paid.await, waited: began.elapsed() }
+        })))
     }
 
-    fn resume(&self, _: &mut Head<'_>, told: QuotaTold) -> Check<Spending, QuotaWait> {
-        let paid = told.0.map_err(|outage| {
+    fn resume(&self, head: &mut Head<'_>, told: QuotaTold) -> Check<Spending, QuotaWait> {
+        wait(head, told.waited);
+        let paid = told.paid.map_err(|outage| {
             let refusal = Rejection::new(Reason::LimitUnavailable).retry_after(OUTAGE);
             Answer::from(refusal.source(outage))
         });
@@ -185,7 +191,10 @@ pub struct QuotaWait(Pin<Box<dyn Future<Output = QuotaTold> + Send>>);
 
 /// What counters that are kept elsewhere have told. Dropped, it gives back what was paid.
 #[derive(Debug)]
-pub struct QuotaTold(Result<Payment, QuotaOutage>);
+pub struct QuotaTold {
+    paid: Result<Payment, QuotaOutage>,
+    waited: Duration,
+}
 
 impl Future for QuotaWait {
     type Output = QuotaTold;

@@ -118,7 +118,8 @@
 //!
 //! # Position
 //!
-//! Inside of rate limits, authentication and authorization: what they refuse was not served, and is not to be paid.
+//! Inside of rate limits, authentication and authorization: what they refuse was not served, and is not to be paid. What
+//! a quota refuses has spent them all the same; what could not be served further inside is given back to it.
 //! Outside of whatever costs something.
 //!
 //! # Shared state

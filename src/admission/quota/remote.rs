@@ -50,15 +50,15 @@ impl Remote {
         until: Instant,
     ) -> Result<(bool, Vec<Bill>), QuotaOutage> {
         let until = until.min(after(Instant::now(), self.deadline));
-        let rest = until.saturating_duration_since(Instant::now());
-        if rest.is_zero() {
+        if until <= Instant::now() {
             return Err(RedisError::Late(self.deadline).into());
         }
         let (keys, args) = self.words(&payment);
-        let redis = self.redis.clone();
+        let (redis, deadline) = (self.redis.clone(), self.deadline);
         let (tell, told) = oneshot::channel();
         let is_begun = self.paying.run(async move {
-            let patience = Patience::from(rest).lingering(LINGERING);
+            // The server has its whole deadline, however much of it is left to the request.
+            let patience = Patience::from(deadline).lingering(LINGERING);
             let answer: Result<Vec<i64>, _> = redis.run(patience, &SPEND, &keys, args).await;
             // If nobody takes it, it gives itself back.
             drop(tell.send(answer.and_then(|answer| read(payment, &answer))));

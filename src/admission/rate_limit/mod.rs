@@ -123,7 +123,7 @@
 //! Limits by address outside of authentication, so that refused credentials count too; limits by [`Principal`] or
 //! claim inside of it, by [`Route`] inside of the router. A part of the key that is not known falls back to the
 //! client's address, so outside of whatever gives the address all clients are one account. Inside of access logs and
-//! metrics, which see the answer.
+//! metrics, which see the answer. What is refused further inside, by a quota or a limit of concurrency, has spent it.
 //!
 //! # Shared state
 //!

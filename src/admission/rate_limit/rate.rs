@@ -104,6 +104,20 @@ impl Rate {
         self.period
     }
 
+    /// So many times as slow, but no slower than one unit in a year.
+    #[cfg(feature = "redis")]
+    pub(super) fn slowed(self, times: u32) -> Self {
+        let slowest = SLOWEST.saturating_mul(self.count.get());
+        Self { period: self.period.saturating_mul(times.max(1)).min(slowest), ..self }
+    }
+
+    /// The part of its units that each of so many has in its period, one at least, however long the period is.
+    #[cfg(feature = "redis")]
+    pub(super) fn divided(self, parts: u32) -> Self {
+        let part = self.count.get() / parts.max(1);
+        Self { count: NonZeroU32::new(part).unwrap_or(NonZeroU32::MIN), ..self }
+    }
+
     /// As clients are told, who know no fractions of a second: so many units in so many seconds.
     pub(super) fn told(self) -> (u64, u64) {
         const SECOND: u64 = 1_000_000_000;

@@ -100,7 +100,7 @@ impl IntrospectionBuilder {
         self
     }
 
-    /// Takes only tokens of which the answer has these members: at most 64 names count.
+    /// Takes only tokens of which the answer has all these members.
     pub fn require<'n>(mut self, claims: impl IntoIterator<Item = &'n str>) -> Self {
         claims.into_iter().for_each(|claim| self.expected.rules.require(claim));
         self

@@ -175,6 +175,10 @@ impl ClaimLookup for Remembered {
     fn claim(&self, name: &str) -> Option<Cow<'_, str>> {
         pointer::text_at(name, self.as_json())
     }
+
+    fn any_claim(&self, name: &str, found: &mut dyn FnMut(&str) -> bool) -> bool {
+        pointer::any_text(name, self.as_json(), found)
+    }
 }
 
 impl fmt::Debug for Claims {

@@ -1,13 +1,16 @@
 //! `authorization`, and what rules say of it.
 use std::{collections::HashSet, slice};
 
+use http::HeaderName;
 use ipnet::IpNet;
 
 use super::Compiler;
 use crate::{
-    admission::authz::{
-        self, Authorization, Guard, InvalidPolicies, InvalidValue, Operation, Policy, Rule, Source,
+    admission::{
+        authz::{self, Authorization, Guard, InvalidPolicies, InvalidValue, Operation, Policy, Rule, Source},
+        ext_authz::ExternalAuth,
     },
+    authn::Providers,
     config::{
         at::At,
         scalar::Text,
@@ -31,7 +34,7 @@ impl Compiler<'_> {
                 at.field("authorizer").error("is missing: a custom policy asks one");
             }
             (Some(name), authz::Action::Custom) => {
-                self.find(at.field("authorizer"), name, "authorizer", "authorizers", &self.authorizers);
+                self.find(at.field("authorizer"), name, "authorizer", "authorizers", self.authorizers.all());
             }
             (Some(_), _) => at.field("authorizer").error("only a custom policy asks one"),
             (None, _) => {}
@@ -87,10 +90,13 @@ impl Compiler<'_> {
         mut made: gateway::Rule,
         said: &Authorize,
         knows_callers: bool,
+        providers: Option<&Providers>,
     ) -> gateway::Rule {
         for (at, name) in self.distinct(at.field("authorizers"), &said.authorizers) {
-            if let Some(authorizer) = self.find(at, name, "authorizer", "authorizers", &self.authorizers) {
-                made = made.ask(authorizer.clone());
+            let found = self.find(at, name, "authorizer", "authorizers", self.authorizers.all());
+            if let Some((_, authorizer)) = found {
+                warn_of_withheld(at, authorizer, providers);
+                made = made.ask(telling(authorizer.clone(), said));
             }
         }
         let list = at.field("policies");
@@ -103,7 +109,7 @@ impl Compiler<'_> {
                 at.warn("asks who callers are, and nobody does: `authenticate` names no provider");
             }
             if policy.action() == authz::Action::Custom {
-                made = self.custom(at, made, name, policy);
+                made = self.custom(at, made, said, policy, providers);
             } else {
                 decide.push((at, policy));
             }
@@ -122,12 +128,36 @@ impl Compiler<'_> {
     }
 
     /// An authorizer that is asked about what the rules of a custom policy mean.
-    fn custom(&self, at: At<'_>, made: gateway::Rule, name: &str, policy: &Policy) -> gateway::Rule {
-        let said = self.file.authorization.get(name).and_then(|said| said.authorizer.as_deref());
-        let Some(authorizer) = said.and_then(|said| self.authorizers.get(said)) else { return made };
+    fn custom(
+        &self,
+        at: At<'_>,
+        made: gateway::Rule,
+        said: &Authorize,
+        policy: &Policy,
+        providers: Option<&Providers>,
+    ) -> gateway::Rule {
+        let asks = self.file.authorization.get(policy.name()).and_then(|said| said.authorizer.as_deref());
+        let Some(authorizer) = asks.and_then(|name| self.authorizers.before(name)) else { return made };
+        warn_of_withheld(at, authorizer, providers);
         let Some(guard) = accept(at, Guard::new([policy.clone()], &self.kept.tally)) else { return made };
-        let guarded = authorizer.clone().guarded(guard);
+        let guarded = telling(authorizer.clone(), said).guarded(guard);
         if policy.is_shadow() { made.ask_in_shadow(guarded) } else { made.ask(guarded) }
+    }
+}
+
+/// The authorizer, which tells callers that it decided if the rule says so.
+fn telling(authorizer: ExternalAuth, said: &Authorize) -> ExternalAuth {
+    said.decision_header.iter().fold(authorizer, |made, header| made.told_in(header.0.clone()))
+}
+
+/// Says what an authorizer is not sent although it is to be.
+fn warn_of_withheld(at: At<'_>, authorizer: &ExternalAuth, providers: Option<&Providers>) {
+    let removed = || providers.into_iter().flat_map(Providers::removed_locations);
+    let is_removed = |name: &&HeaderName| removed().any(|location| location.header_name() == Some(*name));
+    if let Some(name) = authorizer.sent_headers().find(is_removed) {
+        at.warn(format!(
+            "the credential in `{name}` is taken out before the authorizer is asked: to send it, its provider needs `forward: true`"
+        ));
     }
 }
 

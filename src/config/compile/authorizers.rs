@@ -1,13 +1,14 @@
 //! `authorizers`, what upstreams are told, and the guard against other sites.
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
-use http::{HeaderName, header};
+use http::{HeaderName, Uri, header};
 
 use super::Compiler;
 use crate::{
     admission::ext_authz::{AuthBody, ExternalAuth, InvalidAuthorizer},
     config::{
         at::At,
+        kept::Said,
         scalar::Spelled,
         schema::{Authorizer, AuthorizerBody, CallerFact, Csrf, Header, OnFailure},
     },
@@ -25,18 +26,31 @@ const MAX_ENTRIES: usize = 10_000;
 
 impl Compiler<'_> {
     /// An authorizer: the one that is in force, if nothing about it has changed.
-    pub(super) fn authorizer(&self, at: At<'_>, name: &str, said: &Authorizer) -> Option<ExternalAuth> {
+    pub(super) fn authorizer(
+        &self,
+        at: At<'_>,
+        name: &str,
+        said: &Authorizer,
+    ) -> Option<(Said<Authorizer>, ExternalAuth)> {
         let body = said.body.as_ref().and_then(|body| auth_body(at.field("body"), body));
         // What stands around it may have changed, although it has not.
         self.check_upstream_headers(at, said);
         if said.danger_fail_open {
             at.field("dangerFailOpen").warn("while the authorizer fails, everybody is let in");
         }
-        if let Some(kept) = self.kept.authorizers.again(name, said) {
-            return Some(kept.clone());
+        warn_of_plain_http(at.field("url"), &said.url);
+        let at_roots = at.field("roots").field("file");
+        let roots = match &said.roots {
+            Some(roots) => Some(self.material(at_roots, roots)?),
+            None => None,
+        };
+        let known = Said(said.clone(), roots.iter().cloned().collect());
+        if let Some(kept) = self.kept.authorizers.again(name, &known) {
+            return Some((known, kept.clone()));
         }
         let timeout = said.timeout.as_ref().map_or(TIMEOUT, |timeout| timeout.0);
-        let fetch = Fetch::new(client(at, said)?).timeout(timeout);
+        let client = client(at, said, roots.as_deref().map(|roots| (at_roots, roots)))?;
+        let fetch = Fetch::new(client).timeout(timeout);
         let mut made = at.field("url").accept(ExternalAuth::new(name, &said.url, fetch))?;
         if let Some(before) = self.kept.authorizers.before(name) {
             made = made.counted(before.handle());
@@ -52,7 +66,7 @@ impl Compiler<'_> {
         if said.danger_fail_open {
             made = made.danger_fail_open();
         }
-        Some(made.body(body.unwrap_or_default()))
+        Some((known, made.body(body.unwrap_or_default())))
     }
 
     /// Nobody else may set what an authorizer tells upstreams: it is removed from every request, first of all.
@@ -92,7 +106,7 @@ impl Compiler<'_> {
                 continue;
             };
             let of_providers = self.providers.values().flat_map(|provider| provider.asserted_headers());
-            let of_authorizers = self.authorizers.values().flat_map(ExternalAuth::asserted_headers);
+            let of_authorizers = self.authorizers.each().flat_map(ExternalAuth::asserted_headers);
             if of_providers.chain(of_authorizers).cloned().collect::<AssertedHeaders>().contains(&header) {
                 at.error("`claimHeaders` or `upstreamHeaders` tell something in this header already");
                 continue;
@@ -132,15 +146,32 @@ impl Compiler<'_> {
 }
 
 /// Who asks: over TLS, if the URL says so.
-fn client(at: At<'_>, said: &Authorizer) -> Option<Client> {
+fn client(at: At<'_>, said: &Authorizer, roots: Option<(At<'_>, &[u8])>) -> Option<Client> {
     let builder = Client::builder();
     if !said.url.starts_with("https:") {
+        if roots.is_some() {
+            at.field("roots").error("nobody is verified by them: the `url` is not `https`");
+        }
         return Some(builder.build());
     }
     #[cfg(feature = "tls")]
-    return at.field("url").accept(crate::tls::ClientTls::platform()).map(|tls| builder.tls(tls).build());
+    return match roots {
+        Some((at, roots)) => at.accept(crate::tls::ClientTls::roots(roots)),
+        None => at.field("url").accept(crate::tls::ClientTls::platform()),
+    }
+    .map(|tls| builder.tls(tls).build());
     #[cfg(not(feature = "tls"))]
     return at.field("url").refuse("this build has no TLS: it was made without the feature `tls`");
+}
+
+/// Says what plain HTTP means, unless nobody is on the way.
+fn warn_of_plain_http(at: At<'_>, url: &str) {
+    let Some(uri) = url.parse::<Uri>().ok().filter(|uri| uri.scheme_str() == Some("http")) else { return };
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let is_here = host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+    if !is_here {
+        at.warn("over plain HTTP whoever is on the way reads callers' credentials, and can let anybody in");
+    }
 }
 
 /// Which headers go to an authorizer and come back.
@@ -231,6 +262,85 @@ mod tests {
             let said =
                 format!("authorizers.iam.body.{field}: expected a number from 1 to {}", AuthBody::MOST);
             assert_eq!(found, Vec::from_iter(refused.then_some(said)), "{body}");
+        }
+    }
+
+    #[test]
+    fn plain_http_to_elsewhere_is_warned_of() {
+        let warning = "authorizers.iam.url: over plain HTTP whoever is on the way reads callers' credentials, and can let anybody in";
+        for (url, warned) in [
+            ("http://iam.internal:4000/check", true),
+            ("http://192.0.2.1/", true),
+            ("http://127.0.0.1:4000/", false),
+            ("http://[::1]:4000/", false),
+            ("http://localhost/", false),
+        ] {
+            let found =
+                problems(&read(&format!("authorizers: {{ iam: {{ url: '{url}' }} }}"), &Kept::default()));
+            assert_eq!(found, Vec::from_iter(warned.then_some(warning)), "{url}");
+        }
+    }
+
+    #[test]
+    fn roots_are_those_of_the_authorizer_and_make_another_one() {
+        let directory = std::env::temp_dir().join(format!("portcullis-roots-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("roots.pem");
+        let root = || rcgen::generate_simple_self_signed(["iam.internal".to_owned()]).unwrap().cert.pem();
+        let said = |url: &str| {
+            format!("authorizers: {{ iam: {{ url: '{url}', roots: {{ file: '{}' }} }} }}", path.display())
+        };
+        let https = said("https://iam.internal/check");
+        std::fs::write(&path, root()).unwrap();
+        let first = read(&https, &Kept::default());
+        assert_eq!(problems(&first), [""; 0]);
+        let kept = first.compiled.unwrap().kept;
+        let found = |kept: &Kept| kept.authorizers.all()["iam"].0.clone();
+        assert!(found(&read(&https, &kept).compiled.unwrap().kept) == found(&kept));
+        std::fs::write(&path, root()).unwrap();
+        assert!(found(&read(&https, &kept).compiled.unwrap().kept) != found(&kept));
+        assert_eq!(
+            problems(&read(&said("http://127.0.0.1/"), &kept)),
+            ["authorizers.iam.roots: nobody is verified by them: the `url` is not `https`"]
+        );
+        std::fs::write(&path, "no certificate").unwrap();
+        let found = problems(&read(&https, &kept));
+        assert!(found.len() == 1 && found[0].starts_with("authorizers.iam.roots.file: "), "{found:?}");
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn a_credential_that_is_taken_out_before_is_warned_of() {
+        let lines = |forward: bool, sent: &str, asked: &str| {
+            format!(
+                "authentication: {{ users: {{ jwt: {{ issuer: i, audiences: [a], algorithms: [RS256], forward: {forward}, \
+                 jwks: {{ file: tests/data/shop/jwks.json }} }} }} }}\n\
+                 authorizers: {{ iam: {{ url: 'http://127.0.0.1:4000/', {sent} }} }}\n\
+                 authorization: {{ ask: {{ action: custom, authorizer: iam, rules: [{{}}] }} }}\n\
+                 listeners: [{{ name: public, address: 127.0.0.1:8080 }}]\n\
+                 upstreams: {{ one: {{ endpoints: [127.0.0.1:9001] }} }}\n\
+                 routes: [{{ name: r, rules: [{{ backendRefs: [{{ name: one }}], \
+                 policies: {{ authenticate: [users], authorize: {{ {asked} }} }} }}] }}]\n"
+            )
+        };
+        let problems = |lines: &str| {
+            let check = Config::text("f", format!("apiVersion: portcullis/v1alpha1\n{lines}")).check();
+            check
+                .faults()
+                .iter()
+                .map(|fault| format!("{}: {}", fault.path, fault.problem))
+                .collect::<Vec<_>>()
+        };
+        let warning = |field: &str| {
+            [format!(
+                "routes[0].rules[0].policies.authorize.{field}[0]: the credential in `authorization` is taken out before the \
+                 authorizer is asked: to send it, its provider needs `forward: true`"
+            )]
+        };
+        for (field, asked) in [("authorizers", "authorizers: [iam]"), ("policies", "policies: [ask]")] {
+            assert_eq!(problems(&lines(false, "", asked)), warning(field));
+            assert_eq!(problems(&lines(true, "", asked)), [""; 0]);
+            assert_eq!(problems(&lines(false, "requestHeaders: [cookie]", asked)), [""; 0]);
         }
     }
 

@@ -52,6 +52,15 @@ impl<'a> Compiler<'a> {
         }
         let made = self.sessions(at, made, rule);
         let made = divided(at.field("policies").field("split"), made, &rule.policies, &|_| None, false);
+        for (at, _) in
+            at.field("filters").items(&rule.filters).filter(|(_, filter)| filter.request_mirror.is_none())
+        {
+            at.field("type").error("a client has `RequestMirror` alone");
+        }
+        if let Some(mirror) = &rule.policies.mirror {
+            self.check_mirror(at.field("policies").field("mirror"), mirror);
+        }
+        let made = self.mirrors(at, made, rule);
         if !rule.backend_refs.is_empty() || at.field("backendRefs").is_said() {
             return self.backends(at, made, rule);
         }

@@ -17,9 +17,9 @@ use crate::config::{
     at::At,
     files::Files,
     gates::Registry,
-    kept::{Counted, Followers, Kept, KeptCanary, KeptOverload, KeptUsage, Made, SaidOfCanary, Stores},
+    kept::{Counted, Followers, Kept, KeptCanary, KeptOverload, KeptUsage, Made, Said, SaidOfCanary, Stores},
     scalar::{Name, Spelled},
-    schema::{CircuitBreaker, Gateway, KeyFile, schema_of},
+    schema::{Authorizer, CircuitBreaker, Gateway, KeyFile, schema_of},
     suggest::suggestion,
 };
 use crate::{
@@ -47,7 +47,7 @@ pub(in crate::config) struct Compiler<'a> {
     pub(super) limits: BTreeMap<&'a str, Charge>,
     pub(super) quotas: BTreeMap<&'a str, Quota>,
     pub(super) meter: RefCell<Option<KeptUsage>>,
-    pub(super) authorizers: BTreeMap<&'a str, ExternalAuth>,
+    pub(super) authorizers: Made<Said<Authorizer>, ExternalAuth>,
     pub(super) authorization: BTreeMap<&'a str, Policy>,
     pub(super) upstreams: BTreeMap<&'a str, Upstream>,
     pub(super) concurrency: BTreeMap<&'a str, Concurrency>,
@@ -171,7 +171,7 @@ impl<'a> Compiler<'a> {
                 .map(|(name, upstream)| (name.to_owned(), upstream))
                 .collect(),
             tally: self.kept.tally.clone(),
-            authorizers: made(self.authorizers, |name| file.authorizers.get(name)),
+            authorizers: self.authorizers,
             #[cfg(feature = "jwt")]
             key_sets: self.key_sets.into_inner(),
             #[cfg(feature = "jwt")]
@@ -225,8 +225,8 @@ impl<'a> Compiler<'a> {
             }
         }
         for (at, name, authorizer) in self.top.field("authorizers").entries(&file.authorizers) {
-            if let (true, Some(authorizer)) = (named(at, name), self.authorizer(at, name, authorizer)) {
-                self.authorizers.insert(name, authorizer);
+            if let (true, Some((said, made))) = (named(at, name), self.authorizer(at, name, authorizer)) {
+                self.authorizers.insert(name, said, made);
             }
         }
         for (at, name, policy) in self.top.field("authorization").entries(&file.authorization) {
@@ -266,7 +266,7 @@ impl<'a> Compiler<'a> {
     /// Every header name that something in this file tells upstreams, whether a rule uses it or not.
     pub(super) fn asserted(&self) -> Vec<HeaderName> {
         let of_providers = self.providers.values().flat_map(|provider| provider.asserted_headers());
-        let of_authorizers = self.authorizers.values().flat_map(ExternalAuth::asserted_headers);
+        let of_authorizers = self.authorizers.each().flat_map(ExternalAuth::asserted_headers);
         let of_callers = self.file.caller_headers.keys().filter_map(|name| HeaderName::try_from(name).ok());
         of_providers.chain(of_authorizers).cloned().chain(of_callers).collect()
     }

@@ -136,6 +136,7 @@ fn outlier_detection(at: At<'_>, said: &OutlierDetection) -> outlier::Policy {
 
 /// How connections are bounded.
 pub(super) fn connections(at: At<'_>, said: &Upstream, mut builder: UpstreamBuilder) -> UpstreamBuilder {
+    builder = builder.preconnect(said.preconnect);
     if let Some(most) = said.max_connections {
         builder = builder.max_connections(most.get() as usize);
     }

@@ -18,8 +18,8 @@ use crate::{
     config::{
         at::At,
         schema::{
-            FieldsWhen, KeyList, KeyName, KeyOf, KeyPart, LimitAlgorithm, LimitFields, Listener, PlanQuota,
-            Policies, RateLimit,
+            FieldsWhen, KeyList, KeyName, KeyOf, KeyPart, LimitAlgorithm, LimitCost, LimitFields, Listener,
+            PlanQuota, Policies, RateLimit,
         },
     },
     key::Key,
@@ -120,6 +120,12 @@ impl Compiler<'_> {
     ) -> Option<LimitBuilder> {
         use crate::{admission::rate_limit::Fallback, config::schema::LimitFallback};
 
+        // A bucket that was asked for one unit is whole when it is back, and a window when it has gone by.
+        let kept = match said.algorithm {
+            LimitAlgorithm::TokenBucket | LimitAlgorithm::LeakyBucket => said.rate.0.interval(),
+            LimitAlgorithm::SlidingWindow | LimitAlgorithm::FixedWindow => said.rate.0.period(),
+        };
+        strangers(at.field("key"), said.key.as_ref(), kept);
         let stores = self.stores.borrow();
         let (_, there) =
             self.find(at.field("redis"), server, "server", "redis", stores.distributions.all())?.clone();
@@ -279,7 +285,16 @@ fn refused<T>(at: At<'_>, said: &RateLimit, error: &LimitError) -> Option<T> {
 
 /// What requests are charged, and which.
 fn charge(at: At<'_>, said: &RateLimit, limit: Limit) -> Option<Charge> {
-    let cost = cost(at.field("cost"), said.cost.as_ref(), limit.burst().get().into())?;
+    let holds = |plan: &PlanQuota| capacity(limit.algorithm(), quota(plan));
+    let most = said.plans.values().map(holds).chain([limit.burst().get()]).max().unwrap_or_default();
+    let cost = cost(at.field("cost"), said.cost.as_ref(), most.into())?;
+    if let (Some(least), false) = (said.cost.as_ref().map(LimitCost::least), said.plans.is_empty()) {
+        let plans = at.field("plans").entries(&said.plans).map(|(at, _, plan)| (at, holds(plan)));
+        for (at, _) in plans.chain([(at.field("rate"), limit.burst().get())]).filter(|(_, all)| least > *all)
+        {
+            at.warn(format!("a request costs {least}, which is more than such an account ever holds"));
+        }
+    }
     let mut charge = limit.costing(cost).in_shadow(said.shadow).spend_on_denial(said.spend_on_denial);
     if let Some(by) = &said.settle {
         charge = charge.settle(settle(at.field("settle"), by)?);
@@ -287,6 +302,31 @@ fn charge(at: At<'_>, said: &RateLimit, limit: Limit) -> Option<Charge> {
         return at.field("maxDebt").refuse("nobody comes into debt without `settle`");
     }
     Some(skips(at.field("skip"), &said.skip)?.into_iter().fold(charge, Charge::skip))
+}
+
+/// Whose accounts are kept for long on a server that bounds nothing, though who asks makes them up.
+#[cfg(feature = "redis")]
+pub(super) fn strangers(at: At<'_>, key: Option<&KeyList>, kept: Duration) {
+    const LONG: Duration = Duration::from_secs(86_400);
+    let is_made_up = |part: &KeyPart| match part {
+        KeyPart::Named(name) => matches!(name, KeyName::ClientIp),
+        KeyPart::Of(of) => of.claim.is_none(),
+    };
+    let parts = match key {
+        Some(KeyList::One(part)) => std::slice::from_ref(part),
+        Some(KeyList::All(parts)) => parts,
+        None => &[],
+    };
+    if kept >= LONG && parts.iter().any(is_made_up) {
+        at.warn("whoever asks makes up accounts, and Redis keeps each for a day or longer: count callers, or bound its memory");
+    }
+}
+
+/// The most that an account of this quota holds.
+fn capacity(algorithm: Algorithm, quota: Quota) -> u32 {
+    let Algorithm::LeakyBucket { max_wait } = algorithm else { return quota.burst().get() };
+    let waiting = max_wait.as_nanos() / quota.rate().interval().as_nanos().max(1);
+    u32::try_from(waiting + 1).unwrap_or(u32::MAX)
 }
 
 fn quota(said: &PlanQuota) -> Quota {

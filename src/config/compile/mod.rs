@@ -12,7 +12,9 @@ mod charges;
 mod client;
 mod compiler;
 mod concurrency;
+mod discovery;
 mod endpoints;
+mod fault;
 mod filters;
 mod hedge;
 #[cfg(feature = "jwt")]

@@ -1,11 +1,14 @@
 //! `quotas`.
 #[cfg(feature = "redis")]
-use super::charges::deadline;
+use std::time::Duration;
+
 use super::{
     Compiler,
     charges::{cost, max_keys, settle, skips},
     limits::key,
 };
+#[cfg(feature = "redis")]
+use super::{charges::deadline, limits::strangers};
 use crate::{
     admission::quota::{self, QuotaError, QuotaStore},
     authn::Providers,
@@ -55,7 +58,12 @@ impl Compiler<'_> {
 
     fn quota_store(&self, at: At<'_>, name: &str, said: &Quota) -> Option<QuotaStore> {
         let store = match (&said.redis, &said.file) {
-            (Some(server), None) => self.redis_store(at, name, server)?,
+            (Some(server), None) => {
+                // What was counted can be read for a day after its period.
+                #[cfg(feature = "redis")]
+                strangers(at.field("key"), said.key.as_ref(), Duration::from_secs(86_400));
+                self.redis_store(at, name, server)?
+            }
             (None, Some(file)) => {
                 let same = |(other, quota): &(&String, &Quota)| {
                     other.as_str() < name && quota.file.as_ref() == Some(file)

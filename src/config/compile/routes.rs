@@ -87,6 +87,7 @@ impl Compiler<'_> {
         let made = timeouts(at, made, rule);
         let made = self.retry(at, made, rule);
         let made = self.hedge(at.field("policies").field("hedge"), made, rule);
+        let made = self.fault(at.field("policies").field("fault"), made, rule);
         self.told_numbers(at.field("policies"), rule);
         let deadline = rule.policies.deadline_header.iter().map(|header| header.0.clone());
         let made = deadline.fold(made, gateway::Rule::deadline_header);
@@ -109,7 +110,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn request_match(&self, at: At<'_>, one: &Match) -> Option<RequestMatch> {
+    pub(super) fn request_match(&self, at: At<'_>, one: &Match) -> Option<RequestMatch> {
         let mut request = Some(RequestMatch::any());
         if let Some(path) = &one.path {
             request = accept(
@@ -174,7 +175,7 @@ impl Compiler<'_> {
             if demands_callers {
                 made = made.authorize(gate);
             }
-            made = self.authorization(at, made, authorize, knows_callers);
+            made = self.authorization(at, made, authorize, knows_callers, providers.as_ref());
         }
         if let Some(csrf) = &policies.csrf {
             made = made.csrf(self.csrf(at.field("csrf"), csrf));

@@ -9,7 +9,6 @@ use super::{
 };
 use crate::{
     config::{
-        EndpointFileSource,
         at::At,
         schema::{Upstream, UpstreamProtocol},
     },
@@ -73,24 +72,5 @@ impl<'a> Compiler<'a> {
             builder = builder.inherit(before);
         }
         at.accept(builder.build())
-    }
-
-    /// Where the endpoints come from.
-    fn sourced(&self, at: At<'_>, upstream: &Upstream, builder: UpstreamBuilder) -> Option<UpstreamBuilder> {
-        let has_own = at.field("endpoints").is_said();
-        match &upstream.discovery {
-            None if has_own => Some(builder.endpoints(&upstream.endpoints)),
-            Some(discovery) if !has_own => {
-                let source = EndpointFileSource::new(self.path(&discovery.file));
-                if let Some(fault) = source.fault() {
-                    at.field("discovery")
-                        .field("file")
-                        .warn(format!("there are no endpoints as yet: {fault}"));
-                }
-                Some(builder.source(source))
-            }
-            _ if at.is_broken() => None,
-            _ => at.refuse("expected exactly one of `endpoints` and `discovery`"),
-        }
     }
 }

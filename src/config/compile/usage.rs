@@ -34,7 +34,15 @@ impl Compiler<'_> {
         }
         #[cfg(feature = "redis")]
         let stream = match &usage.redis {
-            Some(to) => Some(self.usage_stream(at.field("redis"), to)?),
+            Some(to) => {
+                let at = at.field("redis");
+                if usage.spool.is_none() {
+                    at.warn(
+                        "without a `spool` events that wait for Redis are lost if the process ends meanwhile",
+                    );
+                }
+                Some(self.usage_stream(at, to)?)
+            }
             None => None,
         };
         #[cfg(feature = "redis")]

@@ -4,7 +4,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{CustomGate, Header, Method};
+use super::{CustomGate, Header, Material, Method};
 use crate::config::scalar::{Name, Text};
 
 /// Rules, and what is done with the requests that they mean. As in Istio's AuthorizationPolicy, custom policies come
@@ -16,7 +16,8 @@ pub(crate) struct AuthorizationPolicy {
     pub(crate) action: PolicyAction,
     /// Who is asked, by a custom policy. A name of `authorizers`.
     pub(crate) authorizer: Option<String>,
-    /// Whether it only looks on: what it would change is counted and logged. Default: `false`.
+    /// Whether it only looks on: what it would change is counted and logged. An authorizer is asked, and waited for, all the
+    /// same. Default: `false`.
     #[serde(default)]
     pub(crate) shadow: bool,
     /// The rules: one of them has to match. Default: none, so that it means no request.
@@ -221,7 +222,10 @@ pub(crate) struct Authorizer {
     /// Where it is asked: `http://iam.internal:4000/check`. The request is told in `X-Forwarded-Method`, `-Proto`, `-Host`,
     /// `-Uri` and `-For`.
     pub(crate) url: String,
-    /// Which headers of the request it gets. Default: `authorization` and `cookie`.
+    /// A file with the only roots, in PEM, by which its certificate is verified. Default: those of this machine.
+    pub(crate) roots: Option<Material>,
+    /// Which headers of the request it gets. Default: `authorization` and `cookie`. A credential that the rule's providers
+    /// look at is not among them, unless its provider says `forward: true`.
     pub(crate) request_headers: Option<Vec<Header>>,
     /// Which headers of its answer the upstream gets, where a request passes. No client can supply or remove such a
     /// header, on any route.

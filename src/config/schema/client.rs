@@ -4,8 +4,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    ApiVersion, BackendRef, ConcurrencyLimit, Gateway, Header, HedgeRules, Policies, Retry, RetryRules, Rule,
-    SessionPersistence, SessionSecret, Silences, Split, Timeouts, Upstream,
+    ApiVersion, BackendRef, ConcurrencyLimit, FaultRules, Filter, Gateway, Header, HedgeRules, MirrorRules,
+    Policies, RedisServer, Retry, RetryRules, Rule, SessionPersistence, SessionSecret, Silences, Split,
+    Timeouts, Upstream,
 };
 use crate::config::scalar::Text;
 
@@ -15,9 +16,15 @@ use crate::config::scalar::Text;
 pub(crate) struct Client {
     /// The version of this format.
     pub(crate) api_version: ApiVersion,
+    /// Whether no `fault` does anything: one line that ends all of them. Default: `false`.
+    #[serde(default)]
+    pub(crate) disable_faults: bool,
     /// Limits on calls in flight, by the names that upstreams use.
     #[serde(default)]
     pub(crate) concurrency: BTreeMap<String, ConcurrencyLimit>,
+    /// Redis servers, by the names that `discovery` uses.
+    #[serde(default)]
+    pub(crate) redis: BTreeMap<String, RedisServer>,
     /// The services, by their names. Each is called by its name, unless a destination has it.
     #[schemars(extend("minProperties" = 1))]
     pub(crate) upstreams: BTreeMap<String, Upstream>,
@@ -37,6 +44,10 @@ pub(crate) struct Destination {
     #[schemars(length(max = 16))]
     #[serde(default)]
     pub(crate) backend_refs: Vec<BackendRef>,
+    /// Filters, of which a client has `RequestMirror`.
+    #[schemars(length(max = 16))]
+    #[serde(default)]
+    pub(crate) filters: Vec<Filter>,
     /// How long it may take.
     #[serde(default)]
     pub(crate) timeouts: Timeouts,
@@ -55,6 +66,8 @@ pub(crate) struct Destination {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct CallPolicies {
+    /// How `RequestMirror` sends copies.
+    pub(crate) mirror: Option<MirrorRules>,
     /// How calls are divided among several `backendRefs`. Default: at random, by weight.
     pub(crate) split: Option<Split>,
     /// A header in which servers are told how many milliseconds are left, and calls can say it themselves. gRPC calls have
@@ -69,23 +82,47 @@ pub(crate) struct CallPolicies {
     pub(crate) retry: Option<RetryRules>,
     /// What is sent a second time because the first is late. Default: nothing.
     pub(crate) hedge: Option<HedgeRules>,
+    /// What is made to fail on purpose, to see what callers do. Nobody is heard who would ask by header. Default: nothing.
+    pub(crate) fault: Option<FaultRules>,
 }
 
 impl CallPolicies {
     fn of_rule(self) -> Policies {
-        let Self { split, deadline_header, deadline_margin, timeouts, retry, hedge } = self;
-        Policies { split, deadline_header, deadline_margin, timeouts, retry, hedge, ..Policies::default() }
+        let Self { mirror, split, deadline_header, deadline_margin, timeouts, retry, hedge, fault } = self;
+        Policies {
+            mirror,
+            split,
+            deadline_header,
+            deadline_margin,
+            timeouts,
+            retry,
+            hedge,
+            fault,
+            ..Policies::default()
+        }
     }
 }
 
 impl Client {
     /// What a gateway has of it, and a rule for each destination.
     pub(crate) fn parts(self) -> (Gateway, BTreeMap<String, Rule>) {
-        let Self { api_version, concurrency, upstreams, session_key, destinations } = self;
-        let gateway = Gateway { api_version, concurrency, upstreams, session_key, ..Gateway::default() };
-        let rule = |(name, Destination { backend_refs, timeouts, retry, session_persistence, policies })| {
+        let Self { api_version, disable_faults, concurrency, redis, upstreams, session_key, destinations } =
+            self;
+        let gateway = Gateway {
+            api_version,
+            disable_faults,
+            concurrency,
+            redis,
+            upstreams,
+            session_key,
+            ..Gateway::default()
+        };
+        let rule = |(name, destination)| {
+            let Destination { backend_refs, filters, timeouts, retry, session_persistence, policies } =
+                destination;
             let policies = policies.of_rule();
-            (name, Rule { backend_refs, timeouts, retry, session_persistence, policies, ..Rule::default() })
+            let rule = Rule::default();
+            (name, Rule { backend_refs, filters, timeouts, retry, session_persistence, policies, ..rule })
         };
         (gateway, destinations.into_iter().map(rule).collect())
     }

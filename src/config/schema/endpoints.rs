@@ -1,10 +1,9 @@
-use std::{num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{num::NonZeroU32, time::Duration};
 
 use http::HeaderValue;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Endpoint;
 use crate::config::scalar::Text;
 
 /// How the endpoints of an upstream are asked whether they are well. Exactly one of `http`, `grpc` and `tcp`.
@@ -101,22 +100,6 @@ pub(crate) struct OutlierDetection {
     /// Whether it only counts and logs whom it would leave out. Default: `false`.
     #[serde(default)]
     pub(crate) shadow: bool,
-}
-
-/// Where an upstream's endpoints are learnt from.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Discovery {
-    /// A file with a list `endpoints`, in the form of an upstream's; relative to this file. It is watched.
-    pub(crate) file: PathBuf,
-}
-
-/// A file of endpoints.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct EndpointFile {
-    /// Where an upstream runs. An empty list is one without endpoints.
-    pub(crate) endpoints: Vec<Endpoint>,
 }
 
 /// Pings on HTTP/2 connections.

@@ -27,6 +27,9 @@ pub(crate) struct Gateway {
     /// Whether each rule must say `authenticate`, if only `none`. Default: `false`.
     #[serde(default)]
     pub(crate) require_authentication: bool,
+    /// Whether no rule's `fault` does anything: one line that ends all of them. Default: `false`.
+    #[serde(default)]
+    pub(crate) disable_faults: bool,
     /// The ways to learn who is calling, by the names that rules use.
     #[serde(default)]
     pub(crate) authentication: BTreeMap<String, Provider>,
@@ -168,6 +171,10 @@ pub(crate) struct Upstream {
     pub(crate) protocol: Option<UpstreamProtocol>,
     /// How long a connection may take to be made. Default: 2 s.
     pub(crate) connect_timeout: Option<Text<Duration>>,
+    /// Whether each endpoint is connected to before there is a request for it, and one that is new gets none before that.
+    /// Default: `false`.
+    #[serde(default)]
+    pub(crate) preconnect: bool,
     /// The most connections to each endpoint. Default: 1024.
     pub(crate) max_connections: Option<NonZeroU32>,
     /// The most streams of an HTTP/2 connection at a time. Default: as many as its server allows.

@@ -7,7 +7,9 @@ mod balance;
 mod breaker;
 mod client;
 mod concurrency;
+mod discovery;
 mod endpoints;
+mod fault;
 mod gateway;
 mod hedge;
 mod mirror;
@@ -25,6 +27,6 @@ mod usage;
 
 pub(crate) use self::{
     addresses::*, authentication::*, authorization::*, balance::*, breaker::*, client::*, concurrency::*,
-    endpoints::*, gateway::*, hedge::*, mirror::*, overload::*, paths::*, policies::*, quotas::*, redis::*,
-    retry::*, route::*, session::*, split::*, unbuilt::*, usage::*,
+    discovery::*, endpoints::*, fault::*, gateway::*, hedge::*, mirror::*, overload::*, paths::*,
+    policies::*, quotas::*, redis::*, retry::*, route::*, session::*, split::*, unbuilt::*, usage::*,
 };

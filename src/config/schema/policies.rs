@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Addresses, CircuitBreaker, Csrf, Header, HedgeRules, Method, MirrorRules, PathRules, PriorityClass,
-    RetryRules, Silences, Split, Unbuilt,
+    Addresses, CircuitBreaker, Csrf, FaultRules, Header, HedgeRules, Method, MirrorRules, PathRules,
+    PriorityClass, RetryRules, Silences, Split, Unbuilt,
 };
 use crate::{admission::rate_limit::Rate, config::scalar::Text, ratio::Ratio, time::Calendar};
 
@@ -100,6 +100,16 @@ pub(crate) enum LimitAlgorithm {
 pub(crate) enum LimitCost {
     Number(NonZeroU32),
     Header(CostHeader),
+}
+
+impl LimitCost {
+    /// What every request costs at least.
+    pub(crate) fn least(&self) -> u32 {
+        match self {
+            Self::Number(cost) => cost.get(),
+            Self::Header(said) => said.min.unwrap_or(1),
+        }
+    }
 }
 
 /// A header of the request that says what it costs. Who sends it chooses what to pay: take it from those you trust.
@@ -267,6 +277,8 @@ pub(crate) struct Policies {
     pub(crate) mirror: Option<MirrorRules>,
     /// How the rule's `retry` tries again.
     pub(crate) retry: Option<RetryRules>,
+    /// What is made to fail on purpose. Default: nothing.
+    pub(crate) fault: Option<FaultRules>,
     /// What is sent a second time because the first is late. Default: nothing.
     pub(crate) hedge: Option<HedgeRules>,
     /// Refuses requests while what the rule answers keeps failing, after all of its attempts. An upstream has its own.
@@ -337,7 +349,7 @@ pub(crate) struct Authorize {
     /// Servers that are asked about each request, before the policies. Names of `authorizers`.
     #[serde(default)]
     pub(crate) authorizers: Vec<String>,
-    /// A header of the response that tells every caller which policy and rule decided. Default: none.
+    /// A header of the response that tells every caller which policy and rule decided, or which authorizer. Default: none.
     pub(crate) decision_header: Option<Header>,
 }
 

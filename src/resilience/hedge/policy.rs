@@ -39,7 +39,8 @@ pub(super) enum When {
 }
 
 impl Policy {
-    /// After this time without an answer. What else it is by default is told at each method.
+    /// After this time without an answer: less than an attempt may take, or there is never another; a gateway refuses it
+    /// otherwise. What else it is by default is told at each method.
     pub fn after(delay: Duration) -> Self {
         Self::new(When::After(delay))
     }
@@ -78,7 +79,7 @@ impl Policy {
     }
 
     /// What all of its second attempts together are bound by; a [`Budget`] of its own with 20% of the calls and 10 a second
-    /// unless told.
+    /// unless told. One that [allows nothing](Budget::is_zero) contradicts the policy, and a gateway refuses it.
     pub fn budget(self, budget: Budget) -> Self {
         Self { budget, counts_calls: true, ..self }
     }

@@ -81,7 +81,7 @@ impl Policy {
     }
 
     /// What all of its second attempts together are bound by; a [`Budget`] of its own with 20% of the calls and 10 a second
-    /// unless told.
+    /// unless told. One that [allows nothing](Budget::is_zero) contradicts the policy, and a gateway refuses it.
     pub fn budget(self, budget: Budget) -> Self {
         Self { budget, ..self }
     }

@@ -39,7 +39,8 @@ impl TimeoutLayer {
     }
 
     /// It bounds one attempt, inside of a retry: what does not come in time is [`Reason::UpstreamTimeout`], the
-    /// upstream's fault, and not [`Reason::DeadlineExceeded`].
+    /// upstream's fault, and not [`Reason::DeadlineExceeded`]. One that is as long as the whole request's leaves no time for
+    /// another attempt; a longer one never comes, and a gateway refuses it.
     pub fn per_attempt(self) -> Self {
         self.with(|policy| policy.reason = Reason::UpstreamTimeout)
     }

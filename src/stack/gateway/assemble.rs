@@ -19,10 +19,7 @@ use crate::{
     chance::Chance,
     gate::{AsyncGateLayer, AsyncGates, Enforce, GateLayer},
     reject::RescueLayer,
-    routing::{
-        mirror::{self, MirrorLayer},
-        router, split,
-    },
+    routing::{mirror::MirrorLayer, router, split},
     stack::sessions::Pin,
     telemetry::Witness,
     upstream::{Proxy, Session},
@@ -38,6 +35,7 @@ impl Rule {
         // Retries, breakers, canaries and upstreams have to know until when it makes sense to go on.
         let timeout = self.calling.timeout.tell_deadline(true);
         let answers = RescueLayer::new().layer(timeout.layer(mirrors.layer(backends)));
+        let answers = self.calling.faults().layer(answers);
         let shows_bodies = self.authorizers.iter().any(|asked| asked.authorizer.wants_body());
         let tap = if shows_bodies { TapLayer::new() } else { TapLayer::disabled() };
         let service = tap.layer(AsyncGateLayer::new(self.gates(given)).layer(answers));
@@ -124,10 +122,7 @@ impl Rule {
 
     fn mirrors(&self, given: &Given) -> MirrorLayer<Guarded> {
         self.mirrors.iter().fold(MirrorLayer::disabled(), |layer, (backend, policy)| {
-            // How long the caller waits is nothing to a mirror.
-            let policy =
-                self.calling.deadline_header.iter().cloned().fold(policy.clone(), mirror::Policy::without);
-            layer.and(policy, self.guarded(backend, given, None))
+            layer.and(self.calling.mirrors(policy), self.guarded(backend, given, None))
         })
     }
 

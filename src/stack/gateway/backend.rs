@@ -17,7 +17,9 @@ use crate::{
     body::{Body, Tapped},
     gate::{AsyncGated, AsyncGates, GateLayer, Gated},
     reject::{Reason, Rejection, Rescue},
-    resilience::{breaker::BreakerLayer, budget::Budget, deadline::TellDeadline, timeout::Timeout},
+    resilience::{
+        breaker::BreakerLayer, budget::Budget, deadline::TellDeadline, fault::Fault, timeout::Timeout,
+    },
     routing::{canary::Watch, mirror::Mirror, split::SplitService},
     stack::calling::Attempts,
     upstream::{Proxy, Session, Upstream},
@@ -149,7 +151,8 @@ type Version = Gated<Attempts<Timeout<Guarded>>, Watch>;
 /// All of them, or none.
 pub(super) type Backends = Either<SplitService<Version>, Nowhere>;
 /// What a rule does with its requests. What fails inside becomes an answer before any gate sees it.
-pub(super) type RuleService = Tapped<AsyncGated<Rescue<Timeout<Mirror<Backends, Guarded>>>, AsyncGates>>;
+pub(super) type RuleService =
+    Tapped<AsyncGated<Fault<Rescue<Timeout<Mirror<Backends, Guarded>>>>, AsyncGates>>;
 
 type Answered = <Version as Service<Request<Body>>>::Response;
 

@@ -148,6 +148,10 @@ impl ClaimLookup for Claims {
     fn claim(&self, name: &str) -> Option<Cow<'_, str>> {
         self.0.get(name).map(|value| value.into())
     }
+
+    fn any_claim(&self, name: &str, found: &mut dyn FnMut(&str) -> bool) -> bool {
+        self.0.get(name).is_some_and(|value| found(value))
+    }
 }
 
 fn decoded(text: &str) -> Result<String, String> {

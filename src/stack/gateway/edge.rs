@@ -19,6 +19,7 @@ use crate::{
     identity::{AssertedHeaders, ForwardingHeader, HEARSAY, PeerAddr, TrustedProxies},
     matching::{Normalize, PathPolicy},
     reject::{Answer, Rescue, RescueLayer},
+    resilience::fault,
     routing::router::RouterService,
     telemetry::{
         access_log::AccessLog,
@@ -234,7 +235,9 @@ impl EdgeParts {
         Strangers {
             trusted: trusted.clone(),
             of_anyone: AssertedHeaders::new(names.clone().chain(HEARSAY.into_iter().filter(unread))),
-            of_strangers: AssertedHeaders::new(names.chain(HEARSAY).chain(priority.cloned())),
+            of_strangers: AssertedHeaders::new(
+                names.chain(HEARSAY).chain(priority.cloned()).chain(fault::HEADERS),
+            ),
         }
     }
 }

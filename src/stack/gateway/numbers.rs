@@ -18,7 +18,7 @@ fn decisions(snapshot: &Snapshot, samples: &mut Samples) {
             ("action", count.action),
             ("shadow", if count.shadow { "true" } else { "false" }),
         ];
-        let help = "Decisions of policies, by the rule that made them";
+        let help = "Decisions of policies, by the rule that made them; custom: an authorizer was asked";
         samples.counter("authorization_decisions", help, &labels, count.decisions);
     }
 }

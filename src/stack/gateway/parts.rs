@@ -173,6 +173,44 @@ mod tests {
         upstream::Proxy,
     };
 
+    #[test]
+    fn a_rule_does_not_contradict_itself() {
+        use crate::{
+            ratio::Ratio,
+            resilience::{budget::Budget, hedge, retry, timeout::TimeoutLayer},
+        };
+        let second = std::time::Duration::from_secs(1);
+        let upstream = || Upstream::builder("one").endpoint("127.0.0.1:9001").build().unwrap();
+        let zero = || Budget::new(Ratio::NEVER).floor(0, second);
+        let build = |rule: Rule, budget: Option<Budget>| {
+            let backend =
+                budget.into_iter().fold(Backend::new(Proxy::new(upstream())), Backend::retry_budget);
+            let listen = Listen::on("public", ([127, 0, 0, 1], 0).into());
+            Snapshot::builder().listen(listen).rule(rule.backend(backend, 1)).build().map(drop)
+        };
+        let (rule, late) = (|| Rule::new("r"), |secs| hedge::Policy::after(secs * second));
+        let attempt = |secs| TimeoutLayer::new(secs * second);
+        for (faulty, budget) in [
+            (rule().attempt_timeout(attempt(16)), None),
+            (rule().hedge(late(15)), None),
+            (rule().hedge(late(2)).attempt_timeout(attempt(2)), None),
+            (rule().hedge(late(2)), Some(zero())),
+            (rule().hedge(late(2).budget(zero())), None),
+            (rule().retry(retry::Policy::new(1)), Some(zero())),
+        ] {
+            let built = build(faulty, budget);
+            assert!(matches!(built, Err(SnapshotError::Contradiction(..))), "{built:?}");
+        }
+        for (sound, budget) in [
+            (rule().attempt_timeout(attempt(15)), Some(zero())),
+            (rule().hedge(late(1)).attempt_timeout(attempt(2)), None),
+            (rule().timeout(TimeoutLayer::unlimited()).hedge(late(100)), None),
+            (rule().retry(retry::Policy::new(1).budget(zero())), Some(Budget::default())),
+        ] {
+            assert_eq!(build(sound, budget), Ok(()));
+        }
+    }
+
     /// Two requests could each hold what the other waits for: `a` at a rule and then `b` in front of its upstream, and
     /// the other way round.
     #[test]

@@ -1,4 +1,4 @@
-//! What is told of second attempts.
+//! What is told of second attempts, and of faults.
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -12,16 +12,18 @@ use crate::{
     attempt::RetryStop,
     resilience::{
         budget::Budget,
+        fault::FaultHandle,
         hedge::{HedgeHandle, HedgeStop},
         retry::RetryHandle,
     },
 };
 
-/// The numbers of rules that try again or hedge, and the budgets of upstreams.
+/// The numbers of rules that try again, hedge or make requests fail, and the budgets of upstreams.
 #[derive(Debug, Default)]
 pub(super) struct Retries {
     rules: Vec<(Arc<str>, RetryHandle)>,
     hedges: Vec<(Arc<str>, HedgeHandle)>,
+    faults: Vec<(Arc<str>, FaultHandle)>,
     budgets: Vec<(Arc<str>, Budget)>,
 }
 
@@ -40,7 +42,24 @@ impl Retries {
         let handle = |rule: &Rule| Some((Arc::clone(&rule.name), rule.calling.retry.as_ref()?.handle()));
         let hedge = |rule: &Rule| Some((Arc::clone(&rule.name), rule.calling.hedge.as_ref()?.handle()));
         let hedges = rules.iter().filter_map(hedge).collect();
-        Self { rules: rules.iter().filter_map(handle).collect(), hedges, budgets }
+        let fault = |rule: &Rule| Some((Arc::clone(&rule.name), rule.calling.fault.as_ref()?.handle()));
+        let faults = rules.iter().filter_map(fault).collect();
+        Self { rules: rules.iter().filter_map(handle).collect(), hedges, faults, budgets }
+    }
+
+    /// For the status: what is made to fail.
+    pub(super) fn faults(&self) -> Value {
+        let fault = |(name, handle): &(Arc<str>, FaultHandle)| {
+            json!({
+                "rule": **name,
+                "stopped": handle.is_stopped(),
+                "delay": handle.delayed(),
+                "abort": handle.aborted(),
+                "reset": handle.reset(),
+                "throttle": handle.throttled(),
+            })
+        };
+        self.faults.iter().map(fault).collect()
     }
 
     /// For the status.
@@ -84,7 +103,7 @@ impl Retries {
 /// For the metrics.
 #[cfg(feature = "prometheus")]
 pub(super) fn numbers(snapshot: &Snapshot, samples: &mut Samples) {
-    let Retries { rules, hedges, budgets } = &snapshot.retries;
+    let Retries { rules, hedges, budgets, .. } = &snapshot.retries;
     for (name, handle) in rules {
         let route = ("route", &**name);
         let help = "Attempts that were made beside the first";

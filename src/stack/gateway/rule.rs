@@ -17,7 +17,7 @@ use crate::{
     gate::{AsyncGate, AsyncGates, DynGate, Gate},
     key::Key,
     matching::{HostPattern, PathPolicy, RequestMatch},
-    resilience::{breaker::BreakerLayer, hedge, retry, timeout::TimeoutLayer},
+    resilience::{breaker::BreakerLayer, fault, hedge, retry, timeout::TimeoutLayer},
     routing::{
         canary::Canary,
         filter::{Cors, Csrf, ResponseHeaders},
@@ -70,7 +70,7 @@ pub struct Rule {
     pub(in crate::stack) split_by: Option<Key>,
     pub(in crate::stack) variant_header: Option<HeaderName>,
     pub(in crate::stack) backends: Vec<(Backend, u32)>,
-    pub(super) mirrors: Vec<(Backend, mirror::Policy)>,
+    pub(in crate::stack) mirrors: Vec<(Backend, mirror::Policy)>,
     pub(super) canary: Option<Canary>,
     pub(super) steer: Option<Steer>,
     pub(in crate::stack) session: Option<Session>,
@@ -269,6 +269,14 @@ impl Rule {
     /// tried again unless told.
     pub fn retry(mut self, policy: retry::Policy) -> Self {
         self.calling.retry = Some(policy);
+        self
+    }
+
+    /// Makes some requests fail on purpose. The header by which it is asked for that is heard of peers that the listeners
+    /// [trust](super::Listen::trusted_proxies) only, if the policy [believes](fault::Policy::believing) them too. None unless
+    /// told.
+    pub fn fault(mut self, policy: fault::Policy) -> Self {
+        self.calling.fault = Some(policy);
         self
     }
 

@@ -109,6 +109,7 @@ pub(super) fn usage(meter: &UsageMeter) -> Value {
     json!({
         "recorded": counts.recorded,
         "unattributed": counts.unattributed,
+        "unspooled": counts.unspooled,
         "sinks": sinks.collect::<Vec<_>>(),
     })
 }
@@ -141,6 +142,8 @@ fn of_usage(meter: &UsageMeter, samples: &mut Samples) {
     samples.counter("usage_recorded", "Requests counted for bills", &[], counts.recorded);
     let help = "Requests counted for nobody in particular, for lack of room";
     samples.counter("usage_unattributed", help, &[], counts.unattributed);
+    let help = "Batches of usage that could not be put in the spool";
+    samples.counter("usage_unspooled_batches", help, &[], counts.unspooled);
     for sink in &counts.sinks {
         let labels = [("sink", &*sink.sink)];
         let mut count = |name, help, count| samples.counter(name, help, &labels, count);

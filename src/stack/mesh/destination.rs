@@ -7,21 +7,24 @@ use super::{
     client::InvalidClient,
     layer::{Calls, ClientLayer, Sender, Tried},
 };
-#[cfg(feature = "config")]
-use crate::stack::gateway::Rule;
 use crate::{
     chance::Chance,
     gate::{GateLayer, Gated},
     key::{Key, RouteName},
     reject::{Rescue, RescueLayer},
-    resilience::{budget::Budget, retry::Policy},
-    routing::split::{self, Split, SplitService},
+    resilience::retry::Policy,
+    routing::{
+        mirror::{self, Mirror, MirrorLayer},
+        split::{self, Split, SplitService},
+    },
     stack::{
         gateway::{Backend, Guarded},
         sessions::Pin,
     },
     upstream::{Proxy, Session, Upstream},
 };
+#[cfg(feature = "config")]
+use crate::{resilience::budget::Budget, stack::gateway::Rule};
 
 /// What a [`Client`](super::Client) calls under a name: an upstream, or several versions of it by weight, and by which
 /// policies.
@@ -53,10 +56,13 @@ pub struct Destination {
     split_by: Option<Key>,
     variant_header: Option<HeaderName>,
     session: Option<Session>,
+    mirrors: Vec<(Backend, mirror::Policy)>,
 }
 
 /// All that stands between a caller and the connections.
-pub(super) type Service = Rescue<Calls<Gated<SplitService<Tried<Sender<Guarded>>>, Pin>>>;
+pub(super) type Service = Rescue<Calls<Gated<Mirror<SplitService<Tried<Sending>>, Sending>, Pin>>>;
+/// What sends to one upstream.
+type Sending = Sender<Guarded>;
 
 /// A destination, ready to be called.
 #[derive(Debug)]
@@ -78,18 +84,33 @@ impl Destination {
     /// This name, for the [backends](Self::backend) that it is divided among. The name is the salt of the split.
     pub fn split(name: impl Into<Arc<str>>) -> Self {
         let policies = ClientLayer::new().grpc_streams(true).retry(Policy::default());
-        let (split_by, variant_header, session) = (None, None, None);
-        Self { name: name.into(), policies, backends: Vec::new(), split_by, variant_header, session }
+        Self {
+            name: name.into(),
+            policies,
+            backends: Vec::new(),
+            split_by: None,
+            variant_header: None,
+            session: None,
+            mirrors: Vec::new(),
+        }
     }
 
     /// What a gateway's rule says of calls. Without a word of its own on retries they are tried again as by default, unless
     /// one of its upstreams allows none.
     #[cfg(feature = "config")]
     pub(crate) fn of_rule(rule: Rule) -> Self {
-        let Rule { name, mut calling, split_by, variant_header, backends, session, .. } = rule;
+        let Rule { name, mut calling, split_by, variant_header, backends, session, mirrors, .. } = rule;
         let bears = |(backend, _): &(Backend, u32)| !backend.budget().is_some_and(Budget::is_zero);
         calling.retry = calling.retry.or_else(|| backends.iter().all(bears).then(Policy::default));
-        Self { name, policies: ClientLayer::of(calling), backends, split_by, variant_header, session }
+        Self {
+            name,
+            policies: ClientLayer::of(calling),
+            backends,
+            split_by,
+            variant_header,
+            session,
+            mirrors,
+        }
     }
 
     /// Adds an upstream with its weight. The first is the base, as [`split`](crate::routing::split) says.
@@ -114,6 +135,12 @@ impl Destination {
         Self { session: Some(session), ..self }
     }
 
+    /// Sends copies of calls to this upstream, too, for which nobody waits.
+    pub fn mirror(mut self, backend: impl Into<Backend>, policy: mirror::Policy) -> Self {
+        self.mirrors.push((backend.into(), policy));
+        self
+    }
+
     /// How it is called. Unless told a call may take 15 s, gRPC calls to their head, and is tried twice more by the default
     /// [`Policy`]: if nobody has looked at it, or it may be done twice.
     pub fn policies(self, policies: ClientLayer) -> Self {
@@ -121,16 +148,20 @@ impl Destination {
     }
 
     pub(super) fn build(self) -> Result<Called, InvalidClient> {
-        let Self { name, policies, backends, split_by, variant_header, session } = self;
+        let Self { name, policies, backends, split_by, variant_header, session, mirrors } = self;
         let budgets = backends.iter().map(|(backend, _)| backend.budget());
         let checked = policies.calling.check(budgets);
         checked.map_err(|error| InvalidClient::Contradiction(Arc::clone(&name), error))?;
-        let session = session.as_ref();
+        let sending = |backend: &Backend, session: Option<&Session>| {
+            policies.sender(backend.direct(policies.calling.told(), session))
+        };
+        let mirror = mirrors.iter().fold(MirrorLayer::disabled(), |layer, (backend, policy)| {
+            layer.and(policies.calling.mirrors(policy), sending(backend, None))
+        });
         let mut versions = Split::builder();
         for (backend, weight) in &backends {
-            let version = backend.upstream().variant();
-            let sender = policies.sender(backend.direct(policies.calling.told(), session));
-            versions = versions.variant(version, *weight, policies.attempts(backend.budget(), sender));
+            let attempts = policies.attempts(backend.budget(), sending(backend, session.as_ref()));
+            versions = versions.variant(backend.upstream().variant(), *weight, attempts);
         }
         let by = match split_by {
             Some(key) => split::Policy::sticky(key, Arc::clone(&name)),
@@ -138,12 +169,15 @@ impl Destination {
         };
         let by = variant_header.into_iter().fold(by, split::Policy::tell_client);
         let versions = versions.build().map_err(|error| InvalidClient::Split(Arc::clone(&name), error))?;
-        let pin = Pin::among(session, backends.iter().map(|(backend, _)| backend.upstream()));
+        let pin = Pin::among(session.as_ref(), backends.iter().map(|(backend, _)| backend.upstream()));
         let pin = pin.map_or_else(GateLayer::disabled, GateLayer::new);
+        let mirrors = mirrors.iter().map(|(backend, _)| backend);
+        let called = backends.iter().map(|(backend, _)| backend).chain(mirrors);
+        let versions = pin.layer(mirror.layer(versions.into_service(by)));
         Ok(Called {
             host: HeaderValue::from_str(&name).ok(),
-            service: RescueLayer::new().layer(policies.calls(pin.layer(versions.into_service(by)))),
-            upstreams: backends.iter().map(|(backend, _)| backend.upstream().clone()).collect(),
+            service: RescueLayer::new().layer(policies.calls(versions)),
+            upstreams: called.map(|backend| backend.upstream().clone()).collect(),
             name: RouteName(name),
         })
     }

@@ -14,6 +14,7 @@ use crate::{
     resilience::{
         budget::Budget,
         deadline::{InheritDeadline, ReadDeadline, TellDeadline},
+        fault::{self, Fault},
         hedge, retry,
         timeout::{Timeout, TimeoutLayer},
     },
@@ -44,7 +45,7 @@ pub(super) type Sender<S> = S;
 /// What bounds a call beside its timeout: its own word, and the request that it is made for.
 type Deadlines = (ReadDeadline, InheritDeadline);
 /// What stands around a call as a whole.
-pub(super) type Calls<S> = Gated<Gated<Gated<Timeout<S>, Deadlines>, Counter>, PropagateRequestId>;
+pub(super) type Calls<S> = Gated<Gated<Gated<Timeout<Fault<S>>, Deadlines>, Counter>, PropagateRequestId>;
 /// What stands around its attempts, and around each of them.
 pub(super) type Tried<S> = Attempts<Timeout<Guarded<S>>>;
 
@@ -110,6 +111,12 @@ impl ClientLayer {
         self
     }
 
+    /// Makes some calls fail on purpose, or be late, before anything is sent: to see what their callers do. None unless told.
+    pub fn fault(mut self, policy: fault::Policy) -> Self {
+        self.calling.fault = Some(policy);
+        self
+    }
+
     /// How long each attempt may take. No limit of its own unless told.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.calling.attempt_timeout = TimeoutLayer::new(timeout).per_attempt();
@@ -140,7 +147,7 @@ impl ClientLayer {
         let timeout = self.calling.timeout.tell_deadline(true);
         let timeout = self.grpc_streams.into_iter().fold(timeout, TimeoutLayer::grpc_streams);
         let deadlines = GateLayer::new((self.calling.read(), InheritDeadline::new()));
-        let called = self.counted.layer(deadlines.layer(timeout.layer(inner)));
+        let called = self.counted.layer(deadlines.layer(timeout.layer(self.calling.faults().layer(inner))));
         PropagateRequestId::new().layer().layer(called)
     }
 

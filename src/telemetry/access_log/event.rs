@@ -11,7 +11,7 @@ use crate::{
     outcome::{End, Outcome, Verdict},
     reject::{GrpcCode, Reason},
     telemetry::findings::name_of,
-    trail::Trail,
+    trail::{Fault, Trail},
 };
 use http::Version;
 use std::{borrow::Cow, net::IpAddr, time::Duration};
@@ -59,6 +59,7 @@ pub(super) fn emit(entry: &Entry, outcome: &Outcome) {
         attempts = attempt.as_ref().map(|attempt| attempt.attempts),
         retry_stop = stopped.map(RetryStop::label),
         fallback = fell_back.then_some(true),
+        fault = findings.fault().map(Fault::label),
         connect_us = attempt.as_ref().and_then(|attempt| attempt.connect).map(micros),
         bytes = outcome.bytes,
         head_us = entry.to_head.map(micros),

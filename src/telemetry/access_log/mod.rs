@@ -42,6 +42,7 @@
 //! | `upstream`, `endpoint`, `attempts`, `connect_us` | where it was sent, the last time, and how often |
 //! | `fallback` | `true` if something else was given in the place of a failure |
 //! | `retry_stop` | why a failure was not tried again: `attempts`, `body`, `budget`, `deadline`, `told`, `unsafe` |
+//! | `fault` | what was done to it on purpose: `delay`, `abort`, `reset`, `throttle`, or a delay and one of these |
 //! | `bytes` | how many bytes of the response's body were given |
 //! | `head_us`, `duration_us` | microseconds from the request's head to the response's head, and to its end |
 //! | `client` | the client's address |

@@ -172,6 +172,9 @@ impl Pass for Counting {
         let route = self.findings.route().unwrap_or(UNMATCHED);
         let series = table.series(route, self.findings.variant());
         series.record(Labels::of(self.method, outcome), table.bounds(), self.since.elapsed());
+        if let Some(fault) = self.findings.fault() {
+            series.fault(fault);
+        }
     }
 }
 

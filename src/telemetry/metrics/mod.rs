@@ -66,6 +66,7 @@
 //! |---|---|---|
 //! | `requests_total` | counter | `route`, `variant`, `method`, `status`, `grpc_status`, `reason`, `verdict` |
 //! | `request_duration_seconds` | histogram | `route`, `variant` |
+//! | `faults_injected_total` | counter | `route`, `variant`, `kind` |
 //! | `requests_in_flight` | gauge | |
 //! | `config_generation` | gauge | |
 //! | `config_loads_total`, `config_load_failures_total` | counter | |

@@ -40,6 +40,7 @@ impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         requests(&mut encoder, &self.0.table)?;
         durations(&mut encoder, &self.0.table)?;
+        faults(&mut encoder, &self.0.table)?;
         let in_flight = [("requests_in_flight", "Requests being served", self.in_flight())];
         for (name, help, value) in in_flight.into_iter().chain(self.process().gauges()) {
             encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
@@ -99,6 +100,21 @@ fn durations(encoder: &mut DescriptorEncoder<'_>, table: &Table) -> fmt::Result 
         let labels: Vec<Pair<'_>> = names(series).collect();
         let exemplars = None::<&std::collections::HashMap<usize, Exemplar<NoLabelSet, f64>>>;
         metric.encode_family(&labels)?.encode_histogram(sum, counts.iter().sum(), &buckets, exemplars)?;
+    }
+    Ok(())
+}
+
+fn faults(encoder: &mut DescriptorEncoder<'_>, table: &Table) -> fmt::Result {
+    if table.all().all(|series| series.faults().next().is_none()) {
+        return Ok(());
+    }
+    let help = "Requests that were made to fail or to be late on purpose";
+    let mut metric = encoder.encode_descriptor("faults_injected", help, None, MetricType::Counter)?;
+    for series in table.all() {
+        for (kind, count) in series.faults() {
+            let labels: Vec<Pair<'_>> = names(series).chain([("kind", kind.into())]).collect();
+            metric.encode_family(&labels)?.encode_counter(&count, NO_EXEMPLAR)?;
+        }
     }
     Ok(())
 }

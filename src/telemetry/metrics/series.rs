@@ -2,6 +2,7 @@
 //! the first one with new labels.
 
 use super::labels::{Labels, OTHER};
+use crate::trail::Fault;
 use std::{
     sync::{
         OnceLock,
@@ -98,6 +99,8 @@ pub(super) struct Series {
     requests: Lane,
     beyond: AtomicU64,
     durations: Durations,
+    /// By [`Fault::KINDS`].
+    faults: [AtomicU64; Fault::KINDS.len()],
     next: OnceLock<Box<Self>>,
 }
 
@@ -109,6 +112,7 @@ impl Series {
             requests: Lane::default(),
             beyond: AtomicU64::new(0),
             durations: Durations::new(bounds),
+            faults: Default::default(),
             next: OnceLock::new(),
         }
     }
@@ -119,6 +123,19 @@ impl Series {
             self.beyond.fetch_add(1, Relaxed);
         }
         self.durations.observe(bounds, took);
+    }
+
+    /// Counts what was done to a request on purpose.
+    pub(super) fn fault(&self, fault: Fault) {
+        for (count, is_done) in self.faults.iter().zip(fault.kinds()) {
+            count.fetch_add(u64::from(is_done), Relaxed);
+        }
+    }
+
+    /// How often each kind was done on purpose, if any was.
+    pub(super) fn faults(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = Fault::KINDS.iter().zip(&self.faults).map(|(kind, count)| (*kind, count.load(Relaxed)));
+        counts.filter(|(_, count)| *count > 0)
     }
 
     /// Each combination of labels and its count.

@@ -14,7 +14,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{UsageBatch, UsageSink, ledger::Ledger, queue::Queue, spool::Spooled, units::Units};
+use super::{
+    SinkCounts, UsageBatch, UsageCounts, UsageSink, ledger::Ledger, queue::Queue, spool::Spooled,
+    units::Units,
+};
 use crate::{chance::Chance, gate::GateLayer, head::Head, task::Task, time::WallClock};
 
 /// How long a meter that nobody has any more goes on to deliver.
@@ -42,6 +45,7 @@ pub(super) struct Shared {
     recovered: watch::Sender<bool>,
     pub(super) recorded: AtomicU64,
     pub(super) unattributed: AtomicU64,
+    unspooled: AtomicU64,
 }
 
 /// The last batch that was sealed.
@@ -62,38 +66,6 @@ pub struct UsageMeterBuilder {
     units: Units,
     sinks: Vec<Arc<dyn UsageSink>>,
     clock: WallClock,
-}
-
-/// What a meter has counted and delivered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct UsageCounts {
-    /// Requests that were counted.
-    pub recorded: u64,
-    /// Those of them that were counted for `_other`, since there was no room for another entry.
-    pub unattributed: u64,
-    /// For each sink.
-    pub sinks: Vec<SinkCounts>,
-}
-
-/// What has become of batches at one sink.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SinkCounts {
-    /// The sink's name.
-    pub sink: String,
-    /// Batches that were delivered.
-    pub delivered: u64,
-    /// Deliveries that failed and were, or will be, tried again.
-    pub failures: u64,
-    /// Batches that wait, and their bytes.
-    pub waiting: usize,
-    /// See `waiting`.
-    pub waiting_bytes: usize,
-    /// Batches that were given up, since too much waited.
-    pub lost_batches: u64,
-    /// The requests in them.
-    pub lost_requests: u64,
 }
 
 impl UsageMeterBuilder {
@@ -175,6 +147,7 @@ impl UsageMeterBuilder {
             recovered: watch::Sender::new(false),
             recorded: AtomicU64::new(0),
             unattributed: AtomicU64::new(0),
+            unspooled: AtomicU64::new(0),
         }))
     }
 }
@@ -255,6 +228,7 @@ impl UsageMeter {
         UsageCounts {
             recorded: self.0.recorded.load(Relaxed),
             unattributed: self.0.unattributed.load(Relaxed),
+            unspooled: self.0.unspooled.load(Relaxed),
             sinks: self.0.queues.iter().map(of_sink).collect(),
         }
     }
@@ -304,7 +278,9 @@ impl Shared {
         sealed.number += 1;
         let id = format!("{}-{}", self.tag, sealed.number);
         let batch = UsageBatch::seal(id, &self.instance, from, to, &lines);
-        self.push(Spooled::keep(batch, self.queues.len(), self.spool.as_deref()));
+        let batch = Spooled::keep(batch, self.queues.len(), self.spool.as_deref());
+        self.unspooled.fetch_add(u64::from(self.spool.is_some() && !batch.is_on_disk()), Relaxed);
+        self.push(batch);
     }
 
     fn push(&self, batch: Spooled) {

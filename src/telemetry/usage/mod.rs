@@ -108,6 +108,7 @@
 //! tried again and is lost.
 
 mod batch;
+mod counts;
 mod file;
 mod gate;
 mod ledger;
@@ -122,9 +123,10 @@ mod tests;
 mod units;
 
 pub use batch::UsageBatch;
+pub use counts::{SinkCounts, UsageCounts};
 pub use file::UsageFile;
 pub use gate::Metering;
-pub use meter::{SinkCounts, UsageCounts, UsageMeter, UsageMeterBuilder};
+pub use meter::{UsageMeter, UsageMeterBuilder};
 pub use sink::{Delivering, UsageSink};
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]

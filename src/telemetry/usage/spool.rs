@@ -32,6 +32,10 @@ impl Spooled {
         Self { batch, path, left: AtomicUsize::new(sinks) }
     }
 
+    pub(super) const fn is_on_disk(&self) -> bool {
+        self.path.is_some()
+    }
+
     /// The files of batches that others than `own` have left, the oldest first.
     pub(super) fn left(directory: &Path, own: &str) -> io::Result<Vec<PathBuf>> {
         fs::create_dir_all(directory)?;

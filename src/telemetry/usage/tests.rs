@@ -349,6 +349,17 @@ async fn a_spool_that_cannot_be_read_is_tried_again_and_what_is_no_batch_is_put_
 }
 
 #[tokio::test]
+async fn what_the_spool_does_not_take_is_counted_and_delivered() {
+    let (scratch, sink) = (Scratch::new("gone"), Flaky::default());
+    let meter = spooled(&scratch, &sink);
+    meter.start().await.unwrap();
+    fs::remove_dir_all(scratch.0.join("spool")).unwrap();
+    ask(&meter, "acme", 200).await;
+    assert!(meter.flush(PATIENCE).await);
+    assert_eq!((meter.counts().unspooled, sink.came().len()), (1, 1));
+}
+
+#[tokio::test]
 async fn what_is_given_up_leaves_the_spool_and_its_requests_are_counted() {
     let (scratch, sink) = (Scratch::new("bounded"), Flaky::failing(u32::MAX));
     for batch in 0..5 {

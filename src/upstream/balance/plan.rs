@@ -3,7 +3,9 @@
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
 use super::{order::Order, pool::Dice, roster::Rules, wants::Wants};
-use crate::upstream::{availability::Withheld, endpoint::Endpoint, member::Member, subset::Fallback};
+use crate::upstream::{
+    availability::Withheld, endpoint::Endpoint, group::Place, member::Member, subset::Fallback,
+};
 
 /// How many endpoints a request can try: the first and two more.
 pub(in super::super) const TRIES: usize = 3;
@@ -13,6 +15,19 @@ pub(in super::super) const TRIES: usize = 3;
 pub(in super::super) struct Seat {
     pub(in super::super) member: Arc<Member>,
     pub(in super::super) endpoint: Arc<Endpoint>,
+}
+
+impl Seat {
+    pub(in super::super) fn place(&self) -> Place {
+        (self.member.address(), Arc::clone(&self.endpoint))
+    }
+}
+
+impl PartialEq for Seat {
+    /// Whether nothing changes if one takes the place of the other.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.member, &other.member) && self.endpoint == other.endpoint
+    }
 }
 
 /// The set, and whom of it to pick.

@@ -22,8 +22,9 @@ use crate::{
     ratio::Ratio,
     upstream::{
         availability::Withheld,
+        common::Common,
         load::Interest,
-        member::{Common, Member},
+        member::Member,
         session::SessionKey,
         subset::{Fallback, Keys, Subsets},
     },

@@ -13,11 +13,7 @@ use crate::{
     outcome::{End, Failure, Outcome},
     ratio::Ratio,
     reject::{GrpcCode, Reason},
-    upstream::{
-        availability::Withheld,
-        member::{Common, Member},
-        options::Options,
-    },
+    upstream::{availability::Withheld, common::Common, member::Member, options::Options},
 };
 
 const SECOND: Duration = Duration::from_secs(1);

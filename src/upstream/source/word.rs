@@ -83,6 +83,19 @@ impl fmt::Debug for StreamSource {
     }
 }
 
+/// One set, for good.
+pub(in crate::upstream) struct Fixed(pub(in crate::upstream) EndpointSet);
+
+impl EndpointSource for Fixed {
+    fn follow(&self) -> Sets {
+        let set = self.0.clone();
+        Sets::told(|teller| async move {
+            teller.tell(Ok(set)).await;
+            std::future::pending().await
+        })
+    }
+}
+
 /// The sets of a source, one after the other.
 #[must_use]
 pub struct Sets(pub(super) Pin<Box<dyn Stream<Item = Result<EndpointSet, BoxError>> + Send>>);

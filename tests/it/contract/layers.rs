@@ -45,6 +45,7 @@ use portcullis::{
         breaker::{self, BreakerLayer},
         deadline::{InheritDeadline, ReadDeadline, TellDeadline},
         fallback::{self, FallbackLayer},
+        fault::{self, FaultLayer},
         hedge::{self, HedgeLayer},
         retry::RetryLayer,
         timeout::TimeoutLayer,
@@ -65,7 +66,7 @@ use portcullis::{
         span::RequestSpan,
         usage::UsageMeter,
     },
-    testing::{Contract, Finding, Law, Report, Subject},
+    testing::{Contract, Finding, Law, Report},
     time::{ManualClock, Period},
     transport::{Connection, Drain},
     trip,
@@ -134,7 +135,7 @@ fn vocabulary() -> Vec<Report> {
         Contract::new("shadow, of an async gate", || Enforce::shadow("open", Open).async_layer())
             .allocations(8, allocations)
             .check(),
-        plain("share", 0, || Enforce::share("open", Ratio::percent(50), Open).layer()),
+        plain("share", 8, || Enforce::share("open", Ratio::percent(50), Open).layer()),
         plain("caller's headers", 0, || CallerHeaders::new().layer()),
         Contract::new("async gate", || AsyncGateLayer::new(Open)).allocations(0, allocations).check(),
         Contract::new("context", ContextLayer::new).allocations(3, allocations).check(),
@@ -551,7 +552,7 @@ fn resilience() -> Vec<Report> {
         Contract::new("tell deadline", || GateLayer::new(TellDeadline::new()))
             .allocations(0, allocations)
             .check(),
-        attempts("retry, of a bare request", RetryLayer::default)
+        Contract::new("retry, of a bare request", RetryLayer::default)
             .request(|_| Request::new(Body::empty()))
             .exempt(Law::Time, BACKOFF)
             .allocations(0, allocations)
@@ -572,27 +573,22 @@ fn resilience() -> Vec<Report> {
             .allocations(0, allocations)
             .check(),
         // The head is copied, so that it can be sent again: its fields and what layers have told.
-        attempts("retry", RetryLayer::default)
+        Contract::new("retry", RetryLayer::default)
             .exempt(Law::Time, BACKOFF)
             .allocations(RETRY_COPY, allocations)
             .check(),
         // A trail beside it, to know which endpoint is late, and a box for what a race needs.
-        attempts("hedge", move || HedgeLayer::new(hedge::Policy::after(time)))
+        Contract::new("hedge", move || HedgeLayer::new(hedge::Policy::after(time)))
             .exempt(
                 Law::Time,
                 "asks once more when an attempt is late, by tokio's time: resilience/hedge/tests",
             )
             .allocations(RETRY_COPY + 4, allocations)
             .check(),
-        attempts("hedge, disabled", HedgeLayer::disabled).allocations(0, allocations).check(),
+        Contract::new("hedge, disabled", HedgeLayer::disabled).allocations(0, allocations).check(),
+        faulty("fault", || FaultLayer::new(fault::Policy::new())),
+        faulty("fault, disabled", FaultLayer::disabled),
     ]
-}
-
-/// What sends requests again: nothing in the kit fails so that it would.
-fn attempts<L: Subject>(name: &'static str, make: impl Fn() -> L + 'static) -> Contract<L> {
-    Contract::new(name, make)
-        .exempt(Law::SharedState, "its budget and numbers are shared, as its own tests show")
-        .exempt(Law::Time, "waits between attempts, as its own tests show on a paused clock")
 }
 
 /// Of a new key a machine is made, and of one that is known nothing.
@@ -607,6 +603,13 @@ fn breaker_by_key() -> Report {
         })
         .spoiled_after(5)
         .recovers_after(Duration::from_secs(15))
+        .allocations(0, allocations)
+        .check()
+}
+
+fn faulty(name: &'static str, make: impl Fn() -> FaultLayer + 'static) -> Report {
+    Contract::new(name, make)
+        .exempt(Law::Time, "holds back as long as it is told, as its own tests show")
         .allocations(0, allocations)
         .check()
 }

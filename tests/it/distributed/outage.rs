@@ -8,13 +8,16 @@ use std::{
 
 use http::{HeaderValue, StatusCode};
 use portcullis::{
-    admission::rate_limit::{Distribution, DistributionHandle, Fallback},
+    admission::{
+        quota::{Quota, QuotaFallback, QuotaStore},
+        rate_limit::{Algorithm, Distribution, DistributionHandle, Fallback},
+    },
     redis::Redis,
     trip::State,
 };
 use tokio::time::{Instant, sleep};
 
-use super::{Gate, answer, gate, limit, passes, passing, remaining, until};
+use super::{Gate, answer, gate, limit, passes, passing, quotas, remaining, until};
 use crate::{
     gateway::world::PATIENCE,
     support::redis::{Server, Slow, Trio},
@@ -22,22 +25,29 @@ use crate::{
 
 const DEADLINE: Duration = Duration::from_millis(100);
 
-/// A limit with each fallback, on a server that will fail.
+/// A limit with each fallback, and a quota with each, on a server that will fail.
 struct Limits {
     gates: [Gate; 3],
     handle: DistributionHandle,
+    quotas: [(Quota, Gate); 2],
 }
 
 impl Limits {
     fn on(redis: Redis) -> Self {
-        let there = Distribution::on(redis).deadline(DEADLINE);
+        let there = Distribution::on(redis.clone()).deadline(DEADLINE);
         let with = |name: &str, fallback| {
             limit(name, "6/year").distributed(there.clone().fallback(fallback)).build().unwrap()
         };
         let share = with("share", Fallback::LocalShare);
         let handle = share.distribution().unwrap();
         let gates = [with("allow", Fallback::Allow), with("deny", Fallback::Deny), share];
-        Self { gates: gates.map(|limit| gate([limit.into()])), handle }
+        let store = QuotaStore::redis(redis).deadline(DEADLINE);
+        let quotas =
+            [("allow", QuotaFallback::Allow), ("deny", QuotaFallback::Deny)].map(|(name, fallback)| {
+                let quota = quotas::quota(name, store.clone().fallback(fallback));
+                (quota.clone(), quotas::gate([quota]))
+            });
+        Self { gates: gates.map(|limit| gate([limit.into()])), handle, quotas }
     }
 
     async fn serve(&self) {
@@ -76,6 +86,11 @@ impl Limits {
         assert_eq!(passing(slice::from_ref(allow), account, 500).await, 500);
         assert_eq!((self.handle.errors(), self.handle.waited()), (errors, waited), "nobody has waited");
         assert!(self.handle.by_fallback() >= 10);
+        let [(counted, allow), (kept, deny)] = &self.quotas;
+        let before = (counted.handle().uncounted(), kept.handle().uncounted());
+        assert_eq!(answer(allow, account).await.status(), StatusCode::OK);
+        assert_eq!(answer(deny, account).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!((counted.handle().uncounted(), kept.handle().uncounted()), (before.0 + 1, before.1));
     }
 
     /// Nobody comes, and all is as before: it was found out beside.
@@ -87,6 +102,14 @@ impl Limits {
             self.handle.by_redis() == before + 1
         })
         .await;
+        for (quota, gate) in &self.quotas {
+            let before = quota.handle().spent();
+            until("quotas are paid", async || {
+                answer(gate, account).await;
+                quota.handle().spent() > before
+            })
+            .await;
+        }
     }
 }
 
@@ -106,20 +129,34 @@ async fn fail_in_every_way(mut server: Server) {
     server.signal("CONT");
     limits.return_by_itself("continued").await;
 
-    for (fault, setting, well) in [
-        ("full", "maxmemory 1", "maxmemory 0"),
-        ("readonly", "min-replicas-to-write 1", "min-replicas-to-write 0"),
+    for (fault, ill, well) in [
+        ("full", "CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),
+        ("readonly", "CONFIG SET min-replicas-to-write 1", "CONFIG SET min-replicas-to-write 0"),
+        ("replica", "REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE"),
+        // What a script may not do is told by another code than what a user may not.
+        ("script", "ACL SETUSER default -psetex -incrby", "ACL SETUSER default +@all"),
+        ("user", "ACL SETUSER default -evalsha", "ACL SETUSER default +@all"),
+        (
+            "password",
+            "CONFIG SET requirepass hush\r\nCLIENT KILL TYPE normal",
+            "AUTH hush\r\nCONFIG SET requirepass \"\"",
+        ),
     ] {
-        server.ask(&format!("CONFIG SET {setting}"));
+        let told = server.ask(ill);
+        assert!(told.starts_with("+OK"), "{fault}: {told}");
         limits.fall_back(fault).await;
-        server.ask(&format!("CONFIG SET {well}"));
+        let told = server.ask(well);
+        assert!(told.starts_with("+OK"), "not {fault}: {told}");
         limits.return_by_itself(&format!("not {fault}")).await;
     }
 
-    server.ask("REPLICAOF 127.0.0.1 1");
-    limits.fall_back("replica").await;
-    server.ask("REPLICAOF NO ONE");
-    limits.return_by_itself("master").await;
+    // A script of somebody else that goes on and on.
+    server.ask("CONFIG SET lua-time-limit 10");
+    let endless = server.begin_to_ask("EVAL \"while true do end\" 0");
+    limits.fall_back("busy").await;
+    until("it is stopped", async || server.ask("SCRIPT KILL").starts_with("+OK")).await;
+    drop(endless);
+    limits.return_by_itself("not busy").await;
 
     server.kill();
     limits.fall_back("killed").await;
@@ -137,6 +174,50 @@ async fn a_server_that_is_slow_is_not_waited_for() {
     limits.fall_back("slow").await;
     slow.delay(Duration::ZERO);
     limits.return_by_itself("quick").await;
+}
+
+/// Of four who have seen each other each has a quarter, whoever comes to it; and who wants more than a quarter at once is told
+/// to come back.
+#[tokio::test]
+async fn each_of_four_has_a_quarter() {
+    let server = Server::start();
+    let mut instances = Vec::new();
+    for _ in 0..4 {
+        let redis = Redis::builder(&server.url()).unwrap().build();
+        let there = Distribution::on(redis).deadline(DEADLINE);
+        let limits =
+            [Algorithm::TokenBucket, Algorithm::SlidingWindow, Algorithm::CALENDAR].map(|algorithm| {
+                let limit = limit(&format!("{algorithm:?}")[..5], "20/300d").algorithm(algorithm);
+                limit.distributed(there.clone()).build().unwrap()
+            });
+        until("it is asked", async || {
+            answer(&gate([limits[0].clone().into()]), "b").await.status().is_success()
+        })
+        .await;
+        instances.push((there, limits));
+    }
+    until("all see each other", async || instances.iter().all(|(there, _)| there.instances() == 4)).await;
+    server.signal("STOP");
+    for (_, limits) in &instances {
+        let (probe, handle) = (gate([limits[0].clone().into()]), limits[0].distribution().unwrap());
+        until("it is known", async || {
+            answer(&probe, "other").await;
+            handle.redis() == State::Open
+        })
+        .await;
+    }
+    for (_, limits) in &instances {
+        for limit in limits {
+            let gate = |cost| gate([limit.clone().costing(cost)]);
+            let refused = answer(&gate(6), "a").await;
+            assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+            assert_eq!(refused.headers()["retry-after"], "1", "later");
+            let refused = answer(&gate(21), "a").await;
+            assert_eq!(refused.headers().get("retry-after"), None, "never");
+            assert_eq!(passing(&[gate(1)], "a", 10).await, 5, "{}", limit.name());
+        }
+    }
+    server.signal("CONT");
 }
 
 /// By the clock of the runtime, which goes on only when nobody has anything to do: exactly, but for the millisecond to

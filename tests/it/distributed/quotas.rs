@@ -19,7 +19,7 @@ use crate::{
     support::redis::{Server, Slow},
 };
 
-fn quota(name: &str, store: QuotaStore) -> Quota {
+pub(super) fn quota(name: &str, store: QuotaStore) -> Quota {
     Quota::builder(name, 1_000, Period::Year).by(Key::Header(ACCOUNT)).store(store).build().unwrap()
 }
 
@@ -27,13 +27,16 @@ fn redis(url: &str) -> Redis {
     Redis::builder(url).unwrap().build()
 }
 
-fn gate(quotas: impl IntoIterator<Item = Quota>) -> Gate {
-    let app = service_fn(|_: Request<String>| async { Ok::<_, Infallible>(Response::new(String::new())) });
-    let service = Quotas::from_iter(quotas).layer().layer(app);
-    BoxCloneSyncService::new(service.map_response(|response| response.map(drop)))
+pub(super) fn gate(quotas: impl IntoIterator<Item = Quota>) -> Gate {
+    behind(Quotas::from_iter(quotas))
 }
 
-async fn used(quota: &Quota, account: &str) -> u64 {
+pub(super) fn behind(quotas: Quotas) -> Gate {
+    let app = service_fn(|_: Request<String>| async { Ok::<_, Infallible>(Response::new(String::new())) });
+    BoxCloneSyncService::new(quotas.layer().layer(app).map_response(|response| response.map(drop)))
+}
+
+pub(super) async fn used(quota: &Quota, account: &str) -> u64 {
     let told = quota.handle().consumption(&Head::of(&mut of(account.as_bytes())));
     let Consumption { used, .. } = told.await.unwrap();
     used

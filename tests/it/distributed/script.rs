@@ -84,7 +84,7 @@ impl Script {
     fn beat(&mut self, name: &str, lives: u64) -> i64 {
         let text =
             BEAT.replace("redis.call('TIME')", CLOCK).replace("redis.call('PEXPIRE'", "tostring('PEXPIRE'");
-        let words = ["EVAL", &text, "1", "instances", name, &lives.to_string(), "100"];
+        let words = ["EVAL", &text, "2", "instances", "sign", name, &lives.to_string(), "100"];
         self.send(&words.map(str::as_bytes));
         self.line().trim_start_matches(':').parse().unwrap()
     }

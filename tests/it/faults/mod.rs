@@ -5,5 +5,6 @@
 mod calls;
 mod endpoint;
 mod hedging;
+mod injected;
 mod outages;
 mod restarts;

@@ -63,7 +63,7 @@ async fn a_file_of_endpoints_is_followed() {
     let (one, two) = (upstream("one").await, upstream("two").await);
     let directory = Directory::new("endpoints");
     directory.write("list.yaml", &format!("endpoints: ['{one}']\n"));
-    directory.write("gateway.yaml", &text("discovery: { file: list.yaml }"));
+    directory.write("gateway.yaml", &text("discovery: { file: list.yaml }, preconnect: true"));
     let gateway = Gateway::start(Config::file(directory.path("gateway.yaml"))).await;
     assert!(gateway.get("/", &[]).await.text.starts_with("one /"));
 
@@ -132,4 +132,103 @@ fn the_file_of_the_guide_is_sound() {
     }
     let check = Config::file(directory.path("gateway.yaml")).check();
     assert!(check.is_accepted() && check.faults().is_empty(), "{check}");
+}
+
+#[cfg(feature = "dns")]
+#[tokio::test]
+async fn names_are_asked_for_at_the_servers_of_the_file() {
+    let server = crate::upstream::dns::NameServer::start().await;
+    let (one, two) = (upstream("one").await, upstream("two").await);
+    server.addresses("here.test", 60, &[std::net::Ipv4Addr::LOCALHOST]);
+    server.services("_http._tcp.orders.test", 1, &[(0, 1, one.port(), "here.test.")]);
+    let (servers, port) = (format!("servers: ['{}'], minTtl: 1s", server.address), two.port());
+    let gateway = Gateway::of(&file(&format!(
+        "upstreams:\n  srv: {{ discovery: {{ dns: {{ srv: _http._tcp.orders.test, {servers} }} }} }}\n  \
+         named: {{ discovery: {{ dns: {{ address: 'here.test:{port}', resolver: dns, {servers} }} }} }}\n  \
+         system: {{ discovery: {{ dns: {{ address: 'localhost:{port}' }} }} }}\n\
+         routes: [{{ name: r, rules: [{{ matches: [{{ path: {{ value: /srv }} }}], backendRefs: [{{ name: srv }}] }}, \
+         {{ matches: [{{ path: {{ value: /named }} }}], backendRefs: [{{ name: named }}] }}, \
+         {{ name: rest, backendRefs: [{{ name: system }}] }}] }}]\n"
+    )))
+    .await;
+    for (path, name) in [("/srv", "one /"), ("/named", "two /"), ("/", "two /")] {
+        assert!(gateway.get(path, &[]).await.text.starts_with(name), "{path}");
+    }
+    server.services("_http._tcp.orders.test", 1, &[(0, 1, port, "here.test.")]);
+    gateway
+        .until(|status| {
+            let upstreams = status["upstreams"].as_array().unwrap();
+            let srv = upstreams.iter().find(|upstream| upstream["name"] == "srv").unwrap();
+            srv["endpoints"][0]["address"] == format!("127.0.0.1:{port}")
+        })
+        .await;
+    assert!(gateway.get("/srv", &[]).await.text.starts_with("two /"));
+}
+
+#[test]
+fn what_is_wrong_with_discovery_is_told_at_its_place() {
+    for (said, told) in [
+        ("file: a, dns: { address: 'a:1' }", "expected exactly one of `file`, `dns` and `redis`"),
+        ("dns: {}", "discovery.dns: expected exactly one of `address` and `srv`"),
+        ("dns: { address: 'a' }", "discovery.dns.address: expected a host name and a port"),
+        ("dns: { address: 'a:1', minTtl: 2s }", "discovery.dns.minTtl: only with `resolver: dns`"),
+        ("dns: { srv: a.test, resolver: system }", "discovery.dns.resolver: the system knows no SRV records"),
+        (
+            "dns: { srv: a.test, servers: ['192.0.2.1:53'], minTtl: 9s, maxTtl: 8s }",
+            "discovery.dns.maxTtl: shorter than `minTtl`",
+        ),
+        ("redis: { server: shared, key: a }", "discovery.redis.server: no server of this name"),
+    ] {
+        let check = Config::text("f", text(&format!("discovery: {{ {said} }}"))).check();
+        let faults: Vec<_> = check.faults().iter().map(ToString::to_string).collect();
+        assert!(faults.iter().any(|fault| fault.contains(told)), "{told}: {faults:?}");
+    }
+}
+
+/// The key of a real server, and that server gone.
+#[cfg(feature = "redis")]
+#[tokio::test]
+async fn a_key_of_a_redis_server_is_followed() {
+    use crate::support::redis::Server;
+
+    let (one, two) = (upstream("one").await, upstream("two").await);
+    let mut server = Server::start();
+    let write = |server: &Server, endpoints: String| server.set_value("endpoints:one", endpoints.as_bytes());
+    write(&server, format!("{{\"endpoints\": [{{\"address\": \"{one}\", \"weight\": 2}}]}}"));
+    let gateway = Gateway::of(&format!(
+        "{}redis: {{ shared: {{ url: {:?} }} }}\n",
+        text("discovery: { redis: { server: shared, key: 'endpoints:one', interval: 100ms } }"),
+        server.url()
+    ))
+    .await;
+    assert!(gateway.get("/", &[]).await.text.starts_with("one /"));
+    assert_eq!(gateway.status().await["upstreams"][0]["endpoints"][0]["weight"], 2);
+
+    write(&server, format!("endpoints: ['{two}']"));
+    gateway.until(|status| status["upstreams"][0]["discovery"]["updates"] == 2).await;
+    assert!(gateway.get("/", &[]).await.text.starts_with("two /"));
+
+    let nothing = "redis:endpoints:one: there is nothing in it";
+    for (command, why) in [
+        ("SET endpoints:one endpoints:nowhere", "redis:endpoints:one:1:"),
+        ("DEL endpoints:one", nothing),
+        ("SETRANGE endpoints:one 1100000 x", "redis:endpoints:one: larger than 1 MiB"),
+        ("DEL endpoints:one", nothing),
+        ("SADD endpoints:one member", "redis:endpoints:one: "),
+    ] {
+        server.ask(command);
+        let is = |status: &serde_json::Value| {
+            status["upstreams"][0]["discovery"]["stale"].as_str().is_some_and(|stale| stale.starts_with(why))
+        };
+        gateway.until(is).await;
+        assert!(gateway.get("/", &[]).await.text.starts_with("two /"), "{command:?}");
+    }
+    server.ask("DEL endpoints:one");
+    write(&server, format!("endpoints: ['{one}']"));
+    gateway.until(|status| status["upstreams"][0]["discovery"]["stale"].is_null()).await;
+    assert!(gateway.get("/", &[]).await.text.starts_with("one /"));
+
+    server.kill();
+    gateway.until(|status| !status["upstreams"][0]["discovery"]["stale"].is_null()).await;
+    assert!(gateway.get("/", &[]).await.text.starts_with("one /"));
 }

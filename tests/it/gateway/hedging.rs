@@ -274,3 +274,12 @@ fn what_makes_no_sense_is_refused() {
     let sound = "policies: { hedge: { percentile: 95%, minDelay: 5ms, maxAttempts: 3, maxBody: 1024 } }";
     assert!(!check("", sound).contains("hedge"), "{}", check("", sound));
 }
+
+/// The file of the guide is accepted as it stands.
+#[test]
+fn the_file_of_the_guide_is_sound() {
+    let guide = include_str!("../../../docs/guides/hedge_what_is_late.md");
+    let yaml = guide.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let check = Config::text("gateway.yaml", yaml).check();
+    assert!(check.is_accepted(), "{check}");
+}

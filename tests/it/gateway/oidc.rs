@@ -1,11 +1,11 @@
 //! A gateway whose keys are an identity provider's.
 #![cfg(feature = "tls")]
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use portcullis::config::Config;
 
-use super::world::{Client, Directory, Gateway, Process, file, upstream};
+use super::world::{Client, Directory, Gateway, PATIENCE, Process, file, upstream};
 use crate::support::provider::{KEYS, Kind, OPENID, Provider};
 
 /// One rule that asks for a token, and one that does not.
@@ -98,6 +98,32 @@ async fn a_dead_provider_blocks_only_the_rules_that_name_it() {
     ] {
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
+}
+
+/// Long after its keys should have been fetched again.
+#[tokio::test]
+async fn a_provider_that_is_gone_is_noticed_by_nobody_with_a_valid_token() {
+    let mut provider = Provider::start().await;
+    let text = guarded(&plain(&provider, ", lifetime: 1s, minLifetime: 1s"), upstream("one").await);
+    let gateway = Gateway::of(&text).await;
+    assert_eq!(status_of(&gateway, &provider.token("alice")).await, 200);
+    provider.kill().await;
+    let asked = async {
+        for user in 0.. {
+            // Each has a token that nobody has seen before.
+            assert_eq!(status_of(&gateway, &provider.token(&format!("user {user}"))).await, 200);
+            assert_eq!(gateway.client.get(gateway.at("admin"), "/readyz", &[]).await.status, 200);
+            let keys = &gateway.status().await["keySets"][0];
+            if keys["state"] == "stale" && keys["fetches"]["unreachable"].as_u64() >= Some(3) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.expect("it is missed");
+    provider.revive().await;
+    gateway.until(|status| status["keySets"][0]["state"] == "fresh").await;
+    assert_eq!(status_of(&gateway, &provider.token("alice")).await, 200);
 }
 
 #[tokio::test]

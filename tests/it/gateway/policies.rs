@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use portcullis::config::{Config, Registry};
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -339,8 +340,13 @@ async fn a_policy_in_shadow_only_counts_and_a_reload_counts_on() {
     let text = |shadow: &str| with_policies(one, &policies(shadow), "policies: [old, new]");
     directory.write("gateway.yaml", &text("shadow: true,"));
     let gateway = Gateway::start(Config::file(directory.path("gateway.yaml"))).await;
+    let (log, _guard) = Log::start();
     assert_eq!(gateway.get("/export", &[]).await.status, 200);
     assert_eq!(gateway.get("/orders", &[]).await.status, 200);
+    let events = log.of("portcullis::shadow");
+    let told: Vec<_> =
+        events.iter().map(|event| (&event["fields"]["message"], &event["fields"]["decision"])).collect();
+    assert_eq!(told, [(&json!("would have decided otherwise"), &json!("deny new/0"))]);
     let line = |policy: &str, action: &str, shadow: bool| {
         format!(
             r#"portcullis_authorization_decisions_total{{policy="{policy}",rule="0",action="{action}",shadow="{shadow}"}}"#
@@ -377,7 +383,7 @@ async fn asking() -> (Gateway, Arc<AtomicUsize>) {
          - name: r\n\
          \x20 rules:\n\
          \x20 - {{ matches: [{{ path: {{ value: /lost }} }}], policies: {{ authorize: {{ policies: [lost] }} }}, backendRefs: [{{ name: one }}] }}\n\
-         \x20 - {{ policies: {{ authorize: {{ policies: [never, ask, try] }} }}, backendRefs: [{{ name: one }}] }}\n",
+         \x20 - {{ policies: {{ authorize: {{ policies: [never, ask, try], decisionHeader: x-decision }} }}, backendRefs: [{{ name: one }}] }}\n",
         nobody()
     ));
     (Gateway::of(&text).await, asked)
@@ -386,6 +392,7 @@ async fn asking() -> (Gateway, Arc<AtomicUsize>) {
 #[tokio::test]
 async fn an_authorizer_is_asked_about_what_a_policy_means() {
     let (gateway, asked) = asking().await;
+    let (log, _guard) = Log::start();
     let count = || asked.load(Ordering::Relaxed);
 
     let answer = gateway.get("/open", &[("authorization", "Bearer a"), ("x-user", "root")]).await;
@@ -407,6 +414,7 @@ async fn an_authorizer_is_asked_about_what_a_policy_means() {
     assert_eq!(gateway.get("/free", &[]).await.status, 200);
     assert_eq!(count(), 2, "no rule means it");
     let answer = gateway.get("/closed", &[]).await;
+    assert_eq!(answer.headers["x-decision"], "deny ask/some");
     assert_eq!((answer.status, &*answer.text), (403, "no, says the authorizer"));
     assert!(!answer.headers.contains_key("x-secret"));
     // A custom policy comes before one that denies.
@@ -418,7 +426,12 @@ async fn an_authorizer_is_asked_about_what_a_policy_means() {
     assert_eq!(answer.headers["set-cookie"], "state=1");
     let answer = gateway.get("/broken", &[]).await;
     assert_eq!((answer.status, answer.headers.contains_key("retry-after")), (503, true));
+    assert_eq!(answer.headers["x-decision"], "deny ask/some");
     assert_eq!(gateway.get("/lost", &[]).await.status, 503);
+    // What is tried in shadow would refuse all of them, and is said to have decided none.
+    let decisions: Vec<_> = log.access(8).await.iter().map(|line| line["decision"].clone()).collect();
+    let (ask, lost) = ("ask/some", "lost/0");
+    assert_eq!(decisions, ["_none", "_none", "_none", "_none", ask, ask, ask, lost]);
 
     let post = |length: usize| {
         format!(
@@ -434,6 +447,15 @@ async fn an_authorizer_is_asked_about_what_a_policy_means() {
     };
     assert_eq!(metric(&gateway, &line("refuse")).await, Some(2));
     assert_eq!(metric(&gateway, &line("fail")).await, Some(1));
+    let decided = |action: &str| {
+        format!(
+            r#"portcullis_authorization_decisions_total{{policy="ask",rule="some",action="{action}",shadow="false"}}"#
+        )
+    };
+    // Whose body is too large for it, the authorizer was not asked about in the end.
+    assert_eq!(metric(&gateway, &decided("custom")).await, Some(8));
+    assert_eq!(metric(&gateway, &decided("allow")).await, Some(4));
+    assert_eq!(metric(&gateway, &decided("deny")).await, Some(3));
     assert!(
         metric(&gateway, r#"portcullis_external_authorization_remembered_total{authorizer="iam"}"#).await
             >= Some(1)

@@ -124,6 +124,53 @@ async fn a_file_asks_for_one_credential_or_for_several() {
     assert_eq!(gateway.get("/bound", &[("authorization", &format!("Bearer {bound}"))]).await.status, 401);
 }
 
+/// Policies read what a token says in lists, whether it is remembered or not.
+#[tokio::test]
+async fn policies_read_claims_that_are_lists() {
+    let one = upstream("one").await;
+    let policy = |name: &str, action: &str, field: &str, role: &str| {
+        format!(
+            "  {name}: {{ action: {action}, rules: [{{ from: [{{ claims: [{{ claim: /realm/roles, {field}: [{role}] }}] }}] }}] }}\n"
+        )
+    };
+    let gateway = Gateway::of(&file(&format!(
+        "authentication:\n{}{}\
+         authorization:\n{}{}{}{}\
+         upstreams: {{ one: {{ endpoints: ['{one}'] }} }}\n\
+         routes:\n- name: r\n  rules:\n{}{}{}{}",
+        provider("users", USERS, ""),
+        provider("others", DEVICES, "memory: 0"),
+        policy("no-banned", "deny", "values", "banned"),
+        policy("only-staff", "deny", "notValues", "staff"),
+        policy("buyers", "allow", "values", "buyer"),
+        policy("unbanned", "allow", "notValues", "banned"),
+        rule("/no-banned", "authenticate: [users, others], authorize: { policies: [no-banned] }"),
+        rule("/only-staff", "authenticate: [users, others], authorize: { policies: [only-staff] }"),
+        rule("/buyers", "authenticate: [users, others], authorize: { policies: [buyers] }"),
+        rule("/unbanned", "authenticate: [users, others], authorize: { policies: [unbanned] }"),
+    )))
+    .await;
+    for (name, secret) in [("users", USERS), ("others", DEVICES)] {
+        for (roles, expected) in [
+            (json!(["buyer", "banned"]), [403, 403, 200, 403]),
+            (json!(["staff", "buyer"]), [200, 200, 200, 200]),
+            (json!("banned"), [403, 403, 403, 403]),
+            (json!(["guest"]), [200, 403, 403, 200]),
+        ] {
+            let claims = json!({ "iss": format!("https://{name}.example"), "realm": { "roles": roles } });
+            let bearer = format!("Bearer {}", token(secret, "JWT", &claims));
+            for (path, status) in
+                ["/no-banned", "/only-staff", "/buyers", "/unbanned"].into_iter().zip(expected)
+            {
+                for _ in 0..2 {
+                    let answer = gateway.get(path, &[("authorization", &bearer)]).await;
+                    assert_eq!(answer.status, status, "{path} {name} {roles}");
+                }
+            }
+        }
+    }
+}
+
 /// What is remembered of a token outlives a reload, but not the key that has verified it.
 #[tokio::test]
 async fn a_reload_that_changes_a_key_ends_what_was_remembered_under_it() {

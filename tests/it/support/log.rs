@@ -8,7 +8,7 @@ use std::{
 use portcullis::telemetry::access_log::TARGET;
 use serde_json::Value;
 use tracing::{
-    Dispatch,
+    Dispatch, Level,
     subscriber::{DefaultGuard, NoSubscriber},
 };
 
@@ -23,11 +23,23 @@ pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
     pub(crate) fn start() -> (Self, DefaultGuard) {
+        Self::start_at(Level::INFO)
+    }
+
+    pub(crate) fn start_at(level: Level) -> (Self, DefaultGuard) {
         LazyLock::force(&ANOTHER);
         let log = Self::default();
         let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+        let subscriber = tracing_subscriber::fmt().json().with_max_level(level);
+        let subscriber = subscriber.with_writer(move || writer.clone()).finish();
         (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// All that the crate itself has said, a line for each event with its spans.
+    pub(crate) fn ours(&self) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let is_ours = |line: &&str| line.contains(r#""target":"portcullis"#);
+        text.lines().filter(is_ours).map(str::to_owned).collect()
     }
 
     pub(crate) fn of(&self, target: &str) -> Vec<Value> {

@@ -25,10 +25,34 @@ const STEP: Duration = Duration::from_millis(10);
 /// Servers beside the one that is installed, as paths with a colon between them: `tests/run.sh` says where it put them.
 const OTHERS: &str = "PORTCULLIS_REDIS_SERVERS";
 
+/// Which server it is; the one that is installed unless told.
+#[derive(Clone, Default)]
+pub(crate) struct Program(Option<PathBuf>);
+
+impl Program {
+    /// The server that is installed, and the others that tests/servers.sh has brought: where it puts them, unless told.
+    pub(crate) fn each() -> Vec<Self> {
+        let others = std::env::var(OTHERS).map_or_else(
+            |_| brought(),
+            |paths| paths.split(':').filter(|path| !path.is_empty()).map(PathBuf::from).collect(),
+        );
+        std::iter::once(Self::default()).chain(others.into_iter().map(|path| Self(Some(path)))).collect()
+    }
+}
+
+fn brought() -> Vec<PathBuf> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    let servers = Path::new(env!("CARGO_MANIFEST_DIR")).join(target).join("servers");
+    let paths = ["redis-6.2/redis-server", "valkey/usr/bin/valkey-server"].map(|path| servers.join(path));
+    for path in &paths {
+        assert!(path.exists(), "{}: tests/run.sh brings it, or {OTHERS} names others", path.display());
+    }
+    paths.into()
+}
+
 pub(crate) struct Server {
     child: Child,
-    /// Which server it is; the one that is installed unless told.
-    program: Option<PathBuf>,
+    program: Program,
     arguments: &'static [&'static str],
     settings: String,
     directory: PathBuf,
@@ -40,21 +64,19 @@ impl Server {
         Self::with("", &[])
     }
 
-    /// One of each kind: the server that is installed, and the others that were named to the tests.
+    /// One of each kind.
     pub(crate) fn each() -> Vec<Self> {
-        let others = std::env::var(OTHERS).unwrap_or_default();
-        let others = others.split(':').filter(|path| !path.is_empty()).map(|path| Some(PathBuf::from(path)));
-        let start = |program| {
-            let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            Self::begin(program, address, &[], "", &[])
-        };
-        std::iter::once(None).chain(others).map(start).collect()
+        Program::each().into_iter().map(|program| Self::of(program, "", &[])).collect()
     }
 
     /// With these lines of configuration beside the usual, and these files in its directory.
     pub(crate) fn with(settings: &str, files: &[(&str, &str)]) -> Self {
+        Self::of(Program::default(), settings, files)
+    }
+
+    fn of(program: Program, settings: &str, files: &[(&str, &str)]) -> Self {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Self::begin(None, address, &[], settings, files)
+        Self::begin(program, address, &[], settings, files)
     }
 
     /// A Sentinel that watches this master.
@@ -65,11 +87,15 @@ impl Server {
              sentinel failover-timeout limits 3000\n",
             master.address.port()
         );
-        Self::begin(None, address, &["--sentinel"], &settings, &[])
+        Self::begin(master.program.clone(), address, &["--sentinel"], &settings, &[])
     }
 
     /// A node of a Cluster that is not one yet: it needs a second port, 10000 above its own.
     pub(crate) fn node() -> Self {
+        Self::node_of(Program::default())
+    }
+
+    fn node_of(program: Program) -> Self {
         let address = loop {
             let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
             let second =
@@ -80,11 +106,11 @@ impl Server {
         };
         let settings = "cluster-enabled yes\ncluster-node-timeout 1000\ncluster-config-file nodes.conf\n\
             cluster-replica-validity-factor 0\n";
-        Self::begin(None, address, &[], settings, &[])
+        Self::begin(program, address, &[], settings, &[])
     }
 
     fn begin(
-        program: Option<PathBuf>,
+        program: Program,
         address: SocketAddr,
         arguments: &'static [&'static str],
         settings: &str,
@@ -98,7 +124,7 @@ impl Server {
         fs::create_dir_all(&directory).unwrap();
         files.iter().for_each(|(name, text)| fs::write(directory.join(name), text).unwrap());
         let settings = settings.replace("DIRECTORY", directory.to_str().unwrap());
-        let child = spawn(program.as_deref(), &directory, address.port(), arguments, &settings);
+        let child = spawn(&program, &directory, address.port(), arguments, &settings);
         let mut server = Self { child, program, arguments, settings, directory, address };
         server.wait();
         server
@@ -125,8 +151,8 @@ impl Server {
 
     /// Begins again after [`kill`](Self::kill), with what it had written.
     pub(crate) fn again(&mut self) {
-        let program = self.program.as_deref();
-        self.child = spawn(program, &self.directory, self.address.port(), self.arguments, &self.settings);
+        self.child =
+            spawn(&self.program, &self.directory, self.address.port(), self.arguments, &self.settings);
         self.wait();
     }
 
@@ -138,6 +164,13 @@ impl Server {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
+    }
+
+    /// Begins to ask, of what has no end.
+    pub(crate) fn begin_to_ask(&self, words: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.write_all(format!("{words}\r\n").as_bytes()).unwrap();
+        stream
     }
 
     /// What this key holds.
@@ -188,7 +221,7 @@ impl Server {
     }
 }
 
-fn spawn(program: Option<&Path>, directory: &Path, port: u16, arguments: &[&str], settings: &str) -> Child {
+fn spawn(program: &Program, directory: &Path, port: u16, arguments: &[&str], settings: &str) -> Child {
     let port = if settings.contains("tls-cert-file") {
         format!("port 0\ntls-port {port}")
     } else {
@@ -202,7 +235,7 @@ fn spawn(program: Option<&Path>, directory: &Path, port: u16, arguments: &[&str]
         let command = &mut Command::new(program);
         command.arg(&file).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
     };
-    if let Some(program) = program {
+    if let Some(program) = &program.0 {
         let told =
             |error| panic!("{}: {error}: {OTHERS} names it, tests/run.sh brings it", program.display());
         return start(program).unwrap_or_else(told);
@@ -279,13 +312,18 @@ async fn carry(client: tokio::net::TcpStream, to: SocketAddr, delay: Arc<AtomicU
 pub(crate) struct Trio {
     pub(crate) master: Server,
     pub(crate) replica: Server,
-    sentinels: Vec<Server>,
+    pub(crate) sentinels: Vec<Server>,
 }
 
 impl Trio {
     pub(crate) fn start() -> Self {
-        let master = Server::start();
-        let replica = Server::with(&format!("replicaof 127.0.0.1 {}\n", master.address.port()), &[]);
+        Self::of(Program::default())
+    }
+
+    pub(crate) fn of(program: Program) -> Self {
+        let master = Server::of(program.clone(), "", &[]);
+        let follows = format!("replicaof 127.0.0.1 {}\n", master.address.port());
+        let replica = Server::of(program, &follows, &[]);
         until("the replica follows", || replica.ask("INFO replication").contains("master_link_status:up"));
         let sentinels: Vec<_> = (0..3).map(|_| Server::sentinel(&master)).collect();
         for sentinel in &sentinels {
@@ -307,7 +345,11 @@ pub(crate) struct Nodes(pub(crate) Vec<Server>);
 
 impl Nodes {
     pub(crate) fn start() -> Self {
-        let nodes: Vec<_> = (0..6).map(|_| Server::node()).collect();
+        Self::of(Program::default())
+    }
+
+    pub(crate) fn of(program: Program) -> Self {
+        let nodes: Vec<_> = (0..6).map(|_| Server::node_of(program.clone())).collect();
         for other in &nodes[1..] {
             let meet = nodes[0].ask(&format!("CLUSTER MEET 127.0.0.1 {}", other.address.port()));
             assert!(meet.starts_with("+OK"), "{meet}");

@@ -9,10 +9,13 @@ use std::{
 use portcullis::{
     body::BoxError,
     reject::Reason,
-    upstream::{BuildError, EndpointSet, Proxy, StreamSource, Upstream},
+    upstream::{BuildError, EndpointSet, Proxy, StreamSource, Upstream, Wire, Withheld},
 };
 use proptest::prelude::*;
-use tokio::sync::mpsc;
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::mpsc,
+};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::peers::{OK, Raw, call, get, soon, text, until};
@@ -104,6 +107,55 @@ async fn what_is_under_way_ends_on_the_old_endpoint_whose_connections_close() {
     assert_eq!(text(call(&proxy, get("/")).await.unwrap()).await, "ok");
     assert_eq!(text(begun).await, "half");
     assert_eq!(slow.connections(), 1);
+}
+
+/// A listener whose queue is full lets nobody in and refuses nobody.
+async fn full() -> (TcpListener, SocketAddr, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(Ok(stream)) =
+        tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
+    {
+        queued.push(stream);
+    }
+    (listener, address, queued)
+}
+
+#[tokio::test]
+async fn a_new_endpoint_is_connected_to_before_it_takes_requests() {
+    for wire in [Wire::Http1, Wire::Http2] {
+        let peers = [Raw::answering(OK).await, Raw::answering(OK).await];
+        let (_listener, full, _queued) = full().await;
+        let (tell, told) = mpsc::unbounded_channel();
+        let source = StreamSource::new(UnboundedReceiverStream::new(told));
+        let upstream = Upstream::builder("told").source(source).wire(wire).preconnect(true);
+        let upstream = upstream.connect_timeout(Duration::from_millis(500)).build().unwrap();
+        tell.send(set([peers[0].address])).unwrap();
+        soon(upstream.warm()).await.unwrap();
+        until(|| peers[0].connections() == 1).await;
+        assert_eq!(upstream.endpoints()[0].connections, 1, "before there was a request");
+
+        tell.send(set([peers[0].address, peers[1].address, full])).unwrap();
+        until(|| addresses(&upstream).len() == 3).await;
+        let withheld = |at: usize| !upstream.endpoints()[at].availability.takes();
+        assert!(!withheld(0) && withheld(2), "nobody waits for the first ones");
+        let reasons: Vec<_> = upstream.endpoints()[2].availability.reasons().collect();
+        assert_eq!(reasons, [Withheld::Connecting]);
+        until(|| !withheld(1)).await;
+        until(|| peers[1].connections() == 1).await;
+        if wire == Wire::Http1 {
+            let proxy = Proxy::new(upstream.clone());
+            for _ in 0..6 {
+                assert_eq!(text(call(&proxy, get("/")).await.unwrap()).await, "ok");
+            }
+            assert_eq!([0, 1].map(|at| peers[at].connections()), [1, 1], "requests made none");
+        }
+        until(|| !withheld(2)).await;
+        assert_eq!(upstream.endpoints()[2].connections, 0, "whoever cannot be reached is tried like others");
+    }
 }
 
 #[tokio::test]

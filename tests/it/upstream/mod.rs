@@ -3,6 +3,8 @@
 mod balance;
 mod cost;
 mod discovered;
+#[cfg(feature = "dns")]
+pub(crate) mod dns;
 mod expect;
 mod grpc;
 mod headers;

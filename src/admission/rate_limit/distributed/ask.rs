@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, LazyLock},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use redis::Script;
@@ -86,24 +86,24 @@ pub(super) struct Inquiry {
     told: Receiver<Vec<Answer>>,
 }
 
-/// Asks about all of them, with a call for each server and slot. Whom nobody would answer is not asked: that somebody does
+/// Asks about all of them, for a request that has `waited` so long before, with a call for each server and slot. Whom nobody would answer is not asked: that somebody does
 /// again, is found out beside, by a decision of which nobody waits for the answer, and which is given back. Where too many are
 /// asked about already, nobody is either.
-pub(super) fn inquire(asks: &[Ask]) -> Vec<Inquiry> {
+pub(super) fn inquire(asks: &[Ask], waited: Duration) -> Vec<Inquiry> {
     let near = |one: &Ask, other: &Ask| {
         one.shared.is_with(&other.shared) && one.shared.redis().are_together(&one.place.key, &other.place.key)
     };
-    groups(asks, near).into_iter().filter_map(|at| Inquiry::new(asks, at)).collect()
+    groups(asks, near).into_iter().filter_map(|at| Inquiry::new(asks, at, waited)).collect()
 }
 
 impl Inquiry {
-    fn new(asks: &[Ask], at: Vec<usize>) -> Option<Self> {
+    fn new(asks: &[Ask], at: Vec<usize>, waited: Duration) -> Option<Self> {
         let asks: Arc<[Ask]> = at.iter().map(|&at| asks[at].clone()).collect();
         let first = asks.first()?;
         // The shortest deadline of its limits.
         let deadline = asks.iter().map(|ask| ask.shared.deadline()).min().unwrap_or_default();
         if first.is_in_vain() {
-            if first.shared.redis().is_tried() {
+            if first.shared.redis().is_tried(&first.place.key) {
                 // It charges, since a server that cannot write does not serve.
                 let alone =
                     asks.iter().map(|ask| Ask { ahead: 0, flags: ask.flags & IN_SHADOW, ..ask.clone() });
@@ -115,8 +115,10 @@ impl Inquiry {
             }
             return None;
         }
+        // The server has the whole deadline; what comes too late for the request is given back.
+        let left = deadline.checked_sub(waited).filter(|left| !left.is_zero())?;
         let (tell, told) = oneshot::channel();
-        let until = crate::time::after(Instant::now(), deadline);
+        let until = crate::time::after(Instant::now(), left);
         let asked = Arc::clone(&asks);
         let is_asked = first.shared.asking(async move {
             let at = Instant::now();

@@ -1,5 +1,5 @@
--- An instance is here. KEYS: those that are. ARGV: its name, for how long it counts (microseconds), and the most that are
--- counted. Answers how many there are.
+-- An instance is here. KEYS: those that are, and what is written as accounts are: where a decision would fail, so does this.
+-- ARGV: its name, for how long it counts (microseconds), and the most that are counted. Answers how many there are.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local lives = tonumber(ARGV[2])
@@ -8,5 +8,8 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', now - live
 -- From before the clock was set back.
 redis.call('ZREMRANGEBYSCORE', KEYS[1], string.format('(%.0f', now + lives), '+inf')
 redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -1 - tonumber(ARGV[3]))
-redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.ceil(lives / 1000)))
+local kept = string.format('%.0f', math.ceil(lives / 1000))
+redis.call('PEXPIRE', KEYS[1], kept)
+redis.call('GET', KEYS[2])
+redis.call('PSETEX', KEYS[2], kept, ARGV[1])
 return redis.call('ZCARD', KEYS[1])

@@ -24,6 +24,8 @@ const BEATS: u32 = 1000;
 const MOST: u32 = 200_000;
 /// An instance that was not seen for so many beats is gone.
 const MISSED: u32 = 3;
+/// How often it is looked whether the server still answers those who ask it.
+const LOOK: Duration = Duration::from_millis(500);
 /// How often it is looked whether a server that did not answer may be asked again.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -31,6 +33,8 @@ pub(super) struct Fleet {
     pub(super) redis: Redis,
     name: String,
     key: String,
+    /// What is written at each beat.
+    sign: String,
     seen: AtomicU32,
     /// Beats since the number is known. Others know of this instance after the second.
     beats: AtomicU32,
@@ -47,6 +51,7 @@ impl Fleet {
         Self {
             name: Chance::new().tag(),
             key: redis.key("instances", "limits"),
+            sign: redis.key("instances", "sign"),
             seen: AtomicU32::new(0),
             beats: AtomicU32::new(0),
             beating: Task::default(),
@@ -88,10 +93,14 @@ impl Fleet {
         let lives = (self.period() * MISSED).as_micros() as u64;
         let args = (&self.name, lives, MOST);
         let deadline = if self.redis.is_shut(&self.key) { self.deadline() } else { SECOND };
-        match self.redis.run::<u32>(deadline, &BEAT, &[&self.key], args).await {
+        match self.redis.run::<u32>(deadline, &BEAT, &[&self.key, &self.sign], args).await {
             Ok(seen) => {
-                self.seen.store(seen, Relaxed);
+                let before = self.seen.swap(seen, Relaxed);
                 self.beats.fetch_add(1, Relaxed);
+                if seen > before {
+                    // Those who came may take ahead after their next beat, if we hold no more than is ours by then.
+                    self.limits().iter().for_each(Shared::trim);
+                }
             }
             // What others do is not known any more.
             Err(_) => self.beats.store(0, Relaxed),
@@ -117,20 +126,22 @@ impl Fleet {
 }
 
 async fn keep_beating(fleet: Weak<Fleet>) {
-    let mut due = Instant::now();
+    let (mut due, mut swept) = (Instant::now(), Instant::now());
     while let Some(fleet) = fleet.upgrade() {
         let is_shut = || fleet.redis.is_shut(&fleet.key);
-        if is_shut() || Instant::now() >= due {
-            fleet.beat().await;
-            due = Instant::now() + fleet.period();
+        let now = Instant::now();
+        if is_shut() || now >= due {
+            // Nobody waits for it: one that gets no answer keeps no other from being told that it serves again.
+            let beating = Arc::clone(&fleet);
+            tokio::spawn(async move { beating.beat().await });
+            due = now + fleet.period();
         }
-        let pause = if is_shut() {
-            AGAIN
-        } else {
-            // What cannot be given back now is kept: it may be of use until it can.
+        // What cannot be given back now is kept: it may be of use until it can.
+        if now >= swept && !is_shut() {
             fleet.sweep();
-            SECOND
-        };
+            swept = now + SECOND;
+        }
+        let pause = if is_shut() { AGAIN } else { LOOK };
         drop(fleet);
         sleep(pause).await;
     }

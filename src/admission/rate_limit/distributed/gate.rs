@@ -1,4 +1,4 @@
-use std::{mem, pin::Pin, sync::Arc};
+use std::{mem, pin::Pin, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
@@ -17,7 +17,9 @@ use crate::{
             charge::{self, Bill, Patience},
             judge::Verdict,
             policy::{self, Line, Told},
+            rate::nanos,
         },
+        waited::{wait, waited},
     },
     gate::{AsyncGate, Check},
     head::Head,
@@ -39,8 +41,16 @@ pub(in crate::admission::rate_limit) struct Case {
     /// What was paid on the limits of this process.
     paid: Vec<Bill>,
     notice: Notice,
+    /// How long it was waited for.
+    waited: Duration,
     /// Who gives it back, until it is concluded.
     open: Option<DistributedRateLimit>,
+}
+
+impl Case {
+    fn new(stands: Vec<Stand>, paid: Vec<Bill>, notice: Notice) -> Self {
+        Self { stands, paid, notice, waited: Duration::ZERO, open: None }
+    }
 }
 
 impl Drop for Case {
@@ -196,15 +206,20 @@ impl DistributedRateLimit {
         let charges: Vec<_> = alone.iter().map(|&at| self.shared[at].0.clone()).collect();
         let share = |&at: &usize| {
             let (charge, shared) = &self.shared[at];
-            let limit = &*charge.limit.0;
-            let quota = shared.share(stands[at].plan.unwrap_or(limit.terms.quota));
-            let judge = limit.judge.with(quota, limit.terms.max_debt).or(stands[at].bill.judge);
-            Bill { judge, ..stands[at].bill }
+            let judge = shared.alone(&charge.limit.0.judge, stands[at].plan);
+            Bill { judge: judge.or(stands[at].bill.judge), ..stands[at].bill }
         };
         let mut bills: Vec<_> = alone.iter().map(share).collect();
         let paid = charge::pay(&charges, &mut bills, Patience::None);
         for (&at, bill) in alone.iter().zip(bills) {
-            judged[at] = bill.verdict;
+            let whole = stands[at].bill.judge.as_ref().unwrap_or(&self.shared[at].0.limit.0.judge);
+            judged[at] = match bill.verdict {
+                // What is too much for the share only, passes when Redis is back.
+                Verdict::Never if whole.judge(0, bill.now, bill.cost) != Verdict::Never => {
+                    Verdict::Wait(nanos(RETRY))
+                }
+                verdict => verdict,
+            };
             stands[at].bill = bill;
         }
         paid
@@ -253,7 +268,7 @@ impl DistributedRateLimit {
 }
 
 /// After which time it may be tried again where nobody can say.
-const RETRY: std::time::Duration = std::time::Duration::from_secs(1);
+const RETRY: Duration = Duration::from_secs(1);
 
 fn undecided() -> Rejection {
     Rejection::new(Reason::LimitUnavailable).detail("limits cannot be asked").retry_after(RETRY)
@@ -278,6 +293,7 @@ async fn hear(mut case: Case, inquiries: Vec<Inquiry>) -> Case {
             asked.shared.counts.asked(waited, answer.as_ref());
         }
     }
+    case.waited = began.elapsed();
     case
 }
 
@@ -293,7 +309,7 @@ impl AsyncGate for DistributedRateLimit {
             .any(|(charge, _, stand)| matches!(stand.by, By::Denied(_)) && !charge.in_shadow);
         if is_denied {
             unasked(&mut stands);
-            let case = Case { stands, paid: Vec::new(), notice: Notice::default(), open: None };
+            let case = Case::new(stands, Vec::new(), Notice::default());
             return self.conclude(case).into();
         }
         // Those of this process first: whom they refuse nobody is asked about.
@@ -306,9 +322,9 @@ impl AsyncGate for DistributedRateLimit {
                     return Err(answer).into();
                 }
             };
-        let mut case = Case { stands, paid, notice, open: None };
+        let mut case = Case::new(stands, paid, notice);
         let asks: Vec<_> = case.stands.iter().filter_map(Stand::asks).cloned().collect();
-        let inquiries = inquire(&asks);
+        let inquiries = inquire(&asks, waited(head));
         if inquiries.is_empty() {
             return self.conclude(case).into();
         }
@@ -316,7 +332,8 @@ impl AsyncGate for DistributedRateLimit {
         Check::Wait(Box::pin(hear(case, inquiries)))
     }
 
-    fn resume(&self, _: &mut Head<'_>, case: Case) -> Check<Notice, Self::Wait> {
+    fn resume(&self, head: &mut Head<'_>, case: Case) -> Check<Notice, Self::Wait> {
+        wait(head, case.waited);
         self.conclude(case).into()
     }
 }

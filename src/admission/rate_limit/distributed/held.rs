@@ -121,7 +121,9 @@ impl Held {
             return (Known::Denied(denied.until - now), None);
         }
         // Another plan is another account: what was taken of the old one goes back to it.
-        let rest = if is_other || account.until <= now { account.take(0, now) } else { None };
+        // What was taken when fewer shared it, is theirs who came.
+        let rest =
+            if is_other || account.until <= now { account.take(0, now) } else { account.trim(most, now) };
         if account.units < cost || most == 0 {
             return (Known::Unknown { ahead: account.more(most, now).unwrap_or_default() }, rest);
         }
@@ -225,6 +227,16 @@ impl Held {
         rests
     }
 
+    /// Takes out what is more than may be taken ahead now.
+    pub(super) fn trim(&self, most: impl Fn(&Place) -> u32, now: Instant) -> Vec<Rest> {
+        let mut rests = Vec::new();
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            rests.extend(shard.values_mut().filter_map(|account| account.trim(most(&account.place), now)));
+        }
+        rests
+    }
+
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
@@ -279,6 +291,12 @@ impl Account {
     /// Whoever asked and was not heard of for so long, is not heard of any more.
     fn is_asking(&self, now: Instant) -> bool {
         self.asking.is_some_and(|until| until > now)
+    }
+
+    /// Takes out what is more than may be taken ahead. While nothing may be, since it is not known how many share it, what is
+    /// in hand is kept.
+    fn trim(&mut self, most: u32, now: Instant) -> Option<Rest> {
+        if most > 0 { self.take(most, now) } else { None }
     }
 
     /// Takes out all but so many units, for those who take them back.
@@ -383,6 +401,19 @@ mod tests {
         held.sweep(true, now);
         held.sweep(true, now);
         assert_eq!(held.len(), 0);
+    }
+
+    /// Others have come: what is more than the share is theirs.
+    #[test]
+    fn what_is_more_than_the_share_is_given_back() {
+        let (held, place, now) = (Held::new(100), place(), Instant::now());
+        assert!(held.keep(1, &place, grant(20), now).is_empty());
+        let (known, rest) = held.pay(1, 1, (None, 5), now);
+        assert_eq!((Told::from(known), units(rest)), (Told::Paid(None), 15));
+        assert!(held.trim(|_| 5, now).is_empty());
+        assert!(held.trim(|_| 0, now).is_empty(), "how many share it is not known");
+        assert_eq!(units(held.trim(|_| 1, now)), 3);
+        assert_eq!(units(held.sweep(true, now)), 1);
     }
 
     #[test]

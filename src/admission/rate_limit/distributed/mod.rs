@@ -11,6 +11,7 @@ mod handle;
 mod held;
 mod params;
 mod policy;
+mod share;
 mod shared;
 mod stand;
 

@@ -16,9 +16,15 @@ use super::{
     correct::Correction,
     held::{Grant, Held, Known, Place, Rest},
     params::Params,
+    share::share,
 };
 use crate::{
-    admission::rate_limit::{Algorithm, Quota, Rate, judge::Verdict, limit::Terms, tally::Count},
+    admission::rate_limit::{
+        Quota,
+        judge::{Judge, Verdict},
+        limit::Terms,
+        tally::Count,
+    },
     head::Head,
     redis::{Redis, RedisError},
 };
@@ -216,21 +222,17 @@ impl Shared {
         self.give_back(self.held.sweep(all, Instant::now()));
     }
 
-    /// The limit that this instance holds everybody to when it is alone.
-    pub(super) fn share(&self, quota: Quota) -> Quota {
+    /// Gives back what is more than this instance may have taken ahead, now that others share it.
+    pub(super) fn trim(self: &Arc<Self>) {
+        let most = |place: &Place| self.most_ahead(place.params.capacity());
+        self.give_back(self.held.trim(most, Instant::now()));
+    }
+
+    /// Who judges when this instance is alone: by its share of the limit, or of an account's plan.
+    pub(super) fn alone(&self, judge: &Judge, plan: Option<Quota>) -> Option<Judge> {
         let instances = self.distribution.fleet.seen().max(self.distribution.floor.get());
-        let rate = quota.rate();
-        let share = match self.terms.algorithm {
-            Algorithm::TokenBucket | Algorithm::LeakyBucket { .. } => {
-                let burst = std::num::NonZeroU32::new(quota.burst().get() / instances);
-                let slow = Rate::new(rate.count().get(), rate.period().saturating_mul(instances));
-                slow.ok().map(|rate| Quota::new(rate).with_burst(burst.unwrap_or(std::num::NonZeroU32::MIN)))
-            }
-            Algorithm::SlidingWindow | Algorithm::FixedWindow { .. } => {
-                Rate::new((rate.count().get() / instances).max(1), rate.period()).ok().map(Quota::new)
-            }
-        };
-        share.unwrap_or(quota)
+        let Terms { algorithm, quota, max_debt, .. } = self.terms;
+        share(judge, algorithm, (plan.unwrap_or(quota), max_debt), instances)
     }
 
     pub(super) fn known(&self) -> usize {

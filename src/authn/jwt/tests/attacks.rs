@@ -25,18 +25,24 @@ fn a_public_key_is_no_secret() {
     let rsa = Signer::new(Algorithm::Rs256);
     let pem = include_bytes!("../../../../tests/vectors/jwt/pem/rsa2048.pem");
     for algorithm in [Algorithm::Hs256, Algorithm::Hs384, Algorithm::Hs512] {
+        let hash = match algorithm {
+            Algorithm::Hs256 => hmac::HMAC_SHA256,
+            Algorithm::Hs384 => hmac::HMAC_SHA384,
+            _ => hmac::HMAC_SHA512,
+        };
         // The forger signs with all that is public of the key.
         for public in [pem.to_vec(), rsa.jwk().to_string().into_bytes()] {
             let Secret::Mac(_) = Signer::new(algorithm).secret else { unreachable!() };
-            let hash = match algorithm {
-                Algorithm::Hs256 => hmac::HMAC_SHA256,
-                Algorithm::Hs384 => hmac::HMAC_SHA384,
-                _ => hmac::HMAC_SHA512,
-            };
             let forger = Signer { algorithm, secret: Secret::Mac(Box::new(hmac::Key::new(hash, &public))) };
             let of_pem = of_keys(KeySet::new([Key::pem(pem).unwrap()]).unwrap());
             assert_eq!(error(&of_pem, &forger.token(&good())), Some(TokenError::Algorithm));
             assert_eq!(error(&jwt(&rsa), &forger.token(&good())), Some(TokenError::Algorithm));
+        }
+        for own in [Algorithm::Es256, Algorithm::EdDsa].map(Signer::new) {
+            let public = own.jwk().to_string();
+            let secret = Secret::Mac(Box::new(hmac::Key::new(hash, public.as_bytes())));
+            let forged = Signer { algorithm, secret }.token(&good());
+            assert_eq!(error(&jwt(&own), &forged), Some(TokenError::Algorithm));
         }
     }
 }

@@ -160,15 +160,27 @@ fn a_flood_of_valid_tokens_stays_within_the_cap() {
 fn claims_are_the_same_whoever_reads_them_first() {
     let signer = Signer::new(Algorithm::Hs256);
     for pad in [0, 2_000] {
-        let claims = with("pad", json!("é".repeat(pad)));
+        let mut claims = with("pad", json!("é".repeat(pad)));
+        claims["realm"] = json!({ "roles": ["buyer", 7, "bänned", { "no": "text" }] });
         let token = signer.token(&claims);
         let (remembering, forgetful) = (jwt(&signer), jwt(&signer).memory(0));
         for _ in 0..2 {
             let (principal, found) = remembering.verify(&token).unwrap();
             assert_eq!(serde_json::from_slice::<Value>(found.as_json()).unwrap(), claims);
-            assert_eq!(found, forgetful.verify(&token).unwrap().1);
-            assert_eq!(principal.claim("sub").as_deref(), Some("alice"));
             assert_eq!(found.claim("sub"), Some(json!("alice")));
+            let (other, unremembered) = forgetful.verify(&token).unwrap();
+            assert_eq!(found, unremembered);
+            for principal in [principal, other] {
+                assert_eq!(principal.claim("sub").as_deref(), Some("alice"));
+                assert_eq!(principal.claim("/realm/roles"), None, "a list is no text");
+                let has = |name: &str, one: &str| principal.any_claim(name, &mut |text| text == one);
+                assert!(has("sub", "alice") && !has("sub", "bob") && !has("none", "alice"));
+                for (role, expected) in
+                    [("buyer", true), ("7", true), ("bänned", true), ("no", false), ("buy", false)]
+                {
+                    assert_eq!(has("/realm/roles", role), expected, "{role}");
+                }
+            }
         }
     }
 }

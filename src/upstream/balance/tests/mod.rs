@@ -10,10 +10,7 @@ use crate::{
     ratio::Ratio,
     reject::{Reason, Rejection},
     upstream::{
-        availability::Withheld,
-        endpoint::Endpoint,
-        load::Load,
-        member::{Common, Member},
+        availability::Withheld, common::Common, endpoint::Endpoint, load::Load, member::Member,
         options::Options,
     },
 };
