@@ -83,6 +83,11 @@ impl Earlier {
     }
 }
 
+/// A request extension: the version that it goes to, whatever a traffic split would choose. One with a canary chooses by
+/// itself in any case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pinned(pub Variant);
+
 /// Why a call that failed was not tried again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -8,6 +8,7 @@
 
 #![expect(clippy::print_stdout, reason = "it talks to who runs it")]
 
+mod balance;
 mod breaker;
 mod chart;
 mod hedging;
@@ -19,8 +20,13 @@ use std::{error::Error, fs, io, path::PathBuf};
 type Simulation = fn() -> io::Result<world::Shown>;
 
 /// Each by the name of its file.
-const SIMULATIONS: &[(&str, Simulation)] =
-    &[("breaker", breaker::simulate), ("hedging", hedging::simulate), ("retry_storm", storm::simulate)];
+const SIMULATIONS: &[(&str, Simulation)] = &[
+    ("balance_failing", balance::failing),
+    ("balance_slow", balance::slow),
+    ("breaker", breaker::simulate),
+    ("hedging", hedging::simulate),
+    ("retry_storm", storm::simulate),
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let repository = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("docs/simulations");

@@ -20,6 +20,7 @@ pub mod gateway;
 mod guards;
 pub mod mesh;
 pub mod order;
+mod sessions;
 
 pub use admin::Admin;
 #[cfg(test)]

@@ -198,6 +198,7 @@ const GATEWAY: &[Place] = &[
         "filters of the request",
         "Nearest to the upstream: everything outside sees the request as it was matched.",
     ),
+    SESSION,
     FAULT,
     ANSWERED,
     TIMEOUT,
@@ -217,6 +218,10 @@ const GATEWAY: &[Place] = &[
     PROXY,
 ];
 
+const SESSION: Place = said(
+    "where the session is",
+    "Inside of filters, which may change what it is told in; outside of the split, since a session goes before weights.",
+);
 const BREAKER: Place = documented("circuit breaker", include_str!("../resilience/breaker/mod.rs"));
 const IN_FLIGHT: Place = documented("requests in flight", include_str!("../admission/concurrency/mod.rs"));
 const SUCCESS_RATE: Place = said(
@@ -246,6 +251,7 @@ const MESH_CLIENT: &[Place] = &[
         "Its own, and that of the request that it is made for: outside of the timeout, which narrows it.",
     ),
     TIMEOUT,
+    SESSION,
     FAULT,
     MIRROR,
     SPLIT,

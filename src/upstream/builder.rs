@@ -12,7 +12,9 @@ use super::{
     options::{KeepAlive, Options, Wire},
     outlier::{self, Watch},
     resolve::{Resolve, SystemResolver, Target},
+    session::SessionKey,
     source::{EndpointSet, EndpointSource, Fixed, Targets},
+    subset::Subsets,
 };
 use crate::{chance::Chance, ratio::Ratio, trip};
 
@@ -43,6 +45,7 @@ pub struct UpstreamBuilder {
     endpoints: Vec<Endpoint>,
     options: Options,
     rules: Rules,
+    session_key: Option<SessionKey>,
     chance: Option<Chance>,
     resolver: Arc<dyn Resolve>,
     source: Option<Arc<dyn EndpointSource>>,
@@ -60,6 +63,7 @@ impl Upstream {
             endpoints: Vec::new(),
             options: Options::default(),
             rules: Rules::default(),
+            session_key: None,
             chance: None,
             resolver: Arc::new(SystemResolver),
             source: None,
@@ -144,6 +148,20 @@ impl UpstreamBuilder {
     /// balancers by key.
     pub fn slow_start(mut self, slow_start: SlowStart) -> Self {
         self.rules.slow_start = Some(slow_start);
+        self
+    }
+
+    /// By what requests choose among endpoints by their labels, beside [`Upstream::subset`], and what becomes of those for
+    /// which there is none. By default by nothing, and these are refused.
+    pub fn subsets(mut self, subsets: Subsets) -> Self {
+        self.rules.subsets = subsets;
+        self
+    }
+
+    /// The secret under which [sessions](super::Session) name its endpoints. By default the one of the upstream that it
+    /// [inherits](Self::inherit) from, or else a new one that nobody knows.
+    pub fn session_key(mut self, key: SessionKey) -> Self {
+        self.session_key = Some(key);
         self
     }
 
@@ -252,7 +270,11 @@ impl UpstreamBuilder {
     /// # Errors
     ///
     /// No endpoints, one that is malformed, or one that was refused; both endpoints and a source.
-    pub fn build(self) -> Result<Upstream, BuildError> {
+    pub fn build(mut self) -> Result<Upstream, BuildError> {
+        let of_before = || Some(self.before.as_ref()?.group().roster.rules().session_key);
+        if let Some(key) = self.session_key.or_else(of_before) {
+            self.rules.session_key = key;
+        }
         let target = |endpoint: Endpoint| Ok((endpoint.address.parse::<Target>()?, Arc::new(endpoint)));
         let targets = self.endpoints.into_iter().map(target).collect::<Result<Targets, _>>()?;
         match (&self.source, &*targets) {

@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, num::NonZeroU32, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU32, sync::Arc};
 
 /// One of the places where an upstream runs, and what whoever picks among them is to know of it.
 ///
@@ -25,13 +25,21 @@ pub struct Endpoint {
     pub priority: u8,
     /// Where it stands. Who says where it stands itself prefers its own zone.
     pub zone: Option<Arc<str>>,
+    /// What else there is to say of it, by which requests can choose: [`Subset`](super::Subset).
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 impl Endpoint {
-    /// An endpoint of weight 1 and priority 0, in no zone: `192.0.2.1:80`, `[2001:db8::1]:80` or `orders.svc:80`.
+    /// An endpoint of weight 1 and priority 0, in no zone and without labels: `192.0.2.1:80`, `[2001:db8::1]:80` or `orders.svc:80`.
     #[must_use]
     pub fn new(address: impl Into<Arc<str>>) -> Self {
-        Self { address: address.into(), weight: NonZeroU32::MIN, priority: 0, zone: None }
+        Self {
+            address: address.into(),
+            weight: NonZeroU32::MIN,
+            priority: 0,
+            zone: None,
+            labels: BTreeMap::new(),
+        }
     }
 
     /// Its part of the requests, against the weights of the others. By default 1.
@@ -52,6 +60,13 @@ impl Endpoint {
     #[must_use]
     pub fn zone(mut self, zone: impl Into<Arc<str>>) -> Self {
         self.zone = Some(zone.into());
+        self
+    }
+
+    /// Adds a label, `version` and `v2` say. By default it has none.
+    #[must_use]
+    pub fn label(mut self, key: impl Into<Arc<str>>, value: impl Into<Arc<str>>) -> Self {
+        self.labels.insert(key.into(), value.into());
         self
     }
 }

@@ -23,6 +23,7 @@ use super::{
     member::Member,
     request::{Call, Outgoing, Upgrade},
     response,
+    session::Held,
     tunnel::{self, Limits},
 };
 use crate::{
@@ -55,12 +56,12 @@ pub(super) fn exchange(
 
 fn send(reached: Reached, outgoing: Outgoing, tunnels: Limits) -> impl Future<Output = Answered> + Send {
     let Reached { load, lease: Lease { mut connection, connect }, untold } = reached;
-    let Outgoing { request, call: Call { http2, .. }, bodiless, fault, hold, upgrade } = outgoing;
+    let Outgoing { request, call: Call { http2, session, .. }, bodiless, fault, hold, upgrade } = outgoing;
     let reused = connect.is_none();
     let copy = (reused && bodiless).then(|| Copy::of(&request));
     // Who has not said a word in the time in which a connection could be made is perhaps no longer there.
     let answer = connection.send(request, load.member().options().connect_timeout);
-    let rest = Rest { load, untold, http2, copy, fault, hold, upgrade, tunnels };
+    let rest = Rest { load, untold, session, http2, copy, fault, hold, upgrade, tunnels };
     Exchange { answer, held: Some((connection, rest)), again: None }
 }
 
@@ -79,6 +80,7 @@ pin_project! {
 struct Rest {
     load: Load,
     untold: Option<Attempt>,
+    session: Option<Box<Held>>,
     http2: bool,
     copy: Option<Copy>,
     fault: Option<Fault>,
@@ -107,7 +109,7 @@ impl<A: Future<Output = Sent>> Future for Exchange<A> {
 
 /// Makes of the upstream's response the one that the client gets, and lets the connection go when its body has ended.
 fn answered(response: Response<Incoming>, connection: Connection, rest: Rest) -> Answered {
-    let Rest { mut load, untold, hold, upgrade, tunnels, .. } = rest;
+    let Rest { mut load, untold, session, hold, upgrade, tunnels, .. } = rest;
     if let Some(hold) = &hold {
         hold.answered();
     }
@@ -120,6 +122,9 @@ fn answered(response: Response<Incoming>, connection: Connection, rest: Rest) ->
         }
     })?;
     load.head(&mut parts, body.is_end_stream());
+    if let Some(session) = session {
+        session.tell(load.member().address(), &mut parts);
+    }
     if let Some(attempt) = untold {
         parts.extensions.insert(attempt);
     }
@@ -142,7 +147,9 @@ struct Reached {
 
 /// What is to be known of a call to pick for it.
 fn ask(call: &Call, tried: Tried) -> Ask<'_> {
-    Ask { tried, earlier: call.earlier.as_ref().map_or(&[], Earlier::endpoints), hash: call.hash }
+    let earlier = call.earlier.as_ref().map_or(&[][..], Earlier::endpoints);
+    let session = call.session.as_ref().and_then(|session| session.named());
+    Ask { tried, earlier, hash: call.hash, subset: call.subset, session }
 }
 
 /// Chooses an endpoint, and takes a connection to it that is there.
@@ -194,7 +201,16 @@ async fn reach(
             }
         }
     }
-    Err(failed.map_or_else(|| Reason::NoEndpoint.into(), Rejection::from))
+    Err(failed.map_or_else(|| nobody(upstream, call), Rejection::from))
+}
+
+/// There is no endpoint for a call.
+fn nobody(upstream: &Upstream, call: &Call) -> Rejection {
+    let of_session = call.session.as_ref().and_then(|session| {
+        let plan = upstream.group().roster.plan();
+        session.refusal(plan.named(session.named()?.name, call.subset).is_none())
+    });
+    of_session.unwrap_or_else(|| Reason::NoEndpoint.into())
 }
 
 /// How many attempts were made before at the same call.

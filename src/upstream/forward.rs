@@ -33,6 +33,14 @@ impl Default for Forwarding {
 }
 
 impl Forwarding {
+    /// Whether a request came over HTTPS, as far as it is known: by the connection, or by who is believed.
+    pub(super) fn is_https(&self, headers: &HeaderMap, extensions: &Extensions) -> bool {
+        let said = || headers.get(X_FORWARDED_PROTO).is_some_and(|scheme| scheme == "https");
+        let peer = extensions.get::<PeerAddr>().map(|peer| peer.ip());
+        let trusted = || peer.is_some_and(|peer| self.trusted.contains(peer));
+        extensions.get::<Scheme>() == Some(&Scheme::HTTPS) || said() && trusted()
+    }
+
     /// Tells of the last hop. What a trusted proxy said of hops before is kept and appended to; what anyone else
     /// said is replaced.
     pub(super) fn tell(&self, headers: &mut HeaderMap, extensions: &Extensions) {

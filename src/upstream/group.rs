@@ -1,5 +1,5 @@
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
     net::SocketAddr,
     num::NonZeroU32,
@@ -20,6 +20,8 @@ use super::{
     member::Member,
     options::Options,
     outlier::Ejected,
+    session::SessionKey,
+    subset::Chosen,
 };
 use crate::{
     context::Deadline,
@@ -34,7 +36,7 @@ const FIRST: Duration = Duration::from_secs(5);
 ///
 /// See the [module docs](super).
 #[derive(Clone)]
-pub struct Upstream(Arc<Group>);
+pub struct Upstream(Arc<Group>, Option<Arc<Chosen>>);
 
 pub(super) struct Group {
     pub(super) name: Arc<str>,
@@ -58,6 +60,8 @@ pub struct EndpointStatus {
     pub priority: u8,
     /// Where it stands.
     pub zone: Option<Arc<str>>,
+    /// What else is said of it.
+    pub labels: BTreeMap<Arc<str>, Arc<str>>,
     /// Whether it takes requests, and why not.
     pub availability: Availability,
     /// What it says when it is asked, where it is.
@@ -74,7 +78,21 @@ pub struct EndpointStatus {
 
 impl Upstream {
     pub(super) fn new(group: Group) -> Self {
-        Self(Arc::new(group))
+        Self(Arc::new(group), None)
+    }
+
+    pub(super) fn session_key(&self) -> SessionKey {
+        self.0.roster.rules().session_key
+    }
+
+    /// The same, for requests of this subset.
+    pub(super) fn of(&self, subset: Chosen) -> Self {
+        Self(Arc::clone(&self.0), Some(Arc::new(subset)))
+    }
+
+    /// The subset that it is, if it is one.
+    pub(super) fn chosen(&self) -> Option<&Chosen> {
+        self.1.as_deref()
     }
 
     /// Its name, for people, logs and metrics.
@@ -93,6 +111,7 @@ impl Upstream {
             weight: endpoint.weight,
             priority: endpoint.priority,
             zone: endpoint.zone.clone(),
+            labels: endpoint.labels.clone(),
             availability: member.availability(),
             health: member.health().health(),
             ejected: member.record().ejected(now),

@@ -59,7 +59,7 @@
 //! | connecting took too long | `UpstreamTimeout` | 504 | DEADLINE_EXCEEDED |
 //! | the upstream closed or reset before the head of its answer had come | `UpstreamReset` | 502 | UNAVAILABLE |
 //! | its answer is not HTTP, its head is larger than 64 KiB or has more than 100 fields, its lengths differ, it switched protocols unasked | `UpstreamProtocol` | 502 | UNAVAILABLE |
-//! | no address is known, or only refused ones | `NoEndpoint` | 503 | UNAVAILABLE |
+//! | no address is known, or only refused ones; nobody is in the request's [`Subset`]; the endpoint of a [strict](Session::strict) session is gone, or takes no requests | `NoEndpoint` | 503 | UNAVAILABLE |
 //! | all connections that are allowed are in use | `Overloaded` | 503 + `Retry-After` | UNAVAILABLE |
 //! | a request that could be read as two, a malformed host, a body that breaks off | `BadRequest` | 400 | INTERNAL |
 //! | CONNECT, a transfer coding other than chunked, an upgrade where only HTTP/2 is spoken | `NotImplemented` | 501 | UNIMPLEMENTED |
@@ -76,6 +76,9 @@
 //! If less than half of a priority takes requests, and no other bears them, all of it is given some
 //! ([panic](UpstreamBuilder::panic_threshold)). All of that is worked out when the set changes or somebody's
 //! [`Availability`] does, off the path of requests: a pick costs the same for ten endpoints and for ten thousand.
+//!
+//! A request can be for those with some [labels](Endpoint::label) alone: a [`Subset`] is an upstream of its own in all of
+//! that. And with a [`Session`] a client stays where it was, as long as that endpoint takes requests.
 //!
 //! # What is sent again
 //!
@@ -157,8 +160,10 @@ mod request;
 mod resolve;
 mod response;
 mod service;
+mod session;
 mod source;
 mod store;
+mod subset;
 mod tunnel;
 
 pub use availability::{Availability, Withheld};
@@ -174,4 +179,6 @@ pub use options::Wire;
 pub use pick::Picked;
 pub use resolve::{Addresses, Resolve, Resolving, SystemResolver};
 pub use service::{Proxy, ResponseFuture};
+pub use session::{InvalidCookie, SameSite, Session, SessionCookie, SessionKey};
 pub use source::{Discovery, EndpointSet, EndpointSource, Sets, StreamSource, Teller};
+pub use subset::{Fallback, Subset, Subsets};

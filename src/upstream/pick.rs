@@ -1,9 +1,9 @@
 use std::{fmt, net::SocketAddr};
 
 use super::{Upstream, balance::Ask, load::Load};
-use crate::{context::Deadline, head::Head};
+use crate::{context::Deadline, head::Head, reject::Reason};
 
-/// An endpoint that was [picked](Upstream::pick). A request is in flight there until this is dropped.
+/// An endpoint that was [picked](Upstream::pick). A request is in flight there until this is dropped, or told how it ended.
 pub struct Picked(Load);
 
 impl Picked {
@@ -11,6 +11,19 @@ impl Picked {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.0.member().address()
+    }
+
+    /// The request was answered, and its answer has ended. Who picks by latency or looks for outliers learns of it; dropped
+    /// without a word it counts as one that nobody waited for.
+    pub fn succeeded(mut self) {
+        let (mut head, ()) = http::Response::new(()).into_parts();
+        self.0.head(&mut head, true);
+        self.0.complete();
+    }
+
+    /// The request was not answered, or with a failure that is the endpoint's.
+    pub fn failed(mut self) {
+        self.0.fail(&Reason::UpstreamReset.into());
     }
 }
 
@@ -38,9 +51,44 @@ impl Upstream {
     /// ```
     #[must_use]
     pub fn pick(&self, head: &Head<'_>) -> Option<Picked> {
-        let hash = self.hash(head);
-        let member = self.next(&*self.plan_now()?, &Ask { hash, ..Ask::default() })?;
+        let (hash, subset) = (self.hash(head), self.marked(head));
+        let member = self.next(&*self.plan_now()?, &Ask { hash, subset, ..Ask::default() })?;
         let until = head.extensions().get::<Deadline>().copied();
         Some(Picked(self.begin(member, until)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        chance::Chance,
+        upstream::{Availability, Balance},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn what_became_of_it_is_learnt() {
+        let policy = crate::trip::Policy::new().consecutive(std::num::NonZeroU32::MIN);
+        let two = Upstream::builder("a").endpoints(["127.0.0.1:1", "127.0.0.1:2"]).balance(Balance::PeakEwma);
+        let two = two.chance(Chance::seeded(1)).circuit_breaker(policy).build().unwrap();
+        let pick = || two.pick(&Head::of(&mut http::Request::new(()))).unwrap();
+        let first = pick();
+        let bad = first.address();
+        first.failed();
+        for _ in 0..20 {
+            let other = pick();
+            assert_ne!(other.address(), bad);
+            tokio::time::advance(std::time::Duration::from_millis(5)).await;
+            other.succeeded();
+        }
+        let takes: Vec<_> = two.endpoints().iter().map(|endpoint| endpoint.availability.takes()).collect();
+        assert_eq!(takes.iter().filter(|takes| **takes).count(), 1, "its breaker is open");
+        assert!(two.endpoints().iter().all(|endpoint| endpoint.in_flight == 0));
+        drop(pick());
+        assert_eq!(
+            two.endpoints()[0].availability == Availability::default(),
+            takes[0],
+            "a drop blames nobody"
+        );
     }
 }

@@ -18,6 +18,7 @@ use super::{
     hop::{self, Kept},
     options::Wire,
     service::Settings,
+    session::Held,
 };
 use crate::{
     attempt::Earlier,
@@ -47,6 +48,9 @@ pub(super) struct Call {
     pub(super) earlier: Option<Earlier>,
     /// Of the key by which it is balanced, if it has that.
     pub(super) hash: Option<u64>,
+    /// The mark of the subset that it is for, if it is for one.
+    pub(super) subset: Option<u64>,
+    pub(super) session: Option<Box<Held>>,
     /// Until when somebody waits for it.
     pub(super) until: Option<Deadline>,
 }
@@ -118,7 +122,15 @@ where
         });
     }
     let (trail, earlier) = (parts.extensions.remove(), parts.extensions.remove());
-    let call = Call { http2, trail, earlier, hash: None, until: parts.extensions.get().copied() };
+    let call = Call {
+        http2,
+        trail,
+        earlier,
+        hash: None,
+        subset: None,
+        session: None,
+        until: parts.extensions.get().copied(),
+    };
     Ok(Outgoing { request, call, bodiless, fault, hold, upgrade })
 }
 

@@ -17,6 +17,7 @@ use super::{
     exchange::{Answered, exchange},
     forward::Forwarding,
     request::outgoing,
+    session::{Held, Session},
     tunnel::Limits,
 };
 use crate::{
@@ -44,6 +45,7 @@ pub(super) struct Settings {
     pub(super) direct: bool,
     pub(super) asserted: Arc<AssertedHeaders>,
     pub(super) tunnels: Limits,
+    pub(super) session: Option<Arc<Session>>,
 }
 
 impl Proxy {
@@ -56,6 +58,7 @@ impl Proxy {
             direct: false,
             asserted: Arc::default(),
             tunnels: Limits { idle: Duration::from_secs(300), age: Duration::from_secs(24 * 3600) },
+            session: None,
         };
         Self { upstream, settings: Arc::new(settings) }
     }
@@ -93,6 +96,13 @@ impl Proxy {
         self.with(|settings| settings.asserted = Arc::new(names))
     }
 
+    /// Keeps each client at one endpoint, by a cookie or a header.
+    #[must_use]
+    pub fn session(self, session: Session) -> Self {
+        self.upstream.group().roster.keep_sessions();
+        self.with(|settings| settings.session = Some(Arc::new(session)))
+    }
+
     /// How long an upgraded connection may be silent. By default 5 minutes.
     #[must_use]
     pub fn tunnel_idle_timeout(self, timeout: Duration) -> Self {
@@ -109,6 +119,13 @@ impl Proxy {
     #[must_use]
     pub fn upstream(&self) -> &Upstream {
         &self.upstream
+    }
+
+    /// The session of a request, if there are sessions.
+    fn held(&self, head: &Head<'_>) -> Option<Box<Held>> {
+        let session = self.settings.session.as_ref()?;
+        let https = self.settings.forwarding.is_https(head.headers(), head.extensions());
+        Some(Box::new(Held::new(session, self.upstream.session_key(), head.headers(), https)))
     }
 
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
@@ -132,11 +149,14 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> ResponseFuture {
-        let hash = self.upstream.hash(&Head::of(&mut request));
+        let head = Head::of(&mut request);
+        let (hash, subset, session) =
+            (self.upstream.hash(&head), self.upstream.marked(&head), self.held(&head));
         ResponseFuture {
             kind: match outgoing(request, self.upstream.group().options.wire, &self.settings) {
                 Ok(mut outgoing) => {
-                    outgoing.call.hash = hash;
+                    (outgoing.call.hash, outgoing.call.subset, outgoing.call.session) =
+                        (hash, subset, session);
                     Kind::Sent { exchange: exchange(self.upstream.clone(), outgoing, self.settings.tunnels) }
                 }
                 Err(rejection) => Kind::Refused { rejection: Some(rejection) },

@@ -19,6 +19,7 @@ impl From<&Endpoint> for upstream::Endpoint {
         let mut endpoint = Self::from(&told.address).priority(told.priority);
         endpoint.weight = told.weight.unwrap_or(endpoint.weight);
         endpoint.zone = told.zone.as_deref().map(Into::into);
+        endpoint.labels = told.labels.iter().map(|(key, value)| ((**key).into(), (**value).into())).collect();
         endpoint
     }
 }

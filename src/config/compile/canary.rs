@@ -1,5 +1,5 @@
 //! `split.canary`: a new version, and the old one.
-use super::Compiler;
+use super::{Compiler, subsets::called};
 use crate::{
     config::{
         at::At,
@@ -30,12 +30,12 @@ impl Compiler<'_> {
         }
         let Some(policy) = policy(at, said) else { return made };
         let name = made.name().to_owned();
-        let upstreams = rule.backend_refs.iter().map(|backend| backend.name.clone()).collect();
+        let upstreams = rule.backend_refs.iter().map(called).collect();
         let without = Said { steer: CanarySteer::default(), ..said.clone() };
         let kept = self.kept.canaries.again(&name, &(without.clone(), upstreams));
         let canary = kept.map_or_else(|| Canary::new(name.as_str(), policy), |kept| kept.canary.clone());
         let before = kept.map(|kept| kept.steer);
-        let upstreams = rule.backend_refs.iter().map(|backend| backend.name.clone()).collect();
+        let upstreams = rule.backend_refs.iter().map(called).collect();
         let now = KeptCanary { canary: canary.clone(), steer: said.steer };
         self.canaries.borrow_mut().insert(&name, (without, upstreams), now);
         let made = made.canary(canary);

@@ -5,7 +5,7 @@ use super::{Compiled, Compiler, compiler::named, routes::divided};
 use crate::{
     config::{
         at::At,
-        schema::{BackendRef, Policies, Rule},
+        schema::{BackendRef, Policies, Rule, SessionType},
     },
     stack::{gateway, mesh},
 };
@@ -45,6 +45,12 @@ impl<'a> Compiler<'a> {
     fn destination(&self, at: At<'_>, name: &str, rule: &Rule) -> gateway::Rule {
         let made = gateway::Rule::new(name);
         let made = self.calls(at, made, rule);
+        if rule.session_persistence.as_ref().is_some_and(|session| session.kind == SessionType::Cookie) {
+            at.field("sessionPersistence")
+                .field("type")
+                .error("expected `Header`: a service keeps no cookies");
+        }
+        let made = self.sessions(at, made, rule);
         let made = divided(at.field("policies").field("split"), made, &rule.policies, &|_| None, false);
         for (at, _) in
             at.field("filters").items(&rule.filters).filter(|(_, filter)| filter.request_mirror.is_none())

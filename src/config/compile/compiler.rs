@@ -30,7 +30,7 @@ use crate::{
     authn::Authenticator,
     resilience::{breaker::BreakerLayer, budget::Budget},
     stack::gateway::{Snapshot, SnapshotBuilder},
-    upstream::Upstream,
+    upstream::{SessionKey, Upstream},
 };
 
 /// What the compilers of the parts share.
@@ -61,6 +61,8 @@ pub(in crate::config) struct Compiler<'a> {
     pub(super) breakers: RefCell<Made<CircuitBreaker, BreakerLayer>>,
     /// Those of the upstreams.
     pub(super) guarded: BTreeMap<&'a str, BreakerLayer>,
+    /// The key of sessions, if one is said.
+    pub(super) sessions_by: Option<SessionKey>,
     pub(super) stores: RefCell<Stores>,
     pub(super) followers: RefCell<Followers>,
     /// Keys over the network: as the next compiler finds them, and as they are called here.
@@ -117,6 +119,7 @@ impl<'a> Compiler<'a> {
             canaries: RefCell::default(),
             breakers: RefCell::default(),
             guarded: BTreeMap::new(),
+            sessions_by: None,
             stores,
             followers,
             #[cfg(feature = "jwt")]
@@ -200,6 +203,7 @@ impl<'a> Compiler<'a> {
     pub(super) fn define(&mut self) {
         let file = self.file;
         self.servers();
+        self.sessions_by = self.session_key();
         for (at, name, provider) in self.top.field("authentication").entries(&file.authentication) {
             if let (true, Some(provider)) = (named(at, name), self.provider(at, name, provider)) {
                 self.providers.insert(name, provider);

@@ -6,7 +6,7 @@ use std::{
 
 use http::uri::PathAndQuery;
 
-use super::retry::within;
+use super::{retry::within, subsets::check_labels};
 use crate::{
     config::{
         at::At,
@@ -28,6 +28,9 @@ pub(in crate::config) fn are_endpoints(
     builder: impl Fn() -> UpstreamBuilder,
 ) -> bool {
     let is_bad = |(at, endpoint): &(At<'_>, &Endpoint)| {
+        if let Some(labels) = endpoint.labels() {
+            check_labels(at.field("labels"), labels);
+        }
         let at = if matches!(endpoint, Endpoint::Told(_)) { at.field("address") } else { *at };
         match builder().endpoint(*endpoint).build() {
             Ok(_) => return false,

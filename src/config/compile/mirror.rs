@@ -3,7 +3,7 @@ use std::collections::HashSet;
 
 use http::HeaderName;
 
-use super::{Compiler, overload::LONGEST};
+use super::{Compiler, overload::LONGEST, subsets::called};
 use crate::{
     config::{
         at::At,
@@ -22,13 +22,15 @@ impl Compiler<'_> {
             let Some(mirror) = &filter.request_mirror else { continue };
             let at = at.field("requestMirror");
             let upstream = at.field("backendRef");
-            if !seen.insert(&mirror.backend_ref.name) {
+            let backend = mirror.backend_ref.backend();
+            let called = called(&backend);
+            if !seen.insert(called.clone()) {
                 upstream.field("name").error("another `RequestMirror` of this rule has this upstream");
             }
             let name = mirror.backend_ref.name.as_str();
-            let (share, proxy) = (share(at, mirror), self.backend(upstream, &mirror.backend_ref.backend()));
+            let (share, proxy) = (share(at, mirror), self.backend(upstream, &backend));
             let (Some(share), Some(proxy)) = (share, proxy) else { continue };
-            let policy = self.how_to_mirror(at, Policy::new(name).share(share), name, rule);
+            let policy = self.how_to_mirror(at, Policy::new(called).share(share), name, rule);
             made = made.mirror(self.with_credentials(upstream, name, proxy, &rule.policies), policy);
         }
         let says = at.field("policies").field("mirror");

@@ -35,6 +35,8 @@ mod remembered;
 mod removed;
 mod retry;
 mod routes;
+mod session;
+mod subsets;
 mod timeouts;
 mod upstreams;
 mod usage;

@@ -1,7 +1,7 @@
 //! `routes`: Gateway API rules, and our policies.
 use std::collections::HashSet;
 
-use super::{Compiler, limits::key, timeouts::timeouts};
+use super::{Compiler, limits::key, subsets::called, timeouts::timeouts};
 use crate::{
     admission::authz::Authorize,
     config::{
@@ -77,6 +77,7 @@ impl Compiler<'_> {
         made = self.canary(at, made, rule);
         made = self.mirrors(at, made, rule);
         made = self.rule_breaker(at, made, rule);
+        made = self.sessions(at, made, rule);
         made = self.calls(at, made, rule);
         self.backends(at, made, rule)
     }
@@ -209,7 +210,7 @@ impl Compiler<'_> {
         }
         let mut seen = HashSet::new();
         for (at, backend) in list.items(&rule.backend_refs) {
-            if !seen.insert(&backend.name) {
+            if !seen.insert(called(backend)) {
                 at.field("name").error("this upstream is in the list already");
                 continue;
             }
@@ -266,7 +267,7 @@ impl Compiler<'_> {
                 at.field("port").error("not each endpoint of the upstream has this port");
             }
         }
-        let proxy = Proxy::new(upstream.clone()).forwarded(said.forwarded);
+        let proxy = Proxy::new(self.part(at, upstream, backend)).forwarded(said.forwarded);
         Some(said.host.iter().fold(proxy, |proxy, host| proxy.host(host.0.clone())))
     }
 }

@@ -5,6 +5,7 @@ use super::{
     Compiler,
     balance::balance,
     endpoints::{are_endpoints, connections, watched},
+    subsets::subsets,
 };
 use crate::{
     config::{
@@ -55,7 +56,10 @@ impl<'a> Compiler<'a> {
             admin.into_iter().fold(builder, UpstreamBuilder::refuse)
         };
         let are_good = are_endpoints(at.field("endpoints"), &upstream.endpoints, builder);
-        let mut builder = builder();
+        let mut builder = self.sessions_by.into_iter().fold(builder(), UpstreamBuilder::session_key);
+        if let Some(rules) = &upstream.subsets {
+            builder = builder.subsets(subsets(at.field("subsets"), rules));
+        }
         if let Some(told) = &upstream.balance {
             builder = balance(at.field("balance"), builder, told)?;
         }

@@ -1,9 +1,9 @@
-use std::{num::NonZeroU32, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::KeyList;
+use super::{Header, KeyList};
 use crate::{config::scalar::Text, ratio::Ratio};
 
 /// Where an upstream runs: an address, or one of which there is more to say.
@@ -21,6 +21,13 @@ impl Endpoint {
             Self::Told(told) => &told.address,
         }
     }
+
+    pub(crate) fn labels(&self) -> Option<&Labels> {
+        match self {
+            Self::At(_) => None,
+            Self::Told(told) => Some(&told.labels),
+        }
+    }
 }
 
 /// An endpoint, and what is to be known of it.
@@ -36,6 +43,40 @@ pub(crate) struct EndpointRules {
     pub(crate) priority: u8,
     /// Where it stands. Default: nowhere that has a name.
     pub(crate) zone: Option<String>,
+    /// What else there is to say of it, as in `version: v2`, by which a `subset` of `backendRefs` picks. Default: nothing.
+    #[serde(default)]
+    pub(crate) labels: Labels,
+}
+
+/// Labels: keys and values, of 1 to 63 visible ASCII characters each.
+pub(crate) type Labels = BTreeMap<String, String>;
+
+/// By what requests choose among endpoints by their labels, beside the `subset` of `backendRefs`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct SubsetRules {
+    /// Labels to the headers from which their values are taken: a request that has all of these headers is for the endpoints
+    /// with these labels, unless its `backendRefs` say a `subset`. Whoever can send such a header can choose.
+    #[serde(default)]
+    pub(crate) from_headers: BTreeMap<String, Header>,
+    /// What becomes of a request for a subset in which there is no endpoint. Default: `noFallback`.
+    #[serde(default)]
+    pub(crate) fallback_policy: FallbackPolicy,
+    /// The labels of those who then get it, with `defaultSubset`.
+    pub(crate) default_subset: Option<Labels>,
+}
+
+/// What becomes of a request for a subset in which there is no endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum FallbackPolicy {
+    /// It is refused.
+    #[default]
+    NoFallback,
+    /// It goes to any endpoint.
+    AnyEndpoint,
+    /// It goes to the `defaultSubset`.
+    DefaultSubset,
 }
 
 /// How an endpoint is picked: a policy, or one of which there is more to say.

@@ -5,7 +5,8 @@ use serde::Deserialize;
 
 use super::{
     ApiVersion, BackendRef, ConcurrencyLimit, FaultRules, Filter, Gateway, Header, HedgeRules, MirrorRules,
-    Policies, RedisServer, Retry, RetryRules, Rule, Silences, Split, Timeouts, Upstream,
+    Policies, RedisServer, Retry, RetryRules, Rule, SessionPersistence, SessionSecret, Silences, Split,
+    Timeouts, Upstream,
 };
 use crate::config::scalar::Text;
 
@@ -27,6 +28,9 @@ pub(crate) struct Client {
     /// The services, by their names. Each is called by its name, unless a destination has it.
     #[schemars(extend("minProperties" = 1))]
     pub(crate) upstreams: BTreeMap<String, Upstream>,
+    /// The secret under which `sessionPersistence` names endpoints: instances that share it know each other's sessions.
+    /// Default: each process has one of its own, and knows no sessions of before.
+    pub(crate) session_key: Option<SessionSecret>,
     /// What is called otherwise than by default, by the names that requests have as their host.
     #[serde(default)]
     pub(crate) destinations: BTreeMap<String, Destination>,
@@ -50,6 +54,9 @@ pub(crate) struct Destination {
     /// Tries calls again that failed. Default: two attempts beside the first, unless the `retryConstraint` of an upstream
     /// allows none.
     pub(crate) retry: Option<Retry>,
+    /// Keeps calls of one session at one endpoint, by what a header of an answer tells to be sent with the next call.
+    /// `type: Header` is all there is: a service keeps no cookies. Default: it does not.
+    pub(crate) session_persistence: Option<SessionPersistence>,
     /// What else is done.
     #[serde(default)]
     pub(crate) policies: CallPolicies,
@@ -99,12 +106,23 @@ impl CallPolicies {
 impl Client {
     /// What a gateway has of it, and a rule for each destination.
     pub(crate) fn parts(self) -> (Gateway, BTreeMap<String, Rule>) {
-        let Self { api_version, disable_faults, concurrency, redis, upstreams, destinations } = self;
-        let gateway =
-            Gateway { api_version, disable_faults, concurrency, redis, upstreams, ..Gateway::default() };
-        let rule = |(name, Destination { backend_refs, filters, timeouts, retry, policies })| {
+        let Self { api_version, disable_faults, concurrency, redis, upstreams, session_key, destinations } =
+            self;
+        let gateway = Gateway {
+            api_version,
+            disable_faults,
+            concurrency,
+            redis,
+            upstreams,
+            session_key,
+            ..Gateway::default()
+        };
+        let rule = |(name, destination)| {
+            let Destination { backend_refs, filters, timeouts, retry, session_persistence, policies } =
+                destination;
             let policies = policies.of_rule();
-            (name, Rule { backend_refs, filters, timeouts, retry, policies, ..Rule::default() })
+            let rule = Rule::default();
+            (name, Rule { backend_refs, filters, timeouts, retry, session_persistence, policies, ..rule })
         };
         (gateway, destinations.into_iter().map(rule).collect())
     }

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use super::{
     Addresses, AuthorizationPolicy, Authorizer, Balance, CallerFact, CircuitBreaker, ConcurrencyLimit,
     Discovery, Endpoint, HealthCheck, KeepAlive, LimitFields, MinimumRates, OutlierDetection, Overload,
-    Provider, Quota, RateLimit, RedisServer, RetryConstraint, Route, SuccessRateRules, Unbuilt,
-    UpstreamCredentials, Usage,
+    Provider, Quota, RateLimit, RedisServer, RetryConstraint, Route, SessionSecret, SubsetRules,
+    SuccessRateRules, Unbuilt, UpstreamCredentials, Usage,
 };
 use crate::config::scalar::{Name, Text};
 
@@ -65,6 +65,9 @@ pub(crate) struct Gateway {
     /// The services behind the gateway, by the names that `backendRefs` use.
     #[serde(default)]
     pub(crate) upstreams: BTreeMap<String, Upstream>,
+    /// The secret under which `sessionPersistence` names endpoints: instances that share it know each other's sessions.
+    /// Default: each process has one of its own, and knows no sessions of before.
+    pub(crate) session_key: Option<SessionSecret>,
     /// What is served. Among all rules of all routes the most specific match wins, as in the Gateway API.
     #[serde(default)]
     pub(crate) routes: Vec<Route>,
@@ -156,12 +159,14 @@ impl Admin {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Upstream {
     /// Where it runs: `10.0.0.1:8080`, `[::1]:8080` or `orders.internal:8080`, whose name is resolved; or
-    /// `{ address, weight, priority, zone }`. Either this or `discovery`.
+    /// `{ address, weight, priority, zone, labels }`. Either this or `discovery`.
     #[schemars(length(min = 1))]
     #[serde(default)]
     pub(crate) endpoints: Vec<Endpoint>,
     /// How an endpoint is picked: a policy, or `{ policy, .. }` where there is more to say. Default: `roundRobin`.
     pub(crate) balance: Option<Balance>,
+    /// By what requests choose among endpoints by their `labels`, beside the `subset` of `backendRefs`. Default: by nothing.
+    pub(crate) subsets: Option<SubsetRules>,
     /// What is spoken to it. Default: `http1`.
     pub(crate) protocol: Option<UpstreamProtocol>,
     /// How long a connection may take to be made. Default: 2 s.

@@ -3,7 +3,7 @@ use std::{num::NonZeroU32, time::Duration};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{BackendRef, Header, Unbuilt};
+use super::{BackendRef, Header, Labels, Unbuilt};
 use crate::config::scalar::Text;
 
 /// Sends copies of requests to another upstream, for whose answers nobody waits: the Gateway API's `HTTPRequestMirrorFilter`.
@@ -34,6 +34,8 @@ pub(crate) struct MirrorRef {
     pub(crate) namespace: Option<Unbuilt>,
     /// If said, each endpoint of the upstream must have it.
     pub(crate) port: Option<u16>,
+    /// Labels that its endpoints must have, as in `version: v2`. Default: all endpoints.
+    pub(crate) subset: Option<Labels>,
 }
 
 /// A share.
@@ -90,6 +92,7 @@ impl MirrorRef {
             namespace: None,
             port: self.port,
             weight: None,
+            subset: self.subset.clone(),
             filters: None,
         }
     }

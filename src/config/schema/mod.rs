@@ -20,6 +20,7 @@ mod quotas;
 mod redis;
 mod retry;
 mod route;
+mod session;
 mod split;
 mod unbuilt;
 mod usage;
@@ -27,5 +28,5 @@ mod usage;
 pub(crate) use self::{
     addresses::*, authentication::*, authorization::*, balance::*, breaker::*, client::*, concurrency::*,
     discovery::*, endpoints::*, fault::*, gateway::*, hedge::*, mirror::*, overload::*, paths::*,
-    policies::*, quotas::*, redis::*, retry::*, route::*, split::*, unbuilt::*, usage::*,
+    policies::*, quotas::*, redis::*, retry::*, route::*, session::*, split::*, unbuilt::*, usage::*,
 };

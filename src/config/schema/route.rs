@@ -7,7 +7,7 @@ use http::HeaderValue;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Header, Policies, RequestMirror, Retry, Unbuilt};
+use super::{Header, Labels, Policies, RequestMirror, Retry, SessionPersistence, Unbuilt};
 use crate::config::scalar::{Name, Text};
 
 /// Rules for some hosts.
@@ -50,8 +50,8 @@ pub(crate) struct Rule {
     pub(crate) timeouts: Timeouts,
     /// Tries requests again that failed. Default: it does not.
     pub(crate) retry: Option<Retry>,
-    /// Session persistence comes with a later version.
-    pub(crate) session_persistence: Option<Unbuilt>,
+    /// Keeps each client at one endpoint. Default: it does not.
+    pub(crate) session_persistence: Option<SessionPersistence>,
 }
 
 /// One kind of request: all that is said must hold.
@@ -311,6 +311,8 @@ pub(crate) struct BackendRef {
     /// Its share, of the sum of all. Default: 1.
     #[schemars(range(max = 1_000_000))]
     pub(crate) weight: Option<u32>,
+    /// Labels that its endpoints must have, as in `version: v2`. Default: all endpoints.
+    pub(crate) subset: Option<Labels>,
     /// Filters of one backend come with a later version.
     pub(crate) filters: Option<Unbuilt>,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Share, Split};
-use crate::{chance::Chance, head::Head, key::Key, trail::Trail};
+use crate::{attempt::Pinned, chance::Chance, head::Head, key::Key, trail::Trail};
 
 /// By what requests are split, and who is told which variant was chosen.
 #[derive(Clone, Debug)]
@@ -49,12 +49,14 @@ impl Policy {
         Self { upstream: Some(header), ..self }
     }
 
-    /// The variant that a request gets. Tells the upstream and, if there are several, the [`Trail`] of the request.
+    /// The variant that a request gets: the one to which it is [`Pinned`], if there is that. Tells the upstream and, if there are several, the [`Trail`] of the request.
     pub fn choose<'s, T>(&self, split: &'s Split<T>, head: &mut Head<'_>) -> &'s Share<T> {
-        let variant = split.pick(match &self.draw {
+        let pinned = head.extensions().get().and_then(|Pinned(to)| split.pinned(to));
+        let draw = || match &self.draw {
             Draw::Random(chance) => chance.next(),
             Draw::Sticky(key, salt) => key.stable_hash(head, salt),
-        });
+        };
+        let variant = pinned.unwrap_or_else(|| split.pick(draw()));
         if let (Some(trail), Some(label)) = (head.extensions().get::<Trail>(), split.label(variant)) {
             trail.set_variant(label);
         }

@@ -231,3 +231,22 @@ async fn versions_can_be_ways_to_one_service() {
     let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
     assert_eq!(body, "/v2");
 }
+
+/// Who belongs somewhere goes there, whatever the weights are; but not past a canary.
+#[test]
+fn who_is_pinned_goes_where_it_belongs() {
+    let split = split(&[("old", 1), ("new", 0)]);
+    let policy = Policy::random(Chance::seeded(1));
+    let choose = |split: &Split<()>, to: Option<&str>| {
+        let mut request = tenant(1);
+        if let Some(to) = to {
+            request.extensions_mut().insert(attempt::Pinned(attempt::Variant::new(to)));
+        }
+        policy.choose(split, &mut Head::of(&mut request)).name().to_owned()
+    };
+    assert_eq!(choose(&split, None), "old");
+    assert_eq!(choose(&split, Some("new")), "new");
+    assert_eq!(choose(&split, Some("none")), "old");
+    let canary = crate::routing::canary::Canary::new("c", crate::routing::canary::Policy::default().paused());
+    assert_eq!(choose(&split.steered(canary).unwrap(), Some("new")), "old");
+}

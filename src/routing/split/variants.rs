@@ -153,6 +153,11 @@ impl<T> Split<T> {
         &self.variants[owner]
     }
 
+    /// The variant of this name, whatever its weight, unless a canary says who goes where.
+    pub(super) fn pinned(&self, to: &attempt::Variant) -> Option<&Share<T>> {
+        self.variants.iter().find(|variant| self.steered.is_none() && variant.name == *to)
+    }
+
     /// What logs and metrics are told of this choice: nothing, where there was none.
     pub(super) fn label(&self, variant: &Share<T>) -> Option<attempt::Variant> {
         (self.variants.len() > 1).then(|| variant.label().clone())

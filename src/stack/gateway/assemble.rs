@@ -20,7 +20,9 @@ use crate::{
     gate::{AsyncGateLayer, AsyncGates, Enforce, GateLayer},
     reject::RescueLayer,
     routing::{mirror::MirrorLayer, router, split},
+    stack::sessions::Pin,
     telemetry::Witness,
+    upstream::{Proxy, Session},
 };
 
 impl Rule {
@@ -45,6 +47,8 @@ impl Rule {
     fn gates(self, given: &Given) -> AsyncGates {
         let (fields, legacy) = (self.limits.fields, self.limits.legacy);
         let priorities = self.priorities(given);
+        let backends = self.backends.iter().map(|(backend, _)| backend.upstream());
+        let pin = Pin::among(self.session.as_ref().filter(|_| self.canary.is_none()), backends);
         let needs_caller = self.upstreams().any(Backend::needs_caller);
         let of_upstreams = self.upstreams().flat_map(|backend| &backend.guards.concurrency);
         let asks_priority = self.concurrency.iter().chain(of_upstreams).any(Concurrency::asks_priority);
@@ -97,7 +101,8 @@ impl Rule {
         }
         let gates = broken(gates, self.breaker.as_ref());
         let concurrency = Concurrency::in_one_order(self.concurrency);
-        concurrency.into_iter().fold(gates, AsyncGates::with_async).with_all(self.filters)
+        let gates = concurrency.into_iter().fold(gates, AsyncGates::with_async).with_all(self.filters);
+        with(gates, pin)
     }
 
     /// What tells how important a request of this rule is. The listeners have removed what strangers said of it.
@@ -108,15 +113,16 @@ impl Rule {
     }
 
     /// An upstream that is told what it needs to know, behind its guards.
-    fn guarded(&self, backend: &Backend, given: &Given) -> Guarded {
+    fn guarded(&self, backend: &Backend, given: &Given, session: Option<&Session>) -> Guarded {
         // The listeners have removed what strangers said of how a request came: what is left is believed.
         let proxy = backend.proxy.clone().trusted_proxies(everybody()).asserted(given.asserted.clone());
+        let proxy = session.into_iter().cloned().fold(proxy, Proxy::session);
         backend.guards.before(GateLayer::new(self.calling.told()).layer(backend.sender(proxy)))
     }
 
     fn mirrors(&self, given: &Given) -> MirrorLayer<Guarded> {
         self.mirrors.iter().fold(MirrorLayer::disabled(), |layer, (backend, policy)| {
-            layer.and(self.calling.mirrors(policy), self.guarded(backend, given))
+            layer.and(self.calling.mirrors(policy), self.guarded(backend, given, None))
         })
     }
 
@@ -135,8 +141,8 @@ impl Rule {
         };
         let mut split = split::Split::builder();
         for (backend, weight) in &self.backends {
-            let name: Arc<str> = backend.proxy.upstream().name().into();
-            let attempt = timeout.layer(self.guarded(backend, given));
+            let name = backend.proxy.upstream().variant();
+            let attempt = timeout.layer(self.guarded(backend, given, self.session.as_ref()));
             split = split.variant(name, *weight, self.calling.attempts(backend.budget(), attempt));
         }
         let mut policy = match &self.split_by {

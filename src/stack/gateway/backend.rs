@@ -22,7 +22,7 @@ use crate::{
     },
     routing::{canary::Watch, mirror::Mirror, split::SplitService},
     stack::calling::Attempts,
-    upstream::{Proxy, Upstream},
+    upstream::{Proxy, Session, Upstream},
 };
 
 /// An upstream of a rule, and with what credentials it is called.
@@ -104,8 +104,9 @@ impl Backend {
     }
 
     /// The upstream behind its limits, for calls of our own.
-    pub(in crate::stack) fn direct(&self, told: TellDeadline) -> Guarded {
-        let sender = self.sender(self.proxy.clone().direct());
+    pub(in crate::stack) fn direct(&self, told: TellDeadline, session: Option<&Session>) -> Guarded {
+        let proxy = session.into_iter().cloned().fold(self.proxy.clone().direct(), Proxy::session);
+        let sender = self.sender(proxy);
         self.guards.before(GateLayer::new(told).layer(sender))
     }
 

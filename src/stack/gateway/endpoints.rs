@@ -1,4 +1,6 @@
 //! What is told of the endpoints of upstreams.
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::upstream::{EndpointStatus, Upstream, Withheld};
@@ -35,6 +37,7 @@ fn endpoint(endpoint: &EndpointStatus) -> Value {
         "weight": endpoint.weight,
         "priority": endpoint.priority,
         "zone": endpoint.zone.as_deref(),
+        "labels": endpoint.labels.iter().map(|(key, value)| (&**key, &**value)).collect::<BTreeMap<_, _>>(),
         // Why it is given no requests; empty: it is.
         "withheld": endpoint.availability.reasons().map(Withheld::label).collect::<Vec<_>>(),
         "inFlight": endpoint.in_flight,

@@ -24,6 +24,7 @@ use crate::{
         mirror,
     },
     stack::calling::Calling,
+    upstream::Session,
 };
 
 /// What is done with some requests: which, under what policies, to which upstreams.
@@ -72,6 +73,7 @@ pub struct Rule {
     pub(in crate::stack) mirrors: Vec<(Backend, mirror::Policy)>,
     pub(super) canary: Option<Canary>,
     pub(super) steer: Option<Steer>,
+    pub(in crate::stack) session: Option<Session>,
 }
 
 impl Rule {
@@ -106,6 +108,7 @@ impl Rule {
             mirrors: Vec::new(),
             canary: None,
             steer: None,
+            session: None,
         }
     }
 
@@ -323,6 +326,12 @@ impl Rule {
     /// What its canary is told when the snapshot is taken into force. Nothing unless told.
     pub fn steer(self, steer: Steer) -> Self {
         Self { steer: Some(steer), ..self }
+    }
+
+    /// Keeps each client at one endpoint, of one of its upstreams, whatever their weights are meanwhile. Its
+    /// [canary](Self::canary) goes before: it says which upstream a request goes to, and a session is within that.
+    pub fn session(self, session: Session) -> Self {
+        Self { session: Some(session), ..self }
     }
 
     /// All upstreams to which it sends, those of mirrors too.

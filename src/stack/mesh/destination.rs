@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     chance::Chance,
+    gate::{GateLayer, Gated},
     key::{Key, RouteName},
     reject::{Rescue, RescueLayer},
     resilience::retry::Policy,
@@ -16,8 +17,11 @@ use crate::{
         mirror::{self, Mirror, MirrorLayer},
         split::{self, Split, SplitService},
     },
-    stack::gateway::{Backend, Guarded},
-    upstream::{Proxy, Upstream},
+    stack::{
+        gateway::{Backend, Guarded},
+        sessions::Pin,
+    },
+    upstream::{Proxy, Session, Upstream},
 };
 #[cfg(feature = "config")]
 use crate::{resilience::budget::Budget, stack::gateway::Rule};
@@ -51,11 +55,12 @@ pub struct Destination {
     backends: Vec<(Backend, u32)>,
     split_by: Option<Key>,
     variant_header: Option<HeaderName>,
+    session: Option<Session>,
     mirrors: Vec<(Backend, mirror::Policy)>,
 }
 
 /// All that stands between a caller and the connections.
-pub(super) type Service = Rescue<Calls<Mirror<SplitService<Tried<Sending>>, Sending>>>;
+pub(super) type Service = Rescue<Calls<Gated<Mirror<SplitService<Tried<Sending>>, Sending>, Pin>>>;
 /// What sends to one upstream.
 type Sending = Sender<Guarded>;
 
@@ -85,6 +90,7 @@ impl Destination {
             backends: Vec::new(),
             split_by: None,
             variant_header: None,
+            session: None,
             mirrors: Vec::new(),
         }
     }
@@ -93,10 +99,18 @@ impl Destination {
     /// one of its upstreams allows none.
     #[cfg(feature = "config")]
     pub(crate) fn of_rule(rule: Rule) -> Self {
-        let Rule { name, mut calling, split_by, variant_header, backends, mirrors, .. } = rule;
+        let Rule { name, mut calling, split_by, variant_header, backends, session, mirrors, .. } = rule;
         let bears = |(backend, _): &(Backend, u32)| !backend.budget().is_some_and(Budget::is_zero);
         calling.retry = calling.retry.or_else(|| backends.iter().all(bears).then(Policy::default));
-        Self { name, policies: ClientLayer::of(calling), backends, split_by, variant_header, mirrors }
+        Self {
+            name,
+            policies: ClientLayer::of(calling),
+            backends,
+            split_by,
+            variant_header,
+            session,
+            mirrors,
+        }
     }
 
     /// Adds an upstream with its weight. The first is the base, as [`split`](crate::routing::split) says.
@@ -115,6 +129,12 @@ impl Destination {
         Self { variant_header: Some(header), ..self }
     }
 
+    /// Keeps calls of one session at one endpoint: what an answer tells in a [header](Session::header) is to be sent with the
+    /// next call. This client keeps nothing itself; a cookie is for who hands on the requests and answers of browsers.
+    pub fn session(self, session: Session) -> Self {
+        Self { session: Some(session), ..self }
+    }
+
     /// Sends copies of calls to this upstream, too, for which nobody waits.
     pub fn mirror(mut self, backend: impl Into<Backend>, policy: mirror::Policy) -> Self {
         self.mirrors.push((backend.into(), policy));
@@ -128,19 +148,20 @@ impl Destination {
     }
 
     pub(super) fn build(self) -> Result<Called, InvalidClient> {
-        let Self { name, policies, backends, split_by, variant_header, mirrors } = self;
+        let Self { name, policies, backends, split_by, variant_header, session, mirrors } = self;
         let budgets = backends.iter().map(|(backend, _)| backend.budget());
         let checked = policies.calling.check(budgets);
         checked.map_err(|error| InvalidClient::Contradiction(Arc::clone(&name), error))?;
-        let sending = |backend: &Backend| policies.sender(backend.direct(policies.calling.told()));
+        let sending = |backend: &Backend, session: Option<&Session>| {
+            policies.sender(backend.direct(policies.calling.told(), session))
+        };
         let mirror = mirrors.iter().fold(MirrorLayer::disabled(), |layer, (backend, policy)| {
-            layer.and(policies.calling.mirrors(policy), sending(backend))
+            layer.and(policies.calling.mirrors(policy), sending(backend, None))
         });
         let mut versions = Split::builder();
         for (backend, weight) in &backends {
-            let version = Arc::from(backend.upstream().name());
-            versions =
-                versions.variant(version, *weight, policies.attempts(backend.budget(), sending(backend)));
+            let attempts = policies.attempts(backend.budget(), sending(backend, session.as_ref()));
+            versions = versions.variant(backend.upstream().variant(), *weight, attempts);
         }
         let by = match split_by {
             Some(key) => split::Policy::sticky(key, Arc::clone(&name)),
@@ -148,11 +169,14 @@ impl Destination {
         };
         let by = variant_header.into_iter().fold(by, split::Policy::tell_client);
         let versions = versions.build().map_err(|error| InvalidClient::Split(Arc::clone(&name), error))?;
+        let pin = Pin::among(session.as_ref(), backends.iter().map(|(backend, _)| backend.upstream()));
+        let pin = pin.map_or_else(GateLayer::disabled, GateLayer::new);
         let mirrors = mirrors.iter().map(|(backend, _)| backend);
         let called = backends.iter().map(|(backend, _)| backend).chain(mirrors);
+        let versions = pin.layer(mirror.layer(versions.into_service(by)));
         Ok(Called {
             host: HeaderValue::from_str(&name).ok(),
-            service: RescueLayer::new().layer(policies.calls(mirror.layer(versions.into_service(by)))),
+            service: RescueLayer::new().layer(policies.calls(versions)),
             upstreams: called.map(|backend| backend.upstream().clone()).collect(),
             name: RouteName(name),
         })

@@ -8,6 +8,7 @@ mod alias;
 mod ewma;
 mod levels;
 mod maglev;
+mod order;
 mod plan;
 mod policy;
 mod pool;
@@ -17,9 +18,10 @@ mod slow_start;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod wants;
 
 pub(super) use ewma::Ewma;
-pub(super) use plan::{Ask, Plan, Seat, Tried};
+pub(super) use plan::{Ask, Named, Plan, Seat, Tried};
 pub use policy::{Balance, Maglev, RingHash};
 pub(super) use roster::{Roster, Rules};
 pub use slow_start::SlowStart;

@@ -1,21 +1,10 @@
 //! Who can be picked, as it was when the set or somebody's availability last changed.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    sync::Arc,
-};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
-use super::{
-    levels::{Health, Level, levels, own_part},
-    pool::{Candidate, Dice, Pool},
-    roster::Rules,
-};
+use super::{order::Order, pool::Dice, roster::Rules, wants::Wants};
 use crate::upstream::{
-    availability::{WITHHELD, Withheld},
-    endpoint::Endpoint,
-    group::Place,
-    member::Member,
+    availability::Withheld, endpoint::Endpoint, group::Place, member::Member, subset::Fallback,
 };
 
 /// How many endpoints a request can try: the first and two more.
@@ -47,15 +36,31 @@ pub(in super::super) struct Plan {
     /// How often the bell had rung when it was made.
     pub(super) rung: u64,
     pub(in super::super) seats: Box<[Seat]>,
-    /// In the order in which they stand in for each other: by priority, and the own zone first.
-    parts: Box<[Part]>,
+    /// What it had to make ready.
+    pub(super) wants: Arc<Wants>,
+    whole: Order,
+    /// By their marks.
+    subsets: HashMap<u64, Order>,
+    otherwise: Otherwise,
+    /// Places by the names that sessions have for them.
+    names: HashMap<u64, usize>,
 }
 
-/// One priority, or of it the own zone or the others.
-struct Part {
-    /// Requests whose number is below go there, of 2^32, if not to one before.
-    below: u64,
-    pool: Pool,
+/// Where a request goes whose subset nobody is in.
+#[derive(Clone, Copy, Default)]
+enum Otherwise {
+    #[default]
+    Nowhere,
+    Anywhere,
+    /// To the subset of this mark.
+    To(u64),
+}
+/// An endpoint, as a session names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) struct Named {
+    pub(in super::super) name: u64,
+    /// None but this one.
+    pub(in super::super) strict: bool,
 }
 
 /// What is to be known of a request to pick for it.
@@ -67,6 +72,10 @@ pub(in super::super) struct Ask<'a> {
     pub(in super::super) earlier: &'a [SocketAddr],
     /// The hash of its key, if it has that.
     pub(in super::super) hash: Option<u64>,
+    /// The mark of the subset that it is for, if it is for one.
+    pub(in super::super) subset: Option<u64>,
+    /// The endpoint of its session, if it has one.
+    pub(in super::super) session: Option<Named>,
 }
 
 /// The members that a request has tried, by what tells them apart whatever has become of the set.
@@ -94,106 +103,75 @@ impl Tried {
         self.len == TRIES
     }
 
-    fn has(self, member: &Arc<Member>) -> bool {
+    pub(super) fn has(self, member: &Arc<Member>) -> bool {
         self.members[..self.len].contains(&Arc::as_ptr(member).addr())
     }
 }
 
 impl Plan {
-    pub(super) fn new(seats: Box<[Seat]>, rules: &Rules, rung: u64) -> Self {
-        let mut by_priority = BTreeMap::<u8, Vec<usize>>::new();
-        for (place, seat) in seats.iter().enumerate() {
-            if seat.member.state() & Withheld::Draining.bit() == 0 {
-                by_priority.entry(seat.endpoint.priority).or_default().push(place);
-            }
-        }
-        let takes = |place: &usize| seats[*place].member.availability().takes();
-        let health = |places: &Vec<usize>| Health {
-            all: places.len(),
-            taking: places.iter().filter(|place| takes(place)).count(),
+    pub(super) fn new(seats: Box<[Seat]>, rules: &Rules, wants: Arc<Wants>, rung: u64) -> Self {
+        let stays = |place: &usize| seats[*place].member.state() & Withheld::Draining.bit() == 0;
+        let places: Vec<_> = (0..seats.len()).filter(stays).collect();
+        let names = wants.names(&seats, &places);
+        let subsets = wants.subsets(&seats, &places);
+        let subsets = subsets.into_iter().map(|(mark, places)| (mark, Order::new(&seats, places, rules)));
+        let subsets = subsets.collect();
+        let otherwise = match &rules.subsets.fallback {
+            Fallback::None => Otherwise::Nowhere,
+            Fallback::Any => Otherwise::Anywhere,
+            Fallback::Default(subset) => Otherwise::To(wants.mark(subset.pairs())),
         };
-        let health: Vec<_> = by_priority.values().map(health).collect();
-        let mut parts = Vec::new();
-        let mut from = 0;
-        for (places, level) in by_priority.values().zip(levels(&health, rules.panic_threshold)) {
-            let to = from + (u64::from(level.percent) << 32) / 100;
-            lay(&mut parts, &seats, places, level, rules, (from, to));
-            from = to;
-        }
-        Self { rung, seats, parts: parts.into() }
+        let whole = Order::new(&seats, places, rules);
+        Self { rung, seats, wants, whole, subsets, otherwise, names }
     }
 
-    /// The member for the next try; `None` if all were tried. Those of earlier attempts at the same call are
-    /// taken if there is no other, and the last of them if there is none at all.
+    /// Goes on where the plan before it stands.
+    pub(super) fn follow(&self, before: &Self) {
+        self.whole.follow(&before.whole);
+        for (mark, order) in &self.subsets {
+            if let Some(before) = before.subsets.get(mark) {
+                order.follow(before);
+            }
+        }
+    }
+
+    /// The member for the next try; `None` if all were tried, or nobody is in the subset. That of the session, if it takes
+    /// requests, and could be reached, and no attempt was there.
     pub(super) fn pick(&self, ask: &Ask<'_>, dice: &Dice<'_>) -> Option<&Arc<Member>> {
-        let untried = |one: &Candidate| !ask.tried.has(&one.member);
-        if let [before @ .., last] = ask.earlier {
-            let other = |one: &Candidate| untried(one) && one.member.address() != *last;
-            let new = |one: &Candidate| other(one) && !before.contains(&one.member.address());
-            if let Some(member) = self.choose(dice, new).or_else(|| self.choose(dice, other)) {
-                return Some(member);
+        if let Some(named) = ask.session {
+            let fits = |one: &&Arc<Member>| one.availability().takes() && !ask.tried.has(one);
+            let own = self.named(named.name, ask.subset).filter(fits);
+            if named.strict {
+                return own;
+            }
+            let anew = |one: &&Arc<Member>| !one.rests() && !ask.earlier.contains(&one.address());
+            if let Some(own) = own.filter(anew) {
+                return Some(own);
             }
         }
-        self.choose(dice, untried).or_else(|| {
-            let mut all = self.parts.iter().flat_map(|part| part.pool.candidates());
-            all.find(|one| untried(one)).map(|one| &one.member)
+        self.order(ask.subset)?.0.pick(ask, dice)
+    }
+
+    /// Who has this name in a session, if a request of this mark can go there.
+    pub(in super::super) fn named(&self, name: u64, mark: Option<u64>) -> Option<&Arc<Member>> {
+        let seat = &self.seats[*self.names.get(&name)?];
+        let (_, mark) = self.order(mark)?;
+        mark.is_none_or(|mark| self.wants.is_in(seat, mark)).then_some(&seat.member)
+    }
+
+    /// Those among whom a request of this mark goes, and the mark of their subset.
+    fn order(&self, mark: Option<u64>) -> Option<(&Order, Option<u64>)> {
+        let Some(mark) = mark else { return Some((&self.whole, None)) };
+        let subset = |mark: u64| Some((self.subsets.get(&mark)?, Some(mark)));
+        subset(mark).or_else(|| match self.otherwise {
+            Otherwise::Nowhere => None,
+            Otherwise::Anywhere => Some((&self.whole, None)),
+            Otherwise::To(mark) => subset(mark),
         })
-    }
-
-    fn choose(&self, dice: &Dice<'_>, fit: impl Fn(&Candidate) -> bool) -> Option<&Arc<Member>> {
-        let chosen = self.part(dice);
-        let first = self.parts.get(chosen)?.pool.pick(dice, &fit);
-        let others = || {
-            let others = self.parts.iter().enumerate().filter(|(at, _)| *at != chosen);
-            others.into_iter().find_map(|(_, part)| part.pool.pick(dice, &fit))
-        };
-        first.or_else(others).map(|one| &one.member)
-    }
-
-    /// Whose requests this one belongs to. With a key always the same.
-    fn part(&self, dice: &Dice<'_>) -> usize {
-        if self.parts.first().is_none_or(|part| part.below >= 1 << 32) {
-            return 0;
-        }
-        let number = match dice.hash {
-            Some(hash) => ((hash % 100) << 32) / 100,
-            None => dice.chance.next() >> 32,
-        };
-        self.parts.iter().position(|part| number < part.below).unwrap_or(0)
     }
 
     /// Those that can be picked.
     pub(super) fn usable(&self) -> impl Iterator<Item = &Arc<Member>> {
-        self.parts.iter().flat_map(|part| part.pool.candidates()).map(|one| &one.member)
-    }
-}
-
-/// Adds one priority, which gets the requests of these numbers: those of the own zone first, with what they bear of it.
-fn lay(
-    parts: &mut Vec<Part>,
-    seats: &[Seat],
-    places: &[usize],
-    level: Level,
-    rules: &Rules,
-    (from, to): (u64, u64),
-) {
-    let heed = if level.panics { Withheld::Draining.bit() } else { WITHHELD };
-    let usable = places.iter().copied().filter(|place| seats[*place].member.state() & heed == 0);
-    // Everybody's table of hashes must be the same, wherever he stands.
-    let zoned = rules.zone.is_some() && rules.balance.key().is_none() && !level.panics;
-    let is_own = |place: &usize| zoned && seats[*place].endpoint.zone == rules.zone;
-    let (own, others): (Vec<_>, Vec<_>) = usable.partition(is_own);
-    let zones = places.iter().map(|place| &seats[*place].endpoint.zone).collect::<BTreeSet<_>>().len();
-    let weight = |places: &[usize]| {
-        places.iter().map(|place| u64::from(seats[*place].endpoint.weight.get())).sum::<u64>()
-    };
-    let part = own_part(weight(&own), weight(&own) + weight(&others), zones);
-    let own_to = from + ((u128::from(to - from) * u128::from(part)) >> 32) as u64;
-    for (below, places) in [(own_to, own), (to, others)] {
-        let seat = |place: usize| (Arc::clone(&seats[place].member), seats[place].endpoint.weight);
-        if !places.is_empty() {
-            let pool = Pool::new(places.into_iter().map(seat).collect(), &rules.balance, heed);
-            parts.push(Part { below, pool });
-        }
+        self.whole.usable()
     }
 }

@@ -69,7 +69,8 @@ impl RingHash {
     }
 
     /// How many percent of its part of the requests in flight an endpoint has at most; 125, say. A key whose endpoint has
-    /// that many goes to others, always the same ones. Less than 100 counts as 100. By default there is no bound.
+    /// that many goes to others, always the same ones. Less than 100 counts as 100; in a [subset](crate::upstream::Subset) it
+    /// is its part of all requests of the upstream. By default there is no bound.
     #[must_use]
     pub const fn bounded_load(mut self, percent: u32) -> Self {
         self.bound = Some(percent);

@@ -47,7 +47,6 @@ pub(super) struct Weighed {
 /// What a pick is made with.
 pub(super) struct Dice<'d> {
     pub(super) chance: &'d Chance,
-    pub(super) next: &'d AtomicUsize,
     pub(super) slow_start: Option<SlowStart>,
     /// The hash of the request's key, if it has that.
     pub(super) hash: Option<u64>,
@@ -111,15 +110,20 @@ impl Pool {
         &self.candidates
     }
 
-    /// One who takes requests and is `fit`.
-    pub(super) fn pick(&self, dice: &Dice<'_>, fit: impl Fn(&Candidate) -> bool) -> Option<&Candidate> {
+    /// One who takes requests and is `fit`. `next`: whose turn it is.
+    pub(super) fn pick(
+        &self,
+        dice: &Dice<'_>,
+        next: &AtomicUsize,
+        fit: impl Fn(&Candidate) -> bool,
+    ) -> Option<&Candidate> {
         if self.candidates.is_empty() {
             return None;
         }
         let fits = |at: usize| self.candidates.get(at).is_some_and(|one| self.takes(&one.member) && fit(one));
         let at = match &self.table {
             Table::Turns(turns) => {
-                let turn = dice.next.fetch_add(1, Ordering::Relaxed);
+                let turn = next.fetch_add(1, Ordering::Relaxed);
                 let turns = (0..DRAWS).map(|step| turns.at(turn.wrapping_add(step)));
                 turns.into_iter().find(|&at| fits(at) && dice.warm(&self.candidates[at].member))
             }

@@ -4,7 +4,7 @@ use std::{
     collections::HashSet,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -15,11 +15,19 @@ use super::{
     Balance, SlowStart,
     plan::{Ask, Plan, Seat},
     pool::Dice,
+    wants::Wants,
 };
 use crate::{
     chance::Chance,
     ratio::Ratio,
-    upstream::{availability::Withheld, common::Common, load::Interest, member::Member},
+    upstream::{
+        availability::Withheld,
+        common::Common,
+        load::Interest,
+        member::Member,
+        session::SessionKey,
+        subset::{Fallback, Keys, Subsets},
+    },
 };
 
 /// How it is picked.
@@ -30,6 +38,8 @@ pub(in super::super) struct Rules {
     pub(in super::super) zone: Option<Arc<str>>,
     pub(in super::super) panic_threshold: Ratio,
     pub(in super::super) slow_start: Option<SlowStart>,
+    pub(in super::super) subsets: Subsets,
+    pub(in super::super) session_key: SessionKey,
 }
 
 impl Default for Rules {
@@ -39,6 +49,8 @@ impl Default for Rules {
             zone: None,
             panic_threshold: Ratio::percent(50),
             slow_start: None,
+            subsets: Subsets::new(),
+            session_key: SessionKey::random(),
         }
     }
 }
@@ -47,7 +59,6 @@ impl Default for Rules {
 pub(in super::super) struct Roster {
     rules: Rules,
     chance: Chance,
-    next: AtomicUsize,
     common: Arc<Common>,
     plan: ArcSwap<Plan>,
     /// Whoever changes the plan holds it.
@@ -62,11 +73,14 @@ impl Roster {
         common: Arc<Common>,
         seats: Box<[Seat]>,
     ) -> Self {
-        let plan = Plan::new(seats, &rules, common.rung());
+        let mut wants = Wants::of(&rules.subsets.selectors);
+        if let Fallback::Default(subset) = &rules.subsets.fallback {
+            wants.select(subset.keys());
+        }
+        let plan = Plan::new(seats, &rules, Arc::new(wants), common.rung());
         let roster = Self {
             rules,
             chance,
-            next: AtomicUsize::new(0),
             common,
             plan: ArcSwap::default(),
             turn: Mutex::new(()),
@@ -116,6 +130,31 @@ impl Roster {
         self.change(Some(seats));
     }
 
+    /// Makes subsets by these keys ready, unless they are.
+    pub(in super::super) fn divide(&self, keys: Keys) {
+        self.want(|wants| wants.select(keys));
+    }
+
+    /// Makes endpoints ready to be named by sessions, unless they are.
+    pub(in super::super) fn keep_sessions(&self) {
+        self.want(|wants| wants.keep_sessions(self.rules.session_key));
+    }
+
+    /// Makes something more ready, unless it is.
+    fn want(&self, more: impl FnOnce(&mut Wants) -> bool) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.plan.load_full();
+        let mut wants = Wants::clone(&before.wants);
+        if more(&mut wants) {
+            self.put(Plan::new(before.seats.clone(), &self.rules, Arc::new(wants), self.common.rung()));
+        }
+    }
+
+    /// What tells the subset with these labels from others.
+    pub(in super::super) fn mark<'l>(&self, labels: impl Iterator<Item = (&'l str, &'l [u8])>) -> u64 {
+        self.plan.load().wants.mark(labels)
+    }
+
     /// Makes a new plan now, by who takes requests now.
     pub(in super::super) fn renew(&self) {
         self.change(None);
@@ -130,11 +169,14 @@ impl Roster {
             gone.for_each(|seat| seat.member.withhold(Withheld::Draining, true));
         }
         let rung = self.common.rung();
-        self.put(Plan::new(seats.unwrap_or_else(|| before.seats.clone()), &self.rules, rung));
+        let (seats, wants) = (seats.unwrap_or_else(|| before.seats.clone()), Arc::clone(&before.wants));
+        self.put(Plan::new(seats, &self.rules, wants, rung));
     }
 
     fn put(&self, plan: Plan) {
-        self.welcome(&self.plan.load(), &plan);
+        let before = self.plan.load();
+        self.welcome(&before, &plan);
+        plan.follow(&before);
         self.plan.store(Arc::new(plan));
     }
 
@@ -162,7 +204,6 @@ impl Roster {
     pub(in super::super) fn pick<'p>(&self, plan: &'p Plan, ask: &Ask<'_>) -> Option<&'p Arc<Member>> {
         let dice = Dice {
             chance: &self.chance,
-            next: &self.next,
             slow_start: self.rules.slow_start,
             hash: ask.hash,
             in_flight: self.common.in_flight(),

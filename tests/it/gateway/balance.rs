@@ -4,13 +4,17 @@ use serde_json::json;
 
 use super::world::{Gateway, file, upstream};
 
-/// The file of the guide is accepted as it stands.
+/// The files of the guide are accepted as they stand.
 #[test]
-fn the_file_of_the_guide_is_sound() {
+fn the_files_of_the_guide_are_sound() {
     let guide = include_str!("../../../docs/guides/choose_a_balancer.md");
-    let yaml = guide.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
-    let check = Config::text("gateway.yaml", yaml).check();
-    assert!(check.is_accepted(), "{check}");
+    let files: Vec<_> =
+        guide.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(files.len(), 2);
+    for yaml in files {
+        let check = Config::text("gateway.yaml", yaml).check();
+        assert!(check.is_accepted(), "{check}");
+    }
 }
 
 /// Of the upstream that has told this.

@@ -17,5 +17,7 @@ mod protocols;
 mod reload;
 mod retries;
 mod serving;
+mod sessions;
+mod subsets;
 mod tokens;
 pub(crate) mod world;

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 use portcullis::{
+    head::Head,
     identity::PeerAddr,
-    upstream::{Proxy, Upstream},
+    upstream::{Endpoint, Proxy, Session, SessionCookie, Subsets, Upstream},
 };
 use tower::ServiceExt;
 
@@ -59,4 +60,51 @@ fn a_request_on_a_pooled_connection_allocates_little() {
     });
     println!("{} allocations, {} bytes", counted.count_total, counted.bytes_total);
     assert!(counted.count_total <= 16, "{} allocations", counted.count_total);
+}
+
+#[test]
+fn a_pick_in_a_subset_allocates_nothing() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _within = runtime.enter();
+    let of = |n: u16| Endpoint::new(format!("127.0.0.1:{n}")).label("version", format!("v{}", n % 7));
+    let subsets = Subsets::new().by_headers([("version", http::HeaderName::from_static("x-version"))]);
+    let orders = Upstream::builder("a").endpoints((1..100).map(of)).subsets(subsets).build().unwrap();
+    let second = orders.subset([("version", "v2")]);
+    let mut request = Request::get("/").header("x-version", "v3").body(()).unwrap();
+    for (upstream, version) in [(&orders, 3), (&second, 2)] {
+        let mut pick = || upstream.pick(&Head::of(&mut request)).unwrap().address().port() % 7;
+        pick();
+        let counted = allocation_counter::measure(|| assert_eq!(pick(), version));
+        assert_eq!(counted.count_total, 0);
+    }
+}
+
+/// A session costs the box that it is in, and what it tells the client a text and a field.
+#[test]
+fn a_session_allocates_little() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let group = Upstream::builder("a").endpoint(elsewhere().to_string()).build().unwrap();
+    let session = Session::cookie(SessionCookie::new("s").unwrap());
+    let [without, with] = [Proxy::new(group.clone()), Proxy::new(group).session(session)];
+    let round = |proxy: &Proxy, cookie: &str| {
+        let request = Request::get("/").header("host", "shop.example").header("cookie", cookie);
+        let request = request.body(Empty::<Bytes>::new()).unwrap();
+        runtime.block_on(async {
+            let response = proxy.clone().oneshot(request).await.unwrap();
+            let set = response.headers().get("set-cookie").cloned();
+            response.into_body().collect().await.unwrap();
+            set
+        })
+    };
+    let told = round(&with, "a=1").unwrap();
+    let cookie = told.to_str().unwrap().split(';').next().unwrap();
+    for _ in 0..5 {
+        round(&without, cookie);
+        assert_eq!(round(&with, cookie), None);
+    }
+    let [plain, known, new] = [(&without, cookie), (&with, cookie), (&with, "a=1")]
+        .map(|(proxy, cookie)| allocation_counter::measure(|| drop(round(proxy, cookie))).count_total);
+    println!("{plain} allocations, {known} with a session, {new} with a new one");
+    assert!(known <= plain + 1, "{known} and {plain}");
+    assert!(new <= plain + 8, "{new} and {plain}");
 }

@@ -11,6 +11,7 @@ mod headers;
 mod peers;
 mod pool;
 mod protocols;
+mod sessions;
 mod smuggling;
 mod tunnels;
 mod upstreams;

@@ -15,6 +15,9 @@ use crate::{
     },
 };
 
+mod sessions;
+mod subsets;
+
 fn address(port: usize) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 1 + port as u16))
 }
@@ -184,7 +187,7 @@ fn another_than_was_tried_earlier_and_never_the_last_again() {
             let pick = |roster: &Arc<Roster>, tried: &[usize], earlier: &[usize]| {
                 let tried = roster.tried(tried);
                 let earlier: Vec<_> = earlier.iter().map(|place| address(*place)).collect();
-                roster.ask(Ask { tried, earlier: &earlier, hash: Some(hash << 58) })
+                roster.ask(Ask { tried, earlier: &earlier, hash: Some(hash << 58), ..Ask::default() })
             };
             assert_ne!(pick(&all, &[], &[1]), Some(1));
             assert_eq!(pick(&all, &[], &[1, 0]), Some(2));
