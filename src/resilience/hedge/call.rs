@@ -20,8 +20,12 @@ use crate::{
         again::{is_refusal, keep_body},
         timeout::head_deadline,
     },
+    time::after,
     trail::Trail,
 };
+
+/// How soon it is looked again whether the caller has sent the rest of the request, at the least.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 /// A call for which other attempts may be sent.
 pub(super) struct Call {
@@ -96,8 +100,8 @@ impl Call {
         let replay = self.body.as_ref().filter(|replay| replay.is_whole()).ok_or(HedgeStop::Body)?;
         if !replay.has_come() {
             // It is the caller who is late.
-            self.delay = self.delay.saturating_mul(2);
-            return Ok(Next::Look(now + self.delay));
+            self.delay = self.delay.max(SHORTEST).saturating_mul(2);
+            return Ok(Next::Look(after(now, self.delay)));
         }
         let body = replay.body().ok_or(HedgeStop::Body)?;
         if !policy.budget.spend(now) {
