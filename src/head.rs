@@ -99,16 +99,22 @@ impl<'a> Head<'a> {
         *self.now.get_or_insert_with(Instant::now)
     }
 
-    /// A request without a body that has a copy of this head, for a decision that must leave no trace: its
-    /// [`Trail`] is left out.
+    /// A request without a body that has a copy of this head, to be sent once more.
+    #[must_use]
+    pub fn to_request(&self) -> Request<()> {
+        let mut copy = Request::new(());
+        *copy.method_mut() = self.method().clone();
+        *copy.uri_mut() = self.uri().clone();
+        *copy.version_mut() = self.version();
+        *copy.headers_mut() = self.headers().clone();
+        *copy.extensions_mut() = self.extensions().clone();
+        copy
+    }
+
+    /// The same for a decision that must leave no trace: its [`Trail`] is left out.
     #[must_use]
     pub fn to_scratch(&self) -> Request<()> {
-        let mut scratch = Request::new(());
-        *scratch.method_mut() = self.method().clone();
-        *scratch.uri_mut() = self.uri().clone();
-        *scratch.version_mut() = self.version();
-        *scratch.headers_mut() = self.headers().clone();
-        *scratch.extensions_mut() = self.extensions().clone();
+        let mut scratch = self.to_request();
         scratch.extensions_mut().remove::<Trail>();
         scratch
     }

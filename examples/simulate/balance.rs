@@ -97,6 +97,6 @@ async fn world(Policy(balance, told): Policy, illness: Illness) -> Vec<u64> {
             Ok::<_, BoxError>(Response::new(Body::empty()))
         }
     });
-    clients(|| service.clone(), at(SECONDS), |_| ()).await;
+    clients(|| service.clone(), at(SECONDS), |_, _| ()).await;
     bad.seconds()
 }

@@ -70,7 +70,7 @@ impl Calling {
             return Err(Contradiction::AttemptTimeout);
         }
         let hedge = self.hedge.as_ref().map(hedge::Policy::handle);
-        let delay = hedge.as_ref().and_then(hedge::HedgeHandle::delay);
+        let delay = self.hedge.as_ref().map(hedge::Policy::shortest_delay);
         if delay.zip(attempt.or(whole)).is_some_and(|(delay, most)| delay >= most) {
             return Err(Contradiction::LateHedge);
         }

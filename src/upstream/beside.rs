@@ -58,10 +58,13 @@ impl Beside {
         self.outliers.is_some()
     }
 
-    /// This one is looked after from now on.
-    pub(super) fn adopt(&self, member: &Member) {
+    /// This one is looked after from now on; `shared` with requests of a predecessor that lives, or not.
+    pub(super) fn adopt(&self, member: &Member, shared: bool) {
         Watch::adopt(self.outliers.as_ref(), member);
-        Checks::adopt(self.checks.as_ref(), member);
+        Checks::adopt(self.checks.as_ref(), member, shared);
+        if self.ahead.is_none() {
+            member.withhold(Withheld::Connecting, false);
+        }
     }
 
     /// This one is new beside others that take requests: it takes none before there is a connection to it.
@@ -104,11 +107,11 @@ impl Beside {
         if !self.has_work() {
             // What a predecessor has said of its endpoints is over.
             self.idle.store(true, Ordering::Relaxed);
-            group.members().iter().for_each(|member| self.adopt(member));
+            group.adopt_all();
             return;
         }
         self.task.begin(|| {
-            group.members().iter().for_each(|member| self.adopt(member));
+            group.adopt_all();
             look_after(Arc::downgrade(group), self.sets.subscribe())
         });
     }
@@ -125,10 +128,16 @@ async fn look_after(group: Weak<Group>, mut sets: watch::Receiver<u64>) {
         let Beside { outliers, checks, ahead, source, chance, .. } = &strong.beside;
         if let Some(watch) = outliers.clone() {
             let members = members();
-            jobs.spawn(async move { watch.run(members).await });
+            let owner = Arc::downgrade(strong.roster.owner());
+            let own = move || {
+                let (mut members, owner) = (members()?, owner.upgrade()?);
+                members.retain(|member| member.is_of(&owner));
+                Some(members)
+            };
+            jobs.spawn(async move { watch.run(own).await });
         }
         if let Some(checks) = checks.clone() {
-            jobs.spawn(checks.run(members(), sets.clone()));
+            jobs.spawn(checks.run(members(), Arc::downgrade(strong.roster.owner()), sets.clone()));
         }
         if let Some(ahead) = ahead.clone() {
             jobs.spawn(ahead.run(members(), sets.clone()));

@@ -137,7 +137,7 @@ impl Upstream {
             let _ = timeout(FIRST, ahead.first(&self.0.members())).await;
         }
         if let Some(checks) = checks {
-            checks.first(&self.0.members()).await;
+            let _ = timeout(FIRST, checks.first(|| self.0.members())).await;
             // The plan of before knows nobody who is well.
             self.0.roster.renew();
         }
@@ -199,12 +199,22 @@ impl Group {
         let new = seats.iter().filter(|seat| !known.contains(&Arc::as_ptr(&seat.member)));
         let others = new.clone().count() < seats.len();
         for seat in new {
-            self.beside.adopt(&seat.member);
+            self.adopt(&seat.member);
             if others {
                 self.beside.hold_back(&seat.member);
             }
         }
         self.roster.set(seats);
+    }
+
+    fn adopt(&self, member: &Member) {
+        let shared = self.roster.adopt(member);
+        self.beside.adopt(member, shared);
+    }
+
+    /// From now on all of them are looked after here.
+    pub(super) fn adopt_all(&self) {
+        self.members().iter().for_each(|member| self.adopt(member));
     }
 
     /// Who is in the set.

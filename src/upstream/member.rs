@@ -64,6 +64,8 @@ pub(super) struct Member {
     record: Record,
     health: health::State,
     ahead: Tried,
+    /// Whose word on it counts, while one group takes another's place.
+    owner: Mutex<Weak<()>>,
 }
 
 /// The tries at an HTTP/2 connection that failed.
@@ -92,7 +94,24 @@ impl Member {
             record: Record::default(),
             health: health::State::default(),
             ahead: Tried::default(),
+            owner: Mutex::default(),
         }
+    }
+
+    /// From now on it is this owner's. Whether it was another's who lives.
+    pub(super) fn adopt(&self, owner: &Arc<()>) -> bool {
+        let mut of = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *of, Arc::downgrade(owner));
+        before.strong_count() > 0 && !before.ptr_eq(&of)
+    }
+
+    /// Whether it is this owner's, as it is if its last one is gone.
+    pub(super) fn is_of(&self, owner: &Arc<()>) -> bool {
+        let mut of = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        if of.strong_count() == 0 {
+            *of = Arc::downgrade(owner);
+        }
+        std::ptr::eq(of.as_ptr(), Arc::as_ptr(owner))
     }
 
     pub(super) fn address(&self) -> SocketAddr {

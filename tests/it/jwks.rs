@@ -139,7 +139,10 @@ async fn what_becomes_of_fetches_is_logged() {
 
     let fetched = count(&keys, FetchResult::Success);
     until("it is fetched again", async || count(&keys, FetchResult::Success) > fetched + 2).await;
-    assert_eq!((lines("the keys are known").len(), lines("a key is left out").len()), (1, 1), "said once");
+    // On a machine that has much to do they may be too old meanwhile, and known again.
+    let known_again = lines("the keys are too old to be used any more").len();
+    let said = (lines("the keys are known").len(), lines("a key is left out").len());
+    assert_eq!(said, (1 + known_again, 1), "said once");
 
     provider.kill().await;
     until("they are too old", async || !lines("the keys are too old to be used any more").is_empty()).await;

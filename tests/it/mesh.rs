@@ -144,7 +144,12 @@ async fn contradictions_are_refused_by_name() {
     let spent = InvalidClient::Contradiction("orders".into(), Contradiction::NoBudget);
     let hedge = |at| ClientLayer::new().timeout(ms(100)).hedge(hedge::Policy::after(ms(at)));
     let late = InvalidClient::Contradiction("orders".into(), Contradiction::LateHedge);
-    assert_eq!((of(hedge(100)), of(hedge(99))), (Err(late), Ok(())));
+    assert_eq!((of(hedge(100)), of(hedge(99))), (Err(late.clone()), Ok(())));
+    let percentile = |least| {
+        let policy = hedge::Policy::at_percentile(Ratio::percent(95)).least_delay(ms(least));
+        of(ClientLayer::new().timeout(ms(100)).hedge(policy))
+    };
+    assert_eq!((percentile(100), percentile(99)), (Err(late), Ok(())));
     let broke = hedge::Policy::after(ms(10)).budget(none.clone());
     assert_eq!(of(ClientLayer::new().hedge(broke)), Err(spent.clone()));
     assert_eq!(of(ClientLayer::new().retry(Policy::new(1).budget(none.clone()))), Err(spent.clone()));

@@ -76,12 +76,12 @@ impl Gcra {
 
     pub(super) fn judge(&self, state: u64, now: u64, cost: u32) -> Verdict {
         let debt = self.owed(state, now);
-        if let (Some(quota), Some(cost)) = (self.governor, NonZeroU32::new(cost)) {
-            return governed(quota, debt, now, cost);
-        }
         let price = self.price(cost);
         if price > self.whole {
-            return Verdict::Never;
+            return Verdict::Never; // first: governor multiplies as if it could not overflow
+        }
+        if let (Some(quota), Some(cost)) = (self.governor, NonZeroU32::new(cost)) {
+            return governed(quota, debt, now, cost);
         }
         match (debt + price).checked_sub(self.whole) {
             None | Some(0) => Verdict::Spend(now + debt + price),

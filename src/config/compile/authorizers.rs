@@ -281,6 +281,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "tls")]
     #[test]
     fn roots_are_those_of_the_authorizer_and_make_another_one() {
         let directory = std::env::temp_dir().join(format!("portcullis-roots-{}", std::process::id()));

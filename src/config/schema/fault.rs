@@ -22,8 +22,8 @@ pub(crate) struct FaultRules {
     pub(crate) reset: Option<FaultReset>,
     /// Gives the bodies of responses slowly.
     pub(crate) throttle: Option<FaultThrottle>,
-    /// Whether the listeners' `trustedProxies` can ask for faults in `x-portcullis-fault-*` headers. Of strangers they are taken
-    /// out, on every rule. Default: `false`.
+    /// Whether the listeners' `trustedProxies` can ask for faults of their own requests in `x-portcullis-fault-*` headers; those of
+    /// clients they speak for are not heard. Of strangers they are taken out, on every rule. Default: `false`.
     #[serde(default)]
     pub(crate) by_header: bool,
 }

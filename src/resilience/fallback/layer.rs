@@ -119,7 +119,7 @@ impl Call {
         let protocol = head.protocol();
         let seen = match policy.instead {
             Instead::Answer(_) => None,
-            Instead::Made(_) | Instead::Server(_) => Some(head.to_scratch()),
+            Instead::Made(_) | Instead::Server(_) => Some(head.to_request()),
         };
         let may_repeat = policy.any_method || is_repeatable(request);
         let asks = matches!(policy.instead, Instead::Server(_)) && has_attempts(request);

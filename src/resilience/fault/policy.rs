@@ -9,7 +9,7 @@ use super::{
 use crate::{
     chance::Chance,
     head::Head,
-    identity::{PeerAddr, TrustedProxies},
+    identity::{ClientAddr, PeerAddr, TrustedProxies},
     matching::{RequestMatch, Target},
     ratio::Ratio,
     reject::GrpcCode,
@@ -118,7 +118,7 @@ impl Policy {
     }
 
     /// Does what these peers ask for in [headers](super#headers) of their requests, whatever it does otherwise. What others say
-    /// there is not heard. Nobody unless told.
+    /// there is not heard, nor what a client does whom such a peer speaks for. Nobody unless told.
     pub fn believing(self, tellers: TrustedProxies) -> Self {
         Self { tellers, ..self }
     }
@@ -142,7 +142,9 @@ impl Policy {
     /// Takes the headers out of a request, and says what is to be done to it.
     pub(super) fn plan(&self, head: &mut Head<'_>) -> Plan {
         let is_told = !self.tellers.is_empty()
-            && head.extensions().get::<PeerAddr>().is_some_and(|peer| self.tellers.contains(peer.ip()));
+            && head.extensions().get::<PeerAddr>().is_some_and(|peer| self.tellers.contains(peer.ip()))
+            // Whom a trusted proxy speaks for is a stranger all the same.
+            && head.extensions().get::<ClientAddr>().is_none_or(|client| self.tellers.contains(client.ip()));
         let told = if is_told { header::read(head.headers()) } else { Plan::default() };
         header::strip(head.headers_mut());
         if self.state.is_stopped() {

@@ -14,13 +14,18 @@ use crate::{
     body::{Body, Replay},
     context::Deadline,
     head::Head,
+    outcome::rejection_in,
     reject::{GrpcCode, Rejection},
     resilience::{
         again::{is_refusal, keep_body},
         timeout::head_deadline,
     },
+    time::after,
     trail::Trail,
 };
+
+/// How soon it is looked again whether the caller has sent the rest of the request, at the least.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 /// A call for which other attempts may be sent.
 pub(super) struct Call {
@@ -63,7 +68,7 @@ impl Call {
             request.extensions_mut().insert(own.clone());
             own
         });
-        let head = Head::of(&mut request).to_scratch();
+        let head = Head::of(&mut request).to_request();
         let body = keep_body(&mut request, policy.most_body);
         (Self { policy, head, body, deadline, trail, is_watched, delay, sent: 0 }, request)
     }
@@ -95,8 +100,8 @@ impl Call {
         let replay = self.body.as_ref().filter(|replay| replay.is_whole()).ok_or(HedgeStop::Body)?;
         if !replay.has_come() {
             // It is the caller who is late.
-            self.delay = self.delay.saturating_mul(2);
-            return Ok(Next::Look(now + self.delay));
+            self.delay = self.delay.max(SHORTEST).saturating_mul(2);
+            return Ok(Next::Look(after(now, self.delay)));
         }
         let body = replay.body().ok_or(HedgeStop::Body)?;
         if !policy.budget.spend(now) {
@@ -144,8 +149,12 @@ pub(super) enum Grade {
 }
 
 impl Grade {
-    pub(super) fn of<B, E>(ended: &Result<Response<B>, E>) -> Self {
-        let Ok(response) = ended else { return Self::Lost };
+    pub(super) fn of<B, E: 'static>(ended: &Result<Response<B>, E>) -> Self {
+        let response = match ended {
+            Ok(response) => response,
+            Err(error) if rejection_in(error).is_some_and(is_refusal) => return Self::Refused,
+            Err(_) => return Self::Lost,
+        };
         match response.extensions().get::<Rejection>() {
             Some(rejection) if is_refusal(rejection) => return Self::Refused,
             Some(_) => return Self::Lost,

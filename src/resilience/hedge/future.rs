@@ -15,7 +15,7 @@ use super::{
     call::{Call, Grade, Next},
     sending::Sending,
 };
-use crate::{body::Body, resilience::timeout::Alarm, trail::Trail};
+use crate::{body::Body, resilience::timeout::Alarm, time::after, trail::Trail};
 
 pin_project! {
     /// The future of a [`Hedge`](super::Hedge). Dropping it drops all attempts.
@@ -68,7 +68,7 @@ impl<S: Service<Request<Body>>> ResponseFuture<S> {
     /// An attempt that may get rivals, from this service.
     pub(super) fn racing(first: Sending<S>, policy: Arc<Policy>, call: Call, service: S) -> Self {
         let this = Self::learning(first, policy);
-        let look = this.learning.as_ref().map(|learning| learning.started + call.delay());
+        let look = this.learning.as_ref().map(|learning| after(learning.started, call.delay()));
         let race = Race { service, call, look, rivals: Vec::new(), held: None };
         Self { race: Some(Box::new(race)), ..this }
     }
@@ -76,7 +76,7 @@ impl<S: Service<Request<Body>>> ResponseFuture<S> {
 
 impl<S, ResB> Future for ResponseFuture<S>
 where
-    S: Service<Request<Body>, Response = Response<ResB>> + Clone,
+    S: Service<Request<Body>, Response = Response<ResB>, Error: 'static> + Clone,
 {
     type Output = Ended<S>;
 
@@ -120,7 +120,7 @@ impl Learning {
 
 impl<S, ResB> Race<S>
 where
-    S: Service<Request<Body>, Response = Response<ResB>> + Clone,
+    S: Service<Request<Body>, Response = Response<ResB>, Error: 'static> + Clone,
 {
     /// Ready with what is given, since a rival has ended or a failure has waited long enough. `others`: how many attempts are
     /// in flight beside the rivals.
@@ -177,7 +177,7 @@ where
         // There is no further attempt. A failure waits for the others as long as it was waited for: of a refusal of ours
         // nobody is told while another may answer.
         let is_told = self.held.as_ref().is_some_and(|(held, ..)| *held > Grade::Refused);
-        self.look = is_told.then(|| Instant::now() + self.call.delay());
+        self.look = is_told.then(|| after(Instant::now(), self.call.delay()));
         None
     }
 
@@ -198,7 +198,7 @@ where
             Next::Send(request, trail) => {
                 let sending = Box::pin(Sending::readying(self.service.clone(), request));
                 self.rivals.push(Rival { sending, trail });
-                Some(now + self.call.delay())
+                Some(after(now, self.call.delay()))
             }
             Next::Look(at) => Some(at),
             Next::Wait => None,

@@ -53,7 +53,7 @@ pub struct Hedge<S> {
 
 impl<S, B, ResB> Service<Request<B>> for Hedge<S>
 where
-    S: Service<Request<Body>, Response = Response<ResB>> + Clone,
+    S: Service<Request<Body>, Response = Response<ResB>, Error: 'static> + Clone,
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {

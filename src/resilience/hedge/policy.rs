@@ -136,6 +136,14 @@ impl Policy {
         }
     }
 
+    /// The least that is waited for, whatever was measured.
+    pub(crate) const fn shortest_delay(&self) -> Duration {
+        match self.when {
+            When::After(delay) => delay,
+            When::Percentile { least, .. } => least,
+        }
+    }
+
     /// Whether a request may be sent twice.
     pub(super) fn is_for<B>(&self, request: &Request<B>) -> bool {
         has_attempts(request) && (self.any_method || is_repeatable(request))

@@ -68,7 +68,7 @@ impl Call {
     pub(super) fn begin(policy: Arc<Policy>, mut request: Request<Body>) -> (Self, Request<Body>) {
         let is_safe = policy.is_safe(&request);
         let deadline = head_deadline(request.extensions());
-        let head = Head::of(&mut request).to_scratch();
+        let head = Head::of(&mut request).to_request();
         let body = keep_body(&mut request, policy.most_body);
         let call = Self { policy, head, body, is_safe, deadline, retries: 0, trail: None };
         call.number(&mut request);

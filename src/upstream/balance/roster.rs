@@ -64,6 +64,7 @@ pub(in super::super) struct Roster {
     /// Whoever changes the plan holds it.
     turn: Mutex<()>,
     renews: AtomicBool,
+    owner: Arc<()>,
 }
 
 impl Roster {
@@ -84,6 +85,7 @@ impl Roster {
             common,
             plan: ArcSwap::default(),
             turn: Mutex::new(()),
+            owner: Arc::default(),
             renews: AtomicBool::new(false),
         };
         roster.put(plan);
@@ -160,13 +162,28 @@ impl Roster {
         self.change(None);
     }
 
+    /// Whose the endpoints are.
+    pub(in super::super) fn owner(&self) -> &Arc<()> {
+        &self.owner
+    }
+
+    /// This endpoint is looked after here from now on. Whether somebody else did who lives.
+    pub(in super::super) fn adopt(&self, member: &Member) -> bool {
+        let shared = member.adopt(&self.owner);
+        member.withhold(Withheld::Draining, false);
+        shared
+    }
+
     fn change(&self, seats: Option<Box<[Seat]>>) {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.plan.load_full();
         if let Some(seats) = &seats {
             let stay: HashSet<_> = seats.iter().map(|seat| Arc::as_ptr(&seat.member)).collect();
-            let gone = before.seats.iter().filter(|seat| !stay.contains(&Arc::as_ptr(&seat.member)));
-            gone.for_each(|seat| seat.member.withhold(Withheld::Draining, true));
+            let gone = before.seats.iter().map(|seat| &seat.member);
+            // One that is a successor's now may be there to stay.
+            let gone =
+                gone.filter(|member| !stay.contains(&Arc::as_ptr(member)) && member.is_of(&self.owner));
+            gone.for_each(|member| member.withhold(Withheld::Draining, true));
         }
         let rung = self.common.rung();
         let (seats, wants) = (seats.unwrap_or_else(|| before.seats.clone()), Arc::clone(&before.wants));

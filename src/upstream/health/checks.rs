@@ -94,7 +94,8 @@ impl Checks {
     }
 
     /// From now on these ask, or nobody does. Who has to show first that it is well gets nothing until then.
-    pub(in crate::upstream) fn adopt(checks: Option<&Arc<Self>>, member: &Member) {
+    /// `shared`: requests of others may be on their way to it, for whom nobody waits for a first answer.
+    pub(in crate::upstream) fn adopt(checks: Option<&Arc<Self>>, member: &Member, shared: bool) {
         let mut known = member.health().known();
         known.asks = checks.map(Arc::downgrade).unwrap_or_default();
         let withheld = match (checks, known.progress.health()) {
@@ -102,7 +103,7 @@ impl Checks {
                 known.progress = Progress::default();
                 false
             }
-            (Some(checks), Health::Unknown) => checks.policy.wait_for_first,
+            (Some(checks), Health::Unknown) => checks.policy.wait_for_first && !shared,
             (Some(_), health) => health == Health::Unhealthy,
         };
         member.withhold(Withheld::Unhealthy, withheld);
@@ -116,13 +117,13 @@ impl Checks {
     }
 
     /// Waits until each of these has answered, if they have to before there are requests.
-    pub(in crate::upstream) async fn first(&self, members: &[Arc<Member>]) {
+    pub(in crate::upstream) async fn first(&self, members: impl Fn() -> Vec<Arc<Member>>) {
         if !self.policy.wait_for_first {
             return;
         }
         loop {
             let learnt = self.learnt.notified();
-            if members.iter().all(|member| member.health().health() != Health::Unknown) {
+            if members().iter().all(|member| member.health().health() != Health::Unknown) {
                 return;
             }
             learnt.await;
@@ -133,6 +134,7 @@ impl Checks {
     pub(in crate::upstream) async fn run(
         self: Arc<Self>,
         members: impl Fn() -> Option<Vec<Arc<Member>>>,
+        owner: Weak<()>,
         mut changes: watch::Receiver<u64>,
     ) {
         let mut tasks = JoinSet::new();
@@ -140,10 +142,15 @@ impl Checks {
         while let Some(members) = members() {
             let mut before = std::mem::take(&mut asked);
             for member in &members {
-                let known = before.remove(&member.address());
-                let same = known.filter(|(known, _)| std::ptr::eq(known.as_ptr(), Arc::as_ptr(member)));
+                let same = match before.remove(&member.address()) {
+                    Some((known, task)) if !std::ptr::eq(known.as_ptr(), Arc::as_ptr(member)) => {
+                        task.abort(); // of another one at this address
+                        None
+                    }
+                    known => known,
+                };
                 let entry = same.unwrap_or_else(|| {
-                    let follow = Arc::clone(&self).follow(Arc::clone(member));
+                    let follow = Arc::clone(&self).follow(Arc::clone(member), Weak::clone(&owner));
                     (Arc::downgrade(member), tasks.spawn(follow))
                 });
                 asked.insert(member.address(), entry);
@@ -157,9 +164,10 @@ impl Checks {
         }
     }
 
-    async fn follow(self: Arc<Self>, member: Arc<Member>) {
+    async fn follow(self: Arc<Self>, member: Arc<Member>, owner: Weak<()>) {
         loop {
-            if member.health().is_asked_by(&self) {
+            let is_own = owner.upgrade().is_some_and(|owner| member.is_of(&owner));
+            if is_own && member.health().is_asked_by(&self) {
                 // It is never closed.
                 let turn = self.turns.acquire().await;
                 let connections = &member.health().connections;
@@ -171,17 +179,20 @@ impl Checks {
         }
     }
 
-    fn learn(&self, member: &Member, answer: Result<(), Sick>) {
+    fn learn(self: &Arc<Self>, member: &Member, answer: Result<(), Sick>) {
         let mut known = member.health().known();
+        if !std::ptr::eq(known.asks.as_ptr(), Arc::as_ptr(self)) {
+            return; // another asks by now, or nobody
+        }
         let before = known.progress.health();
         known.progress.learn(answer.is_ok(), &self.policy);
         let health = known.progress.health();
-        drop(known);
-        let count = if answer.is_ok() { &self.passed } else { &self.failed };
-        count.fetch_add(1, Ordering::Relaxed);
         if health != Health::Unknown {
             member.withhold(Withheld::Unhealthy, health == Health::Unhealthy);
         }
+        drop(known);
+        let count = if answer.is_ok() { &self.passed } else { &self.failed };
+        count.fetch_add(1, Ordering::Relaxed);
         let (upstream, endpoint) = (&*self.upstream, member.address());
         match answer {
             Err(error) if health != before => {

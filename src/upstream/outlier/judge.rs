@@ -65,6 +65,8 @@ pub(super) fn grade(outcome: &Outcome) -> Option<Grade> {
     match (outcome.verdict(), outcome.end) {
         (Verdict::Success, _) | (Verdict::CallerFault, End::Complete) => Some(Grade::Good),
         (Verdict::CallerFault | Verdict::Cancelled, _) | (_, End::Failed(Failure::Refused)) => None,
+        // Who asks for what nobody offers could have any endpoint left out.
+        (Verdict::ServerFault, _) if outcome.grpc == Some(GrpcCode::UNIMPLEMENTED) => None,
         (Verdict::ServerFault, End::Failed(_)) => Some(Grade::Local),
         (Verdict::ServerFault, _) => Some(if is_gateway(outcome) { Grade::Gateway } else { Grade::Failed }),
     }

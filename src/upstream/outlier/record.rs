@@ -99,7 +99,7 @@ impl Record {
 
     fn failed(&self, failure: Grade) {
         let Some(watch) = self.state().watch.upgrade() else { return };
-        if self.rows.add(failure, watch.policy()) {
+        if self.rows.add(failure, watch.policy()) && !self.is_ejected() {
             watch.ring();
         }
         if failure != Grade::Local || watch.policy().local.is_none() {

@@ -82,6 +82,7 @@ fn what_a_result_says() {
         (grpc(GrpcCode::NOT_FOUND), Some(Grade::Good)),
         (grpc(GrpcCode::INTERNAL), Some(Grade::Failed)),
         (grpc(GrpcCode::UNKNOWN), Some(Grade::Failed)),
+        (grpc(GrpcCode::UNIMPLEMENTED), None),
         (grpc(GrpcCode::UNAVAILABLE), Some(Grade::Gateway)),
         (grpc(GrpcCode::DEADLINE_EXCEEDED), Some(Grade::Gateway)),
         (failed(Failure::Connect), Some(Grade::Local)),

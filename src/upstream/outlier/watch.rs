@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{
     sync::Notify,
-    time::{Instant, timeout},
+    time::{Instant, timeout_at},
 };
 
 use super::{
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     chance::Chance,
+    time::after,
     upstream::{availability::Withheld, member::Member},
 };
 
@@ -94,18 +95,18 @@ impl Watch {
     /// Looks at the endpoints again and again, until there are none any more. Those at which somebody else looks who came
     /// later are theirs.
     pub(in crate::upstream) async fn run(self: Arc<Self>, members: impl Fn() -> Option<Vec<Arc<Member>>>) {
-        let mut next = Instant::now() + self.policy.interval.max(Duration::from_millis(1));
+        let interval = self.policy.interval.max(Duration::from_millis(1));
+        let mut next = after(Instant::now(), interval);
         loop {
-            let rung = timeout(next.saturating_duration_since(Instant::now()), self.bell.notified()).await;
+            let _ = timeout_at(next, self.bell.notified()).await;
             let Some(mut members) = members() else { return };
             members.retain(|member| member.record().is_watched_by(&self));
             let now = Instant::now();
-            match rung {
-                Ok(()) => self.look_at_rows(&members, now),
-                Err(_) => {
-                    self.sweep(&members, now);
-                    next = now + self.policy.interval.max(Duration::from_millis(1));
-                }
+            if now < next {
+                self.look_at_rows(&members, now);
+            } else {
+                self.sweep(&members, now);
+                next = after(now, interval);
             }
         }
     }
@@ -155,7 +156,7 @@ impl Watch {
     fn eject(&self, member: &Member, cause: Cause, room: &mut Room, now: Instant) {
         let (upstream, endpoint, why) = (&*self.upstream, member.address(), cause.label());
         // Who takes no requests anyway leaves as many as before.
-        let left = room.taking - usize::from(member.availability().takes());
+        let left = room.taking.saturating_sub(usize::from(member.availability().takes()));
         if self.policy.shadow || room.ejected >= room.most || left == 0 {
             self.spared[cause as usize].fetch_add(1, Ordering::Relaxed);
             tracing::warn!(upstream, %endpoint, cause = why, shadow = self.policy.shadow, "an endpoint fails, and is not left out");

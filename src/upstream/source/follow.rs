@@ -14,7 +14,7 @@ use crate::{
 const AGAIN: Backoff =
     Backoff::new(Duration::from_secs(1)).max(Duration::from_secs(30)).jitter(Jitter::Equal);
 /// The most endpoints that a source may tell.
-const MOST: usize = 10_000;
+pub(super) const MOST: usize = 10_000;
 
 /// Where the endpoints are, by all that is known now.
 #[derive(Debug)]
@@ -43,11 +43,13 @@ pub(in crate::upstream) struct Followed {
     /// When it is followed again.
     again: Instant,
     set: Option<Told>,
+    /// Why its last word was none.
+    failed: Option<Arc<str>>,
 }
 
 impl Followed {
     pub(in crate::upstream) fn new(source: Arc<dyn EndpointSource>, names: Names, chance: Chance) -> Self {
-        Self { source, names, chance, sets: None, ended: 0, again: Instant::now(), set: None }
+        Self { source, names, chance, sets: None, ended: 0, again: Instant::now(), set: None, failed: None }
     }
 
     /// What is known next: by another set, or by other addresses of the same. Or why nothing is known.
@@ -57,7 +59,13 @@ impl Followed {
             None => Some(self.told().await),
         };
         if let Some(told) = told {
-            self.set = Some(usable(told?)?);
+            match told.and_then(usable) {
+                Ok(set) => (self.set, self.failed) = (Some(set), None),
+                Err(why) => {
+                    self.failed = Some(Arc::clone(&why));
+                    return Err(why);
+                }
+            }
         }
         let Some(Told { targets, stale, none }) = &self.set else { return Err("nothing is known".into()) };
         self.names.refresh(targets).await;
@@ -69,7 +77,9 @@ impl Followed {
         if places.is_empty() && !none {
             return Err(why.unwrap_or_else(|| "the source knows no endpoints".into()));
         }
-        let taken = Taken { partly: why.is_some(), stale: stale.clone().or(why) };
+        // Names that are looked up anew make no word of the source's good.
+        let stale = self.failed.clone().or_else(|| stale.clone());
+        let taken = Taken { partly: why.is_some(), stale: stale.or(why) };
         Ok(Known { places, none: *none, taken })
     }
 
@@ -95,7 +105,7 @@ impl Followed {
     }
 }
 
-/// A set without endpoints which does not say that it is certain changes nothing, and neither does one of which some are none.
+/// A set without endpoints which does not say that it is certain changes nothing, and neither does one with what is no endpoint.
 fn usable(set: EndpointSet) -> Result<Told, Arc<str>> {
     let EndpointSet { endpoints, stale, none } = set;
     if endpoints.is_empty() && !none {

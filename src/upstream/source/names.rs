@@ -10,6 +10,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use super::follow::MOST;
 use crate::{
     backoff::{Backoff, Jitter},
     chance::Chance,
@@ -120,6 +121,7 @@ impl Names {
         let wait = match told {
             Ok(Addresses { mut all, lifetime }) => {
                 // Name servers turn them about, which is no change.
+                all.truncate(MOST);
                 all.sort_unstable();
                 (known.addresses, known.failed) = (all, None);
                 early(lifetime.unwrap_or(FRESH), &self.chance)
@@ -133,7 +135,7 @@ impl Names {
         known.due = Some(after(Instant::now(), wait));
     }
 
-    /// The addresses of these, as far as they are known.
+    /// The addresses of these, as far as they are known; one more than there may be at the most.
     pub(super) fn places(&self, targets: &Targets) -> Vec<Place> {
         let found = |(target, endpoint): &(Target, Arc<Endpoint>)| {
             let addresses = match target {
@@ -145,7 +147,7 @@ impl Names {
             let endpoint = Arc::clone(endpoint);
             addresses.into_iter().map(move |address| (address, Arc::clone(&endpoint)))
         };
-        targets.iter().flat_map(found).collect()
+        targets.iter().flat_map(found).take(MOST + 1).collect()
     }
 
     /// Why it is not known where one of these is now.

@@ -203,6 +203,14 @@ async fn names_are_asked_for_again_and_the_last_good_answer_stays() {
     call(&proxy, get("/")).await.unwrap();
     assert_eq!(addresses().len(), 2);
 
+    // A reload begins with what is known, and keeps it as long as nobody answers.
+    let again = Upstream::builder("a").endpoint("orders:80").resolver(Names::default()).inherit(&group);
+    let again = again.build().unwrap();
+    assert_eq!(again.endpoints().len(), 2);
+    call(&Proxy::new(again.clone()), get("/")).await.unwrap();
+    until(|| again.discovery().unwrap().failures > 0).await;
+    assert_eq!(again.endpoints().len(), 2);
+
     names.say(&[peers[1].address]);
     later().await;
     until(|| addresses() == [peers[1].address]).await;

@@ -427,6 +427,7 @@ fn the_ends_of_the_range() {
     assert_eq!(slow.judge(0, 0, 1), Verdict::Spend(nanos(month)));
     assert_eq!(slow.judge(nanos(month), 0, 1), Verdict::Wait(nanos(month)));
     assert_eq!(slow.judge(1, 0, 1), Verdict::Wait(1));
+    assert_eq!(slow.judge(0, 0, u32::MAX), Verdict::Never);
     let fast = bucket(10_000_000, Duration::from_secs(1), 10_000_000).unwrap();
     assert_eq!(fast.judge(0, 0, 10_000_000), Verdict::Spend(SECOND));
     assert_eq!(fast.judge(SECOND, 0, 1), Verdict::Wait(100));

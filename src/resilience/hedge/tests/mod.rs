@@ -32,10 +32,12 @@ enum End {
     Head(u16, &'static [(&'static str, &'static str)]),
     /// The answer of one of our layers.
     Refused(Reason),
+    /// The same as an error, as a client without a rescue around it has it.
+    Raised(Reason),
     Error,
 }
 
-use End::{Error, Head, Refused};
+use End::{Error, Head, Raised, Refused};
 
 const OK: End = Head(200, &[]);
 
@@ -112,6 +114,7 @@ impl Service<Request<Body>> for Server {
                 Refused(reason) => {
                     Rejection::new(reason).into_response(crate::reject::Protocol::Http).map(Body::from)
                 }
+                Raised(reason) => return Err(Rejection::new(reason).into()),
                 Error => return Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
             };
             response.headers_mut().insert("x-number", number.into());

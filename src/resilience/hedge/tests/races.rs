@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_test::task::spawn;
 use tower::{Layer, Service};
 
-use super::{End, Error, Head, MS, OK, Policy, Refused, Server, get, late, raced};
+use super::{End, Error, Head, MS, OK, Policy, Raised, Refused, Server, get, late, raced};
 use crate::{
     reject::{Reason, Rejection},
     resilience::hedge::HedgeLayer,
@@ -61,6 +61,8 @@ async fn a_refusal_of_ours_is_no_answer() {
     assert!(one.answered.unwrap().extensions().get::<Rejection>().is_none(), "it is the server's");
     let alone = raced(patient(), [(0, refused())], get()).await;
     assert_eq!((alone.given(), alone.took, alone.handle.budget().calls()), (Some((503, "1")), 0, 0));
+    let raised = raced(patient(), [(0, Raised(Reason::NoEndpoint))], get()).await;
+    assert_eq!((raised.answered.is_err(), raised.handle.budget().calls()), (true, 0));
     // What was sent and lost, by the word of one of ours, is a failure like others.
     let lost = raced(late(), [(60, Refused(Reason::UpstreamTimeout)), (20, OK)], get()).await;
     assert_eq!((lost.given(), lost.took), (Some((200, "2")), 70));
