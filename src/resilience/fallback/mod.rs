@@ -71,8 +71,10 @@
 //!
 //! # Position
 //!
-//! Outside of retries and breakers, which must know of the failure; inside of metrics and logs, and of the timeout of the
-//! whole request, which bounds the other server too. A timeout outside of it has cut it off as well.
+//! Inside of whatever decides who may ask: when nobody can be authenticated, nobody reaches the other server by that.
+//! Outside of retries, breakers and limits on what is in flight, whose refusals are failures too; inside of metrics and logs.
+//! A timeout outside of it bounds the other server too, and cuts it off as well; with one inside of it the other server has
+//! to have its own, as it does in a gateway.
 //!
 //! # Shared state
 //!

@@ -108,6 +108,24 @@ impl Policy {
         })))
     }
 
+    /// The cases alone: nothing is given, and every failure stands, until somebody knows [what](Self::asking).
+    pub fn cases() -> Self {
+        Self::answer_with(|_| None)
+    }
+
+    /// As [`ask`](Self::ask), in the cases of this policy, with its numbers, and in the place of what it gave.
+    pub fn asking<S, B>(self, server: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError> + Send, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        Self { instead: Self::ask(server).instead, ..self }
+    }
+
     /// In which cases, in the place of `5xx`, `connect-failure`, `refused-stream`, `reset`, and of gRPC
     /// `deadline-exceeded`, `internal` and `unavailable`. What a layer of ours has refused is a case by its status: that of
     /// an open breaker is 503.
@@ -133,6 +151,11 @@ impl Policy {
         Self { any_method: true, ..self }
     }
 
+    /// Goes on with the numbers of another policy, in whose place it is put.
+    pub fn counted_by(self, handle: &FallbackHandle) -> Self {
+        Self { counts: Arc::clone(&handle.counts), ..self }
+    }
+
     /// What it has come to.
     #[must_use]
     pub fn handle(&self) -> FallbackHandle {
@@ -146,30 +169,21 @@ impl Policy {
 
     /// Whether a response is a failure, and if so whether nobody has looked at the request.
     pub(super) fn of_response<B>(&self, response: &Response<B>) -> Option<Failed> {
-        let rejection = response.extensions().get::<Rejection>();
-        if rejection.is_some_and(|rejection| rejection.reason().blames_caller()) {
-            return None;
+        let of_head = || self.conditions.head(response.status(), response.headers());
+        match response.extensions().get::<Rejection>() {
+            Some(rejection) if rejection.reason().blames_caller() => None,
+            // An error that became an answer further inside is the case that it was.
+            Some(rejection) => self
+                .of_rejection(rejection)
+                .or_else(|| of_head().then(|| Failed { unsent: rejection.is_unsent() })),
+            None => of_head().then_some(Failed { unsent: false }),
         }
-        let failed = self.conditions.head(response.status(), response.headers());
-        failed.then(|| Failed { unsent: rejection.is_some_and(Rejection::is_unsent) })
     }
 
     /// The same of an error.
     pub(super) fn of_error<E: 'static>(&self, error: &E) -> Option<Failed> {
         if let Some(rejection) = rejection_in(error) {
-            let (reason, unsent) = (rejection.reason(), rejection.is_unsent());
-            let failed = match reason {
-                _ if reason.blames_caller() => false,
-                Reason::ConnectFailed => self.conditions.lost(Lost::Connect),
-                Reason::UpstreamProtocol | Reason::UpstreamReset | Reason::UpstreamTimeout => {
-                    self.conditions.lost(if unsent { Lost::Refused } else { Lost::Other })
-                }
-                _ => {
-                    let conditions = &self.conditions;
-                    conditions.head(reason.status(), &HeaderMap::new()) || conditions.grpc(reason.grpc())
-                }
-            };
-            return failed.then_some(Failed { unsent });
+            return self.of_rejection(rejection);
         }
         let (how, unsent) = match Failure::of(error) {
             _ if is_connect(error) => (Lost::Connect, true),
@@ -179,6 +193,19 @@ impl Policy {
             _ => (Lost::Other, false),
         };
         self.conditions.lost(how).then_some(Failed { unsent })
+    }
+
+    fn of_rejection(&self, rejection: &Rejection) -> Option<Failed> {
+        let (reason, unsent, conditions) = (rejection.reason(), rejection.is_unsent(), &self.conditions);
+        let failed = match reason {
+            _ if reason.blames_caller() => false,
+            Reason::ConnectFailed => conditions.lost(Lost::Connect),
+            Reason::UpstreamProtocol | Reason::UpstreamReset | Reason::UpstreamTimeout => {
+                conditions.lost(if unsent { Lost::Refused } else { Lost::Other })
+            }
+            _ => conditions.head(reason.status(), &HeaderMap::new()) || conditions.grpc(reason.grpc()),
+        };
+        failed.then_some(Failed { unsent })
     }
 }
 

@@ -115,6 +115,35 @@ async fn the_cases_can_be_chosen() {
     }
 }
 
+/// What was an error further inside is the same case as an answer.
+#[tokio::test]
+async fn a_rescued_error_is_the_case_that_it_was() {
+    let rejection = |reason| Rejection::new(reason);
+    for (on, reason, expected) in [
+        (RetryOn::ConnectFailure, Reason::ConnectFailed, true),
+        (RetryOn::Reset, Reason::UpstreamReset, true),
+        (RetryOn::Unavailable, Reason::CircuitOpen, true),
+        (RetryOn::Reset, Reason::CircuitOpen, false),
+        (RetryOn::ServerError, Reason::CallerDeadline, false),
+    ] {
+        for end in [End::Refuse(rejection(reason)), End::Lose(rejection(reason))] {
+            assert_eq!(ask(static_answer().on([on]), end, get()).await.1, expected, "{reason:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn cases_alone_give_nothing_until_a_server_is_named() {
+    let (before, _) = other(true);
+    let numbers = before.handle();
+    let cases = Policy::cases().counted_by(&numbers);
+    assert_eq!(ask(cases.clone(), End::Head(503), get()).await, (Some("first".into()), false));
+    let server =
+        service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::from("other"))) });
+    assert_eq!(ask(cases.asking(server), End::Head(503), get()).await, (Some("other".into()), true));
+    assert_eq!((numbers.given(), numbers.not_given()), (1, 1));
+}
+
 #[tokio::test]
 async fn a_grpc_caller_is_told_in_grpc() {
     let grpc = || Request::builder().header("content-type", "application/grpc").body(Body::empty()).unwrap();

@@ -7,6 +7,7 @@ use super::{
     breakers::Breakers,
     canaries::Canaries,
     edge::Listen,
+    fallbacks::Fallbacks,
     mirrors::Mirrors,
     overload::Load,
     parts::{asserted_by, authorizers, check_rules, distinct, quotas, tallies},
@@ -208,7 +209,8 @@ impl SnapshotBuilder {
         let (mut asserted, mut credentials) = (self.asserted, self.credentials);
         asserted.extend(self.caller_headers.names().cloned().chain(asserted_by(&of_rules)));
         let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
-        let (authorizers, retries) = (authorizers(&of_rules), Retries::of(&of_rules));
+        let (authorizers, retries, fallbacks) =
+            (authorizers(&of_rules), Retries::of(&of_rules), Fallbacks::of(&of_rules));
         let (mirrors, canaries, breakers) =
             (Mirrors::of(&of_rules), Canaries::of(&of_rules), Breakers::of(&of_rules));
         #[cfg(any(feature = "prometheus", feature = "redis"))]
@@ -247,6 +249,7 @@ impl SnapshotBuilder {
             load,
             retries,
             breakers,
+            fallbacks,
             mirrors,
             canaries,
             rules,

@@ -89,6 +89,7 @@ impl Shared {
             "canaries": snapshot.map(|snapshot| snapshot.canaries.status()),
             "mirrors": snapshot.map(|snapshot| snapshot.mirrors.status()),
             "circuitBreakers": snapshot.map(|snapshot| snapshot.breakers.status()),
+            "fallbacks": snapshot.map(|snapshot| snapshot.fallbacks.status()),
             "faults": snapshot.map(|snapshot| snapshot.retries.faults()),
             "retries": snapshot.map(|snapshot| snapshot.retries.status()),
             "upstreams": snapshot.iter().flat_map(|snapshot| snapshot.upstreams())
