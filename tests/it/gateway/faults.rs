@@ -141,7 +141,10 @@ fn what_makes_no_sense_is_refused() {
         ),
         ("abort: { httpStatus: 99, share: 1% }", "abort.httpStatus: expected a number from 200 to 599"),
         ("abort: { grpcStatus: 17, share: 1% }", "abort.grpcStatus: expected a number from 1 to 16"),
-        ("throttle: { bytesPerSecond: 0, share: 1% }", "throttle.bytesPerSecond: expected a number of at least 1"),
+        (
+            "throttle: { bytesPerSecond: 0, share: 1% }",
+            "throttle.bytesPerSecond: expected a number of at least 1",
+        ),
         ("byHeader: true", "fault.byHeader: nobody could ask: no listener has `trustedProxies`"),
     ] {
         let told = check(fault);
