@@ -40,7 +40,7 @@ fn user() -> Key {
 }
 
 fn pick(bencher: Bencher<'_, '_>, n: u32, balance: Balance) {
-    picks(bencher, || of(n, balance.clone()).build().unwrap());
+    picks(bencher, || of(n, balance).build().unwrap());
 }
 
 /// A thousand picks, each in flight for a moment; with keys that differ.
@@ -133,7 +133,7 @@ fn told(
     let server = server.try_clone().unwrap();
     let answers = std::thread::spawn(move || {
         let (mut stream, _) = server.accept().unwrap();
-        stream.read(&mut [0; 1024]).unwrap();
+        assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
         stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").unwrap();
     });
     let answer = proxy.clone().oneshot(Request::get("/").body(Body::empty()).unwrap());

@@ -211,6 +211,7 @@ pub mod identity;
 #[cfg(any(feature = "upstream", feature = "transport"))]
 mod io;
 pub mod key;
+#[cfg(any(feature = "stack", feature = "upstream"))]
 mod listening;
 pub mod matching;
 pub mod outcome;

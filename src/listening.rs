@@ -11,6 +11,7 @@ pub(crate) fn reaches(own: SocketAddr, address: SocketAddr) -> bool {
 }
 
 /// Whether two listeners cannot both be bound. Port 0 is another port each time.
+#[cfg(feature = "stack")]
 pub(crate) fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     let (one_ip, other_ip) = (one.ip().to_canonical(), other.ip().to_canonical());
     let same_family = one_ip.is_ipv4() == other_ip.is_ipv4();
@@ -43,6 +44,7 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "stack")]
     #[test]
     fn two_that_cannot_be_bound_are_known() {
         for (one, other, collides) in [

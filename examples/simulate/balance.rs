@@ -90,9 +90,9 @@ async fn world(Policy(balance, told): Policy, illness: Illness) -> Vec<u64> {
                 seen.one();
             }
             if fails && told {
-                picked.failed()
+                picked.failed();
             } else {
-                picked.succeeded()
+                picked.succeeded();
             }
             Ok::<_, BoxError>(Response::new(Body::empty()))
         }

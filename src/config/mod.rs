@@ -49,13 +49,13 @@
 //! let text = "
 //! apiVersion: portcullis/v1alpha1
 //! listeners: [{ name: public, adress: 127.0.0.1:8080 }]
-//! routes: [{ name: shop, rules: [{ policies: { gates: [close] }, sessionPersistence: {} }] }]
+//! routes: [{ name: shop, rules: [{ policies: { gates: [close] }, filters: [{ type: ExternalAuth, externalAuth: {} }] }] }]
 //! ";
 //! let check = Config::text("gateway.yaml", text).gates(Registry::new().register("closed", |(): ()| Ok(Closed))).check();
 //! assert!(!check.is_accepted());
 //! let said = check.to_string();
 //! assert!(said.contains("gateway.yaml:3:29: listeners[0].adress: unknown field; did you mean `address`?"));
-//! assert!(said.contains("routes[0].rules[0].sessionPersistence: not supported yet"));
+//! assert!(said.contains("routes[0].rules[0].filters[0].externalAuth: not supported yet"));
 //! assert!(said.contains("no gate is registered under this name; did you mean `closed`?"));
 //! ```
 //!

@@ -131,7 +131,7 @@ async fn look_after(group: Weak<Group>, mut sets: watch::Receiver<u64>) {
             let owner = Arc::downgrade(strong.roster.owner());
             let own = move || {
                 let (mut members, owner) = (members()?, owner.upgrade()?);
-                members.retain(|member| member.is_of(&owner));
+                members.retain(|member| member.owner().is(&owner));
                 Some(members)
             };
             jobs.spawn(async move { watch.run(own).await });

@@ -31,6 +31,7 @@ use super::{
     lease::{Connection, Lease},
     options::{KeepAlive, Options},
     outlier::Record,
+    owner::Owner,
     store::{Ends, Http1, Shared, Store},
 };
 use crate::{outcome::Outcome, reject::Reason, time::after};
@@ -64,8 +65,7 @@ pub(super) struct Member {
     record: Record,
     health: health::State,
     ahead: Tried,
-    /// Whose word on it counts, while one group takes another's place.
-    owner: Mutex<Weak<()>>,
+    owner: Owner,
 }
 
 /// The tries at an HTTP/2 connection that failed.
@@ -94,24 +94,12 @@ impl Member {
             record: Record::default(),
             health: health::State::default(),
             ahead: Tried::default(),
-            owner: Mutex::default(),
+            owner: Owner::default(),
         }
     }
 
-    /// From now on it is this owner's. Whether it was another's who lives.
-    pub(super) fn adopt(&self, owner: &Arc<()>) -> bool {
-        let mut of = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *of, Arc::downgrade(owner));
-        before.strong_count() > 0 && !before.ptr_eq(&of)
-    }
-
-    /// Whether it is this owner's, as it is if its last one is gone.
-    pub(super) fn is_of(&self, owner: &Arc<()>) -> bool {
-        let mut of = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
-        if of.strong_count() == 0 {
-            *of = Arc::downgrade(owner);
-        }
-        std::ptr::eq(of.as_ptr(), Arc::as_ptr(owner))
+    pub(super) fn owner(&self) -> &Owner {
+        &self.owner
     }
 
     pub(super) fn address(&self) -> SocketAddr {

@@ -154,6 +154,7 @@ mod load;
 mod member;
 mod options;
 pub mod outlier;
+mod owner;
 mod pick;
 mod race;
 mod request;

@@ -42,9 +42,9 @@ fn the_shop_is_accepted_and_its_public_rules_are_listed() {
 
 #[test]
 fn a_field_whose_room_is_not_built_is_refused_by_name() {
-    let faults = faults(&with_rule("", "sessionPersistence: {}"));
-    let why = "sessionPersistence: not supported yet: Session persistence comes with a later version.";
-    assert!(faults[0].ends_with(why), "{faults:?}");
+    let faults = faults(&with_rule("", "filters: [{ type: ExternalAuth, externalAuth: {} }]"));
+    let why = "filters[0].externalAuth: not supported yet: External authorization (`ExternalAuth`) comes with a later version.";
+    assert!(faults.iter().any(|fault| fault.ends_with(why)), "{faults:?}");
 }
 
 /// One of each fault, all reported at once, each at its place, and none of them repeats a value.
@@ -155,7 +155,8 @@ fn an_empty_field_is_an_error_at_its_place() {
         ("matches: [{ headers: }]", "matches[0].headers", "a list"),
         ("timeouts: { request: }", "timeouts.request", "a duration"),
         ("retry: ", "retry", "a map"),
-        ("sessionPersistence: ", "sessionPersistence", ""),
+        ("sessionPersistence: ", "sessionPersistence", "a map"),
+        ("filters: [{ type: ExternalAuth, externalAuth: }]", "filters[0].externalAuth", ""),
     ] {
         let problem = match expected {
             "" => "not supported yet".to_owned(),

@@ -370,6 +370,28 @@ fn secret(directory: &Directory) {
     std::fs::set_permissions(directory.path("secret.txt"), std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
+async fn tokens_are_counted(gateway: &Gateway) {
+    let status = gateway.status().await;
+    assert_eq!(status["introspections"][0]["provider"], "customers");
+    assert_eq!(status["introspections"][0]["calls"]["active"], 1);
+    let sources = status["tokenSources"].as_array().unwrap();
+    let source = sources.iter().find(|source| source["upstream"] == "ours").unwrap();
+    assert_eq!((&source["fetched"], &source["failed"]), (&1.into(), &0.into()));
+    let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
+    for line in [
+        r#"portcullis_introspections_total{provider="customers",result="active"} 1"#,
+        r#"portcullis_introspections_total{provider="customers",result="inactive"} 1"#,
+        r#"portcullis_outbound_tokens_total{upstream="exchanged",result="fetched"} 1"#,
+        r#"portcullis_outbound_tokens_total{upstream="exchanged",result="kept"} 1"#,
+        r#"portcullis_outbound_token_age_seconds{upstream="ours"} "#,
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+    for secret in [SECRET, "opaque", "given-", "mounted-1"] {
+        assert!(!metrics.contains(secret) && !status.to_string().contains(secret), "{secret}");
+    }
+}
+
 #[tokio::test]
 async fn a_gateway_asks_about_tokens_and_puts_tokens_on_by_its_file() {
     let (log, _guard) = Log::start_at(Level::TRACE);
@@ -404,25 +426,7 @@ async fn a_gateway_asks_about_tokens_and_puts_tokens_on_by_its_file() {
     }
     assert_eq!((authority.hits(INTROSPECT), authority.hits(TOKEN)), (2, 2));
 
-    let status = gateway.status().await;
-    assert_eq!(status["introspections"][0]["provider"], "customers");
-    assert_eq!(status["introspections"][0]["calls"]["active"], 1);
-    let sources = status["tokenSources"].as_array().unwrap();
-    let source = sources.iter().find(|source| source["upstream"] == "ours").unwrap();
-    assert_eq!((&source["fetched"], &source["failed"]), (&1.into(), &0.into()));
-    let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
-    for line in [
-        r#"portcullis_introspections_total{provider="customers",result="active"} 1"#,
-        r#"portcullis_introspections_total{provider="customers",result="inactive"} 1"#,
-        r#"portcullis_outbound_tokens_total{upstream="exchanged",result="fetched"} 1"#,
-        r#"portcullis_outbound_tokens_total{upstream="exchanged",result="kept"} 1"#,
-        r#"portcullis_outbound_token_age_seconds{upstream="ours"} "#,
-    ] {
-        assert!(metrics.contains(line), "{line}\n{metrics}");
-    }
-    for secret in [SECRET, "opaque", "given-", "mounted-1"] {
-        assert!(!metrics.contains(secret) && !status.to_string().contains(secret), "{secret}");
-    }
+    tokens_are_counted(&gateway).await;
 
     // What was remembered outlives a reload, as long as the same is asked in the same way.
     let text = std::fs::read_to_string(directory.path("gateway.yaml")).unwrap();

@@ -137,6 +137,7 @@ impl Policy {
     }
 
     /// The least that is waited for, whatever was measured.
+    #[cfg(feature = "stack")]
     pub(crate) const fn shortest_delay(&self) -> Duration {
         match self.when {
             When::After(delay) => delay,

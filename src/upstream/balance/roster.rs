@@ -169,7 +169,7 @@ impl Roster {
 
     /// This endpoint is looked after here from now on. Whether somebody else did who lives.
     pub(in super::super) fn adopt(&self, member: &Member) -> bool {
-        let shared = member.adopt(&self.owner);
+        let shared = member.owner().becomes(&self.owner);
         member.withhold(Withheld::Draining, false);
         shared
     }
@@ -182,7 +182,7 @@ impl Roster {
             let gone = before.seats.iter().map(|seat| &seat.member);
             // One that is a successor's now may be there to stay.
             let gone =
-                gone.filter(|member| !stay.contains(&Arc::as_ptr(member)) && member.is_of(&self.owner));
+                gone.filter(|member| !stay.contains(&Arc::as_ptr(member)) && member.owner().is(&self.owner));
             gone.for_each(|member| member.withhold(Withheld::Draining, true));
         }
         let rung = self.common.rung();

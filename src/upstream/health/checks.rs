@@ -166,7 +166,7 @@ impl Checks {
 
     async fn follow(self: Arc<Self>, member: Arc<Member>, owner: Weak<()>) {
         loop {
-            let is_own = owner.upgrade().is_some_and(|owner| member.is_of(&owner));
+            let is_own = owner.upgrade().is_some_and(|owner| member.owner().is(&owner));
             if is_own && member.health().is_asked_by(&self) {
                 // It is never closed.
                 let turn = self.turns.acquire().await;

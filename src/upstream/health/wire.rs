@@ -89,7 +89,7 @@ mod tests {
         [&[0], &length[..], message].concat()
     }
 
-    /// As protoc's own tools write them; `tests/it/upstream/health.rs` asks a real server.
+    /// As protoc's own tools write them; `tests/it/upstream/watched.rs` asks a real server.
     #[test]
     fn it_is_what_others_write() {
         assert_eq!(request(""), frame(&[]));

@@ -91,7 +91,10 @@ impl Held {
     }
 
     fn set(&self, cookie: &SessionCookie, value: &str, age: Option<u64>) -> Option<HeaderValue> {
-        let mut text = format!("{}={value}; Path={}; HttpOnly", cookie.name, cookie.path);
+        const ATTRIBUTES: usize = "=; Path=; HttpOnly; SameSite=Strict; Secure; Max-Age=4294967295".len();
+        let mut text =
+            String::with_capacity(cookie.name.len() + value.len() + cookie.path.len() + ATTRIBUTES);
+        let _ = write!(text, "{}={value}; Path={}; HttpOnly", cookie.name, cookie.path);
         text.push_str(match cookie.same_site {
             SameSite::Lax => "; SameSite=Lax",
             SameSite::Strict => "; SameSite=Strict",

@@ -1,7 +1,7 @@
 //! What tells us a client's endpoint, and the client nothing.
 
 use std::{
-    fmt,
+    fmt::{self, Write as _},
     hash::Hasher,
     net::{IpAddr, SocketAddr},
 };
@@ -85,7 +85,9 @@ const LENGTH: usize = 64;
 impl Token {
     pub(super) fn write(self, key: SessionKey) -> String {
         let Self { name, begun, seen } = self;
-        format!("{name:016x}{begun:08x}{seen:08x}{:032x}", self.seal(key))
+        let mut text = String::with_capacity(LENGTH);
+        let _ = write!(text, "{name:016x}{begun:08x}{seen:08x}{:032x}", self.seal(key));
+        text
     }
 
     /// What a client has sent, if it is one of ours.

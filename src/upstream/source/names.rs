@@ -100,7 +100,7 @@ impl Names {
             match timeout_at(now + LOOKUP, asked.join_next()).await {
                 Ok(Some(Ok((name, answer)))) => {
                     silent.remove(&name);
-                    self.learn(name, answer.map_err(|error| error.to_string()));
+                    self.learn(&name, answer.map_err(|error| error.to_string()));
                 }
                 // It is among the silent.
                 Ok(Some(Err(_lost))) => {}
@@ -108,11 +108,11 @@ impl Names {
             }
         }
         for name in silent {
-            self.learn(name, Err("there was no answer".to_owned()));
+            self.learn(&name, Err("there was no answer".to_owned()));
         }
     }
 
-    fn learn(&mut self, name: Target, answer: Result<Addresses, String>) {
+    fn learn(&mut self, name: &Target, answer: Result<Addresses, String>) {
         let told = match answer {
             Ok(found) if found.all.is_empty() => Err("it has no addresses".to_owned()),
             told => told,

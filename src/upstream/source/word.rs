@@ -91,7 +91,7 @@ impl EndpointSource for Fixed {
         let set = self.0.clone();
         Sets::told(|teller| async move {
             teller.tell(Ok(set)).await;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         })
     }
 }

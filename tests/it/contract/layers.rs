@@ -225,28 +225,8 @@ fn authn() -> Vec<Report> {
             })
             .allocations(4, allocations)
             .check(),
-        Contract::new("jwt", jwt)
-            .request(|caller| {
-                let mut request = Request::new(Body::empty());
-                request.headers_mut().insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
-                request.headers_mut().insert("x-caller", caller.into());
-                request
-            })
-            .exempt(Law::Memory, "tokens are remembered up to a bound of bytes: authn/jwt/tests/memory.rs")
-            .exempt(Law::Time, WALL_CLOCK)
-            .allocations(16, allocations)
-            .check(),
-        Contract::new("introspection", introspection)
-            .request(|caller| {
-                let mut request = Request::new(Body::empty());
-                request.headers_mut().insert("authorization", HeaderValue::from_static("Bearer opaque"));
-                request.headers_mut().insert("x-caller", caller.into());
-                request
-            })
-            .exempt(Law::Memory, "answers are remembered up to a bound: authn/introspection/tests")
-            .exempt(Law::Time, WALL_CLOCK)
-            .allocations(8, allocations)
-            .check(),
+        remembered_token(),
+        introspected_token(),
         Contract::new("outbound", outbound).allocations(8, allocations).check(),
         plain_outbound(),
         Contract::new("authorize", || Authorize::new().all_scopes(["orders.read"]).layer())
@@ -259,6 +239,34 @@ fn authn() -> Vec<Report> {
             .allocations(0, allocations)
             .check(),
     ]
+}
+
+fn remembered_token() -> Report {
+    Contract::new("jwt", jwt)
+        .request(|caller| {
+            let mut request = Request::new(Body::empty());
+            request.headers_mut().insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
+            request.headers_mut().insert("x-caller", caller.into());
+            request
+        })
+        .exempt(Law::Memory, "tokens are remembered up to a bound of bytes: authn/jwt/tests/memory.rs")
+        .exempt(Law::Time, WALL_CLOCK)
+        .allocations(16, allocations)
+        .check()
+}
+
+fn introspected_token() -> Report {
+    Contract::new("introspection", introspection)
+        .request(|caller| {
+            let mut request = Request::new(Body::empty());
+            request.headers_mut().insert("authorization", HeaderValue::from_static("Bearer opaque"));
+            request.headers_mut().insert("x-caller", caller.into());
+            request
+        })
+        .exempt(Law::Memory, "answers are remembered up to a bound: authn/introspection/tests")
+        .exempt(Law::Time, WALL_CLOCK)
+        .allocations(8, allocations)
+        .check()
 }
 
 const WALL_CLOCK: &str = "tokens end by the wall clock, an injected one: authn/jwt/tests/claims.rs";
@@ -345,16 +353,7 @@ fn admission() -> Vec<Report> {
         })
         .allocations(0, allocations)
         .check(),
-        Contract::new("rate limit, settled at the end", || {
-            let limit = Limit::builder("settled", "1000000/s".parse().unwrap()).build().unwrap();
-            RateLimit::new(Charge::from(limit).settle(Settle::by_outcome(|_| Some(2))))
-                .sync()
-                .unwrap()
-                .layer()
-        })
-        .exempt(Law::Memory, ITS_STORE)
-        .allocations(2, allocations)
-        .check(),
+        settled(),
         #[cfg(feature = "redis")]
         Contract::new("rate limit, on Redis", on_redis)
             .limit(12)
@@ -374,6 +373,16 @@ fn admission() -> Vec<Report> {
         plain("policies, told", 4, || policies().told_in(HeaderName::from_static("x-decision")).layer()),
         Contract::new("external authorization", authorizer).allocations(40, allocations).check(),
     ]
+}
+
+fn settled() -> Report {
+    Contract::new("rate limit, settled at the end", || {
+        let limit = Limit::builder("settled", "1000000/s".parse().unwrap()).build().unwrap();
+        RateLimit::new(Charge::from(limit).settle(Settle::by_outcome(|_| Some(2)))).sync().unwrap().layer()
+    })
+    .exempt(Law::Memory, ITS_STORE)
+    .allocations(2, allocations)
+    .check()
 }
 
 /// Twelve a minute for each account.

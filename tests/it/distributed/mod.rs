@@ -427,7 +427,8 @@ async fn fail_over(mut trio: Trio) {
 #[tokio::test]
 async fn a_cluster_decides_limits_of_several_slots_at_once() {
     for program in Program::each() {
-        decide_in_several_slots(tokio::task::spawn_blocking(|| Nodes::of(program)).await.unwrap()).await;
+        decide_in_several_slots(tokio::task::spawn_blocking(move || Nodes::of(&program)).await.unwrap())
+            .await;
     }
 }
 

@@ -389,6 +389,19 @@ async fn asking() -> (Gateway, Arc<AtomicUsize>) {
     (Gateway::of(&text).await, asked)
 }
 
+/// Up to eight bytes.
+async fn bodies_are_shown(gateway: &Gateway) {
+    let post = |length: usize| {
+        format!(
+            "POST /open HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{}",
+            "b".repeat(length)
+        )
+    };
+    let answer = raw(gateway.at("public"), &post(8)).await;
+    assert!(answer.contains("x-body: bbbbbbbb") && answer.contains("content-length: 8"), "{answer}");
+    assert!(raw(gateway.at("public"), &post(9)).await.starts_with("HTTP/1.1 413"));
+}
+
 #[tokio::test]
 async fn an_authorizer_is_asked_about_what_a_policy_means() {
     let (gateway, asked) = asking().await;
@@ -433,15 +446,7 @@ async fn an_authorizer_is_asked_about_what_a_policy_means() {
     let (ask, lost) = ("ask/some", "lost/0");
     assert_eq!(decisions, ["_none", "_none", "_none", "_none", ask, ask, ask, lost]);
 
-    let post = |length: usize| {
-        format!(
-            "POST /open HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{}",
-            "b".repeat(length)
-        )
-    };
-    let answer = raw(gateway.at("public"), &post(8)).await;
-    assert!(answer.contains("x-body: bbbbbbbb") && answer.contains("content-length: 8"), "{answer}");
-    assert!(raw(gateway.at("public"), &post(9)).await.starts_with("HTTP/1.1 413"));
+    bodies_are_shown(&gateway).await;
     let line = |result: &str| {
         format!(r#"portcullis_external_authorization_total{{authorizer="iam",result="{result}"}}"#)
     };

@@ -345,10 +345,10 @@ pub(crate) struct Nodes(pub(crate) Vec<Server>);
 
 impl Nodes {
     pub(crate) fn start() -> Self {
-        Self::of(Program::default())
+        Self::of(&Program::default())
     }
 
-    pub(crate) fn of(program: Program) -> Self {
+    pub(crate) fn of(program: &Program) -> Self {
         let nodes: Vec<_> = (0..6).map(|_| Server::node_of(program.clone())).collect();
         for other in &nodes[1..] {
             let meet = nodes[0].ask(&format!("CLUSTER MEET 127.0.0.1 {}", other.address.port()));

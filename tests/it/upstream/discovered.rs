@@ -218,7 +218,8 @@ proptest! {
             let held = Arc::new(Mutex::new(Vec::new()));
             for event in events {
                 if !known.is_empty() {
-                    held.lock().unwrap().push(call(&proxy, get("/held")).await.unwrap());
+                    let begun = call(&proxy, get("/held")).await.unwrap();
+                    held.lock().unwrap().push(begun);
                 }
                 let told = match &event {
                     Event::Set(places) => set(places.iter().map(|place| peers[*place].address)),
@@ -251,7 +252,8 @@ proptest! {
                     }
                 }
             }
-            for response in std::mem::take(&mut *held.lock().unwrap()) {
+            let begun = std::mem::take(&mut *held.lock().unwrap());
+            for response in begun {
                 prop_assert_eq!(text(response).await, "ok");
             }
             Ok(())
