@@ -16,8 +16,9 @@ use crate::{
     body::{Body, BoxError},
     outcome::{Failure, is_connect, rejection_in},
     ready::ReadyCall,
-    reject::{Protocol, Reason, Rejection},
+    reject::{GrpcCode, Reason, Rejection},
     resilience::retry::{Conditions, Lost, RetryOn},
+    trail::{Failed, Given},
 };
 
 /// When something is answered in the place of a failure, and what. See the [module docs](super). Clones share the numbers.
@@ -46,13 +47,9 @@ pub(super) type Asked = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxEr
 
 #[derive(Debug, Default)]
 struct Counts {
-    given: AtomicU64,
+    given: [AtomicU64; Given::ALL.len()],
     not_given: AtomicU64,
 }
-
-/// A response extension: it was given in the place of a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FellBack;
 
 impl Policy {
     fn new(instead: Instead) -> Self {
@@ -76,14 +73,13 @@ impl Policy {
 
     /// This answer, as it stands.
     ///
-    /// A gRPC caller is given its headers and its body only if its `Content-Type` is one of gRPC; else, and that is for
-    /// every other answer, `UNAVAILABLE`.
+    /// To a gRPC caller it means something only if its `Content-Type` is that of the caller's gRPC; else the failure stands.
     pub fn answer(response: Response<Bytes>) -> Self {
         Self::new(Instead::Answer(Arc::new(response)))
     }
 
-    /// What `make` makes of the request's head, as a cache that has an old answer; the failure stands where it has nothing.
-    /// It must not block.
+    /// What `make` makes of the request's head; the failure stands where it has nothing, as where a gRPC caller is told
+    /// nothing in gRPC. It must not block.
     pub fn answer_with(
         make: impl Fn(&Request<()>) -> Option<Response<Bytes>> + Send + Sync + 'static,
     ) -> Self {
@@ -162,67 +158,70 @@ impl Policy {
         FallbackHandle { counts: Arc::clone(&self.counts) }
     }
 
-    pub(super) fn count(&self, given: bool) {
-        let count = if given { &self.counts.given } else { &self.counts.not_given };
+    pub(super) fn count(&self, given: Option<Given>) {
+        let count = given.map_or(&self.counts.not_given, |given| &self.counts.given[given as usize]);
         count.fetch_add(1, Relaxed);
     }
 
-    /// Whether a response is a failure, and if so whether nobody has looked at the request.
-    pub(super) fn of_response<B>(&self, response: &Response<B>) -> Option<Failed> {
+    /// Whether a response is a failure, and if so which.
+    pub(super) fn of_response<B>(&self, response: &Response<B>) -> Option<Case> {
         let of_head = || self.conditions.head(response.status(), response.headers());
         match response.extensions().get::<Rejection>() {
             Some(rejection) if rejection.reason().blames_caller() => None,
             // An error that became an answer further inside is the case that it was.
-            Some(rejection) => self
-                .of_rejection(rejection)
-                .or_else(|| of_head().then(|| Failed { unsent: rejection.is_unsent() })),
-            None => of_head().then_some(Failed { unsent: false }),
+            Some(rejection) => {
+                self.of_rejection(rejection).or_else(|| of_head().then(|| Case::of(rejection)))
+            }
+            None => of_head().then(|| {
+                let grpc = GrpcCode::of(response.headers()).filter(|code| *code != GrpcCode::OK);
+                let failed = grpc.map_or(Failed::Status(response.status()), Failed::Grpc);
+                Case { failed, unsent: false }
+            }),
         }
     }
 
     /// The same of an error.
-    pub(super) fn of_error<E: 'static>(&self, error: &E) -> Option<Failed> {
+    pub(super) fn of_error<E: 'static>(&self, error: &E) -> Option<Case> {
         if let Some(rejection) = rejection_in(error) {
             return self.of_rejection(rejection);
         }
-        let (how, unsent) = match Failure::of(error) {
-            _ if is_connect(error) => (Lost::Connect, true),
+        let (failure, unsent) = (Failure::of(error), is_connect(error));
+        let how = match failure {
+            _ if unsent => Lost::Connect,
             Failure::CallerDeadline => return None,
-            Failure::Connect => (Lost::Connect, false),
-            Failure::Refused => (Lost::Refused, false),
-            _ => (Lost::Other, false),
+            Failure::Connect => Lost::Connect,
+            Failure::Refused => Lost::Refused,
+            _ => Lost::Other,
         };
-        self.conditions.lost(how).then_some(Failed { unsent })
+        self.conditions.lost(how).then_some(Case { failed: Failed::Reason(failure.reason()), unsent })
     }
 
-    fn of_rejection(&self, rejection: &Rejection) -> Option<Failed> {
-        let (reason, unsent, conditions) = (rejection.reason(), rejection.is_unsent(), &self.conditions);
+    fn of_rejection(&self, rejection: &Rejection) -> Option<Case> {
+        let (reason, conditions) = (rejection.reason(), &self.conditions);
         let failed = match reason {
             _ if reason.blames_caller() => false,
             Reason::ConnectFailed => conditions.lost(Lost::Connect),
             Reason::UpstreamProtocol | Reason::UpstreamReset | Reason::UpstreamTimeout => {
-                conditions.lost(if unsent { Lost::Refused } else { Lost::Other })
+                conditions.lost(if rejection.is_unsent() { Lost::Refused } else { Lost::Other })
             }
             _ => conditions.head(reason.status(), &HeaderMap::new()) || conditions.grpc(reason.grpc()),
         };
-        failed.then_some(Failed { unsent })
+        failed.then(|| Case::of(rejection))
     }
 }
 
 /// A failure in whose place something else may be given.
 #[derive(Clone, Copy)]
-pub(super) struct Failed {
+pub(super) struct Case {
+    pub(super) failed: Failed,
     /// Nobody has looked at the request.
     pub(super) unsent: bool,
 }
 
-/// The static answer, for this caller.
-pub(super) fn told(response: &Response<Bytes>, protocol: Protocol) -> Response<Bytes> {
-    let is_grpc = Protocol::of(response.headers()).is_grpc();
-    if protocol.is_grpc() && !is_grpc {
-        return Rejection::new(Reason::Unavailable).into_response(protocol);
+impl Case {
+    fn of(rejection: &Rejection) -> Self {
+        Self { failed: Failed::Reason(rejection.reason()), unsent: rejection.is_unsent() }
     }
-    response.clone()
 }
 
 /// What falling back has come to. Clones share the numbers.
@@ -235,7 +234,13 @@ impl FallbackHandle {
     /// Failures in whose place something else was given.
     #[must_use]
     pub fn given(&self) -> u64 {
-        self.counts.given.load(Relaxed)
+        Given::ALL.into_iter().map(|given| self.given_as(given)).sum()
+    }
+
+    /// Those in whose place this was given.
+    #[must_use]
+    pub fn given_as(&self, given: Given) -> u64 {
+        self.counts.given[given as usize].load(Relaxed)
     }
 
     /// Failures that stood: there was nothing to give, or the request could not be sent again.

@@ -8,7 +8,7 @@ use super::rule::Rule;
 use super::snapshot::Snapshot;
 use crate::resilience::fallback::FallbackHandle;
 #[cfg(feature = "prometheus")]
-use crate::telemetry::metrics::Samples;
+use crate::{telemetry::metrics::Samples, trail::Given};
 
 /// The numbers of rules that fall back on something.
 #[derive(Debug, Default)]
@@ -33,7 +33,9 @@ pub(super) fn numbers(snapshot: &Snapshot, samples: &mut Samples) {
     for (name, handle) in &snapshot.fallbacks.0 {
         let route = ("route", &**name);
         let help = "Failures in whose place something else was given";
-        samples.counter("fallbacks", help, &[route], handle.given());
+        for given in Given::ALL {
+            samples.counter("fallbacks", help, &[route, ("given", given.label())], handle.given_as(given));
+        }
         let help =
             "Failures that stood, since there was nothing to give or the request could not be sent again";
         samples.counter("fallbacks_not_given", help, &[route], handle.not_given());

@@ -43,10 +43,7 @@ impl Told for Weak<Shared> {
 
 impl Shared {
     fn status(&self) -> Value {
-        let state = match self.draining.load(Ordering::Relaxed) {
-            true => "draining",
-            false => "serving",
-        };
+        let state = if self.draining.load(Ordering::Relaxed) { "draining" } else { "serving" };
         let (mut listeners, mut draining) = (Vec::new(), Vec::new());
         {
             let mut sockets = self.sockets();

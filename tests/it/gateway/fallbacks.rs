@@ -49,12 +49,17 @@ async fn a_static_answer_is_given_while_the_upstream_is_dead_and_its_breaker_ope
     assert_eq!(fallbacks(&gateway).await, (3, 0));
     let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
     for sample in [
-        r#"portcullis_fallbacks_total{route="r/all"} 3"#,
+        r#"portcullis_fallbacks_total{route="r/all",given="answer"} 3"#,
+        r#"portcullis_fallbacks_total{route="r/all",given="server"} 0"#,
         r#"portcullis_fallbacks_not_given_total{route="r/all"} 0"#,
     ] {
         assert!(metrics.contains(sample), "{sample} is not in {metrics}");
     }
-    assert!(log.access(3).await.iter().all(|line| line["fallback"] == true));
+    let told: Vec<_> =
+        log.access(3).await.iter().map(|line| (line["fallback"].clone(), line["failed"].clone())).collect();
+    let expected =
+        ["connect_failed", "circuit_open", "circuit_open"].map(|failed| ("answer".into(), failed.into()));
+    assert_eq!(told, expected);
     // Not in gRPC: it means nothing there.
     let answer = gateway.get("/", &[("content-type", "application/grpc")]).await;
     assert_eq!((answer.status, &answer.headers["grpc-status"]), (200, &"14".parse().unwrap()));
@@ -137,7 +142,7 @@ async fn a_faulty_one_is_told_by_its_place() {
          routes: [{ name: r, rules: [{ name: all, backendRefs: [{ name: one }], policies: { fallback: { backendRef: \
          { name: one } } } }] }]\n",
     );
-    let told = Config::text("f", &text).check().to_string();
+    let told = Config::text("f", &*text).check().to_string();
     let expected = "routes[0].rules[0].policies.fallback.backendRef.name: the rule has no other upstream";
     assert!(told.contains(expected), "{told}");
 }
