@@ -244,8 +244,8 @@ const MESH_CLIENT: &[Place] = &[
          `ClientLayer` alone leaves errors as they are.",
     ),
     said(
-        "request id",
-        "Outermost, so that all tries of one call carry the id of the request it is made for.",
+        "request id, trace",
+        "Outermost, so that all tries of one call carry the id and the trace of the request it is made for.",
     ),
     METRICS,
     said(
