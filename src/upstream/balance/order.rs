@@ -108,8 +108,8 @@ impl Order {
 }
 
 /// Who gets nothing for this is not given anything in panic either. Health may be told wrongly; a breaker has seen failures
-/// itself, and finds out by itself when they end.
-const NEVER: u8 = Withheld::Draining.bit() | Withheld::Open.bit();
+/// itself, and finds out by itself when they end; who is unheard is waited for.
+const NEVER: u8 = Withheld::Draining.bit() | Withheld::Open.bit() | Withheld::Unheard.bit();
 
 /// Adds one priority, which gets the requests of these numbers: those of the own zone first, with what they bear of it.
 fn lay(

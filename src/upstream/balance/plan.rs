@@ -177,6 +177,11 @@ impl Plan {
         self.seats.iter().any(is_open) && !self.seats.iter().any(takes)
     }
 
+    /// Whether somebody in it can be picked.
+    pub(in super::super) fn takes(&self) -> bool {
+        self.usable().any(|member| member.availability().takes())
+    }
+
     /// Those that can be picked.
     pub(super) fn usable(&self) -> impl Iterator<Item = &Arc<Member>> {
         self.whole.usable()

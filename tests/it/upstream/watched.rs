@@ -332,20 +332,21 @@ async fn who_is_ill_gets_no_requests_until_it_is_well() {
 async fn who_keeps_to_the_callers_time_is_not_left_out() {
     let peers = peers::<2>().await;
     peers[0].does(LATE);
-    for (of_caller, asks) in [(true, 40), (false, 10)] {
+    let (soon_over, far) = (50 * MS, Duration::from_secs(60));
+    for (time, of_caller, is_left_out) in [(soon_over, true, false), (far, true, true), (far, false, true)] {
         let upstream = group(&peers).outlier_detection(in_a_row()).build().unwrap();
         let proxy = Proxy::new(upstream.clone());
-        for _ in 0..asks {
+        for _ in 0..20 {
             let mut request = get("/");
-            let deadline = Deadline::after(Instant::now(), Duration::from_secs(60));
+            let deadline = Deadline::after(Instant::now(), time);
             request.extensions_mut().insert(if of_caller { deadline } else { deadline.imposed() });
             call(&proxy, request).await.unwrap().into_body().collect().await.unwrap();
         }
-        if of_caller {
+        if is_left_out {
+            until(|| cause(&upstream, &peers[0]) == Some(Cause::Consecutive5xx)).await;
+        } else {
             tokio::time::sleep(60 * MS).await;
             assert_eq!(cause(&upstream, &peers[0]), None);
-        } else {
-            until(|| cause(&upstream, &peers[0]) == Some(Cause::Consecutive5xx)).await;
         }
     }
 }
