@@ -69,17 +69,21 @@ impl Calling {
         if attempt.zip(whole).is_some_and(|(attempt, whole)| attempt > whole) {
             return Err(Contradiction::AttemptTimeout);
         }
-        let hedge = self.hedge.as_ref().map(hedge::Policy::handle);
-        let delay = hedge.as_ref().and_then(hedge::HedgeHandle::delay);
+        let delay = self.hedge.as_ref().and_then(|hedge| hedge.handle().delay());
         if delay.zip(attempt.or(whole)).is_some_and(|(delay, most)| delay >= most) {
             return Err(Contradiction::LateHedge);
         }
-        let of_retries = self.retry.as_ref().map(retry::Policy::shared_budget);
-        let Some(own) = of_retries.or(hedge.as_ref().map(hedge::HedgeHandle::budget)) else { return Ok(()) };
-        match budgets.into_iter().any(|budget| budget.unwrap_or(own).is_zero()) {
+        let Some(own) = self.own_budget() else { return Ok(()) };
+        match budgets.into_iter().any(|budget| budget.unwrap_or(&own).is_zero()) {
             true => Err(Contradiction::NoBudget),
             false => Ok(()),
         }
+    }
+
+    /// What binds second attempts at what is called without a budget of its own. `None`: there are no second attempts.
+    pub(super) fn own_budget(&self) -> Option<Budget> {
+        let of_hedges = || self.hedge.as_ref().map(|hedge| hedge.handle().budget().clone());
+        self.retry.as_ref().map(|retry| retry.shared_budget().clone()).or_else(of_hedges)
     }
 
     /// What reads until when the caller waits.
