@@ -24,19 +24,26 @@ pub(super) struct Retries {
     rules: Vec<(Arc<str>, RetryHandle)>,
     hedges: Vec<(Arc<str>, HedgeHandle)>,
     faults: Vec<(Arc<str>, FaultHandle)>,
-    budgets: Vec<(Arc<str>, Budget)>,
+    /// Of upstreams, and of rules whose upstreams have none.
+    budgets: Vec<(Whose, Budget)>,
 }
+
+/// A label, and its value.
+type Whose = (&'static str, Arc<str>);
 
 impl Retries {
     pub(super) fn of(rules: &[Rule]) -> Self {
-        let mut budgets: Vec<(Arc<str>, Budget)> = Vec::new();
-        let spend = |rule: &&Rule| rule.calling.retry.is_some() || rule.calling.hedge.is_some();
-        for (backend, _) in rules.iter().filter(spend).flat_map(|rule| &rule.backends) {
-            let name = backend.proxy.upstream().name();
-            if let Some(budget) = &backend.retry_budget
-                && budgets.iter().all(|(known, _)| **known != *name)
-            {
-                budgets.push((name.into(), budget.clone()));
+        let mut budgets: Vec<(Whose, Budget)> = Vec::new();
+        for rule in rules {
+            let Some(own) = rule.calling.own_budget() else { continue };
+            for (backend, _) in &rule.backends {
+                let (whose, budget) = match backend.budget() {
+                    Some(budget) => (("upstream", backend.upstream().name().into()), budget.clone()),
+                    None => (("route", Arc::clone(&rule.name)), own.clone()),
+                };
+                if budgets.iter().all(|(known, _)| *known != whose) {
+                    budgets.push((whose, budget));
+                }
             }
         }
         let handle = |rule: &Rule| Some((Arc::clone(&rule.name), rule.calling.retry.as_ref()?.handle()));
@@ -84,9 +91,9 @@ impl Retries {
                 "stopped": stopped.collect::<std::collections::BTreeMap<_, _>>(),
             })
         };
-        let budget = |(name, budget): &(Arc<str>, Budget)| {
+        let budget = |((kind, name), budget): &(Whose, Budget)| {
             json!({
-                "upstream": **name,
+                (*kind): **name,
                 "calls": budget.calls(),
                 "spent": budget.spent(),
                 "refused": budget.refused(),
@@ -132,13 +139,47 @@ pub(super) fn numbers(snapshot: &Snapshot, samples: &mut Samples) {
             samples.gauge("hedge_delay_seconds", "How late an attempt must be for another", &[route], delay);
         }
     }
-    for (name, budget) in budgets {
-        let upstream = [("upstream", &**name)];
+    for ((kind, name), budget) in budgets {
+        let whose = [(*kind, &**name)];
         let help = "Requests from which the budget of second attempts grows";
-        samples.counter("retry_budget_calls", help, &upstream, budget.calls());
+        samples.counter("retry_budget_calls", help, &whose, budget.calls());
         let help = "Second attempts that the budget allowed";
-        samples.counter("retry_budget_spent", help, &upstream, budget.spent());
+        samples.counter("retry_budget_spent", help, &whose, budget.spent());
         let help = "Second attempts that the budget did not allow";
-        samples.counter("retry_budget_refused", help, &upstream, budget.refused());
+        samples.counter("retry_budget_refused", help, &whose, budget.refused());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        resilience::retry,
+        stack::gateway::Backend,
+        upstream::{Proxy, Upstream},
+    };
+
+    #[test]
+    fn each_budget_is_told_of_once_by_whose_it_is() {
+        let upstream = |name: &str| {
+            Backend::new(Proxy::new(Upstream::builder(name).endpoint("127.0.0.1:9001").build().unwrap()))
+        };
+        let shared = Budget::default();
+        let rule = |name: &str, backend: Backend| {
+            Rule::new(name).retry(retry::Policy::new(1)).backend(upstream("own"), 1).backend(backend, 1)
+        };
+        let rules = [
+            rule("a", upstream("fleet").retry_budget(shared.clone())),
+            rule("b", upstream("fleet").retry_budget(shared)),
+            Rule::new("c").backend(upstream("own"), 1),
+        ];
+        let budgets = Retries::of(&rules).status()["budgets"].clone();
+        let whose = |at: usize| (budgets[at]["route"].as_str(), budgets[at]["upstream"].as_str());
+        assert_eq!(
+            [0, 1, 2].map(whose),
+            [(Some("a"), None), (None, Some("fleet")), (Some("b"), None)],
+            "{budgets}"
+        );
+        assert!(budgets[3].is_null());
     }
 }

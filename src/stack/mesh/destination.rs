@@ -12,7 +12,7 @@ use crate::{
     gate::{GateLayer, Gated},
     key::{Key, RouteName},
     reject::{Rescue, RescueLayer},
-    resilience::retry::Policy,
+    resilience::{retry::Policy, timeout::TimeoutLayer},
     routing::{
         mirror::{self, Mirror, MirrorLayer},
         split::{self, Split, SplitService},
@@ -83,7 +83,8 @@ impl Destination {
 
     /// This name, for the [backends](Self::backend) that it is divided among. The name is the salt of the split.
     pub fn split(name: impl Into<Arc<str>>) -> Self {
-        let policies = ClientLayer::new().grpc_streams(true).retry(Policy::default());
+        let lasts = TimeoutLayer::default().grpc_streams(true);
+        let policies = ClientLayer::new().timeout(lasts).retry(Policy::default());
         Self {
             name: name.into(),
             policies,
