@@ -139,6 +139,7 @@ mod sockets;
 mod status;
 #[cfg(feature = "jwt")]
 mod tokens;
+mod told;
 mod usage;
 
 pub use backend::Backend;
@@ -150,3 +151,4 @@ pub use rule::Rule;
 pub use run::Gateway;
 pub use snapshot::{RuleFacts, Snapshot};
 pub use sockets::BindError;
+pub(super) use told::Told;

@@ -5,8 +5,6 @@ use serde_json::{Value, json};
 
 use super::rule::Rule;
 #[cfg(feature = "prometheus")]
-use super::snapshot::Snapshot;
-#[cfg(feature = "prometheus")]
 use crate::telemetry::metrics::Samples;
 use crate::{
     attempt::RetryStop,
@@ -52,6 +50,10 @@ impl Retries {
         let fault = |rule: &Rule| Some((Arc::clone(&rule.name), rule.calling.fault.as_ref()?.handle()));
         let faults = rules.iter().filter_map(fault).collect();
         Self { rules: rules.iter().filter_map(handle).collect(), hedges, faults, budgets }
+    }
+
+    pub(super) fn fault(&self, rule: &str) -> Option<&FaultHandle> {
+        self.faults.iter().find_map(|(name, handle)| (**name == *rule).then_some(handle))
     }
 
     /// For the status: what is made to fail.
@@ -105,48 +107,58 @@ impl Retries {
             "budgets": self.budgets.iter().map(budget).collect::<Vec<_>>(),
         })
     }
-}
 
-/// For the metrics.
-#[cfg(feature = "prometheus")]
-pub(super) fn numbers(snapshot: &Snapshot, samples: &mut Samples) {
-    let Retries { rules, hedges, budgets, .. } = &snapshot.retries;
-    for (name, handle) in rules {
-        let route = ("route", &**name);
-        let help = "Attempts that were made beside the first";
-        samples.counter("retries", help, &[route], handle.retries());
-        let help = "Requests that failed at first and ended well";
-        samples.counter("retries_recovered", help, &[route], handle.recovered());
-        for why in RetryStop::ALL {
-            let help = "Requests that failed and were not tried again";
-            let labels = [route, ("reason", why.label())];
-            samples.counter("retries_stopped", help, &labels, handle.stopped(*why));
+    /// For the metrics.
+    #[cfg(feature = "prometheus")]
+    pub(super) fn numbers(&self, samples: &mut Samples) {
+        let Self { rules, hedges, budgets, .. } = self;
+        for (name, handle) in rules {
+            let route = ("route", &**name);
+            let help = "Attempts that were made beside the first";
+            samples.counter("retries", help, &[route], handle.retries());
+            let help = "Requests that failed at first and ended well";
+            samples.counter("retries_recovered", help, &[route], handle.recovered());
+            for why in RetryStop::ALL {
+                let help = "Requests that failed and were not tried again";
+                let labels = [route, ("reason", why.label())];
+                samples.counter("retries_stopped", help, &labels, handle.stopped(*why));
+            }
         }
-    }
-    for (name, handle) in hedges {
-        let route = ("route", &**name);
-        let help = "Attempts that were sent beside a late one";
-        samples.counter("hedges", help, &[route], handle.hedges());
-        let help = "Those of them whose answer was given";
-        samples.counter("hedges_won", help, &[route], handle.won());
-        let help = "Attempts that were cancelled, since another had come first";
-        samples.counter("hedges_cancelled", help, &[route], handle.cancelled());
-        for why in HedgeStop::ALL {
-            let help = "Requests that were late and had no further attempt";
-            samples.counter("hedges_stopped", help, &[route, ("reason", why.label())], handle.stopped(*why));
+        for (name, handle) in hedges {
+            let route = ("route", &**name);
+            let help = "Attempts that were sent beside a late one";
+            samples.counter("hedges", help, &[route], handle.hedges());
+            let help = "Those of them whose answer was given";
+            samples.counter("hedges_won", help, &[route], handle.won());
+            let help = "Attempts that were cancelled, since another had come first";
+            samples.counter("hedges_cancelled", help, &[route], handle.cancelled());
+            for why in HedgeStop::ALL {
+                let help = "Requests that were late and had no further attempt";
+                samples.counter(
+                    "hedges_stopped",
+                    help,
+                    &[route, ("reason", why.label())],
+                    handle.stopped(*why),
+                );
+            }
+            if let Some(delay) = handle.delay() {
+                samples.gauge(
+                    "hedge_delay_seconds",
+                    "How late an attempt must be for another",
+                    &[route],
+                    delay,
+                );
+            }
         }
-        if let Some(delay) = handle.delay() {
-            samples.gauge("hedge_delay_seconds", "How late an attempt must be for another", &[route], delay);
+        for ((kind, name), budget) in budgets {
+            let whose = [(*kind, &**name)];
+            let help = "Requests from which the budget of second attempts grows";
+            samples.counter("retry_budget_calls", help, &whose, budget.calls());
+            let help = "Second attempts that the budget allowed";
+            samples.counter("retry_budget_spent", help, &whose, budget.spent());
+            let help = "Second attempts that the budget did not allow";
+            samples.counter("retry_budget_refused", help, &whose, budget.refused());
         }
-    }
-    for ((kind, name), budget) in budgets {
-        let whose = [(*kind, &**name)];
-        let help = "Requests from which the budget of second attempts grows";
-        samples.counter("retry_budget_calls", help, &whose, budget.calls());
-        let help = "Second attempts that the budget allowed";
-        samples.counter("retry_budget_spent", help, &whose, budget.spent());
-        let help = "Second attempts that the budget did not allow";
-        samples.counter("retry_budget_refused", help, &whose, budget.refused());
     }
 }
 

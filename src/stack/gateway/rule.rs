@@ -71,8 +71,8 @@ pub struct Rule {
     pub(in crate::stack) variant_header: Option<HeaderName>,
     pub(in crate::stack) backends: Vec<(Backend, u32)>,
     pub(in crate::stack) mirrors: Vec<(Backend, mirror::Policy)>,
-    pub(super) canary: Option<Canary>,
-    pub(super) steer: Option<Steer>,
+    pub(in crate::stack) canary: Option<Canary>,
+    pub(in crate::stack) steer: Option<Steer>,
     pub(in crate::stack) session: Option<Session>,
 }
 

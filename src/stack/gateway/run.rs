@@ -105,8 +105,26 @@ impl Gateway {
     /// An address cannot be bound.
     pub async fn start(snapshot: Snapshot) -> Result<Self, BindError> {
         #[cfg(feature = "prometheus")]
-        let metrics = Metrics::new();
-        let gateway = Self(Arc::new(Shared {
+        return Self::start_counted(snapshot, &Metrics::new()).await;
+        #[cfg(not(feature = "prometheus"))]
+        return Self::new().begun(snapshot).await;
+    }
+
+    /// As [`start`](Self::start), with the numbers of this gateway in these metrics, beside others of the process.
+    ///
+    /// # Errors
+    ///
+    /// An address cannot be bound.
+    #[cfg(feature = "prometheus")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "prometheus")))]
+    pub async fn start_counted(snapshot: Snapshot, metrics: &Metrics) -> Result<Self, BindError> {
+        let gateway = Self::new(metrics);
+        gateway.tell_numbers();
+        gateway.begun(snapshot).await
+    }
+
+    fn new(#[cfg(feature = "prometheus")] metrics: &Metrics) -> Self {
+        Self(Arc::new(Shared {
             current: Arc::default(),
             sockets: Mutex::new(Sockets::told_to(Connections {
                 #[cfg(feature = "prometheus")]
@@ -114,15 +132,16 @@ impl Gateway {
             })),
             turn: tokio::sync::Mutex::default(),
             #[cfg(feature = "prometheus")]
-            metrics,
+            metrics: metrics.clone(),
             draining: AtomicBool::new(false),
             last_load: Mutex::default(),
             replaced: super::usage::Replaced::default(),
-        }));
-        #[cfg(feature = "prometheus")]
-        gateway.tell_numbers();
-        gateway.apply(snapshot).await?;
-        Ok(gateway)
+        }))
+    }
+
+    async fn begun(self, snapshot: Snapshot) -> Result<Self, BindError> {
+        self.apply(snapshot).await?;
+        Ok(self)
     }
 
     /// Has the metrics tell the numbers of what is in force, whatever that is then.
@@ -134,12 +153,12 @@ impl Gateway {
             #[cfg(feature = "jwt")]
             super::tokens::numbers,
             super::api_keys::numbers,
-            super::canaries::numbers,
-            super::mirrors::numbers,
-            super::overload::numbers,
-            super::retries::numbers,
-            super::endpoints::numbers,
-            super::breakers::numbers,
+            |snapshot, samples| snapshot.canaries.numbers(samples),
+            |snapshot, samples| snapshot.mirrors.numbers(samples),
+            |snapshot, samples| snapshot.load.numbers(samples),
+            |snapshot, samples| snapshot.retries.numbers(samples),
+            |snapshot, samples| super::endpoints::numbers(&snapshot.upstreams, samples),
+            |snapshot, samples| snapshot.breakers.numbers(samples),
             super::numbers::of_admission,
             super::usage::numbers,
         ];

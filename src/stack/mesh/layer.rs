@@ -27,7 +27,7 @@ use crate::{
 pub struct ClientLayer {
     counted: GateLayer<Counter>,
     pub(super) calling: Calling,
-    concurrency: Vec<Concurrency>,
+    pub(super) concurrency: Vec<Concurrency>,
     success_rate: Option<SuccessRate>,
     #[cfg(feature = "jwt")]
     credentials: OutboundLayer,
