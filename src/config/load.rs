@@ -66,8 +66,8 @@ impl Config {
         Self { gates: Arc::new(gates), ..self }
     }
 
-    /// Keeps its numbers there, beside others of the process. Unless told a gateway has [its own](crate::stack::gateway::Gateway::metrics),
-    /// and so has [a client](super::ConfiguredClient::metrics).
+    /// Keeps its numbers there, beside others of the process. Unless told a
+    /// [gateway](crate::stack::gateway::Gateway::metrics) and a [client](super::ConfiguredClient::metrics) have their own.
     #[cfg(feature = "prometheus")]
     #[cfg_attr(docsrs, doc(cfg(feature = "prometheus")))]
     pub fn metrics(self, metrics: &Metrics) -> Self {

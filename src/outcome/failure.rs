@@ -77,6 +77,35 @@ pub(crate) fn is_connect<E: 'static>(error: &E) -> bool {
     of_client(error) || of_channel(error)
 }
 
+/// Whether a client says that the peer has not looked at the request. As with [`is_connect`], from the client itself only.
+#[cfg(feature = "resilience")]
+pub(crate) fn is_refused<E: 'static>(error: &E) -> bool {
+    #[cfg(feature = "upstream")]
+    if let Some(error) = chain_of(error)
+        && is_of_client(error)
+    {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(error) = error.downcast_ref() {
+                return is_refused_stream(error);
+            }
+            next = error.source();
+        }
+    }
+    let _ = error;
+    false
+}
+
+/// Whether it is the own error of a client that speaks HTTP/2.
+#[cfg(all(feature = "resilience", feature = "upstream"))]
+fn is_of_client(error: &(dyn Error + 'static)) -> bool {
+    #[cfg(all(feature = "tonic", feature = "transport"))]
+    if error.is::<tonic::transport::Error>() {
+        return true;
+    }
+    error.is::<hyper_util::client::legacy::Error>() || error.is::<hyper::Error>()
+}
+
 #[cfg(feature = "upstream")]
 fn of_client(error: &(dyn Error + 'static)) -> bool {
     error.downcast_ref().is_some_and(hyper_util::client::legacy::Error::is_connect)
@@ -154,6 +183,10 @@ fn one(error: &(dyn Error + 'static)) -> Option<Failure> {
 fn of_h2(error: &h2::Error) -> Failure {
     if is_refused_stream(error) {
         Failure::Refused
+    } else if error.is_library() && !matches!(error.reason(), Some(h2::Reason::NO_ERROR | h2::Reason::CANCEL))
+    {
+        // We have reset it, for what the peer did.
+        Failure::Protocol
     } else if error.is_io() || error.is_reset() || error.is_go_away() {
         Failure::Reset
     } else {

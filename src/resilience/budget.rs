@@ -158,6 +158,13 @@ impl Budget {
         self.0.policy.ratio == Some(Ratio::NEVER) && self.0.policy.in_window() == 0
     }
 
+    /// A layer is made that could use it, if it allowed anything.
+    pub(super) fn warn_if_zero(&self, layer: &'static str) {
+        if self.is_zero() {
+            tracing::warn!(layer, "its budget allows no attempt beside the first");
+        }
+    }
+
     /// Calls that there were.
     #[must_use]
     pub fn calls(&self) -> u64 {
@@ -362,7 +369,8 @@ mod tests {
             prop_assert_eq!(spend_all(&budget, Instant::now()), exact);
         }
 
-        /// Whenever it says yes: what was spent in a window is within the bounds of the calls in it.
+        /// Whenever it says yes: what was spent in a window is within the bounds of the calls in it and in the second before, as
+        /// windows are counted by seconds.
         #[test]
         fn no_window_is_overdrawn(
             percent in 0_u8..=100,

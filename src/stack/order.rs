@@ -188,6 +188,7 @@ const GATEWAY: &[Place] = &[
          sees no credential that was meant for the gateway.",
     ),
     said("your own gates", "Inside of everything that decides who may ask, so that they can rely on it."),
+    documented("fallback", include_str!("../resilience/fallback/mod.rs")),
     said(
         "circuit breaker of the rule",
         "Outside of limits on what is in flight, so that who is refused takes no place, and of all attempts: it judges what \
@@ -209,15 +210,16 @@ const GATEWAY: &[Place] = &[
     HEDGE,
     ATTEMPT,
     BREAKER,
-    said(
-        "requests in flight to the upstream, its success rate",
-        "Around each attempt, so that all rules of an upstream count together, and each attempt counts.",
-    ),
+    OF_UPSTREAM,
     DEADLINE_TOLD,
     OUTBOUND,
     PROXY,
 ];
 
+const OF_UPSTREAM: Place = said(
+    "requests in flight to the upstream, its success rate",
+    "Around each attempt, so that all who call an upstream count together, and each attempt counts.",
+);
 const SESSION: Place = said(
     "where the session is",
     "Inside of filters, which may change what it is told in; outside of the split, since a session goes before weights.",
@@ -260,8 +262,10 @@ const MESH_CLIENT: &[Place] = &[
     ATTEMPT,
     IN_FLIGHT,
     SUCCESS_RATE,
-    DEADLINE_TOLD,
     OUTBOUND,
+    BREAKER,
+    OF_UPSTREAM,
+    DEADLINE_TOLD,
     PROXY,
 ];
 

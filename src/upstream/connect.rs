@@ -23,7 +23,7 @@ use super::options::Options;
 use crate::reject::{Reason, Rejection};
 
 /// When a request that found all connections taken may come again.
-const BACK_SOON: Duration = Duration::from_secs(1);
+pub(super) const BACK_SOON: Duration = Duration::from_secs(1);
 
 /// Why there is no connection. Nothing was sent.
 #[derive(Debug, Error)]

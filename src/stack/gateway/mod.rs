@@ -120,6 +120,7 @@ mod canaries;
 mod consumption;
 mod edge;
 mod endpoints;
+mod fallbacks;
 mod guarded;
 #[cfg(feature = "jwt")]
 mod key_sets;

@@ -23,7 +23,7 @@ use super::{
     sockets::{BindError, Sockets, of_admin},
 };
 #[cfg(feature = "prometheus")]
-use crate::telemetry::metrics::{Metrics, Samples};
+use crate::telemetry::metrics::Metrics;
 use crate::{
     identity::PeerAddr,
     reject::Reason,
@@ -147,25 +147,10 @@ impl Gateway {
     /// Has the metrics tell the numbers of what is in force, whatever that is then.
     #[cfg(feature = "prometheus")]
     fn tell_numbers(&self) {
-        let tellers: &[fn(&Snapshot, &mut Samples)] = &[
-            #[cfg(feature = "jwt")]
-            super::key_sets::numbers,
-            #[cfg(feature = "jwt")]
-            super::tokens::numbers,
-            super::api_keys::numbers,
-            |snapshot, samples| snapshot.canaries.numbers(samples),
-            |snapshot, samples| snapshot.mirrors.numbers(samples),
-            |snapshot, samples| snapshot.load.numbers(samples),
-            |snapshot, samples| snapshot.retries.numbers(samples),
-            |snapshot, samples| super::endpoints::numbers(&snapshot.upstreams, samples),
-            |snapshot, samples| snapshot.breakers.numbers(samples),
-            super::numbers::of_admission,
-            super::usage::numbers,
-        ];
         let gateway = Arc::downgrade(&self.0);
         self.0.metrics.also(move |samples| {
             if let Some(current) = gateway.upgrade().and_then(|gateway| gateway.current.load_full()) {
-                tellers.iter().for_each(|tell| tell(&current.snapshot, samples));
+                super::numbers::of(&current.snapshot, samples);
             }
         });
     }

@@ -1,11 +1,7 @@
 //! What is told of calls that no gateway makes, and by which handles they are steered.
-use std::sync::Arc;
-
+use super::{breakers::Breakers, canaries::Canaries, overload::Load, retries::Retries, rule::Rule};
 #[cfg(feature = "prometheus")]
-use super::endpoints;
-use super::{
-    breakers::Breakers, canaries::Canaries, mirrors::Mirrors, overload::Load, retries::Retries, rule::Rule,
-};
+use super::{endpoints, mirrors::Mirrors};
 #[cfg(feature = "prometheus")]
 use crate::telemetry::metrics::Samples;
 use crate::{
@@ -20,11 +16,12 @@ pub(in crate::stack) struct Told {
     upstreams: Vec<Upstream>,
     load: Load,
     retries: Retries,
+    #[cfg(feature = "prometheus")]
     mirrors: Mirrors,
     canaries: Canaries,
     breakers: Breakers,
     #[cfg(all(feature = "jwt", feature = "prometheus"))]
-    token_sources: Vec<(Arc<str>, crate::authn::outbound::TokenSourceHandle)>,
+    token_sources: Vec<(std::sync::Arc<str>, crate::authn::outbound::TokenSourceHandle)>,
 }
 
 impl Told {
@@ -33,6 +30,7 @@ impl Told {
             upstreams: super::backend::upstreams(rules),
             load: Load::of(None, &[], rules),
             retries: Retries::of(rules),
+            #[cfg(feature = "prometheus")]
             mirrors: Mirrors::of(rules),
             canaries: Canaries::of(rules),
             breakers: Breakers::of(rules),

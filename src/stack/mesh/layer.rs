@@ -122,7 +122,11 @@ impl Default for ClientLayer {
 impl<S> Layer<S> for ClientLayer {
     type Service = Calls<Tried<Gated<Sender<S>, TellDeadline>>>;
 
+    /// What contradicts itself is warned of in the log: there is nobody to refuse it.
     fn layer(&self, inner: S) -> Self::Service {
+        if let Err(contradiction) = self.calling.check([None]) {
+            tracing::warn!(%contradiction, "what is said of calls contradicts itself");
+        }
         self.calls(self.attempts(None, GateLayer::new(self.calling.told()).layer(self.sender(inner))))
     }
 }

@@ -170,6 +170,13 @@ impl Plan {
         })
     }
 
+    /// Whether there is nobody because breakers are open.
+    pub(in super::super) fn is_open(&self) -> bool {
+        let is_open = |seat: &Seat| seat.member.state() & Withheld::Open.bit() != 0;
+        let takes = |seat: &Seat| seat.member.availability().takes();
+        self.seats.iter().any(is_open) && !self.seats.iter().any(takes)
+    }
+
     /// Those that can be picked.
     pub(super) fn usable(&self) -> impl Iterator<Item = &Arc<Member>> {
         self.whole.usable()
