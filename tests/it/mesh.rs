@@ -26,7 +26,8 @@ use portcullis::{
         mesh::{Client, ClientLayer, Destination, InvalidClient, ServerLayer},
         order,
     },
-    upstream::{Proxy, Upstream},
+    trip::State,
+    upstream::{Proxy, Upstream, outlier::Cause},
 };
 use tokio::{net::TcpListener, sync::Notify, time::timeout};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -597,6 +598,91 @@ async fn endpoints_are_found_and_watched_as_a_file_says() {
     list(&[two, bad]);
     answers("two /").await;
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// A client from a file is counted and steered as a gateway is, also by what it says anew.
+#[cfg(feature = "config")]
+#[tokio::test]
+async fn a_client_from_a_file_has_numbers_and_handles() {
+    use portcullis::{config::Config, telemetry::metrics::Metrics};
+
+    let failing = || async { StatusCode::SERVICE_UNAVAILABLE };
+    let bad = serve(Router::new().fallback(failing)).await;
+    let [old, new] = [named("old").await, named("new").await];
+    let path = std::env::temp_dir().join(format!("portcullis-told-{}.yaml", std::process::id()));
+    let write = |more: &str| {
+        let upstreams = format!(
+            "  old: {{ endpoints: ['{old}'] }}\n  new: {{ endpoints: ['{new}'] }}\n  bad: {{ endpoints: ['{bad}'], \
+             circuitBreaker: {{ consecutiveFailures: 100 }}, outlierDetection: {{ consecutive5xx: 1 }} }}\n{more}"
+        );
+        let shop = "backendRefs: [{ name: old }, { name: new }], policies: { split: { canary: { steps: [1%] } }, \
+                    fault: { abort: { httpStatus: 503, share: 100% } } }";
+        let file = format!("{CALLS}upstreams:\n{upstreams}destinations: {{ Shop: {{ {shop} }} }}\n");
+        std::fs::write(&path, file).unwrap();
+    };
+    write("");
+    let configured = Config::file(&path).client().await.unwrap_or_else(|faults| panic!("{faults:?}"));
+    let client = configured.client().clone();
+    assert_eq!(said(&client, get("http://shop/")).await.0, 503);
+    client.fault("shop").unwrap().stop();
+    client.canary("shop").unwrap().promote();
+    assert!(said(&client, get("http://shop/")).await.1.starts_with("new /"));
+    assert_eq!(said(&client, get("http://bad/")).await.0, 503);
+    let breaker = client.circuit_breaker("bad").unwrap();
+    breaker.force_open();
+    let refused = soon(client.send(get("http://bad/"))).await;
+    assert_eq!(refused.extensions().get::<Rejection>().unwrap().reason(), Reason::CircuitOpen);
+    assert!(client.circuit_breaker("old").is_none() && client.canary("bad").is_none());
+    let ejections = client.upstreams()[0].ejections().unwrap();
+    assert!(ejections.spared(Cause::Consecutive5xx) > 0, "the last one is not left out");
+    let tells = |sample: &str| {
+        let told = configured.metrics().render();
+        assert!(told.contains(sample), "{sample} is not in {told}");
+    };
+    for sample in [
+        r#"portcullis_requests_total{route="Shop",variant="new",method="GET",status="200""#,
+        r#"portcullis_retries_total{route="bad"} 2"#,
+        r#"portcullis_retry_budget_calls_total{upstream="bad"} "#,
+        r#"portcullis_upstream_endpoints{upstream="old"} 1"#,
+        r#"portcullis_outlier_ejections_total{upstream="bad",cause="consecutive_5xx"} 0"#,
+        r#"portcullis_circuit_breaker_state{kind="upstream",name="bad",state="open"} 1"#,
+        r#"portcullis_canary_state{route="Shop",state="promoted"} 1"#,
+    ] {
+        tells(sample);
+    }
+
+    write(&format!("  more: {{ endpoints: ['{old}'] }}\n"));
+    configured.reload();
+    soon(async {
+        while client.upstream("more").is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    tells(r#"portcullis_upstream_endpoints{upstream="more"} 1"#);
+    tells(r#"portcullis_canary_state{route="Shop",state="promoted"} 1"#);
+    assert_eq!(said(&client, get("http://bad/")).await.0, 503);
+    breaker.force_closed();
+    assert_eq!(client.circuit_breaker("bad").unwrap().state(), State::Closed, "it is the same");
+
+    // Beside other numbers of the process, where these are kept already.
+    let metrics = Metrics::builder().namespace("shop").build();
+    let other = Config::file(&path).metrics(&metrics).client().await.unwrap();
+    assert!(said(other.client(), get("http://old/")).await.1.starts_with("old /"));
+    let told = metrics.render();
+    assert!(
+        told.contains(r#"shop_requests_total{route="old""#) && told.contains("shop_canary_state"),
+        "{told}"
+    );
+    drop((other, configured, client));
+    // Who is gone tells nothing.
+    soon(async {
+        while metrics.render().contains("shop_canary_state") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[cfg(feature = "config")]

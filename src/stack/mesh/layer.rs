@@ -1,6 +1,3 @@
-use std::time::Duration;
-
-use http::HeaderName;
 use tower_layer::Layer;
 
 use super::parts::{Counter, Guarded, guards};
@@ -14,11 +11,10 @@ use crate::{
     resilience::{
         budget::Budget,
         deadline::{InheritDeadline, ReadDeadline, TellDeadline},
-        fault::{self, Fault},
-        hedge, retry,
+        fault::Fault,
         timeout::{Timeout, TimeoutLayer},
     },
-    stack::calling::{Attempts, Calling},
+    stack::calling::{Attempts, Calling, calling_setters},
     telemetry::{request_id::PropagateRequestId, trace::PropagateTrace},
 };
 
@@ -31,8 +27,7 @@ use crate::{
 pub struct ClientLayer {
     counted: GateLayer<Counter>,
     pub(super) calling: Calling,
-    grpc_streams: Option<bool>,
-    concurrency: Vec<Concurrency>,
+    pub(super) concurrency: Vec<Concurrency>,
     success_rate: Option<SuccessRate>,
     #[cfg(feature = "jwt")]
     credentials: OutboundLayer,
@@ -52,7 +47,7 @@ type Carried = (PropagateRequestId, PropagateTrace);
 pub(super) type Tried<S> = Attempts<Timeout<Guarded<S>>>;
 
 impl ClientLayer {
-    /// Calls may take 15 s, are made once, and nobody counts them.
+    /// Calls may take 15 s, those of gRPC to their last byte too, are made once, and nobody counts them.
     pub fn new() -> Self {
         Self::of(Calling::within(TimeoutLayer::default()))
     }
@@ -61,7 +56,6 @@ impl ClientLayer {
         Self {
             counted: GateLayer::disabled(),
             calling,
-            grpc_streams: None,
             concurrency: Vec::new(),
             success_rate: None,
             #[cfg(feature = "jwt")]
@@ -76,54 +70,7 @@ impl ClientLayer {
         Self { credentials: OutboundLayer::new(source), ..self }
     }
 
-    /// How long a call may take, with all its attempts.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.calling.timeout = TimeoutLayer::new(timeout);
-        self
-    }
-
-    /// Whether gRPC calls may last once their head has come within the time: they may then be silent for 5 minutes and grow
-    /// 2 hours old, and servers are told their caller's time only. `false` unless told.
-    pub fn grpc_streams(self, streams: bool) -> Self {
-        Self { grpc_streams: Some(streams), ..self }
-    }
-
-    /// The header in which servers are told how many milliseconds are left, and in which a call can say so itself. gRPC has
-    /// `grpc-timeout`; other calls have none unless told.
-    pub fn deadline_header(mut self, header: HeaderName) -> Self {
-        self.calling.deadline_header = Some(header);
-        self
-    }
-
-    /// How much less than is left servers are told. Nothing unless told.
-    pub fn deadline_margin(mut self, margin: Duration) -> Self {
-        self.calling.deadline_margin = margin;
-        self
-    }
-
-    /// Tries calls again that failed.
-    pub fn retry(mut self, policy: retry::Policy) -> Self {
-        self.calling.retry = Some(policy);
-        self
-    }
-
-    /// Sends a second attempt beside a late one, within the budget of the retries if there are some. None unless told.
-    pub fn hedge(mut self, policy: hedge::Policy) -> Self {
-        self.calling.hedge = Some(policy);
-        self
-    }
-
-    /// Makes some calls fail on purpose, or be late, before anything is sent: to see what their callers do. None unless told.
-    pub fn fault(mut self, policy: fault::Policy) -> Self {
-        self.calling.fault = Some(policy);
-        self
-    }
-
-    /// How long each attempt may take. No limit of its own unless told.
-    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
-        self.calling.attempt_timeout = TimeoutLayer::new(timeout).per_attempt();
-        self
-    }
+    calling_setters!();
 
     /// Lets no more calls be in flight than this. One that waits for a place does so within its time. Several are asked
     /// [in one order](Concurrency::in_one_order). A [`ServerLayer`](super::ServerLayer) of the same process has others: who
@@ -147,7 +94,6 @@ impl ClientLayer {
     /// What stands around each call as a whole.
     pub(super) fn calls<S>(&self, inner: S) -> Calls<S> {
         let timeout = self.calling.timeout.tell_deadline(true);
-        let timeout = self.grpc_streams.into_iter().fold(timeout, TimeoutLayer::grpc_streams);
         let deadlines = GateLayer::new((self.calling.read(), InheritDeadline::new()));
         let called = self.counted.layer(deadlines.layer(timeout.layer(self.calling.faults().layer(inner))));
         GateLayer::new((PropagateRequestId::new(), PropagateTrace::new())).layer(called)
