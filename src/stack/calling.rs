@@ -82,6 +82,12 @@ impl Calling {
         }
     }
 
+    /// What binds second attempts, if there are some, at what has no budget of its own.
+    pub(super) fn budget(&self) -> Option<Budget> {
+        let of_retries = self.retry.as_ref().map(|retry| retry.shared_budget().clone());
+        of_retries.or_else(|| Some(self.hedge.as_ref()?.handle().budget().clone()))
+    }
+
     /// What reads until when the caller waits.
     pub(super) fn read(&self) -> ReadDeadline {
         self.deadline_header.iter().cloned().fold(ReadDeadline::new(), ReadDeadline::header)
