@@ -21,15 +21,17 @@
 //! assert_eq!(trail.variant().map(Variant::as_str), Some("canary"));
 //! ```
 //!
-//! The route, the variant, the principal, the decision and a fault are written once: the first word stands. The attempt is replaced by
-//! each later one. A layer that copies a request (a mirror, a hedge) removes the trail from the copy.
+//! The route, the variant, the principal, the decision, a fault and a fallback are written once: the first word stands. The
+//! attempt is replaced by each later one. A layer that copies a request (a mirror, a hedge) removes the trail from the copy.
 
 use crate::{
     attempt::{Attempt, RetryStop, Variant},
     head::Head,
     identity::Principal,
     key::RouteName,
+    reject::{GrpcCode, Reason},
 };
+use http::StatusCode;
 use std::{
     fmt,
     sync::{Arc, Mutex, OnceLock, PoisonError},
@@ -47,7 +49,7 @@ struct Marks {
     decision: OnceLock<Arc<str>>,
     attempt: Mutex<Option<Attempt>>,
     retry_stop: OnceLock<RetryStop>,
-    fell_back: OnceLock<()>,
+    fell_back: OnceLock<FellBack>,
     fault: OnceLock<Fault>,
 }
 
@@ -102,6 +104,65 @@ impl Fault {
             (false, Some(FaultKind::Throttle)) => "throttle",
             (true, Some(FaultKind::Throttle)) => "delay+throttle",
             (_, None) => "delay",
+        }
+    }
+}
+
+/// What failed, and what was given in its place. It also rides in the extensions of what was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FellBack {
+    /// What failed.
+    pub failed: Failed,
+    /// What was given.
+    pub given: Given,
+}
+
+/// What was given in the place of a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Given {
+    /// An answer that is always there, or was made.
+    Answer,
+    /// Another server's.
+    Server,
+    /// An old one.
+    Stale,
+}
+
+impl Given {
+    /// Every one, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Answer, Self::Server, Self::Stale];
+
+    /// The word for it in metrics and logs: stable.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Answer => "answer",
+            Self::Server => "server",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// How a request failed, in whose answer's place something else may be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Failed {
+    /// There was no answer: one of our own layers has refused it, or the server was lost.
+    Reason(Reason),
+    /// A server's answer has this status.
+    Status(StatusCode),
+    /// A server's answer has this gRPC status.
+    Grpc(GrpcCode),
+}
+
+impl fmt::Display for Failed {
+    /// The reason's label, `http_503`, or `grpc_14`: stable.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reason(reason) => f.write_str(reason.label()),
+            Self::Status(status) => write!(f, "http_{}", status.as_u16()),
+            Self::Grpc(code) => write!(f, "grpc_{}", code.number()),
         }
     }
 }
@@ -172,14 +233,14 @@ impl Trail {
         let _ = self.0.retry_stop.set(why);
     }
 
-    /// Whether something else was given in the place of a failure.
-    pub fn fell_back(&self) -> bool {
-        self.0.fell_back.get().is_some()
+    /// What was given in the place of a failure, and of which.
+    pub fn fell_back(&self) -> Option<FellBack> {
+        self.0.fell_back.get().copied()
     }
 
-    /// Tells that something else is given in the place of a failure.
-    pub fn set_fell_back(&self) {
-        let _ = self.0.fell_back.set(());
+    /// Tells that something else is given in the place of a failure. The first word stands.
+    pub fn set_fell_back(&self, fell_back: FellBack) {
+        let _ = self.0.fell_back.set(fell_back);
     }
 
     /// What was done to it on purpose.

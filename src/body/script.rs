@@ -18,6 +18,8 @@ pub(crate) enum Step {
     LastData(&'static str),
     /// Trailers with this `grpc-status`.
     Trailers(&'static str),
+    /// Trailers of these fields.
+    Fields(&'static [(&'static str, &'static str)]),
     Fail,
     Pending,
     End,
@@ -56,6 +58,13 @@ impl Body for Script {
                 let mut trailers = HeaderMap::new();
                 trailers.insert("grpc-status", http::HeaderValue::from_static(status));
                 Some(Ok(Frame::trailers(trailers)))
+            }
+            Some(Step::Fields(fields)) => {
+                let field = |(name, value): &(&'static str, &'static str)| {
+                    let value = http::HeaderValue::from_static(value);
+                    (http::HeaderName::from_static(name), value)
+                };
+                Some(Ok(Frame::trailers(fields.iter().map(field).collect())))
             }
             Some(Step::Fail) => Some(Err(io::ErrorKind::ConnectionReset.into())),
             Some(Step::Pending) => {

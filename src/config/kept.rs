@@ -21,7 +21,8 @@ use crate::{
     },
     authn::api_key::{ApiKeys, FailureLimit, KeyFollower},
     resilience::{
-        breaker::BreakerLayer, budget::Budget, fault::FaultHandle, hedge::HedgeHandle, retry::RetryHandle,
+        breaker::BreakerLayer, budget::Budget, fallback::FallbackHandle, fault::FaultHandle,
+        hedge::HedgeHandle, retry::RetryHandle,
     },
     routing,
     telemetry::usage::UsageMeter,
@@ -160,6 +161,7 @@ pub(super) struct Counted {
     pub(super) retries: BTreeMap<String, RetryHandle>,
     pub(super) hedges: BTreeMap<String, HedgeHandle>,
     pub(super) faults: BTreeMap<String, FaultHandle>,
+    pub(super) fallbacks: BTreeMap<String, FallbackHandle>,
 }
 
 /// What lives outside of this process, and is followed.

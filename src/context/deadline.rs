@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use http::Extensions;
 use tokio::time::Instant;
 
 use crate::time::after;
@@ -37,6 +38,11 @@ impl Deadline {
     #[must_use]
     pub const fn is_imposed(self) -> bool {
         self.imposed
+    }
+
+    /// Whether a request has a deadline, and its caller set it.
+    pub(crate) fn is_callers(extensions: &Extensions) -> bool {
+        extensions.get::<Self>().is_some_and(|deadline| !deadline.imposed)
     }
 
     /// This deadline or, if that is sooner, one imposed at `instant`.

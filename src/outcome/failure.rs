@@ -77,6 +77,35 @@ pub(crate) fn is_connect<E: 'static>(error: &E) -> bool {
     of_client(error) || of_channel(error)
 }
 
+/// Whether a client says that the peer has not looked at the request. As with [`is_connect`], from the client itself only.
+#[cfg(feature = "resilience")]
+pub(crate) fn is_refused<E: 'static>(error: &E) -> bool {
+    #[cfg(feature = "upstream")]
+    if let Some(error) = chain_of(error)
+        && is_of_client(error)
+    {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(error) = error.downcast_ref() {
+                return is_refused_stream(error);
+            }
+            next = error.source();
+        }
+    }
+    let _ = error;
+    false
+}
+
+/// Whether it is the own error of a client that speaks HTTP/2.
+#[cfg(all(feature = "resilience", feature = "upstream"))]
+fn is_of_client(error: &(dyn Error + 'static)) -> bool {
+    #[cfg(all(feature = "tonic", feature = "transport"))]
+    if error.is::<tonic::transport::Error>() {
+        return true;
+    }
+    error.is::<hyper_util::client::legacy::Error>() || error.is::<hyper::Error>()
+}
+
 #[cfg(feature = "upstream")]
 fn of_client(error: &(dyn Error + 'static)) -> bool {
     error.downcast_ref().is_some_and(hyper_util::client::legacy::Error::is_connect)

@@ -16,10 +16,14 @@ mod word;
 
 pub use completion::Completion;
 pub use failure::Failure;
-#[cfg(feature = "resilience")]
-pub(crate) use failure::is_connect;
 #[cfg(feature = "upstream")]
 pub(crate) use failure::is_refused_stream;
 pub(crate) use failure::rejection_in;
+#[cfg(feature = "resilience")]
+pub(crate) use failure::{is_connect, is_refused};
 pub use judgement::Judgement;
+#[cfg(feature = "resilience")]
+pub(crate) use word::is_events;
+#[cfg(any(feature = "resilience", feature = "upstream"))]
+pub(crate) use word::lasts;
 pub use word::{End, Outcome, Verdict};

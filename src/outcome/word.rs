@@ -1,3 +1,5 @@
+#[cfg(any(feature = "resilience", feature = "upstream"))]
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, StatusCode, response};
 
 use super::Failure;
@@ -119,6 +121,20 @@ impl Outcome {
 /// body, where they are not looked for.
 pub(super) fn owes_grpc_status(head: &response::Parts) -> bool {
     head.status.is_success() && Protocol::of(&head.headers) == Protocol::Grpc
+}
+
+/// Whether a response with this head goes on for as long as it likes: a stream of events, a tunnel.
+#[cfg(any(feature = "resilience", feature = "upstream"))]
+pub(crate) fn lasts(head: &response::Parts) -> bool {
+    let is_event_stream = || head.headers.get(CONTENT_TYPE).is_some_and(|value| is_events(value.as_bytes()));
+    head.status == StatusCode::SWITCHING_PROTOCOLS || is_event_stream()
+}
+
+/// `text/event-stream`, of the HTML standard's server-sent events.
+#[cfg(any(feature = "resilience", feature = "upstream"))]
+pub(crate) fn is_events(media_type: &[u8]) -> bool {
+    let essence = media_type.split(|&b| b == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
 }
 
 #[cfg(test)]

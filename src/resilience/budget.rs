@@ -362,7 +362,8 @@ mod tests {
             prop_assert_eq!(spend_all(&budget, Instant::now()), exact);
         }
 
-        /// Whenever it says yes: what was spent in a window is within the bounds of the calls in it.
+        /// Whenever it says yes: what was spent in a window is within the bounds of the calls in it and in the second before, as
+        /// windows are counted by seconds.
         #[test]
         fn no_window_is_overdrawn(
             percent in 0_u8..=100,

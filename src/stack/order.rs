@@ -188,6 +188,7 @@ const GATEWAY: &[Place] = &[
          sees no credential that was meant for the gateway.",
     ),
     said("your own gates", "Inside of everything that decides who may ask, so that they can rely on it."),
+    documented("fallback", include_str!("../resilience/fallback/mod.rs")),
     said(
         "circuit breaker of the rule",
         "Outside of limits on what is in flight, so that who is refused takes no place, and of all attempts: it judges what \

@@ -109,7 +109,7 @@ impl Trip {
         let cycle = seat.machine.cycle();
         if is_closed(cycle) {
             let began = seat.machine.policy.slow.map(|_| now());
-            return Ok(Entry { seat: Some(Arc::clone(seat)), cycle, caller: None, began });
+            return Ok(Entry { seat: Some(Arc::clone(seat)), cycle, caller: None, began, answered: None });
         }
         self.probe(now())
     }
@@ -118,11 +118,12 @@ impl Trip {
         let machine = self.machine();
         match machine.probe(now) {
             Ok(cycle) => {
-                Ok(Entry { seat: Some(Arc::clone(self.seat())), cycle, caller: None, began: Some(now) })
+                let seat = Some(Arc::clone(self.seat()));
+                Ok(Entry { seat, cycle, caller: None, began: Some(now), answered: None })
             }
             Err(_) if machine.mode() == Mode::Observed => {
                 machine.parts.counts.spare();
-                Ok(Entry { seat: None, cycle: 0, caller: None, began: None })
+                Ok(Entry { seat: None, cycle: 0, caller: None, began: None, answered: None })
             }
             Err(open) => {
                 machine.parts.counts.refuse();
@@ -204,6 +205,8 @@ pub struct Entry {
     caller: Option<u64>,
     /// If it matters how long it takes.
     began: Option<Instant>,
+    /// When that was known, if it goes on for longer.
+    answered: Option<Instant>,
 }
 
 impl Entry {
@@ -248,14 +251,28 @@ impl Entry {
     /// Whether it has taken as long as what is slow.
     #[cfg(feature = "resilience")]
     pub(crate) fn is_slow(&self, now: Instant) -> bool {
-        self.seat.as_ref().is_some_and(|seat| is_slow(&seat.machine.policy, self.began, now))
+        self.seat.as_ref().is_some_and(|seat| self.has_been_slow(&seat.machine.policy, now))
+    }
+
+    /// There is an answer, and what follows lasts as long as it likes: how long is not counted.
+    #[cfg(any(feature = "resilience", feature = "upstream"))]
+    pub(crate) fn answered(&mut self, now: impl FnOnce() -> Instant) {
+        self.answered = self.began.map(|_| now());
+    }
+
+    fn has_been_slow(&self, policy: &Policy, now: Instant) -> bool {
+        let until = self.answered.unwrap_or(now);
+        policy
+            .slow
+            .zip(self.began)
+            .is_some_and(|((from, _), began)| until.saturating_duration_since(began) >= from)
     }
 
     /// How it went; the clock is read only if that matters.
     pub(crate) fn tell(mut self, failed: bool, now: impl Fn() -> Instant) {
         let Some(seat) = self.seat.take() else { return };
         let (machine, read) = (&seat.machine, self.began.map(|_| now()));
-        let slow = read.is_some_and(|now| is_slow(&machine.policy, self.began, now));
+        let slow = read.is_some_and(|now| self.has_been_slow(&machine.policy, now));
         let (fate, now) = (Fate { failed, slow }, || read.unwrap_or_else(now));
         if is_closed(self.cycle) {
             machine.record(self.cycle, seat.number, fate, now);
@@ -263,10 +280,6 @@ impl Entry {
             machine.probed(self.cycle, fate, now);
         }
     }
-}
-
-fn is_slow(policy: &Policy, began: Option<Instant>, now: Instant) -> bool {
-    policy.slow.zip(began).is_some_and(|((from, _), began)| now.saturating_duration_since(began) >= from)
 }
 
 impl Drop for Entry {

@@ -58,6 +58,11 @@ impl Beside {
         self.outliers.is_some()
     }
 
+    /// The checks whose first answers requests have to wait for.
+    pub(super) fn awaited(&self) -> Option<&Arc<Checks>> {
+        self.checks.as_ref().filter(|checks| checks.are_awaited())
+    }
+
     /// This one is looked after from now on; `shared` with requests of a predecessor that lives, or not.
     pub(super) fn adopt(&self, member: &Member, shared: bool) {
         Watch::adopt(self.outliers.as_ref(), member);

@@ -23,7 +23,7 @@ use super::options::Options;
 use crate::reject::{Reason, Rejection};
 
 /// When a request that found all connections taken may come again.
-const BACK_SOON: Duration = Duration::from_secs(1);
+pub(super) const BACK_SOON: Duration = Duration::from_secs(1);
 
 /// What may come before the head of an answer is known, that head and what is read ahead of its body among it: of the smallest
 /// interim answers some 20,000, where an honest server sends one or two.

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// How long the first requests wait to be told where the endpoints are.
-const FIRST: Duration = Duration::from_secs(5);
+pub(super) const FIRST: Duration = Duration::from_secs(5);
 
 /// A named group of endpoints that serve the same: where a [`Proxy`](super::Proxy) sends to. Clones share all state.
 ///
@@ -136,14 +136,8 @@ impl Upstream {
     pub async fn warm(&self) -> Result<(), Rejection> {
         self.0.beside.begin_early(&self.0);
         self.plan().await?;
-        let Beside { ahead, checks, .. } = &self.0.beside;
-        if let Some(ahead) = ahead {
+        if let Some(ahead) = &self.0.beside.ahead {
             let _ = timeout(FIRST, ahead.first(&self.0.members())).await;
-        }
-        if let Some(checks) = checks {
-            let _ = timeout(FIRST, checks.first(|| self.0.members())).await;
-            // The plan of before knows nobody who is well.
-            self.0.roster.renew();
         }
         Ok(())
     }
@@ -169,14 +163,23 @@ impl Upstream {
     /// Who can be picked, unless that must be waited for or there is nobody.
     pub(super) fn plan_now(&self) -> Option<Arc<Plan>> {
         self.0.beside.begin(&self.0);
+        if self.0.beside.awaited().is_some() {
+            return None;
+        }
         Some(self.0.roster.plan()).filter(|plan| !plan.seats.is_empty())
     }
 
-    /// Who can be picked; as long as nobody is known it waits for the first word of where they are.
+    /// Who can be picked; as long as nobody is known it waits for the first word of where they are, and of how they are if
+    /// that has to be heard first.
     pub(super) async fn plan(&self) -> Result<Arc<Plan>, Rejection> {
         let group = &self.0;
         if group.roster.plan().seats.is_empty() {
             let _ = timeout(FIRST, group.beside.first_word()).await;
+        }
+        if let Some(checks) = group.beside.awaited() {
+            checks.first(|| group.members()).await;
+            // The plan of before knows nobody who is well.
+            group.roster.renew();
         }
         let plan = group.roster.plan();
         if plan.seats.is_empty() {

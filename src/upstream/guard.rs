@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use http::response;
 use tokio::{
     runtime::Handle,
     time::{Instant, sleep},
@@ -13,7 +14,7 @@ use tokio::{
 use super::{availability::Withheld, member::Member};
 use crate::{
     context::Deadline,
-    outcome::{End, Judgement, Outcome},
+    outcome::{End, Judgement, Outcome, lasts},
     trip::{Entry, PATIENCE, Parts, State, Trip, Watcher},
 };
 
@@ -85,6 +86,13 @@ fn state(member: &Member) -> State {
 }
 
 impl Watched {
+    /// The head of the response has come.
+    pub(super) fn answered(&mut self, head: &response::Parts) {
+        if lasts(head) {
+            self.entry.answered(Instant::now);
+        }
+    }
+
     /// Tells the machine what became of it.
     pub(super) fn ended(self, member: &Member, outcome: &Outcome) {
         let Self { entry, until } = self;

@@ -87,7 +87,10 @@ impl Load {
 }
 
 impl Pass for Call {
-    fn on_head(&mut self, _: &mut response::Parts) {
+    fn on_head(&mut self, head: &mut response::Parts) {
+        if let Some(watched) = &mut self.watched {
+            watched.answered(head);
+        }
         self.head = self.begun.map(|_| Instant::now());
     }
 
@@ -98,17 +101,22 @@ impl Pass for Call {
         let Some(begun) = self.begun else { return };
         let now = Instant::now();
         let latency = self.head.unwrap_or(now).saturating_duration_since(begun);
-        self.member.ended(&self.without_time(outcome, now), latency, now);
+        self.member.ended(&self.by_whose_time(outcome, now), latency, now);
     }
 }
 
 impl Call {
-    /// Whoever stops waiting when the time is over drops the call: this says whose time it was.
-    fn without_time(&self, outcome: &Outcome, now: Instant) -> Outcome {
-        let over = self.until.filter(|deadline| outcome.end == End::Cancelled && deadline.instant() <= now);
-        let end = over.map_or(outcome.end, |deadline| {
-            End::Failed(if deadline.is_imposed() { Failure::Deadline } else { Failure::CallerDeadline })
-        });
+    /// Whoever stops waiting when the time is over drops the call: this says whose time it was. A server that says so itself
+    /// has been told the time.
+    fn by_whose_time(&self, outcome: &Outcome, now: Instant) -> Outcome {
+        let Some(until) = self.until else { return *outcome };
+        let of_caller = !until.is_imposed();
+        let is_over = outcome.end == End::Cancelled && until.instant() <= now;
+        let end = match of_caller {
+            true if is_over || outcome.is_told_late() => End::Failed(Failure::CallerDeadline),
+            false if is_over => End::Failed(Failure::Deadline),
+            _ => outcome.end,
+        };
         Outcome { end, ..*outcome }
     }
 }

@@ -60,6 +60,7 @@
 //! | the upstream closed or reset before the head of its answer had come | `UpstreamReset` | 502 | UNAVAILABLE |
 //! | its answer is not HTTP, its head is larger than 64 KiB or has more than 100 fields, its lengths differ, interim answers (1xx) have no end, it switched protocols unasked | `UpstreamProtocol` | 502 | UNAVAILABLE |
 //! | no address is known, or only refused ones; nobody is in the request's [`Subset`]; the endpoint of a [strict](Session::strict) session is gone, or takes no requests | `NoEndpoint` | 503 | UNAVAILABLE |
+//! | the [circuit breakers](UpstreamBuilder::circuit_breaker) of all endpoints are open | `CircuitOpen` | 503 + `Retry-After` | UNAVAILABLE |
 //! | all connections that are allowed are in use | `Overloaded` | 503 + `Retry-After` | UNAVAILABLE |
 //! | a request that could be read as two, a malformed host, a body that breaks off | `BadRequest` | 400 | INTERNAL |
 //! | CONNECT, a transfer coding other than chunked, an upgrade where only HTTP/2 is spoken | `NotImplemented` | 501 | UNIMPLEMENTED |
@@ -73,8 +74,8 @@
 //!
 //! [`Balance`] says how one is picked, of those that take requests: of the lowest [priority](Endpoint::priority), as far as
 //! that bears it (seven of ten bear all, Envoy's overprovisioning of 1.4), and there of the own [zone](UpstreamBuilder::zone).
-//! If less than half of a priority takes requests, and no other bears them, all of it is given some
-//! ([panic](UpstreamBuilder::panic_threshold)). All of that is worked out when the set changes or somebody's
+//! If less than half of a priority takes requests, and no other bears them, all of it is given some, but for those that
+//! drain or whose breaker is open ([panic](UpstreamBuilder::panic_threshold)). All of that is worked out when the set changes or somebody's
 //! [`Availability`] does, off the path of requests: a pick costs the same for ten endpoints and for ten thousand.
 //!
 //! A request can be for those with some [labels](Endpoint::label) alone: a [`Subset`] is an upstream of its own in all of

@@ -10,7 +10,7 @@ use std::{
 use super::{
     Upstream,
     balance::{Ask, Tried},
-    connect::ConnectError,
+    connect::{BACK_SOON, ConnectError},
     lease::{Connection, Lease},
     load::Load,
     member::Member,
@@ -187,7 +187,10 @@ fn nobody(upstream: &Upstream, call: &Call) -> Rejection {
         let plan = upstream.group().roster.plan();
         session.refusal(plan.named(session.named()?.name, call.subset).is_none())
     });
-    of_session.unwrap_or_else(|| Reason::NoEndpoint.into())
+    of_session.unwrap_or_else(|| match upstream.group().roster.plan().is_open() {
+        true => Rejection::new(Reason::CircuitOpen).retry_after(BACK_SOON).unsent(),
+        false => Reason::NoEndpoint.into(),
+    })
 }
 
 /// How many attempts were made before at the same call.

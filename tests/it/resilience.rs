@@ -17,16 +17,23 @@ use axum::{
     routing::get,
 };
 use bytes::Bytes;
+use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use portcullis::{
+    body::Body,
     reject::RescueLayer,
-    resilience::{breaker::BreakerLayer, timeout::TimeoutLayer},
+    resilience::{
+        breaker::BreakerLayer,
+        retry::{self, RetryLayer, RetryOn},
+        timeout::TimeoutLayer,
+    },
     trip::{self, State},
 };
 use tokio::net::TcpListener;
 use tokio_stream::{StreamExt, wrappers::TcpListenerStream};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tower::{Layer, ServiceExt};
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -147,6 +154,36 @@ async fn an_axum_router_has_one_breaker() {
 }
 
 /// gRPC's status stands in trailers, where peers do not look.
+/// What a server has not looked at may be sent again, whatever it is: by anybody's client.
+#[tokio::test]
+async fn what_was_refused_unseen_is_sent_again() {
+    let (listener, address) = bind().await;
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&seen);
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            match count.fetch_add(1, Ordering::Relaxed) {
+                0 => respond.send_reset(h2::Reason::REFUSED_STREAM),
+                2 => respond.send_reset(h2::Reason::INTERNAL_ERROR),
+                _ => drop(respond.send_response(Response::new(()), true).unwrap()),
+            }
+        }
+    });
+    let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http::<Body>();
+    let policy = retry::Policy::new(1).on([RetryOn::RefusedStream, RetryOn::Reset]);
+    let service = RetryLayer::new(policy).layer(client);
+    let post = || {
+        let request = Request::post(format!("http://{address}/pay")).body(Body::from("once"));
+        service.clone().oneshot(request.unwrap())
+    };
+    assert_eq!(post().await.unwrap().status(), 200);
+    assert_eq!(seen.load(Ordering::Relaxed), 2);
+    post().await.expect_err("it may have been looked at");
+    assert_eq!(seen.load(Ordering::Relaxed), 3);
+}
+
 #[tokio::test]
 async fn a_tonic_client_leaves_a_failing_server_alone() {
     let asked = Arc::new(AtomicUsize::new(0));
@@ -159,7 +196,7 @@ async fn a_tonic_client_leaves_a_failing_server_alone() {
         )]);
         let frames = tokio_stream::iter([Ok::<_, std::io::Error>(http_body::Frame::trailers(trailers))]);
         let body = axum::body::Body::new(http_body_util::StreamBody::new(frames));
-        http::Response::builder().header("content-type", "application/grpc").body(body).unwrap()
+        Response::builder().header("content-type", "application/grpc").body(body).unwrap()
     });
     let (listener, address) = bind().await;
     tokio::spawn(async { axum::serve(listener, fails).await });

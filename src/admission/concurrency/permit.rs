@@ -65,13 +65,15 @@ pub struct Held {
     permit: Option<Permit>,
     /// When it began, if the limit adapts.
     began: Option<Instant>,
+    /// Whose time it has.
+    of_caller: bool,
 }
 
 impl Held {
-    pub(super) const SKIPPED: Self = Self { permit: None, began: None };
+    pub(super) const SKIPPED: Self = Self { permit: None, began: None, of_caller: false };
 
-    pub(super) const fn new(permit: Permit, began: Option<Instant>) -> Self {
-        Self { permit: Some(permit), began }
+    pub(super) const fn new(permit: Permit, began: Option<Instant>, of_caller: bool) -> Self {
+        Self { permit: Some(permit), began, of_caller }
     }
 
     /// If the limit adapts: it, by what, and when this began.
@@ -107,7 +109,7 @@ impl Pass for Held {
             self.sample(Latency::End);
         }
         if let Some((pool, adaptive, _)) = self.adapts()
-            && is_drop(outcome)
+            && is_drop(outcome, self.of_caller)
         {
             pool.adapt(adaptive.sampler.dropped(Instant::now(), pool.live.in_flight()));
         }
@@ -148,6 +150,7 @@ pin_project! {
         sleep: Sleep,
         granted: oneshot::Receiver<Permit>,
         seat: Seat,
+        of_caller: bool,
     }
 }
 
@@ -157,9 +160,10 @@ impl Wait {
         place: Place,
         (ticket, granted): (Ticket, oneshot::Receiver<Permit>),
         until: Instant,
+        of_caller: bool,
     ) -> Self {
         let seat = Seat { pool, place, ticket: Some(ticket) };
-        Self { sleep: tokio::time::sleep_until(until), granted, seat }
+        Self { sleep: tokio::time::sleep_until(until), granted, seat, of_caller }
     }
 }
 
@@ -183,7 +187,7 @@ impl Future for Wait {
             this.seat.ticket = None;
             // Whoever left it may have come under other terms.
             permit.pool = Arc::clone(pool);
-            Held::new(permit, pool.adaptive.as_ref().map(|_| Instant::now()))
+            Held::new(permit, pool.adaptive.as_ref().map(|_| Instant::now()), *this.of_caller)
         });
         Poll::Ready(Told(held))
     }

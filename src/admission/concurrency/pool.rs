@@ -197,7 +197,8 @@ impl Pool {
 
     fn held(self: &Arc<Self>, head: &mut Head<'_>, place: Place) -> Held {
         let began = self.adaptive.as_ref().map(|_| head.now());
-        Held::new(Permit::new(Arc::clone(self), place), began)
+        let of_caller = Deadline::is_callers(head.extensions());
+        Held::new(Permit::new(Arc::clone(self), place), began, of_caller)
     }
 
     /// A place for one who would have none if it were not for the shadow.
@@ -247,7 +248,8 @@ impl Pool {
             _ => return None,
         };
         self.live.counts.queued.fetch_add(1, Ordering::Relaxed);
-        Some(Err(Wait::new(Arc::clone(self), place, seat, until)))
+        let of_caller = Deadline::is_callers(head.extensions());
+        Some(Err(Wait::new(Arc::clone(self), place, seat, until, of_caller)))
     }
 
     pub(super) fn abandon(&self, place: &Place, ticket: Ticket) {

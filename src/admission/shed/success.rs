@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::gate::strikes;
 use crate::{
     chance::Chance,
+    context::Deadline,
     gate::{Gate, GateLayer, Pass},
     head::Head,
     outcome::{Outcome, Verdict},
@@ -205,21 +206,26 @@ impl Gate for SuccessRate {
             self.0.refused.fetch_add(1, Ordering::Relaxed);
             return Err(self.0.refusal.clone().into());
         }
-        Ok(Judged(Arc::clone(&self.0)))
+        let of_caller = Deadline::is_callers(head.extensions());
+        Ok(Judged { shared: Arc::clone(&self.0), of_caller })
     }
 }
 
 /// Tells how a request ended.
-pub struct Judged(Arc<Shared>);
+pub struct Judged {
+    shared: Arc<Shared>,
+    /// Whose time it has.
+    of_caller: bool,
+}
 
 impl Pass for Judged {
     fn on_end(&mut self, outcome: &Outcome) {
-        let went_well = match outcome.verdict() {
+        let went_well = match outcome.verdict_on_server(self.of_caller) {
             Verdict::Success | Verdict::CallerFault => true,
             Verdict::ServerFault => false,
             Verdict::Cancelled => return,
         };
-        self.0.window.record(Instant::now(), [true, went_well]);
+        self.shared.window.record(Instant::now(), [true, went_well]);
     }
 }
 

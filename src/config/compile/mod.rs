@@ -14,6 +14,7 @@ mod compiler;
 mod concurrency;
 mod discovery;
 mod endpoints;
+mod fallback;
 mod fault;
 mod filters;
 mod hedge;

@@ -183,7 +183,7 @@ fn how(at: At<'_>, mut policy: Policy, rules: &RetryRules) -> Policy {
 }
 
 impl RetryCondition {
-    const fn known(self) -> RetryOn {
+    pub(super) const fn known(self) -> RetryOn {
         match self {
             Self::Cancelled => RetryOn::Cancelled,
             Self::ConnectFailure => RetryOn::ConnectFailure,

@@ -77,6 +77,7 @@ impl Compiler<'_> {
         made = self.canary(at, made, rule);
         made = self.mirrors(at, made, rule);
         made = self.rule_breaker(at, made, rule);
+        made = self.fallback(at, made, rule);
         made = self.sessions(at, made, rule);
         made = self.calls(at, made, rule);
         self.backends(at, made, rule)

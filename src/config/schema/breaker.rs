@@ -16,7 +16,7 @@ pub(crate) struct CircuitBreaker {
     pub(crate) failure_rate_threshold: Option<Text<Ratio>>,
     /// The share of calls that are slow for which it opens.
     pub(crate) slow_call_rate_threshold: Option<Text<Ratio>>,
-    /// How long a call takes that is slow, to the end of its body.
+    /// How long a call takes that is slow, to the end of its body; to its head if it is a stream of events or an upgrade.
     pub(crate) slow_call_duration: Option<Text<Duration>>,
     /// How many calls there must be in the window for shares to count. Default: 20.
     pub(crate) minimum_calls: Option<NonZeroU32>,

@@ -20,7 +20,7 @@ pub(crate) struct RequestMirror {
     pub(crate) fraction: Option<Fraction>,
 }
 
-/// The upstream of a mirror.
+/// The upstream of a mirror, or of a fallback.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct MirrorRef {

@@ -9,6 +9,7 @@ mod client;
 mod concurrency;
 mod discovery;
 mod endpoints;
+mod fallback;
 mod fault;
 mod gateway;
 mod hedge;
@@ -27,6 +28,7 @@ mod usage;
 
 pub(crate) use self::{
     addresses::*, authentication::*, authorization::*, balance::*, breaker::*, client::*, concurrency::*,
-    discovery::*, endpoints::*, fault::*, gateway::*, hedge::*, mirror::*, overload::*, paths::*,
-    policies::*, quotas::*, redis::*, retry::*, route::*, session::*, split::*, unbuilt::*, usage::*,
+    discovery::*, endpoints::*, fallback::*, fault::*, gateway::*, hedge::*, mirror::*, overload::*,
+    paths::*, policies::*, quotas::*, redis::*, retry::*, route::*, session::*, split::*, unbuilt::*,
+    usage::*,
 };

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Addresses, CircuitBreaker, Csrf, FaultRules, Header, HedgeRules, Method, MirrorRules, PathRules,
-    PriorityClass, RetryRules, Silences, Split, Unbuilt,
+    Addresses, CircuitBreaker, Csrf, FallbackRules, FaultRules, Header, HedgeRules, Method, MirrorRules,
+    PathRules, PriorityClass, RetryRules, Silences, Split, Unbuilt,
 };
 use crate::{admission::rate_limit::Rate, config::scalar::Text, ratio::Ratio, time::Calendar};
 
@@ -281,6 +281,8 @@ pub(crate) struct Policies {
     pub(crate) fault: Option<FaultRules>,
     /// What is sent a second time because the first is late. Default: nothing.
     pub(crate) hedge: Option<HedgeRules>,
+    /// What is given in the place of failures. Default: they stand.
+    pub(crate) fallback: Option<FallbackRules>,
     /// Refuses requests while what the rule answers keeps failing, after all of its attempts. An upstream has its own.
     /// Default: off.
     pub(crate) circuit_breaker: Option<CircuitBreaker>,

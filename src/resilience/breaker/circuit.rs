@@ -1,5 +1,6 @@
 use std::{fmt, sync::Arc};
 
+use http::response;
 use tokio::{sync::broadcast, time::Instant};
 
 use super::{Policy, keyed::Keyed, policy::Judge};
@@ -7,7 +8,7 @@ use crate::{
     context::Deadline,
     gate::{Gate, Pass},
     head::Head,
-    outcome::{End, Judgement, Outcome},
+    outcome::{End, Judgement, Outcome, lasts},
     reject::{Answer, Reason, Rejection},
     resilience::timeout::head_deadline,
     trip::{Change, CircuitOpen, Counts, Entry, Mode, Parts, State, Trip, Watcher},
@@ -153,6 +154,14 @@ impl Pass for Judged {
 
     fn holds(&self) -> bool {
         self.watching.is_some()
+    }
+
+    fn on_head(&mut self, head: &mut response::Parts) {
+        if let Some(watching) = &mut self.watching
+            && lasts(head)
+        {
+            watching.entry.answered(Instant::now);
+        }
     }
 
     fn on_end(&mut self, outcome: &Outcome) {

@@ -6,22 +6,22 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Method, Request, Response, header};
 use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{
-    FallbackBody, FallbackHandle, FellBack, Policy,
-    policy::{Asked, Failed, Instead, told},
+    FallbackBody, FallbackHandle, Policy,
+    policy::{Asked, Case, Instead},
 };
 use crate::{
     body::{Body, BoxError, Replay},
     head::Head,
-    reject::Protocol,
+    reject::{Protocol, Rejection},
     resilience::again::{has_attempts, is_repeatable, keep_body},
-    trail::Trail,
+    trail::{Failed, FellBack, Given, Trail},
     upload::Upload,
 };
 
@@ -97,6 +97,7 @@ impl<S> fmt::Debug for Fallback<S> {
 struct Call {
     policy: Arc<Policy>,
     protocol: Protocol,
+    is_head: bool,
     /// As it was, if somebody else is to see it.
     head: Option<Request<()>>,
     /// `None`: it cannot be sent again.
@@ -116,7 +117,7 @@ impl Call {
     fn begin(policy: Arc<Policy>, request: &mut Request<Body>) -> Self {
         let trail = request.extensions().get().cloned();
         let head = Head::of(request);
-        let protocol = head.protocol();
+        let (protocol, is_head) = (head.protocol(), head.method() == Method::HEAD);
         let seen = match policy.instead {
             Instead::Answer(_) => None,
             Instead::Made(_) | Instead::Server(_) => Some(head.to_request()),
@@ -124,20 +125,20 @@ impl Call {
         let may_repeat = policy.any_method || is_repeatable(request);
         let asks = matches!(policy.instead, Instead::Server(_)) && has_attempts(request);
         let body = if asks { keep_body(request, policy.most_body) } else { None };
-        Self { policy, protocol, head: seen, body, may_repeat, trail }
+        Self { policy, protocol, is_head, head: seen, body, may_repeat, trail }
     }
 
-    fn instead(self, failed: Failed) -> (Next, Arc<Policy>) {
-        let next = match &self.policy.instead {
-            Instead::Answer(response) => Next::Give(told(response, self.protocol)),
+    fn instead(&mut self, case: Case) -> Next {
+        match &self.policy.instead {
+            Instead::Answer(response) => self.told(Response::clone(response)),
             Instead::Made(make) => match self.head.as_ref().and_then(|head| make(head)) {
-                Some(response) => Next::Give(response),
+                Some(response) => self.told(response),
                 None => Next::Stand,
             },
             Instead::Server(server) => {
-                let body = self.body.as_ref().filter(|_| failed.unsent || self.may_repeat);
+                let body = self.body.take().filter(|_| case.unsent || self.may_repeat);
                 let body = body.and_then(|replay| replay.body().filter(|_| replay.give_up_older()));
-                match self.head.zip(body) {
+                match self.head.take().zip(body) {
                     Some((head, body)) => {
                         if let Some(upload) = head.extensions().get::<Upload>() {
                             upload.set_awaited(false); // the other server has not asked for anything yet
@@ -147,9 +148,40 @@ impl Call {
                     None => Next::Stand,
                 }
             }
-        };
-        (next, self.policy)
+        }
     }
+
+    /// Gives it if it is in the protocol of the caller, to `HEAD` without its body.
+    fn told(&self, response: Response<Bytes>) -> Next {
+        if self.protocol.is_grpc() && Protocol::of(response.headers()) != self.protocol {
+            return Next::Stand;
+        }
+        Next::Give(if self.is_head { without_body(response) } else { response })
+    }
+
+    fn stands<B, E>(&self, ended: Result<Response<B>, E>) -> Result<Response<FallbackBody<B>>, E> {
+        self.policy.count(None);
+        inner(ended)
+    }
+
+    fn given<B>(&self, failed: Failed, given: Given, response: Response<Body>) -> Response<FallbackBody<B>> {
+        let fell_back = FellBack { failed, given };
+        self.policy.count(Some(given));
+        if let Some(trail) = &self.trail {
+            trail.set_fell_back(fell_back);
+        }
+        let mut response = response.map(FallbackBody::instead);
+        response.extensions_mut().insert(fell_back);
+        response
+    }
+}
+
+/// Servers of HTTP/2 send what they are given, to `HEAD` too.
+fn without_body(response: Response<Bytes>) -> Response<Bytes> {
+    let (mut head, body) = response.into_parts();
+    let length = || HeaderValue::from(body.len());
+    head.headers.entry(header::CONTENT_LENGTH).or_insert_with(length);
+    Response::from_parts(head, Bytes::new())
 }
 
 pin_project! {
@@ -166,7 +198,7 @@ pin_project! {
     enum State<F, B, E> {
         Calling { #[pin] future: F },
         // The failure stands if the other server has no answer.
-        Asking { asked: Asked, failure: Option<Result<Response<B>, E>>, asker: Option<(Arc<Policy>, Option<Trail>)> },
+        Asking { asked: Asked, failed: Failed, failure: Option<(Call, Result<Response<B>, E>)> },
     }
 }
 
@@ -182,36 +214,34 @@ where
         loop {
             let ended = match this.state.as_mut().project() {
                 StateProjection::Calling { future } => ready!(future.poll(cx)),
-                StateProjection::Asking { asked, failure, asker } => {
+                StateProjection::Asking { asked, failed, failure } => {
                     let answer = ready!(asked.as_mut().poll(cx));
                     #[expect(clippy::expect_used, reason = "the contract of Future")]
-                    let (failure, (policy, trail)) =
-                        failure.take().zip(asker.take()).expect("polled after completion");
+                    let (call, failure) = failure.take().expect("polled after completion");
+                    // A refusal is that of a layer in front of the server.
+                    let answer =
+                        answer.ok().filter(|answer| answer.extensions().get::<Rejection>().is_none());
                     return Poll::Ready(match answer {
-                        Ok(response) => Ok(given(&policy, trail.as_ref(), response)),
-                        Err(_) => stands(&policy, failure),
+                        Some(response) => Ok(call.given(*failed, Given::Server, response)),
+                        None => call.stands(failure),
                     });
                 }
             };
-            let Some(call) = this.call.take() else { return Poll::Ready(inner(ended)) };
-            let failed = match &ended {
+            let Some(mut call) = this.call.take() else { return Poll::Ready(inner(ended)) };
+            let case = match &ended {
                 Ok(response) => call.policy.of_response(response),
                 Err(error) => call.policy.of_error(error),
             };
-            let Some(failed) = failed else { return Poll::Ready(inner(ended)) };
-            let trail = call.trail.clone();
-            let (next, policy) = call.instead(failed);
-            match next {
+            let Some(case) = case else { return Poll::Ready(inner(ended)) };
+            match call.instead(case) {
                 Next::Give(response) => {
-                    return Poll::Ready(Ok(given(&policy, trail.as_ref(), response.map(Body::from))));
+                    let response = response.map(Body::from);
+                    return Poll::Ready(Ok(call.given(case.failed, Given::Answer, response)));
                 }
-                Next::Stand => return Poll::Ready(stands(&policy, ended)),
+                Next::Stand => return Poll::Ready(call.stands(ended)),
                 Next::Ask(asked) => {
-                    this.state.set(State::Asking {
-                        asked,
-                        failure: Some(ended),
-                        asker: Some((policy, trail)),
-                    });
+                    let failure = Some((call, ended));
+                    this.state.set(State::Asking { asked, failed: case.failed, failure });
                 }
             }
         }
@@ -220,21 +250,6 @@ where
 
 fn inner<B, E>(ended: Result<Response<B>, E>) -> Result<Response<FallbackBody<B>>, E> {
     ended.map(|response| response.map(FallbackBody::inner))
-}
-
-fn stands<B, E>(policy: &Policy, ended: Result<Response<B>, E>) -> Result<Response<FallbackBody<B>>, E> {
-    policy.count(false);
-    inner(ended)
-}
-
-fn given<B>(policy: &Policy, trail: Option<&Trail>, response: Response<Body>) -> Response<FallbackBody<B>> {
-    policy.count(true);
-    if let Some(trail) = trail {
-        trail.set_fell_back();
-    }
-    let mut response = response.map(FallbackBody::instead);
-    response.extensions_mut().insert(FellBack);
-    response
 }
 
 impl<F, B, E> fmt::Debug for ResponseFuture<F, B, E> {

@@ -58,21 +58,23 @@
 //! given: a gRPC status in trailers after it comes too late.
 //!
 //! Another server is asked only if what was asked may be done twice, and if its body was kept; it is recorded while the
-//! first server reads it, as [`Replay`](crate::body::Replay) has it. If that server has no answer the first failure stands.
-//! An answer of it that is a failure is given.
+//! first server reads it, as [`Replay`](crate::body::Replay) has it. If that server has no answer, or a layer in front of it
+//! refuses, the first failure stands. An answer of it that is a failure is given.
 //!
 //! There is no cache here: [`answer_with`](Policy::answer_with) is the seam for one, which has to know what may be given to
 //! whom (`Cache-Control`, `Vary`, `Authorization`).
 //!
 //! # Answers
 //!
-//! Those it is given, with [`FellBack`] in their extensions. A gRPC caller to whom a static answer means nothing gets
-//! [`Unavailable`], 14.
+//! Those it is given, with [`FellBack`](crate::trail::FellBack) in their extensions; those to `HEAD` without their body. A gRPC
+//! caller to whom an answer means nothing gets the failure.
 //!
 //! # Position
 //!
-//! Outside of retries and breakers, which must know of the failure; inside of metrics and logs, and of the timeout of the
-//! whole request, which bounds the other server too. A timeout outside of it has cut it off as well.
+//! Inside of whatever decides who may ask: when nobody can be authenticated, nobody reaches the other server by that.
+//! Outside of retries, breakers and limits on what is in flight, whose refusals are failures too; inside of metrics and logs.
+//! A timeout outside of it bounds the other server too, and cuts it off as well; with one inside of it the other server has
+//! to have its own, as it does in a gateway.
 //!
 //! # Shared state
 //!
@@ -86,9 +88,7 @@
 //! # Metrics
 //!
 //! A [`FallbackHandle`] counts the failures in whose place something was given, and those that stood. The
-//! [`Trail`](crate::trail::Trail) says that something was.
-//!
-//! [`Unavailable`]: crate::reject::Reason::Unavailable
+//! [`Trail`](crate::trail::Trail) says what failed, and what was given.
 
 mod body;
 mod layer;
@@ -98,4 +98,4 @@ mod tests;
 
 pub use body::FallbackBody;
 pub use layer::{Fallback, FallbackLayer, ResponseFuture};
-pub use policy::{FallbackHandle, FellBack, Policy};
+pub use policy::{FallbackHandle, Policy};

@@ -16,8 +16,9 @@ use crate::{
     body::{Body, BoxError},
     outcome::{Failure, is_connect, rejection_in},
     ready::ReadyCall,
-    reject::{Protocol, Reason, Rejection},
+    reject::{GrpcCode, Reason, Rejection},
     resilience::retry::{Conditions, Lost, RetryOn},
+    trail::{Failed, Given},
 };
 
 /// When something is answered in the place of a failure, and what. See the [module docs](super). Clones share the numbers.
@@ -46,13 +47,9 @@ pub(super) type Asked = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxEr
 
 #[derive(Debug, Default)]
 struct Counts {
-    given: AtomicU64,
+    given: [AtomicU64; Given::ALL.len()],
     not_given: AtomicU64,
 }
-
-/// A response extension: it was given in the place of a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FellBack;
 
 impl Policy {
     fn new(instead: Instead) -> Self {
@@ -76,14 +73,13 @@ impl Policy {
 
     /// This answer, as it stands.
     ///
-    /// A gRPC caller is given its headers and its body only if its `Content-Type` is one of gRPC; else, and that is for
-    /// every other answer, `UNAVAILABLE`.
+    /// To a gRPC caller it means something only if its `Content-Type` is that of the caller's gRPC; else the failure stands.
     pub fn answer(response: Response<Bytes>) -> Self {
         Self::new(Instead::Answer(Arc::new(response)))
     }
 
-    /// What `make` makes of the request's head, as a cache that has an old answer; the failure stands where it has nothing.
-    /// It must not block.
+    /// What `make` makes of the request's head; the failure stands where it has nothing, as where a gRPC caller is told
+    /// nothing in gRPC. It must not block.
     pub fn answer_with(
         make: impl Fn(&Request<()>) -> Option<Response<Bytes>> + Send + Sync + 'static,
     ) -> Self {
@@ -106,6 +102,24 @@ impl Policy {
             let call = ReadyCall::new(server.clone(), request);
             Box::pin(async move { call.await.map(|response| response.map(Body::new)).map_err(Into::into) })
         })))
+    }
+
+    /// The cases alone: nothing is given, and every failure stands, until somebody knows [what](Self::asking).
+    pub fn cases() -> Self {
+        Self::answer_with(|_| None)
+    }
+
+    /// As [`ask`](Self::ask), in the cases of this policy, with its numbers, and in the place of what it gave.
+    pub fn asking<S, B>(self, server: S) -> Self
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError> + Send, Future: Send>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        Self { instead: Self::ask(server).instead, ..self }
     }
 
     /// In which cases, in the place of `5xx`, `connect-failure`, `refused-stream`, `reset`, and of gRPC
@@ -133,69 +147,81 @@ impl Policy {
         Self { any_method: true, ..self }
     }
 
+    /// Goes on with the numbers of another policy, in whose place it is put.
+    pub fn counted_by(self, handle: &FallbackHandle) -> Self {
+        Self { counts: Arc::clone(&handle.counts), ..self }
+    }
+
     /// What it has come to.
     #[must_use]
     pub fn handle(&self) -> FallbackHandle {
         FallbackHandle { counts: Arc::clone(&self.counts) }
     }
 
-    pub(super) fn count(&self, given: bool) {
-        let count = if given { &self.counts.given } else { &self.counts.not_given };
+    pub(super) fn count(&self, given: Option<Given>) {
+        let count = given.map_or(&self.counts.not_given, |given| &self.counts.given[given as usize]);
         count.fetch_add(1, Relaxed);
     }
 
-    /// Whether a response is a failure, and if so whether nobody has looked at the request.
-    pub(super) fn of_response<B>(&self, response: &Response<B>) -> Option<Failed> {
-        let rejection = response.extensions().get::<Rejection>();
-        if rejection.is_some_and(|rejection| rejection.reason().blames_caller()) {
-            return None;
+    /// Whether a response is a failure, and if so which.
+    pub(super) fn of_response<B>(&self, response: &Response<B>) -> Option<Case> {
+        let of_head = || self.conditions.head(response.status(), response.headers());
+        match response.extensions().get::<Rejection>() {
+            Some(rejection) if rejection.reason().blames_caller() => None,
+            // An error that became an answer further inside is the case that it was.
+            Some(rejection) => {
+                self.of_rejection(rejection).or_else(|| of_head().then(|| Case::of(rejection)))
+            }
+            None => of_head().then(|| {
+                let grpc = GrpcCode::of(response.headers()).filter(|code| *code != GrpcCode::OK);
+                let failed = grpc.map_or(Failed::Status(response.status()), Failed::Grpc);
+                Case { failed, unsent: false }
+            }),
         }
-        let failed = self.conditions.head(response.status(), response.headers());
-        failed.then(|| Failed { unsent: rejection.is_some_and(Rejection::is_unsent) })
     }
 
     /// The same of an error.
-    pub(super) fn of_error<E: 'static>(&self, error: &E) -> Option<Failed> {
+    pub(super) fn of_error<E: 'static>(&self, error: &E) -> Option<Case> {
         if let Some(rejection) = rejection_in(error) {
-            let (reason, unsent) = (rejection.reason(), rejection.is_unsent());
-            let failed = match reason {
-                _ if reason.blames_caller() => false,
-                Reason::ConnectFailed => self.conditions.lost(Lost::Connect),
-                Reason::UpstreamProtocol | Reason::UpstreamReset | Reason::UpstreamTimeout => {
-                    self.conditions.lost(if unsent { Lost::Refused } else { Lost::Other })
-                }
-                _ => {
-                    let conditions = &self.conditions;
-                    conditions.head(reason.status(), &HeaderMap::new()) || conditions.grpc(reason.grpc())
-                }
-            };
-            return failed.then_some(Failed { unsent });
+            return self.of_rejection(rejection);
         }
-        let (how, unsent) = match Failure::of(error) {
-            _ if is_connect(error) => (Lost::Connect, true),
+        let (failure, unsent) = (Failure::of(error), is_connect(error));
+        let how = match failure {
+            _ if unsent => Lost::Connect,
             Failure::CallerDeadline => return None,
-            Failure::Connect => (Lost::Connect, false),
-            Failure::Refused => (Lost::Refused, false),
-            _ => (Lost::Other, false),
+            Failure::Connect => Lost::Connect,
+            Failure::Refused => Lost::Refused,
+            _ => Lost::Other,
         };
-        self.conditions.lost(how).then_some(Failed { unsent })
+        self.conditions.lost(how).then_some(Case { failed: Failed::Reason(failure.reason()), unsent })
+    }
+
+    fn of_rejection(&self, rejection: &Rejection) -> Option<Case> {
+        let (reason, conditions) = (rejection.reason(), &self.conditions);
+        let failed = match reason {
+            _ if reason.blames_caller() => false,
+            Reason::ConnectFailed => conditions.lost(Lost::Connect),
+            Reason::UpstreamProtocol | Reason::UpstreamReset | Reason::UpstreamTimeout => {
+                conditions.lost(if rejection.is_unsent() { Lost::Refused } else { Lost::Other })
+            }
+            _ => conditions.head(reason.status(), &HeaderMap::new()) || conditions.grpc(reason.grpc()),
+        };
+        failed.then(|| Case::of(rejection))
     }
 }
 
 /// A failure in whose place something else may be given.
 #[derive(Clone, Copy)]
-pub(super) struct Failed {
+pub(super) struct Case {
+    pub(super) failed: Failed,
     /// Nobody has looked at the request.
     pub(super) unsent: bool,
 }
 
-/// The static answer, for this caller.
-pub(super) fn told(response: &Response<Bytes>, protocol: Protocol) -> Response<Bytes> {
-    let is_grpc = Protocol::of(response.headers()).is_grpc();
-    if protocol.is_grpc() && !is_grpc {
-        return Rejection::new(Reason::Unavailable).into_response(protocol);
+impl Case {
+    fn of(rejection: &Rejection) -> Self {
+        Self { failed: Failed::Reason(rejection.reason()), unsent: rejection.is_unsent() }
     }
-    response.clone()
 }
 
 /// What falling back has come to. Clones share the numbers.
@@ -208,7 +234,13 @@ impl FallbackHandle {
     /// Failures in whose place something else was given.
     #[must_use]
     pub fn given(&self) -> u64 {
-        self.counts.given.load(Relaxed)
+        Given::ALL.into_iter().map(|given| self.given_as(given)).sum()
+    }
+
+    /// Those in whose place this was given.
+    #[must_use]
+    pub fn given_as(&self, given: Given) -> u64 {
+        self.counts.given[given as usize].load(Relaxed)
     }
 
     /// Failures that stood: there was nothing to give, or the request could not be sent again.

@@ -16,7 +16,7 @@ use crate::{
     },
     reject::{Reason, Rejection},
     resilience::{breaker::BreakerLayer, retry::RetryOn},
-    trail::Trail,
+    trail::{Failed, FellBack, Given, Trail},
 };
 
 /// How a server ends a call.
@@ -115,18 +115,51 @@ async fn the_cases_can_be_chosen() {
     }
 }
 
+/// What was an error further inside is the same case as an answer.
+#[tokio::test]
+async fn a_rescued_error_is_the_case_that_it_was() {
+    let rejection = |reason| Rejection::new(reason);
+    for (on, reason, expected) in [
+        (RetryOn::ConnectFailure, Reason::ConnectFailed, true),
+        (RetryOn::Reset, Reason::UpstreamReset, true),
+        (RetryOn::Unavailable, Reason::CircuitOpen, true),
+        (RetryOn::Reset, Reason::CircuitOpen, false),
+        (RetryOn::ServerError, Reason::CallerDeadline, false),
+    ] {
+        for end in [End::Refuse(rejection(reason)), End::Lose(rejection(reason))] {
+            assert_eq!(ask(static_answer().on([on]), end, get()).await.1, expected, "{reason:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn cases_alone_give_nothing_until_a_server_is_named() {
+    let (before, _) = other(true);
+    let numbers = before.handle();
+    let cases = Policy::cases().counted_by(&numbers);
+    assert_eq!(ask(cases.clone(), End::Head(503), get()).await, (Some("first".into()), false));
+    let server =
+        service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::from("other"))) });
+    assert_eq!(ask(cases.asking(server), End::Head(503), get()).await, (Some("other".into()), true));
+    assert_eq!((numbers.given(), numbers.not_given()), (1, 1));
+}
+
 #[tokio::test]
 async fn a_grpc_caller_is_told_in_grpc() {
     let grpc = || Request::builder().header("content-type", "application/grpc").body(Body::empty()).unwrap();
     let own = Response::builder().header("content-type", "application/grpc").header("grpc-status", "0");
     let own = Policy::answer(own.body(Bytes::from_static(b"\0\0\0\0\0")).unwrap());
-    for (policy, status) in [(static_answer(), "14"), (own, "0")] {
+    let made = Policy::answer_with(|_| Some(Response::new(Bytes::from_static(b"{}"))));
+    // What means nothing to the caller is not given.
+    for (policy, status, given) in [(static_answer(), "13", 0), (made, "13", 0), (own, "0", 1)] {
         let server = service_fn(|request| End::GrpcHead("13").of(request));
+        let handle = policy.handle();
         let response = FallbackLayer::new(policy).layer(server).oneshot(grpc()).await.unwrap();
         assert_eq!(
             (response.status().as_u16(), &response.headers()["grpc-status"]),
             (200, &status.parse().unwrap())
         );
+        assert_eq!((handle.given_as(Given::Answer), handle.not_given()), (given, 1 - given));
     }
 }
 
@@ -215,7 +248,46 @@ async fn an_open_breaker_is_a_case_and_the_trail_says_so() {
     request.extensions_mut().insert(trail.clone());
     let response = FallbackLayer::new(static_answer()).layer(server).oneshot(request).await.unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "instead");
-    assert!(trail.fell_back());
+    let failed = Failed::Reason(Reason::CircuitOpen);
+    assert_eq!(trail.fell_back(), Some(FellBack { failed, given: Given::Answer }));
+}
+
+#[tokio::test]
+async fn what_failed_has_a_name() {
+    for (end, name) in [
+        (End::Head(503), "http_503"),
+        (End::GrpcHead("14"), "grpc_14"),
+        (End::Refuse(Rejection::new(Reason::Overloaded)), "overloaded"),
+        (End::Error(io::ErrorKind::ConnectionReset), "upstream_reset"),
+        (End::Error(io::ErrorKind::ConnectionRefused), "connect_failed"),
+    ] {
+        let server = service_fn(move |request| end.clone().of(request));
+        let response = FallbackLayer::new(static_answer()).layer(server).oneshot(get()).await.unwrap();
+        assert_eq!(response.extensions().get::<FellBack>().unwrap().failed.to_string(), name);
+    }
+}
+
+#[tokio::test]
+async fn to_head_an_answer_has_no_body() {
+    let server = service_fn(|request| End::Head(503).of(request));
+    let request = Request::head("/").body(Body::empty()).unwrap();
+    let response = FallbackLayer::new(static_answer()).layer(server).oneshot(request).await.unwrap();
+    assert_eq!(
+        (response.status().as_u16(), response.headers()["content-length"].as_bytes()),
+        (200, &b"7"[..])
+    );
+    assert!(response.into_body().collect().await.unwrap().to_bytes().is_empty());
+}
+
+/// It has not been asked, so nothing of it can be given.
+#[tokio::test]
+async fn a_refusal_in_front_of_the_other_is_no_answer_of_it() {
+    let breaker = BreakerLayer::default();
+    breaker.handle().unwrap().force_open();
+    let policy = Policy::ask(breaker.layer(service_fn(|request| End::Head(200).of(request))));
+    let handle = policy.handle();
+    assert_eq!(ask(policy, End::Head(500), get()).await, (Some("first".into()), false));
+    assert_eq!((handle.given(), handle.not_given()), (0, 1));
 }
 
 #[tokio::test]

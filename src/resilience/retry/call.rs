@@ -17,7 +17,7 @@ use crate::{
     context::Deadline,
     gate::Pass,
     head::Head,
-    outcome::{Completion, Failure, Outcome, is_connect, rejection_in},
+    outcome::{Completion, Failure, Outcome, is_connect, is_refused, rejection_in},
     reject::{GrpcCode, Reason, Rejection},
     resilience::{
         again::{is_refusal, keep_body},
@@ -124,7 +124,7 @@ impl Call {
             None => match Failure::of(error) {
                 Failure::CallerDeadline => return Ended::Done,
                 Failure::Connect => (Lost::Connect, false, Told::Nothing),
-                Failure::Refused => (Lost::Refused, false, Told::Nothing),
+                Failure::Refused => (Lost::Refused, is_refused(error), Told::Nothing),
                 _ => (Lost::Other, false, Told::Nothing),
             },
         };

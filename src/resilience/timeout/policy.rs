@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use crate::{
     context::Deadline,
     head::Head,
+    outcome::is_events,
     reject::{Protocol, Reason, Rejection, Style},
     tunnel::TunnelLimits,
 };
@@ -218,12 +219,6 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 fn wants_events(headers: &HeaderMap) -> bool {
     let mut accepted = headers.get_all(header::ACCEPT).iter();
     accepted.any(|value| value.as_bytes().split(|&b| b == b',').any(is_events))
-}
-
-/// `text/event-stream`, of the HTML standard's server-sent events.
-fn is_events(media_type: &[u8]) -> bool {
-    let essence = media_type.split(|&b| b == b';').next().unwrap_or_default();
-    essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
 }
 
 impl Idle {

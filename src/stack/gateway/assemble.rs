@@ -10,7 +10,7 @@ use super::{
     guarded::{Guarded, broken},
     limits::Limits,
     own::{Discard, OwnPaths, everybody, with},
-    rule::{Asked, Rule},
+    rule::{Asked, Fallback, Rule},
 };
 use crate::{
     admission::{Priorities, concurrency::Concurrency, quota::Quotas, shed::Shed},
@@ -19,6 +19,7 @@ use crate::{
     chance::Chance,
     gate::{AsyncGateLayer, AsyncGates, Enforce, GateLayer},
     reject::RescueLayer,
+    resilience::fallback::FallbackLayer,
     routing::{mirror::MirrorLayer, router, split},
     stack::sessions::Pin,
     telemetry::Witness,
@@ -29,7 +30,7 @@ impl Rule {
     /// The rule with its layers around its upstreams.
     pub(super) fn build(self, given: &Given) -> Result<router::Rule<RuleService>, SnapshotError> {
         let (hosts, matches, name) = (self.hosts.clone(), self.matches.clone(), Arc::clone(&self.name));
-        let mirrors = self.mirrors(given);
+        let (mirrors, fallback) = (self.mirrors(given), self.fallbacks(given));
         let backends =
             self.backends(given).map_err(|error| SnapshotError::Split(Arc::clone(&name), error))?;
         // Retries, breakers, canaries and upstreams have to know until when it makes sense to go on.
@@ -38,17 +39,22 @@ impl Rule {
         let answers = self.calling.faults().layer(answers);
         let shows_bodies = self.authorizers.iter().any(|asked| asked.authorizer.wants_body());
         let tap = if shows_bodies { TapLayer::new() } else { TapLayer::disabled() };
-        let service = tap.layer(AsyncGateLayer::new(self.gates(given)).layer(answers));
+        let near = self.near();
+        let (outside, inside) = match fallback.handle() {
+            Some(_) => (self.gates(given), AsyncGateLayer::new(near)),
+            // Nothing stands between them.
+            None => (self.gates(given).with_all(near), AsyncGateLayer::disabled()),
+        };
+        let answers = fallback.layer(inside.layer(answers));
+        let service = tap.layer(AsyncGateLayer::new(outside).layer(answers));
         let rule = hosts.into_iter().fold(router::Rule::new(name, service), router::Rule::host);
         Ok(matches.into_iter().fold(rule, router::Rule::when))
     }
 
-    /// The gates of the rule, outermost first: this is the order of [`order`](crate::stack::order).
+    /// The gates of the rule outside of its fallback, outermost first: this is the order of [`order`](crate::stack::order).
     fn gates(self, given: &Given) -> AsyncGates {
         let (fields, legacy) = (self.limits.fields, self.limits.legacy);
         let priorities = self.priorities(given);
-        let backends = self.backends.iter().map(|(backend, _)| backend.upstream());
-        let pin = Pin::among(self.session.as_ref().filter(|_| self.canary.is_none()), backends);
         let needs_caller = self.upstreams().any(Backend::needs_caller);
         let of_upstreams = self.upstreams().flat_map(|backend| &backend.guards.concurrency);
         let asks_priority = self.concurrency.iter().chain(of_upstreams).any(Concurrency::asks_priority);
@@ -99,10 +105,28 @@ impl Rule {
         if asks_priority {
             gates = gates.with(priorities);
         }
-        let gates = broken(gates, self.breaker.as_ref());
-        let concurrency = Concurrency::in_one_order(self.concurrency);
-        let gates = concurrency.into_iter().fold(gates, AsyncGates::with_async).with_all(self.filters);
+        gates
+    }
+
+    /// Those inside of it.
+    fn near(&self) -> AsyncGates {
+        let gates = broken(AsyncGates::new(), self.breaker.as_ref());
+        let concurrency = Concurrency::in_one_order(self.concurrency.clone());
+        let gates =
+            concurrency.into_iter().fold(gates, AsyncGates::with_async).with_all(self.filters.clone());
+        let backends = self.backends.iter().map(|(backend, _)| backend.upstream());
+        let pin = Pin::among(self.session.as_ref().filter(|_| self.canary.is_none()), backends);
         with(gates, pin)
+    }
+
+    /// What is given in the place of failures. Another upstream is sent what this one is.
+    fn fallbacks(&self, given: &Given) -> FallbackLayer {
+        let Some(Fallback { policy, backend }) = &self.fallback else { return FallbackLayer::disabled() };
+        let Some(backend) = backend else { return FallbackLayer::new(policy.clone()) };
+        let within = self.calling.timeout.tell_deadline(true);
+        let other =
+            AsyncGateLayer::new(self.filters.clone()).layer(within.layer(self.guarded(backend, given, None)));
+        FallbackLayer::new(policy.clone().asking(other))
     }
 
     /// What tells how important a request of this rule is. The listeners have removed what strangers said of it.

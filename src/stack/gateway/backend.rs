@@ -19,7 +19,8 @@ use crate::{
     gate::{AsyncGated, AsyncGates, GateLayer, Gated},
     reject::{Reason, Rejection, Rescue},
     resilience::{
-        breaker::BreakerLayer, budget::Budget, deadline::TellDeadline, fault::Fault, timeout::Timeout,
+        breaker::BreakerLayer, budget::Budget, deadline::TellDeadline, fallback::Fallback, fault::Fault,
+        timeout::Timeout,
     },
     routing::{canary::Watch, mirror::Mirror, split::SplitService},
     stack::calling::Attempts,
@@ -159,8 +160,9 @@ type Version = Gated<Attempts<Timeout<Guarded>>, Watch>;
 /// All of them, or none.
 pub(super) type Backends = Either<SplitService<Version>, Nowhere>;
 /// What a rule does with its requests. What fails inside becomes an answer before any gate sees it.
-pub(super) type RuleService =
-    Tapped<AsyncGated<Fault<Rescue<Timeout<Mirror<Backends, Guarded>>>>, AsyncGates>>;
+pub(super) type RuleService = Tapped<AsyncGated<Fallback<AsyncGated<Answering, AsyncGates>>, AsyncGates>>;
+/// What answers, inside of its gates.
+type Answering = Fault<Rescue<Timeout<Mirror<Backends, Guarded>>>>;
 
 type Answered = <Version as Service<Request<Body>>>::Response;
 

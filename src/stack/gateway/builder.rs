@@ -7,6 +7,7 @@ use super::{
     breakers::Breakers,
     canaries::Canaries,
     edge::Listen,
+    fallbacks::Fallbacks,
     mirrors::Mirrors,
     overload::Load,
     parts::{asserted_by, authorizers, check_rules, distinct, quotas, tallies},
@@ -209,8 +210,8 @@ impl SnapshotBuilder {
         asserted.extend(self.caller_headers.names().cloned().chain(asserted_by(&of_rules)));
         let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
         let (authorizers, retries) = (authorizers(&of_rules), Retries::of(&of_rules));
-        let (mirrors, canaries, breakers) =
-            (Mirrors::of(&of_rules), Canaries::of(&of_rules), Breakers::of(&of_rules));
+        let (fallbacks, mirrors) = (Fallbacks::of(&of_rules), Mirrors::of(&of_rules));
+        let (canaries, breakers) = (Canaries::of(&of_rules), Breakers::of(&of_rules));
         #[cfg(any(feature = "prometheus", feature = "redis"))]
         let limits = super::limits::all(&listeners, &of_rules);
         #[cfg(feature = "prometheus")]
@@ -218,8 +219,7 @@ impl SnapshotBuilder {
         let providers = of_rules.iter().filter_map(|rule| rule.providers.as_ref());
         credentials.extend(providers.flat_map(Providers::locations).cloned());
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
-        let rules = distinct(&of_rules)?;
-        let upstreams = super::backend::upstreams(&of_rules);
+        let (rules, upstreams) = (distinct(&of_rules)?, super::backend::upstreams(&of_rules));
         #[cfg(feature = "jwt")]
         let token_sources = super::parts::token_sources(&of_rules);
         let given = Given {
@@ -247,6 +247,7 @@ impl SnapshotBuilder {
             load,
             retries,
             breakers,
+            fallbacks,
             mirrors,
             canaries,
             rules,

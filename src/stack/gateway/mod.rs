@@ -121,6 +121,7 @@ mod canaries;
 mod consumption;
 mod edge;
 mod endpoints;
+mod fallbacks;
 mod guarded;
 #[cfg(feature = "jwt")]
 mod key_sets;

@@ -17,7 +17,7 @@ use crate::{
     gate::{AsyncGate, AsyncGates, DynGate, Gate},
     key::Key,
     matching::{HostPattern, PathPolicy, RequestMatch},
-    resilience::{breaker::BreakerLayer, fault, hedge, retry, timeout::TimeoutLayer},
+    resilience::{breaker::BreakerLayer, fallback, fault, hedge, retry, timeout::TimeoutLayer},
     routing::{
         canary::Canary,
         filter::{Cors, Csrf, ResponseHeaders},
@@ -63,6 +63,7 @@ pub struct Rule {
     pub(super) authorization: Option<Authorization>,
     pub(super) gates: AsyncGates,
     pub(super) priority: Option<Priority>,
+    pub(super) fallback: Option<Fallback>,
     pub(super) breaker: Option<BreakerLayer>,
     pub(super) concurrency: Vec<Concurrency>,
     pub(super) filters: AsyncGates,
@@ -98,6 +99,7 @@ impl Rule {
             authorization: None,
             gates: AsyncGates::new(),
             priority: None,
+            fallback: None,
             breaker: None,
             concurrency: Vec::new(),
             filters: AsyncGates::new(),
@@ -225,6 +227,18 @@ impl Rule {
         Self { priority: Some(priority), ..self }
     }
 
+    /// Gives something else in the place of what fails inside of all gates, an open breaker's refusal too. Who was refused by
+    /// a gate is given nothing else.
+    pub fn fallback(self, policy: fallback::Policy) -> Self {
+        Self { fallback: Some(Fallback { policy, backend: None }), ..self }
+    }
+
+    /// As [`fallback`](Self::fallback): this upstream is asked in the [`cases`](fallback::Policy::cases) of a policy, behind the
+    /// rule's filters and within its [time](Self::timeout), which begins anew.
+    pub fn fallback_backend(self, backend: impl Into<Backend>, cases: fallback::Policy) -> Self {
+        Self { fallback: Some(Fallback { policy: cases, backend: Some(backend.into()) }), ..self }
+    }
+
     /// Refuses requests while what the rule answers keeps failing, with all of its attempts, inside of all gates and outside
     /// of limits on what is in flight. An upstream that several rules share has [its own](Backend::circuit_breaker).
     pub fn circuit_breaker(self, breaker: BreakerLayer) -> Self {
@@ -334,10 +348,11 @@ impl Rule {
         Self { session: Some(session), ..self }
     }
 
-    /// All upstreams to which it sends, those of mirrors too.
+    /// All upstreams to which it sends, those of mirrors and of a fallback too.
     pub(super) fn upstreams(&self) -> impl Iterator<Item = &Backend> {
         let mirrors = self.mirrors.iter().map(|(backend, _)| backend);
-        self.backends.iter().map(|(backend, _)| backend).chain(mirrors)
+        let fallback = self.fallback.iter().filter_map(|fallback| fallback.backend.as_ref());
+        self.backends.iter().map(|(backend, _)| backend).chain(mirrors).chain(fallback)
     }
 
     /// The name.
@@ -351,6 +366,13 @@ impl Rule {
     pub fn is_public(&self) -> bool {
         self.providers.is_none()
     }
+}
+
+/// What is given in the place of failures; by a backend if there is one.
+#[derive(Debug)]
+pub(super) struct Fallback {
+    pub(super) policy: fallback::Policy,
+    pub(super) backend: Option<Backend>,
 }
 
 /// A server that is asked.

@@ -135,6 +135,7 @@ impl Gateway {
             super::tokens::numbers,
             super::api_keys::numbers,
             super::canaries::numbers,
+            super::fallbacks::numbers,
             super::mirrors::numbers,
             super::overload::numbers,
             super::retries::numbers,

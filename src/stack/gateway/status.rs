@@ -43,10 +43,7 @@ impl Told for Weak<Shared> {
 
 impl Shared {
     fn status(&self) -> Value {
-        let state = match self.draining.load(Ordering::Relaxed) {
-            true => "draining",
-            false => "serving",
-        };
+        let state = if self.draining.load(Ordering::Relaxed) { "draining" } else { "serving" };
         let (mut listeners, mut draining) = (Vec::new(), Vec::new());
         {
             let mut sockets = self.sockets();
@@ -89,6 +86,7 @@ impl Shared {
             "canaries": snapshot.map(|snapshot| snapshot.canaries.status()),
             "mirrors": snapshot.map(|snapshot| snapshot.mirrors.status()),
             "circuitBreakers": snapshot.map(|snapshot| snapshot.breakers.status()),
+            "fallbacks": snapshot.map(|snapshot| snapshot.fallbacks.status()),
             "faults": snapshot.map(|snapshot| snapshot.retries.faults()),
             "retries": snapshot.map(|snapshot| snapshot.retries.status()),
             "upstreams": snapshot.iter().flat_map(|snapshot| snapshot.upstreams())

@@ -35,7 +35,7 @@ pub(super) fn emit(entry: &Entry, outcome: &Outcome) {
     let attempt = entry.attempt.clone().or_else(told);
     let endpoint = attempt.as_ref().and_then(|attempt| attempt.endpoint).map(AddressText::of_socket);
     let stopped = findings.trail().and_then(Trail::retry_stop);
-    let fell_back = findings.trail().is_some_and(Trail::fell_back);
+    let fell_back = findings.trail().and_then(Trail::fell_back);
     let principal = findings.trail().and_then(Trail::principal);
     let principal = principal.filter(|principal| !principal.is_anonymous());
     let micros = |took: Duration| u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -58,7 +58,8 @@ pub(super) fn emit(entry: &Entry, outcome: &Outcome) {
         endpoint = endpoint.as_ref().map(AddressText::as_str),
         attempts = attempt.as_ref().map(|attempt| attempt.attempts),
         retry_stop = stopped.map(RetryStop::label),
-        fallback = fell_back.then_some(true),
+        fallback = fell_back.map(|fell_back| fell_back.given.label()),
+        failed = fell_back.map(|fell_back| fell_back.failed.to_string()).as_deref(),
         fault = findings.fault().map(Fault::label),
         connect_us = attempt.as_ref().and_then(|attempt| attempt.connect).map(micros),
         bytes = outcome.bytes,

@@ -40,7 +40,7 @@
 //! | `reason`, `flag` | why it was refused or failed; flag `DC`: the caller went away; `URX`: the upstream's answer is a failure, and all attempts were made |
 //! | `route`, `variant` | the configured names |
 //! | `upstream`, `endpoint`, `attempts`, `connect_us` | where it was sent, the last time, and how often |
-//! | `fallback` | `true` if something else was given in the place of a failure |
+//! | `fallback`, `failed` | what was given in the place of a failure: `answer`, `server` or `stale`; and of which: a `reason`, `http_503`, `grpc_14` |
 //! | `retry_stop` | why a failure was not tried again: `attempts`, `body`, `budget`, `deadline`, `told`, `unsafe` |
 //! | `fault` | what was done to it on purpose: `delay`, `abort`, `reset`, `throttle`, or a delay and one of these |
 //! | `bytes` | how many bytes of the response's body were given |

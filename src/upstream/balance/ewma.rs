@@ -8,7 +8,7 @@ use std::{
 use http::StatusCode;
 
 use crate::{
-    outcome::{Outcome, Verdict},
+    outcome::{End, Failure, Outcome, Verdict},
     reject::GrpcCode,
 };
 
@@ -50,10 +50,11 @@ impl Ewma {
 
     /// One request has ended.
     pub(in super::super) fn ended(&self, outcome: &Outcome, latency: Duration, age: u64) {
-        let failed = outcome.verdict() == Verdict::ServerFault || is_limited(outcome);
+        let failed = outcome.verdict_on_server(false) == Verdict::ServerFault || is_limited(outcome);
         let micros = (if failed { latency.max(PENALTY) } else { latency }).as_micros() as f32;
-        // Who went away before there was a head knows only that it takes so long at least.
-        let partial = outcome.status.is_none() && !failed;
+        // Who went away before there was a head, or had no more time, knows only that it takes so long at least.
+        let out_of_time = outcome.end == End::Failed(Failure::CallerDeadline);
+        let partial = (outcome.status.is_none() || out_of_time) && !failed;
         let next = |word| {
             let estimate = Estimate::of(word);
             let next = if partial {
@@ -171,7 +172,7 @@ mod tests {
             assert_eq!(ewma.at(1), 5_000_000.0, "{failed:?}");
         }
         let refused = outcome(|call| call.fail(&std::io::Error::from(std::io::ErrorKind::ConnectionRefused)));
-        assert_eq!(refused.end, crate::outcome::End::Failed(Failure::Connect));
+        assert_eq!(refused.end, End::Failed(Failure::Connect));
         let ewma = Ewma::default();
         ewma.ended(&refused, Duration::ZERO, 1);
         assert_eq!(ewma.at(1), 5_000_000.0);

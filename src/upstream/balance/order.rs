@@ -116,7 +116,9 @@ fn lay(
     rules: &Rules,
     (from, to): (u64, u64),
 ) {
-    let heed = if level.panics { Withheld::Draining.bit() } else { WITHHELD };
+    // Health may be told wrongly; a breaker has seen failures itself, and finds out by itself when they end.
+    let panicking = Withheld::Draining.bit() | Withheld::Open.bit();
+    let heed = if level.panics { panicking } else { WITHHELD };
     let usable = places.iter().copied().filter(|place| seats[*place].member.state() & heed == 0);
     // Everybody's table of hashes must be the same, wherever he stands.
     let zoned = rules.zone.is_some() && rules.balance.key().is_none() && !level.panics;

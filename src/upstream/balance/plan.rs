@@ -170,6 +170,12 @@ impl Plan {
         })
     }
 
+    /// Whether there is nobody because breakers are open.
+    pub(in super::super) fn is_open(&self) -> bool {
+        let is_open = |seat: &Seat| seat.member.availability().reasons().any(|why| why == Withheld::Open);
+        self.usable().next().is_none() && self.seats.iter().any(is_open)
+    }
+
     /// Those that can be picked.
     pub(super) fn usable(&self) -> impl Iterator<Item = &Arc<Member>> {
         self.whole.usable()

@@ -9,9 +9,9 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, Semaphore, watch},
+    sync::{Notify, OnceCell, Semaphore, watch},
     task::{AbortHandle, JoinSet},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -22,7 +22,7 @@ use super::{
 use crate::{
     chance::Chance,
     time::after,
-    upstream::{availability::Withheld, connect::Connections, member::Member},
+    upstream::{availability::Withheld, connect::Connections, group::FIRST, member::Member},
 };
 
 /// How many endpoints of an upstream are asked at a time.
@@ -51,6 +51,8 @@ pub(in crate::upstream) struct Checks {
     /// Whether there was ever a request.
     wanted: AtomicBool,
     learnt: Notify,
+    /// Whether all have answered for the first time, or were waited for in vain.
+    first: OnceCell<()>,
     passed: AtomicU64,
     failed: AtomicU64,
 }
@@ -83,6 +85,7 @@ impl Checks {
             turns: Semaphore::new(AT_ONCE),
             wanted: AtomicBool::new(false),
             learnt: Notify::new(),
+            first: OnceCell::new(),
             passed: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         }
@@ -116,18 +119,23 @@ impl Checks {
         }
     }
 
-    /// Waits until each of these has answered, if they have to before there are requests.
+    /// Waits until each of these has answered, but not for long.
     pub(in crate::upstream) async fn first(&self, members: impl Fn() -> Vec<Arc<Member>>) {
-        if !self.policy.wait_for_first {
-            return;
-        }
-        loop {
-            let learnt = self.learnt.notified();
-            if members().iter().all(|member| member.health().health() != Health::Unknown) {
-                return;
+        let all = async {
+            loop {
+                let learnt = self.learnt.notified();
+                if members().iter().all(|member| member.health().health() != Health::Unknown) {
+                    return;
+                }
+                learnt.await;
             }
-            learnt.await;
-        }
+        };
+        self.first.get_or_init(|| async { _ = timeout(FIRST, all).await }).await;
+    }
+
+    /// Whether requests have to wait for first answers.
+    pub(in crate::upstream) fn are_awaited(&self) -> bool {
+        self.policy.wait_for_first && !self.first.initialized()
     }
 
     /// Asks the endpoints again and again, each new one at once, until there are none any more.
@@ -217,5 +225,28 @@ impl Checks {
         while !self.wanted.load(Ordering::Relaxed) && Instant::now() < until {
             sleep(interval.min(until.saturating_duration_since(Instant::now()))).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_are_an_interval_and_some_chance() {
+        let (interval, jitter) = (Duration::from_secs(2), Duration::from_secs(1));
+        let policy = Policy::tcp().interval(interval).no_traffic_interval(interval).jitter(jitter);
+        let checks = Checks::new("a".into(), policy, Chance::seeded(1));
+        checks.want();
+        let mut pauses = Vec::new();
+        for _ in 0..50 {
+            let before = Instant::now();
+            checks.pause().await;
+            pauses.push(before.elapsed());
+        }
+        let bounds = interval..=interval + jitter + Duration::from_millis(1);
+        assert!(pauses.iter().all(|pause| bounds.contains(pause)), "{pauses:?}");
+        let (least, most) = (pauses.iter().min().unwrap(), pauses.iter().max().unwrap());
+        assert!(*most - *least > jitter / 2, "{pauses:?}");
     }
 }

@@ -45,7 +45,7 @@
 //! | 502, 503, 504; gRPC `UNAVAILABLE`, `DEADLINE_EXCEEDED` | failure of a gateway, and failure |
 //! | another status of 500 and above; gRPC `UNKNOWN`, `INTERNAL`, `DATA_LOSS`, no status at all | failure |
 //! | no connection, a reset, a body that broke off, no answer in the time of a timeout of ours | both, or [for itself](Policy::consecutive_local_origin_failures) |
-//! | cancelled by the caller, or by a deadline that the caller set; a request whose body broke off; all connections in use; gRPC `UNIMPLEMENTED` | nothing |
+//! | cancelled by the caller, or by a deadline that the caller set, be it by the endpoint's own word that it is over; a request whose body broke off; all connections in use; gRPC `UNIMPLEMENTED` | nothing |
 //!
 //! # How many
 //!

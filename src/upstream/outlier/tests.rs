@@ -210,6 +210,28 @@ async fn the_time_grows_and_shrinks_again() {
     assert_eq!(counts(&watch), (5, 0));
 }
 
+/// `max(1, floor(share * n))`.
+#[test]
+fn so_many_are_left_out_at_most() {
+    for (percent, endpoints, most) in [
+        (10, 1, 1),
+        (10, 3, 1),
+        (10, 19, 1),
+        (10, 20, 2),
+        (10, 29, 2),
+        (50, 3, 1),
+        (50, 5, 2),
+        (0, 100, 1),
+        (100, 7, 7),
+    ] {
+        assert_eq!(
+            Policy::new().max_ejected(Ratio::percent(percent)).most(endpoints),
+            most,
+            "{percent}% of {endpoints}"
+        );
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn jitter_spreads_the_ends() {
     let policy = Policy::new().jitter(10 * SECOND);

@@ -5,6 +5,7 @@ mod canaries;
 mod cost;
 mod deadlines;
 mod endpoints;
+mod fallbacks;
 mod faults;
 mod hedging;
 mod limits;

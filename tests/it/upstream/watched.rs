@@ -17,16 +17,20 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Incoming;
 use portcullis::{
+    backoff::{Backoff, Jitter},
     body::Body,
+    context::Deadline,
     ratio::Ratio,
+    reject::Reason,
     resilience::timeout::TimeoutLayer,
+    trip,
     upstream::{
         Proxy, Upstream, UpstreamBuilder,
         health::{self, Health},
         outlier::{self, Cause},
     },
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic_health::ServingStatus;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
@@ -42,6 +46,8 @@ const HANG: u8 = 2;
 /// gRPC: a message, and `UNAVAILABLE` in the trailers.
 const UNAVAILABLE: u8 = 3;
 const ILL: u8 = 4;
+/// 504: the time is over.
+const LATE: u8 = 5;
 
 #[derive(Clone)]
 struct Peer {
@@ -77,6 +83,7 @@ impl Peer {
         let mut response = Response::new(Body::new(Full::from("ok")));
         match does {
             FAIL => *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR,
+            LATE => *response.status_mut() = http::StatusCode::GATEWAY_TIMEOUT,
             HANG => std::future::pending().await,
             UNAVAILABLE => {
                 let trailers =
@@ -318,6 +325,62 @@ async fn who_is_ill_gets_no_requests_until_it_is_well() {
         }
     })
     .await;
+}
+
+/// One that fails with the caller's time over has done as it was told; one that fails by itself has not.
+#[tokio::test]
+async fn who_keeps_to_the_callers_time_is_not_left_out() {
+    let peers = peers::<2>().await;
+    peers[0].does(LATE);
+    for (of_caller, asks) in [(true, 40), (false, 10)] {
+        let upstream = group(&peers).outlier_detection(in_a_row()).build().unwrap();
+        let proxy = Proxy::new(upstream.clone());
+        for _ in 0..asks {
+            let mut request = get("/");
+            let deadline = Deadline::after(Instant::now(), Duration::from_secs(60));
+            request.extensions_mut().insert(if of_caller { deadline } else { deadline.imposed() });
+            call(&proxy, request).await.unwrap().into_body().collect().await.unwrap();
+        }
+        if of_caller {
+            tokio::time::sleep(60 * MS).await;
+            assert_eq!(cause(&upstream, &peers[0]), None);
+        } else {
+            until(|| cause(&upstream, &peers[0]) == Some(Cause::Consecutive5xx)).await;
+        }
+    }
+}
+
+/// With nobody left who may be asked, the answer is the breaker's: an endpoint that is alone is spared as well.
+#[tokio::test]
+async fn an_endpoint_that_is_alone_is_spared_while_its_breaker_is_open() {
+    let [peer] = peers().await;
+    peer.does(FAIL);
+    let policy = trip::Policy::new()
+        .consecutive(NonZeroU32::new(2))
+        .wait(Backoff::new(Duration::from_secs(60)).jitter(Jitter::None));
+    let upstream = group(std::slice::from_ref(&peer)).circuit_breaker(policy).build().unwrap();
+    let proxy = Proxy::new(upstream);
+    for _ in 0..2 {
+        assert_eq!(call(&proxy, get("/")).await.unwrap().status(), 500);
+    }
+    for _ in 0..10 {
+        let refused = call(&proxy, get("/")).await.unwrap_err();
+        assert_eq!((refused.reason(), refused.is_unsent()), (Reason::CircuitOpen, true));
+    }
+    assert_eq!(peer.asked(), 2);
+}
+
+/// Nobody has to warm it: the first requests wait.
+#[tokio::test]
+async fn first_requests_wait_for_first_answers() {
+    let peers = peers::<3>().await;
+    peers[0].does(ILL);
+    let upstream = group(&peers).health_check(http_check().wait_for_first(true)).build().unwrap();
+    let proxy = Proxy::new(upstream);
+    let asked = (0..20).map(|_| call(&proxy, get("/")));
+    let answers = futures_util::future::join_all(asked).await;
+    assert!(answers.into_iter().all(|answer| answer.unwrap().status() == 200));
+    assert_eq!((peers[0].asked(), peers[1].asked() + peers[2].asked()), (0, 20));
 }
 
 #[tokio::test]

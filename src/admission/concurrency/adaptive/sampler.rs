@@ -131,9 +131,9 @@ pub(in crate::admission::concurrency) fn is_sample(head: &response::Parts) -> bo
     !failed && GrpcCode::of(&head.headers).is_none_or(|code| code == GrpcCode::OK)
 }
 
-/// Whether what happened says that the server had too much to do.
-pub(in crate::admission::concurrency) fn is_drop(outcome: &Outcome) -> bool {
-    if outcome.verdict() != Verdict::ServerFault {
+/// Whether what happened says that the server had too much to do. Not if the time that was over was `of_caller`.
+pub(in crate::admission::concurrency) fn is_drop(outcome: &Outcome, of_caller: bool) -> bool {
+    if outcome.verdict_on_server(of_caller) != Verdict::ServerFault {
         return false;
     }
     let full = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];

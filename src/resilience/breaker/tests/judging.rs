@@ -163,3 +163,22 @@ async fn what_is_slow_opens_it_also_if_nobody_waited_for_its_end() {
     leave(&service, get(Does::Hang), SECOND).await;
     assert_eq!(handle.state(), Open);
 }
+
+/// Of what lasts as long as it likes, the time to its head counts.
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_events_is_not_slow() {
+    use crate::ratio::Ratio;
+    for (does, state) in [(Does::Events, Closed), (Does::Grpc(vec![Step::Trailers("0")]), Open)] {
+        let slow = two().consecutive(None).ratio(Ratio::NEVER, n(2)).slow(SECOND, Ratio::percent(50));
+        let (service, handle, _) = breaker(slow);
+        for _ in 0..4 {
+            let response = service.clone().oneshot(get(does.clone())).await.unwrap();
+            tokio::time::sleep(3 * SECOND).await;
+            response.into_body().collect().await.unwrap();
+            if handle.state() == Open {
+                break;
+            }
+        }
+        assert_eq!(handle.state(), state, "{does:?}");
+    }
+}

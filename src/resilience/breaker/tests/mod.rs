@@ -46,6 +46,8 @@ fn two() -> trip::Policy {
 enum Does {
     Head(u16),
     Grpc(Vec<Step>),
+    /// A stream of events.
+    Events,
     /// gRPC with its status in the head.
     GrpcHead(&'static str),
     Break,
@@ -84,6 +86,9 @@ impl Service<Request<Does>> for Server {
             Ok(match request.into_body() {
                 Does::Head(status) => response.status(status).body(Script::new([])),
                 Does::Grpc(steps) => grpc().body(Script::new(steps)),
+                Does::Events => response
+                    .header("content-type", "text/event-stream;charset=utf-8")
+                    .body(Script::new([Step::Data("data: 1\n\n"), Step::End])),
                 Does::GrpcHead(status) => grpc().header("grpc-status", status).body(Script::new([])),
                 Does::Break => response.body(Script::new([Step::Data("half"), Step::Fail])),
                 Does::Refuse(reason) => {

@@ -137,11 +137,16 @@ async fn the_next_attempt_does_not_wait_for_the_caller_yet() {
 
 #[tokio::test(start_paused = true)]
 async fn pushback_stands_in_trailers_as_well() {
-    // `Script` has a status only; the rule is that of heads, told in `told.rs`.
-    let fields =
-        &[("content-type", "application/grpc"), ("grpc-status", "14"), ("grpc-retry-pushback-ms", "-1")];
-    let tried = tried(Policy::new(1), [End::Head(200, fields)], get()).await;
-    assert_eq!((tried.attempts(), tried.handle.stopped(RetryStop::Told)), (1, 1));
+    let grpc = |fields| End::Grpc(vec![Step::Data("all"), Step::Fields(fields)]);
+    let never = grpc(&[("grpc-status", "14"), ("grpc-retry-pushback-ms", "-1")]);
+    let told = tried(Policy::new(1), [never], get()).await;
+    assert_eq!((told.attempts(), told.handle.stopped(RetryStop::Told)), (1, 1));
+
+    let start = tokio::time::Instant::now();
+    let later = grpc(&[("grpc-status", "14"), ("grpc-retry-pushback-ms", "500")]);
+    let told = tried(Policy::new(1), [later], get()).await;
+    let times = told.server.times(start);
+    assert!(times.len() == 2 && times[1] >= Duration::from_millis(500), "{times:?}");
 }
 
 #[tokio::test(start_paused = true)]

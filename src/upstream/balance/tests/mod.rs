@@ -232,9 +232,10 @@ fn if_most_take_none_all_get_some() {
         assert_eq!(withhold(0..2, Withheld::Unhealthy)[..2], [0, 0], "most take them");
         let counts = withhold(2..3, Withheld::Ejected);
         assert!(counts.iter().all(|count| *count > 50), "{balance:?}: {counts:?}");
-        withhold(3..4, Withheld::Open);
+        let counts = withhold(3..4, Withheld::Open);
+        assert!(counts[3] == 0 && counts[4] > 50, "but not who has been failing just now: {counts:?}");
         let counts = withhold(0..1, Withheld::Draining);
-        assert!(counts[0] == 0 && counts[1] > 50, "but not who is going: {counts:?}");
+        assert!(counts[0] == 0 && counts[1] > 50, "nor who is going: {counts:?}");
     }
 }
 
