@@ -18,8 +18,10 @@ use crate::stack::{
     mesh::{Client, Destination},
 };
 
-/// How long the stores are waited for that a configuration begins to follow.
+/// How long the stores are waited for that a configuration begins to follow, at the start.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
+/// The same when a change brings them: it is to be in force within two seconds.
+const NEXT_LOOK: Duration = Duration::from_millis(500);
 
 /// Why a configured gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -141,7 +143,7 @@ impl Config {
         let Reading { compiled, faults, files } = self.read_client(&Kept::default());
         let Some(compiled) = compiled else { return Err(faults) };
         warn(&faults);
-        begin(compiled.followers).await;
+        begin(compiled.followers, FIRST_LOOK).await;
         let Ok(client) = Client::of(compiled.made) else { return Err(faults) };
         let reload = Arc::new(Notify::new());
         let follow = follow(self, client.clone(), compiled.kept, files, Arc::clone(&reload));
@@ -157,7 +159,7 @@ impl Config {
         let Reading { compiled, faults, files } = self.read(&Kept::default());
         let Some(compiled) = compiled else { return Err(faults.into()) };
         warn(&faults);
-        begin(compiled.followers).await;
+        begin(compiled.followers, FIRST_LOOK).await;
         let gateway = Gateway::start(compiled.made).await?;
         let reload = Arc::new(Notify::new());
         let follow = follow(self, gateway.clone(), compiled.kept, files, Arc::clone(&reload));
@@ -264,7 +266,7 @@ async fn take<F: Force>(force: &F, reading: Reading<F::Made>) -> Option<Kept> {
         return None;
     };
     warn(&faults);
-    begin(compiled.followers).await;
+    begin(compiled.followers, NEXT_LOOK).await;
     match force.take(compiled.made).await {
         Ok(()) => Some(compiled.kept),
         Err(error) => {
@@ -276,7 +278,7 @@ async fn take<F: Force>(force: &F, reading: Reading<F::Made>) -> Option<Kept> {
 }
 
 /// Looks at what is kept elsewhere, before requests ask for it.
-async fn begin(followers: Followers) {
+async fn begin(followers: Followers, patience: Duration) {
     let looks: Vec<_> = followers.into_iter().map(|follower| tokio::spawn(follower.start())).collect();
     let all = async {
         for look in looks {
@@ -284,7 +286,7 @@ async fn begin(followers: Followers) {
             let _ = look.await;
         }
     };
-    if timeout(FIRST_LOOK, all).await.is_err() {
+    if timeout(patience, all).await.is_err() {
         tracing::warn!("a store of API keys does not answer; what needs it is answered 503 until it does");
     }
 }

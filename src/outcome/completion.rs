@@ -95,7 +95,7 @@ impl<P: Pass> Completion<P> {
     pub fn trailers(&mut self, trailers: &HeaderMap) {
         let Some(open) = &mut self.0 else { return };
         open.outcome.see_grpc(trailers);
-        self.end(End::Complete);
+        self.complete();
     }
 
     /// The body has said that it ended.

@@ -183,6 +183,10 @@ fn one(error: &(dyn Error + 'static)) -> Option<Failure> {
 fn of_h2(error: &h2::Error) -> Failure {
     if is_refused_stream(error) {
         Failure::Refused
+    } else if error.is_library() && !matches!(error.reason(), Some(h2::Reason::NO_ERROR | h2::Reason::CANCEL))
+    {
+        // We have reset it, for what the peer did.
+        Failure::Protocol
     } else if error.is_io() || error.is_reset() || error.is_go_away() {
         Failure::Reset
     } else {

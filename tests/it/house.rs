@@ -332,3 +332,27 @@ fn every_layer_is_held_to_the_contract() {
         makers.iter().filter(|(_, of)| missing(of)).map(|(name, of)| format!("{name}: {of}")).collect();
     none("not in tests/it/contract/layers.rs", &broken);
 }
+
+/// What each layer costs is measured: a row of `benches/layers.rs`, under the name it has in the matrix of laws.
+#[test]
+fn every_layer_has_a_bench() {
+    /// Those that need more than a service around which they stand, and where they have it.
+    const ELSEWHERE: [(&str, &str); 2] =
+        [("mirror", "fn mirror_with_shadow("), ("rate limit, on Redis", "async fn instances(")];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let matrix = fs::read_to_string(root.join("docs/contract.md")).unwrap();
+    let names = matrix.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    let names = names.map_while(|line| line.strip_prefix("| ")?.split(" |").next());
+    let benches = files("benches", ".rs").into_iter().map(|(_, text)| text).collect::<String>();
+    let has_none = |name: &&str| {
+        let row = format!("\n    {}: ", name.replace('\'', "").replace(", ", "_").replace(' ', "_"));
+        let elsewhere = ELSEWHERE.iter().find(|(layer, _)| layer == name).map_or(&*row, |(_, bench)| bench);
+        !benches.contains(elsewhere)
+    };
+    let names: Vec<_> = names.collect();
+    assert!(names.len() > 50, "{names:?}");
+    none(
+        "a layer without a bench",
+        &names.into_iter().filter(has_none).map(str::to_owned).collect::<Vec<_>>(),
+    );
+}

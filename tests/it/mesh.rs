@@ -14,7 +14,11 @@ use portcullis::{
     key::Key,
     ratio::Ratio,
     reject::{RaiseLayer, Reason, Rejection, RescueLayer},
-    resilience::{budget::Budget, hedge, retry::Policy},
+    resilience::{
+        budget::Budget,
+        hedge::{self, HedgeLayer},
+        retry::{Policy, RetryLayer},
+    },
     routing::mirror,
     stack::{
         Contradiction,
@@ -32,6 +36,8 @@ use tonic_health::{
     pb::{HealthCheckRequest, health_client::HealthClient},
 };
 use tower::{Layer, Service, ServiceExt, service_fn};
+
+use crate::support::log::Log;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -162,6 +168,24 @@ async fn contradictions_are_refused_by_name() {
     let weightless = Client::new(Destination::split("orders").backend(orders(), 0)).unwrap_err();
     assert_eq!(weightless.to_string(), "the versions of `orders`: the weights sum up to zero");
     assert!(Client::to("orders", ["no port"]).is_err());
+}
+
+/// A layer has nobody to refuse it.
+#[test]
+fn contradictions_of_layers_are_warned_of() {
+    let (log, _guard) = Log::start();
+    let ms = Duration::from_millis;
+    let ready = |_: http::Request<Body>| async { Ok::<_, Rejection>(http::Response::new(Body::empty())) };
+    let inner = || service_fn(ready);
+    let warned = |what: &str| log.ours().iter().filter(|line| line.contains(what)).count();
+    let _ = ClientLayer::new().timeout(ms(100)).attempt_timeout(ms(100)).layer(inner());
+    assert_eq!(log.ours(), Vec::<String>::new());
+    let _ = ClientLayer::new().timeout(ms(100)).attempt_timeout(ms(101)).layer(inner());
+    assert_eq!(warned("an attempt may take longer than the whole call"), 1);
+    let none = Budget::new(Ratio::NEVER).floor(0, ms(1000));
+    let _ = RetryLayer::new(Policy::new(1).budget(none.clone()));
+    let _ = HedgeLayer::new(hedge::Policy::after(ms(10)).budget(none));
+    assert_eq!(warned("its budget allows no attempt beside the first"), 2);
 }
 
 #[tokio::test]
@@ -389,7 +413,10 @@ fn it_is_shared_by_threads_and_explains_itself() {
     assert_eq!(text, order::mesh_client().to_string());
     let at = |name: &str| text.find(name).unwrap_or_else(|| panic!("{name}"));
     assert!(at(". deadline of the call") < at(". split") && at(". split") < at(". retry"));
-    assert!(at(". retry") < at(". timeout of an attempt") && at(". timeout of an attempt") < at(". proxy"));
+    assert!(at(". retry") < at(". timeout of an attempt"));
+    assert!(
+        at(". timeout of an attempt") < at(". circuit breaker") && at(". circuit breaker") < at(". proxy")
+    );
 }
 
 /// The whole client over its connection: what is counted beside a bare proxy's allocations.

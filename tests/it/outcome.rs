@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
@@ -25,12 +26,9 @@ use portcullis::{
     head::Head,
     outcome::{End, Failure, Outcome, Verdict},
     reject::{Answer, GrpcCode, Reason, Rejection, RescueLayer},
+    transport::{Listener, Server},
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    sync::mpsc,
-};
+use tokio::{io::AsyncReadExt, net::TcpListener, sync::mpsc};
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 
 /// Tells a channel what became of each request.
@@ -93,7 +91,7 @@ impl http_body::Body for Chunks {
     }
 }
 
-async fn handler(request: Request<Incoming>) -> Result<Response<Body>, BoxError> {
+async fn handler<B>(request: Request<B>) -> Result<Response<Body>, BoxError> {
     let chunks = |left, then| Body::new(Chunks { left, then });
     let mut response = Response::new(match request.uri().path() {
         "/chunks" | "/204" | "/304" | "/length" | "/short" | "/500" => chunks(2, Then::End),
@@ -120,17 +118,29 @@ async fn handler(request: Request<Incoming>) -> Result<Response<Body>, BoxError>
     }
     if request.uri().path().starts_with("/grpc") {
         response.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+        // Without it, and without `TE` in the request, HTTP/1 leaves trailers out.
+        response.headers_mut().insert("trailer", "grpc-status".parse().unwrap());
     }
     Ok(response)
 }
 
+/// A server of our own, whose outcomes come out of the channel.
+fn our_server() -> (SocketAddr, mpsc::UnboundedReceiver<Outcome>) {
+    let (told, outcomes) = mpsc::unbounded_channel();
+    let service = GateLayer::new(Watch(told)).layer(service_fn(handler::<Body>));
+    let listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(Server::new().serve(listener, RescueLayer::new().layer(service)));
+    (address, outcomes)
+}
+
 /// A hyper server that speaks HTTP/1.1 and HTTP/2, whose outcomes come out of the channel.
-async fn server() -> (std::net::SocketAddr, mpsc::UnboundedReceiver<Outcome>) {
+async fn server() -> (SocketAddr, mpsc::UnboundedReceiver<Outcome>) {
     let (told, outcomes) = mpsc::unbounded_channel();
     let service = ServiceBuilder::new()
         .layer(RescueLayer::new())
         .layer(GateLayer::new(Watch(told)))
-        .service(service_fn(handler));
+        .service(service_fn(handler::<Incoming>));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -155,48 +165,124 @@ async fn told(outcomes: &mut mpsc::UnboundedReceiver<Outcome>) -> Outcome {
     outcome
 }
 
+/// An end, a gRPC status, and who is to blame.
+type Told = (End, Option<GrpcCode>, Verdict);
+
+const OK: Told = (End::Complete, None, Verdict::Success);
+const RESET: Told = (End::Failed(Failure::Reset), None, Verdict::ServerFault);
+const BROKEN: Told = (End::Failed(Failure::Protocol), None, Verdict::ServerFault);
+
+/// What is asked for, and what is told of it on the server's side and on the client's.
+const CASES: &[(&str, &str, Told, Told)] = &[
+    ("GET", "/chunks", OK, OK),
+    ("GET", "/length", OK, OK),
+    ("GET", "/empty", OK, OK),
+    ("HEAD", "/chunks", OK, OK),
+    ("HEAD", "/length", OK, OK),
+    ("GET", "/204", OK, OK),
+    ("GET", "/304", OK, OK),
+    ("GET", "/500", FAULT, FAULT),
+    ("GET", "/grpc-ok", grpc(GrpcCode::OK, Verdict::Success), grpc(GrpcCode::OK, Verdict::Success)),
+    ("GET", "/grpc-failed", UNAVAILABLE, UNAVAILABLE),
+    ("GET", "/grpc-silent", SILENT, SILENT),
+    ("GET", "/breaks", RESET, RESET),
+    // To the client it is a whole answer that says so.
+    ("GET", "/error", RESET, FAULT),
+];
+
+const FAULT: Told = (End::Complete, None, Verdict::ServerFault);
+const UNAVAILABLE: Told = grpc(GrpcCode::UNAVAILABLE, Verdict::ServerFault);
+const SILENT: Told = grpc(GrpcCode::UNKNOWN, Verdict::ServerFault);
+
+const fn grpc(code: GrpcCode, verdict: Verdict) -> Told {
+    (End::Complete, Some(code), verdict)
+}
+
+fn is(outcome: Outcome, expected: Told, what: &str) {
+    assert_eq!((outcome.end, outcome.grpc, outcome.verdict()), expected, "{what}: {outcome:?}");
+}
+
+fn request(address: SocketAddr, method: &str, path: &str) -> Request<Body> {
+    let request = Request::builder().method(method).uri(format!("http://{address}{path}"));
+    request.header("te", "trailers").body(Body::empty()).unwrap()
+}
+
 #[tokio::test]
 async fn a_server_tells_the_end_of_each_kind_of_body_once_and_rightly() {
-    let ok = |end| (end, None, Verdict::Success);
-    let grpc = |code, verdict| (End::Complete, Some(code), verdict);
-    let reset = (End::Failed(Failure::Reset), None, Verdict::ServerFault);
-    let cases = [
-        ("GET", "/chunks", ok(End::Complete)),
-        ("GET", "/length", ok(End::Complete)),
-        ("GET", "/empty", ok(End::Complete)),
-        ("HEAD", "/chunks", ok(End::Complete)),
-        ("HEAD", "/length", ok(End::Complete)),
-        ("GET", "/204", ok(End::Complete)),
-        ("GET", "/304", ok(End::Complete)),
-        ("GET", "/500", (End::Complete, None, Verdict::ServerFault)),
-        ("GET", "/grpc-ok", grpc(GrpcCode::OK, Verdict::Success)),
-        ("GET", "/grpc-failed", grpc(GrpcCode::UNAVAILABLE, Verdict::ServerFault)),
-        ("GET", "/grpc-silent", grpc(GrpcCode::UNKNOWN, Verdict::ServerFault)),
-        ("GET", "/breaks", reset),
-        ("GET", "/error", reset),
-    ];
-    let (address, mut outcomes) = server().await;
-    for http2 in [false, true] {
-        let client = Client::builder(TokioExecutor::new()).http2_only(http2).build_http::<Body>();
-        for (method, path, expected) in cases {
-            let request = Request::builder().method(method).uri(format!("http://{address}{path}"));
-            if let Ok(response) = client.request(request.body(Body::empty()).unwrap()).await {
-                let _ = response.into_body().collect().await;
+    for (whose, (address, mut outcomes)) in [("ours", our_server()), ("hyper's", server().await)] {
+        for http2 in [false, true] {
+            let client = Client::builder(TokioExecutor::new()).http2_only(http2).build_http::<Body>();
+            for (method, path, expected, _) in CASES {
+                if let Ok(response) = client.request(request(address, method, path)).await {
+                    let _ = response.into_body().collect().await;
+                }
+                is(told(&mut outcomes).await, *expected, &format!("{whose}, {method} {path}, http2 {http2}"));
             }
-            let outcome = told(&mut outcomes).await;
-            let what = format!("{method} {path}, http2 {http2}: {outcome:?}");
-            assert_eq!((outcome.end, outcome.grpc, outcome.verdict()), expected, "{what}");
+        }
+    }
+}
+
+/// What a client is told of the answer to a request, which it reads if it comes.
+async fn asked(address: SocketAddr, http2: bool, method: &str, path: &str) -> Outcome {
+    let (tell, mut outcomes) = mpsc::unbounded_channel();
+    let client = Client::builder(TokioExecutor::new()).http2_only(http2).build_http::<Body>();
+    let client = GateLayer::new(Watch(tell)).layer(client);
+    if let Ok(response) = client.oneshot(request(address, method, path)).await {
+        let _ = response.into_body().collect().await;
+    }
+    told(&mut outcomes).await
+}
+
+#[tokio::test]
+async fn a_client_is_told_the_end_of_each_kind_of_body_once_and_rightly() {
+    let (address, _outcomes) = our_server();
+    for http2 in [false, true] {
+        for (method, path, _, expected) in CASES {
+            let what = format!("{method} {path}, http2 {http2}");
+            is(asked(address, http2, method, path).await, *expected, &what);
         }
     }
 }
 
 #[tokio::test]
 async fn a_body_shorter_than_it_promised_is_a_failure() {
-    let (address, mut outcomes) = server().await;
-    let mut client = TcpStream::connect(address).await.unwrap();
-    client.write_all(b"GET /short HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-    let _ = client.read_to_end(&mut Vec::new()).await;
-    assert_eq!(told(&mut outcomes).await.end, End::Failed(Failure::Protocol));
+    let (address, mut outcomes) = our_server();
+    // Over HTTP/1 the connection has to end; over HTTP/2 the stream does, and breaks the protocol.
+    for (http2, expected) in [(false, RESET), (true, BROKEN)] {
+        let client = asked(address, http2, "GET", "/short").await;
+        is(client, expected, &format!("the client, http2 {http2}"));
+        is(told(&mut outcomes).await, BROKEN, &format!("the server, http2 {http2}"));
+    }
+}
+
+/// Nobody is there, somebody says nothing, and a stream is refused before it is looked at.
+#[tokio::test]
+async fn a_client_is_told_of_an_answer_that_never_came() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = listener.local_addr().unwrap();
+    drop(listener);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closes = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut line, _) = listener.accept().await.unwrap();
+            let _ = line.read(&mut [0; 4096]).await;
+        }
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let refuses = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (line, _) = listener.accept().await.unwrap();
+        let mut streams = h2::server::handshake(line).await.unwrap();
+        while let Some(Ok((_, mut stream))) = streams.accept().await {
+            stream.send_reset(h2::Reason::REFUSED_STREAM);
+        }
+    });
+    let refused = (End::Failed(Failure::Refused), None, Verdict::ServerFault);
+    let unreachable = (End::Failed(Failure::Connect), None, Verdict::ServerFault);
+    is(asked(nobody, false, "GET", "/").await, unreachable, "nobody");
+    is(asked(closes, false, "GET", "/").await, RESET, "closes");
+    is(asked(refuses, true, "GET", "/").await, refused, "refuses");
 }
 
 #[tokio::test]
@@ -216,27 +302,86 @@ async fn a_caller_that_goes_away_cancels() {
 }
 
 #[tokio::test]
-async fn a_client_sees_the_same_ends() {
-    let (address, _outcomes) = server().await;
-    let (tell, mut outcomes) = mpsc::unbounded_channel();
+async fn a_client_that_goes_away_cancels() {
+    let (address, _outcomes) = our_server();
     for http2 in [false, true] {
-        let client = Client::builder(TokioExecutor::new()).http2_only(http2).build_http::<Body>();
-        let client = GateLayer::new(Watch(tell.clone())).layer(client);
-        for (path, verdict) in [
-            ("/chunks", Verdict::Success),
-            ("/grpc-failed", Verdict::ServerFault),
-            ("/breaks", Verdict::ServerFault),
-            ("/error", Verdict::ServerFault),
-        ] {
-            let request = Request::get(format!("http://{address}{path}")).body(Body::empty()).unwrap();
-            if let Ok(response) = client.clone().oneshot(request).await {
-                let _ = response.into_body().collect().await;
+        for path in ["/hangs", "/never"] {
+            let (tell, mut outcomes) = mpsc::unbounded_channel();
+            let client = Client::builder(TokioExecutor::new()).http2_only(http2).build_http::<Body>();
+            let client = GateLayer::new(Watch(tell)).layer(client);
+            let mut call = Box::pin(client.oneshot(request(address, "GET", path)));
+            let head = tokio::time::timeout(Duration::from_millis(200), &mut call).await;
+            let what = format!("{path}, http2 {http2}");
+            match head {
+                Ok(response) => {
+                    let mut body = response.unwrap().into_body();
+                    assert!(body.frame().await.unwrap().unwrap().is_data(), "{what}");
+                }
+                Err(_) => assert_eq!(path, "/never"),
             }
+            drop(call);
             let outcome = told(&mut outcomes).await;
-            if http2 || path != "/grpc-failed" {
-                // HTTP/1.1 without `TE: trailers` leaves trailers out, and then the call has no status.
-                assert_eq!(outcome.verdict(), verdict, "{path}, http2 {http2}: {outcome:?}");
+            assert_eq!(outcome.status.is_some(), path == "/hangs", "{what}");
+            assert_eq!(outcome.bytes, if path == "/hangs" { 5 } else { 0 }, "{what}");
+            is(outcome, (End::Cancelled, None, Verdict::Cancelled), &what);
+        }
+    }
+}
+
+/// Not ready for some polls.
+struct Later(usize);
+
+impl Future for Later {
+    type Output = ();
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        match self.0.checked_sub(1) {
+            Some(left) => {
+                self.0 = left;
+                Poll::Pending
             }
+            None => Poll::Ready(()),
+        }
+    }
+}
+
+/// A call, and then its body, dropped after each number of polls.
+#[tokio::test]
+async fn dropped_at_any_poll_a_call_is_what_it_was_by_then() {
+    let cancelled = (End::Cancelled, None, Verdict::Cancelled);
+    // The head comes with the third poll; of the body, two frames and an end.
+    for (status, then, ends) in [
+        (200, Then::End, [cancelled, cancelled, cancelled, cancelled, cancelled, OK]),
+        (200, Then::Fail, [cancelled, cancelled, cancelled, cancelled, cancelled, RESET]),
+        (500, Then::End, [cancelled, cancelled, FAULT, FAULT, FAULT, FAULT]),
+        (500, Then::Fail, [cancelled, cancelled, FAULT, FAULT, FAULT, RESET]),
+        (204, Then::Hang, [cancelled, cancelled, OK, OK, OK, OK]),
+    ] {
+        for polls in 0..=6_usize {
+            let (tell, mut outcomes) = mpsc::unbounded_channel();
+            let service = service_fn(move |_: Request<Body>| async move {
+                Later(2).await;
+                let mut response = Response::new(Body::new(Chunks { left: 2, then }));
+                *response.status_mut() = StatusCode::from_u16(status).unwrap();
+                Ok::<_, Infallible>(response)
+            });
+            let mut service = GateLayer::new(Watch(tell)).layer(service);
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            let mut call = Box::pin(tower::Service::call(&mut service, Request::new(Body::empty())));
+            let mut body = None;
+            for _ in 0..polls {
+                match &mut body {
+                    None => match call.as_mut().poll(&mut cx) {
+                        Poll::Ready(response) => body = Some(response.unwrap().into_body()),
+                        Poll::Pending => {}
+                    },
+                    Some(body) => drop(http_body::Body::poll_frame(Pin::new(body), &mut cx)),
+                }
+            }
+            drop((call, body));
+            let what = format!("{status}, {polls} polls");
+            let expected = polls.checked_sub(1).map_or(cancelled, |last| ends[last]);
+            is(outcomes.try_recv().expect(&what), expected, &what);
+            assert!(outcomes.try_recv().is_err(), "told twice: {what}");
         }
     }
 }

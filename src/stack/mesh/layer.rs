@@ -19,7 +19,7 @@ use crate::{
         timeout::{Timeout, TimeoutLayer},
     },
     stack::calling::{Attempts, Calling},
-    telemetry::request_id::PropagateRequestId,
+    telemetry::{request_id::PropagateRequestId, trace::PropagateTrace},
 };
 
 /// Around the calls that a service makes: they carry the id of the request they are made for, are bounded by its time and
@@ -45,7 +45,9 @@ pub(super) type Sender<S> = S;
 /// What bounds a call beside its timeout: its own word, and the request that it is made for.
 type Deadlines = (ReadDeadline, InheritDeadline);
 /// What stands around a call as a whole.
-pub(super) type Calls<S> = Gated<Gated<Gated<Timeout<Fault<S>>, Deadlines>, Counter>, PropagateRequestId>;
+pub(super) type Calls<S> = Gated<Gated<Gated<Timeout<Fault<S>>, Deadlines>, Counter>, Carried>;
+/// What is carried to calls of the request that they are made for.
+type Carried = (PropagateRequestId, PropagateTrace);
 /// What stands around its attempts, and around each of them.
 pub(super) type Tried<S> = Attempts<Timeout<Guarded<S>>>;
 
@@ -148,7 +150,7 @@ impl ClientLayer {
         let timeout = self.grpc_streams.into_iter().fold(timeout, TimeoutLayer::grpc_streams);
         let deadlines = GateLayer::new((self.calling.read(), InheritDeadline::new()));
         let called = self.counted.layer(deadlines.layer(timeout.layer(self.calling.faults().layer(inner))));
-        PropagateRequestId::new().layer().layer(called)
+        GateLayer::new((PropagateRequestId::new(), PropagateTrace::new())).layer(called)
     }
 
     /// What stands around its attempts. `budget`: of what is called, if it has one of its own.
@@ -176,7 +178,11 @@ impl Default for ClientLayer {
 impl<S> Layer<S> for ClientLayer {
     type Service = Calls<Tried<Gated<Sender<S>, TellDeadline>>>;
 
+    /// What contradicts itself is warned of in the log: there is nobody to refuse it.
     fn layer(&self, inner: S) -> Self::Service {
+        if let Err(contradiction) = self.calling.check([None]) {
+            tracing::warn!(%contradiction, "what is said of calls contradicts itself");
+        }
         self.calls(self.attempts(None, GateLayer::new(self.calling.told()).layer(self.sender(inner))))
     }
 }

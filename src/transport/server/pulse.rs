@@ -77,11 +77,14 @@ impl Pulse {
 
     /// The server is draining: whether the connection should close as soon as it can.
     ///
-    /// HTTP/2 can say so without losing anything. An HTTP/1 connection that is between requests waits a little, for a
-    /// request that may be on its way; that one's answer says so.
+    /// HTTP/2 can say so without losing anything. On an HTTP/1 connection the next head that is given says so; one that
+    /// has given its last, or waits for a request, waits a little for one that may be on its way.
     pub(super) fn drain(&mut self) -> bool {
+        if !self.draining && matches!(self.state, State::Fresh | State::Idle(_)) {
+            self.since = Instant::now();
+        }
         self.draining = true;
-        !self.closing && (self.vitals.is_h2 || self.vitals.in_flight.load(Relaxed) > 0)
+        !self.closing && self.vitals.is_h2
     }
 
     /// The connection was told to close.

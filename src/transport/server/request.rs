@@ -5,7 +5,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body as HttpBody;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use pin_project_lite::pin_project;
@@ -44,11 +44,12 @@ where
 
     fn call(&self, request: Request<Incoming>) -> Exchange<S> {
         let in_flight = Some(self.vitals.begin());
+        let asks_head = request.method() == Method::HEAD;
         // hyper has counted those of HTTP/1.
         if request.headers().len() > self.limits.head_fields {
             self.observer.tell(|observer| observer.head_refused(self.peer, Reason::HeadTooLarge));
             let protocol = Protocol::of(request.headers());
-            return Exchange { state: State::Refused { protocol }, in_flight };
+            return Exchange { state: State::Refused { protocol }, in_flight, asks_head };
         }
         let (head, body) = request.into_parts();
         let rate = self.limits.rates.body.filter(|_| !may_be_silent(&head.headers, self.vitals.is_h2));
@@ -64,7 +65,7 @@ where
             extensions.insert(TunnelCut::when(self.vitals.drain.cut_off()));
         }
         let state = State::Waiting { service: self.service.clone(), request: Some(request) };
-        Exchange { state, in_flight }
+        Exchange { state, in_flight, asks_head }
     }
 }
 
@@ -80,6 +81,7 @@ pin_project! {
         #[pin]
         state: State<S, S::Future>,
         in_flight: Option<InFlight>,
+        asks_head: bool,
     }
 }
 
@@ -122,6 +124,13 @@ where
         #[expect(clippy::expect_used, reason = "the contract of Future")]
         let in_flight = this.in_flight.take().expect("polled after completion");
         let says_close = !in_flight.vitals().is_h2 && in_flight.vitals().drain.is_draining();
+        let is_bodiless =
+            *this.asks_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        // Of HTTP/1 hyper leaves it out itself.
+        let response = match is_bodiless && in_flight.vitals().is_h2 {
+            true => response.map(|_| ResponseBody::full(Bytes::new())),
+            false => response,
+        };
         let mut response = response.map(|body| ServedBody::new(body, in_flight));
         if says_close && !response.status().is_informational() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

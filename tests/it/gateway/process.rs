@@ -5,7 +5,7 @@ use tokio::time::{Instant, sleep};
 
 use super::world::{Client, Directory, Process, file, program, upstream};
 
-fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+pub(super) fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(program()).args(arguments).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))

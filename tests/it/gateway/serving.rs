@@ -1,10 +1,7 @@
 //! What a gateway of the file does with requests.
 use std::collections::HashSet;
 
-use super::{
-    super::support::log::Log,
-    world::{Client, Directory, Gateway, file, nobody, upstream},
-};
+use super::world::{Client, Directory, Gateway, file, upstream};
 use http::HeaderName;
 use portcullis::{
     authn::{
@@ -17,134 +14,9 @@ use portcullis::{
     telemetry::metrics::Metrics,
     upstream::{Proxy, Upstream},
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-fn rule(path: &str, more: &str) -> String {
+pub(super) fn rule(path: &str, more: &str) -> String {
     format!("  - {{ matches: [{{ path: {{ value: {path} }} }}], {more} }}\n")
-}
-
-/// A gateway that refuses in every way it knows.
-async fn refuser() -> (Gateway, Directory) {
-    let one = upstream("one").await;
-    let rules = [
-        rule("/private", "backendRefs: [{ name: one }], policies: { authenticate: [keys] }"),
-        rule("/limited", "backendRefs: [{ name: one }], policies: { rateLimit: [twice] }"),
-        rule("/slow", "backendRefs: [{ name: one }], timeouts: { request: 100ms }"),
-        rule("/attempt/slow", "backendRefs: [{ name: one }], timeouts: { backendRequest: 100ms }"),
-        rule("/gone", "backendRefs: [{ name: gone }]"),
-        rule("/unresolved", "backendRefs: [{ name: unresolved }]"),
-        rule(
-            "/moved",
-            "filters: [{ type: RequestRedirect, requestRedirect: { scheme: https, statusCode: 301 } }]",
-        ),
-        rule("/open", "backendRefs: [{ name: one }]"),
-    ];
-    let directory = Directory::new("refusals");
-    directory.write("keys.yaml", "keys: []\n");
-    directory.write(
-        "gateway.yaml",
-        &file(&format!(
-            "authentication: {{ keys: {{ apiKey: {{ keys: {{ file: keys.yaml }} }} }} }}\n\
-         rateLimits: {{ twice: {{ key: clientIp, rate: 1/h, burst: 2 }} }}\n\
-         upstreams:\n  one: {{ endpoints: ['{one}'] }}\n  gone: {{ endpoints: ['{}'] }}\n\
-         \x20 unresolved: {{ endpoints: ['no-such-host.invalid:80'] }}\n\
-         routes:\n- name: r\n  hostnames: [shop.example]\n  rules:\n{}",
-            nobody(),
-            rules.concat()
-        )),
-    );
-    (Gateway::start(Config::file(directory.path("gateway.yaml"))).await, directory)
-}
-
-#[tokio::test]
-async fn each_refusal_has_its_status() {
-    let (gateway, _directory) = refuser().await;
-    let host = ("host", "shop.example");
-    let (log, _guard) = Log::start();
-    let asked = [
-        ("/private", 401, "missing_credentials", "AN"),
-        ("/limited", 200, "", ""),
-        ("/limited", 200, "", ""),
-        ("/limited", 429, "rate_limited", "RL"),
-        ("/slow/5000", 504, "deadline_exceeded", "DT"),
-        ("/attempt/slow/5000", 504, "upstream_timeout", "UT"),
-        ("/gone", 502, "connect_failed", "UF"),
-        ("/unresolved", 503, "no_endpoint", "UH"),
-        ("/moved/x", 301, "", ""),
-        ("/nothing", 404, "no_route", "NR"),
-        ("/open", 200, "", ""),
-        ("/open/..%2fprivate", 400, "bad_request", "DPE"),
-        ("/open/../private", 401, "missing_credentials", "AN"),
-    ];
-    for (path, status, ..) in asked {
-        let answer = gateway.get(path, &[host]).await;
-        assert_eq!(u64::from(answer.status), status, "{path}: {answer:?}");
-        assert_eq!(answer.headers.get_all("x-request-id").iter().count(), 1, "{path}");
-        match status {
-            429 => assert!(
-                answer.headers.contains_key("retry-after") && answer.headers.contains_key("ratelimit")
-            ),
-            401 => assert!(answer.headers.contains_key("www-authenticate")),
-            301 => assert_eq!(answer.headers["location"], "https://shop.example/moved/x"),
-            _ => {}
-        }
-    }
-    assert_eq!(gateway.get("/open", &[("host", "other.example")]).await.status, 404);
-    let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
-    let lines = log.access(asked.len() + 1).await;
-    assert_eq!(lines.len(), asked.len() + 1, "one line each");
-    for ((path, status, reason, flag), line) in asked.iter().zip(&lines) {
-        let told = |field: &str| line[field].as_str().unwrap_or_default().to_owned();
-        assert_eq!(
-            (line["status"].as_u64(), told("reason"), told("flag")),
-            (Some(*status), (*reason).to_owned(), (*flag).to_owned()),
-            "{path}"
-        );
-        assert!(
-            reason.is_empty() || metrics.contains(&format!("reason=\"{reason}\"")),
-            "{reason}: {metrics}"
-        );
-    }
-}
-
-/// Heads that never become requests are logged and counted all the same.
-#[tokio::test]
-async fn a_head_that_is_no_request_leaves_a_line() {
-    let (gateway, _directory) = refuser().await;
-    let (log, _guard) = Log::start();
-    let large = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(70_000));
-    for head in ["GET / HTTP/1.1\r\nno field\r\n\r\n", &large] {
-        let mut peer = tokio::net::TcpStream::connect(gateway.at("public")).await.unwrap();
-        peer.write_all(head.as_bytes()).await.unwrap();
-        let _ = peer.read_to_end(&mut Vec::new()).await;
-    }
-    let mut lines = log.access(2).await;
-    lines.sort_by_key(|line| line["status"].as_u64());
-    for (line, (status, reason)) in lines.iter().zip([(400, "bad_request"), (431, "head_too_large")]) {
-        assert_eq!((line["status"].as_u64(), line["reason"].as_str()), (Some(status), Some(reason)));
-        assert_eq!(
-            (line["client"].as_str(), line["verdict"].as_str()),
-            (Some("127.0.0.1"), Some("caller_fault"))
-        );
-    }
-    let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
-    assert!(metrics.contains("portcullis_heads_refused_total 2"), "{metrics}");
-}
-
-/// A connection that is cut for what its peer does with it is logged and counted.
-#[tokio::test]
-async fn a_flood_leaves_a_line() {
-    let (gateway, _directory) = refuser().await;
-    let (log, _guard) = Log::start();
-    let mut peer = tokio::net::TcpStream::connect(gateway.at("public")).await.unwrap();
-    peer.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
-    let pings = b"\0\0\x08\x06\0\0\0\0\0abcdefgh".repeat(3_000);
-    let _ = peer.write_all(&pings).await; // it may be cut before its end
-    let _ = peer.read_to_end(&mut Vec::new()).await;
-    let line = &log.access(1).await[0];
-    assert_eq!((line["cut"].as_str(), line["client"].as_str()), (Some("flood"), Some("127.0.0.1")));
-    let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
-    assert!(metrics.contains("portcullis_connections_cut_total 1"), "{metrics}");
 }
 
 /// What only the gateway may say comes from no client, on no rule; and no upstream sees its credentials.

@@ -36,7 +36,7 @@ pub(crate) async fn upstream(name: &'static str) -> SocketAddr {
     address
 }
 
-async fn tell(name: &str, request: Request) -> String {
+pub(crate) async fn tell(name: &str, request: Request) -> String {
     let path = request.uri().path().to_owned();
     if let Some(millis) = path.rsplit_once("/slow/").and_then(|(_, millis)| millis.parse().ok()) {
         sleep(Duration::from_millis(millis)).await;

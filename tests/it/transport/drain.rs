@@ -92,6 +92,39 @@ async fn an_idle_connection_may_ask_once_more() {
     running.ended(0).await;
 }
 
+/// It was given a head that says nothing of the end, so its next request may be on its way when the body ends.
+#[tokio::test]
+async fn a_connection_whose_head_was_given_may_ask_once_more() {
+    let running = running(Server::new().drain_idle_timeout(Duration::from_secs(10))).await;
+    let mut peer = Peer::connect(running.address).await;
+    peer.get("/stream").await;
+    assert!(!peer.response().await.contains("connection: close"));
+    running.drain.start();
+    until(|| std::net::TcpStream::connect(running.address).is_err()).await;
+    running.site.open();
+    peer.get("/").await;
+    let answer = peer.rest_as_text().await;
+    assert!(answer.contains("3\r\ntwo\r\n0\r\n\r\nHTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("connection: close") && answer.ends_with("hello"), "{answer}");
+    running.ended(0).await;
+}
+
+/// However long it was idle before.
+#[tokio::test]
+async fn a_connection_that_was_idle_for_long_may_ask_once_more() {
+    let running = running(Server::new().drain_idle_timeout(Duration::from_secs(1))).await;
+    let mut peer = Peer::connect(running.address).await;
+    peer.get("/").await;
+    peer.response().await;
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    running.drain.start();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    peer.get("/").await;
+    let answer = peer.rest_as_text().await;
+    assert!(answer.contains("connection: close") && answer.ends_with("hello"), "{answer}");
+    running.ended(0).await;
+}
+
 #[tokio::test]
 async fn an_idle_connection_is_closed_in_time() {
     let running = running(Server::new().drain_idle_timeout(SHORT)).await;
