@@ -1,4 +1,10 @@
-use std::{fmt, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::SocketAddr,
+    num::NonZeroUsize,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use thiserror::Error;
 
@@ -182,7 +188,8 @@ impl UpstreamBuilder {
         self
     }
 
-    /// How long connecting may take, for each endpoint that is tried. By default 2 seconds.
+    /// How long connecting may take, for each endpoint that is tried. By default 2 seconds. After 250 ms the next is tried
+    /// beside it.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.options.connect_timeout = timeout;
         self
@@ -312,7 +319,7 @@ impl UpstreamBuilder {
             chance.clone(),
         );
         let roster = Arc::new(Roster::new(self.rules, chance, common, seats));
-        Ok(Upstream::new(Group { name: self.name, options, roster, beside }))
+        Ok(Upstream::new(Group { name: self.name, options, roster, beside, resends: OnceLock::new() }))
     }
 }
 

@@ -24,7 +24,7 @@ use super::{
     link::Link,
     member::{MAX_BUFFER, MAX_HEAD},
     options::Options,
-    race::race,
+    race::connect_to_any,
     resolve::{Resolve, SystemResolver},
 };
 #[cfg(feature = "tls")]
@@ -210,7 +210,7 @@ impl Dial {
     /// The first of the host's addresses that a connection comes about to.
     async fn reach(&self, host: &str, port: u16) -> Result<Io, ConnectError> {
         let addresses = self.addresses(host, port).await?;
-        race(addresses, |address| connect(address, &self.connections, &self.options)).await
+        connect_to_any(addresses, |address| connect(address, &self.connections, &self.options)).await
     }
 
     async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError> {

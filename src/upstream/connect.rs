@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker, ready},
     time::Duration,
@@ -24,6 +24,10 @@ use crate::reject::{Reason, Rejection};
 
 /// When a request that found all connections taken may come again.
 pub(super) const BACK_SOON: Duration = Duration::from_secs(1);
+
+/// What may come before the head of an answer is known, that head and what is read ahead of its body among it: of the smallest
+/// interim answers some 20,000, where an honest server sends one or two.
+const MAX_BEFORE_HEAD: u64 = 512 * 1024;
 
 /// Why there is no connection. Nothing was sent.
 #[derive(Debug, Error)]
@@ -118,14 +122,44 @@ pub(super) struct Io {
     _slot: Slot,
 }
 
-/// How often anything came back, counted around.
-#[derive(Clone, Default)]
-pub(super) struct Heard(Arc<AtomicUsize>);
+/// How much came back.
+#[derive(Clone)]
+pub(super) struct Heard(Arc<Count>);
+
+struct Count {
+    bytes: AtomicU64,
+    most: AtomicU64,
+}
+
+impl Default for Heard {
+    fn default() -> Self {
+        Self(Arc::new(Count { bytes: AtomicU64::new(0), most: AtomicU64::new(u64::MAX) }))
+    }
+}
 
 impl Heard {
-    /// As of now, to compare with later.
-    pub(super) fn so_far(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+    /// Bytes, as of now, to compare with later.
+    pub(super) fn so_far(&self) -> u64 {
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// A head is awaited: not for ever, whatever comes before it.
+    pub(super) fn await_head(&self) {
+        self.0.most.store(self.so_far() + MAX_BEFORE_HEAD, Ordering::Relaxed);
+    }
+
+    /// It has come.
+    pub(super) fn has_head(&self) {
+        self.0.most.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    fn more(&self, bytes: usize) -> io::Result<()> {
+        let so_far = self.so_far() + bytes as u64;
+        self.0.bytes.store(so_far, Ordering::Relaxed);
+        if so_far > self.0.most.load(Ordering::Relaxed) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "interim answers without end"));
+        }
+        Ok(())
     }
 }
 
@@ -166,10 +200,12 @@ impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let read = ready!(Pin::new(&mut this.stream).poll_read(cx, buf));
-        if buf.filled().len() > before {
-            this.heard.0.store(this.heard.so_far().wrapping_add(1), Ordering::Relaxed);
-        } else if read.is_err() || buf.remaining() > 0 {
+        let mut read = ready!(Pin::new(&mut this.stream).poll_read(cx, buf));
+        let came = buf.filled().len() - before;
+        if came > 0 {
+            read = this.heard.more(came);
+        }
+        if read.is_err() || came == 0 && buf.remaining() > 0 {
             this.read_out = true;
             if let Some(writer) = this.writer.take() {
                 writer.wake();

@@ -13,25 +13,18 @@ use pin_project_lite::pin_project;
 
 use super::{
     Upstream,
-    balance::{Ask, Tried},
     body::{Downlink, Fault, Ticket},
-    connect::{BACK_SOON, ConnectError},
     error,
     expect::Hold,
     lease::{Connection, Lease, Sent},
     load::Load,
-    member::Member,
+    reach::{Reached, reach, reach_now},
     request::{Call, Outgoing, Upgrade},
     response,
     session::Held,
     tunnel::{self, Limits},
 };
-use crate::{
-    attempt::{Attempt, Earlier},
-    body::Body,
-    reject::{Reason, Rejection},
-    trail::Trail,
-};
+use crate::{attempt::Attempt, body::Body, reject::Rejection};
 
 /// The head of a response, or why there is none.
 pub(super) type Answered = Result<Response<Body>, Rejection>;
@@ -46,22 +39,27 @@ pub(super) fn exchange(
     tunnels: Limits,
 ) -> Pin<Box<dyn Future<Output = Answered> + Send>> {
     match reach_now(&upstream, &outgoing.call) {
-        Ok(reached) => Box::pin(send(reached, outgoing, tunnels)),
+        Ok(reached) => Box::pin(send(upstream, reached, outgoing, tunnels)),
         Err(picked) => Box::pin(async move {
             let reached = reach(&upstream, picked, &outgoing.call).await?;
-            send(reached, outgoing, tunnels).await
+            send(upstream, reached, outgoing, tunnels).await
         }),
     }
 }
 
-fn send(reached: Reached, outgoing: Outgoing, tunnels: Limits) -> impl Future<Output = Answered> + Send {
+fn send(
+    upstream: Upstream,
+    reached: Reached,
+    outgoing: Outgoing,
+    tunnels: Limits,
+) -> impl Future<Output = Answered> + Send {
     let Reached { load, lease: Lease { mut connection, connect }, untold } = reached;
     let Outgoing { request, call: Call { http2, session, .. }, bodiless, fault, hold, upgrade } = outgoing;
     let reused = connect.is_none();
     let copy = (reused && bodiless).then(|| Copy::of(&request));
     // Who has not said a word in the time in which a connection could be made is perhaps no longer there.
     let answer = connection.send(request, load.member().options().connect_timeout);
-    let rest = Rest { load, untold, session, http2, copy, fault, hold, upgrade, tunnels };
+    let rest = Rest { upstream, load, untold, session, http2, copy, fault, hold, upgrade, tunnels };
     Exchange { answer, held: Some((connection, rest)), again: None }
 }
 
@@ -78,6 +76,7 @@ pin_project! {
 
 /// What is needed once there is an answer.
 struct Rest {
+    upstream: Upstream,
     load: Load,
     untold: Option<Attempt>,
     session: Option<Box<Held>>,
@@ -110,6 +109,7 @@ impl<A: Future<Output = Sent>> Future for Exchange<A> {
 /// Makes of the upstream's response the one that the client gets, and lets the connection go when its body has ended.
 fn answered(response: Response<Incoming>, connection: Connection, rest: Rest) -> Answered {
     let Rest { mut load, untold, session, hold, upgrade, tunnels, .. } = rest;
+    connection.has_head();
     if let Some(hold) = &hold {
         hold.answered();
     }
@@ -137,97 +137,6 @@ fn answered(response: Response<Incoming>, connection: Connection, rest: Rest) ->
     Ok(Response::from_parts(parts, body))
 }
 
-/// An endpoint, and a connection to it.
-struct Reached {
-    load: Load,
-    lease: Lease,
-    /// For the response, where the request has no trail to tell it to.
-    untold: Option<Attempt>,
-}
-
-/// What is to be known of a call to pick for it.
-fn ask(call: &Call, tried: Tried) -> Ask<'_> {
-    let earlier = call.earlier.as_ref().map_or(&[][..], Earlier::endpoints);
-    let session = call.session.as_ref().and_then(|session| session.named());
-    Ask { tried, earlier, hash: call.hash, subset: call.subset, session }
-}
-
-/// Chooses an endpoint, and takes a connection to it that is there.
-fn reach_now(upstream: &Upstream, call: &Call) -> Result<Reached, Option<Arc<Member>>> {
-    let plan = upstream.plan_now().ok_or(None)?;
-    let member = upstream.next(&plan, &ask(call, Tried::default())).ok_or(None)?;
-    let Some(lease) = member.pooled(call.http2) else { return Err(Some(member)) };
-    let mut attempt = Attempt::new(Arc::clone(&upstream.group().name)).endpoint(member.address());
-    attempt.attempts = made(call.earlier.as_ref()).saturating_add(1);
-    let untold = tell(attempt, call.trail.as_ref());
-    Ok(Reached { load: upstream.begin(member, call.until), lease, untold })
-}
-
-/// Gets a connection to the endpoint that was chosen; if that fails, to others. Nothing has been sent by then, so that
-/// this is always safe.
-async fn reach(
-    upstream: &Upstream,
-    mut picked: Option<Arc<Member>>,
-    call: &Call,
-) -> Result<Reached, Rejection> {
-    let mut tried = Tried::default();
-    let mut failed: Option<ConnectError> = None;
-    while !tried.is_full() {
-        let member = match picked.take() {
-            Some(member) => member,
-            // By the plan of that moment: the set may have changed while we waited.
-            None => match upstream.next(&*upstream.plan().await?, &ask(call, tried)) {
-                Some(member) => member,
-                None => break,
-            },
-        };
-        tried.add(&member);
-        let mut load = upstream.begin(member, call.until);
-        let lease = load.member().lease(call.http2).await;
-        let endpoint = load.member().address();
-        let mut attempt = Attempt::new(Arc::clone(&upstream.group().name)).endpoint(endpoint);
-        attempt.attempts = tried.count().saturating_add(made(call.earlier.as_ref()));
-        attempt.connect = lease.as_ref().ok().and_then(|lease| lease.connect);
-        let untold = tell(attempt, call.trail.as_ref());
-        match lease {
-            Ok(lease) => return Ok(Reached { load, lease, untold }),
-            Err(error) => {
-                tracing::debug!(upstream = upstream.name(), %endpoint, %error, "no connection");
-                // That we allow no more connections is no fault of the endpoint's.
-                if !matches!(error, ConnectError::Full) {
-                    load.fail(&Rejection::new(error.reason()));
-                }
-                failed = Some(error);
-            }
-        }
-    }
-    Err(failed.map_or_else(|| nobody(upstream, call), Rejection::from))
-}
-
-/// There is no endpoint for a call.
-fn nobody(upstream: &Upstream, call: &Call) -> Rejection {
-    let of_session = call.session.as_ref().and_then(|session| {
-        let plan = upstream.group().roster.plan();
-        session.refusal(plan.named(session.named()?.name, call.subset).is_none())
-    });
-    of_session.unwrap_or_else(|| match upstream.group().roster.plan().is_open() {
-        true => Rejection::new(Reason::CircuitOpen).retry_after(BACK_SOON).unsent(),
-        false => Reason::NoEndpoint.into(),
-    })
-}
-
-/// How many attempts were made before at the same call.
-fn made(earlier: Option<&Earlier>) -> u8 {
-    earlier.map_or(0, Earlier::attempts)
-}
-
-/// Gives the attempt back where there is no trail.
-fn tell(attempt: Attempt, trail: Option<&Trail>) -> Option<Attempt> {
-    let Some(trail) = trail else { return Some(attempt) };
-    trail.set_attempt(attempt);
-    None
-}
-
 /// Sends once more, on a new connection, what failed on one from the pool, if that is safe: it turned out to have closed
 /// meanwhile.
 async fn send_again(
@@ -238,8 +147,10 @@ async fn send_again(
     let unsent = error.take_message();
     let is_unsent = unsent.is_some();
     let error = error.into_error();
-    let is_safe = |copy: &Copy| copy.is_safe(&connection, &error);
-    let again = unsent.or_else(|| rest.copy.take().filter(is_safe).map(Copy::into_request));
+    let may_resend = |copy: &Copy| {
+        error::is_refused(&error) || copy.may_be_done_twice(&connection, &error) && rest.upstream.may_resend()
+    };
+    let again = unsent.or_else(|| rest.copy.take().filter(may_resend).map(Copy::into_request));
     let failed = |error, rest: &mut Rest| {
         let of_client = rest.fault.as_ref().and_then(Fault::get);
         let why = of_client.unwrap_or_else(|| error::of_upstream(error));
@@ -292,14 +203,14 @@ impl Copy {
         }
     }
 
-    /// Whether the request can be sent again after it was sent on a connection from the pool: nothing came back, and
-    /// it either was not looked at or may be done twice (RFC 9110 section 9.2.2).
-    fn is_safe(&self, connection: &Connection, error: &hyper::Error) -> bool {
+    /// Whether the request can be sent again after it was sent on a connection from the pool that has closed: nothing came back,
+    /// and though it may have been looked at, it may be done twice (RFC 9110 section 9.2.2).
+    fn may_be_done_twice(&self, connection: &Connection, error: &hyper::Error) -> bool {
         let lost = match connection {
             Connection::Http1(connection) => connection.heard.so_far() == connection.before,
             Connection::Http2(_) => !error::is_stream_error(error),
         };
-        error::is_refused(error) || lost && self.method.is_idempotent()
+        lost && self.method.is_idempotent()
     }
 
     fn into_request(self) -> Request<Body> {

@@ -3,7 +3,7 @@ use std::{
     fmt,
     net::SocketAddr,
     num::NonZeroU32,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -43,7 +43,11 @@ pub(super) struct Group {
     pub(super) options: Arc<Options>,
     pub(super) roster: Arc<Roster>,
     pub(super) beside: Beside,
+    pub(super) resends: OnceLock<Resends>,
 }
+
+/// Whether one more may be sent.
+type Resends = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// An address, and what is said of it.
 pub(super) type Place = (SocketAddr, Arc<Endpoint>);
@@ -136,6 +140,20 @@ impl Upstream {
             let _ = timeout(FIRST, ahead.first(&self.0.members())).await;
         }
         Ok(())
+    }
+
+    /// Asks `may` before a request is sent a second time by the pool itself, and leaves it at a failure if not: where a pooled
+    /// connection has closed without a word, a server that has looked at the request may see it twice, if its method is
+    /// idempotent. What was never sent is not asked about. The first word stands; by default it is sent.
+    ///
+    /// A gateway and a mesh client ask the budget of their retries; whoever puts layers around a [`Proxy`](super::Proxy) of their
+    /// own binds it to theirs: `orders.bind_resends(move || budget.spend(Instant::now()))`.
+    pub fn bind_resends(&self, may: impl Fn() -> bool + Send + Sync + 'static) {
+        let _ = self.0.resends.set(Box::new(may));
+    }
+
+    pub(super) fn may_resend(&self) -> bool {
+        self.0.resends.get().is_none_or(|may| may())
     }
 
     pub(super) fn group(&self) -> &Arc<Group> {

@@ -35,12 +35,20 @@ impl Connection {
         match self {
             Self::Http1(connection) => {
                 connection.before = connection.heard.so_far();
+                connection.heard.await_head();
                 Sending::Http1 { answer: connection.sender.try_send_request(request) }
             }
             Self::Http2(stream) => {
                 let waiting = stream.watch(patience);
                 Sending::Http2 { answer: stream.sender().try_send_request(request), _waiting: waiting }
             }
+        }
+    }
+
+    /// The head of the answer has come.
+    pub(super) fn has_head(&self) {
+        if let Self::Http1(connection) = self {
+            connection.heard.has_head();
         }
     }
 

@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{outcome::Outcome, reject::Reason, time::after};
 
-/// How long an endpoint that could not be reached comes last.
+/// How long an endpoint that could not be reached, or not soon, comes last.
 const REST: Duration = Duration::from_secs(1);
 /// The largest head of a response, and the buffer it must fit in.
 pub(super) const MAX_HEAD: u32 = 64 * 1024;
@@ -203,6 +203,13 @@ impl Member {
         rests
     }
 
+    /// It comes last for a while.
+    pub(super) fn rest(&self) {
+        let until = self.age(Instant::now()) + REST.as_millis() as u64;
+        self.rests_until.store(until, Ordering::Relaxed);
+        self.state.set(RESTS, true);
+    }
+
     /// From now on it is given more and more.
     pub(super) fn warm_up(&self) {
         self.warms_since.store(self.age(Instant::now()), Ordering::Relaxed);
@@ -259,11 +266,7 @@ impl Member {
             Ok(_) => {
                 self.state.set(RESTS, false);
             }
-            Err(error) if error.is_unreachable() => {
-                let until = self.age(Instant::now()) + REST.as_millis() as u64;
-                self.rests_until.store(until, Ordering::Relaxed);
-                self.state.set(RESTS, true);
-            }
+            Err(error) if error.is_unreachable() => self.rest(),
             Err(_) => {}
         }
         connected.map(|connection| Lease { connection, connect: Some(started.elapsed()) })

@@ -58,7 +58,7 @@
 //! | no endpoint could be reached: refused, unreachable | `ConnectFailed` | 502 | UNAVAILABLE |
 //! | connecting took too long | `UpstreamTimeout` | 504 | DEADLINE_EXCEEDED |
 //! | the upstream closed or reset before the head of its answer had come | `UpstreamReset` | 502 | UNAVAILABLE |
-//! | its answer is not HTTP, its head is larger than 64 KiB or has more than 100 fields, its lengths differ, it switched protocols unasked | `UpstreamProtocol` | 502 | UNAVAILABLE |
+//! | its answer is not HTTP, its head is larger than 64 KiB or has more than 100 fields, its lengths differ, interim answers (1xx) have no end, it switched protocols unasked | `UpstreamProtocol` | 502 | UNAVAILABLE |
 //! | no address is known, or only refused ones; nobody is in the request's [`Subset`]; the endpoint of a [strict](Session::strict) session is gone, or takes no requests | `NoEndpoint` | 503 | UNAVAILABLE |
 //! | the [circuit breakers](UpstreamBuilder::circuit_breaker) of all endpoints are open | `CircuitOpen` | 503 + `Retry-After` | UNAVAILABLE |
 //! | all connections that are allowed are in use | `Overloaded` | 503 + `Retry-After` | UNAVAILABLE |
@@ -83,12 +83,14 @@
 //!
 //! # What is sent again
 //!
-//! - If no connection can be made, up to two other endpoints are tried. An endpoint that could not be reached comes
-//!   last for a second.
+//! - If no connection can be made, or none has come for 250 ms, up to two other endpoints are tried, beside those that are
+//!   late (RFC 8305 section 5): the first connection that comes is taken. One that comes later is kept for the next request;
+//!   that it was late is no failure, but if it never comes it is. An endpoint that could not be reached, or was late, comes
+//!   last for a second. The endpoint of a session is waited for.
 //! - A request that comes back unsent, because its pooled connection was closing, is sent once on a new one.
 //! - So is one without a body that was sent on a pooled connection from which then nothing came back, if its method is
 //!   idempotent (RFC 9110 section 9.2.2), or if the upstream has said that it did not look at it (`REFUSED_STREAM` or
-//!   GOAWAY, RFC 9113 section 8.7).
+//!   GOAWAY, RFC 9113 section 8.7). The first of these a server may see twice: [`Upstream::bind_resends`] bounds how often.
 //!
 //! Nothing else is: what may be retried beyond that is for a retry layer to decide.
 //!
@@ -158,6 +160,7 @@ pub mod outlier;
 mod owner;
 mod pick;
 mod race;
+mod reach;
 mod request;
 mod resolve;
 mod response;

@@ -1,63 +1,81 @@
-//! Connecting to a host that has several addresses (RFC 8305).
+//! Connecting where there are several to connect to (RFC 8305).
 
 use std::{
     future::poll_fn,
+    mem,
     net::SocketAddr,
     pin::{Pin, pin},
-    task::Poll,
+    task::{Poll, ready},
     time::Duration,
 };
 
 use tokio::time::{Instant, sleep};
 
 use super::connect::ConnectError;
+use crate::time::after;
 
 /// How many addresses of a host are tried.
 const TRIES: usize = 4;
-/// How long an address is waited for before the next is tried beside it (RFC 8305 section 5).
-const PATIENCE: Duration = Duration::from_millis(250);
+/// How long a connection is waited for before the next is tried beside it (RFC 8305 section 5).
+pub(super) const PATIENCE: Duration = Duration::from_millis(250);
 
-/// The first connection that comes about. Each address is tried when the one before has failed, or has taken its time; the
-/// families take turns. What is late is dropped.
-pub(super) async fn race<T, F>(
+/// The first that comes about, and those that are still going then; `None` if none does. `next` begins one, if there is one: when
+/// one has failed, which it is told, and when none has come for as long as `patience`.
+pub(super) async fn race<T, E, F>(
+    patience: Duration,
+    mut next: impl FnMut(Option<E>) -> Option<F>,
+) -> Option<(T, Vec<F>)>
+where
+    F: Future<Output = Result<T, E>> + Unpin,
+{
+    let mut going: Vec<F> = next(None).into_iter().collect();
+    let mut due = pin!(sleep(patience));
+    poll_fn(|cx| {
+        loop {
+            let mut at = 0;
+            while let Some(one) = going.get_mut(at) {
+                match Pin::new(one).poll(cx) {
+                    Poll::Ready(come) => {
+                        drop(going.swap_remove(at));
+                        match come {
+                            Ok(first) => return Poll::Ready(Some((first, mem::take(&mut going)))),
+                            Err(error) => {
+                                going.extend(next(Some(error)));
+                                due.as_mut().reset(after(Instant::now(), patience));
+                            }
+                        }
+                    }
+                    Poll::Pending => at += 1,
+                }
+            }
+            if going.is_empty() {
+                return Poll::Ready(None);
+            }
+            ready!(due.as_mut().poll(cx));
+            going.extend(next(None));
+            due.as_mut().reset(after(Instant::now(), patience));
+        }
+    })
+    .await
+}
+
+/// A connection to a host that has these addresses: the first that comes about. The families take turns; what is late is dropped.
+pub(super) async fn connect_to_any<T, F>(
     addresses: Vec<SocketAddr>,
     connect: impl Fn(SocketAddr) -> F,
 ) -> Result<T, ConnectError>
 where
     F: Future<Output = Result<T, ConnectError>>,
 {
-    let mut waiting = alternating(addresses).into_iter().take(TRIES);
-    let mut going: Vec<Pin<Box<F>>> = Vec::new();
-    let (mut failed, mut next_is_due) = (ConnectError::NoAddress, true);
-    let mut patience = pin!(sleep(PATIENCE));
-    poll_fn(|cx| {
-        loop {
-            let mut at = 0;
-            while let Some(connecting) = going.get_mut(at) {
-                match connecting.as_mut().poll(cx) {
-                    Poll::Ready(Ok(connected)) => return Poll::Ready(Ok(connected)),
-                    Poll::Ready(Err(error)) => {
-                        (failed, next_is_due) = (error, true);
-                        drop(going.swap_remove(at));
-                    }
-                    Poll::Pending => at += 1,
-                }
-            }
-            if !next_is_due && patience.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            match waiting.next() {
-                Some(address) => going.push(Box::pin(connect(address))),
-                None if going.is_empty() => {
-                    return Poll::Ready(Err(std::mem::replace(&mut failed, ConnectError::NoAddress)));
-                }
-                None => return Poll::Pending,
-            }
-            next_is_due = false;
-            patience.as_mut().reset(Instant::now() + PATIENCE);
+    let mut addresses = alternating(addresses).into_iter().take(TRIES);
+    let mut failed = ConnectError::NoAddress;
+    let first = race(PATIENCE, |error| {
+        if let Some(error) = error {
+            failed = error;
         }
-    })
-    .await
+        Some(Box::pin(connect(addresses.next()?)))
+    });
+    first.await.map(|(first, _)| first).ok_or(failed)
 }
 
 /// The families in turns, beginning with that of the first (RFC 8305 section 4). Within each the order stays.
@@ -99,7 +117,7 @@ mod tests {
     /// 2 fails at once, 3 hangs, 4 connects after 300 ms.
     async fn tried(texts: &[&str]) -> (Vec<(u16, u128)>, Result<u16, ConnectError>) {
         let (begun, tried) = (Instant::now(), RefCell::new(Vec::new()));
-        let connected = race(addresses(texts), |address| {
+        let connected = connect_to_any(addresses(texts), |address| {
             tried.borrow_mut().push((address.port(), begun.elapsed().as_millis()));
             async move {
                 match address.port() {

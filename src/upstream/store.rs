@@ -31,7 +31,7 @@ pub(super) struct Http1 {
     pub(super) sender: http1::SendRequest<Body>,
     pub(super) heard: Heard,
     /// What was heard when the last request was sent.
-    pub(super) before: usize,
+    pub(super) before: u64,
     pub(super) ends: Ends,
 }
 
@@ -189,7 +189,7 @@ impl Stream {
 /// A request that waits for its answer on a shared connection.
 pub(super) struct Waiting {
     shared: Arc<Shared>,
-    before: usize,
+    before: u64,
     since: Instant,
     patience: Duration,
 }

@@ -165,6 +165,7 @@ impl Rule {
         };
         let mut split = split::Split::builder();
         for (backend, weight) in &self.backends {
+            backend.bind_resends(self.calling.own_budget());
             let name = backend.proxy.upstream().variant();
             let attempt = timeout.layer(self.guarded(backend, given, self.session.as_ref()));
             split = split.variant(name, *weight, self.calling.attempts(backend.budget(), attempt));

@@ -5,6 +5,7 @@ use std::{
 };
 
 use http::Request;
+use tokio::time::Instant;
 use tower::util::Either;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -102,6 +103,13 @@ impl Backend {
     /// What binds second attempts at it, of whoever shares it.
     pub(in crate::stack) const fn budget(&self) -> Option<&Budget> {
         self.retry_budget.as_ref()
+    }
+
+    /// What its pool sends twice is bound like other second attempts: by its own budget, or else by `others`.
+    pub(in crate::stack) fn bind_resends(&self, others: Option<Budget>) {
+        if let Some(budget) = self.budget().cloned().or(others) {
+            self.upstream().bind_resends(move || budget.spend(Instant::now()));
+        }
     }
 
     /// The upstream behind its limits, for calls of our own.

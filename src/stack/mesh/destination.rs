@@ -204,6 +204,7 @@ impl Destination {
         });
         let mut versions = Split::builder();
         for (backend, weight) in &backends {
+            backend.bind_resends(policies.calling.own_budget());
             let attempts = policies.attempts(backend.budget(), sending(backend, session.as_ref()));
             versions = versions.variant(backend.upstream().variant(), *weight, attempts);
         }

@@ -8,9 +8,8 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures_util::{StreamExt, future::join_all, stream};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use portcullis::{
     resilience::retry::Policy,
     stack::mesh::{Client, ClientLayer, Destination},
@@ -23,15 +22,21 @@ use super::endpoint::Endpoint;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How is called. Both say of their calls that they may be made twice: the one by its method, the other by its policy.
+/// How is called.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Over {
+    /// GET.
     Http,
+    /// POST, with a body.
+    Post,
     Grpc,
 }
 
 impl Over {
+    /// These say of their calls that they may be made twice: the one by its method, the other by its policy.
     pub(super) const BOTH: [Self; 2] = [Self::Http, Self::Grpc];
+    /// And these do not, unless they say so.
+    pub(super) const ONCE: [Self; 2] = [Self::Post, Self::Grpc];
 
     /// What an endpoint does that fails every call in this protocol.
     pub(super) fn fails(self) -> &'static str {
@@ -55,8 +60,9 @@ impl Over {
             let answer = answer.map_err(|status| format!("{status:?}"))?.into_inner();
             return if answer.status == 1 { Ok(()) } else { Err(format!("{answer:?}")) };
         }
-        let (head, body) =
-            client.send(http::Request::get("/").body(Empty::<Bytes>::new()).unwrap()).await.into_parts();
+        let (method, body) = if self == Self::Post { ("POST", "an order") } else { ("GET", "") };
+        let request = http::Request::builder().method(method).uri("/").body(Full::from(body)).unwrap();
+        let (head, body) = client.send(request).await.into_parts();
         let body = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
         if head.status == 200 && body == "served" { Ok(()) } else { Err(format!("{head:?} {body:?}")) }
     }
@@ -73,8 +79,10 @@ pub(super) async fn start(endpoints: usize) -> Vec<Endpoint> {
 }
 
 pub(super) fn client(endpoints: &[Endpoint], policies: ClientLayer) -> Client {
-    let addresses = endpoints.iter().map(|endpoint| endpoint.address.to_string());
-    let upstream = Upstream::builder("orders").endpoints(addresses).build().unwrap();
+    let addresses = endpoints.iter().map(|endpoint| endpoint.address);
+    // Shorter than any server's.
+    let upstream = Upstream::builder("orders").endpoints(addresses).idle_timeout(Duration::from_millis(200));
+    let upstream = upstream.build().unwrap();
     Client::new(Destination::new(upstream).policies(policies)).unwrap()
 }
 
@@ -126,7 +134,13 @@ impl Callers {
 
     /// What those failed with that did.
     pub(super) async fn stop(self) -> Vec<String> {
+        self.count().await.1
+    }
+
+    /// How many calls were made, and what those failed with that did.
+    pub(super) async fn count(self) -> (u64, Vec<String>) {
         self.over.store(true, Ordering::Relaxed);
-        self.tasks.join_all().await.concat()
+        let failed = self.tasks.join_all().await.concat();
+        (self.made.load(Ordering::Relaxed), failed)
     }
 }

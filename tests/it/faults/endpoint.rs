@@ -94,10 +94,21 @@ impl Endpoint {
         self.order("calls").await.parse().unwrap()
     }
 
-    /// Takes no more, ends what it has, and is gone.
-    pub(super) async fn drain(mut self) {
-        self.orders.write_all(b"drain\n").await.unwrap();
+    /// Takes no more, ends what it has, and is gone. It closes connections of HTTP/1.1 on which there is no call. Gives how many
+    /// calls it has seen.
+    pub(super) async fn drain(self) -> u64 {
+        self.end("drain").await
+    }
+
+    /// The same, but it says for a second that it will close connections before it does, as good servers do.
+    pub(super) async fn drain_gently(self) -> u64 {
+        self.end("drain gently").await
+    }
+
+    async fn end(mut self, order: &str) -> u64 {
+        let calls = self.order(order).await.parse().unwrap();
         assert!(timeout(PATIENCE, self.child.wait()).await.expect("no end in time").unwrap().success());
+        calls
     }
 
     pub(super) async fn kill(mut self) {
@@ -109,6 +120,15 @@ impl Endpoint {
         let id = self.child.id().unwrap().to_string();
         assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().await.unwrap().success());
     }
+}
+
+/// How far it has come.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+enum Phase {
+    Serves,
+    /// It takes no more connections, and says that it will close those that are there.
+    SaysSo,
+    Ends,
 }
 
 /// What is told to a process, and what it has seen.
@@ -139,17 +159,22 @@ async fn run(address: SocketAddr) {
     socket.bind(address).unwrap();
     let listener = socket.listen(1024).unwrap();
     say(listener.local_addr().unwrap());
-    let (end, ended) = watch::channel(false);
-    let mut accepting = tokio::spawn(accept(listener, Arc::clone(&orders), ended.clone()));
+    let (phase, phases) = watch::channel(Phase::Serves);
+    let mut accepting = tokio::spawn(accept(listener, Arc::clone(&orders), phases.clone()));
     let mut told = BufReader::new(tokio::io::stdin()).lines();
     while let Ok(Some(order)) = told.next_line().await {
         match &*order {
             "calls" => say(orders.calls.load(Ordering::Relaxed)),
-            "drain" => {
-                drop(ended);
-                end.send(true).unwrap();
+            "drain" | "drain gently" => {
+                drop(phases);
+                phase.send_replace(Phase::SaysSo);
                 (&mut accepting).await.unwrap();
-                end.closed().await; // no connection is left
+                if order == "drain gently" {
+                    sleep(Duration::from_secs(1)).await;
+                }
+                phase.send_replace(Phase::Ends);
+                phase.closed().await; // no connection is left
+                say(orders.calls.load(Ordering::Relaxed));
                 return;
             }
             does => {
@@ -160,35 +185,63 @@ async fn run(address: SocketAddr) {
     }
 }
 
-async fn accept(listener: TcpListener, orders: Arc<Orders>, mut ended: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, orders: Arc<Orders>, mut phases: watch::Receiver<Phase>) {
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => accepted.unwrap().0,
-            _ = ended.wait_for(|ended| *ended) => return,
+            _ = phases.wait_for(|phase| *phase > Phase::Serves) => return,
         };
-        // Reset at once, as where nobody listens.
-        if *orders.does.lock().unwrap() == "refuses" {
+        let does = orders.does.lock().unwrap().clone();
+        // However it closes, it is reset.
+        if matches!(&*does, "refuses" | "resets") {
             stream.set_zero_linger().unwrap();
+        }
+        // At once, as where nobody listens.
+        if does == "refuses" {
             continue;
         }
-        tokio::spawn(connection(stream, Arc::clone(&orders), ended.clone()));
+        tokio::spawn(connection(stream, Arc::clone(&orders), phases.clone()));
     }
 }
 
-async fn connection(stream: TcpStream, orders: Arc<Orders>, mut ended: watch::Receiver<bool>) {
+async fn connection(stream: TcpStream, orders: Arc<Orders>, mut phases: watch::Receiver<Phase>) {
     let builder = auto::Builder::new(TokioExecutor::new());
-    let service = service_fn(move |request| answer(request, Arc::clone(&orders)));
+    let served = AtomicU64::new(0);
+    let told = phases.clone();
+    let service = service_fn(move |request| {
+        serve(request, Arc::clone(&orders), served.fetch_add(1, Ordering::Relaxed), told.clone())
+    });
     let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         _ = served.as_mut() => return,
-        _ = ended.wait_for(|ended| *ended) => served.as_mut().graceful_shutdown(),
+        _ = phases.wait_for(|phase| *phase == Phase::Ends) => served.as_mut().graceful_shutdown(),
     }
     let _ = served.await;
 }
 
-/// What a call is answered: `serves`, `status N`, `unavailable` in trailers, `breaks` in the middle of its body, `drops` the
-/// connection, `slow` for ever, `flaps` between serving and failing, `refuses` connections.
-async fn answer(request: Request<Incoming>, orders: Arc<Orders>) -> Result<Response<Body>, BoxError> {
+/// Answers, and says that the connection will close if it will.
+async fn serve(
+    request: Request<Incoming>,
+    orders: Arc<Orders>,
+    before: u64,
+    phases: watch::Receiver<Phase>,
+) -> Result<Response<Body>, BoxError> {
+    let is_http1 = request.version() < http::Version::HTTP_2;
+    let mut answer = answer(request, orders, before).await?;
+    if is_http1 && *phases.borrow() > Phase::Serves {
+        answer.headers_mut().insert("connection", http::HeaderValue::from_static("close"));
+    }
+    Ok(answer)
+}
+
+/// What a call is answered: `serves`, `status N`, `unavailable` in trailers, `breaks` in the middle of its body, `resets` there,
+/// `drops` the connection, and `forgets` all but the first call on it, `slow` for ever, `flaps` between serving and failing,
+/// `refuses` connections. `before`: so many calls came on the same connection.
+async fn answer(
+    request: Request<Incoming>,
+    orders: Arc<Orders>,
+    before: u64,
+) -> Result<Response<Body>, BoxError> {
     let is_grpc = request.headers().get("content-type").is_some_and(|kind| kind == "application/grpc");
     request.into_body().collect().await?;
     let call = orders.calls.fetch_add(1, Ordering::Relaxed);
@@ -197,13 +250,20 @@ async fn answer(request: Request<Incoming>, orders: Arc<Orders>) -> Result<Respo
     let (does, number) = does.split_once(' ').unwrap_or((&does, "503"));
     match does {
         "drops" | "refuses" => return Err("nothing is answered".into()),
+        "forgets" if before > 0 => return Err("nothing more is answered".into()),
         "slow" => sleep(PATIENCE * 10).await,
-        "breaks" => return Ok(whole(is_grpc, [Ok(Frame::data(part(is_grpc))), Err("it breaks".into())])),
+        "breaks" | "resets" => {
+            return Ok(whole(is_grpc, [Ok(Frame::data(part(is_grpc))), Err("it breaks".into())]));
+        }
         _ => {}
     }
     let fails = fails || matches!(does, "status" | "unavailable");
     if is_grpc {
-        let status = if fails { 14 } else { 0 };
+        let status = match (fails, does) {
+            (false, _) => 0,
+            (true, "status") => 13, // INTERNAL, gRPC's 500
+            (true, _) => 14,
+        };
         let trailers = HeaderMap::from_iter([(http::HeaderName::from_static("grpc-status"), status.into())]);
         let message = (!fails).then(|| Ok(Frame::data(part(true))));
         return Ok(whole(true, message.into_iter().chain([Ok(Frame::trailers(trailers))])));

@@ -12,13 +12,10 @@ use portcullis::{
     upstream::{BuildError, EndpointSet, Proxy, StreamSource, Upstream, Wire, Withheld},
 };
 use proptest::prelude::*;
-use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
-    sync::mpsc,
-};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
-use super::peers::{OK, Raw, call, get, soon, text, until};
+use super::peers::{OK, Raw, call, full, get, soon, text, until};
 
 type Told = Result<EndpointSet, BoxError>;
 
@@ -107,21 +104,6 @@ async fn what_is_under_way_ends_on_the_old_endpoint_whose_connections_close() {
     assert_eq!(text(call(&proxy, get("/")).await.unwrap()).await, "ok");
     assert_eq!(text(begun).await, "half");
     assert_eq!(slow.connections(), 1);
-}
-
-/// A listener whose queue is full lets nobody in and refuses nobody.
-async fn full() -> (TcpListener, SocketAddr, Vec<TcpStream>) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listener = socket.listen(1).unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut queued = Vec::new();
-    while let Ok(Ok(stream)) =
-        tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
-    {
-        queued.push(stream);
-    }
-    (listener, address, queued)
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The proxy between real peers: hyper, axum and tonic on both sides, and plain sockets where peers would be too kind.
 
 mod balance;
+mod bounds;
 mod cost;
 mod discovered;
 #[cfg(feature = "dns")]
@@ -12,6 +13,7 @@ mod leaving;
 mod peers;
 mod pool;
 mod protocols;
+mod races;
 mod sessions;
 mod smuggling;
 mod tunnels;

@@ -27,7 +27,7 @@ use portcullis::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 use tower::{Layer, Service, ServiceExt, service_fn};
 
@@ -143,7 +143,11 @@ pub(super) struct Line {
 
 impl Line {
     pub(super) async fn to(address: SocketAddr) -> Self {
-        Self { stream: TcpStream::connect(address).await.unwrap(), heard: Arc::default(), seen: 0 }
+        Self::of(TcpStream::connect(address).await.unwrap())
+    }
+
+    pub(super) fn of(stream: TcpStream) -> Self {
+        Self { stream, heard: Arc::default(), seen: 0 }
     }
 
     pub(super) async fn say(&mut self, bytes: impl AsRef<[u8]>) {
@@ -257,3 +261,29 @@ impl Raw {
 }
 
 pub(super) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// A listener whose queue is full lets nobody in and refuses nobody.
+pub(super) async fn full() -> (TcpListener, SocketAddr, Vec<TcpStream>) {
+    let listener = short();
+    let address = listener.local_addr().unwrap();
+    let queued = fill(address).await;
+    (listener, address, queued)
+}
+
+/// A listener whose queue is as short as can be.
+pub(super) fn short() -> TcpListener {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    socket.listen(1).unwrap()
+}
+
+/// Connects until nobody is let in any more.
+pub(super) async fn fill(address: SocketAddr) -> Vec<TcpStream> {
+    let mut queued = Vec::new();
+    while let Ok(Ok(stream)) =
+        tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await
+    {
+        queued.push(stream);
+    }
+    queued
+}

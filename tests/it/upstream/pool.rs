@@ -1,6 +1,9 @@
 //! Connections: used again, given up, limited, tried again.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use http::{Method, Request};
 use http_body_util::{BodyExt, Full};
@@ -143,6 +146,27 @@ async fn a_request_that_may_be_done_twice_is_sent_once_more() {
     assert!(heard[0].contains("GET /2 ") && heard[1].starts_with("GET /2 "), "{heard:?}");
     let headers = |text: &str| text.split_once("GET /2 ").map(|(_, rest)| rest.to_owned());
     assert_eq!(headers(&heard[0]), headers(&heard[1]), "the same head");
+}
+
+#[tokio::test]
+async fn whoever_bounds_second_attempts_is_asked_first() {
+    for (left, sent) in [(1, 2), (0, 1)] {
+        let peer = forgetful("").await;
+        let group = upstream([peer.address]);
+        let asked = AtomicUsize::new(0);
+        group.bind_resends(move || asked.fetch_add(1, Ordering::SeqCst) < left);
+        group.bind_resends(|| panic!("the first word stands"));
+        let proxy = Proxy::new(group);
+        assert_eq!(text(call(&proxy, get("/1")).await.unwrap()).await, "ok");
+        match call(&proxy, get("/2")).await {
+            Ok(response) => assert_eq!((text(response).await.as_str(), left), ("ok", 1)),
+            Err(refused) => {
+                assert_eq!((refused.reason(), left), (Reason::UpstreamReset, 0));
+                assert!(!refused.is_unsent());
+            }
+        }
+        assert_eq!(peer.heard().concat().matches("GET /2 ").count(), sent);
+    }
 }
 
 #[tokio::test]
