@@ -148,8 +148,7 @@ async fn send_again(
     let is_unsent = unsent.is_some();
     let error = error.into_error();
     let may_resend = |copy: &Copy| {
-        error::is_refused(&error)
-            || copy.may_be_done_twice(&connection, &error) && rest.upstream.may_resend()
+        error::is_refused(&error) || copy.may_be_done_twice(&connection, &error) && rest.upstream.may_resend()
     };
     let again = unsent.or_else(|| rest.copy.take().filter(may_resend).map(Copy::into_request));
     let failed = |error, rest: &mut Rest| {

@@ -252,7 +252,9 @@ async fn answer(
         "drops" | "refuses" => return Err("nothing is answered".into()),
         "forgets" if before > 0 => return Err("nothing more is answered".into()),
         "slow" => sleep(PATIENCE * 10).await,
-        "breaks" | "resets" => return Ok(whole(is_grpc, [Ok(Frame::data(part(is_grpc))), Err("it breaks".into())])),
+        "breaks" | "resets" => {
+            return Ok(whole(is_grpc, [Ok(Frame::data(part(is_grpc))), Err("it breaks".into())]));
+        }
         _ => {}
     }
     let fails = fails || matches!(does, "status" | "unavailable");

@@ -100,7 +100,10 @@ async fn if_all_let_nobody_in_they_are_waited_for_at_the_same_time() {
     for (endpoints, tries) in [(&all[..1], 1), (&all[..2], 2), (&all, 3)] {
         for wire in [Wire::Http1, Wire::Http2] {
             let timeout = Duration::from_secs(60);
-            let group = Upstream::builder("a").endpoints(endpoints.iter().copied()).wire(wire).connect_timeout(timeout);
+            let group = Upstream::builder("a")
+                .endpoints(endpoints.iter().copied())
+                .wire(wire)
+                .connect_timeout(timeout);
             let group = group.build().unwrap();
             tokio::time::pause();
             let begun = Instant::now();
