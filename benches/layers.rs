@@ -73,6 +73,7 @@ use portcullis::{
         metrics::Metrics,
         request_id::{PropagateRequestId, SetRequestId},
         span::RequestSpan,
+        trace::PropagateTrace,
         usage::UsageMeter,
     },
     time::Period,
@@ -171,6 +172,7 @@ rows! {
 
     request_id: plain, SetRequestId::new().layer();
     propagate_request_id: plain, PropagateRequestId::new().layer();
+    propagate_trace: plain, PropagateTrace::new().layer();
     // Nobody wants to see them.
     span: plain, RequestSpan.layer();
     access_log: plain, AccessLog::new().layer();

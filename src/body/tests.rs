@@ -98,7 +98,7 @@ fn expected(said: Said, steps: &[Step], polls: usize) -> (End, Option<GrpcCode>,
             }
             Some(Step::Fail) => Some(End::Failed(Failure::Reset)),
             Some(Step::Pending) => None,
-            Some(Step::End) | None => Some(End::Complete),
+            Some(Step::End | Step::Fields(_)) | None => Some(End::Complete),
         };
         if end.is_some() {
             break;

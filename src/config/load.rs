@@ -22,6 +22,8 @@ use crate::stack::{
     gateway::{RuleFacts, Snapshot},
     mesh::Destination,
 };
+#[cfg(feature = "prometheus")]
+use crate::telemetry::metrics::Metrics;
 
 /// A configuration: a file, or a text, and the gates that it may use.
 #[derive(Debug, Clone)]
@@ -29,6 +31,8 @@ use crate::stack::{
 pub struct Config {
     pub(super) source: Source,
     gates: Arc<Registry>,
+    #[cfg(feature = "prometheus")]
+    pub(super) metrics: Option<Metrics>,
 }
 
 #[derive(Debug, Clone)]
@@ -40,17 +44,34 @@ pub(super) enum Source {
 impl Config {
     /// The file at this path. Relative paths in it begin at its directory.
     pub fn file(path: impl Into<PathBuf>) -> Self {
-        Self { source: Source::File(path.into()), gates: Arc::default() }
+        Self::of(Source::File(path.into()))
     }
 
     /// This text, which is called `name` where it is wrong. Relative paths in it begin at the working directory.
     pub fn text(name: impl Into<Arc<str>>, text: impl Into<Arc<str>>) -> Self {
-        Self { source: Source::Text { name: name.into(), text: text.into() }, gates: Arc::default() }
+        Self::of(Source::Text { name: name.into(), text: text.into() })
+    }
+
+    fn of(source: Source) -> Self {
+        Self {
+            source,
+            gates: Arc::default(),
+            #[cfg(feature = "prometheus")]
+            metrics: None,
+        }
     }
 
     /// Lets it use these gates.
     pub fn gates(self, gates: Registry) -> Self {
         Self { gates: Arc::new(gates), ..self }
+    }
+
+    /// Keeps its numbers there, beside others of the process. Unless told a
+    /// [gateway](crate::stack::gateway::Gateway::metrics) and a [client](super::ConfiguredClient::metrics) have their own.
+    #[cfg(feature = "prometheus")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "prometheus")))]
+    pub fn metrics(self, metrics: &Metrics) -> Self {
+        Self { metrics: Some(metrics.clone()), ..self }
     }
 
     /// Reads it, with the files that it names, and says what is wrong; nothing is bound or connected.
@@ -88,10 +109,19 @@ impl Config {
 
     /// As [`read`](Self::read), what a mesh client calls.
     pub(super) fn read_client(&self, kept: &Kept) -> Reading<Vec<Destination>> {
-        self.read_as(&schema_of::<Client>(), |top, file: Client, source, files| {
+        let reading = self.read_as(&schema_of::<Client>(), |top, file: Client, source, files| {
             let (gateway, rules) = file.parts();
             Compiler::new(top, &gateway, source, files, &self.gates, kept).mesh_client(&rules)
-        })
+        });
+        #[cfg(feature = "prometheus")]
+        if let Some(metrics) = &self.metrics {
+            let counted = |destination: Destination| destination.counted(metrics);
+            let made = |made: Vec<Destination>| made.into_iter().map(counted).collect();
+            let compiled =
+                reading.compiled.map(|compiled| Compiled { made: made(compiled.made), ..compiled });
+            return Reading { compiled, ..reading };
+        }
+        reading
     }
 
     /// Reads a file of this shape, and has it compiled.

@@ -17,9 +17,13 @@ use crate::stack::{
     gateway::{BindError, Gateway, Snapshot},
     mesh::{Client, Destination},
 };
+#[cfg(feature = "prometheus")]
+use crate::telemetry::metrics::Metrics;
 
-/// How long the stores are waited for that a configuration begins to follow.
+/// How long the stores are waited for that a configuration begins to follow, at the start.
 const FIRST_LOOK: Duration = Duration::from_secs(2);
+/// The same when a change brings them: it is to be in force within two seconds.
+const NEXT_LOOK: Duration = Duration::from_millis(500);
 
 /// Why a configured gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +53,8 @@ pub struct ConfiguredClient {
     client: Client,
     reload: Arc<Notify>,
     follows: AbortHandle,
+    #[cfg(feature = "prometheus")]
+    metrics: Metrics,
 }
 
 /// What a configuration is in force in.
@@ -137,15 +143,28 @@ impl Config {
     /// # Errors
     ///
     /// Everything that is wrong with it.
-    pub async fn client(self) -> Result<ConfiguredClient, Faults> {
+    pub async fn client(
+        #[cfg_attr(not(feature = "prometheus"), expect(unused_mut, reason = "only metrics are added"))]
+        mut self,
+    ) -> Result<ConfiguredClient, Faults> {
+        #[cfg(feature = "prometheus")]
+        let metrics = self.metrics.get_or_insert_default().clone();
         let Reading { compiled, faults, files } = self.read_client(&Kept::default());
         let Some(compiled) = compiled else { return Err(faults) };
         warn(&faults);
-        begin(compiled.followers).await;
+        begin(compiled.followers, FIRST_LOOK).await;
         let Ok(client) = Client::of(compiled.made) else { return Err(faults) };
+        #[cfg(feature = "prometheus")]
+        client.tell(&metrics);
         let reload = Arc::new(Notify::new());
         let follow = follow(self, client.clone(), compiled.kept, files, Arc::clone(&reload));
-        Ok(ConfiguredClient { client, reload, follows: tokio::spawn(follow).abort_handle() })
+        Ok(ConfiguredClient {
+            client,
+            reload,
+            follows: tokio::spawn(follow).abort_handle(),
+            #[cfg(feature = "prometheus")]
+            metrics,
+        })
     }
 
     /// Starts a gateway with this configuration, and follows its changes.
@@ -157,7 +176,11 @@ impl Config {
         let Reading { compiled, faults, files } = self.read(&Kept::default());
         let Some(compiled) = compiled else { return Err(faults.into()) };
         warn(&faults);
-        begin(compiled.followers).await;
+        begin(compiled.followers, FIRST_LOOK).await;
+        #[cfg(feature = "prometheus")]
+        let gateway =
+            Gateway::start_counted(compiled.made, &self.metrics.clone().unwrap_or_default()).await?;
+        #[cfg(not(feature = "prometheus"))]
         let gateway = Gateway::start(compiled.made).await?;
         let reload = Arc::new(Notify::new());
         let follow = follow(self, gateway.clone(), compiled.kept, files, Arc::clone(&reload));
@@ -179,10 +202,20 @@ impl Configured {
 }
 
 impl ConfiguredClient {
-    /// The client. Its clones call what the configuration says by then.
+    /// The client. Its clones call what the configuration says by then. It has the handles of what it calls: of
+    /// [circuit breakers](Client::circuit_breaker), [canaries](Client::canary), [faults](Client::fault) and
+    /// [upstreams](Client::upstreams).
     #[must_use]
     pub const fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// The numbers: its calls, by destination, and what it [tells](Client::tell) of them.
+    #[cfg(feature = "prometheus")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "prometheus")))]
+    #[must_use]
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Looks at the configuration now, changed or not.
@@ -264,7 +297,7 @@ async fn take<F: Force>(force: &F, reading: Reading<F::Made>) -> Option<Kept> {
         return None;
     };
     warn(&faults);
-    begin(compiled.followers).await;
+    begin(compiled.followers, NEXT_LOOK).await;
     match force.take(compiled.made).await {
         Ok(()) => Some(compiled.kept),
         Err(error) => {
@@ -276,7 +309,7 @@ async fn take<F: Force>(force: &F, reading: Reading<F::Made>) -> Option<Kept> {
 }
 
 /// Looks at what is kept elsewhere, before requests ask for it.
-async fn begin(followers: Followers) {
+async fn begin(followers: Followers, patience: Duration) {
     let looks: Vec<_> = followers.into_iter().map(|follower| tokio::spawn(follower.start())).collect();
     let all = async {
         for look in looks {
@@ -284,7 +317,7 @@ async fn begin(followers: Followers) {
             let _ = look.await;
         }
     };
-    if timeout(FIRST_LOOK, all).await.is_err() {
+    if timeout(patience, all).await.is_err() {
         tracing::warn!("a store of API keys does not answer; what needs it is answered 503 until it does");
     }
 }

@@ -1,9 +1,11 @@
 use std::time::Duration;
 
-use http::Extensions;
 use tokio::time::Instant;
 
 use crate::time::after;
+
+/// By how much sooner a server may say that the time is over: what its own clock, its margin and the way back take.
+const DUE: Duration = Duration::from_millis(100);
 
 /// When a request's caller stops waiting.
 ///
@@ -40,9 +42,9 @@ impl Deadline {
         self.imposed
     }
 
-    /// Whether a request has a deadline, and its caller set it.
-    pub(crate) fn is_callers(extensions: &Extensions) -> bool {
-        extensions.get::<Self>().is_some_and(|deadline| !deadline.imposed)
+    /// Whether it is the caller's, and as good as over: a server that says now that it is has kept to it.
+    pub(crate) fn is_callers_and_due(self, now: Instant) -> bool {
+        !self.imposed && self.left(now) <= DUE
     }
 
     /// This deadline or, if that is sooner, one imposed at `instant`.

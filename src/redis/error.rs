@@ -76,9 +76,10 @@ impl RedisError {
             "WRONGPASS",
         ];
         match self {
-            Self::Connect(_) | Self::Late(_) | Self::Lost => true,
+            // Who answers something else than was asked for is no Redis, or not as we know it.
+            Self::Connect(_) | Self::Late(_) | Self::Lost | Self::Unexpected => true,
             Self::Refused(code) => OUTAGES.contains(&&**code),
-            Self::Open(_) | Self::Unexpected => false,
+            Self::Open(_) => false,
         }
     }
 

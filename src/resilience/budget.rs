@@ -158,6 +158,13 @@ impl Budget {
         self.0.policy.ratio == Some(Ratio::NEVER) && self.0.policy.in_window() == 0
     }
 
+    /// A layer is made that could use it, if it allowed anything.
+    pub(super) fn warn_if_zero(&self, layer: &'static str) {
+        if self.is_zero() {
+            tracing::warn!(layer, "its budget allows no attempt beside the first");
+        }
+    }
+
     /// Calls that there were.
     #[must_use]
     pub fn calls(&self) -> u64 {

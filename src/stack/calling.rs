@@ -43,6 +43,66 @@ pub enum Contradiction {
     NoBudget,
 }
 
+/// The setters of a builder that has a `calling`.
+macro_rules! calling_setters {
+    () => {
+        /// How long the whole may take, with all its attempts: a time, or a
+        /// [`TimeoutLayer`](crate::resilience::timeout::TimeoutLayer) that says more. A time alone bounds gRPC calls to their
+        /// last byte.
+        pub fn timeout(mut self, timeout: impl Into<$crate::resilience::timeout::TimeoutLayer>) -> Self {
+            self.calling.timeout = timeout.into();
+            self
+        }
+
+        /// How long each attempt may take. No limit of its own unless told.
+        pub fn attempt_timeout(
+            mut self,
+            timeout: impl Into<$crate::resilience::timeout::TimeoutLayer>,
+        ) -> Self {
+            self.calling.attempt_timeout = timeout.into().per_attempt();
+            self
+        }
+
+        /// The header in which callers say how many milliseconds they wait, and servers are told how many are left of that or
+        /// of the whole, unless the answer [may last](crate::resilience::timeout). gRPC calls have `grpc-timeout`; others none
+        /// unless told.
+        pub fn deadline_header(mut self, header: http::HeaderName) -> Self {
+            self.calling.deadline_header = Some(header);
+            self
+        }
+
+        /// How much less than is left servers are told. Nothing unless told.
+        pub fn deadline_margin(mut self, margin: std::time::Duration) -> Self {
+            self.calling.deadline_margin = margin;
+            self
+        }
+
+        /// Tries again what failed, within the [budget of the upstream](crate::stack::gateway::Backend::retry_budget) if it
+        /// has one, and else within that of the policy. Nothing is tried again unless told.
+        pub fn retry(mut self, policy: $crate::resilience::retry::Policy) -> Self {
+            self.calling.retry = Some(policy);
+            self
+        }
+
+        /// Sends a second attempt beside a late one, within the
+        /// [budget of the upstream](crate::stack::gateway::Backend::retry_budget) if it has one, and else within that of the
+        /// [`retry`](Self::retry) if there is one. None unless told.
+        pub fn hedge(mut self, policy: $crate::resilience::hedge::Policy) -> Self {
+            self.calling.hedge = Some(policy);
+            self
+        }
+
+        /// Makes some of what is asked fail on purpose, or be late, before anything is sent, to see what comes of it. Who asks
+        /// for that in a header is heard if the policy [believes](crate::resilience::fault::Policy::believing) it; in a
+        /// gateway, if the listeners [trust](crate::stack::gateway::Listen::trusted_proxies) it too. Nothing unless told.
+        pub fn fault(mut self, policy: $crate::resilience::fault::Policy) -> Self {
+            self.calling.fault = Some(policy);
+            self
+        }
+    };
+}
+pub(super) use calling_setters;
+
 /// What may be sent several times, one after the other or beside each other.
 pub(super) type Attempts<S> = Retry<Hedge<S>>;
 
@@ -69,17 +129,21 @@ impl Calling {
         if attempt.zip(whole).is_some_and(|(attempt, whole)| attempt > whole) {
             return Err(Contradiction::AttemptTimeout);
         }
-        let hedge = self.hedge.as_ref().map(hedge::Policy::handle);
         let delay = self.hedge.as_ref().map(hedge::Policy::shortest_delay);
         if delay.zip(attempt.or(whole)).is_some_and(|(delay, most)| delay >= most) {
             return Err(Contradiction::LateHedge);
         }
-        let of_retries = self.retry.as_ref().map(retry::Policy::shared_budget);
-        let Some(own) = of_retries.or(hedge.as_ref().map(hedge::HedgeHandle::budget)) else { return Ok(()) };
-        match budgets.into_iter().any(|budget| budget.unwrap_or(own).is_zero()) {
+        let Some(own) = self.own_budget() else { return Ok(()) };
+        match budgets.into_iter().any(|budget| budget.unwrap_or(&own).is_zero()) {
             true => Err(Contradiction::NoBudget),
             false => Ok(()),
         }
+    }
+
+    /// What binds second attempts at what is called without a budget of its own. `None`: there are no second attempts.
+    pub(super) fn own_budget(&self) -> Option<Budget> {
+        let of_hedges = || self.hedge.as_ref().map(|hedge| hedge.handle().budget().clone());
+        self.retry.as_ref().map(|retry| retry.shared_budget().clone()).or_else(of_hedges)
     }
 
     /// What reads until when the caller waits.

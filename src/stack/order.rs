@@ -210,15 +210,16 @@ const GATEWAY: &[Place] = &[
     HEDGE,
     ATTEMPT,
     BREAKER,
-    said(
-        "requests in flight to the upstream, its success rate",
-        "Around each attempt, so that all rules of an upstream count together, and each attempt counts.",
-    ),
+    OF_UPSTREAM,
     DEADLINE_TOLD,
     OUTBOUND,
     PROXY,
 ];
 
+const OF_UPSTREAM: Place = said(
+    "requests in flight to the upstream, its success rate",
+    "Around each attempt, so that all who call an upstream count together, and each attempt counts.",
+);
 const SESSION: Place = said(
     "where the session is",
     "Inside of filters, which may change what it is told in; outside of the split, since a session goes before weights.",
@@ -243,8 +244,8 @@ const MESH_CLIENT: &[Place] = &[
          `ClientLayer` alone leaves errors as they are.",
     ),
     said(
-        "request id",
-        "Outermost, so that all tries of one call carry the id of the request it is made for.",
+        "request id, trace",
+        "Outermost, so that all tries of one call carry the id and the trace of the request it is made for.",
     ),
     METRICS,
     said(
@@ -261,8 +262,10 @@ const MESH_CLIENT: &[Place] = &[
     ATTEMPT,
     IN_FLIGHT,
     SUCCESS_RATE,
-    DEADLINE_TOLD,
     OUTBOUND,
+    BREAKER,
+    OF_UPSTREAM,
+    DEADLINE_TOLD,
     PROXY,
 ];
 

@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`request_id`] | gives each request one id, and carries it to the calls made for it |
+//! | [`trace`] | carries its trace to the calls made for it |
 //! | [`span`] | opens one `tracing` span a request, entered while its body streams too |
 //! | [`access_log`] | one structured event a request, at its end |
 //! | `metrics` | rate, errors and durations for Prometheus (feature `prometheus`) |
@@ -19,6 +20,7 @@ mod findings;
 pub mod metrics;
 pub mod request_id;
 pub mod span;
+pub mod trace;
 pub mod usage;
 mod witness;
 

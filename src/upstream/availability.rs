@@ -15,6 +15,8 @@ pub enum Withheld {
     Ejected,
     /// Its circuit breaker is open.
     Open,
+    /// It has [to answer well first](super::health::Policy::wait_for_first), and has not answered yet.
+    Unheard,
     /// It fails its health checks.
     Unhealthy,
 }
@@ -22,7 +24,7 @@ pub enum Withheld {
 impl Withheld {
     /// Every one.
     pub const ALL: &'static [Self] =
-        &[Self::Connecting, Self::Draining, Self::Ejected, Self::Open, Self::Unhealthy];
+        &[Self::Connecting, Self::Draining, Self::Ejected, Self::Open, Self::Unheard, Self::Unhealthy];
 
     /// The word for it in logs and metrics: stable.
     #[must_use]
@@ -32,6 +34,7 @@ impl Withheld {
             Self::Draining => "draining",
             Self::Ejected => "ejected",
             Self::Open => "open",
+            Self::Unheard => "unheard",
             Self::Unhealthy => "unhealthy",
         }
     }
@@ -65,7 +68,7 @@ impl fmt::Debug for Availability {
 }
 
 /// The reasons that stand for ever, until somebody takes them away.
-pub(super) const WITHHELD: u8 = 0x1f;
+pub(super) const WITHHELD: u8 = 0x3f;
 /// It could not be reached a moment ago. Passes with time.
 pub(super) const RESTS: u8 = 0x40;
 /// It is new, and is given more and more. Passes with time.

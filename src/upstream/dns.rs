@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     Endpoint,
-    resolve::{Addresses, Resolve, Resolving},
+    resolve::{Addresses, Resolve, Resolving, Target},
     source::{AGAIN, EndpointSet, EndpointSource, LOOKUP, Sets, early},
 };
 use crate::{body::BoxError, chance::Chance};
@@ -152,7 +152,7 @@ impl SrvSource {
         if records.is_empty() {
             return Err("it has no SRV records".into());
         }
-        Ok((endpoints(&records), self.dns.lifetime(&answer)))
+        Ok((endpoints(&records)?, self.dns.lifetime(&answer)))
     }
 }
 
@@ -180,27 +180,34 @@ impl EndpointSource for SrvSource {
     }
 }
 
-/// What records say. Priorities are counted through, as there may be 65536 of theirs.
-fn endpoints(records: &[&SRV]) -> EndpointSet {
+/// What records say. Priorities are counted through, as there may be 65536 of theirs. What is no endpoint takes nothing away
+/// from the others, and is told.
+fn endpoints(records: &[&SRV]) -> Result<EndpointSet, BoxError> {
     if let [only] = records
         && only.target.is_root()
     {
-        return EndpointSet::none();
+        return Ok(EndpointSet::none());
     }
-    let records = records.iter().filter(|record| record.port != 0 && !record.target.is_root());
-    let priorities: BTreeSet<_> = records.clone().map(|record| record.priority).collect();
+    let address = |record: &SRV| format!("{}:{}", record.target, record.port);
+    let (records, odd): (Vec<&SRV>, Vec<&SRV>) =
+        records.iter().partition(|record| address(record).parse::<Target>().is_ok());
+    let odd =
+        odd.first().map(|record| format!("not all of its records are endpoints: {:?}", address(record)));
+    if records.is_empty() {
+        return Err(odd.unwrap_or_default().into());
+    }
+    let priorities: BTreeSet<_> = records.iter().map(|record| record.priority).collect();
     let with_none: BTreeSet<_> =
-        records.clone().filter(|record| record.weight == 0).map(|record| record.priority).collect();
+        records.iter().filter(|record| record.weight == 0).map(|record| record.priority).collect();
     let endpoint = |record: &SRV| {
         let priority = priorities.range(..record.priority).count();
         // A weight of 0 has a small chance beside others, and the same as others of its kind.
         let factor = if with_none.contains(&record.priority) { SOME } else { 1 };
         let weight = NonZeroU32::new(u32::from(record.weight) * factor).unwrap_or(NonZeroU32::MIN);
-        Endpoint::new(format!("{}:{}", record.target, record.port))
-            .priority(u8::try_from(priority).unwrap_or(u8::MAX))
-            .weight(weight)
+        Endpoint::new(address(record)).priority(u8::try_from(priority).unwrap_or(u8::MAX)).weight(weight)
     };
-    EndpointSet::new(records.clone().map(|record| endpoint(record)))
+    let set = EndpointSet::new(records.iter().map(|record| endpoint(record)));
+    Ok(odd.into_iter().fold(set, EndpointSet::stale))
 }
 
 impl fmt::Debug for Dns {
@@ -232,7 +239,7 @@ mod tests {
                 SRV::new(number(0), number(1), number(2), Name::from_ascii(fields[3]).unwrap())
             })
             .collect();
-        let set = endpoints(&records.iter().collect::<Vec<_>>());
+        let set = endpoints(&records.iter().collect::<Vec<_>>()).unwrap();
         assert_eq!(set == EndpointSet::none(), set.endpoints().is_empty() && records.len() == 1);
         let line =
             |endpoint: &Endpoint| format!("{} {} {}", endpoint.address, endpoint.priority, endpoint.weight);
@@ -249,6 +256,22 @@ mod tests {
         let many = told(&many.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!((&*many[7], &*many[299]), ("a.:80 7 1", "a.:80 255 1"));
         assert_eq!(told(&["0 0 0 ."]), [""; 0], "there is no such service");
-        assert_eq!(told(&["0 0 0 .", "1 0 0 a."]), [""; 0], "nonsense");
+    }
+
+    #[test]
+    fn what_is_no_endpoint_takes_nothing_away() {
+        let records = |said: &[(u16, &str)]| -> Result<EndpointSet, BoxError> {
+            let record = |(port, target): &(u16, &str)| SRV::new(1, 1, *port, target.parse().unwrap());
+            let records: Vec<_> = said.iter().map(record).collect();
+            endpoints(&records.iter().collect::<Vec<_>>())
+        };
+        let some = records(&[(80, "a.example."), (80, "-odd-.example."), (0, "b.example.")]).unwrap();
+        assert_eq!(&*some.endpoints()[0].address, "a.example.:80");
+        assert_eq!(
+            (some.endpoints().len(), some.why_stale()),
+            (1, Some("not all of its records are endpoints: \"-odd-.example.:80\""))
+        );
+        let why = records(&[(0, "."), (0, "a.")]).unwrap_err().to_string();
+        assert_eq!(why, "not all of its records are endpoints: \".:0\"");
     }
 }

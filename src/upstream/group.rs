@@ -145,10 +145,10 @@ impl Upstream {
     /// Who can be picked, unless that must be waited for or there is nobody.
     pub(super) fn plan_now(&self) -> Option<Arc<Plan>> {
         self.0.beside.begin(&self.0);
-        if self.0.beside.awaited().is_some() {
-            return None;
-        }
-        Some(self.0.roster.plan()).filter(|plan| !plan.seats.is_empty())
+        let plan = self.0.roster.plan();
+        // Who takes requests already need not wait for others.
+        let waits = || self.0.beside.awaited().is_some() && !plan.takes();
+        if plan.seats.is_empty() || waits() { None } else { Some(plan) }
     }
 
     /// Who can be picked; as long as nobody is known it waits for the first word of where they are, and of how they are if
@@ -158,16 +158,19 @@ impl Upstream {
         if group.roster.plan().seats.is_empty() {
             let _ = timeout(FIRST, group.beside.first_word()).await;
         }
-        if let Some(checks) = group.beside.awaited() {
-            checks.first(|| group.members()).await;
-            // The plan of before knows nobody who is well.
-            group.roster.renew();
-        }
-        let plan = group.roster.plan();
-        if plan.seats.is_empty() {
+        if group.roster.plan().seats.is_empty() {
             return Err(Rejection::new(Reason::NoEndpoint).detail("no address of the upstream is known"));
         }
-        Ok(plan)
+        if let Some(checks) = group.beside.awaited().filter(|_| !group.roster.plan().takes()) {
+            checks.first(|| group.members()).await;
+        }
+        // One that knows nobody may be of before.
+        let plan = group.roster.plan();
+        if plan.takes() {
+            return Ok(plan);
+        }
+        group.roster.renew_if_old();
+        Ok(group.roster.plan())
     }
 
     /// Of the request's key, if it has the one that we go by.

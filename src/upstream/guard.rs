@@ -102,7 +102,8 @@ impl Watched {
             Judgement::Failure => entry.tell(true, Instant::now),
             Judgement::Neither => drop(entry),
         }
-        if is_probe && state(member) == State::HalfOpen {
+        // Also if it has closed: another probe may have closed it just before this one was withheld.
+        if is_probe && state(member) != State::Open {
             member.withhold(Withheld::Open, false);
         }
     }
@@ -114,7 +115,8 @@ fn judge(outcome: &Outcome, is_probe: bool, until: Option<Deadline>) -> Judgemen
         let is_over = until.is_some_and(|until| until.is_imposed() && until.left(Instant::now()).is_zero());
         return if is_over { Judgement::Failure } else { Judgement::Neither };
     }
-    match outcome.judgement(until.is_some_and(|until| !until.is_imposed())) {
+    let is_kept_to = |until: Deadline| until.is_callers_and_due(Instant::now());
+    match outcome.judgement(outcome.is_told_late() && until.is_some_and(is_kept_to)) {
         Judgement::Neither if is_probe && outcome.is_told_to_caller() => Judgement::Success,
         judgement => judgement,
     }

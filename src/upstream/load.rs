@@ -110,11 +110,11 @@ impl Call {
     /// has been told the time.
     fn by_whose_time(&self, outcome: &Outcome, now: Instant) -> Outcome {
         let Some(until) = self.until else { return *outcome };
-        let of_caller = !until.is_imposed();
         let is_over = outcome.end == End::Cancelled && until.instant() <= now;
-        let end = match of_caller {
-            true if is_over || outcome.is_told_late() => End::Failed(Failure::CallerDeadline),
-            false if is_over => End::Failed(Failure::Deadline),
+        let is_kept_to = outcome.is_told_late() && until.is_callers_and_due(now);
+        let end = match until.is_imposed() {
+            true if is_over => End::Failed(Failure::Deadline),
+            false if is_over || is_kept_to => End::Failed(Failure::CallerDeadline),
             _ => outcome.end,
         };
         Outcome { end, ..*outcome }

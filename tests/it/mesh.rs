@@ -14,7 +14,11 @@ use portcullis::{
     key::Key,
     ratio::Ratio,
     reject::{RaiseLayer, Reason, Rejection, RescueLayer},
-    resilience::{budget::Budget, hedge, retry::Policy},
+    resilience::{
+        budget::Budget,
+        hedge::{self, HedgeLayer},
+        retry::{Policy, RetryLayer},
+    },
     routing::mirror,
     stack::{
         Contradiction,
@@ -22,7 +26,8 @@ use portcullis::{
         mesh::{Client, ClientLayer, Destination, InvalidClient, ServerLayer},
         order,
     },
-    upstream::{Proxy, Upstream},
+    trip::State,
+    upstream::{Proxy, Upstream, outlier::Cause},
 };
 use tokio::{net::TcpListener, sync::Notify, time::timeout};
 use tokio_stream::wrappers::TcpListenerStream;
@@ -32,6 +37,8 @@ use tonic_health::{
     pb::{HealthCheckRequest, health_client::HealthClient},
 };
 use tower::{Layer, Service, ServiceExt, service_fn};
+
+use crate::support::log::Log;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -162,6 +169,24 @@ async fn contradictions_are_refused_by_name() {
     let weightless = Client::new(Destination::split("orders").backend(orders(), 0)).unwrap_err();
     assert_eq!(weightless.to_string(), "the versions of `orders`: the weights sum up to zero");
     assert!(Client::to("orders", ["no port"]).is_err());
+}
+
+/// A layer has nobody to refuse it.
+#[test]
+fn contradictions_of_layers_are_warned_of() {
+    let (log, _guard) = Log::start();
+    let ms = Duration::from_millis;
+    let ready = |_: http::Request<Body>| async { Ok::<_, Rejection>(http::Response::new(Body::empty())) };
+    let inner = || service_fn(ready);
+    let warned = |what: &str| log.ours().iter().filter(|line| line.contains(what)).count();
+    let _ = ClientLayer::new().timeout(ms(100)).attempt_timeout(ms(100)).layer(inner());
+    assert_eq!(log.ours(), Vec::<String>::new());
+    let _ = ClientLayer::new().timeout(ms(100)).attempt_timeout(ms(101)).layer(inner());
+    assert_eq!(warned("an attempt may take longer than the whole call"), 1);
+    let none = Budget::new(Ratio::NEVER).floor(0, ms(1000));
+    let _ = RetryLayer::new(Policy::new(1).budget(none.clone()));
+    let _ = HedgeLayer::new(hedge::Policy::after(ms(10)).budget(none));
+    assert_eq!(warned("its budget allows no attempt beside the first"), 2);
 }
 
 #[tokio::test]
@@ -389,7 +414,10 @@ fn it_is_shared_by_threads_and_explains_itself() {
     assert_eq!(text, order::mesh_client().to_string());
     let at = |name: &str| text.find(name).unwrap_or_else(|| panic!("{name}"));
     assert!(at(". deadline of the call") < at(". split") && at(". split") < at(". retry"));
-    assert!(at(". retry") < at(". timeout of an attempt") && at(". timeout of an attempt") < at(". proxy"));
+    assert!(at(". retry") < at(". timeout of an attempt"));
+    assert!(
+        at(". timeout of an attempt") < at(". circuit breaker") && at(". circuit breaker") < at(". proxy")
+    );
 }
 
 /// The whole client over its connection: what is counted beside a bare proxy's allocations.
@@ -570,6 +598,91 @@ async fn endpoints_are_found_and_watched_as_a_file_says() {
     list(&[two, bad]);
     answers("two /").await;
     std::fs::remove_dir_all(&folder).unwrap();
+}
+
+/// A client from a file is counted and steered as a gateway is, also by what it says anew.
+#[cfg(feature = "config")]
+#[tokio::test]
+async fn a_client_from_a_file_has_numbers_and_handles() {
+    use portcullis::{config::Config, telemetry::metrics::Metrics};
+
+    let failing = || async { StatusCode::SERVICE_UNAVAILABLE };
+    let bad = serve(Router::new().fallback(failing)).await;
+    let [old, new] = [named("old").await, named("new").await];
+    let path = std::env::temp_dir().join(format!("portcullis-told-{}.yaml", std::process::id()));
+    let write = |more: &str| {
+        let upstreams = format!(
+            "  old: {{ endpoints: ['{old}'] }}\n  new: {{ endpoints: ['{new}'] }}\n  bad: {{ endpoints: ['{bad}'], \
+             circuitBreaker: {{ consecutiveFailures: 100 }}, outlierDetection: {{ consecutive5xx: 1 }} }}\n{more}"
+        );
+        let shop = "backendRefs: [{ name: old }, { name: new }], policies: { split: { canary: { steps: [1%] } }, \
+                    fault: { abort: { httpStatus: 503, share: 100% } } }";
+        let file = format!("{CALLS}upstreams:\n{upstreams}destinations: {{ Shop: {{ {shop} }} }}\n");
+        std::fs::write(&path, file).unwrap();
+    };
+    write("");
+    let configured = Config::file(&path).client().await.unwrap_or_else(|faults| panic!("{faults:?}"));
+    let client = configured.client().clone();
+    assert_eq!(said(&client, get("http://shop/")).await.0, 503);
+    client.fault("shop").unwrap().stop();
+    client.canary("shop").unwrap().promote();
+    assert!(said(&client, get("http://shop/")).await.1.starts_with("new /"));
+    assert_eq!(said(&client, get("http://bad/")).await.0, 503);
+    let breaker = client.circuit_breaker("bad").unwrap();
+    breaker.force_open();
+    let refused = soon(client.send(get("http://bad/"))).await;
+    assert_eq!(refused.extensions().get::<Rejection>().unwrap().reason(), Reason::CircuitOpen);
+    assert!(client.circuit_breaker("old").is_none() && client.canary("bad").is_none());
+    let ejections = client.upstreams()[0].ejections().unwrap();
+    assert!(ejections.spared(Cause::Consecutive5xx) > 0, "the last one is not left out");
+    let tells = |sample: &str| {
+        let told = configured.metrics().render();
+        assert!(told.contains(sample), "{sample} is not in {told}");
+    };
+    for sample in [
+        r#"portcullis_requests_total{route="Shop",variant="new",method="GET",status="200""#,
+        r#"portcullis_retries_total{route="bad"} 2"#,
+        r#"portcullis_retry_budget_calls_total{upstream="bad"} "#,
+        r#"portcullis_upstream_endpoints{upstream="old"} 1"#,
+        r#"portcullis_outlier_ejections_total{upstream="bad",cause="consecutive_5xx"} 0"#,
+        r#"portcullis_circuit_breaker_state{kind="upstream",name="bad",state="open"} 1"#,
+        r#"portcullis_canary_state{route="Shop",state="promoted"} 1"#,
+    ] {
+        tells(sample);
+    }
+
+    write(&format!("  more: {{ endpoints: ['{old}'] }}\n"));
+    configured.reload();
+    soon(async {
+        while client.upstream("more").is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    tells(r#"portcullis_upstream_endpoints{upstream="more"} 1"#);
+    tells(r#"portcullis_canary_state{route="Shop",state="promoted"} 1"#);
+    assert_eq!(said(&client, get("http://bad/")).await.0, 503);
+    breaker.force_closed();
+    assert_eq!(client.circuit_breaker("bad").unwrap().state(), State::Closed, "it is the same");
+
+    // Beside other numbers of the process, where these are kept already.
+    let metrics = Metrics::builder().namespace("shop").build();
+    let other = Config::file(&path).metrics(&metrics).client().await.unwrap();
+    assert!(said(other.client(), get("http://old/")).await.1.starts_with("old /"));
+    let told = metrics.render();
+    assert!(
+        told.contains(r#"shop_requests_total{route="old""#) && told.contains("shop_canary_state"),
+        "{told}"
+    );
+    drop((other, configured, client));
+    // Who is gone tells nothing.
+    soon(async {
+        while metrics.render().contains("shop_canary_state") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[cfg(feature = "config")]

@@ -19,7 +19,7 @@ use super::{
     pool::Pool,
     queue::Ticket,
 };
-use crate::{gate::Pass, outcome::Outcome};
+use crate::{context::Deadline, gate::Pass, outcome::Outcome};
 
 /// A place of a limit. It is given back when this is dropped.
 pub(super) struct Permit {
@@ -65,15 +65,14 @@ pub struct Held {
     permit: Option<Permit>,
     /// When it began, if the limit adapts.
     began: Option<Instant>,
-    /// Whose time it has.
-    of_caller: bool,
+    until: Option<Deadline>,
 }
 
 impl Held {
-    pub(super) const SKIPPED: Self = Self { permit: None, began: None, of_caller: false };
+    pub(super) const SKIPPED: Self = Self { permit: None, began: None, until: None };
 
-    pub(super) const fn new(permit: Permit, began: Option<Instant>, of_caller: bool) -> Self {
-        Self { permit: Some(permit), began, of_caller }
+    pub(super) const fn new(permit: Permit, began: Option<Instant>, until: Option<Deadline>) -> Self {
+        Self { permit: Some(permit), began, until }
     }
 
     /// If the limit adapts: it, by what, and when this began.
@@ -109,7 +108,7 @@ impl Pass for Held {
             self.sample(Latency::End);
         }
         if let Some((pool, adaptive, _)) = self.adapts()
-            && is_drop(outcome, self.of_caller)
+            && is_drop(outcome, || self.until.is_some_and(|until| until.is_callers_and_due(Instant::now())))
         {
             pool.adapt(adaptive.sampler.dropped(Instant::now(), pool.live.in_flight()));
         }
@@ -150,7 +149,7 @@ pin_project! {
         sleep: Sleep,
         granted: oneshot::Receiver<Permit>,
         seat: Seat,
-        of_caller: bool,
+        until: Option<Deadline>,
     }
 }
 
@@ -159,11 +158,11 @@ impl Wait {
         pool: Arc<Pool>,
         place: Place,
         (ticket, granted): (Ticket, oneshot::Receiver<Permit>),
-        until: Instant,
-        of_caller: bool,
+        patience: Instant,
+        until: Option<Deadline>,
     ) -> Self {
         let seat = Seat { pool, place, ticket: Some(ticket) };
-        Self { sleep: tokio::time::sleep_until(until), granted, seat, of_caller }
+        Self { sleep: tokio::time::sleep_until(patience), granted, seat, until }
     }
 }
 
@@ -187,7 +186,7 @@ impl Future for Wait {
             this.seat.ticket = None;
             // Whoever left it may have come under other terms.
             permit.pool = Arc::clone(pool);
-            Held::new(permit, pool.adaptive.as_ref().map(|_| Instant::now()), *this.of_caller)
+            Held::new(permit, pool.adaptive.as_ref().map(|_| Instant::now()), *this.until)
         });
         Poll::Ready(Told(held))
     }

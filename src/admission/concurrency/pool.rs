@@ -197,8 +197,8 @@ impl Pool {
 
     fn held(self: &Arc<Self>, head: &mut Head<'_>, place: Place) -> Held {
         let began = self.adaptive.as_ref().map(|_| head.now());
-        let of_caller = Deadline::is_callers(head.extensions());
-        Held::new(Permit::new(Arc::clone(self), place), began, of_caller)
+        let until = head.extensions().get().copied();
+        Held::new(Permit::new(Arc::clone(self), place), began, until)
     }
 
     /// A place for one who would have none if it were not for the shadow.
@@ -248,8 +248,8 @@ impl Pool {
             _ => return None,
         };
         self.live.counts.queued.fetch_add(1, Ordering::Relaxed);
-        let of_caller = Deadline::is_callers(head.extensions());
-        Some(Err(Wait::new(Arc::clone(self), place, seat, until, of_caller)))
+        let deadline = head.extensions().get().copied();
+        Some(Err(Wait::new(Arc::clone(self), place, seat, until, deadline)))
     }
 
     pub(super) fn abandon(&self, place: &Place, ticket: Ticket) {

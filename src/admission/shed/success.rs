@@ -206,26 +206,27 @@ impl Gate for SuccessRate {
             self.0.refused.fetch_add(1, Ordering::Relaxed);
             return Err(self.0.refusal.clone().into());
         }
-        let of_caller = Deadline::is_callers(head.extensions());
-        Ok(Judged { shared: Arc::clone(&self.0), of_caller })
+        let until = head.extensions().get().copied();
+        Ok(Judged { shared: Arc::clone(&self.0), until })
     }
 }
 
 /// Tells how a request ended.
 pub struct Judged {
     shared: Arc<Shared>,
-    /// Whose time it has.
-    of_caller: bool,
+    until: Option<Deadline>,
 }
 
 impl Pass for Judged {
     fn on_end(&mut self, outcome: &Outcome) {
-        let went_well = match outcome.verdict_on_server(self.of_caller) {
+        let now = Instant::now();
+        let of_caller = self.until.is_some_and(|until| until.is_callers_and_due(now));
+        let went_well = match outcome.verdict_on_server(of_caller) {
             Verdict::Success | Verdict::CallerFault => true,
             Verdict::ServerFault => false,
             Verdict::Cancelled => return,
         };
-        self.shared.window.record(Instant::now(), [true, went_well]);
+        self.shared.window.record(now, [true, went_well]);
     }
 }
 

@@ -36,7 +36,7 @@ impl<'a> Compiler<'a> {
         if made.is_empty() {
             self.top.field("upstreams").error("a client needs one at least");
         } else if !self.top.log().refuses() {
-            self.top.accept(mesh::Client::of(made.clone()));
+            self.top.accept(mesh::Client::check(made.clone()));
         }
         let (kept, followers) = self.keep(None);
         Some(Compiled { made, kept, followers })
@@ -61,6 +61,7 @@ impl<'a> Compiler<'a> {
             self.check_mirror(at.field("policies").field("mirror"), mirror);
         }
         let made = self.mirrors(at, made, rule);
+        let made = self.canary(at, made, rule);
         if !rule.backend_refs.is_empty() || at.field("backendRefs").is_said() {
             return self.backends(at, made, rule);
         }

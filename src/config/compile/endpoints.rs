@@ -103,18 +103,21 @@ fn over_http(at: At<'_>, said: &HttpHealthCheck) -> Option<health::Policy> {
 /// When endpoints are left out.
 fn outlier_detection(at: At<'_>, said: &OutlierDetection) -> outlier::Policy {
     let mut policy = outlier::Policy::new()
-        .consecutive_5xx(NonZeroU32::new(said.consecutive_5xx.unwrap_or(5)))
         .consecutive_gateway_failures(said.consecutive_gateway_failure.and_then(NonZeroU32::new))
         .consecutive_local_origin_failures(said.consecutive_local_origin_failure.and_then(NonZeroU32::new))
         .success_rate(success_rate(said))
         .failure_percentage(failure_percentage(said))
         .shadow(said.shadow);
+    if let Some(failures) = said.consecutive_5xx {
+        policy = policy.consecutive_5xx(NonZeroU32::new(failures));
+    }
     if let Some(interval) = &said.interval {
         within(at.field("interval"), interval.0, OFTEN);
         policy = policy.interval(interval.0);
     }
-    let base = said.base_ejection_time.as_ref().map_or(Duration::from_secs(30), |time| time.0);
-    let most = said.max_ejection_time.as_ref().map_or(Duration::from_secs(300).max(base), |time| time.0);
+    let base = said.base_ejection_time.as_ref().map_or(outlier::Policy::EJECTION, |time| time.0);
+    let most = outlier::Policy::LONGEST_EJECTION.max(base);
+    let most = said.max_ejection_time.as_ref().map_or(most, |time| time.0);
     within(at.field("baseEjectionTime"), base, OFTEN);
     within(at.field("maxEjectionTime"), most, OFTEN);
     if most < base {
@@ -160,17 +163,21 @@ pub(super) fn connections(at: At<'_>, said: &Upstream, mut builder: UpstreamBuil
 }
 
 fn success_rate(said: &OutlierDetection) -> Option<outlier::SuccessRate> {
-    let known = outlier::SuccessRate::new();
-    let factor = said.success_rate_stdev_factor.unwrap_or(1900);
+    let mut rate = outlier::SuccessRate::new();
+    if let Some(factor) = said.success_rate_stdev_factor {
+        rate = rate.stdev_factor(factor);
+    }
     let hosts = said.success_rate_minimum_hosts.unwrap_or(outlier::Policy::ENDPOINTS);
     let volume = said.success_rate_request_volume.unwrap_or(outlier::SuccessRate::REQUESTS);
-    (factor > 0).then(|| known.stdev_factor(factor).from(hosts, volume))
+    (said.success_rate_stdev_factor != Some(0)).then(|| rate.from(hosts, volume))
 }
 
 fn failure_percentage(said: &OutlierDetection) -> Option<outlier::FailurePercentage> {
-    let known = outlier::FailurePercentage::new();
-    let percent = said.failure_percentage_threshold.unwrap_or(85);
+    let mut share = outlier::FailurePercentage::new();
+    if let Some(percent) = said.failure_percentage_threshold {
+        share = share.threshold(Ratio::percent(percent));
+    }
     let hosts = said.failure_percentage_minimum_hosts.unwrap_or(outlier::Policy::ENDPOINTS);
     let volume = said.failure_percentage_request_volume.unwrap_or(outlier::FailurePercentage::REQUESTS);
-    (percent > 0).then(|| known.threshold(Ratio::percent(percent)).from(hosts, volume))
+    (said.failure_percentage_threshold != Some(0)).then(|| share.from(hosts, volume))
 }

@@ -13,7 +13,7 @@ use crate::{
     },
     identity::HEARSAY,
     stack::gateway,
-    upstream::{SameSite, Session, SessionCookie, SessionKey},
+    upstream::{InvalidCookie, SameSite, Session, SessionCookie, SessionKey},
 };
 
 /// The longest name.
@@ -113,18 +113,23 @@ impl Compiler<'_> {
         if permanent && !at.field("absoluteTimeout").is_said() {
             at.field("absoluteTimeout").error("is missing, and `lifetimeType: Permanent` asks for it");
         }
-        let cookie = cookie.permanent(permanent).same_site(match config.same_site {
+        let mut cookie = cookie.permanent(permanent).same_site(match config.same_site {
             CookieSameSite::Lax => SameSite::Lax,
             CookieSameSite::Strict => SameSite::Strict,
             CookieSameSite::None => SameSite::None,
         });
-        let cookie = config.secure.into_iter().fold(cookie, SessionCookie::secure);
-        match &config.path {
-            None => Some(cookie),
-            Some(path) => match cookie.path(path.as_str()) {
-                Ok(cookie) => Some(cookie),
-                Err(_) => at_config.field("path").refuse("expected a path such as `/shop`"),
-            },
+        if let Some(secure) = config.secure {
+            let Ok(secured) = cookie.secure(secure) else {
+                return at_config.field("secure").refuse("a cookie of this name is for HTTPS only");
+            };
+            cookie = secured;
+        }
+        let Some(path) = &config.path else { return Some(cookie) };
+        let at = at_config.field("path");
+        match cookie.path(path.as_str()) {
+            Ok(cookie) => Some(cookie),
+            Err(InvalidCookie::Prefix(_)) => at.refuse("a cookie of this name is for the path `/`"),
+            Err(_) => at.refuse("expected a path such as `/shop`"),
         }
     }
 

@@ -3,7 +3,7 @@ use super::Compiler;
 use crate::{
     config::{
         at::At,
-        schema::{BackendRef, Endpoint, FallbackPolicy, Labels, SubsetRules},
+        schema::{self, BackendRef, Endpoint, FallbackPolicy, Labels, SubsetRules},
     },
     upstream::{Fallback, Subset, Subsets, Upstream},
 };
@@ -33,17 +33,23 @@ pub(super) fn check_labels(at: At<'_>, labels: &Labels) {
     }
 }
 
-/// Labels by which something is picked.
-fn picked(at: At<'_>, labels: &Labels) -> Subset {
+/// Labels by which endpoints of an upstream are picked.
+fn picked(at: At<'_>, labels: &Labels, of: Option<&schema::Upstream>) -> Subset {
     check_labels(at, labels);
     if labels.is_empty() && !at.is_broken() {
         at.error("picks nothing: expected labels such as `version: v2`");
     }
+    let is_in = |endpoint: &Endpoint| {
+        labels.iter().all(|(key, value)| endpoint.labels().is_some_and(|own| own.get(key) == Some(value)))
+    };
+    if of.is_some_and(|of| of.discovery.is_none() && !of.endpoints.iter().any(is_in)) {
+        at.warn("no endpoint of the upstream has these labels");
+    }
     subset(labels)
 }
 
-/// By what requests choose.
-pub(super) fn subsets(at: At<'_>, rules: &SubsetRules) -> Subsets {
+/// By what requests choose among the endpoints of an upstream.
+pub(super) fn subsets(at: At<'_>, rules: &SubsetRules, upstream: &schema::Upstream) -> Subsets {
     let mut subsets = Subsets::new();
     let headers = at.field("fromHeaders");
     for (at, key, _) in headers.entries(&rules.from_headers) {
@@ -57,7 +63,9 @@ pub(super) fn subsets(at: At<'_>, rules: &SubsetRules) -> Subsets {
     }
     let default = at.field("defaultSubset");
     subsets.fallback(match (rules.fallback_policy, &rules.default_subset) {
-        (FallbackPolicy::DefaultSubset, Some(labels)) => Fallback::Default(picked(default, labels)),
+        (FallbackPolicy::DefaultSubset, Some(labels)) => {
+            Fallback::Default(picked(default, labels, Some(upstream)))
+        }
         (FallbackPolicy::DefaultSubset, None) => {
             default.error("is missing, and the `fallbackPolicy` asks for it");
             Fallback::None
@@ -76,14 +84,7 @@ impl Compiler<'_> {
     pub(super) fn part(&self, at: At<'_>, upstream: &Upstream, backend: &BackendRef) -> Upstream {
         let Some(labels) = &backend.subset else { return upstream.clone() };
         let at = at.field("subset");
-        let subset = picked(at, labels);
-        let is_in = |endpoint: &Endpoint| {
-            labels.iter().all(|(key, value)| endpoint.labels().is_some_and(|own| own.get(key) == Some(value)))
-        };
-        let said = self.file.upstreams.get(&backend.name);
-        if said.is_some_and(|said| said.discovery.is_none() && !said.endpoints.iter().any(is_in)) {
-            at.warn("no endpoint of the upstream has these labels");
-        }
+        let subset = picked(at, labels, self.file.upstreams.get(&backend.name));
         let part = upstream.subset(subset.labels());
         if part.variant().len() > LONGEST_NAME {
             at.error("more than 128 characters together with the name of the upstream");

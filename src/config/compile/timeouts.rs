@@ -54,7 +54,7 @@ pub(super) fn timeouts(at: At<'_>, made: gateway::Rule, rule: &Rule) -> gateway:
         let problem = "longer than `request`, which bounds all attempts together";
         at.field("timeouts").field("backendRequest").error(problem);
     }
-    made.attempt_timeout(TimeoutLayer::new(attempt))
+    made.attempt_timeout(attempt)
 }
 
 /// A time that is not zero.

@@ -58,7 +58,7 @@ impl<'a> Compiler<'a> {
         let are_good = are_endpoints(at.field("endpoints"), &upstream.endpoints, builder);
         let mut builder = self.sessions_by.into_iter().fold(builder(), UpstreamBuilder::session_key);
         if let Some(rules) = &upstream.subsets {
-            builder = builder.subsets(subsets(at.field("subsets"), rules));
+            builder = builder.subsets(subsets(at.field("subsets"), rules, upstream));
         }
         if let Some(told) = &upstream.balance {
             builder = balance(at.field("balance"), builder, told)?;

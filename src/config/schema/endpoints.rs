@@ -69,7 +69,7 @@ pub(crate) struct TcpHealthCheck {}
 pub(crate) struct OutlierDetection {
     /// After how many failures in a row: statuses of 500 and above, their like in gRPC, and no answer. 0: off. Default: 5.
     pub(crate) consecutive_5xx: Option<u32>,
-    /// After how many 502, 503, 504 and `UNAVAILABLE` in a row. 0: off. Default: 0.
+    /// After how many 502, 503, 504, `UNAVAILABLE`, `DEADLINE_EXCEEDED` and lost answers in a row. 0: off. Default: 0.
     pub(crate) consecutive_gateway_failure: Option<u32>,
     /// After how many times in a row without an answer, which count here alone then. 0: they count above. Default: 0.
     pub(crate) consecutive_local_origin_failure: Option<u32>,

@@ -126,7 +126,8 @@ impl Watching {
             return own(outcome);
         }
         if outcome.end != End::Cancelled {
-            let of_caller = self.until_end.is_some_and(|deadline| !deadline.is_imposed());
+            let is_kept_to = |until: Deadline| until.is_callers_and_due(Instant::now());
+            let of_caller = outcome.is_told_late() && self.until_end.is_some_and(is_kept_to);
             return self.judge.of_ended(outcome, self.entry.is_probe(), of_caller);
         }
         let now = Instant::now();

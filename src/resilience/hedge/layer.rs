@@ -19,9 +19,13 @@ use crate::body::{Body, BoxError};
 pub struct HedgeLayer(Option<Arc<Policy>>);
 
 impl HedgeLayer {
-    /// A layer that does as `policy` says.
+    /// A layer that does as `policy` says. One whose budget allows nothing is warned of in the log.
     pub fn new(policy: Policy) -> Self {
-        Self((policy.hedges > 0).then(|| Arc::new(policy)))
+        if policy.hedges == 0 {
+            return Self::disabled();
+        }
+        policy.budget.warn_if_zero("hedge");
+        Self(Some(Arc::new(policy)))
     }
 
     /// A layer of the same type that sends once.

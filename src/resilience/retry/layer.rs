@@ -22,9 +22,13 @@ use crate::{
 pub struct RetryLayer(Option<Arc<Policy>>);
 
 impl RetryLayer {
-    /// A layer that does as `policy` says.
+    /// A layer that does as `policy` says. One whose budget allows nothing is warned of in the log.
     pub fn new(policy: Policy) -> Self {
-        Self((policy.retries() > 0).then(|| Arc::new(policy)))
+        if policy.retries() == 0 {
+            return Self::disabled();
+        }
+        policy.budget.warn_if_zero("retry");
+        Self(Some(Arc::new(policy)))
     }
 
     /// A layer of the same type that tries once.

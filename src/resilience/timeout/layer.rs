@@ -96,6 +96,13 @@ impl Default for TimeoutLayer {
     }
 }
 
+impl From<Duration> for TimeoutLayer {
+    /// As [`new`](Self::new).
+    fn from(total: Duration) -> Self {
+        Self::new(total)
+    }
+}
+
 impl<S> Layer<S> for TimeoutLayer {
     type Service = Timeout<S>;
 

@@ -39,8 +39,6 @@ struct Open {
     head: Option<Instant>,
     /// When a timeout of ours, outside, cuts it off.
     until: Option<Instant>,
-    /// Whether its time is the caller's instead.
-    of_caller: bool,
 }
 
 impl Watch {
@@ -58,7 +56,6 @@ impl Gate for Watch {
             version: self.version,
             epoch,
             until: until(head),
-            of_caller: Deadline::is_callers(head.extensions()),
             began: head.now(),
             head: None,
         })))
@@ -90,7 +87,7 @@ impl Pass for Watched {
         let Some(open) = self.0.take() else { return };
         let now = Instant::now();
         let unheard = open.head.is_none();
-        let (failed, given_up) = match outcome.verdict_on_server(open.of_caller) {
+        let (failed, given_up) = match outcome.verdict() {
             Verdict::ServerFault => (true, false),
             Verdict::CallerFault => (open.canary.policy().caller_faults, false),
             // From here a timeout outside looks like a caller who goes away.

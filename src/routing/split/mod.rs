@@ -46,7 +46,8 @@
 //! The numbers from 0 to 2^64 are a circle. Each variant has its share of the circle; a request has a point on
 //! it, which for a sticky split is the [stable hash](crate::key::Key::stable_hash) of its key and the rule's
 //! salt. Nothing else decides: the same key gets the same variant after a restart, on every instance and
-//! every architecture. Another salt is another, independent throw of the dice.
+//! every architecture. Another salt is another, independent throw of the dice. As with any hash a share of a half is met by
+//! 100,000 keys with a standard deviation of 0.16 percentage points: within 0.3 points for most salts, and not for all.
 //!
 //! The first variant is the base; the others are canaries. Canary *k* starts at a point of its own (1/2, 1/4,
 //! 3/4, 1/8, 5/8, ...) and reaches as far up as its share is wide; the base has what is left. So:

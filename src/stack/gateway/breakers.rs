@@ -4,8 +4,6 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::rule::Rule;
-#[cfg(feature = "prometheus")]
-use super::snapshot::Snapshot;
 use crate::resilience::breaker::{BreakerHandle, BreakerLayer};
 #[cfg(feature = "prometheus")]
 use crate::{telemetry::metrics::Samples, trip::State};
@@ -30,6 +28,11 @@ impl Breakers {
         Self(all)
     }
 
+    pub(super) fn of_upstream(&self, name: &str) -> Option<&BreakerHandle> {
+        let known = |(kind, known, _): &&(&str, Arc<str>, _)| *kind == "upstream" && **known == *name;
+        self.0.iter().find(known).map(|(_, _, handle)| handle)
+    }
+
     /// For the status.
     pub(super) fn status(&self) -> Value {
         let one = |(kind, name, handle): &(&'static str, Arc<str>, BreakerHandle)| {
@@ -49,32 +52,32 @@ impl Breakers {
         };
         self.0.iter().map(one).collect()
     }
-}
 
-/// For the metrics.
-#[cfg(feature = "prometheus")]
-pub(super) fn numbers(snapshot: &Snapshot, samples: &mut Samples) {
-    for (kind, name, handle) in &snapshot.breakers.0 {
-        let labels = [("kind", *kind), ("name", &**name)];
-        let now = handle.state();
-        for state in State::ALL {
-            let labels = [labels[0], labels[1], ("state", state.label())];
-            let help = "Whether a circuit breaker stands there: 1 of one of its states";
-            samples.gauge("circuit_breaker_state", help, &labels, state == now);
-        }
-        let help = "How often a circuit breaker opened";
-        samples.counter("circuit_breaker_opened", help, &labels, handle.opened());
-        let help = "Requests that a circuit breaker refused";
-        samples.counter("circuit_breaker_refusals", help, &labels, handle.refused());
-        let help = "Requests that passed only because a circuit breaker is in shadow";
-        samples.counter("circuit_breaker_spared", help, &labels, handle.spared());
-        if let Some((known, open)) = handle.keys() {
-            let help = "Keys that a circuit breaker tells apart";
-            samples.gauge("circuit_breaker_keys", help, &labels, known);
-            let help = "Those of them for which it is not closed";
-            samples.gauge("circuit_breaker_open_keys", help, &labels, open);
-            let help = "Requests for whose key there was no room";
-            samples.counter("circuit_breaker_unguarded", help, &labels, handle.unguarded());
+    /// For the metrics.
+    #[cfg(feature = "prometheus")]
+    pub(super) fn numbers(&self, samples: &mut Samples) {
+        for (kind, name, handle) in &self.0 {
+            let labels = [("kind", *kind), ("name", &**name)];
+            let now = handle.state();
+            for state in State::ALL {
+                let labels = [labels[0], labels[1], ("state", state.label())];
+                let help = "Whether a circuit breaker stands there: 1 of one of its states";
+                samples.gauge("circuit_breaker_state", help, &labels, state == now);
+            }
+            let help = "How often a circuit breaker opened";
+            samples.counter("circuit_breaker_opened", help, &labels, handle.opened());
+            let help = "Requests that a circuit breaker refused";
+            samples.counter("circuit_breaker_refusals", help, &labels, handle.refused());
+            let help = "Requests that passed only because a circuit breaker is in shadow";
+            samples.counter("circuit_breaker_spared", help, &labels, handle.spared());
+            if let Some((known, open)) = handle.keys() {
+                let help = "Keys that a circuit breaker tells apart";
+                samples.gauge("circuit_breaker_keys", help, &labels, known);
+                let help = "Those of them for which it is not closed";
+                samples.gauge("circuit_breaker_open_keys", help, &labels, open);
+                let help = "Requests for whose key there was no room";
+                samples.counter("circuit_breaker_unguarded", help, &labels, handle.unguarded());
+            }
         }
     }
 }

@@ -4,8 +4,6 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::rule::Rule;
-#[cfg(feature = "prometheus")]
-use super::snapshot::Snapshot;
 use crate::routing::canary::{Calls, Canary, CanaryHandle, State};
 #[cfg(feature = "prometheus")]
 use crate::telemetry::metrics::Samples;
@@ -87,21 +85,21 @@ impl Canaries {
         };
         self.0.iter().map(canary).collect()
     }
-}
 
-/// For the metrics.
-#[cfg(feature = "prometheus")]
-pub(super) fn numbers(snapshot: &Snapshot, samples: &mut Samples) {
-    for (rule, handle, _) in &snapshot.canaries.0 {
-        let (route, status) = (("route", &**rule), handle.status());
-        let help = "The share of requests that a new version gets";
-        samples.gauge("canary_share_ratio", help, &[route], status.share.as_f64());
-        samples.gauge("canary_step", "Which step a canary is at", &[route], status.step);
-        for state in State::LABELS {
-            let is = *state == status.state.label();
-            samples.gauge("canary_state", "What a canary is at: 1 if so", &[route, ("state", state)], is);
+    /// For the metrics.
+    #[cfg(feature = "prometheus")]
+    pub(super) fn numbers(&self, samples: &mut Samples) {
+        for (rule, handle, _) in &self.0 {
+            let (route, status) = (("route", &**rule), handle.status());
+            let help = "The share of requests that a new version gets";
+            samples.gauge("canary_share_ratio", help, &[route], status.share.as_f64());
+            samples.gauge("canary_step", "Which step a canary is at", &[route], status.step);
+            for state in State::LABELS {
+                let is = *state == status.state.label();
+                samples.gauge("canary_state", "What a canary is at: 1 if so", &[route, ("state", state)], is);
+            }
+            let help = "How often a new version was found worse and rolled back";
+            samples.counter("canary_rollbacks", help, &[route], handle.rollbacks());
         }
-        let help = "How often a new version was found worse and rolled back";
-        samples.counter("canary_rollbacks", help, &[route], handle.rollbacks());
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::upstream::{EndpointStatus, Upstream, Withheld};
 #[cfg(feature = "prometheus")]
-use crate::{stack::gateway::snapshot::Snapshot, telemetry::metrics::Samples, upstream::outlier::Cause};
+use crate::{telemetry::metrics::Samples, upstream::outlier::Cause};
 
 /// For the status.
 pub(super) fn status(upstream: &Upstream) -> Value {
@@ -50,8 +50,8 @@ fn endpoint(endpoint: &EndpointStatus) -> Value {
 
 /// For the metrics.
 #[cfg(feature = "prometheus")]
-pub(super) fn numbers(snapshot: &Snapshot, samples: &mut Samples) {
-    for upstream in snapshot.upstreams() {
+pub(super) fn numbers(upstreams: &[Upstream], samples: &mut Samples) {
+    for upstream in upstreams {
         let name = ("upstream", upstream.name());
         let endpoints = upstream.endpoints();
         samples.gauge("upstream_endpoints", "Endpoints that upstreams have", &[name], endpoints.len());

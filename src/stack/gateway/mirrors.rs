@@ -4,8 +4,6 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde_json::{Value, json};
 
 use super::rule::Rule;
-#[cfg(feature = "prometheus")]
-use super::snapshot::Snapshot;
 use crate::routing::mirror::{Difference, Dropped, MirrorHandle};
 #[cfg(feature = "prometheus")]
 use crate::telemetry::metrics::Samples;
@@ -43,31 +41,31 @@ impl Mirrors {
         };
         self.0.iter().map(mirror).collect()
     }
-}
 
-/// For the metrics.
-#[cfg(feature = "prometheus")]
-pub(super) fn numbers(snapshot: &Snapshot, samples: &mut Samples) {
-    for (rule, handle) in &snapshot.mirrors.0 {
-        let [route, mirror] = [("route", &**rule), ("mirror", handle.name())];
-        let mut count = |name, help, count| samples.counter(name, help, &[route, mirror], count);
-        count("mirrored", "Requests of which a mirror has got a copy", handle.begun());
-        count("mirrored_completed", "Copies whose response was read", handle.completed());
-        count("mirror_compared", "Pairs of answers that were compared", handle.compared());
-        count("mirror_different", "Pairs of answers that were not the same", handle.different());
-        let help = "Pairs of answers of which one was not there as a whole";
-        count("mirror_incomparable", help, handle.incomparable());
-        let help = "Copies that are under way";
-        samples.gauge("mirrored_in_flight", help, &[route, mirror], handle.in_flight());
-        for why in Dropped::ALL {
-            let labels = [route, mirror, ("reason", why.label())];
-            let help = "Copies that were dropped, or not begun";
-            samples.counter("mirrored_dropped", help, &labels, handle.dropped(*why));
-        }
-        for kind in Difference::ALL {
-            let labels = [route, mirror, ("kind", kind.label())];
-            let help = "In what pairs of answers differ";
-            samples.counter("mirror_differences", help, &labels, handle.differences(*kind));
+    /// For the metrics.
+    #[cfg(feature = "prometheus")]
+    pub(super) fn numbers(&self, samples: &mut Samples) {
+        for (rule, handle) in &self.0 {
+            let [route, mirror] = [("route", &**rule), ("mirror", handle.name())];
+            let mut count = |name, help, count| samples.counter(name, help, &[route, mirror], count);
+            count("mirrored", "Requests of which a mirror has got a copy", handle.begun());
+            count("mirrored_completed", "Copies whose response was read", handle.completed());
+            count("mirror_compared", "Pairs of answers that were compared", handle.compared());
+            count("mirror_different", "Pairs of answers that were not the same", handle.different());
+            let help = "Pairs of answers of which one was not there as a whole";
+            count("mirror_incomparable", help, handle.incomparable());
+            let help = "Copies that are under way";
+            samples.gauge("mirrored_in_flight", help, &[route, mirror], handle.in_flight());
+            for why in Dropped::ALL {
+                let labels = [route, mirror, ("reason", why.label())];
+                let help = "Copies that were dropped, or not begun";
+                samples.counter("mirrored_dropped", help, &labels, handle.dropped(*why));
+            }
+            for kind in Difference::ALL {
+                let labels = [route, mirror, ("kind", kind.label())];
+                let help = "In what pairs of answers differ";
+                samples.counter("mirror_differences", help, &labels, handle.differences(*kind));
+            }
         }
     }
 }

@@ -42,7 +42,6 @@
 //! use portcullis::admission::authz::Authorize;
 //! use portcullis::authn::{Providers, api_key::{ApiKey, KeyTable, mint}};
 //! use portcullis::key::Key;
-//! use portcullis::resilience::timeout::TimeoutLayer;
 //! use portcullis::stack::{Admin, gateway::{Listen, Rule, Snapshot}};
 //! use portcullis::upstream::{Proxy, Upstream};
 //! use std::time::Duration;
@@ -60,7 +59,7 @@
 //!             .backend(version("stable", "10.0.0.1:9001")?, 98)
 //!             .backend(version("canary", "10.0.0.3:9001")?, 2)
 //!             .split_by(Key::Principal)
-//!             .timeout(TimeoutLayer::new(Duration::from_secs(5)))
+//!             .timeout(Duration::from_secs(5))
 //!             .authorize(Authorize::new().all_scopes(["orders.read"]))
 //!             .authenticate(Providers::new().with(keys)),
 //!     )
@@ -141,6 +140,7 @@ mod sockets;
 mod status;
 #[cfg(feature = "jwt")]
 mod tokens;
+mod told;
 mod usage;
 
 pub use backend::Backend;
@@ -152,3 +152,4 @@ pub use rule::Rule;
 pub use run::Gateway;
 pub use snapshot::{RuleFacts, Snapshot};
 pub use sockets::BindError;
+pub(super) use told::Told;

@@ -1,9 +1,26 @@
-//! What policies, authorizers and limits count, for the metrics.
+//! What is told in the metrics: what policies, authorizers and limits count, and all the rest.
 use super::snapshot::Snapshot;
 use crate::telemetry::metrics::Samples;
 
 /// The numbers of what is in force.
-pub(super) fn of_admission(snapshot: &Snapshot, samples: &mut Samples) {
+pub(super) fn of(snapshot: &Snapshot, samples: &mut Samples) {
+    #[cfg(feature = "jwt")]
+    super::key_sets::numbers(snapshot, samples);
+    #[cfg(feature = "jwt")]
+    super::tokens::numbers(snapshot, samples);
+    super::api_keys::numbers(snapshot, samples);
+    snapshot.canaries.numbers(samples);
+    super::fallbacks::numbers(snapshot, samples);
+    snapshot.mirrors.numbers(samples);
+    snapshot.load.numbers(samples);
+    snapshot.retries.numbers(samples);
+    super::endpoints::numbers(&snapshot.upstreams, samples);
+    snapshot.breakers.numbers(samples);
+    of_admission(snapshot, samples);
+    super::usage::numbers(snapshot, samples);
+}
+
+fn of_admission(snapshot: &Snapshot, samples: &mut Samples) {
     decisions(snapshot, samples);
     authorizers(snapshot, samples);
     limits(snapshot, samples);

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::rule::Rule;
-#[cfg(feature = "prometheus")]
-use super::snapshot::Snapshot;
 use crate::{
     admission::{
         Priorities,
@@ -87,22 +85,21 @@ impl Load {
             "successRates": self.rates.iter().map(rate).collect::<Vec<_>>(),
         })
     }
-}
 
-/// For the metrics: the numbers of what is in force.
-#[cfg(feature = "prometheus")]
-pub(super) fn numbers(snapshot: &Snapshot, samples: &mut Samples) {
-    let load = &snapshot.load;
-    load.limits.iter().for_each(|one| limit(&one.handle(), samples));
-    if let Some((overload, _)) = &load.overload {
-        pressure(overload, samples);
-    }
-    for (upstream, rate) in &load.rates {
-        let labels = [("upstream", &**upstream)];
-        let help = "Requests refused because those before them failed";
-        samples.counter("success_rate_refusals", help, &labels, rate.refused());
-        let help = "The share of requests that is refused because those before them failed";
-        samples.gauge("success_rate_refusing_ratio", help, &labels, rate.refusing());
+    /// For the metrics.
+    #[cfg(feature = "prometheus")]
+    pub(super) fn numbers(&self, samples: &mut Samples) {
+        self.limits.iter().for_each(|one| limit(&one.handle(), samples));
+        if let Some((overload, _)) = &self.overload {
+            pressure(overload, samples);
+        }
+        for (upstream, rate) in &self.rates {
+            let labels = [("upstream", &**upstream)];
+            let help = "Requests refused because those before them failed";
+            samples.counter("success_rate_refusals", help, &labels, rate.refused());
+            let help = "The share of requests that is refused because those before them failed";
+            samples.gauge("success_rate_refusing_ratio", help, &labels, rate.refusing());
+        }
     }
 }
 

@@ -5,8 +5,6 @@ use serde_json::{Value, json};
 
 use super::rule::Rule;
 #[cfg(feature = "prometheus")]
-use super::snapshot::Snapshot;
-#[cfg(feature = "prometheus")]
 use crate::telemetry::metrics::Samples;
 use crate::{
     attempt::RetryStop,
@@ -24,19 +22,26 @@ pub(super) struct Retries {
     rules: Vec<(Arc<str>, RetryHandle)>,
     hedges: Vec<(Arc<str>, HedgeHandle)>,
     faults: Vec<(Arc<str>, FaultHandle)>,
-    budgets: Vec<(Arc<str>, Budget)>,
+    /// Of upstreams, and of rules whose upstreams have none.
+    budgets: Vec<(Whose, Budget)>,
 }
+
+/// A label, and its value.
+type Whose = (&'static str, Arc<str>);
 
 impl Retries {
     pub(super) fn of(rules: &[Rule]) -> Self {
-        let mut budgets: Vec<(Arc<str>, Budget)> = Vec::new();
-        let spend = |rule: &&Rule| rule.calling.retry.is_some() || rule.calling.hedge.is_some();
-        for (backend, _) in rules.iter().filter(spend).flat_map(|rule| &rule.backends) {
-            let name = backend.proxy.upstream().name();
-            if let Some(budget) = &backend.retry_budget
-                && budgets.iter().all(|(known, _)| **known != *name)
-            {
-                budgets.push((name.into(), budget.clone()));
+        let mut budgets: Vec<(Whose, Budget)> = Vec::new();
+        for rule in rules {
+            let Some(own) = rule.calling.own_budget() else { continue };
+            for (backend, _) in &rule.backends {
+                let (whose, budget) = match backend.budget() {
+                    Some(budget) => (("upstream", backend.upstream().name().into()), budget.clone()),
+                    None => (("route", Arc::clone(&rule.name)), own.clone()),
+                };
+                if budgets.iter().all(|(known, _)| *known != whose) {
+                    budgets.push((whose, budget));
+                }
             }
         }
         let handle = |rule: &Rule| Some((Arc::clone(&rule.name), rule.calling.retry.as_ref()?.handle()));
@@ -45,6 +50,10 @@ impl Retries {
         let fault = |rule: &Rule| Some((Arc::clone(&rule.name), rule.calling.fault.as_ref()?.handle()));
         let faults = rules.iter().filter_map(fault).collect();
         Self { rules: rules.iter().filter_map(handle).collect(), hedges, faults, budgets }
+    }
+
+    pub(super) fn fault(&self, rule: &str) -> Option<&FaultHandle> {
+        self.faults.iter().find_map(|(name, handle)| (**name == *rule).then_some(handle))
     }
 
     /// For the status: what is made to fail.
@@ -84,9 +93,9 @@ impl Retries {
                 "stopped": stopped.collect::<std::collections::BTreeMap<_, _>>(),
             })
         };
-        let budget = |(name, budget): &(Arc<str>, Budget)| {
+        let budget = |((kind, name), budget): &(Whose, Budget)| {
             json!({
-                "upstream": **name,
+                (*kind): **name,
                 "calls": budget.calls(),
                 "spent": budget.spent(),
                 "refused": budget.refused(),
@@ -98,47 +107,91 @@ impl Retries {
             "budgets": self.budgets.iter().map(budget).collect::<Vec<_>>(),
         })
     }
+
+    /// For the metrics.
+    #[cfg(feature = "prometheus")]
+    pub(super) fn numbers(&self, samples: &mut Samples) {
+        let Self { rules, hedges, budgets, .. } = self;
+        for (name, handle) in rules {
+            let route = ("route", &**name);
+            let help = "Attempts that were made beside the first";
+            samples.counter("retries", help, &[route], handle.retries());
+            let help = "Requests that failed at first and ended well";
+            samples.counter("retries_recovered", help, &[route], handle.recovered());
+            for why in RetryStop::ALL {
+                let help = "Requests that failed and were not tried again";
+                let labels = [route, ("reason", why.label())];
+                samples.counter("retries_stopped", help, &labels, handle.stopped(*why));
+            }
+        }
+        for (name, handle) in hedges {
+            let route = ("route", &**name);
+            let help = "Attempts that were sent beside a late one";
+            samples.counter("hedges", help, &[route], handle.hedges());
+            let help = "Those of them whose answer was given";
+            samples.counter("hedges_won", help, &[route], handle.won());
+            let help = "Attempts that were cancelled, since another had come first";
+            samples.counter("hedges_cancelled", help, &[route], handle.cancelled());
+            for why in HedgeStop::ALL {
+                let help = "Requests that were late and had no further attempt";
+                samples.counter(
+                    "hedges_stopped",
+                    help,
+                    &[route, ("reason", why.label())],
+                    handle.stopped(*why),
+                );
+            }
+            if let Some(delay) = handle.delay() {
+                samples.gauge(
+                    "hedge_delay_seconds",
+                    "How late an attempt must be for another",
+                    &[route],
+                    delay,
+                );
+            }
+        }
+        for ((kind, name), budget) in budgets {
+            let whose = [(*kind, &**name)];
+            let help = "Requests from which the budget of second attempts grows";
+            samples.counter("retry_budget_calls", help, &whose, budget.calls());
+            let help = "Second attempts that the budget allowed";
+            samples.counter("retry_budget_spent", help, &whose, budget.spent());
+            let help = "Second attempts that the budget did not allow";
+            samples.counter("retry_budget_refused", help, &whose, budget.refused());
+        }
+    }
 }
 
-/// For the metrics.
-#[cfg(feature = "prometheus")]
-pub(super) fn numbers(snapshot: &Snapshot, samples: &mut Samples) {
-    let Retries { rules, hedges, budgets, .. } = &snapshot.retries;
-    for (name, handle) in rules {
-        let route = ("route", &**name);
-        let help = "Attempts that were made beside the first";
-        samples.counter("retries", help, &[route], handle.retries());
-        let help = "Requests that failed at first and ended well";
-        samples.counter("retries_recovered", help, &[route], handle.recovered());
-        for why in RetryStop::ALL {
-            let help = "Requests that failed and were not tried again";
-            let labels = [route, ("reason", why.label())];
-            samples.counter("retries_stopped", help, &labels, handle.stopped(*why));
-        }
-    }
-    for (name, handle) in hedges {
-        let route = ("route", &**name);
-        let help = "Attempts that were sent beside a late one";
-        samples.counter("hedges", help, &[route], handle.hedges());
-        let help = "Those of them whose answer was given";
-        samples.counter("hedges_won", help, &[route], handle.won());
-        let help = "Attempts that were cancelled, since another had come first";
-        samples.counter("hedges_cancelled", help, &[route], handle.cancelled());
-        for why in HedgeStop::ALL {
-            let help = "Requests that were late and had no further attempt";
-            samples.counter("hedges_stopped", help, &[route, ("reason", why.label())], handle.stopped(*why));
-        }
-        if let Some(delay) = handle.delay() {
-            samples.gauge("hedge_delay_seconds", "How late an attempt must be for another", &[route], delay);
-        }
-    }
-    for (name, budget) in budgets {
-        let upstream = [("upstream", &**name)];
-        let help = "Requests from which the budget of second attempts grows";
-        samples.counter("retry_budget_calls", help, &upstream, budget.calls());
-        let help = "Second attempts that the budget allowed";
-        samples.counter("retry_budget_spent", help, &upstream, budget.spent());
-        let help = "Second attempts that the budget did not allow";
-        samples.counter("retry_budget_refused", help, &upstream, budget.refused());
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        resilience::retry,
+        stack::gateway::Backend,
+        upstream::{Proxy, Upstream},
+    };
+
+    #[test]
+    fn each_budget_is_told_of_once_by_whose_it_is() {
+        let upstream = |name: &str| {
+            Backend::new(Proxy::new(Upstream::builder(name).endpoint("127.0.0.1:9001").build().unwrap()))
+        };
+        let shared = Budget::default();
+        let rule = |name: &str, backend: Backend| {
+            Rule::new(name).retry(retry::Policy::new(1)).backend(upstream("own"), 1).backend(backend, 1)
+        };
+        let rules = [
+            rule("a", upstream("fleet").retry_budget(shared.clone())),
+            rule("b", upstream("fleet").retry_budget(shared)),
+            Rule::new("c").backend(upstream("own"), 1),
+        ];
+        let budgets = Retries::of(&rules).status()["budgets"].clone();
+        let whose = |at: usize| (budgets[at]["route"].as_str(), budgets[at]["upstream"].as_str());
+        assert_eq!(
+            [0, 1, 2].map(whose),
+            [(Some("a"), None), (None, Some("fleet")), (Some("b"), None)],
+            "{budgets}"
+        );
+        assert!(budgets[3].is_null());
     }
 }

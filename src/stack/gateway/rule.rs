@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use http::HeaderName;
 
@@ -17,13 +17,13 @@ use crate::{
     gate::{AsyncGate, AsyncGates, DynGate, Gate},
     key::Key,
     matching::{HostPattern, PathPolicy, RequestMatch},
-    resilience::{breaker::BreakerLayer, fallback, fault, hedge, retry, timeout::TimeoutLayer},
+    resilience::{breaker::BreakerLayer, fallback, timeout::TimeoutLayer},
     routing::{
         canary::Canary,
         filter::{Cors, Csrf, ResponseHeaders},
         mirror,
     },
-    stack::calling::Calling,
+    stack::calling::{Calling, calling_setters},
     upstream::Session,
 };
 
@@ -72,13 +72,14 @@ pub struct Rule {
     pub(in crate::stack) variant_header: Option<HeaderName>,
     pub(in crate::stack) backends: Vec<(Backend, u32)>,
     pub(in crate::stack) mirrors: Vec<(Backend, mirror::Policy)>,
-    pub(super) canary: Option<Canary>,
-    pub(super) steer: Option<Steer>,
+    pub(in crate::stack) canary: Option<Canary>,
+    pub(in crate::stack) steer: Option<Steer>,
     pub(in crate::stack) session: Option<Session>,
 }
 
 impl Rule {
-    /// A rule for every request, without policies and without upstreams.
+    /// A rule for every request, without policies and without upstreams. Requests may take 15 s; streams, those of gRPC too,
+    /// may last, and may be silent and grow old as [`timeout`](crate::resilience::timeout) says.
     ///
     /// The name is what it is called in logs, metrics and keys, and the salt of its split.
     pub fn new(name: impl Into<Arc<str>>) -> Self {
@@ -258,54 +259,7 @@ impl Rule {
         self
     }
 
-    /// How long the whole request may take. Unless told 15 s; streams, those of gRPC too, may last, and may be silent
-    /// and grow old as [`timeout`](crate::resilience::timeout) says.
-    pub fn timeout(mut self, timeout: TimeoutLayer) -> Self {
-        self.calling.timeout = timeout;
-        self
-    }
-
-    /// The header in which callers say how many milliseconds they wait, and upstreams are told how many are left of that or
-    /// of the rule's own time, unless the answer [may last](crate::resilience::timeout). gRPC calls have `grpc-timeout`;
-    /// others none unless told.
-    pub fn deadline_header(mut self, header: HeaderName) -> Self {
-        self.calling.deadline_header = Some(header);
-        self
-    }
-
-    /// How much less than is left upstreams are told. Nothing unless told.
-    pub fn deadline_margin(mut self, margin: Duration) -> Self {
-        self.calling.deadline_margin = margin;
-        self
-    }
-
-    /// Tries requests again that failed, within the [budget of the upstream](Backend::retry_budget) if it has one. None is
-    /// tried again unless told.
-    pub fn retry(mut self, policy: retry::Policy) -> Self {
-        self.calling.retry = Some(policy);
-        self
-    }
-
-    /// Makes some requests fail on purpose. The header by which it is asked for that is heard of peers that the listeners
-    /// [trust](super::Listen::trusted_proxies) only, if the policy [believes](fault::Policy::believing) them too. None unless
-    /// told.
-    pub fn fault(mut self, policy: fault::Policy) -> Self {
-        self.calling.fault = Some(policy);
-        self
-    }
-
-    /// Sends a second attempt beside a late one, within the [budget of the upstream](Backend::retry_budget) if it has one, and
-    /// else within that of the [`retry`](Self::retry) if there is one. None unless told.
-    pub fn hedge(mut self, policy: hedge::Policy) -> Self {
-        self.calling.hedge = Some(policy);
-        self
-    }
-
-    /// How long each attempt may take. No limit of its own unless told.
-    pub fn attempt_timeout(mut self, timeout: TimeoutLayer) -> Self {
-        self.calling.attempt_timeout = timeout.per_attempt();
-        self
-    }
+    calling_setters!();
 
     /// Divides requests among several backends by this key, so that the same always goes to the same. At random
     /// unless told.

@@ -23,7 +23,7 @@ use super::{
     sockets::{BindError, Sockets, of_admin},
 };
 #[cfg(feature = "prometheus")]
-use crate::telemetry::metrics::{Metrics, Samples};
+use crate::telemetry::metrics::Metrics;
 use crate::{
     identity::PeerAddr,
     reject::Reason,
@@ -105,8 +105,26 @@ impl Gateway {
     /// An address cannot be bound.
     pub async fn start(snapshot: Snapshot) -> Result<Self, BindError> {
         #[cfg(feature = "prometheus")]
-        let metrics = Metrics::new();
-        let gateway = Self(Arc::new(Shared {
+        return Self::start_counted(snapshot, &Metrics::new()).await;
+        #[cfg(not(feature = "prometheus"))]
+        return Self::new().begun(snapshot).await;
+    }
+
+    /// As [`start`](Self::start), with the numbers of this gateway in these metrics, beside others of the process.
+    ///
+    /// # Errors
+    ///
+    /// An address cannot be bound.
+    #[cfg(feature = "prometheus")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "prometheus")))]
+    pub async fn start_counted(snapshot: Snapshot, metrics: &Metrics) -> Result<Self, BindError> {
+        let gateway = Self::new(metrics);
+        gateway.tell_numbers();
+        gateway.begun(snapshot).await
+    }
+
+    fn new(#[cfg(feature = "prometheus")] metrics: &Metrics) -> Self {
+        Self(Arc::new(Shared {
             current: Arc::default(),
             sockets: Mutex::new(Sockets::told_to(Connections {
                 #[cfg(feature = "prometheus")]
@@ -114,40 +132,25 @@ impl Gateway {
             })),
             turn: tokio::sync::Mutex::default(),
             #[cfg(feature = "prometheus")]
-            metrics,
+            metrics: metrics.clone(),
             draining: AtomicBool::new(false),
             last_load: Mutex::default(),
             replaced: super::usage::Replaced::default(),
-        }));
-        #[cfg(feature = "prometheus")]
-        gateway.tell_numbers();
-        gateway.apply(snapshot).await?;
-        Ok(gateway)
+        }))
+    }
+
+    async fn begun(self, snapshot: Snapshot) -> Result<Self, BindError> {
+        self.apply(snapshot).await?;
+        Ok(self)
     }
 
     /// Has the metrics tell the numbers of what is in force, whatever that is then.
     #[cfg(feature = "prometheus")]
     fn tell_numbers(&self) {
-        let tellers: &[fn(&Snapshot, &mut Samples)] = &[
-            #[cfg(feature = "jwt")]
-            super::key_sets::numbers,
-            #[cfg(feature = "jwt")]
-            super::tokens::numbers,
-            super::api_keys::numbers,
-            super::canaries::numbers,
-            super::fallbacks::numbers,
-            super::mirrors::numbers,
-            super::overload::numbers,
-            super::retries::numbers,
-            super::endpoints::numbers,
-            super::breakers::numbers,
-            super::numbers::of_admission,
-            super::usage::numbers,
-        ];
         let gateway = Arc::downgrade(&self.0);
         self.0.metrics.also(move |samples| {
             if let Some(current) = gateway.upgrade().and_then(|gateway| gateway.current.load_full()) {
-                tellers.iter().for_each(|tell| tell(&current.snapshot, samples));
+                super::numbers::of(&current.snapshot, samples);
             }
         });
     }

@@ -48,7 +48,13 @@ pub(super) fn numbers(snapshot: &Snapshot, samples: &mut Samples) {
         result("remembered", handle.hits());
         result("unasked", handle.unasked());
     }
-    for (upstream, handle) in &snapshot.token_sources {
+    numbers_of_sources(&snapshot.token_sources, samples);
+}
+
+/// By the names of the upstreams.
+#[cfg(feature = "prometheus")]
+pub(super) fn numbers_of_sources(sources: &[(Arc<str>, TokenSourceHandle)], samples: &mut Samples) {
+    for (upstream, handle) in sources {
         let upstream = ("upstream", &**upstream);
         let mut result = |result, count| {
             let labels = [upstream, ("result", result)];

@@ -16,13 +16,17 @@ use tower::util::{Oneshot, ServiceExt as _};
 use tower_service::Service;
 
 use super::destination::{Called, Destination};
+#[cfg(feature = "prometheus")]
+use crate::telemetry::metrics::Metrics;
 use crate::{
     body::{Body, BoxError},
     head::Head,
     reject::{Reason, Rejection, Style},
-    routing::split::InvalidSplit,
+    resilience::{breaker::BreakerHandle, fault::FaultHandle},
+    routing::{canary::CanaryHandle, split::InvalidSplit},
     stack::{
         Contradiction,
+        gateway::Told,
         order::{self, Order},
     },
     upstream::{self, Upstream},
@@ -65,6 +69,7 @@ struct Table {
     called: HashMap<Box<str>, Arc<Called>>,
     /// If there is one alone, whatever the request calls it.
     only: Option<Arc<Called>>,
+    told: Told,
 }
 
 impl Client {
@@ -98,6 +103,7 @@ impl Client {
     /// No destinations, two of one name, or policies that contradict each other.
     pub fn of(destinations: impl IntoIterator<Item = Destination>) -> Result<Self, InvalidClient> {
         let table = Table::of(destinations)?;
+        table.told.start();
         Ok(Self { table: Arc::new(ArcSwap::from_pointee(table)), only: None })
     }
 
@@ -108,8 +114,51 @@ impl Client {
     ///
     /// As [`of`](Self::of); then all is as it was.
     pub fn replace(&self, destinations: impl IntoIterator<Item = Destination>) -> Result<(), InvalidClient> {
-        self.table.store(Arc::new(Table::of(destinations)?));
+        let table = Table::of(destinations)?;
+        table.told.start();
+        self.table.store(Arc::new(table));
         Ok(())
+    }
+
+    /// Whether there can be a client of these destinations.
+    #[cfg(feature = "config")]
+    pub(crate) fn check(destinations: impl IntoIterator<Item = Destination>) -> Result<(), InvalidClient> {
+        Table::of(destinations).map(drop)
+    }
+
+    /// Has these metrics tell of what it calls, what [`replace`](Self::replace) says too, by the names of a gateway's numbers:
+    /// endpoints and ejections, retries, hedges and their budgets, breakers, limits, mirrors and canaries; a route is a
+    /// destination. Calls are counted by [`ClientLayer::metrics`](super::ClientLayer::metrics). It is to be said once, and
+    /// two clients of one upstream would both tell of it.
+    #[cfg(feature = "prometheus")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "prometheus")))]
+    pub fn tell(&self, metrics: &Metrics) {
+        let table = Arc::downgrade(&self.table);
+        metrics.also(move |samples| {
+            if let Some(table) = table.upgrade() {
+                table.load().told.numbers(samples);
+            }
+        });
+    }
+
+    /// The circuit breaker of the upstream of this name, if it has one for all of its endpoints: to be looked at, and moved.
+    #[must_use]
+    pub fn circuit_breaker(&self, upstream: &str) -> Option<BreakerHandle> {
+        self.table.load().told.breaker(upstream).cloned()
+    }
+
+    /// The canary of the destination of this name, if it has one.
+    #[must_use]
+    pub fn canary(&self, name: &str) -> Option<CanaryHandle> {
+        let table = self.table.load();
+        table.told.canary(&table.named(name)?.name.0).cloned()
+    }
+
+    /// What makes calls of the destination of this name fail on purpose, if something does.
+    #[must_use]
+    pub fn fault(&self, name: &str) -> Option<FaultHandle> {
+        let table = self.table.load();
+        table.told.fault(&table.named(name)?.name.0).cloned()
     }
 
     /// The client of the destination of this name alone, whatever requests say; `None` if there is none.
@@ -119,13 +168,13 @@ impl Client {
         Some(Self { table: Arc::clone(&self.table), only: Some(Arc::clone(&called.name.0)) })
     }
 
-    /// The upstreams behind its destinations, with their endpoints as they are at the moment.
+    /// The upstreams behind its destinations, each once, by name: with their endpoints as they are at the moment, and how
+    /// often these were [ejected](Upstream::ejections).
     #[must_use]
     pub fn upstreams(&self) -> Vec<Upstream> {
-        let table = self.table.load();
-        let mut called: Vec<_> = table.called.values().collect();
-        called.sort_by(|one, other| one.name.0.cmp(&other.name.0));
-        called.iter().flat_map(|called| called.upstreams.iter().cloned()).collect()
+        let mut upstreams = self.table.load().told.upstreams().to_vec();
+        upstreams.sort_by(|one, other| one.name().cmp(other.name()));
+        upstreams
     }
 
     /// Calls. It is the same as [`Service::call`] of a clone.
@@ -168,7 +217,9 @@ impl Client {
 impl Table {
     fn of(destinations: impl IntoIterator<Item = Destination>) -> Result<Self, InvalidClient> {
         let mut table = Self::default();
+        let mut rules = Vec::new();
         for destination in destinations {
+            rules.push(destination.as_rule());
             let name = Arc::clone(&destination.name);
             let called = Arc::new(destination.build()?);
             if table.called.insert(name.to_ascii_lowercase().into(), called).is_some() {
@@ -178,6 +229,7 @@ impl Table {
         let mut called = table.called.values();
         let first = called.next().ok_or(InvalidClient::Empty)?;
         table.only = called.next().is_none().then(|| Arc::clone(first));
+        table.told = Told::of(&rules);
         Ok(table)
     }
 

@@ -7,24 +7,27 @@ use super::{
     client::InvalidClient,
     layer::{Calls, ClientLayer, Sender, Tried},
 };
+#[cfg(feature = "config")]
+use crate::resilience::budget::Budget;
+#[cfg(all(feature = "config", feature = "prometheus"))]
+use crate::telemetry::metrics::Metrics;
 use crate::{
     chance::Chance,
     gate::{GateLayer, Gated},
     key::{Key, RouteName},
     reject::{Rescue, RescueLayer},
-    resilience::retry::Policy,
+    resilience::{retry::Policy, timeout::TimeoutLayer},
     routing::{
+        canary::{Canary, Watch},
         mirror::{self, Mirror, MirrorLayer},
         split::{self, Split, SplitService},
     },
     stack::{
-        gateway::{Backend, Guarded},
+        gateway::{Backend, Guarded, Rule, Steer},
         sessions::Pin,
     },
     upstream::{Proxy, Session, Upstream},
 };
-#[cfg(feature = "config")]
-use crate::{resilience::budget::Budget, stack::gateway::Rule};
 
 /// What a [`Client`](super::Client) calls under a name: an upstream, or several versions of it by weight, and by which
 /// policies.
@@ -57,10 +60,14 @@ pub struct Destination {
     variant_header: Option<HeaderName>,
     session: Option<Session>,
     mirrors: Vec<(Backend, mirror::Policy)>,
+    canary: Option<Canary>,
+    steer: Option<Steer>,
 }
 
 /// All that stands between a caller and the connections.
-pub(super) type Service = Rescue<Calls<Gated<Mirror<SplitService<Tried<Sending>>, Sending>, Pin>>>;
+pub(super) type Service = Rescue<Calls<Gated<Mirror<SplitService<Version>, Sending>, Pin>>>;
+/// One of the upstreams. Watched by the canary if there is one.
+type Version = Gated<Tried<Sending>, Watch>;
 /// What sends to one upstream.
 type Sending = Sender<Guarded>;
 
@@ -71,7 +78,6 @@ pub(super) struct Called {
     /// What a request is sent that names no host; nothing if the name is none.
     pub(super) host: Option<HeaderValue>,
     pub(super) service: Service,
-    pub(super) upstreams: Vec<Upstream>,
 }
 
 impl Destination {
@@ -83,7 +89,8 @@ impl Destination {
 
     /// This name, for the [backends](Self::backend) that it is divided among. The name is the salt of the split.
     pub fn split(name: impl Into<Arc<str>>) -> Self {
-        let policies = ClientLayer::new().grpc_streams(true).retry(Policy::default());
+        let lasts = TimeoutLayer::default().grpc_streams(true);
+        let policies = ClientLayer::new().timeout(lasts).retry(Policy::default());
         Self {
             name: name.into(),
             policies,
@@ -92,6 +99,8 @@ impl Destination {
             variant_header: None,
             session: None,
             mirrors: Vec::new(),
+            canary: None,
+            steer: None,
         }
     }
 
@@ -99,7 +108,18 @@ impl Destination {
     /// one of its upstreams allows none.
     #[cfg(feature = "config")]
     pub(crate) fn of_rule(rule: Rule) -> Self {
-        let Rule { name, mut calling, split_by, variant_header, backends, session, mirrors, .. } = rule;
+        let Rule {
+            name,
+            mut calling,
+            split_by,
+            variant_header,
+            backends,
+            session,
+            mirrors,
+            canary,
+            steer,
+            ..
+        } = rule;
         let bears = |(backend, _): &(Backend, u32)| !backend.budget().is_some_and(Budget::is_zero);
         calling.retry = calling.retry.or_else(|| backends.iter().all(bears).then(Policy::default));
         Self {
@@ -110,6 +130,8 @@ impl Destination {
             variant_header,
             session,
             mirrors,
+            canary,
+            steer,
         }
     }
 
@@ -141,14 +163,36 @@ impl Destination {
         self
     }
 
+    /// Moves calls from the first of two upstreams to the second as `canary` has it; their weights mean nothing then.
+    pub fn canary(self, canary: Canary) -> Self {
+        Self { canary: Some(canary), ..self }
+    }
+
     /// How it is called. Unless told a call may take 15 s, gRPC calls to their head, and is tried twice more by the default
     /// [`Policy`]: if nobody has looked at it, or it may be done twice.
     pub fn policies(self, policies: ClientLayer) -> Self {
         Self { policies, ..self }
     }
 
+    /// Counts its calls there.
+    #[cfg(all(feature = "config", feature = "prometheus"))]
+    pub(crate) fn counted(self, metrics: &Metrics) -> Self {
+        Self { policies: self.policies.metrics(metrics), ..self }
+    }
+
+    /// The rule of a gateway of which the same is told.
+    pub(super) fn as_rule(&self) -> Rule {
+        let mut rule = Rule::new(Arc::clone(&self.name));
+        rule.calling = self.policies.calling.clone();
+        rule.backends.clone_from(&self.backends);
+        rule.mirrors.clone_from(&self.mirrors);
+        (rule.canary, rule.steer) = (self.canary.clone(), self.steer);
+        self.policies.concurrency.iter().cloned().fold(rule, Rule::concurrency)
+    }
+
     pub(super) fn build(self) -> Result<Called, InvalidClient> {
-        let Self { name, policies, backends, split_by, variant_header, session, mirrors } = self;
+        let Self { name, policies, backends, split_by, variant_header, session, mirrors, canary, steer: _ } =
+            self;
         let budgets = backends.iter().map(|(backend, _)| backend.budget());
         let checked = policies.calling.check(budgets);
         checked.map_err(|error| InvalidClient::Contradiction(Arc::clone(&name), error))?;
@@ -168,16 +212,18 @@ impl Destination {
             None => split::Policy::random(Chance::new()),
         };
         let by = variant_header.into_iter().fold(by, split::Policy::tell_client);
-        let versions = versions.build().map_err(|error| InvalidClient::Split(Arc::clone(&name), error))?;
-        let pin = Pin::among(session.as_ref(), backends.iter().map(|(backend, _)| backend.upstream()));
+        let versions = versions.build().and_then(|versions| match &canary {
+            Some(canary) => canary.over(&versions),
+            None => Ok(versions.map(|attempts| GateLayer::disabled().layer(attempts.clone()))),
+        });
+        let versions = versions.map_err(|error| InvalidClient::Split(Arc::clone(&name), error))?;
+        let among = session.as_ref().filter(|_| canary.is_none());
+        let pin = Pin::among(among, backends.iter().map(|(backend, _)| backend.upstream()));
         let pin = pin.map_or_else(GateLayer::disabled, GateLayer::new);
-        let mirrors = mirrors.iter().map(|(backend, _)| backend);
-        let called = backends.iter().map(|(backend, _)| backend).chain(mirrors);
         let versions = pin.layer(mirror.layer(versions.into_service(by)));
         Ok(Called {
             host: HeaderValue::from_str(&name).ok(),
             service: RescueLayer::new().layer(policies.calls(versions)),
-            upstreams: called.map(|backend| backend.upstream().clone()).collect(),
             name: RouteName(name),
         })
     }

@@ -1,4 +1,4 @@
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use tower_layer::Layer;
 
@@ -38,7 +38,6 @@ pub struct ServerLayer {
     trusted: TrustedProxies,
     counted: GateLayer<Counter>,
     timeout: TimeoutLayer,
-    grpc_streams: Option<bool>,
     providers: Option<Providers>,
     authorize: Option<Authorize>,
     authorization: Option<Authorization>,
@@ -60,7 +59,6 @@ impl ServerLayer {
             trusted: TrustedProxies::none(),
             counted: GateLayer::disabled(),
             timeout: TimeoutLayer::default().grpc_streams(true),
-            grpc_streams: None,
             providers: None,
             authorize: None,
             authorization: None,
@@ -76,16 +74,11 @@ impl ServerLayer {
         Self { trusted, ..self }
     }
 
-    /// How long a request may take, to the last byte of its answer and gRPC calls too: who says it means it, and calls
-    /// that the handler makes have what is left of it. Unless told, 15 s, and gRPC calls [may last](Self::grpc_streams).
-    pub fn timeout(self, timeout: Duration) -> Self {
-        Self { timeout: TimeoutLayer::new(timeout), ..self }
-    }
-
-    /// Whether gRPC calls may last once their head has come within the time. Then only a caller's own deadline is told to
-    /// the calls made for them. Unless told, they may if no [`timeout`](Self::timeout) is.
-    pub fn grpc_streams(self, streams: bool) -> Self {
-        Self { grpc_streams: Some(streams), ..self }
+    /// How long a request may take: a time, or a [`TimeoutLayer`] that says more. Unless told 15 s, and gRPC calls
+    /// [may last](TimeoutLayer::grpc_streams): then only a caller's own deadline is told to the calls made for them. Who
+    /// says a time means it, to the last byte of gRPC calls too, and calls that the handler makes have what is left of it.
+    pub fn timeout(self, timeout: impl Into<TimeoutLayer>) -> Self {
+        Self { timeout: timeout.into(), ..self }
     }
 
     /// Asks who is calling.
@@ -192,9 +185,7 @@ impl<S> Layer<S> for ServerLayer {
         let handled = self.gates(late).layer(self.limits().layer(guarded));
         let handled = self.authentication().layer(handled);
         // Calls that the handler makes have to know how long they have.
-        let timeout = self.timeout.tell_deadline(true);
-        let timeout = self.grpc_streams.into_iter().fold(timeout, TimeoutLayer::grpc_streams);
-        let bounded = timeout.layer(handled);
+        let bounded = self.timeout.tell_deadline(true).layer(handled);
         let answered = RescueLayer::new().layer(GateLayer::new(ReadDeadline::new()).layer(bounded));
         let answered = early.map_or_else(GateLayer::disabled, Shed::layer).layer(answered);
         let watched = AccessLog::new().layer().layer(self.counted.layer(answered));

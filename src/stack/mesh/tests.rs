@@ -17,7 +17,7 @@ use crate::{
     context::{Context, Deadline},
     identity::PeerAddr,
     ratio::Ratio,
-    resilience::retry::Policy,
+    resilience::{retry::Policy, timeout::TimeoutLayer},
 };
 
 fn request() -> Request<Body> {
@@ -261,7 +261,7 @@ async fn the_time_of_a_request_is_that_of_the_calls_made_for_it() {
         }
     });
     let layer = ServerLayer::new().timeout(Duration::from_secs(2));
-    let lasts = layer.clone().grpc_streams(true);
+    let lasts = ServerLayer::new().timeout(TimeoutLayer::new(Duration::from_secs(2)).grpc_streams(true));
     for (layer, given, left) in [
         (&layer, Some("1S"), "795000u"),
         (&layer, Some("9S"), "1795000u"),

@@ -75,7 +75,7 @@ impl Order {
         }
         self.choose(dice, untried).or_else(|| {
             let mut all = self.parts.iter().flat_map(|part| part.pool.candidates());
-            all.find(|one| untried(one)).map(|one| &one.member)
+            all.find(|one| untried(one) && one.member.state() & NEVER == 0).map(|one| &one.member)
         })
     }
 
@@ -107,6 +107,10 @@ impl Order {
     }
 }
 
+/// Who gets nothing for this is not given anything in panic either. Health may be told wrongly; a breaker has seen failures
+/// itself, and finds out by itself when they end; who is unheard is waited for.
+const NEVER: u8 = Withheld::Draining.bit() | Withheld::Open.bit() | Withheld::Unheard.bit();
+
 /// Adds one priority, which gets the requests of these numbers: those of the own zone first, with what they bear of it.
 fn lay(
     parts: &mut Vec<Part>,
@@ -116,9 +120,7 @@ fn lay(
     rules: &Rules,
     (from, to): (u64, u64),
 ) {
-    // Health may be told wrongly; a breaker has seen failures itself, and finds out by itself when they end.
-    let panicking = Withheld::Draining.bit() | Withheld::Open.bit();
-    let heed = if level.panics { panicking } else { WITHHELD };
+    let heed = if level.panics { NEVER } else { WITHHELD };
     let usable = places.iter().copied().filter(|place| seats[*place].member.state() & heed == 0);
     // Everybody's table of hashes must be the same, wherever he stands.
     let zoned = rules.zone.is_some() && rules.balance.key().is_none() && !level.panics;

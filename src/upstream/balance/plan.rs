@@ -172,8 +172,14 @@ impl Plan {
 
     /// Whether there is nobody because breakers are open.
     pub(in super::super) fn is_open(&self) -> bool {
-        let is_open = |seat: &Seat| seat.member.availability().reasons().any(|why| why == Withheld::Open);
-        self.usable().next().is_none() && self.seats.iter().any(is_open)
+        let is_open = |seat: &Seat| seat.member.state() & Withheld::Open.bit() != 0;
+        let takes = |seat: &Seat| seat.member.availability().takes();
+        self.seats.iter().any(is_open) && !self.seats.iter().any(takes)
+    }
+
+    /// Whether somebody in it can be picked.
+    pub(in super::super) fn takes(&self) -> bool {
+        self.usable().any(|member| member.availability().takes())
     }
 
     /// Those that can be picked.

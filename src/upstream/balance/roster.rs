@@ -162,6 +162,13 @@ impl Roster {
         self.change(None);
     }
 
+    /// The same, if somebody takes requests, or does not, of whom the plan in force says otherwise.
+    pub(in super::super) fn renew_if_old(&self) {
+        if self.plan.load().rung != self.common.rung() {
+            self.renew();
+        }
+    }
+
     /// Whose the endpoints are.
     pub(in super::super) fn owner(&self) -> &Arc<()> {
         &self.owner

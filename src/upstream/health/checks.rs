@@ -2,7 +2,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -11,7 +11,7 @@ use std::{
 use tokio::{
     sync::{Notify, OnceCell, Semaphore, watch},
     task::{AbortHandle, JoinSet},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{
@@ -53,6 +53,8 @@ pub(in crate::upstream) struct Checks {
     learnt: Notify,
     /// Whether all have answered for the first time, or were waited for in vain.
     first: OnceCell<()>,
+    /// Since when they are waited for.
+    begun: OnceLock<Instant>,
     passed: AtomicU64,
     failed: AtomicU64,
 }
@@ -86,6 +88,7 @@ impl Checks {
             wanted: AtomicBool::new(false),
             learnt: Notify::new(),
             first: OnceCell::new(),
+            begun: OnceLock::new(),
             passed: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         }
@@ -101,15 +104,13 @@ impl Checks {
     pub(in crate::upstream) fn adopt(checks: Option<&Arc<Self>>, member: &Member, shared: bool) {
         let mut known = member.health().known();
         known.asks = checks.map(Arc::downgrade).unwrap_or_default();
-        let withheld = match (checks, known.progress.health()) {
-            (None, _) => {
-                known.progress = Progress::default();
-                false
-            }
-            (Some(checks), Health::Unknown) => checks.policy.wait_for_first && !shared,
-            (Some(_), health) => health == Health::Unhealthy,
-        };
-        member.withhold(Withheld::Unhealthy, withheld);
+        let health = known.progress.health();
+        if checks.is_none() {
+            known.progress = Progress::default();
+        }
+        let waits = checks.is_some_and(|checks| checks.policy.wait_for_first) && !shared;
+        member.withhold(Withheld::Unheard, waits && health == Health::Unknown);
+        member.withhold(Withheld::Unhealthy, checks.is_some() && health == Health::Unhealthy);
     }
 
     /// There is a request: what is asked seldom is asked as often as it should be.
@@ -130,7 +131,9 @@ impl Checks {
                 learnt.await;
             }
         };
-        self.first.get_or_init(|| async { _ = timeout(FIRST, all).await }).await;
+        // As long for all of them together, whoever of them goes away.
+        let until = after(*self.begun.get_or_init(Instant::now), FIRST);
+        self.first.get_or_init(|| async { _ = timeout_at(until, all).await }).await;
     }
 
     /// Whether requests have to wait for first answers.
@@ -197,6 +200,7 @@ impl Checks {
         let health = known.progress.health();
         if health != Health::Unknown {
             member.withhold(Withheld::Unhealthy, health == Health::Unhealthy);
+            member.withhold(Withheld::Unheard, false);
         }
         drop(known);
         let count = if answer.is_ok() { &self.passed } else { &self.failed };

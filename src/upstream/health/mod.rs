@@ -73,4 +73,7 @@ mod wire;
 
 pub(super) use checks::{Checks, State};
 pub use policy::Policy;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use probe::fuzzing;
 pub use progress::Health;

@@ -14,7 +14,10 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
 
 use super::{
     policy::{Policy, Probe},
@@ -111,7 +114,10 @@ fn request(
 }
 
 /// The status is all that is asked for: the rest of the answer is closed upon.
-async fn over_http1(io: Io, request: Request<Ask>) -> Result<StatusCode, Sick> {
+async fn over_http1(
+    io: impl AsyncRead + AsyncWrite + Unpin,
+    request: Request<Ask>,
+) -> Result<StatusCode, Sick> {
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MAX_BUFFER)
         .max_header_size(MAX_HEAD as usize)
@@ -169,10 +175,33 @@ async fn hear_grpc(response: Response<Incoming>) -> Result<(), Sick> {
             Err(other) => status = other.trailers_ref().and_then(GrpcCode::of).or(status),
         }
     }
-    match (status, wire::serves(&frame)) {
+    judged(status, &frame)
+}
+
+/// What a health service has said of itself.
+fn judged(status: Option<GrpcCode>, frame: &[u8]) -> Result<(), Sick> {
+    match (status, wire::serves(frame)) {
         (Some(GrpcCode::OK), Some(true)) => Ok(()),
         (Some(GrpcCode::OK), Some(false)) => Err(Sick::NotServing),
         (Some(code), _) if code != GrpcCode::OK => Err(Sick::Grpc(code)),
         _ => Err(Sick::Malformed),
+    }
+}
+
+/// What the fuzzer reaches: what endpoints have said, without their sockets.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use http::HeaderMap;
+
+    use super::{AsyncRead, AsyncWrite, Full, GrpcCode, Request, StatusCode, judged, over_http1};
+
+    /// The status of the answer that comes back, if one does.
+    pub async fn http(io: impl AsyncRead + AsyncWrite + Unpin) -> Option<StatusCode> {
+        over_http1(io, Request::new(Full::default())).await.ok()
+    }
+
+    /// Whether a service serves that answers with this.
+    pub fn grpc(head: &HeaderMap, frame: &[u8], trailers: &HeaderMap) -> bool {
+        judged(GrpcCode::of(trailers).or(GrpcCode::of(head)), frame).is_ok()
     }
 }

@@ -24,6 +24,10 @@ pub struct Policy {
 impl Policy {
     /// How many endpoints are enough to be compared, unless told.
     pub const ENDPOINTS: NonZeroU32 = FIVE;
+    /// For how long an endpoint is left out the first time, unless told.
+    pub const EJECTION: Duration = Duration::from_secs(30);
+    /// For how long it is left out at most, unless told.
+    pub const LONGEST_EJECTION: Duration = Duration::from_secs(300);
 
     /// Leaves out who fails 5 times in a row, whose success rate stands out, or who fails 85 of 100 requests: for 30
     /// seconds, growing to 300, a tenth of the endpoints at most.
@@ -35,8 +39,8 @@ impl Policy {
             success_rate: Some(SuccessRate::new()),
             failure_percentage: Some(FailurePercentage::new()),
             interval: Duration::from_secs(10),
-            base: Duration::from_secs(30),
-            longest: Duration::from_secs(300),
+            base: Self::EJECTION,
+            longest: Self::LONGEST_EJECTION,
             jitter: Duration::ZERO,
             most: Ratio::percent(10),
             shadow: false,

@@ -122,6 +122,12 @@ pub enum InvalidCookie {
     /// Its path does not begin with `/`, or has characters that cannot stand in one.
     #[error("{0:?} is no path of a cookie")]
     Path(String),
+    /// Browsers would not take it: what begins with `__Secure-` or `__Host-` has to be `Secure`, and with the latter for the
+    /// path `/` (RFC 6265bis section 4.1.3).
+    #[error(
+        "browsers would not take {0:?}: its name says that it is `Secure`, and with `__Host-` for the path `/`"
+    )]
+    Prefix(String),
 }
 
 /// On which requests from other sites a browser sends a cookie (RFC 6265bis section 5.4.7).
@@ -149,21 +155,34 @@ impl SessionCookie {
         if name.len() > 128 || HeaderName::from_bytes(name.as_bytes()).is_err() {
             return Err(InvalidCookie::Name((*name).into()));
         }
-        let secure = ["__Host-", "__Secure-"].iter().any(|prefix| name.starts_with(prefix));
-        let secure = secure.then_some(true);
-        Ok(Self { name, path: "/".into(), same_site: SameSite::Lax, secure, permanent: false })
+        let mut this =
+            Self { name, path: "/".into(), same_site: SameSite::Lax, secure: None, permanent: false };
+        this.secure = this.must_be_secure().then_some(true);
+        Ok(this)
+    }
+
+    fn must_be_secure(&self) -> bool {
+        self.is_named("__Secure-") || self.is_named("__Host-")
+    }
+
+    /// Browsers do not tell upper from lower case in what a name begins with.
+    fn is_named(&self, prefix: &str) -> bool {
+        self.name.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix))
     }
 
     /// For which paths browsers send it. By default for all.
     ///
     /// # Errors
     ///
-    /// What is no path of a cookie.
+    /// What is no path of a cookie, or another than `/` for one that begins with `__Host-`.
     pub fn path(mut self, path: impl Into<Arc<str>>) -> Result<Self, InvalidCookie> {
         self.path = path.into();
         let fits = |byte: u8| matches!(byte, b' '..=b'~') && byte != b';';
         if !self.path.starts_with('/') || !self.path.bytes().all(fits) {
             return Err(InvalidCookie::Path((*self.path).into()));
+        }
+        if self.is_named("__Host-") && &*self.path != "/" {
+            return Err(InvalidCookie::Prefix((*self.name).into()));
         }
         Ok(self)
     }
@@ -176,9 +195,16 @@ impl SessionCookie {
 
     /// Whether browsers send it over HTTPS only. By default if the request came over that, as far as it is known: from the
     /// connection, or from a [trusted proxy](crate::upstream::Proxy::trusted_proxies) in `X-Forwarded-Proto`.
-    pub fn secure(mut self, secure: bool) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// One that begins with `__Host-` or `__Secure-` cannot be sent in the clear.
+    pub fn secure(mut self, secure: bool) -> Result<Self, InvalidCookie> {
+        if !secure && self.must_be_secure() {
+            return Err(InvalidCookie::Prefix((*self.name).into()));
+        }
         self.secure = Some(secure);
-        self
+        Ok(self)
     }
 
     /// Whether a browser keeps it when it is closed, for as long as the session's

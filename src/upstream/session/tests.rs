@@ -154,7 +154,7 @@ fn a_cookie_has_the_attributes_that_were_asked_for() {
         text.split_once("; ").unwrap().1.to_owned()
     };
     assert_eq!(set(cookie(), true), "Path=/; HttpOnly; SameSite=Lax; Secure");
-    assert_eq!(set(cookie().secure(false), true), "Path=/; HttpOnly; SameSite=Lax");
+    assert_eq!(set(cookie().secure(false).unwrap(), true), "Path=/; HttpOnly; SameSite=Lax");
     assert_eq!(set(cookie().same_site(SameSite::None), false), "Path=/; HttpOnly; SameSite=None; Secure");
     let strict = cookie().same_site(SameSite::Strict).path("/shop").unwrap().permanent(true);
     assert_eq!(set(strict, false), "Path=/shop; HttpOnly; SameSite=Strict; Max-Age=60");
@@ -165,6 +165,21 @@ fn a_cookie_has_the_attributes_that_were_asked_for() {
     for path in ["", "shop", "/a;b", "/a\nb", "/ä"] {
         assert!(matches!(cookie().path(path), Err(InvalidCookie::Path(_))), "{path}");
     }
+}
+
+/// What browsers would not take is refused when it is built: they look at the beginning of the name.
+#[test]
+fn a_cookie_is_what_its_name_says() {
+    for (name, for_a_path) in
+        [("__Host-s", false), ("__hOST-s", false), ("__Secure-s", true), ("_Host-s", true)]
+    {
+        let new = || SessionCookie::new(name).unwrap();
+        assert!(new().path("/").is_ok() && new().secure(true).is_ok(), "{name}");
+        assert_eq!(new().path("/shop").is_ok(), for_a_path, "{name}");
+        assert_eq!(new().secure(false).is_ok(), name == "_Host-s", "{name}");
+    }
+    let refused = SessionCookie::new("__Host-s").unwrap().secure(false).unwrap_err();
+    assert_eq!(refused, InvalidCookie::Prefix("__Host-s".into()));
 }
 
 /// What the application has set beside it stays.

@@ -10,6 +10,17 @@ use super::{
 /// The requirement: during a rolling restart of all endpoints not one request is lost.
 #[tokio::test]
 async fn a_rolling_restart_loses_nothing() {
+    replaced(Endpoint::drain).await;
+}
+
+/// And where they are killed in the middle of what they do, nothing that may be done twice.
+#[tokio::test]
+async fn endpoints_that_are_killed_take_nothing_with_them() {
+    replaced(Endpoint::kill).await;
+}
+
+/// Each endpoint goes in this way, and another comes in its place.
+async fn replaced(go: impl AsyncFn(Endpoint)) {
     for protocol in Over::BOTH {
         let mut endpoints = start(4).await;
         let client = client(&endpoints, protocol.repeatable(Policy::default()));
@@ -18,7 +29,7 @@ async fn a_rolling_restart_loses_nothing() {
             callers.go_on().await;
             let old = endpoints.remove(0);
             let address = old.address;
-            old.drain().await;
+            go(old).await;
             callers.go_on().await;
             endpoints.push(Endpoint::at(address).await);
         }
@@ -28,26 +39,6 @@ async fn a_rolling_restart_loses_nothing() {
                 callers.go_on().await;
             }
         }
-        assert_eq!(callers.stop().await, Vec::<String>::new(), "{protocol:?}");
-    }
-}
-
-/// And where they are killed in the middle of what they do, nothing that may be done twice.
-#[tokio::test]
-async fn endpoints_that_are_killed_take_nothing_with_them() {
-    for protocol in Over::BOTH {
-        let mut endpoints = start(4).await;
-        let client = client(&endpoints, protocol.repeatable(Policy::default()));
-        let callers = Callers::start(protocol, &client);
-        for _ in 0..endpoints.len() {
-            callers.go_on().await;
-            let old = endpoints.remove(0);
-            let address = old.address;
-            old.kill().await;
-            callers.go_on().await;
-            endpoints.push(Endpoint::at(address).await);
-        }
-        callers.go_on().await;
         assert_eq!(callers.stop().await, Vec::<String>::new(), "{protocol:?}");
     }
 }

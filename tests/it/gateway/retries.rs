@@ -6,18 +6,30 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use axum::{Router, body::Bytes, extract::Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client as Legacy, rt::TokioExecutor};
-use portcullis::config::Config;
+use portcullis::{
+    config::Config,
+    matching::RequestMatch,
+    ratio::Ratio,
+    resilience::{budget::Budget, retry},
+    stack::{
+        Admin,
+        gateway::{self, Listen, Rule, Snapshot},
+    },
+    upstream::Upstream,
+};
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
 };
 
-use super::world::{Directory, Gateway, file};
+use super::world::{Client, Directory, Gateway, file};
 use crate::support::log::Log;
 
 /// What an endpoint does with every request.
@@ -227,6 +239,46 @@ async fn log_and_metrics_tell_of_it() {
     }
 }
 
+/// Who is called without a budget of its own is spared by that of each rule.
+#[tokio::test]
+async fn budgets_of_rules_are_told_of() {
+    let fleet = Fleet::of(&[Does::Fail]).await;
+    let upstream = Upstream::builder("fleet").endpoint(fleet.addresses[0].to_string()).build().unwrap();
+    let rule = |name: &str, tries: u32| {
+        let policy =
+            retry::Policy::new(tries).budget(Budget::new(Ratio::NEVER).floor(1, Duration::from_secs(10)));
+        let when = RequestMatch::prefix(&format!("/{name}")).unwrap();
+        Rule::new(name).when(when).retry(policy).backend(upstream.clone(), 1)
+    };
+    let at = || "127.0.0.1:0".parse().unwrap();
+    let snapshot = Snapshot::builder()
+        .listen(Listen::on("public", at()))
+        .admin(Admin::at(at()))
+        .rule(rule("once", 1))
+        .rule(rule("twice", 2))
+        .build()
+        .unwrap();
+    let gateway = gateway::Gateway::start(snapshot).await.unwrap();
+    let (client, public) = (Client::new(), gateway.address("public").unwrap());
+    for path in ["/once", "/twice"] {
+        assert_eq!(client.get(public, path, &[]).await.status, 503);
+    }
+    assert_eq!(fleet.asked(), 4, "each has had one more");
+    let admin = gateway.address("admin").unwrap();
+    let status: serde_json::Value =
+        serde_json::from_str(&client.get(admin, "/status", &[]).await.text).unwrap();
+    let budget = |route, refused| json!({ "route": route, "calls": 1, "spent": 1, "refused": refused });
+    assert_eq!(status["retries"]["budgets"], json!([budget("once", 0), budget("twice", 1)]));
+    let metrics = client.get(admin, "/metrics", &[]).await.text;
+    for sample in [
+        r#"portcullis_retry_budget_calls_total{route="once"} 1"#,
+        r#"portcullis_retry_budget_spent_total{route="twice"} 1"#,
+        r#"portcullis_retry_budget_refused_total{route="twice"} 1"#,
+    ] {
+        assert!(metrics.contains(sample), "{sample} is not in {metrics}");
+    }
+}
+
 /// The budget is the upstream's: a reload gives nobody new attempts.
 #[tokio::test]
 async fn what_was_spent_stays_spent_across_a_reload() {
@@ -274,7 +326,7 @@ async fn a_place_is_free_between_attempts() {
         if fleet.asked() == 2 {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!((fleet.asked(), asleep.is_finished()), (2, false));
     asleep.abort();

@@ -261,6 +261,15 @@ async fn records_of_services_are_endpoints_with_priority_and_weight() {
     until(|| told() == [(one, 0, 1)]).await;
     assert!(stale(&upstream).starts_with("nowhere.test"), "{}", stale(&upstream));
 
+    // What is no host name takes nothing away from the others, and shows.
+    server.services(
+        name,
+        1,
+        &[(10, 1, one, "one.test."), (10, 1, two, "od d.test."), (5, 1, 0, "two.test.")],
+    );
+    until(|| stale(&upstream).contains("not all of its records are endpoints")).await;
+    assert_eq!(told(), [(one, 0, 1)]);
+
     server.services(name, 1, &[(0, 0, 0, ".")]);
     until(|| told().is_empty()).await;
     assert_eq!(stale(&upstream), "", "there is no such service, for certain");

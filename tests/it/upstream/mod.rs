@@ -8,6 +8,7 @@ pub(crate) mod dns;
 mod expect;
 mod grpc;
 mod headers;
+mod leaving;
 mod peers;
 mod pool;
 mod protocols;

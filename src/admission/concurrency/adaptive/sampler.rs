@@ -132,7 +132,8 @@ pub(in crate::admission::concurrency) fn is_sample(head: &response::Parts) -> bo
 }
 
 /// Whether what happened says that the server had too much to do. Not if the time that was over was `of_caller`.
-pub(in crate::admission::concurrency) fn is_drop(outcome: &Outcome, of_caller: bool) -> bool {
+pub(in crate::admission::concurrency) fn is_drop(outcome: &Outcome, of_caller: impl FnOnce() -> bool) -> bool {
+    let of_caller = outcome.is_told_late() && of_caller();
     if outcome.verdict_on_server(of_caller) != Verdict::ServerFault {
         return false;
     }

@@ -137,7 +137,7 @@ async fn the_next_attempt_does_not_wait_for_the_caller_yet() {
 
 #[tokio::test(start_paused = true)]
 async fn pushback_stands_in_trailers_as_well() {
-    let grpc = |fields| End::Grpc(vec![Step::Data("all"), Step::Fields(fields)]);
+    let grpc = |fields| End::Grpc(vec![Step::Fields(fields)]);
     let never = grpc(&[("grpc-status", "14"), ("grpc-retry-pushback-ms", "-1")]);
     let told = tried(Policy::new(1), [never], get()).await;
     assert_eq!((told.attempts(), told.handle.stopped(RetryStop::Told)), (1, 1));

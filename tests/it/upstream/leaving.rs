@@ -1,0 +1,128 @@
+//! Upstreams that go away by the book, over HTTP/2: a GOAWAY for streams to come, and, when the client has seen it, one with the
+//! last stream that was taken (RFC 9113 section 6.8).
+
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{Request, Response};
+use portcullis::upstream::{Proxy, Upstream, Wire};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Notify, watch},
+};
+
+use super::peers::{call, post, text, until};
+
+/// A server whose first connection leaves when it is told to.
+#[derive(Clone)]
+struct Server {
+    /// The connection and the path of each request, in their order.
+    served: Arc<Mutex<Vec<(usize, String)>>>,
+    leave: Arc<Notify>,
+    /// Whether requests for `/held` get their bodies.
+    release: watch::Sender<bool>,
+}
+
+impl Server {
+    fn served_on(&self, number: usize) -> usize {
+        self.served.lock().unwrap().iter().filter(|(on, _)| *on == number).count()
+    }
+
+    async fn run(self, listener: TcpListener) {
+        for number in 0.. {
+            let (socket, _) = listener.accept().await.unwrap();
+            tokio::spawn(self.clone().connection(number, socket));
+        }
+    }
+
+    async fn connection(self, number: usize, socket: TcpStream) {
+        let mut connection = h2::server::handshake(socket).await.unwrap();
+        let mut leaves = number == 0;
+        loop {
+            let next = tokio::select! {
+                () = self.leave.notified(), if leaves => {
+                    leaves = false;
+                    connection.graceful_shutdown();
+                    continue;
+                }
+                next = connection.accept() => next,
+            };
+            let Some(Ok((request, respond))) = next else { return };
+            self.served.lock().unwrap().push((number, request.uri().path().to_owned()));
+            tokio::spawn(self.clone().answer(number, request, respond));
+        }
+    }
+
+    async fn answer(
+        self,
+        number: usize,
+        request: Request<h2::RecvStream>,
+        mut respond: h2::server::SendResponse<Bytes>,
+    ) {
+        let head = Response::builder().header("x-connection", number).body(()).unwrap();
+        let mut body = respond.send_response(head, false).unwrap();
+        let is_held = request.uri().path().starts_with("/held");
+        let mut sent = request.into_body();
+        while let Some(data) = sent.data().await {
+            let _ = sent.flow_control().release_capacity(data.unwrap().len());
+        }
+        if is_held {
+            self.release.subscribe().wait_for(|released| *released).await.unwrap();
+        }
+        body.send_data(Bytes::from_static(b"ok"), true).unwrap();
+    }
+}
+
+/// What has begun ends where it began, what comes goes to another connection, and each request is served once, though none may
+/// be sent twice.
+#[tokio::test]
+async fn nothing_is_lost_when_a_connection_is_left() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = Server { served: Arc::default(), leave: Arc::default(), release: watch::Sender::new(false) };
+    tokio::spawn(server.clone().run(listener));
+    let group = Upstream::builder("h2").endpoint(address.to_string()).wire(Wire::Http2).build().unwrap();
+    let proxy = Proxy::new(group.clone());
+
+    let held = (0..10).map(|n| format!("/held/{n}"));
+    let held = join_all(held.map(async |path| call(&proxy, post(&path, "body")).await.unwrap())).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let callers = (0..8).map(|caller| {
+        let (proxy, stop) = (proxy.clone(), Arc::clone(&stop));
+        tokio::spawn(async move {
+            let mut asked = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let answer = call(&proxy, post(&format!("/{caller}/{asked}"), "body")).await.unwrap();
+                assert_eq!(text(answer).await, "ok");
+                asked += 1;
+            }
+            asked
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    until(|| server.served_on(0) >= 100).await;
+    server.leave.notify_one();
+    until(|| server.served_on(1) >= 100).await;
+    assert_eq!((group.endpoints()[0].connections, held.len()), (2, 10));
+
+    server.release.send_replace(true);
+    for response in held {
+        assert_eq!(response.headers()["x-connection"], "0");
+        assert_eq!(text(response).await, "ok");
+    }
+    until(|| group.endpoints()[0].connections == 1).await;
+    stop.store(true, Ordering::Relaxed);
+    let mut asked = 0;
+    for caller in callers {
+        asked += caller.await.unwrap();
+    }
+    let served = server.served.lock().unwrap();
+    assert_eq!(served.len(), asked + 10, "none twice");
+    let after = served.iter().rposition(|(on, _)| *on == 0).unwrap();
+    assert!(served.len() - after >= 100, "none comes late to what is left");
+    assert!(served.iter().all(|(on, _)| *on < 2), "one connection came in its place");
+}
