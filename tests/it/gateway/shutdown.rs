@@ -72,7 +72,7 @@ impl Ledger {
         self.served[usize::from(self.told.load(Relaxed))].fetch_add(1, Relaxed);
     }
 
-    fn failed(&self, path: String, heard: bool, why: &str) {
+    fn failed(&self, path: &str, heard: bool, why: &str) {
         let list = if heard { &self.lost } else { &self.unheard };
         list.lock().unwrap().push(format!("{path} {why}"));
     }
@@ -90,7 +90,7 @@ impl Ledger {
                     match timeout(PATIENCE, stream.read_buf(&mut heard)).await.expect("an answer or an end") {
                         Ok(1..) => {}
                         end => {
-                            self.failed(path.clone(), !heard.is_empty(), &format!("{end:?}"));
+                            self.failed(&path, !heard.is_empty(), &format!("{end:?}"));
                             break;
                         }
                     }
@@ -150,7 +150,7 @@ impl Ledger {
                 true
             }
             Err(error) => {
-                self.failed(path, heard.is_some(), &error.to_string());
+                self.failed(&path, heard.is_some(), &error.to_string());
                 false
             }
         }
