@@ -600,26 +600,40 @@ async fn endpoints_are_found_and_watched_as_a_file_says() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
+/// What is called by a client that has everything, and a failing service beside.
+#[cfg(feature = "config")]
+fn everything([old, new, bad]: [SocketAddr; 3], more: &str) -> String {
+    let upstreams = format!(
+        "  old: {{ endpoints: ['{old}'] }}\n  new: {{ endpoints: ['{new}'] }}\n  bad: {{ endpoints: ['{bad}'], \
+         circuitBreaker: {{ consecutiveFailures: 100 }}, outlierDetection: {{ consecutive5xx: 1 }} }}\n{more}"
+    );
+    let shop = "backendRefs: [{ name: old }, { name: new }], policies: { split: { canary: { steps: [1%] } }, \
+                fault: { abort: { httpStatus: 503, share: 100% } } }";
+    format!("{CALLS}upstreams:\n{upstreams}destinations: {{ Shop: {{ {shop} }} }}\n")
+}
+
+/// What is told of it, once it was called.
+#[cfg(feature = "config")]
+const TOLD: [&str; 7] = [
+    r#"portcullis_requests_total{route="Shop",variant="new",method="GET",status="200""#,
+    r#"portcullis_retries_total{route="bad"} 2"#,
+    r#"portcullis_retry_budget_calls_total{upstream="bad"} "#,
+    r#"portcullis_upstream_endpoints{upstream="old"} 1"#,
+    r#"portcullis_outlier_ejections_total{upstream="bad",cause="consecutive_5xx"} 0"#,
+    r#"portcullis_circuit_breaker_state{kind="upstream",name="bad",state="open"} 1"#,
+    r#"portcullis_canary_state{route="Shop",state="promoted"} 1"#,
+];
+
 /// A client from a file is counted and steered as a gateway is, also by what it says anew.
 #[cfg(feature = "config")]
 #[tokio::test]
 async fn a_client_from_a_file_has_numbers_and_handles() {
     use portcullis::{config::Config, telemetry::metrics::Metrics};
 
-    let failing = || async { StatusCode::SERVICE_UNAVAILABLE };
-    let bad = serve(Router::new().fallback(failing)).await;
+    let bad = serve(Router::new().fallback(|| async { StatusCode::SERVICE_UNAVAILABLE })).await;
     let [old, new] = [named("old").await, named("new").await];
     let path = std::env::temp_dir().join(format!("portcullis-told-{}.yaml", std::process::id()));
-    let write = |more: &str| {
-        let upstreams = format!(
-            "  old: {{ endpoints: ['{old}'] }}\n  new: {{ endpoints: ['{new}'] }}\n  bad: {{ endpoints: ['{bad}'], \
-             circuitBreaker: {{ consecutiveFailures: 100 }}, outlierDetection: {{ consecutive5xx: 1 }} }}\n{more}"
-        );
-        let shop = "backendRefs: [{ name: old }, { name: new }], policies: { split: { canary: { steps: [1%] } }, \
-                    fault: { abort: { httpStatus: 503, share: 100% } } }";
-        let file = format!("{CALLS}upstreams:\n{upstreams}destinations: {{ Shop: {{ {shop} }} }}\n");
-        std::fs::write(&path, file).unwrap();
-    };
+    let write = |more: &str| std::fs::write(&path, everything([old, new, bad], more)).unwrap();
     write("");
     let configured = Config::file(&path).client().await.unwrap_or_else(|faults| panic!("{faults:?}"));
     let client = configured.client().clone();
@@ -639,17 +653,7 @@ async fn a_client_from_a_file_has_numbers_and_handles() {
         let told = configured.metrics().render();
         assert!(told.contains(sample), "{sample} is not in {told}");
     };
-    for sample in [
-        r#"portcullis_requests_total{route="Shop",variant="new",method="GET",status="200""#,
-        r#"portcullis_retries_total{route="bad"} 2"#,
-        r#"portcullis_retry_budget_calls_total{upstream="bad"} "#,
-        r#"portcullis_upstream_endpoints{upstream="old"} 1"#,
-        r#"portcullis_outlier_ejections_total{upstream="bad",cause="consecutive_5xx"} 0"#,
-        r#"portcullis_circuit_breaker_state{kind="upstream",name="bad",state="open"} 1"#,
-        r#"portcullis_canary_state{route="Shop",state="promoted"} 1"#,
-    ] {
-        tells(sample);
-    }
+    TOLD.iter().for_each(|sample| tells(sample));
 
     write(&format!("  more: {{ endpoints: ['{old}'] }}\n"));
     configured.reload();
