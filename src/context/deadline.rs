@@ -42,8 +42,10 @@ impl Deadline {
         self.imposed
     }
 
-    /// Whether it is the caller's, and as good as over: a server that says now that it is has kept to it.
-    pub(crate) fn is_callers_and_due(self, now: Instant) -> bool {
+    /// Whether it is the caller's, and over in 100 ms or less: a server that says now that it is over has kept to it, and
+    /// [is not to blame](crate::outcome::Outcome::judgement).
+    #[must_use]
+    pub fn is_callers_and_due(self, now: Instant) -> bool {
         !self.imposed && self.left(now) <= DUE
     }
 
