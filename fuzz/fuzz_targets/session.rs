@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use http::{HeaderName, HeaderValue, Request, header};
 use libfuzzer_sys::fuzz_target;
 use portcullis::body::Body;
-use portcullis::upstream::{EndpointSet, Proxy, Session, SessionCookie, SessionKey, StreamSource, Upstream};
+use portcullis::upstream::{Proxy, Session, SessionCookie, SessionKey, Upstream};
 use tower::ServiceExt;
 
 /// Of an endpoint that is gone.
@@ -16,21 +16,19 @@ const X_SESSION: HeaderName = HeaderName::from_static("x-session");
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap());
 
-/// By cookie, and by header; nowhere to go.
+/// By cookie, and by header; where they go nobody listens.
 static PROXIES: LazyLock<[Proxy; 2]> = LazyLock::new(|| {
     let sessions = [Session::cookie(SessionCookie::new("s").unwrap()), Session::header(X_SESSION)];
     sessions.map(|session| {
-        let none = StreamSource::new(tokio_stream::iter([Ok(EndpointSet::none())]));
-        let upstream = Upstream::builder("none").source(none).session_key(SessionKey::new([7; 16])).build().unwrap();
-        let _ = RUNTIME.block_on(upstream.warm());
-        Proxy::new(upstream).session(session.strict(true))
+        let nobody = Upstream::builder("nobody").endpoint("127.0.0.1:1").session_key(SessionKey::new([7; 16]));
+        Proxy::new(nobody.build().unwrap()).session(session.strict(true))
     })
 });
 
 /// Whether it is a session of ours that is refused.
 fn is_known(proxy: &Proxy, name: &HeaderName, lines: &[HeaderValue]) -> bool {
     let mut request = Request::new(Body::empty());
-    lines.iter().for_each(|line| drop(request.headers_mut().append(name, line.clone())));
+    lines.iter().for_each(|line| _ = request.headers_mut().append(name, line.clone()));
     let refused = RUNTIME.block_on(proxy.clone().oneshot(request)).unwrap_err();
     refused.detail_text().is_some_and(|why| why.contains("of this session"))
 }
