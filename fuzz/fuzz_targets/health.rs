@@ -26,7 +26,11 @@ struct Peer<'a> {
 }
 
 impl AsyncRead for Peer<'_> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if !self.asked {
             self.waiting = Some(cx.waker().clone());
             return Poll::Pending;

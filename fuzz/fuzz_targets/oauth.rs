@@ -51,7 +51,8 @@ async fn introspected(status: StatusCode, answer: &[u8]) {
         assert!(!request.headers().contains_key(header::AUTHORIZATION));
         Ok::<_, Infallible>(Response::new(Body::empty()))
     });
-    let request = Request::get("/").header(header::AUTHORIZATION, "Bearer opaque").body(Body::empty()).unwrap();
+    let request =
+        Request::get("/").header(header::AUTHORIZATION, "Bearer opaque").body(Body::empty()).unwrap();
     let given = gate.layer().layer(inner).oneshot(request).await.unwrap().status();
     if given.is_success() {
         let said: serde_json::Value = serde_json::from_slice(answer).unwrap();

@@ -58,12 +58,14 @@ fn policy(rule: &str, path: &str, value: &str, scope: &str) {
     let allows = Authorization::new([Policy::allow("a").rule(made())]).expect("it has one name");
     let Ok(mut request) = http::Request::get(path).header("x-value", value).body(()) else { return };
     request.extensions_mut().insert(Principal::new("p", "", "s").with_scopes([scope, "a"]));
-    let repeated = request.uri().query().is_some_and(|query| query.matches("q").count() > 1 || query.contains('%'));
-    let told = |gate: &Authorization, request: &mut http::Request<()>| match gate.check(&mut Head::of(request)) {
-        Ok(_) => Reason::NoRoute,
-        Err(Answer::Refuse(rejection)) => rejection.reason(),
-        Err(_) => Reason::Internal,
-    };
+    let repeated =
+        request.uri().query().is_some_and(|query| query.matches("q").count() > 1 || query.contains('%'));
+    let told =
+        |gate: &Authorization, request: &mut http::Request<()>| match gate.check(&mut Head::of(request)) {
+            Ok(_) => Reason::NoRoute,
+            Err(Answer::Refuse(rejection)) => rejection.reason(),
+            Err(_) => Reason::Internal,
+        };
     match (told(&denies, &mut request), told(&allows, &mut request)) {
         (Reason::BadRequest, Reason::BadRequest) => {}
         (Reason::Forbidden, Reason::NoRoute) | (Reason::NoRoute, Reason::Forbidden) => {}

@@ -20,7 +20,8 @@ static RUNTIME: LazyLock<tokio::runtime::Runtime> =
 static PROXIES: LazyLock<[Proxy; 2]> = LazyLock::new(|| {
     let sessions = [Session::cookie(SessionCookie::new("s").unwrap()), Session::header(X_SESSION)];
     sessions.map(|session| {
-        let nobody = Upstream::builder("nobody").endpoint("127.0.0.1:1").session_key(SessionKey::new([7; 16]));
+        let nobody =
+            Upstream::builder("nobody").endpoint("127.0.0.1:1").session_key(SessionKey::new([7; 16]));
         Proxy::new(nobody.build().unwrap()).session(session.strict(true))
     })
 });
