@@ -151,7 +151,11 @@ async fn whatever_mirrors_do_the_answers_are_the_primarys() {
         while stream.read(&mut scratch).await.is_ok_and(|read| read > 0) {}
     })
     .await;
-    let (stuck, _) = raw(|_stream| async move { tokio::time::sleep(Duration::from_secs(3_600)).await }).await;
+    let (stuck, _) = raw(|stream| async move {
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        drop(stream); // until then it is open, and nobody reads
+    })
+    .await;
     let (reset, _) = raw(|_| async {}).await;
     for (name, mirror, timeout, size, expected) in [
         ("down", nobody(), "1m", 1_000, "failed"),
