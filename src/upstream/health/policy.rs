@@ -112,8 +112,8 @@ impl Policy {
     }
 
     /// Whether an endpoint that is not known yet gets no request before it has answered well once. `false` unless told: it
-    /// is taken for healthy. First requests wait until all have answered for the first time, 5 seconds at most; who knows
-    /// before that there will be some [warms](crate::upstream::Upstream::warm) the upstream.
+    /// is taken for healthy. As long as nobody takes requests they wait until all have answered for the first time, 5 seconds at
+    /// most; who knows before that there will be some [warms](crate::upstream::Upstream::warm) the upstream.
     pub fn wait_for_first(mut self, wait: bool) -> Self {
         self.wait_for_first = wait;
         self
