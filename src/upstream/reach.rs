@@ -60,7 +60,7 @@ pub(super) async fn reach(
         None => upstream.next(&*upstream.plan().await?, &ask(call, Tried::default())),
         picked => picked,
     };
-    // Who is slow to connect is not worth a session.
+    // A session is worth the wait: elsewhere it would begin anew.
     let keeps = call.session.as_ref().is_some_and(|session| session.named().is_some());
     let patience = if keeps { Duration::MAX } else { PATIENCE };
     let mut tries = Tries { upstream, call, tried: Tried::default(), failed: None };

@@ -197,7 +197,7 @@ impl Pool {
 
     fn held(self: &Arc<Self>, head: &mut Head<'_>, place: Place) -> Held {
         let began = self.adaptive.as_ref().map(|_| head.now());
-        let until = head.extensions().get().copied();
+        let until = began.and_then(|_| head.extensions().get().copied());
         Held::new(Permit::new(Arc::clone(self), place), began, until)
     }
 
@@ -229,9 +229,9 @@ impl Pool {
     ) -> Option<Result<Held, Wait>> {
         let queue = self.queue.as_ref()?;
         let now = head.now();
-        let until = after(now, queue.timeout);
-        let until =
-            head.extensions().get::<Deadline>().map_or(until, |deadline| until.min(deadline.instant()));
+        let deadline = head.extensions().get::<Deadline>().copied();
+        let patience = after(now, queue.timeout);
+        let patience = deadline.map_or(patience, |deadline| patience.min(deadline.instant()));
         let priority = self.priorities.of(head);
         let (place, seat) = match (&self.live.spots, caller) {
             (Spots::Shared(slots), Caller::Of(share)) => {
@@ -248,8 +248,7 @@ impl Pool {
             _ => return None,
         };
         self.live.counts.queued.fetch_add(1, Ordering::Relaxed);
-        let deadline = head.extensions().get().copied();
-        Some(Err(Wait::new(Arc::clone(self), place, seat, until, deadline)))
+        Some(Err(Wait::new(Arc::clone(self), place, seat, patience, deadline)))
     }
 
     pub(super) fn abandon(&self, place: &Place, ticket: Ticket) {
