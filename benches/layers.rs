@@ -45,7 +45,9 @@ use portcullis::{
     fetch::Fetch,
     gate::{AsyncGate, AsyncGateLayer, AsyncGates, Check, Enforce, Gate, GateLayer, Gates},
     head::Head,
-    identity::{CallerHeaders, ClientAddr, PeerAddr, PeerIdentity, Principal},
+    identity::{
+        CallerHeaders, CertificateHeader, ClientAddr, PeerAddr, PeerIdentity, Principal, TrustedProxies,
+    },
     key::{Key, RouteName},
     matching::Normalize,
     ratio::Ratio,
@@ -53,7 +55,7 @@ use portcullis::{
     resilience::{
         breaker::{self, BreakerLayer},
         deadline::{InheritDeadline, ReadDeadline, TellDeadline},
-        fallback::{self, FallbackLayer},
+        fallback::{self, FallbackLayer, Stale},
         fault::{self, FaultLayer},
         hedge::{self, HedgeLayer},
         retry::RetryLayer,
@@ -159,6 +161,7 @@ rows! {
     shadow: plain, Enforce::shadow("open", Open).layer();
     shadow_of_an_async_gate: plain, Enforce::shadow("open", Open).async_layer();
     share: plain, Enforce::share("open", Ratio::percent(50), Open).layer();
+    share_of_an_async_gate: plain, Enforce::share("open", Ratio::percent(50), Open).async_layer();
     callers_headers: plain, CallerHeaders::new().layer();
     context: plain, ContextLayer::new();
     convert: plain, ConvertLayer::<Body>::new();
@@ -168,6 +171,9 @@ rows! {
     normalize: plain, Normalize::default().layer();
 
     connection: plain, Connection::new().layer();
+    connection_told_of_a_certificate: told_of_a_certificate, Connection::new().trusted_proxies(proxies()).layer();
+    // What a handler takes out of the extensions, where the connection had a certificate.
+    identity_in_the_handler: with_certificate, GateLayer::new(Handler);
     drain: plain, Drain::new().layer();
 
     request_id: plain, SetRequestId::new().layer();
@@ -236,6 +242,8 @@ rows! {
     circuit_breaker_by_key: plain, BreakerLayer::new(breaks().by(Key::ClientAddr));
     circuit_breaker_disabled: plain, BreakerLayer::disabled();
     fallback: plain, FallbackLayer::new(fallback::Policy::answer(Response::new(bytes::Bytes::new())));
+    // The answer is copied.
+    fallback_old_answers: bare_request, FallbackLayer::new(fallback::Policy::cases().stale(Stale::new()));
     hedge: plain, HedgeLayer::new(hedge::Policy::after(Duration::from_secs(15)));
     hedge_disabled: plain, HedgeLayer::disabled();
     fault: plain, FaultLayer::new(fault::Policy::new());
@@ -243,6 +251,32 @@ rows! {
 
     mesh_server: plain, mesh::ServerLayer::new();
     mesh_client: plain, mesh::ClientLayer::new();
+}
+
+/// One that believes who is at the other end.
+fn proxies() -> TrustedProxies {
+    "127.0.0.1".parse::<TrustedProxies>().unwrap().client_certificate(CertificateHeader::Xfcc)
+}
+
+fn told_of_a_certificate() -> Request<Body> {
+    let mut request = plain();
+    let element =
+        format!("By=spiffe://shop.example/edge;Hash={};URI=spiffe://shop.example/orders", "07".repeat(32));
+    request.headers_mut().insert("x-forwarded-client-cert", element.parse().unwrap());
+    request
+}
+
+/// Looks at whose certificate it is.
+struct Handler;
+
+impl Gate for Handler {
+    type Pass = ();
+
+    fn check(&self, head: &mut Head<'_>) -> Result<(), Answer> {
+        let peer = head.extensions().get::<PeerIdentity>().cloned();
+        divan::black_box(peer.as_ref().and_then(PeerIdentity::spiffe_id));
+        Ok(())
+    }
 }
 
 /// As it comes from a server: some headers, and what the connection, authentication and the router told.

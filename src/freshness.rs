@@ -10,37 +10,52 @@ const MOST: u64 = 1 << 31;
 /// What is left of an answer's lifetime; `None`: it says nothing of it.
 ///
 /// `s-maxage` is for caches that serve others, which this is not. What makes no sense counts as over (section 4.2.1).
+#[cfg(any(feature = "admission", feature = "jwt", test))]
 pub(crate) fn lifetime(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let told = match cache_control(headers) {
-        Some(max_age) => max_age,
-        None => expires(headers, now)?,
-    };
-    let age = headers.get(header::AGE).and_then(|value| seconds(value.to_str().ok()?)).unwrap_or_default();
-    Some(told.saturating_sub(age))
+    Some(whole(headers, now)?.saturating_sub(age(headers)))
+}
+
+/// The same from when it was made.
+pub(crate) fn whole(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    cache_control(headers).or_else(|| expires(headers, now))
+}
+
+/// How old it is when it comes.
+pub(crate) fn age(headers: &HeaderMap) -> Duration {
+    headers.get(header::AGE).and_then(|value| seconds(value.to_str().ok()?)).unwrap_or_default()
 }
 
 /// The time of `max-age`, nothing if it must not be kept; `None` if neither is said.
 fn cache_control(headers: &HeaderMap) -> Option<Duration> {
-    let mut told: Option<Duration> = None;
-    for (name, value) in directives(headers) {
-        let time = if name.eq_ignore_ascii_case("max-age") {
-            let bare = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
-            seconds(bare).unwrap_or_default()
-        } else if name.eq_ignore_ascii_case("no-store") || name.eq_ignore_ascii_case("no-cache") {
-            Duration::ZERO
+    let told = directives(headers).filter_map(|(name, value)| {
+        if name.eq_ignore_ascii_case("max-age") {
+            Some(time(value))
         } else {
-            continue;
-        };
-        // The strictest counts of those that stand there more than once.
-        told = Some(told.map_or(time, |told| told.min(time)));
-    }
-    told
+            let never = name.eq_ignore_ascii_case("no-store") || name.eq_ignore_ascii_case("no-cache");
+            never.then_some(Duration::ZERO)
+        }
+    });
+    // The strictest counts of those that stand there more than once.
+    told.min()
 }
 
-/// Whether it is for one caller and nobody else (RFC 9111 section 5.2.2.7).
-#[cfg(feature = "admission")]
-pub(crate) fn is_private(headers: &HeaderMap) -> bool {
-    directives(headers).any(|(name, _)| name.eq_ignore_ascii_case("private"))
+/// The time that a directive gives, the strictest if it stands there more than once.
+#[cfg(feature = "resilience")]
+pub(crate) fn given(headers: &HeaderMap, directive: &str) -> Option<Duration> {
+    let named = directives(headers).filter(|(name, _)| name.eq_ignore_ascii_case(directive));
+    named.map(|(_, value)| time(value)).min()
+}
+
+/// Whether a directive stands there, whatever is said of it.
+#[cfg(any(feature = "admission", feature = "resilience"))]
+pub(crate) fn says(headers: &HeaderMap, directive: &str) -> bool {
+    directives(headers).any(|(name, _)| name.eq_ignore_ascii_case(directive))
+}
+
+/// What makes no sense is no time at all.
+fn time(value: &str) -> Duration {
+    let bare = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+    seconds(bare).unwrap_or_default()
 }
 
 /// What stands in all lines of `Cache-Control`: names and what is said of them. A line that cannot be read says the

@@ -78,6 +78,7 @@
 //! | `dns` | name servers are asked for endpoints: SRV, A and AAAA, each for as long as it is good |
 //! | `redis` | stores on Redis or Valkey |
 //! | `tls` | TLS towards servers, by rustls and aws-lc |
+//! | `spiffe` | identities from an agent of SPIFFE |
 //! | `axum`, `tonic` | extractors, conversions, listeners for those frameworks |
 //! | `testing` | the contract kit, for layers of your own |
 //! | `gateway`, `mesh`, `full` | what these need together |
@@ -117,6 +118,11 @@ struct SurviveOverload;
 #[cfg(all(doctest, feature = "jwt", feature = "tls", feature = "transport"))]
 #[doc = include_str!("../docs/guides/certificate_bound_tokens.md")]
 struct CertificateBoundTokens;
+
+/// The code of the guide runs; its file is tried in `tests/it/gateway/certificates.rs`.
+#[cfg(all(doctest, feature = "admission", feature = "axum", feature = "tls", feature = "transport"))]
+#[doc = include_str!("../docs/guides/certificates_behind_a_proxy.md")]
+struct CertificatesBehindAProxy;
 
 /// The code of the guide runs.
 #[cfg(all(doctest, feature = "axum", feature = "jwt"))]
@@ -188,10 +194,25 @@ struct ShadowARewrite;
 #[doc = include_str!("../docs/guides/replace_your_channel.md")]
 struct ReplaceYourChannel;
 
+/// The code of the guide runs.
+#[cfg(all(doctest, feature = "axum", feature = "mesh", feature = "tonic"))]
+#[doc = include_str!("../docs/guides/mtls_between_services.md")]
+struct MtlsBetweenServices;
+
+/// The code of the guide runs; what an agent does is tried in `tests/it/transport/spiffe.rs`.
+#[cfg(all(doctest, feature = "spiffe"))]
+#[doc = include_str!("../docs/guides/spiffe_and_spire.md")]
+struct SpiffeAndSpire;
+
+/// The code of the guide runs; its file is checked in `tests/it/examples.rs`.
+#[cfg(all(doctest, feature = "tls"))]
+#[doc = include_str!("../docs/guides/cert_manager_on_kubernetes.md")]
+struct CertManagerOnKubernetes;
+
 pub mod attempt;
 pub mod backoff;
 pub mod body;
-#[cfg(any(feature = "admission", feature = "authn"))]
+#[cfg(any(feature = "admission", feature = "authn", feature = "resilience"))]
 pub mod cache;
 pub mod chance;
 pub mod context;
@@ -199,10 +220,10 @@ mod cookie;
 #[cfg(feature = "axum")]
 mod extract;
 pub mod fetch;
-#[cfg(any(feature = "admission", feature = "telemetry"))]
+#[cfg(any(feature = "admission", feature = "config", feature = "telemetry", feature = "tls"))]
 mod file;
 pub mod flight;
-#[cfg(any(feature = "admission", feature = "jwt"))]
+#[cfg(any(feature = "admission", feature = "jwt", feature = "resilience"))]
 mod freshness;
 pub mod gate;
 pub mod head;
@@ -215,6 +236,8 @@ pub mod key;
 mod listening;
 pub mod matching;
 pub mod outcome;
+#[cfg(any(feature = "spiffe", feature = "upstream"))]
+mod protobuf;
 pub mod ratio;
 #[cfg(any(feature = "resilience", feature = "routing"))]
 mod ready;

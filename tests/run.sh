@@ -4,9 +4,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_INCREMENTAL=0
 
-# Beside cargo: compilers for the cryptography of JWT and for the fuzzer, curl for the README's lines, and a Redis server,
-# of which the tests start their own.
-declare -A package=([cc]=build-essential [c++]=build-essential [curl]=curl)
+# Beside cargo: compilers for the cryptography of JWT and for the fuzzer, curl and openssl for clients, and a Redis server, of which
+# the tests start their own.
+declare -A package=([cc]=build-essential [c++]=build-essential [curl]=curl [openssl]=openssl)
 missing=()
 for tool in "${!package[@]}"; do
   command -v "$tool" >/dev/null || missing+=("${package[$tool]}")

@@ -102,19 +102,13 @@ impl Default for Certificate {
 impl Authenticator for Certificate {
     fn authenticate(&self, head: &mut Head<'_>) -> Credential {
         let Some(peer) = head.extensions().get::<PeerIdentity>() else { return Credential::Absent };
-        match name(peer) {
+        match peer.name() {
             Some(name) => Credential::Valid(Principal::new(self.provider.clone(), "", name)),
             None => Credential::Invalid(
                 Rejection::new(Reason::InvalidCredentials).detail("the certificate has no name"),
             ),
         }
     }
-}
-
-fn name(peer: &PeerIdentity) -> Option<&str> {
-    let subject = Some(peer.subject()).filter(|subject| !subject.is_empty());
-    let names = peer.spiffe_id().into_iter().chain(peer.dns_names()).chain(peer.uris()).chain(peer.emails());
-    names.chain(subject).next()
 }
 
 impl Gate for Certificate {

@@ -13,6 +13,8 @@ use tower_service::Service;
 /// Layers that change the request's body hand on [`Body`](super::Body). A client such as tonic's `Channel` takes
 /// its own; this stands between them.
 ///
+/// # Example
+///
 /// ```
 /// use portcullis::body::{Body, ConvertLayer};
 /// use tower::{ServiceBuilder, ServiceExt, service_fn};
@@ -27,6 +29,26 @@ use tower_service::Service;
 /// # }
 /// # });
 /// ```
+///
+/// # Answers
+///
+/// None: it never refuses.
+///
+/// # Position
+///
+/// Innermost, around the client that takes a body of its own.
+///
+/// # Shared state
+///
+/// None.
+///
+/// # Compared with tower
+///
+/// tower's `MapRequest` does the same with a function, and has its type in that of the service.
+///
+/// # Metrics
+///
+/// None.
 pub struct ConvertLayer<B>(PhantomData<fn() -> B>);
 
 impl<B> ConvertLayer<B> {

@@ -20,6 +20,8 @@ use super::{Body, BoxError, ahead::Ahead};
 /// It puts a [`Tap`] into the extensions of each request that has a body, and marks the others. Nothing is
 /// read before somebody asks, and no more than was asked for; a request whose body nobody looks at costs one allocation.
 ///
+/// # Example
+///
 /// ```
 /// use bytes::Bytes;
 /// use http::{Request, Response};
@@ -39,6 +41,27 @@ use super::{Body, BoxError, ahead::Ahead};
 /// assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "hello");
 /// # });
 /// ```
+///
+/// # Answers
+///
+/// None: it never refuses. A body that breaks off is [`Unreadable`] to whoever looks, and breaks off for its reader too.
+///
+/// # Position
+///
+/// Outside of whatever looks at bodies, and inside of what bounds their size and their time: those who look wait for the
+/// caller. `TapLayer::disabled` takes its place where nobody looks.
+///
+/// # Shared state
+///
+/// None: each request has a tap of its own.
+///
+/// # Compared with tower
+///
+/// tower has no counterpart; who collects a body and builds it anew makes a stream wait for its end.
+///
+/// # Metrics
+///
+/// None.
 #[derive(Clone, Copy, Debug)]
 pub struct TapLayer {
     enabled: bool,

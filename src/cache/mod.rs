@@ -1,6 +1,6 @@
 //! A bounded map whose entries end, read without a lock: for answers that are dear to find out again.
 //!
-//! Verified tokens, answers of an introspection endpoint and of an external authorizer are kept in it.
+//! Verified tokens, answers of an introspection endpoint and of an external authorizer, and old answers are kept in it.
 //!
 //! # Example
 //!

@@ -1,11 +1,11 @@
 //! The files of a configuration: read once for each look, and remembered by what was in them.
 use std::{
     collections::{BTreeMap, hash_map::DefaultHasher},
-    fs::File,
     hash::{Hash, Hasher},
-    io::{self, Read},
     path::{Path, PathBuf},
 };
+
+use crate::file;
 
 /// The most bytes of a file that is read.
 pub(super) const LARGEST: u64 = 1 << 20;
@@ -25,7 +25,7 @@ impl Files {
 
     /// As [`read`](Self::read), with another bound. One of whole MiB.
     pub(super) fn read_up_to(&mut self, path: &Path, most: u64) -> Result<Vec<u8>, String> {
-        let content = slurp_up_to(path, most);
+        let content = file::slurp(path, most);
         self.0.insert(path.to_owned(), (print(&content), most));
         content
     }
@@ -33,7 +33,7 @@ impl Files {
     /// Reads them all again: what is in them now.
     pub(super) fn again(&self) -> Self {
         let look =
-            |(path, (_, most)): (&PathBuf, &Seen)| (path.clone(), (print(&slurp_up_to(path, *most)), *most));
+            |(path, (_, most)): (&PathBuf, &Seen)| (path.clone(), (print(&file::slurp(path, *most)), *most));
         Self(self.0.iter().map(look).collect())
     }
 }
@@ -45,45 +45,7 @@ pub(super) fn print(content: &Result<Vec<u8>, String>) -> u64 {
 }
 
 pub(super) fn slurp(path: &Path) -> Result<Vec<u8>, String> {
-    slurp_up_to(path, LARGEST)
-}
-
-fn slurp_up_to(path: &Path, most: u64) -> Result<Vec<u8>, String> {
-    let unreadable = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => "cannot be read: no such file".to_owned(),
-        kind => format!("cannot be read: {kind}"),
-    };
-    // Before it is opened: opening a pipe would wait for its other end.
-    if !path.metadata().map_err(unreadable)?.is_file() {
-        return Err("cannot be read: not a file".to_owned());
-    }
-    let mut bytes = Vec::new();
-    File::open(path).map_err(unreadable)?.take(most + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > most {
-        return Err(format!("is larger than {} MiB", most >> 20));
-    }
-    Ok(bytes)
-}
-
-/// Whether anybody on this machine can read it.
-pub(super) fn is_open_to_others(path: &Path) -> bool {
-    allows(path, 0o004)
-}
-
-/// Whether anybody on this machine can write it.
-pub(super) fn is_writable_by_others(path: &Path) -> bool {
-    allows(path, 0o002)
-}
-
-#[cfg(unix)]
-fn allows(path: &Path, bits: u32) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    path.metadata().is_ok_and(|file| file.permissions().mode() & bits != 0)
-}
-
-#[cfg(not(unix))]
-fn allows(_: &Path, _: u32) -> bool {
-    false
+    file::slurp(path, LARGEST)
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@ use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
 
 #[cfg(feature = "jwt")]
 use super::compile::{KeySets, Remembered};
+#[cfg(feature = "tls")]
+use super::schema::Identity;
 use super::{
     scalar::Text,
     schema::{
@@ -10,6 +12,8 @@ use super::{
         RedisServer, RetryConstraint, SuccessRateRules, Usage,
     },
 };
+#[cfg(feature = "tls")]
+use crate::tls::Credentials;
 use crate::{
     admission::{
         authz::Tally,
@@ -21,8 +25,12 @@ use crate::{
     },
     authn::api_key::{ApiKeys, FailureLimit, KeyFollower},
     resilience::{
-        breaker::BreakerLayer, budget::Budget, fallback::FallbackHandle, fault::FaultHandle,
-        hedge::HedgeHandle, retry::RetryHandle,
+        breaker::BreakerLayer,
+        budget::Budget,
+        fallback::{FallbackHandle, Stale},
+        fault::FaultHandle,
+        hedge::HedgeHandle,
+        retry::RetryHandle,
     },
     routing,
     telemetry::usage::UsageMeter,
@@ -111,6 +119,9 @@ pub(super) type KeptOverload = ((OverloadRules, Vec<Concurrency>), Overload);
 /// What is said of a canary, but for how it is steered, and the upstreams between which it is.
 pub(super) type SaidOfCanary = (Canary, Vec<String>);
 
+/// What is said of old answers, of the upstreams whose they are, and of how these are asked, in so many words.
+pub(super) type SaidOfStale = String;
+
 /// A canary, and what it was told.
 #[derive(Debug, Clone)]
 pub(super) struct KeptCanary {
@@ -145,9 +156,16 @@ pub(super) struct Kept {
     pub(super) counted: Counted,
     /// By the names of the rules.
     pub(super) canaries: Made<SaidOfCanary, KeptCanary>,
+    /// By the names of the rules.
+    pub(super) stales: Made<SaidOfStale, Stale>,
     /// Of rules and upstreams, by `rule/` or `upstream/` and their names.
     pub(super) breakers: Made<CircuitBreaker, BreakerLayer>,
     pub(super) overload: Option<KeptOverload>,
+    #[cfg(feature = "tls")]
+    pub(super) identities: Made<Identity, Credentials>,
+    /// By their paths.
+    #[cfg(feature = "tls")]
+    pub(super) roots: Made<(), Credentials>,
     pub(super) authorizers: Made<Said<Authorizer>, ExternalAuth>,
     #[cfg(feature = "jwt")]
     pub(super) key_sets: KeySets,

@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, de};
 use crate::{
     admission::rate_limit::Rate,
     authn::api_key::{KeyEntry, KeyHash},
+    identity::{SpiffeId, TrustDomain},
     ratio::Ratio,
     time::{Calendar, parse_duration},
 };
@@ -76,6 +77,8 @@ pub(super) fn format(name: &str) -> Option<&'static Format> {
         of::<KeyHash>(),
         of::<Moment>(),
         of::<Calendar>(),
+        of::<SpiffeId>(),
+        of::<TrustDomain>(),
     ];
     FORMATS.iter().find(|format| format.name == name)
 }
@@ -191,6 +194,24 @@ impl Spelled for Calendar {
     }
 }
 
+impl Spelled for SpiffeId {
+    const FORMAT: &'static str = "spiffe-id";
+    const EXPECTED: &'static str = "a SPIFFE ID such as `spiffe://shop.example/ns/shop/sa/orders`";
+
+    fn spell(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl Spelled for TrustDomain {
+    const FORMAT: &'static str = "trust-domain";
+    const EXPECTED: &'static str = "a trust domain such as `shop.example`";
+
+    fn spell(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,6 +229,8 @@ mod tests {
             ("name", "per-address.v2", "per address"),
             ("moment", "2027-02-19T08:00:00Z", "tomorrow"),
             ("utc-offset", "-09:30", "CET"),
+            ("spiffe-id", "spiffe://shop.example/orders", "https://shop.example/orders"),
+            ("trust-domain", "shop.example", "shop example"),
         ] {
             let format = format(name).unwrap();
             assert!((format.fits)(good) && !(format.fits)(bad), "{name}");

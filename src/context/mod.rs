@@ -25,7 +25,33 @@
 //! # });
 //! ```
 //!
+//! # Example, customised
+//!
 //! A task that is spawned is outside the scope; give it one with [`Context::scope`].
+//!
+//! ```
+//! use http::{HeaderValue, Request, Response};
+//! use portcullis::body::Body;
+//! use portcullis::context::{Context, ContextLayer, RequestId};
+//! use tower::{Layer, ServiceExt};
+//!
+//! async fn in_the_background() -> String {
+//!     let context = Context::current().expect("it was given one");
+//!     context.request_id().map_or_else(String::new, |id| id.as_str().to_owned())
+//! }
+//!
+//! # tokio_test::block_on(async {
+//! let handler = tower::service_fn(|_: Request<()>| async {
+//!     let context = Context::current().unwrap_or_default();
+//!     let task = tokio::spawn(context.scope(in_the_background()));
+//!     assert_eq!(task.await.unwrap(), "r-1");
+//!     Ok::<_, std::convert::Infallible>(Response::new(Body::empty()))
+//! });
+//! let mut request = Request::new(());
+//! request.extensions_mut().insert(RequestId::new(HeaderValue::from_static("r-1")).unwrap());
+//! ContextLayer::new().layer(handler).oneshot(request).await.unwrap();
+//! # });
+//! ```
 //!
 //! # Answers
 //!

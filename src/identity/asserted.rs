@@ -50,6 +50,12 @@ impl AssertedHeaders {
         Self { names: names.into(), lengths }
     }
 
+    /// The names.
+    #[cfg(feature = "stack")]
+    pub(crate) fn names(&self) -> &[HeaderName] {
+        &self.names
+    }
+
     /// Whether nothing is asserted.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -36,21 +36,31 @@ pub(super) struct Hop<'a> {
 
 /// The hops that `X-Forwarded-For` tells of, the nearest first.
 pub(super) fn x_forwarded_hops(headers: &HeaderMap) -> impl Iterator<Item = Hop<'_>> {
-    entries(headers, &X_FORWARDED_FOR, last_comma)
+    entries(headers, &X_FORWARDED_FOR, last_comma, MAX_BYTES)
         .map(|entry| Hop { client: str::from_utf8(entry).ok().and_then(node), ..Hop::default() })
         .take(MAX_HOPS)
 }
 
 /// The hops that `Forwarded` tells of, the nearest first.
 pub(super) fn forwarded_hops(headers: &HeaderMap) -> impl Iterator<Item = Hop<'_>> {
-    entries(headers, &FORWARDED, last_comma_unquoted)
+    entries(headers, &FORWARDED, last_comma_unquoted, MAX_BYTES)
         .map(|entry| str::from_utf8(entry).ok().and_then(element).unwrap_or_default())
         .take(MAX_HOPS)
 }
 
 /// What the nearest proxy wrote into a header that is a list by custom only.
 pub(super) fn last_entry<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    entries(headers, name, last_comma).next().and_then(|entry| str::from_utf8(entry).ok())
+    entries(headers, name, last_comma, MAX_BYTES).next().and_then(|entry| str::from_utf8(entry).ok())
+}
+
+/// The last entry of a header in which commas may be quoted; `None` if there is none that begins within so many bytes.
+#[cfg(feature = "tls")]
+pub(super) fn last_unquoted<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+    budget: usize,
+) -> Option<&'a [u8]> {
+    entries(headers, name, last_comma_unquoted, budget).next()
 }
 
 /// The entries of all lines of a header, from the right, without surrounding blanks and without empty ones.
@@ -61,8 +71,13 @@ struct Entries<'a> {
     budget: usize,
 }
 
-fn entries<'a>(headers: &'a HeaderMap, name: &HeaderName, divide: fn(&[u8]) -> Option<usize>) -> Entries<'a> {
-    Entries { lines: headers.get_all(name).iter().rev(), line: None, divide, budget: MAX_BYTES }
+fn entries<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+    divide: fn(&[u8]) -> Option<usize>,
+    budget: usize,
+) -> Entries<'a> {
+    Entries { lines: headers.get_all(name).iter().rev(), line: None, divide, budget }
 }
 
 impl<'a> Iterator for Entries<'a> {

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | [`PeerAddr`] | who opened the connection to us | the listener, or the connection layer |
 //! | [`ClientAddr`] | whose request it is, through trusted proxies | the same, by [`ClientAddr::resolve`] |
-//! | [`PeerIdentity`] | what the peer's verified certificate says | the TLS acceptor |
+//! | [`PeerIdentity`] | what the peer's verified certificate says | the TLS acceptor, or the connection layer |
 //! | [`Principal`] | who was authenticated | an authentication layer |
 //!
 //! All are values: they are cheap to clone and hold no guard and no connection. With the feature `axum` each
@@ -52,6 +52,26 @@
 //! them the proxy wrote and which it let through. Unless [`TrustedProxies::header`] names one, both are
 //! walked together for as long as they agree, and the walk ends at the last trusted proxy before they differ:
 //! a stranger who adds the other header is never taken for the address in it.
+//!
+//! # Whose certificate is believed
+//!
+//! Where TLS ends before us, a proxy tells of the client's certificate in a header, which anyone can write too. It is
+//! believed only if the connection comes from a trusted proxy and [`TrustedProxies::client_certificate`] says which
+//! header that proxy writes:
+//!
+//! | Header | Said by |
+//! |---|---|
+//! | `X-Forwarded-Client-Cert` | Envoy, and what is built on it; the last element counts, which is the nearest proxy's |
+//! | `Client-Cert` and `Client-Cert-Chain` | RFC 9440 |
+//!
+//! 1. The peer is not trusted: whatever it says of certificates is taken out, however it is spelt. Its own certificate,
+//!    if the connection has one, is the [`PeerIdentity`].
+//! 2. It is trusted, and no header is stated: as before, but its `X-Forwarded-Client-Cert` goes on unread, for upstreams.
+//! 3. A header is stated: what the proxy says there is the [`PeerIdentity`], in the place of the proxy's own. If it says
+//!    nothing there is none: a client without a certificate is not taken for the proxy. The other header is taken out.
+//! 4. What cannot be read is refused with 400, and so is an element that contradicts itself: nobody would know who calls.
+//!
+//! A certificate in a header is read as one that was shown to us. That it was verified is the proxy's word.
 
 mod address;
 mod asserted;
@@ -61,6 +81,10 @@ mod forwarded;
 mod networks;
 mod peer;
 mod principal;
+mod session;
+#[cfg(any(feature = "tls", feature = "transport", feature = "upstream"))]
+mod shown;
+mod spiffe;
 #[cfg(any(feature = "telemetry", feature = "upstream"))]
 mod text;
 mod token;
@@ -75,6 +99,15 @@ pub(crate) use forwarded::HEARSAY;
 pub use networks::Networks;
 pub use peer::PeerIdentity;
 pub use principal::{ClaimLookup, Principal};
+pub use session::TlsSession;
+#[cfg(feature = "upstream")]
+pub(crate) use shown::CERTIFICATES;
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use shown::{CertificateHeader, InvalidCertificateHeader, XfccDetails};
+#[cfg(all(feature = "tls", feature = "upstream"))]
+pub(crate) use shown::{OfConnection, XFCC};
+pub use spiffe::{InvalidSpiffeId, SpiffeId, TrustDomain};
 #[cfg(any(feature = "telemetry", feature = "upstream"))]
 pub(crate) use text::AddressText;
 pub use token::CallerToken;

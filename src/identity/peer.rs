@@ -30,6 +30,7 @@ struct Inner {
     subject: Box<str>,
     serial: Box<str>,
     validity: Option<RangeInclusive<SystemTime>>,
+    chain: Box<[Box<[u8]>]>,
 }
 
 impl PeerIdentity {
@@ -95,6 +96,13 @@ impl PeerIdentity {
         self
     }
 
+    /// Sets the certificates that were shown, each in DER: its own first, then those of who signed it.
+    #[must_use]
+    pub fn with_chain(mut self, chain: impl IntoIterator<Item = impl Into<Box<[u8]>>>) -> Self {
+        self.inner().chain = chain.into_iter().map(Into::into).collect();
+        self
+    }
+
     fn inner(&mut self) -> &mut Inner {
         Arc::make_mut(&mut self.0)
     }
@@ -109,6 +117,32 @@ impl PeerIdentity {
     #[must_use]
     pub fn spiffe_id(&self) -> Option<&str> {
         self.0.spiffe_id.as_deref()
+    }
+
+    /// The name by which to call it: its SPIFFE ID, or else its first DNS name, URI or mail address, or else its distinguished
+    /// name.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        let subject = Some(self.subject()).filter(|subject| !subject.is_empty());
+        let names =
+            self.spiffe_id().into_iter().chain(self.dns_names()).chain(self.uris()).chain(self.emails());
+        names.chain(subject).next()
+    }
+
+    /// Whether the certificate is for this host, by its DNS names and IP addresses (RFC 9525 section 6): a `*` stands for the
+    /// first label, whole.
+    #[must_use]
+    pub fn is_for_host(&self, host: &str) -> bool {
+        let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        if let Ok(ip) = literal.parse::<IpAddr>() {
+            return self.ips().any(|own| own == ip.to_canonical());
+        }
+        let host = host.strip_suffix('.').unwrap_or(host);
+        self.dns_names().any(|name| match (name.strip_prefix("*."), host.split_once('.')) {
+            (Some(parent), Some((label, rest))) => !label.is_empty() && rest.eq_ignore_ascii_case(parent),
+            (Some(_), None) => false,
+            (None, _) => name.eq_ignore_ascii_case(host),
+        })
     }
 
     /// The DNS names.
@@ -148,6 +182,11 @@ impl PeerIdentity {
     pub fn validity(&self) -> Option<&RangeInclusive<SystemTime>> {
         self.0.validity.as_ref()
     }
+
+    /// The certificates that were shown, each in DER, its own first; none if they were not told.
+    pub fn chain(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.chain.iter().map(AsRef::as_ref)
+    }
 }
 
 fn boxed(items: impl IntoIterator<Item = impl Into<Box<str>>>) -> Box<[Box<str>]> {
@@ -168,5 +207,35 @@ impl fmt::Debug for PeerIdentity {
             .field("dns_names", &self.0.dns_names)
             .field("subject", &self.0.subject)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_for_its_hosts() {
+        let peer = PeerIdentity::new([7; 32])
+            .with_dns_names(["shop.example", "*.api.example"])
+            .with_ips(["192.0.2.7".parse().unwrap(), "2001:db8::1".parse().unwrap()]);
+        for (host, is_for) in [
+            ("shop.example", true),
+            ("SHOP.example.", true),
+            ("www.shop.example", false),
+            ("a.api.example", true),
+            ("api.example", false),
+            ("a.b.api.example", false),
+            (".api.example", false),
+            ("*.api.example", true),
+            ("192.0.2.7", true),
+            ("192.0.2.8", false),
+            ("[2001:db8::1]", true),
+            ("[::ffff:192.0.2.7]", true),
+            ("", false),
+            (".", false),
+        ] {
+            assert_eq!(peer.is_for_host(host), is_for, "{host}");
+        }
     }
 }

@@ -3,6 +3,9 @@ use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net};
 
+#[cfg(feature = "tls")]
+use super::CertificateHeader;
+
 /// The proxies whose word about the client is believed, as CIDR blocks. See the [module](super) for the rules.
 ///
 /// Name only what you run: an address in here can speak for every other one. It is written as a list of
@@ -24,6 +27,8 @@ pub struct TrustedProxies {
     /// Sorted and disjoint, so that one search finds the only block that can hold an address.
     blocks: Box<[IpNet]>,
     header: ForwardingHeader,
+    #[cfg(feature = "tls")]
+    certificates: CertificateHeader,
 }
 
 /// Which header the trusted proxies write.
@@ -78,7 +83,7 @@ impl TrustedProxies {
         }
         let mut blocks = IpNet::aggregate(&blocks);
         blocks.sort_unstable();
-        Ok(Self { blocks: blocks.into(), header: ForwardingHeader::default() })
+        Ok(Self { blocks: blocks.into(), ..Self::default() })
     }
 
     /// Trusts these entries, each an address or a CIDR block.
@@ -113,6 +118,24 @@ impl TrustedProxies {
     #[must_use]
     pub fn forwarding_header(&self) -> ForwardingHeader {
         self.header
+    }
+
+    /// States in which header these proxies tell of the certificate that a client has shown them, and believes them. In
+    /// none unless told. See [certificates by hearsay](super#whose-certificate-is-believed).
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[must_use]
+    pub fn client_certificate(mut self, header: CertificateHeader) -> Self {
+        self.certificates = header;
+        self
+    }
+
+    /// In which header they tell of a client's certificate.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[must_use]
+    pub fn certificate_header(&self) -> CertificateHeader {
+        self.certificates
     }
 
     /// Whether nobody is trusted.

@@ -4,8 +4,8 @@ use std::{
 };
 
 use redis::{
-    Cmd, FromRedisValue, Pipeline, RedisFuture, RedisResult, Script, ServerErrorKind, ToRedisArgs, Value,
-    aio::ConnectionLike, from_redis_value,
+    Cmd, ErrorKind, FromRedisValue, Pipeline, RedisFuture, RedisResult, Script, ServerErrorKind, ToRedisArgs,
+    Value, aio::ConnectionLike, from_redis_value,
 };
 use tokio::time::timeout_at;
 
@@ -163,14 +163,14 @@ impl Redis {
     ) -> Result<T, RedisError> {
         let mut call = redis::cmd("EVALSHA");
         call.arg(script.get_hash()).arg(keys.len()).arg(keys).arg(args);
-        let called = self.within(patience, async |mut connection| match connection.command(&call).await {
+        self.within(patience, async |mut connection| match connection.command(&call).await {
             Err(error) if error.kind() == ServerErrorKind::NoScript.into() => {
                 script.load_async(&mut connection).await?;
                 connection.command(&call).await
             }
             done => done,
-        });
-        from_redis_value(called.await?).map_err(|_| RedisError::Unexpected)
+        })
+        .await
     }
 
     /// Does `work` in this time, unless the breaker is open. Connecting is part of it.
@@ -203,7 +203,8 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    async fn command(&mut self, command: &Cmd) -> RedisResult<Value> {
+    /// An answer that is not of this kind counts against the server.
+    async fn command<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
         let node = self.node(|| slot_of(command)).await?;
         let mut detour = Detour { node, asking: false };
         for _ in 0..DETOURS {
@@ -218,7 +219,7 @@ impl Connection {
                 Ok(answer)
             };
             // A server's error is an answer like others until somebody looks.
-            let done = node.exchange(self.until, async |connection| send(connection).await?.extract_error());
+            let done = node.exchange(self.until, async |connection| typed(send(connection).await?));
             let done = done.await;
             self.last = Some(Arc::clone(&node));
             match (done, &self.way) {
@@ -298,6 +299,11 @@ impl Connection {
             }
         }
     }
+}
+
+fn typed<T: FromRedisValue>(value: Value) -> RedisResult<T> {
+    let other = |_| (ErrorKind::UnexpectedReturnType, "another answer than was asked for").into();
+    from_redis_value(value.extract_error()?).map_err(other)
 }
 
 fn has_moved(value: &Value) -> bool {

@@ -134,7 +134,7 @@ async fn reach(address: &Address, of: &RedisBuilder, greeting: Greeting<'_>) -> 
         // The platform's roots are files.
         None => spawn_blocking(ClientTls::platform).await?.map_err(io::Error::other)?,
     };
-    greet(tls.without_alpn().connect(&address.host, stream).await?, greeting).await
+    greet(tls.offering(&[]).connect(&address.host, stream).await?, greeting).await
 }
 
 /// Says who we are, and chooses the database.

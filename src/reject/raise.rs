@@ -32,6 +32,27 @@ use crate::body::BoxError;
 /// assert_eq!(Rejection::find(&*error).unwrap().reason(), Reason::RateLimited);
 /// # });
 /// ```
+///
+/// # Answers
+///
+/// None: what it has to say is an error.
+///
+/// # Position
+///
+/// Outermost in a client stack, whose callers expect that a call which was refused here has failed. Whatever looks at
+/// answers (retries, breakers, metrics) stands inside, where a refusal is still an answer with its reason.
+///
+/// # Shared state
+///
+/// None.
+///
+/// # Compared with tower
+///
+/// tower's own limits fail with errors of their own types, so each has to be known to be told apart.
+///
+/// # Metrics
+///
+/// None of its own: refusals are counted where they are made.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RaiseLayer(());
 

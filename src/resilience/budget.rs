@@ -18,6 +18,21 @@
 //! assert!(!budget.spend(now));
 //! ```
 //!
+//! # Example, customised
+//!
+//! ```
+//! use portcullis::{ratio::Ratio, resilience::budget::Budget};
+//! use std::time::Duration;
+//!
+//! // A tenth more within any half minute, and two a second besides, however few calls there are.
+//! let budget = Budget::new(Ratio::percent(10)).window(Duration::from_secs(30)).floor(2, Duration::from_secs(1));
+//!
+//! // Whoever makes second attempts of these calls is given a clone.
+//! let (retries, hedges) = (budget.clone(), budget.clone());
+//! # let _ = (retries, hedges);
+//! assert_eq!((budget.calls(), budget.spent(), budget.refused()), (0, 0, 0));
+//! ```
+//!
 //! # How exact it is
 //!
 //! In every window of 10 seconds, unless told, there are at most so many second attempts as the floor and the share of the
@@ -26,6 +41,18 @@
 //! overdraw it. Calls are counted without a lock, and each 64th looks at the clock: so that what was called lately is known
 //! when the first of them fails, all of it but for 64 calls and a tenth of the window. Calls that may be too old are not
 //! counted: nobody can save up for an outage.
+//!
+//! # Shared state
+//!
+//! Clones share the calls and what was spent. [`Budget::after`] keeps them where other terms take the place of these.
+//!
+//! # Compared with tower
+//!
+//! The budgets of tower (`retry::budget`) are for its retries alone; its hedges have none.
+//!
+//! # Metrics
+//!
+//! [`Budget::calls`], [`Budget::spent`] and [`Budget::refused`], which the gateway tells as `portcullis_retry_budget_calls_total` and so on.
 
 use std::{
     collections::VecDeque,

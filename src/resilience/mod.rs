@@ -16,5 +16,6 @@ pub mod deadline;
 pub mod fallback;
 pub mod fault;
 pub mod hedge;
+mod looked;
 pub mod retry;
 pub mod timeout;

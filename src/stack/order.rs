@@ -138,7 +138,8 @@ const GATEWAY: &[Place] = &[
     said(
         "asserted headers removed",
         "What only this gateway may say to upstreams, and from peers that are no trusted proxies what says how a \
-         request came, is gone before anything reads or sets it; on every listener, whatever the rule.",
+         request came, is gone before anything reads or sets it; on every listener, whatever the rule. Here, too, a \
+         stranger's request is refused for whose host the connection's certificate is not.",
     ),
     documented("host and path in one form", include_str!("../matching/mod.rs")),
     documented("addresses of the listener", include_str!("../admission/address/mod.rs")),

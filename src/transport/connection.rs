@@ -1,10 +1,15 @@
 use http::Extensions;
+#[cfg(feature = "tonic")]
+use tonic::transport::server::TcpConnectInfo;
+#[cfg(all(feature = "tonic", feature = "tls"))]
+use tonic::transport::server::TlsConnectInfo;
 
 use crate::{
     gate::{Gate, GateLayer},
     head::Head,
     identity::{ClientAddr, PeerAddr, TrustedProxies},
     reject::{Answer, Reason, Rejection},
+    transport::Peer,
 };
 
 /// Tells each request whose it is. See [`Connection`].
@@ -14,20 +19,20 @@ pub type ConnectionLayer = GateLayer<Connection>;
 ///
 /// | Server | The peer is found as |
 /// |---|---|
-/// | our [`Server`](super::Server); tonic on our [`Listener`](super::Listener) | [`PeerAddr`] |
-/// | axum on our listener, by `into_make_service_with_connect_info::<PeerAddr>()` | `ConnectInfo<PeerAddr>` |
+/// | our [`Server`](super::Server) | [`PeerAddr`] |
+/// | tonic on our [`Listener`](super::Listener) | [`Peer`] |
+/// | axum on our listener, by `into_make_service_with_connect_info::<Peer>()` | `ConnectInfo<Peer>` |
+/// | the same, with `::<PeerAddr>()`: without what TLS has told | `ConnectInfo<PeerAddr>` |
 /// | axum on a `TcpListener`, by `into_make_service_with_connect_info::<SocketAddr>()` | `ConnectInfo<SocketAddr>` |
 /// | tonic on TCP | `TcpConnectInfo` |
+/// | tonic with TLS of its own, with the feature `tls` | `TlsConnectInfo<TcpConnectInfo>`; its certificate is read anew for each request |
 ///
 /// If it is a trusted proxy, `Forwarded` and `X-Forwarded-For` are walked from the right. It allocates nothing beyond
-/// the extension.
+/// the extension. What requests say of certificates is taken out, but for what a trusted proxy is
+/// [believed](crate::identity#whose-certificate-is-believed); that becomes the
+/// [`PeerIdentity`](crate::identity::PeerIdentity).
 ///
-/// | Refuses when | Reason | HTTP | gRPC |
-/// |---|---|---|---|
-/// | no server has told the peer | [`Reason::Internal`] | 500 | `INTERNAL` |
-///
-/// That is a mistake in how the server was built, so it shows at the first request rather than as limits that
-/// count all clients as one.
+/// # Example
 ///
 /// ```
 /// # #[cfg(feature = "axum")] {
@@ -39,6 +44,34 @@ pub type ConnectionLayer = GateLayer<Connection>;
 /// let app = app.into_make_service_with_connect_info::<SocketAddr>();
 /// # }
 /// ```
+///
+/// # Answers
+///
+/// | when | reason | HTTP | gRPC |
+/// |---|---|---|---|
+/// | no server has told the peer | [`Reason::Internal`] | 500 | `INTERNAL` |
+/// | a trusted proxy tells of a certificate, and it cannot be read | [`Reason::BadRequest`] | 400 | `INTERNAL` |
+/// | tonic has verified a certificate which is no proper one of a workload | [`Reason::InvalidCredentials`] | 401 | `UNAUTHENTICATED` |
+///
+/// The first is a mistake in how the server was built, so it shows at the first request rather than as limits that
+/// count all clients as one.
+///
+/// # Position
+///
+/// Outside of everything that asks who the client is: access logs, limits by address, address lists, a mesh's policies.
+///
+/// # Shared state
+///
+/// None but the list of trusted proxies.
+///
+/// # Compared with tower
+///
+/// tower knows no connections. axum's `ConnectInfo` and tonic's `TcpConnectInfo` each tell the peer their own way, and a
+/// trusted proxy's client not at all.
+///
+/// # Metrics
+///
+/// None.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct Connection {
@@ -70,38 +103,65 @@ impl Gate for Connection {
 
     fn check(&self, head: &mut Head<'_>) -> Result<(), Answer> {
         let ours = head.extensions().get::<PeerAddr>().copied();
-        let Some(peer) = ours.or_else(|| foreign(head.extensions())) else {
+        if ours.is_none()
+            && let Some(peer) = foreign(head.extensions())?
+        {
+            peer.tell(head.extensions_mut());
+        }
+        let Some(peer) = head.extensions().get::<PeerAddr>().copied() else {
             let lost = Rejection::new(Reason::Internal).detail("no server has told who the peer is");
             return Err(lost.into());
         };
         let client = ClientAddr::resolve(peer, head.headers(), &self.trusted);
-        if ours.is_none() {
-            head.extensions_mut().insert(peer);
-        }
         head.extensions_mut().insert(client);
+        self.trusted.hear_of_certificate(peer, head)?;
         Ok(())
     }
 }
 
 /// The peer as other servers tell it.
-fn foreign(extensions: &Extensions) -> Option<PeerAddr> {
+fn foreign(extensions: &Extensions) -> Result<Option<Peer>, Rejection> {
     #[cfg(feature = "axum")]
     {
         use axum::extract::ConnectInfo;
 
-        if let Some(&ConnectInfo(peer)) = extensions.get() {
-            return Some(peer);
+        if let Some(ConnectInfo(peer)) = extensions.get::<ConnectInfo<Peer>>() {
+            return Ok(Some(peer.clone()));
+        }
+        if let Some(&ConnectInfo(peer)) = extensions.get::<ConnectInfo<PeerAddr>>() {
+            return Ok(Some(peer.into()));
         }
         if let Some(&ConnectInfo(address)) = extensions.get() {
-            return Some(PeerAddr::new(address));
+            return Ok(Some(PeerAddr::new(address).into()));
         }
     }
     #[cfg(feature = "tonic")]
-    if let Some(info) = extensions.get::<tonic::transport::server::TcpConnectInfo>() {
-        return info.remote_addr().map(PeerAddr::new);
+    if let Some(peer) = extensions.get::<Peer>() {
+        return Ok(Some(peer.clone()));
+    }
+    #[cfg(feature = "tonic")]
+    if let Some(info) = extensions.get::<TcpConnectInfo>() {
+        return Ok(info.remote_addr().map(|address| PeerAddr::new(address).into()));
+    }
+    #[cfg(all(feature = "tonic", feature = "tls"))]
+    if let Some(info) = extensions.get() {
+        return secured(info);
     }
     let _ = extensions;
-    None
+    Ok(None)
+}
+
+/// The peer of a connection on which tonic speaks TLS.
+#[cfg(all(feature = "tonic", feature = "tls"))]
+fn secured(info: &TlsConnectInfo<TcpConnectInfo>) -> Result<Option<Peer>, Rejection> {
+    let Some(address) = info.get_ref().remote_addr() else { return Ok(None) };
+    let identity = info.peer_certs().map(|chain| crate::tls::read_certificates(&chain)).transpose();
+    let identity = identity.map_err(|why| Rejection::new(Reason::InvalidCredentials).detail(why))?;
+    Ok(Some(Peer {
+        identity,
+        tls: Some(crate::identity::TlsSession::default()),
+        ..PeerAddr::new(address).into()
+    }))
 }
 
 #[cfg(test)]
@@ -135,8 +195,7 @@ mod tests {
         }
         #[cfg(feature = "tonic")]
         {
-            let info =
-                |remote_addr| tonic::transport::server::TcpConnectInfo { local_addr: None, remote_addr };
+            let info = |remote_addr| TcpConnectInfo { local_addr: None, remote_addr };
             assert_eq!(told(info(Some(address)), "127.0.0.0/8"), direct);
             assert_eq!(told(info(None), "127.0.0.0/8"), None);
         }

@@ -5,44 +5,90 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, ReadBuf},
     net::TcpStream,
 };
 
-use super::{listener::Slot, prefixed::Prefixed, proxy_protocol::ProxyHeader};
-use crate::{identity::PeerAddr, io::write_through};
+use super::{listener::Slot, peer::Peer, prefixed::Prefixed, proxy_protocol::ProxyHeader, tenure::Tenure};
+use crate::{
+    identity::PeerAddr,
+    io::{Link, write_through},
+};
+
+/// A socket, and what was read of it ahead.
+pub(super) type Plain = Prefixed<TcpStream>;
+#[cfg(feature = "tls")]
+type Secured = tokio_rustls::server::TlsStream<Plain>;
+#[cfg(not(feature = "tls"))]
+type Secured = Plain;
 
 /// A connection that a [`Listener`](super::Listener) accepted.
 ///
 /// It counts against the listener's caps until it is dropped.
 #[derive(Debug)]
 pub struct Io {
-    stream: Prefixed<TcpStream>,
+    stream: Link<Plain, Secured>,
     socket_peer: SocketAddr,
     told: Option<ProxyHeader>,
+    peer: Peer,
+    #[cfg(feature = "tls")]
+    standing: Option<crate::tls::Standing>,
     _slot: Slot,
 }
 
 impl Io {
-    pub(super) fn new(stream: TcpStream, socket_peer: SocketAddr, slot: Slot) -> Self {
-        Self { stream: Prefixed::new(Bytes::new(), stream), socket_peer, told: None, _slot: slot }
+    pub(super) fn new(stream: Plain, socket_peer: SocketAddr, slot: Slot, told: Option<ProxyHeader>) -> Self {
+        let address = told.and_then(|header| header.source).unwrap_or(socket_peer);
+        let peer = Peer::from(PeerAddr::new(address));
+        Self {
+            stream: Link::Plain(stream),
+            socket_peer,
+            told,
+            peer,
+            #[cfg(feature = "tls")]
+            standing: None,
+            _slot: slot,
+        }
     }
 
-    pub(super) fn told(
-        stream: TcpStream,
-        socket_peer: SocketAddr,
-        slot: Slot,
-        (header, rest): (ProxyHeader, Bytes),
-    ) -> Self {
-        Self { stream: Prefixed::new(rest, stream), socket_peer, told: Some(header), _slot: slot }
+    /// The same, within TLS: after the handshake.
+    #[cfg(feature = "tls")]
+    pub(super) async fn within(self, tls: &crate::tls::ServerTls) -> io::Result<Self> {
+        let Link::Plain(stream) = self.stream else { return Err(io::ErrorKind::AlreadyExists.into()) };
+        let (stream, identity, session, standing) = tls.accept(stream).await?;
+        let peer = Peer { identity, tls: Some(session), ..self.peer };
+        Ok(Self { stream: Link::Tls(Box::new(stream)), peer, standing, ..self })
+    }
+
+    /// How long the connection may last.
+    pub(super) fn tenure(&self) -> Tenure {
+        Tenure {
+            #[cfg(feature = "tls")]
+            standing: self.standing.clone(),
+            ..Tenure::of(&self.peer)
+        }
+    }
+
+    /// Waits for the first byte, and tells whether it begins a handshake of TLS (RFC 8446 section 5.1).
+    #[cfg(feature = "tls")]
+    pub(super) async fn sniffed(self) -> io::Result<(Self, bool)> {
+        let Link::Plain(mut stream) = self.stream else { return Err(io::ErrorKind::AlreadyExists.into()) };
+        let first = tokio::io::AsyncReadExt::read_u8(&mut stream).await?;
+        stream.put_back(first);
+        Ok((Self { stream: Link::Plain(stream), ..self }, first == 0x16))
     }
 
     /// Who opened the connection: what the PROXY protocol told, else the other end of the socket.
     #[must_use]
-    pub fn peer(&self) -> PeerAddr {
-        self.told.and_then(|header| header.source).unwrap_or(self.socket_peer).into()
+    pub const fn peer(&self) -> PeerAddr {
+        self.peer.address()
+    }
+
+    /// The same, and what TLS has told of it.
+    #[must_use]
+    pub const fn who(&self) -> &Peer {
+        &self.peer
     }
 
     /// The other end of the socket, whatever the PROXY protocol told.
@@ -58,7 +104,17 @@ impl Io {
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match self.told.and_then(|header| header.destination) {
             Some(destination) => Ok(destination),
-            None => self.stream.inner().local_addr(),
+            None => self.socket().local_addr(),
+        }
+    }
+
+    fn socket(&self) -> &TcpStream {
+        match &self.stream {
+            Link::Plain(stream) => stream.inner(),
+            #[cfg(feature = "tls")]
+            Link::Tls(stream) => stream.get_ref().0.inner(),
+            #[cfg(not(feature = "tls"))]
+            Link::Tls(stream) => stream.inner(),
         }
     }
 }
@@ -78,10 +134,10 @@ write_through!(Io, stream);
 #[cfg(feature = "tonic")]
 impl tonic::transport::server::Connected for Io {
     /// Found in the request's extensions, where `ConnectionLayer` looks for it.
-    type ConnectInfo = PeerAddr;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> PeerAddr {
-        self.peer()
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
     }
 }
 
@@ -96,7 +152,7 @@ mod tests {
         let mut listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
         let _peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let io = listener.accept().await;
-        let socket = io.stream.inner();
+        let socket = io.socket();
         assert!(socket.nodelay().unwrap());
         assert!(socket2::SockRef::from(socket).keepalive().unwrap());
     }

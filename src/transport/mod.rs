@@ -116,10 +116,12 @@ mod connection;
 mod drain;
 mod io;
 mod listener;
+mod peer;
 mod prefixed;
 mod proxy_protocol;
 mod server;
 mod signal;
+mod tenure;
 
 pub use connection::{Connection, ConnectionLayer};
 pub use drain::{Drain, DrainLayer, Watch};
@@ -127,6 +129,7 @@ pub use io::Io;
 #[cfg(feature = "tonic")]
 pub use listener::Incoming;
 pub use listener::{ConnectionObserver, Listener, ListenerBuilder, Misuse};
+pub use peer::Peer;
 pub use proxy_protocol::{MalformedProxyHeader, ProxyHeader, ProxyProtocol};
 #[cfg(feature = "stack")]
 pub(crate) use server::Rates;

@@ -21,6 +21,12 @@ impl<I> Prefixed<I> {
         Self { prefix, io }
     }
 
+    /// This byte comes again.
+    #[cfg(feature = "tls")]
+    pub(super) fn put_back(&mut self, byte: u8) {
+        self.prefix = [&[byte][..], &self.prefix].concat().into();
+    }
+
     pub(super) const fn inner(&self) -> &I {
         &self.io
     }

@@ -1,13 +1,9 @@
-use std::{
-    fmt,
-    net::SocketAddr,
-    num::NonZeroUsize,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{fmt, net::SocketAddr, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use thiserror::Error;
 
+#[cfg(feature = "tls")]
+use super::secure::Secure;
 use super::{
     ahead::Ahead,
     balance::{Balance, Roster, Rules, Seat, SlowStart},
@@ -22,6 +18,8 @@ use super::{
     source::{EndpointSet, EndpointSource, Fixed, Targets},
     subset::Subsets,
 };
+#[cfg(feature = "tls")]
+use crate::tls::ClientTls;
 use crate::{chance::Chance, ratio::Ratio, trip};
 
 /// Why an [`Upstream`] cannot be built.
@@ -188,7 +186,18 @@ impl UpstreamBuilder {
         self
     }
 
-    /// How long connecting may take, for each endpoint that is tried. By default 2 seconds. After 250 ms the next is tried
+    /// Speaks to endpoints within TLS, and never in plain text. Who a server is is found out as `tls` says: by
+    /// [the host](crate::tls::ServerId::Host) of its endpoint, unless told; an endpoint that is an address must have that in its
+    /// certificate. ALPN offers the version of HTTP that is [spoken](Self::wire). A connection takes no further request
+    /// when the server's certificate has expired.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn tls(mut self, tls: &ClientTls) -> Self {
+        self.options.secure = Some(Secure::new(tls));
+        self
+    }
+
+    /// How long connecting may take, and as long again the handshake of TLS, for each endpoint that is tried. By default 2 seconds. After 250 ms the next is tried
     /// beside it.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.options.connect_timeout = timeout;
@@ -319,7 +328,7 @@ impl UpstreamBuilder {
             chance.clone(),
         );
         let roster = Arc::new(Roster::new(self.rules, chance, common, seats));
-        Ok(Upstream::new(Group { name: self.name, options, roster, beside, resends: OnceLock::new() }))
+        Ok(Upstream::new(Group { name: self.name, options, roster, beside }))
     }
 }
 

@@ -71,7 +71,12 @@ impl ConnectError {
 
     /// Whether this says that the endpoint cannot be reached.
     pub(super) fn is_unreachable(&self) -> bool {
-        matches!(self, Self::TimedOut | Self::Io(_) | Self::Handshake(_))
+        match self {
+            Self::TimedOut | Self::Io(_) | Self::Handshake(_) => true,
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => true,
+            _ => false,
+        }
     }
 }
 
@@ -109,14 +114,13 @@ impl Drop for Slot {
     }
 }
 
-/// A socket that says whether the peer has been heard, and that keeps its place in the count until it is closed,
+/// A socket that keeps its place in the count until it is closed,
 /// whoever owns it by then.
 ///
 /// A peer may answer before it has read all, and close. Then writing fails while the answer is still to be read, and
 /// hyper, told so, would not read it. So the failure is told when all has been read.
 pub(super) struct Io {
     stream: TcpStream,
-    heard: Heard,
     read_out: bool,
     writer: Option<Waker>,
     _slot: Slot,
@@ -153,7 +157,7 @@ impl Heard {
         self.0.most.store(u64::MAX, Ordering::Relaxed);
     }
 
-    fn more(&self, bytes: usize) -> io::Result<()> {
+    pub(super) fn more(&self, bytes: usize) -> io::Result<()> {
         let so_far = self.so_far() + bytes as u64;
         self.0.bytes.store(so_far, Ordering::Relaxed);
         if so_far > self.0.most.load(Ordering::Relaxed) {
@@ -179,14 +183,10 @@ pub(super) async fn connect(
         }
     }
     stream.set_nodelay(true).map_err(ConnectError::Io)?;
-    Ok(Io { stream, heard: Heard::default(), read_out: false, writer: None, _slot: slot })
+    Ok(Io { stream, read_out: false, writer: None, _slot: slot })
 }
 
 impl Io {
-    pub(super) fn heard(&self) -> Heard {
-        self.heard.clone()
-    }
-
     fn wrote(&mut self, wrote: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if matches!(wrote, Poll::Ready(Err(_))) && !self.read_out {
             self.writer = Some(cx.waker().clone());
@@ -200,11 +200,8 @@ impl AsyncRead for Io {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let mut read = ready!(Pin::new(&mut this.stream).poll_read(cx, buf));
+        let read = ready!(Pin::new(&mut this.stream).poll_read(cx, buf));
         let came = buf.filled().len() - before;
-        if came > 0 {
-            read = this.heard.more(came);
-        }
         if read.is_err() || came == 0 && buf.remaining() > 0 {
             this.read_out = true;
             if let Some(writer) = this.writer.take() {

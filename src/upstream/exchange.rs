@@ -21,8 +21,9 @@ use super::{
     reach::{Reached, reach, reach_now},
     request::{Call, Outgoing, Upgrade},
     response,
+    service::Settings,
     session::Held,
-    tunnel::{self, Limits},
+    tunnel,
 };
 use crate::{attempt::Attempt, body::Body, reject::Rejection};
 
@@ -34,24 +35,27 @@ pub(super) type Answered = Result<Response<Body>, Rejection>;
 /// Where a connection is there the request is on it before there is a future, which is small then: memory for it is found
 /// fast.
 pub(super) fn exchange(
-    upstream: Upstream,
+    upstream: &Upstream,
     outgoing: Outgoing,
-    tunnels: Limits,
+    settings: &Arc<Settings>,
 ) -> Pin<Box<dyn Future<Output = Answered> + Send>> {
-    match reach_now(&upstream, &outgoing.call) {
-        Ok(reached) => Box::pin(send(upstream, reached, outgoing, tunnels)),
-        Err(picked) => Box::pin(async move {
-            let reached = reach(&upstream, picked, &outgoing.call).await?;
-            send(upstream, reached, outgoing, tunnels).await
-        }),
+    let settings = Arc::clone(settings);
+    match reach_now(upstream, &outgoing.call) {
+        Ok(reached) => Box::pin(send(reached, outgoing, settings)),
+        Err(picked) => {
+            let upstream = upstream.clone();
+            Box::pin(async move {
+                let reached = reach(&upstream, picked, &outgoing.call).await?;
+                send(reached, outgoing, settings).await
+            })
+        }
     }
 }
 
 fn send(
-    upstream: Upstream,
     reached: Reached,
     outgoing: Outgoing,
-    tunnels: Limits,
+    settings: Arc<Settings>,
 ) -> impl Future<Output = Answered> + Send {
     let Reached { load, lease: Lease { mut connection, connect }, untold } = reached;
     let Outgoing { request, call: Call { http2, session, .. }, bodiless, fault, hold, upgrade } = outgoing;
@@ -59,7 +63,7 @@ fn send(
     let copy = (reused && bodiless).then(|| Copy::of(&request));
     // Who has not said a word in the time in which a connection could be made is perhaps no longer there.
     let answer = connection.send(request, load.member().options().connect_timeout);
-    let rest = Rest { upstream, load, untold, session, http2, copy, fault, hold, upgrade, tunnels };
+    let rest = Rest { load, untold, session, http2, copy, fault, hold, upgrade, settings };
     Exchange { answer, held: Some((connection, rest)), again: None }
 }
 
@@ -76,7 +80,6 @@ pin_project! {
 
 /// What is needed once there is an answer.
 struct Rest {
-    upstream: Upstream,
     load: Load,
     untold: Option<Attempt>,
     session: Option<Box<Held>>,
@@ -85,7 +88,7 @@ struct Rest {
     fault: Option<Fault>,
     hold: Option<Hold>,
     upgrade: Option<Box<Upgrade>>,
-    tunnels: Limits,
+    settings: Arc<Settings>,
 }
 
 impl<A: Future<Output = Sent>> Future for Exchange<A> {
@@ -108,7 +111,7 @@ impl<A: Future<Output = Sent>> Future for Exchange<A> {
 
 /// Makes of the upstream's response the one that the client gets, and lets the connection go when its body has ended.
 fn answered(response: Response<Incoming>, connection: Connection, rest: Rest) -> Answered {
-    let Rest { mut load, untold, session, hold, upgrade, tunnels, .. } = rest;
+    let Rest { mut load, untold, session, hold, upgrade, settings, .. } = rest;
     connection.has_head();
     if let Some(hold) = &hold {
         hold.answered();
@@ -129,7 +132,7 @@ fn answered(response: Response<Incoming>, connection: Connection, rest: Rest) ->
         parts.extensions.insert(attempt);
     }
     if let (Some(upgrade), Some(upstream)) = (upgrade, switched) {
-        let tunnels = tunnels.narrowed(upgrade.limits);
+        let tunnels = settings.tunnels.narrowed(upgrade.limits);
         parts.extensions.insert(tunnel::open(upgrade.client, upstream, tunnels, upgrade.cut, load));
         return Ok(Response::from_parts(parts, Body::empty()));
     }
@@ -148,7 +151,7 @@ async fn send_again(
     let is_unsent = unsent.is_some();
     let error = error.into_error();
     let may_resend = |copy: &Copy| {
-        error::is_refused(&error) || copy.may_be_done_twice(&connection, &error) && rest.upstream.may_resend()
+        error::is_refused(&error) || copy.may_be_done_twice(&connection, &error) && rest.settings.may_resend()
     };
     let again = unsent.or_else(|| rest.copy.take().filter(may_resend).map(Copy::into_request));
     let failed = |error, rest: &mut Rest| {

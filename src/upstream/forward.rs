@@ -1,4 +1,5 @@
-//! What a request tells the upstream about the way that it came: `X-Forwarded-*` and `Forwarded` (RFC 7239).
+//! What a request tells the upstream about the way that it came: `X-Forwarded-*` and `Forwarded` (RFC 7239), and of whose
+//! certificate.
 
 use std::net::IpAddr;
 
@@ -8,8 +9,10 @@ use http::{
     uri::Scheme,
 };
 
+#[cfg(feature = "tls")]
+use super::certificate::ForwardedClientCert;
 use crate::{
-    identity::{AddressText, AssertedHeaders, HEARSAY, PeerAddr, TrustedProxies},
+    identity::{AddressText, AssertedHeaders, CERTIFICATES, HEARSAY, PeerAddr, TrustedProxies},
     matching::ReceivedHost,
 };
 
@@ -23,12 +26,20 @@ pub(super) struct Forwarding {
     pub(super) trusted: TrustedProxies,
     /// Whether `Forwarded` is sent to those, too, whose request had none.
     pub(super) standard: bool,
+    #[cfg(feature = "tls")]
+    pub(super) certificate: ForwardedClientCert,
     hearsay: AssertedHeaders,
 }
 
 impl Default for Forwarding {
     fn default() -> Self {
-        Self { trusted: TrustedProxies::none(), standard: false, hearsay: HEARSAY.into_iter().collect() }
+        Self {
+            trusted: TrustedProxies::none(),
+            standard: false,
+            #[cfg(feature = "tls")]
+            certificate: ForwardedClientCert::default(),
+            hearsay: HEARSAY.into_iter().chain(CERTIFICATES).collect(),
+        }
     }
 }
 
@@ -54,6 +65,7 @@ impl Forwarding {
         } else if told {
             self.hearsay.strip(headers);
         }
+        self.tell_certificate(headers, extensions, told);
         // What the client asked for, whatever a rewrite made of it.
         let received = extensions.get::<ReceivedHost>().map(|host| &host.0);
         let host = received.or_else(|| headers.get(HOST)).cloned();
@@ -69,6 +81,20 @@ impl Forwarding {
         }
     }
 
+    /// Of all that is said of certificates only `X-Forwarded-Client-Cert` goes on, if the upstream is to know.
+    fn tell_certificate(&self, headers: &mut HeaderMap, extensions: &Extensions, told: bool) {
+        #[cfg(feature = "tls")]
+        let sent = {
+            self.certificate.tell(headers, extensions);
+            1
+        };
+        #[cfg(not(feature = "tls"))]
+        let (sent, _) = (0, extensions);
+        if told {
+            CERTIFICATES[sent..].iter().for_each(|name| _ = headers.remove(name));
+        }
+    }
+
     /// Removes what is spelt with `_`: a proxy does not write it, and an upstream may read it all the same.
     fn forget_misspelt(&self, headers: &mut HeaderMap) {
         let misspelt = |name: &&HeaderName| self.hearsay.contains(name) && name.as_str().contains('_');
@@ -79,7 +105,7 @@ impl Forwarding {
 }
 
 /// Appends to a list field, and leaves one line of it: many upstreams read the first line only.
-fn append(headers: &mut HeaderMap, name: HeaderName, element: &[u8]) {
+pub(super) fn append(headers: &mut HeaderMap, name: HeaderName, element: &[u8]) {
     match headers.entry(name) {
         Entry::Vacant(place) => {
             if let Ok(value) = HeaderValue::from_bytes(element) {
@@ -153,6 +179,10 @@ mod tests {
             ("x-forwarded-prefix", "/admin"),
             ("x-real-ip", "1.1.1.1"),
             ("forwarded", "for=1.1.1.1"),
+            ("x-forwarded-client-cert", "Hash=00"),
+            ("x_forwarded_client_cert", "Hash=00"),
+            ("client-cert", ":AA==:"),
+            ("client_cert_chain", ":AA==:"),
             ("host", "shop.example"),
         ];
         for peer in ["192.0.2.7:1", "nobody"] {
@@ -163,7 +193,10 @@ mod tests {
             );
             assert_eq!(headers["x-forwarded-proto"], "http");
             assert_eq!(headers["x-forwarded-host"], "shop.example");
-            for gone in ["forwarded", "x_forwarded_for", "x-forwarded-prefix", "x-real-ip"] {
+            let is_gone =
+                |name: &HeaderName| !(name.as_str().contains("cert") || name.as_str().contains('_'));
+            assert!(headers.keys().all(is_gone), "{headers:?}");
+            for gone in ["forwarded", "x-forwarded-prefix", "x-real-ip"] {
                 assert!(!headers.contains_key(gone), "{gone}");
             }
         }
@@ -178,11 +211,16 @@ mod tests {
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "shop.example"),
             ("forwarded", "for=192.0.2.7;proto=https"),
+            ("x-forwarded-client-cert", "Hash=00"),
+            ("x-forwarded-client_cert", "Hash=00"),
+            ("client-cert", ":AA==:"),
+            ("client-cert-chain", ":AA==:"),
             ("host", "inner.example"),
         ];
         let headers = told(&trusting(), "10.0.0.2:1", &said);
         let lines: Vec<_> = headers.get_all("x-forwarded-for").iter().collect();
         assert!(!headers.contains_key("x_forwarded-for"));
+        assert!(headers.keys().all(|name| !name.as_str().contains("cert")), "{headers:?}");
         assert_eq!(lines, ["192.0.2.7, 10.0.0.1, 10.0.0.2"]);
         assert_eq!(headers["x-forwarded-proto"], "https");
         assert_eq!(headers["x-forwarded-host"], "shop.example");

@@ -3,7 +3,7 @@ use std::{
     fmt,
     net::SocketAddr,
     num::NonZeroU32,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::Duration,
 };
 
@@ -43,11 +43,7 @@ pub(super) struct Group {
     pub(super) options: Arc<Options>,
     pub(super) roster: Arc<Roster>,
     pub(super) beside: Beside,
-    pub(super) resends: OnceLock<Resends>,
 }
-
-/// Whether one more may be sent.
-type Resends = Box<dyn Fn() -> bool + Send + Sync>;
 
 /// An address, and what is said of it.
 pub(super) type Place = (SocketAddr, Arc<Endpoint>);
@@ -142,20 +138,6 @@ impl Upstream {
         Ok(())
     }
 
-    /// Asks `may` before a request is sent a second time by the pool itself, and leaves it at a failure if not: where a pooled
-    /// connection has closed without a word, a server that has looked at the request may see it twice, if its method is
-    /// idempotent. What was never sent is not asked about. The first word stands; by default it is sent.
-    ///
-    /// A gateway and a mesh client ask the budget of their retries; whoever puts layers around a [`Proxy`](super::Proxy) of their
-    /// own binds it to theirs: `orders.bind_resends(move || budget.spend(Instant::now()))`.
-    pub fn bind_resends(&self, may: impl Fn() -> bool + Send + Sync + 'static) {
-        let _ = self.0.resends.set(Box::new(may));
-    }
-
-    pub(super) fn may_resend(&self) -> bool {
-        self.0.resends.get().is_none_or(|may| may())
-    }
-
     pub(super) fn group(&self) -> &Arc<Group> {
         &self.0
     }
@@ -177,17 +159,13 @@ impl Upstream {
             let _ = timeout(FIRST, group.beside.first_word()).await;
         }
         if group.roster.plan().seats.is_empty() {
-            return Err(Rejection::new(Reason::NoEndpoint).detail("no address of the upstream is known"));
+            return Err(Rejection::new(Reason::NoEndpoint)
+                .detail("no address of the upstream is known")
+                .unsent());
         }
         if let Some(checks) = group.beside.awaited().filter(|_| !group.roster.plan().takes()) {
             checks.first(|| group.members()).await;
         }
-        // One that knows nobody may be of before.
-        let plan = group.roster.plan();
-        if plan.takes() {
-            return Ok(plan);
-        }
-        group.roster.renew_if_old();
         Ok(group.roster.plan())
     }
 
@@ -261,8 +239,13 @@ pub(super) fn seats(
         .iter()
         .filter(|(address, _)| seen.insert(*address))
         .map(|(address, endpoint)| {
-            let new = || Arc::new(Member::new(*address, Arc::clone(options), Arc::clone(common)));
-            let member = known.get(address).map_or_else(new, |member| Arc::clone(member));
+            let name = || Arc::clone(&endpoint.address);
+            let new = || Arc::new(Member::new(*address, name(), Arc::clone(options), Arc::clone(common)));
+            // Within TLS a server is verified by its name.
+            let known = known
+                .get(address)
+                .filter(|member| !options.is_secure() || *member.name() == endpoint.address);
+            let member = known.map_or_else(new, |member| Arc::clone(member));
             Seat { member, endpoint: Arc::clone(endpoint) }
         })
         .collect()

@@ -177,7 +177,7 @@ fn tells_the_way(name: &HeaderName) -> bool {
         let name = name.as_str().bytes().map(|b| if b == b'_' { b'-' } else { b });
         name.take(prefix.len()).eq(prefix.bytes())
     };
-    ["x-forwarded-", "x-real-ip", "x-request-id"].into_iter().any(begins)
+    ["client-cert", "x-forwarded-", "x-real-ip", "x-request-id"].into_iter().any(begins)
 }
 
 /// A gate for the edge: it removes the fields that are for one hop only, before any layer adds fields of its own.
@@ -329,6 +329,9 @@ mod tests {
             ("x-forwarded-for", "1"),
             ("X_Forwarded-Proto", "1"),
             ("x_real_ip", "1"),
+            ("x_forwarded_client_cert", "Hash=1"),
+            ("client_cert", ":AA==:"),
+            ("client-cert-chain", ":AA==:"),
             ("x-request-id", "1"),
             ("forwarded", "for=1"),
             ("authorization", "Bearer x"),

@@ -1,80 +1,82 @@
-//! A connection, plain or within TLS.
+//! A connection to an endpoint, plain or within TLS, and what is heard on it.
 
 use std::{
-    io::{self, IoSlice},
+    io,
+    net::SocketAddr,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::SystemTime,
 };
 
 use hyper_util::client::legacy::connect::{Connected, Connection};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
-use super::connect::Io;
+use super::{
+    connect::{ConnectError, Connections, Heard, Io, connect},
+    options::Options,
+};
+use crate::io::write_through;
 
 /// What HTTP is spoken over.
-pub(super) enum Link {
-    Plain(Io),
-    #[cfg(feature = "tls")]
-    Tls(Box<tokio_rustls::client::TlsStream<Io>>),
-}
-
-/// Asks the connection that it is.
-macro_rules! on {
-    ($link:expr, $io:ident => $ask:expr) => {
-        match $link {
-            Self::Plain($io) => $ask,
-            #[cfg(feature = "tls")]
-            Self::Tls($io) => $ask,
-        }
-    };
-}
-
-impl AsyncRead for Link {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        on!(self.get_mut(), io => Pin::new(io).poll_read(cx, buf))
-    }
-}
-
-impl AsyncWrite for Link {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        on!(self.get_mut(), io => Pin::new(io).poll_write(cx, buf))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on!(self.get_mut(), io => Pin::new(io).poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        on!(self.get_mut(), io => Pin::new(io).poll_shutdown(cx))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        on!(self.get_mut(), io => Pin::new(io).poll_write_vectored(cx, bufs))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        on!(self, io => io.is_write_vectored())
-    }
-}
+#[cfg(feature = "tls")]
+pub(super) type Link = crate::io::Link<Io, tokio_rustls::client::TlsStream<Io>>;
+#[cfg(not(feature = "tls"))]
+pub(super) type Link = crate::io::Link<Io, Io>;
 
 impl Connection for Link {
     fn connected(&self) -> Connected {
         match self {
-            Self::Plain(_) => Connected::new(),
             #[cfg(feature = "tls")]
-            Self::Tls(io) if chose_http2(io) => Connected::new().negotiated_h2(),
-            #[cfg(feature = "tls")]
-            Self::Tls(_) => Connected::new(),
+            Self::Tls(io) if io.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                Connected::new().negotiated_h2()
+            }
+            _ => Connected::new(),
         }
     }
 }
 
-/// Whether HTTP/2 was agreed on.
-#[cfg(feature = "tls")]
-fn chose_http2<S>(stream: &tokio_rustls::client::TlsStream<S>) -> bool {
-    stream.get_ref().1.alpn_protocol() == Some(b"h2")
+/// A connection that tells what was heard of HTTP on it: of TLS a goodbye is not.
+pub(super) struct Line {
+    link: Link,
+    heard: Heard,
+}
+
+impl Line {
+    fn new(link: Link) -> Self {
+        Self { link, heard: Heard::default() }
+    }
+
+    pub(super) fn heard(&self) -> Heard {
+        self.heard.clone()
+    }
+}
+
+impl AsyncRead for Line {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.link).poll_read(cx, buf))?;
+        Poll::Ready(this.heard.more(buf.filled().len() - before))
+    }
+}
+
+write_through!(Line, link);
+
+/// Connects to an endpoint that is called `name`, to speak this version of HTTP. Where there is TLS, also until when the server's
+/// certificate is valid.
+pub(super) async fn line(
+    (address, name): (SocketAddr, &str),
+    http2: bool,
+    connections: &Connections,
+    options: &Options,
+) -> Result<(Line, Option<SystemTime>), ConnectError> {
+    let io = connect(address, connections, options).await?;
+    #[cfg(feature = "tls")]
+    if let Some(secure) = &options.secure {
+        let (stream, ends) = secure.shake(io, name, http2, options.connect_timeout).await?;
+        return Ok((Line::new(Link::Tls(Box::new(stream))), ends));
+    }
+    #[cfg(not(feature = "tls"))]
+    let _ = (name, http2);
+    Ok((Line::new(Link::Plain(io)), None))
 }

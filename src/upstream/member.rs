@@ -2,18 +2,14 @@
 
 use std::{
     fmt,
-    future::poll_fn,
     net::SocketAddr,
-    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     runtime::Handle,
     sync::Semaphore,
@@ -25,19 +21,17 @@ use super::{
     availability::{Availability, RESTS, State, WARMS, Withheld},
     balance::Ewma,
     common::Common,
-    connect::{ConnectError, Connections, connect},
+    connect::{ConnectError, Connections},
     guard::Guard,
     health,
     lease::{Connection, Lease},
-    options::{KeepAlive, Options},
+    options::Options,
     outlier::Record,
     owner::Owner,
-    store::{Ends, Http1, Shared, Store},
+    store::{Http1, Store},
 };
 use crate::{outcome::Outcome, reject::Reason, time::after};
 
-/// How long an endpoint that could not be reached, or not soon, comes last.
-const REST: Duration = Duration::from_secs(1);
 /// The largest head of a response, and the buffer it must fit in.
 pub(super) const MAX_HEAD: u32 = 64 * 1024;
 pub(super) const MAX_BUFFER: usize = 128 * 1024;
@@ -45,7 +39,7 @@ pub(super) const MAX_BUFFER: usize = 128 * 1024;
 /// One address, and what is shared by all who send to it.
 pub(super) struct Member {
     // What a pick looks at stands together.
-    state: State,
+    pub(super) state: State,
     load: AtomicUsize,
     ewma: Ewma,
     born: Instant,
@@ -53,29 +47,32 @@ pub(super) struct Member {
     rests_until: AtomicU64,
     /// Milliseconds after `born`.
     warms_since: AtomicU64,
-    address: SocketAddr,
-    options: Arc<Options>,
-    common: Arc<Common>,
+    missed: AtomicU32,
+    pub(super) address: SocketAddr,
+    /// What its endpoint is called.
+    pub(super) name: Arc<str>,
+    pub(super) options: Arc<Options>,
+    pub(super) common: Arc<Common>,
     guard: Guard,
-    connections: Connections,
+    pub(super) connections: Connections,
     store: Mutex<Store>,
     /// Who holds it makes the next HTTP/2 connection; the others wait for that one.
-    turn: Semaphore,
-    failed: Mutex<Failed>,
+    pub(super) turn: Semaphore,
+    /// How many tries at an HTTP/2 connection have failed, and why the last did.
+    pub(super) failed: Mutex<(u64, Reason)>,
     record: Record,
     health: health::State,
     ahead: Tried,
     owner: Owner,
 }
 
-/// The tries at an HTTP/2 connection that failed.
-struct Failed {
-    times: u64,
-    last: Reason,
-}
-
 impl Member {
-    pub(super) fn new(address: SocketAddr, options: Arc<Options>, common: Arc<Common>) -> Self {
+    pub(super) fn new(
+        address: SocketAddr,
+        name: Arc<str>,
+        options: Arc<Options>,
+        common: Arc<Common>,
+    ) -> Self {
         Self {
             state: State::default(),
             load: AtomicUsize::new(0),
@@ -83,14 +80,16 @@ impl Member {
             born: Instant::now(),
             rests_until: AtomicU64::new(0),
             warms_since: AtomicU64::new(0),
+            missed: AtomicU32::new(0),
             address,
+            name,
             options,
             common,
             guard: Guard::new(),
             connections: Connections::default(),
             store: Mutex::default(),
             turn: Semaphore::new(1),
-            failed: Mutex::new(Failed { times: 0, last: Reason::ConnectFailed }),
+            failed: Mutex::new((0, Reason::ConnectFailed)),
             record: Record::default(),
             health: health::State::default(),
             ahead: Tried::default(),
@@ -104,6 +103,11 @@ impl Member {
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What its endpoint is called: a host, a colon and a port.
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.name
     }
 
     pub(super) fn options(&self) -> &Options {
@@ -203,11 +207,16 @@ impl Member {
         rests
     }
 
-    /// It comes last for a while.
-    pub(super) fn rest(&self) {
-        let until = self.age(Instant::now()) + REST.as_millis() as u64;
+    /// It comes last for this time, unless it is reached before.
+    pub(super) fn rest(&self, time: Duration) {
+        let until = self.age(after(Instant::now(), time));
         self.rests_until.store(until, Ordering::Relaxed);
         self.state.set(RESTS, true);
+    }
+
+    /// How many requests have gone elsewhere since a connection to it did not come soon.
+    pub(super) fn missed(&self) -> &AtomicU32 {
+        &self.missed
     }
 
     /// From now on it is given more and more.
@@ -258,90 +267,6 @@ impl Member {
         if http2 { self.lease(true).await } else { self.connect(false).await }
     }
 
-    /// A new connection; with HTTP/2 also one that somebody else has just made.
-    pub(super) async fn connect(self: &Arc<Self>, http2: bool) -> Result<Lease, ConnectError> {
-        let started = Instant::now();
-        let connected = if http2 { self.connect_http2().await } else { self.connect_http1().await };
-        match &connected {
-            Ok(_) => {
-                self.state.set(RESTS, false);
-            }
-            Err(error) if error.is_unreachable() => self.rest(),
-            Err(_) => {}
-        }
-        connected.map(|connection| Lease { connection, connect: Some(started.elapsed()) })
-    }
-
-    async fn connect_http1(self: &Arc<Self>) -> Result<Connection, ConnectError> {
-        let io = connect(self.address, &self.connections, &self.options).await?;
-        let heard = io.heard();
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(MAX_BUFFER)
-            .max_header_size(MAX_HEAD as usize)
-            .handshake(TokioIo::new(io))
-            .await
-            .map_err(ConnectError::Handshake)?;
-        tokio::spawn(connection.with_upgrades());
-        Ok(Connection::Http1(Http1 { sender, heard, before: 0, ends: self.ends() }))
-    }
-
-    async fn connect_http2(self: &Arc<Self>) -> Result<Connection, ConnectError> {
-        let failures = self.failed().times;
-        let turn = self.turn.acquire().await;
-        if let Some(stream) = self.store().take_stream() {
-            return Ok(Connection::Http2(stream));
-        }
-        {
-            let failed = self.failed();
-            if failed.times != failures {
-                return Err(ConnectError::Shared(failed.last));
-            }
-        }
-        let shared = self.handshake_http2().await.inspect_err(|error| {
-            let mut failed = self.failed();
-            failed.times += 1;
-            failed.last = error.reason();
-        })?;
-        let stream = shared.stream();
-        {
-            let mut store = self.store();
-            store.share(shared);
-            self.keep_swept(&mut store);
-        }
-        drop(turn);
-        stream.map(Connection::Http2).ok_or(ConnectError::Full)
-    }
-
-    async fn handshake_http2(&self) -> Result<Arc<Shared>, ConnectError> {
-        let io = connect(self.address, &self.connections, &self.options).await?;
-        let heard = io.heard();
-        let mut builder = http2::Builder::new(TokioExecutor::new());
-        builder.max_header_list_size(MAX_HEAD);
-        if let Some(KeepAlive { interval, timeout }) = self.options.keep_alive {
-            builder.timer(TokioTimer::new()).keep_alive_interval(interval).keep_alive_timeout(timeout);
-        }
-        let (sender, mut connection) =
-            builder.handshake(TokioIo::new(io)).await.map_err(ConnectError::Handshake)?;
-        let most = self.options.max_streams;
-        let limit = connection.current_max_send_streams().min(most);
-        let shared = Arc::new(Shared::new(sender, heard, limit, self.ends()));
-        let weak = Arc::downgrade(&shared);
-        tokio::spawn(poll_fn(move |cx| {
-            let ended = Pin::new(&mut connection).poll(cx);
-            if let Some(shared) = weak.upgrade() {
-                shared.allow(connection.current_max_send_streams().min(most));
-            }
-            ended
-        }));
-        Ok(shared)
-    }
-
-    /// When a connection that is made now is too old.
-    fn ends(&self) -> Ends {
-        let young = |age: Duration| age.saturating_sub(self.common.ages.up_to(age / 10));
-        Ends(self.options.max_age.map(|age| after(Instant::now(), young(age))))
-    }
-
     /// Keeps a connection whose exchange has ended well for the next request.
     pub(super) fn park(self: &Arc<Self>, connection: Http1, keep: Duration) {
         let until = after(Instant::now(), keep);
@@ -350,7 +275,7 @@ impl Member {
         self.keep_swept(&mut store);
     }
 
-    fn keep_swept(self: &Arc<Self>, store: &mut Store) {
+    pub(super) fn keep_swept(self: &Arc<Self>, store: &mut Store) {
         if store.swept {
             return;
         }
@@ -360,11 +285,11 @@ impl Member {
         }
     }
 
-    fn store(&self) -> MutexGuard<'_, Store> {
+    pub(super) fn store(&self) -> MutexGuard<'_, Store> {
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn failed(&self) -> MutexGuard<'_, Failed> {
+    pub(super) fn failed(&self) -> MutexGuard<'_, (u64, Reason)> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -85,12 +85,13 @@
 //!
 //! - If no connection can be made, or none has come for 250 ms, up to two other endpoints are tried, beside those that are
 //!   late (RFC 8305 section 5): the first connection that comes is taken. One that comes later is kept for the next request;
-//!   that it was late is no failure, but if it never comes it is. An endpoint that could not be reached, or was late, comes
-//!   last for a second. The endpoint of a session is waited for.
+//!   that it was late is no failure, but if it never comes it is, of each request that was to go there. An endpoint that could
+//!   not be reached comes last for a second, and one that was late until it is reached or given up. The endpoint of a session is
+//!   waited for.
 //! - A request that comes back unsent, because its pooled connection was closing, is sent once on a new one.
 //! - So is one without a body that was sent on a pooled connection from which then nothing came back, if its method is
 //!   idempotent (RFC 9110 section 9.2.2), or if the upstream has said that it did not look at it (`REFUSED_STREAM` or
-//!   GOAWAY, RFC 9113 section 8.7). The first of these a server may see twice: [`Upstream::bind_resends`] bounds how often.
+//!   GOAWAY, RFC 9113 section 8.7). The first of these a server may see twice: [`Proxy::bind_resends`] bounds how often.
 //!
 //! Nothing else is: what may be retried beyond that is for a retry layer to decide.
 //!
@@ -136,9 +137,12 @@ mod balance;
 mod beside;
 mod body;
 mod builder;
+#[cfg(feature = "tls")]
+mod certificate;
 mod client;
 mod common;
 mod connect;
+mod dial;
 mod discover;
 #[cfg(feature = "dns")]
 mod dns;
@@ -164,6 +168,8 @@ mod reach;
 mod request;
 mod resolve;
 mod response;
+#[cfg(feature = "tls")]
+mod secure;
 mod service;
 mod session;
 mod source;
@@ -174,6 +180,9 @@ mod tunnel;
 pub use availability::{Availability, Withheld};
 pub use balance::{Balance, Maglev, RingHash, SlowStart};
 pub use builder::{BuildError, UpstreamBuilder};
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use certificate::ForwardedClientCert;
 pub use client::{Client, ClientBuilder};
 #[cfg(feature = "dns")]
 pub use dns::{Dns, SrvSource};

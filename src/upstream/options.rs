@@ -1,5 +1,7 @@
 use std::{net::SocketAddr, time::Duration};
 
+#[cfg(feature = "tls")]
+use super::secure::Secure;
 use crate::{listening, trip};
 
 /// Which version of HTTP is spoken to an upstream.
@@ -30,6 +32,8 @@ pub(super) struct Options {
     pub(super) refused: Vec<SocketAddr>,
     /// Of each endpoint.
     pub(super) breaker: Option<trip::Policy>,
+    #[cfg(feature = "tls")]
+    pub(super) secure: Option<Secure>,
 }
 
 /// How an HTTP/2 connection is asked whether its peer is still there.
@@ -53,11 +57,24 @@ impl Default for Options {
             keep_alive: None,
             refused: Vec::new(),
             breaker: None,
+            #[cfg(feature = "tls")]
+            secure: None,
         }
     }
 }
 
 impl Options {
+    /// Whether endpoints are spoken to within TLS.
+    #[cfg(feature = "tls")]
+    pub(super) fn is_secure(&self) -> bool {
+        self.secure.is_some()
+    }
+
+    #[cfg(not(feature = "tls"))]
+    pub(super) fn is_secure(&self) -> bool {
+        false
+    }
+
     /// Whether `address` is one that must not be an upstream's endpoint.
     pub(super) fn refuses(&self, address: SocketAddr) -> bool {
         self.refused.iter().any(|&own| listening::reaches(own, address))

@@ -2,10 +2,12 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, ready},
     time::Duration,
 };
+
+use tokio::time::Instant;
 
 use super::{
     Upstream,
@@ -22,6 +24,9 @@ use crate::{
     reject::{Reason, Rejection},
     trail::Trail,
 };
+
+/// How many failures one connection that has not come is at most.
+const MOST_MISSED: u32 = 1000;
 
 /// An endpoint, and a connection to it.
 pub(super) struct Reached {
@@ -57,7 +62,12 @@ pub(super) async fn reach(
     call: &Call,
 ) -> Result<Reached, Rejection> {
     let mut first = match picked {
-        None => upstream.next(&*upstream.plan().await?, &ask(call, Tried::default())),
+        None => {
+            let (plan, ask) = (upstream.plan().await?, ask(call, Tried::default()));
+            // A plan that knows nobody for this request may be of before.
+            let renewed = || upstream.next(&*upstream.group().roster.renewed(&plan)?, &ask);
+            upstream.next(&plan, &ask).or_else(renewed)
+        }
         picked => picked,
     };
     // A session is worth the wait: elsewhere it would begin anew.
@@ -99,7 +109,8 @@ impl Tries<'_> {
         self.tried.add(&member);
         let (http2, of) = (self.call.http2, Arc::clone(&member));
         let connecting = Box::pin(async move { of.lease(http2).await });
-        Some(Try { load: Some(self.upstream.begin(member, self.call.until)), connecting })
+        let load = self.upstream.begin(member, self.call.until);
+        Some(Try { load: Some(load), begun: Instant::now(), connecting })
     }
 
     fn failed(&mut self, mut load: Load, error: ConnectError) {
@@ -130,6 +141,7 @@ fn blame(load: &mut Load, error: &ConnectError) {
 struct Try {
     /// Until it has ended.
     load: Option<Load>,
+    begun: Instant,
     connecting: Pin<Box<dyn Future<Output = Result<Lease, ConnectError>> + Send>>,
 }
 
@@ -158,24 +170,33 @@ impl Future for Try {
 }
 
 impl Try {
-    /// The request goes elsewhere, and its endpoint comes last for a while. The connection is for a later one, if it comes, and
-    /// a failure of the endpoint's if not. Once for each rest: there may be many who have waited for the same.
+    /// The request goes elsewhere. If it has waited here for as long as one waits, the endpoint comes last until the connection
+    /// comes, which is for a later request, or does not, which is as many failures of the endpoint's as requests have gone
+    /// elsewhere. One goes on for all who have waited for the same.
     fn go_on(self, upstream: &Upstream) {
-        let Self { load: Some(load), connecting } = self else { return };
+        let Self { load: Some(load), begun, connecting } = self else { return };
         let member = Arc::clone(load.member());
         drop(load);
+        if begun.elapsed() < PATIENCE {
+            return;
+        }
+        member.missed().fetch_add(1, Relaxed);
         if member.rests() {
             return;
         }
-        member.rest();
+        member.rest(member.options().connect_timeout);
         let upstream = upstream.clone();
         tokio::spawn(async move {
-            match connecting.await {
+            let came = connecting.await;
+            let missed = member.missed().swap(0, Relaxed).clamp(1, MOST_MISSED);
+            match came {
                 Ok(Lease { connection: Connection::Http1(connection), .. }) => {
                     member.park(connection, member.options().idle_timeout);
                 }
                 Ok(_) => {} // HTTP/2: it is shared already
-                Err(error) => blame(&mut upstream.begin(member, None), &error),
+                Err(error) => {
+                    (0..missed).for_each(|_| blame(&mut upstream.begin(Arc::clone(&member), None), &error));
+                }
             }
         });
     }
@@ -187,9 +208,9 @@ fn nobody(upstream: &Upstream, call: &Call) -> Rejection {
         let plan = upstream.group().roster.plan();
         session.refusal(plan.named(session.named()?.name, call.subset).is_none())
     });
-    of_session.unwrap_or_else(|| match upstream.group().roster.plan().is_open() {
+    of_session.unwrap_or_else(|| match upstream.group().roster.plan().is_open(call.subset) {
         true => Rejection::new(Reason::CircuitOpen).retry_after(BACK_SOON).unsent(),
-        false => Reason::NoEndpoint.into(),
+        false => Rejection::new(Reason::NoEndpoint).unsent(),
     })
 }
 

@@ -16,7 +16,7 @@ use super::{
     body::{Fault, Uplink},
     expect::Hold,
     hop::{self, Kept},
-    options::Wire,
+    options::{Options, Wire},
     service::Settings,
     session::Held,
 };
@@ -65,7 +65,11 @@ pub(super) struct Upgrade {
 }
 
 /// Takes a request as it came, and makes of it the one to be sent.
-pub(super) fn outgoing<B>(request: Request<B>, wire: Wire, settings: &Settings) -> Result<Outgoing, Rejection>
+pub(super) fn outgoing<B>(
+    request: Request<B>,
+    options: &Options,
+    settings: &Settings,
+) -> Result<Outgoing, Rejection>
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -77,7 +81,7 @@ where
     let caller = parts.version;
     let kept = hop::strip(&mut parts.headers)?;
     let upgrade = upgrade(&mut parts, &kept, bodiless);
-    let http2 = speaks_http2(wire, &parts, upgrade.is_some())?;
+    let http2 = speaks_http2(options.wire, &parts, upgrade.is_some())?;
 
     host(&mut parts)?;
     if !settings.direct {
@@ -98,7 +102,7 @@ where
     };
     frame(&mut parts, &body, http2);
     if http2 {
-        target_http2(&mut parts)?;
+        target_http2(&mut parts, options.is_secure())?;
     } else {
         target_http1(&mut parts);
         connection(&mut parts.headers, kept.trailers, upgrade.as_deref());
@@ -280,7 +284,7 @@ fn target_http1(parts: &mut Parts) {
 }
 
 /// `:authority` instead of `Host` (RFC 9113 section 8.3.1).
-fn target_http2(parts: &mut Parts) -> Result<(), Rejection> {
+fn target_http2(parts: &mut Parts, secure: bool) -> Result<(), Rejection> {
     let malformed =
         |error: http::Error| Rejection::new(Reason::BadRequest).detail("malformed host").source(error);
     let path = path_of(&parts.uri);
@@ -289,7 +293,7 @@ fn target_http2(parts: &mut Parts) -> Result<(), Rejection> {
             let authority = Authority::try_from(host.as_bytes()).map_err(|error| malformed(error.into()))?;
             let mut uri = http::uri::Parts::default();
             (uri.scheme, uri.authority, uri.path_and_query) =
-                (Some(Scheme::HTTP), Some(authority), Some(path));
+                (Some(if secure { Scheme::HTTPS } else { Scheme::HTTP }), Some(authority), Some(path));
             parts.uri = Uri::from_parts(uri).map_err(|error| malformed(error.into()))?;
             parts.version = Version::HTTP_2;
         }

@@ -46,6 +46,23 @@ pub(super) struct Settings {
     pub(super) asserted: Arc<AssertedHeaders>,
     pub(super) tunnels: Limits,
     pub(super) session: Option<Arc<Session>>,
+    resends: Option<Resends>,
+}
+
+/// Whether one more may be sent.
+#[derive(Clone)]
+struct Resends(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl Settings {
+    pub(super) fn may_resend(&self) -> bool {
+        self.resends.as_ref().is_none_or(|Resends(may)| may())
+    }
+}
+
+impl fmt::Debug for Resends {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Resends")
+    }
 }
 
 impl Proxy {
@@ -59,6 +76,7 @@ impl Proxy {
             asserted: Arc::default(),
             tunnels: Limits { idle: Duration::from_secs(300), age: Duration::from_secs(24 * 3600) },
             session: None,
+            resends: None,
         };
         Self { upstream, settings: Arc::new(settings) }
     }
@@ -83,6 +101,14 @@ impl Proxy {
         self.with(|settings| settings.forwarding.standard = on)
     }
 
+    /// What is said of the client's certificate in `X-Forwarded-Client-Cert`. Nothing unless told.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    #[must_use]
+    pub fn client_certificate(self, told: super::ForwardedClientCert) -> Self {
+        self.with(|settings| settings.forwarding.certificate = told)
+    }
+
     /// Sends requests as our own, and not as those of a client behind us: nothing is told of one in `X-Forwarded-*` and
     /// `Forwarded`, and what stands there is left.
     #[must_use]
@@ -101,6 +127,17 @@ impl Proxy {
     pub fn session(self, session: Session) -> Self {
         self.upstream.group().roster.keep_sessions();
         self.with(|settings| settings.session = Some(Arc::new(session)))
+    }
+
+    /// Asks `may` before a request is sent a second time by the pool itself, and leaves it at a failure if not: where a pooled
+    /// connection has closed without a word, a server that has looked at the request may see it twice, if its method is
+    /// idempotent. What was never sent is not asked about. By default it is sent.
+    ///
+    /// A gateway and a mesh client ask the budget of their retries; whoever puts layers of their own around a proxy binds it to
+    /// theirs: `proxy.bind_resends(move || budget.spend(Instant::now()))`.
+    #[must_use]
+    pub fn bind_resends(self, may: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        self.with(|settings| settings.resends = Some(Resends(Arc::new(may))))
     }
 
     /// How long an upgraded connection may be silent. By default 5 minutes.
@@ -153,11 +190,11 @@ where
         let (hash, subset, session) =
             (self.upstream.hash(&head), self.upstream.marked(&head), self.held(&head));
         ResponseFuture {
-            kind: match outgoing(request, self.upstream.group().options.wire, &self.settings) {
+            kind: match outgoing(request, &self.upstream.group().options, &self.settings) {
                 Ok(mut outgoing) => {
                     (outgoing.call.hash, outgoing.call.subset, outgoing.call.session) =
                         (hash, subset, session);
-                    Kind::Sent { exchange: exchange(self.upstream.clone(), outgoing, self.settings.tunnels) }
+                    Kind::Sent { exchange: exchange(&self.upstream, outgoing, &self.settings) }
                 }
                 Err(rejection) => Kind::Refused { rejection: Some(rejection) },
             },

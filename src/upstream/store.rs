@@ -40,6 +40,11 @@ pub(super) struct Http1 {
 pub(super) struct Ends(pub(super) Option<Instant>);
 
 impl Ends {
+    /// After the shortest of these lives.
+    pub(super) fn first(lives: [Option<Duration>; 2]) -> Self {
+        Self(lives.into_iter().flatten().min().map(|life| after(Instant::now(), life)))
+    }
+
     /// The clock is read only where there is an end.
     fn has_come(self) -> bool {
         self.0.is_some_and(|at| at <= Instant::now())

@@ -6,6 +6,8 @@ use http::HeaderName;
 
 use super::Upstream;
 use crate::head::Head;
+#[cfg(feature = "stack")]
+use crate::key::Key;
 
 /// The endpoints that have all of these labels, `version=v2` say.
 ///
@@ -197,6 +199,14 @@ impl Upstream {
             Some(chosen) => format!("{}{}", self.name(), chosen.subset),
             None => self.name().to_owned(),
         }
+    }
+
+    /// What of a request says to which endpoint it goes: the headers of its subset, and by what it is hashed.
+    #[cfg(feature = "stack")]
+    pub(crate) fn chooses_by(&self) -> impl Iterator<Item = Key> {
+        let rules = self.group().roster.rules();
+        let headers = rules.subsets.headers.iter().map(|(_, header)| Key::Header(header.clone()));
+        headers.chain(rules.balance.key().cloned())
     }
 
     /// The subset that a request is for, if it is for one.

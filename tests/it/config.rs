@@ -92,6 +92,34 @@ fn what_is_no_file_of_ours_is_refused() {
     }
 }
 
+/// Also where their addresses differ, but one takes all: of listeners, and of the admin address, told or not.
+#[test]
+fn two_listeners_on_one_address_are_refused() {
+    let told = |one: &str, other: &str, admin: &str| {
+        faults(&format!(
+            "apiVersion: portcullis/v1alpha1\n\
+             listeners:\n  - {{ name: one, address: '{one}' }}\n  - {{ name: other, address: '{other}' }}\n\
+             admin: {admin}\n"
+        ))
+    };
+    let elsewhere = "{ address: '127.0.0.1:1' }";
+    for (one, other) in [
+        ("0.0.0.0:8080", "127.0.0.1:8080"),
+        ("127.0.0.1:8080", "0.0.0.0:8080"),
+        ("[::]:8080", "127.0.0.1:8080"),
+    ] {
+        let fault = format!("listeners[1].address: a listener has this address: it is on {one}");
+        let said = told(one, other, elsewhere);
+        assert!(matches!(&*said, [only] if only.ends_with(&fault)), "{said:?}");
+    }
+    assert_eq!(told("127.0.0.1:8080", "127.0.0.2:8080", elsewhere), [""; 0]);
+    for admin in ["{}", "{ address: '127.0.0.1:9901' }"] {
+        let said = told("127.0.0.1:8080", "0.0.0.0:9901", admin);
+        let fault = "admin.address: a listener has this address: it is on 0.0.0.0:9901";
+        assert!(matches!(&*said, [only] if only.ends_with(fault)), "{said:?}");
+    }
+}
+
 #[test]
 fn a_number_out_of_range_is_reported_at_its_place() {
     let limit = |field: &str| {

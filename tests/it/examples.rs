@@ -241,6 +241,31 @@ fn the_guide_to_oidc_shows_the_example() {
     assert!(faults[0].contains("client.secret.file: cannot be read"), "{faults:?}");
 }
 
+/// The file of the guide is accepted where its directory is.
+#[cfg(all(feature = "config", feature = "tls"))]
+#[test]
+fn the_guide_to_cert_manager_has_a_file_that_is_accepted() {
+    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guides/cert_manager_on_kubernetes.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    let blocks: Vec<_> = guide.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```")).collect();
+    let file = blocks.iter().find(|(block, _)| block.starts_with("apiVersion: portcullis")).unwrap().0;
+
+    let directory = std::env::temp_dir().join(format!("portcullis-cert-manager-{}", std::process::id()));
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(["orders.shop.svc".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap().pem();
+    std::fs::create_dir(&directory).unwrap();
+    for (name, text) in
+        [("tls.crt", &certificate), ("tls.key", &key.serialize_pem()), ("ca.crt", &certificate)]
+    {
+        std::fs::write(directory.join(name), text).unwrap();
+    }
+    let file = file.replace("/etc/certs", directory.to_str().unwrap());
+    let found = portcullis::config::Config::text("guide", file).check();
+    std::fs::remove_dir_all(&directory).unwrap();
+    assert!(found.is_accepted(), "{found}");
+}
+
 #[tokio::test]
 async fn custom_gate() {
     let mut example = Example::start("custom_gate");
@@ -249,6 +274,169 @@ async fn custom_gate() {
     assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("hello\n"), "{answer}");
     assert!(get(address, "/", "user-agent: curl/8.0\r\n").await.starts_with("HTTP/1.1 403 "));
     example.stop().await;
+}
+
+/// Two services whose identities the example renews, roots included, talk all the while. A third, of another root, is refused.
+#[cfg(all(unix, feature = "tls", feature = "transport", feature = "upstream"))]
+#[expect(clippy::too_many_lines, reason = "it is one story")]
+#[tokio::test]
+async fn mesh_ca() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use portcullis::tls::{ClientTls, Credentials, Directory, Material, ServerId, ServerTls};
+
+    let all = std::env::temp_dir().join(format!("portcullis-mesh-{}", std::process::id()));
+    let begin = async |mesh: &str, ttl: &[&str], service: &str| {
+        let mut command = Command::new(examples().join("mesh_ca"));
+        let mut example =
+            Example::spawn(command.arg("--dir").arg(all.join(mesh)).args(ttl).args(["orders", service]));
+        let first = example.line().await;
+        assert!(first.starts_with("For development only."), "{first}");
+        assert!(["SPIRE", "cert-manager", "Istio"].iter().all(|name| first.contains(name)), "{first}");
+        let services = [example.line().await, example.line().await];
+        assert!(services[1].starts_with("spiffe://mesh.local/orders in "), "{services:?}");
+        assert!(example.line().await.ends_with(": 1"));
+        example
+    };
+    let mut example = begin("ours", &["--ttl", "8s", "--rotate-root", "4s"], "carts").await;
+    let other = begin("other", &[], "carts").await;
+    let follow = async |directory: &str| {
+        let credentials =
+            Credentials::follow(Directory::new(all.join(directory)).strict_key_permissions(true));
+        timeout(PATIENCE, credentials.ready()).await.expect("no credentials in time");
+        credentials
+    };
+    let [orders, carts, stranger] =
+        [follow("ours/orders").await, follow("ours/carts").await, follow("other/carts").await];
+    let key = std::fs::metadata(all.join("ours/orders/tls.key")).unwrap();
+    assert_eq!(key.permissions().mode() & 0o777, 0o600);
+
+    let first = orders.current().unwrap().trust.clone();
+    let address = greet(ServerTls::mutual(&orders));
+    let is_orders = ServerId::Spiffe("spiffe://mesh.local/orders".parse().unwrap());
+    let tls = ClientTls::mutual(&carts).server(is_orders.clone());
+    let kept = portcullis::upstream::Client::builder().tls(tls.clone()).build();
+    let asking = tokio::spawn(async move {
+        let mut asked = 0;
+        loop {
+            let fresh = portcullis::upstream::Client::builder().tls(tls.clone()).build();
+            for client in [&kept, &fresh] {
+                assert_eq!(greeting(client, address).await.unwrap(), "spiffe://mesh.local/carts");
+            }
+            asked += 2;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if carts.status().rotations > 3 && orders.status().rotations > 3 {
+                return (asked, orders);
+            }
+        }
+    });
+    // In each turn there is a next root, or the last one, which is believed beside that which signs.
+    for _ in 0..3 {
+        let line = example.line().await;
+        assert!(line.ends_with(": 2"), "{line}");
+    }
+    let (asked, orders) = timeout(PATIENCE, asking).await.expect("identities were not renewed").unwrap();
+    assert!(asked > 100, "{asked}");
+    assert_eq!(orders.status().failures, 0);
+    assert_ne!(orders.current().unwrap().trust, first);
+
+    let theirs = stranger.current().unwrap().identity.clone();
+    let trust = orders.current().unwrap().trust.clone();
+    for credentials in [stranger, Credentials::new(Material::new(theirs, trust))] {
+        let tls = ClientTls::mutual(&credentials).server(is_orders.clone());
+        let client = portcullis::upstream::Client::builder().tls(tls).build();
+        greeting(&client, address).await.unwrap_err();
+    }
+    drop((example, other));
+    std::fs::remove_dir_all(&all).unwrap();
+}
+
+/// Says by which name it knows who asks.
+#[cfg(all(unix, feature = "tls", feature = "transport", feature = "upstream"))]
+fn greet(tls: portcullis::tls::ServerTls) -> SocketAddr {
+    use portcullis::{
+        body::Body,
+        identity::PeerIdentity,
+        transport::{Listener, Server},
+    };
+
+    let who = tower::service_fn(async |request: http::Request<Body>| {
+        let peer =
+            request.extensions().get::<PeerIdentity>().and_then(PeerIdentity::name).unwrap_or("nobody");
+        Ok::<_, std::convert::Infallible>(http::Response::new(Body::from(peer.to_owned())))
+    });
+    let listener = Listener::builder().tls(tls).bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(Server::new().serve(listener, who));
+    address
+}
+
+#[cfg(all(unix, feature = "tls", feature = "transport", feature = "upstream"))]
+async fn greeting(
+    client: &portcullis::upstream::Client,
+    address: SocketAddr,
+) -> Result<String, portcullis::body::BoxError> {
+    use http_body_util::BodyExt as _;
+
+    let request = http::Request::get(format!("https://localhost:{}/", address.port()));
+    let request = request.body(portcullis::body::Body::empty())?;
+    let answer = timeout(PATIENCE, tower::ServiceExt::oneshot(client.clone(), request)).await??;
+    Ok(String::from_utf8(answer.into_body().collect().await?.to_bytes().to_vec())?)
+}
+
+/// The README's three commands, and a stranger.
+#[cfg(unix)]
+#[tokio::test]
+async fn mesh_service() {
+    let all = std::env::temp_dir().join(format!("portcullis-three-commands-{}", std::process::id()));
+    let services = ["orders", "stranger", "web"];
+    let mut authority = Command::new(examples().join("mesh_ca"));
+    let mut authority = Example::spawn(authority.arg("--dir").arg(&all).args(services));
+    while !authority.line().await.starts_with("renewed for") {}
+    let service = |what: &str, who: &str, address: &str, peer: &str| {
+        let mut command = Command::new(examples().join("mesh_service"));
+        Example::spawn(command.arg(what).arg(all.join(who)).args([address, peer]))
+    };
+    let mut orders = service("serve", "orders", "127.0.0.1:0", "spiffe://mesh.local/web");
+    let line = orders.line().await;
+    let address = line.strip_prefix("serves spiffe://mesh.local/web at ").unwrap();
+    for (who, server, answer) in [
+        ("web", "spiffe://mesh.local/orders", "200 OK: three orders for spiffe://mesh.local/web"),
+        ("stranger", "spiffe://mesh.local/orders", "403 Forbidden: "),
+        ("web", "spiffe://mesh.local/payments", "502 Bad Gateway: "),
+    ] {
+        let line = service("call", who, address, server).line().await;
+        assert!(line.starts_with(answer), "{who} {server}: {line}");
+    }
+    std::fs::remove_dir_all(all).unwrap();
+}
+
+#[test]
+fn mesh_ca_says_what_it_does_not_understand() {
+    for (arguments, why) in [
+        (&[][..], "name at least one service"),
+        (&["--dir"], "--dir: a value is missing"),
+        (&["--verbose", "orders"], "--verbose: there is no such option"),
+        (
+            &["--ttl", "1 hour", "orders"],
+            "--ttl: expected a duration such as 90s, 15m, 1h or 7d, at least 4s",
+        ),
+        (&["--ttl", "3s", "orders"], "--ttl: expected a duration"),
+        (&["--ttl", "99999999999999999d", "orders"], "--ttl: expected a duration"),
+        (&["--rotate-root", "-1d", "orders"], "--rotate-root: expected a duration"),
+        (
+            &["--trust-domain", "Mesh.Local", "orders"],
+            "--trust-domain: a trust domain is 1 to 255 lower-case letters",
+        ),
+        (&["../orders"], "\"../orders\": a service is called by small letters, digits and dashes"),
+        (&["orders", ""], "\"\": a service is called by"),
+        (&["--dir", "/dev/null", "orders"], "/dev/null/orders: "),
+    ] {
+        let output = std::process::Command::new(examples().join("mesh_ca")).args(arguments).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{arguments:?}");
+        assert!(said.starts_with(&format!("mesh_ca: {why}")), "{arguments:?}: {said}");
+    }
 }
 
 /// Without descriptors for more connections, accepting pauses, and goes on when there are some again.

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    future::pending,
     net::SocketAddr,
     time::{Duration, SystemTime},
 };
@@ -463,12 +464,28 @@ async fn a_listener_lets_in_who_is_allowed() {
     }
 }
 
-/// Sends this, waits, and tells what comes until the end.
-async fn answer(at: SocketAddr, sent: &str) -> String {
+/// Sends this, goes on with as many bytes as it can, one by one, and tells what comes until the end.
+async fn answer(at: SocketAddr, sent: &str, dripping: usize) -> String {
     let mut stream = TcpStream::connect(at).await.unwrap();
     stream.write_all(sent.as_bytes()).await.unwrap();
+    let (mut reading, mut writing) = stream.split();
+    let drip = async {
+        for _ in 0..dripping {
+            sleep(Duration::from_millis(20)).await;
+            if writing.write_all(b"x").await.is_err() {
+                break;
+            }
+        }
+        pending::<()>().await;
+    };
     let mut answer = Vec::new();
-    let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it was kept waiting");
+    let heard = async {
+        tokio::select! {
+            _ = reading.read_to_end(&mut answer) => {}
+            () = drip => {}
+        }
+    };
+    timeout(PATIENCE, heard).await.expect("it was kept waiting");
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -490,11 +507,12 @@ async fn slow_clients_are_given_up() {
     };
     let strict = Gateway::of(&with("head: 1000000, body: 1000000, grace: 100ms")).await;
     let at = strict.at("public");
-    let late = answer(at, "GET / HTTP/1.1\r\nhost: a\r\nx-drip: ").await;
-    assert!(late.starts_with("HTTP/1.1 408 "), "{late}");
-    let late =
-        answer(at, "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 100\r\n\r\nfew").await;
-    assert!(late.starts_with("HTTP/1.1 408 "), "{late}");
+    let head = "GET / HTTP/1.1\r\nhost: a\r\nx-drip: ";
+    let body = "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 100000\r\n\r\nfew";
+    for (sent, dripping) in [(head, 0), (head, 5000), (body, 0), (body, 5000)] {
+        let late = answer(at, sent, dripping).await;
+        assert!(late.starts_with("HTTP/1.1 408 "), "{sent} {dripping}: {late}");
+    }
     assert_eq!(strict.get("/", &[]).await.status, 200);
 
     // Without a rate, one may take its time.

@@ -506,7 +506,7 @@ async fn the_file_says_of_introspection_what_rust_can() {
     let check = Config::text("f", bound).check();
     let warned =
         check.faults().iter().map(ToString::to_string).find(|fault| fault.contains("certificateBound"));
-    assert!(warned.is_some_and(|fault| fault.contains("no listener asks for certificates yet")), "{check}");
+    assert!(warned.is_some_and(|fault| fault.contains("no listener brings certificates")), "{check}");
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     gateway::world::{Directory, Gateway, PATIENCE, file, upstream},
-    support::redis::{Nodes, Server, Trio},
+    support::redis::{Certified, Nodes, Program, Server, Trio},
 };
 
 fn store(server: &Server) -> RedisKeyStore {
@@ -203,18 +203,15 @@ async fn a_gateway_that_never_had_keys_says_so_and_learns_them() {
 /// A user who may do what the documentation says, and no more; a password from a file; TLS; a database; a namespace.
 #[tokio::test]
 async fn a_server_is_asked_as_one_is_told() {
-    let certified = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let settings = "tls-cert-file DIRECTORY/cert.pem\ntls-key-file DIRECTORY/key.pem\n\
-        tls-ca-cert-file DIRECTORY/cert.pem\ntls-auth-clients no\n\
-        user default off\n\
+    let certified = Certified::new();
+    let settings = "user default off\n\
         user gateway on >hush ~shop:{keys.partners}:* +select +get +set +hget +hset +hdel +hvals +hgetall +hexists \
         +evalsha +script|load +multi +exec";
-    let (certificate, key) = (certified.cert.pem(), certified.signing_key.serialize_pem());
-    let server = Server::with(settings, &[("cert.pem", &certificate), ("key.pem", &key)]);
+    let server = Server::of(Program::secured(&certified), settings, &[]);
     let url = format!("rediss://gateway@{}/3", server.address);
     let password = server.path("password");
     fs::write(&password, "hush\n").unwrap();
-    let roots = ClientTls::roots(certified.cert.pem().as_bytes()).unwrap();
+    let roots = ClientTls::roots(certified.roots().as_bytes()).unwrap();
     let builder = Redis::builder(&url).unwrap().namespace("shop").deadline(PATIENCE);
 
     let told = builder.clone().tls(roots.clone()).password_file(&password).build();
@@ -223,8 +220,9 @@ async fn a_server_is_asked_as_one_is_told() {
     assert_eq!(admin.list().await.unwrap().len(), 1);
 
     // Somebody else's certificate, no password, another's keys.
-    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap().cert.pem();
-    let stranger = builder.clone().tls(ClientTls::roots(other.as_bytes()).unwrap()).password_file(&password);
+    let other = Certified::new();
+    let stranger = builder.clone().tls(ClientTls::roots(other.roots().as_bytes()).unwrap());
+    let stranger = stranger.password_file(&password);
     assert!(matches!(stranger.build().ping().await, Err(RedisError::Connect(_))));
     let nobody = builder.clone().tls(roots.clone()).build().ping().await.unwrap_err();
     assert!(!nobody.to_string().contains("hush"), "{nobody}");

@@ -25,6 +25,7 @@ pub(super) enum Attribute {
     TrustDomain,
     PeerPath,
     Namespace,
+    ServiceAccount,
     // and addresses.
     Client,
     Connected,
@@ -43,6 +44,8 @@ pub(super) enum Attribute {
 pub(super) enum Seen<'a> {
     Text(&'a [u8]),
     Principal(&'a Principal),
+    /// A namespace and an account of it.
+    Account(&'a str, &'a str),
     Address(IpAddr),
     All(&'a Facts<'a>),
 }
@@ -52,6 +55,7 @@ pub(super) enum Seen<'a> {
 pub(super) enum Value {
     Text(Pattern),
     Principal(Pattern, Pattern),
+    Account(Pattern, Pattern),
     Path(PathTemplate),
     Network(IpNet),
     Predicate(Arc<dyn Fn(&Facts<'_>) -> bool + Send + Sync>),
@@ -68,6 +72,9 @@ impl Value {
                     && of_subject.matches(principal.subject().as_bytes())
                     && !(principal.is_guest() && of_provider.is_any() && of_subject.is_any())
             }
+            (Self::Account(of_namespace, of_account), Seen::Account(namespace, account)) => {
+                of_namespace.matches(namespace.as_bytes()) && of_account.matches(account.as_bytes())
+            }
             (Self::Network(network), Seen::Address(address)) => network.contains(&address),
             (Self::Predicate(says), Seen::All(facts)) => says(facts),
             _ => false,
@@ -79,7 +86,9 @@ impl PartialEq for Value {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Text(a), Self::Text(b)) => a == b,
-            (Self::Principal(a, b), Self::Principal(c, d)) => (a, b) == (c, d),
+            (Self::Principal(a, b), Self::Principal(c, d)) | (Self::Account(a, b), Self::Account(c, d)) => {
+                (a, b) == (c, d)
+            }
             (Self::Path(a), Self::Path(b)) => a == b,
             (Self::Network(a), Self::Network(b)) => a == b,
             (Self::Predicate(a), Self::Predicate(b)) => Arc::ptr_eq(a, b),
@@ -92,7 +101,7 @@ impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(pattern) => pattern.fmt(f),
-            Self::Principal(provider, subject) => write!(f, "{provider:?}/{subject:?}"),
+            Self::Principal(a, b) | Self::Account(a, b) => write!(f, "{a:?}/{b:?}"),
             Self::Path(template) => template.fmt(f),
             Self::Network(network) => network.fmt(f),
             Self::Predicate(_) => f.write_str("a predicate"),
@@ -117,7 +126,10 @@ impl Attribute {
 
     /// Whether it is known only of who has shown a certificate.
     pub(super) const fn is_of_peer(&self) -> bool {
-        matches!(self, Self::Peer | Self::TrustDomain | Self::PeerPath | Self::Namespace)
+        matches!(
+            self,
+            Self::Peer | Self::TrustDomain | Self::PeerPath | Self::Namespace | Self::ServiceAccount
+        )
     }
 
     /// Whether nobody can know it, since what is asked is no request.
@@ -133,9 +145,7 @@ impl Attribute {
             Self::Host | Self::Method | Self::Path | Self::Header(_) | Self::Query(_) => {
                 self.any_of_request(facts, found)
             }
-            Self::Peer | Self::TrustDomain | Self::PeerPath | Self::Namespace => {
-                facts.peer.is_some_and(|peer| self.any_of_peer(peer, found))
-            }
+            _ if self.is_of_peer() => facts.peer.is_some_and(|peer| self.any_of_peer(peer, found)),
             Self::Client => facts.client.is_some_and(|address| found(Seen::Address(address))),
             Self::Connected => facts.connected.is_some_and(|address| found(Seen::Address(address))),
             Self::Predicate => found(Seen::All(facts)),
@@ -166,7 +176,10 @@ impl Attribute {
             Self::Peer => found(text(id)),
             Self::TrustDomain => found(text(domain)),
             Self::PeerPath => found(text(path)),
-            Self::Namespace => namespace(path).is_some_and(|namespace| found(text(namespace))),
+            Self::Namespace => account(path).is_some_and(|(namespace, _)| found(text(namespace))),
+            Self::ServiceAccount => {
+                account(path).is_some_and(|(namespace, account)| found(Seen::Account(namespace, account)))
+            }
             _ => false,
         }
     }
@@ -199,9 +212,9 @@ fn text(text: &str) -> Seen<'_> {
     Seen::Text(text.as_bytes())
 }
 
-/// The `x` of `/ns/x/sa/y`, the form that Istio gives to SPIFFE ids.
-fn namespace(path: &str) -> Option<&str> {
+/// The `x` and `y` of `/ns/x/sa/y`, the form that Istio gives to SPIFFE ids.
+fn account(path: &str) -> Option<(&str, &str)> {
     let (namespace, account) = path.strip_prefix("/ns/")?.split_once('/')?;
     let account = account.strip_prefix("sa/")?;
-    (!account.is_empty() && !account.contains('/')).then_some(namespace)
+    (!account.is_empty() && !account.contains('/')).then_some((namespace, account))
 }

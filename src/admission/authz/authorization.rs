@@ -15,6 +15,7 @@ use super::{
 use crate::{
     gate::{Gate, GateLayer, Pass},
     head::Head,
+    identity::{PeerAddr, PeerIdentity},
     matching::PathPolicy,
     reject::{Answer, Reason, Rejection},
     trail::Trail,
@@ -106,6 +107,12 @@ impl Authorization {
         &self.tally
     }
 
+    /// The header fields that they read.
+    #[cfg(feature = "stack")]
+    pub(crate) fn headers(&self) -> impl Iterator<Item = &HeaderName> {
+        self.enforced.set.headers()
+    }
+
     /// As a layer.
     pub fn layer(self) -> GateLayer<Self> {
         GateLayer::new(self)
@@ -121,6 +128,44 @@ impl Authorization {
     #[must_use]
     pub fn try_out(&self, facts: &Facts<'_>) -> Option<Decision<'_>> {
         self.trial.as_ref().map(|trial| trial.decide(facts))
+    }
+
+    /// Decides over a connection that carries something else than HTTP, and counts it: what a proxy of TCP asks before it
+    /// connects to anybody. What rules ask of requests counts [against the caller](Facts::of_connection).
+    ///
+    /// ```
+    /// use portcullis::admission::authz::{Authorization, Policy, Rule, Source};
+    /// use portcullis::identity::{PeerAddr, PeerIdentity};
+    ///
+    /// let shop = Source::new().service_accounts(["shop/*"])?;
+    /// let policies = Authorization::new([Policy::allow("shop").rule(Rule::new().from(shop))])?;
+    ///
+    /// let address = PeerAddr::new("10.1.2.3:41000".parse()?);
+    /// let orders = PeerIdentity::new([7; 32]).with_spiffe_id("spiffe://shop.example/ns/shop/sa/orders");
+    /// assert!(policies.check_connection(address, Some(&orders)).is_ok());
+    /// assert!(policies.check_connection(address, None).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Forbidden`](Reason::Forbidden), with who decided in its detail, if it is not let in.
+    pub fn check_connection(&self, address: PeerAddr, peer: Option<&PeerIdentity>) -> Result<(), Rejection> {
+        let decision = self.ruled(&Facts::of_connection(Some(address), peer));
+        if decision.is_allowed() { Ok(()) } else { Err(decision.refusal()) }
+    }
+
+    /// What is decided, counted; and told of if policies in shadow would decide otherwise.
+    fn ruled(&self, facts: &Facts<'_>) -> Decision<'_> {
+        let decision = self.decide(facts);
+        decision.count();
+        if let Some(trial) = self.try_out(facts) {
+            trial.count();
+            if trial.is_allowed() != decision.is_allowed() {
+                tracing::info!(target: "portcullis::shadow", gate = "authorization", decision = %trial, "would have decided otherwise");
+            }
+        }
+        decision
     }
 
     fn facts<'h>(&self, head: &'h Head<'_>) -> Result<Facts<'h>, Rejection> {
@@ -188,11 +233,11 @@ impl Decision<'_> {
     }
 
     /// Why a caller is refused.
-    fn detail(&self) -> String {
-        match self.by {
+    fn refusal(&self) -> Rejection {
+        Rejection::new(Reason::Forbidden).detail(match self.by {
             Some(by) => format!("denied by the rule `{}` of the policy `{}`", by.rule, by.policy),
             None => "no policy allows it".to_owned(),
-        }
+        })
     }
 }
 
@@ -216,14 +261,7 @@ impl Gate for Authorization {
 
     fn check(&self, head: &mut Head<'_>) -> Result<Option<Told>, Answer> {
         let facts = self.facts(head)?;
-        let decision = self.decide(&facts);
-        decision.count();
-        if let Some(trial) = self.try_out(&facts) {
-            trial.count();
-            if trial.is_allowed() != decision.is_allowed() {
-                tracing::info!(target: "portcullis::shadow", gate = "authorization", decision = %trial, "would have decided otherwise");
-            }
-        }
+        let decision = self.ruled(&facts);
         if let Some(trail) = head.extensions().get::<Trail>() {
             trail.set_decision(Arc::clone(decision.label()));
         }
@@ -231,9 +269,9 @@ impl Gate for Authorization {
         if decision.is_allowed() {
             return Ok(told);
         }
-        let refusal = Rejection::new(Reason::Forbidden).detail(decision.detail());
-        let refusal =
-            told.into_iter().fold(refusal, |refusal, Told { name, value }| refusal.header(name, value));
+        let refusal = told
+            .into_iter()
+            .fold(decision.refusal(), |refusal, Told { name, value }| refusal.header(name, value));
         Err(refusal.into())
     }
 }

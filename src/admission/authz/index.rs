@@ -137,6 +137,11 @@ impl Probe {
                     found(hash);
                     found(step(hash, who.subject().as_bytes()));
                 }
+                Seen::Account(namespace, account) => {
+                    let hash = step(self.seed, namespace.as_bytes());
+                    found(hash);
+                    found(step(hash, account.as_bytes()));
+                }
                 Seen::Address(address) => {
                     let masks = self.masks.iter().filter(|(is_v4, _)| *is_v4 == address.is_ipv4());
                     masks.for_each(|(_, mask)| found(network(self.seed, address, *mask)));
@@ -219,9 +224,9 @@ fn key(attribute: &Attribute, value: &Value) -> Option<Key> {
             None => return part(seed, pattern),
         },
         Value::Path(template) => template.anchor().0,
-        Value::Principal(provider, subject) => {
-            let hash = step(seed, provider.as_exact()?.as_bytes());
-            let hash = subject.as_exact().map_or(hash, |subject| step(hash, subject.as_bytes()));
+        Value::Principal(first, second) | Value::Account(first, second) => {
+            let hash = step(seed, first.as_exact()?.as_bytes());
+            let hash = second.as_exact().map_or(hash, |second| step(hash, second.as_bytes()));
             return Some(Key { hash, ..Key::default() });
         }
         Value::Network(network) => {

@@ -74,8 +74,18 @@
 //! something cannot be known, it counts against the caller, so a DENY rule takes it for a match and an ALLOW rule does
 //! not:
 //!
-//! - what only requests have, on a [connection](Facts::of_connection) that carries something else than HTTP;
+//! - what only requests have, on a [connection](Authorization::check_connection) that carries something else than HTTP;
 //! - a header or a parameter of the query that comes several times, where one value fits and another does not.
+//!
+//! # Who comes with a certificate
+//!
+//! | Istio | here | of `spiffe://shop.example/ns/shop/sa/orders` |
+//! |---|---|---|
+//! | `principals` | [`peers`](Source::peers), with their scheme | all of it |
+//! | `namespaces` | [`namespaces`](Source::namespaces) | `shop` |
+//! | `serviceAccounts` | [`service_accounts`](Source::service_accounts) | `shop/orders` |
+//! | – | [`trust_domains`](Source::trust_domains), [`peer_paths`](Source::peer_paths) | `shop.example`, `/ns/shop/sa/orders` |
+//! | `requestPrincipals` | [`principals`](Source::principals) | – |
 //!
 //! # Paths
 //!

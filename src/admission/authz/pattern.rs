@@ -36,6 +36,9 @@ pub enum InvalidValue {
     /// It names no principal.
     #[error("a principal is a provider and a subject, as in `customers/alice`, or `*` for any")]
     Principal,
+    /// It names no service account.
+    #[error("a service account is a namespace and a name, as in `shop/orders`")]
+    Account,
     /// It is no path.
     #[error("no path can match: {0}")]
     Path(#[from] InvalidTemplate),

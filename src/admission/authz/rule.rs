@@ -148,6 +148,12 @@ fn principal(text: &str) -> Result<Value, InvalidValue> {
     Ok(Value::Principal(Pattern::parse(provider)?, Pattern::parse(subject)?))
 }
 
+/// `namespace/account`, of which each may be a pattern.
+fn account(text: &str) -> Result<Value, InvalidValue> {
+    let (namespace, account) = text.split_once('/').ok_or(InvalidValue::Account)?;
+    Ok(Value::Account(Pattern::parse(namespace)?, Pattern::parse(account)?))
+}
+
 /// A [template](PathTemplate), or a pattern if a `*` stands at one end.
 fn path(text: &str) -> Result<Value, InvalidValue> {
     if text.contains('{') || !text.contains('*') {
@@ -225,6 +231,8 @@ texts! { Source;
     peer_paths, not_peer_paths: PeerPath, path;
     /// The namespace in a SPIFFE id of Istio's form, `/ns/shop/sa/orders`.
     namespaces, not_namespaces: Namespace, pattern;
+    /// The namespace and the service account in such an id, as `namespace/account`: `shop/orders`, `shop/*`.
+    service_accounts, not_service_accounts: ServiceAccount, account;
 }
 
 texts! { Operation;

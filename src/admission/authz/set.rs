@@ -3,6 +3,8 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+#[cfg(feature = "stack")]
+use http::HeaderName;
 use http::HeaderValue;
 
 use super::{
@@ -135,6 +137,16 @@ impl Set {
         }
         let clause = self.clauses.get(first)?;
         self.rules.get(clause.rule as usize)
+    }
+
+    /// The header fields that they read.
+    #[cfg(feature = "stack")]
+    pub(super) fn headers(&self) -> impl Iterator<Item = &HeaderName> {
+        let conditions = self.clauses.iter().flat_map(|clause| &clause.conditions);
+        conditions.filter_map(|condition| match &condition.attribute {
+            Attribute::Header(name) => Some(name),
+            _ => None,
+        })
     }
 
     #[cfg(test)]

@@ -100,7 +100,7 @@ fn taken(headers: &HeaderMap, names: &[HeaderName]) -> Option<Lines> {
 /// For how long an answer may be remembered, of at most `ttl`: not at all if it is for one caller, or says so.
 pub(super) fn memorable(answer: &Response<Bytes>, ttl: Duration, now: SystemTime) -> Option<Duration> {
     let headers = answer.headers();
-    if headers.contains_key(header::SET_COOKIE) || freshness::is_private(headers) {
+    if headers.contains_key(header::SET_COOKIE) || freshness::says(headers, "private") {
         return None;
     }
     let ttl = freshness::lifetime(headers, now).map_or(ttl, |told| told.min(ttl));

@@ -54,6 +54,14 @@
 //! up a token that a provider does not like.
 //!
 //! Neither tokens nor secrets are in any log, error or `Debug`.
+//!
+//! # Shared state
+//!
+//! Clones of an [`Endpoint`] share its breaker.
+//!
+//! # Metrics
+//!
+//! None of its own: [`introspection`](super::introspection) and [`outbound`](super::outbound) count what they ask.
 
 mod client;
 mod endpoint;

@@ -18,10 +18,10 @@ use crate::{
         FileKeyStore,
         at::At,
         document::Document,
-        files::is_writable_by_others,
         kept::KeysAt,
         schema::{ApiKey, KeyFile, Material},
     },
+    file::is_writable_by_others,
 };
 
 impl Compiler<'_> {

@@ -3,18 +3,14 @@ use std::{collections::HashSet, path::Path, sync::Arc};
 
 use super::Compiler;
 use crate::{
-    authn::{Authenticator, Providers, Together},
+    authn::{Authenticator, Providers, Together, certificate::Certificate},
     config::{
         at::At,
-        files::is_open_to_others,
-        schema::{Authenticate, AuthenticateBy, Material, OneOrAll, Provider, Public},
+        schema::{Authenticate, AuthenticateBy, ClientCertificate, Material, OneOrAll, Provider, Public},
     },
+    file::is_open_to_others,
     identity::Principal,
 };
-
-/// What is said of rules and providers that ask for certificates.
-#[cfg(feature = "jwt")]
-pub(super) const NO_CERTIFICATES: &str = "no listener asks for certificates yet: every token is refused";
 
 impl Compiler<'_> {
     /// One provider; `None` if something was reported.
@@ -24,13 +20,20 @@ impl Compiler<'_> {
         name: &str,
         provider: &Provider,
     ) -> Option<Arc<dyn Authenticator>> {
-        match (&provider.jwt, &provider.api_key, &provider.introspection) {
-            (Some(jwt), None, None) => self.jwt(at.field("jwt"), name, jwt),
-            (None, Some(key), None) => self.api_key(at.field("apiKey"), name, key),
-            (None, None, Some(asked)) => self.introspection(at.field("introspection"), name, asked),
+        let Provider { jwt, api_key, introspection, client_certificate } = provider;
+        match (jwt, api_key, introspection, client_certificate) {
+            (Some(jwt), None, None, None) => self.jwt(at.field("jwt"), name, jwt),
+            (None, Some(key), None, None) => self.api_key(at.field("apiKey"), name, key),
+            (None, None, Some(asked), None) => self.introspection(at.field("introspection"), name, asked),
+            (None, None, None, Some(ClientCertificate {})) => {
+                self.warn_of_no_certificates(at.field("clientCertificate"), "nobody has one");
+                Some(Arc::new(Certificate::new().named(name)))
+            }
             // What of it was faulty has been told.
-            (None, None, None) if at.is_broken() => None,
-            _ => at.refuse("expected exactly one of `jwt`, `apiKey` and `introspection`"),
+            (None, None, None, None) if at.is_broken() => None,
+            _ => {
+                at.refuse("expected exactly one of `jwt`, `apiKey`, `introspection` and `clientCertificate`")
+            }
         }
     }
 

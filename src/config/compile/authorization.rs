@@ -49,7 +49,7 @@ impl Compiler<'_> {
             }
             let made = self.policy_rule(at, rule);
             for (at, from) in at.field("from").items(&rule.from) {
-                warn_of_peers(at, from);
+                self.warn_of_peers(at, from);
             }
             if action == authz::Action::Deny && made.is_for_all() {
                 at.warn("every request is denied: the rule asks for nothing");
@@ -57,6 +57,26 @@ impl Compiler<'_> {
             policy = policy.rule(made);
         }
         Some(if said.shadow { policy.shadow() } else { policy })
+    }
+
+    /// Says that what asks for peers' certificates means nobody, if no listener brings any.
+    fn warn_of_peers(&self, at: At<'_>, said: &PolicySource) {
+        for (field, list, means) in [
+            ("peers", &said.peers, "this means nobody"),
+            ("trustDomains", &said.trust_domains, "this means nobody"),
+            ("peerPaths", &said.peer_paths, "this means nobody"),
+            ("namespaces", &said.namespaces, "this means nobody"),
+            ("serviceAccounts", &said.service_accounts, "this means nobody"),
+            ("notPeers", &said.not_peers, "this means everybody"),
+            ("notTrustDomains", &said.not_trust_domains, "this means everybody"),
+            ("notPeerPaths", &said.not_peer_paths, "this means everybody"),
+            ("notNamespaces", &said.not_namespaces, "this means everybody"),
+            ("notServiceAccounts", &said.not_service_accounts, "this means everybody"),
+        ] {
+            if list.is_some() {
+                self.warn_of_no_certificates(at.field(field), means);
+            }
+        }
     }
 
     fn policy_rule(&self, at: At<'_>, said: &PolicyRule) -> Rule {
@@ -206,32 +226,8 @@ fn check<T: Default>(at: At<'_>, list: &[String], add: Add<T>) {
     }
 }
 
-/// Says that what asks for peers' certificates means nobody, as long as no listener asks for them.
-fn warn_of_peers(at: At<'_>, said: &PolicySource) {
-    for (field, list) in [
-        ("peers", &said.peers),
-        ("trustDomains", &said.trust_domains),
-        ("peerPaths", &said.peer_paths),
-        ("namespaces", &said.namespaces),
-    ] {
-        if list.is_some() {
-            at.field(field).warn("no listener asks for certificates yet: this means nobody");
-        }
-    }
-    for (field, list) in [
-        ("notPeers", &said.not_peers),
-        ("notTrustDomains", &said.not_trust_domains),
-        ("notPeerPaths", &said.not_peer_paths),
-        ("notNamespaces", &said.not_namespaces),
-    ] {
-        if list.is_some() {
-            at.field(field).warn("no listener asks for certificates yet: this means everybody");
-        }
-    }
-}
-
 fn source(at: At<'_>, said: &PolicySource) -> Source {
-    let fields: [(&'static str, &Texts, Add<Source>); 20] = [
+    let fields: [(&'static str, &Texts, Add<Source>); 22] = [
         ("principals", &said.principals, |made, list| made.principals(list)),
         ("notPrincipals", &said.not_principals, |made, list| made.not_principals(list)),
         ("issuers", &said.issuers, |made, list| made.issuers(list)),
@@ -252,6 +248,8 @@ fn source(at: At<'_>, said: &PolicySource) -> Source {
         ("notPeerPaths", &said.not_peer_paths, |made, list| made.not_peer_paths(list)),
         ("namespaces", &said.namespaces, |made, list| made.namespaces(list)),
         ("notNamespaces", &said.not_namespaces, |made, list| made.not_namespaces(list)),
+        ("serviceAccounts", &said.service_accounts, |made, list| made.service_accounts(list)),
+        ("notServiceAccounts", &said.not_service_accounts, |made, list| made.not_service_accounts(list)),
     ];
     let mut made = Source::new();
     for (name, list, add) in fields {
@@ -340,7 +338,7 @@ mod tests {
         check.faults().iter().map(|fault| format!("{}: {}", fault.path, fault.problem)).collect()
     }
 
-    /// Until listeners ask for certificates, whoever writes such a rule is told what it does.
+    /// Where no listener brings certificates, whoever writes such a rule is told what it does.
     #[test]
     fn what_asks_for_certificates_is_warned_of() {
         let place = "authorization.p.rules[0].from[0]";
@@ -349,14 +347,15 @@ mod tests {
             ("trustDomains: [shop.example]", "trustDomains", "nobody"),
             ("peerPaths: [/ns/*]", "peerPaths", "nobody"),
             ("namespaces: [shop]", "namespaces", "nobody"),
+            ("serviceAccounts: [shop/orders]", "serviceAccounts", "nobody"),
             ("notPeers: ['*']", "notPeers", "everybody"),
             ("notTrustDomains: [shop.example]", "notTrustDomains", "everybody"),
             ("notPeerPaths: [/ns/*]", "notPeerPaths", "everybody"),
             ("notNamespaces: [shop]", "notNamespaces", "everybody"),
+            ("notServiceAccounts: [shop/*]", "notServiceAccounts", "everybody"),
         ] {
             let found = problems(&format!("{{ action: deny, rules: [{{ from: [{{ {said} }}] }}] }}"));
-            let expected =
-                format!("{place}.{field}: no listener asks for certificates yet: this means {means}");
+            let expected = format!("{place}.{field}: no listener brings certificates: this means {means}");
             assert_eq!(found, [expected]);
         }
         assert_eq!(problems("{ action: deny, rules: [{ from: [{ networks: [10.0.0.0/8] }] }] }"), [""; 0]);

@@ -161,7 +161,7 @@ fn client(at: At<'_>, said: &Authorizer, roots: Option<(At<'_>, &[u8])>) -> Opti
     }
     .map(|tls| builder.tls(tls).build());
     #[cfg(not(feature = "tls"))]
-    return at.field("url").refuse("this build has no TLS: it was made without the feature `tls`");
+    return at.field("url").refuse(super::compiler::NO_TLS);
 }
 
 /// Says what plain HTTP means, unless nobody is on the way.

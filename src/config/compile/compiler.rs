@@ -17,7 +17,10 @@ use crate::config::{
     at::At,
     files::Files,
     gates::Registry,
-    kept::{Counted, Followers, Kept, KeptCanary, KeptOverload, KeptUsage, Made, Said, SaidOfCanary, Stores},
+    kept::{
+        Counted, Followers, Kept, KeptCanary, KeptOverload, KeptUsage, Made, Said, SaidOfCanary, SaidOfStale,
+        Stores,
+    },
     scalar::{Name, Spelled},
     schema::{Authorizer, CircuitBreaker, Gateway, KeyFile, schema_of},
     suggest::suggestion,
@@ -28,10 +31,15 @@ use crate::{
         shed::SuccessRate,
     },
     authn::Authenticator,
-    resilience::{breaker::BreakerLayer, budget::Budget},
+    resilience::{breaker::BreakerLayer, budget::Budget, fallback::Stale},
     stack::gateway::{Snapshot, SnapshotBuilder},
     upstream::{SessionKey, Upstream},
 };
+#[cfg(feature = "tls")]
+use crate::{config::schema::Identity, tls::Credentials};
+
+/// Of a build that cannot do it.
+pub(super) const NO_TLS: &str = "this build has no TLS: it was made without the feature `tls`";
 
 /// What the compilers of the parts share.
 pub(in crate::config) struct Compiler<'a> {
@@ -57,12 +65,19 @@ pub(in crate::config) struct Compiler<'a> {
     pub(super) counted: RefCell<Counted>,
     /// By the names of the rules.
     pub(super) canaries: RefCell<Made<SaidOfCanary, KeptCanary>>,
+    /// By the names of the rules.
+    pub(super) stales: RefCell<Made<SaidOfStale, Stale>>,
     /// As the next compiler finds them.
     pub(super) breakers: RefCell<Made<CircuitBreaker, BreakerLayer>>,
     /// Those of the upstreams.
     pub(super) guarded: BTreeMap<&'a str, BreakerLayer>,
     /// The key of sessions, if one is said.
     pub(super) sessions_by: Option<SessionKey>,
+    #[cfg(feature = "tls")]
+    pub(super) identities: RefCell<Made<Identity, Credentials>>,
+    /// By their paths.
+    #[cfg(feature = "tls")]
+    pub(super) roots: RefCell<Made<(), Credentials>>,
     pub(super) stores: RefCell<Stores>,
     pub(super) followers: RefCell<Followers>,
     /// Keys over the network: as the next compiler finds them, and as they are called here.
@@ -117,9 +132,14 @@ impl<'a> Compiler<'a> {
             budgets: BTreeMap::new(),
             counted: RefCell::default(),
             canaries: RefCell::default(),
+            stales: RefCell::default(),
             breakers: RefCell::default(),
             guarded: BTreeMap::new(),
             sessions_by: None,
+            #[cfg(feature = "tls")]
+            identities: RefCell::default(),
+            #[cfg(feature = "tls")]
+            roots: RefCell::default(),
             stores,
             followers,
             #[cfg(feature = "jwt")]
@@ -159,8 +179,13 @@ impl<'a> Compiler<'a> {
             concurrency: made(self.concurrency, |name| file.concurrency.get(name)),
             rates: made(self.rates, rates_of),
             canaries: self.canaries.into_inner(),
+            stales: self.stales.into_inner(),
             breakers: self.breakers.into_inner(),
             overload,
+            #[cfg(feature = "tls")]
+            identities: self.identities.into_inner(),
+            #[cfg(feature = "tls")]
+            roots: self.roots.into_inner(),
             stores: self.stores.into_inner(),
             limits: self.kept.limits.clone(),
             quotas: self.kept.quotas.clone(),
@@ -185,6 +210,12 @@ impl<'a> Compiler<'a> {
         let keys = self.stores.get_mut().keys.all().iter();
         let keys = keys.map(|(name, (_, keys))| (name.as_str(), keys.clone()));
         let builder = builder.api_keys(keys);
+        #[cfg(feature = "tls")]
+        let builder = {
+            let identities = self.identities.get_mut().all().iter();
+            identities
+                .fold(builder, |builder, (name, (_, identity))| builder.identity(name.as_str(), identity))
+        };
         #[cfg(feature = "jwt")]
         let builder = self
             .fetched
@@ -203,6 +234,12 @@ impl<'a> Compiler<'a> {
     pub(super) fn define(&mut self) {
         let file = self.file;
         self.servers();
+        #[cfg(feature = "tls")]
+        for (at, name, identity) in self.top.field("identities").entries(&file.identities) {
+            if named(at, name) {
+                self.identity(at, name, identity);
+            }
+        }
         self.sessions_by = self.session_key();
         for (at, name, provider) in self.top.field("authentication").entries(&file.authentication) {
             if let (true, Some(provider)) = (named(at, name), self.provider(at, name, provider)) {

@@ -96,7 +96,7 @@ impl Compiler<'_> {
     fn new_keys(&self, at: At<'_>, at_fetch: At<'_>, asked: &Asked, fetch: Fetch) -> Option<RemoteKeys> {
         let (Place::Issuer(url) | Place::Url(url)) = &asked.place;
         if cfg!(not(feature = "tls")) && url.starts_with("https:") {
-            return at.refuse("this build has no TLS: it was made without the feature `tls`");
+            return at.refuse(super::compiler::NO_TLS);
         }
         let builder = match &asked.place {
             Place::Issuer(issuer) => RemoteKeys::discover(issuer.as_str(), fetch),

@@ -3,11 +3,7 @@ use std::{path::Path, sync::Arc};
 
 use http::{HeaderName, header};
 
-use super::{
-    Compiler,
-    authentication::{NO_CERTIFICATES, warn_if_open},
-    removed::NOT_OURS,
-};
+use super::{Compiler, authentication::warn_if_open, removed::NOT_OURS};
 use crate::{
     authn::{
         Authenticator, Location,
@@ -43,7 +39,7 @@ impl Compiler<'_> {
         }
         gate = rules(gate, jwt);
         if jwt.certificate_bound {
-            at.field("certificateBound").warn(NO_CERTIFICATES);
+            self.warn_of_no_certificates(at.field("certificateBound"), "every token is refused");
         }
         if let Some(location) = location {
             gate = gate.locations(location);

@@ -18,8 +18,8 @@ use crate::{
     config::{
         at::At,
         schema::{
-            FieldsWhen, KeyList, KeyName, KeyOf, KeyPart, LimitAlgorithm, LimitCost, LimitFields, Listener,
-            PlanQuota, Policies, RateLimit,
+            FieldsWhen, KeyList, KeyName, KeyOf, KeyPart, LimitAlgorithm, LimitCost, LimitFallback,
+            LimitFields, Listener, PlanQuota, Policies, RateLimit,
         },
     },
     key::Key,
@@ -93,6 +93,7 @@ impl Compiler<'_> {
                 ("fallback", said.fallback.is_some()),
                 ("deadline", said.deadline.is_some()),
                 ("lease", said.lease.is_some()),
+                ("instances", said.instances.is_some()),
             ];
             return match only.into_iter().find(|(_, is_said)| *is_said) {
                 Some((field, _)) => at.field(field).refuse("only limits on `redis` have it"),
@@ -107,6 +108,10 @@ impl Compiler<'_> {
         if said.lease.as_ref().is_some_and(|lease| lease.0 > MOST_AHEAD) {
             return at.field("lease").refuse("more than 5% of an account cannot be taken ahead");
         }
+        let shares = said.fallback.is_none_or(|fallback| fallback == LimitFallback::LocalShare);
+        if said.instances.is_some() && !shares {
+            return at.field("instances").refuse("only the fallback `localShare` asks how many there are");
+        }
         self.on_redis(at, server, said, builder)
     }
 
@@ -118,7 +123,7 @@ impl Compiler<'_> {
         said: &RateLimit,
         builder: LimitBuilder,
     ) -> Option<LimitBuilder> {
-        use crate::{admission::rate_limit::Fallback, config::schema::LimitFallback};
+        use crate::admission::rate_limit::Fallback;
 
         // A bucket that was asked for one unit is whole when it is back, and a window when it has gone by.
         let kept = match said.algorithm {
@@ -139,6 +144,7 @@ impl Compiler<'_> {
             None => there,
         };
         let there = said.lease.iter().fold(there, |there, lease| there.lease(lease.0));
+        let there = said.instances.iter().fold(there, |there, instances| there.at_least(*instances));
         Some(builder.distributed(there))
     }
 

@@ -1,7 +1,7 @@
 //! `listeners`, `admin` and `shutdown`.
 use std::{collections::HashSet, net::SocketAddr};
 
-use super::Compiler;
+use super::{Compiler, certificates::believed};
 use crate::{
     config::{
         at::At,
@@ -63,6 +63,7 @@ impl Compiler<'_> {
             ForwardingHeader::Forwarded => identity::ForwardingHeader::Forwarded,
             ForwardingHeader::XForwarded => identity::ForwardingHeader::XForwarded,
         });
+        let trusted = believed(at, listener, trusted);
         let mut listen = Listen::on(listener.name.0.0.as_str(), listener.address.0)
             .trusted_proxies(trusted)
             .uncapped(listener.trusted_proxies.iter().map(|network| network.0))
@@ -78,6 +79,18 @@ impl Compiler<'_> {
                 at.error("this limit counts by what is known only inside of a rule");
             }
             listen = listen.limit(charge);
+        }
+        if let Some(tls) = &listener.tls {
+            let at = at.field("tls");
+            #[cfg(feature = "tls")]
+            if let Some(tls) = self.listener_tls(at, tls) {
+                listen = listen.tls(tls);
+            }
+            #[cfg(not(feature = "tls"))]
+            {
+                let _ = tls;
+                at.error(super::compiler::NO_TLS);
+            }
         }
         listen = self.entrance(at, listen, (&listener.addresses, &listener.minimum_rates));
         listen = self.listener_concurrency(at.field("concurrency"), &listener.concurrency, listen);

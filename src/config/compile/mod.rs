@@ -8,6 +8,7 @@ mod authorizers;
 mod balance;
 mod breaker;
 mod canary;
+mod certificates;
 mod charges;
 mod client;
 mod compiler;
@@ -39,6 +40,8 @@ mod routes;
 mod session;
 mod subsets;
 mod timeouts;
+#[cfg(feature = "tls")]
+mod tls;
 mod upstreams;
 mod usage;
 

@@ -3,7 +3,6 @@ use std::{num::NonZeroU32, sync::Arc};
 
 use super::{
     Compiler,
-    authentication::NO_CERTIFICATES,
     jwt::{claim_headers, location},
 };
 use crate::{
@@ -36,7 +35,7 @@ impl Compiler<'_> {
         let location = said.from.as_ref().map(|from| location(at.field("from"), from));
         let headers = claim_headers(at, &said.claim_headers);
         if said.certificate_bound {
-            at.field("certificateBound").warn(NO_CERTIFICATES);
+            self.warn_of_no_certificates(at.field("certificateBound"), "every token is refused");
         }
         let make = || {
             let mut builder = Introspection::builder(endpoint?).named(name);
@@ -132,7 +131,7 @@ impl Compiler<'_> {
         };
         let at_url = at.field("url");
         if cfg!(not(feature = "tls")) && url.starts_with("https:") {
-            return at_url.refuse("this build has no TLS: it was made without the feature `tls`");
+            return at_url.refuse(super::compiler::NO_TLS);
         }
         let http = self.client(at_url, roots.as_deref().map(|roots| (at_roots, roots)))?;
         secrets.extend(roots);

@@ -5,7 +5,7 @@ use http::{HeaderName, header};
 use super::Compiler;
 use crate::{
     authn::{self, Location, Providers},
-    identity::{AssertedHeaders, HEARSAY},
+    identity::{AssertedHeaders, CERTIFICATES, HEARSAY},
     key::Key,
     upstream::HopByHop,
 };
@@ -28,7 +28,8 @@ const RESERVED: [&str; 4] = ["content-type", "expect", "grpc-timeout", "idempote
 impl Compiler<'_> {
     /// Why a rule cannot tell upstreams a number in this header field.
     pub(super) fn no_number(&self, name: &HeaderName) -> Option<&'static str> {
-        if NOT_OURS.contains(name) || RESERVED.contains(&name.as_str()) || HEARSAY.contains(name) {
+        let is_hearsay = HEARSAY.contains(name) || CERTIFICATES.contains(name);
+        if NOT_OURS.contains(name) || RESERVED.contains(&name.as_str()) || is_hearsay {
             return Some("no number can be told in this header: it means something else");
         }
         let mut locations = self.providers.values().flat_map(|provider| provider.locations());
@@ -67,7 +68,8 @@ impl Compiler<'_> {
             return Some("no request has it here: it is for one connection, and taken out");
         }
         let trusts = |listener: &crate::config::schema::Listener| !listener.trusted_proxies.is_empty();
-        if HEARSAY.contains(name) && !self.file.listeners.iter().any(trusts) {
+        let is_hearsay = HEARSAY.contains(name) || CERTIFICATES.contains(name);
+        if is_hearsay && !self.file.listeners.iter().any(trusts) {
             return Some("no request has it here: it is taken out, for no listener has `trustedProxies`");
         }
         None

@@ -1,7 +1,7 @@
 //! `routes`: Gateway API rules, and our policies.
 use std::collections::HashSet;
 
-use super::{Compiler, limits::key, subsets::called, timeouts::timeouts};
+use super::{Compiler, certificates::told, limits::key, subsets::called, timeouts::timeouts};
 use crate::{
     admission::authz::Authorize,
     config::{
@@ -269,6 +269,7 @@ impl Compiler<'_> {
             }
         }
         let proxy = Proxy::new(self.part(at, upstream, backend)).forwarded(said.forwarded);
+        let proxy = told(proxy, said);
         Some(said.host.iter().fold(proxy, |proxy, host| proxy.host(host.0.clone())))
     }
 }

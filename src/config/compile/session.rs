@@ -11,7 +11,7 @@ use crate::{
         at::At,
         schema::{CookieConfig, CookieLifetime, CookieSameSite, Rule, SessionPersistence, SessionType},
     },
-    identity::HEARSAY,
+    identity::{CERTIFICATES, HEARSAY},
     stack::gateway,
     upstream::{InvalidCookie, SameSite, Session, SessionCookie, SessionKey},
 };
@@ -87,6 +87,7 @@ impl Compiler<'_> {
         if NOT_OURS.contains(&name)
             || MEANT.contains(&name)
             || HEARSAY.contains(&name)
+            || CERTIFICATES.contains(&name)
             || self.locations().any(is_credential)
         {
             at.error("no session can be told in this header: it means something else");

@@ -39,6 +39,7 @@ impl<'a> Compiler<'a> {
         upstream: &Upstream,
         admin: Option<SocketAddr>,
     ) -> Option<upstream::Upstream> {
+        self.check_told(at, upstream);
         let breaker = self.endpoint_breaker(at, upstream);
         let builder = || {
             let mut builder = upstream::Upstream::builder(name);
@@ -62,6 +63,27 @@ impl<'a> Compiler<'a> {
         }
         if let Some(told) = &upstream.balance {
             builder = balance(at.field("balance"), builder, told)?;
+        }
+        if let Some(tls) = &upstream.tls {
+            let at = at.field("tls");
+            #[cfg(feature = "tls")]
+            {
+                let by_srv =
+                    upstream.discovery.as_ref().and_then(|said| said.dns.as_ref()?.srv.as_ref()).is_some();
+                if by_srv
+                    && tls.server_name.is_none()
+                    && tls.spiffe_id.is_none()
+                    && tls.trust_domain.is_none()
+                {
+                    return at.refuse("SRV records name the servers, and nobody signs them: say `serverName`, `spiffeId` or `trustDomain`");
+                }
+                builder = builder.tls(&self.upstream_tls(at, tls)?);
+            }
+            #[cfg(not(feature = "tls"))]
+            {
+                let _ = tls;
+                at.error(super::compiler::NO_TLS);
+            }
         }
         if !are_good {
             return None;

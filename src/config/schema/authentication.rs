@@ -3,7 +3,7 @@ use std::{borrow::Cow, collections::BTreeMap, num::NonZeroU32, path::PathBuf, ti
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
-use super::{Header, Headers, Unbuilt};
+use super::{Header, Headers};
 use crate::{
     admission::rate_limit::Rate,
     authn::api_key::KeyEntry,
@@ -20,9 +20,15 @@ pub(crate) struct Provider {
     pub(crate) api_key: Option<ApiKey>,
     /// A token that only its provider can read, who is asked about it (RFC 7662).
     pub(crate) introspection: Option<Introspection>,
-    /// The client's certificate comes with listeners that ask for one; none does yet.
-    pub(crate) client_certificate: Option<Unbuilt>,
+    /// The client's certificate, as it was shown to a listener or as a trusted proxy tells of it.
+    pub(crate) client_certificate: Option<ClientCertificate>,
 }
+
+/// A certificate, whichever: its SPIFFE id, or else its first DNS name, URI or mail address, or else its distinguished name
+/// is the subject. Which of them may do what is for `authorization` to say.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct ClientCertificate {}
 
 /// Tokens that are accepted. Keys are given by one of `jwks`, `pem` and `secret`, or else they are those of the issuer,
 /// found by OpenID Connect discovery: then `issuer` and `audiences` are enough.

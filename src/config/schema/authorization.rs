@@ -127,6 +127,12 @@ pub(crate) struct PolicySource {
     /// None of these.
     #[schemars(length(min = 1))]
     pub(crate) not_namespaces: Texts,
+    /// The namespace and the service account in such an id, as `namespace/account`: `shop/orders`, `shop/*`.
+    #[schemars(length(min = 1))]
+    pub(crate) service_accounts: Texts,
+    /// None of these.
+    #[schemars(length(min = 1))]
+    pub(crate) not_service_accounts: Texts,
     /// The client's network, as trusted proxies tell it.
     #[schemars(length(min = 1))]
     pub(crate) networks: Networks,

@@ -4,9 +4,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    ApiVersion, BackendRef, ConcurrencyLimit, FaultRules, Filter, Gateway, Header, HedgeRules, MirrorRules,
-    Policies, RedisServer, Retry, RetryRules, Rule, SessionPersistence, SessionSecret, Silences, Split,
-    Timeouts, Upstream,
+    ApiVersion, BackendRef, ConcurrencyLimit, FaultRules, Filter, Gateway, Header, HedgeRules, Identity,
+    MirrorRules, Policies, RedisServer, Retry, RetryRules, Rule, SessionPersistence, SessionSecret, Silences,
+    Split, Timeouts, Upstream,
 };
 use crate::config::scalar::Text;
 
@@ -22,6 +22,9 @@ pub(crate) struct Client {
     /// Limits on calls in flight, by the names that upstreams use.
     #[serde(default)]
     pub(crate) concurrency: BTreeMap<String, ConcurrencyLimit>,
+    /// Who we are on connections, and whom we believe there, by the names that upstreams use.
+    #[serde(default)]
+    pub(crate) identities: BTreeMap<String, Identity>,
     /// Redis servers, by the names that `discovery` uses.
     #[serde(default)]
     pub(crate) redis: BTreeMap<String, RedisServer>,
@@ -106,12 +109,21 @@ impl CallPolicies {
 impl Client {
     /// What a gateway has of it, and a rule for each destination.
     pub(crate) fn parts(self) -> (Gateway, BTreeMap<String, Rule>) {
-        let Self { api_version, disable_faults, concurrency, redis, upstreams, session_key, destinations } =
-            self;
+        let Self {
+            api_version,
+            disable_faults,
+            concurrency,
+            identities,
+            redis,
+            upstreams,
+            session_key,
+            destinations,
+        } = self;
         let gateway = Gateway {
             api_version,
             disable_faults,
             concurrency,
+            identities,
             redis,
             upstreams,
             session_key,

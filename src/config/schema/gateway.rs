@@ -7,9 +7,9 @@ use serde::Deserialize;
 
 use super::{
     Addresses, AuthorizationPolicy, Authorizer, Balance, CallerFact, CircuitBreaker, ConcurrencyLimit,
-    Discovery, Endpoint, HealthCheck, KeepAlive, LimitFields, MinimumRates, OutlierDetection, Overload,
-    Provider, Quota, RateLimit, RedisServer, RetryConstraint, Route, SessionSecret, SubsetRules,
-    SuccessRateRules, Unbuilt, UpstreamCredentials, Usage,
+    Discovery, Endpoint, HealthCheck, Identity, KeepAlive, LimitFields, ListenerTls, MinimumRates,
+    OutlierDetection, Overload, Provider, Quota, RateLimit, RedisServer, RetryConstraint, Route,
+    SessionSecret, SubsetRules, SuccessRateRules, UpstreamCredentials, UpstreamTls, Usage,
 };
 use crate::config::scalar::{Name, Text};
 
@@ -56,6 +56,9 @@ pub(crate) struct Gateway {
     pub(crate) concurrency: BTreeMap<String, ConcurrencyLimit>,
     /// What is refused when this process has too much to do. Default: nothing is watched.
     pub(crate) overload: Option<Overload>,
+    /// Who we are on connections, and whom we believe there, by the names that listeners and upstreams use.
+    #[serde(default)]
+    pub(crate) identities: BTreeMap<String, Identity>,
     /// Redis servers, by the names that others use.
     #[serde(default)]
     pub(crate) redis: BTreeMap<String, RedisServer>,
@@ -83,7 +86,7 @@ pub(crate) enum ApiVersion {
     V1Alpha1,
 }
 
-/// An address on which requests are taken, HTTP/1.1 and HTTP/2 with prior knowledge alike.
+/// An address on which requests are taken, HTTP/1.1 and HTTP/2 alike: by prior knowledge, or within TLS as it is agreed (ALPN).
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Listener {
@@ -97,6 +100,10 @@ pub(crate) struct Listener {
     /// Which header those peers write. Default: `either`.
     #[serde(default)]
     pub(crate) forwarding_header: ForwardingHeader,
+    /// In which header those peers tell of the certificate that a client has shown them. It is the caller's then, for
+    /// policies and providers. Default: `none`.
+    #[serde(default)]
+    pub(crate) client_certificate_header: ClientCertificateHeader,
     /// From where requests may come. Default: from everywhere.
     pub(crate) addresses: Option<Addresses>,
     /// How fast clients must send and read at least.
@@ -119,8 +126,8 @@ pub(crate) struct Listener {
     /// The most connections of one client address (one IPv6 /64) at a time; trusted proxies have no such limit. Default:
     /// 1000.
     pub(crate) max_connections_per_address: Option<NonZeroU32>,
-    /// TLS on a listener comes with a later version.
-    pub(crate) tls: Option<Unbuilt>,
+    /// TLS from clients. Default: plain text.
+    pub(crate) tls: Option<ListenerTls>,
 }
 
 /// Which header trusted proxies write. What stands in the other one they have let through, and it is taken out.
@@ -134,6 +141,19 @@ pub(crate) enum ForwardingHeader {
     Forwarded,
     /// `X-Forwarded-For`, `-Proto` and `-Host`.
     XForwarded,
+}
+
+/// Which header tells of a client's certificate. What others say in it, or in the other one, is taken out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum ClientCertificateHeader {
+    /// None: nobody is believed.
+    #[default]
+    None,
+    /// `X-Forwarded-Client-Cert`, of which the last element counts: the nearest proxy's.
+    Xfcc,
+    /// `Client-Cert` and `Client-Cert-Chain` (RFC 9440).
+    ClientCert,
 }
 
 /// The admin address. It is for operators: bind it where strangers cannot reach it.
@@ -196,10 +216,15 @@ pub(crate) struct Upstream {
     /// Whether it is sent `Forwarded` (RFC 7239) beside `X-Forwarded-*`, also where a request had none. Default: `false`.
     #[serde(default)]
     pub(crate) forwarded: bool,
+    /// What it is sent in `X-Forwarded-Client-Cert`, in Envoy's modes. Default: `sanitize`.
+    #[serde(default)]
+    pub(crate) forward_client_cert_details: ForwardClientCertDetails,
+    /// What is said there of a certificate beside its hash and whom it was shown to, in the modes that say something.
+    pub(crate) set_current_client_cert_details: Option<SetCurrentClientCertDetails>,
     /// The credentials that requests to it carry. Default: none of ours.
     pub(crate) credentials: Option<UpstreamCredentials>,
-    /// TLS to an upstream comes with a later version.
-    pub(crate) tls: Option<Unbuilt>,
+    /// TLS to its endpoints. Default: plain text.
+    pub(crate) tls: Option<UpstreamTls>,
     /// Asks endpoints whether they are well, and sends nothing to those that are not. Default: nobody is asked.
     pub(crate) health_check: Option<HealthCheck>,
     /// Leaves endpoints out for what becomes of the requests to them. Default: off.
@@ -219,6 +244,41 @@ pub(crate) enum UpstreamProtocol {
     Http2,
     /// What the client speaks.
     Follow,
+}
+
+/// What an upstream is told of clients' certificates. Of what was said by others only a trusted proxy's word is left, and
+/// that only if its listener does not believe `clientCert`. In all modes but `alwaysForwardOnly` nothing is said where
+/// the connection came without a certificate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum ForwardClientCertDetails {
+    /// Nothing.
+    #[default]
+    Sanitize,
+    /// What a trusted proxy has said.
+    ForwardOnly,
+    /// The same, and what the connection's certificate says.
+    AppendForward,
+    /// What the caller's certificate says: the connection's, or the one that a trusted proxy is believed to have seen.
+    SanitizeSet,
+    /// What a trusted proxy has said, whether the connection has a certificate or not.
+    AlwaysForwardOnly,
+}
+
+/// What is said of a certificate.
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(crate) struct SetCurrentClientCertDetails {
+    /// Its distinguished name. Default: `false`.
+    pub(crate) subject: bool,
+    /// The certificate itself, in PEM: about 2 KiB. Default: `false`.
+    pub(crate) cert: bool,
+    /// It and those of who signed it. Default: `false`.
+    pub(crate) chain: bool,
+    /// Its DNS names. Default: `false`.
+    pub(crate) dns: bool,
+    /// Its URIs, among them its SPIFFE id. Default: `false`.
+    pub(crate) uri: bool,
 }
 
 /// How the gateway goes down at SIGTERM.

@@ -23,12 +23,13 @@ mod retry;
 mod route;
 mod session;
 mod split;
+mod tls;
 mod unbuilt;
 mod usage;
 
 pub(crate) use self::{
     addresses::*, authentication::*, authorization::*, balance::*, breaker::*, client::*, concurrency::*,
     discovery::*, endpoints::*, fallback::*, fault::*, gateway::*, hedge::*, mirror::*, overload::*,
-    paths::*, policies::*, quotas::*, redis::*, retry::*, route::*, session::*, split::*, unbuilt::*,
+    paths::*, policies::*, quotas::*, redis::*, retry::*, route::*, session::*, split::*, tls::*, unbuilt::*,
     usage::*,
 };

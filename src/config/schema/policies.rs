@@ -63,6 +63,9 @@ pub(crate) struct RateLimit {
     /// What share of an account all instances together may take ahead to decide by themselves, up to `5%`; by so much the
     /// limit may be exceeded. Default: none, every decision is exact.
     pub(crate) lease: Option<Text<Ratio>>,
+    /// How many instances there are at least: one that starts while Redis does not answer has seen no other, and holds
+    /// everybody to the share of one among so many. Default: 1.
+    pub(crate) instances: Option<NonZeroU32>,
     /// The most accounts that are kept. Default: 250000.
     pub(crate) max_keys: Option<NonZeroU32>,
     /// The memory for accounts, in place of `maxKeys`: one for each 48 bytes.

@@ -14,7 +14,9 @@ use tower_service::Service;
 
 use super::{
     FallbackBody, FallbackHandle, Policy,
+    failure::Failure,
     policy::{Asked, Case, Instead},
+    stale::Ask,
 };
 use crate::{
     body::{Body, BoxError, Replay},
@@ -103,12 +105,14 @@ struct Call {
     /// `None`: it cannot be sent again.
     body: Option<Replay>,
     may_repeat: bool,
+    /// What it asks of old answers, if some are kept.
+    asks: Option<Ask>,
     trail: Option<Trail>,
 }
 
 /// What becomes of a failure.
 enum Next {
-    Give(Response<Bytes>),
+    Give(Given, Response<Bytes>),
     Ask(Asked),
     Stand,
 }
@@ -116,23 +120,30 @@ enum Next {
 impl Call {
     fn begin(policy: Arc<Policy>, request: &mut Request<Body>) -> Self {
         let trail = request.extensions().get().cloned();
-        let head = Head::of(request);
+        let has_body = !request.body().is_end_stream();
+        let mut head = Head::of(request);
+        let asks = policy.stale.as_ref().and_then(|stale| stale.ask(&mut head, has_body));
         let (protocol, is_head) = (head.protocol(), head.method() == Method::HEAD);
         let seen = match policy.instead {
             Instead::Answer(_) => None,
             Instead::Made(_) | Instead::Server(_) => Some(head.to_request()),
         };
         let may_repeat = policy.any_method || is_repeatable(request);
-        let asks = matches!(policy.instead, Instead::Server(_)) && has_attempts(request);
-        let body = if asks { keep_body(request, policy.most_body) } else { None };
-        Self { policy, protocol, is_head, head: seen, body, may_repeat, trail }
+        let twice = matches!(policy.instead, Instead::Server(_)) && has_attempts(request);
+        let body = if twice { keep_body(request, policy.most_body) } else { None };
+        Self { policy, protocol, is_head, head: seen, body, may_repeat, asks, trail }
     }
 
     fn instead(&mut self, case: Case) -> Next {
+        if let (Some(stale), Some(Ask::Read(read))) = (&self.policy.stale, &self.asks)
+            && let Some(response) = stale.find(read)
+        {
+            return self.told(Given::Stale, response);
+        }
         match &self.policy.instead {
-            Instead::Answer(response) => self.told(Response::clone(response)),
+            Instead::Answer(response) => self.told(Given::Answer, Response::clone(response)),
             Instead::Made(make) => match self.head.as_ref().and_then(|head| make(head)) {
-                Some(response) => self.told(response),
+                Some(response) => self.told(Given::Answer, response),
                 None => Next::Stand,
             },
             Instead::Server(server) => {
@@ -152,20 +163,34 @@ impl Call {
     }
 
     /// Gives it if it is in the protocol of the caller, to `HEAD` without its body.
-    fn told(&self, response: Response<Bytes>) -> Next {
+    fn told(&self, given: Given, response: Response<Bytes>) -> Next {
         if self.protocol.is_grpc() && Protocol::of(response.headers()) != self.protocol {
             return Next::Stand;
         }
-        Next::Give(if self.is_head { without_body(response) } else { response })
+        Next::Give(given, if self.is_head { without_body(response) } else { response })
     }
 
-    fn stands<B, E>(&self, ended: Result<Response<B>, E>) -> Result<Response<FallbackBody<B>>, E> {
+    /// What is no failure is kept for when there is one, if it may be.
+    fn passes<B: HttpBody, E>(self, ended: Result<Response<B>, E>) -> Result<Response<FallbackBody<B>>, E> {
+        ended.map(|response| {
+            let stale = self.policy.stale.as_ref().zip(self.asks);
+            let recorder = stale.and_then(|(stale, ask)| stale.learn(ask, &response)).map(Box::new);
+            response.map(|body| FallbackBody::recorded(body, recorder))
+        })
+    }
+
+    fn stands<T>(&self, ended: T) -> T {
         self.policy.count(None);
-        inner(ended)
+        ended
     }
 
     fn given<B>(&self, failed: Failed, given: Given, response: Response<Body>) -> Response<FallbackBody<B>> {
         let fell_back = FellBack { failed, given };
+        if let (Some(stale), Some(Ask::Change(place)), Given::Server) =
+            (&self.policy.stale, &self.asks, given)
+        {
+            stale.note(*place, response.status());
+        }
         self.policy.count(Some(given));
         if let Some(trail) = &self.trail {
             trail.set_fell_back(fell_back);
@@ -198,13 +223,14 @@ pin_project! {
     enum State<F, B, E> {
         Calling { #[pin] future: F },
         // The failure stands if the other server has no answer.
-        Asking { asked: Asked, failed: Failed, failure: Option<(Call, Result<Response<B>, E>)> },
+        Asking { asked: Option<Asked>, failed: Failed, failure: Option<Failure<B, E>> },
     }
 }
 
 impl<F, B, E> Future for ResponseFuture<F, B, E>
 where
     F: Future<Output = Result<Response<B>, E>>,
+    B: HttpBody<Data = Bytes>,
     E: 'static,
 {
     type Output = Result<Response<FallbackBody<B>>, E>;
@@ -215,16 +241,14 @@ where
             let ended = match this.state.as_mut().project() {
                 StateProjection::Calling { future } => ready!(future.poll(cx)),
                 StateProjection::Asking { asked, failed, failure } => {
-                    let answer = ready!(asked.as_mut().poll(cx));
+                    let answer = ready!(poll_other(asked, failure, cx));
                     #[expect(clippy::expect_used, reason = "the contract of Future")]
-                    let (call, failure) = failure.take().expect("polled after completion");
-                    // A refusal is that of a layer in front of the server.
-                    let answer =
-                        answer.ok().filter(|answer| answer.extensions().get::<Rejection>().is_none());
-                    return Poll::Ready(match answer {
-                        Some(response) => Ok(call.given(*failed, Given::Server, response)),
-                        None => call.stands(failure),
-                    });
+                    let (call, failure) =
+                        this.call.take().zip(failure.take()).expect("polled after completion");
+                    let stands =
+                        || call.stands(failure.given().map(|response| response.map(FallbackBody::instead)));
+                    let given = |response| Ok(call.given(*failed, Given::Server, response));
+                    return Poll::Ready(answer.map_or_else(stands, given));
                 }
             };
             let Some(mut call) = this.call.take() else { return Poll::Ready(inner(ended)) };
@@ -232,20 +256,43 @@ where
                 Ok(response) => call.policy.of_response(response),
                 Err(error) => call.policy.of_error(error),
             };
-            let Some(case) = case else { return Poll::Ready(inner(ended)) };
+            let Some(case) = case else { return Poll::Ready(call.passes(ended)) };
             match call.instead(case) {
-                Next::Give(response) => {
+                Next::Give(given, response) => {
                     let response = response.map(Body::from);
-                    return Poll::Ready(Ok(call.given(case.failed, Given::Answer, response)));
+                    return Poll::Ready(Ok(call.given(case.failed, given, response)));
                 }
-                Next::Stand => return Poll::Ready(call.stands(ended)),
+                Next::Stand => return Poll::Ready(call.stands(inner(ended))),
                 Next::Ask(asked) => {
-                    let failure = Some((call, ended));
+                    *this.call = Some(call);
+                    let (asked, failure) = (Some(asked), Some(Failure::new(ended)));
                     this.state.set(State::Asking { asked, failed: case.failed, failure });
                 }
             }
         }
     }
+}
+
+/// The answer of the other server, or `None` if it has none, and what failed is read.
+fn poll_other<B, E>(
+    asked: &mut Option<Asked>,
+    failure: &mut Option<Failure<B, E>>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Response<Body>>>
+where
+    B: HttpBody<Data = Bytes>,
+{
+    let is_read = failure.as_mut().map_or(Poll::Ready(()), |failure| failure.poll_read(cx));
+    if let Some(asking) = asked {
+        let answer = ready!(asking.as_mut().poll(cx)).ok();
+        // A refusal is that of a layer in front of the server.
+        let answer = answer.filter(|answer| answer.extensions().get::<Rejection>().is_none());
+        if answer.is_some() {
+            return Poll::Ready(answer);
+        }
+        *asked = None;
+    }
+    is_read.map(|()| None)
 }
 
 fn inner<B, E>(ended: Result<Response<B>, E>) -> Result<Response<FallbackBody<B>>, E> {

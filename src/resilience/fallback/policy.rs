@@ -12,6 +12,9 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use tower_service::Service;
 
+use super::Stale;
+#[cfg(feature = "stack")]
+use crate::key::Key;
 use crate::{
     body::{Body, BoxError},
     outcome::{Failure, is_connect, rejection_in},
@@ -26,6 +29,7 @@ use crate::{
 #[must_use]
 pub struct Policy {
     pub(super) conditions: Conditions,
+    pub(super) stale: Option<Stale>,
     pub(super) instead: Instead,
     pub(super) most_body: usize,
     pub(super) any_method: bool,
@@ -64,6 +68,7 @@ impl Policy {
         ];
         Self {
             conditions: Conditions { on, codes: Vec::new(), headers: Vec::new() },
+            stale: None,
             instead,
             most_body: 64 * 1024,
             any_method: false,
@@ -122,6 +127,17 @@ impl Policy {
         Self { instead: Self::ask(server).instead, ..self }
     }
 
+    /// What was good before goes before anything else. See the [module docs](super#old-answers).
+    pub fn stale(self, stale: Stale) -> Self {
+        Self { stale: Some(stale), ..self }
+    }
+
+    /// What old answers [depend on](Stale::varies_by), too.
+    #[cfg(feature = "stack")]
+    pub(crate) fn varies_by(self, keys: Vec<Key>) -> Self {
+        Self { stale: self.stale.map(|stale| stale.varies_by(keys)), ..self }
+    }
+
     /// In which cases, in the place of `5xx`, `connect-failure`, `refused-stream`, `reset`, and of gRPC
     /// `deadline-exceeded`, `internal` and `unavailable`. What a layer of ours has refused is a case by its status: that of
     /// an open breaker is 503.
@@ -155,7 +171,7 @@ impl Policy {
     /// What it has come to.
     #[must_use]
     pub fn handle(&self) -> FallbackHandle {
-        FallbackHandle { counts: Arc::clone(&self.counts) }
+        FallbackHandle { counts: Arc::clone(&self.counts), stale: self.stale.clone() }
     }
 
     pub(super) fn count(&self, given: Option<Given>) {
@@ -228,6 +244,7 @@ impl Case {
 #[derive(Debug, Clone)]
 pub struct FallbackHandle {
     counts: Arc<Counts>,
+    stale: Option<Stale>,
 }
 
 impl FallbackHandle {
@@ -241,6 +258,12 @@ impl FallbackHandle {
     #[must_use]
     pub fn given_as(&self, given: Given) -> u64 {
         self.counts.given[given as usize].load(Relaxed)
+    }
+
+    /// The old answers that may be given.
+    #[must_use]
+    pub fn stale(&self) -> Option<&Stale> {
+        self.stale.as_ref()
     }
 
     /// Failures that stood: there was nothing to give, or the request could not be sent again.
@@ -259,6 +282,7 @@ impl fmt::Debug for Policy {
         };
         f.debug_struct("Policy")
             .field("conditions", &self.conditions)
+            .field("stale", &self.stale)
             .field("instead", &instead)
             .finish_non_exhaustive()
     }

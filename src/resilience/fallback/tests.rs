@@ -1,11 +1,17 @@
 use std::{
     io,
+    num::NonZeroU32,
+    pin::{Pin, pin},
     sync::{Arc, Mutex},
+    task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
+use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
+use tokio::time::timeout;
 use tower::{Layer, ServiceExt, service_fn};
 
 use super::*;
@@ -15,8 +21,12 @@ use crate::{
         script::{Script, Step},
     },
     reject::{Reason, Rejection},
-    resilience::{breaker::BreakerLayer, retry::RetryOn},
+    resilience::{
+        breaker::{self, BreakerLayer},
+        retry::RetryOn,
+    },
     trail::{Failed, FellBack, Given, Trail},
+    trip,
 };
 
 /// How a server ends a call.
@@ -236,6 +246,95 @@ async fn if_the_other_fails_too_the_first_failure_stands() {
     assert_eq!(ask(policy.clone(), End::Head(503), get()).await, (Some("first".into()), false));
     assert_eq!(ask(policy, End::Error(io::ErrorKind::ConnectionReset), get()).await, (None, false));
     assert_eq!((seen.lock().unwrap().len(), handle.given(), handle.not_given()), (2, 0, 2));
+}
+
+/// A body that is seen to be held, and may never end.
+struct Held {
+    script: Script,
+    is_silent: bool,
+    _here: Arc<()>,
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        match Pin::new(&mut self.script).poll_frame(cx) {
+            Poll::Ready(None) if self.is_silent => Poll::Pending,
+            frame => frame,
+        }
+    }
+}
+
+/// The failure's body is read, or given up if it is long, broken or late: then its connection, its places in limits and its
+/// breaker's probe are free.
+#[tokio::test(start_paused = true)]
+async fn a_failure_holds_nothing_while_another_server_is_asked() {
+    use Step::{Data, Fail, Pending, Trailers};
+    const LATE: Duration = Duration::from_millis(1001);
+    let long: &str = "x".repeat(20_000).leak();
+    for (steps, is_silent, free_after, text) in [
+        (vec![], false, Duration::ZERO, Some("")),
+        (vec![Data("fi"), Pending, Data("rst")], false, Duration::ZERO, Some("first")),
+        (vec![Data("first"), Trailers("0")], false, Duration::ZERO, Some("first")),
+        (vec![Data("first"), Fail], false, Duration::ZERO, None),
+        (vec![Data(long)], false, Duration::ZERO, None),
+        (vec![Data(&long[..10_000]), Pending, Data(&long[..10_000])], false, Duration::ZERO, None),
+        (vec![Data("first")], true, LATE, None),
+    ] {
+        let (here, (answer, other)) = (Arc::new(()), tokio::sync::oneshot::channel::<()>());
+        let other = Arc::new(Mutex::new(Some(other)));
+        let policy = Policy::ask(service_fn(move |_: Request<Body>| {
+            let other = other.lock().unwrap().take().unwrap();
+            async move { other.await.map(|()| Response::new(Body::from("other"))) }
+        }));
+        let breaker =
+            BreakerLayer::new(breaker::Policy::new(trip::Policy::new().consecutive(NonZeroU32::MIN)));
+        let held = Arc::clone(&here);
+        let server = breaker.layer(service_fn(move |_: Request<Body>| {
+            let body = Held { script: Script::new(steps.clone()), is_silent, _here: Arc::clone(&held) };
+            let response = Response::builder().status(503).header("content-type", "text/plain");
+            async move { response.header("x-first", "1").body(body).map_err(BoxError::from) }
+        }));
+        let mut call = pin!(FallbackLayer::new(policy).layer(server).oneshot(get()));
+        if !free_after.is_zero() {
+            assert!(timeout(free_after / 2, &mut call).await.is_err());
+            assert_eq!(Arc::strong_count(&here), 2);
+        }
+        assert!(timeout(free_after + Duration::from_millis(1), &mut call).await.is_err());
+        assert_eq!((Arc::strong_count(&here), breaker.handle().unwrap().opened()), (1, 1), "{text:?}");
+        drop(answer);
+        let response = call.await.unwrap();
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["x-first"]),
+            (503, &"1".parse().unwrap())
+        );
+        assert_eq!(response.headers().contains_key("content-type"), text.is_some());
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, text.unwrap_or_default());
+    }
+}
+
+/// Nobody has an answer, and the failure is not read to its end yet.
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_given_when_it_is_read() {
+    for (is_silent, text) in [(false, "first"), (true, "")] {
+        let policy = Policy::ask(service_fn(|_: Request<Body>| async {
+            Err::<Response<Body>, _>(BoxError::from("nobody is there"))
+        }));
+        let server = service_fn(move |_: Request<Body>| {
+            let steps = [Step::Data("fi"), Step::Pending, Step::Pending, Step::Data("rst")];
+            let body = Held { script: Script::new(steps), is_silent, _here: Arc::default() };
+            async move { Response::builder().status(503).body(body).map_err(BoxError::from) }
+        });
+        let response = FallbackLayer::new(policy).layer(server).oneshot(get()).await.unwrap();
+        assert_eq!(response.status(), 503);
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), text);
+    }
 }
 
 #[tokio::test]

@@ -2,13 +2,16 @@
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
+    task::Context,
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::Body as HttpBody;
 use tokio::time::Instant;
 
-use super::{Policy, handle::HedgeStop};
+use super::{HedgeBody, Policy, handle::HedgeStop};
 use crate::{
     attempt::Earlier,
     body::{Body, Replay},
@@ -18,6 +21,7 @@ use crate::{
     reject::{GrpcCode, Rejection},
     resilience::{
         again::{is_refusal, keep_body},
+        looked::{Looked, Peeked, is_undecided},
         timeout::head_deadline,
     },
     time::after,
@@ -148,8 +152,43 @@ pub(super) enum Grade {
     Good,
 }
 
+/// How good it is, and what is given of it. Of an answer `among` several that in gRPC is to have its status yet it is looked at
+/// what has come: a server that fails fast would win else.
+pub(super) fn graded<B, E>(
+    ended: Result<Response<B>, E>,
+    among: bool,
+    cx: &mut Context<'_>,
+) -> (Grade, Result<Response<HedgeBody<B>>, E>)
+where
+    B: HttpBody<Data = Bytes>,
+    E: 'static,
+{
+    let grade = Grade::of(&ended);
+    let (head, body) = match ended {
+        Ok(response) => response.into_parts(),
+        Err(error) => return (grade, Err(error)),
+    };
+    let (grade, body) = match among && grade == Grade::Good && is_undecided(&head) {
+        true => {
+            let peeked = Peeked::new(body, cx);
+            (Grade::of_peeked(&peeked), Looked::Peeked { peeked })
+        }
+        false => (grade, Looked::Whole { body }),
+    };
+    (grade, Ok(Response::from_parts(head, HedgeBody::new(body))))
+}
+
 impl Grade {
-    pub(super) fn of<B, E: 'static>(ended: &Result<Response<B>, E>) -> Self {
+    fn of_peeked<B: HttpBody<Data = Bytes>>(peeked: &Peeked<B>) -> Self {
+        let fails = |trailers| GrpcCode::of(trailers).is_some_and(GrpcCode::is_server_fault);
+        match peeked.error() {
+            Some(_) => Self::Lost,
+            None if peeked.trailers().is_some_and(fails) => Self::Failed,
+            None => Self::Good,
+        }
+    }
+
+    fn of<B, E: 'static>(ended: &Result<Response<B>, E>) -> Self {
         let response = match ended {
             Ok(response) => response,
             Err(error) if rejection_in(error).is_some_and(is_refusal) => return Self::Refused,

@@ -5,27 +5,29 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 use tower_service::Service;
 
 use super::{
-    Policy,
-    call::{Call, Grade, Next},
+    HedgeBody, Policy,
+    call::{Call, Grade, Next, graded},
     sending::Sending,
 };
 use crate::{body::Body, resilience::timeout::Alarm, time::after, trail::Trail};
 
 pin_project! {
     /// The future of a [`Hedge`](super::Hedge). Dropping it drops all attempts.
-    pub struct ResponseFuture<S: Service<Request<Body>>> {
+    pub struct ResponseFuture<S: Service<Request<Body>>, B: HttpBody> {
         #[pin]
         first: Option<Sending<S>>,
         #[pin]
         alarm: Alarm,
         learning: Option<Learning>,
-        race: Option<Box<Race<S>>>,
+        race: Option<Box<Race<S, B>>>,
     }
 }
 
@@ -36,14 +38,14 @@ struct Learning {
 }
 
 /// What is needed where there may be other attempts.
-struct Race<S: Service<Request<Body>>> {
+struct Race<S: Service<Request<Body>>, B: HttpBody> {
     service: S,
     call: Call,
     /// When somebody looks at it again, unless there is nothing to be done but to wait.
     look: Option<Instant>,
     rivals: Vec<Rival<S>>,
     /// The best of what has ended so far, and whose it is.
-    held: Option<(Grade, Ended<S>, Option<Trail>)>,
+    held: Option<(Grade, Ended<S, B>, Option<Trail>)>,
 }
 
 /// An attempt beside the first, and the trail that it is told to.
@@ -52,9 +54,9 @@ struct Rival<S: Service<Request<Body>>> {
     trail: Trail,
 }
 
-type Ended<S> = Result<<S as Service<Request<Body>>>::Response, <S as Service<Request<Body>>>::Error>;
+type Ended<S, B> = Result<Response<HedgeBody<B>>, <S as Service<Request<Body>>>::Error>;
 
-impl<S: Service<Request<Body>>> ResponseFuture<S> {
+impl<S: Service<Request<Body>>, B: HttpBody> ResponseFuture<S, B> {
     /// The only attempt.
     pub(super) fn alone(first: Sending<S>) -> Self {
         Self { first: Some(first), alarm: Alarm::default(), learning: None, race: None }
@@ -74,19 +76,21 @@ impl<S: Service<Request<Body>>> ResponseFuture<S> {
     }
 }
 
-impl<S, ResB> Future for ResponseFuture<S>
+impl<S, ResB> Future for ResponseFuture<S, ResB>
 where
     S: Service<Request<Body>, Response = Response<ResB>, Error: 'static> + Clone,
+    ResB: HttpBody<Data = Bytes>,
 {
-    type Output = Ended<S>;
+    type Output = Ended<S, ResB>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended<S>> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended<S, ResB>> {
         let mut this = self.project();
         if let Some(first) = this.first.as_mut().as_pin_mut()
             && let Poll::Ready(ended) = first.poll(cx)
         {
             this.first.set(None);
-            let grade = Grade::of(&ended);
+            let among = this.race.as_ref().is_some_and(|race| !race.rivals.is_empty());
+            let (grade, ended) = graded(ended, among, cx);
             if let Some(learning) = this.learning.take() {
                 learning.first(grade);
             }
@@ -118,13 +122,19 @@ impl Learning {
     }
 }
 
-impl<S, ResB> Race<S>
+impl<S, ResB> Race<S, ResB>
 where
     S: Service<Request<Body>, Response = Response<ResB>, Error: 'static> + Clone,
+    ResB: HttpBody<Data = Bytes>,
 {
     /// Ready with what is given, since a rival has ended or a failure has waited long enough. `others`: how many attempts are
     /// in flight beside the rivals.
-    fn poll(&mut self, others: usize, mut alarm: Pin<&mut Alarm>, cx: &mut Context<'_>) -> Poll<Ended<S>> {
+    fn poll(
+        &mut self,
+        others: usize,
+        mut alarm: Pin<&mut Alarm>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Ended<S, ResB>> {
         loop {
             if let Poll::Ready(given) = self.poll_rivals(others, cx) {
                 return Poll::Ready(given);
@@ -140,7 +150,7 @@ where
         }
     }
 
-    fn poll_rivals(&mut self, others: usize, cx: &mut Context<'_>) -> Poll<Ended<S>> {
+    fn poll_rivals(&mut self, others: usize, cx: &mut Context<'_>) -> Poll<Ended<S, ResB>> {
         let mut at = 0;
         while let Some(rival) = self.rivals.get_mut(at) {
             let Poll::Ready(ended) = rival.sending.as_mut().poll(cx) else {
@@ -148,7 +158,8 @@ where
                 continue;
             };
             let Rival { trail, .. } = self.rivals.swap_remove(at);
-            if let Some(given) = self.end(Grade::of(&ended), ended, Some(trail), others) {
+            let (grade, ended) = graded(ended, others > 0 || !self.rivals.is_empty(), cx);
+            if let Some(given) = self.end(grade, ended, Some(trail), others) {
                 return Poll::Ready(given);
             }
         }
@@ -160,10 +171,10 @@ where
     fn end(
         &mut self,
         grade: Grade,
-        ended: Ended<S>,
+        ended: Ended<S, ResB>,
         trail: Option<Trail>,
         others: usize,
-    ) -> Option<Ended<S>> {
+    ) -> Option<Ended<S, ResB>> {
         if grade == Grade::Good {
             return Some(self.give(ended, trail.as_ref(), trail.is_some(), others));
         }
@@ -182,7 +193,13 @@ where
     }
 
     /// Cancels all others.
-    fn give(&mut self, ended: Ended<S>, rival: Option<&Trail>, has_won: bool, others: usize) -> Ended<S> {
+    fn give(
+        &mut self,
+        ended: Ended<S, ResB>,
+        rival: Option<&Trail>,
+        has_won: bool,
+        others: usize,
+    ) -> Ended<S, ResB> {
         self.call.ended(has_won, self.rivals.len() + others);
         self.rivals.clear();
         ended.map(|mut response| {
@@ -206,7 +223,7 @@ where
     }
 }
 
-impl<S: Service<Request<Body>>> fmt::Debug for ResponseFuture<S> {
+impl<S: Service<Request<Body>>, B: HttpBody> fmt::Debug for ResponseFuture<S, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }

@@ -10,7 +10,7 @@ use http_body::Body as HttpBody;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{HedgeHandle, Policy, ResponseFuture, call::Call, sending::Sending};
+use super::{HedgeBody, HedgeHandle, Policy, ResponseFuture, call::Call, sending::Sending};
 use crate::body::{Body, BoxError};
 
 /// Sends a second attempt beside a late one. See the [module docs](super).
@@ -60,17 +60,18 @@ where
     S: Service<Request<Body>, Response = Response<ResB>, Error: 'static> + Clone,
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
+    ResB: HttpBody<Data = Bytes>,
 {
-    type Response = Response<ResB>;
+    type Response = Response<HedgeBody<ResB>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S>;
+    type Future = ResponseFuture<S, ResB>;
 
     /// Always ready, unless it is disabled: each attempt waits for the inner service inside of the call.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         if self.policy.is_some() { Poll::Ready(Ok(())) } else { self.inner.poll_ready(cx) }
     }
 
-    fn call(&mut self, request: Request<B>) -> ResponseFuture<S> {
+    fn call(&mut self, request: Request<B>) -> ResponseFuture<S, ResB> {
         let request = request.map(Body::new);
         let Some(policy) = &self.policy else {
             return ResponseFuture::alone(Sending::calling(self.inner.call(request)));

@@ -72,7 +72,8 @@
 //! thing. Until then the first is not late, the caller is.
 //!
 //! The first *good* head is given, and the other attempts are dropped at that moment; nothing of two answers is ever mixed.
-//! A head with a status of 500 and above, a gRPC status in it that is the server's fault, or no answer at all is not good.
+//! A head with a status of 500 and above, a gRPC status in it that is the server's fault, or no answer at all is not good; nor,
+//! while another attempt is in flight, is an answer in gRPC that ends with such a status in its trailers at once, or breaks off.
 //! Before there is a second attempt a failure is given at once: it is for a retry to mend. After that it waits for the others,
 //! as long again as the first was waited for, and the best of what came is given. What one of our own layers has refused, a
 //! limit in front of the server say, is given only if nothing else comes, and then no further attempt is sent.
@@ -109,6 +110,7 @@
 //!
 //! A [`HedgeHandle`] counts attempts, those that won and those that were cancelled, and late calls that had none by reason.
 
+mod body;
 mod call;
 mod future;
 mod handle;
@@ -119,6 +121,7 @@ mod sending;
 #[cfg(test)]
 mod tests;
 
+pub use body::HedgeBody;
 pub use future::ResponseFuture;
 pub use handle::{HedgeHandle, HedgeStop};
 pub use layer::{Hedge, HedgeLayer};

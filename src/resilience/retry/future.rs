@@ -5,19 +5,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, response};
+use http::{Request, Response};
 use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
 use tower_service::Service;
 
 use super::{
-    body::{Looked, Peeked, RetryBody},
+    body::RetryBody,
     call::{Call, Ended, Next},
 };
 use crate::{
     body::Body,
-    reject::{GrpcCode, Protocol},
+    resilience::looked::{Looked, Peeked, is_undecided},
 };
 
 /// How many frames of an answer that is not given are read, so that its connection can be used again.
@@ -159,11 +159,6 @@ where
     tried.tell(&mut head);
     let watch = tried.watch(&mut head);
     Judged::Given(Ok(Response::from_parts(head, RetryBody::watched(body, watch))))
-}
-
-/// Whether a gRPC status is still to come.
-fn is_undecided(head: &response::Parts) -> bool {
-    Protocol::of(&head.headers) == Protocol::Grpc && GrpcCode::of(&head.headers).is_none()
 }
 
 /// Reads what is there, so that the connection of a short answer can be used again.

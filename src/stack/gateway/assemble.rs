@@ -1,5 +1,5 @@
 //! How a rule becomes a service: its layers and gates, in their order.
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use tower::util::Either;
 use tower_layer::Layer;
@@ -13,11 +13,12 @@ use super::{
     rule::{Asked, Fallback, Rule},
 };
 use crate::{
-    admission::{Priorities, concurrency::Concurrency, quota::Quotas, shed::Shed},
+    admission::{Priorities, authz::Authorization, concurrency::Concurrency, quota::Quotas, shed::Shed},
     authn,
     body::TapLayer,
     chance::Chance,
     gate::{AsyncGateLayer, AsyncGates, Enforce, GateLayer},
+    key::Key,
     reject::RescueLayer,
     resilience::fallback::FallbackLayer,
     routing::{mirror::MirrorLayer, router, split},
@@ -122,11 +123,26 @@ impl Rule {
     /// What is given in the place of failures. Another upstream is sent what this one is.
     fn fallbacks(&self, given: &Given) -> FallbackLayer {
         let Some(Fallback { policy, backend }) = &self.fallback else { return FallbackLayer::disabled() };
-        let Some(backend) = backend else { return FallbackLayer::new(policy.clone()) };
+        let policy = policy.clone().varies_by(self.depends_on(given));
+        let Some(backend) = backend else { return FallbackLayer::new(policy) };
         let within = self.calling.timeout.tell_deadline(true);
         let other =
             AsyncGateLayer::new(self.filters.clone()).layer(within.layer(self.guarded(backend, given, None)));
-        FallbackLayer::new(policy.clone().asking(other))
+        FallbackLayer::new(policy.asking(other))
+    }
+
+    /// What an answer may depend on though no server says so in `Vary`: what chooses the rule, the version and the endpoint,
+    /// what is asked of who may see it, and what upstreams are told of the caller.
+    fn depends_on(&self, given: &Given) -> Vec<Key> {
+        let matched = self.matches.iter().flat_map(|request| request.headers.iter().map(|(name, _)| name));
+        let asked = self.authorization.iter().flat_map(Authorization::headers);
+        let headers = matched.chain(asked).chain(given.asserted.names()).cloned().map(Key::Header);
+        let endpoints = self.backends.iter().flat_map(|(backend, _)| backend.upstream().chooses_by());
+        let session = self.session.as_ref().filter(|_| self.backends.len() > 1).map(Session::key);
+        let versions = self.split_by.clone().into_iter().chain(session);
+        let mut known = HashSet::new();
+        let keys = headers.chain(endpoints).chain(versions).filter(Key::tells_callers);
+        keys.filter(|key| known.insert(key.clone())).collect()
     }
 
     /// What tells how important a request of this rule is. The listeners have removed what strangers said of it.
@@ -139,7 +155,8 @@ impl Rule {
     /// An upstream that is told what it needs to know, behind its guards.
     fn guarded(&self, backend: &Backend, given: &Given, session: Option<&Session>) -> Guarded {
         // The listeners have removed what strangers said of how a request came: what is left is believed.
-        let proxy = backend.proxy.clone().trusted_proxies(everybody()).asserted(given.asserted.clone());
+        let proxy = backend.proxy(self.calling.own_budget());
+        let proxy = proxy.trusted_proxies(everybody()).asserted(given.asserted.clone());
         let proxy = session.into_iter().cloned().fold(proxy, Proxy::session);
         backend.guards.before(GateLayer::new(self.calling.told()).layer(backend.sender(proxy)))
     }
@@ -165,7 +182,6 @@ impl Rule {
         };
         let mut split = split::Split::builder();
         for (backend, weight) in &self.backends {
-            backend.bind_resends(self.calling.own_budget());
             let name = backend.proxy.upstream().variant();
             let attempt = timeout.layer(self.guarded(backend, given, self.session.as_ref()));
             split = split.variant(name, *weight, self.calling.attempts(backend.budget(), attempt));
@@ -183,5 +199,48 @@ impl Rule {
             None => split.map(|attempts| GateLayer::disabled().layer(attempts.clone())),
         };
         Ok(Either::Left(versions.into_service(policy)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+
+    use super::*;
+    use crate::{
+        admission::authz::{self, Operation, Policy},
+        identity::CallerHeaders,
+        matching::{PathPolicy, RequestMatch, Text},
+        upstream::{Balance, Maglev, SessionCookie, Subsets, Upstream},
+    };
+
+    #[tokio::test]
+    async fn an_old_answer_depends_on_what_chooses_its_server_and_tells_who_asks() {
+        let header = |name: &'static str| HeaderName::from_static(name);
+        let upstream = |name: &str| Upstream::builder(name).endpoint("127.0.0.1:9001");
+        let one = upstream("one").subsets(Subsets::new().by_headers([("tenant", header("x-tenant"))]));
+        let two = upstream("two").balance(Balance::Maglev(Maglev::new(Key::Cookie("cart".into()))));
+        let operation = Operation::new().header(header("x-plan"), ["gold"]).unwrap();
+        let policy = Policy::allow("gold").rule(authz::Rule::new().to(operation));
+        let when = RequestMatch::any().header(header("x-version"), Text::exact("2"));
+        let given = Given {
+            paths: PathPolicy::strict(),
+            asserted: [header("x-user")].into_iter().collect(),
+            credentials: Vec::new(),
+            caller_headers: CallerHeaders::new(),
+            overload: None,
+        };
+        let rule = Rule::new("all")
+            .when(when)
+            .policies(Authorization::new([policy]).unwrap())
+            .split_by(Key::ClientAddr)
+            .session(Session::cookie(SessionCookie::new("at").unwrap()))
+            .backend(one.build().unwrap(), 1);
+        let headers = ["x-version", "x-plan", "x-user", "x-tenant"].map(|name| Key::Header(header(name)));
+        assert_eq!(rule.depends_on(&given), headers, "there is one version");
+
+        let rule = rule.split_by(Key::Header(header("x-user"))).backend(two.build().unwrap(), 1);
+        let cookies = ["cart", "at"].map(|name| Key::Cookie(name.into()));
+        assert_eq!(rule.depends_on(&given), [&headers[..], &cookies].concat());
     }
 }

@@ -105,16 +105,23 @@ impl Backend {
         self.retry_budget.as_ref()
     }
 
-    /// What its pool sends twice is bound like other second attempts: by its own budget, or else by `others`.
-    pub(in crate::stack) fn bind_resends(&self, others: Option<Budget>) {
-        if let Some(budget) = self.budget().cloned().or(others) {
-            self.upstream().bind_resends(move || budget.spend(Instant::now()));
+    /// What sends to it. What its pool sends twice is bound like other second attempts: by its own budget, or else by `others`.
+    pub(super) fn proxy(&self, others: Option<Budget>) -> Proxy {
+        let proxy = self.proxy.clone();
+        match self.budget().cloned().or(others) {
+            Some(budget) => proxy.bind_resends(move || budget.spend(Instant::now())),
+            None => proxy,
         }
     }
 
     /// The upstream behind its limits, for calls of our own.
-    pub(in crate::stack) fn direct(&self, told: TellDeadline, session: Option<&Session>) -> Guarded {
-        let proxy = session.into_iter().cloned().fold(self.proxy.clone().direct(), Proxy::session);
+    pub(in crate::stack) fn direct(
+        &self,
+        told: TellDeadline,
+        session: Option<&Session>,
+        others: Option<Budget>,
+    ) -> Guarded {
+        let proxy = session.into_iter().cloned().fold(self.proxy(others).direct(), Proxy::session);
         let sender = self.sender(proxy);
         self.guards.before(GateLayer::new(told).layer(sender))
     }

@@ -20,6 +20,8 @@ use crate::authn::{
     introspection::{Introspection, IntrospectionHandle},
     jwks::RemoteKeys,
 };
+#[cfg(feature = "tls")]
+use crate::tls::Credentials;
 use crate::{
     admission::{Priorities, shed::Overload},
     authn::{Location, Providers, api_key::ApiKeys},
@@ -76,6 +78,8 @@ pub enum SnapshotError {
 pub struct SnapshotBuilder {
     listeners: Vec<Listen>,
     admin: Option<Admin>,
+    #[cfg(feature = "tls")]
+    identities: Vec<(Arc<str>, Credentials)>,
     #[cfg(feature = "jwt")]
     key_sets: Vec<(Arc<str>, RemoteKeys)>,
     #[cfg(feature = "jwt")]
@@ -101,6 +105,8 @@ impl SnapshotBuilder {
         Self {
             listeners: Vec::new(),
             admin: None,
+            #[cfg(feature = "tls")]
+            identities: Vec::new(),
             #[cfg(feature = "jwt")]
             key_sets: Vec::new(),
             #[cfg(feature = "jwt")]
@@ -128,6 +134,14 @@ impl SnapshotBuilder {
     /// ([`UpstreamBuilder::refuse`](crate::upstream::UpstreamBuilder::refuse)), as those of a file are.
     pub fn admin(self, admin: Admin) -> Self {
         Self { admin: Some(admin), ..self }
+    }
+
+    /// Tells of these credentials in the status and in metrics: how long the certificate is valid, and whether it is renewed.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn identity(mut self, name: impl Into<Arc<str>>, credentials: &Credentials) -> Self {
+        self.identities.push((name.into(), credentials.clone()));
+        self
     }
 
     /// How the gateway goes down at a signal: for how long `/readyz` says 503 before nothing new is accepted, and how
@@ -208,10 +222,10 @@ impl SnapshotBuilder {
         let Self { listeners, admin, api_keys, shutdown_delay, shutdown_grace, rules: of_rules, .. } = self;
         let (mut asserted, mut credentials) = (self.asserted, self.credentials);
         asserted.extend(self.caller_headers.names().cloned().chain(asserted_by(&of_rules)));
-        let (tallies, quotas) = (tallies(&of_rules), quotas(&of_rules));
-        let (authorizers, retries) = (authorizers(&of_rules), Retries::of(&of_rules));
-        let (fallbacks, mirrors) = (Fallbacks::of(&of_rules), Mirrors::of(&of_rules));
-        let (canaries, breakers) = (Canaries::of(&of_rules), Breakers::of(&of_rules));
+        let (tallies, quotas, authorizers) = (tallies(&of_rules), quotas(&of_rules), authorizers(&of_rules));
+        let (retries, fallbacks) = (Retries::of(&of_rules), Fallbacks::of(&of_rules));
+        let (mirrors, canaries) = (Mirrors::of(&of_rules), Canaries::of(&of_rules));
+        let breakers = Breakers::of(&of_rules);
         #[cfg(any(feature = "prometheus", feature = "redis"))]
         let limits = super::limits::all(&listeners, &of_rules);
         #[cfg(feature = "prometheus")]
@@ -222,13 +236,9 @@ impl SnapshotBuilder {
         let (rules, upstreams) = (distinct(&of_rules)?, super::backend::upstreams(&of_rules));
         #[cfg(feature = "jwt")]
         let token_sources = super::parts::token_sources(&of_rules);
-        let given = Given {
-            paths,
-            asserted: asserted.iter().cloned().collect(),
-            credentials,
-            caller_headers: self.caller_headers,
-            overload: self.overload.clone(),
-        };
+        let (told, overload) = (asserted.iter().cloned().collect(), self.overload.clone());
+        let given =
+            Given { paths, asserted: told, credentials, caller_headers: self.caller_headers, overload };
         let load = Load::of(self.overload, &listeners, &of_rules);
         let routes = routed(of_rules, &given)?;
         Ok(Snapshot {
@@ -236,6 +246,8 @@ impl SnapshotBuilder {
             admin,
             upstreams,
             api_keys,
+            #[cfg(feature = "tls")]
+            identities: self.identities,
             #[cfg(feature = "jwt")]
             key_sets: self.key_sets,
             #[cfg(feature = "jwt")]

@@ -16,9 +16,9 @@ use crate::{
     },
     gate::{AsyncGateLayer, AsyncGated, AsyncGates, Gate, GateLayer, Gated, Gates},
     head::Head,
-    identity::{AssertedHeaders, ForwardingHeader, HEARSAY, PeerAddr, TrustedProxies},
-    matching::{Normalize, PathPolicy},
-    reject::{Answer, Rescue, RescueLayer},
+    identity::{AssertedHeaders, ForwardingHeader, HEARSAY, PeerAddr, TlsSession, TrustedProxies},
+    matching::{Host, Normalize, PathPolicy},
+    reject::{Answer, Reason, Rejection, Rescue, RescueLayer},
     resilience::fault,
     routing::router::RouterService,
     telemetry::{
@@ -32,6 +32,8 @@ use crate::{
 };
 
 use super::{backend::RuleService, limits::Limits};
+#[cfg(feature = "tls")]
+use crate::tls::ServerTls;
 
 /// An address on which requests are taken, and what is done with each of them before any rule is known.
 #[derive(Clone)]
@@ -53,6 +55,8 @@ pub(super) struct Socket {
     uncapped: Vec<ipnet::IpNet>,
     max_connections: Option<usize>,
     max_connections_per_address: Option<usize>,
+    #[cfg(feature = "tls")]
+    tls: Option<ServerTls>,
     pub(super) rates: Rates,
 }
 
@@ -121,6 +125,15 @@ impl Listen {
         self
     }
 
+    /// Takes connections within TLS. A host that the certificate is not for, which the client was shown, is answered 421 (RFC 9110
+    /// section 15.5.20), but for trusted proxies, and where the certificate has no DNS names.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn tls(mut self, tls: ServerTls) -> Self {
+        self.socket.tls = Some(tls);
+        self
+    }
+
     /// Takes the PROXY protocol from these peers.
     pub fn proxy_protocol(mut self, from: impl IntoIterator<Item = ipnet::IpNet>) -> Self {
         self.socket.proxy_protocol = from.into_iter().collect();
@@ -183,6 +196,10 @@ impl Socket {
             builder =
                 builder.proxy_protocol(ProxyProtocol::from_trusted(self.proxy_protocol.iter().copied()));
         }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            builder = builder.tls(tls.clone());
+        }
         if let Some(connections) = self.max_connections {
             builder = builder.max_connections(connections);
         }
@@ -242,7 +259,8 @@ impl EdgeParts {
     }
 }
 
-/// Removes what only we may say, and what only trusted proxies may.
+/// Removes what only we may say, and what only trusted proxies may; refuses strangers' requests for hosts that the connection's
+/// certificate is not for.
 #[derive(Debug)]
 pub(super) struct Strangers {
     trusted: TrustedProxies,
@@ -257,6 +275,17 @@ impl Gate for Strangers {
     fn check(&self, head: &mut Head<'_>) -> Result<(), Answer> {
         let is_trusted =
             head.extensions().get::<PeerAddr>().is_some_and(|peer| self.trusted.contains(peer.ip()));
+        // Proxies in front of us ask for what they were asked for.
+        let is_right = is_trusted
+            || head.extensions().get::<TlsSession>().is_none_or(|tls| {
+                // What is no host is refused as such.
+                Host::of(head.uri(), head.headers()).map_or(true, |host| tls.is_for_host(host.name()))
+            });
+        if !is_right {
+            return Err(Rejection::new(Reason::Misdirected)
+                .detail("this connection's certificate is not for this host")
+                .into());
+        }
         let names = if is_trusted { &self.of_anyone } else { &self.of_strangers };
         names.strip(head.headers_mut());
         Ok(())

@@ -122,6 +122,8 @@ mod edge;
 mod endpoints;
 mod fallbacks;
 mod guarded;
+#[cfg(feature = "tls")]
+mod identities;
 #[cfg(feature = "jwt")]
 mod key_sets;
 mod limits;

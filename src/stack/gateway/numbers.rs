@@ -8,6 +8,8 @@ pub(super) fn of(snapshot: &Snapshot, samples: &mut Samples) {
     super::key_sets::numbers(snapshot, samples);
     #[cfg(feature = "jwt")]
     super::tokens::numbers(snapshot, samples);
+    #[cfg(feature = "tls")]
+    super::identities::numbers(snapshot, samples);
     super::api_keys::numbers(snapshot, samples);
     snapshot.canaries.numbers(samples);
     super::fallbacks::numbers(snapshot, samples);

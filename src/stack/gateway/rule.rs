@@ -309,6 +309,12 @@ impl Rule {
         self.backends.iter().map(|(backend, _)| backend).chain(mirrors).chain(fallback)
     }
 
+    /// Who tells who is calling.
+    #[cfg(feature = "config")]
+    pub(crate) fn providers(&self) -> Option<&Providers> {
+        self.providers.as_ref()
+    }
+
     /// The name.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -15,6 +15,8 @@ use super::{
 };
 #[cfg(feature = "jwt")]
 use crate::authn::{introspection::IntrospectionHandle, jwks::RemoteKeys, outbound::TokenSourceHandle};
+#[cfg(feature = "tls")]
+use crate::tls::Credentials;
 use crate::{
     admission::{authz::Tally, ext_authz::ExternalAuthHandle, quota::QuotaHandle},
     authn::api_key::ApiKeys,
@@ -36,6 +38,8 @@ pub struct Snapshot {
     pub(super) admin: Option<Admin>,
     pub(super) upstreams: Vec<Upstream>,
     pub(super) api_keys: Vec<(Arc<str>, ApiKeys)>,
+    #[cfg(feature = "tls")]
+    pub(super) identities: Vec<(Arc<str>, Credentials)>,
     #[cfg(feature = "jwt")]
     pub(super) key_sets: Vec<(Arc<str>, RemoteKeys)>,
     #[cfg(feature = "jwt")]

@@ -3,6 +3,8 @@ use std::sync::{PoisonError, Weak, atomic::Ordering};
 
 use serde_json::{Value, json};
 
+#[cfg(feature = "jwt")]
+use super::snapshot::Snapshot;
 use super::{consumption::consumption, run::Shared};
 use crate::stack::admin::{Telling, Told};
 #[cfg(feature = "prometheus")]
@@ -68,7 +70,10 @@ impl Shared {
         });
         let current = self.current.load_full();
         let snapshot = current.as_ref().map(|current| &current.snapshot);
-        #[cfg_attr(not(feature = "jwt"), expect(unused_mut, reason = "only keys are added"))]
+        #[cfg_attr(
+            not(any(feature = "jwt", feature = "tls")),
+            expect(unused_mut, reason = "of those alone is more told")
+        )]
         let mut status = json!({
             "state": state,
             "generation": current.as_ref().map_or(0, |current| current.generation),
@@ -92,15 +97,24 @@ impl Shared {
             "upstreams": snapshot.iter().flat_map(|snapshot| snapshot.upstreams())
                 .map(super::endpoints::status).collect::<Vec<_>>(),
         });
-        #[cfg(feature = "jwt")]
+        #[cfg(feature = "tls")]
         {
-            let key_sets = snapshot.iter().flat_map(|snapshot| &snapshot.key_sets);
-            status["keySets"] = key_sets.map(super::key_sets::status).collect();
-            let introspections = snapshot.iter().flat_map(|snapshot| &snapshot.introspections);
-            status["introspections"] = introspections.map(super::tokens::introspection).collect();
-            let sources = snapshot.iter().flat_map(|snapshot| &snapshot.token_sources);
-            status["tokenSources"] = sources.map(super::tokens::source).collect();
+            let identities = snapshot.iter().flat_map(|snapshot| &snapshot.identities);
+            status["identities"] = identities.map(super::identities::status).collect();
         }
+        #[cfg(feature = "jwt")]
+        of_tokens(&mut status, snapshot.map(|snapshot| &**snapshot));
         status
     }
+}
+
+/// What is known of keys and tokens.
+#[cfg(feature = "jwt")]
+fn of_tokens(status: &mut Value, snapshot: Option<&Snapshot>) {
+    let key_sets = snapshot.iter().flat_map(|snapshot| &snapshot.key_sets);
+    status["keySets"] = key_sets.map(super::key_sets::status).collect();
+    let introspections = snapshot.iter().flat_map(|snapshot| &snapshot.introspections);
+    status["introspections"] = introspections.map(super::tokens::introspection).collect();
+    let sources = snapshot.iter().flat_map(|snapshot| &snapshot.token_sources);
+    status["tokenSources"] = sources.map(super::tokens::source).collect();
 }

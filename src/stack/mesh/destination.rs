@@ -197,14 +197,14 @@ impl Destination {
         let checked = policies.calling.check(budgets);
         checked.map_err(|error| InvalidClient::Contradiction(Arc::clone(&name), error))?;
         let sending = |backend: &Backend, session: Option<&Session>| {
-            policies.sender(backend.direct(policies.calling.told(), session))
+            let calling = &policies.calling;
+            policies.sender(backend.direct(calling.told(), session, calling.own_budget()))
         };
         let mirror = mirrors.iter().fold(MirrorLayer::disabled(), |layer, (backend, policy)| {
             layer.and(policies.calling.mirrors(policy), sending(backend, None))
         });
         let mut versions = Split::builder();
         for (backend, weight) in &backends {
-            backend.bind_resends(policies.calling.own_budget());
             let attempts = policies.attempts(backend.budget(), sending(backend, session.as_ref()));
             versions = versions.variant(backend.upstream().variant(), *weight, attempts);
         }

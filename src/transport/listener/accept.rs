@@ -12,22 +12,21 @@ use std::{
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
-    time::{Instant, Sleep, sleep, timeout},
+    time::{Instant, Sleep, sleep},
 };
 
 use super::{
     ListenerBuilder,
-    caps::{Caps, Full, Slot},
-    observer::{Misuse, Observer},
+    caps::{Caps, Full},
+    handshake::Handshake,
+    observer::Observer,
     pauses::Pauses,
 };
-use crate::{
-    identity::PeerAddr,
-    transport::{Io, proxy_protocol::read_header},
-};
+use crate::transport::Io;
 
-/// How many PROXY protocol headers are read at a time. While there are as many, nothing is accepted.
-const MAX_HANDSHAKES: usize = 512;
+/// How many PROXY protocol headers are read at a time. While there are as many, nothing is accepted: it is our own proxies that
+/// hold back. Handshakes of TLS are strangers', who must not keep others out: the caps of connections bound them.
+const MAX_HEADERS: usize = 512;
 
 /// How often a full listener says so.
 const REPORT: Duration = Duration::from_secs(1);
@@ -41,6 +40,8 @@ pub struct Listener {
     settings: ListenerBuilder,
     caps: Arc<Caps>,
     handshakes: JoinSet<Option<Io>>,
+    /// PROXY protocol headers that are read now.
+    headers: Arc<()>,
     pauses: Pauses,
     pause: Option<Pin<Box<Sleep>>>,
     closing: bool,
@@ -75,6 +76,7 @@ impl Listener {
             settings,
             caps,
             handshakes: JoinSet::new(),
+            headers: Arc::default(),
             pauses: Pauses::default(),
             pause: None,
             closing: false,
@@ -140,7 +142,8 @@ impl Listener {
                 Poll::Ready(None) if self.socket.is_none() => return Poll::Ready(None),
                 Poll::Ready(None) | Poll::Pending => {}
             }
-            if self.handshakes.len() >= MAX_HANDSHAKES {
+            // One is ours.
+            if Arc::strong_count(&self.headers) > MAX_HEADERS {
                 return Poll::Pending;
             }
             if let Some(io) = ready!(self.poll_socket(cx)) {
@@ -184,29 +187,17 @@ impl Listener {
         Poll::Ready(None)
     }
 
-    /// `Ok(None)`: a PROXY protocol header has to be read first.
+    /// `Ok(None)`: something has to be said before HTTP.
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr) -> Result<Option<Io>, Full> {
         #[cfg(not(target_os = "linux"))]
         let _ = stream.set_nodelay(true);
-        let mut slot = self.caps.enter()?;
-        if let Some(policy) = &self.settings.proxy_protocol
-            && policy.trusts(peer.ip())
-        {
-            let (limit, uncapped) = (policy.limit(), Arc::clone(&self.settings.uncapped));
-            let observer = self.observer();
-            self.handshakes.spawn(async move {
-                let shaken = handshake(stream, peer, slot, limit, &uncapped).await;
-                match shaken {
-                    Ok(io) => return Some(io),
-                    Err(Some(how)) => observer.tell(|observer| observer.cut(PeerAddr::new(peer), how)),
-                    Err(None) => observer.tell(|observer| observer.refused()),
-                }
-                None
-            });
-            return Ok(None);
+        let slot = self.caps.enter()?;
+        let handshake = Handshake::new(peer, slot, self.settings.clone(), &self.headers);
+        if handshake.is_short() {
+            return handshake.begin(stream).map(Some);
         }
-        claim(&mut slot, peer, &self.settings.uncapped)?;
-        Ok(Some(Io::new(stream, peer, slot)))
+        self.handshakes.spawn(handshake.run(stream));
+        Ok(None)
     }
 
     /// The connection is closed already.
@@ -226,41 +217,4 @@ impl fmt::Debug for Listener {
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }
-}
-
-/// Without a misuse the address has too many connections.
-async fn handshake(
-    mut stream: TcpStream,
-    peer: SocketAddr,
-    mut slot: Slot,
-    limit: Duration,
-    uncapped: &[ipnet::IpNet],
-) -> Result<Io, Option<Misuse>> {
-    let told = match timeout(limit, read_header(&mut stream)).await {
-        Ok(Ok(told)) => told,
-        Ok(Err(error)) => {
-            tracing::debug!(%peer, %error, "closed: no PROXY protocol header");
-            return Err(Some(Misuse::ProxyProtocol));
-        }
-        Err(_) => {
-            tracing::debug!(%peer, "closed: the PROXY protocol header took too long");
-            return Err(Some(Misuse::ProxyProtocol));
-        }
-    };
-    // A peer that speaks for itself (a health check) is a load balancer: it is not counted by address.
-    if let Some(source) = told.0.source
-        && claim(&mut slot, source, uncapped).is_err()
-    {
-        tracing::debug!(%peer, %source, "closed: too many connections of one address");
-        return Err(None);
-    }
-    Ok(Io::told(stream, peer, slot, told))
-}
-
-fn claim(slot: &mut Slot, address: SocketAddr, uncapped: &[ipnet::IpNet]) -> Result<(), Full> {
-    let ip = address.ip().to_canonical();
-    if uncapped.iter().any(|network| network.contains(&ip)) {
-        return Ok(());
-    }
-    slot.claim(ip)
 }

@@ -16,6 +16,8 @@ pub struct ListenerBuilder {
     max_connections_per_address: usize,
     pub(super) uncapped: Arc<[IpNet]>,
     pub(super) proxy_protocol: Option<ProxyProtocol>,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<crate::tls::ServerTls>,
     pub(super) observer: Observer,
 }
 
@@ -27,6 +29,8 @@ impl Default for ListenerBuilder {
             max_connections_per_address: 1_000,
             uncapped: Arc::new([]),
             proxy_protocol: None,
+            #[cfg(feature = "tls")]
+            tls: None,
             observer: Observer::default(),
         }
     }
@@ -58,6 +62,14 @@ impl ListenerBuilder {
     /// Takes PROXY protocol headers from some peers. From nobody unless told.
     pub fn proxy_protocol(self, policy: ProxyProtocol) -> Self {
         Self { proxy_protocol: Some(policy), ..self }
+    }
+
+    /// Speaks TLS, inside of the PROXY protocol. Handshakes run side by side, and connections are handed out as they end. Plain
+    /// text unless told.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn tls(self, tls: crate::tls::ServerTls) -> Self {
+        Self { tls: Some(tls), ..self }
     }
 
     /// Who hears of its connections. Nobody unless told.

@@ -11,28 +11,35 @@ mod axum {
 
     use crate::{
         identity::PeerAddr,
-        transport::{Io, Listener},
+        transport::{Io, Listener, Peer},
     };
 
     impl serve::Listener for Listener {
         type Io = Io;
-        type Addr = PeerAddr;
+        type Addr = Peer;
 
-        async fn accept(&mut self) -> (Io, PeerAddr) {
+        async fn accept(&mut self) -> (Io, Peer) {
             let io = Self::accept(self).await;
-            let peer = io.peer();
+            let peer = io.who().clone();
             (io, peer)
         }
 
-        fn local_addr(&self) -> io::Result<PeerAddr> {
-            Self::local_addr(self).map(PeerAddr::new)
+        fn local_addr(&self) -> io::Result<Peer> {
+            Self::local_addr(self).map(|address| PeerAddr::new(address).into())
+        }
+    }
+
+    /// For `into_make_service_with_connect_info::<Peer>()`.
+    impl Connected<IncomingStream<'_, Listener>> for Peer {
+        fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
+            stream.remote_addr().clone()
         }
     }
 
     /// For `into_make_service_with_connect_info::<PeerAddr>()`.
     impl Connected<IncomingStream<'_, Listener>> for PeerAddr {
         fn connect_info(stream: IncomingStream<'_, Listener>) -> Self {
-            *stream.remote_addr()
+            stream.remote_addr().address()
         }
     }
 }

@@ -4,6 +4,7 @@ mod accept;
 mod builder;
 mod caps;
 mod foreign;
+mod handshake;
 mod observer;
 mod pauses;
 

@@ -27,6 +27,8 @@ pub trait ConnectionObserver: Send + Sync + 'static {
 pub enum Misuse {
     /// More control frames of HTTP/2 than requests need.
     Flood,
+    /// Its handshake of TLS failed or was late: it showed no certificate, or one that is not believed, or no TLS at all.
+    Handshake,
     /// It was speaking for others, and its PROXY protocol header was malformed or late.
     ProxyProtocol,
     /// It read its answers too slowly.
@@ -34,11 +36,12 @@ pub enum Misuse {
 }
 
 impl Misuse {
-    /// A word for logs: `flood`, `proxy_protocol` or `slow_reader`.
+    /// A word for logs: `flood`, `handshake`, `proxy_protocol` or `slow_reader`.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
             Self::Flood => "flood",
+            Self::Handshake => "handshake",
             Self::ProxyProtocol => "proxy_protocol",
             Self::SlowReader => "slow_reader",
         }

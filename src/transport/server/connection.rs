@@ -12,6 +12,9 @@ pub(super) trait Conn: Future<Output = hyper::Result<()>> + Unpin {
     fn close(&mut self);
 }
 
+/// Tells what is to be done about a connection whose peer is not believed any more.
+pub(in crate::transport) type Lost = Pin<Box<dyn Future<Output = Verdict> + Send>>;
+
 /// How a connection ended.
 #[derive(Debug)]
 pub(super) enum Ended {
@@ -30,12 +33,13 @@ pub(super) struct Drive<'a, C> {
     conn: &'a mut C,
     pulse: Pulse,
     alarm: Alarm,
+    lost: Option<Lost>,
     waker: Option<Waker>,
 }
 
 impl<'a, C: Conn> Drive<'a, C> {
-    pub(super) const fn new(conn: &'a mut C, pulse: Pulse, alarm: Alarm) -> Self {
-        Self { conn, pulse, alarm, waker: None }
+    pub(super) const fn new(conn: &'a mut C, pulse: Pulse, alarm: Alarm, lost: Option<Lost>) -> Self {
+        Self { conn, pulse, alarm, lost, waker: None }
     }
 
     fn close(&mut self) {
@@ -65,7 +69,12 @@ impl<C: Conn> Future for Drive<'_, C> {
                 Phase::Draining | Phase::Serving => {}
                 Phase::Cut => return Poll::Ready(Ended::Cut),
             }
-            match this.pulse.poll(cx, same_task) {
+            let lost = this.lost.as_mut().map_or(Poll::Pending, |lost| lost.as_mut().poll(cx));
+            if lost.is_ready() {
+                this.lost = None;
+            }
+            let judged = if lost.is_ready() { lost } else { this.pulse.poll(cx, same_task) };
+            match judged {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Verdict::Close) => this.close(),
                 Poll::Ready(Verdict::Cut) => return Poll::Ready(Ended::Cut),

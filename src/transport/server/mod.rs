@@ -14,6 +14,8 @@ mod vitals;
 
 pub use body::ServedBody;
 pub use builder::Server;
+pub(super) use connection::Lost;
+pub(super) use pulse::Verdict;
 pub use rate::MinimumRate;
 #[cfg(feature = "stack")]
 pub(crate) use rate::Rates;

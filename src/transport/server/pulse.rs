@@ -8,7 +8,10 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{builder::Limits, rate::MinimumRate, vitals::Vitals};
-use crate::time::after;
+use crate::{time::after, transport::tenure::Tenure};
+
+/// How long a peer may take to agree that no more requests begin: more than any way there and back.
+const AGREE: Duration = Duration::from_secs(5);
 
 /// The time limits of one connection, on one timer that is moved as rarely as possible.
 pub(super) struct Pulse {
@@ -21,6 +24,10 @@ pub(super) struct Pulse {
     read: usize,
     stall: Stall,
     age_limit: Option<Instant>,
+    /// When nothing may be left of it.
+    over: Option<Instant>,
+    /// When it was told to close, and the requests that had begun.
+    told: Option<(Instant, usize)>,
     draining: bool,
     closing: bool,
 }
@@ -44,7 +51,7 @@ enum State {
 
 /// What is to be done about a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(in crate::transport) enum Verdict {
     /// Close it when what is in flight has ended.
     Close,
     /// Drop it.
@@ -56,9 +63,9 @@ pub(super) enum Verdict {
 }
 
 impl Pulse {
-    pub(super) fn new(limits: Arc<Limits>, vitals: Arc<Vitals>, born: Instant) -> Self {
+    pub(super) fn new(limits: Arc<Limits>, vitals: Arc<Vitals>, born: Instant, tenure: &Tenure) -> Self {
         let timer = Box::pin(sleep_until(after(born, limits.head_timeout)));
-        let age_limit = limits.max_age.map(|age| after(born, age));
+        let age_limit = limits.max_age.map(|age| after(born, age)).into_iter().chain(tenure.ends).min();
         // An HTTP/2 connection has shown its preface, and may wait for its first request.
         let state = if vitals.is_h2 { State::Idle(0) } else { State::Fresh };
         Self {
@@ -70,6 +77,8 @@ impl Pulse {
             read: 0,
             stall: Stall::default(),
             age_limit,
+            over: tenure.over(),
+            told: None,
             draining: false,
             closing: false,
         }
@@ -90,10 +99,22 @@ impl Pulse {
     /// The connection was told to close.
     pub(super) fn close(&mut self) {
         self.closing = true;
+        self.told = Some((Instant::now(), self.vitals.begun.load(Relaxed)));
+    }
+
+    /// Whether requests begin long after the peer was told to end the connection. HTTP/2 takes them until the peer has agreed,
+    /// which may be never.
+    fn goes_on(&mut self) -> bool {
+        let Some((at, before)) = &mut self.told else { return false };
+        let begun = self.vitals.begun.load(Relaxed);
+        std::mem::replace(before, begun) != begun && at.elapsed() >= AGREE
     }
 
     /// Looks at the connection after it has done what it can, and wakes its task when a limit may be over.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, same_task: bool) -> Poll<Verdict> {
+        if self.goes_on() {
+            return Poll::Ready(Verdict::Cut);
+        }
         let state = self.look();
         if state != self.state {
             self.state = state;
@@ -162,10 +183,8 @@ impl Pulse {
     }
 
     fn aged(&self, deadline: Instant) -> Instant {
-        match self.age_limit {
-            Some(age_limit) if self.may_age() => deadline.min(age_limit),
-            _ => deadline,
-        }
+        let age_limit = self.age_limit.filter(|_| self.may_age());
+        [Some(deadline), age_limit, self.over].into_iter().flatten().min().unwrap_or(deadline)
     }
 
     /// A head that has begun to come is waited for, whatever the age.
@@ -175,6 +194,9 @@ impl Pulse {
 
     /// The deadline is over.
     fn judge(&mut self, now: Instant) -> Option<Verdict> {
+        if self.over.is_some_and(|over| now >= over) {
+            return Some(Verdict::Cut);
+        }
         if self.may_age() && self.age_limit.is_some_and(|limit| now >= limit) {
             return Some(Verdict::Close);
         }

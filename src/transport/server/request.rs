@@ -18,16 +18,20 @@ use super::{
 };
 use crate::{
     body::{Body, ResponseBody},
-    identity::PeerAddr,
     reject::{Protocol, Reason, Rejection},
-    transport::listener::Observer,
+    transport::{
+        listener::Observer,
+        peer::Peer,
+        tenure::{Tenure, either},
+    },
     tunnel::TunnelCut,
 };
 
 /// A tower service as the service of one connection.
 pub(super) struct Requests<S> {
     pub(super) service: S,
-    pub(super) peer: PeerAddr,
+    pub(super) peer: Peer,
+    pub(super) tenure: Tenure,
     pub(super) vitals: Arc<Vitals>,
     pub(super) limits: Arc<Limits>,
     pub(super) observer: Observer,
@@ -47,7 +51,7 @@ where
         let asks_head = request.method() == Method::HEAD;
         // hyper has counted those of HTTP/1.
         if request.headers().len() > self.limits.head_fields {
-            self.observer.tell(|observer| observer.head_refused(self.peer, Reason::HeadTooLarge));
+            self.observer.tell(|observer| observer.head_refused(self.peer.address(), Reason::HeadTooLarge));
             let protocol = Protocol::of(request.headers());
             return Exchange { state: State::Refused { protocol }, in_flight, asks_head };
         }
@@ -56,13 +60,14 @@ where
         let (body, upload) = incoming(body, self.limits.body_idle, rate);
         let mut request = Request::from_parts(head, body);
         let extensions = request.extensions_mut();
-        extensions.insert(self.peer);
+        self.peer.tell(extensions);
         if let Some(upload) = upload {
             extensions.insert(upload);
         }
         if !self.vitals.is_h2 && extensions.get::<OnUpgrade>().is_some() {
             extensions.insert(self.vitals.open_tunnel());
-            extensions.insert(TunnelCut::when(self.vitals.drain.cut_off()));
+            let (drain, tenure) = (self.vitals.drain.cut_off(), self.tenure.cut());
+            extensions.insert(TunnelCut::when(either(drain, tenure)));
         }
         let state = State::Waiting { service: self.service.clone(), request: Some(request) };
         Exchange { state, in_flight, asks_head }

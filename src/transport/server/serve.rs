@@ -1,7 +1,7 @@
 use std::{
     error::Error,
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::Poll,
 };
@@ -28,13 +28,13 @@ use super::{
 };
 use crate::{
     body::{Body, BoxError},
-    identity::PeerAddr,
     reject::Reason,
     transport::{
-        Drain, Listener, Misuse,
+        Drain, Listener, Misuse, Peer,
         drain::{Alarm, Phase, Watch},
         listener::Observer,
         prefixed::Prefixed,
+        tenure::{Tenure, either},
     },
 };
 
@@ -44,7 +44,9 @@ const HEAD_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n
 impl Server {
     /// Serves the connections of `listener` until the server has drained.
     ///
-    /// Each request is given to a clone of `service`, with a [`PeerAddr`] in its extensions. An error of the service
+    /// Each request is given to a clone of `service`, with a [`PeerAddr`](crate::identity::PeerAddr) in its extensions, and what
+    /// TLS has told: a [`PeerIdentity`](crate::identity::PeerIdentity) if the client has shown a certificate, and a
+    /// [`TlsSession`](crate::identity::TlsSession). A connection ends, as by age, when that certificate does. An error of the service
     /// ends the connection (HTTP/1) or the stream (HTTP/2) without an answer, so put a
     /// [`RescueLayer`](crate::reject::RescueLayer) around it; so does a panic, which ends nothing else.
     ///
@@ -76,25 +78,20 @@ impl Server {
             })
             .await
             {
-                let peer = io.peer();
+                let peer = io.who().clone();
                 let watches = [self.drain.watch(), ours.watch()];
-                tokio::spawn(self.clone().run(io, peer, service.clone(), watches, observer.clone()));
+                let who = (peer, io.tenure());
+                tokio::spawn(self.clone().run(io, who, service.clone(), watches, observer.clone()));
             }
             drop((listener, accepting));
-            let mut emptied = pin!(ours.emptied());
-            let mut cut_off = pin!(self.drain.cut_off());
-            poll_fn(|cx| match emptied.as_mut().poll(cx) {
-                Poll::Pending => cut_off.as_mut().poll(cx),
-                ready => ready,
-            })
-            .await;
+            either(ours.emptied(), self.drain.cut_off()).await;
         }
     }
 
     /// Serves one connection, of any kind, that was accepted elsewhere.
     ///
     /// As [`serve`](Self::serve) does, under the same limits and the same drain handle.
-    pub async fn serve_connection<I, S, B>(self, io: I, peer: PeerAddr, service: S)
+    pub async fn serve_connection<I, S, B>(self, io: I, peer: impl Into<Peer>, service: S)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
@@ -104,13 +101,15 @@ impl Server {
         B::Error: Into<BoxError> + 'static,
     {
         let watches = [self.drain.watch(), self.drain.watch()];
-        self.run(io, peer, service, watches, Observer::default()).await;
+        let peer = peer.into();
+        let tenure = Tenure::of(&peer);
+        self.run(io, (peer, tenure), service, watches, Observer::default()).await;
     }
 
     async fn run<I, S, B>(
         self,
         mut io: I,
-        peer: PeerAddr,
+        (peer, tenure): (Peer, Tenure),
         service: S,
         watches: [Watch; 2],
         observer: Observer,
@@ -126,18 +125,20 @@ impl Server {
         let mut alarm = Alarm::new(self.drain.clone());
         let Some(sniffed) = sniff(&mut io, &self.limits, &mut alarm).await else { return };
         let vitals = Vitals::new(self.drain, sniffed.is_h2);
-        let pulse = Pulse::new(Arc::clone(&self.limits), Arc::clone(&vitals), born);
+        let pulse = Pulse::new(Arc::clone(&self.limits), Arc::clone(&vitals), born, &tenure);
         let guard = Guard::new(Prefixed::new(sniffed.ahead, io), Arc::clone(&vitals), watches);
-        let limits = Arc::clone(&self.limits);
+        let (limits, who) = (Arc::clone(&self.limits), peer);
+        let (peer, lost) = (who.address(), tenure.lost());
+        let observed = observer.clone();
         let requests =
-            Requests { service, peer, vitals: Arc::clone(&vitals), limits, observer: observer.clone() };
+            Requests { service, peer: who, tenure, vitals: Arc::clone(&vitals), limits, observer: observed };
         let ended = if sniffed.is_h2 {
             let mut conn = Box::pin(self.limits.http2().serve_connection(TokioIo::new(guard), requests));
-            Drive::new(&mut conn, pulse, alarm).await
+            Drive::new(&mut conn, pulse, alarm, lost).await
         } else {
             let mut conn =
                 self.limits.http1().serve_connection(TokioIo::new(guard), requests).with_upgrades();
-            let ended = Drive::new(&mut conn, pulse, alarm).await;
+            let ended = Drive::new(&mut conn, pulse, alarm, lost).await;
             if let (Ended::HeadLate, Some(parts)) = (&ended, conn.into_parts()) {
                 let mut io = parts.io.into_inner();
                 let answer = async { io.write_all(HEAD_LATE).await.and(io.shutdown().await) };

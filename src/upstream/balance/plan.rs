@@ -170,11 +170,12 @@ impl Plan {
         })
     }
 
-    /// Whether there is nobody because breakers are open.
-    pub(in super::super) fn is_open(&self) -> bool {
+    /// Whether there is nobody for a request of this mark because breakers are open.
+    pub(in super::super) fn is_open(&self, mark: Option<u64>) -> bool {
+        let Some((_, mark)) = self.order(mark) else { return false };
+        let seats = || self.seats.iter().filter(|seat| mark.is_none_or(|mark| self.wants.is_in(seat, mark)));
         let is_open = |seat: &Seat| seat.member.state() & Withheld::Open.bit() != 0;
-        let takes = |seat: &Seat| seat.member.availability().takes();
-        self.seats.iter().any(is_open) && !self.seats.iter().any(takes)
+        seats().any(is_open) && !seats().any(|seat| seat.member.availability().takes())
     }
 
     /// Whether somebody in it can be picked.

@@ -162,11 +162,16 @@ impl Roster {
         self.change(None);
     }
 
-    /// The same, if somebody takes requests, or does not, of whom the plan in force says otherwise.
-    pub(in super::super) fn renew_if_old(&self) {
-        if self.plan.load().rung != self.common.rung() {
+    /// The plan after this one, if somebody takes requests, or does not, of whom it says otherwise.
+    pub(in super::super) fn renewed(&self, before: &Plan) -> Option<Arc<Plan>> {
+        let rung = self.common.rung();
+        if before.rung == rung {
+            return None;
+        }
+        if self.plan.load().rung != rung {
             self.renew();
         }
+        Some(self.plan.load_full())
     }
 
     /// Whose the endpoints are.

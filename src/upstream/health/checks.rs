@@ -182,7 +182,9 @@ impl Checks {
                 // It is never closed.
                 let turn = self.turns.acquire().await;
                 let connections = &member.health().connections;
-                let answer = probe(&self.policy, member.address(), member.options(), connections).await;
+                let answer =
+                    probe(&self.policy, (member.address(), member.name()), member.options(), connections)
+                        .await;
                 drop(turn);
                 self.learn(&member, answer);
             }

@@ -26,7 +26,8 @@ use super::{
 use crate::{
     reject::GrpcCode,
     upstream::{
-        connect::{ConnectError, Connections, Io, connect},
+        connect::{ConnectError, Connections},
+        link::{Line, line},
         member::{MAX_BUFFER, MAX_HEAD},
         options::{Options, Wire},
     },
@@ -56,17 +57,21 @@ type Ask = Full<Bytes>;
 /// Asks once, over a connection that is made for it and closed with it: whether one can be made is part of the question.
 pub(super) async fn probe(
     policy: &Policy,
-    address: SocketAddr,
+    (address, name): (SocketAddr, &str),
     options: &Options,
     connections: &Connections,
 ) -> Result<(), Sick> {
     let asked = async {
-        let io = connect(address, connections, options).await?;
+        let http2 = match &policy.probe {
+            Probe::Tcp => false,
+            Probe::Http { .. } => options.wire == Wire::Http2,
+            Probe::Grpc { .. } => true,
+        };
+        let (io, _) = line((address, name), http2, connections, options).await?;
         match &policy.probe {
             Probe::Tcp => Ok(()),
             Probe::Http { path, expected } => {
-                let http2 = options.wire == Wire::Http2;
-                let request = request(policy, address, path.clone(), http2, Bytes::new());
+                let request = request(policy, (address, options), path.clone(), http2, Bytes::new());
                 let response = match http2 {
                     true => over_http2(io, request, hear_nothing).await?,
                     false => over_http1(io, request).await?,
@@ -78,7 +83,7 @@ pub(super) async fn probe(
             }
             Probe::Grpc { service } => {
                 let path = PathAndQuery::from_static(wire::PATH);
-                let mut request = request(policy, address, path, true, wire::request(service));
+                let mut request = request(policy, (address, options), path, true, wire::request(service));
                 *request.method_mut() = Method::POST;
                 let headers = request.headers_mut();
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -92,7 +97,7 @@ pub(super) async fn probe(
 
 fn request(
     policy: &Policy,
-    address: SocketAddr,
+    (address, options): (SocketAddr, &Options),
     path: PathAndQuery,
     http2: bool,
     body: Bytes,
@@ -104,7 +109,8 @@ fn request(
     let mut target = http::uri::Parts::default();
     target.path_and_query = Some(path);
     if let (true, Some(authority)) = (http2, authority) {
-        (target.scheme, target.authority) = (Some(Scheme::HTTP), Some(authority));
+        let scheme = if options.is_secure() { Scheme::HTTPS } else { Scheme::HTTP };
+        (target.scheme, target.authority) = (Some(scheme), Some(authority));
         *request.version_mut() = Version::HTTP_2;
     } else if let Some(host) = host {
         request.headers_mut().insert(HOST, host);
@@ -128,7 +134,7 @@ async fn over_http1(
 }
 
 async fn over_http2<T, H: Future<Output = Result<T, Sick>>>(
-    io: Io,
+    io: Line,
     request: Request<Ask>,
     hear: impl FnOnce(Response<Incoming>) -> H,
 ) -> Result<T, Sick> {

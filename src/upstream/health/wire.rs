@@ -1,14 +1,14 @@
 //! `grpc.health.v1.Health/Check`, which is so small that it needs no library: a name goes, a number comes.
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::protobuf::{Fields, PREFIX, Value, message_length};
+
 /// Where it is asked.
 pub(super) const PATH: &str = "/grpc.health.v1.Health/Check";
 /// The most bytes of an answer that are read: the frame's five, and many times what a status needs.
 pub(super) const MOST: usize = 1024;
 /// `HealthCheckResponse.ServingStatus.SERVING`.
 const SERVING: u64 = 1;
-/// A frame of gRPC begins with a flag and four bytes of length.
-const PREFIX: usize = 5;
 
 /// The frame with `HealthCheckRequest { service }`.
 pub(super) fn request(service: &str) -> Bytes {
@@ -27,28 +27,15 @@ pub(super) fn request(service: &str) -> Bytes {
 
 /// Whether the frame with a `HealthCheckResponse` says that it serves; `None` if it is no such frame.
 pub(super) fn serves(answer: &[u8]) -> Option<bool> {
-    let (prefix, mut message) = answer.split_at_checked(PREFIX)?;
-    let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]);
-    if prefix[0] != 0 || u32::try_from(message.len()) != Ok(length) {
+    let (prefix, message) = answer.split_first_chunk()?;
+    if message_length(*prefix) != Some(message.len()) {
         return None;
     }
     let mut status = 0;
-    while !message.is_empty() {
-        let tag = varint(&mut message)?;
-        let length = match tag & 7 {
-            0 => {
-                let number = varint(&mut message)?;
-                if tag >> 3 == 1 {
-                    status = number; // the last one counts
-                }
-                continue;
-            }
-            1 => 8,
-            2 => usize::try_from(varint(&mut message)?).ok()?,
-            5 => 4,
-            _ => return None,
-        };
-        message = message.get(length..)?;
+    for field in Fields::of(message) {
+        if let (1, Value::Number(number)) = field.ok()? {
+            status = number;
+        }
     }
     Some(status == SERVING)
 }
@@ -59,24 +46,6 @@ fn put_varint(into: &mut BytesMut, mut number: u64) {
         number >>= 7;
     }
     into.put_u8(number as u8);
-}
-
-/// Takes a number off the front.
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut number = 0;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        let bits = u64::from(byte & 0x7f);
-        if shift == 63 && bits > 1 {
-            return None;
-        }
-        number |= bits << shift;
-        if byte & 0x80 == 0 {
-            return Some(number);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

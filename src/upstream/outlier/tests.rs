@@ -40,7 +40,9 @@ fn members(n: u16) -> Vec<Arc<Member>> {
     let (options, common) = (Arc::new(Options::default()), Arc::new(Common::default()));
     let address = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
     (1..=n)
-        .map(|port| Arc::new(Member::new(address(port), Arc::clone(&options), Arc::clone(&common))))
+        .map(|port| {
+            Arc::new(Member::new(address(port), "".into(), Arc::clone(&options), Arc::clone(&common)))
+        })
         .collect()
 }
 

@@ -2,6 +2,8 @@ use std::{sync::Arc, time::Duration};
 
 use http::HeaderName;
 
+#[cfg(feature = "stack")]
+use crate::key::Key;
 use crate::time::WallClock;
 
 /// Keeps each client at one endpoint, by a token that it is given with the answer and sends with what it asks next: Envoy's
@@ -53,6 +55,15 @@ impl Session {
 
     fn by(carrier: Carrier) -> Self {
         Self { carrier, absolute: None, idle: None, strict: false, clock: WallClock::system() }
+    }
+
+    /// Where in a request it stands.
+    #[cfg(feature = "stack")]
+    pub(crate) fn key(&self) -> Key {
+        match &self.carrier {
+            Carrier::Cookie(cookie) => Key::Cookie(Arc::clone(&cookie.name)),
+            Carrier::Header(name) => Key::Header(name.clone()),
+        }
     }
 
     /// How old a session becomes; then the client gets a new one, anywhere. By default without bound.

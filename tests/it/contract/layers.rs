@@ -44,7 +44,7 @@ use portcullis::{
     resilience::{
         breaker::{self, BreakerLayer},
         deadline::{InheritDeadline, ReadDeadline, TellDeadline},
-        fallback::{self, FallbackLayer},
+        fallback::{self, FallbackLayer, Stale},
         fault::{self, FaultLayer},
         hedge::{self, HedgeLayer},
         retry::RetryLayer,
@@ -137,6 +137,11 @@ fn vocabulary() -> Vec<Report> {
             .allocations(8, allocations)
             .check(),
         plain("share", 8, || Enforce::share("open", Ratio::percent(50), Open).layer()),
+        Contract::new("share, of an async gate", || {
+            Enforce::share("open", Ratio::percent(50), Open).async_layer()
+        })
+        .allocations(8, allocations)
+        .check(),
         plain("caller's headers", 0, || CallerHeaders::new().layer()),
         Contract::new("async gate", || AsyncGateLayer::new(Open)).allocations(0, allocations).check(),
         Contract::new("context", ContextLayer::new).allocations(3, allocations).check(),
@@ -171,6 +176,22 @@ fn transport() -> Vec<Report> {
             })
             .allocations(2, allocations)
             .check(),
+        #[cfg(feature = "tls")]
+        Contract::new("connection, told of a certificate", || {
+            use portcullis::identity::{CertificateHeader, TrustedProxies};
+
+            let proxies: TrustedProxies = "127.0.0.1".parse().unwrap();
+            Connection::new().trusted_proxies(proxies.client_certificate(CertificateHeader::Xfcc)).layer()
+        })
+        .request(|caller| {
+            let mut request = Request::get("/").header("x-caller", caller).body(Body::empty()).unwrap();
+            let element = format!("Hash={};URI=spiffe://shop.example/{caller}", "07".repeat(32));
+            request.headers_mut().insert("x-forwarded-client-cert", element.parse().unwrap());
+            request.extensions_mut().insert(PeerAddr::new(([127, 0, 0, 1], 4000).into()));
+            request
+        })
+        .allocations(16, allocations)
+        .check(),
         Contract::new("drain", || Drain::new().layer())
             .in_flight(|layer: &GateLayer<Drain>| layer.gate().map_or(0, |drain| drain.in_flight()))
             .allocations(0, allocations)
@@ -472,6 +493,22 @@ fn places(name: &'static str, builder: impl Fn() -> ConcurrencyBuilder + 'static
     contract.keys(256, keys).check()
 }
 
+const ANSWERS: &str = "its work is to answer where there is an error";
+
+/// The key, the answer's head, field by field, its body, and its place.
+fn old_answers() -> Report {
+    let make = || FallbackLayer::new(fallback::Policy::cases().stale(Stale::new().max_entries(256)));
+    let entries = |layer: &FallbackLayer| {
+        layer.handle().and_then(|handle| handle.stale().map(Stale::entries)).unwrap_or(0)
+    };
+    Contract::new("fallback, old answers", make)
+        .request(|n| Request::get(format!("http://shop.example/{n}")).body(Body::empty()).unwrap())
+        .other_error(ANSWERS)
+        .keys(256, entries)
+        .allocations(14, allocations)
+        .check()
+}
+
 fn policies() -> Authorization {
     let everything = authz::Policy::allow("everything").rule(authz::Rule::new());
     let none = authz::Operation::new().paths(["/admin/{**}"]).unwrap();
@@ -517,7 +554,7 @@ fn routing() -> Vec<Report> {
     ]
 }
 
-const COPIES: &str = "it counts its copies, not requests: `routing/mirror/tests.rs`";
+const COPIES: &str = "it counts its copies, not requests: `routing/mirror/tests`";
 
 /// A task and what it holds, a list of them, and a copy of the head with what it tells.
 const MIRRORED: u64 = 16;
@@ -594,9 +631,10 @@ fn resilience() -> Vec<Report> {
         Contract::new("fallback", || {
             FallbackLayer::new(fallback::Policy::answer(http::Response::new(bytes::Bytes::new())))
         })
-        .other_error("its work is to answer where there is an error")
+        .other_error(ANSWERS)
         .allocations(0, allocations)
         .check(),
+        old_answers(),
         Contract::new("circuit breaker, disabled", BreakerLayer::disabled)
             .allocations(0, allocations)
             .check(),

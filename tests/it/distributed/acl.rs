@@ -50,7 +50,7 @@ fn url(server: &Server) -> String {
 }
 
 /// Does all that limits and quotas do, on a server that decides or nothing passes.
-async fn decide(redis: &Redis) {
+pub(super) async fn decide(redis: &Redis) {
     let there = Distribution::on(redis.clone()).deadline(PATIENCE).fallback(Fallback::Deny);
     let settle = Settle::by_outcome(|_| Some(5));
     let account = |name: &str, rate: &str| limit(name, rate).distributed(there.clone()).build().unwrap();

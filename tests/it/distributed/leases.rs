@@ -1,6 +1,13 @@
 //! Units that instances take ahead: by how much a limit is exceeded, and how seldom anybody waits for Redis.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use portcullis::{
     admission::{
@@ -11,8 +18,9 @@ use portcullis::{
     redis::Redis,
 };
 use tokio::{
+    runtime::{self, Runtime},
     task::JoinSet,
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 
 use super::{Gate, answer, behind, gate, instance, limit, passes, remaining, until};
@@ -47,25 +55,39 @@ impl Instances {
 
     /// Many at once ask for one account, until `time` is over: how many asked, and how many passed.
     async fn ask(self: &Arc<Self>, load: Load, time: Duration, account: &str) -> (u64, u64) {
-        let until = Instant::now() + time;
-        let mut workers = JoinSet::new();
-        for worker in 0..32_usize {
-            let (all, account) = (Arc::clone(self), account.to_owned());
-            workers.spawn(async move {
-                let (mut asked, mut passed) = (0, 0);
-                while Instant::now() < until {
-                    let (gate, _) = &all.0[load.target(worker, asked as usize, all.0.len())];
-                    passed += u64::from(passes(gate, &account).await);
-                    asked += 1;
-                    // A refusal that is known here takes no time.
-                    tokio::task::yield_now().await;
-                }
-                (asked, passed)
-            });
-        }
-        let told = workers.join_all().await;
-        (told.iter().map(|told| told.0).sum(), told.iter().map(|told| told.1).sum())
+        let (all, account) = (Arc::clone(self), account.to_owned());
+        ask_until(Instant::now() + time, move |worker, asked| {
+            let (all, account) = (Arc::clone(&all), account.clone());
+            async move {
+                let (gate, _) = &all.0[load.target(worker, asked, all.0.len())];
+                passes(gate, &account).await
+            }
+        })
+        .await
     }
+}
+
+/// Asks 32 times at once, again and again until `end`: how many asked, and how many passed.
+async fn ask_until<F>(end: Instant, ask: impl Fn(usize, usize) -> F + Clone + Send + 'static) -> (u64, u64)
+where
+    F: Future<Output = bool> + Send + 'static,
+{
+    let mut workers = JoinSet::new();
+    for worker in 0..32 {
+        let ask = ask.clone();
+        workers.spawn(async move {
+            let (mut asked, mut passed) = (0, 0);
+            while Instant::now() < end {
+                passed += u64::from(ask(worker, asked as usize).await);
+                asked += 1;
+                // A refusal that is known here takes no time.
+                tokio::task::yield_now().await;
+            }
+            (asked, passed)
+        });
+    }
+    let told = workers.join_all().await;
+    (told.iter().map(|told| told.0).sum(), told.iter().map(|told| told.1).sum())
 }
 
 /// Which instance a request comes to.
@@ -136,14 +158,128 @@ const ATTEMPTS: u32 = 20;
 async fn exceed(all: &Arc<Instances>, algorithm: Algorithm, load: Load, attempt: u32) -> bool {
     let (first, began, leased) = (window().await, Instant::now(), all.sum(DistributionHandle::by_lease));
     let (asked, passed) = all.ask(load, Duration::from_millis(2800), &format!("{load:?}-{attempt}")).await;
-    // A bucket is full at first, and refills; of windows there are as many as were touched.
-    let allowed = match algorithm {
-        Algorithm::TokenBucket => RATE as f64 * (1.0 + began.elapsed().as_secs_f64()),
-        _ => (RATE * (index() - first + 1)) as f64,
-    };
+    let allowed = allowed(algorithm, first, began);
     let leased = all.sum(DistributionHandle::by_lease) - leased;
     assert!(passed as f64 <= allowed * 1.05, "{algorithm:?}, {load:?}: {passed} of {allowed}");
     asked as f64 > 2.0 * allowed && leased > 0
+}
+
+/// What an account holds since this window and moment: a bucket is full at first, and refills; of windows there are as many
+/// as were touched.
+fn allowed(algorithm: Algorithm, first: u64, began: Instant) -> f64 {
+    match algorithm {
+        Algorithm::TokenBucket => RATE as f64 * (1.0 + began.elapsed().as_secs_f64()),
+        _ => (RATE * (index() - first + 1)) as f64,
+    }
+}
+
+/// All that an instance does goes on here, and ends with this.
+struct Life(Option<Runtime>);
+
+impl Life {
+    fn begin() -> Self {
+        let mut runtime = runtime::Builder::new_multi_thread();
+        Self(Some(runtime.worker_threads(1).enable_all().build().unwrap()))
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(Runtime::shutdown_background);
+    }
+}
+
+/// Instances that begin after others, and end before them with what they had taken ahead.
+struct Mortals {
+    all: Vec<(Gate, DistributionHandle)>,
+    runtimes: Vec<runtime::Handle>,
+    /// Which of them are asked.
+    alive: [AtomicUsize; 2],
+}
+
+impl Mortals {
+    fn new(lives: &[Life], limit: impl Fn() -> Limit) -> Arc<Self> {
+        let all = lives.iter().map(|_| {
+            let limit = limit();
+            (gate([limit.clone().into()]), limit.distribution().unwrap())
+        });
+        let runtimes = lives.iter().flat_map(|life| &life.0).map(|runtime| runtime.handle().clone());
+        Arc::new(Self { all: all.collect(), runtimes: runtimes.collect(), alive: [0.into(), 1.into()] })
+    }
+
+    fn live(&self, alive: Range<usize>) {
+        self.alive[1].store(alive.end, Relaxed);
+        self.alive[0].store(alive.start, Relaxed);
+    }
+
+    /// No also of one that ends meanwhile.
+    async fn passes(&self, at: usize, account: &str) -> bool {
+        let [from, to] = [0, 1].map(|end: usize| self.alive[end].load(Relaxed));
+        let at = from + at % (to - from);
+        let (gate, account) = (self.all[at].0.clone(), account.to_owned());
+        self.runtimes[at].spawn(async move { passes(&gate, &account).await }).await.unwrap_or(false)
+    }
+
+    fn leased(&self) -> u64 {
+        self.all.iter().map(|(_, handle)| handle.by_lease()).sum()
+    }
+
+    /// As [`Instances::ask`].
+    async fn ask(self: Arc<Self>, end: Instant, account: String) -> (u64, u64) {
+        ask_until(end, move |worker, asked| {
+            let (all, account) = (Arc::clone(&self), account.clone());
+            async move { all.passes(worker + asked, &account).await }
+        })
+        .await
+    }
+}
+
+/// One becomes eight, and three of those die, the first among them, while more than twice as much is asked as is allowed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_joins_or_dies_exceeds_a_limit_by_a_twentieth_at_most() {
+    let server = Server::start();
+    for (name, algorithm) in [
+        ("bucket", Algorithm::TokenBucket),
+        ("sliding", Algorithm::SlidingWindow),
+        ("fixed", Algorithm::CALENDAR),
+    ] {
+        let of = || {
+            let there = instance(&server).lease(Ratio::percent(5));
+            limit(name, &format!("{RATE}/s")).algorithm(algorithm).distributed(there).build().unwrap()
+        };
+        let mut attempt = 0;
+        while attempt < ATTEMPTS && !outlive(&of, algorithm, &format!("mortal-{attempt}")).await {
+            attempt += 1;
+        }
+        assert!(attempt < ATTEMPTS, "{name}: no more than twice as much was asked as is allowed");
+    }
+}
+
+/// As [`exceed`].
+async fn outlive(of: &impl Fn() -> Limit, algorithm: Algorithm, account: &str) -> bool {
+    let mut lives: Vec<_> = (0..8).map(|_| Life::begin()).collect();
+    let all = Mortals::new(&lives, of);
+    let first_of = &all.all[0].1;
+    until("the first takes ahead", async || {
+        all.passes(0, &format!("{account}-before")).await;
+        first_of.by_lease() > 0
+    })
+    .await;
+    let (first, began, leased) = (window().await, Instant::now(), all.leased());
+    let at = move |millis| began + Duration::from_millis(millis);
+    let asking = tokio::spawn(Arc::clone(&all).ask(at(4800), account.to_owned()));
+    sleep_until(at(700)).await;
+    all.live(0..8);
+    // Who takes ahead has been seen twice.
+    sleep_until(at(3400)).await;
+    let joined = all.all[1..].iter().filter(|(_, handle)| handle.by_lease() > 0).count();
+    all.live(3..8);
+    drop(lives.drain(..3));
+    let (asked, passed) = asking.await.unwrap();
+    let allowed = allowed(algorithm, first, began);
+    let leased = all.leased() - leased;
+    assert!(passed as f64 <= allowed * 1.05, "{algorithm:?}: {passed} of {allowed}");
+    asked as f64 > 2.0 * allowed && leased > 0 && joined == 7
 }
 
 /// What does not come back while it is asked for: so that all that passes is what an account holds.

@@ -10,6 +10,7 @@ mod outage;
 mod quotas;
 mod scaling;
 mod script;
+mod secured;
 
 use std::{cell::Cell, convert::Infallible, net::SocketAddr, slice, time::Duration};
 
@@ -399,6 +400,16 @@ async fn who_has_seen_no_other_instance_knows_how_many_there_are_at_least() {
     let alone = Distribution::on(redis).deadline(PATIENCE).at_least(4.try_into().unwrap());
     let gate = gate([limit("a", "8/year").distributed(alone).build().unwrap().into()]);
     assert_eq!(passing(&[gate], "a", 20).await, 2);
+
+    // As a file says it.
+    let text = file(&format!(
+        "redis: {{ gone: {{ url: 'redis://127.0.0.1:1' }} }}\n\
+         rateLimits: {{ a: {{ key: clientIp, rate: 8/year, redis: gone, instances: 4 }} }}\n\
+         upstreams: {{ one: {{ endpoints: [{}] }} }}\n\
+         routes: [{{ name: r, rules: [{{ policies: {{ rateLimit: [a] }}, backendRefs: [{{ name: one }}] }}] }}]\n",
+        upstream("one").await
+    ));
+    assert_eq!(admitted(&[Gateway::of(&text).await], "a", 20).await, 2);
 }
 
 #[tokio::test]
@@ -627,6 +638,9 @@ fn what_a_file_says_wrongly_of_redis_is_told() {
         (url, "redis: other", "redis"),
         (url, "fallback: deny", "only limits on `redis` have it"),
         (url, "lease: 5%", "only limits on `redis` have it"),
+        (url, "instances: 4", "only limits on `redis` have it"),
+        (url, "redis: shared, instances: 0", "expected a number"),
+        (url, "redis: shared, fallback: allow, instances: 4", "only the fallback `localShare`"),
         (url, "redis: shared, lease: 6%", "more than 5%"),
         (url, "redis: shared, lease: -1%", "expected a share"),
         (url, "redis: shared, deadline: 0s", "nothing is decided in no time"),
@@ -647,7 +661,7 @@ fn what_a_file_says_wrongly_of_redis_is_told() {
     }
     let fine = faults(
         "sentinel: { master: m, sentinels: [\"redis://a\"] }",
-        "redis: shared, lease: 5%, fallback: deny, settle: { header: x-cost, max: 5 }, maxDebt: 100",
+        "redis: shared, lease: 5%, instances: 4, settle: { header: x-cost, max: 5 }, maxDebt: 100",
     );
     assert!(!fine.contains("redis") && !fine.contains("rateLimits"), "{fine}");
 }

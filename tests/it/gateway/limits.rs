@@ -271,6 +271,44 @@ async fn what_was_spent_outlives_a_reload() {
     }
 }
 
+/// A list is one decision, of which nothing is spent where it refuses. Lists are decided one after the other, and what let
+/// pass before has been spent: ADR 12 says why.
+#[tokio::test]
+async fn whom_a_later_list_refuses_has_spent_those_before() {
+    let one = upstream("one").await;
+    let text = file(&format!(
+        "rateLimits:\n  \
+         door: {{ key: clientIp, rate: 3/h }}\n  \
+         rule: {{ key: clientIp, rate: 2/h }}\n  \
+         beside: {{ key: clientIp, rate: 100/h }}\n\
+         quotas: {{ calls: {{ allowance: 1, period: year, key: clientIp }} }}\n\
+         upstreams: {{ one: {{ endpoints: ['{one}'] }} }}\n\
+         routes: [{{ name: r, rules: [{{ policies: {{ rateLimit: [beside, rule], quota: [calls] }}, backendRefs: [{{ name: one }}] }}] }}]\n"
+    ));
+    let gateway = Gateway::of(&text.replace("name: public,", "name: public, rateLimit: [door],")).await;
+    let metric = async |limit: &str, result: &str| -> u64 {
+        let told = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
+        let start = format!("portcullis_rate_limit_requests_total{{limit={limit:?},result={result:?}}} ");
+        told.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or("0").parse().unwrap()
+    };
+    // Served; refused by the quota, then by the limit of the rule, then by that of the listener.
+    for (refused_by, spent) in
+        [(None, [1, 1, 1]), (Some("calls"), [2, 2, 2]), (Some("rule"), [3, 2, 2]), (Some("door"), [3, 2, 2])]
+    {
+        let answer = gateway.get("/", &[]).await;
+        assert_eq!(answer.status, if refused_by.is_some() { 429 } else { 200 });
+        let told = answer.headers.get("ratelimit").map_or("", |told| told.to_str().unwrap());
+        let by = refused_by.map(|name| format!("{name:?};r=0;"));
+        assert!(by.is_none_or(|by| told.contains(&by)), "{refused_by:?}: {told}");
+        let mut now = [0; 3];
+        for (limit, now) in ["door", "beside", "rule"].into_iter().zip(&mut now) {
+            *now = metric(limit, "admitted").await;
+        }
+        assert_eq!(now, spent, "{refused_by:?}");
+    }
+    assert_eq!((metric("door", "refused").await, metric("rule", "refused").await), (1, 1));
+}
+
 /// Requests wait for their turn, and who would wait too long is refused.
 #[tokio::test]
 async fn a_leaky_bucket_shapes() {

@@ -2,6 +2,8 @@
 mod balance;
 mod breakers;
 mod canaries;
+#[cfg(feature = "tls")]
+mod certificates;
 mod cost;
 mod deadlines;
 mod endpoints;
@@ -23,5 +25,7 @@ mod sessions;
 mod shop;
 mod shutdown;
 mod subsets;
+#[cfg(feature = "tls")]
+mod tls;
 mod tokens;
 pub(crate) mod world;

@@ -55,6 +55,26 @@ async fn the_five_lines_do_what_they_say() {
     assert_eq!(demo.exit().await, Some(0));
 }
 
+/// The README's file, for upstreams of one's own.
+#[tokio::test]
+async fn the_file_of_the_readme_is_accepted_and_serves() {
+    let readme = include_str!("../../../README.md");
+    let text = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let directory = Directory::new("readme");
+    directory.write("gateway.yaml", text);
+    let (code, said, _) = run(&["check", directory.path("gateway.yaml").to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}");
+    let [one, two] = [upstream("one").await, upstream("two").await].map(|address| address.to_string());
+    let text = text.replace("127.0.0.1:9001", &one).replace("127.0.0.1:9002", &two);
+    let mut gateway = Process::of(&directory, &text.replace("127.0.0.1:8080", "127.0.0.1:0"));
+    let (at, client) = (gateway.addresses(1).await["public"], Client::new());
+    let [first, second] =
+        [client.get(at, "/api/orders/7", &[]).await.text, client.get(at, "/api/orders/7", &[]).await.text];
+    let served = [&first, &second].map(|text| text.lines().next().unwrap_or_default());
+    assert!(served.contains(&"one /api/orders/7") && served.contains(&"two /api/orders/7"), "{served:?}");
+    assert_eq!(client.get(at, "/other", &[]).await.status, 404);
+}
+
 #[test]
 fn check_says_what_is_wrong_and_exits_accordingly() {
     let (code, said, _) = run(&["check", "tests/data/shop/gateway.yaml"]);
@@ -107,8 +127,10 @@ async fn a_minted_key_opens_what_its_scopes_say() {
 
     let directory = Directory::new("keys");
     directory.write("keys.yaml", &format!("keys:\n{entry}{late_entry}"));
-    directory.write("gateway.yaml", &file(&format!(
-        "authentication: {{ partners: {{ apiKey: {{ keys: {{ file: keys.yaml }} }} }} }}\n\
+    let mut gateway = Process::of(
+        &directory,
+        &file(&format!(
+            "authentication: {{ partners: {{ apiKey: {{ keys: {{ file: keys.yaml }} }} }} }}\n\
          upstreams: {{ one: {{ endpoints: ['{}'] }} }}\n\
          routes:\n\
          - name: r\n\
@@ -117,9 +139,9 @@ async fn a_minted_key_opens_what_its_scopes_say() {
          \x20     policies: {{ authenticate: [partners], authorize: {{ scopes: {{ all: [orders.write] }} }} }} }}\n\
          \x20 - {{ matches: [{{ path: {{ value: /admin }} }}], backendRefs: [{{ name: one }}],\n\
          \x20     policies: {{ authenticate: [partners], authorize: {{ scopes: {{ all: [admin] }} }} }} }}\n",
-        upstream("one").await
-    )));
-    let mut gateway = Process::start(&["--config", directory.path("gateway.yaml").to_str().unwrap()]);
+            upstream("one").await
+        )),
+    );
     let at = gateway.addresses(2).await["public"];
     let client = Client::new();
     assert_eq!(client.get(at, "/orders", &[]).await.status, 401);
@@ -135,8 +157,8 @@ async fn a_minted_key_opens_what_its_scopes_say() {
 #[tokio::test]
 async fn sigterm_drains() {
     let directory = Directory::new("drain");
-    directory.write(
-        "gateway.yaml",
+    let mut gateway = Process::of(
+        &directory,
         &file(&format!(
             "shutdown: {{ delay: 1s, grace: 30s }}\n\
          upstreams: {{ one: {{ endpoints: ['{}'] }} }}\n\
@@ -144,7 +166,6 @@ async fn sigterm_drains() {
             upstream("one").await
         )),
     );
-    let mut gateway = Process::start(&["--config", directory.path("gateway.yaml").to_str().unwrap()]);
     let addresses = gateway.addresses(2).await;
     let (at, admin) = (addresses["public"], addresses["admin"]);
     let client = Client::new();
@@ -180,12 +201,14 @@ async fn sigterm_drains() {
 #[tokio::test]
 async fn a_second_sigterm_cuts() {
     let directory = Directory::new("cut");
-    directory.write("gateway.yaml", &file(&format!(
-        "upstreams: {{ one: {{ endpoints: ['{}'] }} }}\n\
+    let mut gateway = Process::of(
+        &directory,
+        &file(&format!(
+            "upstreams: {{ one: {{ endpoints: ['{}'] }} }}\n\
          routes: [{{ name: r, rules: [{{ backendRefs: [{{ name: one }}], timeouts: {{ request: 0s }} }}] }}]\n",
-        upstream("one").await
-    )));
-    let mut gateway = Process::start(&["--config", directory.path("gateway.yaml").to_str().unwrap()]);
+            upstream("one").await
+        )),
+    );
     let addresses = gateway.addresses(2).await;
     let (at, admin) = (addresses["public"], addresses["admin"]);
     let endless = tokio::spawn(async move { Client::new().send("GET", at, "/slow/600000", &[]).await });
@@ -206,8 +229,7 @@ async fn a_second_sigterm_cuts() {
 async fn sighup_looks_again() {
     let directory = Directory::new("hangup");
     let text = file(&format!("upstreams: {{ one: {{ endpoints: ['{}'] }} }}\n", upstream("one").await));
-    directory.write("gateway.yaml", &text);
-    let mut gateway = Process::start(&["--config", directory.path("gateway.yaml").to_str().unwrap()]);
+    let mut gateway = Process::of(&directory, &text);
     let admin = gateway.addresses(2).await["admin"];
     gateway.signal("HUP");
     let client = Client::new();

@@ -1,11 +1,11 @@
 //! What goes wrong, on either side of a gateway: a status, a line and a number for each.
 use portcullis::config::Config;
 use serde_json::Value;
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
-    time::timeout,
+    net::{TcpListener, TcpSocket, TcpStream},
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -13,6 +13,9 @@ use super::{
     serving::rule,
     world::{Directory, Gateway, PATIENCE, file, nobody, upstream},
 };
+
+/// An answer that goes on for ever, as fast as it is read.
+const POURS: &str = "HTTP/1.1 200 OK\r\n\r\n";
 
 /// An upstream that answers each request with these bytes, and closes at once or never.
 async fn broken(answer: &'static str, closes: bool) -> SocketAddr {
@@ -28,6 +31,7 @@ async fn broken(answer: &'static str, closes: bool) -> SocketAddr {
                     heard.push(byte);
                 }
                 let _ = line.write_all(answer.as_bytes()).await;
+                while answer == POURS && line.write_all(&[b'.'; 65_536]).await.is_ok() {}
                 if !closes {
                     let _ = line.read_u8().await;
                 }
@@ -37,7 +41,8 @@ async fn broken(answer: &'static str, closes: bool) -> SocketAddr {
     address
 }
 
-/// A gateway that refuses in every way it knows. It takes its time on the listener `public`, but not on `strict`.
+/// A gateway that refuses in every way it knows. It takes its time on the listener `public`, but not on `strict`; on `behind`
+/// peers speak for others.
 async fn refuser() -> (Gateway, Directory) {
     let upstreams = [
         ("one", upstream("one").await.to_string()),
@@ -52,6 +57,7 @@ async fn refuser() -> (Gateway, Directory) {
                 .await
                 .to_string(),
         ),
+        ("pouring", broken(POURS, false).await.to_string()),
     ];
     let rules = [
         rule("/private", "backendRefs: [{ name: one }], policies: { authenticate: [keys] }"),
@@ -64,6 +70,7 @@ async fn refuser() -> (Gateway, Directory) {
         rule("/cut/body", "backendRefs: [{ name: cut-body }]"),
         rule("/garbage", "backendRefs: [{ name: garbage }]"),
         rule("/endless", "backendRefs: [{ name: endless }]"),
+        rule("/pouring", "backendRefs: [{ name: pouring }], timeouts: { request: 0s }"),
         rule("/endless/timed", "backendRefs: [{ name: endless }], timeouts: { request: 500ms }"),
         rule(
             "/moved",
@@ -82,7 +89,8 @@ async fn refuser() -> (Gateway, Directory) {
         rules.concat()
     ));
     let strict = "address: 127.0.0.1:0 }, { name: strict, address: 127.0.0.1:0, \
-                  minimumRates: { head: 1000000, body: 1000000, grace: 100ms } }]";
+                  minimumRates: { head: 1000000, body: 1000000, response: 10000000, grace: 100ms } }, \
+                  { name: behind, address: 127.0.0.1:0, proxyProtocolFrom: [127.0.0.0/8] }]";
     directory.write("gateway.yaml", &text.replacen("address: 127.0.0.1:0 }]", strict, 1));
     (Gateway::start(Config::file(directory.path("gateway.yaml"))).await, directory)
 }
@@ -279,6 +287,50 @@ async fn a_flood_leaves_a_line() {
     let _ = peer.read_to_end(&mut Vec::new()).await;
     let line = &log.access(1).await[0];
     assert_eq!((line["cut"].as_str(), line["client"].as_str()), (Some("flood"), Some("127.0.0.1")));
+    let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
+    assert!(metrics.contains("portcullis_connections_cut_total 1"), "{metrics}");
+}
+
+/// So is one whose peer reads as slowly as it can: a little, again and again.
+#[tokio::test]
+async fn a_slow_reader_leaves_a_line() {
+    let (gateway, _directory) = refuser().await;
+    let (log, _guard) = Log::start();
+    let socket = TcpSocket::new_v4().unwrap();
+    // What the system takes for it, it has read.
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut peer = socket.connect(gateway.at("strict")).await.unwrap();
+    peer.write_all(b"GET /pouring HTTP/1.1\r\nhost: shop.example\r\n\r\n").await.unwrap();
+    let reading = async {
+        let mut some = [0; 1024];
+        while let Ok(1..) = peer.read(&mut some).await {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let lines = tokio::select! {
+        lines = log.access(2) => lines,
+        () = reading => log.access(2).await,
+    };
+    let (cut, served): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line["cut"].is_string());
+    assert_eq!((cut.len(), served.len()), (1, 1), "{lines:?}");
+    assert_eq!((cut[0]["cut"].as_str(), cut[0]["client"].as_str()), (Some("slow_reader"), Some("127.0.0.1")));
+    assert_eq!(told(served[0]), (200, "", "DC", "cancelled"));
+    let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
+    assert!(metrics.contains("portcullis_connections_cut_total 1"), "{metrics}");
+}
+
+/// And one whose peer is to speak for others, and says nothing of them that can be understood.
+#[tokio::test]
+async fn a_bad_proxy_header_leaves_a_line() {
+    let (gateway, _directory) = refuser().await;
+    let (log, _guard) = Log::start();
+    let mut peer = TcpStream::connect(gateway.at("behind")).await.unwrap();
+    peer.write_all(b"PROXY TCP4 junk\r\nGET / HTTP/1.1\r\nhost: shop.example\r\n\r\n").await.unwrap();
+    let mut heard = Vec::new();
+    let _ = peer.read_to_end(&mut heard).await;
+    assert!(heard.is_empty(), "{heard:?}");
+    let line = &log.access(1).await[0];
+    assert_eq!((line["cut"].as_str(), line["client"].as_str()), (Some("proxy_protocol"), Some("127.0.0.1")));
     let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
     assert!(metrics.contains("portcullis_connections_cut_total 1"), "{metrics}");
 }

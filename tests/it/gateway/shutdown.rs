@@ -161,8 +161,8 @@ impl Ledger {
 async fn sigterm_under_load_loses_no_answer() {
     let seen = Seen::default();
     let directory = Directory::new("term-load");
-    directory.write(
-        "gateway.yaml",
+    let mut gateway = Process::of(
+        &directory,
         &file(&format!(
             "shutdown: {{ delay: 1s, grace: 30s }}\n\
              upstreams: {{ one: {{ endpoints: ['{}'] }} }}\n\
@@ -170,7 +170,6 @@ async fn sigterm_under_load_loses_no_answer() {
             upstream(&seen).await
         )),
     );
-    let mut gateway = Process::start(&["--config", directory.path("gateway.yaml").to_str().unwrap()]);
     let addresses = gateway.addresses(2).await;
     let (at, admin) = (addresses["public"], addresses["admin"]);
     let ledger = Arc::new(Ledger::default());

@@ -5,7 +5,10 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Stdio,
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -103,12 +106,14 @@ impl Client {
     }
 }
 
-/// A directory that goes with the test.
+/// A directory that goes with the test, and is no other's of this name.
 pub(crate) struct Directory(PathBuf);
 
 impl Directory {
     pub(crate) fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("portcullis-gateway-{name}-{}", std::process::id()));
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let (process, number) = (std::process::id(), COUNT.fetch_add(1, Relaxed));
+        let path = std::env::temp_dir().join(format!("portcullis-gateway-{name}-{process}-{number}"));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
         Self(path)
@@ -206,6 +211,12 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn start(arguments: &[&str]) -> Self {
         Self::start_with(arguments, &[])
+    }
+
+    /// With this file, as `gateway.yaml` there.
+    pub(crate) fn of(directory: &Directory, text: &str) -> Self {
+        directory.write("gateway.yaml", text);
+        Self::start(&["--config", directory.path("gateway.yaml").to_str().unwrap()])
     }
 
     pub(crate) fn start_with(arguments: &[&str], variables: &[(&str, String)]) -> Self {

@@ -1,8 +1,12 @@
 //! What the tests of several rooms need.
 
+#[cfg(feature = "spiffe")]
+pub(crate) mod agent;
 #[cfg(feature = "jwt")]
 #[allow(dead_code, reason = "each room uses a part of it")]
 pub(crate) mod authority;
+#[cfg(feature = "tls")]
+pub(crate) mod certificates;
 #[cfg(feature = "telemetry")]
 pub(crate) mod log;
 #[cfg(all(feature = "jwt", feature = "tls"))]

@@ -25,18 +25,50 @@ const STEP: Duration = Duration::from_millis(10);
 /// Servers beside the one that is installed, as paths with a colon between them: `tests/run.sh` says where it put them.
 const OTHERS: &str = "PORTCULLIS_REDIS_SERVERS";
 
-/// Which server it is; the one that is installed unless told.
+/// Which server it is, and whether it speaks TLS; the one that is installed, and no TLS, unless told.
 #[derive(Clone, Default)]
-pub(crate) struct Program(Option<PathBuf>);
+pub(crate) struct Program {
+    path: Option<PathBuf>,
+    certified: Option<Arc<Certified>>,
+}
+
+/// A certificate that all servers show, and by which they know each other.
+pub(crate) struct Certified {
+    certificate: String,
+    key: String,
+}
+
+impl Certified {
+    const SETTINGS: &str = "tls-cert-file DIRECTORY/cert.pem\ntls-key-file DIRECTORY/key.pem\n\
+        tls-ca-cert-file DIRECTORY/cert.pem\ntls-auth-clients no\ntls-replication yes\ntls-cluster yes\n";
+
+    pub(crate) fn new() -> Arc<Self> {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        Arc::new(Self { certificate: made.cert.pem(), key: made.signing_key.serialize_pem() })
+    }
+
+    pub(crate) fn roots(&self) -> &str {
+        &self.certificate
+    }
+}
 
 impl Program {
+    /// The server that is installed, over TLS. [`Server::ask`] has a port of its own.
+    pub(crate) fn secured(certified: &Arc<Certified>) -> Self {
+        Self { path: None, certified: Some(Arc::clone(certified)) }
+    }
+
     /// The server that is installed, and the others that tests/servers.sh has brought: where it puts them, unless told.
     pub(crate) fn each() -> Vec<Self> {
         let others = std::env::var(OTHERS).map_or_else(
             |_| brought(),
             |paths| paths.split(':').filter(|path| !path.is_empty()).map(PathBuf::from).collect(),
         );
-        std::iter::once(Self::default()).chain(others.into_iter().map(|path| Self(Some(path)))).collect()
+        std::iter::once(Self::default()).chain(others.into_iter().map(Self::at)).collect()
+    }
+
+    fn at(path: PathBuf) -> Self {
+        Self { path: Some(path), certified: None }
     }
 }
 
@@ -57,6 +89,8 @@ pub(crate) struct Server {
     settings: String,
     directory: PathBuf,
     pub(crate) address: SocketAddr,
+    /// Where [`ask`](Self::ask) asks: the same, unless that speaks TLS.
+    plain: SocketAddr,
 }
 
 impl Server {
@@ -74,20 +108,18 @@ impl Server {
         Self::of(Program::default(), settings, files)
     }
 
-    fn of(program: Program, settings: &str, files: &[(&str, &str)]) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Self::begin(program, address, &[], settings, files)
+    pub(crate) fn of(program: Program, settings: &str, files: &[(&str, &str)]) -> Self {
+        Self::begin(program, free(), &[], settings, files)
     }
 
     /// A Sentinel that watches this master.
     pub(crate) fn sentinel(master: &Self) -> Self {
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let settings = format!(
             "sentinel monitor limits 127.0.0.1 {} 2\nsentinel down-after-milliseconds limits 500\n\
              sentinel failover-timeout limits 3000\n",
             master.address.port()
         );
-        Self::begin(master.program.clone(), address, &["--sentinel"], &settings, &[])
+        Self::begin(master.program.clone(), free(), &["--sentinel"], &settings, &[])
     }
 
     /// A node of a Cluster that is not one yet: it needs a second port, 10000 above its own.
@@ -97,7 +129,7 @@ impl Server {
 
     fn node_of(program: Program) -> Self {
         let address = loop {
-            let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let address = free();
             let second =
                 address.port().checked_add(10_000).map(|port| TcpListener::bind(("127.0.0.1", port)));
             if matches!(second, Some(Ok(_))) {
@@ -122,10 +154,21 @@ impl Server {
             std::env::temp_dir().join(format!("portcullis-redis-{}-{number}", std::process::id()));
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).unwrap();
-        files.iter().for_each(|(name, text)| fs::write(directory.join(name), text).unwrap());
-        let settings = settings.replace("DIRECTORY", directory.to_str().unwrap());
-        let child = spawn(&program, &directory, address.port(), arguments, &settings);
-        let mut server = Self { child, program, arguments, settings, directory, address };
+        let write = |name: &str, text: &str| fs::write(directory.join(name), text).unwrap();
+        files.iter().for_each(|(name, text)| write(name, text));
+        let (plain, ports) = match &program.certified {
+            None => (address, format!("port {}\n", address.port())),
+            Some(certified) => {
+                write("cert.pem", &certified.certificate);
+                write("key.pem", &certified.key);
+                let plain = free();
+                let ports = format!("port {}\ntls-port {}\n", plain.port(), address.port());
+                (plain, ports + Certified::SETTINGS)
+            }
+        };
+        let settings = (ports + settings).replace("DIRECTORY", directory.to_str().unwrap());
+        let child = spawn(&program, &directory, arguments, &settings);
+        let mut server = Self { child, program, arguments, settings, directory, address, plain };
         server.wait();
         server
     }
@@ -135,7 +178,8 @@ impl Server {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("redis://{}", self.address)
+        let scheme = if self.program.certified.is_some() { "rediss" } else { "redis" };
+        format!("{scheme}://{}", self.address)
     }
 
     /// Sends SIGSTOP, SIGCONT, ...
@@ -151,14 +195,13 @@ impl Server {
 
     /// Begins again after [`kill`](Self::kill), with what it had written.
     pub(crate) fn again(&mut self) {
-        self.child =
-            spawn(&self.program, &self.directory, self.address.port(), self.arguments, &self.settings);
+        self.child = spawn(&self.program, &self.directory, self.arguments, &self.settings);
         self.wait();
     }
 
     /// Asks without a password and without TLS, word by word.
     pub(crate) fn ask(&self, words: &str) -> String {
-        let mut stream = TcpStream::connect(self.address).unwrap();
+        let mut stream = TcpStream::connect(self.plain).unwrap();
         stream.write_all(format!("{words}\r\n").as_bytes()).unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
         let mut answer = String::new();
@@ -168,14 +211,14 @@ impl Server {
 
     /// Begins to ask, of what has no end.
     pub(crate) fn begin_to_ask(&self, words: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(self.address).unwrap();
+        let mut stream = TcpStream::connect(self.plain).unwrap();
         stream.write_all(format!("{words}\r\n").as_bytes()).unwrap();
         stream
     }
 
     /// What this key holds.
     pub(crate) fn value(&self, key: &str) -> Vec<u8> {
-        let mut stream = TcpStream::connect(self.address).unwrap();
+        let mut stream = TcpStream::connect(self.plain).unwrap();
         stream.write_all(format!("GET {key}\r\n").as_bytes()).unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
         let mut answer = Vec::new();
@@ -206,8 +249,8 @@ impl Server {
 
     /// Whether it answers, and has read what it had written.
     fn is_there(&self) -> bool {
-        let speaks = TcpStream::connect(self.address).is_ok();
-        speaks && (self.settings.contains("tls-cert-file") || self.ask("PING").starts_with("+PONG"))
+        let told = TcpStream::connect(self.plain).ok().map(|_| self.ask("PING"));
+        told.is_some_and(|told| told.starts_with("+PONG") || told.starts_with("-NOAUTH"))
     }
 
     fn wait(&mut self) {
@@ -221,21 +264,21 @@ impl Server {
     }
 }
 
-fn spawn(program: &Program, directory: &Path, port: u16, arguments: &[&str], settings: &str) -> Child {
-    let port = if settings.contains("tls-cert-file") {
-        format!("port 0\ntls-port {port}")
-    } else {
-        format!("port {port}")
-    };
+/// A port that nobody listens at.
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+fn spawn(program: &Program, directory: &Path, arguments: &[&str], settings: &str) -> Child {
     let file = directory.join("redis.conf");
     let lasting = if arguments.is_empty() { "appendonly yes\nappendfsync always" } else { "" };
-    let text = format!("{port}\nbind 127.0.0.1\ndir {}\n{lasting}\n{settings}\n", directory.display());
+    let text = format!("bind 127.0.0.1\ndir {}\n{lasting}\n{settings}\n", directory.display());
     fs::write(&file, text).unwrap();
     let start = |program: &Path| {
         let command = &mut Command::new(program);
         command.arg(&file).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
     };
-    if let Some(program) = &program.0 {
+    if let Some(program) = &program.path {
         let told =
             |error| panic!("{}: {error}: {OTHERS} names it, tests/run.sh brings it", program.display());
         return start(program).unwrap_or_else(told);
@@ -369,7 +412,9 @@ impl Nodes {
         for node in &nodes {
             until("the Cluster serves", || {
                 let slots = node.ask("CLUSTER SLOTS");
-                let known = nodes.iter().all(|node| slots.contains(&format!(":{}\r\n", node.address.port())));
+                // Who asks without TLS may be told of that port.
+                let is_named = |at: SocketAddr| slots.contains(&format!(":{}\r\n", at.port()));
+                let known = nodes.iter().all(|node| is_named(node.address) || is_named(node.plain));
                 known && node.ask("CLUSTER INFO").contains("cluster_state:ok")
             });
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-use portcullis::transport::Server;
+use portcullis::{identity::PeerAddr, transport::Server};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     runtime::Builder,
@@ -44,7 +44,7 @@ fn allocations(serve: impl FnOnce(DuplexStream)) -> u64 {
 #[test]
 fn three_allocations_for_the_peers_address() {
     let ours = allocations(|io| {
-        let peer = loopback().into();
+        let peer = PeerAddr::from(loopback());
         tokio::spawn(Server::new().serve_connection(io, peer, service_fn(hello)));
     });
     let hypers = allocations(|io| {

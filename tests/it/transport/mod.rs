@@ -7,7 +7,13 @@ mod http1;
 mod http2;
 mod others;
 mod peer;
+#[cfg(feature = "tls")]
+mod proxied;
 mod proxy_protocol;
+#[cfg(all(feature = "spiffe", feature = "upstream"))]
+mod spiffe;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::{
     convert::Infallible,

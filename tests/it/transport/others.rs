@@ -103,3 +103,55 @@ async fn tonic_on_our_listener_and_its_own() {
         soon(server).await.unwrap().unwrap();
     }
 }
+
+/// The caller's identity reaches handlers of both, and a handshake that never ends keeps nobody waiting, although both accept
+/// one connection after the other.
+#[cfg(all(feature = "stack", feature = "tls"))]
+#[tokio::test]
+async fn axum_and_tonic_within_tls() {
+    use portcullis::{
+        identity::PeerIdentity,
+        stack::mesh::Client,
+        tls::{ClientTls, ServerTls},
+        transport::Peer as Who,
+        upstream::Upstream,
+    };
+    use tonic::{Status, service::interceptor::InterceptedService};
+
+    use super::tls::ask;
+    use crate::support::certificates::{Authority, credentials};
+
+    const CARTS: &str = "spiffe://shop.example/carts";
+    let authority = Authority::new("shop");
+    let ours = credentials(authority.workload("spiffe://shop.example/orders"), authority.trust());
+    let listen = || Listener::builder().tls(ServerTls::mutual(&ours)).bind(loopback()).unwrap();
+    let listeners = [listen(), listen()];
+    let addresses = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
+    let mut silent = Vec::new();
+    for address in addresses.iter().flat_map(|address| [address; 20]) {
+        silent.push(tokio::net::TcpStream::connect(address).await.unwrap());
+    }
+    let [of_axum, of_tonic] = listeners;
+
+    let who = get(|peer: PeerIdentity| async move { peer.name().unwrap().to_owned() });
+    let app = Router::new().route("/", who).layer(Connection::new().layer());
+    tokio::spawn(axum::serve(of_axum, app.into_make_service_with_connect_info::<Who>()).into_future());
+    let (_, health) = tonic_health::server::health_reporter();
+    let health = InterceptedService::new(health, |request: tonic::Request<()>| {
+        let peer = request.extensions().get::<PeerIdentity>().and_then(PeerIdentity::spiffe_id);
+        if peer == Some(CARTS) { Ok(request) } else { Err(Status::permission_denied("who?")) }
+    });
+    let server = tonic::transport::Server::builder().layer(Connection::new().layer()).add_service(health);
+    tokio::spawn(server.serve_with_incoming(of_tonic.into_incoming()));
+
+    for (id, is_let_in) in [(CARTS, true), ("spiffe://shop.example/stock", false)] {
+        let tls = ClientTls::mutual(&credentials(authority.workload(id), authority.trust()));
+        assert_eq!(ask(addresses[0], &tls).await.unwrap(), id);
+        let upstream = Upstream::builder("health").endpoint(format!("localhost:{}", addresses[1].port()));
+        let mut client = HealthClient::new(Client::new(upstream.tls(&tls).build().unwrap()).unwrap());
+        let answer = soon(client.check(HealthCheckRequest { service: String::new() })).await;
+        assert_eq!(answer.is_ok(), is_let_in, "{id}: {answer:?}");
+    }
+    let nobody = ClientTls::trusting(authority.trust());
+    ask(addresses[0], &nobody).await.unwrap_err();
+}

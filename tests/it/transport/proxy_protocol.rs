@@ -1,6 +1,40 @@
-use portcullis::transport::{Listener, ListenerBuilder, ProxyProtocol, Server};
+use std::sync::{Arc, Mutex};
 
-use super::{SHORT, Site, peer::Peer, serve};
+use portcullis::{
+    identity::PeerAddr,
+    reject::Reason,
+    transport::{ConnectionObserver, Listener, ListenerBuilder, Misuse, ProxyProtocol, Server},
+};
+
+use super::{SHORT, Site, peer::Peer, serve, until};
+
+/// What became of connections that were not served to their end.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<String>>>);
+
+impl Told {
+    fn note(&self, what: impl Into<String>) {
+        self.0.lock().unwrap().push(what.into());
+    }
+
+    fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl ConnectionObserver for Told {
+    fn opened(&self) {}
+    fn closed(&self) {}
+    fn refused(&self) {
+        self.note("refused");
+    }
+    fn head_refused(&self, peer: PeerAddr, reason: Reason) {
+        self.note(format!("{} {reason}", peer.ip()));
+    }
+    fn cut(&self, peer: PeerAddr, how: Misuse) {
+        self.note(format!("{} {}", peer.ip(), how.label()));
+    }
+}
 
 fn trusting(networks: &str) -> ListenerBuilder {
     let policy = ProxyProtocol::from_trusted([networks.parse().unwrap()]).timeout(SHORT);
@@ -44,8 +78,9 @@ async fn clients_are_told() {
 
 #[tokio::test]
 async fn trusted_peers_must_tell() {
-    let site = Site::default();
-    let address = serve(&site, Server::new(), trusting("127.0.0.0/8")).await;
+    let (site, told) = (Site::default(), Told::default());
+    let listener = trusting("127.0.0.0/8").observer(Arc::new(told.clone()));
+    let address = serve(&site, Server::new(), listener).await;
     let mut slow = Peer::connect(address).await;
     slow.send("PROXY TCP4 192.0.2.7").await;
     let too_long = [b"PROXY UNKNOWN ".as_slice(), &[b'x'; 200]].concat();
@@ -58,6 +93,25 @@ async fn trusted_peers_must_tell() {
     }
     assert_eq!(slow.rest_as_text().await, "", "closed when its time is over");
     assert_eq!(site.begun(), 0);
+    // Five that were malformed, and one that was late.
+    until(|| told.all().len() >= 6).await;
+    assert_eq!(told.all(), ["127.0.0.1 proxy_protocol"; 6]);
+}
+
+#[tokio::test]
+async fn who_speaks_for_too_many_of_one_address_is_told_of() {
+    let (site, told) = (Site::default(), Told::default());
+    let listener = trusting("127.0.0.0/8").max_connections_per_address(1).observer(Arc::new(told.clone()));
+    let address = serve(&site, Server::new(), listener).await;
+    let header = b"PROXY TCP4 192.0.2.7 127.0.0.1 1234 80\r\n";
+    let mut first = Peer::connect(address).await;
+    first.send([header, &b"GET /peer HTTP/1.1\r\nhost: a\r\n\r\n"[..]].concat()).await;
+    assert!(first.response().await.ends_with("192.0.2.7:1234"));
+    let mut second = Peer::connect(address).await;
+    second.flood(&[header, GET].concat()).await;
+    assert_eq!(second.rest_as_text().await, "");
+    until(|| !told.all().is_empty()).await;
+    assert_eq!(told.all(), ["refused"]);
 }
 
 #[tokio::test]

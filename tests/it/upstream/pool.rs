@@ -152,11 +152,9 @@ async fn a_request_that_may_be_done_twice_is_sent_once_more() {
 async fn whoever_bounds_second_attempts_is_asked_first() {
     for (left, sent) in [(1, 2), (0, 1)] {
         let peer = forgetful("").await;
-        let group = upstream([peer.address]);
         let asked = AtomicUsize::new(0);
-        group.bind_resends(move || asked.fetch_add(1, Ordering::SeqCst) < left);
-        group.bind_resends(|| panic!("the first word stands"));
-        let proxy = Proxy::new(group);
+        let proxy = Proxy::new(upstream([peer.address]));
+        let proxy = proxy.bind_resends(move || asked.fetch_add(1, Ordering::SeqCst) < left);
         assert_eq!(text(call(&proxy, get("/1")).await.unwrap()).await, "ok");
         match call(&proxy, get("/2")).await {
             Ok(response) => assert_eq!((text(response).await.as_str(), left), ("ok", 1)),
@@ -165,6 +163,20 @@ async fn whoever_bounds_second_attempts_is_asked_first() {
                 assert!(!refused.is_unsent());
             }
         }
+        assert_eq!(peer.heard().concat().matches("GET /2 ").count(), sent);
+    }
+}
+
+/// Two rules with one upstream have each a budget of its own.
+#[tokio::test]
+async fn what_bounds_one_use_of_an_upstream_bounds_no_other() {
+    for (is_bound, sent) in [(true, 1), (false, 2)] {
+        let peer = forgetful("").await;
+        let group = upstream([peer.address]);
+        let (free, bound) = (Proxy::new(group.clone()), Proxy::new(group).bind_resends(|| false));
+        let (first, second) = if is_bound { (free, bound) } else { (bound, free) };
+        assert_eq!(text(call(&first, get("/1")).await.unwrap()).await, "ok");
+        assert_eq!(call(&second, get("/2")).await.is_ok(), !is_bound);
         assert_eq!(peer.heard().concat().matches("GET /2 ").count(), sent);
     }
 }

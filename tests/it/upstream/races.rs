@@ -6,6 +6,7 @@ use http::header::SET_COOKIE;
 use portcullis::{
     attempt::Attempt,
     body::Body,
+    ratio::Ratio,
     reject::Reason,
     trip,
     upstream::{EndpointStatus, Proxy, Session, SessionCookie, Upstream, Wire, Withheld},
@@ -49,6 +50,37 @@ async fn an_endpoint_that_lets_nobody_in_keeps_nobody_waiting() {
         until(|| !at(&group, late).availability.takes()).await;
         assert_eq!(at(&group, late).availability.reasons().collect::<Vec<_>>(), [Withheld::Open]);
         assert_eq!((at(&group, late).connections, at(&group, late).in_flight), (0, 0));
+    }
+}
+
+/// One connection goes on for all who have waited for it in vain, and each of them counts.
+#[tokio::test]
+async fn a_black_hole_is_seen_by_a_share_of_failures() {
+    for wire in [Wire::Http1, Wire::Http2] {
+        let (_listener, late, _queued) = full().await;
+        let sound = echo().await;
+        let ten = NonZeroU32::new(10).unwrap();
+        let policy = trip::Policy::new().consecutive(None).ratio(Ratio::percent(50), ten);
+        let group = Upstream::builder("a").endpoints([late, sound]).wire(wire).circuit_breaker(policy);
+        let group = group.connect_timeout(Duration::from_secs(2)).build().unwrap();
+        let proxy = Proxy::new(group.clone());
+        let calls = (0..40).map(|_| call(&proxy, post("/", "body")));
+        for response in futures_util::future::join_all(calls).await {
+            assert_eq!(attempt(&response.unwrap()).endpoint, Some(sound));
+        }
+        assert!(at(&group, late).connections <= 1, "one goes on");
+        assert!(at(&group, late).availability.takes(), "it may come yet");
+        for _ in 0..6 {
+            let attempt = attempt(&call(&proxy, get("/")).await.unwrap());
+            assert_eq!(
+                (attempt.endpoint, attempt.attempts),
+                (Some(sound), 1),
+                "nobody waits for it meanwhile"
+            );
+        }
+        until(|| !at(&group, late).availability.takes()).await;
+        assert_eq!(at(&group, late).availability.reasons().collect::<Vec<_>>(), [Withheld::Open]);
+        assert!(at(&group, sound).availability.takes());
     }
 }
 

@@ -25,7 +25,7 @@ use portcullis::{
     resilience::timeout::TimeoutLayer,
     trip,
     upstream::{
-        Proxy, Upstream, UpstreamBuilder,
+        Endpoint, Proxy, Subsets, Upstream, UpstreamBuilder,
         health::{self, Health},
         outlier::{self, Cause},
     },
@@ -367,6 +367,59 @@ async fn an_endpoint_that_is_alone_is_spared_while_its_breaker_is_open() {
         assert_eq!((refused.reason(), refused.is_unsent()), (Reason::CircuitOpen, true));
     }
     assert_eq!(peer.asked(), 2);
+}
+
+/// And a moment: timers are rounded up to milliseconds, and who is woken has its turn.
+async fn a_minute_passes() {
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_millis(60_005)).await;
+    tokio::time::resume();
+    for _ in 0..8 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// While it was open nobody was to be picked, and who would be picked now was worked out then.
+#[tokio::test]
+async fn the_first_request_after_the_wait_is_the_probe() {
+    let [peer] = peers().await;
+    peer.does(FAIL);
+    let policy = trip::Policy::new()
+        .consecutive(NonZeroU32::MIN)
+        .wait(Backoff::new(Duration::from_secs(60)).jitter(Jitter::None));
+    let proxy = Proxy::new(group(std::slice::from_ref(&peer)).circuit_breaker(policy).build().unwrap());
+    assert_eq!(ask(&proxy, 1).await, [500]);
+    assert_eq!(call(&proxy, get("/")).await.unwrap_err().reason(), Reason::CircuitOpen);
+    peer.does(WORK);
+    a_minute_passes().await;
+    assert_eq!(ask(&proxy, 3).await, [200; 3]);
+    assert_eq!(peer.asked(), 4);
+}
+
+/// What is open counts for whom it would be, and nobody has seen the request.
+#[tokio::test]
+async fn a_request_is_refused_by_what_its_own_subset_is() {
+    let [one, two] = peers().await;
+    one.does(FAIL);
+    let policy = trip::Policy::new()
+        .consecutive(NonZeroU32::MIN)
+        .wait(Backoff::new(Duration::from_secs(60)).jitter(Jitter::None));
+    let labelled =
+        |peer: &Peer, version: &str| Endpoint::new(peer.address.to_string()).label("version", version);
+    let upstream = Upstream::builder("a").endpoints([labelled(&one, "1"), labelled(&two, "2")]);
+    let upstream = upstream.subsets(Subsets::new().by(["version"])).circuit_breaker(policy).build().unwrap();
+    let version = |version: &str| Proxy::new(upstream.subset([("version", version)]));
+    assert_eq!(ask(&version("1"), 1).await, [500]);
+    for (name, reason) in [("1", Reason::CircuitOpen), ("3", Reason::NoEndpoint)] {
+        let refused = call(&version(name), get("/")).await.unwrap_err();
+        assert_eq!((refused.reason(), refused.is_unsent()), (reason, true));
+        assert_eq!(refused.retry_delay().is_some(), reason == Reason::CircuitOpen);
+    }
+    assert_eq!(ask(&version("2"), 2).await, [200; 2]);
+    // Its wait is over, while the others never had one.
+    one.does(WORK);
+    a_minute_passes().await;
+    assert_eq!(ask(&version("1"), 2).await, [200; 2]);
 }
 
 /// Nobody has to warm it: the first requests wait.

@@ -19,6 +19,7 @@ enum Field {
     Scopes,
     Peers,
     TrustDomains,
+    ServiceAccounts,
     Networks,
     Hosts,
     Methods,
@@ -84,7 +85,8 @@ fn path_fits(template: &str, path: &str) -> bool {
 impl Said {
     fn holds(&self, world: &World, doubt: bool) -> bool {
         let Self(field, list, negated) = self;
-        let of_http = !matches!(field, Field::Peers | Field::TrustDomains | Field::Networks);
+        let of_http =
+            !matches!(field, Field::Peers | Field::TrustDomains | Field::ServiceAccounts | Field::Networks);
         if of_http && !world.http {
             return doubt;
         }
@@ -105,6 +107,14 @@ impl Said {
                 let domain = world.peer.as_deref().map(domain);
                 any(domain.iter().map(String::as_str).collect())
             }
+            Field::ServiceAccounts => world.peer.as_deref().is_some_and(|id| {
+                let parts: Vec<&str> = id.split('/').collect();
+                let [_, _, _, "ns", namespace, "sa", account] = parts[..] else { return false };
+                list.iter().any(|value| {
+                    let (n, a) = value.split_once('/').unwrap();
+                    text_fits(n, namespace) && text_fits(a, account)
+                })
+            }),
             Field::Networks => list.iter().any(|net| {
                 let (address, bits) = net.split_once('/').unwrap();
                 let address = u32::from(address.parse::<std::net::Ipv4Addr>().unwrap());
@@ -151,6 +161,8 @@ impl OneRule {
                     (Field::Peers, true) => source.not_peers(list).unwrap(),
                     (Field::TrustDomains, false) => source.trust_domains(list).unwrap(),
                     (Field::TrustDomains, true) => source.not_trust_domains(list).unwrap(),
+                    (Field::ServiceAccounts, false) => source.service_accounts(list).unwrap(),
+                    (Field::ServiceAccounts, true) => source.not_service_accounts(list).unwrap(),
                     (_, false) => source.networks(nets()),
                     (_, true) => source.not_networks(nets()),
                 }
@@ -231,6 +243,7 @@ fn said(of: &'static [Field]) -> impl Strategy<Value = Said> {
             Field::Principals => "[pq]/[ab]|[pq]/\\*|\\*/[ab]|\\*|p/a\\*".boxed(),
             Field::Peers => "spiffe://t\\.[ab]/[ab]|spiffe://t\\.a/\\*|\\*/b|\\*|spiffe://t\\.b/a\\*".boxed(),
             Field::TrustDomains => "t\\.[ab]|t\\*|\\*b|\\*".boxed(),
+            Field::ServiceAccounts => "[ab]/[ab]|[ab]/\\*|\\*/[ab]|\\*/\\*|a/b\\*".boxed(),
             Field::Networks => "10\\.[01]\\.0\\.0/16|10\\.0\\.0\\.0/8|10\\.1\\.0\\.1/32|0\\.0\\.0\\.0/0".boxed(),
             Field::Hosts => "[ab]\\.x\\.com|\\*\\.x\\.com|\\*x\\.com|a\\*|\\*".boxed(),
             Field::Methods => "GET|POST|PUT".boxed(),
@@ -244,8 +257,14 @@ fn said(of: &'static [Field]) -> impl Strategy<Value = Said> {
 }
 
 fn rule() -> impl Strategy<Value = OneRule> {
-    const FROM: &[Field] =
-        &[Field::Principals, Field::Scopes, Field::Peers, Field::TrustDomains, Field::Networks];
+    const FROM: &[Field] = &[
+        Field::Principals,
+        Field::Scopes,
+        Field::Peers,
+        Field::TrustDomains,
+        Field::ServiceAccounts,
+        Field::Networks,
+    ];
     const TO: &[Field] = &[Field::Hosts, Field::Methods, Field::Paths, Field::Header, Field::Query];
     let list = |of| prop::collection::vec(prop::collection::vec(said(of), 0..3), 0..3);
     (list(FROM), list(TO), prop::option::weighted(0.2, any::<bool>())).prop_map(|(from, to, when)| OneRule {
@@ -257,7 +276,7 @@ fn rule() -> impl Strategy<Value = OneRule> {
 
 fn world() -> impl Strategy<Value = World> {
     let of_caller = (prop::option::of(("[pq]", "[ab]{1,2}")), prop::collection::vec("[ab]{1,2}", 0..3));
-    let of_peer = (prop::option::of("spiffe://t\\.[ab]/[ab]{1,2}"), 0..3_u8, 0..3_u8);
+    let of_peer = (prop::option::of("spiffe://t\\.[ab]/([ab]{1,2}|ns/[ab]/sa/[ab]{1,2})"), 0..3_u8, 0..3_u8);
     let of_request = ("[ab]\\.x\\.com|x\\.com|c\\.a", "GET|POST|PUT", "(/[ab]{1,2}){1,4}/?|/");
     let lines = || prop::collection::vec("[ab]{1,2}", 0..3);
     (prop::bool::weighted(0.9), of_caller, of_peer, of_request, lines(), lines()).prop_map(

@@ -19,7 +19,10 @@ use tower::{Layer, Service, ServiceExt};
 use super::{HedgeHandle, HedgeLayer, Policy};
 use crate::{
     attempt::{Attempt, Earlier},
-    body::{Body, BoxError},
+    body::{
+        Body, BoxError,
+        script::{Script, Step},
+    },
     reject::{Reason, Rejection},
     trail::Trail,
 };
@@ -30,6 +33,8 @@ const MS: Duration = Duration::from_millis(1);
 #[derive(Clone)]
 enum End {
     Head(u16, &'static [(&'static str, &'static str)]),
+    /// In gRPC: what its body does.
+    Grpc(&'static [Step]),
     /// The answer of one of our layers.
     Refused(Reason),
     /// The same as an error, as a client without a rescue around it has it.
@@ -37,7 +42,7 @@ enum End {
     Error,
 }
 
-use End::{Error, Head, Raised, Refused};
+use End::{Error, Grpc, Head, Raised, Refused};
 
 const OK: End = Head(200, &[]);
 
@@ -111,6 +116,9 @@ impl Service<Request<Body>> for Server {
                         .fold(Response::builder(), |response, (name, value)| response.header(name, value));
                     response.status(status).body(Body::empty())?
                 }
+                Grpc(steps) => Response::builder()
+                    .header("content-type", "application/grpc")
+                    .body(Body::new(Script::new(steps.to_vec())))?,
                 Refused(reason) => {
                     Rejection::new(reason).into_response(crate::reject::Protocol::Http).map(Body::from)
                 }
@@ -156,6 +164,7 @@ async fn raced(
     let (server, layer) = (Server::new(script), HedgeLayer::new(policy));
     let (handle, start) = (layer.handle().unwrap(), Instant::now());
     let answered = layer.layer(server.clone()).oneshot(request).await;
+    let answered = answered.map(|response| response.map(Body::new));
     let (took, times) = (start.elapsed().as_millis(), server.times(start));
     assert_eq!(Arc::strong_count(&server.alive), 1, "an attempt is left");
     Raced { server, handle, answered, took, times }

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use tokio_test::task::spawn;
 use tower::{Layer, Service};
 
-use super::{End, Error, Head, MS, OK, Policy, Raised, Refused, Server, get, late, raced};
+use super::{End, Error, Grpc, Head, MS, OK, Policy, Raised, Refused, Server, get, late, raced};
 use crate::{
+    body::script::{Script, Step},
     reject::{Reason, Rejection},
     resilience::hedge::HedgeLayer,
 };
+use bytes::Bytes;
+use http_body_util::{BodyExt, Collected};
 
 const DOWN: End = Head(503, &[]);
 const GRPC_DOWN: End = Head(200, &[("content-type", "application/grpc"), ("grpc-status", "14")]);
@@ -46,6 +49,37 @@ async fn the_first_good_head_is_given() {
     for (at, (script, given, took, counts)) in rows.into_iter().enumerate() {
         let raced = raced(late(), script, get()).await;
         assert_eq!((raced.given(), raced.took, raced.counts()), (given, took, counts), "row {at}");
+    }
+}
+
+/// A server of gRPC that fails says so in trailers, mostly: who fails fast is not to win by that.
+#[tokio::test(start_paused = true)]
+async fn trailers_that_come_at_once_are_looked_at() {
+    use Step::{Data, Fail, Pending, Trailers};
+    const SOUND: End = Grpc(&[Data("a message"), Trailers("0")]);
+    let rows: [Row; 9] = [
+        ([(90, SOUND), (10, Grpc(&[Trailers("14")]))], Some((200, "1")), 90, (1, 0, 0)),
+        ([(90, SOUND), (10, Grpc(&[Fail]))], Some((200, "1")), 90, (1, 0, 0)),
+        ([(60, Grpc(&[Trailers("14")])), (40, SOUND)], Some((200, "2")), 90, (1, 1, 0)),
+        ([(60, Grpc(&[Trailers("14")])), (1_000, SOUND)], Some((200, "1")), 110, (1, 0, 1)),
+        // What is the caller's fault, or is not known yet, is an answer.
+        ([(1_000, SOUND), (10, Grpc(&[Trailers("5")]))], Some((200, "2")), 60, (1, 1, 1)),
+        ([(1_000, SOUND), (10, Grpc(&[Pending, Trailers("14")]))], Some((200, "2")), 60, (1, 1, 1)),
+        ([(1_000, SOUND), (10, Grpc(&[Data("some"), Trailers("14")]))], Some((200, "2")), 60, (1, 1, 1)),
+        // There is no other.
+        ([(40, Grpc(&[Trailers("14")])), (0, SOUND)], Some((200, "1")), 40, (0, 0, 0)),
+        ([(60, Error), (20, Grpc(&[Trailers("14")]))], Some((200, "2")), 70, (1, 1, 0)),
+    ];
+    for (at, (script, given, took, counts)) in rows.into_iter().enumerate() {
+        let raced = raced(late(), script.clone(), get()).await;
+        assert_eq!((raced.given(), raced.took, raced.counts()), (given, took, counts), "row {at}");
+        // Nothing of it is lost by that.
+        let number: usize = given.unwrap().1.parse().unwrap();
+        let Grpc(steps) = &script[number - 1].1 else { panic!("{at}") };
+        let collected = raced.answered.unwrap().into_body().collect().await;
+        let expected = Script::new(steps.to_vec()).collect().await;
+        let parts = |all: Collected<Bytes>| (all.trailers().cloned(), all.to_bytes());
+        assert_eq!(collected.ok().map(parts), expected.ok().map(parts), "row {at}");
     }
 }
 

@@ -1,3 +1,8 @@
+mod keyed;
+mod sessions;
+mod subsets;
+mod timed;
+
 use std::{collections::HashMap, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
 use http::HeaderName;
@@ -15,9 +20,6 @@ use crate::{
     },
 };
 
-mod sessions;
-mod subsets;
-
 fn address(port: usize) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 1 + port as u16))
 }
@@ -25,7 +27,7 @@ fn address(port: usize) -> SocketAddr {
 fn seats(endpoints: impl IntoIterator<Item = Endpoint>, common: &Arc<Common>) -> Box<[Seat]> {
     let options = Arc::new(Options::default());
     let seat = |(port, endpoint)| Seat {
-        member: Arc::new(Member::new(address(port), Arc::clone(&options), Arc::clone(common))),
+        member: Arc::new(Member::new(address(port), "".into(), Arc::clone(&options), Arc::clone(common))),
         endpoint: Arc::new(endpoint),
     };
     endpoints.into_iter().enumerate().map(seat).collect()
@@ -297,199 +299,5 @@ fn the_own_zone_is_preferred_as_far_as_it_bears_it() {
         let here = roster(Rules { zone: Some("a".into()), ..by(balance.clone()) }, all.clone());
         let there = roster(Rules { zone: Some("b".into()), ..by(balance) }, all);
         assert!((0..100).all(|n| here.of(n << 57) == there.of(n << 57)), "a key has one endpoint everywhere");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_is_new_is_given_more_and_more() {
-    let slow = SlowStart::new(Duration::from_secs(100));
-    for balance in KEYLESS {
-        let roster = roster(Rules { slow_start: Some(slow), ..by(balance.clone()) }, alike(5));
-        assert!(roster.counts(500).iter().all(|count| *count > 50), "all are new");
-        roster.member(4).withhold(Withheld::Unhealthy, true);
-        roster.set(roster.plan().seats.clone());
-        roster.member(4).withhold(Withheld::Unhealthy, false);
-        roster.set(roster.plan().seats.clone());
-        let last = |counts: Vec<usize>| counts[4];
-        let parts = [(0, 20..90), (50, 250..400), (50, 420..580)];
-        for (passed, part) in parts {
-            tokio::time::advance(Duration::from_secs(passed)).await;
-            let count = last(roster.counts(2_500));
-            assert!(part.contains(&count), "{balance:?}: {count}");
-        }
-        assert_eq!(roster.member(4).state(), 0, "the clock is not asked any more");
-    }
-}
-
-/// What becomes of requests at endpoints that answer after so long, or fail.
-async fn simulate(
-    roster: &Arc<Roster>,
-    seconds: u64,
-    answer: impl Fn(usize) -> (Duration, bool),
-) -> Vec<usize> {
-    let mut counts = vec![0; roster.plan().seats.len()];
-    let mut open: Vec<(tokio::time::Instant, Load, bool)> = Vec::new();
-    for _ in 0..seconds * 100 {
-        let place = roster.any().unwrap();
-        counts[place] += 1;
-        let (after, fails) = answer(place);
-        open.push((tokio::time::Instant::now() + after, roster.begin(place), fails));
-        tokio::time::advance(Duration::from_millis(10)).await;
-        for (_, mut load, fails) in open.extract_if(.., |(end, ..)| *end <= tokio::time::Instant::now()) {
-            if fails {
-                load.fail(&Rejection::new(Reason::UpstreamReset));
-            } else {
-                let (mut head, ()) = http::Response::new(()).into_parts();
-                load.head(&mut head, true);
-                load.complete();
-            }
-        }
-    }
-    counts
-}
-
-/// axum-reverse-proxy: by the time to a head of whatever status, an endpoint that fails at once attracts all there is.
-#[tokio::test(start_paused = true)]
-async fn who_fails_fast_attracts_nothing() {
-    let roster = roster(by(Balance::PeakEwma), alike(5));
-    let counts =
-        simulate(&roster, 60, |place| (Duration::from_millis(if place == 0 { 1 } else { 50 }), place == 0))
-            .await;
-    assert!(counts[0] <= 10, "of 6000 requests: {counts:?}");
-    assert!(counts[1..].iter().all(|count| *count > 600), "{counts:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_is_slow_gets_less_and_is_tried_again() {
-    let roster = roster(by(Balance::PeakEwma), alike(4));
-    let millis = |slow: u64| move |place| (Duration::from_millis(if place == 0 { slow } else { 20 }), false);
-    let counts = simulate(&roster, 60, millis(2_000)).await;
-    assert!((1..=120).contains(&counts[0]), "of 6000 requests: {counts:?}");
-    let counts = simulate(&roster, 120, millis(20)).await;
-    assert!(counts[0] > 1_000, "it has recovered: {counts:?}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn who_is_new_starts_as_the_others_are() {
-    let roster = roster(by(Balance::PeakEwma), alike(3));
-    simulate(&roster, 60, |_| (Duration::from_millis(200), false)).await;
-    let common = Arc::clone(roster.common());
-    let new = seats(alike(4), &common)[3].clone();
-    roster.set(roster.plan().seats.iter().cloned().chain([new]).collect());
-    let [old, new] = [0, 3]
-        .map(|place| roster.member(place))
-        .map(|member| member.ewma().at(member.age(tokio::time::Instant::now())));
-    assert!((new / old - 1.0).abs() < 0.3, "{new} and {old}");
-    let counts = simulate(&roster, 10, |_| (Duration::from_millis(200), false)).await;
-    assert!((150..400).contains(&counts[3]), "{counts:?}");
-}
-
-#[test]
-fn a_key_stays_where_it_is() {
-    for balance in keyed() {
-        let roster = roster(by(balance), alike(10));
-        let hash = |n: u64| crate::chance::mix(n);
-        let before: Vec<_> = (0..1_000).map(|n| roster.of(hash(n)).unwrap()).collect();
-        assert!((0..1_000).all(|n| roster.of(hash(n)) == Some(before[n as usize])));
-        roster.member(3).withhold(Withheld::Ejected, true);
-        let moved = |n: &u64| before[*n as usize] != 3 && roster.of(hash(*n)) != Some(before[*n as usize]);
-        let moved = (0..1_000).filter(moved).count();
-        assert!(moved < 100, "{moved} of 1000 keys of others");
-        assert!((0..1_000).all(|n| roster.of(hash(n)) != Some(3)));
-        roster.member(3).withhold(Withheld::Ejected, false);
-        assert!((0..1_000).all(|n| roster.of(hash(n)) == Some(before[n as usize])));
-        let anywhere = roster.counts(1_000);
-        assert!(anywhere.iter().all(|count| *count > 50), "without a key: {anywhere:?}");
-    }
-}
-
-#[test]
-fn a_table_is_the_same_in_any_order() {
-    for balance in keyed() {
-        let common = Arc::default();
-        let mut seats = seats(weighing(&[3, 1, 4, 1, 5, 9]), &common);
-        let of = |seats: Box<[Seat]>| {
-            let roster =
-                Arc::new(Roster::new(by(balance.clone()), Chance::seeded(1), Arc::clone(&common), seats));
-            (0..500_u64).map(|n| roster.of(n << 54).unwrap()).collect::<Vec<_>>()
-        };
-        let one = of(seats.clone());
-        seats.reverse();
-        assert_eq!(one, of(seats));
-    }
-}
-
-#[test]
-fn who_leaves_the_set_gets_nothing_more() {
-    let roster = roster(Rules::default(), alike(3));
-    let old = roster.plan();
-    roster.set(old.seats[1..].into());
-    assert_eq!(roster.plan().seats.len(), 2);
-    assert!(
-        (0..10).all(|_| roster.pick(&old, &Ask::default()).map(place) != Some(0)),
-        "who still holds the old plan knows, too"
-    );
-    assert_eq!(old.seats[0].member.availability().reasons().collect::<Vec<_>>(), [Withheld::Draining]);
-    assert!(old.seats[1].member.availability().takes());
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
-
-    /// No endpoint is given a request beyond its part, times the bound, of what is in flight with that one.
-    #[test]
-    fn nobody_bears_more_than_his_bound(
-        weights in prop::collection::vec(1_u32..10, 1..12),
-        percent in 100_u32..300,
-        requests in prop::collection::vec((0_u64..4, any::<bool>()), 1..200),
-        ring: bool,
-    ) {
-        let balance = match ring {
-            true => Balance::RingHash(RingHash::new(key()).bounded_load(percent)),
-            false => Balance::Maglev(Maglev::new(key()).bounded_load(percent)),
-        };
-        let roster = roster(by(balance), weighing(&weights));
-        let sum: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
-        let mut held: HashMap<usize, Vec<Load>> = HashMap::new();
-        let mut in_flight = 0_u64;
-        for (hash, ends) in requests {
-            let place = roster.of(crate::chance::mix(hash)).unwrap();
-            let bound = ((in_flight + 1) * u64::from(percent)).div_ceil(100);
-            let bound = (bound * u64::from(weights[place])).div_ceil(sum);
-            let loads = held.entry(place).or_default();
-            prop_assert!((loads.len() as u64) < bound, "{} of {}", loads.len() + 1, bound);
-            loads.push(roster.begin(place));
-            in_flight += 1;
-            if ends && let Some(one) = held.values_mut().find_map(Vec::pop) {
-                drop(one);
-                in_flight -= 1;
-            }
-        }
-    }
-
-    /// Whatever is withheld, and however they are weighed and placed: who is picked takes requests, or nobody does, or too
-    /// few do.
-    #[test]
-    fn who_is_picked_takes_requests(
-        list in prop::collection::vec((1_u32..5, 0_u8..3, 0_u8..16), 1..12),
-        which in 0_usize..6,
-        hashes in prop::collection::vec(any::<u64>(), 20),
-    ) {
-        let endpoints = list.iter().map(|(weight, priority, _)| {
-            endpoint().weight(NonZeroU32::new(*weight).unwrap()).priority(*priority)
-        });
-        let rules = Rules { panic_threshold: Ratio::NEVER, ..by(every().nth(which).unwrap()) };
-        let roster = roster(rules, endpoints);
-        for (place, (.., reasons)) in list.iter().enumerate() {
-            for why in Withheld::ALL.iter().filter(|why| reasons & why.bit() != 0) {
-                roster.member(place).withhold(*why, true);
-            }
-        }
-        let anybody = list.iter().any(|(.., reasons)| *reasons == 0);
-        for hash in hashes {
-            let picked = roster.of(hash);
-            prop_assert_eq!(picked.is_some(), anybody);
-            prop_assert!(picked.is_none_or(|place| list[place].2 == 0));
-        }
     }
 }

@@ -1,0 +1,278 @@
+use std::{fmt, io, sync::Arc, time::Duration};
+
+use rustls::{
+    CertificateError, ServerConfig,
+    pki_types::{CertificateDer, UnixTime},
+    server::{
+        ClientHello, NoClientAuth, NoServerSessionStorage, ResolvesServerCert, danger::ClientCertVerifier,
+    },
+    sign::CertifiedKey,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use webpki::KeyUsage;
+
+use super::{Credentials, Identity, Trust, certificate, http, provider, verifier::Verifier};
+use crate::identity::{PeerIdentity, TlsSession};
+
+/// TLS from clients: the certificates that we show, and whether they show theirs.
+///
+/// ```
+/// use portcullis::tls::{ClientCertificates, Credentials, ServerTls};
+///
+/// # fn serve(public: &Credentials, ours: &Credentials) {
+/// let edge = ServerTls::new(public);
+/// let mesh = ServerTls::mutual(ours);
+/// let both = ServerTls::new(public).certificate(ours).client_certificates(ClientCertificates::Optional);
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct ServerTls {
+    certificates: Vec<Credentials>,
+    trust: Option<Credentials>,
+    clients: ClientCertificates,
+    shrunk: OnTrustShrink,
+    handshake_timeout: Duration,
+    permissive: bool,
+    /// Made when it is first needed, of the above.
+    config: Arc<std::sync::OnceLock<Arc<ServerConfig>>>,
+}
+
+/// Whether clients show certificates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ClientCertificates {
+    /// They are not asked to.
+    #[default]
+    None,
+    /// Who shows one is verified, and refused if it is not believed.
+    Optional,
+    /// Who shows none is refused.
+    Required,
+}
+
+/// What becomes of a connection whose client would be refused today: its root was taken away, or its certificate revoked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnTrustShrink {
+    /// It stays, until the certificate expires.
+    Keep,
+    /// It takes no new request, and ends with those that are in flight.
+    #[default]
+    Drain,
+    /// It is cut.
+    Close,
+}
+
+impl ServerTls {
+    /// Shows this identity, and asks no client for its own.
+    pub fn new(credentials: &Credentials) -> Self {
+        Self {
+            certificates: vec![credentials.clone()],
+            trust: None,
+            clients: ClientCertificates::None,
+            shrunk: OnTrustShrink::default(),
+            handshake_timeout: Duration::from_secs(10),
+            permissive: false,
+            config: Arc::default(),
+        }
+    }
+
+    /// Shows this identity, and takes only clients whose certificates the same credentials trust.
+    pub fn mutual(credentials: &Credentials) -> Self {
+        Self::new(credentials).client_certificates(ClientCertificates::Required)
+    }
+
+    /// Shows another identity to clients that ask for one of its DNS names (SNI, RFC 6066 section 3). Who asks for no name
+    /// that is known is shown the first.
+    pub fn certificate(self, credentials: &Credentials) -> Self {
+        self.with(|tls| tls.certificates.push(credentials.clone()))
+    }
+
+    /// Whom to believe of clients: what these credentials trust. What the first ones do, unless told.
+    pub fn client_trust(self, credentials: &Credentials) -> Self {
+        self.with(|tls| tls.trust = Some(credentials.clone()))
+    }
+
+    /// What becomes of connections whose clients would be refused by what is trusted today. [`OnTrustShrink::Drain`] unless told.
+    ///
+    /// It is the [`Server`](crate::transport::Server) of this crate who sees to it; other servers keep them.
+    pub fn on_trust_shrink(self, then: OnTrustShrink) -> Self {
+        self.with(|tls| tls.shrunk = then)
+    }
+
+    /// Whether clients show certificates. They do not unless told.
+    pub fn client_certificates(self, clients: ClientCertificates) -> Self {
+        self.with(|tls| tls.clients = clients)
+    }
+
+    /// How long a handshake may take. 10 s unless told.
+    pub fn handshake_timeout(self, timeout: Duration) -> Self {
+        self.with(|tls| tls.handshake_timeout = timeout)
+    }
+
+    /// Takes plain text beside TLS, told apart by the first byte: while a mesh moves from the one to the other. What comes
+    /// in plain text has no [`PeerIdentity`]. Not unless told.
+    pub fn permissive(self, permissive: bool) -> Self {
+        self.with(|tls| tls.permissive = permissive)
+    }
+
+    /// Whom to believe of clients, if they are asked.
+    fn trusted(&self) -> Option<&Credentials> {
+        let asks = self.clients != ClientCertificates::None;
+        self.trust.as_ref().or(self.certificates.first()).filter(|_| asks)
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self.config = Arc::default();
+        self
+    }
+}
+
+impl ServerTls {
+    pub(crate) fn is_permissive(&self) -> bool {
+        self.permissive
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.handshake_timeout
+    }
+
+    /// Shakes hands with a client: what it has shown, and what was said besides.
+    pub(crate) async fn accept<S>(
+        &self,
+        stream: S,
+    ) -> io::Result<(TlsStream<S>, Option<PeerIdentity>, TlsSession, Option<Standing>)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let config = self.config.get_or_init(|| Arc::new(self.config()));
+        // Before it is verified, so that no change after that is missed.
+        let told = self.trusted().map(|trust| (trust.told(), trust.trust()));
+        let stream = TlsAcceptor::from(Arc::clone(config)).accept(stream).await?;
+        let connection = stream.get_ref().1;
+        let peer = connection.peer_certificates().map(certificate::read).transpose();
+        let peer = peer.map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))?;
+        let ours = find(&self.certificates, connection.server_name());
+        let ours = ours.map(|identity| identity.names().clone());
+        let session = TlsSession::new(connection.server_name().map(Into::into), ours);
+        let trust = self.trusted().zip(told).filter(|_| self.shrunk != OnTrustShrink::Keep);
+        let standing = trust.zip(peer.clone()).map(|((credentials, (told, known)), peer)| Standing {
+            credentials: credentials.clone(),
+            told,
+            known,
+            peer,
+            then: self.shrunk,
+        });
+        Ok((stream, peer, session, standing))
+    }
+
+    #[expect(clippy::expect_used, reason = "this provider has what both versions need")]
+    fn config(&self) -> ServerConfig {
+        let builder = ServerConfig::builder_with_provider(Arc::clone(provider()))
+            .with_safe_default_protocol_versions()
+            .expect("aws-lc has the suites of TLS 1.2 and 1.3");
+        let clients: Arc<dyn ClientCertVerifier> = match self.trusted() {
+            None => Arc::new(NoClientAuth),
+            Some(trust) => Arc::new(Verifier {
+                trust: trust.clone(),
+                server: super::ServerId::Host,
+                is_optional: self.clients == ClientCertificates::Optional,
+            }),
+        };
+        let certificates = Certificates(self.certificates.clone());
+        let mut config =
+            builder.with_client_cert_verifier(clients).with_cert_resolver(Arc::new(certificates));
+        config.alpn_protocols = http();
+        if self.clients != ClientCertificates::None {
+            // Who resumes a session is not verified again, and roots change.
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
+        config
+    }
+}
+
+/// Whether the client of a connection would be let in today.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    credentials: Credentials,
+    told: watch::Receiver<u64>,
+    /// Whom to believe when it was last looked at.
+    known: Trust,
+    peer: PeerIdentity,
+    then: OnTrustShrink,
+}
+
+impl Standing {
+    /// What is to become of the connection, once its client would not be let in.
+    pub(crate) async fn lost(mut self) -> OnTrustShrink {
+        while self.told.changed().await.is_ok() {
+            let now = self.credentials.trust();
+            if self.known == now {
+                continue;
+            }
+            self.known = now;
+            if let Err(why) = self.again() {
+                tracing::info!(peer = self.peer.name(), %why, "a client of before is not believed any more");
+                return self.then;
+            }
+        }
+        std::future::pending().await
+    }
+
+    fn again(&self) -> Result<PeerIdentity, rustls::Error> {
+        let chain: Vec<_> = self.peer.chain().map(CertificateDer::from).collect();
+        let (leaf, others) = chain.split_first().ok_or(CertificateError::BadEncoding)?;
+        self.known.verify(leaf, others, UnixTime::now(), KeyUsage::client_auth())
+    }
+}
+
+#[derive(Debug)]
+struct Certificates(Vec<Credentials>);
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(find(&self.0, hello.server_name())?.key)
+    }
+}
+
+/// The identity that has this name, itself rather than by a wildcard, or else the first.
+fn find(certificates: &[Credentials], name: Option<&str>) -> Option<Identity> {
+    let identity = |credentials: &Credentials| credentials.load().as_ref()?.identity.clone();
+    let (first, others) = certificates.split_first()?;
+    let Some(name) = name.filter(|_| !others.is_empty()) else { return identity(first) };
+    let is_named =
+        |identity: &Identity| identity.names().dns_names().any(|own| own.eq_ignore_ascii_case(name));
+    let has = |identity: &Identity| identity.names().is_for_host(name);
+    let all = || certificates.iter().filter_map(identity);
+    all().find(is_named).or_else(|| all().find(has)).or_else(|| identity(first))
+}
+
+impl PartialEq for ServerTls {
+    /// Whether both show the same identities, and ask the same of clients.
+    fn eq(&self, other: &Self) -> bool {
+        let of = |tls: &Self| (tls.clients, tls.shrunk, tls.handshake_timeout, tls.permissive);
+        of(self) == of(other) && self.certificates == other.certificates && self.trust == other.trust
+    }
+}
+
+impl Eq for ServerTls {}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerTls")
+            .field("certificates", &self.certificates)
+            .field("trust", &self.trust)
+            .field("clients", &self.clients)
+            .field("on_trust_shrink", &self.shrunk)
+            .field("handshake_timeout", &self.handshake_timeout)
+            .field("permissive", &self.permissive)
+            .finish()
+    }
+}

@@ -1,0 +1,300 @@
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use rustls::{
+    CertificateError, Error,
+    pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor, UnixTime, pem::PemObject},
+};
+use thiserror::Error;
+use webpki::{
+    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, OwnedCertRevocationList,
+    RevocationOptionsBuilder, anchor_from_trusted_cert,
+};
+
+use super::{certificate, provider};
+use crate::identity::{PeerIdentity, SpiffeId, TrustDomain};
+
+/// The most certificates that are read as roots.
+const MAX_ROOTS: usize = 4096;
+/// The most revocation lists.
+const MAX_LISTS: usize = 256;
+/// The most of one issuer: an old one and a new one, each for an old key and a new one.
+const MAX_OF_ONE: usize = 8;
+
+/// Whose certificates are believed, of servers and of clients alike. A clone is a pointer.
+///
+/// Roots of a [trust domain](TrustDomain) vouch for the SPIFFE IDs of that domain and for nothing else. Roots of none vouch
+/// for every certificate but the SPIFFE IDs of domains that have roots of their own: no domain can speak for another.
+///
+/// If there are revocation lists, each certificate of a chain but the root must be on none of them and its issuer must have
+/// one, which is not over: where all have expired nobody is let in.
+///
+/// ```
+/// use portcullis::tls::Trust;
+///
+/// # fn roots() -> Result<(), Box<dyn std::error::Error>> {
+/// let ours = Trust::roots(&std::fs::read("ca.crt")?)?;
+/// let federated = Trust::none()
+///     .trust_domain("shop.example".parse()?, &std::fs::read("bundle.pem")?)?
+///     .trust_domain("partner.example".parse()?, &std::fs::read("partner.pem")?)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Default)]
+pub struct Trust(Arc<Anchors>);
+
+#[derive(Clone, Default)]
+struct Anchors {
+    of_any: Vec<TrustAnchor<'static>>,
+    of_domains: BTreeMap<TrustDomain, Vec<TrustAnchor<'static>>>,
+    /// By the names of those who signed them.
+    revoked: BTreeMap<Vec<u8>, Vec<Arc<CertRevocationList<'static>>>>,
+    /// What all of it was read from, to tell whether another is the same.
+    read: Vec<u8>,
+}
+
+/// Why roots or revocation lists cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TrustError {
+    /// What was given is not certificates in PEM, or too many.
+    #[error("expected certificates, 4096 at most")]
+    Malformed,
+    /// There is no certificate in it.
+    #[error("no root certificate was found")]
+    NoRoots,
+    /// What was given is not revocation lists in PEM, or too many.
+    #[error("expected certificate revocation lists, 256 at most, and 8 of one issuer")]
+    RevocationList,
+}
+
+impl Trust {
+    /// Believes nobody yet.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Believes these roots in PEM.
+    ///
+    /// # Errors
+    ///
+    /// There is none among them, or one that cannot be read.
+    pub fn roots(pem: &[u8]) -> Result<Self, TrustError> {
+        let mut trust = Self::none();
+        trust.of(in_pem(pem), |anchors| &mut anchors.of_any)?;
+        Ok(trust)
+    }
+
+    /// Believes the roots that this machine trusts, as they are now: those of `SSL_CERT_FILE` and `SSL_CERT_DIR`, or else
+    /// of the operating system. It reads files.
+    ///
+    /// # Errors
+    ///
+    /// There is none that can be read.
+    pub fn platform() -> Result<Self, TrustError> {
+        let found = rustls_native_certs::load_native_certs();
+        if !found.errors.is_empty() {
+            tracing::debug!(errors = ?found.errors, "roots of the platform were left out");
+        }
+        let mut anchors = Anchors::default();
+        for certificate in found.certs {
+            if let Ok(anchor) = anchor_from_trusted_cert(&certificate) {
+                anchors.read.extend_from_slice(&certificate);
+                anchors.of_any.push(anchor.to_owned());
+            }
+        }
+        if anchors.of_any.is_empty() { Err(TrustError::NoRoots) } else { Ok(Self(Arc::new(anchors))) }
+    }
+
+    /// Believes these roots in PEM for the SPIFFE IDs of a domain, beside those that it has.
+    ///
+    /// # Errors
+    ///
+    /// As [`roots`](Self::roots).
+    pub fn trust_domain(self, domain: TrustDomain, pem: &[u8]) -> Result<Self, TrustError> {
+        self.of_domain(domain, in_pem(pem))
+    }
+
+    /// The same, in DER, one certificate after the other.
+    #[cfg(feature = "spiffe")]
+    pub(super) fn trust_domain_in_der(self, domain: TrustDomain, der: &[u8]) -> Result<Self, TrustError> {
+        self.of_domain(domain, certificate::split(der))
+    }
+
+    fn of_domain<'a>(
+        mut self,
+        domain: TrustDomain,
+        certificates: impl Iterator<Item = Option<CertificateDer<'a>>>,
+    ) -> Result<Self, TrustError> {
+        self.of(certificates, |anchors| {
+            anchors.read.extend_from_slice(domain.as_str().as_bytes());
+            anchors.of_domains.entry(domain).or_default()
+        })?;
+        Ok(self)
+    }
+
+    /// Looks for certificates on these revocation lists in PEM (RFC 5280 section 5).
+    ///
+    /// # Errors
+    ///
+    /// There is none among them, or one that cannot be read.
+    pub fn revocation_lists(self, pem: &[u8]) -> Result<Self, TrustError> {
+        self.revoked(CertificateRevocationListDer::pem_slice_iter(pem).map(Result::ok))
+    }
+
+    /// The same, each in DER.
+    #[cfg(feature = "spiffe")]
+    pub(super) fn revocation_lists_in_der(self, lists: &[&[u8]]) -> Result<Self, TrustError> {
+        self.revoked(lists.iter().map(|list| Some((*list).into())))
+    }
+
+    fn revoked<'a>(
+        mut self,
+        lists: impl Iterator<Item = Option<CertificateRevocationListDer<'a>>>,
+    ) -> Result<Self, TrustError> {
+        let anchors = Arc::make_mut(&mut self.0);
+        let mut count = 0;
+        for list in lists.take(MAX_LISTS + 1) {
+            let list = list.ok_or(TrustError::RevocationList)?;
+            let read = OwnedCertRevocationList::from_der(&list).map_err(|_| TrustError::RevocationList)?;
+            let issuer = certificate::issuer_of_list(&list).ok_or(TrustError::RevocationList)?;
+            let of_issuer = anchors.revoked.entry(issuer).or_default();
+            of_issuer.push(Arc::new(read.into()));
+            if of_issuer.len() > MAX_OF_ONE {
+                return Err(TrustError::RevocationList);
+            }
+            anchors.read.extend_from_slice(&list);
+            count += 1;
+        }
+        if (1..=MAX_LISTS).contains(&count) { Ok(self) } else { Err(TrustError::RevocationList) }
+    }
+
+    fn of<'a>(
+        &mut self,
+        certificates: impl Iterator<Item = Option<CertificateDer<'a>>>,
+        place: impl FnOnce(&mut Anchors) -> &mut Vec<TrustAnchor<'static>>,
+    ) -> Result<(), TrustError> {
+        let (mut read, mut bytes) = (Vec::new(), Vec::new());
+        for certificate in certificates.take(MAX_ROOTS + 1) {
+            let certificate = certificate.ok_or(TrustError::Malformed)?;
+            read.push(anchor_from_trusted_cert(&certificate).map_err(|_| TrustError::Malformed)?.to_owned());
+            bytes.extend_from_slice(&certificate);
+        }
+        match read.len() {
+            0 => return Err(TrustError::NoRoots),
+            1..=MAX_ROOTS => {}
+            _ => return Err(TrustError::Malformed),
+        }
+        let anchors = Arc::make_mut(&mut self.0);
+        place(anchors).extend(read);
+        anchors.read.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    /// Whether there is nobody who is believed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.of_any.is_empty() && self.0.of_domains.is_empty()
+    }
+
+    fn anchors(&self, peer: &PeerIdentity) -> &[TrustAnchor<'static>] {
+        let id = peer.spiffe_id().and_then(|id| id.parse::<SpiffeId>().ok());
+        let domain = id.and_then(|id| id.trust_domain().parse::<TrustDomain>().ok());
+        domain.and_then(|domain| self.0.of_domains.get(&domain)).unwrap_or(&self.0.of_any)
+    }
+
+    /// Finds out whether this chain is to be believed at this moment, and what it says.
+    pub(super) fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: KeyUsage,
+    ) -> Result<PeerIdentity, Error> {
+        let malformed = |_| Error::from(CertificateError::BadEncoding);
+        let end = EndEntityCert::try_from(leaf).map_err(malformed)?;
+        let chain: Vec<_> = std::iter::once(leaf).chain(others).cloned().collect();
+        let peer = certificate::read(&chain).map_err(|why| Error::General(why.to_owned()))?;
+        let algorithms = provider().signature_verification_algorithms.all;
+        let verify = |lists: &[&CertRevocationList<'_>]| {
+            let revocation = RevocationOptionsBuilder::new(lists).ok();
+            let revocation =
+                revocation.map(|options| options.with_expiration_policy(ExpirationPolicy::Enforce).build());
+            end.verify_for_usage(algorithms, self.anchors(&peer), others, now, usage, revocation, None)
+                .map(drop)
+        };
+        // Of the lists of one issuer it looks at the first only. One that is over, or signed with another key, says nothing; one
+        // that names the certificate decides.
+        let rounds = self.0.revoked.values().map(Vec::len).max().unwrap_or(1);
+        let mut found = Err(webpki::Error::UnknownRevocationStatus);
+        for round in 0..rounds {
+            let lists: Vec<_> = self
+                .0
+                .revoked
+                .values()
+                .filter_map(|of_one| of_one.get(round).or(of_one.last()))
+                .map(|list| &**list)
+                .collect();
+            match verify(&lists) {
+                Err(webpki::Error::CertRevoked) => return Err(refusal(webpki::Error::CertRevoked)),
+                Err(_) if found.is_ok() => {}
+                one => found = one,
+            }
+        }
+        found.map_err(refusal)?;
+        Ok(peer)
+    }
+
+    /// Whether the roots that vouch for this peer vouch for another trust domain than ours, and for nothing else.
+    pub(super) fn is_foreign(&self, peer: &PeerIdentity, ours: Option<&PeerIdentity>) -> bool {
+        let domain = |peer: &PeerIdentity| {
+            peer.spiffe_id()?.parse::<SpiffeId>().ok()?.trust_domain().parse::<TrustDomain>().ok()
+        };
+        let theirs = domain(peer).filter(|domain| self.0.of_domains.contains_key(domain));
+        theirs.is_some_and(|theirs| ours.and_then(domain) != Some(theirs))
+    }
+}
+
+/// `None` where something else stands.
+fn in_pem(pem: &[u8]) -> impl Iterator<Item = Option<CertificateDer<'static>>> {
+    CertificateDer::pem_slice_iter(pem).map(Result::ok)
+}
+
+/// What rustls tells the peer, and the log.
+fn refusal(error: webpki::Error) -> Error {
+    use webpki::Error as E;
+
+    let error = match error {
+        E::CertExpired { .. } | E::InvalidCertValidity => CertificateError::Expired,
+        E::CertNotValidYet { .. } => CertificateError::NotValidYet,
+        E::CertRevoked => CertificateError::Revoked,
+        E::CrlExpired { .. } => CertificateError::ExpiredRevocationList,
+        E::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus,
+        E::UnknownIssuer => CertificateError::UnknownIssuer,
+        E::InvalidCrlSignatureForPublicKey | E::IssuerNotCrlSigner => {
+            return Error::General("a revocation list of its issuer is signed by somebody else".to_owned());
+        }
+        E::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose,
+        E::InvalidSignatureForPublicKey => CertificateError::BadSignature,
+        E::BadDer | E::BadDerTime | E::TrailingData(_) => CertificateError::BadEncoding,
+        other => return Error::General(format!("the certificate is not to be believed: {other}")),
+    };
+    error.into()
+}
+
+impl PartialEq for Trust {
+    /// Whether both were read from the same.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.read == other.0.read
+    }
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trust")
+            .field("roots", &self.0.of_any.len())
+            .field("trust_domains", &self.0.of_domains.keys())
+            .field("revocation_lists", &self.0.revoked.values().map(Vec::len).sum::<usize>())
+            .finish()
+    }
+}

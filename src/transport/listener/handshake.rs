@@ -1,0 +1,127 @@
+//! What is said on a connection before there is HTTP.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{
+    ListenerBuilder,
+    caps::{Full, Slot},
+    observer::Misuse,
+};
+use crate::{
+    identity::PeerAddr,
+    transport::{Io, ProxyHeader, prefixed::Prefixed, proxy_protocol::read_header},
+};
+
+/// A connection that was accepted, and has not said yet who it is.
+pub(super) struct Handshake {
+    peer: SocketAddr,
+    slot: Slot,
+    settings: ListenerBuilder,
+    /// Held while a PROXY protocol header is awaited.
+    header: Option<Arc<()>>,
+}
+
+/// Why there is no connection.
+enum Refused {
+    /// Its address has too many, which was told.
+    Full,
+    Misuse(Misuse),
+}
+
+impl Handshake {
+    pub(super) fn new(peer: SocketAddr, slot: Slot, settings: ListenerBuilder, headers: &Arc<()>) -> Self {
+        let mut handshake = Self { peer, slot, settings, header: None };
+        handshake.header = handshake.is_told().then(|| Arc::clone(headers));
+        handshake
+    }
+
+    /// Whether there is nothing to be waited for.
+    pub(super) fn is_short(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if self.settings.tls.is_some() {
+            return false;
+        }
+        !self.is_told()
+    }
+
+    /// Whether this peer tells who is behind it.
+    fn is_told(&self) -> bool {
+        self.settings.proxy_protocol.as_ref().is_some_and(|policy| policy.trusts(self.peer.ip()))
+    }
+
+    /// A connection of which nothing is told.
+    pub(super) fn begin(self, stream: TcpStream) -> Result<Io, Full> {
+        self.told(Prefixed::new(Bytes::new(), stream), None)
+    }
+
+    /// A peer that speaks for itself (a health check) is a load balancer: it is not counted by address.
+    fn told(mut self, stream: Prefixed<TcpStream>, told: Option<ProxyHeader>) -> Result<Io, Full> {
+        let source = told.map_or(Some(self.peer), |header| header.source);
+        if let Some(source) = source {
+            let ip = source.ip().to_canonical();
+            if !self.settings.uncapped.iter().any(|network| network.contains(&ip)) {
+                self.slot.claim(ip)?;
+            }
+        }
+        Ok(Io::new(stream, self.peer, self.slot, told))
+    }
+
+    /// The connection, once all has been said that comes before HTTP; else its end has been told.
+    pub(super) async fn run(self, stream: TcpStream) -> Option<Io> {
+        let (peer, observer) = (PeerAddr::new(self.peer), self.settings.observer.clone());
+        match self.shake(stream).await {
+            Ok(io) => return Some(io),
+            Err(Refused::Full) => tracing::debug!(%peer, "closed: too many connections of one address"),
+            Err(Refused::Misuse(how)) => observer.tell(|observer| observer.cut(peer, how)),
+        }
+        None
+    }
+
+    async fn shake(mut self, mut stream: TcpStream) -> Result<Io, Refused> {
+        let header = self.header.take();
+        #[cfg(feature = "tls")]
+        let tls = self.settings.tls.clone();
+        let io = match self.settings.proxy_protocol.as_ref().filter(|_| self.is_told()) {
+            Some(policy) => {
+                let read = timeout(policy.limit(), read_header(&mut stream)).await;
+                let read = read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+                let (header, rest) = read.map_err(|error| {
+                    tracing::debug!(peer = %self.peer, %error, "closed: no PROXY protocol header");
+                    Refused::Misuse(Misuse::ProxyProtocol)
+                })?;
+                self.told(Prefixed::new(rest, stream), Some(header))
+            }
+            None => self.begin(stream),
+        };
+        let io = io.map_err(|_| Refused::Full)?;
+        drop(header);
+        #[cfg(feature = "tls")]
+        if let Some(tls) = tls {
+            return secure(io, &tls).await.map_err(Refused::Misuse);
+        }
+        Ok(io)
+    }
+}
+
+/// Shakes hands, unless plain text may come and does.
+#[cfg(feature = "tls")]
+async fn secure(io: Io, tls: &crate::tls::ServerTls) -> Result<Io, Misuse> {
+    let peer = io.peer();
+    let shaking = async {
+        match tls.is_permissive() {
+            true => match io.sniffed().await? {
+                (io, true) => io.within(tls).await,
+                (io, false) => Ok(io),
+            },
+            false => io.within(tls).await,
+        }
+    };
+    let shaken = timeout(tls.timeout(), shaking).await;
+    shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|error| {
+        tracing::info!(%peer, %error, "closed: the handshake failed");
+        Misuse::Handshake
+    })
+}

@@ -1,0 +1,88 @@
+//! How long a connection may last, by who its peer is.
+
+use std::{
+    future::{pending, poll_fn},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    Peer,
+    server::{Lost, Verdict},
+};
+use crate::time::after;
+#[cfg(feature = "tls")]
+use crate::tls::{OnTrustShrink, Standing};
+
+/// What is in flight when a certificate expires may take so long.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// How long a connection may last: as long as its peer's certificate is valid, and its peer is believed.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tenure {
+    /// When the certificate expires.
+    pub(super) ends: Option<Instant>,
+    #[cfg(feature = "tls")]
+    pub(super) standing: Option<Standing>,
+}
+
+impl Tenure {
+    pub(super) fn of(peer: &Peer) -> Self {
+        Self { ends: peer.ends(Instant::now()), ..Self::default() }
+    }
+
+    /// When nothing may be left of it.
+    pub(super) fn over(&self) -> Option<Instant> {
+        Some(after(self.ends?, GRACE))
+    }
+
+    /// Tells what is to be done once the peer is not believed any more.
+    pub(super) fn lost(&self) -> Option<Lost> {
+        #[cfg(feature = "tls")]
+        if let Some(standing) = self.standing.clone() {
+            return Some(Box::pin(async {
+                match standing.lost().await {
+                    OnTrustShrink::Close => Verdict::Cut,
+                    _ => Verdict::Close,
+                }
+            }));
+        }
+        None
+    }
+
+    /// Resolves when a tunnel must be cut, which nobody else looks after.
+    pub(super) fn cut(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let (over, lost) = (self.over(), self.lost());
+        async move {
+            let over = async {
+                match over {
+                    Some(over) => sleep_until(over).await,
+                    None => pending().await,
+                }
+            };
+            let lost = async {
+                let verdict = match lost {
+                    Some(lost) => lost.await,
+                    None => pending().await,
+                };
+                if verdict != Verdict::Cut {
+                    pending::<()>().await;
+                }
+            };
+            either(over, lost).await;
+        }
+    }
+}
+
+/// Resolves with the first of both.
+pub(super) async fn either(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    poll_fn(|cx| match one.as_mut().poll(cx) {
+        Poll::Pending => other.as_mut().poll(cx),
+        ready => ready,
+    })
+    .await;
+}
