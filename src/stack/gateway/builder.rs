@@ -6,6 +6,7 @@ use super::{
     backend::RuleService,
     breakers::Breakers,
     canaries::Canaries,
+    direction::Direction,
     edge::Listen,
     fallbacks::Fallbacks,
     mirrors::Mirrors,
@@ -297,12 +298,19 @@ impl SnapshotBuilder {
     }
 }
 
-fn routed(rules: Vec<Rule>, given: &Given) -> Result<RouterService<RuleService>, SnapshotError> {
-    let mut router = Router::builder();
-    for rule in rules {
-        router = router.rule(rule.build(given)?);
-    }
-    Ok(router.build()?.into_service())
+/// A table for each direction.
+fn routed(
+    mut rules: Vec<Rule>,
+    given: &Given,
+) -> Result<Vec<(Direction, RouterService<RuleService>)>, SnapshotError> {
+    let routed = |direction| {
+        let mut router = Router::builder();
+        for rule in rules.extract_if(.., |rule| rule.direction == direction) {
+            router = router.rule(rule.build(given)?);
+        }
+        Ok((direction, router.build()?.into_service()))
+    };
+    Direction::ALL.into_iter().map(routed).collect()
 }
 
 /// What a rule is told of the whole.

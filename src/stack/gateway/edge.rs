@@ -31,7 +31,7 @@ use crate::{
     upstream::HopByHop,
 };
 
-use super::{backend::RuleService, limits::Limits};
+use super::{backend::RuleService, direction::Direction, limits::Limits};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 
@@ -41,6 +41,7 @@ use crate::tls::ServerTls;
 pub struct Listen {
     pub(super) name: Arc<str>,
     pub(super) address: SocketAddr,
+    pub(super) direction: Direction,
     pub(super) trusted: TrustedProxies,
     pub(super) addresses: Option<AddressList>,
     pub(super) limits: Limits,
@@ -63,8 +64,21 @@ pub(super) struct Socket {
 impl Listen {
     /// At this address, trusting nobody.
     pub fn on(name: impl Into<Arc<str>>, address: SocketAddr) -> Self {
-        let (trusted, limits, socket) = (TrustedProxies::none(), Limits::default(), Socket::default());
-        Self { name: name.into(), address, trusted, addresses: None, limits, concurrency: Vec::new(), socket }
+        Self {
+            name: name.into(),
+            address,
+            direction: Direction::default(),
+            trusted: TrustedProxies::none(),
+            addresses: None,
+            limits: Limits::default(),
+            concurrency: Vec::new(),
+            socket: Socket::default(),
+        }
+    }
+
+    /// Which way its requests go, and so by which rules. [`Direction::Through`] unless told.
+    pub fn direction(self, direction: Direction) -> Self {
+        Self { direction, ..self }
     }
 
     /// Believes what these peers say of whom they speak for: `X-Forwarded-*`, `Forwarded`, `X-Request-Id`. If they

@@ -118,6 +118,7 @@ mod breakers;
 mod builder;
 mod canaries;
 mod consumption;
+mod direction;
 mod edge;
 mod endpoints;
 mod fallbacks;
@@ -126,6 +127,7 @@ mod guarded;
 mod identities;
 #[cfg(feature = "jwt")]
 mod key_sets;
+mod leave;
 mod limits;
 mod mirrors;
 #[cfg(feature = "prometheus")]
@@ -148,6 +150,7 @@ mod usage;
 pub use backend::Backend;
 pub use builder::{SnapshotBuilder, SnapshotError};
 pub use canaries::Steer;
+pub use direction::Direction;
 pub use edge::Listen;
 pub(super) use guarded::Guarded;
 pub use rule::Rule;

@@ -7,6 +7,7 @@ use super::{
     breakers::Breakers,
     builder::SnapshotBuilder,
     canaries::Canaries,
+    direction::Direction,
     edge::{EdgeParts, EdgeService, Listen},
     fallbacks::Fallbacks,
     mirrors::Mirrors,
@@ -56,7 +57,8 @@ pub struct Snapshot {
     pub(super) canaries: Canaries,
     pub(super) breakers: Breakers,
     pub(super) rules: Vec<RuleFacts>,
-    pub(super) routes: RouterService<RuleService>,
+    /// By their directions.
+    pub(super) routes: Vec<(Direction, RouterService<RuleService>)>,
     pub(super) asserted: Vec<HeaderName>,
     pub(super) paths: PathPolicy,
     /// What policies and authorizers of the rules count.
@@ -116,8 +118,11 @@ impl Snapshot {
             #[cfg(feature = "prometheus")]
             metrics: metrics.clone(),
         };
-        let edge = |listen: &Listen| (Arc::clone(&listen.name), listen.service(&parts, self.routes.clone()));
-        self.listeners.iter().map(edge).collect()
+        let edge = |listen: &Listen| {
+            let (_, routes) = self.routes.iter().find(|(direction, _)| *direction == listen.direction)?;
+            Some((Arc::clone(&listen.name), listen.service(&parts, routes.clone())))
+        };
+        self.listeners.iter().filter_map(edge).collect()
     }
 }
 

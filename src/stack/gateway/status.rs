@@ -54,6 +54,7 @@ impl Shared {
                 json!({
                     "name": **acceptor.name(),
                     "address": acceptor.local.to_string(),
+                    "direction": acceptor.direction().as_str(),
                     // Accepting is one of what is counted.
                     "connections": acceptor.drain.in_flight().saturating_sub(1),
                 })
