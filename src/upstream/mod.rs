@@ -146,6 +146,7 @@ mod dial;
 mod discover;
 #[cfg(feature = "dns")]
 mod dns;
+mod elsewhere;
 mod endpoint;
 mod error;
 mod exchange;

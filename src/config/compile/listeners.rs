@@ -1,5 +1,10 @@
 //! `listeners`, `admin` and `shutdown`.
-use std::{collections::HashSet, net::SocketAddr};
+use std::{
+    collections::HashSet,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Compiler, certificates::believed};
 use crate::{
@@ -11,9 +16,15 @@ use crate::{
     listening,
     stack::{
         Admin,
-        gateway::{Listen, SnapshotBuilder},
+        gateway::{Direction, Listen, SnapshotBuilder},
     },
 };
+
+/// Where a service stands that is beside us.
+const LOOPBACK: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
+];
 
 impl Compiler<'_> {
     pub(super) fn listeners(&self, mut builder: SnapshotBuilder) -> SnapshotBuilder {
@@ -23,7 +34,15 @@ impl Compiler<'_> {
             let taken = addresses.iter().find(|own| listening::collide(**own, address));
             taken.map(|own| format!("a listener has this address: it is on {own}"))
         };
-        for (at, listener) in self.top.field("listeners").items(&file.listeners) {
+        let sides: Vec<_> = self.sides().collect();
+        if sides.iter().all(|side| side.listeners.is_empty() && !side.at.field("listeners").is_said()) {
+            self.top.field("listeners").error("a gateway needs a listener");
+        }
+        let listeners = sides.iter().flat_map(|side| {
+            let listeners = side.at.field("listeners").items(side.listeners);
+            listeners.map(|(at, listener)| (side.direction, at, listener))
+        });
+        for (direction, at, listener) in listeners {
             let (name, address) = (&listener.name.0.0, listener.address.0);
             if !names.insert(name) {
                 at.field("name").error("another listener has this name");
@@ -38,7 +57,7 @@ impl Compiler<'_> {
                 continue;
             }
             addresses.push(address);
-            builder = builder.listen(self.listener(at, listener));
+            builder = builder.listen(self.listener(at, listener, direction).direction(direction));
         }
         if let Some(admin) = &file.admin {
             let at = self.top.field("admin").field("address");
@@ -55,8 +74,14 @@ impl Compiler<'_> {
         builder.shutdown(delay, grace)
     }
 
-    fn listener(&self, at: At<'_>, listener: &Listener) -> Listen {
-        let trusted = TrustedProxies::new(listener.trusted_proxies.iter().map(|network| network.0));
+    fn listener(&self, at: At<'_>, listener: &Listener, direction: Direction) -> Listen {
+        // What calls there is the service beside us, and speaks for its own callers.
+        let beside_us = direction == Direction::Outbound && !at.field("trustedProxies").is_said();
+        let networks = match beside_us {
+            true => LOOPBACK.to_vec(),
+            false => listener.trusted_proxies.iter().map(|network| network.0).collect(),
+        };
+        let trusted = TrustedProxies::new(networks.iter().copied());
         let trusted = at.field("trustedProxies").accept(trusted).unwrap_or_default();
         let trusted = trusted.header(match listener.forwarding_header {
             ForwardingHeader::Either => identity::ForwardingHeader::Either,
@@ -66,7 +91,7 @@ impl Compiler<'_> {
         let trusted = believed(at, listener, trusted);
         let mut listen = Listen::on(listener.name.0.0.as_str(), listener.address.0)
             .trusted_proxies(trusted)
-            .uncapped(listener.trusted_proxies.iter().map(|network| network.0))
+            .uncapped(networks)
             .proxy_protocol(listener.proxy_protocol_from.iter().map(|network| network.0));
         if let Some(most) = listener.max_connections {
             listen = listen.max_connections(most.get() as usize);

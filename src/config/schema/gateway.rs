@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use super::{
     Addresses, AuthorizationPolicy, Authorizer, Balance, CallerFact, CircuitBreaker, ConcurrencyLimit,
-    Discovery, Endpoint, HealthCheck, Identity, KeepAlive, LimitFields, ListenerTls, MinimumRates,
-    OutlierDetection, Overload, Provider, Quota, RateLimit, RedisServer, RetryConstraint, Route,
+    Discovery, Endpoint, HealthCheck, Identity, Inbound, KeepAlive, LimitFields, ListenerTls, MinimumRates,
+    OutlierDetection, Outbound, Overload, Provider, Quota, RateLimit, RedisServer, RetryConstraint, Route,
     SessionSecret, SubsetRules, SuccessRateRules, UpstreamCredentials, UpstreamTls, Usage,
 };
 use crate::config::scalar::{Name, Text};
@@ -19,9 +19,13 @@ use crate::config::scalar::{Name, Text};
 pub(crate) struct Gateway {
     /// The version of this format.
     pub(crate) api_version: ApiVersion,
-    /// Where requests come in.
-    #[schemars(length(min = 1))]
+    /// Where requests come in. One at least, here or in `inbound` or `outbound`.
+    #[serde(default)]
     pub(crate) listeners: Vec<Listener>,
+    /// What comes to the service beside which this runs, and is for no other.
+    pub(crate) inbound: Option<Inbound>,
+    /// What that service calls.
+    pub(crate) outbound: Option<Outbound>,
     /// The address that answers `/healthz`, `/readyz`, `/metrics`, `/status` and `/quotas/NAME`. Default: none.
     pub(crate) admin: Option<Admin>,
     /// Whether each rule must say `authenticate`, if only `none`. Default: `false`.

@@ -22,6 +22,7 @@ mod redis;
 mod retry;
 mod route;
 mod session;
+mod sidecar;
 mod split;
 mod tls;
 mod unbuilt;
@@ -30,6 +31,6 @@ mod usage;
 pub(crate) use self::{
     addresses::*, authentication::*, authorization::*, balance::*, breaker::*, client::*, concurrency::*,
     discovery::*, endpoints::*, fallback::*, fault::*, gateway::*, hedge::*, mirror::*, overload::*,
-    paths::*, policies::*, quotas::*, redis::*, retry::*, route::*, session::*, split::*, tls::*, unbuilt::*,
+    paths::*, policies::*, quotas::*, redis::*, retry::*, route::*, session::*, sidecar::*, split::*, tls::*, unbuilt::*,
     usage::*,
 };

@@ -17,7 +17,7 @@ use crate::{
     gate::{AsyncGate, AsyncGates, DynGate, Gate},
     key::Key,
     matching::{HostPattern, PathPolicy, RequestMatch},
-    resilience::{breaker::BreakerLayer, fallback, timeout::TimeoutLayer},
+    resilience::{breaker::BreakerLayer, budget::Budget, fallback, retry, timeout::TimeoutLayer},
     routing::{
         canary::Canary,
         filter::{Cors, Csrf, ResponseHeaders},
@@ -120,6 +120,14 @@ impl Rule {
     /// For requests that go this way. [`Direction::Through`] unless told.
     pub fn direction(self, direction: Direction) -> Self {
         Self { direction, ..self }
+    }
+
+    /// Tries again as a mesh client does unless told, where the budgets of all its upstreams allow that.
+    pub(crate) fn retry_as_a_call(mut self) -> Self {
+        let bears = |(backend, _): &(Backend, u32)| !backend.budget().is_some_and(Budget::is_zero);
+        self.calling.retry =
+            self.calling.retry.or_else(|| self.backends.iter().all(bears).then(retry::Policy::default));
+        self
     }
 
     /// For this host, too. Without any it is for every host.

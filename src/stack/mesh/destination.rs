@@ -8,7 +8,6 @@ use super::{
     layer::{Calls, ClientLayer, Sender, Tried},
 };
 #[cfg(feature = "config")]
-use crate::resilience::budget::Budget;
 #[cfg(all(feature = "config", feature = "prometheus"))]
 use crate::telemetry::metrics::Metrics;
 use crate::{
@@ -110,7 +109,7 @@ impl Destination {
     pub(crate) fn of_rule(rule: Rule) -> Self {
         let Rule {
             name,
-            mut calling,
+            calling,
             split_by,
             variant_header,
             backends,
@@ -119,9 +118,7 @@ impl Destination {
             canary,
             steer,
             ..
-        } = rule;
-        let bears = |(backend, _): &(Backend, u32)| !backend.budget().is_some_and(Budget::is_zero);
-        calling.retry = calling.retry.or_else(|| backends.iter().all(bears).then(Policy::default));
+        } = rule.retry_as_a_call();
         Self {
             name,
             policies: ClientLayer::of(calling),
