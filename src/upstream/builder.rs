@@ -325,7 +325,13 @@ impl UpstreamBuilder {
         let before = before.as_ref().map(Upstream::group);
         let options = before.map_or_else(|| Arc::new(self.options), |before| Arc::clone(&before.options));
         let of_before = || before.and_then(|before| before.elsewhere.clone());
-        let new = || Arc::new(Elsewhere::new(Arc::clone(&self.name), Options::clone(&options), Arc::clone(&self.resolver)));
+        let new = || {
+            Arc::new(Elsewhere::new(
+                Arc::clone(&self.name),
+                Options::clone(&options),
+                Arc::clone(&self.resolver),
+            ))
+        };
         let elsewhere = self.passes_through.then(|| of_before().unwrap_or_else(new));
         let common = before.map(|before| Arc::clone(before.roster.common())).unwrap_or_default();
         let own = before.map(|before| before.roster.plan());

@@ -40,8 +40,7 @@ impl Elsewhere {
 
     /// Where this request asks to go.
     pub(super) fn of(&self, head: &Head<'_>) -> Result<Upstream, Rejection> {
-        let host = Host::of(head.uri(), head.headers())
-            .map_err(|bad| Rejection::from(bad).unsent())?;
+        let host = Host::of(head.uri(), head.headers()).map_err(|bad| Rejection::from(bad).unsent())?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.asked += 1;
         let asked = known.asked;

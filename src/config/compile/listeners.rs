@@ -1,10 +1,5 @@
 //! `listeners`, `admin` and `shutdown`.
-use std::{
-    collections::HashSet,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-};
-
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::{collections::HashSet, net::SocketAddr};
 
 use super::{Compiler, certificates::believed};
 use crate::{
@@ -16,15 +11,9 @@ use crate::{
     listening,
     stack::{
         Admin,
-        gateway::{Direction, Listen, SnapshotBuilder},
+        gateway::{Listen, SnapshotBuilder},
     },
 };
-
-/// Where a service stands that is beside us.
-const LOOPBACK: [IpNet; 2] = [
-    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
-    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
-];
 
 impl Compiler<'_> {
     pub(super) fn listeners(&self, mut builder: SnapshotBuilder) -> SnapshotBuilder {
@@ -57,7 +46,7 @@ impl Compiler<'_> {
                 continue;
             }
             addresses.push(address);
-            builder = builder.listen(self.listener(at, listener, direction).direction(direction));
+            builder = builder.listen(self.listener(at, listener).direction(direction));
         }
         if let Some(admin) = &file.admin {
             let at = self.top.field("admin").field("address");
@@ -74,14 +63,9 @@ impl Compiler<'_> {
         builder.shutdown(delay, grace)
     }
 
-    fn listener(&self, at: At<'_>, listener: &Listener, direction: Direction) -> Listen {
-        // What calls there is the service beside us, and speaks for its own callers.
-        let beside_us = direction == Direction::Outbound && !at.field("trustedProxies").is_said();
-        let networks = match beside_us {
-            true => LOOPBACK.to_vec(),
-            false => listener.trusted_proxies.iter().map(|network| network.0).collect(),
-        };
-        let trusted = TrustedProxies::new(networks.iter().copied());
+    fn listener(&self, at: At<'_>, listener: &Listener) -> Listen {
+        let networks = || listener.trusted().iter().map(|network| network.0);
+        let trusted = TrustedProxies::new(networks());
         let trusted = at.field("trustedProxies").accept(trusted).unwrap_or_default();
         let trusted = trusted.header(match listener.forwarding_header {
             ForwardingHeader::Either => identity::ForwardingHeader::Either,
@@ -91,7 +75,7 @@ impl Compiler<'_> {
         let trusted = believed(at, listener, trusted);
         let mut listen = Listen::on(listener.name.0.0.as_str(), listener.address.0)
             .trusted_proxies(trusted)
-            .uncapped(networks)
+            .uncapped(networks())
             .proxy_protocol(listener.proxy_protocol_from.iter().map(|network| network.0));
         if let Some(most) = listener.max_connections {
             listen = listen.max_connections(most.get() as usize);

@@ -1,9 +1,7 @@
 //! `routes`: Gateway API rules, and our policies.
 use std::collections::HashSet;
 
-use super::{
-    Compiler, certificates::told, limits::key, sidecar::Side, subsets::called, timeouts::timeouts,
-};
+use super::{Compiler, certificates::told, limits::key, sidecar::Side, subsets::called, timeouts::timeouts};
 use crate::{
     admission::authz::Authorize,
     config::{

@@ -6,10 +6,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Addresses, AuthorizationPolicy, Authorizer, Balance, CallerFact, CircuitBreaker, ConcurrencyLimit,
-    Discovery, Endpoint, HealthCheck, Identity, Inbound, KeepAlive, LimitFields, ListenerTls, MinimumRates,
-    OutlierDetection, Outbound, Overload, Provider, Quota, RateLimit, RedisServer, RetryConstraint, Route,
-    SessionSecret, SubsetRules, SuccessRateRules, UpstreamCredentials, UpstreamTls, Usage,
+    Addresses, AuthorizationPolicy, Authorizer, Balance, Called, CallerFact, CircuitBreaker,
+    ConcurrencyLimit, Discovery, Endpoint, HealthCheck, Identity, Inbound, KeepAlive, LimitFields,
+    ListenerTls, MinimumRates, Outbound, OutlierDetection, Overload, Provider, Quota, RateLimit, RedisServer,
+    RetryConstraint, Route, Rule, SessionSecret, SubsetRules, SuccessRateRules, UpstreamCredentials,
+    UpstreamTls, Usage,
 };
 use crate::config::scalar::{Name, Text};
 
@@ -83,6 +84,30 @@ pub(crate) struct Gateway {
     pub(crate) shutdown: Shutdown,
 }
 
+impl Gateway {
+    /// The listeners of all sides.
+    pub(crate) fn all_listeners(&self) -> impl Iterator<Item = &Listener> {
+        let inbound = self.inbound.iter().flat_map(|side| &side.listeners);
+        self.listeners.iter().chain(inbound).chain(self.outbound.iter().flat_map(|side| &side.listeners))
+    }
+
+    /// The rules of all sides.
+    pub(crate) fn all_rules(&self) -> impl Iterator<Item = &Rule> {
+        let inbound = self.inbound.iter().flat_map(|side| &side.routes);
+        let outbound = self.outbound.iter().flat_map(|side| &side.routes);
+        let routes = self.routes.iter().chain(inbound).chain(outbound);
+        let called = self.outbound.iter().flat_map(|side| side.destinations.values());
+        routes.flat_map(|route| &route.rules).chain(called.map(|Called(rule)| rule))
+    }
+}
+
+impl Listener {
+    /// Whose word is believed there.
+    pub(crate) fn trusted(&self) -> &[Text<IpNet>] {
+        self.trusted_proxies.as_deref().unwrap_or_default()
+    }
+}
+
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 pub(crate) enum ApiVersion {
     #[default]
@@ -98,9 +123,9 @@ pub(crate) struct Listener {
     pub(crate) name: Text<Name>,
     /// The IP address and port, such as `0.0.0.0:8080`.
     pub(crate) address: Text<SocketAddr>,
-    /// Peers whose `X-Forwarded-For`, `Forwarded` and `X-Request-Id` are believed. Default: none.
-    #[serde(default)]
-    pub(crate) trusted_proxies: Vec<Text<IpNet>>,
+    /// Peers whose `X-Forwarded-For`, `Forwarded` and `X-Request-Id` are believed. Default: none; of `outbound` the loopback
+    /// addresses, from which the service speaks.
+    pub(crate) trusted_proxies: Option<Vec<Text<IpNet>>>,
     /// Which header those peers write. Default: `either`.
     #[serde(default)]
     pub(crate) forwarding_header: ForwardingHeader,

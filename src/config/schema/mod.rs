@@ -31,6 +31,6 @@ mod usage;
 pub(crate) use self::{
     addresses::*, authentication::*, authorization::*, balance::*, breaker::*, client::*, concurrency::*,
     discovery::*, endpoints::*, fallback::*, fault::*, gateway::*, hedge::*, mirror::*, overload::*,
-    paths::*, policies::*, quotas::*, redis::*, retry::*, route::*, session::*, sidecar::*, split::*, tls::*, unbuilt::*,
-    usage::*,
+    paths::*, policies::*, quotas::*, redis::*, retry::*, route::*, session::*, sidecar::*, split::*, tls::*,
+    unbuilt::*, usage::*,
 };

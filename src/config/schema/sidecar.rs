@@ -1,10 +1,12 @@
 //! The two sides of a sidecar.
 use std::{borrow::Cow, collections::BTreeMap};
 
+use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::{Destination, Listener, Route, Rule};
+use crate::config::scalar::{Spelled, Text};
 
 /// What comes to a service.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -22,9 +24,9 @@ pub(crate) struct Inbound {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Outbound {
-    /// Where the service calls. `trustedProxies` are the loopback addresses unless told: it is the service that speaks
-    /// there.
+    /// Where the service calls.
     #[schemars(length(min = 1))]
+    #[serde(deserialize_with = "beside_us")]
     pub(crate) listeners: Vec<Listener>,
     /// What is called, by the names that requests have as their host; and how, as a mesh client does it.
     #[serde(default)]
@@ -35,6 +37,16 @@ pub(crate) struct Outbound {
     /// What becomes of requests for hosts that are none of these. Default: `refuse`.
     #[serde(default)]
     pub(crate) unknown_hosts: UnknownHosts,
+}
+
+/// Who calls there is the service beside us, and speaks for its own callers.
+fn beside_us<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Listener>, D::Error> {
+    let mut listeners = Vec::<Listener>::deserialize(from)?;
+    let loopback = || ["127.0.0.0/8", "::1"].iter().filter_map(|network| IpNet::spell(network)).map(Text);
+    for listener in &mut listeners {
+        listener.trusted_proxies.get_or_insert_with(|| loopback().collect());
+    }
+    Ok(listeners)
 }
 
 /// What becomes of requests for hosts that nothing is said of.

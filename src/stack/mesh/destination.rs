@@ -108,16 +108,7 @@ impl Destination {
     #[cfg(feature = "config")]
     pub(crate) fn of_rule(rule: Rule) -> Self {
         let Rule {
-            name,
-            calling,
-            split_by,
-            variant_header,
-            backends,
-            session,
-            mirrors,
-            canary,
-            steer,
-            ..
+            name, calling, split_by, variant_header, backends, session, mirrors, canary, steer, ..
         } = rule.retry_as_a_call();
         Self {
             name,
