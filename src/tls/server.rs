@@ -135,6 +135,12 @@ impl ServerTls {
 }
 
 impl ServerTls {
+    /// Whether nobody gets in without a certificate that is trusted.
+    #[cfg(feature = "stack")]
+    pub(crate) fn requires_certificates(&self) -> bool {
+        self.clients == ClientCertificates::Required && !self.permissive
+    }
+
     pub(crate) fn is_permissive(&self) -> bool {
         self.permissive
     }

@@ -20,7 +20,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where the examples are, built once with the features that this was built with.
-fn examples() -> &'static Path {
+pub(crate) fn examples() -> &'static Path {
     static EXAMPLES: OnceLock<PathBuf> = OnceLock::new();
     EXAMPLES.get_or_init(|| {
         let mut cargo = std::process::Command::new(env!("CARGO"));

@@ -77,6 +77,13 @@ impl<'a> Compiler<'a> {
         if self.upstreams.contains_key(ELSEWHERE) {
             at.error(format!("no upstream may be called `{ELSEWHERE}` beside this"));
         }
+        let mut routes = self.file.outbound.iter().flat_map(|side| &side.routes);
+        let takes_all = |route: &Route| {
+            route.hostnames.is_empty() && route.rules.iter().any(|rule| rule.matches.is_empty())
+        };
+        if routes.any(takes_all) {
+            at.error("a rule takes the requests for all hosts already");
+        }
         let own = self.sides().flat_map(|side| side.listeners).map(|listener| listener.address.0);
         let admin = self.file.admin.as_ref().map(Admin::address);
         let before = self.kept.upstreams.get(ELSEWHERE);

@@ -234,7 +234,7 @@ impl SnapshotBuilder {
         let providers = of_rules.iter().filter_map(|rule| rule.providers.as_ref());
         credentials.extend(providers.flat_map(Providers::locations).cloned());
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
-        let (rules, upstreams) = (distinct(&of_rules)?, super::backend::upstreams(&of_rules));
+        let (rules, upstreams) = (distinct(&listeners, &of_rules)?, super::backend::upstreams(&of_rules));
         #[cfg(feature = "jwt")]
         let token_sources = super::parts::token_sources(&of_rules);
         let (told, overload) = (asserted.iter().cloned().collect(), self.overload.clone());

@@ -172,10 +172,20 @@ impl Listen {
         self
     }
 
+    /// Whether nobody gets in whose certificate was not verified.
+    pub(super) fn asks_for_certificates(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.socket.tls.as_ref().is_some_and(ServerTls::requires_certificates);
+        #[cfg(not(feature = "tls"))]
+        return false;
+    }
+
     pub(super) fn service(&self, shared: &EdgeParts, routes: RouterService<RuleService>) -> EdgeService {
-        let trust = match self.trusted.is_empty() {
-            true => Trust::Never,
-            false => Trust::Peers(self.trusted.clone()),
+        let trust = match self.direction {
+            // Who calls is of the same mesh, and so is what it calls a request.
+            Direction::Inbound => Trust::Identified(self.trusted.clone()),
+            _ if self.trusted.is_empty() => Trust::Never,
+            _ => Trust::Peers(self.trusted.clone()),
         };
         let connection = Connection::new().trusted_proxies(self.trusted.clone());
         let known = (connection, (SetRequestId::new().trust(trust), RequestSpan));

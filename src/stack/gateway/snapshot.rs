@@ -83,7 +83,7 @@ pub struct Snapshot {
 pub struct RuleFacts {
     /// Its name.
     pub name: Arc<str>,
-    /// Whether it asks nobody who they are.
+    /// Whether strangers get there: it asks nobody who they are, and there is a listener that asks for no certificate.
     pub public: bool,
 }
 
