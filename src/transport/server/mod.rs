@@ -10,6 +10,7 @@ mod rate;
 mod request;
 mod serve;
 mod sniff;
+mod speech;
 mod vitals;
 
 pub use body::ServedBody;
