@@ -10,7 +10,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{listener::Slot, peer::Peer, prefixed::Prefixed, proxy_protocol::ProxyHeader, tenure::Tenure, transparent::original_destination};
+use super::{
+    listener::Slot, peer::Peer, prefixed::Prefixed, proxy_protocol::ProxyHeader, tenure::Tenure,
+    transparent::original_destination,
+};
 use crate::{
     identity::PeerAddr,
     io::{Link, write_through},

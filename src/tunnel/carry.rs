@@ -86,9 +86,7 @@ where
         let before = (there.moved, back.moved);
         let went = there.poll(cx, first, second);
         let came = back.poll(cx, second, first);
-        for (way, moved, before) in
-            [(Way::There, there.moved, before.0), (Way::Back, back.moved, before.1)]
-        {
+        for (way, moved, before) in [(Way::There, there.moved, before.0), (Way::Back, back.moved, before.1)] {
             if moved != before {
                 told.carried(way, moved.wrapping_sub(before));
             }
@@ -212,7 +210,11 @@ impl Half {
         Ok(wrote)
     }
 
-    fn write_rest<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, to: &mut W) -> Poll<io::Result<()>> {
+    fn write_rest<W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut W,
+    ) -> Poll<io::Result<()>> {
         if self.rest.is_empty() {
             return Poll::Ready(Ok(()));
         }

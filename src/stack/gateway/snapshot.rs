@@ -12,6 +12,7 @@ use super::{
     mirrors::Mirrors,
     overload::Load,
     retries::Retries,
+    tcp::Table,
 };
 #[cfg(feature = "jwt")]
 use crate::authn::{introspection::IntrospectionHandle, jwks::RemoteKeys, outbound::TokenSourceHandle};
@@ -57,6 +58,7 @@ pub struct Snapshot {
     pub(super) breakers: Breakers,
     pub(super) rules: Vec<RuleFacts>,
     pub(super) routes: RouterService<RuleService>,
+    pub(super) tcp: Table,
     pub(super) asserted: Vec<HeaderName>,
     pub(super) paths: PathPolicy,
     /// What policies and authorizers of the rules count.

@@ -175,13 +175,8 @@ impl Server {
         self.speak(io, who, service, watches, (sniffed, alarm, born)).await;
     }
 
-    async fn run<I, S, B>(
-        self,
-        mut io: I,
-        who: (Peer, Tenure),
-        service: (S, Observer),
-        watches: [Watch; 2],
-    ) where
+    async fn run<I, S, B>(self, mut io: I, who: (Peer, Tenure), service: (S, Observer), watches: [Watch; 2])
+    where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
         S::Future: Send + 'static,

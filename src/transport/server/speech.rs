@@ -10,8 +10,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const LONGEST_METHOD: usize = 24;
 
 /// Those of RFC 9110, and PATCH. By one of them a request is told before its first line has ended.
-const METHODS: [&[u8]; 8] =
-    [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"TRACE", b"PATCH"];
+const METHODS: [&[u8]; 8] = [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"TRACE", b"PATCH"];
 
 /// What a peer speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +58,9 @@ fn told_of_line(bytes: &[u8]) -> Option<Speech> {
         match *target {
             [] => return None,
             [b'/' | b'*', ..] => return Some(Speech::Http1),
-            _ if target.len() >= 4 && target[..4].eq_ignore_ascii_case(b"http") => return Some(Speech::Http1),
+            _ if target.len() >= 4 && target[..4].eq_ignore_ascii_case(b"http") => {
+                return Some(Speech::Http1);
+            }
             _ => {}
         }
     }
@@ -114,13 +115,13 @@ mod tests {
     #[test]
     fn other_protocols_are_told() {
         for (bytes, after) in [
-            (&b"\x16\x03\x01\x02\x00"[..], 1),                 // TLS
-            (b"\x00\x00\x00\x08\x04\xd2\x16\x2f", 1),          // PostgreSQL, Kafka
-            (b"*1\r\n$4\r\nPING\r\n", 3),                      // Redis
+            (&b"\x16\x03\x01\x02\x00"[..], 1),        // TLS
+            (b"\x00\x00\x00\x08\x04\xd2\x16\x2f", 1), // PostgreSQL, Kafka
+            (b"*1\r\n$4\r\nPING\r\n", 3),             // Redis
             (b"AMQP\x00\x00\x09\x01", 5),
             (b"SSH-2.0-OpenSSH_9.9\r\n", 20),
             (b"EHLO mail.example\r\n", 18),
-            (b"GET key\r\n", 8),                               // memcached, Redis by hand
+            (b"GET key\r\n", 8), // memcached, Redis by hand
             (b"SET a b HTTP/2.0\r\n", 17),
             (b"PRI * HTTP/2.0\r\n\r\nSMTP", 21),
             (b" GET / HTTP/1.1\r\n", 1),
