@@ -39,6 +39,7 @@ mod retry;
 mod routes;
 mod session;
 mod subsets;
+mod tcp;
 mod timeouts;
 #[cfg(feature = "tls")]
 mod tls;
