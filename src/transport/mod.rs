@@ -136,6 +136,6 @@ pub use peer::Peer;
 pub use proxy_protocol::{MalformedProxyHeader, ProxyHeader, ProxyProtocol};
 #[cfg(feature = "stack")]
 pub(crate) use server::Rates;
-pub use server::{MinimumRate, ServedBody, Server};
+pub use server::{MinimumRate, ServedBody, Server, is_http};
 pub use signal::shutdown_signal;
 pub use stream::{Stream, Streams};

@@ -25,13 +25,13 @@ pub struct Stream {
     io: Prefixed<Io>,
     tenure: Tenure,
     drain: Drain,
-    _watches: [Watch; 2],
+    _watches: (Watch, Option<Watch>),
 }
 
 impl Stream {
-    pub(super) fn new(ahead: Bytes, io: Io, drain: &Drain, watches: [Watch; 2]) -> Self {
-        let tenure = io.tenure();
-        Self { io: Prefixed::new(ahead, io), tenure, drain: drain.clone(), _watches: watches }
+    pub(super) fn new(ahead: Bytes, io: Io, watches: (Watch, Option<Watch>)) -> Self {
+        let (tenure, drain) = (io.tenure(), watches.0.drain().clone());
+        Self { io: Prefixed::new(ahead, io), tenure, drain, _watches: watches }
     }
 
     /// Who is at its other end.

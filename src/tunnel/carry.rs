@@ -229,3 +229,110 @@ impl Half {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+    const LIMITS: Limits = Limits { idle: MINUTE, age: Duration::MAX };
+
+    #[derive(Default)]
+    struct Tally {
+        there: usize,
+        back: usize,
+    }
+
+    impl Carried for Tally {
+        fn carried(&mut self, way: Way, bytes: usize) {
+            match way {
+                Way::There => self.there += bytes,
+                Way::Back => self.back += bytes,
+            }
+        }
+    }
+
+    /// A client, a server, and what carries between them.
+    fn between(
+        limits: Limits,
+        cut: impl Future<Output = ()> + Send + 'static,
+    ) -> (DuplexStream, DuplexStream, tokio::task::JoinHandle<(End, usize, usize)>) {
+        let ((client, mut first), (server, mut second)) = (duplex(100), duplex(100));
+        let carrying = tokio::spawn(async move {
+            let mut tally = Tally::default();
+            let end = carry(&mut first, &mut second, limits, cut, &mut tally).await;
+            (end, tally.there, tally.back)
+        });
+        (client, server, carrying)
+    }
+
+    #[tokio::test]
+    async fn bytes_are_carried_counted_and_an_end_is_passed_on() {
+        let (mut client, mut server, carrying) = between(LIMITS, pending());
+        let sent = vec![7; 100_000];
+        let (sent_too, mut heard) = (sent.clone(), Vec::new());
+        let sending = tokio::spawn(async move {
+            client.write_all(&sent_too).await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut heard = String::new();
+            client.read_to_string(&mut heard).await.unwrap();
+            heard
+        });
+        server.read_to_end(&mut heard).await.unwrap();
+        assert!(heard == sent);
+        server.write_all(b"thanks").await.unwrap();
+        drop(server);
+        assert_eq!(sending.await.unwrap(), "thanks");
+        let (end, there, back) = carrying.await.unwrap();
+        assert!(matches!(end, End::Closed), "{end:?}");
+        assert_eq!((there, back), (100_000, 6));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_ends_when_nothing_goes_through() {
+        let (mut client, mut server, carrying) = between(LIMITS, pending());
+        for _ in 0..5 {
+            tokio::time::advance(MINUTE / 2).await;
+            client.write_all(b"a").await.unwrap();
+            server.read_u8().await.unwrap();
+        }
+        // What one side says, and the other does not take, does not go through for ever.
+        client.write_all(&[0; 100]).await.unwrap();
+        let (begun, (end, there, _)) = (Instant::now(), carrying.await.unwrap());
+        assert!(matches!(end, End::Idle), "{end:?}");
+        assert_eq!((there, begun.elapsed().as_secs()), (105, 60));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_ends_at_its_age_and_when_it_is_told() {
+        let (mut client, mut server, carrying) = between(Limits { age: 2 * MINUTE, ..LIMITS }, pending());
+        for _ in 0..3 {
+            tokio::time::advance(MINUTE / 2).await;
+            client.write_all(b"a").await.unwrap();
+            server.read_u8().await.unwrap();
+        }
+        let begun = Instant::now();
+        assert!(matches!(carrying.await.unwrap().0, End::Old));
+        assert_eq!(begun.elapsed().as_secs(), 30);
+        let (_client, _server, carrying) = between(LIMITS, tokio::time::sleep(Duration::from_secs(5)));
+        assert!(matches!(carrying.await.unwrap().0, End::Cut));
+    }
+
+    #[tokio::test]
+    async fn who_breaks_off_is_named() {
+        for first in [true, false] {
+            let reset = io::ErrorKind::ConnectionReset.into();
+            let mut broken = tokio_test::io::Builder::new().read_error(reset).build();
+            let (_kept, mut good) = duplex(100);
+            let end = match first {
+                true => carry(&mut broken, &mut good, LIMITS, pending(), &mut ()).await,
+                false => carry(&mut good, &mut broken, LIMITS, pending(), &mut ()).await,
+            };
+            assert!(matches!((first, &end), (true, End::First(_)) | (false, End::Second(_))), "{end:?}");
+        }
+    }
+}

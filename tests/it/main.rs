@@ -29,6 +29,7 @@ mod redis;
 mod resilience;
 mod routing;
 mod support;
+mod tcp;
 mod telemetry;
 mod transport;
 mod upstream;

@@ -20,3 +20,4 @@ pub(super) use pulse::Verdict;
 pub use rate::MinimumRate;
 #[cfg(feature = "stack")]
 pub(crate) use rate::Rates;
+pub use speech::is_http;

@@ -167,9 +167,16 @@ impl Server {
         };
         let Some(sniffed) = told else { return };
         if sniffed.speech == Speech::Other {
-            let drain = streams.drain.as_ref().unwrap_or(&self.drain);
-            let stream = Stream::new(sniffed.ahead, io, drain, watches);
-            return (streams.forward)(stream).await;
+            let [own, ours] = watches;
+            let watches = match &streams.drain {
+                Some(drain) => {
+                    let kept = drain.watch();
+                    drop((own, ours));
+                    (kept, None)
+                }
+                None => (own, Some(ours)),
+            };
+            return (streams.forward)(Stream::new(sniffed.ahead, io, watches)).await;
         }
         let who = (io.who().clone(), io.tenure());
         self.speak(io, who, service, watches, (sniffed, alarm, born)).await;

@@ -12,6 +12,21 @@ const LONGEST_METHOD: usize = 24;
 /// Those of RFC 9110, and PATCH. By one of them a request is told before its first line has ended.
 const METHODS: [&[u8]; 8] = [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"TRACE", b"PATCH"];
 
+/// Whether these first bytes of a connection are HTTP's, of any version, as [`Streams::detected`](crate::transport::Streams::detected)
+/// tells them. `None`: more are needed.
+///
+/// ```
+/// use portcullis::transport::is_http;
+///
+/// assert_eq!(is_http(b"GET /orders"), Some(true));
+/// assert_eq!(is_http(b"EHLO mail.example\r\n"), Some(false));
+/// assert_eq!(is_http(b"PRI * HTTP/2"), None);
+/// ```
+#[must_use]
+pub fn is_http(bytes: &[u8]) -> Option<bool> {
+    told_of_any(bytes).map(|speech| speech != Speech::Other)
+}
+
 /// What a peer speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Speech {
