@@ -38,6 +38,7 @@ pub struct ServerTls {
     shrunk: OnTrustShrink,
     handshake_timeout: Duration,
     permissive: bool,
+    any_protocol: bool,
     /// Made when it is first needed, of the above.
     config: Arc<std::sync::OnceLock<Arc<ServerConfig>>>,
 }
@@ -78,6 +79,7 @@ impl ServerTls {
             shrunk: OnTrustShrink::default(),
             handshake_timeout: Duration::from_secs(10),
             permissive: false,
+            any_protocol: false,
             config: Arc::default(),
         }
     }
@@ -119,6 +121,12 @@ impl ServerTls {
     /// in plain text has no [`PeerIdentity`]. Not unless told.
     pub fn permissive(self, permissive: bool) -> Self {
         self.with(|tls| tls.permissive = permissive)
+    }
+
+    /// Agrees on no protocol (ALPN), whatever clients offer: what is spoken is not for us to know. On HTTP/2 and HTTP/1.1 unless
+    /// told.
+    pub fn any_protocol(self) -> Self {
+        self.with(|tls| tls.any_protocol = true)
     }
 
     /// Whom to believe of clients, if they are asked.
@@ -194,7 +202,7 @@ impl ServerTls {
         let certificates = Certificates(self.certificates.clone());
         let mut config =
             builder.with_client_cert_verifier(clients).with_cert_resolver(Arc::new(certificates));
-        config.alpn_protocols = http();
+        config.alpn_protocols = if self.any_protocol { Vec::new() } else { http() };
         if self.clients != ClientCertificates::None {
             // Who resumes a session is not verified again, and roots change.
             config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -263,7 +271,8 @@ fn find(certificates: &[Credentials], name: Option<&str>) -> Option<Identity> {
 impl PartialEq for ServerTls {
     /// Whether both show the same identities, and ask the same of clients.
     fn eq(&self, other: &Self) -> bool {
-        let of = |tls: &Self| (tls.clients, tls.shrunk, tls.handshake_timeout, tls.permissive);
+        let of =
+            |tls: &Self| (tls.clients, tls.shrunk, tls.handshake_timeout, tls.permissive, tls.any_protocol);
         of(self) == of(other) && self.certificates == other.certificates && self.trust == other.trust
     }
 }

@@ -19,11 +19,13 @@ const MARGIN: Duration = Duration::from_secs(5);
 pub(super) struct Secure {
     http1: ClientTls,
     http2: ClientTls,
+    /// For other protocols.
+    bare: ClientTls,
 }
 
 impl Secure {
     pub(super) fn new(tls: &ClientTls) -> Self {
-        Self { http1: tls.offering(&[b"http/1.1"]), http2: tls.offering(&[b"h2"]) }
+        Self { http1: tls.offering(&[b"http/1.1"]), http2: tls.offering(&[b"h2"]), bare: tls.offering(&[]) }
     }
 
     /// Shakes hands with an endpoint that is called `name`: a host, a colon and a port. Also until when its certificate is valid.
@@ -34,11 +36,8 @@ impl Secure {
         http2: bool,
         patience: Duration,
     ) -> Result<(TlsStream<Io>, Option<SystemTime>), ConnectError> {
-        let host = name.rsplit_once(':').map_or(name, |(host, _)| host);
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let tls = if http2 { &self.http2 } else { &self.http1 };
-        let shaken = timeout(patience, tls.connect(host, io)).await.map_err(|_| ConnectError::TimedOut)?;
-        let stream = shaken.map_err(ConnectError::Tls)?;
+        let stream = shaken(tls, io, name, patience).await?;
         if http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(ConnectError::Tls(io::Error::other("the server does not choose HTTP/2")));
         }
@@ -47,4 +46,26 @@ impl Secure {
         let ends = [theirs, tls.expires()].into_iter().flatten().min();
         Ok((stream, ends.and_then(|ends| ends.checked_sub(MARGIN))))
     }
+
+    /// As [`shake`](Self::shake), and offers no protocol.
+    pub(super) async fn shake_bare(
+        &self,
+        io: Io,
+        name: &str,
+        patience: Duration,
+    ) -> Result<TlsStream<Io>, ConnectError> {
+        shaken(&self.bare, io, name, patience).await
+    }
+}
+
+async fn shaken(
+    tls: &ClientTls,
+    io: Io,
+    name: &str,
+    patience: Duration,
+) -> Result<TlsStream<Io>, ConnectError> {
+    let host = name.rsplit_once(':').map_or(name, |(host, _)| host);
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let shaken = timeout(patience, tls.connect(host, io)).await.map_err(|_| ConnectError::TimedOut)?;
+    shaken.map_err(ConnectError::Tls)
 }

@@ -30,6 +30,7 @@ mod resilience;
 mod routing;
 mod sidecar;
 mod support;
+mod tcp;
 mod telemetry;
 mod transport;
 mod upstream;

@@ -160,8 +160,7 @@ impl<'a> Compiler<'a> {
     pub(in crate::config) fn compile(mut self) -> Option<Compiled> {
         self.define();
         let builder = self.listeners(Snapshot::builder());
-        let builder = self.routes(builder);
-        let builder = self.destinations(builder);
+        let builder = self.tcp_routes(self.called_by_name(self.routes(builder)));
         let locations = self.providers.values().flat_map(|provider| provider.locations());
         let builder = builder.credentials(locations.cloned());
         let builder = builder.asserted(self.asserted()).caller_headers(self.caller_headers());

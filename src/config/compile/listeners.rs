@@ -101,6 +101,7 @@ impl Compiler<'_> {
                 at.error(super::compiler::NO_TLS);
             }
         }
+        listen = self.spoken(at, listener, listen);
         listen = self.entrance(at, listen, (&listener.addresses, &listener.minimum_rates));
         listen = self.listener_concurrency(at.field("concurrency"), &listener.concurrency, listen);
         let (fields, legacy) = self.limit_fields(listener.rate_limit_fields);

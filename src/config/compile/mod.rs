@@ -40,6 +40,7 @@ mod routes;
 mod session;
 mod sidecar;
 mod subsets;
+mod tcp;
 mod timeouts;
 #[cfg(feature = "tls")]
 mod tls;

@@ -44,7 +44,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// What the service beside us calls by name.
-    pub(super) fn destinations(&self, mut builder: SnapshotBuilder) -> SnapshotBuilder {
+    pub(super) fn called_by_name(&self, mut builder: SnapshotBuilder) -> SnapshotBuilder {
         let Some(Outbound { destinations, routes, unknown_hosts, .. }) = &self.file.outbound else {
             return builder;
         };

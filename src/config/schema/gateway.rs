@@ -8,9 +8,9 @@ use serde::Deserialize;
 use super::{
     Addresses, AuthorizationPolicy, Authorizer, Balance, Called, CallerFact, CircuitBreaker,
     ConcurrencyLimit, Discovery, Endpoint, HealthCheck, Identity, Inbound, KeepAlive, LimitFields,
-    ListenerTls, MinimumRates, Outbound, OutlierDetection, Overload, Provider, Quota, RateLimit, RedisServer,
-    RetryConstraint, Route, Rule, SessionSecret, SubsetRules, SuccessRateRules, UpstreamCredentials,
-    UpstreamTls, Usage,
+    ListenerProtocol, ListenerTls, MinimumRates, Outbound, OutlierDetection, Overload, Provider, Quota,
+    RateLimit, RedisServer, RetryConstraint, Route, Rule, SessionSecret, SubsetRules, SuccessRateRules,
+    TcpRoute, UpstreamCredentials, UpstreamTls, Usage,
 };
 use crate::config::scalar::{Name, Text};
 
@@ -79,6 +79,9 @@ pub(crate) struct Gateway {
     /// What is served. Among all rules of all routes the most specific match wins, as in the Gateway API.
     #[serde(default)]
     pub(crate) routes: Vec<Route>,
+    /// What becomes of connections that carry something else than HTTP.
+    #[serde(default)]
+    pub(crate) tcp_routes: Vec<TcpRoute>,
     /// How the gateway goes down.
     #[serde(default)]
     pub(crate) shutdown: Shutdown,
@@ -115,7 +118,8 @@ pub(crate) enum ApiVersion {
     V1Alpha1,
 }
 
-/// An address on which requests are taken, HTTP/1.1 and HTTP/2 alike: by prior knowledge, or within TLS as it is agreed (ALPN).
+/// An address on which requests are taken, HTTP/1.1 and HTTP/2 alike: by prior knowledge, or within TLS as it is agreed (ALPN). Or
+/// connections that carry something else.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Listener {
@@ -123,6 +127,16 @@ pub(crate) struct Listener {
     pub(crate) name: Text<Name>,
     /// The IP address and port, such as `0.0.0.0:8080`.
     pub(crate) address: Text<SocketAddr>,
+    /// What is spoken on its connections. Default: `http`.
+    #[serde(default)]
+    pub(crate) protocol: ListenerProtocol,
+    /// How long a client may take to say what tells HTTP from the rest, with `protocol: detect`. Then its server begins, which is
+    /// not HTTP. Default: 5 s.
+    pub(crate) detect_timeout: Option<Text<Duration>>,
+    /// Whether connections are redirected to it that were meant for others, on Linux, by `REDIRECT` or `TPROXY` of iptables or
+    /// nftables: `tcpRoutes` are told for whom. Default: `false`.
+    #[serde(default)]
+    pub(crate) transparent: bool,
     /// Peers whose `X-Forwarded-For`, `Forwarded` and `X-Request-Id` are believed. Default: none; of `outbound` the loopback
     /// addresses, from which the service speaks.
     pub(crate) trusted_proxies: Option<Vec<Text<IpNet>>>,

@@ -103,9 +103,9 @@ impl Shared {
             let Sockets { serving, leaving, .. } = &mut *sockets;
             let leave = |acceptor: &mut Acceptor| {
                 acceptor.leave();
-                acceptor.drain.clone()
+                [acceptor.drain.clone(), acceptor.streams.clone()]
             };
-            serving.iter_mut().chain(leaving).filter(|acceptor| there(acceptor)).map(leave).collect()
+            serving.iter_mut().chain(leaving).filter(|acceptor| there(acceptor)).flat_map(leave).collect()
         };
         let until = after(Instant::now(), grace);
         let mut cut = 0;

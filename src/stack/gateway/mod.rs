@@ -132,6 +132,7 @@ mod limits;
 mod mirrors;
 #[cfg(feature = "prometheus")]
 mod numbers;
+mod observer;
 mod overload;
 mod own;
 mod parts;
@@ -141,7 +142,9 @@ mod run;
 mod service;
 mod snapshot;
 mod sockets;
+mod spoken;
 mod status;
+mod tcp;
 #[cfg(feature = "jwt")]
 mod tokens;
 mod told;
@@ -157,4 +160,5 @@ pub use rule::Rule;
 pub use run::Gateway;
 pub use snapshot::{RuleFacts, Snapshot};
 pub use sockets::BindError;
+pub use tcp::{Destination, InvalidDestination, TcpRoute};
 pub(super) use told::Told;

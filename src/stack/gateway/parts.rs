@@ -7,8 +7,8 @@ use std::{
 use http::HeaderName;
 
 use super::{
-    backend::upstreams, builder::SnapshotError, direction::Direction, edge::Listen, rule::Rule,
-    snapshot::RuleFacts,
+    builder::SnapshotError, direction::Direction, edge::Listen, rule::Rule, snapshot::RuleFacts,
+    tcp::TcpRoute,
 };
 #[cfg(feature = "jwt")]
 use crate::authn::outbound::TokenSourceHandle;
@@ -52,8 +52,9 @@ pub(super) fn check_rules(
     admin: Option<&Admin>,
     listeners: &[Listen],
     rules: &[Rule],
+    tcp: &[TcpRoute],
 ) -> Result<(), SnapshotError> {
-    check_admin(admin, &upstreams(rules))?;
+    check_admin(admin, &upstreams(rules, tcp))?;
     check_queues(listeners, rules)?;
     check_calls(rules)
 }
@@ -104,9 +105,22 @@ pub(super) fn authorizers(rules: &[Rule]) -> BTreeMap<Arc<str>, ExternalAuthHand
     asked.map(|one| (Arc::from(one.name()), one.handle())).collect()
 }
 
-pub(super) fn tallies(rules: &[Rule]) -> Vec<Tally> {
+/// The upstreams of rules and of routes for connections, each once.
+pub(super) fn upstreams(rules: &[Rule], tcp: &[TcpRoute]) -> Vec<Upstream> {
+    let mut upstreams = super::backend::upstreams(rules);
+    for upstream in tcp.iter().flat_map(TcpRoute::upstreams) {
+        if !upstreams.iter().any(|known| known.name() == upstream.name()) {
+            upstreams.push(upstream.clone());
+        }
+    }
+    upstreams
+}
+
+pub(super) fn tallies(rules: &[Rule], tcp: &[TcpRoute]) -> Vec<Tally> {
     let mut tallies: Vec<Tally> = Vec::new();
-    let of_policies = rules.iter().filter_map(|rule| rule.authorization.as_ref()).map(Authorization::tally);
+    let of_connections = tcp.iter().filter_map(TcpRoute::authorization);
+    let of_policies = rules.iter().filter_map(|rule| rule.authorization.as_ref()).chain(of_connections);
+    let of_policies = of_policies.map(Authorization::tally);
     let asked = rules.iter().flat_map(|rule| &rule.authorizers);
     let of_guards = asked.filter_map(|asked| asked.authorizer.guard()).map(Guard::tally);
     for tally in of_policies.chain(of_guards) {

@@ -1,5 +1,6 @@
 use std::{
     fmt,
+    future::ready,
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -15,20 +16,15 @@ use tokio::{
 };
 
 use super::{
+    observer::Connections,
     service::{InForce, ListenerService},
     snapshot::Snapshot,
     sockets::{Acceptor, BindError, Sockets, of_admin},
+    tcp::{Forwarder, Numbers},
 };
 #[cfg(feature = "prometheus")]
 use crate::telemetry::metrics::Metrics;
-use crate::{
-    identity::PeerAddr,
-    reject::Reason,
-    routing::canary::CanaryHandle,
-    stack::admin::AdminService,
-    telemetry::access_log,
-    transport::{ConnectionObserver, Misuse},
-};
+use crate::{routing::canary::CanaryHandle, stack::admin::AdminService};
 
 /// How long the addresses of new upstreams, and keys, are waited for before a snapshot is taken into force.
 const WARM: Duration = Duration::from_millis(500);
@@ -49,6 +45,8 @@ pub(super) struct Shared {
     pub(super) draining: AtomicBool,
     pub(super) last_load: Mutex<Option<Load>>,
     pub(super) replaced: super::usage::Replaced,
+    /// Of connections that carry something else than HTTP.
+    pub(super) tcp: Arc<Numbers>,
 }
 
 /// What became of the last configuration that was looked at.
@@ -56,37 +54,6 @@ pub(super) struct Load {
     pub(super) at: Instant,
     /// Empty: it was taken into force.
     pub(super) faults: Vec<String>,
-}
-
-/// Counts connections, and tells of heads that became no request.
-struct Connections {
-    #[cfg(feature = "prometheus")]
-    metrics: Metrics,
-}
-
-impl ConnectionObserver for Connections {
-    fn opened(&self) {
-        #[cfg(feature = "prometheus")]
-        self.metrics.process().connection_opened();
-    }
-    fn closed(&self) {
-        #[cfg(feature = "prometheus")]
-        self.metrics.process().connection_closed();
-    }
-    fn refused(&self) {
-        #[cfg(feature = "prometheus")]
-        self.metrics.process().connection_refused();
-    }
-    fn head_refused(&self, peer: PeerAddr, reason: Reason) {
-        #[cfg(feature = "prometheus")]
-        self.metrics.process().head_refused();
-        access_log::refused_head(peer.ip(), reason);
-    }
-    fn cut(&self, peer: PeerAddr, how: Misuse) {
-        #[cfg(feature = "prometheus")]
-        self.metrics.process().connection_cut();
-        access_log::cut_connection(peer.ip(), how.label());
-    }
 }
 
 impl Gateway {
@@ -128,6 +95,7 @@ impl Gateway {
             draining: AtomicBool::new(false),
             last_load: Mutex::default(),
             replaced: super::usage::Replaced::default(),
+            tcp: Arc::default(),
         }))
     }
 
@@ -145,9 +113,11 @@ impl Gateway {
     fn tell_numbers(&self) {
         let gateway = Arc::downgrade(&self.0);
         self.0.metrics.also(move |samples| {
-            if let Some(current) = gateway.upgrade().and_then(|gateway| gateway.current.load_full()) {
+            let Some(gateway) = gateway.upgrade() else { return };
+            if let Some(current) = gateway.current.load_full() {
                 super::numbers::of(&current.snapshot, samples);
             }
+            gateway.tcp.tell(samples);
         });
     }
 
@@ -176,10 +146,13 @@ impl Gateway {
         snapshot.load.start();
         let serve =
             bound.into_iter().map(|bound| match admin.as_ref().is_some_and(|a| a.name == *bound.name()) {
-                true => bound.serve(AdminService::new(Arc::downgrade(&self.0))),
+                true => bound.serve(AdminService::new(Arc::downgrade(&self.0)), |_| ready(())),
                 false => {
                     let (current, listener) = (Arc::clone(&shared.current), Arc::clone(bound.name()));
-                    bound.serve(ListenerService { current, listener })
+                    let numbers = Arc::clone(&shared.tcp);
+                    let forwarder =
+                        Forwarder { current: Arc::clone(&current), listener: Arc::clone(&listener), numbers };
+                    bound.serve(ListenerService { current, listener }, |stream| forwarder.forward(stream))
                 }
             });
         let serve: Vec<_> = serve.collect();
@@ -259,6 +232,7 @@ impl Shared {
             }
         }
         let generation = before.map_or(0, |before| before.generation) + 1;
+        self.tcp.keep(&snapshot.tcp, |name| snapshot.listeners.iter().any(|listen| *listen.name == *name));
         self.current.store(Some(Arc::new(InForce { snapshot: Arc::clone(snapshot), generation, edges })));
         #[cfg(feature = "prometheus")]
         self.metrics.process().config_loaded(generation);

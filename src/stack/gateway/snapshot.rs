@@ -13,6 +13,7 @@ use super::{
     mirrors::Mirrors,
     overload::Load,
     retries::Retries,
+    tcp::Table,
 };
 #[cfg(feature = "jwt")]
 use crate::authn::{introspection::IntrospectionHandle, jwks::RemoteKeys, outbound::TokenSourceHandle};
@@ -59,6 +60,7 @@ pub struct Snapshot {
     pub(super) rules: Vec<RuleFacts>,
     /// By their directions.
     pub(super) routes: Vec<(Direction, RouterService<RuleService>)>,
+    pub(super) tcp: Table,
     pub(super) asserted: Vec<HeaderName>,
     pub(super) paths: PathPolicy,
     /// What policies and authorizers of the rules count.

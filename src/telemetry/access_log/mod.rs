@@ -81,11 +81,15 @@
 //!
 //! None. While no subscriber wants the event, the layer does nothing but ask.
 
+#[cfg(feature = "stack")]
+mod connection;
 mod event;
 mod gate;
 #[cfg(test)]
 mod tests;
 mod text;
 
+#[cfg(feature = "stack")]
+pub(crate) use connection::{Connection, Made};
 pub use event::{TARGET, cut_connection, refused_head};
 pub use gate::{AccessLog, Entry};
