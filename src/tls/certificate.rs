@@ -13,6 +13,7 @@ use x509_parser::{
     certificate::{Validity, X509Certificate},
     extensions::GeneralName,
     prelude::FromDer,
+    time::ASN1Time,
     x509::{AttributeTypeAndValue, X509Name},
 };
 
@@ -99,10 +100,11 @@ fn is_dns_name(name: &str) -> bool {
     (1..=253).contains(&name.len()) && name.bytes().all(plain)
 }
 
-/// Who signed a revocation list, as it is written.
-pub(super) fn issuer_of_list(list: &[u8]) -> Option<Vec<u8>> {
+/// Who signed a revocation list, as it is written, and when the list is over.
+pub(super) fn of_list(list: &[u8]) -> Option<(Vec<u8>, SystemTime)> {
     let (_, list) = x509_parser::revocation_list::CertificateRevocationList::from_der(list).ok()?;
-    Some(list.issuer().as_raw().to_vec())
+    let over = time(list.next_update()?).ok()?;
+    Some((list.issuer().as_raw().to_vec(), over))
 }
 
 fn ip(bytes: &[u8]) -> Result<IpAddr, &'static str> {
@@ -128,13 +130,13 @@ fn spiffe_id(certificate: &X509Certificate<'_>, uris: &[&str]) -> Result<Option<
 }
 
 fn validity(validity: &Validity) -> Result<RangeInclusive<SystemTime>, &'static str> {
-    let time = |time: x509_parser::time::ASN1Time| {
-        let seconds = u64::try_from(time.timestamp()).ok();
-        let time =
-            seconds.and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
-        time.ok_or("its validity cannot be read")
-    };
     Ok(time(validity.not_before)?..=time(validity.not_after)?)
+}
+
+fn time(time: ASN1Time) -> Result<SystemTime, &'static str> {
+    let seconds = u64::try_from(time.timestamp()).ok();
+    let time = seconds.and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
+    time.ok_or("its validity cannot be read")
 }
 
 /// Without the zero by which DER tells a positive number.

@@ -12,6 +12,7 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{
+    believed::Believed,
     connect::{ConnectError, Connections, Heard, Io, connect},
     options::Options,
 };
@@ -63,20 +64,20 @@ impl AsyncRead for Line {
 write_through!(Line, link);
 
 /// Connects to an endpoint that is called `name`, to speak this version of HTTP. Where there is TLS, also until when the server's
-/// certificate is valid.
+/// certificate is valid, and whether it is believed by then.
 pub(super) async fn line(
     (address, name): (SocketAddr, &str),
     http2: bool,
     connections: &Connections,
     options: &Options,
-) -> Result<(Line, Option<SystemTime>), ConnectError> {
+) -> Result<(Line, Option<SystemTime>, Believed), ConnectError> {
     let io = connect(address, connections, options).await?;
     #[cfg(feature = "tls")]
     if let Some(secure) = &options.secure {
-        let (stream, ends) = secure.shake(io, name, http2, options.connect_timeout).await?;
-        return Ok((Line::new(Link::Tls(Box::new(stream))), ends));
+        let (stream, ends, believed) = secure.shake(io, name, http2, options.connect_timeout).await?;
+        return Ok((Line::new(Link::Tls(Box::new(stream))), ends, believed));
     }
     #[cfg(not(feature = "tls"))]
     let _ = (name, http2);
-    Ok((Line::new(Link::Plain(io)), None))
+    Ok((Line::new(Link::Plain(io)), None, Believed::default()))
 }
