@@ -74,6 +74,12 @@ impl Watched {
 }
 
 impl Standing {
+    /// What is to become of the connection then.
+    #[cfg(feature = "upstream")]
+    pub(crate) fn then(&self) -> OnTrustShrink {
+        self.then
+    }
+
     /// What is to become of the connection, once its peer would not be let in.
     pub(crate) async fn lost(mut self) -> OnTrustShrink {
         while self.told.changed().await.is_ok() {

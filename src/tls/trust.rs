@@ -227,7 +227,7 @@ impl Trust {
         let malformed = |_| Error::from(CertificateError::BadEncoding);
         let end = EndEntityCert::try_from(leaf).map_err(malformed)?;
         let chain: Vec<_> = std::iter::once(leaf).chain(others).cloned().collect();
-        let peer = certificate::read(&chain).map_err(refused)?;
+        let peer = certificate::read_strong(&chain).map_err(refused)?;
         let algorithms = provider().signature_verification_algorithms.all;
         let verify = |lists: &[&CertRevocationList<'_>]| {
             let revocation = RevocationOptionsBuilder::new(lists).ok();

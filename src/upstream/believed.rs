@@ -2,7 +2,7 @@
 
 use std::{
     future::{Future, pending, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -35,45 +35,56 @@ impl Believed {
         self.lost.as_ref().is_some_and(|lost| lost.load(Ordering::Relaxed))
     }
 
-    /// Drives a connection until it has ended, or is to be cut.
+    /// Drives a connection until it has ended, and gives it no more requests once its server is not believed.
     pub(super) async fn drive(self, connection: impl Future) {
-        if self.lost.is_none() {
-            _ = connection.await;
-            return;
-        }
         let connection = async {
             _ = connection.await;
         };
-        either(connection, self.cut()).await;
+        match self.lost(true) {
+            None => connection.await,
+            Some(lost) => {
+                let lost = async {
+                    lost.await;
+                    pending().await
+                };
+                either(connection, lost).await;
+            }
+        }
+    }
+
+    /// Resolves when the connection is to be cut; `None`: never.
+    pub(super) fn cut(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        Some(Box::pin(self.clone().lost(false)?))
     }
 
     /// When a tunnel on this connection is to be cut, which is to be when `cut` says so, too.
     pub(super) fn tunnel(self, cut: Option<TunnelCut>) -> Option<TunnelCut> {
-        if self.lost.is_none() {
-            return cut;
-        }
+        let Some(lost) = self.lost(false) else { return cut };
         let told = async {
             match cut {
                 Some(cut) => cut.wait().await,
                 None => pending().await,
             }
         };
-        Some(TunnelCut::when(either(told, self.cut())))
+        Some(TunnelCut::when(either(told, lost)))
     }
 
-    /// Resolves when the connection is to be cut, and gives it no more requests before.
-    async fn cut(self) {
-        #[cfg(feature = "tls")]
-        if let Some(standing) = self.standing {
-            let then = standing.lost().await;
+    /// Resolves when its server is not believed any more, of one which is to be drained, or else cut, then.
+    #[cfg(feature = "tls")]
+    fn lost(self, drained: bool) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let standing = self.standing?;
+        let is_cut = standing.then() == OnTrustShrink::Close;
+        (is_cut != drained).then(|| async move {
+            standing.lost().await;
             if let Some(lost) = &self.lost {
                 lost.store(true, Ordering::Relaxed);
             }
-            if then == OnTrustShrink::Close {
-                return;
-            }
-        }
-        pending().await
+        })
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn lost(self, _: bool) -> Option<std::future::Pending<()>> {
+        None
     }
 }
 

@@ -40,11 +40,22 @@ impl Connection for Link {
 pub(super) struct Line {
     link: Link,
     heard: Heard,
+    cut: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    is_cut: bool,
 }
 
 impl Line {
-    fn new(link: Link) -> Self {
-        Self { link, heard: Heard::default() }
+    fn new(link: Link, believed: &Believed) -> Self {
+        Self { link, heard: Heard::default(), cut: believed.cut(), is_cut: false }
+    }
+
+    /// Whoever drives the connection reads, whatever else it does.
+    fn is_cut(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.cut.as_mut().is_some_and(|cut| cut.as_mut().poll(cx).is_ready()) {
+            self.cut = None;
+            self.is_cut = true;
+        }
+        self.is_cut
     }
 
     pub(super) fn heard(&self) -> Heard {
@@ -55,6 +66,9 @@ impl Line {
 impl AsyncRead for Line {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.is_cut(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.link).poll_read(cx, buf))?;
         Poll::Ready(this.heard.more(buf.filled().len() - before))
@@ -75,9 +89,10 @@ pub(super) async fn line(
     #[cfg(feature = "tls")]
     if let Some(secure) = &options.secure {
         let (stream, ends, believed) = secure.shake(io, name, http2, options.connect_timeout).await?;
-        return Ok((Line::new(Link::Tls(Box::new(stream))), ends, believed));
+        return Ok((Line::new(Link::Tls(Box::new(stream)), &believed), ends, believed));
     }
     #[cfg(not(feature = "tls"))]
     let _ = (name, http2);
-    Ok((Line::new(Link::Plain(io)), None, Believed::default()))
+    let believed = Believed::default();
+    Ok((Line::new(Link::Plain(io), &believed), None, believed))
 }

@@ -1,5 +1,7 @@
 //! The listener, the server and its end, over real sockets.
 
+#[cfg(all(feature = "telemetry", feature = "tls", feature = "upstream"))]
+mod bad_certificates;
 mod caps;
 mod cost;
 mod drain;
@@ -14,6 +16,8 @@ mod proxy_protocol;
 mod spiffe;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(all(feature = "tls", feature = "upstream"))]
+mod trust;
 
 use std::{
     convert::Infallible,
