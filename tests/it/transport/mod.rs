@@ -12,6 +12,8 @@ mod peer;
 #[cfg(feature = "tls")]
 mod proxied;
 mod proxy_protocol;
+#[cfg(all(feature = "tls", feature = "upstream"))]
+mod rotation;
 #[cfg(all(feature = "spiffe", feature = "upstream"))]
 mod spiffe;
 #[cfg(feature = "tls")]

@@ -203,6 +203,7 @@ async fn who_does_not_hear_that_it_is_to_go_is_cut() {
                 return told_to_go;
             }
             number += 2;
+            tokio::time::sleep(Duration::from_millis(10)).await;
             let read = tokio::time::timeout(Duration::from_millis(100), stream.read(&mut buffer)).await;
             match read {
                 Ok(Ok(0) | Err(_)) => return told_to_go,
