@@ -87,7 +87,8 @@ impl UpstreamBuilder {
         }
     }
 
-    /// Has no endpoints: each request goes to the host that it asks for, at port 80 unless it says another; up to 1024 hosts
+    /// Has no endpoints: each request goes to the host that it asks for, at port 80 unless it says another, or where its connection
+    /// was going before it [was redirected](crate::identity::OriginalDestination); up to 1024 hosts
     /// keep their connections. [Refuse](Self::refuse) the addresses at which requests come in: they would go round for ever.
     pub fn pass_through(self) -> Self {
         Self { passes_through: true, ..self }

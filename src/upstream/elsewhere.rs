@@ -8,6 +8,7 @@ use std::{
 use super::{Upstream, builder::UpstreamBuilder, options::Options, resolve::Resolve};
 use crate::{
     head::Head,
+    identity::OriginalDestination,
     matching::Host,
     reject::{Reason, Rejection},
 };
@@ -38,14 +39,19 @@ impl Elsewhere {
         Self { name, options, resolver, known: Mutex::default() }
     }
 
-    /// Where this request asks to go.
+    /// Where this request asks to go: where its connection was going when it was redirected to us, or else to its host.
     pub(super) fn of(&self, head: &Head<'_>) -> Result<Upstream, Rejection> {
-        let host = Host::of(head.uri(), head.headers()).map_err(|bad| Rejection::from(bad).unsent())?;
+        let address = match head.extensions().get::<OriginalDestination>() {
+            Some(meant) => meant.to_string(),
+            None => {
+                let host =
+                    Host::of(head.uri(), head.headers()).map_err(|bad| Rejection::from(bad).unsent())?;
+                format!("{}:{}", host.name(), host.port().unwrap_or(HTTP))
+            }
+        };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.asked += 1;
         let asked = known.asked;
-        let port = host.port().unwrap_or(HTTP);
-        let address = format!("{}:{port}", host.name());
         if let Some((upstream, last)) = known.hosts.get_mut(&address) {
             *last = asked;
             return Ok(upstream.clone());
@@ -100,6 +106,15 @@ mod tests {
         for host in ["", "a b", "a:0", "a:b"] {
             assert!(of(&elsewhere, host).is_err(), "{host:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_redirected_goes_where_it_was_going() {
+        let meant = OriginalDestination::new("192.0.2.7:8080".parse().unwrap());
+        let mut request = Request::get("/").header("host", "192.0.2.1").extension(meant).body(()).unwrap();
+        assert_eq!(at(&elsewhere(&[]).of(&Head::of(&mut request)).unwrap()), "192.0.2.7:8080");
+        let refused = elsewhere(&["192.0.2.7:8080"]).of(&Head::of(&mut request));
+        assert_eq!(refused.unwrap_err().reason(), Reason::NoEndpoint);
     }
 
     #[tokio::test]

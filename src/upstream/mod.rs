@@ -134,6 +134,7 @@
 mod ahead;
 mod availability;
 mod balance;
+mod believed;
 mod beside;
 mod body;
 mod builder;

@@ -5,7 +5,7 @@ use crate::{
         at::At,
         schema::{
             ClientCertificateHeader, ClientCertificates, ForwardClientCertDetails, Listener, ListenerTls,
-            Upstream,
+            TlsMode, Upstream,
         },
     },
     identity::TrustedProxies,
@@ -15,6 +15,7 @@ use crate::{
 /// Whether requests of this listener may have a certificate.
 fn brings_certificates(listener: &Listener) -> bool {
     let asks = |tls: &ListenerTls| match tls.client_certificates {
+        _ if tls.mode == TlsMode::Disabled => false,
         Some(clients) => clients != ClientCertificates::None,
         None => tls.client_ca.is_some(),
     };

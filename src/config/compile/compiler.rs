@@ -217,8 +217,9 @@ impl<'a> Compiler<'a> {
         #[cfg(feature = "tls")]
         let builder = {
             let identities = self.identities.get_mut().all().iter();
-            identities
-                .fold(builder, |builder, (name, (_, identity))| builder.identity(name.as_str(), identity))
+            let builder = identities
+                .fold(builder, |builder, (name, (_, identity))| builder.identity(name.as_str(), identity));
+            self.watched_roots(builder)
         };
         #[cfg(feature = "jwt")]
         let builder = self

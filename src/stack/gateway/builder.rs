@@ -91,6 +91,8 @@ pub struct SnapshotBuilder {
     admin: Option<Admin>,
     #[cfg(feature = "tls")]
     identities: Vec<(Arc<str>, Credentials)>,
+    #[cfg(feature = "tls")]
+    roots: Vec<(Arc<str>, Credentials)>,
     #[cfg(feature = "jwt")]
     key_sets: Vec<(Arc<str>, RemoteKeys)>,
     #[cfg(feature = "jwt")]
@@ -119,6 +121,8 @@ impl SnapshotBuilder {
             admin: None,
             #[cfg(feature = "tls")]
             identities: Vec::new(),
+            #[cfg(feature = "tls")]
+            roots: Vec::new(),
             #[cfg(feature = "jwt")]
             key_sets: Vec::new(),
             #[cfg(feature = "jwt")]
@@ -154,6 +158,14 @@ impl SnapshotBuilder {
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn identity(mut self, name: impl Into<Arc<str>>, credentials: &Credentials) -> Self {
         self.identities.push((name.into(), credentials.clone()));
+        self
+    }
+
+    /// The same of credentials that say whom to believe, and not who we are: whether they are renewed.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn roots(mut self, name: impl Into<Arc<str>>, credentials: &Credentials) -> Self {
+        self.roots.push((name.into(), credentials.clone()));
         self
     }
 
@@ -269,6 +281,8 @@ impl SnapshotBuilder {
             api_keys,
             #[cfg(feature = "tls")]
             identities: self.identities,
+            #[cfg(feature = "tls")]
+            roots: self.roots,
             #[cfg(feature = "jwt")]
             key_sets: self.key_sets,
             #[cfg(feature = "jwt")]

@@ -42,6 +42,8 @@ pub struct Snapshot {
     pub(super) api_keys: Vec<(Arc<str>, ApiKeys)>,
     #[cfg(feature = "tls")]
     pub(super) identities: Vec<(Arc<str>, Credentials)>,
+    #[cfg(feature = "tls")]
+    pub(super) roots: Vec<(Arc<str>, Credentials)>,
     #[cfg(feature = "jwt")]
     pub(super) key_sets: Vec<(Arc<str>, RemoteKeys)>,
     #[cfg(feature = "jwt")]
@@ -90,6 +92,12 @@ pub struct RuleFacts {
 }
 
 impl Snapshot {
+    /// Whether it has identities or roots that somebody renews.
+    #[cfg(all(feature = "config", feature = "tls"))]
+    pub(crate) fn has_credentials(&self) -> bool {
+        !self.identities.is_empty() || !self.roots.is_empty()
+    }
+
     /// Gathers the parts of a snapshot.
     pub fn builder() -> SnapshotBuilder {
         SnapshotBuilder::new()

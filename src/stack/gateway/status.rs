@@ -103,6 +103,8 @@ impl Shared {
         {
             let identities = snapshot.iter().flat_map(|snapshot| &snapshot.identities);
             status["identities"] = identities.map(super::identities::status).collect();
+            let roots = snapshot.iter().flat_map(|snapshot| &snapshot.roots);
+            status["roots"] = roots.map(super::identities::roots).collect();
         }
         #[cfg(feature = "jwt")]
         of_tokens(&mut status, snapshot.map(|snapshot| &**snapshot));
