@@ -1,5 +1,7 @@
-//! What is wrong with a sidecar's file is told at its place.
+//! What is wrong with a sidecar's file is told at its place; what the guide says is not wrong.
 use portcullis::config::Config;
+
+use super::identities;
 
 fn said(rest: &str) -> String {
     Config::text("f", format!("apiVersion: portcullis/v1alpha1\n{rest}")).check().to_string()
@@ -69,4 +71,22 @@ fn nothing_is_passed_through_where_a_rule_takes_all() {
     );
     assert!(said.contains("outbound.unknownHosts: no upstream may be called `passThrough`"), "{said}");
     assert!(said.contains("outbound.unknownHosts: a rule takes the requests for all hosts"), "{said}");
+}
+
+#[test]
+fn the_files_of_the_guide_are_sound() {
+    let guide = include_str!("../../../docs/guides/sidecar_for_another_language.md");
+    let directory = identities(&["shop"]);
+    let blocks: Vec<_> =
+        guide.split("```yaml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
+    let whole = blocks.iter().find(|block| block.starts_with("apiVersion: portcullis")).unwrap();
+    let whole = whole.replace("/etc/certs", directory.path("shop").to_str().unwrap());
+    let captured = blocks.iter().find(|block| block.contains("transparent: true")).unwrap();
+    let shared = whole.split("\ninbound:").next().unwrap();
+    for text in [whole.clone(), format!("{shared}\n{captured}")] {
+        let check = Config::text("sidecar.yaml", text).check();
+        assert!(check.is_accepted(), "{check}");
+        let warnings: Vec<_> = check.faults().iter().map(ToString::to_string).collect();
+        assert!(warnings.iter().all(|warning| warning.contains("can be read by everybody")), "{check}");
+    }
 }
