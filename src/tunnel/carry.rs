@@ -310,6 +310,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_ends_at_its_age_and_when_it_is_told() {
         let (mut client, mut server, carrying) = between(Limits { age: 2 * MINUTE, ..LIMITS }, pending());
+        // It has begun.
+        client.write_all(b"a").await.unwrap();
+        server.read_u8().await.unwrap();
         for _ in 0..3 {
             tokio::time::advance(MINUTE / 2).await;
             client.write_all(b"a").await.unwrap();
