@@ -1,4 +1,4 @@
-//! Sixty rotations under load, and a flood of handshakes: nobody who is served notices.
+//! Sixty rotations under load, a thousand that leave nothing behind, and a flood of handshakes: nobody who is served notices.
 
 use std::{
     collections::BTreeSet,
@@ -16,7 +16,7 @@ use portcullis::{
     body::Body,
     identity::{PeerAddr, PeerIdentity},
     reject::RescueLayer,
-    tls::{ClientTls, Credentials, Material, ServerTls, Trust},
+    tls::{ClientTls, Credentials, Identity, Material, OnTrustShrink, ServerTls, Trust},
     transport::{ConnectionObserver, Drain, Listener, Misuse, Server},
     upstream::{Proxy, Upstream, Wire},
 };
@@ -29,7 +29,7 @@ use tokio::{
 use tower::{Layer, ServiceExt, service_fn};
 
 use super::{loopback, soon, until};
-use crate::support::certificates::{Authority, credentials};
+use crate::support::certificates::{Authority, credentials, uri};
 
 const ROTATIONS: usize = 60;
 const EACH: Duration = Duration::from_millis(250);
@@ -149,6 +149,58 @@ async fn sixty_rotations_of_leaves_and_roots_lose_no_request() {
     // The gateway was known by nearly as many certificates as it had.
     let seen = seen.lock().unwrap().len();
     assert!(seen > ROTATIONS / 2, "{seen}");
+}
+
+/// Leaves and roots change a thousand times, and each time the connections that stand are looked at again. Memory is what it was: what
+/// this thread has and has not given back, and it does all of the work.
+#[test]
+fn a_thousand_rotations_leave_memory_where_it_was() {
+    const TIMES: usize = 1_000;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (root, next) = (Authority::new("root"), Authority::new("next"));
+    let san = || vec![uri(NAMES[2]), rcgen::SanType::DnsName("localhost".try_into().unwrap())];
+    let leaves = [(); 2].map(|()| root.sign(|params| params.subject_alt_names = san()));
+    let roots = [root.pem(), root.pem() + &next.pem()];
+    // Read anew, as from a directory.
+    let told = |turn: usize| {
+        let (chain, key) = &leaves[turn % 2];
+        let identity = Identity::from_pem(chain.as_bytes(), key.as_bytes()).unwrap();
+        Material::new(identity, Trust::roots(roots[turn % 2].as_bytes()).unwrap())
+    };
+    let (ours, theirs) = (Credentials::new(told(0)), credentials(root.workload(NAMES[0]), root.trust()));
+    let peak = Arc::<Peak>::default();
+    let client = |address| proxy(address, &ClientTls::mutual(&theirs), Wire::Http1, Duration::from_secs(600));
+    let (address, stands) = runtime.block_on(async {
+        let tls = ServerTls::mutual(&ours).on_trust_shrink(OnTrustShrink::Close);
+        let listener = Listener::builder().tls(tls).observer(Arc::new(Counting(Arc::clone(&peak))));
+        let listener = listener.bind(loopback()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = service_fn(async |_: Request<Body>| {
+            Ok::<_, std::convert::Infallible>(Response::new(Body::from("served")))
+        });
+        tokio::spawn(Server::new().serve(listener, answer));
+        (address, client(address))
+    });
+    let rotate = |times: usize| {
+        runtime.block_on(async {
+            for turn in 1..=times {
+                ours.set(told(turn));
+                asked(&stands).await.unwrap();
+                if turn % 20 == 10 {
+                    // Which is gone with its client.
+                    asked(&client(address)).await.unwrap();
+                    until(|| peak.now.load(Ordering::SeqCst) == 1).await;
+                }
+            }
+        });
+    };
+    rotate(10);
+    let counted = allocation_counter::measure(|| rotate(TIMES));
+    assert_eq!(ours.status().rotations, 1 + 10 + TIMES as u64);
+    assert_eq!(peak.most.load(Ordering::SeqCst), 2, "the first connection stands");
+    assert!(counted.count_total > 10 * TIMES as u64);
+    let left = (counted.count_current, counted.bytes_current);
+    assert!(left.1.abs() < 4_096, "{left:?} of {} allocations", counted.count_total);
 }
 
 /// How many there are, and how many there were at most.
