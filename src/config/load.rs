@@ -87,10 +87,19 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Everything that is wrong.
+    /// Everything that is wrong; and outside of a tokio runtime that there are `identities`, or roots in files: nobody would
+    /// look at them again, until they have expired.
     pub fn load(&self) -> Result<Snapshot, Faults> {
         let Reading { compiled, faults, .. } = self.read(&Kept::default());
-        compiled.map(|compiled| compiled.made).ok_or(faults)
+        let Some(Compiled { made, .. }) = compiled else { return Err(faults) };
+        #[cfg(feature = "tls")]
+        if made.has_credentials() && tokio::runtime::Handle::try_current().is_err() {
+            let mut faults = faults;
+            let why = "its identities and roots would not be renewed: load it within a tokio runtime";
+            faults.of_file(&self.name(), why);
+            return Err(faults);
+        }
+        Ok(made)
     }
 
     fn name(&self) -> Arc<str> {

@@ -130,7 +130,7 @@ impl PeerIdentity {
     }
 
     /// Whether the certificate is for this host, by its DNS names and IP addresses (RFC 9525 section 6): a `*` stands for the
-    /// first label, whole.
+    /// first label, whole, of a name of three or more.
     #[must_use]
     pub fn is_for_host(&self, host: &str) -> bool {
         let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
@@ -139,7 +139,9 @@ impl PeerIdentity {
         }
         let host = host.strip_suffix('.').unwrap_or(host);
         self.dns_names().any(|name| match (name.strip_prefix("*."), host.split_once('.')) {
-            (Some(parent), Some((label, rest))) => !label.is_empty() && rest.eq_ignore_ascii_case(parent),
+            (Some(parent), Some((label, rest))) => {
+                !label.is_empty() && parent.contains('.') && rest.eq_ignore_ascii_case(parent)
+            }
             (Some(_), None) => false,
             (None, _) => name.eq_ignore_ascii_case(host),
         })
@@ -217,7 +219,7 @@ mod tests {
     #[test]
     fn a_certificate_is_for_its_hosts() {
         let peer = PeerIdentity::new([7; 32])
-            .with_dns_names(["shop.example", "*.api.example"])
+            .with_dns_names(["shop.example", "*.api.example", "*.com"])
             .with_ips(["192.0.2.7".parse().unwrap(), "2001:db8::1".parse().unwrap()]);
         for (host, is_for) in [
             ("shop.example", true),
@@ -226,6 +228,7 @@ mod tests {
             ("a.api.example", true),
             ("api.example", false),
             ("a.b.api.example", false),
+            ("shop.com", false),
             (".api.example", false),
             ("*.api.example", true),
             ("192.0.2.7", true),

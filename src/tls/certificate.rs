@@ -13,7 +13,9 @@ use x509_parser::{
     certificate::{Validity, X509Certificate},
     extensions::GeneralName,
     prelude::FromDer,
-    x509::{AttributeTypeAndValue, X509Name},
+    public_key::PublicKey,
+    time::ASN1Time,
+    x509::{AttributeTypeAndValue, SubjectPublicKeyInfo, X509Name},
 };
 
 use crate::identity::{PeerIdentity, SpiffeId};
@@ -27,12 +29,32 @@ const MOST_NAMES: usize = 256;
 ///
 /// It cannot be read, or it claims to be an X.509-SVID and is none.
 pub(crate) fn read(chain: &[CertificateDer<'_>]) -> Result<PeerIdentity, &'static str> {
+    read_if(chain, |_| Ok(()))
+}
+
+/// The same, of one whose key is to be relied on.
+///
+/// # Errors
+///
+/// The same, and of a key that is too weak. Handshakes with one would fail by its signature, without a word that says why.
+pub(super) fn read_strong(chain: &[CertificateDer<'_>]) -> Result<PeerIdentity, &'static str> {
+    read_if(chain, |certificate| match is_strong(certificate.public_key()) {
+        true => Ok(()),
+        false => Err("its key is too weak, or of an unknown kind"),
+    })
+}
+
+fn read_if(
+    chain: &[CertificateDer<'_>],
+    is_good: impl FnOnce(&X509Certificate<'_>) -> Result<(), &'static str>,
+) -> Result<PeerIdentity, &'static str> {
     let leaf = chain.first().ok_or("there is no certificate")?;
     let (rest, certificate) =
         X509Certificate::from_der(leaf).map_err(|_| "the certificate cannot be read")?;
     if !rest.is_empty() {
         return Err("something follows the certificate");
     }
+    is_good(&certificate)?;
     let names = Names::of(&certificate)?;
     let mut peer = PeerIdentity::new(Sha256::digest(leaf).into())
         .with_subject(subject(certificate.subject()))
@@ -99,10 +121,34 @@ fn is_dns_name(name: &str) -> bool {
     (1..=253).contains(&name.len()) && name.bytes().all(plain)
 }
 
-/// Who signed a revocation list, as it is written.
-pub(super) fn issuer_of_list(list: &[u8]) -> Option<Vec<u8>> {
+/// Who signed a revocation list, as it is written, and when the list is over.
+pub(super) fn of_list(list: &[u8]) -> Option<(Vec<u8>, SystemTime)> {
     let (_, list) = x509_parser::revocation_list::CertificateRevocationList::from_der(list).ok()?;
-    Some(list.issuer().as_raw().to_vec())
+    let over = time(list.next_update()?).ok()?;
+    Some((list.issuer().as_raw().to_vec(), over))
+}
+
+/// RSA of 2048 bits at least, a curve of NIST's of 256 at least, or Ed25519: what rustls verifies signatures of.
+fn is_strong(key: &SubjectPublicKeyInfo<'_>) -> bool {
+    const LEAST_OF_RSA: usize = 2048;
+
+    match &*key.algorithm.algorithm.to_id_string() {
+        "1.2.840.113549.1.1.1" => match key.parsed() {
+            Ok(PublicKey::RSA(key)) => {
+                let mut bytes = key.modulus.iter().skip_while(|byte| **byte == 0);
+                let used = bytes.next().map_or(0, |first| 8 - first.leading_zeros() as usize);
+                used + 8 * bytes.count() >= LEAST_OF_RSA
+            }
+            _ => false,
+        },
+        "1.2.840.10045.2.1" => {
+            let curve = key.algorithm.parameters.as_ref().and_then(|curve| curve.as_oid().ok());
+            let curve = curve.map(|curve| curve.to_id_string());
+            matches!(curve.as_deref(), Some("1.2.840.10045.3.1.7" | "1.3.132.0.34" | "1.3.132.0.35"))
+        }
+        "1.3.101.112" => true,
+        _ => false,
+    }
 }
 
 fn ip(bytes: &[u8]) -> Result<IpAddr, &'static str> {
@@ -128,13 +174,13 @@ fn spiffe_id(certificate: &X509Certificate<'_>, uris: &[&str]) -> Result<Option<
 }
 
 fn validity(validity: &Validity) -> Result<RangeInclusive<SystemTime>, &'static str> {
-    let time = |time: x509_parser::time::ASN1Time| {
-        let seconds = u64::try_from(time.timestamp()).ok();
-        let time =
-            seconds.and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
-        time.ok_or("its validity cannot be read")
-    };
     Ok(time(validity.not_before)?..=time(validity.not_after)?)
+}
+
+fn time(time: ASN1Time) -> Result<SystemTime, &'static str> {
+    let seconds = u64::try_from(time.timestamp()).ok();
+    let time = seconds.and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
+    time.ok_or("its validity cannot be read")
 }
 
 /// Without the zero by which DER tells a positive number.
@@ -206,6 +252,7 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
     use rcgen::{
         CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
         date_time_ymd,
@@ -310,6 +357,59 @@ mod tests {
         assert_eq!(parts(&junk), [Some(made[0].clone()), None]);
         let cut = &made.concat()[..made[0].len() + 10];
         assert_eq!(parts(cut), [Some(made[0].clone()), None]);
+    }
+
+    #[test]
+    fn weak_and_unknown_keys_are_not_relied_on() {
+        // Made by `openssl req -x509`: openssl shows no such certificates itself, and rcgen makes none.
+        let made = [
+            (
+                "prime192v1",
+                "MIIBNjCB7aADAgECAhRP7TigcLhW3HsBPjZCE7GjvsazNTAKBggqhkjOPQQDAjAAMCAXDTI2MTEyMjA1Mzk1MVoYDz\
+             IxMjYxMDI5MDUzOTUxWjAAMEkwEwYHKoZIzj0CAQYIKoZIzj0DAQEDMgAEOQFwRJzRfUBiMplSFidLX9uLxIi95yfP\
+             Huc4YyjbcbMKdxRZfZFBWq2sFLN1qgB7o1MwUTAdBgNVHQ4EFgQUB5nr9yHWlaHpur0NfaS5R5Ugq98wHwYDVR0jBB\
+             gwFoAUB5nr9yHWlaHpur0NfaS5R5Ugq98wDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgM4ADA1AhkAsuKs02d0\
+             HNM7vSqePGHfPjIaqyGp2OBkAhhRHlDMvq5l5iwMbf9NJM9N4emq/Y/sHHk=",
+                false,
+            ),
+            (
+                "secp256k1",
+                "MIIBUzCB+qADAgECAhRE/SXjcLDtPBiIvyoeBBxSeVgSiDAKBggqhkjOPQQDAjAAMCAXDTI2MTEyMjA1Mzk1MVoYDz\
+             IxMjYxMDI5MDUzOTUxWjAAMFYwEAYHKoZIzj0CAQYFK4EEAAoDQgAEDi7lWHEgZlQNyc0oCkgIKxYVgCiCrwwO55Js\
+             N+W2fUx4WbreQ2pX+Mfx80frnHszb785R1krij+JuYaAXpFc9aNTMFEwHQYDVR0OBBYEFBMwaEVfDJzx7h9k7rAPft\
+             XtFjjTMB8GA1UdIwQYMBaAFBMwaEVfDJzx7h9k7rAPftXtFjjTMA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwID\
+             SAAwRQIhAL/tVHPNbkgEUZJ6t68SgBHynerI/Cwcyy7/Vod6ycQZAiAOc/z0oNsjEifcnvriemVvxAqpeHRqxDpo1K\
+             67DBohSA==",
+                false,
+            ),
+            (
+                "secp384r1",
+                "MIIBkzCCARqgAwIBAgIUEVVG2sIoc/QBcFjOuH5skR1J0xwwCgYIKoZIzj0EAwIwADAgFw0yNjExMjIwNTM5NTFaGA\
+             8yMTI2MTAyOTA1Mzk1MVowADB2MBAGByqGSM49AgEGBSuBBAAiA2IABIPGnnKlN9uEa0vnk2g4H8+w9dwHFqP1cs3b\
+             2ANTt2D4LTCuQeHcTkD1jvwxjoLr2O24weAWBeKjdIWMQwBkr6VzMG7VzF2I87bGZdktoJ2SKU+Yvi7BVvz00UUZPQ\
+             nrvaNTMFEwHQYDVR0OBBYEFKz3LimGQhkvcdZhZox/3EuMKbhSMB8GA1UdIwQYMBaAFKz3LimGQhkvcdZhZox/3EuM\
+             KbhSMA8GA1UdEwEB/wQFMAMBAf8wCgYIKoZIzj0EAwIDZwAwZAIwWVW+KDso/pr9PZ4nwS66r9NbQbE65SyQp6J1TC\
+             GTz0fNfn1FEZ7YSrBWZQnZ2wLXAjALSsVOKv75t+uaizcC/EEasyWSZ9+UAaxiKKfETVJlLD+W5pcIZFEek+htNuyJ\
+             Vlw=",
+                true,
+            ),
+            (
+                "ed25519",
+                "MIIBFjCByaADAgECAhQ18t6Z5BQFtxHwVOhiFgQbosf8pTAFBgMrZXAwADAgFw0yNjExMjIwNTM5NTFaGA8yMTI2MT\
+             AyOTA1Mzk1MVowADAqMAUGAytlcAMhAGLLwqFrYoTTHYqLmra8SuvbYCPLbSPbyAGLew5HpXBYo1MwUTAdBgNVHQ4E\
+             FgQUorKIcVpMHoxCTNdPXApczswLyIcwHwYDVR0jBBgwFoAUorKIcVpMHoxCTNdPXApczswLyIcwDwYDVR0TAQH/BA\
+             UwAwEB/zAFBgMrZXADQQDFsRiA80MdWtNhgMhZvC0GlwZvjNGQG+LnCosrGrcWsfSnT+XnPRR6juDFhaIWyDAPFpec\
+             JE0WmY8rdAFjW38P",
+                true,
+            ),
+        ];
+        for (what, base64, is_strong) in made {
+            let der = base64::engine::general_purpose::STANDARD.decode(base64).unwrap();
+            let chain = [CertificateDer::from(der)];
+            read(&chain).unwrap();
+            let weak = Err("its key is too weak, or of an unknown kind");
+            assert_eq!(read_strong(&chain).map(|_| ()), if is_strong { Ok(()) } else { weak }, "{what}");
+        }
     }
 
     #[test]

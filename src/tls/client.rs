@@ -8,14 +8,15 @@ use rustls::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-#[cfg(feature = "upstream")]
-use super::certificate;
 use super::{
-    Credentials, Material, ServerId, Trust, TrustError, http, provider,
+    Credentials, Material, OnTrustShrink, ServerId, Trust, TrustError, http, provider,
     verifier::{Shown, Verifier},
 };
 #[cfg(feature = "upstream")]
-use crate::identity::PeerIdentity;
+use super::{
+    certificate,
+    standing::{Standing, Watched},
+};
 
 /// TLS towards servers: whom they must be, and who we are.
 ///
@@ -37,6 +38,9 @@ pub struct ClientTls {
     identity: Option<Credentials>,
     trust: Credentials,
     server: ServerId,
+    shrunk: OnTrustShrink,
+    #[cfg(feature = "upstream")]
+    verifier: Arc<Verifier>,
     config: Arc<ClientConfig>,
 }
 
@@ -78,13 +82,22 @@ impl ClientTls {
 
     /// Trusts what these credentials trust, whoever's identity is shown.
     pub fn trust(self, credentials: &Credentials) -> Self {
-        Self::of(self.identity, credentials.clone(), self.server, Resumption::disabled())
+        let made = Self::of(self.identity, credentials.clone(), self.server, Resumption::disabled());
+        made.on_trust_shrink(self.shrunk)
     }
 
     /// Who the server must be. [The host](ServerId::Host) unless told.
     pub fn server(self, server: ServerId) -> Self {
         let resumption = self.config.resumption.clone();
-        Self::of(self.identity, self.trust, server, resumption)
+        Self::of(self.identity, self.trust, server, resumption).on_trust_shrink(self.shrunk)
+    }
+
+    /// What becomes of connections to servers that would be refused by what is trusted today. [`OnTrustShrink::Drain`] unless
+    /// told.
+    ///
+    /// It is the upstreams of this crate that see to it; others keep them.
+    pub fn on_trust_shrink(self, then: OnTrustShrink) -> Self {
+        Self { shrunk: then, ..self }
     }
 
     #[expect(clippy::expect_used, reason = "this provider has what both versions need")]
@@ -94,19 +107,28 @@ impl ClientTls {
         server: ServerId,
         resumption: Resumption,
     ) -> Self {
-        let verifier = Verifier { trust: trust.clone(), server: server.clone(), is_optional: false };
+        let verifier =
+            Arc::new(Verifier { trust: trust.clone(), server: server.clone(), is_optional: false });
         let builder = ClientConfig::builder_with_provider(Arc::clone(provider()))
             .with_safe_default_protocol_versions()
             .expect("aws-lc has the suites of TLS 1.2 and 1.3")
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier));
+            .with_custom_certificate_verifier(Arc::clone(&verifier) as _);
         let mut config = match &identity {
             Some(identity) => builder.with_client_cert_resolver(Arc::new(Shown(identity.clone()))),
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = http();
         config.resumption = resumption;
-        Self { identity, trust, server, config: Arc::new(config) }
+        Self {
+            identity,
+            trust,
+            server,
+            shrunk: OnTrustShrink::default(),
+            #[cfg(feature = "upstream")]
+            verifier,
+            config: Arc::new(config),
+        }
     }
 
     /// When the identity expires that we show now.
@@ -136,23 +158,47 @@ impl ClientTls {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        TlsConnector::from(Arc::clone(&self.config)).connect(self.name(host)?, stream).await
+    }
+
+    /// The same; also until when the server's certificate is valid, and what tells that it would be refused.
+    #[cfg(feature = "upstream")]
+    pub(crate) async fn connect_watched<S>(&self, host: &str, stream: S) -> io::Result<Shaken<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let watched = (self.shrunk != OnTrustShrink::Keep).then(|| Watched::of(&self.trust));
+        let stream = self.connect(host, stream).await?;
+        let chain = stream.get_ref().1.peer_certificates();
+        let peer = chain.and_then(|chain| certificate::read(chain).ok());
+        let until = peer.as_ref().and_then(|peer| Some(*peer.validity()?.end()));
+        let by = (Arc::clone(&self.verifier), self.name(host)?);
+        let standing = watched.zip(peer).map(|(watched, peer)| watched.server(peer, by, self.shrunk));
+        Ok(Shaken { stream, until, standing })
+    }
+
+    /// By which name a server at `host` is asked for.
+    fn name(&self, host: &str) -> io::Result<ServerName<'static>> {
         let invalid = |error: InvalidDnsNameError| io::Error::new(io::ErrorKind::InvalidInput, error);
         let host = if let ServerId::Name(name) = &self.server { name } else { host };
-        let name = ServerName::try_from(host.to_owned()).map_err(invalid)?;
-        TlsConnector::from(Arc::clone(&self.config)).connect(name, stream).await
+        ServerName::try_from(host.to_owned()).map_err(invalid)
     }
 }
 
-/// What the server's certificate says.
+/// A connection to a server that was verified.
 #[cfg(feature = "upstream")]
-pub(crate) fn server<S>(stream: &TlsStream<S>) -> Option<PeerIdentity> {
-    certificate::read(stream.get_ref().1.peer_certificates()?).ok()
+pub(crate) struct Shaken<S> {
+    pub(crate) stream: TlsStream<S>,
+    /// Until when its certificate is valid.
+    pub(crate) until: Option<std::time::SystemTime>,
+    pub(crate) standing: Option<Standing>,
 }
 
 impl PartialEq for ClientTls {
     /// Whether both show the same identity, trust the same and ask for the same server.
     fn eq(&self, other: &Self) -> bool {
-        self.identity == other.identity && self.trust == other.trust && self.server == other.server
+        let of = |tls: &Self| (tls.server.clone(), tls.shrunk);
+        of(self) == of(other) && self.identity == other.identity && self.trust == other.trust
     }
 }
 

@@ -49,10 +49,21 @@ pub struct Directory {
     roots: Option<PathBuf>,
     revoked: Option<PathBuf>,
     domain: Option<TrustDomain>,
-    federated: Vec<(TrustDomain, PathBuf)>,
+    federated: Vec<Federated>,
     strict: bool,
     /// What was read last.
     read: Option<Read>,
+    /// What was wrong with others' roots then.
+    others: Vec<String>,
+}
+
+/// Another domain's roots.
+#[derive(Clone)]
+struct Federated {
+    domain: TrustDomain,
+    path: PathBuf,
+    /// The last ones that could be used.
+    good: Option<Vec<u8>>,
 }
 
 /// Where chain and key are.
@@ -71,7 +82,7 @@ struct Read {
     identity: Option<[Vec<u8>; 2]>,
     roots: Option<Vec<u8>>,
     revoked: Option<Vec<u8>>,
-    federated: Vec<Vec<u8>>,
+    federated: Vec<Result<Vec<u8>, String>>,
 }
 
 impl Directory {
@@ -86,6 +97,7 @@ impl Directory {
             federated: Vec::new(),
             strict: false,
             read: None,
+            others: Vec::new(),
         }
     }
 
@@ -118,9 +130,10 @@ impl Directory {
         self
     }
 
-    /// The roots of another domain, whose SPIFFE IDs are believed too.
+    /// The roots of another domain, whose SPIFFE IDs are believed too. While they cannot be read those of before are in force,
+    /// or else none, and the log says so: what others do wrong keeps nobody from ours.
     pub fn federated(mut self, domain: TrustDomain, roots: impl Into<PathBuf>) -> Self {
-        self.federated.push((domain, roots.into()));
+        self.federated.push(Federated { domain, path: roots.into(), good: None });
         self
     }
 
@@ -135,9 +148,15 @@ impl Directory {
     /// # Errors
     ///
     /// A file is missing, cannot be read or is no PEM; key and certificate do not belong together. Only roots that have not
-    /// been named may be missing: then nobody is believed.
+    /// been named may be missing: then nobody is believed; and those of [other domains](Self::federated), which are not
+    /// believed then.
     pub fn material(&self) -> Result<Material, BoxError> {
-        self.made(&self.look()?)
+        Ok(self.material_and_faults()?.0)
+    }
+
+    /// The same, and what is wrong with the roots of other domains.
+    pub(crate) fn material_and_faults(&self) -> Result<(Material, Vec<String>), BoxError> {
+        self.clone().made(&self.look()?)
     }
 
     fn look(&self) -> Result<Read, BoxError> {
@@ -159,7 +178,11 @@ impl Directory {
                 .transpose()?,
             roots: self.roots.as_deref().or_else(known).map(read).transpose()?,
             revoked: self.revoked.as_deref().map(read).transpose()?,
-            federated: self.federated.iter().map(|(_, path)| read(path)).collect::<Result<_, _>>()?,
+            federated: self
+                .federated
+                .iter()
+                .map(|other| read(&other.path).map_err(|why| why.to_string()))
+                .collect(),
         })
     }
 
@@ -190,7 +213,7 @@ impl Directory {
         self.identity_in(&self.path).is_some_and(|[_, key]| is_open_to_others(&self.path.join(key)))
     }
 
-    fn made(&self, read: &Read) -> Result<Material, BoxError> {
+    fn made(&mut self, read: &Read) -> Result<(Material, Vec<String>), BoxError> {
         let chain_at = self.identity_in(&self.path).map_or(Path::new(""), |[chain, _]| chain);
         let roots_at = self.roots.as_deref().unwrap_or(Path::new(known_in(&self.path)[2]));
         let identity = match &read.identity {
@@ -203,13 +226,32 @@ impl Directory {
             (_, None) => Ok(Trust::none()),
         };
         let mut trust = trust.map_err(|why| self.at(roots_at, why))?;
-        for ((domain, path), roots) in self.federated.iter().zip(&read.federated) {
-            trust = trust.trust_domain(domain.clone(), roots).map_err(|why| self.at(path, why))?;
-        }
+        let faults = self.others(&mut trust, &read.federated);
         if let (Some(path), Some(revoked)) = (&self.revoked, &read.revoked) {
             trust = trust.revocation_lists(revoked).map_err(|why| self.at(path, why))?;
         }
-        Ok(Material::new(identity, trust))
+        Ok((Material::new(identity, trust), faults))
+    }
+
+    /// Adds the roots of other domains, and tells what is wrong with them.
+    fn others(&mut self, trust: &mut Trust, read: &[Result<Vec<u8>, String>]) -> Vec<String> {
+        let mut faults = Vec::new();
+        for (other, read) in self.federated.iter_mut().zip(read) {
+            let with = |roots: &[u8]| trust.clone().trust_domain(other.domain.clone(), roots);
+            let at = self.path.join(&other.path);
+            let unusable = |why| format!("{}: {why}", at.display());
+            let more = read.clone().and_then(|roots| Ok((with(&roots).map_err(unusable)?, roots)));
+            match more {
+                Ok((more, roots)) => (*trust, other.good) = (more, Some(roots)),
+                Err(why) => {
+                    if let Some(more) = other.good.as_deref().and_then(|roots| with(roots).ok()) {
+                        *trust = more;
+                    }
+                    faults.push(why);
+                }
+            }
+        }
+        faults
     }
 }
 
@@ -221,11 +263,15 @@ impl Directory {
         if self.read.as_ref() == Some(&read) {
             return Ok(None);
         }
-        let material = self.made(&read)?;
+        let (material, others) = self.made(&read)?;
         if let Some(before) = before {
             is_no_loss(before, &material).map_err(|why| self.at(Path::new(""), why))?;
         }
         self.read = Some(read);
+        for why in others.iter().filter(|why| !self.others.contains(why)) {
+            tracing::warn!(%why, "the roots of a federated domain cannot be used: what was believed of it before still is");
+        }
+        self.others = others;
         if !self.strict && self.is_open() {
             tracing::warn!(directory = %self.path.display(), "everybody on this machine can read this private key");
         }

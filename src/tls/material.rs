@@ -1,10 +1,20 @@
 use std::{
+    any::Any,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
     time::{Duration, SystemTime},
 };
 
 use arc_swap::{ArcSwapOption, Guard};
+#[cfg(any(feature = "transport", feature = "upstream"))]
+use tokio::sync::Semaphore;
 use tokio::{sync::watch, task::AbortHandle, time::sleep};
 
 use super::{Identity, Trust};
@@ -60,7 +70,7 @@ impl Material {
 pub trait IdentitySource: Send + 'static {
     /// What is to be used in place of `before`, as soon as there is something; `None` if there was nothing yet.
     ///
-    /// It may be asked again without having told anything, and is asked again after an error, at growing intervals.
+    /// It may be asked again without having told anything, and is asked again after an error or a panic, at growing intervals.
     fn next(&mut self, before: Option<&Material>) -> impl Future<Output = Result<Material, BoxError>> + Send;
 }
 
@@ -80,6 +90,11 @@ struct Shared {
     /// How often something was told.
     told: watch::Sender<u64>,
     failing: Mutex<Failing>,
+    /// Whether nobody has it any more but its source.
+    forgotten: AtomicBool,
+    /// Who finds out whether a peer of before is still believed.
+    #[cfg(any(feature = "transport", feature = "upstream"))]
+    turn: Semaphore,
 }
 
 #[derive(Clone, Default)]
@@ -89,11 +104,23 @@ struct Failing {
 }
 
 /// Ends with the last who has what it tells.
-struct Follower(AbortHandle);
+struct Follower(AbortHandle, Arc<Shared>);
 
 impl Drop for Follower {
     fn drop(&mut self) {
+        self.1.forgotten.store(true, Ordering::Relaxed);
         self.0.abort();
+    }
+}
+
+/// Dropped with the task that asks the source, however that ends.
+struct Asking(Arc<Shared>);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if !self.0.forgotten.load(Ordering::Relaxed) {
+            self.0.fail(&"nobody asks any more: the runtime has ended in which that was done".into());
+        }
     }
 }
 
@@ -109,6 +136,9 @@ pub struct CredentialsStatus {
     pub failures: u32,
     /// What it said last, if it fails.
     pub failure: Option<Arc<str>>,
+    /// When the first issuer of certificates has no revocation list left that is not over, if there are such lists: from then
+    /// on nobody is let in whom it has signed.
+    pub revocation_expires: Option<SystemTime>,
 }
 
 impl Credentials {
@@ -118,6 +148,12 @@ impl Credentials {
         let credentials = Self { shared: Arc::new(Shared::new()), _follower: None };
         credentials.set(material);
         credentials
+    }
+
+    /// Nothing, for good: nobody asks.
+    #[cfg(all(feature = "config", feature = "spiffe"))]
+    pub(crate) fn unknown() -> Self {
+        Self { shared: Arc::new(Shared::new()), _follower: None }
     }
 
     /// What this source tells. Until it has told something for the first time every handshake fails: wait for
@@ -145,8 +181,9 @@ impl Credentials {
 
     fn following(shared: Shared, source: impl IdentitySource) -> Self {
         let shared = Arc::new(shared);
-        let task = tokio::spawn(follow(source, Arc::clone(&shared)));
-        Self { shared, _follower: Some(Arc::new(Follower(task.abort_handle()))) }
+        let task = tokio::spawn(follow(source, Asking(Arc::clone(&shared))));
+        let follower = Follower(task.abort_handle(), Arc::clone(&shared));
+        Self { shared, _follower: Some(Arc::new(follower)) }
     }
 
     /// Takes these from now on, for every new connection.
@@ -171,25 +208,38 @@ impl Credentials {
     #[must_use]
     pub fn status(&self) -> CredentialsStatus {
         let Failing { times, why } = self.shared.failing().clone();
-        let identity = self.current().and_then(|material| material.identity.clone());
+        let material = self.current();
+        let identity = material.as_ref().and_then(|material| material.identity.as_ref());
         CredentialsStatus {
-            expires: identity.map(|identity| identity.expires()),
+            expires: identity.map(Identity::expires),
             rotations: *self.shared.told.borrow(),
             failures: times,
             failure: why,
+            revocation_expires: material.as_ref().and_then(|material| material.trust.revocation_expires()),
         }
     }
 
     /// What is told from now on.
-    #[cfg(feature = "transport")]
+    #[cfg(any(feature = "transport", feature = "upstream"))]
     pub(super) fn told(&self) -> watch::Receiver<u64> {
         self.shared.told.subscribe()
     }
 
     /// Whom to believe now; nobody, as long as nothing was told.
-    #[cfg(feature = "transport")]
+    #[cfg(any(feature = "transport", feature = "upstream"))]
     pub(super) fn trust(&self) -> Trust {
         self.load().as_ref().map(|material| material.trust.clone()).unwrap_or_default()
+    }
+
+    /// Looks at a peer again. Thousands do so at once when roots change: one at a time, and others have their turn between.
+    #[cfg(any(feature = "transport", feature = "upstream"))]
+    pub(super) async fn in_turn<T>(&self, look: impl FnOnce() -> T) -> T {
+        // Nobody closes it.
+        let turn = self.shared.turn.acquire().await;
+        let seen = look();
+        tokio::task::yield_now().await;
+        drop(turn);
+        seen
     }
 
     pub(super) fn load(&self) -> Guard<Option<Arc<Material>>> {
@@ -208,7 +258,14 @@ impl Eq for Credentials {}
 
 impl Shared {
     fn new() -> Self {
-        Self { now: ArcSwapOption::empty(), told: watch::Sender::new(0), failing: Mutex::default() }
+        Self {
+            now: ArcSwapOption::empty(),
+            told: watch::Sender::new(0),
+            failing: Mutex::default(),
+            forgotten: AtomicBool::new(false),
+            #[cfg(any(feature = "transport", feature = "upstream"))]
+            turn: Semaphore::new(1),
+        }
     }
 
     fn failing(&self) -> MutexGuard<'_, Failing> {
@@ -248,11 +305,11 @@ impl Shared {
     }
 }
 
-async fn follow(mut source: impl IdentitySource, shared: Arc<Shared>) {
-    let chance = Chance::new();
+async fn follow(mut source: impl IdentitySource, asking: Asking) {
+    let (chance, shared) = (Chance::new(), &asking.0);
     loop {
         let before = shared.now.load_full();
-        match source.next(before.as_deref()).await {
+        match ask(&mut source, before.as_deref()).await {
             Ok(material) => {
                 shared.tell(material);
                 sleep(PAUSE).await;
@@ -265,8 +322,125 @@ async fn follow(mut source: impl IdentitySource, shared: Arc<Shared>) {
     }
 }
 
+/// What the source tells. That it panics is a failure like others.
+async fn ask(source: &mut impl IdentitySource, before: Option<&Material>) -> Result<Material, BoxError> {
+    let mut told = pin!(async { source.next(before).await });
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| told.as_mut().poll(cx))) {
+        Ok(told) => told,
+        Err(panic) => Poll::Ready(Err(format!("the source panicked: {}", message(&*panic)).into())),
+    })
+    .await
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it does not say why")
+}
+
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials").field("current", &self.current()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::{runtime, time::timeout};
+
+    use super::*;
+
+    fn made(name: &str) -> Material {
+        let root = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap().cert.pem();
+        Material::new(None, Trust::roots(root.as_bytes()).unwrap())
+    }
+
+    /// Tells one after the other, panics where there is none, and then has nothing more to tell.
+    struct Script(Vec<Option<Material>>);
+
+    impl IdentitySource for Script {
+        async fn next(&mut self, _: Option<&Material>) -> Result<Material, BoxError> {
+            match self.0.pop() {
+                Some(Some(material)) => Ok(material),
+                Some(None) => panic!("on purpose {}", self.0.len()),
+                None => pending().await,
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_that_panics_is_asked_again_and_what_it_told_before_serves() {
+        let [first, second] = [made("first"), made("second")];
+        let script = vec![Some(second.clone()), None, None, Some(first.clone())];
+        let credentials = Credentials::follow(Script(script));
+        credentials.ready().await;
+        while credentials.status().failures < 2 {
+            sleep(PAUSE).await;
+        }
+        let status = credentials.status();
+        assert_eq!((status.rotations, status.failures), (1, 2));
+        assert_eq!(status.failure.as_deref(), Some("the source panicked: on purpose 1"));
+        assert_eq!(*credentials.current().unwrap(), first);
+        timeout(Duration::from_secs(60), async {
+            while *credentials.current().unwrap() != second {
+                sleep(PAUSE).await;
+            }
+        })
+        .await
+        .unwrap();
+        assert_eq!((credentials.status().rotations, credentials.status().failures), (2, 0));
+    }
+
+    #[test]
+    fn the_end_of_the_runtime_is_a_failure() {
+        let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let [told, other] = [made("told"), made("other")];
+        let credentials = runtime.block_on(async {
+            let credentials = Credentials::follow_from(told.clone(), Script(Vec::new()));
+            tokio::task::yield_now().await;
+            // Of one that nobody has any more nobody hears.
+            let forgotten = Credentials::follow_from(other, Script(Vec::new()));
+            let shared = Arc::clone(&forgotten.shared);
+            tokio::task::yield_now().await;
+            drop(forgotten);
+            tokio::task::yield_now().await;
+            assert_eq!(shared.failing().times, 0);
+            credentials
+        });
+        assert_eq!(credentials.status().failures, 0);
+        drop(runtime);
+        let status = credentials.status();
+        assert_eq!(status.failures, 1);
+        assert!(status.failure.unwrap().starts_with("nobody asks any more"));
+        assert_eq!(*credentials.current().unwrap(), told);
+    }
+
+    /// Those who are looked at again have their turns, and whatever else is to be done has its turn between any two.
+    #[cfg(any(feature = "transport", feature = "upstream"))]
+    #[tokio::test]
+    async fn thousands_who_are_looked_at_again_stop_nobody() {
+        use std::sync::atomic::AtomicUsize;
+
+        const PEERS: usize = 2_000;
+        let (credentials, looked) = (Credentials::new(made("root")), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..PEERS {
+            let (credentials, looked, mut told) =
+                (credentials.clone(), Arc::clone(&looked), credentials.told());
+            tokio::spawn(async move {
+                told.changed().await.unwrap();
+                credentials.in_turn(|| looked.fetch_add(1, Ordering::Relaxed)).await;
+            });
+        }
+        tokio::task::yield_now().await;
+        credentials.set(made("another"));
+        let (mut before, mut most) = (0, 0);
+        while before < PEERS {
+            tokio::task::yield_now().await;
+            let now = looked.load(Ordering::Relaxed);
+            most = most.max(now - before);
+            before = now;
+        }
+        assert!(most <= 4, "{most} at once");
     }
 }

@@ -39,6 +39,9 @@ mod identity;
 mod material;
 #[cfg(feature = "transport")]
 mod server;
+mod shrink;
+#[cfg(any(feature = "transport", feature = "upstream"))]
+mod standing;
 mod trust;
 mod verifier;
 #[cfg(feature = "spiffe")]
@@ -46,18 +49,19 @@ mod workload_api;
 
 pub(crate) use certificate::read as read_certificates;
 pub use client::ClientTls;
+#[cfg(feature = "upstream")]
+pub(crate) use client::Shaken;
 #[cfg(feature = "config")]
 pub(crate) use client::is_server_name;
-#[cfg(feature = "upstream")]
-pub(crate) use client::server;
 use crypto::{http, provider};
 pub use directory::Directory;
 pub use identity::{Identity, IdentityError};
 pub use material::{Credentials, CredentialsStatus, IdentitySource, Material};
 #[cfg(feature = "transport")]
-pub(crate) use server::Standing;
-#[cfg(feature = "transport")]
-pub use server::{ClientCertificates, OnTrustShrink, ServerTls};
+pub use server::{ClientCertificates, ServerTls};
+pub use shrink::OnTrustShrink;
+#[cfg(any(feature = "transport", feature = "upstream"))]
+pub(crate) use standing::Standing;
 pub use trust::{Trust, TrustError};
 pub use verifier::ServerId;
 #[cfg(all(feature = "spiffe", fuzzing))]

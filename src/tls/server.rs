@@ -1,21 +1,20 @@
 use std::{fmt, io, sync::Arc, time::Duration};
 
 use rustls::{
-    CertificateError, ServerConfig,
-    pki_types::{CertificateDer, UnixTime},
+    ServerConfig,
     server::{
         ClientHello, NoClientAuth, NoServerSessionStorage, ResolvesServerCert, danger::ClientCertVerifier,
     },
     sign::CertifiedKey,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::watch,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use webpki::KeyUsage;
 
-use super::{Credentials, Identity, Trust, certificate, http, provider, verifier::Verifier};
+use super::{
+    Credentials, Identity, OnTrustShrink, certificate, http, provider,
+    standing::{Standing, Watched},
+    verifier::{Verifier, claimed},
+};
 use crate::identity::{PeerIdentity, TlsSession};
 
 /// TLS from clients: the certificates that we show, and whether they show theirs.
@@ -54,19 +53,6 @@ pub enum ClientCertificates {
     Optional,
     /// Who shows none is refused.
     Required,
-}
-
-/// What becomes of a connection whose client would be refused today: its root was taken away, or its certificate revoked.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OnTrustShrink {
-    /// It stays, until the certificate expires.
-    Keep,
-    /// It takes no new request, and ends with those that are in flight.
-    #[default]
-    Drain,
-    /// It is cut.
-    Close,
 }
 
 impl ServerTls {
@@ -143,6 +129,12 @@ impl ServerTls {
 }
 
 impl ServerTls {
+    /// Whether nobody gets in without a certificate that is trusted.
+    #[cfg(feature = "stack")]
+    pub(crate) fn requires_certificates(&self) -> bool {
+        self.clients == ClientCertificates::Required && !self.permissive
+    }
+
     pub(crate) fn is_permissive(&self) -> bool {
         self.permissive
     }
@@ -161,22 +153,16 @@ impl ServerTls {
     {
         let config = self.config.get_or_init(|| Arc::new(self.config()));
         // Before it is verified, so that no change after that is missed.
-        let told = self.trusted().map(|trust| (trust.told(), trust.trust()));
-        let stream = TlsAcceptor::from(Arc::clone(config)).accept(stream).await?;
+        let watched = self.trusted().filter(|_| self.shrunk != OnTrustShrink::Keep).map(Watched::of);
+        let stream = claimed(TlsAcceptor::from(Arc::clone(config)).accept(stream)).await?;
         let connection = stream.get_ref().1;
         let peer = connection.peer_certificates().map(certificate::read).transpose();
         let peer = peer.map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))?;
         let ours = find(&self.certificates, connection.server_name());
         let ours = ours.map(|identity| identity.names().clone());
         let session = TlsSession::new(connection.server_name().map(Into::into), ours);
-        let trust = self.trusted().zip(told).filter(|_| self.shrunk != OnTrustShrink::Keep);
-        let standing = trust.zip(peer.clone()).map(|((credentials, (told, known)), peer)| Standing {
-            credentials: credentials.clone(),
-            told,
-            known,
-            peer,
-            then: self.shrunk,
-        });
+        let standing = watched.zip(peer.clone());
+        let standing = standing.map(|(watched, peer)| watched.client(peer, self.shrunk));
         Ok((stream, peer, session, standing))
     }
 
@@ -203,41 +189,6 @@ impl ServerTls {
             config.send_tls13_tickets = 0;
         }
         config
-    }
-}
-
-/// Whether the client of a connection would be let in today.
-#[derive(Debug, Clone)]
-pub(crate) struct Standing {
-    credentials: Credentials,
-    told: watch::Receiver<u64>,
-    /// Whom to believe when it was last looked at.
-    known: Trust,
-    peer: PeerIdentity,
-    then: OnTrustShrink,
-}
-
-impl Standing {
-    /// What is to become of the connection, once its client would not be let in.
-    pub(crate) async fn lost(mut self) -> OnTrustShrink {
-        while self.told.changed().await.is_ok() {
-            let now = self.credentials.trust();
-            if self.known == now {
-                continue;
-            }
-            self.known = now;
-            if let Err(why) = self.again() {
-                tracing::info!(peer = self.peer.name(), %why, "a client of before is not believed any more");
-                return self.then;
-            }
-        }
-        std::future::pending().await
-    }
-
-    fn again(&self) -> Result<PeerIdentity, rustls::Error> {
-        let chain: Vec<_> = self.peer.chain().map(CertificateDer::from).collect();
-        let (leaf, others) = chain.split_first().ok_or(CertificateError::BadEncoding)?;
-        self.known.verify(leaf, others, UnixTime::now(), KeyUsage::client_auth())
     }
 }
 

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::SystemTime};
 
 use rustls::{
     CertificateError, Error,
@@ -10,7 +10,7 @@ use webpki::{
     RevocationOptionsBuilder, anchor_from_trusted_cert,
 };
 
-use super::{certificate, provider};
+use super::{certificate, provider, verifier::refused};
 use crate::identity::{PeerIdentity, SpiffeId, TrustDomain};
 
 /// The most certificates that are read as roots.
@@ -47,9 +47,16 @@ struct Anchors {
     of_any: Vec<TrustAnchor<'static>>,
     of_domains: BTreeMap<TrustDomain, Vec<TrustAnchor<'static>>>,
     /// By the names of those who signed them.
-    revoked: BTreeMap<Vec<u8>, Vec<Arc<CertRevocationList<'static>>>>,
+    revoked: BTreeMap<Vec<u8>, Vec<Listed>>,
     /// What all of it was read from, to tell whether another is the same.
     read: Vec<u8>,
+}
+
+#[derive(Clone)]
+struct Listed {
+    list: Arc<CertRevocationList<'static>>,
+    /// When it is over.
+    until: SystemTime,
 }
 
 /// Why roots or revocation lists cannot be used.
@@ -157,9 +164,9 @@ impl Trust {
         for list in lists.take(MAX_LISTS + 1) {
             let list = list.ok_or(TrustError::RevocationList)?;
             let read = OwnedCertRevocationList::from_der(&list).map_err(|_| TrustError::RevocationList)?;
-            let issuer = certificate::issuer_of_list(&list).ok_or(TrustError::RevocationList)?;
+            let (issuer, until) = certificate::of_list(&list).ok_or(TrustError::RevocationList)?;
             let of_issuer = anchors.revoked.entry(issuer).or_default();
-            of_issuer.push(Arc::new(read.into()));
+            of_issuer.push(Listed { list: Arc::new(read.into()), until });
             if of_issuer.len() > MAX_OF_ONE {
                 return Err(TrustError::RevocationList);
             }
@@ -197,6 +204,12 @@ impl Trust {
         self.0.of_any.is_empty() && self.0.of_domains.is_empty()
     }
 
+    /// When the first issuer has no revocation list left that is not over.
+    pub(super) fn revocation_expires(&self) -> Option<SystemTime> {
+        let of_issuers = self.0.revoked.values();
+        of_issuers.filter_map(|lists| lists.iter().map(|listed| listed.until).max()).min()
+    }
+
     fn anchors(&self, peer: &PeerIdentity) -> &[TrustAnchor<'static>] {
         let id = peer.spiffe_id().and_then(|id| id.parse::<SpiffeId>().ok());
         let domain = id.and_then(|id| id.trust_domain().parse::<TrustDomain>().ok());
@@ -214,7 +227,7 @@ impl Trust {
         let malformed = |_| Error::from(CertificateError::BadEncoding);
         let end = EndEntityCert::try_from(leaf).map_err(malformed)?;
         let chain: Vec<_> = std::iter::once(leaf).chain(others).cloned().collect();
-        let peer = certificate::read(&chain).map_err(|why| Error::General(why.to_owned()))?;
+        let peer = certificate::read_strong(&chain).map_err(refused)?;
         let algorithms = provider().signature_verification_algorithms.all;
         let verify = |lists: &[&CertRevocationList<'_>]| {
             let revocation = RevocationOptionsBuilder::new(lists).ok();
@@ -233,7 +246,7 @@ impl Trust {
                 .revoked
                 .values()
                 .filter_map(|of_one| of_one.get(round).or(of_one.last()))
-                .map(|list| &**list)
+                .map(|listed| &*listed.list)
                 .collect();
             match verify(&lists) {
                 Err(webpki::Error::CertRevoked) => return Err(refusal(webpki::Error::CertRevoked)),
@@ -272,12 +285,12 @@ fn refusal(error: webpki::Error) -> Error {
         E::UnknownRevocationStatus => CertificateError::UnknownRevocationStatus,
         E::UnknownIssuer => CertificateError::UnknownIssuer,
         E::InvalidCrlSignatureForPublicKey | E::IssuerNotCrlSigner => {
-            return Error::General("a revocation list of its issuer is signed by somebody else".to_owned());
+            return refused("a revocation list of its issuer is signed by somebody else");
         }
         E::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose,
         E::InvalidSignatureForPublicKey => CertificateError::BadSignature,
         E::BadDer | E::BadDerTime | E::TrailingData(_) => CertificateError::BadEncoding,
-        other => return Error::General(format!("the certificate is not to be believed: {other}")),
+        other => return refused(format!("the certificate is not to be believed: {other}")),
     };
     error.into()
 }

@@ -1,4 +1,6 @@
 //! What rustls asks of us about the other end.
+#[cfg(feature = "transport")]
+use std::{cell::RefCell, io};
 use std::{fmt, sync::Arc};
 
 use rustls::{
@@ -15,6 +17,8 @@ use rustls::{
 use thiserror::Error;
 use webpki::{EndEntityCert, KeyUsage};
 
+#[cfg(feature = "transport")]
+use super::certificate;
 use super::{Credentials, Identity, Material, provider};
 use crate::identity::{PeerIdentity, SpiffeId, TrustDomain};
 
@@ -53,7 +57,72 @@ pub(super) fn refused(why: impl Into<String>) -> Error {
     CertificateError::Other(OtherError(Arc::new(Refused(why.into())))).into()
 }
 
+/// Why a client was not let in, and who it said it was: nobody has found that to be true.
+#[cfg(feature = "transport")]
+#[derive(Debug, Error)]
+struct NotBelieved {
+    name: Option<Box<str>>,
+    source: io::Error,
+}
+
+#[cfg(feature = "transport")]
+impl fmt::Display for NotBelieved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "{}; its certificate says {name:?}", self.source),
+            None => self.source.fmt(f),
+        }
+    }
+}
+
+#[cfg(feature = "transport")]
+tokio::task_local! {
+    /// The certificate of who is refused, if it is refused for that.
+    static CLAIM: RefCell<Option<Option<Box<str>>>>;
+}
+
+/// The most letters of the name of somebody who is not believed.
+#[cfg(feature = "transport")]
+const LONGEST: usize = 256;
+
+fn claim(leaf: &CertificateDer<'_>) {
+    #[cfg(feature = "transport")]
+    {
+        let peer = certificate::read(std::slice::from_ref(leaf)).ok();
+        let name = peer.as_ref().and_then(|peer| peer.name());
+        let name = name.map(|name| name.chars().take(LONGEST).collect());
+        // Outside of a handshake nobody asks.
+        let _ = CLAIM.try_with(|claim| claim.replace(Some(name)));
+    }
+    #[cfg(not(feature = "transport"))]
+    let _ = leaf;
+}
+
+/// Shakes hands with a client. Of one whose certificate is not believed the error tells the name, and its kind is
+/// [`PermissionDenied`](io::ErrorKind::PermissionDenied).
+#[cfg(feature = "transport")]
+pub(super) async fn claimed<T>(handshake: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let handshake = async {
+        handshake.await.map_err(|source| match CLAIM.with(RefCell::take) {
+            Some(name) => io::Error::new(io::ErrorKind::PermissionDenied, NotBelieved { name, source }),
+            None => source,
+        })
+    };
+    CLAIM.scope(RefCell::default(), handshake).await
+}
+
 impl Verifier {
+    /// Who is refused is told of by the name with which it came.
+    fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let believed = self.believed()?.trust.verify(leaf, others, now, KeyUsage::client_auth());
+        believed.map(drop).inspect_err(|_| claim(leaf))
+    }
+
     fn believed(&self) -> Result<Arc<Material>, Error> {
         self.trust.current().ok_or_else(|| refused("whom to believe is not known yet"))
     }
@@ -158,7 +227,7 @@ impl ClientCertVerifier for Verifier {
         others: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.believed()?.trust.verify(leaf, others, now, KeyUsage::client_auth())?;
+        self.verify(leaf, others, now)?;
         Ok(ClientCertVerified::assertion())
     }
 

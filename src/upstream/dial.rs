@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     availability::RESTS,
+    believed::Believed,
     connect::ConnectError,
     lease::{Connection, Lease},
     link::{Line, Link, bare, line},
@@ -51,7 +52,7 @@ impl Member {
     }
 
     async fn connect_http1(self: &Arc<Self>) -> Result<Connection, ConnectError> {
-        let (io, until) = self.line(false).await?;
+        let (io, until, believed) = self.line(false).await?;
         let heard = io.heard();
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_BUFFER)
@@ -59,12 +60,12 @@ impl Member {
             .handshake(TokioIo::new(io))
             .await
             .map_err(ConnectError::Handshake)?;
-        tokio::spawn(connection.with_upgrades());
-        Ok(Connection::Http1(Http1 { sender, heard, before: 0, ends: self.ends(until) }))
+        tokio::spawn(believed.clone().drive(connection.with_upgrades()));
+        Ok(Connection::Http1(Http1 { sender, heard, before: 0, ends: self.ends(until), believed }))
     }
 
-    /// A new connection for this version of HTTP, and until when the server's certificate is valid.
-    async fn line(&self, http2: bool) -> Result<(Line, Option<SystemTime>), ConnectError> {
+    /// A new connection for this version of HTTP, until when the server's certificate is valid, and whether it is believed.
+    async fn line(&self, http2: bool) -> Result<(Line, Option<SystemTime>, Believed), ConnectError> {
         line((self.address, &self.name), http2, &self.connections, &self.options).await
     }
 
@@ -93,7 +94,7 @@ impl Member {
     }
 
     async fn handshake_http2(&self) -> Result<Arc<Shared>, ConnectError> {
-        let (io, until) = self.line(true).await?;
+        let (io, until, believed) = self.line(true).await?;
         let heard = io.heard();
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder.max_header_list_size(MAX_HEAD);
@@ -104,15 +105,15 @@ impl Member {
             builder.handshake(TokioIo::new(io)).await.map_err(ConnectError::Handshake)?;
         let most = self.options.max_streams;
         let limit = connection.current_max_send_streams().min(most);
-        let shared = Arc::new(Shared::new(sender, heard, limit, self.ends(until)));
+        let shared = Arc::new(Shared::new(sender, heard, limit, (self.ends(until), believed.clone())));
         let weak = Arc::downgrade(&shared);
-        tokio::spawn(poll_fn(move |cx| {
+        tokio::spawn(believed.drive(poll_fn(move |cx| {
             let ended = Pin::new(&mut connection).poll(cx);
             if let Some(shared) = weak.upgrade() {
                 shared.allow(connection.current_max_send_streams().min(most));
             }
             ended
-        }));
+        })));
         Ok(shared)
     }
 

@@ -133,7 +133,8 @@ fn answered(response: Response<Incoming>, connection: Connection, rest: Rest) ->
     }
     if let (Some(upgrade), Some(upstream)) = (upgrade, switched) {
         let tunnels = settings.tunnels.narrowed(upgrade.limits);
-        parts.extensions.insert(tunnel::open(upgrade.client, upstream, tunnels, upgrade.cut, load));
+        let cut = connection.believed().tunnel(upgrade.cut);
+        parts.extensions.insert(tunnel::open(upgrade.client, upstream, tunnels, cut, load));
         return Ok(Response::from_parts(parts, Body::empty()));
     }
     let body = Body::new(Downlink::new(body, Ticket { connection, load, keep, hold }));

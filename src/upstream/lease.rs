@@ -9,7 +9,10 @@ use std::{
 use hyper::client::conn::TrySendError;
 use pin_project_lite::pin_project;
 
-use super::store::{Http1, Stream, Waiting};
+use super::{
+    believed::Believed,
+    store::{Http1, Stream, Waiting},
+};
 use crate::body::Body;
 
 /// A connection, or a part of one, for one request.
@@ -49,6 +52,14 @@ impl Connection {
     pub(super) fn has_head(&self) {
         if let Self::Http1(connection) = self {
             connection.heard.has_head();
+        }
+    }
+
+    /// Whether its server is believed for as long as it lasts, once it is no longer of HTTP.
+    pub(super) fn believed(&self) -> Believed {
+        match self {
+            Self::Http1(connection) => connection.believed.clone(),
+            Self::Http2(_) => Believed::default(),
         }
     }
 

@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::{
+    believed::Believed,
     connect::{ConnectError, Connections, Heard, Io, connect},
     options::Options,
 };
@@ -54,11 +55,22 @@ impl Connection for Link {
 pub(super) struct Line {
     link: Link,
     heard: Heard,
+    cut: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    is_cut: bool,
 }
 
 impl Line {
-    fn new(link: Link) -> Self {
-        Self { link, heard: Heard::default() }
+    fn new(link: Link, believed: &Believed) -> Self {
+        Self { link, heard: Heard::default(), cut: believed.cut(), is_cut: false }
+    }
+
+    /// Whoever drives the connection reads, whatever else it does.
+    fn is_cut(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.cut.as_mut().is_some_and(|cut| cut.as_mut().poll(cx).is_ready()) {
+            self.cut = None;
+            self.is_cut = true;
+        }
+        self.is_cut
     }
 
     pub(super) fn heard(&self) -> Heard {
@@ -69,6 +81,9 @@ impl Line {
 impl AsyncRead for Line {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.is_cut(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.link).poll_read(cx, buf))?;
         Poll::Ready(this.heard.more(buf.filled().len() - before))
@@ -78,22 +93,23 @@ impl AsyncRead for Line {
 write_through!(Line, link);
 
 /// Connects to an endpoint that is called `name`, to speak this version of HTTP. Where there is TLS, also until when the server's
-/// certificate is valid.
+/// certificate is valid, and whether it is believed by then.
 pub(super) async fn line(
     (address, name): (SocketAddr, &str),
     http2: bool,
     connections: &Connections,
     options: &Options,
-) -> Result<(Line, Option<SystemTime>), ConnectError> {
+) -> Result<(Line, Option<SystemTime>, Believed), ConnectError> {
     let io = connect(address, connections, options).await?;
     #[cfg(feature = "tls")]
     if let Some(secure) = &options.secure {
-        let (stream, ends) = secure.shake(io, name, http2, options.connect_timeout).await?;
-        return Ok((Line::new(Link::Tls(Box::new(stream))), ends));
+        let (stream, ends, believed) = secure.shake(io, name, http2, options.connect_timeout).await?;
+        return Ok((Line::new(Link::Tls(Box::new(stream)), &believed), ends, believed));
     }
     #[cfg(not(feature = "tls"))]
     let _ = (name, http2);
-    Ok((Line::new(Link::Plain(io)), None))
+    let believed = Believed::default();
+    Ok((Line::new(Link::Plain(io), &believed), None, believed))
 }
 
 /// As [`line`], to speak something else.

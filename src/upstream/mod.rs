@@ -134,6 +134,7 @@
 mod ahead;
 mod availability;
 mod balance;
+mod believed;
 mod beside;
 mod body;
 mod builder;
@@ -146,6 +147,7 @@ mod dial;
 mod discover;
 #[cfg(feature = "dns")]
 mod dns;
+mod elsewhere;
 mod endpoint;
 mod error;
 mod exchange;

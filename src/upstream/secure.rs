@@ -8,8 +8,11 @@ use std::{
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
-use super::connect::{ConnectError, Io};
-use crate::tls::{self, ClientTls};
+use super::{
+    believed::Believed,
+    connect::{ConnectError, Io},
+};
+use crate::tls::{ClientTls, Shaken};
 
 /// So long before a certificate expires no request is begun on a connection: it could meet the other end's closing.
 const MARGIN: Duration = Duration::from_secs(5);
@@ -28,23 +31,23 @@ impl Secure {
         Self { http1: tls.offering(&[b"http/1.1"]), http2: tls.offering(&[b"h2"]), bare: tls.offering(&[]) }
     }
 
-    /// Shakes hands with an endpoint that is called `name`: a host, a colon and a port. Also until when its certificate is valid.
+    /// Shakes hands with an endpoint that is called `name`: a host, a colon and a port. Also until when its certificate is valid,
+    /// and whether it is believed by then.
     pub(super) async fn shake(
         &self,
         io: Io,
         name: &str,
         http2: bool,
         patience: Duration,
-    ) -> Result<(TlsStream<Io>, Option<SystemTime>), ConnectError> {
+    ) -> Result<(TlsStream<Io>, Option<SystemTime>, Believed), ConnectError> {
         let tls = if http2 { &self.http2 } else { &self.http1 };
-        let stream = shaken(tls, io, name, patience).await?;
+        let Shaken { stream, until, standing } = shaken(tls, io, name, patience).await?;
         if http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(ConnectError::Tls(io::Error::other("the server does not choose HTTP/2")));
         }
-        let theirs = tls::server(&stream).and_then(|server| Some(*server.validity()?.end()));
         // The server lets go of it when ours is over.
-        let ends = [theirs, tls.expires()].into_iter().flatten().min();
-        Ok((stream, ends.and_then(|ends| ends.checked_sub(MARGIN))))
+        let ends = [until, tls.expires()].into_iter().flatten().min();
+        Ok((stream, ends.and_then(|ends| ends.checked_sub(MARGIN)), Believed::by(standing)))
     }
 
     /// As [`shake`](Self::shake), and offers no protocol.
@@ -54,18 +57,14 @@ impl Secure {
         name: &str,
         patience: Duration,
     ) -> Result<TlsStream<Io>, ConnectError> {
-        shaken(&self.bare, io, name, patience).await
+        shaken(&self.bare, io, name, patience).await.map(|shaken| shaken.stream)
     }
 }
 
-async fn shaken(
-    tls: &ClientTls,
-    io: Io,
-    name: &str,
-    patience: Duration,
-) -> Result<TlsStream<Io>, ConnectError> {
+async fn shaken(tls: &ClientTls, io: Io, name: &str, patience: Duration) -> Result<Shaken<Io>, ConnectError> {
     let host = name.rsplit_once(':').map_or(name, |(host, _)| host);
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    let shaken = timeout(patience, tls.connect(host, io)).await.map_err(|_| ConnectError::TimedOut)?;
+    let shaken =
+        timeout(patience, tls.connect_watched(host, io)).await.map_err(|_| ConnectError::TimedOut)?;
     shaken.map_err(ConnectError::Tls)
 }

@@ -12,7 +12,7 @@ use std::{
 use hyper::client::conn::{http1, http2};
 use tokio::time::Instant;
 
-use super::connect::Heard;
+use super::{believed::Believed, connect::Heard};
 use crate::{body::Body, time::after};
 
 /// What an endpoint has open and can give to the next request.
@@ -33,6 +33,14 @@ pub(super) struct Http1 {
     /// What was heard when the last request was sent.
     pub(super) before: u64,
     pub(super) ends: Ends,
+    pub(super) believed: Believed,
+}
+
+impl Http1 {
+    /// Whether it is not for a further request.
+    fn is_over(&self) -> bool {
+        self.ends.has_come() || self.believed.is_lost()
+    }
 }
 
 /// When a connection is too old for a further request; `None`: never.
@@ -62,11 +70,11 @@ impl Store {
     pub(super) fn take_idle(&mut self) -> Option<Http1> {
         for at in (0..self.idle.len()).rev() {
             let connection = &self.idle[at].connection;
-            let is_old = connection.ends.has_come();
-            if connection.sender.is_ready() && !is_old {
+            let is_over = connection.is_over();
+            if connection.sender.is_ready() && !is_over {
                 return self.idle.remove(at).map(|parked| parked.connection);
             }
-            if connection.sender.is_closed() || is_old {
+            if connection.sender.is_closed() || is_over {
                 self.idle.remove(at);
             }
         }
@@ -75,7 +83,7 @@ impl Store {
 
     /// Keeps an HTTP/1 connection for the next request; the longest unused goes if there are more than `max`.
     pub(super) fn park(&mut self, connection: Http1, until: Instant, max: usize) {
-        if max == 0 || connection.sender.is_closed() || connection.ends.has_come() {
+        if max == 0 || connection.sender.is_closed() || connection.is_over() {
             return;
         }
         if self.idle.len() >= max {
@@ -96,7 +104,10 @@ impl Store {
 
     /// Closes what is idle for too long and tells when to look again; `None` if nothing is left.
     pub(super) fn sweep(&mut self, now: Instant, idle_http2: Duration) -> Option<Instant> {
-        self.idle.retain(|parked| parked.until > now && !parked.connection.sender.is_closed());
+        self.idle.retain(|parked| {
+            let connection = &parked.connection;
+            parked.until > now && !connection.sender.is_closed() && !connection.believed.is_lost()
+        });
         self.shared
             .retain(|shared| !shared.is_over() && shared.idle_until(idle_http2).is_none_or(|at| at > now));
         let idle = self.idle.iter().map(|parked| parked.until);
@@ -122,18 +133,25 @@ pub(super) struct Shared {
     streams: AtomicUsize,
     limit: AtomicUsize,
     ends: Ends,
+    believed: Believed,
     retired: AtomicBool,
     used: Mutex<Instant>,
 }
 
 impl Shared {
-    pub(super) fn new(sender: http2::SendRequest<Body>, heard: Heard, limit: usize, ends: Ends) -> Self {
+    pub(super) fn new(
+        sender: http2::SendRequest<Body>,
+        heard: Heard,
+        limit: usize,
+        (ends, believed): (Ends, Believed),
+    ) -> Self {
         Self {
             sender,
             heard,
             streams: AtomicUsize::new(0),
             limit: AtomicUsize::new(limit),
             ends,
+            believed,
             retired: AtomicBool::new(false),
             used: Mutex::new(Instant::now()),
         }
@@ -150,7 +168,10 @@ impl Shared {
     }
 
     fn is_over(&self) -> bool {
-        self.retired.load(Ordering::Relaxed) || self.sender.is_closed() || self.ends.has_come()
+        self.retired.load(Ordering::Relaxed)
+            || self.sender.is_closed()
+            || self.ends.has_come()
+            || self.believed.is_lost()
     }
 
     pub(super) fn stream(self: &Arc<Self>) -> Option<Stream> {

@@ -28,6 +28,7 @@ mod overload;
 mod redis;
 mod resilience;
 mod routing;
+mod sidecar;
 mod support;
 mod tcp;
 mod telemetry;

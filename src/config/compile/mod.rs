@@ -38,6 +38,7 @@ mod removed;
 mod retry;
 mod routes;
 mod session;
+mod sidecar;
 mod subsets;
 mod tcp;
 mod timeouts;

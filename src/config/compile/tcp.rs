@@ -1,7 +1,7 @@
 //! `tcpRoutes`, and what listeners say of connections that carry something else than HTTP.
 use std::{collections::HashSet, time::Duration};
 
-use super::{Compiler, authorization::accept, retry::within, subsets::called};
+use super::{Compiler, authorization::accept, retry::within, sidecar::Side, subsets::called};
 use crate::{
     admission::authz::{self, Authorization, Rule},
     config::{
@@ -66,8 +66,12 @@ impl Compiler<'_> {
                 at.field("name").error("another route has this name");
                 continue;
             }
-            if !self.file.listeners.iter().any(others) {
+            if !self.file.all_listeners().any(others) {
                 at.warn("no listener takes such connections: their `protocol` is `http`");
+            }
+            let is_one_way = |side: &Side<'_>| side.listeners.iter().any(others);
+            if route.listeners.is_empty() && self.sides().filter(is_one_way).count() > 1 {
+                at.field("listeners").error("connections come in more ways than one: say at which listeners");
             }
             if let Some(made) = self.tcp_route(at, route) {
                 builder = builder.tcp_route(made);
@@ -80,7 +84,7 @@ impl Compiler<'_> {
         let mut made = gateway::TcpRoute::new(said.name.0.0.as_str());
         let mut is_sound = true;
         for (at, name) in self.distinct(at.field("listeners"), &said.listeners) {
-            let listeners = || self.file.listeners.iter();
+            let listeners = || self.file.all_listeners();
             match listeners().find(|listener| listener.name.0.0 == name) {
                 None => {
                     let known = listeners().map(|listener| listener.name.0.0.as_str());
@@ -119,7 +123,7 @@ impl Compiler<'_> {
     fn destinations(&self, at: At<'_>, said: &TcpRoute, made: gateway::TcpRoute) -> gateway::TcpRoute {
         let is_for =
             |listener: &&Listener| said.listeners.is_empty() || said.listeners.contains(&listener.name.0.0);
-        let knows = self.file.listeners.iter().filter(is_for).any(|listener| listener.transparent);
+        let knows = self.file.all_listeners().filter(is_for).any(|listener| listener.transparent);
         if !said.destinations.is_empty() && !knows {
             at.warn(
                 "takes no connection: only a `transparent` listener knows where connections were meant to go",

@@ -7,9 +7,12 @@ use super::{Compiler, retry::within};
 use crate::{
     config::{
         at::At,
-        schema::{ClientCertificates, Identity, ListenerTls, OnTrustShrink, TlsMode, UpstreamTls},
+        schema::{
+            ClientCertificates, Identity, ListenerTls, OnTrustShrink, TlsMode, UpstreamTls, WorkloadApi,
+        },
     },
     identity::TrustDomain,
+    stack::gateway::SnapshotBuilder,
     tls::{self, ClientTls, Credentials, Directory, ServerId, ServerTls},
 };
 
@@ -19,7 +22,10 @@ const PLATFORM: &str = "\0";
 impl Compiler<'_> {
     /// An identity: the one of this name that is in force if the same is said of it, whatever its files hold by now.
     pub(super) fn identity(&self, at: At<'_>, name: &str, said: &Identity) -> Option<Credentials> {
-        let made = || self.in_files(at, self.directory(at, said)?);
+        let made = || match &said.workload_api {
+            Some(agent) => self.from_agent(at, said, agent),
+            None => self.in_files(at, self.directory(at, said)?),
+        };
         self.identities.borrow_mut().keep(&self.kept.identities, name, said.clone(), made)
     }
 
@@ -31,7 +37,7 @@ impl Compiler<'_> {
             (None, None, Some(_)) => directory,
             _ if at.is_broken() => return None,
             (None, None, None) => {
-                return at.refuse("expected `directory`, or `certificate` and `privateKey`");
+                return at.refuse("expected `directory`, `certificate` and `privateKey`, or `workloadApi`");
             }
             _ => return at.refuse("expected both `certificate` and `privateKey`, or neither"),
         };
@@ -61,12 +67,36 @@ impl Compiler<'_> {
 
     /// What is in the files now, and will be.
     fn in_files(&self, at: At<'_>, directory: Directory) -> Option<Credentials> {
-        let material = at.accept(directory.material())?;
+        let (material, faults) = at.accept(directory.material_and_faults())?;
+        for fault in faults {
+            at.field("federated").warn(format!("this domain is not believed: {fault}"));
+        }
         // Who checks a file has nobody who looks at it again.
         Some(match Handle::try_current() {
             Ok(_) => Credentials::follow_from(material, directory),
             Err(_) => Credentials::new(material),
         })
+    }
+
+    /// What an agent will tell: nothing is known yet.
+    fn from_agent(&self, at: At<'_>, said: &Identity, agent: &WorkloadApi) -> Option<Credentials> {
+        let at_agent = at.field("workloadApi");
+        if let Some(field) = beside(said) {
+            return at.field(field).refuse("this is what the agent tells: expected it or `workloadApi`");
+        }
+        #[cfg(feature = "spiffe")]
+        {
+            let agent = asked(at_agent, agent)?;
+            Some(match Handle::try_current() {
+                Ok(_) => Credentials::follow(agent),
+                Err(_) => Credentials::unknown(),
+            })
+        }
+        #[cfg(not(feature = "spiffe"))]
+        {
+            let _ = agent;
+            at_agent.refuse("this build asks no agent: it was made without the feature `spiffe`")
+        }
     }
 
     /// Roots and nothing else.
@@ -97,6 +127,7 @@ impl Compiler<'_> {
         }
     }
 
+    /// `None` where plain text is spoken, too.
     pub(super) fn listener_tls(&self, at: At<'_>, said: &ListenerTls) -> Option<ServerTls> {
         let at_identities = at.field("identities");
         let named = self.distinct(at_identities, &said.identities);
@@ -137,14 +168,9 @@ impl Compiler<'_> {
         if said.on_trust_shrink.is_some() && clients == ClientCertificates::None {
             at.field("onTrustShrink").warn("no client is asked for a certificate: this does nothing");
         }
-        let tls = said.on_trust_shrink.into_iter().fold(tls, |tls, then| {
-            tls.on_trust_shrink(match then {
-                OnTrustShrink::Keep => tls::OnTrustShrink::Keep,
-                OnTrustShrink::Drain => tls::OnTrustShrink::Drain,
-                OnTrustShrink::Close => tls::OnTrustShrink::Close,
-            })
-        });
-        Some(tls.permissive(said.mode == TlsMode::Permissive))
+        let then = said.on_trust_shrink.into_iter().map(shrunk);
+        let tls = then.fold(tls, ServerTls::on_trust_shrink);
+        Some(tls.permissive(said.mode == TlsMode::Permissive)).filter(|_| said.mode != TlsMode::Disabled)
     }
 
     pub(super) fn upstream_tls(&self, at: At<'_>, said: &UpstreamTls) -> Option<ClientTls> {
@@ -167,6 +193,8 @@ impl Compiler<'_> {
             (None, Some(_)) => tls?,
             (None, None) => ClientTls::trusting_in(&self.platform(at)?),
         };
+        let then = said.on_trust_shrink.into_iter().map(shrunk);
+        let tls = then.fold(tls, ClientTls::on_trust_shrink);
         let by = (&said.server_name, &said.spiffe_id, &said.trust_domain);
         Some(tls.server(match by {
             (None, None, None) => ServerId::Host,
@@ -189,6 +217,12 @@ impl Compiler<'_> {
         self.trusted(PLATFORM, made)
     }
 
+    /// Files of roots are told of by their paths; those of this machine are not looked at again.
+    pub(super) fn watched_roots(&mut self, builder: SnapshotBuilder) -> SnapshotBuilder {
+        let roots = self.roots.get_mut().all().iter().filter(|(path, _)| *path != PLATFORM);
+        roots.fold(builder, |builder, (path, (_, roots))| builder.roots(path.as_str(), roots))
+    }
+
     fn called(&self, at: At<'_>, name: &str) -> Option<Credentials> {
         let identities = self.identities.borrow();
         if let Some(known) = identities.before(name) {
@@ -200,6 +234,48 @@ impl Compiler<'_> {
     }
 }
 
+/// Not while nothing is known yet.
 fn trusts_nobody(credentials: &Credentials) -> bool {
-    credentials.current().is_none_or(|material| material.trust.is_empty())
+    credentials.current().is_some_and(|material| material.trust.is_empty())
+}
+
+fn shrunk(then: OnTrustShrink) -> tls::OnTrustShrink {
+    match then {
+        OnTrustShrink::Keep => tls::OnTrustShrink::Keep,
+        OnTrustShrink::Drain => tls::OnTrustShrink::Drain,
+        OnTrustShrink::Close => tls::OnTrustShrink::Close,
+    }
+}
+
+/// The first field that is of files.
+fn beside(said: &Identity) -> Option<&'static str> {
+    let said = [
+        ("directory", said.directory.is_some()),
+        ("certificate", said.certificate.is_some()),
+        ("privateKey", said.private_key.is_some()),
+        ("roots", said.roots.is_some()),
+        ("trustDomain", said.trust_domain.is_some()),
+        ("federated", !said.federated.is_empty()),
+        ("revocationLists", said.revocation_lists.is_some()),
+        ("strictKeyPermissions", said.strict_key_permissions),
+    ];
+    said.into_iter().find_map(|(field, is_said)| is_said.then_some(field))
+}
+
+#[cfg(feature = "spiffe")]
+fn asked(at: At<'_>, said: &WorkloadApi) -> Option<tls::WorkloadApi> {
+    let agent = match &said.socket {
+        Some(path) if path.starts_with('/') => tls::WorkloadApi::new(&format!("unix://{path}")),
+        Some(socket) => tls::WorkloadApi::new(socket),
+        None => tls::WorkloadApi::from_env(),
+    };
+    let agent = at.field("socket").accept(agent)?;
+    let agent = match (&said.spiffe_id, &said.hint) {
+        (Some(id), None) => agent.spiffe_id(id.0.clone()),
+        (None, Some(hint)) => agent.hint(hint.as_str()),
+        (None, None) => agent,
+        (Some(_), Some(_)) => return at.refuse("expected `spiffeId` or `hint`, not both"),
+    };
+    let domains = said.federated.iter().map(|domain| domain.0.clone());
+    Some(domains.fold(agent, tls::WorkloadApi::federated))
 }

@@ -22,6 +22,7 @@ mod redis;
 mod retry;
 mod route;
 mod session;
+mod sidecar;
 mod split;
 mod tcp;
 mod tls;
@@ -31,6 +32,6 @@ mod usage;
 pub(crate) use self::{
     addresses::*, authentication::*, authorization::*, balance::*, breaker::*, client::*, concurrency::*,
     discovery::*, endpoints::*, fallback::*, fault::*, gateway::*, hedge::*, mirror::*, overload::*,
-    paths::*, policies::*, quotas::*, redis::*, retry::*, route::*, session::*, split::*, tcp::*, tls::*,
-    unbuilt::*, usage::*,
+    paths::*, policies::*, quotas::*, redis::*, retry::*, route::*, session::*, sidecar::*, split::*, tcp::*,
+    tls::*, unbuilt::*, usage::*,
 };

@@ -8,9 +8,9 @@ use crate::{
     identity::{SpiffeId, TrustDomain},
 };
 
-/// A certificate with its key, and whom to believe. The files are looked at once a second, and what is new in them is used by
-/// every connection from then on; what cannot be read changes nothing. Relative paths begin in `directory`, or else in the
-/// directory of this file.
+/// A certificate with its key, and whom to believe: from files, or with `workloadApi` from an agent of SPIFFE. The files are looked
+/// at once a second, and what is new in them is used by every connection from then on; what cannot be read changes nothing. Relative
+/// paths begin in `directory`, or else in the directory of this file.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Identity {
@@ -27,7 +27,8 @@ pub(crate) struct Identity {
     pub(crate) roots: Option<PathBuf>,
     /// The roots vouch for the SPIFFE IDs of this domain only. Default: for every certificate.
     pub(crate) trust_domain: Option<Text<TrustDomain>>,
-    /// The roots of other domains whose SPIFFE IDs are believed, in PEM, by the names of the domains. Default: none.
+    /// The roots of other domains whose SPIFFE IDs are believed, in PEM, by the names of the domains. While one of these files cannot
+    /// be used, what was read there before is in force, or else that domain is not believed. Default: none.
     #[serde(default)]
     pub(crate) federated: BTreeMap<String, PathBuf>,
     /// Certificate revocation lists, in PEM. One that has expired lets nobody in. Default: none.
@@ -36,6 +37,26 @@ pub(crate) struct Identity {
     /// mounts keys so.
     #[serde(default)]
     pub(crate) strict_key_permissions: bool,
+    /// The agent that tells all of this, in place of files. Needs the feature `spiffe`. Default: none.
+    pub(crate) workload_api: Option<WorkloadApi>,
+}
+
+/// An agent of SPIFFE beside us, such as SPIRE's: it tells who we are and whom to believe, and renews it. Until it has told something
+/// every handshake fails; while it is away, what it told before is in force.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[cfg_attr(not(feature = "spiffe"), expect(dead_code, reason = "nobody asks an agent then"))]
+pub(crate) struct WorkloadApi {
+    /// Where it is: the path of a socket, `unix:///path/of/a/socket` or `tcp://127.0.0.1:8000`. Default: what the variable
+    /// `SPIFFE_ENDPOINT_SOCKET` of the environment says.
+    pub(crate) socket: Option<String>,
+    /// Which of several identities is ours. Default: the first that it tells.
+    pub(crate) spiffe_id: Option<Text<SpiffeId>>,
+    /// The same, by the hint that an operator gave it. Default: the first that it tells.
+    pub(crate) hint: Option<String>,
+    /// Other domains whose SPIFFE IDs are believed, if it has their roots. Default: none.
+    #[serde(default)]
+    pub(crate) federated: Vec<Text<TrustDomain>>,
 }
 
 /// TLS 1.2 and 1.3 from clients.
@@ -50,7 +71,7 @@ pub(crate) struct ListenerTls {
     pub(crate) client_certificates: Option<ClientCertificates>,
     /// The roots of clients, in PEM; looked at once a second. Default: those of the first identity.
     pub(crate) client_ca: Option<PathBuf>,
-    /// Whether plain text is taken on the same port. Default: `strict`.
+    /// Whether plain text is taken on this port, beside TLS or in place of it. Default: `strict`.
     #[serde(default)]
     pub(crate) mode: TlsMode,
     /// How long a handshake may take. Default: 10 s.
@@ -78,6 +99,8 @@ pub(crate) enum TlsMode {
     Strict,
     /// It is told apart by the first byte: while a mesh moves from the one to the other.
     Permissive,
+    /// Nothing but plain text is taken, as without `tls`: what is said here is checked, and does nothing.
+    Disabled,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -85,9 +108,9 @@ pub(crate) enum TlsMode {
 pub(crate) enum OnTrustShrink {
     /// It stays, until the certificate expires.
     Keep,
-    /// It ends with the requests that are in flight.
+    /// It ends with the requests that are in flight; a tunnel stays.
     Drain,
-    /// It is cut.
+    /// It is cut, and so are tunnels.
     Close,
 }
 
@@ -107,4 +130,6 @@ pub(crate) struct UpstreamTls {
     pub(crate) spiffe_id: Option<Text<SpiffeId>>,
     /// The trust domain of which the server must be, whatever its path is, in place of a name.
     pub(crate) trust_domain: Option<Text<TrustDomain>>,
+    /// What becomes of a connection to a server that would be refused by the roots and revocation lists of today. Default: `drain`.
+    pub(crate) on_trust_shrink: Option<OnTrustShrink>,
 }

@@ -6,6 +6,7 @@ use super::{
     backend::RuleService,
     breakers::Breakers,
     canaries::Canaries,
+    direction::Direction,
     edge::Listen,
     fallbacks::Fallbacks,
     mirrors::Mirrors,
@@ -90,6 +91,8 @@ pub struct SnapshotBuilder {
     admin: Option<Admin>,
     #[cfg(feature = "tls")]
     identities: Vec<(Arc<str>, Credentials)>,
+    #[cfg(feature = "tls")]
+    roots: Vec<(Arc<str>, Credentials)>,
     #[cfg(feature = "jwt")]
     key_sets: Vec<(Arc<str>, RemoteKeys)>,
     #[cfg(feature = "jwt")]
@@ -118,6 +121,8 @@ impl SnapshotBuilder {
             admin: None,
             #[cfg(feature = "tls")]
             identities: Vec::new(),
+            #[cfg(feature = "tls")]
+            roots: Vec::new(),
             #[cfg(feature = "jwt")]
             key_sets: Vec::new(),
             #[cfg(feature = "jwt")]
@@ -153,6 +158,14 @@ impl SnapshotBuilder {
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn identity(mut self, name: impl Into<Arc<str>>, credentials: &Credentials) -> Self {
         self.identities.push((name.into(), credentials.clone()));
+        self
+    }
+
+    /// The same of credentials that say whom to believe, and not who we are: whether they are renewed.
+    #[cfg(feature = "tls")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+    pub fn roots(mut self, name: impl Into<Arc<str>>, credentials: &Credentials) -> Self {
+        self.roots.push((name.into(), credentials.clone()));
         self
     }
 
@@ -252,7 +265,7 @@ impl SnapshotBuilder {
         let providers = of_rules.iter().filter_map(|rule| rule.providers.as_ref());
         credentials.extend(providers.flat_map(Providers::locations).cloned());
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
-        let (rules, upstreams) = (distinct(&of_rules)?, upstreams(&of_rules, &self.tcp));
+        let (rules, upstreams) = (distinct(&listeners, &of_rules)?, upstreams(&of_rules, &self.tcp));
         #[cfg(feature = "jwt")]
         let token_sources = super::parts::token_sources(&of_rules);
         let (told, overload) = (asserted.iter().cloned().collect(), self.overload.clone());
@@ -267,6 +280,8 @@ impl SnapshotBuilder {
             api_keys,
             #[cfg(feature = "tls")]
             identities: self.identities,
+            #[cfg(feature = "tls")]
+            roots: self.roots,
             #[cfg(feature = "jwt")]
             key_sets: self.key_sets,
             #[cfg(feature = "jwt")]
@@ -317,12 +332,19 @@ impl SnapshotBuilder {
     }
 }
 
-fn routed(rules: Vec<Rule>, given: &Given) -> Result<RouterService<RuleService>, SnapshotError> {
-    let mut router = Router::builder();
-    for rule in rules {
-        router = router.rule(rule.build(given)?);
-    }
-    Ok(router.build()?.into_service())
+/// A table for each direction.
+fn routed(
+    mut rules: Vec<Rule>,
+    given: &Given,
+) -> Result<Vec<(Direction, RouterService<RuleService>)>, SnapshotError> {
+    let routed = |direction| {
+        let mut router = Router::builder();
+        for rule in rules.extract_if(.., |rule| rule.direction == direction) {
+            router = router.rule(rule.build(given)?);
+        }
+        Ok((direction, router.build()?.into_service()))
+    };
+    Direction::ALL.into_iter().map(routed).collect()
 }
 
 /// What a rule is told of the whole.

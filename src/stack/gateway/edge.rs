@@ -31,7 +31,7 @@ use crate::{
     upstream::HopByHop,
 };
 
-use super::{backend::RuleService, limits::Limits, spoken::Spoken};
+use super::{backend::RuleService, direction::Direction, limits::Limits, spoken::Spoken};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 
@@ -41,6 +41,7 @@ use crate::tls::ServerTls;
 pub struct Listen {
     pub(super) name: Arc<str>,
     pub(super) address: SocketAddr,
+    pub(super) direction: Direction,
     pub(super) trusted: TrustedProxies,
     pub(super) addresses: Option<AddressList>,
     pub(super) limits: Limits,
@@ -69,8 +70,21 @@ impl Listen {
 
     /// At this address, trusting nobody.
     pub fn on(name: impl Into<Arc<str>>, address: SocketAddr) -> Self {
-        let (trusted, limits, socket) = (TrustedProxies::none(), Limits::default(), Socket::default());
-        Self { name: name.into(), address, trusted, addresses: None, limits, concurrency: Vec::new(), socket }
+        Self {
+            name: name.into(),
+            address,
+            direction: Direction::default(),
+            trusted: TrustedProxies::none(),
+            addresses: None,
+            limits: Limits::default(),
+            concurrency: Vec::new(),
+            socket: Socket::default(),
+        }
+    }
+
+    /// Which way its requests go, and so by which rules. [`Direction::Through`] unless told.
+    pub fn direction(self, direction: Direction) -> Self {
+        Self { direction, ..self }
     }
 
     /// Believes what these peers say of whom they speak for: `X-Forwarded-*`, `Forwarded`, `X-Request-Id`. If they
@@ -190,10 +204,20 @@ impl Listen {
         self
     }
 
+    /// Whether nobody gets in whose certificate was not verified.
+    pub(super) fn asks_for_certificates(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.socket.tls.as_ref().is_some_and(ServerTls::requires_certificates);
+        #[cfg(not(feature = "tls"))]
+        return false;
+    }
+
     pub(super) fn service(&self, shared: &EdgeParts, routes: RouterService<RuleService>) -> EdgeService {
-        let trust = match self.trusted.is_empty() {
-            true => Trust::Never,
-            false => Trust::Peers(self.trusted.clone()),
+        let trust = match self.direction {
+            // Who calls is of the same mesh, and so is what it calls a request.
+            Direction::Inbound => Trust::Identified(self.trusted.clone()),
+            _ if self.trusted.is_empty() => Trust::Never,
+            _ => Trust::Peers(self.trusted.clone()),
         };
         let connection = Connection::new().trusted_proxies(self.trusted.clone());
         let known = (connection, (SetRequestId::new().trust(trust), RequestSpan));

@@ -1,22 +1,38 @@
-//! What is told of who we are on connections.
+//! What is told of who we are on connections, and whom we believe.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use serde_json::{Value, json};
 
-use crate::tls::Credentials;
+use crate::tls::{Credentials, CredentialsStatus};
 #[cfg(feature = "prometheus")]
 use crate::{stack::gateway::snapshot::Snapshot, telemetry::metrics::Samples};
 
 /// For the status.
 pub(super) fn status((name, credentials): &(Arc<str>, Credentials)) -> Value {
-    let status = credentials.status();
     let material = credentials.current();
     let identity = material.as_ref().and_then(|material| material.identity.as_ref());
+    let status = credentials.status();
+    let mut told = renewed(&status);
+    told["identity"] = json!(**name);
+    told["name"] = json!(identity.and_then(|identity| identity.names().name()));
+    told["expiresSeconds"] = json!(status.expires.map(left));
+    told
+}
+
+/// For the status: a file of roots.
+pub(super) fn roots((name, credentials): &(Arc<str>, Credentials)) -> Value {
+    let mut told = renewed(&credentials.status());
+    told["roots"] = json!(**name);
+    told
+}
+
+fn renewed(status: &CredentialsStatus) -> Value {
     json!({
-        "identity": **name,
-        "name": identity.and_then(|identity| identity.names().name()),
-        "expiresSeconds": status.expires.map(left),
+        "revocationExpiresSeconds": status.revocation_expires.map(left),
         "rotations": status.rotations,
         "failures": status.failures,
         "lastError": status.failure.as_deref(),
@@ -32,14 +48,18 @@ fn left(expires: SystemTime) -> i64 {
     }
 }
 
-/// For the metrics: the identities in force.
+/// For the metrics: the identities and roots in force.
 #[cfg(feature = "prometheus")]
 pub(super) fn numbers(snapshot: &Snapshot, samples: &mut Samples) {
     for (name, credentials) in &snapshot.identities {
         let (status, name) = (credentials.status(), [("identity", &**name)]);
         if let Some(expires) = status.expires {
-            let at = expires.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            samples.gauge("identity_expiry_timestamp_seconds", "When the certificate expires", &name, at);
+            let help = "When the certificate expires";
+            samples.gauge("identity_expiry_timestamp_seconds", help, &name, since_epoch(expires));
+        }
+        if let Some(expires) = status.revocation_expires {
+            let help = "When the first issuer has no revocation list left that is not over";
+            samples.gauge("identity_revocation_expiry_timestamp_seconds", help, &name, since_epoch(expires));
         }
         samples.counter(
             "identity_rotations",
@@ -50,4 +70,15 @@ pub(super) fn numbers(snapshot: &Snapshot, samples: &mut Samples) {
         let help = "How often in a row they could not be renewed";
         samples.gauge("identity_renewal_failures", help, &name, status.failures);
     }
+    for (name, credentials) in &snapshot.roots {
+        let (status, name) = (credentials.status(), [("roots", &**name)]);
+        samples.counter("roots_rotations", "Roots that were taken into use", &name, status.rotations);
+        let help = "How often in a row they could not be read";
+        samples.gauge("roots_renewal_failures", help, &name, status.failures);
+    }
+}
+
+#[cfg(feature = "prometheus")]
+fn since_epoch(time: SystemTime) -> Duration {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

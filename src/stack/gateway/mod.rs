@@ -139,6 +139,7 @@ mod breakers;
 mod builder;
 mod canaries;
 mod consumption;
+mod direction;
 mod edge;
 mod endpoints;
 mod fallbacks;
@@ -147,6 +148,7 @@ mod guarded;
 mod identities;
 #[cfg(feature = "jwt")]
 mod key_sets;
+mod leave;
 mod limits;
 mod mirrors;
 #[cfg(feature = "prometheus")]
@@ -172,6 +174,7 @@ mod usage;
 pub use backend::Backend;
 pub use builder::{SnapshotBuilder, SnapshotError};
 pub use canaries::Steer;
+pub use direction::Direction;
 pub use edge::Listen;
 pub(super) use guarded::Guarded;
 pub use rule::Rule;

@@ -6,7 +6,10 @@ use std::{
 
 use http::HeaderName;
 
-use super::{builder::SnapshotError, edge::Listen, rule::Rule, snapshot::RuleFacts, tcp::TcpRoute};
+use super::{
+    builder::SnapshotError, direction::Direction, edge::Listen, rule::Rule, snapshot::RuleFacts,
+    tcp::TcpRoute,
+};
 #[cfg(feature = "jwt")]
 use crate::authn::outbound::TokenSourceHandle;
 use crate::{
@@ -153,8 +156,16 @@ pub(super) fn addresses(
 }
 
 /// The rules, each of which has a name of its own.
-pub(super) fn distinct(rules: &[Rule]) -> Result<Vec<RuleFacts>, SnapshotError> {
-    let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
+pub(super) fn distinct(listeners: &[Listen], rules: &[Rule]) -> Result<Vec<RuleFacts>, SnapshotError> {
+    // What goes out is the service's own. What comes in may be known by its certificates.
+    let is_open = |direction: Direction| {
+        let mut ways_in = listeners.iter().filter(|listen| listen.direction == direction);
+        direction != Direction::Outbound && ways_in.any(|listen| !listen.asks_for_certificates())
+    };
+    let facts = |rule: &Rule| {
+        let public = rule.is_public() && is_open(rule.direction);
+        RuleFacts { name: Arc::clone(&rule.name), public }
+    };
     let (rules, mut names) = (rules.iter().map(facts).collect::<Vec<_>>(), HashSet::new());
     match rules.iter().find(|rule| !names.insert(&rule.name)) {
         Some(twice) => Err(SnapshotError::DuplicateRule(Arc::clone(&twice.name))),

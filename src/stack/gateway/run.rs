@@ -1,43 +1,35 @@
 use std::{
     fmt,
-    future::{Future, poll_fn, ready},
+    future::ready,
     net::SocketAddr,
-    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 
 use super::{
     observer::Connections,
     service::{InForce, ListenerService},
     snapshot::Snapshot,
-    sockets::{BindError, Sockets, of_admin},
+    sockets::{Acceptor, BindError, Sockets, of_admin},
     tcp::{Forwarder, Numbers},
 };
 #[cfg(feature = "prometheus")]
 use crate::telemetry::metrics::Metrics;
-use crate::{
-    routing::canary::CanaryHandle, stack::admin::AdminService, time::after, transport::shutdown_signal,
-};
+use crate::{routing::canary::CanaryHandle, stack::admin::AdminService};
 
 /// How long the addresses of new upstreams, and keys, are waited for before a snapshot is taken into force.
 const WARM: Duration = Duration::from_millis(500);
 /// The same where nothing is served meanwhile.
 const WARM_FIRST: Duration = Duration::from_secs(2);
-/// How long the admin address may take to end.
-const ADMIN: Duration = Duration::from_secs(1);
-/// How long connections that were cut may take to let go of their requests, so that these are counted.
-const CUT: Duration = Duration::from_secs(1);
 
 /// A gateway that runs. Clones are handles to the same one; when the last is dropped it accepts nothing more.
 #[derive(Clone)]
@@ -52,7 +44,7 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     pub(super) draining: AtomicBool,
     pub(super) last_load: Mutex<Option<Load>>,
-    replaced: super::usage::Replaced,
+    pub(super) replaced: super::usage::Replaced,
     /// Of connections that carry something else than HTTP.
     pub(super) tcp: Arc<Numbers>,
 }
@@ -105,6 +97,10 @@ impl Gateway {
             replaced: super::usage::Replaced::default(),
             tcp: Arc::default(),
         }))
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.0
     }
 
     async fn begun(self, snapshot: Snapshot) -> Result<Self, BindError> {
@@ -212,49 +208,6 @@ impl Gateway {
     pub fn is_draining(&self) -> bool {
         self.0.draining.load(Ordering::Relaxed)
     }
-
-    /// Goes down without losing what was accepted: `/readyz` says 503 for `delay`, so that whoever sends here learns of
-    /// it; then nothing new is accepted, and what is in flight has `grace` to end. Returns how much was cut.
-    pub async fn shutdown(&self, delay: Duration, grace: Duration) -> usize {
-        self.0.draining.store(true, Ordering::Relaxed);
-        tracing::info!(?delay, ?grace, "going down");
-        sleep(delay).await;
-        self.0.end(grace).await
-    }
-
-    /// Cuts what is in flight.
-    pub async fn cut(&self) -> usize {
-        self.0.draining.store(true, Ordering::Relaxed);
-        self.0.end(Duration::ZERO).await
-    }
-
-    /// Serves until SIGTERM or SIGINT, then goes down as [`shutdown`](Self::shutdown) does, with what the snapshot in
-    /// force says of it; a second signal cuts. Returns how much was cut.
-    ///
-    /// Signals count from this call on, so call it before you say that you are ready, and await it later.
-    ///
-    /// # Panics
-    ///
-    /// As [`shutdown_signal`].
-    pub fn run(&self) -> impl Future<Output = usize> + Send + '_ {
-        let told = shutdown_signal();
-        async move {
-            told.await;
-            self.run_down().await
-        }
-    }
-
-    async fn run_down(&self) -> usize {
-        let (delay, grace) = self.0.current.load().as_ref().map_or_else(Default::default, |current| {
-            let snapshot = &current.snapshot;
-            (snapshot.shutdown_delay, snapshot.shutdown_grace)
-        });
-        let again = async {
-            shutdown_signal().await;
-            self.cut().await
-        };
-        first(self.shutdown(delay, grace), again).await
-    }
 }
 
 impl Shared {
@@ -272,8 +225,7 @@ impl Shared {
         );
         if let Some(before) = &before {
             self.replaced.add(&before.snapshot, snapshot);
-            let in_flight =
-                sockets.serving.iter().chain(&sockets.leaving).map(super::sockets::Acceptor::name);
+            let in_flight = sockets.serving.iter().chain(&sockets.leaving).map(Acceptor::name);
             for name in in_flight.filter(|name| snapshot.listeners.iter().all(|listen| listen.name != **name))
             {
                 edges.extend(before.edges.iter().find(|(known, _)| known == name).cloned());
@@ -290,41 +242,6 @@ impl Shared {
     fn loaded(&self, faults: Vec<String>) {
         *self.last_load.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Load { at: Instant::now(), faults });
-    }
-
-    /// Accepts nothing more, and waits for what is in flight; the admin address goes last.
-    async fn end(&self, grace: Duration) -> usize {
-        let (listeners, admin) = {
-            let mut sockets = self.sockets();
-            let Sockets { serving, leaving, .. } = &mut *sockets;
-            let (admin, listeners): (Vec<_>, Vec<_>) =
-                serving.iter_mut().chain(leaving).partition(|acceptor| **acceptor.name() == *"admin");
-            let leave = |acceptor: &mut super::sockets::Acceptor| {
-                acceptor.leave();
-                [acceptor.drain.clone(), acceptor.streams.clone()]
-            };
-            let listeners: Vec<_> = listeners.into_iter().flat_map(leave).collect();
-            (listeners, admin.into_iter().map(|admin| admin.drain.clone()).collect::<Vec<_>>())
-        };
-        let until = after(Instant::now(), grace);
-        let mut cut = 0;
-        for drain in &listeners {
-            cut += drain.wait(until.saturating_duration_since(Instant::now())).await;
-        }
-        let until = after(Instant::now(), CUT);
-        for drain in listeners {
-            drain.wait(until.saturating_duration_since(Instant::now())).await;
-        }
-        if let Some(current) = self.current.load_full() {
-            super::usage::end(&current.snapshot, &self.replaced).await;
-            #[cfg(feature = "redis")]
-            super::limits::give_back(&current.snapshot.limits).await;
-        }
-        for drain in admin {
-            drain.start();
-            drain.wait(ADMIN).await;
-        }
-        cut
     }
 }
 
@@ -349,16 +266,6 @@ async fn warm(snapshot: &Snapshot, patience: Duration) {
     let all = async { while asked.join_next().await.is_some() {} };
     let _ = timeout(patience, all).await;
     asked.detach_all();
-}
-
-/// What the first of two futures says.
-async fn first<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> T {
-    let (mut one, mut other) = (pin!(one), pin!(other));
-    poll_fn(|cx| match one.as_mut().poll(cx) {
-        Poll::Pending => other.as_mut().poll(cx),
-        ready => ready,
-    })
-    .await
 }
 
 impl fmt::Debug for Gateway {

@@ -7,6 +7,7 @@ use super::{
     breakers::Breakers,
     builder::SnapshotBuilder,
     canaries::Canaries,
+    direction::Direction,
     edge::{EdgeParts, EdgeService, Listen},
     fallbacks::Fallbacks,
     mirrors::Mirrors,
@@ -41,6 +42,8 @@ pub struct Snapshot {
     pub(super) api_keys: Vec<(Arc<str>, ApiKeys)>,
     #[cfg(feature = "tls")]
     pub(super) identities: Vec<(Arc<str>, Credentials)>,
+    #[cfg(feature = "tls")]
+    pub(super) roots: Vec<(Arc<str>, Credentials)>,
     #[cfg(feature = "jwt")]
     pub(super) key_sets: Vec<(Arc<str>, RemoteKeys)>,
     #[cfg(feature = "jwt")]
@@ -57,7 +60,8 @@ pub struct Snapshot {
     pub(super) canaries: Canaries,
     pub(super) breakers: Breakers,
     pub(super) rules: Vec<RuleFacts>,
-    pub(super) routes: RouterService<RuleService>,
+    /// By their directions.
+    pub(super) routes: Vec<(Direction, RouterService<RuleService>)>,
     pub(super) tcp: Table,
     pub(super) asserted: Vec<HeaderName>,
     pub(super) paths: PathPolicy,
@@ -83,11 +87,17 @@ pub struct Snapshot {
 pub struct RuleFacts {
     /// Its name.
     pub name: Arc<str>,
-    /// Whether it asks nobody who they are.
+    /// Whether strangers get there: it asks nobody who they are, and there is a listener that asks for no certificate.
     pub public: bool,
 }
 
 impl Snapshot {
+    /// Whether it has identities or roots that somebody renews.
+    #[cfg(all(feature = "config", feature = "tls"))]
+    pub(crate) fn has_credentials(&self) -> bool {
+        !self.identities.is_empty() || !self.roots.is_empty()
+    }
+
     /// Gathers the parts of a snapshot.
     pub fn builder() -> SnapshotBuilder {
         SnapshotBuilder::new()
@@ -118,8 +128,11 @@ impl Snapshot {
             #[cfg(feature = "prometheus")]
             metrics: metrics.clone(),
         };
-        let edge = |listen: &Listen| (Arc::clone(&listen.name), listen.service(&parts, self.routes.clone()));
-        self.listeners.iter().map(edge).collect()
+        let edge = |listen: &Listen| {
+            let (_, routes) = self.routes.iter().find(|(direction, _)| *direction == listen.direction)?;
+            Some((Arc::clone(&listen.name), listen.service(&parts, routes.clone())))
+        };
+        self.listeners.iter().filter_map(edge).collect()
     }
 }
 

@@ -4,7 +4,7 @@ use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::edge::Listen;
+use super::{direction::Direction, edge::Listen};
 use crate::{
     body::Body,
     stack::admin::Admin,
@@ -83,6 +83,10 @@ impl Bound {
 impl Acceptor {
     pub(super) fn name(&self) -> &Arc<str> {
         &self.listen.name
+    }
+
+    pub(super) fn direction(&self) -> Direction {
+        self.listen.direction
     }
 
     /// Whether it has this listener's address. Port 0 is another port for each name.

@@ -54,6 +54,7 @@ impl Shared {
                 json!({
                     "name": **acceptor.name(),
                     "address": acceptor.local.to_string(),
+                    "direction": acceptor.direction().as_str(),
                     // Accepting is one of what is counted.
                     "connections": acceptor.in_flight().saturating_sub(1),
                 })
@@ -102,6 +103,8 @@ impl Shared {
         {
             let identities = snapshot.iter().flat_map(|snapshot| &snapshot.identities);
             status["identities"] = identities.map(super::identities::status).collect();
+            let roots = snapshot.iter().flat_map(|snapshot| &snapshot.roots);
+            status["roots"] = roots.map(super::identities::roots).collect();
         }
         #[cfg(feature = "jwt")]
         of_tokens(&mut status, snapshot.map(|snapshot| &**snapshot));

@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     ListenerBuilder,
     caps::{Caps, Full},
-    handshake::Handshake,
+    handshake::{Handshake, Shared},
     observer::Observer,
     pauses::Pauses,
 };
@@ -40,8 +40,7 @@ pub struct Listener {
     settings: ListenerBuilder,
     caps: Arc<Caps>,
     handshakes: JoinSet<Option<Io>>,
-    /// PROXY protocol headers that are read now.
-    headers: Arc<()>,
+    shared: Arc<Shared>,
     pauses: Pauses,
     pause: Option<Pin<Box<Sleep>>>,
     closing: bool,
@@ -76,7 +75,7 @@ impl Listener {
             settings,
             caps,
             handshakes: JoinSet::new(),
-            headers: Arc::default(),
+            shared: Arc::default(),
             pauses: Pauses::default(),
             pause: None,
             closing: false,
@@ -143,7 +142,7 @@ impl Listener {
                 Poll::Ready(None) | Poll::Pending => {}
             }
             // One is ours.
-            if Arc::strong_count(&self.headers) > MAX_HEADERS {
+            if Arc::strong_count(&self.shared.headers) > MAX_HEADERS {
                 return Poll::Pending;
             }
             if let Some(io) = ready!(self.poll_socket(cx)) {
@@ -192,7 +191,7 @@ impl Listener {
         #[cfg(not(target_os = "linux"))]
         let _ = stream.set_nodelay(true);
         let slot = self.caps.enter()?;
-        let handshake = Handshake::new(peer, slot, self.settings.clone(), &self.headers);
+        let handshake = Handshake::new(peer, slot, self.settings.clone(), &self.shared);
         if handshake.is_short() {
             return handshake.begin(stream).map(Some);
         }

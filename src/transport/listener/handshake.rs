@@ -5,6 +5,8 @@ use std::{io, net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 use tokio::{net::TcpStream, time::timeout};
 
+#[cfg(feature = "tls")]
+use super::lines::Lines;
 use super::{
     ListenerBuilder,
     caps::{Full, Slot},
@@ -15,11 +17,30 @@ use crate::{
     transport::{Io, ProxyHeader, prefixed::Prefixed, proxy_protocol::read_header},
 };
 
+/// What the handshakes of a listener have in common.
+#[derive(Default)]
+pub(super) struct Shared {
+    /// PROXY protocol headers that are read now.
+    pub(super) headers: Arc<()>,
+    #[cfg(feature = "tls")]
+    refusals: Refusals,
+}
+
+/// What is logged of handshakes of TLS that fail. Noise leaves out nobody who came with a certificate.
+#[cfg(feature = "tls")]
+#[derive(Default)]
+struct Refusals {
+    of_certificates: Lines,
+    others: Lines,
+}
+
 /// A connection that was accepted, and has not said yet who it is.
 pub(super) struct Handshake {
     peer: SocketAddr,
     slot: Slot,
     settings: ListenerBuilder,
+    #[cfg(feature = "tls")]
+    shared: Arc<Shared>,
     /// Held while a PROXY protocol header is awaited.
     header: Option<Arc<()>>,
 }
@@ -32,9 +53,16 @@ enum Refused {
 }
 
 impl Handshake {
-    pub(super) fn new(peer: SocketAddr, slot: Slot, settings: ListenerBuilder, headers: &Arc<()>) -> Self {
-        let mut handshake = Self { peer, slot, settings, header: None };
-        handshake.header = handshake.is_told().then(|| Arc::clone(headers));
+    pub(super) fn new(peer: SocketAddr, slot: Slot, settings: ListenerBuilder, shared: &Arc<Shared>) -> Self {
+        let mut handshake = Self {
+            peer,
+            slot,
+            settings,
+            #[cfg(feature = "tls")]
+            shared: Arc::clone(shared),
+            header: None,
+        };
+        handshake.header = handshake.is_told().then(|| Arc::clone(&shared.headers));
         handshake
     }
 
@@ -83,7 +111,7 @@ impl Handshake {
     async fn shake(mut self, mut stream: TcpStream) -> Result<Io, Refused> {
         let header = self.header.take();
         #[cfg(feature = "tls")]
-        let tls = self.settings.tls.clone();
+        let (tls, shared) = (self.settings.tls.clone(), Arc::clone(&self.shared));
         let io = match self.settings.proxy_protocol.as_ref().filter(|_| self.is_told()) {
             Some(policy) => {
                 let read = timeout(policy.limit(), read_header(&mut stream)).await;
@@ -100,7 +128,11 @@ impl Handshake {
         drop(header);
         #[cfg(feature = "tls")]
         if let Some(tls) = tls {
-            return secure(io, &tls).await.map_err(Refused::Misuse);
+            let shaken = secure(io, &tls).await;
+            return shaken.map_err(|(peer, error)| {
+                shared.refusals.tell(peer, &error);
+                Refused::Misuse(Misuse::Handshake)
+            });
         }
         Ok(io)
     }
@@ -108,7 +140,7 @@ impl Handshake {
 
 /// Shakes hands, unless plain text may come and does.
 #[cfg(feature = "tls")]
-async fn secure(io: Io, tls: &crate::tls::ServerTls) -> Result<Io, Misuse> {
+async fn secure(io: Io, tls: &crate::tls::ServerTls) -> Result<Io, (PeerAddr, io::Error)> {
     let peer = io.peer();
     let shaking = async {
         match tls.is_permissive() {
@@ -120,8 +152,20 @@ async fn secure(io: Io, tls: &crate::tls::ServerTls) -> Result<Io, Misuse> {
         }
     };
     let shaken = timeout(tls.timeout(), shaking).await;
-    shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|error| {
-        tracing::info!(%peer, %error, "closed: the handshake failed");
-        Misuse::Handshake
-    })
+    shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|error| (peer, error))
+}
+
+#[cfg(feature = "tls")]
+impl Refusals {
+    fn tell(&self, peer: PeerAddr, error: &io::Error) {
+        let is_of_certificate = error.kind() == io::ErrorKind::PermissionDenied;
+        let lines = if is_of_certificate { &self.of_certificates } else { &self.others };
+        match lines.next() {
+            None => {}
+            Some(0) => tracing::info!(%peer, %error, "closed: the handshake failed"),
+            Some(left_out) => {
+                tracing::info!(%peer, %error, left_out, "closed: the handshake failed, as others did");
+            }
+        }
+    }
 }

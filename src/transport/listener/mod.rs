@@ -5,6 +5,8 @@ mod builder;
 mod caps;
 mod foreign;
 mod handshake;
+#[cfg(feature = "tls")]
+mod lines;
 mod observer;
 mod pauses;
 

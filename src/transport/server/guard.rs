@@ -14,6 +14,7 @@ use super::{flood::Allowance, vitals::Vitals};
 use crate::transport::{
     drain::{Alarm, Phase, Watch},
     prefixed::Prefixed,
+    tenure::Tenure,
 };
 
 /// Reads thrown away after our end is closed: bytes, and how many at a time.
@@ -26,16 +27,24 @@ pub(super) struct Guard<I> {
     io: Prefixed<I>,
     vitals: Arc<Vitals>,
     allowance: Option<Allowance>,
-    tunnel: Option<Alarm>,
+    tenure: Tenure,
+    tunnel: Option<Tunnel>,
     ended: bool,
     lingered: usize,
     _watches: [Watch; 2],
 }
 
+/// What ends a tunnel: the server, and what is known of its peer.
+struct Tunnel {
+    alarm: Alarm,
+    /// `None`: it has come.
+    cut: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
 impl<I> Guard<I> {
-    pub(super) fn new(io: Prefixed<I>, vitals: Arc<Vitals>, watches: [Watch; 2]) -> Self {
+    pub(super) fn new(io: Prefixed<I>, vitals: Arc<Vitals>, tenure: Tenure, watches: [Watch; 2]) -> Self {
         let allowance = vitals.is_h2.then(|| Allowance::new(Instant::now()));
-        Self { io, vitals, allowance, tunnel: None, ended: false, lingered: 0, _watches: watches }
+        Self { io, vitals, allowance, tenure, tunnel: None, ended: false, lingered: 0, _watches: watches }
     }
 
     /// In a tunnel the connection's task is over, and whoever reads now is to be cut off by us.
@@ -43,10 +52,16 @@ impl<I> Guard<I> {
         if !self.vitals.upgraded.load(Relaxed) {
             return Ok(());
         }
-        let alarm = self.tunnel.get_or_insert_with(|| Alarm::new(self.vitals.drain.clone()));
-        match alarm.poll(cx) {
-            Phase::Cut => Err(io::ErrorKind::ConnectionAborted.into()),
-            Phase::Serving | Phase::Draining => Ok(()),
+        let tunnel = self.tunnel.get_or_insert_with(|| Tunnel {
+            alarm: Alarm::new(self.vitals.drain.clone()),
+            cut: Some(Box::pin(self.tenure.cut())),
+        });
+        if tunnel.cut.as_mut().is_some_and(|cut| cut.as_mut().poll(cx).is_ready()) {
+            tunnel.cut = None;
+        }
+        match tunnel.alarm.poll(cx) {
+            Phase::Serving | Phase::Draining if tunnel.cut.is_some() => Ok(()),
+            _ => Err(io::ErrorKind::ConnectionAborted.into()),
         }
     }
 

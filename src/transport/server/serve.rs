@@ -216,7 +216,8 @@ impl Server {
         let is_h2 = sniffed.speech == Speech::Http2;
         let vitals = Vitals::new(self.drain, is_h2);
         let pulse = Pulse::new(Arc::clone(&self.limits), Arc::clone(&vitals), born, &tenure);
-        let guard = Guard::new(Prefixed::new(sniffed.ahead, io), Arc::clone(&vitals), watches);
+        let io = Prefixed::new(sniffed.ahead, io);
+        let guard = Guard::new(io, Arc::clone(&vitals), tenure.clone(), watches);
         let (limits, who) = (Arc::clone(&self.limits), peer);
         let (peer, lost) = (who.address(), tenure.lost());
         let observed = observer.clone();

@@ -67,7 +67,7 @@ pub(super) async fn probe(
             Probe::Http { .. } => options.wire == Wire::Http2,
             Probe::Grpc { .. } => true,
         };
-        let (io, _) = line((address, name), http2, connections, options).await?;
+        let (io, ..) = line((address, name), http2, connections, options).await?;
         match &policy.probe {
             Probe::Tcp => Ok(()),
             Probe::Http { path, expected } => {

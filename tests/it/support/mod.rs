@@ -9,6 +9,8 @@ pub(crate) mod authority;
 pub(crate) mod certificates;
 #[cfg(feature = "telemetry")]
 pub(crate) mod log;
+#[cfg(all(feature = "telemetry", feature = "tls", feature = "upstream"))]
+pub(crate) mod openssl;
 #[cfg(all(feature = "jwt", feature = "tls"))]
 #[allow(dead_code, reason = "each room uses a part of it")]
 pub(crate) mod provider;

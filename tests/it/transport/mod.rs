@@ -1,5 +1,7 @@
 //! The listener, the server and its end, over real sockets.
 
+#[cfg(all(feature = "telemetry", feature = "tls", feature = "upstream"))]
+mod bad_certificates;
 mod caps;
 mod cost;
 mod drain;
@@ -10,10 +12,14 @@ mod peer;
 #[cfg(feature = "tls")]
 mod proxied;
 mod proxy_protocol;
+#[cfg(all(feature = "tls", feature = "upstream"))]
+mod rotation;
 #[cfg(all(feature = "spiffe", feature = "upstream"))]
 mod spiffe;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(all(feature = "tls", feature = "upstream"))]
+mod trust;
 
 use std::{
     convert::Infallible,

@@ -271,14 +271,25 @@ async fn certificates_are_shown_by_name() {
     }
 }
 
-fn rustls_client(authority: &Authority, identity: Option<&(String, String)>) -> Arc<rustls::ClientConfig> {
+pub(super) fn rustls_client(
+    authority: &Authority,
+    identity: Option<&(String, String)>,
+) -> Arc<rustls::ClientConfig> {
+    rustls_client_of(authority, identity, rustls::ALL_VERSIONS)
+}
+
+pub(super) fn rustls_client_of(
+    authority: &Authority,
+    identity: Option<&(String, String)>,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Arc<rustls::ClientConfig> {
     use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
     let mut roots = rustls::RootCertStore::empty();
     roots.add(authority.0.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config =
-        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        rustls::ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
     let config = config.with_root_certificates(roots);
     Arc::new(match identity {
         Some((chain, key)) => {

@@ -1,0 +1,114 @@
+//! Whether who was let in before would be let in today.
+
+use std::{future::pending, sync::Arc};
+
+use rustls::{
+    CertificateError,
+    pki_types::{CertificateDer, UnixTime},
+};
+#[cfg(feature = "upstream")]
+use rustls::{client::danger::ServerCertVerifier, pki_types::ServerName};
+use tokio::sync::watch;
+#[cfg(feature = "transport")]
+use webpki::KeyUsage;
+
+#[cfg(feature = "upstream")]
+use super::verifier::Verifier;
+use super::{Credentials, OnTrustShrink, Trust};
+use crate::identity::PeerIdentity;
+
+/// Whom to believe before a handshake, so that no change after that is missed.
+pub(super) struct Watched {
+    credentials: Credentials,
+    told: watch::Receiver<u64>,
+    known: Trust,
+}
+
+/// Whether the peer of a connection would be let in today.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    credentials: Credentials,
+    told: watch::Receiver<u64>,
+    /// Whom to believe when it was last looked at.
+    known: Trust,
+    peer: PeerIdentity,
+    role: Role,
+    then: OnTrustShrink,
+}
+
+/// What the peer is to us.
+#[derive(Debug, Clone)]
+enum Role {
+    #[cfg(feature = "transport")]
+    Client,
+    /// By which name it was asked for.
+    #[cfg(feature = "upstream")]
+    Server(Arc<Verifier>, ServerName<'static>),
+}
+
+impl Watched {
+    pub(super) fn of(credentials: &Credentials) -> Self {
+        let told = credentials.told();
+        Self { credentials: credentials.clone(), told, known: credentials.trust() }
+    }
+
+    #[cfg(feature = "transport")]
+    pub(super) fn client(self, peer: PeerIdentity, then: OnTrustShrink) -> Standing {
+        self.standing(peer, Role::Client, then)
+    }
+
+    #[cfg(feature = "upstream")]
+    pub(super) fn server(
+        self,
+        peer: PeerIdentity,
+        by: (Arc<Verifier>, ServerName<'static>),
+        then: OnTrustShrink,
+    ) -> Standing {
+        self.standing(peer, Role::Server(by.0, by.1), then)
+    }
+
+    fn standing(self, peer: PeerIdentity, role: Role, then: OnTrustShrink) -> Standing {
+        let Self { credentials, told, known } = self;
+        Standing { credentials, told, known, peer, role, then }
+    }
+}
+
+impl Standing {
+    /// What is to become of the connection then.
+    #[cfg(feature = "upstream")]
+    pub(crate) fn then(&self) -> OnTrustShrink {
+        self.then
+    }
+
+    /// What is to become of the connection, once its peer would not be let in.
+    pub(crate) async fn lost(mut self) -> OnTrustShrink {
+        while self.told.changed().await.is_ok() {
+            let now = self.credentials.trust();
+            if self.known == now {
+                continue;
+            }
+            self.known = now;
+            let again = self.credentials.in_turn(|| self.again()).await;
+            if let Err(why) = again {
+                tracing::info!(peer = self.peer.name(), %why, "a peer of before is not believed any more");
+                return self.then;
+            }
+        }
+        pending().await
+    }
+
+    fn again(&self) -> Result<(), rustls::Error> {
+        let chain: Vec<_> = self.peer.chain().map(CertificateDer::from).collect();
+        let (leaf, others) = chain.split_first().ok_or(CertificateError::BadEncoding)?;
+        match &self.role {
+            #[cfg(feature = "transport")]
+            Role::Client => {
+                self.known.verify(leaf, others, UnixTime::now(), KeyUsage::client_auth()).map(drop)
+            }
+            #[cfg(feature = "upstream")]
+            Role::Server(verifier, name) => {
+                verifier.verify_server_cert(leaf, others, name, &[], UnixTime::now()).map(drop)
+            }
+        }
+    }
+}
