@@ -1,7 +1,7 @@
 //! HTTP and anything else on one listener.
 use portcullis::{
     body::Body,
-    transport::{Drain, Listener, Server, Stream, Streams},
+    transport::{self, Drain, Listener, Stream, Streams},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -156,8 +156,11 @@ async fn a_server_gives_away_what_it_does_not_speak() {
     let drain = Drain::new();
     let listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
     let address = listener.local_addr().unwrap();
-    let serving =
-        tokio::spawn(Server::new().drain(&drain).serve_with(listener, hello, Streams::detected(echo)));
+    let serving = tokio::spawn(transport::Server::new().drain(&drain).serve_with(
+        listener,
+        hello,
+        Streams::detected(echo),
+    ));
     let answer = crate::gateway::world::Client::new().get(address, "/", &[]).await;
     assert_eq!(answer.text, "hello");
     let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
