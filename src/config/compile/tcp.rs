@@ -46,6 +46,7 @@ impl Compiler<'_> {
             |route: &TcpRoute| route.listeners.is_empty() || route.listeners.contains(&listener.name.0.0);
         if listener.protocol == ListenerProtocol::Tcp
             && !self.file.tcp_routes.iter().any(own)
+            && !self.passes_through(listener)
             && !self.top.field("tcpRoutes").is_broken()
         {
             at.field("protocol")
