@@ -4,9 +4,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_INCREMENTAL=0
 
-# Beside cargo: compilers for the cryptography of JWT and for the fuzzer, curl and openssl for clients, and a Redis server, of which
-# the tests start their own.
+# Beside cargo: compilers for the cryptography of JWT and for the fuzzer, curl and openssl for clients, ip and nft for hosts of their
+# own, and a Redis server, of which the tests start their own.
 declare -A package=([cc]=build-essential [c++]=build-essential [curl]=curl [openssl]=openssl)
+package+=([ip]=iproute2 [nft]=nftables [python3]=python3 [unshare]=util-linux)
 missing=()
 for tool in "${!package[@]}"; do
   command -v "$tool" >/dev/null || missing+=("${package[$tool]}")

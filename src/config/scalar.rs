@@ -15,6 +15,7 @@ use crate::{
     authn::api_key::{KeyEntry, KeyHash},
     identity::{SpiffeId, TrustDomain},
     ratio::Ratio,
+    stack::gateway::Destination,
     time::{Calendar, parse_duration},
 };
 
@@ -79,6 +80,7 @@ pub(super) fn format(name: &str) -> Option<&'static Format> {
         of::<Calendar>(),
         of::<SpiffeId>(),
         of::<TrustDomain>(),
+        of::<Destination>(),
     ];
     FORMATS.iter().find(|format| format.name == name)
 }
@@ -212,6 +214,16 @@ impl Spelled for TrustDomain {
     }
 }
 
+impl Spelled for Destination {
+    const FORMAT: &'static str = "destination";
+    const EXPECTED: &'static str =
+        "a network or an address, with a port or without, such as `10.0.0.0/8:5432` or `[fd00::/8]:5432`";
+
+    fn spell(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,6 +243,7 @@ mod tests {
             ("utc-offset", "-09:30", "CET"),
             ("spiffe-id", "spiffe://shop.example/orders", "https://shop.example/orders"),
             ("trust-domain", "shop.example", "shop example"),
+            ("destination", "10.0.0.0/8:5432", "db:5432"),
         ] {
             let format = format(name).unwrap();
             assert!((format.fits)(good) && !(format.fits)(bad), "{name}");

@@ -75,6 +75,7 @@
 
 mod address;
 mod asserted;
+mod destination;
 #[cfg(feature = "axum")]
 mod extract;
 mod forwarded;
@@ -94,6 +95,7 @@ mod walk;
 
 pub use address::{ClientAddr, PeerAddr};
 pub use asserted::AssertedHeaders;
+pub use destination::OriginalDestination;
 #[cfg(feature = "upstream")]
 pub(crate) use forwarded::HEARSAY;
 pub use networks::Networks;

@@ -37,6 +37,7 @@ pub struct ServerTls {
     shrunk: OnTrustShrink,
     handshake_timeout: Duration,
     permissive: bool,
+    any_protocol: bool,
     /// Made when it is first needed, of the above.
     config: Arc<std::sync::OnceLock<Arc<ServerConfig>>>,
 }
@@ -64,6 +65,7 @@ impl ServerTls {
             shrunk: OnTrustShrink::default(),
             handshake_timeout: Duration::from_secs(10),
             permissive: false,
+            any_protocol: false,
             config: Arc::default(),
         }
     }
@@ -107,6 +109,12 @@ impl ServerTls {
         self.with(|tls| tls.permissive = permissive)
     }
 
+    /// Agrees on no protocol (ALPN), whatever clients offer: what is spoken is not for us to know. On HTTP/2 and HTTP/1.1 unless
+    /// told.
+    pub fn any_protocol(self) -> Self {
+        self.with(|tls| tls.any_protocol = true)
+    }
+
     /// Whom to believe of clients, if they are asked.
     fn trusted(&self) -> Option<&Credentials> {
         let asks = self.clients != ClientCertificates::None;
@@ -121,6 +129,12 @@ impl ServerTls {
 }
 
 impl ServerTls {
+    /// Whether nobody gets in without a certificate that is trusted.
+    #[cfg(feature = "stack")]
+    pub(crate) fn requires_certificates(&self) -> bool {
+        self.clients == ClientCertificates::Required && !self.permissive
+    }
+
     pub(crate) fn is_permissive(&self) -> bool {
         self.permissive
     }
@@ -168,7 +182,7 @@ impl ServerTls {
         let certificates = Certificates(self.certificates.clone());
         let mut config =
             builder.with_client_cert_verifier(clients).with_cert_resolver(Arc::new(certificates));
-        config.alpn_protocols = http();
+        config.alpn_protocols = if self.any_protocol { Vec::new() } else { http() };
         if self.clients != ClientCertificates::None {
             // Who resumes a session is not verified again, and roots change.
             config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -202,7 +216,8 @@ fn find(certificates: &[Credentials], name: Option<&str>) -> Option<Identity> {
 impl PartialEq for ServerTls {
     /// Whether both show the same identities, and ask the same of clients.
     fn eq(&self, other: &Self) -> bool {
-        let of = |tls: &Self| (tls.clients, tls.shrunk, tls.handshake_timeout, tls.permissive);
+        let of =
+            |tls: &Self| (tls.clients, tls.shrunk, tls.handshake_timeout, tls.permissive, tls.any_protocol);
         of(self) == of(other) && self.certificates == other.certificates && self.trust == other.trust
     }
 }

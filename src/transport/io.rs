@@ -10,7 +10,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{listener::Slot, peer::Peer, prefixed::Prefixed, proxy_protocol::ProxyHeader, tenure::Tenure};
+use super::{
+    listener::Slot, peer::Peer, prefixed::Prefixed, proxy_protocol::ProxyHeader, tenure::Tenure,
+    transparent::original_destination,
+};
 use crate::{
     identity::PeerAddr,
     io::{Link, write_through},
@@ -38,9 +41,16 @@ pub struct Io {
 }
 
 impl Io {
-    pub(super) fn new(stream: Plain, socket_peer: SocketAddr, slot: Slot, told: Option<ProxyHeader>) -> Self {
+    pub(super) fn new(
+        stream: Plain,
+        socket_peer: SocketAddr,
+        slot: Slot,
+        told: Option<ProxyHeader>,
+        captured_at: Option<SocketAddr>,
+    ) -> Self {
         let address = told.and_then(|header| header.source).unwrap_or(socket_peer);
-        let peer = Peer::from(PeerAddr::new(address));
+        let destination = captured_at.and_then(|own| original_destination(stream.inner(), own));
+        let peer = Peer { destination, ..Peer::from(PeerAddr::new(address)) };
         Self {
             stream: Link::Plain(stream),
             socket_peer,
@@ -59,6 +69,21 @@ impl Io {
         let (stream, identity, session, standing) = tls.accept(stream).await?;
         let peer = Peer { identity, tls: Some(session), ..self.peer };
         Ok(Self { stream: Link::Tls(Box::new(stream)), peer, standing, ..self })
+    }
+
+    /// Whether HTTP was agreed upon in the handshake of TLS (ALPN).
+    pub(super) fn has_agreed_on_http(&self) -> bool {
+        match &self.stream {
+            #[cfg(feature = "tls")]
+            Link::Tls(stream) => stream.get_ref().1.alpn_protocol().is_some(),
+            _ => false,
+        }
+    }
+
+    /// Its peer is to see that it has broken off, when it is dropped.
+    pub(super) fn breaks_off(&self) {
+        // It fails if it has broken off already.
+        let _ = self.socket().set_zero_linger();
     }
 
     /// How long the connection may last.

@@ -65,7 +65,8 @@
 //! | no PROXY protocol header from who must send one | close | close |
 //! | a PROXY protocol header from anybody else | 400, close | 400, close |
 //!
-//! Both versions are told apart by the first bytes: HTTP/2 is taken with prior knowledge (h2c). A missing or repeated
+//! Both versions are told apart by the first bytes: HTTP/2 is taken with prior knowledge (h2c). With
+//! [`Server::serve_with`] so is everything else, which is given to [`Streams`]. A missing or repeated
 //! `Host` reaches the service as it came; the stack refuses it. Of a request with `Transfer-Encoding` and
 //! `Content-Length` hyper removes the length.
 //!
@@ -121,7 +122,9 @@ mod prefixed;
 mod proxy_protocol;
 mod server;
 mod signal;
+mod stream;
 mod tenure;
+mod transparent;
 
 pub use connection::{Connection, ConnectionLayer};
 pub use drain::{Drain, DrainLayer, Watch};
@@ -133,5 +136,6 @@ pub use peer::Peer;
 pub use proxy_protocol::{MalformedProxyHeader, ProxyHeader, ProxyProtocol};
 #[cfg(feature = "stack")]
 pub(crate) use server::Rates;
-pub use server::{MinimumRate, ServedBody, Server};
+pub use server::{MinimumRate, ServedBody, Server, is_http};
 pub use signal::shutdown_signal;
+pub use stream::{Stream, Streams};

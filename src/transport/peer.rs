@@ -4,7 +4,7 @@ use http::uri::Scheme;
 use tokio::time::Instant;
 
 use crate::{
-    identity::{PeerAddr, PeerIdentity, TlsSession},
+    identity::{OriginalDestination, PeerAddr, PeerIdentity, TlsSession},
     time::after,
 };
 
@@ -14,6 +14,7 @@ pub struct Peer {
     pub(super) address: PeerAddr,
     pub(super) identity: Option<PeerIdentity>,
     pub(super) tls: Option<TlsSession>,
+    pub(super) destination: Option<OriginalDestination>,
 }
 
 impl Peer {
@@ -35,6 +36,12 @@ impl Peer {
         self.tls.as_ref()
     }
 
+    /// Where it meant to connect to, if the connection was [redirected](super::ListenerBuilder::transparent) to us.
+    #[must_use]
+    pub const fn original_destination(&self) -> Option<OriginalDestination> {
+        self.destination
+    }
+
     /// When its certificate is no longer valid, which was verified at `now`.
     pub(super) fn ends(&self, now: Instant) -> Option<Instant> {
         let validity = self.identity.as_ref()?.validity()?;
@@ -51,12 +58,15 @@ impl Peer {
             extensions.insert(tls.clone());
             extensions.insert(Scheme::HTTPS);
         }
+        if let Some(destination) = self.destination {
+            extensions.insert(destination);
+        }
     }
 }
 
 impl From<PeerAddr> for Peer {
     /// Of a connection in plain text.
     fn from(address: PeerAddr) -> Self {
-        Self { address, identity: None, tls: None }
+        Self { address, identity: None, tls: None, destination: None }
     }
 }

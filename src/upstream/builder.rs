@@ -8,6 +8,7 @@ use super::{
     ahead::Ahead,
     balance::{Balance, Roster, Rules, Seat, SlowStart},
     beside::Beside,
+    elsewhere::Elsewhere,
     endpoint::Endpoint,
     group::{Group, Place, Upstream, seats},
     health::{self, Checks},
@@ -56,16 +57,23 @@ pub struct UpstreamBuilder {
     health_check: Option<health::Policy>,
     outlier_detection: Option<outlier::Policy>,
     preconnect: bool,
+    passes_through: bool,
     before: Option<Upstream>,
 }
 
 impl Upstream {
     /// Starts an upstream with this name.
     pub fn builder(name: impl Into<Arc<str>>) -> UpstreamBuilder {
-        UpstreamBuilder {
-            name: name.into(),
+        UpstreamBuilder::of(name.into(), Options::default())
+    }
+}
+
+impl UpstreamBuilder {
+    pub(super) fn of(name: Arc<str>, options: Options) -> Self {
+        Self {
+            name,
             endpoints: Vec::new(),
-            options: Options::default(),
+            options,
             rules: Rules::default(),
             session_key: None,
             chance: None,
@@ -74,12 +82,18 @@ impl Upstream {
             health_check: None,
             outlier_detection: None,
             preconnect: false,
+            passes_through: false,
             before: None,
         }
     }
-}
 
-impl UpstreamBuilder {
+    /// Has no endpoints: each request goes to the host that it asks for, at port 80 unless it says another, or where its connection
+    /// was going before it [was redirected](crate::identity::OriginalDestination); up to 1024 hosts
+    /// keep their connections. [Refuse](Self::refuse) the addresses at which requests come in: they would go round for ever.
+    pub fn pass_through(self) -> Self {
+        Self { passes_through: true, ..self }
+    }
+
     /// Adds an endpoint: `192.0.2.1:80`, `[2001:db8::1]:80` or `orders.svc:80`, or an [`Endpoint`] of which there is more
     /// to say. All addresses of a host name are endpoints; they are asked for at the first request, which waits for them for 5
     /// seconds at most, and again when they are good no longer, up to a tenth sooner by chance. If there is no answer the
@@ -269,9 +283,12 @@ impl UpstreamBuilder {
 
     /// Who is asked for the addresses of host names, those that a source tells too. By default the operating system, every 30
     /// seconds: it does not tell how long they are good.
-    pub fn resolver(mut self, resolver: impl Resolve) -> Self {
-        self.resolver = Arc::new(resolver);
-        self
+    pub fn resolver(self, resolver: impl Resolve) -> Self {
+        self.shared_resolver(Arc::new(resolver))
+    }
+
+    pub(super) fn shared_resolver(self, resolver: Arc<dyn Resolve>) -> Self {
+        Self { resolver, ..self }
     }
 
     /// Takes over the endpoints that `before` has in common with this one, with their connections and their load, if
@@ -294,7 +311,7 @@ impl UpstreamBuilder {
         let target = |endpoint: Endpoint| Ok((endpoint.address.parse::<Target>()?, Arc::new(endpoint)));
         let targets = self.endpoints.into_iter().map(target).collect::<Result<Targets, _>>()?;
         match (&self.source, &*targets) {
-            (None, []) => return Err(BuildError::NoEndpoints),
+            (None, []) if !self.passes_through => return Err(BuildError::NoEndpoints),
             (Some(_), [_, ..]) => return Err(BuildError::TwoSources),
             _ => {}
         }
@@ -308,6 +325,15 @@ impl UpstreamBuilder {
         let before = self.before.filter(|before| *before.group().options == self.options);
         let before = before.as_ref().map(Upstream::group);
         let options = before.map_or_else(|| Arc::new(self.options), |before| Arc::clone(&before.options));
+        let of_before = || before.and_then(|before| before.elsewhere.clone());
+        let new = || {
+            Arc::new(Elsewhere::new(
+                Arc::clone(&self.name),
+                Options::clone(&options),
+                Arc::clone(&self.resolver),
+            ))
+        };
+        let elsewhere = self.passes_through.then(|| of_before().unwrap_or_else(new));
         let common = before.map(|before| Arc::clone(before.roster.common())).unwrap_or_default();
         let own = before.map(|before| before.roster.plan());
         let own = own.as_ref().map_or(&[][..], |own| &own.seats);
@@ -328,7 +354,7 @@ impl UpstreamBuilder {
             chance.clone(),
         );
         let roster = Arc::new(Roster::new(self.rules, chance, common, seats));
-        Ok(Upstream::new(Group { name: self.name, options, roster, beside }))
+        Ok(Upstream::new(Group { name: self.name, options, roster, beside, elsewhere }))
     }
 }
 

@@ -187,6 +187,10 @@ pub(super) async fn connect(
 }
 
 impl Io {
+    pub(super) const fn socket(&self) -> &TcpStream {
+        &self.stream
+    }
+
     fn wrote(&mut self, wrote: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if matches!(wrote, Poll::Ready(Err(_))) && !self.read_out {
             self.writer = Some(cx.waker().clone());

@@ -16,7 +16,7 @@ use super::{
     believed::Believed,
     connect::ConnectError,
     lease::{Connection, Lease},
-    link::{Line, line},
+    link::{Line, Link, bare, line},
     member::{MAX_BUFFER, MAX_HEAD, Member},
     options::KeepAlive,
     store::{Ends, Http1, Shared},
@@ -30,6 +30,17 @@ impl Member {
     pub(super) async fn connect(self: &Arc<Self>, http2: bool) -> Result<Lease, ConnectError> {
         let started = Instant::now();
         let connected = if http2 { self.connect_http2().await } else { self.connect_http1().await };
+        let connection = self.noted(connected)?;
+        Ok(Lease { connection, connect: Some(started.elapsed()) })
+    }
+
+    /// A new connection for something else than HTTP.
+    pub(super) async fn connect_raw(&self) -> Result<Link, ConnectError> {
+        self.noted(bare((self.address, &self.name), &self.connections, &self.options).await)
+    }
+
+    /// Who cannot be reached comes last for a while.
+    fn noted<T>(&self, connected: Result<T, ConnectError>) -> Result<T, ConnectError> {
         match &connected {
             Ok(_) => {
                 self.state.set(RESTS, false);
@@ -37,7 +48,7 @@ impl Member {
             Err(error) if error.is_unreachable() => self.rest(REST),
             Err(_) => {}
         }
-        connected.map(|connection| Lease { connection, connect: Some(started.elapsed()) })
+        connected
     }
 
     async fn connect_http1(self: &Arc<Self>) -> Result<Connection, ConnectError> {

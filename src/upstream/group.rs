@@ -14,6 +14,7 @@ use super::{
     balance::{Ask, Plan, Roster, Seat},
     beside::Beside,
     common::Common,
+    elsewhere::Elsewhere,
     endpoint::Endpoint,
     health::Health,
     load::Load,
@@ -43,6 +44,8 @@ pub(super) struct Group {
     pub(super) options: Arc<Options>,
     pub(super) roster: Arc<Roster>,
     pub(super) beside: Beside,
+    /// Instead of endpoints.
+    pub(super) elsewhere: Option<Arc<Elsewhere>>,
 }
 
 /// An address, and what is said of it.
@@ -130,6 +133,9 @@ impl Upstream {
     ///
     /// [`Reason::NoEndpoint`] if there is no address at all.
     pub async fn warm(&self) -> Result<(), Rejection> {
+        if self.0.elsewhere.is_some() {
+            return Ok(());
+        }
         self.0.beside.begin_early(&self.0);
         self.plan().await?;
         if let Some(ahead) = &self.0.beside.ahead {
@@ -140,6 +146,11 @@ impl Upstream {
 
     pub(super) fn group(&self) -> &Arc<Group> {
         &self.0
+    }
+
+    /// Where this request goes, if that is not the same for all.
+    pub(super) fn elsewhere(&self, head: &Head<'_>) -> Option<Result<Self, Rejection>> {
+        self.0.elsewhere.as_ref().map(|elsewhere| elsewhere.of(head))
     }
 
     /// Who can be picked, unless that must be waited for or there is nobody.

@@ -9,7 +9,10 @@ use std::{
 };
 
 use hyper_util::client::legacy::connect::{Connected, Connection};
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::{
+    io::{AsyncRead, ReadBuf},
+    net::TcpStream,
+};
 
 use super::{
     believed::Believed,
@@ -23,6 +26,18 @@ use crate::io::write_through;
 pub(super) type Link = crate::io::Link<Io, tokio_rustls::client::TlsStream<Io>>;
 #[cfg(not(feature = "tls"))]
 pub(super) type Link = crate::io::Link<Io, Io>;
+
+impl Link {
+    pub(super) fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(io) => io.socket(),
+            #[cfg(feature = "tls")]
+            Self::Tls(io) => io.get_ref().0.socket(),
+            #[cfg(not(feature = "tls"))]
+            Self::Tls(io) => io.socket(),
+        }
+    }
+}
 
 impl Connection for Link {
     fn connected(&self) -> Connected {
@@ -95,4 +110,20 @@ pub(super) async fn line(
     let _ = (name, http2);
     let believed = Believed::default();
     Ok((Line::new(Link::Plain(io), &believed), None, believed))
+}
+
+/// As [`line`], to speak something else.
+pub(super) async fn bare(
+    (address, name): (SocketAddr, &str),
+    connections: &Connections,
+    options: &Options,
+) -> Result<Link, ConnectError> {
+    let io = connect(address, connections, options).await?;
+    #[cfg(feature = "tls")]
+    if let Some(secure) = &options.secure {
+        return Ok(Link::Tls(Box::new(secure.shake_bare(io, name, options.connect_timeout).await?)));
+    }
+    #[cfg(not(feature = "tls"))]
+    let _ = name;
+    Ok(Link::Plain(io))
 }

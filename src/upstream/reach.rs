@@ -1,32 +1,23 @@
 //! Which endpoint, and a connection to it. Nothing has been sent by then, so that all of this may be done again.
 
-use std::{
-    pin::Pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    task::{Context, Poll, ready},
-    time::Duration,
-};
-
-use tokio::time::Instant;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Upstream,
     balance::{Ask, Tried},
-    connect::{BACK_SOON, ConnectError},
+    connect::ConnectError,
     lease::{Connection, Lease},
     load::Load,
     member::Member,
     race::{PATIENCE, race},
     request::Call,
+    tries::{Come, Missed, Try, blame, nobody_in},
 };
 use crate::{
     attempt::{Attempt, Earlier},
-    reject::{Reason, Rejection},
+    reject::Rejection,
     trail::Trail,
 };
-
-/// How many failures one connection that has not come is at most.
-const MOST_MISSED: u32 = 1000;
 
 /// An endpoint, and a connection to it.
 pub(super) struct Reached {
@@ -80,10 +71,10 @@ pub(super) async fn reach(
         }
         tries.begin(first.take())
     });
-    let Some((Come { load, lease }, late)) = come.await else {
+    let Some((Come { load, got: lease }, late)) = come.await else {
         return Err(tries.failed.map_or_else(|| nobody(upstream, call), Rejection::from));
     };
-    late.into_iter().for_each(|late| late.go_on(upstream));
+    late.into_iter().for_each(|late| late.go_on(upstream, keep));
     let untold = tries.tell(&load, lease.connect);
     Ok(Reached { load, lease, untold })
 }
@@ -99,7 +90,7 @@ struct Tries<'c> {
 
 impl Tries<'_> {
     /// Begins the next try, at `picked` or else at another, if there is one.
-    fn begin(&mut self, picked: Option<Arc<Member>>) -> Option<Try> {
+    fn begin(&mut self, picked: Option<Arc<Member>>) -> Option<Try<Lease>> {
         if self.tried.is_full() {
             return None;
         }
@@ -109,8 +100,7 @@ impl Tries<'_> {
         self.tried.add(&member);
         let (http2, of) = (self.call.http2, Arc::clone(&member));
         let connecting = Box::pin(async move { of.lease(http2).await });
-        let load = self.upstream.begin(member, self.call.until);
-        Some(Try { load: Some(load), begun: Instant::now(), connecting })
+        Some(Try::begin(self.upstream.begin(member, self.call.until), connecting))
     }
 
     fn failed(&mut self, mut load: Load, error: ConnectError) {
@@ -137,75 +127,11 @@ impl Tries<'_> {
     }
 }
 
-/// That we allow no more connections is no fault of the endpoint's.
-fn blame(load: &mut Load, error: &ConnectError) {
-    if !matches!(error, ConnectError::Full) {
-        load.fail(&Rejection::new(error.reason()));
-    }
-}
-
-/// A try at a connection to one endpoint.
-struct Try {
-    /// Until it has ended.
-    load: Option<Load>,
-    begun: Instant,
-    connecting: Pin<Box<dyn Future<Output = Result<Lease, ConnectError>> + Send>>,
-}
-
-struct Come {
-    load: Load,
-    lease: Lease,
-}
-
-struct Missed {
-    load: Load,
-    error: ConnectError,
-}
-
-impl Future for Try {
-    type Output = Result<Come, Missed>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let lease = ready!(self.connecting.as_mut().poll(cx));
-        #[expect(clippy::expect_used, reason = "the contract of Future")]
-        let load = self.load.take().expect("polled after completion");
-        Poll::Ready(match lease {
-            Ok(lease) => Ok(Come { load, lease }),
-            Err(error) => Err(Missed { load, error }),
-        })
-    }
-}
-
-impl Try {
-    /// The request goes elsewhere. If it has waited here for as long as one waits, the endpoint comes last until the connection
-    /// comes, which is for a later request, or does not, which is as many failures of the endpoint's as requests have gone
-    /// elsewhere. One goes on for all who have waited for the same.
-    fn go_on(self, upstream: &Upstream) {
-        let Self { load: Some(load), begun, connecting } = self else { return };
-        let member = Arc::clone(load.member());
-        drop(load);
-        if begun.elapsed() < PATIENCE {
-            return;
-        }
-        member.missed().fetch_add(1, Relaxed);
-        if member.rests() {
-            return;
-        }
-        member.rest(member.options().connect_timeout);
-        let upstream = upstream.clone();
-        tokio::spawn(async move {
-            let came = connecting.await;
-            let missed = member.missed().swap(0, Relaxed).clamp(1, MOST_MISSED);
-            match came {
-                Ok(Lease { connection: Connection::Http1(connection), .. }) => {
-                    member.park(connection, member.options().idle_timeout);
-                }
-                Ok(_) => {} // HTTP/2: it is shared already
-                Err(error) => {
-                    (0..missed).for_each(|_| blame(&mut upstream.begin(Arc::clone(&member), None), &error));
-                }
-            }
-        });
+/// A connection that comes late is for a later request.
+fn keep(member: &Arc<Member>, lease: Lease) {
+    match lease.connection {
+        Connection::Http1(connection) => member.park(connection, member.options().idle_timeout),
+        Connection::Http2(_) => {} // it is shared already
     }
 }
 
@@ -215,10 +141,7 @@ fn nobody(upstream: &Upstream, call: &Call) -> Rejection {
         let plan = upstream.group().roster.plan();
         session.refusal(plan.named(session.named()?.name, call.subset).is_none())
     });
-    of_session.unwrap_or_else(|| match upstream.group().roster.plan().is_open(call.subset) {
-        true => Rejection::new(Reason::CircuitOpen).retry_after(BACK_SOON).unsent(),
-        false => Rejection::new(Reason::NoEndpoint).unsent(),
-    })
+    of_session.unwrap_or_else(|| nobody_in(upstream, call.subset))
 }
 
 /// How many attempts were made before at the same call.

@@ -22,11 +22,13 @@ const MARGIN: Duration = Duration::from_secs(5);
 pub(super) struct Secure {
     http1: ClientTls,
     http2: ClientTls,
+    /// For other protocols.
+    bare: ClientTls,
 }
 
 impl Secure {
     pub(super) fn new(tls: &ClientTls) -> Self {
-        Self { http1: tls.offering(&[b"http/1.1"]), http2: tls.offering(&[b"h2"]) }
+        Self { http1: tls.offering(&[b"http/1.1"]), http2: tls.offering(&[b"h2"]), bare: tls.offering(&[]) }
     }
 
     /// Shakes hands with an endpoint that is called `name`: a host, a colon and a port. Also until when its certificate is valid,
@@ -38,12 +40,8 @@ impl Secure {
         http2: bool,
         patience: Duration,
     ) -> Result<(TlsStream<Io>, Option<SystemTime>, Believed), ConnectError> {
-        let host = name.rsplit_once(':').map_or(name, |(host, _)| host);
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         let tls = if http2 { &self.http2 } else { &self.http1 };
-        let shaken = timeout(patience, tls.connect_watched(host, io)).await;
-        let shaken = shaken.map_err(|_| ConnectError::TimedOut)?;
-        let Shaken { stream, until, standing } = shaken.map_err(ConnectError::Tls)?;
+        let Shaken { stream, until, standing } = shaken(tls, io, name, patience).await?;
         if http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err(ConnectError::Tls(io::Error::other("the server does not choose HTTP/2")));
         }
@@ -51,4 +49,22 @@ impl Secure {
         let ends = [until, tls.expires()].into_iter().flatten().min();
         Ok((stream, ends.and_then(|ends| ends.checked_sub(MARGIN)), Believed::by(standing)))
     }
+
+    /// As [`shake`](Self::shake), and offers no protocol.
+    pub(super) async fn shake_bare(
+        &self,
+        io: Io,
+        name: &str,
+        patience: Duration,
+    ) -> Result<TlsStream<Io>, ConnectError> {
+        shaken(&self.bare, io, name, patience).await.map(|shaken| shaken.stream)
+    }
+}
+
+async fn shaken(tls: &ClientTls, io: Io, name: &str, patience: Duration) -> Result<Shaken<Io>, ConnectError> {
+    let host = name.rsplit_once(':').map_or(name, |(host, _)| host);
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let shaken =
+        timeout(patience, tls.connect_watched(host, io)).await.map_err(|_| ConnectError::TimedOut)?;
+    shaken.map_err(ConnectError::Tls)
 }

@@ -187,14 +187,18 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> ResponseFuture {
         let head = Head::of(&mut request);
-        let (hash, subset, session) =
-            (self.upstream.hash(&head), self.upstream.marked(&head), self.held(&head));
+        let elsewhere = match self.upstream.elsewhere(&head).transpose() {
+            Ok(elsewhere) => elsewhere,
+            Err(rejection) => return ResponseFuture { kind: Kind::Refused { rejection: Some(rejection) } },
+        };
+        let upstream = elsewhere.as_ref().unwrap_or(&self.upstream);
+        let (hash, subset, session) = (upstream.hash(&head), upstream.marked(&head), self.held(&head));
         ResponseFuture {
-            kind: match outgoing(request, &self.upstream.group().options, &self.settings) {
+            kind: match outgoing(request, &upstream.group().options, &self.settings) {
                 Ok(mut outgoing) => {
                     (outgoing.call.hash, outgoing.call.subset, outgoing.call.session) =
                         (hash, subset, session);
-                    Kind::Sent { exchange: exchange(&self.upstream, outgoing, &self.settings) }
+                    Kind::Sent { exchange: exchange(upstream, outgoing, &self.settings) }
                 }
                 Err(rejection) => Kind::Refused { rejection: Some(rejection) },
             },

@@ -20,7 +20,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where the examples are, built once with the features that this was built with.
-fn examples() -> &'static Path {
+pub(crate) fn examples() -> &'static Path {
     static EXAMPLES: OnceLock<PathBuf> = OnceLock::new();
     EXAMPLES.get_or_init(|| {
         let mut cargo = std::process::Command::new(env!("CARGO"));
@@ -386,6 +386,56 @@ async fn greeting(
 
 /// The README's three commands, and a stranger.
 #[cfg(unix)]
+/// A file of the example, with the identities and ports of a test.
+fn sidecar_file(all: &Path, name: &str, ports: &[(u16, u16)]) -> PathBuf {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/sidecar").join(format!("{name}.yaml"));
+    let text = std::fs::read_to_string(file).unwrap().replace("../../mesh", all.to_str().unwrap());
+    let text = ports.iter().fold(text, |text, (from, to)| text.replace(&from.to_string(), &to.to_string()));
+    let file = all.join(format!("{name}.yaml"));
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+/// As the README has it: two services that know nothing of TLS, and a third that is kept out.
+#[tokio::test]
+async fn sidecar() {
+    let all = std::env::temp_dir().join(format!("portcullis-sidecars-{}", std::process::id()));
+    let mut authority = Command::new(examples().join("mesh_ca"));
+    let mut authority =
+        Example::spawn(authority.arg("--dir").arg(&all).args(["orders", "stranger", "web"]));
+    while !authority.line().await.starts_with("renewed for") {}
+    let ports = [9001, 15001, 15002, 15443, 15090, 15091, 15092].map(|port| {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        (port, free.local_addr().unwrap().port())
+    });
+    let at = |port: u16| ports.iter().find(|(from, _)| *from == port).unwrap().1.to_string();
+    let run = |name: &str, command: &[&str]| {
+        let mut sidecar = Command::new(examples().join("sidecar"));
+        sidecar.args(["run", "--config"]).arg(sidecar_file(&all, name, &ports)).arg("--").args(command);
+        sidecar.stderr(Stdio::piped());
+        Example::spawn(&mut sidecar)
+    };
+    let mut orders = run("orders", &["python3", "-u", "-m", "http.server", &at(9001), "--bind", "127.0.0.1"]);
+    while !orders.line().await.starts_with("Serving HTTP") {}
+    for (name, port, status) in [("web", 15001, "HTTP/1.1 200 OK"), ("stranger", 15002, "HTTP/1.1 403 Forbidden")] {
+        let url = format!("http://127.0.0.1:{}/", at(port));
+        let mut caller = run(name, &["curl", "--silent", "--head", &url, "--header", "Host: orders"]);
+        let mut line = caller.line().await;
+        while line.contains(" on 127.0.0.1:") {
+            line = caller.line().await;
+        }
+        assert_eq!(line.trim_end(), status, "{name}");
+        assert!(timeout(PATIENCE, caller.child.wait()).await.expect("it ends with curl").unwrap().success());
+    }
+    let id = orders.child.id().unwrap().to_string();
+    assert!(Command::new("kill").arg(&id).status().await.unwrap().success());
+    let ended = timeout(PATIENCE, orders.child.wait_with_output()).await.expect("it ends").unwrap();
+    let log = String::from_utf8(ended.stderr).unwrap();
+    let refused = log.lines().find(|line| line.contains("status=403")).expect("it is logged");
+    assert!(refused.contains(r#"peer="spiffe://mesh.local/stranger""#), "{refused}");
+    std::fs::remove_dir_all(all).unwrap();
+}
+
 #[tokio::test]
 async fn mesh_service() {
     let all = std::env::temp_dir().join(format!("portcullis-three-commands-{}", std::process::id()));

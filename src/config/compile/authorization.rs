@@ -181,7 +181,7 @@ fn warn_of_withheld(at: At<'_>, authorizer: &ExternalAuth, providers: Option<&Pr
     }
 }
 
-fn accept<T>(at: At<'_>, compiled: Result<T, InvalidPolicies>) -> Option<T> {
+pub(super) fn accept<T>(at: At<'_>, compiled: Result<T, InvalidPolicies>) -> Option<T> {
     compiled
         .map_err(|error| {
             // Other faults are of names, and the file has told already what is wrong with these.

@@ -25,14 +25,14 @@ fn brings_certificates(listener: &Listener) -> bool {
 
 /// Whether proxies in front of this listener may say something that upstreams can be told.
 fn may_be_told(listener: &Listener) -> bool {
-    !listener.trusted_proxies.is_empty()
+    !listener.trusted().is_empty()
         && listener.client_certificate_header != ClientCertificateHeader::ClientCert
 }
 
 impl Compiler<'_> {
     /// Says what it means to ask for certificates, if no listener brings any.
     pub(super) fn warn_of_no_certificates(&self, at: At<'_>, meaning: &str) {
-        if !self.file.listeners.iter().any(brings_certificates) {
+        if !self.file.all_listeners().any(brings_certificates) {
             at.warn(format!("no listener brings certificates: {meaning}"));
         }
     }
@@ -54,7 +54,7 @@ impl Compiler<'_> {
         if !cfg!(feature = "tls") && mode != Sanitize {
             at.error(super::compiler::NO_TLS);
         } else if matches!(mode, ForwardOnly | AlwaysForwardOnly)
-            && !self.file.listeners.iter().any(may_be_told)
+            && !self.file.all_listeners().any(may_be_told)
         {
             at.warn("there is nothing to hand on: no listener has `trustedProxies` that may say it");
         } else if !matches!(mode, Sanitize | AlwaysForwardOnly) {
@@ -69,7 +69,7 @@ pub(super) fn believed(at: At<'_>, listener: &Listener, trusted: TrustedProxies)
     if listener.client_certificate_header == ClientCertificateHeader::None {
         return trusted;
     }
-    if listener.trusted_proxies.is_empty() {
+    if listener.trusted().is_empty() {
         at.warn("nobody is believed: there are no `trustedProxies`");
     }
     #[cfg(feature = "tls")]

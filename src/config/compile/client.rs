@@ -42,7 +42,7 @@ impl<'a> Compiler<'a> {
         Some(Compiled { made, kept, followers })
     }
 
-    fn destination(&self, at: At<'_>, name: &str, rule: &Rule) -> gateway::Rule {
+    pub(super) fn destination(&self, at: At<'_>, name: &str, rule: &Rule) -> gateway::Rule {
         let made = gateway::Rule::new(name);
         let made = self.calls(at, made, rule);
         if rule.session_persistence.as_ref().is_some_and(|session| session.kind == SessionType::Cookie) {

@@ -58,6 +58,8 @@ pub(in crate::config) struct Compiler<'a> {
     pub(super) authorizers: Made<Said<Authorizer>, ExternalAuth>,
     pub(super) authorization: BTreeMap<&'a str, Policy>,
     pub(super) upstreams: BTreeMap<&'a str, Upstream>,
+    /// For hosts of which nothing is said.
+    pub(super) elsewhere: RefCell<Option<Upstream>>,
     pub(super) concurrency: BTreeMap<&'a str, Concurrency>,
     /// By the names of the upstreams.
     pub(super) rates: BTreeMap<&'a str, SuccessRate>,
@@ -127,6 +129,7 @@ impl<'a> Compiler<'a> {
             authorizers,
             authorization,
             upstreams,
+            elsewhere: RefCell::default(),
             concurrency,
             rates,
             budgets: BTreeMap::new(),
@@ -157,7 +160,7 @@ impl<'a> Compiler<'a> {
     pub(in crate::config) fn compile(mut self) -> Option<Compiled> {
         self.define();
         let builder = self.listeners(Snapshot::builder());
-        let builder = self.routes(builder);
+        let builder = self.tcp_routes(self.called_by_name(self.routes(builder)));
         let locations = self.providers.values().flat_map(|provider| provider.locations());
         let builder = builder.credentials(locations.cloned());
         let builder = builder.asserted(self.asserted()).caller_headers(self.caller_headers());
@@ -192,8 +195,9 @@ impl<'a> Compiler<'a> {
             usage: self.meter.into_inner(),
             upstreams: self
                 .upstreams
-                .into_iter()
-                .map(|(name, upstream)| (name.to_owned(), upstream))
+                .into_values()
+                .chain(self.elsewhere.into_inner())
+                .map(|upstream| (upstream.name().to_owned(), upstream))
                 .collect(),
             tally: self.kept.tally.clone(),
             authorizers: self.authorizers,

@@ -6,7 +6,7 @@ use crate::{
     config::{
         at::At,
         scalar::Text,
-        schema::{FaultAbort, FaultRules, Rule},
+        schema::{FaultAbort, FaultRules, Listener, Rule},
     },
     identity::TrustedProxies,
     ratio::Ratio,
@@ -32,7 +32,7 @@ impl Compiler<'_> {
 
     /// Who can ask for faults: the listeners take the headers out of what others send.
     fn tellers(&self, at: At<'_>) -> TrustedProxies {
-        let networks = || self.file.listeners.iter().flat_map(|listener| &listener.trusted_proxies);
+        let networks = || self.file.all_listeners().flat_map(Listener::trusted);
         if networks().next().is_none() {
             at.error("nobody could ask: no listener has `trustedProxies`");
         }

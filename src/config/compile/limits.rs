@@ -180,7 +180,7 @@ impl Compiler<'_> {
         for (at, charge) in charges {
             let limit = charge.limit();
             let counts = |listener: &&Listener| listener.rate_limit.iter().any(|name| name == limit.name());
-            if let Some(listener) = self.file.listeners.iter().find(counts) {
+            if let Some(listener) = self.file.all_listeners().find(counts) {
                 at.error(format!(
                     "the listener `{}` counts each request on this account already, and it is charged once",
                     listener.name.0.0

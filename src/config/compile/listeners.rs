@@ -23,7 +23,15 @@ impl Compiler<'_> {
             let taken = addresses.iter().find(|own| listening::collide(**own, address));
             taken.map(|own| format!("a listener has this address: it is on {own}"))
         };
-        for (at, listener) in self.top.field("listeners").items(&file.listeners) {
+        let sides: Vec<_> = self.sides().collect();
+        if sides.iter().all(|side| side.listeners.is_empty() && !side.at.field("listeners").is_said()) {
+            self.top.field("listeners").error("a gateway needs a listener");
+        }
+        let listeners = sides.iter().flat_map(|side| {
+            let listeners = side.at.field("listeners").items(side.listeners);
+            listeners.map(|(at, listener)| (side.direction, at, listener))
+        });
+        for (direction, at, listener) in listeners {
             let (name, address) = (&listener.name.0.0, listener.address.0);
             if !names.insert(name) {
                 at.field("name").error("another listener has this name");
@@ -38,7 +46,7 @@ impl Compiler<'_> {
                 continue;
             }
             addresses.push(address);
-            builder = builder.listen(self.listener(at, listener));
+            builder = builder.listen(self.listener(at, listener).direction(direction));
         }
         if let Some(admin) = &file.admin {
             let at = self.top.field("admin").field("address");
@@ -56,7 +64,8 @@ impl Compiler<'_> {
     }
 
     fn listener(&self, at: At<'_>, listener: &Listener) -> Listen {
-        let trusted = TrustedProxies::new(listener.trusted_proxies.iter().map(|network| network.0));
+        let networks = || listener.trusted().iter().map(|network| network.0);
+        let trusted = TrustedProxies::new(networks());
         let trusted = at.field("trustedProxies").accept(trusted).unwrap_or_default();
         let trusted = trusted.header(match listener.forwarding_header {
             ForwardingHeader::Either => identity::ForwardingHeader::Either,
@@ -66,7 +75,7 @@ impl Compiler<'_> {
         let trusted = believed(at, listener, trusted);
         let mut listen = Listen::on(listener.name.0.0.as_str(), listener.address.0)
             .trusted_proxies(trusted)
-            .uncapped(listener.trusted_proxies.iter().map(|network| network.0))
+            .uncapped(networks())
             .proxy_protocol(listener.proxy_protocol_from.iter().map(|network| network.0));
         if let Some(most) = listener.max_connections {
             listen = listen.max_connections(most.get() as usize);
@@ -92,6 +101,7 @@ impl Compiler<'_> {
                 at.error(super::compiler::NO_TLS);
             }
         }
+        listen = self.spoken(at, listener, listen);
         listen = self.entrance(at, listen, (&listener.addresses, &listener.minimum_rates));
         listen = self.listener_concurrency(at.field("concurrency"), &listener.concurrency, listen);
         let (fields, legacy) = self.limit_fields(listener.rate_limit_fields);

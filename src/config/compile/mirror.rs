@@ -68,8 +68,7 @@ impl Compiler<'_> {
 
     /// Whether copies are told by this header.
     pub(super) fn marks_mirrored(&self, name: &HeaderName) -> bool {
-        let mut filters =
-            self.file.routes.iter().flat_map(|route| &route.rules).flat_map(|rule| &rule.filters);
+        let mut filters = self.file.all_rules().flat_map(|rule| &rule.filters);
         Policy::new("").marked_by() == name && filters.any(|filter| filter.request_mirror.is_some())
     }
 }

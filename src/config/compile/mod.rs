@@ -38,7 +38,9 @@ mod removed;
 mod retry;
 mod routes;
 mod session;
+mod sidecar;
 mod subsets;
+mod tcp;
 mod timeouts;
 #[cfg(feature = "tls")]
 mod tls;

@@ -137,7 +137,7 @@ impl Compiler<'_> {
         if let Some(header) = &rules.header {
             // Each listener believes its own trusted proxies.
             priorities = priorities.header(header.0.clone(), TrustedProxies::none());
-            if self.file.listeners.iter().all(|listener| listener.trusted_proxies.is_empty()) {
+            if self.file.all_listeners().all(|listener| listener.trusted().is_empty()) {
                 at.field("header").warn("no listener has `trustedProxies`: nobody is believed");
             }
         }

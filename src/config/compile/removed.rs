@@ -41,8 +41,8 @@ impl Compiler<'_> {
 
     /// Whether a rule tells upstreams in this header which attempt it is. What clients send of it is taken out.
     pub(super) fn numbers_attempts(&self, name: &HeaderName) -> bool {
-        let rules = self.file.routes.iter().flat_map(|route| &route.rules);
-        let attempts = rules.filter_map(|rule| rule.policies.retry.as_ref()?.attempt_header.as_ref());
+        let attempts =
+            self.file.all_rules().filter_map(|rule| rule.policies.retry.as_ref()?.attempt_header.as_ref());
         attempts.map(|header| header.0.clone()).collect::<AssertedHeaders>().contains(name)
     }
 
@@ -67,9 +67,9 @@ impl Compiler<'_> {
         if HopByHop::always_removes(name) {
             return Some("no request has it here: it is for one connection, and taken out");
         }
-        let trusts = |listener: &crate::config::schema::Listener| !listener.trusted_proxies.is_empty();
+        let trusts = |listener: &crate::config::schema::Listener| !listener.trusted().is_empty();
         let is_hearsay = HEARSAY.contains(name) || CERTIFICATES.contains(name);
-        if is_hearsay && !self.file.listeners.iter().any(trusts) {
+        if is_hearsay && !self.file.all_listeners().any(trusts) {
             return Some("no request has it here: it is taken out, for no listener has `trustedProxies`");
         }
         None

@@ -1,7 +1,7 @@
 //! `routes`: Gateway API rules, and our policies.
 use std::collections::HashSet;
 
-use super::{Compiler, certificates::told, limits::key, subsets::called, timeouts::timeouts};
+use super::{Compiler, certificates::told, limits::key, sidecar::Side, subsets::called, timeouts::timeouts};
 use crate::{
     admission::authz::Authorize,
     config::{
@@ -19,9 +19,20 @@ use crate::{
 };
 
 impl Compiler<'_> {
-    pub(super) fn routes(&self, mut builder: SnapshotBuilder) -> SnapshotBuilder {
-        let (mut names, mut table) = (HashSet::new(), Vec::new());
-        for (at, route) in self.top.field("routes").items(&self.file.routes) {
+    pub(super) fn routes(&self, builder: SnapshotBuilder) -> SnapshotBuilder {
+        let mut names = HashSet::new();
+        self.sides().fold(builder, |builder, side| self.routes_of(&side, &mut names, builder))
+    }
+
+    /// The names of routes are the same account whichever way they go.
+    fn routes_of<'a>(
+        &self,
+        side: &Side<'a>,
+        names: &mut HashSet<&'a str>,
+        mut builder: SnapshotBuilder,
+    ) -> SnapshotBuilder {
+        let mut table = Vec::new();
+        for (at, route) in side.at.field("routes").items(side.routes) {
             if !names.insert(&route.name.0.0) {
                 at.field("name").error("another route has this name");
             }
@@ -47,7 +58,7 @@ impl Compiler<'_> {
                 let of_hosts =
                     hosts.iter().cloned().fold(gateway::Rule::new(name.as_str()), gateway::Rule::host);
                 let made = matches.iter().flatten().cloned().fold(of_hosts, gateway::Rule::when);
-                builder = builder.rule(self.rule(at, made, rule));
+                builder = builder.rule(self.rule(at, made.direction(side.direction), rule));
                 if matches.iter().all(Option::is_some) && !at.field("matches").is_broken() {
                     let of_hosts =
                         hosts.iter().cloned().fold(router::Rule::new(name, ()), router::Rule::host);

@@ -65,6 +65,14 @@ pub(crate) struct Destination {
     pub(crate) policies: CallPolicies,
 }
 
+impl Destination {
+    pub(crate) fn into_rule(self) -> Rule {
+        let Self { backend_refs, filters, timeouts, retry, session_persistence, policies } = self;
+        let (policies, rule) = (policies.of_rule(), Rule::default());
+        Rule { backend_refs, filters, timeouts, retry, session_persistence, policies, ..rule }
+    }
+}
+
 /// How calls are made.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -129,13 +137,7 @@ impl Client {
             session_key,
             ..Gateway::default()
         };
-        let rule = |(name, destination)| {
-            let Destination { backend_refs, filters, timeouts, retry, session_persistence, policies } =
-                destination;
-            let policies = policies.of_rule();
-            let rule = Rule::default();
-            (name, Rule { backend_refs, filters, timeouts, retry, session_persistence, policies, ..rule })
-        };
+        let rule = |(name, destination): (_, Destination)| (name, destination.into_rule());
         (gateway, destinations.into_iter().map(rule).collect())
     }
 }

@@ -6,10 +6,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Addresses, AuthorizationPolicy, Authorizer, Balance, CallerFact, CircuitBreaker, ConcurrencyLimit,
-    Discovery, Endpoint, HealthCheck, Identity, KeepAlive, LimitFields, ListenerTls, MinimumRates,
-    OutlierDetection, Overload, Provider, Quota, RateLimit, RedisServer, RetryConstraint, Route,
-    SessionSecret, SubsetRules, SuccessRateRules, UpstreamCredentials, UpstreamTls, Usage,
+    Addresses, AuthorizationPolicy, Authorizer, Balance, Called, CallerFact, CircuitBreaker,
+    ConcurrencyLimit, Discovery, Endpoint, HealthCheck, Identity, Inbound, KeepAlive, LimitFields,
+    ListenerProtocol, ListenerTls, MinimumRates, Outbound, OutlierDetection, Overload, Provider, Quota,
+    RateLimit, RedisServer, RetryConstraint, Route, Rule, SessionSecret, SubsetRules, SuccessRateRules,
+    TcpRoute, UpstreamCredentials, UpstreamTls, Usage,
 };
 use crate::config::scalar::{Name, Text};
 
@@ -19,9 +20,13 @@ use crate::config::scalar::{Name, Text};
 pub(crate) struct Gateway {
     /// The version of this format.
     pub(crate) api_version: ApiVersion,
-    /// Where requests come in.
-    #[schemars(length(min = 1))]
+    /// Where requests come in. One at least, here or in `inbound` or `outbound`.
+    #[serde(default)]
     pub(crate) listeners: Vec<Listener>,
+    /// What comes to the service beside which this runs, and is for no other.
+    pub(crate) inbound: Option<Inbound>,
+    /// What that service calls.
+    pub(crate) outbound: Option<Outbound>,
     /// The address that answers `/healthz`, `/readyz`, `/metrics`, `/status` and `/quotas/NAME`. Default: none.
     pub(crate) admin: Option<Admin>,
     /// Whether each rule must say `authenticate`, if only `none`. Default: `false`.
@@ -74,9 +79,36 @@ pub(crate) struct Gateway {
     /// What is served. Among all rules of all routes the most specific match wins, as in the Gateway API.
     #[serde(default)]
     pub(crate) routes: Vec<Route>,
+    /// What becomes of connections that carry something else than HTTP.
+    #[serde(default)]
+    pub(crate) tcp_routes: Vec<TcpRoute>,
     /// How the gateway goes down.
     #[serde(default)]
     pub(crate) shutdown: Shutdown,
+}
+
+impl Gateway {
+    /// The listeners of all sides.
+    pub(crate) fn all_listeners(&self) -> impl Iterator<Item = &Listener> {
+        let inbound = self.inbound.iter().flat_map(|side| &side.listeners);
+        self.listeners.iter().chain(inbound).chain(self.outbound.iter().flat_map(|side| &side.listeners))
+    }
+
+    /// The rules of all sides.
+    pub(crate) fn all_rules(&self) -> impl Iterator<Item = &Rule> {
+        let inbound = self.inbound.iter().flat_map(|side| &side.routes);
+        let outbound = self.outbound.iter().flat_map(|side| &side.routes);
+        let routes = self.routes.iter().chain(inbound).chain(outbound);
+        let called = self.outbound.iter().flat_map(|side| side.destinations.values());
+        routes.flat_map(|route| &route.rules).chain(called.map(|Called(rule)| rule))
+    }
+}
+
+impl Listener {
+    /// Whose word is believed there.
+    pub(crate) fn trusted(&self) -> &[Text<IpNet>] {
+        self.trusted_proxies.as_deref().unwrap_or_default()
+    }
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -86,7 +118,8 @@ pub(crate) enum ApiVersion {
     V1Alpha1,
 }
 
-/// An address on which requests are taken, HTTP/1.1 and HTTP/2 alike: by prior knowledge, or within TLS as it is agreed (ALPN).
+/// An address on which requests are taken, HTTP/1.1 and HTTP/2 alike: by prior knowledge, or within TLS as it is agreed (ALPN). Or
+/// connections that carry something else.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Listener {
@@ -94,9 +127,19 @@ pub(crate) struct Listener {
     pub(crate) name: Text<Name>,
     /// The IP address and port, such as `0.0.0.0:8080`.
     pub(crate) address: Text<SocketAddr>,
-    /// Peers whose `X-Forwarded-For`, `Forwarded` and `X-Request-Id` are believed. Default: none.
+    /// What is spoken on its connections. Default: `http`.
     #[serde(default)]
-    pub(crate) trusted_proxies: Vec<Text<IpNet>>,
+    pub(crate) protocol: ListenerProtocol,
+    /// How long a client may take to say what tells HTTP from the rest, with `protocol: detect`. Then its server begins, which is
+    /// not HTTP. Default: 5 s.
+    pub(crate) detect_timeout: Option<Text<Duration>>,
+    /// Whether connections are redirected to it that were meant for others, on Linux, by `REDIRECT` or `TPROXY` of iptables or
+    /// nftables: `tcpRoutes` are told for whom. Default: `false`.
+    #[serde(default)]
+    pub(crate) transparent: bool,
+    /// Peers whose `X-Forwarded-For`, `Forwarded` and `X-Request-Id` are believed. Default: none; of `outbound` the loopback
+    /// addresses, from which the service speaks.
+    pub(crate) trusted_proxies: Option<Vec<Text<IpNet>>>,
     /// Which header those peers write. Default: `either`.
     #[serde(default)]
     pub(crate) forwarding_header: ForwardingHeader,

@@ -22,7 +22,9 @@ mod redis;
 mod retry;
 mod route;
 mod session;
+mod sidecar;
 mod split;
+mod tcp;
 mod tls;
 mod unbuilt;
 mod usage;
@@ -30,6 +32,6 @@ mod usage;
 pub(crate) use self::{
     addresses::*, authentication::*, authorization::*, balance::*, breaker::*, client::*, concurrency::*,
     discovery::*, endpoints::*, fallback::*, fault::*, gateway::*, hedge::*, mirror::*, overload::*,
-    paths::*, policies::*, quotas::*, redis::*, retry::*, route::*, session::*, split::*, tls::*, unbuilt::*,
-    usage::*,
+    paths::*, policies::*, quotas::*, redis::*, retry::*, route::*, session::*, sidecar::*, split::*, tcp::*,
+    tls::*, unbuilt::*, usage::*,
 };

@@ -6,14 +6,16 @@ use super::{
     backend::RuleService,
     breakers::Breakers,
     canaries::Canaries,
+    direction::Direction,
     edge::Listen,
     fallbacks::Fallbacks,
     mirrors::Mirrors,
     overload::Load,
-    parts::{asserted_by, authorizers, check_rules, distinct, quotas, tallies},
+    parts::{asserted_by, authorizers, check_rules, distinct, quotas, tallies, upstreams},
     retries::Retries,
     rule::Rule,
     snapshot::Snapshot,
+    tcp::{Table, TcpRoute},
 };
 #[cfg(feature = "jwt")]
 use crate::authn::{
@@ -55,6 +57,12 @@ pub enum SnapshotError {
     /// Two rules have the same name: their logs, metrics and sticky shares would run together.
     #[error("two rules are called {0:?}")]
     DuplicateRule(Arc<str>),
+    /// A route of connections names a listener that is not there, or takes nothing but HTTP.
+    #[error("the TCP route {0:?} is for the listener {1:?}, which is not there or takes nothing but HTTP")]
+    NoTcpListener(Arc<str>, Arc<str>),
+    /// A listener takes nothing but connections that carry something else than HTTP, and no route is for it.
+    #[error("the listener {0:?} takes connections that no TCP route is for")]
+    NoTcpRoute(Arc<str>),
     /// There is no listener.
     #[error("a gateway needs a listener")]
     NoListener,
@@ -67,6 +75,9 @@ pub enum SnapshotError {
     /// The backends of a rule cannot be told apart or have no weight.
     #[error("the rule {0:?}: {1}")]
     Split(Arc<str>, InvalidSplit),
+    /// A route of connections has no upstream that would get any.
+    #[error("the TCP route {0:?} has no upstream with a weight")]
+    TcpNowhere(Arc<str>),
     /// Rules that no request can reach.
     #[error(transparent)]
     Unreachable(#[from] UnreachableMatches),
@@ -89,6 +100,7 @@ pub struct SnapshotBuilder {
     shutdown_delay: Duration,
     shutdown_grace: Duration,
     rules: Vec<Rule>,
+    tcp: Vec<TcpRoute>,
     asserted: Vec<HeaderName>,
     credentials: Vec<Location>,
     caller_headers: CallerHeaders,
@@ -118,6 +130,7 @@ impl SnapshotBuilder {
             shutdown_delay: Self::SHUTDOWN_DELAY,
             shutdown_grace: Self::SHUTDOWN_GRACE,
             rules: Vec::new(),
+            tcp: Vec::new(),
             asserted: Vec::new(),
             credentials: Vec::new(),
             caller_headers: CallerHeaders::new(),
@@ -166,6 +179,12 @@ impl SnapshotBuilder {
     /// Adds a rule. The most specific match of all rules wins; the order counts only among equals.
     pub fn rule(mut self, rule: Rule) -> Self {
         self.rules.push(rule);
+        self
+    }
+
+    /// Adds a route for connections that carry something else than HTTP.
+    pub fn tcp_route(mut self, route: TcpRoute) -> Self {
+        self.tcp.push(route);
         self
     }
 
@@ -230,11 +249,12 @@ impl SnapshotBuilder {
     /// The first thing that does not fit.
     pub fn build(self) -> Result<Snapshot, SnapshotError> {
         self.check_addresses()?;
-        check_rules(self.admin.as_ref(), &self.listeners, &self.rules)?;
+        check_rules(self.admin.as_ref(), &self.listeners, &self.rules, &self.tcp)?;
         let Self { listeners, admin, api_keys, shutdown_delay, shutdown_grace, rules: of_rules, .. } = self;
         let (mut asserted, mut credentials) = (self.asserted, self.credentials);
         asserted.extend(self.caller_headers.names().cloned().chain(asserted_by(&of_rules)));
-        let (tallies, quotas, authorizers) = (tallies(&of_rules), quotas(&of_rules), authorizers(&of_rules));
+        let tallies = tallies(&of_rules, &self.tcp);
+        let (quotas, authorizers) = (quotas(&of_rules), authorizers(&of_rules));
         let (retries, fallbacks) = (Retries::of(&of_rules), Fallbacks::of(&of_rules));
         let (mirrors, canaries) = (Mirrors::of(&of_rules), Canaries::of(&of_rules));
         let breakers = Breakers::of(&of_rules);
@@ -245,7 +265,7 @@ impl SnapshotBuilder {
         let providers = of_rules.iter().filter_map(|rule| rule.providers.as_ref());
         credentials.extend(providers.flat_map(Providers::locations).cloned());
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
-        let (rules, upstreams) = (distinct(&of_rules)?, super::backend::upstreams(&of_rules));
+        let (rules, upstreams) = (distinct(&listeners, &of_rules)?, upstreams(&of_rules, &self.tcp));
         #[cfg(feature = "jwt")]
         let token_sources = super::parts::token_sources(&of_rules);
         let (told, overload) = (asserted.iter().cloned().collect(), self.overload.clone());
@@ -253,6 +273,7 @@ impl SnapshotBuilder {
             Given { paths, asserted: told, credentials, caller_headers: self.caller_headers, overload };
         let load = Load::of(self.overload, &listeners, &of_rules);
         let routes = routed(of_rules, &given)?;
+        let tcp = Table::new(self.tcp, &listeners)?;
         Ok(Snapshot {
             listeners,
             admin,
@@ -278,6 +299,7 @@ impl SnapshotBuilder {
             canaries,
             rules,
             routes,
+            tcp,
             asserted,
             paths,
             tallies,
@@ -311,12 +333,19 @@ impl SnapshotBuilder {
     }
 }
 
-fn routed(rules: Vec<Rule>, given: &Given) -> Result<RouterService<RuleService>, SnapshotError> {
-    let mut router = Router::builder();
-    for rule in rules {
-        router = router.rule(rule.build(given)?);
-    }
-    Ok(router.build()?.into_service())
+/// A table for each direction.
+fn routed(
+    mut rules: Vec<Rule>,
+    given: &Given,
+) -> Result<Vec<(Direction, RouterService<RuleService>)>, SnapshotError> {
+    let routed = |direction| {
+        let mut router = Router::builder();
+        for rule in rules.extract_if(.., |rule| rule.direction == direction) {
+            router = router.rule(rule.build(given)?);
+        }
+        Ok((direction, router.build()?.into_service()))
+    };
+    Direction::ALL.into_iter().map(routed).collect()
 }
 
 /// What a rule is told of the whole.

@@ -1,5 +1,5 @@
 //! What stands before any rule is known, for each listener.
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderName, header::FORWARDED};
 use tower_layer::Layer;
@@ -31,7 +31,7 @@ use crate::{
     upstream::HopByHop,
 };
 
-use super::{backend::RuleService, limits::Limits};
+use super::{backend::RuleService, direction::Direction, limits::Limits, spoken::Spoken};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 
@@ -41,6 +41,7 @@ use crate::tls::ServerTls;
 pub struct Listen {
     pub(super) name: Arc<str>,
     pub(super) address: SocketAddr,
+    pub(super) direction: Direction,
     pub(super) trusted: TrustedProxies,
     pub(super) addresses: Option<AddressList>,
     pub(super) limits: Limits,
@@ -58,13 +59,32 @@ pub(super) struct Socket {
     #[cfg(feature = "tls")]
     tls: Option<ServerTls>,
     pub(super) rates: Rates,
+    pub(super) spoken: Spoken,
+    transparent: bool,
 }
 
 impl Listen {
+    /// How long a client may take to say what tells HTTP from the rest, where [both are taken](Self::detect) and unless told
+    /// otherwise.
+    pub const DETECT: Duration = Duration::from_secs(5);
+
     /// At this address, trusting nobody.
     pub fn on(name: impl Into<Arc<str>>, address: SocketAddr) -> Self {
-        let (trusted, limits, socket) = (TrustedProxies::none(), Limits::default(), Socket::default());
-        Self { name: name.into(), address, trusted, addresses: None, limits, concurrency: Vec::new(), socket }
+        Self {
+            name: name.into(),
+            address,
+            direction: Direction::default(),
+            trusted: TrustedProxies::none(),
+            addresses: None,
+            limits: Limits::default(),
+            concurrency: Vec::new(),
+            socket: Socket::default(),
+        }
+    }
+
+    /// Which way its requests go, and so by which rules. [`Direction::Through`] unless told.
+    pub fn direction(self, direction: Direction) -> Self {
+        Self { direction, ..self }
     }
 
     /// Believes what these peers say of whom they speak for: `X-Forwarded-*`, `Forwarded`, `X-Request-Id`. If they
@@ -134,6 +154,32 @@ impl Listen {
         self
     }
 
+    /// Takes connections that carry something else than HTTP, which [`TcpRoute`](super::TcpRoute)s take to upstreams. Its list of
+    /// addresses, caps, PROXY protocol and TLS are for them too. Within TLS no protocol is agreed on (ALPN).
+    pub fn tcp(mut self) -> Self {
+        self.socket.spoken = Spoken::Tcp;
+        self
+    }
+
+    /// Takes connections that carry HTTP and ones that carry something else, told apart by their first bytes. A client that says too
+    /// little for [`DETECT`](Self::DETECT) speaks a protocol whose server begins.
+    pub fn detect(self) -> Self {
+        self.detect_within(Self::DETECT)
+    }
+
+    /// As [`detect`](Self::detect), with another time for what the client has to say.
+    pub fn detect_within(mut self, patience: Duration) -> Self {
+        self.socket.spoken = Spoken::Detect(patience);
+        self
+    }
+
+    /// Takes connections that are redirected to it and were meant for others, on Linux, as
+    /// [`ListenerBuilder::transparent`] says. Requests and [`TcpRoute`](super::TcpRoute)s are told for whom.
+    pub fn transparent(mut self, transparent: bool) -> Self {
+        self.socket.transparent = transparent;
+        self
+    }
+
     /// Takes the PROXY protocol from these peers.
     pub fn proxy_protocol(mut self, from: impl IntoIterator<Item = ipnet::IpNet>) -> Self {
         self.socket.proxy_protocol = from.into_iter().collect();
@@ -158,10 +204,20 @@ impl Listen {
         self
     }
 
+    /// Whether nobody gets in whose certificate was not verified.
+    pub(super) fn asks_for_certificates(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.socket.tls.as_ref().is_some_and(ServerTls::requires_certificates);
+        #[cfg(not(feature = "tls"))]
+        return false;
+    }
+
     pub(super) fn service(&self, shared: &EdgeParts, routes: RouterService<RuleService>) -> EdgeService {
-        let trust = match self.trusted.is_empty() {
-            true => Trust::Never,
-            false => Trust::Peers(self.trusted.clone()),
+        let trust = match self.direction {
+            // Who calls is of the same mesh, and so is what it calls a request.
+            Direction::Inbound => Trust::Identified(self.trusted.clone()),
+            _ if self.trusted.is_empty() => Trust::Never,
+            _ => Trust::Peers(self.trusted.clone()),
         };
         let connection = Connection::new().trusted_proxies(self.trusted.clone());
         let known = (connection, (SetRequestId::new().trust(trust), RequestSpan));
@@ -191,14 +247,16 @@ impl Listen {
 
 impl Socket {
     pub(super) fn builder(&self) -> ListenerBuilder {
-        let mut builder = ListenerBuilder::default().uncapped(self.uncapped.iter().copied());
+        let mut builder = ListenerBuilder::default().transparent(self.transparent);
+        builder = builder.uncapped(self.uncapped.iter().copied());
         if !self.proxy_protocol.is_empty() {
             builder =
                 builder.proxy_protocol(ProxyProtocol::from_trusted(self.proxy_protocol.iter().copied()));
         }
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
-            builder = builder.tls(tls.clone());
+            let tls = tls.clone();
+            builder = builder.tls(if self.spoken.takes_nothing_else() { tls.any_protocol() } else { tls });
         }
         if let Some(connections) = self.max_connections {
             builder = builder.max_connections(connections);

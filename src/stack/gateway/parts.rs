@@ -6,7 +6,10 @@ use std::{
 
 use http::HeaderName;
 
-use super::{backend::upstreams, builder::SnapshotError, edge::Listen, rule::Rule, snapshot::RuleFacts};
+use super::{
+    builder::SnapshotError, direction::Direction, edge::Listen, rule::Rule, snapshot::RuleFacts,
+    tcp::TcpRoute,
+};
 #[cfg(feature = "jwt")]
 use crate::authn::outbound::TokenSourceHandle;
 use crate::{
@@ -49,8 +52,9 @@ pub(super) fn check_rules(
     admin: Option<&Admin>,
     listeners: &[Listen],
     rules: &[Rule],
+    tcp: &[TcpRoute],
 ) -> Result<(), SnapshotError> {
-    check_admin(admin, &upstreams(rules))?;
+    check_admin(admin, &upstreams(rules, tcp))?;
     check_queues(listeners, rules)?;
     check_calls(rules)
 }
@@ -101,9 +105,22 @@ pub(super) fn authorizers(rules: &[Rule]) -> BTreeMap<Arc<str>, ExternalAuthHand
     asked.map(|one| (Arc::from(one.name()), one.handle())).collect()
 }
 
-pub(super) fn tallies(rules: &[Rule]) -> Vec<Tally> {
+/// The upstreams of rules and of routes for connections, each once.
+pub(super) fn upstreams(rules: &[Rule], tcp: &[TcpRoute]) -> Vec<Upstream> {
+    let mut upstreams = super::backend::upstreams(rules);
+    for upstream in tcp.iter().flat_map(TcpRoute::upstreams) {
+        if !upstreams.iter().any(|known| known.name() == upstream.name()) {
+            upstreams.push(upstream.clone());
+        }
+    }
+    upstreams
+}
+
+pub(super) fn tallies(rules: &[Rule], tcp: &[TcpRoute]) -> Vec<Tally> {
     let mut tallies: Vec<Tally> = Vec::new();
-    let of_policies = rules.iter().filter_map(|rule| rule.authorization.as_ref()).map(Authorization::tally);
+    let of_connections = tcp.iter().filter_map(TcpRoute::authorization);
+    let of_policies = rules.iter().filter_map(|rule| rule.authorization.as_ref()).chain(of_connections);
+    let of_policies = of_policies.map(Authorization::tally);
     let asked = rules.iter().flat_map(|rule| &rule.authorizers);
     let of_guards = asked.filter_map(|asked| asked.authorizer.guard()).map(Guard::tally);
     for tally in of_policies.chain(of_guards) {
@@ -139,8 +156,16 @@ pub(super) fn addresses(
 }
 
 /// The rules, each of which has a name of its own.
-pub(super) fn distinct(rules: &[Rule]) -> Result<Vec<RuleFacts>, SnapshotError> {
-    let facts = |rule: &Rule| RuleFacts { name: Arc::clone(&rule.name), public: rule.is_public() };
+pub(super) fn distinct(listeners: &[Listen], rules: &[Rule]) -> Result<Vec<RuleFacts>, SnapshotError> {
+    // What goes out is the service's own. What comes in may be known by its certificates.
+    let is_open = |direction: Direction| {
+        let mut ways_in = listeners.iter().filter(|listen| listen.direction == direction);
+        direction != Direction::Outbound && ways_in.any(|listen| !listen.asks_for_certificates())
+    };
+    let facts = |rule: &Rule| {
+        let public = rule.is_public() && is_open(rule.direction);
+        RuleFacts { name: Arc::clone(&rule.name), public }
+    };
     let (rules, mut names) = (rules.iter().map(facts).collect::<Vec<_>>(), HashSet::new());
     match rules.iter().find(|rule| !names.insert(&rule.name)) {
         Some(twice) => Err(SnapshotError::DuplicateRule(Arc::clone(&twice.name))),

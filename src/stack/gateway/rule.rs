@@ -2,7 +2,7 @@ use std::{fmt, sync::Arc};
 
 use http::HeaderName;
 
-use super::{backend::Backend, canaries::Steer, limits::Limits};
+use super::{backend::Backend, canaries::Steer, direction::Direction, limits::Limits};
 use crate::{
     admission::{
         Fields, Priority,
@@ -17,7 +17,7 @@ use crate::{
     gate::{AsyncGate, AsyncGates, DynGate, Gate},
     key::Key,
     matching::{HostPattern, PathPolicy, RequestMatch},
-    resilience::{breaker::BreakerLayer, fallback, timeout::TimeoutLayer},
+    resilience::{breaker::BreakerLayer, budget::Budget, fallback, retry, timeout::TimeoutLayer},
     routing::{
         canary::Canary,
         filter::{Cors, Csrf, ResponseHeaders},
@@ -48,6 +48,7 @@ use crate::{
 #[must_use]
 pub struct Rule {
     pub(in crate::stack) name: Arc<str>,
+    pub(super) direction: Direction,
     pub(super) hosts: Vec<HostPattern>,
     pub(super) matches: Vec<RequestMatch>,
     pub(super) paths: PathPolicy,
@@ -85,6 +86,7 @@ impl Rule {
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self {
             name: name.into(),
+            direction: Direction::default(),
             hosts: Vec::new(),
             matches: Vec::new(),
             paths: PathPolicy::strict(),
@@ -113,6 +115,19 @@ impl Rule {
             steer: None,
             session: None,
         }
+    }
+
+    /// For requests that go this way. [`Direction::Through`] unless told.
+    pub fn direction(self, direction: Direction) -> Self {
+        Self { direction, ..self }
+    }
+
+    /// Tries again as a mesh client does unless told, where the budgets of all its upstreams allow that.
+    pub(crate) fn retry_as_a_call(mut self) -> Self {
+        let bears = |(backend, _): &(Backend, u32)| !backend.budget().is_some_and(Budget::is_zero);
+        self.calling.retry =
+            self.calling.retry.or_else(|| self.backends.iter().all(bears).then(retry::Policy::default));
+        self
     }
 
     /// For this host, too. Without any it is for every host.

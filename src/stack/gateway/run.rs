@@ -1,47 +1,35 @@
 use std::{
     fmt,
-    future::{Future, poll_fn},
+    future::ready,
     net::SocketAddr,
-    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
 use tokio::{
     task::JoinSet,
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 
 use super::{
+    observer::Connections,
     service::{InForce, ListenerService},
     snapshot::Snapshot,
-    sockets::{BindError, Sockets, of_admin},
+    sockets::{Acceptor, BindError, Sockets, of_admin},
+    tcp::{Forwarder, Numbers},
 };
 #[cfg(feature = "prometheus")]
 use crate::telemetry::metrics::Metrics;
-use crate::{
-    identity::PeerAddr,
-    reject::Reason,
-    routing::canary::CanaryHandle,
-    stack::admin::AdminService,
-    telemetry::access_log,
-    time::after,
-    transport::{ConnectionObserver, Misuse, shutdown_signal},
-};
+use crate::{routing::canary::CanaryHandle, stack::admin::AdminService};
 
 /// How long the addresses of new upstreams, and keys, are waited for before a snapshot is taken into force.
 const WARM: Duration = Duration::from_millis(500);
 /// The same where nothing is served meanwhile.
 const WARM_FIRST: Duration = Duration::from_secs(2);
-/// How long the admin address may take to end.
-const ADMIN: Duration = Duration::from_secs(1);
-/// How long connections that were cut may take to let go of their requests, so that these are counted.
-const CUT: Duration = Duration::from_secs(1);
 
 /// A gateway that runs. Clones are handles to the same one; when the last is dropped it accepts nothing more.
 #[derive(Clone)]
@@ -56,7 +44,9 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     pub(super) draining: AtomicBool,
     pub(super) last_load: Mutex<Option<Load>>,
-    replaced: super::usage::Replaced,
+    pub(super) replaced: super::usage::Replaced,
+    /// Of connections that carry something else than HTTP.
+    pub(super) tcp: Arc<Numbers>,
 }
 
 /// What became of the last configuration that was looked at.
@@ -64,37 +54,6 @@ pub(super) struct Load {
     pub(super) at: Instant,
     /// Empty: it was taken into force.
     pub(super) faults: Vec<String>,
-}
-
-/// Counts connections, and tells of heads that became no request.
-struct Connections {
-    #[cfg(feature = "prometheus")]
-    metrics: Metrics,
-}
-
-impl ConnectionObserver for Connections {
-    fn opened(&self) {
-        #[cfg(feature = "prometheus")]
-        self.metrics.process().connection_opened();
-    }
-    fn closed(&self) {
-        #[cfg(feature = "prometheus")]
-        self.metrics.process().connection_closed();
-    }
-    fn refused(&self) {
-        #[cfg(feature = "prometheus")]
-        self.metrics.process().connection_refused();
-    }
-    fn head_refused(&self, peer: PeerAddr, reason: Reason) {
-        #[cfg(feature = "prometheus")]
-        self.metrics.process().head_refused();
-        access_log::refused_head(peer.ip(), reason);
-    }
-    fn cut(&self, peer: PeerAddr, how: Misuse) {
-        #[cfg(feature = "prometheus")]
-        self.metrics.process().connection_cut();
-        access_log::cut_connection(peer.ip(), how.label());
-    }
 }
 
 impl Gateway {
@@ -136,7 +95,12 @@ impl Gateway {
             draining: AtomicBool::new(false),
             last_load: Mutex::default(),
             replaced: super::usage::Replaced::default(),
+            tcp: Arc::default(),
         }))
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.0
     }
 
     async fn begun(self, snapshot: Snapshot) -> Result<Self, BindError> {
@@ -149,9 +113,11 @@ impl Gateway {
     fn tell_numbers(&self) {
         let gateway = Arc::downgrade(&self.0);
         self.0.metrics.also(move |samples| {
-            if let Some(current) = gateway.upgrade().and_then(|gateway| gateway.current.load_full()) {
+            let Some(gateway) = gateway.upgrade() else { return };
+            if let Some(current) = gateway.current.load_full() {
                 super::numbers::of(&current.snapshot, samples);
             }
+            gateway.tcp.tell(samples);
         });
     }
 
@@ -180,10 +146,13 @@ impl Gateway {
         snapshot.load.start();
         let serve =
             bound.into_iter().map(|bound| match admin.as_ref().is_some_and(|a| a.name == *bound.name()) {
-                true => bound.serve(AdminService::new(Arc::downgrade(&self.0))),
+                true => bound.serve(AdminService::new(Arc::downgrade(&self.0)), |_| ready(())),
                 false => {
                     let (current, listener) = (Arc::clone(&shared.current), Arc::clone(bound.name()));
-                    bound.serve(ListenerService { current, listener })
+                    let numbers = Arc::clone(&shared.tcp);
+                    let forwarder =
+                        Forwarder { current: Arc::clone(&current), listener: Arc::clone(&listener), numbers };
+                    bound.serve(ListenerService { current, listener }, |stream| forwarder.forward(stream))
                 }
             });
         let serve: Vec<_> = serve.collect();
@@ -239,49 +208,6 @@ impl Gateway {
     pub fn is_draining(&self) -> bool {
         self.0.draining.load(Ordering::Relaxed)
     }
-
-    /// Goes down without losing what was accepted: `/readyz` says 503 for `delay`, so that whoever sends here learns of
-    /// it; then nothing new is accepted, and what is in flight has `grace` to end. Returns how much was cut.
-    pub async fn shutdown(&self, delay: Duration, grace: Duration) -> usize {
-        self.0.draining.store(true, Ordering::Relaxed);
-        tracing::info!(?delay, ?grace, "going down");
-        sleep(delay).await;
-        self.0.end(grace).await
-    }
-
-    /// Cuts what is in flight.
-    pub async fn cut(&self) -> usize {
-        self.0.draining.store(true, Ordering::Relaxed);
-        self.0.end(Duration::ZERO).await
-    }
-
-    /// Serves until SIGTERM or SIGINT, then goes down as [`shutdown`](Self::shutdown) does, with what the snapshot in
-    /// force says of it; a second signal cuts. Returns how much was cut.
-    ///
-    /// Signals count from this call on, so call it before you say that you are ready, and await it later.
-    ///
-    /// # Panics
-    ///
-    /// As [`shutdown_signal`].
-    pub fn run(&self) -> impl Future<Output = usize> + Send + '_ {
-        let told = shutdown_signal();
-        async move {
-            told.await;
-            self.run_down().await
-        }
-    }
-
-    async fn run_down(&self) -> usize {
-        let (delay, grace) = self.0.current.load().as_ref().map_or_else(Default::default, |current| {
-            let snapshot = &current.snapshot;
-            (snapshot.shutdown_delay, snapshot.shutdown_grace)
-        });
-        let again = async {
-            shutdown_signal().await;
-            self.cut().await
-        };
-        first(self.shutdown(delay, grace), again).await
-    }
 }
 
 impl Shared {
@@ -299,14 +225,14 @@ impl Shared {
         );
         if let Some(before) = &before {
             self.replaced.add(&before.snapshot, snapshot);
-            let in_flight =
-                sockets.serving.iter().chain(&sockets.leaving).map(super::sockets::Acceptor::name);
+            let in_flight = sockets.serving.iter().chain(&sockets.leaving).map(Acceptor::name);
             for name in in_flight.filter(|name| snapshot.listeners.iter().all(|listen| listen.name != **name))
             {
                 edges.extend(before.edges.iter().find(|(known, _)| known == name).cloned());
             }
         }
         let generation = before.map_or(0, |before| before.generation) + 1;
+        self.tcp.keep(&snapshot.tcp, |name| snapshot.listeners.iter().any(|listen| *listen.name == *name));
         self.current.store(Some(Arc::new(InForce { snapshot: Arc::clone(snapshot), generation, edges })));
         #[cfg(feature = "prometheus")]
         self.metrics.process().config_loaded(generation);
@@ -316,41 +242,6 @@ impl Shared {
     fn loaded(&self, faults: Vec<String>) {
         *self.last_load.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(Load { at: Instant::now(), faults });
-    }
-
-    /// Accepts nothing more, and waits for what is in flight; the admin address goes last.
-    async fn end(&self, grace: Duration) -> usize {
-        let (listeners, admin) = {
-            let mut sockets = self.sockets();
-            let Sockets { serving, leaving, .. } = &mut *sockets;
-            let (admin, listeners): (Vec<_>, Vec<_>) =
-                serving.iter_mut().chain(leaving).partition(|acceptor| **acceptor.name() == *"admin");
-            let leave = |acceptor: &mut super::sockets::Acceptor| {
-                acceptor.leave();
-                acceptor.drain.clone()
-            };
-            let listeners: Vec<_> = listeners.into_iter().map(leave).collect();
-            (listeners, admin.into_iter().map(|admin| admin.drain.clone()).collect::<Vec<_>>())
-        };
-        let until = after(Instant::now(), grace);
-        let mut cut = 0;
-        for drain in &listeners {
-            cut += drain.wait(until.saturating_duration_since(Instant::now())).await;
-        }
-        let until = after(Instant::now(), CUT);
-        for drain in listeners {
-            drain.wait(until.saturating_duration_since(Instant::now())).await;
-        }
-        if let Some(current) = self.current.load_full() {
-            super::usage::end(&current.snapshot, &self.replaced).await;
-            #[cfg(feature = "redis")]
-            super::limits::give_back(&current.snapshot.limits).await;
-        }
-        for drain in admin {
-            drain.start();
-            drain.wait(ADMIN).await;
-        }
-        cut
     }
 }
 
@@ -375,16 +266,6 @@ async fn warm(snapshot: &Snapshot, patience: Duration) {
     let all = async { while asked.join_next().await.is_some() {} };
     let _ = timeout(patience, all).await;
     asked.detach_all();
-}
-
-/// What the first of two futures says.
-async fn first<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> T {
-    let (mut one, mut other) = (pin!(one), pin!(other));
-    poll_fn(|cx| match one.as_mut().poll(cx) {
-        Poll::Pending => other.as_mut().poll(cx),
-        ready => ready,
-    })
-    .await
 }
 
 impl fmt::Debug for Gateway {

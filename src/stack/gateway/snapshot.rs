@@ -7,11 +7,13 @@ use super::{
     breakers::Breakers,
     builder::SnapshotBuilder,
     canaries::Canaries,
+    direction::Direction,
     edge::{EdgeParts, EdgeService, Listen},
     fallbacks::Fallbacks,
     mirrors::Mirrors,
     overload::Load,
     retries::Retries,
+    tcp::Table,
 };
 #[cfg(feature = "jwt")]
 use crate::authn::{introspection::IntrospectionHandle, jwks::RemoteKeys, outbound::TokenSourceHandle};
@@ -58,7 +60,9 @@ pub struct Snapshot {
     pub(super) canaries: Canaries,
     pub(super) breakers: Breakers,
     pub(super) rules: Vec<RuleFacts>,
-    pub(super) routes: RouterService<RuleService>,
+    /// By their directions.
+    pub(super) routes: Vec<(Direction, RouterService<RuleService>)>,
+    pub(super) tcp: Table,
     pub(super) asserted: Vec<HeaderName>,
     pub(super) paths: PathPolicy,
     /// What policies and authorizers of the rules count.
@@ -83,7 +87,7 @@ pub struct Snapshot {
 pub struct RuleFacts {
     /// Its name.
     pub name: Arc<str>,
-    /// Whether it asks nobody who they are.
+    /// Whether strangers get there: it asks nobody who they are, and there is a listener that asks for no certificate.
     pub public: bool,
 }
 
@@ -124,8 +128,11 @@ impl Snapshot {
             #[cfg(feature = "prometheus")]
             metrics: metrics.clone(),
         };
-        let edge = |listen: &Listen| (Arc::clone(&listen.name), listen.service(&parts, self.routes.clone()));
-        self.listeners.iter().map(edge).collect()
+        let edge = |listen: &Listen| {
+            let (_, routes) = self.routes.iter().find(|(direction, _)| *direction == listen.direction)?;
+            Some((Arc::clone(&listen.name), listen.service(&parts, routes.clone())))
+        };
+        self.listeners.iter().filter_map(edge).collect()
     }
 }
 

@@ -4,11 +4,11 @@ use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::edge::Listen;
+use super::{direction::Direction, edge::Listen};
 use crate::{
     body::Body,
     stack::admin::Admin,
-    transport::{ConnectionObserver, Drain, Listener, Server},
+    transport::{ConnectionObserver, Drain, Listener, Server, Stream},
 };
 
 /// How long requests of a listener that leaves may take.
@@ -47,6 +47,8 @@ pub(super) struct Acceptor {
     spare: Option<Listener>,
     pub(super) local: SocketAddr,
     pub(super) drain: Drain,
+    /// What carries something else than HTTP: nobody can tell its peers to go, so it goes on when the listener changes.
+    pub(super) streams: Drain,
 }
 
 impl Bound {
@@ -59,15 +61,18 @@ impl Bound {
     }
 
     /// Serves it, from now on.
-    pub(super) fn serve<S>(self, service: S) -> Acceptor
+    pub(super) fn serve<S, F, R>(self, service: S, forward: F) -> Acceptor
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
+        F: FnOnce(Stream) -> R + Clone + Send + 'static,
+        R: Future<Output = ()> + Send + 'static,
     {
-        let drain = Drain::new();
+        let (drain, streams) = (Drain::new(), Drain::new());
         let server = Server::new().drain(&drain).rates(self.listen.socket.rates);
-        tokio::spawn(server.serve(self.listener, service));
-        Acceptor { listen: self.listen, spare: Some(self.spare), local: self.local, drain }
+        let others = self.listen.socket.spoken.streams(forward).drain(&streams);
+        tokio::spawn(server.serve_with(self.listener, service, others));
+        Acceptor { listen: self.listen, spare: Some(self.spare), local: self.local, drain, streams }
     }
 
     pub(super) fn name(&self) -> &Arc<str> {
@@ -78,6 +83,10 @@ impl Bound {
 impl Acceptor {
     pub(super) fn name(&self) -> &Arc<str> {
         &self.listen.name
+    }
+
+    pub(super) fn direction(&self) -> Direction {
+        self.listen.direction
     }
 
     /// Whether it has this listener's address. Port 0 is another port for each name.
@@ -94,6 +103,11 @@ impl Acceptor {
     pub(super) fn leave(&mut self) {
         self.spare = None;
         self.drain.start();
+    }
+
+    /// What is in flight.
+    pub(super) fn in_flight(&self) -> usize {
+        self.drain.in_flight() + self.streams.in_flight()
     }
 }
 
@@ -149,12 +163,16 @@ impl Sockets {
             acceptor.leave();
             let drain = acceptor.drain.clone();
             tokio::spawn(async move { drain.wait(LEAVE).await });
+            if listens.iter().all(|listen| listen.name != acceptor.listen.name) {
+                let streams = acceptor.streams.clone();
+                tokio::spawn(async move { streams.wait(LEAVE).await });
+            }
             self.leaving.push(acceptor);
         }
     }
 
     /// Forgets those that have drained.
     pub(super) fn sweep(&mut self) {
-        self.leaving.retain(|acceptor| acceptor.drain.in_flight() > 0);
+        self.leaving.retain(|acceptor| acceptor.in_flight() > 0);
     }
 }

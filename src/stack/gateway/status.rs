@@ -54,8 +54,9 @@ impl Shared {
                 json!({
                     "name": **acceptor.name(),
                     "address": acceptor.local.to_string(),
+                    "direction": acceptor.direction().as_str(),
                     // Accepting is one of what is counted.
-                    "connections": acceptor.drain.in_flight().saturating_sub(1),
+                    "connections": acceptor.in_flight().saturating_sub(1),
                 })
             };
             listeners.extend(sockets.serving.iter().map(show));
@@ -94,6 +95,7 @@ impl Shared {
             "fallbacks": snapshot.map(|snapshot| snapshot.fallbacks.status()),
             "faults": snapshot.map(|snapshot| snapshot.retries.faults()),
             "retries": snapshot.map(|snapshot| snapshot.retries.status()),
+            "tcpRoutes": self.tcp.status(),
             "upstreams": snapshot.iter().flat_map(|snapshot| snapshot.upstreams())
                 .map(super::endpoints::status).collect::<Vec<_>>(),
         });

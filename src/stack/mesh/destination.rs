@@ -8,7 +8,6 @@ use super::{
     layer::{Calls, ClientLayer, Sender, Tried},
 };
 #[cfg(feature = "config")]
-use crate::resilience::budget::Budget;
 #[cfg(all(feature = "config", feature = "prometheus"))]
 use crate::telemetry::metrics::Metrics;
 use crate::{
@@ -109,19 +108,8 @@ impl Destination {
     #[cfg(feature = "config")]
     pub(crate) fn of_rule(rule: Rule) -> Self {
         let Rule {
-            name,
-            mut calling,
-            split_by,
-            variant_header,
-            backends,
-            session,
-            mirrors,
-            canary,
-            steer,
-            ..
-        } = rule;
-        let bears = |(backend, _): &(Backend, u32)| !backend.budget().is_some_and(Budget::is_zero);
-        calling.retry = calling.retry.or_else(|| backends.iter().all(bears).then(Policy::default));
+            name, calling, split_by, variant_header, backends, session, mirrors, canary, steer, ..
+        } = rule.retry_as_a_call();
         Self {
             name,
             policies: ClientLayer::of(calling),

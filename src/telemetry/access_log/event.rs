@@ -2,19 +2,19 @@
 
 use super::{
     gate::Entry,
-    text::{Redacted, safe, safe_bytes, without_userinfo},
+    text::{Redacted, safe, safe_bytes, safe_words, without_userinfo},
 };
 use crate::{
     attempt::RetryStop,
     context::RequestId,
-    identity::AddressText,
+    identity::{AddressText, PeerIdentity},
     outcome::{End, Outcome, Verdict},
-    reject::{GrpcCode, Reason},
+    reject::{GrpcCode, Reason, Rejection},
     telemetry::findings::name_of,
     trail::{Fault, Trail},
 };
 use http::Version;
-use std::{borrow::Cow, net::IpAddr, time::Duration};
+use std::{borrow::Cow, error::Error, net::IpAddr, time::Duration};
 use tracing::Level;
 
 /// The target of all events; filter by it.
@@ -22,6 +22,8 @@ pub const TARGET: &str = "portcullis::access";
 
 /// The longest host and principal that are written, in bytes.
 const MAX_NAME: usize = 255;
+/// The longest cause.
+const MAX_WHY: usize = 512;
 
 pub(super) fn is_wanted() -> bool {
     tracing::enabled!(target: TARGET, Level::INFO)
@@ -52,6 +54,7 @@ pub(super) fn emit(entry: &Entry, outcome: &Outcome) {
         verdict = outcome.verdict().label(),
         reason = outcome.reason.map(Reason::label),
         flag = flag(outcome, stopped),
+        error = entry.refusal.as_ref().and_then(why).as_deref(),
         route = findings.route(),
         variant = findings.variant(),
         upstream = attempt.as_ref().map(|attempt| &*attempt.upstream),
@@ -66,6 +69,7 @@ pub(super) fn emit(entry: &Entry, outcome: &Outcome) {
         head_us = entry.to_head.map(micros),
         duration_us = micros(entry.since.elapsed()),
         client = entry.client.map(|client| AddressText::of_ip(client.ip())).as_ref().map(AddressText::as_str),
+        peer = entry.peer.as_ref().and_then(PeerIdentity::name).map(|name| safe(name, MAX_NAME)).as_deref(),
         decision = findings.trail().and_then(Trail::decision),
         provider = principal.map(|principal| safe(principal.provider(), MAX_NAME)).as_deref(),
         subject = principal.map(|principal| safe(principal.subject(), MAX_NAME)).as_deref(),
@@ -93,6 +97,17 @@ pub fn cut_connection(client: IpAddr, how: &'static str) {
         cut = how,
         client = AddressText::of_ip(client).as_str(),
     );
+}
+
+/// What is known of a refusal beside its reason: what was told of it, and what has caused that.
+fn why(refusal: &Rejection) -> Option<String> {
+    let mut all: Vec<String> = refusal.detail_text().map(str::to_owned).into_iter().collect();
+    let mut cause = refusal.source();
+    while let Some(next) = cause {
+        all.push(next.to_string());
+        cause = next.source();
+    }
+    (!all.is_empty()).then(|| safe_words(&all.join(": "), MAX_WHY))
 }
 
 /// The target's authority as HTTP/2 has it, else the `Host` field.

@@ -6,9 +6,9 @@ use crate::{
     context::RequestId,
     gate::{Gate, GateLayer, Pass},
     head::Head,
-    identity::ClientAddr,
+    identity::{ClientAddr, PeerIdentity},
     outcome::Outcome,
-    reject::Answer,
+    reject::{Answer, Rejection},
     telemetry::findings::Findings,
 };
 use http::{HeaderValue, Method, Uri, Version, header, response};
@@ -90,8 +90,10 @@ impl Gate for AccessLog {
             version: head.version(),
             host,
             client: told.get::<ClientAddr>().copied(),
+            peer: told.get::<PeerIdentity>().cloned(),
             request_id: told.get::<RequestId>().cloned(),
             findings,
+            refusal: None,
         })))
     }
 }
@@ -107,14 +109,17 @@ pub struct Entry {
     pub(super) version: Version,
     pub(super) host: Option<HeaderValue>,
     pub(super) client: Option<ClientAddr>,
+    pub(super) peer: Option<PeerIdentity>,
     pub(super) request_id: Option<RequestId>,
     pub(super) findings: Findings,
+    pub(super) refusal: Option<Rejection>,
 }
 
 impl Pass for Entry {
     fn on_head(&mut self, head: &mut response::Parts) {
         self.to_head = Some(self.since.elapsed());
         self.findings.see(head);
+        self.refusal = head.extensions.get::<Rejection>().cloned();
         self.attempt = head.extensions.get::<Attempt>().cloned();
     }
 

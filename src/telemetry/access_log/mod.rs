@@ -38,6 +38,7 @@
 //! | `grpc_status` | the number of the gRPC status, from the trailers too |
 //! | `verdict` | `success`, `caller_fault`, `server_fault` or `cancelled` |
 //! | `reason`, `flag` | why it was refused or failed; flag `DC`: the caller went away; `URX`: the upstream's answer is a failure, and all attempts were made |
+//! | `error` | what else is known of a refusal: what was told of it, and what has caused it |
 //! | `route`, `variant` | the configured names |
 //! | `upstream`, `endpoint`, `attempts`, `connect_us` | where it was sent, the last time, and how often |
 //! | `fallback`, `failed` | what was given in the place of a failure: `answer`, `server` or `stale`; and of which: a `reason`, `http_503`, `grpc_14` |
@@ -46,6 +47,7 @@
 //! | `bytes` | how many bytes of the response's body were given |
 //! | `head_us`, `duration_us` | microseconds from the request's head to the response's head, and to its end |
 //! | `client` | the client's address |
+//! | `peer` | whose certificate the connection, or a trusted proxy, has shown: its SPIFFE ID, or else another name |
 //! | `provider`, `subject` | who is calling; never a credential |
 //!
 //! A head that became no request, because its server has refused it, has a line with `status`, `verdict`, `reason`, `flag`
@@ -79,11 +81,15 @@
 //!
 //! None. While no subscriber wants the event, the layer does nothing but ask.
 
+#[cfg(feature = "stack")]
+mod connection;
 mod event;
 mod gate;
 #[cfg(test)]
 mod tests;
 mod text;
 
+#[cfg(feature = "stack")]
+pub(crate) use connection::{Connection, Made};
 pub use event::{TARGET, cut_connection, refused_head};
 pub use gate::{AccessLog, Entry};

@@ -19,6 +19,14 @@ pub(super) fn safe_bytes(bytes: &[u8], max: usize) -> Cow<'_, str> {
     }
 }
 
+/// As [`safe`], each of these words.
+pub(super) fn safe_words(text: &str, max: usize) -> String {
+    let cut = text.len() > max;
+    let text = &text.as_bytes()[..text.len().min(max)];
+    let words = text.split(|byte| *byte == b' ').map(|word| safe_bytes(word, max));
+    words.collect::<Vec<_>>().join(" ") + if cut { "..." } else { "" }
+}
+
 /// Writes bytes as visible ASCII: all else, and what quotes or escapes in a log, as `%XX`; at most `max`
 /// bytes of the input, then `...`.
 #[derive(Clone, Copy, Debug)]

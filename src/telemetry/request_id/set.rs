@@ -5,7 +5,7 @@ use crate::{
     context::RequestId,
     gate::{Gate, GateLayer, Pass},
     head::Head,
-    identity::{PeerAddr, TrustedProxies},
+    identity::{PeerAddr, PeerIdentity, TrustedProxies},
     reject::Answer,
     time::WallClock,
 };
@@ -23,6 +23,8 @@ pub enum Trust {
     Never,
     /// That of these peers, by the address of the connection ([`PeerAddr`]). Without one, nobody's.
     Peers(TrustedProxies),
+    /// That of these peers, and of whoever has shown a certificate that was verified ([`PeerIdentity`]): the services of a mesh.
+    Identified(TrustedProxies),
     /// Everybody's. For a server whose callers are all known, such as one behind mutual TLS.
     Always,
 }
@@ -84,12 +86,14 @@ impl SetRequestId {
     }
 
     fn trusts(&self, head: &Head<'_>) -> bool {
+        let told = head.extensions();
+        let is_of =
+            |peers: &TrustedProxies| told.get::<PeerAddr>().is_some_and(|peer| peers.contains(peer.ip()));
         match &self.trust {
             Trust::Never => false,
             Trust::Always => true,
-            Trust::Peers(peers) => {
-                head.extensions().get::<PeerAddr>().is_some_and(|peer| peers.contains(peer.ip()))
-            }
+            Trust::Peers(peers) => is_of(peers),
+            Trust::Identified(peers) => is_of(peers) || told.get::<PeerIdentity>().is_some(),
         }
     }
 

@@ -5,7 +5,7 @@ use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::TcpListener;
 
 use super::{ConnectionObserver, Listener, caps::Caps, observer::Observer};
-use crate::transport::ProxyProtocol;
+use crate::transport::{ProxyProtocol, transparent::capture};
 
 /// How to accept. Made by [`Listener::builder`].
 #[derive(Clone, Debug)]
@@ -19,6 +19,9 @@ pub struct ListenerBuilder {
     #[cfg(feature = "tls")]
     pub(super) tls: Option<crate::tls::ServerTls>,
     pub(super) observer: Observer,
+    transparent: bool,
+    /// Where a transparent listener is bound.
+    pub(super) captures_at: Option<SocketAddr>,
 }
 
 impl Default for ListenerBuilder {
@@ -32,6 +35,8 @@ impl Default for ListenerBuilder {
             #[cfg(feature = "tls")]
             tls: None,
             observer: Observer::default(),
+            transparent: false,
+            captures_at: None,
         }
     }
 }
@@ -77,10 +82,18 @@ impl ListenerBuilder {
         Self { observer: Observer(Some(observer)), ..self }
     }
 
+    /// Whether connections are redirected to it that were meant for others, whom their [`Peer`](crate::transport::Peer) tells then:
+    /// by `REDIRECT` or `TPROXY` of iptables or nftables, on Linux. Connections of IPv4 are told on a listener at an address of
+    /// IPv4. Not unless told.
+    pub fn transparent(self, transparent: bool) -> Self {
+        Self { transparent, ..self }
+    }
+
     /// Binds to `address`, in the runtime that this is called in.
     ///
     /// # Errors
-    /// Those of the system: the address is in use, is not ours, needs privileges.
+    /// Those of the system: the address is in use, is not ours, needs privileges; a [transparent](Self::transparent) one where there
+    /// is no such thing.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -105,8 +118,17 @@ impl ListenerBuilder {
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub fn from_std(self, socket: std::net::TcpListener) -> io::Result<Listener> {
+    pub fn from_std(mut self, socket: std::net::TcpListener) -> io::Result<Listener> {
         socket.set_nonblocking(true)?;
+        let socket = match self.transparent {
+            true => {
+                let socket = Socket::from(socket);
+                capture(&socket)?;
+                socket.into()
+            }
+            false => socket,
+        };
+        self.captures_at = if self.transparent { Some(socket.local_addr()?) } else { None };
         let caps = Caps::new(self.max_connections, self.max_connections_per_address, self.observer.clone());
         Ok(Listener::new(TcpListener::from_std(socket)?, caps, self))
     }

@@ -94,7 +94,7 @@ impl Handshake {
                 self.slot.claim(ip)?;
             }
         }
-        Ok(Io::new(stream, self.peer, self.slot, told))
+        Ok(Io::new(stream, self.peer, self.slot, told, self.settings.captures_at))
     }
 
     /// The connection, once all has been said that comes before HTTP; else its end has been told.

@@ -10,6 +10,7 @@ mod rate;
 mod request;
 mod serve;
 mod sniff;
+mod speech;
 mod vitals;
 
 pub use body::ServedBody;
@@ -19,3 +20,4 @@ pub(super) use pulse::Verdict;
 pub use rate::MinimumRate;
 #[cfg(feature = "stack")]
 pub(crate) use rate::Rates;
+pub use speech::is_http;

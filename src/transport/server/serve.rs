@@ -23,17 +23,19 @@ use super::{
     guard::Guard,
     pulse::Pulse,
     request::Requests,
-    sniff::sniff,
+    sniff::{Sniffed, detect, sniff},
+    speech::Speech,
     vitals::Vitals,
 };
 use crate::{
     body::{Body, BoxError},
     reject::Reason,
     transport::{
-        Drain, Listener, Misuse, Peer,
+        Drain, Io, Listener, Misuse, Peer, Stream, Streams,
         drain::{Alarm, Phase, Watch},
         listener::Observer,
         prefixed::Prefixed,
+        stream::Which,
         tenure::{Tenure, either},
     },
 };
@@ -54,7 +56,7 @@ impl Server {
     /// resolves when all connections, tunnels included, are closed or cut.
     pub fn serve<S, B>(
         self,
-        mut listener: Listener,
+        listener: Listener,
         service: S,
     ) -> impl Future<Output = ()> + Send + 'static + use<S, B>
     where
@@ -63,6 +65,26 @@ impl Server {
         S::Error: Into<BoxError>,
         B: HttpBody<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError> + 'static,
+    {
+        self.serve_with(listener, service, Streams::none(|_: Stream| std::future::ready(())))
+    }
+
+    /// As [`serve`](Self::serve); what carries something else than HTTP is given to `streams`. Each of these is in flight until it
+    /// is dropped.
+    pub fn serve_with<S, B, F, R>(
+        self,
+        mut listener: Listener,
+        service: S,
+        streams: Streams<F>,
+    ) -> impl Future<Output = ()> + Send + 'static + use<S, B, F, R>
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<BoxError>,
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError> + 'static,
+        F: FnOnce(Stream) -> R + Clone + Send + 'static,
+        R: Future<Output = ()> + Send + 'static,
     {
         let accepting = self.drain.watch(); // now, so that nobody takes what is not polled yet for drained
         async move {
@@ -78,10 +100,17 @@ impl Server {
             })
             .await
             {
-                let peer = io.who().clone();
                 let watches = [self.drain.watch(), ours.watch()];
-                let who = (peer, io.tenure());
-                tokio::spawn(self.clone().run(io, who, service.clone(), watches, observer.clone()));
+                let service = (service.clone(), observer.clone());
+                match streams.which {
+                    Which::None => {
+                        let who = (io.who().clone(), io.tenure());
+                        tokio::spawn(self.clone().run(io, who, service, watches));
+                    }
+                    _ => {
+                        tokio::spawn(self.clone().tell_apart(io, service, streams.clone(), watches));
+                    }
+                }
             }
             drop((listener, accepting));
             either(ours.emptied(), self.drain.cut_off()).await;
@@ -103,17 +132,58 @@ impl Server {
         let watches = [self.drain.watch(), self.drain.watch()];
         let peer = peer.into();
         let tenure = Tenure::of(&peer);
-        self.run(io, (peer, tenure), service, watches, Observer::default()).await;
+        self.run(io, (peer, tenure), (service, Observer::default()), watches).await;
     }
 
-    async fn run<I, S, B>(
+    /// Serves a connection that may carry something else than HTTP.
+    async fn tell_apart<S, B, F, R>(
         self,
-        mut io: I,
-        (peer, tenure): (Peer, Tenure),
-        service: S,
+        mut io: Io,
+        service: (S, Observer),
+        streams: Streams<F>,
         watches: [Watch; 2],
-        observer: Observer,
     ) where
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<BoxError>,
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError> + 'static,
+        F: FnOnce(Stream) -> R,
+        R: Future<Output = ()>,
+    {
+        let born = Instant::now();
+        let mut alarm = Alarm::new(self.drain.clone());
+        let patience = match streams.which {
+            Which::Detected(patience) if !io.has_agreed_on_http() => Some(patience),
+            Which::All => None,
+            Which::Detected(_) | Which::None => {
+                let who = (io.who().clone(), io.tenure());
+                return self.run(io, who, service, watches).await;
+            }
+        };
+        let told = match patience {
+            Some(patience) => detect(&mut io, patience, &self.limits, &mut alarm).await,
+            None => Some(Sniffed { speech: Speech::Other, ahead: Bytes::new() }),
+        };
+        let Some(sniffed) = told else { return };
+        if sniffed.speech == Speech::Other {
+            let [own, ours] = watches;
+            let watches = match &streams.drain {
+                Some(drain) => {
+                    let kept = drain.watch();
+                    drop((own, ours));
+                    (kept, None)
+                }
+                None => (own, Some(ours)),
+            };
+            return (streams.forward)(Stream::new(sniffed.ahead, io, watches)).await;
+        }
+        let who = (io.who().clone(), io.tenure());
+        self.speak(io, who, service, watches, (sniffed, alarm, born)).await;
+    }
+
+    async fn run<I, S, B>(self, mut io: I, who: (Peer, Tenure), service: (S, Observer), watches: [Watch; 2])
+    where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
         S::Future: Send + 'static,
@@ -124,7 +194,27 @@ impl Server {
         let born = Instant::now();
         let mut alarm = Alarm::new(self.drain.clone());
         let Some(sniffed) = sniff(&mut io, &self.limits, &mut alarm).await else { return };
-        let vitals = Vitals::new(self.drain, sniffed.is_h2);
+        self.speak(io, who, service, watches, (sniffed, alarm, born)).await;
+    }
+
+    /// Speaks HTTP on a connection of which it is known which version that is.
+    async fn speak<I, S, B>(
+        self,
+        io: I,
+        (peer, tenure): (Peer, Tenure),
+        (service, observer): (S, Observer),
+        watches: [Watch; 2],
+        (sniffed, alarm, born): (Sniffed, Alarm, Instant),
+    ) where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        S::Error: Into<BoxError>,
+        B: HttpBody<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError> + 'static,
+    {
+        let is_h2 = sniffed.speech == Speech::Http2;
+        let vitals = Vitals::new(self.drain, is_h2);
         let pulse = Pulse::new(Arc::clone(&self.limits), Arc::clone(&vitals), born, &tenure);
         let io = Prefixed::new(sniffed.ahead, io);
         let guard = Guard::new(io, Arc::clone(&vitals), tenure.clone(), watches);
@@ -133,7 +223,7 @@ impl Server {
         let observed = observer.clone();
         let requests =
             Requests { service, peer: who, tenure, vitals: Arc::clone(&vitals), limits, observer: observed };
-        let ended = if sniffed.is_h2 {
+        let ended = if is_h2 {
             let mut conn = Box::pin(self.limits.http2().serve_connection(TokioIo::new(guard), requests));
             Drive::new(&mut conn, pulse, alarm, lost).await
         } else {

@@ -1,0 +1,203 @@
+//! mTLS on both sides: a plain client, a gateway that speaks TLS for it, and one that asks who comes.
+use std::{fs, net::SocketAddr, process::Stdio, time::Duration};
+
+use portcullis::config::Config;
+use rcgen::{CertificateParams, SanType};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    process::Command,
+};
+
+use super::{OPEN, Server, connect, counted, ended, file, hear, number, pass, rest, soon};
+use crate::{
+    gateway::world::{Directory, Gateway},
+    support::{
+        certificates::{Authority, uri},
+        log::Log,
+    },
+};
+
+const ORDERS: &str = "spiffe://shop.example/ns/shop/sa/orders";
+const STRANGER: &str = "spiffe://shop.example/ns/test/sa/stranger";
+const DATABASE: &str = "spiffe://shop.example/ns/shop/sa/database";
+
+fn named(id: &'static str) -> impl FnOnce(&mut CertificateParams) {
+    move |params| params.subject_alt_names = vec![uri(id)]
+}
+
+fn write(directory: &Directory, name: &str, (chain, key): (String, String)) {
+    directory.write(&format!("{name}.pem"), &chain);
+    directory.write(&format!("{name}.key"), &key);
+}
+
+fn world(name: &str) -> (Directory, Authority) {
+    let (directory, authority) = (Directory::new(name), Authority::new("mesh"));
+    directory.write("ca.pem", &authority.pem());
+    write(&directory, "orders", authority.sign(named(ORDERS)));
+    write(&directory, "stranger", authority.sign(named(STRANGER)));
+    write(&directory, "database", authority.sign(named(DATABASE)));
+    (directory, authority)
+}
+
+fn identities(names: &[&str]) -> String {
+    let each = names
+        .iter()
+        .map(|name| format!("{name}: {{ certificate: {name}.pem, privateKey: {name}.key, roots: ca.pem }}"));
+    format!("identities: {{ {} }}\n", each.collect::<Vec<_>>().join(", "))
+}
+
+/// The gateway before the server: it takes mTLS, and asks these policies.
+async fn inbound(
+    directory: &Directory,
+    protocol: &str,
+    server: SocketAddr,
+    policies: &str,
+    route: &str,
+) -> Gateway {
+    let tls = "tls: { identities: [database], clientCertificates: required }";
+    let text = file(&format!("protocol: {protocol}, {tls}"), &[server], "", route);
+    directory.write("inbound.yaml", &format!("{text}{}{policies}", identities(&["database"])));
+    Gateway::start(Config::file(directory.path("inbound.yaml"))).await
+}
+
+/// The gateway beside the client: it speaks mTLS as `who`.
+async fn outbound(directory: &Directory, who: &str, to: SocketAddr, server: &str) -> Gateway {
+    let tls = format!("tls: {{ identity: {who}, spiffeId: '{server}' }}");
+    let name = format!("outbound-{who}.yaml");
+    directory.write(&name, &(file("protocol: tcp", &[to], &tls, "") + &identities(&[who])));
+    Gateway::start(Config::file(directory.path(&name))).await
+}
+
+const ORDERS_ALONE: &str = "authorization: { orders: { action: allow, rules: [{ name: mesh, from: [{ serviceAccounts: [shop/orders] }] }] } }\n";
+
+#[tokio::test]
+async fn who_has_the_identity_is_let_in() {
+    for protocol in ["tcp", "detect, detectTimeout: 30s"] {
+        let (directory, _) = world("tcp-mtls");
+        let (log, _guard) = Log::start();
+        let server = Server::echo().await;
+        let route = "policies: { authorization: [orders] }";
+        let inbound = inbound(&directory, protocol, server.address, ORDERS_ALONE, route).await;
+        let outbound = outbound(&directory, "orders", inbound.at("public"), DATABASE).await;
+        let mut client = connect(&outbound).await;
+        let said = vec![b'x'; 1_000_003];
+        let (mut reader, mut writer) = client.split();
+        let heard = async {
+            let mut heard = Vec::new();
+            reader.read_to_end(&mut heard).await.map(|_| heard)
+        };
+        let saying = async {
+            writer.write_all(&said).await?;
+            writer.shutdown().await
+        };
+        let (heard, said_all) = soon(async { tokio::join!(heard, saying) }).await;
+        said_all.unwrap();
+        assert!(heard.unwrap() == said);
+        for gateway in [&inbound, &outbound] {
+            counted(gateway, &ended("closed"), 1).await;
+            assert_eq!(number(gateway, super::RECEIVED).await, Some(1_000_003));
+            assert_eq!(number(gateway, super::SENT).await, Some(1_000_003));
+        }
+        let lines = log.access(2).await;
+        assert!(lines.iter().any(|line| line["peer"] == ORDERS && line["ended"] == "closed"), "{lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_has_not_is_refused_and_the_log_says_why() {
+    let (directory, _) = world("tcp-refused");
+    let (log, _guard) = Log::start();
+    let server = Server::echo().await;
+    let deny = "authorization:\n  orders: { action: allow, rules: [{ from: [{ serviceAccounts: [shop/orders] }] }] }\n  \
+                no-test: { action: deny, rules: [{ name: test, from: [{ namespaces: [test] }] }] }\n  \
+                no-admin: { action: deny, rules: [{ name: paths, to: [{ paths: [/admin] }] }] }\n";
+    for (policies, who, why) in [
+        ("orders", "stranger", "no policy allows it"),
+        ("no-test, orders", "stranger", "denied by the rule `test` of the policy `no-test`"),
+        // A connection has no path, which counts against the caller.
+        ("no-admin, orders", "orders", "denied by the rule `paths` of the policy `no-admin`"),
+    ] {
+        let route = format!("policies: {{ authorization: [{policies}] }}");
+        let inbound = inbound(&directory, "tcp", server.address, deny, &route).await;
+        let outbound = outbound(&directory, who, inbound.at("public"), DATABASE).await;
+        let mut client = connect(&outbound).await;
+        client.write_all(b"hello").await.unwrap();
+        assert!(rest(&mut client).await.is_err(), "it is reset");
+        counted(&inbound, r#"tcp_refusals_total{listener="public",reason="forbidden",route="raw"}"#, 1).await;
+        let id = if who == "orders" { ORDERS } else { STRANGER };
+        let lines = log.access(1).await;
+        let is_it = |line: &&serde_json::Value| line["peer"] == id && line["why"] == why;
+        let line = lines.iter().find(is_it).unwrap_or_else(|| panic!("{why}: {lines:?}"));
+        assert_eq!(
+            (&line["reason"], &line["verdict"]),
+            (&"forbidden".into(), &"caller_fault".into()),
+            "{line}"
+        );
+    }
+    assert_eq!(server.taken(), 0);
+}
+
+/// It is verified who the server is, too.
+#[tokio::test]
+async fn another_server_is_not_spoken_to() {
+    let (directory, _) = world("tcp-impostor");
+    let server = Server::echo().await;
+    let inbound = inbound(&directory, "tcp", server.address, "", "").await;
+    let outbound = outbound(&directory, "orders", inbound.at("public"), STRANGER).await;
+    assert!(rest(&mut connect(&outbound).await).await.is_err());
+    let refused = r#"tcp_refusals_total{listener="public",reason="connect_failed",route="raw"}"#;
+    counted(&outbound, refused, 1).await;
+    assert_eq!(server.taken(), 0);
+}
+
+/// No protocol is agreed on, whatever a client offers, and no half of a connection is taken for all of it.
+#[tokio::test]
+async fn other_clients_of_tls_may_offer_what_they_like() {
+    let (directory, _) = world("tcp-alpn");
+    let server = Server::greeting().await;
+    let inbound = inbound(&directory, "tcp", server.address, "", "").await;
+    let mut client = Command::new("openssl")
+        .args(["s_client", "-quiet", "-alpn", "postgresql", "-connect", &inbound.at("public").to_string()])
+        .arg("-cert")
+        .arg(directory.path("orders.pem"))
+        .arg("-key")
+        .arg(directory.path("orders.key"))
+        .arg("-CAfile")
+        .arg(directory.path("ca.pem"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut heard = [0; 11];
+    soon(client.stdout.as_mut().unwrap().read_exact(&mut heard)).await.unwrap();
+    assert_eq!(&heard, b"220 ready\r\n");
+    counted(&inbound, OPEN, 1).await;
+    client.kill().await.unwrap();
+    counted(&inbound, OPEN, 0).await;
+}
+
+/// A connection ends with its peer's certificate, when what may be in flight has had its time.
+#[tokio::test]
+async fn a_connection_ends_with_the_certificate() {
+    let (directory, authority) = world("tcp-expires");
+    let soon_over = authority.sign(|params| {
+        params.subject_alt_names = vec![uri(ORDERS), SanType::DnsName("orders".try_into().unwrap())];
+        params.not_after = (std::time::SystemTime::now() + Duration::from_secs(3_600)).into();
+    });
+    write(&directory, "orders", soon_over);
+    let server = Server::echo().await;
+    let inbound = inbound(&directory, "tcp", server.address, "", "policies: { idleTimeout: 5h }").await;
+    let outbound = outbound(&directory, "orders", inbound.at("public"), DATABASE).await;
+    let mut client = connect(&outbound).await;
+    client.write_all(b"hello").await.unwrap();
+    assert_eq!(hear(&mut client, 5).await, "hello");
+    pass(Duration::from_secs(3_500)).await;
+    client.write_all(b"again").await.unwrap();
+    assert_eq!(hear(&mut client, 5).await, "again");
+    pass(Duration::from_secs(200)).await;
+    counted(&inbound, &ended("cut"), 1).await;
+    assert!(rest(&mut client).await.is_err());
+    assert!(fs::exists(directory.path("ca.pem")).unwrap());
+}

@@ -1,0 +1,210 @@
+//! Connections that are redirected on their way, between two hosts: network namespaces, in one of which a service connects to
+//! addresses that nobody has, and in the other one a server listens. Both have a gateway beside them, and speak mTLS.
+use std::process::Stdio;
+
+use portcullis::transport::Listener;
+use rcgen::CertificateParams;
+use tokio::process::Command;
+
+use super::soon;
+use crate::{
+    gateway::world::{Directory, program},
+    support::certificates::{Authority, uri},
+};
+
+const ORDERS: &str = "spiffe://shop.example/ns/shop/sa/orders";
+const DATABASE: &str = "spiffe://shop.example/ns/shop/sa/database";
+
+/// In namespaces of its own, which go with it: what it starts, builds and mounts is gone when it is. `$1` is the program.
+const SCRIPT: &str = r#"
+set -euo pipefail
+for tool in ip nft python3; do
+  command -v "$tool" >/dev/null || { echo "there is no $tool: tests/run.sh installs it" >&2; exit 3; }
+done
+mount -t tmpfs tmpfs /run
+mkdir -p /run/netns
+ip netns add service
+ip netns add server
+ip link add v0 netns service type veth peer name v0 netns server
+ip -n service address add 10.77.0.1/24 dev v0
+ip -n server address add 10.77.0.2/24 dev v0
+ip -n service address add fd77::1/64 dev v0 nodad
+ip -n server address add fd77::2/64 dev v0 nodad
+for host in service server; do ip -n $host link set lo up; ip -n $host link set v0 up; done
+ip -n service route add default via 10.77.0.2
+ip -n service -6 route add default via fd77::2
+
+# What the service sends elsewhere goes to the gateway beside it.
+ip netns exec service nft -f - <<'RULES'
+table inet out {
+  chain out {
+    type nat hook output priority -100
+    ip daddr 198.51.100.0/24 tcp dport 5432 redirect to :15001
+    ip6 daddr 2001:db8::/32 tcp dport 5432 redirect to :15001
+  }
+}
+RULES
+# What comes to the server goes to the gateway beside that: its own address by REDIRECT, and others that keep theirs by TPROXY.
+ip netns exec server nft -f - <<'RULES'
+table inet into {
+  chain redirected {
+    type nat hook prerouting priority -100
+    tcp dport 5432 redirect to :15006
+  }
+  chain kept {
+    type filter hook prerouting priority -150
+    ip daddr 203.0.113.0/24 tcp dport 7000 tproxy ip to :15007 meta mark set 1
+  }
+}
+RULES
+ip -n server rule add fwmark 1 lookup 100
+ip -n server route add local 0.0.0.0/0 dev lo table 100
+
+for host in service server; do
+  ip netns exec $host "$1" --config $host.yaml >$host.out 2>$host.log &
+done
+ip netns exec server python3 -c '
+import socket
+server = socket.create_server(("127.0.0.1", 6000))
+while True:
+    client, _ = server.accept()
+    client.sendall(b"the server hears " + client.recv(1000))
+    client.close()
+' &
+for host in service server; do
+  for _ in $(seq 600); do [ "$(wc -l <$host.out)" -ge 3 ] && break; sleep 0.1; done
+done
+
+say() {
+  ip netns exec service python3 -c '
+import socket, sys
+client = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=30)
+try:
+    client.sendall(sys.argv[3].encode() + b"\r\n")
+    heard = b""
+    while piece := client.recv(1000):
+        heard += piece
+    print(sys.argv[3], "->", heard.decode())
+except ConnectionResetError:
+    print(sys.argv[3], "-> reset")
+' "$@"
+}
+say 198.51.100.7 5432 'of IPv4'
+say 2001:db8::7 5432 'of IPv6'
+say 203.0.113.9 7000 'kept'
+say 198.51.100.7 5432 $'GET / HTTP/1.0\r\nhost: a\r\n'
+say 127.0.0.1 15001 'to the gateway itself'
+sleep 0.2
+for host in service server; do sed "s/^/$host: /" $host.log; done
+"#;
+
+fn write(directory: &Directory, authority: &Authority, name: &str, id: &'static str) {
+    let named = |params: &mut CertificateParams| params.subject_alt_names = vec![uri(id)];
+    let (chain, key) = authority.sign(named);
+    directory.write(&format!("{name}.pem"), &chain);
+    directory.write(&format!("{name}.key"), &key);
+}
+
+fn world() -> Directory {
+    let (directory, authority) = (Directory::new("tcp-transparent"), Authority::new("mesh"));
+    directory.write("ca.pem", &authority.pem());
+    write(&directory, &authority, "service", ORDERS);
+    write(&directory, &authority, "server", DATABASE);
+    let identities = |name: &str| {
+        format!(
+            "apiVersion: portcullis/v1alpha1\n\
+             admin: {{ address: 127.0.0.1:9901 }}\n\
+             identities: {{ own: {{ certificate: {name}.pem, privateKey: {name}.key, roots: ca.pem }} }}\n"
+        )
+    };
+    directory.write(
+        "service.yaml",
+        &(identities("service")
+            + &format!(
+                "listeners:\n\
+                 - {{ name: v4, address: 127.0.0.1:15001, protocol: detect, detectTimeout: 30s, transparent: true }}\n\
+                 - {{ name: v6, address: '[::1]:15001', protocol: tcp, transparent: true }}\n\
+                 upstreams:\n  databases: {{ endpoints: ['10.77.0.2:5432'], tls: {{ identity: own, spiffeId: '{DATABASE}' }} }}\n\
+                 tcpRoutes:\n\
+                 - {{ name: elsewhere, destinations: ['198.51.100.0/25', '2001:db8:1::/48'], backendRefs: [{{ name: databases, weight: 1 }}], \
+                 policies: {{ authorization: [nobody] }} }}\n\
+                 - {{ name: databases, destinations: ['198.51.100.7:5432', '[2001:db8::/32]:5432'], backendRefs: [{{ name: databases }}] }}\n\
+                 authorization: {{ nobody: {{ action: deny, rules: [{{ }}] }} }}\n"
+            )),
+    );
+    directory.write(
+        "server.yaml",
+        &(identities("server")
+            + "listeners:\n\
+               - { name: redirected, address: 0.0.0.0:15006, protocol: tcp, transparent: true, tls: { identities: [own], clientCertificates: required } }\n\
+               - { name: kept, address: 0.0.0.0:15007, protocol: tcp, transparent: true }\n\
+               upstreams: { local: { endpoints: ['127.0.0.1:6000'] } }\n\
+               tcpRoutes:\n\
+               - { name: orders, listeners: [redirected], destinations: ['10.77.0.2:5432'], backendRefs: [{ name: local }], \
+               policies: { authorization: [orders] } }\n\
+               - { name: kept, listeners: [kept], destinations: ['203.0.113.9:7000'], backendRefs: [{ name: local }] }\n\
+               authorization: { orders: { action: allow, rules: [{ from: [{ serviceAccounts: [shop/orders] }] }] } }\n"),
+    );
+    directory
+}
+
+/// What was not redirected has no other destination than its listener.
+#[tokio::test]
+async fn a_connection_to_the_listener_itself_was_meant_for_it() {
+    for address in ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"] {
+        let mut listener = Listener::builder().transparent(true).bind(address.parse().unwrap()).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let _client = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let io = soon(listener.accept()).await;
+        assert_eq!(io.who().original_destination(), None, "{address}");
+    }
+}
+
+#[tokio::test]
+async fn it_is_seen_where_redirected_connections_were_meant_to_go() {
+    let directory = world();
+    let mut command = Command::new("unshare");
+    // Who is not root is it among namespaces of its own.
+    command
+        .args([
+            "--map-root-user",
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "bash",
+            "-c",
+            SCRIPT,
+            "script",
+        ])
+        .arg(program())
+        .current_dir(directory.path(""))
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let output = soon(command.output()).await.expect("`unshare` runs: it is of util-linux");
+    let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "two hosts could not be set up, with network namespaces and nftables (root, or namespaces of users): {failed}\n{said}"
+    );
+    let has = |words: &[&str]| {
+        let found = said.lines().any(|line| words.iter().all(|word| line.contains(word)));
+        assert!(found, "no line has {words:?}:\n{said}\n{failed}");
+    };
+    has(&["of IPv4 -> the server hears of IPv4"]);
+    has(&["of IPv6 -> the server hears of IPv6"]);
+    has(&["kept -> the server hears kept"]);
+    has(&["to the gateway itself -> reset"]);
+    has(&["-> HTTP/1.0 404"]);
+    for (host, words) in [
+        ("service: ", ["listener=v4", "route=databases", "destination=198.51.100.7:5432", "ended=closed"]),
+        ("service: ", ["listener=v6", "route=databases", "destination=[2001:db8::7]:5432", "ended=closed"]),
+        ("server: ", ["listener=redirected", "route=orders", "destination=10.77.0.2:5432", ORDERS]),
+        ("server: ", ["listener=kept", "route=kept", "destination=203.0.113.9:7000", "ended=closed"]),
+    ] {
+        has(&[&[host][..], &words].concat());
+    }
+    let direct = said.lines().find(|line| line.contains("reason=no_route")).unwrap_or_default();
+    assert!(direct.contains("listener=v4") && !direct.contains("destination="), "{direct}\n{said}");
+}
