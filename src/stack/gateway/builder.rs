@@ -272,8 +272,7 @@ impl SnapshotBuilder {
         let given =
             Given { paths, asserted: told, credentials, caller_headers: self.caller_headers, overload };
         let load = Load::of(self.overload, &listeners, &of_rules);
-        let routes = routed(of_rules, &given)?;
-        let tcp = Table::new(self.tcp, &listeners)?;
+        let (routes, tcp) = (routed(of_rules, &given)?, Table::new(self.tcp, &listeners)?);
         Ok(Snapshot {
             listeners,
             admin,
