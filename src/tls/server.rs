@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
-    Credentials, Identity, OnTrustShrink, certificate, http, provider,
+    Credentials, Identity, OnTrustShrink, http, provider,
     standing::{Standing, Watched},
     verifier::{Verifier, claimed},
 };
@@ -154,10 +154,8 @@ impl ServerTls {
         let config = self.config.get_or_init(|| Arc::new(self.config()));
         // Before it is verified, so that no change after that is missed.
         let watched = self.trusted().filter(|_| self.shrunk != OnTrustShrink::Keep).map(Watched::of);
-        let stream = claimed(TlsAcceptor::from(Arc::clone(config)).accept(stream)).await?;
+        let (stream, peer) = claimed(TlsAcceptor::from(Arc::clone(config)).accept(stream)).await?;
         let connection = stream.get_ref().1;
-        let peer = connection.peer_certificates().map(certificate::read).transpose();
-        let peer = peer.map_err(|why| io::Error::new(io::ErrorKind::InvalidData, why))?;
         let ours = find(&self.certificates, connection.server_name());
         let ours = ours.map(|identity| identity.names().clone());
         let session = TlsSession::new(connection.server_name().map(Into::into), ours);

@@ -75,10 +75,21 @@ impl fmt::Display for NotBelieved {
     }
 }
 
+/// What became of a client's certificate in a handshake.
+#[cfg(feature = "transport")]
+#[derive(Default)]
+enum Claim {
+    #[default]
+    None,
+    /// It is not believed, and says this name.
+    Refused(Option<Box<str>>),
+    /// It is, and says this: nobody has to read it again.
+    Believed(PeerIdentity),
+}
+
 #[cfg(feature = "transport")]
 tokio::task_local! {
-    /// The certificate of who is refused, if it is refused for that.
-    static CLAIM: RefCell<Option<Option<Box<str>>>>;
+    static CLAIM: RefCell<Claim>;
 }
 
 /// The most letters of the name of somebody who is not believed.
@@ -92,21 +103,34 @@ fn claim(leaf: &CertificateDer<'_>) {
         let name = peer.as_ref().and_then(|peer| peer.name());
         let name = name.map(|name| name.chars().take(LONGEST).collect());
         // Outside of a handshake nobody asks.
-        let _ = CLAIM.try_with(|claim| claim.replace(Some(name)));
+        let _ = CLAIM.try_with(|claim| claim.replace(Claim::Refused(name)));
     }
     #[cfg(not(feature = "transport"))]
     let _ = leaf;
 }
 
-/// Shakes hands with a client. Of one whose certificate is not believed the error tells the name, and its kind is
-/// [`PermissionDenied`](io::ErrorKind::PermissionDenied).
+fn believe(peer: PeerIdentity) {
+    #[cfg(feature = "transport")]
+    let _ = CLAIM.try_with(|claim| claim.replace(Claim::Believed(peer)));
+    #[cfg(not(feature = "transport"))]
+    drop(peer);
+}
+
+/// Shakes hands with a client, and tells what the certificate says that was verified, if there was one. Of one whose certificate is
+/// not believed the error tells the name, and its kind is [`PermissionDenied`](io::ErrorKind::PermissionDenied).
 #[cfg(feature = "transport")]
-pub(super) async fn claimed<T>(handshake: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+pub(super) async fn claimed<T>(
+    handshake: impl Future<Output = io::Result<T>>,
+) -> io::Result<(T, Option<PeerIdentity>)> {
     let handshake = async {
-        handshake.await.map_err(|source| match CLAIM.with(RefCell::take) {
-            Some(name) => io::Error::new(io::ErrorKind::PermissionDenied, NotBelieved { name, source }),
-            None => source,
-        })
+        match (handshake.await, CLAIM.with(RefCell::take)) {
+            (Ok(stream), Claim::Believed(peer)) => Ok((stream, Some(peer))),
+            (Ok(stream), _) => Ok((stream, None)),
+            (Err(source), Claim::Refused(name)) => {
+                Err(io::Error::new(io::ErrorKind::PermissionDenied, NotBelieved { name, source }))
+            }
+            (Err(source), _) => Err(source),
+        }
     };
     CLAIM.scope(RefCell::default(), handshake).await
 }
@@ -120,7 +144,7 @@ impl Verifier {
         now: UnixTime,
     ) -> Result<(), Error> {
         let believed = self.believed()?.trust.verify(leaf, others, now, KeyUsage::client_auth());
-        believed.map(drop).inspect_err(|_| claim(leaf))
+        believed.map(believe).inspect_err(|_| claim(leaf))
     }
 
     fn believed(&self) -> Result<Arc<Material>, Error> {
