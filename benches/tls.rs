@@ -279,7 +279,8 @@ fn handshake_of_bare_rustls(bencher: Bencher<'_, '_>) {
     let runtime = runtime();
     let provider = Arc::new(default_provider());
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots()), Arc::clone(&provider));
-    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let builder =
+        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let builder = builder.with_client_cert_verifier(verifier.build().unwrap());
     let (chain, key) = parts("spiffe://mesh.local/orders");
     let mut config = builder.with_single_cert(chain, key).unwrap();

@@ -1,10 +1,6 @@
 //! What rotations leave behind, and whether a request waits for one: server and client in one process.
 
-use std::{
-    convert::Infallible,
-    fs,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, fs, time::Duration};
 
 use http::{Request, Response};
 use portcullis::{
@@ -15,7 +11,7 @@ use portcullis::{
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose, SanType,
 };
-use tokio::io::AsyncWriteExt;
+use tokio::{io::AsyncWriteExt, time::Instant};
 use tokio_rustls::TlsConnector;
 use tower::service_fn;
 
@@ -47,7 +43,7 @@ fn leaf(root: &Root, id: &str) -> Result<(rcgen::Certificate, KeyPair), Failed> 
 fn material(ours: &Root, other: &Root, turn: usize) -> Result<Material, Failed> {
     let (certificate, key) = leaf(ours, "spiffe://mesh.local/orders")?;
     let identity = Identity::from_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes())?;
-    let roots = if turn % 2 == 0 { ours.pem() } else { ours.pem() + &other.pem() };
+    let roots = if turn.is_multiple_of(2) { ours.pem() } else { ours.pem() + &other.pem() };
     Ok(Material::new(identity, Trust::roots(roots.as_bytes())?))
 }
 
@@ -76,7 +72,8 @@ pub(super) async fn run(times: usize) -> Result<(), Failed> {
     let listener = Listener::builder().tls(ServerTls::mutual(&credentials));
     let listener = listener.bind(([127, 0, 0, 1], 0).into())?;
     let address = listener.local_addr()?;
-    let served = service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::from(END))));
+    let served =
+        service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::from(END.to_vec()))));
     tokio::spawn(Server::new().serve(listener, served));
 
     let client = client(&ours)?;
