@@ -122,7 +122,7 @@ async fn neither_service_knows_of_its_sidecar() {
     has(&["captured: three orders"]);
     has(&["passed: three orders"]);
     has(&["HELLO: plain HELLO"]);
-    has(&["undone: ", "failed"]);
+    has(&["undone: curl: (7)"]);
     has(&["orders: ", r#"route="service/0""#, r#"peer="spiffe://mesh.local/web""#, "status=200"]);
     has(&["web: ", r#"route="passThrough""#, r#"endpoint="10.77.0.2:9000""#, "status=200"]);
     has(&["web: ", r#"route="passThrough""#, r#"endpoint="10.77.0.2:9001""#]);
