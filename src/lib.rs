@@ -232,6 +232,8 @@ pub mod identity;
 #[cfg(any(feature = "upstream", feature = "transport"))]
 mod io;
 pub mod key;
+#[cfg(all(feature = "tls", any(feature = "transport", feature = "upstream")))]
+mod lines;
 #[cfg(any(feature = "stack", feature = "upstream"))]
 mod listening;
 pub mod matching;

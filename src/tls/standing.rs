@@ -1,6 +1,8 @@
 //! Whether who was let in before would be let in today.
 
-use std::{future::pending, sync::Arc};
+use std::future::pending;
+#[cfg(feature = "upstream")]
+use std::sync::Arc;
 
 use rustls::{
     CertificateError,

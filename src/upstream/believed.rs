@@ -45,7 +45,7 @@ impl Believed {
             Some(lost) => {
                 let lost = async {
                     lost.await;
-                    pending().await
+                    pending::<()>().await;
                 };
                 either(connection, lost).await;
             }
@@ -74,12 +74,13 @@ impl Believed {
     fn lost(self, drained: bool) -> Option<impl Future<Output = ()> + Send + 'static> {
         let standing = self.standing?;
         let is_cut = standing.then() == OnTrustShrink::Close;
-        (is_cut != drained).then(|| async move {
+        let lost = async move {
             standing.lost().await;
             if let Some(lost) = &self.lost {
                 lost.store(true, Ordering::Relaxed);
             }
-        })
+        };
+        (is_cut != drained).then_some(lost)
     }
 
     #[cfg(not(feature = "tls"))]

@@ -1,6 +1,8 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::chance::Chance;
+#[cfg(feature = "tls")]
+use crate::lines::Lines;
 
 /// What the members of an upstream have in common.
 #[derive(Default)]
@@ -11,6 +13,9 @@ pub(super) struct Common {
     pub(super) in_flight: AtomicUsize,
     /// How much sooner than others a connection ends.
     pub(super) ages: Chance,
+    /// Handshakes that failed.
+    #[cfg(feature = "tls")]
+    pub(super) refusals: Lines,
 }
 
 impl Common {

@@ -183,7 +183,7 @@ impl Compiler<'_> {
 }
 
 /// A connection has time to be of use.
-fn at_least(at: At<'_>, time: Duration) {
+pub(super) fn at_least(at: At<'_>, time: Duration) {
     if time < LEAST {
         at.error(format!("expected {} at least", crate::time::format_duration(LEAST)));
     }

@@ -23,7 +23,7 @@ impl Compiler<'_> {
     /// An identity: the one of this name that is in force if the same is said of it, whatever its files hold by now.
     pub(super) fn identity(&self, at: At<'_>, name: &str, said: &Identity) -> Option<Credentials> {
         let made = || match &said.workload_api {
-            Some(agent) => self.from_agent(at, said, agent),
+            Some(agent) => self.by_agent(at, said, agent),
             None => self.in_files(at, self.directory(at, said)?),
         };
         self.identities.borrow_mut().keep(&self.kept.identities, name, said.clone(), made)
@@ -79,7 +79,7 @@ impl Compiler<'_> {
     }
 
     /// What an agent will tell: nothing is known yet.
-    fn from_agent(&self, at: At<'_>, said: &Identity, agent: &WorkloadApi) -> Option<Credentials> {
+    fn by_agent(&self, at: At<'_>, said: &Identity, agent: &WorkloadApi) -> Option<Credentials> {
         let at_agent = at.field("workloadApi");
         if let Some(field) = beside(said) {
             return at.field(field).refuse("this is what the agent tells: expected it or `workloadApi`");

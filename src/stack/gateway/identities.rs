@@ -1,9 +1,8 @@
 //! What is told of who we are on connections, and whom we believe.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+#[cfg(feature = "prometheus")]
+use std::time::Duration;
+use std::{sync::Arc, time::SystemTime};
 
 use serde_json::{Value, json};
 

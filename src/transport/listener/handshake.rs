@@ -5,13 +5,13 @@ use std::{io, net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 use tokio::{net::TcpStream, time::timeout};
 
-#[cfg(feature = "tls")]
-use super::lines::Lines;
 use super::{
     ListenerBuilder,
     caps::{Full, Slot},
     observer::Misuse,
 };
+#[cfg(feature = "tls")]
+use crate::lines::Lines;
 use crate::{
     identity::PeerAddr,
     transport::{Io, ProxyHeader, prefixed::Prefixed, proxy_protocol::read_header},

@@ -5,8 +5,6 @@ mod builder;
 mod caps;
 mod foreign;
 mod handshake;
-#[cfg(feature = "tls")]
-mod lines;
 mod observer;
 mod pauses;
 

@@ -10,6 +10,8 @@ mod endpoints;
 mod fallbacks;
 mod faults;
 mod hedging;
+#[cfg(feature = "tls")]
+mod identities;
 mod limits;
 mod mirrors;
 mod oidc;

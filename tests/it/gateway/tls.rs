@@ -15,20 +15,20 @@ use tokio::{process::Command, time::timeout};
 use super::world::{Directory, Gateway, PATIENCE, upstream};
 use crate::support::certificates::{Authority, credentials, uri};
 
-fn dns(names: &'static [&'static str]) -> impl FnOnce(&mut CertificateParams) {
+pub(super) fn dns(names: &'static [&'static str]) -> impl FnOnce(&mut CertificateParams) {
     move |params| {
         let name = |name: &&str| SanType::DnsName((*name).try_into().unwrap());
         params.subject_alt_names = names.iter().map(name).collect();
     }
 }
 
-fn write(directory: &Directory, name: &str, (chain, key): (String, String)) {
+pub(super) fn write(directory: &Directory, name: &str, (chain, key): (String, String)) {
     directory.write(&format!("{name}.pem"), &chain);
     directory.write(&format!("{name}.key"), &key);
 }
 
 /// What curl prints, and how it ends.
-async fn curl(
+pub(super) async fn curl(
     directory: &Directory,
     address: SocketAddr,
     host: &str,
@@ -155,7 +155,7 @@ async fn files_that_change_are_taken_without_a_reload_and_bad_ones_change_nothin
 }
 
 /// An upstream within TLS, which tells who asked it.
-async fn secured(tls: ServerTls) -> (SocketAddr, Drain) {
+pub(super) async fn secured(tls: ServerTls) -> (SocketAddr, Drain) {
     let who = tower::service_fn(async |request: Request<Body>| {
         let peer = request
             .extensions()
@@ -317,7 +317,11 @@ fn what_makes_no_sense_is_refused_at_its_place() {
     };
     let shop = "shop: { certificate: shop.pem, privateKey: shop.key }";
     for (identities, tls, fault) in [
-        ("x: {}", "identities: [x]", "identities.x: expected `directory`, or `certificate` and `privateKey`"),
+        (
+            "x: {}",
+            "identities: [x]",
+            "identities.x: expected `directory`, `certificate` and `privateKey`, or `workloadApi`",
+        ),
         (
             "x: { certificate: shop.pem }",
             "identities: [x]",

@@ -13,6 +13,7 @@ use std::{
 use bytes::{Buf, BufMut};
 use futures_util::stream;
 use prost::Message;
+use rcgen::{CertificateParams, KeyPair, KeyUsagePurpose, SanType};
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::watch,
@@ -26,6 +27,8 @@ use tonic::{
     server::{Grpc, NamedService},
     transport::Server,
 };
+
+use super::certificates::{Authority, uri};
 
 /// `X509SVIDResponse` of SPIFFE's `workload.proto`.
 #[derive(Clone, PartialEq, Message)]
@@ -51,6 +54,26 @@ pub(crate) struct Svid {
     pub(crate) bundle: Vec<u8>,
     #[prost(string, tag = "5")]
     pub(crate) hint: String,
+}
+
+/// As an agent tells it.
+pub(crate) fn svid(authority: &Authority, id: &str, change: impl FnOnce(&mut CertificateParams)) -> Svid {
+    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.subject_alt_names = vec![uri(id), SanType::DnsName("localhost".try_into().unwrap())];
+    change(&mut params);
+    let key = KeyPair::generate().unwrap();
+    Svid {
+        spiffe_id: id.to_owned(),
+        x509_svid: params.signed_by(&key, &authority.0).unwrap().der().to_vec(),
+        x509_svid_key: key.serialize_der(),
+        bundle: authority.0.der().to_vec(),
+        hint: String::new(),
+    }
+}
+
+pub(crate) fn only(svid: Svid) -> Svids {
+    Svids { svids: vec![svid], ..Svids::default() }
 }
 
 /// `X509BundlesResponse`.
@@ -85,6 +108,11 @@ impl Agent {
         let path = std::env::temp_dir().join(name);
         let (told, serving) = serve(&path);
         Self { path, told, serving }
+    }
+
+    /// The path of its socket.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(crate) fn endpoint(&self) -> String {

@@ -4,7 +4,7 @@ use portcullis::{
     identity::{SpiffeId, TrustDomain},
     tls::{ClientTls, Credentials, ServerId, ServerTls, WorkloadApi},
 };
-use rcgen::{CertificateParams, KeyPair, KeyUsagePurpose, SanType, SerialNumber, date_time_ymd};
+use rcgen::{SerialNumber, date_time_ymd};
 use tonic::Status;
 
 use super::{
@@ -13,8 +13,8 @@ use super::{
     until,
 };
 use crate::support::{
-    agent::{Agent, Bundles, Svid, Svids},
-    certificates::{Authority, credentials, uri},
+    agent::{Agent, Bundles, Svid, Svids, only, svid},
+    certificates::{Authority, credentials},
 };
 
 const ORDERS: &str = "spiffe://shop.example/orders";
@@ -23,26 +23,6 @@ const PARTNER: &str = "spiffe://partner.example/carts";
 
 fn domain(name: &str) -> TrustDomain {
     name.parse().unwrap()
-}
-
-/// As an agent tells it.
-fn svid(authority: &Authority, id: &str, change: impl FnOnce(&mut CertificateParams)) -> Svid {
-    let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.subject_alt_names = vec![uri(id), SanType::DnsName("localhost".try_into().unwrap())];
-    change(&mut params);
-    let key = KeyPair::generate().unwrap();
-    Svid {
-        spiffe_id: id.to_owned(),
-        x509_svid: params.signed_by(&key, &authority.0).unwrap().der().to_vec(),
-        x509_svid_key: key.serialize_der(),
-        bundle: authority.0.der().to_vec(),
-        hint: String::new(),
-    }
-}
-
-fn only(svid: Svid) -> Svids {
-    Svids { svids: vec![svid], ..Svids::default() }
 }
 
 fn asks(agent: &Agent) -> WorkloadApi {

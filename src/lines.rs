@@ -1,4 +1,4 @@
-//! What is logged of handshakes that fail: strangers make them fail as often as they like.
+//! What is logged of handshakes that fail: they may fail as often as strangers like.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -13,7 +13,7 @@ const TIME: Duration = Duration::from_secs(1);
 
 /// Handshakes that failed for one kind of reason.
 #[derive(Debug, Default)]
-pub(super) struct Lines(Mutex<Counts>);
+pub(crate) struct Lines(Mutex<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -24,7 +24,7 @@ struct Counts {
 
 impl Lines {
     /// Whether a line may be logged now; how many were left out before it.
-    pub(super) fn next(&self) -> Option<u64> {
+    pub(crate) fn next(&self) -> Option<u64> {
         let (mut counts, now) = (self.counts(), Instant::now());
         if counts.since.is_none_or(|since| now.saturating_duration_since(since) >= TIME) {
             counts.since = Some(now);
