@@ -110,6 +110,7 @@ impl Upstream {
     /// # let address = listener.local_addr().unwrap().to_string();
     /// # tokio::spawn(async move {
     /// #     let (mut stream, _) = listener.accept().await.unwrap();
+    /// #     stream.read_exact(&mut [0; 6]).await.unwrap();
     /// #     stream.write_all(b"+PONG\r\n").await.unwrap();
     /// # });
     /// let cache = Upstream::builder("cache").endpoint(address).build().unwrap();

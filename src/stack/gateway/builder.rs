@@ -26,7 +26,7 @@ use crate::authn::{
 use crate::tls::Credentials;
 use crate::{
     admission::{Priorities, shed::Overload},
-    authn::{Location, Providers, api_key::ApiKeys},
+    authn::{Location, api_key::ApiKeys},
     identity::CallerHeaders,
     listening,
     matching::PathPolicy,
@@ -253,17 +253,15 @@ impl SnapshotBuilder {
         let Self { listeners, admin, api_keys, shutdown_delay, shutdown_grace, rules: of_rules, .. } = self;
         let (mut asserted, mut credentials) = (self.asserted, self.credentials);
         asserted.extend(self.caller_headers.names().cloned().chain(asserted_by(&of_rules)));
-        let tallies = tallies(&of_rules, &self.tcp);
+        let (tallies, breakers) = (tallies(&of_rules, &self.tcp), Breakers::of(&of_rules));
         let (quotas, authorizers) = (quotas(&of_rules), authorizers(&of_rules));
         let (retries, fallbacks) = (Retries::of(&of_rules), Fallbacks::of(&of_rules));
         let (mirrors, canaries) = (Mirrors::of(&of_rules), Canaries::of(&of_rules));
-        let breakers = Breakers::of(&of_rules);
         #[cfg(any(feature = "prometheus", feature = "redis"))]
         let limits = super::limits::all(&listeners, &of_rules);
         #[cfg(feature = "prometheus")]
         let addresses = super::parts::addresses(&listeners, &of_rules);
-        let providers = of_rules.iter().filter_map(|rule| rule.providers.as_ref());
-        credentials.extend(providers.flat_map(Providers::locations).cloned());
+        credentials.extend(super::parts::locations(&of_rules));
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
         let (rules, upstreams) = (distinct(&listeners, &of_rules)?, upstreams(&of_rules, &self.tcp));
         #[cfg(feature = "jwt")]
