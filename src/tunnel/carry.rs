@@ -175,6 +175,7 @@ impl Half {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Broken::Reader(error))),
                 Poll::Pending => {
+                    self.rest = Vec::new(); // who is silent holds nothing
                     if self.unflushed {
                         ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(Broken::Writer)?;
                         self.unflushed = false;
@@ -185,6 +186,7 @@ impl Half {
             let read = read.filled();
             self.ended = read.is_empty();
             let wrote = self.write(cx, to, read).map_err(Broken::Writer)?;
+            self.rest.reserve_exact(read.len() - wrote);
             self.rest.extend_from_slice(&read[wrote..]);
         }
     }
@@ -225,7 +227,8 @@ impl Half {
         if self.written < self.rest.len() {
             return Poll::Pending;
         }
-        (self.rest, self.written) = (Vec::new(), 0);
+        self.rest.clear();
+        self.written = 0;
         Poll::Ready(Ok(()))
     }
 }
@@ -310,6 +313,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_ends_at_its_age_and_when_it_is_told() {
         let (mut client, mut server, carrying) = between(Limits { age: 2 * MINUTE, ..LIMITS }, pending());
+        tokio::task::yield_now().await; // it begins
         for _ in 0..3 {
             tokio::time::advance(MINUTE / 2).await;
             client.write_all(b"a").await.unwrap();

@@ -129,9 +129,9 @@ impl Upstream {
         &self,
         head: &Head<'_>,
     ) -> impl Future<Output = Result<Opened, Rejection>> + Send + 'static + use<> {
+        let upstream = self.elsewhere(head).unwrap_or_else(|| Ok(self.clone()));
         let (hash, subset) = (self.hash(head), self.marked(head));
-        let upstream = self.clone();
-        async move { upstream.opened(hash, subset).await }
+        async move { upstream?.opened(hash, subset).await }
     }
 
     async fn opened(self, hash: Option<u64>, subset: Option<u64>) -> Result<Opened, Rejection> {

@@ -401,8 +401,7 @@ fn sidecar_file(all: &Path, name: &str, ports: &[(u16, u16)]) -> PathBuf {
 async fn sidecar() {
     let all = std::env::temp_dir().join(format!("portcullis-sidecars-{}", std::process::id()));
     let mut authority = Command::new(examples().join("mesh_ca"));
-    let mut authority =
-        Example::spawn(authority.arg("--dir").arg(&all).args(["orders", "stranger", "web"]));
+    let mut authority = Example::spawn(authority.arg("--dir").arg(&all).args(["orders", "stranger", "web"]));
     while !authority.line().await.starts_with("renewed for") {}
     let ports = [9001, 15001, 15002, 15443, 15090, 15091, 15092].map(|port| {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -417,7 +416,9 @@ async fn sidecar() {
     };
     let mut orders = run("orders", &["python3", "-u", "-m", "http.server", &at(9001), "--bind", "127.0.0.1"]);
     while !orders.line().await.starts_with("Serving HTTP") {}
-    for (name, port, status) in [("web", 15001, "HTTP/1.1 200 OK"), ("stranger", 15002, "HTTP/1.1 403 Forbidden")] {
+    for (name, port, status) in
+        [("web", 15001, "HTTP/1.1 200 OK"), ("stranger", 15002, "HTTP/1.1 403 Forbidden")]
+    {
         let url = format!("http://127.0.0.1:{}/", at(port));
         let mut caller = run(name, &["curl", "--silent", "--head", &url, "--header", "Host: orders"]);
         let mut line = caller.line().await;

@@ -1,7 +1,7 @@
 //! `listeners`, `admin` and `shutdown`.
 use std::{collections::HashSet, net::SocketAddr};
 
-use super::{Compiler, certificates::believed};
+use super::{Compiler, certificates::believed, tcp::at_least};
 use crate::{
     config::{
         at::At,
@@ -82,6 +82,10 @@ impl Compiler<'_> {
         }
         if let Some(most) = listener.max_connections_per_address {
             listen = listen.max_connections_per_address(most.get() as usize);
+        }
+        if let Some(age) = &listener.max_connection_age {
+            at_least(at.field("maxConnectionAge"), age.0);
+            listen = listen.max_connection_age(age.0);
         }
         for (at, charge) in self.charges(at.field("rateLimit"), &listener.rate_limit) {
             if charge.needs_identity() || charge.limit().key().needs_route() {

@@ -1,14 +1,16 @@
 //! `inbound` and `outbound`: the two sides of a sidecar.
 use std::collections::HashSet;
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
 use super::{Compiler, compiler::named};
 use crate::{
     config::{
         at::At,
-        schema::{Admin, Listener, Outbound, Route, UnknownHosts},
+        schema::{Admin, Listener, ListenerProtocol, Outbound, Route, UnknownHosts},
     },
     matching::HostPattern,
-    stack::gateway::{Direction, Rule, SnapshotBuilder},
+    stack::gateway::{Destination, Direction, Rule, SnapshotBuilder, TcpRoute},
     upstream::{Upstream, UpstreamBuilder, Wire},
 };
 
@@ -92,7 +94,27 @@ impl<'a> Compiler<'a> {
         let made = before.into_iter().fold(made, UpstreamBuilder::inherit);
         let Some(made) = at.accept(made.build()) else { return builder };
         self.elsewhere.borrow_mut().replace(made.clone());
+        let redirected = self.file.all_listeners().filter(|listener| self.passes_through(listener));
+        let route = redirected.fold(TcpRoute::new(ELSEWHERE).backend(made.clone(), 1), |route, listener| {
+            let anywhere =
+                [IpNet::from(Ipv4Net::default()), Ipv6Net::default().into()].map(Destination::from);
+            anywhere.into_iter().fold(route, TcpRoute::destination).listener(listener.name.0.0.as_str())
+        });
         let rule = Rule::new(ELSEWHERE).direction(Direction::Outbound).backend(made, 1);
-        builder.rule(rule)
+        let builder = builder.rule(rule);
+        if self.file.all_listeners().any(|listener| self.passes_through(listener)) {
+            builder.tcp_route(route)
+        } else {
+            builder
+        }
+    }
+
+    /// Whether what comes in there goes where it was going, if nothing is said of it and it is not HTTP.
+    pub(super) fn passes_through(&self, listener: &Listener) -> bool {
+        let Some(outbound) = &self.file.outbound else { return false };
+        outbound.unknown_hosts == UnknownHosts::PassThrough
+            && listener.transparent
+            && listener.protocol != ListenerProtocol::Http
+            && outbound.listeners.iter().any(|own| own.name == listener.name)
     }
 }

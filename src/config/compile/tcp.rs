@@ -46,6 +46,7 @@ impl Compiler<'_> {
             |route: &TcpRoute| route.listeners.is_empty() || route.listeners.contains(&listener.name.0.0);
         if listener.protocol == ListenerProtocol::Tcp
             && !self.file.tcp_routes.iter().any(own)
+            && !self.passes_through(listener)
             && !self.top.field("tcpRoutes").is_broken()
         {
             at.field("protocol")
@@ -182,7 +183,7 @@ impl Compiler<'_> {
 }
 
 /// A connection has time to be of use.
-fn at_least(at: At<'_>, time: Duration) {
+pub(super) fn at_least(at: At<'_>, time: Duration) {
     if time < LEAST {
         at.error(format!("expected {} at least", crate::time::format_duration(LEAST)));
     }

@@ -169,6 +169,9 @@ pub(crate) struct Listener {
     /// The most connections of one client address (one IPv6 /64) at a time; trusted proxies have no such limit. Default:
     /// 1000.
     pub(crate) max_connections_per_address: Option<NonZeroU32>,
+    /// How old a connection of HTTP becomes before it ends, with the requests that are in flight: its clients connect anew, and
+    /// show who they are. Default: no bound.
+    pub(crate) max_connection_age: Option<Text<Duration>>,
     /// TLS from clients. Default: plain text.
     pub(crate) tls: Option<ListenerTls>,
 }

@@ -56,7 +56,8 @@ pub(crate) enum UnknownHosts {
     /// They are answered with 404.
     #[default]
     Refuse,
-    /// They are sent there as they are, by plain HTTP.
+    /// They are sent there as they are, by plain HTTP. What a `transparent` listener takes that is not HTTP goes where it was
+    /// going, if no route of `tcpRoutes` is for that.
     PassThrough,
 }
 

@@ -56,6 +56,7 @@ pub(super) struct Socket {
     uncapped: Vec<ipnet::IpNet>,
     max_connections: Option<usize>,
     max_connections_per_address: Option<usize>,
+    pub(super) max_age: Option<Duration>,
     #[cfg(feature = "tls")]
     tls: Option<ServerTls>,
     pub(super) rates: Rates,
@@ -195,6 +196,13 @@ impl Listen {
     /// How many connections there may be. As [`ListenerBuilder::max_connections`] unless told.
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.socket.max_connections = Some(connections);
+        self
+    }
+
+    /// The age at which a connection ends, with the requests that are in flight. No bound unless told. As
+    /// [`Server::max_connection_age`](crate::transport::Server::max_connection_age).
+    pub fn max_connection_age(mut self, age: Duration) -> Self {
+        self.socket.max_age = Some(age);
         self
     }
 

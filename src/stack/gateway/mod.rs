@@ -78,6 +78,27 @@
 //! | a rule has no upstream, and none of its gates answers | no endpoint | 503 | UNAVAILABLE |
 //! | something fails that no layer answers, a panic too | internal, or what it was | 500, 502, ... | INTERNAL, ... |
 //!
+//! # What is not HTTP
+//!
+//! A [`Listen`] takes HTTP unless told; [another](Listen::tcp) takes anything else, and [a third](Listen::detect) tells them apart. A
+//! connection that carries something else goes this way:
+//!
+//! caps · PROXY protocol · TLS · the first bytes, where they tell · the listener's addresses · the [`TcpRoute`] for its listener and where it
+//! was [meant to go](crate::identity::OriginalDestination) · the route's policies, by the peer's certificate and address · an upstream by
+//! weight, and an endpoint of it · bytes both ways, until both sides have ended
+//!
+//! It is in flight at its endpoint, and waited for at the end. A [`Snapshot`] that replaces another lets it go on, and so does one whose
+//! listener of that name has changed; when there is none any more it has 30 s. What would end a request's connection when its
+//! client's certificate is no longer valid, or believed, ends it too. Who breaks off is passed on as such: the other side is reset, and
+//! does not take a part for the whole.
+//!
+//! | when | the connection | in the metrics and the access log |
+//! |---|---|---|
+//! | no route takes it | reset | `no_route` |
+//! | the listener does not take its address | reset | `address_denied` |
+//! | the route's policies refuse it | reset | `forbidden`, and who decided |
+//! | no connection to the upstream comes about | reset | `connect_failed`, `upstream_timeout`, `no_endpoint`, `circuit_open`, `overloaded` |
+//!
 //! # Position
 //!
 //! A gateway is the whole: it accepts connections at one end and makes them at the other.

@@ -69,7 +69,10 @@ impl Bound {
         R: Future<Output = ()> + Send + 'static,
     {
         let (drain, streams) = (Drain::new(), Drain::new());
-        let server = Server::new().drain(&drain).rates(self.listen.socket.rates);
+        let server = Server::new()
+            .drain(&drain)
+            .rates(self.listen.socket.rates)
+            .max_connection_age(self.listen.socket.max_age);
         let others = self.listen.socket.spoken.streams(forward).drain(&streams);
         tokio::spawn(server.serve_with(self.listener, service, others));
         Acceptor { listen: self.listen, spare: Some(self.spare), local: self.local, drain, streams }

@@ -1,7 +1,7 @@
 //! What a gateway of the file does with requests.
 use std::collections::HashSet;
 
-use super::world::{Client, Directory, Gateway, file, upstream};
+use super::world::{Client, Directory, Gateway, PATIENCE, file, upstream};
 use http::HeaderName;
 use portcullis::{
     authn::{
@@ -272,4 +272,35 @@ async fn a_rule_can_take_unusual_paths() {
     assert_eq!(gateway.get("/other/a%2fb", &[]).await.status, 400);
     assert_eq!(gateway.get("/files/a%5cb", &[]).await.status, 400);
     assert_eq!(gateway.get("/nowhere/a%2fb", &[]).await.status, 404);
+}
+
+/// A connection ends at its age, between requests, and its client is told before.
+#[tokio::test]
+async fn connections_end_at_their_age() {
+    let one = upstream("one").await;
+    let gateway = Gateway::of(&format!(
+        "apiVersion: portcullis/v1alpha1\n\
+         listeners: [{{ name: public, address: 127.0.0.1:0, maxConnectionAge: 300ms }}]\n\
+         upstreams: {{ one: {{ endpoints: ['{one}'] }} }}\n\
+         routes: [{{ name: r, rules: [{{ backendRefs: [{{ name: one }}] }}] }}]\n"
+    ))
+    .await;
+    let stream = tokio::net::TcpStream::connect(gateway.at("public")).await.unwrap();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+    let ended = tokio::spawn(connection);
+    let mut answered = 0;
+    let ends = async {
+        while sender.ready().await.is_ok() {
+            let request = http::Request::get("/").header("host", "a").body(String::new()).unwrap();
+            let Ok(answer) = sender.send_request(request).await else { break };
+            assert_eq!(answer.status(), 200);
+            http_body_util::BodyExt::collect(answer.into_body()).await.unwrap();
+            answered += 1;
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ends).await.expect("it ends");
+    ended.await.unwrap().unwrap();
+    assert!(answered > 0);
 }

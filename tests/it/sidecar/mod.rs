@@ -1,4 +1,5 @@
 //! Sidecars: in this process, and the example's program.
+mod captured;
 mod lifecycle;
 mod mesh;
 mod refusals;

@@ -1,4 +1,8 @@
 //! HTTP and anything else on one listener.
+use portcullis::{
+    body::Body,
+    transport::{self, Drain, Listener, Stream, Streams},
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{MADE, Server, connect, counted, ended, file, hear, number, rest, soon};
@@ -124,7 +128,50 @@ async fn what_no_route_takes_is_closed_and_told_of() {
     assert!(rest(&mut client).await.is_err(), "it is reset");
     let line = &log.access(1).await[0];
     assert_eq!((&line["ended"], &line["reason"]), (&"refused".into(), &"no_route".into()), "{line}");
-    assert_eq!(line["why"], "it is not HTTP, and no route takes it");
+    assert_eq!(line["why"], "no TCP route takes it");
     counted(&gateway, r#"tcp_refusals_total{listener="public",reason="no_route"}"#, 1).await;
     assert_eq!(gateway.get("/", &[]).await.status, 200);
+}
+
+/// Without a gateway, in a server of one's own, which waits for what it gave away, and cuts it.
+#[tokio::test]
+async fn a_server_gives_away_what_it_does_not_speak() {
+    let echo = |mut stream: Stream| async move {
+        let mut cut = std::pin::pin!(stream.cut().wait());
+        let mut piece = [0; 100];
+        loop {
+            let read = tokio::select! {
+                read = stream.read(&mut piece) => read,
+                () = &mut cut => return stream.reset(),
+            };
+            match read {
+                Ok(0) | Err(_) => return,
+                Ok(read) => stream.write_all(&piece[..read]).await.unwrap(),
+            }
+        }
+    };
+    let hello = tower::service_fn(|_: http::Request<Body>| async {
+        Ok::<_, std::convert::Infallible>(http::Response::new(Body::from("hello")))
+    });
+    let drain = Drain::new();
+    let listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let serving = tokio::spawn(transport::Server::new().drain(&drain).serve_with(
+        listener,
+        hello,
+        Streams::detected(echo),
+    ));
+    let answer = crate::gateway::world::Client::new().get(address, "/", &[]).await;
+    assert_eq!(answer.text, "hello");
+    let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+    client.write_all(b"\x00hello").await.unwrap();
+    assert_eq!(hear(&mut client, 6).await, "\x00hello");
+    drain.start();
+    client.write_all(b"again").await.unwrap();
+    assert_eq!(hear(&mut client, 5).await, "again");
+    assert!(!serving.is_finished());
+    drain.cut();
+    assert!(rest(&mut client).await.is_err());
+    soon(serving).await.unwrap();
+    assert_eq!(drain.in_flight(), 0);
 }

@@ -198,13 +198,35 @@ async fn it_is_seen_where_redirected_connections_were_meant_to_go() {
     has(&["to the gateway itself -> reset"]);
     has(&["-> HTTP/1.0 404"]);
     for (host, words) in [
-        ("service: ", ["listener=v4", "route=databases", "destination=198.51.100.7:5432", "ended=closed"]),
-        ("service: ", ["listener=v6", "route=databases", "destination=[2001:db8::7]:5432", "ended=closed"]),
-        ("server: ", ["listener=redirected", "route=orders", "destination=10.77.0.2:5432", ORDERS]),
-        ("server: ", ["listener=kept", "route=kept", "destination=203.0.113.9:7000", "ended=closed"]),
+        (
+            "service: ",
+            [
+                "listener=\"v4\"",
+                "route=\"databases\"",
+                "destination=\"198.51.100.7:5432\"",
+                "ended=\"closed\"",
+            ],
+        ),
+        (
+            "service: ",
+            [
+                "listener=\"v6\"",
+                "route=\"databases\"",
+                "destination=\"[2001:db8::7]:5432\"",
+                "ended=\"closed\"",
+            ],
+        ),
+        (
+            "server: ",
+            ["listener=\"redirected\"", "route=\"orders\"", "destination=\"10.77.0.2:5432\"", ORDERS],
+        ),
+        (
+            "server: ",
+            ["listener=\"kept\"", "route=\"kept\"", "destination=\"203.0.113.9:7000\"", "ended=\"closed\""],
+        ),
     ] {
         has(&[&[host][..], &words].concat());
     }
-    let direct = said.lines().find(|line| line.contains("reason=no_route")).unwrap_or_default();
-    assert!(direct.contains("listener=v4") && !direct.contains("destination="), "{direct}\n{said}");
+    let direct = said.lines().find(|line| line.contains(r#"reason="no_route" why="#)).unwrap_or_default();
+    assert!(direct.contains("listener=\"v4\"") && !direct.contains("destination="), "{direct}\n{said}");
 }

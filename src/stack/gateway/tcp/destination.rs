@@ -43,6 +43,13 @@ impl Destination {
     }
 }
 
+impl From<IpNet> for Destination {
+    /// At any port.
+    fn from(network: IpNet) -> Self {
+        Self { network: network.trunc(), port: None }
+    }
+}
+
 impl FromStr for Destination {
     type Err = InvalidDestination;
 

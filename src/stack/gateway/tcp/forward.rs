@@ -128,7 +128,7 @@ impl Forwarder {
         }
         let meant_for = who.original_destination().map(|destination| destination.socket_addr());
         let Some(route) = snapshot.tcp.find(&self.listener, meant_for) else {
-            return Err(nobody(None, Reason::NoRoute, "it is not HTTP, and no route takes it"));
+            return Err(nobody(None, Reason::NoRoute, "no TCP route takes it"));
         };
         if let Some(policies) = &route.authorization {
             let asked = policies.check_connection(who.address(), who.identity());

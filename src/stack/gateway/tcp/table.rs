@@ -134,8 +134,8 @@ mod tests {
             TcpRoute::new("r").backend(upstream("a"), 3).backend(upstream("b"), 0).backend(upstream("c"), 1);
         route.chance = crate::chance::Chance::seeded(7);
         let chosen: Vec<_> = (0..1_000).map(|_| route.choose().unwrap().name().to_owned()).collect();
-        let count = |name: &str| chosen.iter().filter(|chosen| *chosen == name).count();
-        assert_eq!((count("a") + count("c"), count("b")), (1_000, 0));
-        assert!((700..800).contains(&count("a")), "{}", count("a"));
+        let given = |name: &str| chosen.iter().filter(|chosen| *chosen == name).count();
+        assert_eq!((given("a") + given("c"), given("b")), (1_000, 0));
+        assert!((700..800).contains(&given("a")), "{}", given("a"));
     }
 }
