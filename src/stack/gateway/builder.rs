@@ -22,8 +22,6 @@ use crate::authn::{
     introspection::{Introspection, IntrospectionHandle},
     jwks::RemoteKeys,
 };
-#[cfg(feature = "tls")]
-use crate::tls::Credentials;
 use crate::{
     admission::{Priorities, shed::Overload},
     authn::{Location, api_key::ApiKeys},
@@ -37,6 +35,8 @@ use crate::{
     stack::{Contradiction, admin::Admin},
     telemetry::usage::UsageMeter,
 };
+#[cfg(feature = "tls")]
+use crate::{stack::gateway::identities::Told, tls::Credentials};
 
 /// Why parts make no snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -90,9 +90,7 @@ pub struct SnapshotBuilder {
     listeners: Vec<Listen>,
     admin: Option<Admin>,
     #[cfg(feature = "tls")]
-    identities: Vec<(Arc<str>, Credentials)>,
-    #[cfg(feature = "tls")]
-    roots: Vec<(Arc<str>, Credentials)>,
+    told_credentials: Told,
     #[cfg(feature = "jwt")]
     key_sets: Vec<(Arc<str>, RemoteKeys)>,
     #[cfg(feature = "jwt")]
@@ -120,9 +118,7 @@ impl SnapshotBuilder {
             listeners: Vec::new(),
             admin: None,
             #[cfg(feature = "tls")]
-            identities: Vec::new(),
-            #[cfg(feature = "tls")]
-            roots: Vec::new(),
+            told_credentials: Told::default(),
             #[cfg(feature = "jwt")]
             key_sets: Vec::new(),
             #[cfg(feature = "jwt")]
@@ -157,7 +153,7 @@ impl SnapshotBuilder {
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn identity(mut self, name: impl Into<Arc<str>>, credentials: &Credentials) -> Self {
-        self.identities.push((name.into(), credentials.clone()));
+        self.told_credentials.identities.push((name.into(), credentials.clone()));
         self
     }
 
@@ -165,7 +161,7 @@ impl SnapshotBuilder {
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn roots(mut self, name: impl Into<Arc<str>>, credentials: &Credentials) -> Self {
-        self.roots.push((name.into(), credentials.clone()));
+        self.told_credentials.roots.push((name.into(), credentials.clone()));
         self
     }
 
@@ -277,9 +273,7 @@ impl SnapshotBuilder {
             upstreams,
             api_keys,
             #[cfg(feature = "tls")]
-            identities: self.identities,
-            #[cfg(feature = "tls")]
-            roots: self.roots,
+            told_credentials: self.told_credentials,
             #[cfg(feature = "jwt")]
             key_sets: self.key_sets,
             #[cfg(feature = "jwt")]

@@ -18,7 +18,7 @@ use super::{
 #[cfg(feature = "jwt")]
 use crate::authn::{introspection::IntrospectionHandle, jwks::RemoteKeys, outbound::TokenSourceHandle};
 #[cfg(feature = "tls")]
-use crate::tls::Credentials;
+use crate::stack::gateway::identities::Told;
 use crate::{
     admission::{authz::Tally, ext_authz::ExternalAuthHandle, quota::QuotaHandle},
     authn::api_key::ApiKeys,
@@ -41,9 +41,7 @@ pub struct Snapshot {
     pub(super) upstreams: Vec<Upstream>,
     pub(super) api_keys: Vec<(Arc<str>, ApiKeys)>,
     #[cfg(feature = "tls")]
-    pub(super) identities: Vec<(Arc<str>, Credentials)>,
-    #[cfg(feature = "tls")]
-    pub(super) roots: Vec<(Arc<str>, Credentials)>,
+    pub(super) told_credentials: Told,
     #[cfg(feature = "jwt")]
     pub(super) key_sets: Vec<(Arc<str>, RemoteKeys)>,
     #[cfg(feature = "jwt")]
@@ -95,7 +93,7 @@ impl Snapshot {
     /// Whether it has identities or roots that somebody renews.
     #[cfg(all(feature = "config", feature = "tls"))]
     pub(crate) fn has_credentials(&self) -> bool {
-        !self.identities.is_empty() || !self.roots.is_empty()
+        !self.told_credentials.identities.is_empty() || !self.told_credentials.roots.is_empty()
     }
 
     /// Gathers the parts of a snapshot.

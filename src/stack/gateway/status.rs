@@ -85,12 +85,7 @@ impl Shared {
                 .map(super::endpoints::status).collect::<Vec<_>>(),
         });
         #[cfg(feature = "tls")]
-        {
-            let identities = snapshot.iter().flat_map(|snapshot| &snapshot.identities);
-            status["identities"] = identities.map(super::identities::status).collect();
-            let roots = snapshot.iter().flat_map(|snapshot| &snapshot.roots);
-            status["roots"] = roots.map(super::identities::roots).collect();
-        }
+        super::identities::tell(&mut status, snapshot.map(|snapshot| &snapshot.told_credentials));
         #[cfg(feature = "jwt")]
         of_tokens(&mut status, snapshot.map(|snapshot| &**snapshot));
         status
