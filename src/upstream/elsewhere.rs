@@ -165,10 +165,10 @@ mod tests {
         of(&elsewhere, "192.0.2.1").unwrap();
         for _ in 0..4 {
             of(&elsewhere, "192.0.2.2").unwrap();
-            tokio::time::sleep(IDLE / 2).await;
+            sleep(IDLE / 2).await;
         }
         assert_eq!(elsewhere.known().keys().collect::<Vec<_>>(), ["192.0.2.2:80"]);
-        tokio::time::sleep(2 * IDLE).await;
+        sleep(2 * IDLE).await;
         assert!(elsewhere.known().is_empty() && !elsewhere.forgets.runs());
         of(&elsewhere, "192.0.2.2").unwrap();
         assert!(elsewhere.forgets.runs());
