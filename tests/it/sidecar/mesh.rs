@@ -212,7 +212,7 @@ async fn what_the_service_sends_is_its_own() {
          \x20 destinations: {{ service: {{}} }}\n\
          \x20 unknownHosts: passThrough\n"
     );
-    directory.write("keys.yaml", "apiVersion: portcullis/v1alpha1\nkeys: []\n");
+    directory.write("keys.yaml", "keys: []\n");
     let gateway = sidecar(&directory, "own", &text).await;
     for host in ["service", &host(service)] {
         let headers = [("host", host), ("authorization", "Bearer of-the-service"), ("x-user", "alice")];
