@@ -11,7 +11,7 @@ use crate::{
     },
     matching::HostPattern,
     stack::gateway::{Destination, Direction, Rule, SnapshotBuilder, TcpRoute},
-    upstream::{Upstream, UpstreamBuilder, Wire},
+    upstream::{Proxy, Upstream, UpstreamBuilder},
 };
 
 /// What is called where nothing is said of it, in logs and metrics.
@@ -96,7 +96,7 @@ impl<'a> Compiler<'a> {
         let own = self.sides().flat_map(|side| side.listeners).map(|listener| listener.address.0);
         let admin = self.file.admin.as_ref().map(Admin::address);
         let before = self.kept.upstreams.get(ELSEWHERE);
-        let made = Upstream::builder(ELSEWHERE).pass_through().wire(Wire::Follow);
+        let made = Upstream::builder(ELSEWHERE).pass_through();
         let made = own.chain(admin).fold(made, UpstreamBuilder::refuse);
         let made = before.into_iter().fold(made, UpstreamBuilder::inherit);
         let Some(made) = at.accept(made.build()) else { return builder };
@@ -110,7 +110,8 @@ impl<'a> Compiler<'a> {
                 anywhere.into_iter().fold(route, TcpRoute::destination).listener(listener.name.0.0.as_str())
             },
         );
-        let rule = Rule::new(ELSEWHERE).direction(Direction::Outbound).backend(made, 1);
+        // Whoever that is need not know for whom the service asks.
+        let rule = Rule::new(ELSEWHERE).direction(Direction::Outbound).backend(Proxy::new(made).direct(), 1);
         let builder = builder.rule(rule);
         if self.file.all_listeners().any(|listener| self.passes_through(listener)) {
             builder.tcp_route(route)

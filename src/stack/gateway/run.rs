@@ -218,7 +218,7 @@ impl Shared {
     /// they had for what is in flight.
     fn swap(&self, snapshot: &Arc<Snapshot>, sockets: &Sockets) -> u64 {
         let before = self.current.load_full();
-        let mut ways = snapshot.ways(
+        let mut ways = snapshot.ways_in(
             #[cfg(feature = "prometheus")]
             &self.metrics,
         );

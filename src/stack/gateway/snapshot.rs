@@ -1,7 +1,5 @@
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use http::HeaderName;
-
 use super::{
     backend::RuleService,
     breakers::Breakers,
@@ -23,6 +21,7 @@ use crate::stack::gateway::identities::Told;
 use crate::{
     admission::{authz::Tally, ext_authz::ExternalAuthHandle, quota::QuotaHandle},
     authn::api_key::ApiKeys,
+    identity::AssertedHeaders,
     matching::PathPolicy,
     routing::router::RouterService,
     stack::admin::Admin,
@@ -59,10 +58,8 @@ pub struct Snapshot {
     pub(super) canaries: Canaries,
     pub(super) breakers: Breakers,
     pub(super) rules: Vec<RuleFacts>,
-    /// By their directions.
-    pub(super) routes: Vec<(Direction, RouterService<RuleService>)>,
+    pub(super) ways: Vec<Way>,
     pub(super) tcp: Table,
-    pub(super) asserted: Vec<HeaderName>,
     pub(super) paths: PathPolicy,
     /// What policies and authorizers of the rules count.
     #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "shown in metrics"))]
@@ -78,6 +75,13 @@ pub struct Snapshot {
     /// Of the rules.
     pub(super) quotas: Vec<QuotaHandle>,
     pub(super) usage: Option<UsageMeter>,
+}
+
+/// What goes one way: its rules, and what only they may say to upstreams.
+pub(super) struct Way {
+    pub(super) direction: Direction,
+    pub(super) asserted: AssertedHeaders,
+    pub(super) routes: RouterService<RuleService>,
 }
 
 /// What is told of a rule.
@@ -122,12 +126,11 @@ impl Snapshot {
     }
 
     /// What is done at each listener.
-    pub(super) fn ways(
+    pub(super) fn ways_in(
         &self,
         #[cfg(feature = "prometheus")] metrics: &crate::telemetry::metrics::Metrics,
     ) -> Vec<WayIn> {
         let parts = EdgeParts {
-            asserted: self.asserted.clone(),
             paths: self.paths,
             usage: self.usage.clone(),
             overload: self.load.overload.clone(),
@@ -135,10 +138,10 @@ impl Snapshot {
             metrics: metrics.clone(),
         };
         let way = |listen: &Listen| {
-            let (_, routes) = self.routes.iter().find(|(direction, _)| *direction == listen.direction)?;
+            let way = self.ways.iter().find(|way| way.direction == listen.direction)?;
             Some(WayIn {
                 door: listen.door(),
-                edge: listen.service(&parts, routes.clone()),
+                edge: listen.service(&parts, way),
                 streams: StreamsIn { addresses: listen.addresses.clone(), routes: self.tcp.clone() },
             })
         };

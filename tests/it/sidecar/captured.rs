@@ -43,8 +43,8 @@ for at in 127.0.0.1:8080 10.77.0.2:9000; do
 done
 
 capture() {
-  "$1" capture --user 65534 --outbound 15001 --except 9901 | ip netns exec web nft -f -
-  "$1" capture --user 65534 --inbound 15006 --except 9000 --except 9001 --except 9901 | ip netns exec orders nft -f -
+  "$1" capture --user 65534 --outbound 15001 | ip netns exec web nft -f -
+  "$1" capture --user 65534 --inbound 15006 --except-inbound 9000 --except-inbound 9001 --except-inbound 9901 | ip netns exec orders nft -f -
 }
 ask() { ip netns exec web curl --silent --show-error --max-time 30 "$@" 2>&1 || echo "failed"; }
 say() {

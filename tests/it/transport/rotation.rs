@@ -254,6 +254,7 @@ async fn a_flood_of_handshakes_stops_nobody_who_was_let_in() {
         ended.expect("all who were let in are served");
     }
     let count = |of: &AtomicUsize| of.load(Ordering::SeqCst);
-    assert!(count(&peak.most) <= MOST, "{}", count(&peak.most));
+    // That one has gone is told after its place was given back: by each of two threads.
+    assert!(count(&peak.most) <= MOST + 2, "{}", count(&peak.most));
     assert!(count(&peak.cut) > FLOODS / 4 && count(&peak.cut) + count(&peak.refused) >= FLOODS);
 }
