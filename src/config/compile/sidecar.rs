@@ -17,6 +17,9 @@ use crate::{
 /// What is called where nothing is said of it, in logs and metrics.
 const ELSEWHERE: &str = "passThrough";
 
+/// Why something else is not called so.
+pub(super) const TAKEN: &str = "is what `unknownHosts` passes through: say another name";
+
 /// What goes one way: where it comes in, and what is done with it.
 pub(super) struct Side<'a> {
     pub(super) direction: Direction,
@@ -57,6 +60,10 @@ impl<'a> Compiler<'a> {
             if !named(at, name) {
                 continue;
             }
+            if self.is_elsewhere(name) {
+                at.error(TAKEN);
+                continue;
+            }
             if elsewhere.contains(&name.to_ascii_lowercase()) {
                 at.error("a route is for this host");
             }
@@ -95,11 +102,14 @@ impl<'a> Compiler<'a> {
         let Some(made) = at.accept(made.build()) else { return builder };
         self.elsewhere.borrow_mut().replace(made.clone());
         let redirected = self.file.all_listeners().filter(|listener| self.passes_through(listener));
-        let route = redirected.fold(TcpRoute::new(ELSEWHERE).backend(made.clone(), 1), |route, listener| {
-            let anywhere =
-                [IpNet::from(Ipv4Net::default()), Ipv6Net::default().into()].map(Destination::from);
-            anywhere.into_iter().fold(route, TcpRoute::destination).listener(listener.name.0.0.as_str())
-        });
+        let route = redirected.fold(
+            TcpRoute::new(ELSEWHERE).backend(made.clone(), 1).last_resort(),
+            |route, listener| {
+                let anywhere =
+                    [IpNet::from(Ipv4Net::default()), Ipv6Net::default().into()].map(Destination::from);
+                anywhere.into_iter().fold(route, TcpRoute::destination).listener(listener.name.0.0.as_str())
+            },
+        );
         // Whoever that is need not know for whom the service asks.
         let rule = Rule::new(ELSEWHERE).direction(Direction::Outbound).backend(Proxy::new(made).direct(), 1);
         let builder = builder.rule(rule);
@@ -108,6 +118,12 @@ impl<'a> Compiler<'a> {
         } else {
             builder
         }
+    }
+
+    /// Whether this is the name of what is passed through.
+    pub(super) fn is_elsewhere(&self, name: &str) -> bool {
+        let passes = |outbound: &Outbound| outbound.unknown_hosts == UnknownHosts::PassThrough;
+        name == ELSEWHERE && self.file.outbound.as_ref().is_some_and(passes)
     }
 
     /// Whether what comes in there goes where it was going, if nothing is said of it and it is not HTTP.

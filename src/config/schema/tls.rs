@@ -96,7 +96,8 @@ pub(crate) enum TlsMode {
     /// It is refused.
     #[default]
     Strict,
-    /// It is told apart by the first byte: while a mesh moves from the one to the other.
+    /// It is told apart by the first byte: while a mesh moves from the one to the other. For `protocol: http` alone: where servers
+    /// speak first there may be none.
     Permissive,
     /// Nothing but plain text is taken, as without `tls`: what is said here is checked, and does nothing.
     Disabled,

@@ -31,7 +31,9 @@ use crate::{
     upstream::HopByHop,
 };
 
-use super::{backend::RuleService, direction::Direction, limits::Limits, snapshot::Way, spoken::Spoken};
+use super::{
+    backend::RuleService, direction::Direction, limits::Limits, service::Door, snapshot::Way, spoken::Spoken,
+};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 
@@ -210,6 +212,10 @@ impl Listen {
     pub fn max_connections_per_address(mut self, connections: usize) -> Self {
         self.socket.max_connections_per_address = Some(connections);
         self
+    }
+
+    pub(super) fn door(&self) -> Door {
+        Door { listener: Arc::clone(&self.name), direction: self.direction }
     }
 
     /// Whether nobody gets in whose certificate was not verified.

@@ -6,12 +6,13 @@ use super::{
     builder::SnapshotBuilder,
     canaries::Canaries,
     direction::Direction,
-    edge::{EdgeParts, EdgeService, Listen},
+    edge::{EdgeParts, Listen},
     fallbacks::Fallbacks,
     mirrors::Mirrors,
     overload::Load,
     retries::Retries,
-    tcp::Table,
+    service::WayIn,
+    tcp::{StreamsIn, Table},
 };
 #[cfg(feature = "jwt")]
 use crate::authn::{introspection::IntrospectionHandle, jwks::RemoteKeys, outbound::TokenSourceHandle};
@@ -111,17 +112,24 @@ impl Snapshot {
         &self.rules
     }
 
+    /// The TCP routes by which strangers get somewhere: they ask nobody, and there is a listener, of those that connections come in
+    /// by, that asks for no certificate.
+    #[cfg(feature = "config")]
+    pub(crate) fn public_streams(&self) -> impl Iterator<Item = &str> {
+        self.tcp.open_to_strangers(&self.listeners)
+    }
+
     /// The upstreams that rules use.
     #[must_use]
     pub fn upstreams(&self) -> &[Upstream] {
         &self.upstreams
     }
 
-    /// The service of each listener.
-    pub(super) fn edges(
+    /// What is done at each listener.
+    pub(super) fn ways_in(
         &self,
         #[cfg(feature = "prometheus")] metrics: &crate::telemetry::metrics::Metrics,
-    ) -> Vec<(Arc<str>, EdgeService)> {
+    ) -> Vec<WayIn> {
         let parts = EdgeParts {
             paths: self.paths,
             usage: self.usage.clone(),
@@ -129,11 +137,15 @@ impl Snapshot {
             #[cfg(feature = "prometheus")]
             metrics: metrics.clone(),
         };
-        let edge = |listen: &Listen| {
+        let way = |listen: &Listen| {
             let way = self.ways.iter().find(|way| way.direction == listen.direction)?;
-            Some((Arc::clone(&listen.name), listen.service(&parts, way)))
+            Some(WayIn {
+                door: listen.door(),
+                edge: listen.service(&parts, way),
+                streams: StreamsIn { addresses: listen.addresses.clone(), routes: self.tcp.clone() },
+            })
         };
-        self.listeners.iter().filter_map(edge).collect()
+        self.listeners.iter().filter_map(way).collect()
     }
 }
 
