@@ -133,7 +133,7 @@ impl Io {
         }
     }
 
-    pub(super) fn socket(&self) -> &TcpStream {
+    fn socket(&self) -> &TcpStream {
         match &self.stream {
             Link::Plain(stream) => stream.inner(),
             #[cfg(feature = "tls")]

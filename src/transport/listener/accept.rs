@@ -126,12 +126,10 @@ impl Listener {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// Takes what waits in the system's queue, then lets go of the address. Who has said nothing of a handshake is waited for no
-    /// more than 500 ms.
+    /// Takes what waits in the system's queue, then lets go of the address.
     pub fn close(&mut self) {
         self.closing = true;
         self.pause = None;
-        self.shared.close();
     }
 
     /// As [`next`](Self::next).

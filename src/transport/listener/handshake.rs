@@ -1,24 +1,9 @@
 //! What is said on a connection before there is HTTP.
 
-use std::{
-    future::poll_fn,
-    io,
-    net::SocketAddr,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
-    task::Poll,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use tokio::{
-    net::TcpStream,
-    sync::Notify,
-    time::{sleep, timeout},
-};
+use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     ListenerBuilder,
@@ -32,43 +17,13 @@ use crate::{
     transport::{Io, ProxyHeader, prefixed::Prefixed, proxy_protocol::read_header},
 };
 
-/// How long one that has connected just before may take to say something.
-const LAST_CALL: Duration = Duration::from_millis(500);
-
 /// What the handshakes of a listener have in common.
 #[derive(Default)]
 pub(super) struct Shared {
     /// PROXY protocol headers that are read now.
     pub(super) headers: Arc<()>,
-    closing: AtomicBool,
-    closed: Notify,
     #[cfg(feature = "tls")]
     refusals: Refusals,
-}
-
-impl Shared {
-    /// Nobody is waited for any more who has said nothing.
-    pub(super) fn close(&self) {
-        self.closing.store(true, SeqCst);
-        self.closed.notify_waiters();
-    }
-
-    /// Waits until something is said. `false`: nothing was, and nobody listens any more.
-    async fn is_spoken_on(&self, stream: &TcpStream) -> bool {
-        let silent = async {
-            let closed = self.closed.notified(); // before the look, so that it does not go unseen
-            if !self.closing.load(SeqCst) {
-                closed.await;
-            }
-            sleep(LAST_CALL).await;
-        };
-        let (mut spoken, mut silent) = (pin!(stream.readable()), pin!(silent));
-        poll_fn(|cx| match spoken.as_mut().poll(cx) {
-            Poll::Pending => silent.as_mut().poll(cx).map(|()| false),
-            Poll::Ready(_) => Poll::Ready(true),
-        })
-        .await
-    }
 }
 
 /// What is logged of handshakes of TLS that fail. Noise leaves out nobody who came with a certificate.
@@ -84,6 +39,7 @@ pub(super) struct Handshake {
     peer: SocketAddr,
     slot: Slot,
     settings: ListenerBuilder,
+    #[cfg(feature = "tls")]
     shared: Arc<Shared>,
     /// Held while a PROXY protocol header is awaited.
     header: Option<Arc<()>>,
@@ -94,13 +50,18 @@ enum Refused {
     /// Its address has too many, which was told.
     Full,
     Misuse(Misuse),
-    /// It has said nothing, and nobody listens any more.
-    Silent,
 }
 
 impl Handshake {
     pub(super) fn new(peer: SocketAddr, slot: Slot, settings: ListenerBuilder, shared: &Arc<Shared>) -> Self {
-        let mut handshake = Self { peer, slot, settings, shared: Arc::clone(shared), header: None };
+        let mut handshake = Self {
+            peer,
+            slot,
+            settings,
+            #[cfg(feature = "tls")]
+            shared: Arc::clone(shared),
+            header: None,
+        };
         handshake.header = handshake.is_told().then(|| Arc::clone(&shared.headers));
         handshake
     }
@@ -142,9 +103,6 @@ impl Handshake {
         match self.shake(stream).await {
             Ok(io) => return Some(io),
             Err(Refused::Full) => tracing::debug!(%peer, "closed: too many connections of one address"),
-            Err(Refused::Silent) => {
-                tracing::debug!(%peer, "closed: it says nothing, and its listener is gone")
-            }
             Err(Refused::Misuse(how)) => observer.tell(|observer| observer.cut(peer, how)),
         }
         None
@@ -152,20 +110,12 @@ impl Handshake {
 
     async fn shake(mut self, mut stream: TcpStream) -> Result<Io, Refused> {
         let header = self.header.take();
-        let shared = Arc::clone(&self.shared);
         #[cfg(feature = "tls")]
-        let (tls, is_told) = (self.settings.tls.clone(), header.is_some());
+        let (tls, shared) = (self.settings.tls.clone(), Arc::clone(&self.shared));
         let io = match self.settings.proxy_protocol.as_ref().filter(|_| self.is_told()) {
             Some(policy) => {
-                let reading = async {
-                    match shared.is_spoken_on(&stream).await {
-                        true => Some(read_header(&mut stream).await),
-                        false => None,
-                    }
-                };
-                let read = timeout(policy.limit(), reading).await;
-                let read = read.unwrap_or_else(|_| Some(Err(io::ErrorKind::TimedOut.into())));
-                let read = read.ok_or(Refused::Silent)?;
+                let read = timeout(policy.limit(), read_header(&mut stream)).await;
+                let read = read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
                 let (header, rest) = read.map_err(|error| {
                     tracing::debug!(peer = %self.peer, %error, "closed: no PROXY protocol header");
                     Refused::Misuse(Misuse::ProxyProtocol)
@@ -178,16 +128,8 @@ impl Handshake {
         drop(header);
         #[cfg(feature = "tls")]
         if let Some(tls) = tls {
-            let peer = io.peer();
-            let shaking = async {
-                match is_told || shared.is_spoken_on(io.socket()).await {
-                    true => Some(secure(io, &tls).await),
-                    false => None,
-                }
-            };
-            let shaken = timeout(tls.timeout(), shaking).await;
-            let shaken = shaken.unwrap_or_else(|_| Some(Err(io::ErrorKind::TimedOut.into())));
-            return shaken.ok_or(Refused::Silent)?.map_err(|error| {
+            let shaken = secure(io, &tls).await;
+            return shaken.map_err(|(peer, error)| {
                 shared.refusals.tell(peer, &error);
                 Refused::Misuse(Misuse::Handshake)
             });
@@ -198,14 +140,19 @@ impl Handshake {
 
 /// Shakes hands, unless plain text may come and does.
 #[cfg(feature = "tls")]
-async fn secure(io: Io, tls: &crate::tls::ServerTls) -> io::Result<Io> {
-    match tls.is_permissive() {
-        true => match io.sniffed().await? {
-            (io, true) => io.within(tls).await,
-            (io, false) => Ok(io),
-        },
-        false => io.within(tls).await,
-    }
+async fn secure(io: Io, tls: &crate::tls::ServerTls) -> Result<Io, (PeerAddr, io::Error)> {
+    let peer = io.peer();
+    let shaking = async {
+        match tls.is_permissive() {
+            true => match io.sniffed().await? {
+                (io, true) => io.within(tls).await,
+                (io, false) => Ok(io),
+            },
+            false => io.within(tls).await,
+        }
+    };
+    let shaken = timeout(tls.timeout(), shaking).await;
+    shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|error| (peer, error))
 }
 
 #[cfg(feature = "tls")]
