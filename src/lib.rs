@@ -78,6 +78,7 @@
 //! | `dns` | name servers are asked for endpoints: SRV, A and AAAA, each for as long as it is good |
 //! | `redis` | stores on Redis or Valkey |
 //! | `tls` | TLS towards servers, by rustls and aws-lc |
+//! | `ring` | ring beside aws-lc, for connections that are told so |
 //! | `spiffe` | identities from an agent of SPIFFE |
 //! | `axum`, `tonic` | extractors, conversions, listeners for those frameworks |
 //! | `testing` | the contract kit, for layers of your own |

@@ -63,7 +63,12 @@ fn run(serving: impl Future<Output = Result<(), Failed>>) -> ExitCode {
         tracing::subscriber::set_global_default(log)?;
         Ok(runtime)
     });
-    let served = runtime.and_then(|runtime| runtime.block_on(serving));
+    let served = runtime.and_then(|runtime| {
+        let served = runtime.block_on(serving);
+        // Names that are being resolved are waited for by nobody.
+        runtime.shutdown_background();
+        served
+    });
     log::flush();
     match served {
         Ok(()) => ExitCode::SUCCESS,

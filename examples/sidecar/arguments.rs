@@ -8,7 +8,8 @@ usage: sidecar run --config FILE -- COMMAND...   start a service when its sideca
        sidecar capture --user NAME-OR-ID         print a script that redirects the service's connections to the
                [--inbound PORT]                  sidecar, by nftables: those to it, and
                [--outbound PORT]                 those that it makes
-               [--except PORT]...                but for these ports
+               [--except-inbound PORT]...        but for these ports of its own,
+               [--except-outbound PORT]...       and these of others
        sidecar capture --undo                    print the script that takes this back
 
 FILE is a gateway's, with `inbound` and `outbound`; it is followed.
@@ -36,7 +37,8 @@ pub(crate) struct Capture {
     pub(crate) user: String,
     pub(crate) inbound: Option<NonZeroU16>,
     pub(crate) outbound: Option<NonZeroU16>,
-    pub(crate) except: Vec<NonZeroU16>,
+    pub(crate) except_inbound: Vec<NonZeroU16>,
+    pub(crate) except_outbound: Vec<NonZeroU16>,
 }
 
 impl Asked {
@@ -86,7 +88,8 @@ impl Capture {
                 "--user" => capture.user = user(value)?,
                 "--inbound" => capture.inbound = Some(port(option, value)?),
                 "--outbound" => capture.outbound = Some(port(option, value)?),
-                "--except" => capture.except.push(port(option, value)?),
+                "--except-inbound" => capture.except_inbound.push(port(option, value)?),
+                "--except-outbound" => capture.except_outbound.push(port(option, value)?),
                 _ => return Err(format!("what does `{option}` mean here?")),
             }
         }

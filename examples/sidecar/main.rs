@@ -15,7 +15,13 @@ mod log;
 mod service;
 mod signals;
 
-use std::{ffi::OsString, process::ExitCode, time::Duration};
+use std::{
+    ffi::OsString,
+    io::{Write as _, stderr, stdout},
+    pin::pin,
+    process::{ExitCode, ExitStatus},
+    time::Duration,
+};
 
 use portcullis::{
     config::{Config, Configured},
@@ -71,12 +77,17 @@ fn block_on(beside: impl Future<Output = Result<u8, Failed>>) -> ExitCode {
         tracing::subscriber::set_global_default(log)?;
         Ok(runtime)
     });
-    let ended = runtime.and_then(|runtime| runtime.block_on(beside));
+    let ended = runtime.and_then(|runtime| {
+        let ended = runtime.block_on(beside);
+        // Names that are being resolved are waited for by nobody.
+        runtime.shutdown_background();
+        ended
+    });
     log::flush();
     match ended {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("sidecar: {error}");
+            say(&error.to_string());
             ExitCode::FAILURE
         }
     }
@@ -86,7 +97,8 @@ fn block_on(beside: impl Future<Output = Result<u8, Failed>>) -> ExitCode {
 async fn start(config: Config) -> Result<Configured, Failed> {
     let configured = config.start().await?;
     for (name, address) in configured.gateway().addresses() {
-        println!("{name} on {address}");
+        // Nobody need listen.
+        let _ = writeln!(stdout(), "{name} on {address}");
     }
     Ok(configured)
 }
@@ -120,14 +132,19 @@ async fn run(config: Config, command: &[OsString]) -> Result<u8, Failed> {
     let mut signals = Signals::new()?;
     let configured = start(config).await?;
     let gateway = configured.gateway();
+    if let Some(signal) = signals.ended().await {
+        gateway.cut().await;
+        return Ok(128 + signal.as_raw().cast_unsigned() as u8);
+    }
     let mut service = match Service::start(command) {
         Ok(service) => service,
         Err((code, why)) => {
-            eprintln!("sidecar: {why}");
+            say(&why);
             gateway.cut().await;
             return Ok(code);
         }
     };
+    let (_, grace) = gateway.shutdown_times();
     let ended = loop {
         tokio::select! {
             ended = service.ended() => break ended?,
@@ -138,8 +155,11 @@ async fn run(config: Config, command: &[OsString]) -> Result<u8, Failed> {
             },
         }
     };
-    // What it called goes on as long as others answer: it may have been asked to by what it has left running.
-    let (_, grace) = gateway.shutdown_times();
+    // What it has left running may have something to end, and to ask of others for that.
+    let left = passing(&service, &mut signals, service.all_ended());
+    if timeout(grace, left).await.is_err() {
+        service.pass(Signal::KILL);
+    }
     tokio::select! {
         _ = gateway.shutdown(Duration::ZERO, grace) => {}
         () = again(&mut signals) => { gateway.cut().await; }
@@ -147,19 +167,22 @@ async fn run(config: Config, command: &[OsString]) -> Result<u8, Failed> {
     Ok(code(ended))
 }
 
-/// Ends the service: when it has answered what it was asked, and can still ask others. Who does not wait for that, or for the
-/// service to end, says so a second time.
+/// Ends the service: when it has answered what it was asked, and can still ask others. Who does not wait for that says so a second
+/// time.
 async fn end(
     gateway: &Gateway,
     service: &mut Service,
     signals: &mut Signals,
     signal: Signal,
-) -> Result<std::process::ExitStatus, Failed> {
+) -> Result<ExitStatus, Failed> {
     let (delay, grace) = gateway.shutdown_times();
-    tokio::select! {
-        ended = service.ended() => return Ok(ended?),
-        _ = gateway.leave(Direction::Inbound, delay, grace) => {}
-        () = again(signals) => {}
+    let mut leaving = pin!(gateway.leave(Direction::Inbound, delay, grace));
+    loop {
+        tokio::select! {
+            ended = service.ended() => return Ok(ended?),
+            _ = &mut leaving => break,
+            next = signals.next() => if ends(next) { break } else { service.pass(next) },
+        }
     }
     service.pass(signal);
     let waited = async {
@@ -173,12 +196,28 @@ async fn end(
     if let Ok(ended) = timeout(grace, waited).await {
         return Ok(ended?);
     }
-    eprintln!("sidecar: the service has not ended within {grace:?} after the signal, and is killed");
     service.pass(Signal::KILL);
+    say(&format!("the service has not ended within {grace:?} after the signal, and was killed"));
     Ok(service.ended().await?)
+}
+
+/// Passes on what comes until that is done.
+async fn passing(service: &Service, signals: &mut Signals, done: impl Future<Output = ()>) {
+    let mut done = pin!(done);
+    loop {
+        tokio::select! {
+            () = &mut done => return,
+            signal = signals.next() => service.pass(signal),
+        }
+    }
 }
 
 /// Whoever waits is told once more to end.
 async fn again(signals: &mut Signals) {
     while !ends(signals.next().await) {}
+}
+
+/// Nobody need listen.
+fn say(what: &str) {
+    let _ = writeln!(stderr(), "sidecar: {what}");
 }

@@ -1,5 +1,9 @@
 //! What we are told.
-use std::{future::poll_fn, io, task::Poll};
+use std::{
+    future::{poll_fn, ready},
+    io,
+    task::Poll,
+};
 
 use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind, signal};
@@ -8,6 +12,7 @@ use tokio::signal::unix::{self, SignalKind, signal};
 pub(crate) struct Signals(Vec<(Signal, unix::Signal)>);
 
 impl Signals {
+    /// What is ignored stays so, as HUP is under `nohup`.
     pub(crate) fn new() -> io::Result<Self> {
         let kinds = [
             (Signal::TERM, SignalKind::terminate()),
@@ -18,7 +23,9 @@ impl Signals {
             (Signal::USR2, SignalKind::user_defined2()),
             (Signal::WINCH, SignalKind::window_change()),
         ];
-        kinds.into_iter().map(|(name, kind)| Ok((name, signal(kind)?))).collect::<io::Result<_>>().map(Self)
+        let ignored = ignored();
+        let heard = kinds.into_iter().filter(|(name, _)| ignored & (1 << (name.as_raw() - 1)) == 0);
+        heard.map(|(name, kind)| Ok((name, signal(kind)?))).collect::<io::Result<_>>().map(Self)
     }
 
     /// The next one.
@@ -33,9 +40,27 @@ impl Signals {
         })
         .await
     }
+
+    /// The one by which we were told to end meanwhile. What else has come was for a service that is not there yet.
+    pub(crate) async fn ended(&mut self) -> Option<Signal> {
+        loop {
+            tokio::select! {
+                biased;
+                signal = self.next() => if ends(signal) { return Some(signal) },
+                () = ready(()) => return None,
+            }
+        }
+    }
 }
 
 /// Whether it asks us to end.
 pub(crate) fn ends(signal: Signal) -> bool {
     matches!(signal, Signal::TERM | Signal::INT)
+}
+
+/// Those that were ignored when we began, as bits; where that cannot be known, none.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
 }

@@ -78,8 +78,10 @@ impl Config {
     #[must_use]
     pub fn check(&self) -> Check {
         let Reading { compiled, faults, .. } = self.read(&Kept::default());
-        let rules = compiled.map(|compiled| compiled.made.rules().to_vec()).unwrap_or_default();
-        Check { name: self.name(), faults, rules }
+        let made = compiled.map(|compiled| compiled.made);
+        let rules = made.as_ref().map(|made| made.rules().to_vec()).unwrap_or_default();
+        let open = made.map(|made| made.public_streams().map(Into::into).collect()).unwrap_or_default();
+        Check { name: self.name(), faults, rules, open }
     }
 
     /// The snapshot that it describes, for those who run it themselves. [`start`](Self::start) also follows its
@@ -177,12 +179,14 @@ pub(super) struct Reading<T = Snapshot> {
 }
 
 /// What a check found. It shows as what `gateway check` prints: what is wrong, one fault a line, then whether it is
-/// accepted, and which of its rules are public.
+/// accepted, and which of its rules are public, and of its TCP routes.
 #[derive(Debug, Clone)]
 pub struct Check {
     name: Arc<str>,
     faults: Faults,
     rules: Vec<RuleFacts>,
+    /// Routes for something else than HTTP by which strangers get somewhere.
+    open: Vec<Box<str>>,
 }
 
 impl Check {
@@ -214,16 +218,13 @@ impl fmt::Display for Check {
             return write!(f, "{}: refused", self.name);
         }
         write!(f, "{}: accepted", self.name)?;
-        match self.rules.iter().filter(|rule| rule.public).count() {
-            0 => write!(f, "; no rule is public"),
-            _ => {
-                write!(f, "; public rules, which ask nobody who they are:")?;
-                self.rules
-                    .iter()
-                    .filter(|rule| rule.public)
-                    .try_for_each(|rule| write!(f, "\n  {}", rule.name))
-            }
+        let mut public = self.rules.iter().filter(|rule| rule.public).peekable();
+        if public.peek().is_none() && self.open.is_empty() {
+            return write!(f, "; no rule is public");
         }
+        write!(f, "; public rules, which ask nobody who they are:")?;
+        public.try_for_each(|rule| write!(f, "\n  {}", rule.name))?;
+        self.open.iter().try_for_each(|route| write!(f, "\n  {route} (TCP)"))
     }
 }
 

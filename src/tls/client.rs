@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
-    Credentials, Material, OnTrustShrink, ServerId, Trust, TrustError, http, provider,
+    Credentials, Crypto, Material, OnTrustShrink, ServerId, Trust, TrustError, http,
     verifier::{Shown, Verifier},
 };
 #[cfg(feature = "upstream")]
@@ -38,6 +38,7 @@ pub struct ClientTls {
     identity: Option<Credentials>,
     trust: Credentials,
     server: ServerId,
+    crypto: Crypto,
     shrunk: OnTrustShrink,
     #[cfg(feature = "upstream")]
     verifier: Arc<Verifier>,
@@ -66,30 +67,43 @@ impl ClientTls {
     /// Trusts these, for good.
     pub fn trusting(trust: Trust) -> Self {
         let trust = Credentials::new(Material::new(None, trust));
-        Self::of(None, trust, ServerId::Host, Resumption::default())
+        Self::of(None, trust, ServerId::Host, Resumption::default(), Crypto::default())
     }
 
     /// Trusts what the credentials trust at the time of a handshake, and shows their identity to servers that ask for one.
     /// Sessions are not resumed: nobody would be verified again.
     pub fn mutual(credentials: &Credentials) -> Self {
-        Self::of(Some(credentials.clone()), credentials.clone(), ServerId::Host, Resumption::disabled())
+        Self::of(
+            Some(credentials.clone()),
+            credentials.clone(),
+            ServerId::Host,
+            Resumption::disabled(),
+            Crypto::default(),
+        )
     }
 
     /// Trusts what these credentials trust at the time of a handshake, and shows no identity.
     pub fn trusting_in(credentials: &Credentials) -> Self {
-        Self::of(None, credentials.clone(), ServerId::Host, Resumption::disabled())
+        Self::of(None, credentials.clone(), ServerId::Host, Resumption::disabled(), Crypto::default())
     }
 
     /// Trusts what these credentials trust, whoever's identity is shown.
     pub fn trust(self, credentials: &Credentials) -> Self {
-        let made = Self::of(self.identity, credentials.clone(), self.server, Resumption::disabled());
+        let made =
+            Self::of(self.identity, credentials.clone(), self.server, Resumption::disabled(), self.crypto);
         made.on_trust_shrink(self.shrunk)
     }
 
     /// Who the server must be. [The host](ServerId::Host) unless told.
     pub fn server(self, server: ServerId) -> Self {
         let resumption = self.config.resumption.clone();
-        Self::of(self.identity, self.trust, server, resumption).on_trust_shrink(self.shrunk)
+        Self::of(self.identity, self.trust, server, resumption, self.crypto).on_trust_shrink(self.shrunk)
+    }
+
+    /// Whose cryptography it is. aws-lc's unless told.
+    pub fn crypto(self, crypto: Crypto) -> Self {
+        let resumption = self.config.resumption.clone();
+        Self::of(self.identity, self.trust, self.server, resumption, crypto).on_trust_shrink(self.shrunk)
     }
 
     /// What becomes of connections to servers that would be refused by what is trusted today. [`OnTrustShrink::Drain`] unless
@@ -106,16 +120,17 @@ impl ClientTls {
         trust: Credentials,
         server: ServerId,
         resumption: Resumption,
+        crypto: Crypto,
     ) -> Self {
         let verifier =
-            Arc::new(Verifier { trust: trust.clone(), server: server.clone(), is_optional: false });
-        let builder = ClientConfig::builder_with_provider(Arc::clone(provider()))
+            Arc::new(Verifier { trust: trust.clone(), server: server.clone(), is_optional: false, crypto });
+        let builder = ClientConfig::builder_with_provider(Arc::clone(crypto.provider()))
             .with_safe_default_protocol_versions()
-            .expect("aws-lc has the suites of TLS 1.2 and 1.3")
+            .expect("both have the suites of TLS 1.2 and 1.3")
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(&verifier) as _);
         let mut config = match &identity {
-            Some(identity) => builder.with_client_cert_resolver(Arc::new(Shown(identity.clone()))),
+            Some(identity) => builder.with_client_cert_resolver(Arc::new(Shown(identity.clone(), crypto))),
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = http();
@@ -124,6 +139,7 @@ impl ClientTls {
             identity,
             trust,
             server,
+            crypto,
             shrunk: OnTrustShrink::default(),
             #[cfg(feature = "upstream")]
             verifier,
@@ -197,7 +213,7 @@ pub(crate) struct Shaken<S> {
 impl PartialEq for ClientTls {
     /// Whether both show the same identity, trust the same and ask for the same server.
     fn eq(&self, other: &Self) -> bool {
-        let of = |tls: &Self| (tls.server.clone(), tls.shrunk);
+        let of = |tls: &Self| (tls.server.clone(), tls.crypto, tls.shrunk);
         of(self) == of(other) && self.identity == other.identity && self.trust == other.trust
     }
 }

@@ -12,7 +12,7 @@ use rustls::{
 };
 use thiserror::Error;
 
-use super::{certificate, provider};
+use super::{Crypto, certificate};
 use crate::identity::PeerIdentity;
 
 /// The most certificates of a chain.
@@ -31,7 +31,10 @@ const MAX_CHAIN: usize = 16;
 /// ```
 #[derive(Clone)]
 pub struct Identity {
-    pub(super) key: Arc<CertifiedKey>,
+    key: Arc<CertifiedKey>,
+    /// The same; `None` if ring knows no keys of this kind.
+    #[cfg(feature = "ring")]
+    ring: Option<Arc<CertifiedKey>>,
     names: PeerIdentity,
 }
 
@@ -79,10 +82,29 @@ impl Identity {
 
     fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<Self, IdentityError> {
         let names = certificate::read(&chain).map_err(IdentityError::Unusable)?;
-        let key = provider().key_provider.load_private_key(key).map_err(|_| IdentityError::Key)?;
-        let key = CertifiedKey::new(chain, key);
+        #[cfg(feature = "ring")]
+        let ring = {
+            let ring = Crypto::Ring.provider().key_provider.load_private_key(key.clone_key());
+            ring.ok().map(|key| Arc::new(CertifiedKey::new(chain.clone(), key)))
+        };
+        let key = Crypto::AwsLc.provider().key_provider.load_private_key(key);
+        let key = CertifiedKey::new(chain, key.map_err(|_| IdentityError::Key)?);
         key.keys_match().map_err(|_| IdentityError::Mismatch)?;
-        Ok(Self { key: Arc::new(key), names })
+        Ok(Self {
+            key: Arc::new(key),
+            #[cfg(feature = "ring")]
+            ring,
+            names,
+        })
+    }
+
+    /// To sign with.
+    pub(super) fn key(&self, crypto: Crypto) -> Option<Arc<CertifiedKey>> {
+        match crypto {
+            Crypto::AwsLc => Some(Arc::clone(&self.key)),
+            #[cfg(feature = "ring")]
+            Crypto::Ring => self.ring.clone(),
+        }
     }
 
     /// What the certificate says of us.

@@ -29,7 +29,8 @@
 //! ([X.509-SVID](https://github.com/spiffe/spiffe/blob/main/standards/X509-SVID.md)): it has that one URI, is for signatures,
 //! signs nobody else, and only the roots of its trust domain vouch for it, if that has its own.
 //!
-//! TLS 1.2 and 1.3, cryptography by aws-lc; nothing is installed in the process.
+//! TLS 1.2 and 1.3, cryptography by aws-lc, or by ring where [it is told so](Crypto) and the feature `ring` is there; nothing is
+//! installed in the process.
 
 mod certificate;
 mod client;
@@ -53,7 +54,8 @@ pub use client::ClientTls;
 pub(crate) use client::Shaken;
 #[cfg(feature = "config")]
 pub(crate) use client::is_server_name;
-use crypto::{http, provider};
+pub use crypto::Crypto;
+use crypto::http;
 pub use directory::Directory;
 pub use identity::{Identity, IdentityError};
 pub use material::{Credentials, CredentialsStatus, IdentitySource, Material};

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
-    Credentials, Identity, OnTrustShrink, http, provider,
+    Credentials, Crypto, Identity, OnTrustShrink, http,
     standing::{Standing, Watched},
     verifier::{Verifier, claimed},
 };
@@ -35,6 +35,7 @@ pub struct ServerTls {
     trust: Option<Credentials>,
     clients: ClientCertificates,
     shrunk: OnTrustShrink,
+    crypto: Crypto,
     handshake_timeout: Duration,
     permissive: bool,
     any_protocol: bool,
@@ -63,6 +64,7 @@ impl ServerTls {
             trust: None,
             clients: ClientCertificates::None,
             shrunk: OnTrustShrink::default(),
+            crypto: Crypto::default(),
             handshake_timeout: Duration::from_secs(10),
             permissive: false,
             any_protocol: false,
@@ -96,6 +98,11 @@ impl ServerTls {
     /// Whether clients show certificates. They do not unless told.
     pub fn client_certificates(self, clients: ClientCertificates) -> Self {
         self.with(|tls| tls.clients = clients)
+    }
+
+    /// Whose cryptography it is. aws-lc's unless told.
+    pub fn crypto(self, crypto: Crypto) -> Self {
+        self.with(|tls| tls.crypto = crypto)
     }
 
     /// How long a handshake may take. 10 s unless told.
@@ -160,24 +167,25 @@ impl ServerTls {
         let ours = ours.map(|identity| identity.names().clone());
         let session = TlsSession::new(connection.server_name().map(Into::into), ours);
         let standing = watched.zip(peer.clone());
-        let standing = standing.map(|(watched, peer)| watched.client(peer, self.shrunk));
+        let standing = standing.map(|(watched, peer)| watched.client(peer, self.crypto, self.shrunk));
         Ok((stream, peer, session, standing))
     }
 
     #[expect(clippy::expect_used, reason = "this provider has what both versions need")]
     fn config(&self) -> ServerConfig {
-        let builder = ServerConfig::builder_with_provider(Arc::clone(provider()))
+        let builder = ServerConfig::builder_with_provider(Arc::clone(self.crypto.provider()))
             .with_safe_default_protocol_versions()
-            .expect("aws-lc has the suites of TLS 1.2 and 1.3");
+            .expect("both have the suites of TLS 1.2 and 1.3");
         let clients: Arc<dyn ClientCertVerifier> = match self.trusted() {
             None => Arc::new(NoClientAuth),
             Some(trust) => Arc::new(Verifier {
                 trust: trust.clone(),
                 server: super::ServerId::Host,
                 is_optional: self.clients == ClientCertificates::Optional,
+                crypto: self.crypto,
             }),
         };
-        let certificates = Certificates(self.certificates.clone());
+        let certificates = Certificates(self.certificates.clone(), self.crypto);
         let mut config =
             builder.with_client_cert_verifier(clients).with_cert_resolver(Arc::new(certificates));
         config.alpn_protocols = if self.any_protocol { Vec::new() } else { http() };
@@ -191,11 +199,11 @@ impl ServerTls {
 }
 
 #[derive(Debug)]
-struct Certificates(Vec<Credentials>);
+struct Certificates(Vec<Credentials>, Crypto);
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(find(&self.0, hello.server_name())?.key)
+        find(&self.0, hello.server_name())?.key(self.1)
     }
 }
 
@@ -216,7 +224,10 @@ impl PartialEq for ServerTls {
     fn eq(&self, other: &Self) -> bool {
         let of =
             |tls: &Self| (tls.clients, tls.shrunk, tls.handshake_timeout, tls.permissive, tls.any_protocol);
-        of(self) == of(other) && self.certificates == other.certificates && self.trust == other.trust
+        of(self) == of(other)
+            && self.crypto == other.crypto
+            && self.certificates == other.certificates
+            && self.trust == other.trust
     }
 }
 

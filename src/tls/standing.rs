@@ -14,6 +14,8 @@ use tokio::sync::watch;
 #[cfg(feature = "transport")]
 use webpki::KeyUsage;
 
+#[cfg(feature = "transport")]
+use super::Crypto;
 #[cfg(feature = "upstream")]
 use super::verifier::Verifier;
 use super::{Credentials, OnTrustShrink, Trust};
@@ -42,7 +44,7 @@ pub(crate) struct Standing {
 #[derive(Debug, Clone)]
 enum Role {
     #[cfg(feature = "transport")]
-    Client,
+    Client(Crypto),
     /// By which name it was asked for.
     #[cfg(feature = "upstream")]
     Server(Arc<Verifier>, ServerName<'static>),
@@ -55,8 +57,8 @@ impl Watched {
     }
 
     #[cfg(feature = "transport")]
-    pub(super) fn client(self, peer: PeerIdentity, then: OnTrustShrink) -> Standing {
-        self.standing(peer, Role::Client, then)
+    pub(super) fn client(self, peer: PeerIdentity, by: Crypto, then: OnTrustShrink) -> Standing {
+        self.standing(peer, Role::Client(by), then)
     }
 
     #[cfg(feature = "upstream")]
@@ -104,8 +106,9 @@ impl Standing {
         let (leaf, others) = chain.split_first().ok_or(CertificateError::BadEncoding)?;
         match &self.role {
             #[cfg(feature = "transport")]
-            Role::Client => {
-                self.known.verify(leaf, others, UnixTime::now(), KeyUsage::client_auth()).map(drop)
+            Role::Client(by) => {
+                let usage = KeyUsage::client_auth();
+                self.known.verify((leaf, others), UnixTime::now(), usage, *by).map(drop)
             }
             #[cfg(feature = "upstream")]
             Role::Server(verifier, name) => {

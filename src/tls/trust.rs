@@ -10,7 +10,7 @@ use webpki::{
     RevocationOptionsBuilder, anchor_from_trusted_cert,
 };
 
-use super::{certificate, provider, verifier::refused};
+use super::{Crypto, certificate, verifier::refused};
 use crate::identity::{PeerIdentity, SpiffeId, TrustDomain};
 
 /// The most certificates that are read as roots.
@@ -219,16 +219,16 @@ impl Trust {
     /// Finds out whether this chain is to be believed at this moment, and what it says.
     pub(super) fn verify(
         &self,
-        leaf: &CertificateDer<'_>,
-        others: &[CertificateDer<'_>],
+        (leaf, others): (&CertificateDer<'_>, &[CertificateDer<'_>]),
         now: UnixTime,
         usage: KeyUsage,
+        crypto: Crypto,
     ) -> Result<PeerIdentity, Error> {
         let malformed = |_| Error::from(CertificateError::BadEncoding);
         let end = EndEntityCert::try_from(leaf).map_err(malformed)?;
         let chain: Vec<_> = std::iter::once(leaf).chain(others).cloned().collect();
         let peer = certificate::read_strong(&chain).map_err(refused)?;
-        let algorithms = provider().signature_verification_algorithms.all;
+        let algorithms = crypto.provider().signature_verification_algorithms.all;
         let verify = |lists: &[&CertRevocationList<'_>]| {
             let revocation = RevocationOptionsBuilder::new(lists).ok();
             let revocation =

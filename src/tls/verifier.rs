@@ -19,7 +19,7 @@ use webpki::{EndEntityCert, KeyUsage};
 
 #[cfg(feature = "transport")]
 use super::certificate;
-use super::{Credentials, Identity, Material, provider};
+use super::{Credentials, Crypto, Identity, Material};
 use crate::identity::{PeerIdentity, SpiffeId, TrustDomain};
 
 /// Who a server must be.
@@ -46,6 +46,7 @@ pub(super) struct Verifier {
     pub(super) server: ServerId,
     /// Whether clients may come without a certificate.
     pub(super) is_optional: bool,
+    pub(super) crypto: Crypto,
 }
 
 /// What is wrong with the other end, where rustls has no word for it.
@@ -143,7 +144,8 @@ impl Verifier {
         others: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
-        let believed = self.believed()?.trust.verify(leaf, others, now, KeyUsage::client_auth());
+        let believed =
+            self.believed()?.trust.verify((leaf, others), now, KeyUsage::client_auth(), self.crypto);
         believed.map(believe).inspect_err(|_| claim(leaf))
     }
 
@@ -188,7 +190,7 @@ macro_rules! signatures {
             certificate: &CertificateDer<'_>,
             signed: &DigitallySignedStruct,
         ) -> Result<HandshakeSignatureValid, Error> {
-            let algorithms = &provider().signature_verification_algorithms;
+            let algorithms = &self.crypto.provider().signature_verification_algorithms;
             verify_tls12_signature(message, certificate, signed, algorithms)
         }
 
@@ -198,12 +200,12 @@ macro_rules! signatures {
             certificate: &CertificateDer<'_>,
             signed: &DigitallySignedStruct,
         ) -> Result<HandshakeSignatureValid, Error> {
-            let algorithms = &provider().signature_verification_algorithms;
+            let algorithms = &self.crypto.provider().signature_verification_algorithms;
             verify_tls13_signature(message, certificate, signed, algorithms)
         }
 
         fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            provider().signature_verification_algorithms.supported_schemes()
+            self.crypto.provider().signature_verification_algorithms.supported_schemes()
         }
     };
 }
@@ -219,7 +221,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, Error> {
         // Once, so that both questions are of the same roots.
         let material = self.believed()?;
-        let peer = material.trust.verify(leaf, others, now, KeyUsage::server_auth())?;
+        let peer = material.trust.verify((leaf, others), now, KeyUsage::server_auth(), self.crypto)?;
         let ours = material.identity.as_ref().map(Identity::names);
         let is_by_name = matches!(self.server, ServerId::Host | ServerId::Name(_));
         if is_by_name && material.trust.is_foreign(&peer, ours) {
@@ -260,12 +262,12 @@ impl ClientCertVerifier for Verifier {
 
 /// Shows the identity of these credentials to servers that ask for one.
 #[derive(Debug)]
-pub(super) struct Shown(pub(super) Credentials);
+pub(super) struct Shown(pub(super) Credentials, pub(super) Crypto);
 
 impl ResolvesClientCert for Shown {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         let material = self.0.load();
-        Some(Arc::clone(&material.as_ref()?.identity.as_ref()?.key))
+        material.as_ref()?.identity.as_ref()?.key(self.1)
     }
 
     fn has_certs(&self) -> bool {

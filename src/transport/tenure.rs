@@ -31,7 +31,11 @@ pub(super) struct Tenure {
 
 impl Tenure {
     pub(super) fn of(peer: &Peer) -> Self {
-        Self { ends: peer.ends(Instant::now()), ..Self::default() }
+        Self {
+            ends: peer.ends(Instant::now()),
+            #[cfg(feature = "tls")]
+            standing: None,
+        }
     }
 
     /// When nothing may be left of it.

@@ -19,6 +19,9 @@ use crate::time::after;
 /// The most that is read at a time, and so the most that waits for a peer that does not read.
 const CHUNK: usize = 16 << 10;
 
+/// How long one that takes nothing more may be heard to its end while the other takes nothing of that.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// How long bytes are carried.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -64,7 +67,8 @@ impl Carried for () {
 }
 
 /// Carries bytes between `first` and `second` until both have ended, one has broken off, or time is up. An end is passed on, and
-/// the other way goes on. Nothing is held while nothing waits to be written.
+/// the other way goes on. Nothing is held while nothing waits to be written. A `second` that takes nothing more is heard to its
+/// end first: it may have answered before it had heard all.
 pub(crate) async fn carry<A, B>(
     first: &mut A,
     second: &mut B,
@@ -82,15 +86,31 @@ where
     let mut timer = pin!(sleep_until(after(begun, limits.idle).min(over)));
     let mut cut = pin!(cut);
     let (mut there, mut back) = (Half::default(), Half::default());
+    let mut deaf = None;
     poll_fn(|cx| {
         let before = (there.moved, back.moved);
-        let went = there.poll(cx, first, second);
+        let went = match deaf.is_some() {
+            true => Poll::Pending,
+            false => there.poll(cx, first, second),
+        };
         let came = back.poll(cx, second, first);
         for (way, moved, before) in [(Way::There, there.moved, before.0), (Way::Back, back.moved, before.1)] {
             if moved != before {
                 told.carried(way, moved.wrapping_sub(before));
             }
         }
+        let went = match went {
+            Poll::Ready(Err(Broken::Writer(error))) if came.is_pending() => {
+                deaf = Some(error);
+                last = Instant::now();
+                timer.as_mut().reset(after(last, LAST_WORDS.min(limits.idle)).min(over));
+                Poll::Pending
+            }
+            Poll::Pending if came.is_ready() => {
+                deaf.take().map_or(Poll::Pending, |error| Poll::Ready(Err(Broken::Writer(error))))
+            }
+            went => went,
+        };
         if let Some(end) = ended(went, came) {
             return Poll::Ready(end);
         }
@@ -102,12 +122,13 @@ where
         }
         while timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            let silent = after(last, limits.idle);
+            let patience = if deaf.is_some() { LAST_WORDS.min(limits.idle) } else { limits.idle };
+            let silent = after(last, patience);
             if now >= over {
                 return Poll::Ready(End::Old);
             }
             if now >= silent {
-                return Poll::Ready(End::Idle);
+                return Poll::Ready(deaf.take().map_or(End::Idle, End::Second));
             }
             timer.as_mut().reset(silent.min(over));
         }

@@ -21,6 +21,8 @@
 mod carry;
 mod held;
 
+#[cfg(feature = "stack")]
+pub(crate) use carry::{Carried, Way};
 #[cfg(feature = "upstream")]
-pub(crate) use carry::{Carried, End, Limits, Way, carry};
+pub(crate) use carry::{End, Limits, carry};
 pub use held::{Tunnel, TunnelCut, TunnelGuard, TunnelLimits};

@@ -118,7 +118,8 @@ impl Drop for Slot {
 /// whoever owns it by then.
 ///
 /// A peer may answer before it has read all, and close. Then writing fails while the answer is still to be read, and
-/// hyper, told so, would not read it. So the failure is told when all has been read.
+/// hyper, told so, would not read it. So the failure is told when all has been read, unless its user [wants it
+/// sooner](Self::impatient).
 pub(super) struct Io {
     stream: TcpStream,
     read_out: bool,
@@ -189,6 +190,11 @@ pub(super) async fn connect(
 impl Io {
     pub(super) const fn socket(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// For who reads on after writing has failed: failures are told at once.
+    pub(super) fn impatient(self) -> Self {
+        Self { read_out: true, ..self }
     }
 
     fn wrote(&mut self, wrote: Poll<io::Result<usize>>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {

@@ -16,7 +16,7 @@ use super::{
     believed::Believed,
     connect::ConnectError,
     lease::{Connection, Lease},
-    link::{Line, Link, bare, line},
+    link::{Line, Link, Term, bare, line},
     member::{MAX_BUFFER, MAX_HEAD, Member},
     options::KeepAlive,
     store::{Ends, Http1, Shared},
@@ -35,7 +35,7 @@ impl Member {
     }
 
     /// A new connection for something else than HTTP.
-    pub(super) async fn connect_raw(&self) -> Result<Link, ConnectError> {
+    pub(super) async fn connect_raw(&self) -> Result<(Link, Term), ConnectError> {
         self.noted(bare((self.address, &self.name), &self.connections, &self.options).await)
     }
 

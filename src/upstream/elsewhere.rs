@@ -2,8 +2,12 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
 };
+
+use http::uri::Scheme;
+use tokio::time::{Instant, sleep};
 
 use super::{Upstream, builder::UpstreamBuilder, options::Options, resolve::Resolve};
 use crate::{
@@ -11,10 +15,13 @@ use crate::{
     identity::OriginalDestination,
     matching::Host,
     reject::{Reason, Rejection},
+    task::Task,
 };
 
 /// How many hosts are known at a time. Who was asked for longest ago makes room.
 const MOST: usize = 1024;
+/// A host for which nobody has asked for so long is forgotten: its name is not resolved any more, and its connections close.
+const IDLE: Duration = Duration::from_secs(60);
 /// Of a host without a port.
 const HTTP: u16 = 80;
 
@@ -24,36 +31,24 @@ pub(super) struct Elsewhere {
     name: Arc<str>,
     options: Options,
     resolver: Arc<dyn Resolve>,
-    known: Mutex<Known>,
+    known: Mutex<Hosts>,
+    forgets: Task,
 }
 
-#[derive(Default)]
-struct Known {
-    hosts: HashMap<String, (Upstream, u64)>,
-    /// Goes up with each request.
-    asked: u64,
-}
+/// By their addresses, with when they were last asked for.
+type Hosts = HashMap<String, (Upstream, Instant)>;
 
 impl Elsewhere {
     pub(super) fn new(name: Arc<str>, options: Options, resolver: Arc<dyn Resolve>) -> Self {
-        Self { name, options, resolver, known: Mutex::default() }
+        Self { name, options, resolver, known: Mutex::default(), forgets: Task::default() }
     }
 
     /// Where this request asks to go: where its connection was going when it was redirected to us, or else to its host.
-    pub(super) fn of(&self, head: &Head<'_>) -> Result<Upstream, Rejection> {
-        let address = match head.extensions().get::<OriginalDestination>() {
-            Some(meant) => meant.to_string(),
-            None => {
-                let host =
-                    Host::of(head.uri(), head.headers()).map_err(|bad| Rejection::from(bad).unsent())?;
-                format!("{}:{}", host.name(), host.port().unwrap_or(HTTP))
-            }
-        };
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.asked += 1;
-        let asked = known.asked;
-        if let Some((upstream, last)) = known.hosts.get_mut(&address) {
-            *last = asked;
+    pub(super) fn of(self: &Arc<Self>, head: &Head<'_>) -> Result<Upstream, Rejection> {
+        let address = address(head)?;
+        let (now, mut known) = (Instant::now(), self.known());
+        if let Some((upstream, last)) = known.get_mut(&address) {
+            *last = now;
             return Ok(upstream.clone());
         }
         let upstream = UpstreamBuilder::of(Arc::clone(&self.name), self.options.clone())
@@ -61,12 +56,44 @@ impl Elsewhere {
             .endpoint(address.as_str())
             .build()
             .map_err(|why| Rejection::new(Reason::NoEndpoint).source(why).unsent())?;
-        if known.hosts.len() >= MOST {
-            let oldest = known.hosts.iter().min_by_key(|(_, (_, last))| *last).map(|(host, _)| host.clone());
-            oldest.and_then(|host| known.hosts.remove(&host));
+        if known.len() >= MOST {
+            let oldest = known.iter().min_by_key(|(_, (_, last))| *last).map(|(host, _)| host.clone());
+            oldest.and_then(|host| known.remove(&host));
         }
-        known.hosts.insert(address, (upstream.clone(), asked));
+        known.insert(address, (upstream.clone(), now));
+        drop(known);
+        self.forgets.begin(|| forget(Arc::downgrade(self)));
         Ok(upstream)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Hosts> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where this request was going when it was redirected to us, or else its host.
+fn address(head: &Head<'_>) -> Result<String, Rejection> {
+    if head.uri().scheme().is_some_and(|scheme| *scheme != Scheme::HTTP) {
+        let only = Rejection::new(Reason::NotImplemented).detail("nothing but http is sent on in the clear");
+        return Err(only.unsent());
+    }
+    if let Some(meant) = head.extensions().get::<OriginalDestination>() {
+        return Ok(meant.to_string());
+    }
+    let host = Host::of(head.uri(), head.headers()).map_err(|bad| Rejection::from(bad).unsent())?;
+    Ok(format!("{}:{}", host.name(), host.port().unwrap_or(HTTP)))
+}
+
+/// Forgets those for whom nobody asks, as long as there are any.
+async fn forget(elsewhere: Weak<Elsewhere>) {
+    loop {
+        sleep(IDLE / 2).await;
+        let Some(elsewhere) = elsewhere.upgrade() else { return };
+        let mut known = elsewhere.known();
+        known.retain(|_, (_, last)| last.elapsed() < IDLE);
+        if known.is_empty() {
+            return;
+        }
     }
 }
 
@@ -76,7 +103,7 @@ mod tests {
 
     use super::*;
 
-    fn of(elsewhere: &Elsewhere, host: &str) -> Result<Upstream, Rejection> {
+    fn of(elsewhere: &Arc<Elsewhere>, host: &str) -> Result<Upstream, Rejection> {
         let mut request = Request::get("/").header("host", host).body(()).unwrap();
         elsewhere.of(&Head::of(&mut request))
     }
@@ -85,10 +112,10 @@ mod tests {
         upstream.endpoints().first().map(|endpoint| endpoint.address.to_string()).unwrap_or_default()
     }
 
-    fn elsewhere(refused: &[&str]) -> Elsewhere {
+    fn elsewhere(refused: &[&str]) -> Arc<Elsewhere> {
         let refused = refused.iter().map(|address| address.parse().unwrap()).collect();
         let options = Options { refused, ..Options::default() };
-        Elsewhere::new("elsewhere".into(), options, Arc::new(super::super::resolve::SystemResolver))
+        Arc::new(Elsewhere::new("elsewhere".into(), options, Arc::new(super::super::resolve::SystemResolver)))
     }
 
     #[tokio::test]
@@ -117,17 +144,45 @@ mod tests {
         assert_eq!(refused.unwrap_err().reason(), Reason::NoEndpoint);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn no_more_hosts_are_known_than_there_may_be() {
         let elsewhere = elsewhere(&[]);
         of(&elsewhere, "192.0.2.1").unwrap();
         for port in 1..MOST as u16 * 2 {
             of(&elsewhere, &format!("192.0.2.2:{port}")).unwrap();
+            tokio::time::advance(Duration::from_millis(1)).await;
             of(&elsewhere, "192.0.2.1").unwrap();
         }
-        let known = elsewhere.known.lock().unwrap();
-        assert_eq!(known.hosts.len(), MOST);
-        assert!(known.hosts.contains_key("192.0.2.1:80"), "it is asked for again and again");
-        assert!(!known.hosts.contains_key("192.0.2.2:1"));
+        let known = elsewhere.known();
+        assert_eq!(known.len(), MOST);
+        assert!(known.contains_key("192.0.2.1:80"), "it is asked for again and again");
+        assert!(!known.contains_key("192.0.2.2:1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_not_asked_for_is_forgotten() {
+        let elsewhere = elsewhere(&[]);
+        of(&elsewhere, "192.0.2.1").unwrap();
+        for _ in 0..4 {
+            of(&elsewhere, "192.0.2.2").unwrap();
+            sleep(IDLE / 2).await;
+        }
+        assert_eq!(elsewhere.known().keys().collect::<Vec<_>>(), ["192.0.2.2:80"]);
+        sleep(2 * IDLE).await;
+        assert!(elsewhere.known().is_empty() && !elsewhere.forgets.runs());
+        of(&elsewhere, "192.0.2.2").unwrap();
+        assert!(elsewhere.forgets.runs());
+    }
+
+    #[tokio::test]
+    async fn nothing_that_was_to_be_secret_is_sent_in_the_clear() {
+        for (target, is_sent) in
+            [("http://192.0.2.1/", true), ("https://192.0.2.1/", false), ("ftp://192.0.2.1/", false)]
+        {
+            let mut request = Request::get(target).header("host", "192.0.2.1").body(()).unwrap();
+            let sent = elsewhere(&[]).of(&Head::of(&mut request));
+            assert_eq!(sent.is_ok(), is_sent, "{target}");
+            assert!(sent.is_ok() || sent.unwrap_err().reason() == Reason::NotImplemented);
+        }
     }
 }

@@ -1,25 +1,30 @@
 //! A connection to an endpoint, plain or within TLS, and what is heard on it.
 
 use std::{
+    future::pending,
     io,
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::{
-    io::{AsyncRead, ReadBuf},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::{Instant, sleep_until},
 };
 
 use super::{
-    believed::Believed,
+    believed::{Believed, either},
     connect::{ConnectError, Connections, Heard, Io, connect},
     options::Options,
 };
-use crate::io::write_through;
+use crate::{io::write_through, time::after};
+
+/// What is in flight when a certificate expires may take so long.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// What HTTP is spoken over.
 #[cfg(feature = "tls")]
@@ -36,6 +41,20 @@ impl Link {
             #[cfg(not(feature = "tls"))]
             Self::Tls(io) => io.socket(),
         }
+    }
+}
+
+impl Link {
+    /// Ends the socket's way there, beneath TLS.
+    pub(super) fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let io = match self {
+            Self::Plain(io) => io,
+            #[cfg(feature = "tls")]
+            Self::Tls(io) => io.get_mut().0,
+            #[cfg(not(feature = "tls"))]
+            Self::Tls(io) => io,
+        };
+        Pin::new(io).poll_shutdown(cx)
     }
 }
 
@@ -117,13 +136,47 @@ pub(super) async fn bare(
     (address, name): (SocketAddr, &str),
     connections: &Connections,
     options: &Options,
-) -> Result<Link, ConnectError> {
-    let io = connect(address, connections, options).await?;
+) -> Result<(Link, Term), ConnectError> {
+    let io = connect(address, connections, options).await?.impatient();
     #[cfg(feature = "tls")]
     if let Some(secure) = &options.secure {
-        return Ok(Link::Tls(Box::new(secure.shake_bare(io, name, options.connect_timeout).await?)));
+        let (stream, until, believed) = secure.shake_bare(io, name, options.connect_timeout).await?;
+        return Ok((Link::Tls(Box::new(stream)), Term { until: until.map(instant), believed }));
     }
     #[cfg(not(feature = "tls"))]
     let _ = name;
-    Ok(Link::Plain(io))
+    Ok((Link::Plain(io), Term::default()))
+}
+
+/// How long a connection may last that carries something else than HTTP, by who its server is.
+#[derive(Clone, Default)]
+pub(super) struct Term {
+    /// When the server's certificate has expired.
+    until: Option<Instant>,
+    believed: Believed,
+}
+
+impl Term {
+    /// Resolves when it is over.
+    pub(super) fn over(self) -> impl Future<Output = ()> + Send + 'static {
+        let cut = self.believed.cut();
+        async move {
+            let expired = async {
+                match self.until {
+                    // What is in flight has its time, as that of clients has.
+                    Some(until) => sleep_until(after(until, GRACE)).await,
+                    None => pending().await,
+                }
+            };
+            match cut {
+                Some(cut) => either(expired, cut).await,
+                None => expired.await,
+            }
+        }
+    }
+}
+
+#[cfg(feature = "tls")]
+fn instant(time: SystemTime) -> Instant {
+    after(Instant::now(), time.duration_since(SystemTime::now()).unwrap_or_default())
 }

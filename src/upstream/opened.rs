@@ -1,7 +1,9 @@
 //! A connection of its own, for whatever is spoken.
 
 use std::{
-    fmt, io,
+    fmt,
+    future::poll_fn,
+    io,
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
@@ -11,30 +13,32 @@ use std::{
 
 use http::Response;
 use tokio::{
-    io::{AsyncRead, ReadBuf},
-    time::Instant,
+    io::{AsyncRead, AsyncWriteExt, ReadBuf, copy, sink},
+    time::{Instant, timeout},
 };
 
 use super::{
     Upstream,
     balance::{Ask, Tried},
     connect::ConnectError,
-    link::Link,
+    link::{Link, Term},
     load::Load,
     member::Member,
     race::{PATIENCE, race},
-    tries::{Come, Missed, Try, blame, nobody_in},
+    tries::{Come, Missed, Try, blame, log, nobody_in},
 };
 use crate::{
     head::Head,
     io::write_through,
     reject::{Reason, Rejection},
+    tunnel::TunnelCut,
 };
 
 /// A connection that was [opened](Upstream::open), plain or within TLS. It counts as a request in flight at its endpoint until it
 /// is dropped, or told how it ended.
 pub struct Opened {
     link: Link,
+    term: Term,
     load: Load,
     attempts: u8,
     connect: Duration,
@@ -59,6 +63,13 @@ impl Opened {
         self.connect
     }
 
+    /// Tells when it must end: the server's certificate has expired, or is believed no longer
+    /// ([`OnTrustShrink::Close`](crate::tls::OnTrustShrink::Close)).
+    #[must_use]
+    pub fn cut(&self) -> TunnelCut {
+        TunnelCut::when(self.term.clone().over())
+    }
+
     /// It has ended as it should. Who looks for outliers learns of it; dropped without a word it counts as one that nobody
     /// waited for.
     pub fn succeeded(mut self) {
@@ -68,6 +79,17 @@ impl Opened {
     /// The endpoint has broken off.
     pub fn failed(mut self) {
         self.load.fail(&Reason::UpstreamReset.into());
+    }
+
+    /// Says that nothing more comes, without the goodbye of TLS that the endpoint may ask for, and waits until it has ended too:
+    /// by then it has all that was written. Gives up after `patience`. Tells whether the endpoint has ended so.
+    pub async fn hang_up(&mut self, patience: Duration) -> bool {
+        let hung_up = async {
+            self.flush().await?;
+            poll_fn(|cx| self.link.poll_hang_up(cx)).await?;
+            copy(&mut self.link, &mut sink()).await
+        };
+        timeout(patience, hung_up).await.is_ok_and(|ended| ended.is_ok())
     }
 
     /// Lets go of it so that the endpoint sees that it has broken off, and does not take a part for the whole.
@@ -110,6 +132,7 @@ impl Upstream {
     /// # let address = listener.local_addr().unwrap().to_string();
     /// # tokio::spawn(async move {
     /// #     let (mut stream, _) = listener.accept().await.unwrap();
+    /// #     stream.read_exact(&mut [0; 6]).await.unwrap();
     /// #     stream.write_all(b"+PONG\r\n").await.unwrap();
     /// # });
     /// let cache = Upstream::builder("cache").endpoint(address).build().unwrap();
@@ -140,8 +163,7 @@ impl Upstream {
         let (mut tried, mut failed) = (Tried::default(), None::<ConnectError>);
         let come = race(PATIENCE, |missed: Option<Missed>| {
             if let Some(Missed { mut load, error }) = missed {
-                let endpoint = load.member().address();
-                tracing::debug!(upstream = self.name(), %endpoint, %error, "no connection");
+                log(&self, &load, &error);
                 blame(&mut load, &error);
                 failed = Some(error);
             }
@@ -154,13 +176,13 @@ impl Upstream {
             let of = Arc::clone(&member);
             Some(Try::begin(self.begin(member, None), Box::pin(async move { of.connect_raw().await })))
         });
-        let Some((Come { mut load, got: link }, late)) = come.await else {
+        let Some((Come { mut load, got: (link, term) }, late)) = come.await else {
             return Err(failed.map_or_else(|| nobody_in(&self, subset), Rejection::from));
         };
         late.into_iter().for_each(|late| late.go_on(&self, |_: &Arc<Member>, late| drop(late)));
         // Its time to answer is its time to connect.
         let (mut head, ()) = Response::new(()).into_parts();
         load.head(&mut head, false);
-        Ok(Opened { link, load, attempts: tried.count(), connect: begun.elapsed() })
+        Ok(Opened { link, term, load, attempts: tried.count(), connect: begun.elapsed() })
     }
 }

@@ -11,7 +11,7 @@ use super::{
     member::Member,
     race::{PATIENCE, race},
     request::Call,
-    tries::{Come, Missed, Try, blame, nobody_in},
+    tries::{Come, Missed, Try, blame, log, nobody_in},
 };
 use crate::{
     attempt::{Attempt, Earlier},
@@ -104,15 +104,7 @@ impl Tries<'_> {
     }
 
     fn failed(&mut self, mut load: Load, error: ConnectError) {
-        let endpoint = load.member().address();
-        tracing::debug!(upstream = self.upstream.name(), %endpoint, %error, "no connection");
-        #[cfg(feature = "tls")]
-        if let ConnectError::Tls(why) = &error
-            && let Some(left_out) = load.member().common.refusals.next()
-        {
-            let upstream = self.upstream.name();
-            tracing::info!(upstream, %endpoint, %why, left_out, "the handshake with a server failed");
-        }
+        log(self.upstream, &load, &error);
         self.tell(&load, None);
         blame(&mut load, &error);
         self.failed = Some(error);

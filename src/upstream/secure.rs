@@ -56,8 +56,9 @@ impl Secure {
         io: Io,
         name: &str,
         patience: Duration,
-    ) -> Result<TlsStream<Io>, ConnectError> {
-        shaken(&self.bare, io, name, patience).await.map(|shaken| shaken.stream)
+    ) -> Result<(TlsStream<Io>, Option<SystemTime>, Believed), ConnectError> {
+        let Shaken { stream, until, standing } = shaken(&self.bare, io, name, patience).await?;
+        Ok((stream, until, Believed::by(standing)))
     }
 }
 

@@ -89,6 +89,18 @@ impl<T: Send + 'static> Try<T> {
     }
 }
 
+/// Tells that there is no connection. Handshakes that fail are for who looks after certificates.
+pub(super) fn log(upstream: &Upstream, load: &Load, error: &ConnectError) {
+    let (upstream, endpoint) = (upstream.name(), load.member().address());
+    tracing::debug!(upstream, %endpoint, %error, "no connection");
+    #[cfg(feature = "tls")]
+    if let ConnectError::Tls(why) = error
+        && let Some(left_out) = load.member().common.refusals.next()
+    {
+        tracing::info!(upstream, %endpoint, %why, left_out, "the handshake with a server failed");
+    }
+}
+
 /// That we allow no more connections is no fault of the endpoint's.
 pub(super) fn blame(load: &mut Load, error: &ConnectError) {
     if !matches!(error, ConnectError::Full) {

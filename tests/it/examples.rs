@@ -384,8 +384,6 @@ async fn greeting(
     Ok(String::from_utf8(answer.into_body().collect().await?.to_bytes().to_vec())?)
 }
 
-/// The README's three commands, and a stranger.
-#[cfg(unix)]
 /// A file of the example, with the identities and ports of a test.
 fn sidecar_file(all: &Path, name: &str, ports: &[(u16, u16)]) -> PathBuf {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/sidecar").join(format!("{name}.yaml"));
@@ -437,6 +435,7 @@ async fn sidecar() {
     std::fs::remove_dir_all(all).unwrap();
 }
 
+/// The README's three commands, and a stranger.
 #[tokio::test]
 async fn mesh_service() {
     let all = std::env::temp_dir().join(format!("portcullis-three-commands-{}", std::process::id()));

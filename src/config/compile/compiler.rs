@@ -276,9 +276,11 @@ impl<'a> Compiler<'a> {
                 self.authorization.insert(name, policy);
             }
         }
-        let admin = file.admin.as_ref().map(|admin| admin.address());
+        // What comes in from the service would go round.
+        let calls = file.outbound.iter().flat_map(|side| &side.listeners).map(|listener| listener.address.0);
+        let own: Vec<_> = file.admin.iter().map(|admin| admin.address()).chain(calls).collect();
         for (at, name, upstream) in self.top.field("upstreams").entries(&file.upstreams) {
-            if let (true, Some(upstream)) = (named(at, name), self.upstream(at, name, upstream, admin)) {
+            if let (true, Some(upstream)) = (named(at, name), self.upstream(at, name, upstream, &own)) {
                 self.upstreams.insert(name, upstream);
             }
             let budget = self.retry_budget(at.field("retryConstraint"), name, &upstream.retry_constraint);

@@ -75,7 +75,7 @@ impl Compiler<'_> {
         let trusted = believed(at, listener, trusted);
         let mut listen = Listen::on(listener.name.0.0.as_str(), listener.address.0)
             .trusted_proxies(trusted)
-            .uncapped(networks())
+            .uncapped(networks().filter(|network| network.prefix_len() > 0))
             .proxy_protocol(listener.proxy_protocol_from.iter().map(|network| network.0));
         if let Some(most) = listener.max_connections {
             listen = listen.max_connections(most.get() as usize);

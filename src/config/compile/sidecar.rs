@@ -11,11 +11,14 @@ use crate::{
     },
     matching::HostPattern,
     stack::gateway::{Destination, Direction, Rule, SnapshotBuilder, TcpRoute},
-    upstream::{Upstream, UpstreamBuilder, Wire},
+    upstream::{Proxy, Upstream, UpstreamBuilder},
 };
 
 /// What is called where nothing is said of it, in logs and metrics.
 const ELSEWHERE: &str = "passThrough";
+
+/// Why something else is not called so.
+pub(super) const TAKEN: &str = "is what `unknownHosts` passes through: say another name";
 
 /// What goes one way: where it comes in, and what is done with it.
 pub(super) struct Side<'a> {
@@ -57,6 +60,10 @@ impl<'a> Compiler<'a> {
             if !named(at, name) {
                 continue;
             }
+            if self.is_elsewhere(name) {
+                at.error(TAKEN);
+                continue;
+            }
             if elsewhere.contains(&name.to_ascii_lowercase()) {
                 at.error("a route is for this host");
             }
@@ -89,24 +96,34 @@ impl<'a> Compiler<'a> {
         let own = self.sides().flat_map(|side| side.listeners).map(|listener| listener.address.0);
         let admin = self.file.admin.as_ref().map(Admin::address);
         let before = self.kept.upstreams.get(ELSEWHERE);
-        let made = Upstream::builder(ELSEWHERE).pass_through().wire(Wire::Follow);
+        let made = Upstream::builder(ELSEWHERE).pass_through();
         let made = own.chain(admin).fold(made, UpstreamBuilder::refuse);
         let made = before.into_iter().fold(made, UpstreamBuilder::inherit);
         let Some(made) = at.accept(made.build()) else { return builder };
         self.elsewhere.borrow_mut().replace(made.clone());
         let redirected = self.file.all_listeners().filter(|listener| self.passes_through(listener));
-        let route = redirected.fold(TcpRoute::new(ELSEWHERE).backend(made.clone(), 1), |route, listener| {
-            let anywhere =
-                [IpNet::from(Ipv4Net::default()), Ipv6Net::default().into()].map(Destination::from);
-            anywhere.into_iter().fold(route, TcpRoute::destination).listener(listener.name.0.0.as_str())
-        });
-        let rule = Rule::new(ELSEWHERE).direction(Direction::Outbound).backend(made, 1);
+        let route = redirected.fold(
+            TcpRoute::new(ELSEWHERE).backend(made.clone(), 1).last_resort(),
+            |route, listener| {
+                let anywhere =
+                    [IpNet::from(Ipv4Net::default()), Ipv6Net::default().into()].map(Destination::from);
+                anywhere.into_iter().fold(route, TcpRoute::destination).listener(listener.name.0.0.as_str())
+            },
+        );
+        // Whoever that is need not know for whom the service asks.
+        let rule = Rule::new(ELSEWHERE).direction(Direction::Outbound).backend(Proxy::new(made).direct(), 1);
         let builder = builder.rule(rule);
         if self.file.all_listeners().any(|listener| self.passes_through(listener)) {
             builder.tcp_route(route)
         } else {
             builder
         }
+    }
+
+    /// Whether this is the name of what is passed through.
+    pub(super) fn is_elsewhere(&self, name: &str) -> bool {
+        let passes = |outbound: &Outbound| outbound.unknown_hosts == UnknownHosts::PassThrough;
+        name == ELSEWHERE && self.file.outbound.as_ref().is_some_and(passes)
     }
 
     /// Whether what comes in there goes where it was going, if nothing is said of it and it is not HTTP.

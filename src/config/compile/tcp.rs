@@ -1,12 +1,18 @@
 //! `tcpRoutes`, and what listeners say of connections that carry something else than HTTP.
 use std::{collections::HashSet, time::Duration};
 
-use super::{Compiler, authorization::accept, retry::within, sidecar::Side, subsets::called};
+use super::{
+    Compiler,
+    authorization::accept,
+    retry::within,
+    sidecar::{Side, TAKEN},
+    subsets::called,
+};
 use crate::{
     admission::authz::{self, Authorization, Rule},
     config::{
         at::At,
-        schema::{Listener, ListenerProtocol, TcpRoute},
+        schema::{Listener, ListenerProtocol, RetryConstraint, TcpRoute, TlsMode},
         suggest::suggestion,
     },
     stack::gateway::{self, Listen, SnapshotBuilder},
@@ -52,6 +58,12 @@ impl Compiler<'_> {
             at.field("protocol")
                 .error("nothing takes its connections: no route of `tcpRoutes` is for this listener");
         }
+        let is_permissive = listener.tls.as_ref().is_some_and(|tls| tls.mode == TlsMode::Permissive);
+        if is_permissive && listener.protocol != ListenerProtocol::Http {
+            at.field("tls").field("mode").error(
+                "`permissive` waits for a client's first byte, of which there may be none: `protocol` must be `http`",
+            );
+        }
         if listener.transparent && !cfg!(target_os = "linux") {
             at.field("transparent")
                 .error("is for Linux: this system does not tell where connections were meant to go");
@@ -65,6 +77,10 @@ impl Compiler<'_> {
         for (at, route) in self.top.field("tcpRoutes").items(&self.file.tcp_routes) {
             if !names.insert(&route.name.0.0) {
                 at.field("name").error("another route has this name");
+                continue;
+            }
+            if self.is_elsewhere(&route.name.0.0) {
+                at.field("name").error(TAKEN);
                 continue;
             }
             if !self.file.all_listeners().any(others) {
@@ -113,6 +129,7 @@ impl Compiler<'_> {
                 continue;
             }
             self.warn_of_requests(at.field("name"), &backend.name);
+            self.warn_of_ways_past(at.field("name"), said, &backend.name);
             match self.backend(at, backend) {
                 Some(proxy) => made = made.backend(proxy.upstream().clone(), backend.weight.unwrap_or(1)),
                 None => is_sound = false,
@@ -167,13 +184,37 @@ impl Compiler<'_> {
         }
     }
 
+    /// Says where the client may choose not to be asked what rules ask.
+    fn warn_of_ways_past(&self, at: At<'_>, said: &TcpRoute, upstream: &str) {
+        let tells_apart = |listener: &&Listener| {
+            listener.protocol == ListenerProtocol::Detect
+                && (said.listeners.is_empty() || said.listeners.contains(&listener.name.0.0))
+        };
+        let sides = self.sides().filter(|side| side.listeners.iter().any(|listener| tells_apart(&listener)));
+        let rules = sides
+            .flat_map(|side| side.routes)
+            .flat_map(|route| route.rules.iter().enumerate().map(move |(index, rule)| (route, index, rule)));
+        let mut same =
+            rules.filter(|(_, _, rule)| rule.backend_refs.iter().any(|backend| backend.name == *upstream));
+        if let Some((route, index, rule)) = same.next() {
+            let own = rule.name.as_ref().map_or_else(|| index.to_string(), |name| name.0.0.clone());
+            at.warn(format!(
+                "with `protocol: detect` the client chooses: whoever says what is no HTTP gets there past what `{}/{own}` asks",
+                route.name.0.0
+            ));
+        }
+    }
+
     /// Says what of an upstream is for requests alone.
     fn warn_of_requests(&self, at: At<'_>, name: &str) {
         let Some(said) = self.file.upstreams.get(name) else { return };
         for (field, is_said) in [
+            ("circuitBreaker", said.circuit_breaker.is_some()),
             ("concurrency", !said.concurrency.is_empty()),
+            ("retryConstraint", said.retry_constraint != RetryConstraint::default()),
             ("successRate", said.success_rate.is_some()),
             ("credentials", said.credentials.is_some()),
+            ("subsets", said.subsets.is_some()),
         ] {
             if is_said {
                 at.warn(format!("the upstream's `{field}` is for requests: it does nothing for connections"));

@@ -37,7 +37,7 @@ impl<'a> Compiler<'a> {
         at: At<'_>,
         name: &str,
         upstream: &Upstream,
-        admin: Option<SocketAddr>,
+        own: &[SocketAddr],
     ) -> Option<upstream::Upstream> {
         self.check_told(at, upstream);
         let breaker = self.endpoint_breaker(at, upstream);
@@ -54,7 +54,7 @@ impl<'a> Compiler<'a> {
             if let Some(timeout) = &upstream.connect_timeout {
                 builder = builder.connect_timeout(timeout.0);
             }
-            admin.into_iter().fold(builder, UpstreamBuilder::refuse)
+            own.iter().copied().fold(builder, UpstreamBuilder::refuse)
         };
         let are_good = are_endpoints(at.field("endpoints"), &upstream.endpoints, builder);
         let mut builder = self.sessions_by.into_iter().fold(builder(), UpstreamBuilder::session_key);

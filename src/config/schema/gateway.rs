@@ -138,7 +138,7 @@ pub(crate) struct Listener {
     #[serde(default)]
     pub(crate) transparent: bool,
     /// Peers whose `X-Forwarded-For`, `Forwarded` and `X-Request-Id` are believed. Default: none; of `outbound` the loopback
-    /// addresses, from which the service speaks.
+    /// addresses, from which the service speaks, or all addresses if it is `transparent` at a loopback address.
     pub(crate) trusted_proxies: Option<Vec<Text<IpNet>>>,
     /// Which header those peers write. Default: `either`.
     #[serde(default)]

@@ -39,12 +39,15 @@ pub(crate) struct Outbound {
     pub(crate) unknown_hosts: UnknownHosts,
 }
 
-/// Who calls there is the service beside us, and speaks for its own callers.
+/// Who calls there is the service beside us, and speaks for its own callers. What is redirected to a loopback address was sent from
+/// this machine, though from another address of it.
 fn beside_us<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Listener>, D::Error> {
     let mut listeners = Vec::<Listener>::deserialize(from)?;
-    let loopback = || ["127.0.0.0/8", "::1"].iter().filter_map(|network| IpNet::spell(network)).map(Text);
     for listener in &mut listeners {
-        listener.trusted_proxies.get_or_insert_with(|| loopback().collect());
+        let is_local = listener.transparent && listener.address.0.ip().is_loopback();
+        let beside = if is_local { ["0.0.0.0/0", "::/0"] } else { ["127.0.0.0/8", "::1/128"] };
+        let networks = || beside.iter().filter_map(|network| IpNet::spell(network)).map(Text);
+        listener.trusted_proxies.get_or_insert_with(|| networks().collect());
     }
     Ok(listeners)
 }

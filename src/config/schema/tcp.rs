@@ -19,12 +19,14 @@ pub(crate) enum ListenerProtocol {
     /// Anything: `tcpRoutes` take the connections to upstreams.
     Tcp,
     /// HTTP, for `routes`, or anything else, for `tcpRoutes`: told apart by the first bytes, or by what was agreed in TLS (ALPN).
+    /// It is the client who chooses: whoever may take a route of `tcpRoutes` may say anything to its upstream, HTTP among it, in a
+    /// way that is not told as HTTP here, so that no rule of `routes` is asked. An upstream of the one should be none of the other.
     Detect,
 }
 
 /// Takes connections that carry something else than HTTP to an upstream. Of several routes for a listener the one with the
 /// narrowest destination takes a connection: the longest prefix, and of the same one with a port before one without. Routes without
-/// `destinations` come last, and of equals the first one in the file.
+/// `destinations` come last, and of equals the first one in the file; what `unknownHosts: passThrough` passes on, no other takes.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct TcpRoute {

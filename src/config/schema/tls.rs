@@ -45,7 +45,6 @@ pub(crate) struct Identity {
 /// every handshake fails; while it is away, what it told before is in force.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[cfg_attr(not(feature = "spiffe"), expect(dead_code, reason = "nobody asks an agent then"))]
 pub(crate) struct WorkloadApi {
     /// Where it is: the path of a socket, `unix:///path/of/a/socket` or `tcp://127.0.0.1:8000`. Default: what the variable
     /// `SPIFFE_ENDPOINT_SOCKET` of the environment says.
@@ -97,7 +96,8 @@ pub(crate) enum TlsMode {
     /// It is refused.
     #[default]
     Strict,
-    /// It is told apart by the first byte: while a mesh moves from the one to the other.
+    /// It is told apart by the first byte: while a mesh moves from the one to the other. For `protocol: http` alone: where servers
+    /// speak first there may be none.
     Permissive,
     /// Nothing but plain text is taken, as without `tls`: what is said here is checked, and does nothing.
     Disabled,

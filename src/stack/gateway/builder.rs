@@ -3,7 +3,6 @@ use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 use http::HeaderName;
 
 use super::{
-    backend::RuleService,
     breakers::Breakers,
     canaries::Canaries,
     direction::Direction,
@@ -14,7 +13,7 @@ use super::{
     parts::{asserted_by, authorizers, check_rules, distinct, quotas, tallies, upstreams},
     retries::Retries,
     rule::Rule,
-    snapshot::Snapshot,
+    snapshot::{Snapshot, Way},
     tcp::{Table, TcpRoute},
 };
 #[cfg(feature = "jwt")]
@@ -22,21 +21,21 @@ use crate::authn::{
     introspection::{Introspection, IntrospectionHandle},
     jwks::RemoteKeys,
 };
-#[cfg(feature = "tls")]
-use crate::tls::Credentials;
 use crate::{
     admission::{Priorities, shed::Overload},
-    authn::{Location, Providers, api_key::ApiKeys},
+    authn::{Location, api_key::ApiKeys},
     identity::CallerHeaders,
     listening,
     matching::PathPolicy,
     routing::{
-        router::{Router, RouterService, UnreachableMatches},
+        router::{Router, UnreachableMatches},
         split::InvalidSplit,
     },
     stack::{Contradiction, admin::Admin},
     telemetry::usage::UsageMeter,
 };
+#[cfg(feature = "tls")]
+use crate::{stack::gateway::identities::Told, tls::Credentials};
 
 /// Why parts make no snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -90,9 +89,7 @@ pub struct SnapshotBuilder {
     listeners: Vec<Listen>,
     admin: Option<Admin>,
     #[cfg(feature = "tls")]
-    identities: Vec<(Arc<str>, Credentials)>,
-    #[cfg(feature = "tls")]
-    roots: Vec<(Arc<str>, Credentials)>,
+    told_credentials: Told,
     #[cfg(feature = "jwt")]
     key_sets: Vec<(Arc<str>, RemoteKeys)>,
     #[cfg(feature = "jwt")]
@@ -120,9 +117,7 @@ impl SnapshotBuilder {
             listeners: Vec::new(),
             admin: None,
             #[cfg(feature = "tls")]
-            identities: Vec::new(),
-            #[cfg(feature = "tls")]
-            roots: Vec::new(),
+            told_credentials: Told::default(),
             #[cfg(feature = "jwt")]
             key_sets: Vec::new(),
             #[cfg(feature = "jwt")]
@@ -157,7 +152,7 @@ impl SnapshotBuilder {
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn identity(mut self, name: impl Into<Arc<str>>, credentials: &Credentials) -> Self {
-        self.identities.push((name.into(), credentials.clone()));
+        self.told_credentials.identities.push((name.into(), credentials.clone()));
         self
     }
 
@@ -165,7 +160,7 @@ impl SnapshotBuilder {
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn roots(mut self, name: impl Into<Arc<str>>, credentials: &Credentials) -> Self {
-        self.roots.push((name.into(), credentials.clone()));
+        self.told_credentials.roots.push((name.into(), credentials.clone()));
         self
     }
 
@@ -251,37 +246,34 @@ impl SnapshotBuilder {
         self.check_addresses()?;
         check_rules(self.admin.as_ref(), &self.listeners, &self.rules, &self.tcp)?;
         let Self { listeners, admin, api_keys, shutdown_delay, shutdown_grace, rules: of_rules, .. } = self;
-        let (mut asserted, mut credentials) = (self.asserted, self.credentials);
-        asserted.extend(self.caller_headers.names().cloned().chain(asserted_by(&of_rules)));
-        let tallies = tallies(&of_rules, &self.tcp);
+        let (tallies, breakers) = (tallies(&of_rules, &self.tcp), Breakers::of(&of_rules));
         let (quotas, authorizers) = (quotas(&of_rules), authorizers(&of_rules));
         let (retries, fallbacks) = (Retries::of(&of_rules), Fallbacks::of(&of_rules));
         let (mirrors, canaries) = (Mirrors::of(&of_rules), Canaries::of(&of_rules));
-        let breakers = Breakers::of(&of_rules);
         #[cfg(any(feature = "prometheus", feature = "redis"))]
         let limits = super::limits::all(&listeners, &of_rules);
         #[cfg(feature = "prometheus")]
         let addresses = super::parts::addresses(&listeners, &of_rules);
-        let providers = of_rules.iter().filter_map(|rule| rule.providers.as_ref());
-        credentials.extend(providers.flat_map(Providers::locations).cloned());
         let paths = of_rules.iter().fold(PathPolicy::strict(), |paths, rule| paths.union(rule.paths));
         let (rules, upstreams) = (distinct(&listeners, &of_rules)?, upstreams(&of_rules, &self.tcp));
         #[cfg(feature = "jwt")]
         let token_sources = super::parts::token_sources(&of_rules);
-        let (told, overload) = (asserted.iter().cloned().collect(), self.overload.clone());
-        let given =
-            Given { paths, asserted: told, credentials, caller_headers: self.caller_headers, overload };
-        let load = Load::of(self.overload, &listeners, &of_rules);
-        let (routes, tcp) = (routed(of_rules, &given)?, Table::new(self.tcp, &listeners)?);
+        let load = Load::of(self.overload.clone(), &listeners, &of_rules);
+        let given = Given {
+            paths,
+            asserted: self.asserted.into_iter().collect(),
+            credentials: self.credentials,
+            caller_headers: self.caller_headers,
+            overload: self.overload,
+        };
+        let (ways, tcp) = (ways(of_rules, &given)?, Table::new(self.tcp, &listeners)?);
         Ok(Snapshot {
             listeners,
             admin,
             upstreams,
             api_keys,
             #[cfg(feature = "tls")]
-            identities: self.identities,
-            #[cfg(feature = "tls")]
-            roots: self.roots,
+            told_credentials: self.told_credentials,
             #[cfg(feature = "jwt")]
             key_sets: self.key_sets,
             #[cfg(feature = "jwt")]
@@ -297,9 +289,8 @@ impl SnapshotBuilder {
             mirrors,
             canaries,
             rules,
-            routes,
+            ways,
             tcp,
-            asserted,
             paths,
             tallies,
             #[cfg(any(feature = "prometheus", feature = "redis"))]
@@ -332,19 +323,18 @@ impl SnapshotBuilder {
     }
 }
 
-/// A table for each direction.
-fn routed(
-    mut rules: Vec<Rule>,
-    given: &Given,
-) -> Result<Vec<(Direction, RouterService<RuleService>)>, SnapshotError> {
-    let routed = |direction| {
+/// Each direction with its rules.
+fn ways(mut rules: Vec<Rule>, given: &Given) -> Result<Vec<Way>, SnapshotError> {
+    let way = |direction| {
+        let rules: Vec<_> = rules.extract_if(.., |rule| rule.direction == direction).collect();
+        let given = given.of(direction, &rules);
         let mut router = Router::builder();
-        for rule in rules.extract_if(.., |rule| rule.direction == direction) {
-            router = router.rule(rule.build(given)?);
+        for rule in rules {
+            router = router.rule(rule.build(&given)?);
         }
-        Ok((direction, router.build()?.into_service()))
+        Ok(Way { direction, asserted: given.asserted, routes: router.build()?.into_service() })
     };
-    Direction::ALL.into_iter().map(routed).collect()
+    Direction::ALL.into_iter().map(way).collect()
 }
 
 /// What a rule is told of the whole.
@@ -356,6 +346,25 @@ pub(super) struct Given {
     pub(super) credentials: Vec<Location>,
     pub(super) caller_headers: CallerHeaders,
     pub(super) overload: Option<(Overload, Priorities)>,
+}
+
+impl Given {
+    /// What the rules of one direction are told. What the gateway says of callers, and takes out of their requests, is not for what
+    /// a service sends itself: it speaks with headers and credentials of its own.
+    fn of(&self, direction: Direction, rules: &[Rule]) -> Self {
+        let is_ours = direction != Direction::Outbound;
+        let caller_headers = if is_ours { self.caller_headers.clone() } else { CallerHeaders::new() };
+        let asserted =
+            self.asserted.names().iter().filter(|_| is_ours).chain(caller_headers.names()).cloned();
+        let credentials = self.credentials.iter().filter(|_| is_ours).cloned();
+        Self {
+            paths: self.paths,
+            asserted: asserted.chain(asserted_by(rules)).collect(),
+            credentials: credentials.chain(super::parts::locations(rules)).collect(),
+            caller_headers,
+            overload: self.overload.clone(),
+        }
+    }
 }
 
 #[cfg(test)]

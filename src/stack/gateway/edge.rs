@@ -31,7 +31,9 @@ use crate::{
     upstream::HopByHop,
 };
 
-use super::{backend::RuleService, direction::Direction, limits::Limits, spoken::Spoken};
+use super::{
+    backend::RuleService, direction::Direction, limits::Limits, service::Door, snapshot::Way, spoken::Spoken,
+};
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 
@@ -212,6 +214,10 @@ impl Listen {
         self
     }
 
+    pub(super) fn door(&self) -> Door {
+        Door { listener: Arc::clone(&self.name), direction: self.direction }
+    }
+
     /// Whether nobody gets in whose certificate was not verified.
     pub(super) fn asks_for_certificates(&self) -> bool {
         #[cfg(feature = "tls")]
@@ -220,7 +226,7 @@ impl Listen {
         return false;
     }
 
-    pub(super) fn service(&self, shared: &EdgeParts, routes: RouterService<RuleService>) -> EdgeService {
+    pub(super) fn service(&self, shared: &EdgeParts, way: &Way) -> EdgeService {
         let trust = match self.direction {
             // Who calls is of the same mesh, and so is what it calls a request.
             Direction::Inbound => Trust::Identified(self.trusted.clone()),
@@ -229,11 +235,31 @@ impl Listen {
         };
         let connection = Connection::new().trusted_proxies(self.trusted.clone());
         let known = (connection, (SetRequestId::new().trust(trust), RequestSpan));
-        let clean = (HopByHop, (shared.strangers(&self.trusted), Normalize::new().paths(shared.paths)));
+        let clean = (HopByHop, (self.strangers(shared, &way.asserted), Normalize::new().paths(shared.paths)));
         let (at_once, waiting) = self.bounds();
         let entrance = (self.addresses.clone(), at_once);
         let gates = (known, (shared.watchers(), (shared.shed(&self.trusted), (clean, entrance))));
-        RescueLayer::new().layer(GateLayer::new(gates).layer(waiting.layer(routes)))
+        RescueLayer::new().layer(GateLayer::new(gates).layer(waiting.layer(way.routes.clone())))
+    }
+
+    /// A sidecar is asked by the names that callers have for its service, which its certificate need not say: they know it by its
+    /// identity.
+    fn strangers(&self, shared: &EdgeParts, asserted: &AssertedHeaders) -> Strangers {
+        let names = asserted.names().iter().cloned();
+        let unread = |name: &HeaderName| match self.trusted.forwarding_header() {
+            ForwardingHeader::Forwarded => *name != FORWARDED,
+            ForwardingHeader::XForwarded => *name == FORWARDED,
+            _ => false,
+        };
+        let priority = shared.overload.as_ref().and_then(|(_, priorities)| priorities.header_name());
+        Strangers {
+            trusted: self.trusted.clone(),
+            any_host: self.direction == Direction::Inbound && self.asks_for_certificates(),
+            of_anyone: AssertedHeaders::new(names.clone().chain(HEARSAY.into_iter().filter(unread))),
+            of_strangers: AssertedHeaders::new(
+                names.chain(HEARSAY).chain(priority.cloned()).chain(fault::HEADERS),
+            ),
+        }
     }
 
     /// What bounds how often and how many: by gates that decide at once, but where a limit has requests wait.
@@ -279,7 +305,6 @@ impl Socket {
 /// What all listeners have in common.
 #[derive(Debug, Clone)]
 pub(super) struct EdgeParts {
-    pub(super) asserted: Vec<HeaderName>,
     pub(super) paths: PathPolicy,
     pub(super) usage: Option<UsageMeter>,
     pub(super) overload: Option<(Overload, Priorities)>,
@@ -306,23 +331,6 @@ impl EdgeParts {
         let known = priorities.clone().base(Priority::Critical).believing(trusted.clone());
         Some(Shed::new(overload).priorities(known))
     }
-
-    fn strangers(&self, trusted: &TrustedProxies) -> Strangers {
-        let names = self.asserted.iter().cloned();
-        let unread = |name: &HeaderName| match trusted.forwarding_header() {
-            ForwardingHeader::Forwarded => *name != FORWARDED,
-            ForwardingHeader::XForwarded => *name == FORWARDED,
-            _ => false,
-        };
-        let priority = self.overload.as_ref().and_then(|(_, priorities)| priorities.header_name());
-        Strangers {
-            trusted: trusted.clone(),
-            of_anyone: AssertedHeaders::new(names.clone().chain(HEARSAY.into_iter().filter(unread))),
-            of_strangers: AssertedHeaders::new(
-                names.chain(HEARSAY).chain(priority.cloned()).chain(fault::HEADERS),
-            ),
-        }
-    }
 }
 
 /// Removes what only we may say, and what only trusted proxies may; refuses strangers' requests for hosts that the connection's
@@ -330,6 +338,7 @@ impl EdgeParts {
 #[derive(Debug)]
 pub(super) struct Strangers {
     trusted: TrustedProxies,
+    any_host: bool,
     of_anyone: AssertedHeaders,
     of_strangers: AssertedHeaders,
 }
@@ -343,6 +352,7 @@ impl Gate for Strangers {
             head.extensions().get::<PeerAddr>().is_some_and(|peer| self.trusted.contains(peer.ip()));
         // Proxies in front of us ask for what they were asked for.
         let is_right = is_trusted
+            || self.any_host
             || head.extensions().get::<TlsSession>().is_none_or(|tls| {
                 // What is no host is refused as such.
                 Host::of(head.uri(), head.headers()).map_or(true, |host| tls.is_for_host(host.name()))

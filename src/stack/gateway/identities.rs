@@ -10,8 +10,21 @@ use crate::tls::{Credentials, CredentialsStatus};
 #[cfg(feature = "prometheus")]
 use crate::{stack::gateway::snapshot::Snapshot, telemetry::metrics::Samples};
 
+/// What is told of, by name.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    pub(super) identities: Vec<(Arc<str>, Credentials)>,
+    /// Those that say whom to believe, and not who we are.
+    pub(super) roots: Vec<(Arc<str>, Credentials)>,
+}
+
 /// For the status.
-pub(super) fn status((name, credentials): &(Arc<str>, Credentials)) -> Value {
+pub(super) fn tell(into: &mut Value, told: Option<&Told>) {
+    into["identities"] = told.iter().flat_map(|told| &told.identities).map(status).collect();
+    into["roots"] = told.iter().flat_map(|told| &told.roots).map(roots).collect();
+}
+
+fn status((name, credentials): &(Arc<str>, Credentials)) -> Value {
     let material = credentials.current();
     let identity = material.as_ref().and_then(|material| material.identity.as_ref());
     let status = credentials.status();
@@ -22,8 +35,7 @@ pub(super) fn status((name, credentials): &(Arc<str>, Credentials)) -> Value {
     told
 }
 
-/// For the status: a file of roots.
-pub(super) fn roots((name, credentials): &(Arc<str>, Credentials)) -> Value {
+fn roots((name, credentials): &(Arc<str>, Credentials)) -> Value {
     let mut told = renewed(&credentials.status());
     told["roots"] = json!(**name);
     told
@@ -50,7 +62,7 @@ fn left(expires: SystemTime) -> i64 {
 /// For the metrics: the identities and roots in force.
 #[cfg(feature = "prometheus")]
 pub(super) fn numbers(snapshot: &Snapshot, samples: &mut Samples) {
-    for (name, credentials) in &snapshot.identities {
+    for (name, credentials) in &snapshot.told_credentials.identities {
         let (status, name) = (credentials.status(), [("identity", &**name)]);
         if let Some(expires) = status.expires {
             let help = "When the certificate expires";
@@ -69,7 +81,7 @@ pub(super) fn numbers(snapshot: &Snapshot, samples: &mut Samples) {
         let help = "How often in a row they could not be renewed";
         samples.gauge("identity_renewal_failures", help, &name, status.failures);
     }
-    for (name, credentials) in &snapshot.roots {
+    for (name, credentials) in &snapshot.told_credentials.roots {
         let (status, name) = (credentials.status(), [("roots", &**name)]);
         samples.counter("roots_rotations", "Roots that were taken into use", &name, status.rotations);
         let help = "How often in a row they could not be read";

@@ -41,7 +41,7 @@ impl Gateway {
     }
 
     /// For how long `/readyz` is to say 503 before nothing new is accepted, and how long what is in flight may take then, as the
-    /// snapshot in force says it.
+    /// snapshot in force says it; no time at all while nothing is in force.
     #[must_use]
     pub fn shutdown_times(&self) -> (Duration, Duration) {
         self.shared().current.load().as_ref().map_or_else(Default::default, |current| {

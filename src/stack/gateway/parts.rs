@@ -19,7 +19,7 @@ use crate::{
         ext_authz::ExternalAuthHandle,
         quota::QuotaHandle,
     },
-    authn::Providers,
+    authn::{Location, Providers},
     listening,
     stack::admin::Admin,
     upstream::Upstream,
@@ -45,6 +45,12 @@ pub(super) fn asserted_by(rules: &[Rule]) -> impl Iterator<Item = HeaderName> {
     let by_mirrors = rules.iter().flat_map(|rule| &rule.mirrors).map(|(_, policy)| policy.marked_by());
     let of_providers = providers.flat_map(Providers::asserted_headers);
     of_providers.chain(by_authorizers).chain(by_retries).chain(by_mirrors).cloned()
+}
+
+/// Where the credentials stand that these rules ask for.
+pub(super) fn locations(rules: &[Rule]) -> impl Iterator<Item = Location> {
+    let providers = rules.iter().filter_map(|rule| rule.providers.as_ref());
+    providers.flat_map(Providers::locations).cloned()
 }
 
 /// What rules say fits together.

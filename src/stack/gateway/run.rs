@@ -148,11 +148,10 @@ impl Gateway {
             bound.into_iter().map(|bound| match admin.as_ref().is_some_and(|a| a.name == *bound.name()) {
                 true => bound.serve(AdminService::new(Arc::downgrade(&self.0)), |_| ready(())),
                 false => {
-                    let (current, listener) = (Arc::clone(&shared.current), Arc::clone(bound.name()));
+                    let (current, door) = (Arc::clone(&shared.current), bound.door());
                     let numbers = Arc::clone(&shared.tcp);
-                    let forwarder =
-                        Forwarder { current: Arc::clone(&current), listener: Arc::clone(&listener), numbers };
-                    bound.serve(ListenerService { current, listener }, |stream| forwarder.forward(stream))
+                    let forwarder = Forwarder { current: Arc::clone(&current), door: door.clone(), numbers };
+                    bound.serve(ListenerService { current, door }, |stream| forwarder.forward(stream))
                 }
             });
         let serve: Vec<_> = serve.collect();
@@ -215,25 +214,25 @@ impl Shared {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts the snapshot into force, and returns its number. Listeners that it does not have keep the service that
+    /// Puts the snapshot into force, and returns its number. Listeners that it does not have, or has at the other side, keep what
     /// they had for what is in flight.
     fn swap(&self, snapshot: &Arc<Snapshot>, sockets: &Sockets) -> u64 {
         let before = self.current.load_full();
-        let mut edges = snapshot.edges(
+        let mut ways = snapshot.ways_in(
             #[cfg(feature = "prometheus")]
             &self.metrics,
         );
         if let Some(before) = &before {
             self.replaced.add(&before.snapshot, snapshot);
-            let in_flight = sockets.serving.iter().chain(&sockets.leaving).map(Acceptor::name);
-            for name in in_flight.filter(|name| snapshot.listeners.iter().all(|listen| listen.name != **name))
-            {
-                edges.extend(before.edges.iter().find(|(known, _)| known == name).cloned());
+            for door in sockets.serving.iter().chain(&sockets.leaving).map(Acceptor::door) {
+                if ways.iter().all(|way| way.door != door) {
+                    ways.extend(before.way(&door).cloned());
+                }
             }
         }
         let generation = before.map_or(0, |before| before.generation) + 1;
         self.tcp.keep(&snapshot.tcp, |name| snapshot.listeners.iter().any(|listen| *listen.name == *name));
-        self.current.store(Some(Arc::new(InForce { snapshot: Arc::clone(snapshot), generation, edges })));
+        self.current.store(Some(Arc::new(InForce { snapshot: Arc::clone(snapshot), generation, ways })));
         #[cfg(feature = "prometheus")]
         self.metrics.process().config_loaded(generation);
         generation

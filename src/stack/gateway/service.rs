@@ -12,7 +12,7 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{edge::EdgeService, snapshot::Snapshot};
+use super::{direction::Direction, edge::EdgeService, snapshot::Snapshot, tcp::StreamsIn};
 use crate::{
     body::Body,
     head::Head,
@@ -24,15 +24,38 @@ pub(super) struct InForce {
     pub(super) snapshot: Arc<Snapshot>,
     /// Counted from 1.
     pub(super) generation: u64,
-    /// The service of each listener, those that drain too.
-    pub(super) edges: Vec<(Arc<str>, EdgeService)>,
+    /// What is done at each listener, those that drain too.
+    pub(super) ways: Vec<WayIn>,
+}
+
+/// A listener, whatever its socket is: one that goes the other way is another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Door {
+    pub(super) listener: Arc<str>,
+    pub(super) direction: Direction,
+}
+
+/// What is done with what comes to a listener.
+#[derive(Clone)]
+pub(super) struct WayIn {
+    pub(super) door: Door,
+    pub(super) edge: EdgeService,
+    /// With what is no HTTP.
+    pub(super) streams: StreamsIn,
+}
+
+impl InForce {
+    /// That of this listener. `None`: it is gone, and so is all that came by it.
+    pub(super) fn way(&self, door: &Door) -> Option<&WayIn> {
+        self.ways.iter().find(|way| way.door == *door)
+    }
 }
 
 /// Serves the requests of one listener by what is in force when they begin.
 #[derive(Clone)]
 pub(super) struct ListenerService {
     pub(super) current: Arc<ArcSwapOption<InForce>>,
-    pub(super) listener: Arc<str>,
+    pub(super) door: Door,
 }
 
 impl Service<Request<Body>> for ListenerService {
@@ -46,9 +69,8 @@ impl Service<Request<Body>> for ListenerService {
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let current = self.current.load();
-        let mut edges = current.iter().flat_map(|current| &current.edges);
-        let edge =
-            edges.find(|(name, _)| *name == self.listener).and_then(|(_, edge)| ready_now(edge.clone()));
+        let way = current.as_ref().and_then(|current| current.way(&self.door));
+        let edge = way.and_then(|way| ready_now(way.edge.clone()));
         let Some(mut edge) = edge else {
             let style = Style::of(&Head::of(&mut request));
             let gone = style.render(Rejection::new(Reason::Unavailable).into()).map(Body::from);
@@ -95,6 +117,6 @@ impl Future for ListenerFuture {
 
 impl fmt::Debug for ListenerService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ListenerService").field("listener", &self.listener).finish_non_exhaustive()
+        f.debug_struct("ListenerService").field("door", &self.door).finish_non_exhaustive()
     }
 }

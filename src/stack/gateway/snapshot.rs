@@ -1,27 +1,27 @@
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use http::HeaderName;
-
 use super::{
     backend::RuleService,
     breakers::Breakers,
     builder::SnapshotBuilder,
     canaries::Canaries,
     direction::Direction,
-    edge::{EdgeParts, EdgeService, Listen},
+    edge::{EdgeParts, Listen},
     fallbacks::Fallbacks,
     mirrors::Mirrors,
     overload::Load,
     retries::Retries,
-    tcp::Table,
+    service::WayIn,
+    tcp::{StreamsIn, Table},
 };
 #[cfg(feature = "jwt")]
 use crate::authn::{introspection::IntrospectionHandle, jwks::RemoteKeys, outbound::TokenSourceHandle};
 #[cfg(feature = "tls")]
-use crate::tls::Credentials;
+use crate::stack::gateway::identities::Told;
 use crate::{
     admission::{authz::Tally, ext_authz::ExternalAuthHandle, quota::QuotaHandle},
     authn::api_key::ApiKeys,
+    identity::AssertedHeaders,
     matching::PathPolicy,
     routing::router::RouterService,
     stack::admin::Admin,
@@ -41,9 +41,7 @@ pub struct Snapshot {
     pub(super) upstreams: Vec<Upstream>,
     pub(super) api_keys: Vec<(Arc<str>, ApiKeys)>,
     #[cfg(feature = "tls")]
-    pub(super) identities: Vec<(Arc<str>, Credentials)>,
-    #[cfg(feature = "tls")]
-    pub(super) roots: Vec<(Arc<str>, Credentials)>,
+    pub(super) told_credentials: Told,
     #[cfg(feature = "jwt")]
     pub(super) key_sets: Vec<(Arc<str>, RemoteKeys)>,
     #[cfg(feature = "jwt")]
@@ -60,10 +58,8 @@ pub struct Snapshot {
     pub(super) canaries: Canaries,
     pub(super) breakers: Breakers,
     pub(super) rules: Vec<RuleFacts>,
-    /// By their directions.
-    pub(super) routes: Vec<(Direction, RouterService<RuleService>)>,
+    pub(super) ways: Vec<Way>,
     pub(super) tcp: Table,
-    pub(super) asserted: Vec<HeaderName>,
     pub(super) paths: PathPolicy,
     /// What policies and authorizers of the rules count.
     #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "shown in metrics"))]
@@ -81,6 +77,13 @@ pub struct Snapshot {
     pub(super) usage: Option<UsageMeter>,
 }
 
+/// What goes one way: its rules, and what only they may say to upstreams.
+pub(super) struct Way {
+    pub(super) direction: Direction,
+    pub(super) asserted: AssertedHeaders,
+    pub(super) routes: RouterService<RuleService>,
+}
+
 /// What is told of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -95,7 +98,7 @@ impl Snapshot {
     /// Whether it has identities or roots that somebody renews.
     #[cfg(all(feature = "config", feature = "tls"))]
     pub(crate) fn has_credentials(&self) -> bool {
-        !self.identities.is_empty() || !self.roots.is_empty()
+        !self.told_credentials.identities.is_empty() || !self.told_credentials.roots.is_empty()
     }
 
     /// Gathers the parts of a snapshot.
@@ -109,30 +112,40 @@ impl Snapshot {
         &self.rules
     }
 
+    /// The TCP routes by which strangers get somewhere: they ask nobody, and there is a listener, of those that connections come in
+    /// by, that asks for no certificate.
+    #[cfg(feature = "config")]
+    pub(crate) fn public_streams(&self) -> impl Iterator<Item = &str> {
+        self.tcp.open_to_strangers(&self.listeners)
+    }
+
     /// The upstreams that rules use.
     #[must_use]
     pub fn upstreams(&self) -> &[Upstream] {
         &self.upstreams
     }
 
-    /// The service of each listener.
-    pub(super) fn edges(
+    /// What is done at each listener.
+    pub(super) fn ways_in(
         &self,
         #[cfg(feature = "prometheus")] metrics: &crate::telemetry::metrics::Metrics,
-    ) -> Vec<(Arc<str>, EdgeService)> {
+    ) -> Vec<WayIn> {
         let parts = EdgeParts {
-            asserted: self.asserted.clone(),
             paths: self.paths,
             usage: self.usage.clone(),
             overload: self.load.overload.clone(),
             #[cfg(feature = "prometheus")]
             metrics: metrics.clone(),
         };
-        let edge = |listen: &Listen| {
-            let (_, routes) = self.routes.iter().find(|(direction, _)| *direction == listen.direction)?;
-            Some((Arc::clone(&listen.name), listen.service(&parts, routes.clone())))
+        let way = |listen: &Listen| {
+            let way = self.ways.iter().find(|way| way.direction == listen.direction)?;
+            Some(WayIn {
+                door: listen.door(),
+                edge: listen.service(&parts, way),
+                streams: StreamsIn { addresses: listen.addresses.clone(), routes: self.tcp.clone() },
+            })
         };
-        self.listeners.iter().filter_map(edge).collect()
+        self.listeners.iter().filter_map(way).collect()
     }
 }
 

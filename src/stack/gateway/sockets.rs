@@ -4,7 +4,7 @@ use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::{direction::Direction, edge::Listen};
+use super::{direction::Direction, edge::Listen, service::Door};
 use crate::{
     body::Body,
     stack::admin::Admin,
@@ -81,11 +81,19 @@ impl Bound {
     pub(super) fn name(&self) -> &Arc<str> {
         &self.listen.name
     }
+
+    pub(super) fn door(&self) -> Door {
+        self.listen.door()
+    }
 }
 
 impl Acceptor {
     pub(super) fn name(&self) -> &Arc<str> {
         &self.listen.name
+    }
+
+    pub(super) fn door(&self) -> Door {
+        self.listen.door()
     }
 
     pub(super) fn direction(&self) -> Direction {
@@ -99,7 +107,7 @@ impl Acceptor {
     }
 
     fn fits(&self, listen: &Listen) -> bool {
-        self.is_at(listen) && self.listen.name == listen.name && self.listen.socket == listen.socket
+        self.is_at(listen) && self.door() == listen.door() && self.listen.socket == listen.socket
     }
 
     /// Accepts nothing new, and lets go of the address.
@@ -166,7 +174,7 @@ impl Sockets {
             acceptor.leave();
             let drain = acceptor.drain.clone();
             tokio::spawn(async move { drain.wait(LEAVE).await });
-            if listens.iter().all(|listen| listen.name != acceptor.listen.name) {
+            if !listens.iter().any(|listen| listen.door() == acceptor.door()) {
                 let streams = acceptor.streams.clone();
                 tokio::spawn(async move { streams.wait(LEAVE).await });
             }

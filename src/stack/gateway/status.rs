@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 #[cfg(feature = "jwt")]
 use super::snapshot::Snapshot;
-use super::{consumption::consumption, run::Shared};
+use super::{consumption::consumption, run::Shared, sockets::Acceptor};
 use crate::stack::admin::{Telling, Told};
 #[cfg(feature = "prometheus")]
 use crate::telemetry::metrics::Metrics;
@@ -46,22 +46,7 @@ impl Told for Weak<Shared> {
 impl Shared {
     fn status(&self) -> Value {
         let state = if self.draining.load(Ordering::Relaxed) { "draining" } else { "serving" };
-        let (mut listeners, mut draining) = (Vec::new(), Vec::new());
-        {
-            let mut sockets = self.sockets();
-            sockets.sweep();
-            let show = |acceptor: &super::sockets::Acceptor| {
-                json!({
-                    "name": **acceptor.name(),
-                    "address": acceptor.local.to_string(),
-                    "direction": acceptor.direction().as_str(),
-                    // Accepting is one of what is counted.
-                    "connections": acceptor.in_flight().saturating_sub(1),
-                })
-            };
-            listeners.extend(sockets.serving.iter().map(show));
-            draining.extend(sockets.leaving.iter().map(show));
-        }
+        let (listeners, draining) = self.listeners();
         let load = self.last_load.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|load| {
             json!({
                 "accepted": load.faults.is_empty(),
@@ -100,15 +85,28 @@ impl Shared {
                 .map(super::endpoints::status).collect::<Vec<_>>(),
         });
         #[cfg(feature = "tls")]
-        {
-            let identities = snapshot.iter().flat_map(|snapshot| &snapshot.identities);
-            status["identities"] = identities.map(super::identities::status).collect();
-            let roots = snapshot.iter().flat_map(|snapshot| &snapshot.roots);
-            status["roots"] = roots.map(super::identities::roots).collect();
-        }
+        super::identities::tell(&mut status, snapshot.map(|snapshot| &snapshot.told_credentials));
         #[cfg(feature = "jwt")]
         of_tokens(&mut status, snapshot.map(|snapshot| &**snapshot));
         status
+    }
+}
+
+impl Shared {
+    /// Those that are served, and those that leave.
+    fn listeners(&self) -> (Vec<Value>, Vec<Value>) {
+        let mut sockets = self.sockets();
+        sockets.sweep();
+        let show = |acceptor: &Acceptor| {
+            json!({
+                "name": **acceptor.name(),
+                "address": acceptor.local.to_string(),
+                "direction": acceptor.direction().as_str(),
+                // Accepting is one of what is counted.
+                "connections": acceptor.in_flight().saturating_sub(1),
+            })
+        };
+        (sockets.serving.iter().map(show).collect(), sockets.leaving.iter().map(show).collect())
     }
 }
 

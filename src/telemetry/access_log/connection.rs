@@ -1,6 +1,9 @@
 //! The event of a connection that carried something else than HTTP.
 
-use super::{event::TARGET, text::safe};
+use super::{
+    event::{TARGET, why},
+    text::safe,
+};
 use crate::{
     identity::AddressText,
     outcome::Verdict,
@@ -57,7 +60,7 @@ impl Connection<'_> {
             verdict = self.verdict.label(),
             ended = self.ended,
             reason = reason.map(Reason::label),
-            why = self.refused.and_then(Rejection::detail_text),
+            error = self.refused.and_then(why).as_deref(),
             flag = reason.map(Reason::flag),
             route = self.route,
             upstream = self.upstream,

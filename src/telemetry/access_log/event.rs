@@ -100,7 +100,7 @@ pub fn cut_connection(client: IpAddr, how: &'static str) {
 }
 
 /// What is known of a refusal beside its reason: what was told of it, and what has caused that.
-fn why(refusal: &Rejection) -> Option<String> {
+pub(super) fn why(refusal: &Rejection) -> Option<String> {
     let mut all: Vec<String> = refusal.detail_text().map(str::to_owned).into_iter().collect();
     let mut cause = refusal.source();
     while let Some(next) = cause {

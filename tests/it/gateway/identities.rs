@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{
     tls::{curl, dns, secured, write},
-    world::{Client, Directory, Gateway, upstream},
+    world::{Client, Directory, Gateway, PATIENCE, upstream},
 };
 use crate::support::{
     certificates::{Authority, credentials, uri},
@@ -206,7 +206,7 @@ async fn a_server_whose_root_was_removed_is_sent_nothing_more_unless_told() {
         if is_kept {
             assert_eq!(gateway.get("/", &[]).await.status, 200);
         } else {
-            while gateway.get("/", &[]).await.status == 200 {}
+            until(&gateway, |status| status != 200).await;
             assert_eq!(gateway.get("/", &[]).await.status, 502);
         }
     }
@@ -297,9 +297,9 @@ mod agents {
         let next = Authority::new("next");
         agent.tell(&only(svid(&next, GATEWAY, |_| {})));
         gateway.until(|status| number(status, "identities", "rotations") == 2).await;
-        while gateway.get("/", &[]).await.status == 200 {}
+        until(&gateway, |status| status != 200).await;
         theirs.set(Material::new(next.workload(ORDERS), next.trust()));
-        while gateway.get("/", &[]).await.status != 200 {}
+        until(&gateway, |status| status == 200).await;
 
         // Of several the one that is named, at an endpoint as the standard writes it.
         let several = [
@@ -354,4 +354,10 @@ mod agents {
             assert!(told.contains(why), "{ours}: {told}");
         }
     }
+}
+
+/// Asks until it is answered so.
+async fn until(gateway: &Gateway, is: impl Fn(u16) -> bool) {
+    let asked = async { while !is(gateway.get("/", &[]).await.status) {} };
+    tokio::time::timeout(PATIENCE, asked).await.expect("in time");
 }

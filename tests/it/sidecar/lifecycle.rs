@@ -197,7 +197,7 @@ async fn signals_are_the_services() {
 async fn what_comes_in_ends_before_the_service_and_what_goes_out_after_it() {
     let world = World::new("60s").await;
     let script = format!(
-        "trap '{}; {}; exit 5' TERM; echo up; while :; do sleep 0.05; done",
+        "trap 'echo USR1' USR1; trap '{}; {}; exit 5' TERM; echo up; while :; do sleep 0.05; done",
         world.call("/told"),
         world.call("/last"),
     );
@@ -206,7 +206,9 @@ async fn what_comes_in_ends_before_the_service_and_what_goes_out_after_it() {
     let held = world.hold().await;
     sidecar.signal("TERM");
     world.until_nothing_comes_in().await;
-    // The service can still call, with what it was asked on its hands.
+    // The service can still call, with what it was asked on its hands, and be signalled.
+    sidecar.signal("USR1");
+    assert_eq!(sidecar.line().await, "USR1");
     let client = Client::new();
     assert_eq!(client.get(world.outbound, "/meanwhile", &[("host", "service")]).await.status, 200);
     assert_eq!(client.get(world.admin, "/readyz", &[]).await.status, 503);
@@ -257,6 +259,43 @@ async fn who_does_not_end_is_killed_with_what_it_has_started() {
     timeout(PATIENCE, gone).await.expect("nothing is left running");
 }
 
+/// Behind a shell, which ends at once, a service has the time that it needs.
+#[tokio::test]
+async fn what_the_service_has_started_is_waited_for() {
+    let world = World::new("60s").await;
+    let slow = format!("trap '{}; exit 0' TERM; echo up; while :; do sleep 0.05; done", world.call("/slow"));
+    // The outer shell has no trap.
+    let script = format!("sh -c \"{slow}\"; true");
+    let mut sidecar = Sidecar::run(&world, &["sh", "-c", &script]);
+    assert_eq!(sidecar.line().await, "up");
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.exit().await, Some(143));
+    assert_eq!(world.happened(), ["/slow"]);
+}
+
+/// Nobody reads what it says any more: a log shipper has gone.
+#[tokio::test]
+async fn who_says_it_to_nobody_kills_all_the_same() {
+    let world = World::new("200ms").await;
+    let file = world.directory.path("sidecar.yaml");
+    let mut command = Command::new(examples().join("sidecar"));
+    command.args(["run", "--config", file.to_str().unwrap(), "--", "sh", "-c"]);
+    let marker = world.directory.path("up");
+    command.arg(format!("trap '' TERM; touch {}; while :; do sleep 0.05; done", marker.display()));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    drop((child.stdout.take(), child.stderr.take()));
+    let up = async {
+        while !marker.exists() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, up).await.expect("the service starts");
+    let id = child.id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").arg(&id).status().unwrap().success());
+    let ended = timeout(PATIENCE, child.wait()).await.expect("it ends").unwrap();
+    assert_eq!(ended.code(), Some(137));
+}
+
 #[tokio::test]
 async fn beside_a_service_of_somebody_elses() {
     let world = World::new("60s").await;
@@ -289,7 +328,7 @@ async fn mistakes_on_the_command_line_are_told() {
         (&["capture", "--user", "a;b", "--inbound", "1"], "--user: expected"),
         (&["capture", "--user", "-a", "--inbound", "1"], "--user: expected"),
         (&["capture", "--user", "proxy", "--inbound", "0"], "--inbound: expected a port"),
-        (&["capture", "--user", "proxy", "--except", "65536"], "--except: expected a port"),
+        (&["capture", "--user", "proxy", "--except-inbound", "65536"], "--except-inbound: expected a port"),
     ] {
         let output = Command::new(examples().join("sidecar")).args(arguments).output().await.unwrap();
         let said = String::from_utf8(output.stderr).unwrap();

@@ -9,7 +9,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::{identities, inbound, outbound, sidecar};
 use crate::{
-    gateway::world::{Answer, Gateway, nobody, upstream},
+    gateway::world::{Answer, Directory, Gateway, nobody, upstream},
     support::log::Log,
 };
 
@@ -192,4 +192,48 @@ async fn what_was_not_sent_is_sent_elsewhere() {
     for _ in 0..10 {
         assert_eq!(call(&web, "orders").await.status, 200);
     }
+}
+
+/// What callers show at the way in, and what is said of them there, is nobody's business on the way out.
+#[tokio::test]
+async fn what_the_service_sends_is_its_own() {
+    let (service, directory) = (upstream("service").await, Directory::new("own"));
+    let text = format!(
+        "apiVersion: portcullis/v1alpha1\n\
+         admin: {{ address: 127.0.0.1:0 }}\n\
+         authentication: {{ users: {{ apiKey: {{ header: authorization, keys: {{ file: keys.yaml }} }} }} }}\n\
+         callerHeaders: {{ x-user: subject }}\n\
+         upstreams: {{ service: {{ endpoints: ['{service}'] }} }}\n\
+         inbound:\n\
+         \x20 listeners: [{{ name: in, address: 127.0.0.1:0 }}]\n\
+         \x20 routes: [{{ name: in, rules: [{{ policies: {{ authenticate: [users] }}, backendRefs: [{{ name: service }}] }}] }}]\n\
+         outbound:\n\
+         \x20 listeners: [{{ name: calls, address: 127.0.0.1:0 }}]\n\
+         \x20 destinations: {{ service: {{}} }}\n\
+         \x20 unknownHosts: passThrough\n"
+    );
+    directory.write("keys.yaml", "keys: []\n");
+    let gateway = sidecar(&directory, "own", &text).await;
+    for host in ["service", &host(service)] {
+        let headers = [("host", host), ("authorization", "Bearer of-the-service"), ("x-user", "alice")];
+        let answer = gateway.client.get(gateway.at("calls"), "/", &headers).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert!(answer.text.contains("authorization: Bearer of-the-service\n"), "{host}: {answer:?}");
+        assert!(answer.text.contains("x-user: alice\n"), "{host}: {answer:?}");
+    }
+    let strangers = [("authorization", "Bearer of-nobody"), ("x-user", "alice")];
+    assert_eq!(gateway.client.get(gateway.at("in"), "/", &strangers).await.status, 401);
+}
+
+/// A sidecar is asked by whatever name its callers have for the service.
+#[tokio::test]
+async fn a_service_is_called_by_the_name_that_its_caller_has_for_it() {
+    let directory = identities(&["orders", "web"]);
+    let orders = sidecar(&directory, "orders", &inbound("orders", upstream("orders").await)).await;
+    let text = outbound("web", orders.at("mesh"), "").replace(
+        "destinations: { orders: {} }",
+        "destinations: { payments.example: { backendRefs: [{ name: orders }] } }",
+    );
+    let web = sidecar(&directory, "web", &text).await;
+    assert_eq!(call(&web, "payments.example").await.status, 200);
 }

@@ -73,6 +73,34 @@ fn nothing_is_passed_through_where_a_rule_takes_all() {
     assert!(said.contains("outbound.unknownHosts: a rule takes the requests for all hosts"), "{said}");
 }
 
+/// Nor is something called what they are called that are passed through.
+#[test]
+fn what_is_passed_through_has_a_name_of_its_own() {
+    let of = |protocol: &str| {
+        said(&format!(
+            "upstreams: {{ a: {{ endpoints: [127.0.0.1:9] }} }}\n\
+             outbound: {{ listeners: [{{ name: a, address: 127.0.0.1:1, transparent: true, protocol: {protocol} }}], \
+             unknownHosts: passThrough }}\n\
+             tcpRoutes: [{{ name: raw, backendRefs: [{{ name: a }}] }}, \
+             {{ name: passThrough, backendRefs: [{{ name: a }}] }}]\n"
+        ))
+    };
+    for protocol in ["tcp", "detect"] {
+        let said = of(protocol);
+        assert!(said.contains("tcpRoutes[1].name: is what `unknownHosts` passes through"), "{said}");
+        assert!(said.ends_with("f: refused"), "{said}");
+    }
+    let said = said(
+        "upstreams: { passThrough: { endpoints: [127.0.0.1:9] } }\n\
+         outbound: { listeners: [{ name: a, address: 127.0.0.1:1 }], unknownHosts: passThrough, \
+         destinations: { passThrough: {} } }\n",
+    );
+    assert!(
+        said.contains("outbound.destinations.passThrough: is what `unknownHosts` passes through"),
+        "{said}"
+    );
+}
+
 #[test]
 fn the_files_of_the_guide_are_sound() {
     let guide = include_str!("../../../docs/guides/sidecar_for_another_language.md");

@@ -128,7 +128,7 @@ async fn what_no_route_takes_is_closed_and_told_of() {
     assert!(rest(&mut client).await.is_err(), "it is reset");
     let line = &log.access(1).await[0];
     assert_eq!((&line["ended"], &line["reason"]), (&"refused".into(), &"no_route".into()), "{line}");
-    assert_eq!(line["why"], "no TCP route takes it");
+    assert_eq!(line["error"], "no TCP route takes it");
     counted(&gateway, r#"tcp_refusals_total{listener="public",reason="no_route"}"#, 1).await;
     assert_eq!(gateway.get("/", &[]).await.status, 200);
 }

@@ -170,6 +170,37 @@ async fn a_reset_is_passed_on() {
     counted(&gateway, OPEN, 0).await;
 }
 
+/// A client that only speaks learns of the end of a server that it does not listen to.
+#[tokio::test]
+async fn a_reset_is_noticed_by_who_does_not_read() {
+    let (full, breaks) = (Arc::new(Mutex::new(false)), Arc::new(tokio::sync::Notify::new()));
+    let (told, when) = (Arc::clone(&full), Arc::clone(&breaks));
+    let server = Server::start(move |mut stream| {
+        let (told, when) = (Arc::clone(&told), Arc::clone(&when));
+        async move {
+            let piece = vec![7; 64 << 10];
+            let patience = Duration::from_millis(500);
+            while let Ok(Ok(())) = tokio::time::timeout(patience, stream.write_all(&piece)).await {}
+            *told.lock().unwrap() = true;
+            when.notified().await;
+            stream.set_zero_linger().unwrap();
+        }
+    })
+    .await;
+    let gateway = forwarding(&[server.address], "", "").await;
+    let mut client = connect(&gateway).await;
+    until(|| *full.lock().unwrap()).await;
+    breaks.notify_one();
+    soon(async {
+        while client.write_all(b"still here").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    counted(&gateway, &ended("upstream"), 1).await;
+    counted(&gateway, OPEN, 0).await;
+}
+
 #[tokio::test]
 async fn another_endpoint_is_tried() {
     let (log, _guard) = Log::start();

@@ -138,6 +138,16 @@ async fn what_cannot_be_is_refused() {
             "listeners[0].detectTimeout: nothing is detected: `protocol` is not `detect`",
         ),
         (
+            "protocol: tcp, tls: { identities: [a], mode: permissive }",
+            "",
+            "listeners[0].tls.mode: `permissive` waits for a client's first byte, of which there may be none: `protocol` must be `http`",
+        ),
+        (
+            "protocol: detect, tls: { identities: [a], mode: permissive }",
+            "",
+            "listeners[0].tls.mode: `permissive` waits for a client's first byte, of which there may be none: `protocol` must be `http`",
+        ),
+        (
             "protocol: tcp",
             "policies: { authorization: [nobody] }",
             "tcpRoutes[0].policies.authorization[0]: no policy of this name",
@@ -153,4 +163,41 @@ async fn what_cannot_be_is_refused() {
     let expected =
         "listeners[0].protocol: nothing takes its connections: no route of `tcpRoutes` is for this listener";
     assert!(all.contains(&expected.to_owned()), "{all:?}");
+}
+
+/// What does nothing for connections is told, and what lets the client choose.
+#[tokio::test]
+async fn what_does_little_is_warned_of() {
+    let said = |listener: &str, upstream: &str, rest: &str| {
+        let text = file(listener, &[([127, 0, 0, 1], 9).into()], upstream, "") + rest;
+        Config::text("f", text).check().to_string()
+    };
+    for (field, upstream) in [
+        ("circuitBreaker", "circuitBreaker: {}"),
+        ("retryConstraint", "retryConstraint: { budget: { percent: 10 } }"),
+        ("concurrency", "concurrency: [c]"),
+    ] {
+        let limits = "concurrency: { c: { limit: 1 } }\n";
+        let said = said("protocol: tcp", upstream, limits);
+        let told = format!("the upstream's `{field}` is for requests: it does nothing for connections");
+        assert!(said.contains(&told), "{told}:\n{said}");
+    }
+    let routes = "routes: [{ name: r, rules: [{ backendRefs: [{ name: servers }] }] }]\n";
+    let told = "whoever says what is no HTTP gets there past what `r/0` asks";
+    assert!(said("protocol: detect", "", routes).contains(told), "{}", said("protocol: detect", "", routes));
+    assert!(!said("protocol: detect", "", "").contains("past what"));
+}
+
+/// Who may connect, asked by nobody, is told among who may ask.
+#[tokio::test]
+async fn routes_that_ask_nobody_are_told() {
+    let said = |listener: &str, route: &str, rest: &str| {
+        let text = file(listener, &[([127, 0, 0, 1], 9).into()], "", route) + rest;
+        Config::text("f", text).check().to_string()
+    };
+    let policy = "authorization: { all: { action: allow, rules: [{}] } }\n";
+    let open = said("protocol: tcp", "", "");
+    assert!(open.contains("public rules, which ask nobody who they are:\n  raw (TCP)"), "{open}");
+    let asked = said("protocol: tcp", "policies: { authorization: [all] }", policy);
+    assert!(asked.ends_with("; no rule is public"), "{asked}");
 }

@@ -2,6 +2,7 @@
 mod detected;
 mod forwarded;
 mod life;
+mod moved;
 #[cfg(feature = "tls")]
 mod secured;
 #[cfg(target_os = "linux")]

@@ -1,14 +1,24 @@
 //! mTLS on both sides: a plain client, a gateway that speaks TLS for it, and one that asks who comes.
-use std::{fs, net::SocketAddr, process::Stdio, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use portcullis::config::Config;
 use rcgen::{CertificateParams, SanType};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::Command,
+    sync::Notify,
 };
 
-use super::{OPEN, Server, connect, counted, ended, file, hear, number, pass, rest, soon};
+use super::{OPEN, Server, connect, counted, ended, file, hear, number, pass, rest, soon, until};
 use crate::{
     gateway::world::{Directory, Gateway},
     support::{
@@ -126,7 +136,8 @@ async fn who_has_not_is_refused_and_the_log_says_why() {
         counted(&inbound, r#"tcp_refusals_total{listener="public",reason="forbidden",route="raw"}"#, 1).await;
         let id = if who == "orders" { ORDERS } else { STRANGER };
         let lines = log.access(1).await;
-        let is_it = |line: &&serde_json::Value| line["peer"] == id && line["why"] == why;
+        let is_it =
+            |line: &&serde_json::Value| line["peer"] == id && line["error"] == *why.replace('`', "%60");
         let line = lines.iter().find(is_it).unwrap_or_else(|| panic!("{why}: {lines:?}"));
         assert_eq!(
             (&line["reason"], &line["verdict"]),
@@ -141,6 +152,7 @@ async fn who_has_not_is_refused_and_the_log_says_why() {
 #[tokio::test]
 async fn another_server_is_not_spoken_to() {
     let (directory, _) = world("tcp-impostor");
+    let (log, _guard) = Log::start();
     let server = Server::echo().await;
     let inbound = inbound(&directory, "tcp", server.address, "", "").await;
     let outbound = outbound(&directory, "orders", inbound.at("public"), STRANGER).await;
@@ -148,6 +160,13 @@ async fn another_server_is_not_spoken_to() {
     let refused = r#"tcp_refusals_total{listener="public",reason="connect_failed",route="raw"}"#;
     counted(&outbound, refused, 1).await;
     assert_eq!(server.taken(), 0);
+    // The cause is in its line, and in one that is for who looks after the mesh.
+    let lines = log.access(1).await;
+    let is_it = |line: &&serde_json::Value| line["reason"] == "connect_failed";
+    let error = lines.iter().find(is_it).and_then(|line| line["error"].as_str()).unwrap_or_default();
+    assert!(error.contains("handshake of TLS failed") && error.contains(DATABASE), "{lines:?}");
+    let told = log.ours();
+    assert!(told.iter().any(|line| line.contains("the handshake with a server failed")), "{told:?}");
 }
 
 /// No protocol is agreed on, whatever a client offers, and no half of a connection is taken for all of it.
@@ -200,4 +219,121 @@ async fn a_connection_ends_with_the_certificate() {
     counted(&inbound, &ended("cut"), 1).await;
     assert!(rest(&mut client).await.is_err());
     assert!(fs::exists(directory.path("ca.pem")).unwrap());
+}
+
+/// So does one to a server with the server's.
+#[tokio::test]
+async fn a_connection_ends_with_the_servers_certificate() {
+    let (directory, authority) = world("tcp-server-expires");
+    let soon_over = authority.sign(|params| {
+        params.subject_alt_names = vec![uri(DATABASE)];
+        params.not_after = (std::time::SystemTime::now() + Duration::from_secs(3_600)).into();
+    });
+    write(&directory, "database", soon_over);
+    let server = Server::echo().await;
+    let inbound = inbound(&directory, "tcp", server.address, "", "policies: { idleTimeout: 5h }").await;
+    let tls = format!("tls: {{ identity: orders, spiffeId: '{DATABASE}' }}");
+    let text = file("protocol: tcp", &[inbound.at("public")], &tls, "policies: { idleTimeout: 5h }");
+    directory.write("outbound.yaml", &(text + &identities(&["orders"])));
+    let outbound = Gateway::start(Config::file(directory.path("outbound.yaml"))).await;
+    let mut client = connect(&outbound).await;
+    client.write_all(b"hello").await.unwrap();
+    assert_eq!(hear(&mut client, 5).await, "hello");
+    pass(Duration::from_secs(3_500)).await;
+    client.write_all(b"again").await.unwrap();
+    assert_eq!(hear(&mut client, 5).await, "again");
+    pass(Duration::from_secs(200)).await;
+    counted(&outbound, &ended("cut"), 1).await;
+    assert!(rest(&mut client).await.is_err());
+}
+
+/// And with the belief in the server, if the upstream says so.
+#[tokio::test]
+async fn a_connection_to_a_server_that_is_not_believed_any_more_is_cut() {
+    for (then, is_cut) in [("", false), (", onTrustShrink: keep", false), (", onTrustShrink: close", true)] {
+        let (directory, _) = world("tcp-shrinks");
+        let server = Server::echo().await;
+        directory.write("own.pem", &fs::read_to_string(directory.path("ca.pem")).unwrap());
+        let inbound = inbound(&directory, "tcp", server.address, "", "").await;
+        let tls = format!("tls: {{ identity: orders, roots: own.pem, spiffeId: '{DATABASE}'{then} }}");
+        let text = file("protocol: tcp", &[inbound.at("public")], &tls, "");
+        directory.write("outbound.yaml", &(text + &identities(&["orders"])));
+        let outbound = Gateway::start(Config::file(directory.path("outbound.yaml"))).await;
+        let mut client = connect(&outbound).await;
+        client.write_all(b"hello").await.unwrap();
+        assert_eq!(hear(&mut client, 5).await, "hello");
+        directory.write("own.pem", &Authority::new("another").pem());
+        // Until nobody new is let through.
+        soon(async {
+            loop {
+                let mut other = connect(&outbound).await;
+                let _ = other.write_all(b"hello").await;
+                let mut heard = [0; 5];
+                if other.read_exact(&mut heard).await.is_err() {
+                    break;
+                }
+            }
+        })
+        .await;
+        if is_cut {
+            assert!(rest(&mut client).await.is_err(), "it is cut");
+        } else {
+            client.write_all(b"again").await.unwrap();
+            assert_eq!(hear(&mut client, 5).await, "again");
+            assert_eq!(number(&outbound, &ended("cut")).await, Some(0));
+        }
+    }
+}
+
+/// Who leaves without a goodbye of TLS, as many do, has said what it has said.
+#[tokio::test]
+async fn what_was_carried_is_delivered_when_a_client_leaves_without_a_goodbye() {
+    const SAID: usize = 2_000_000;
+    let (directory, authority) = world("tcp-goodbye");
+    let named = authority.sign(|params| {
+        params.subject_alt_names = vec![SanType::DnsName("localhost".try_into().unwrap())];
+    });
+    write(&directory, "database", named);
+    let read = Arc::new(Notify::new());
+    let (count, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let there = (Arc::clone(&read), Arc::clone(&count), Arc::clone(&over));
+    let server = Server::start(move |mut stream| {
+        let (begin, count, over) = there.clone();
+        async move {
+            begin.notified().await;
+            let mut piece = vec![0; 64 << 10];
+            while let Ok(more @ 1..) = stream.read(&mut piece).await {
+                count.fetch_add(more, SeqCst);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            over.fetch_add(1, SeqCst);
+        }
+    })
+    .await;
+    let text = file("protocol: tcp, tls: { identities: [database] }", &[server.address], "", "");
+    directory.write("inbound.yaml", &(text + &identities(&["database"])));
+    let inbound = Gateway::start(Config::file(directory.path("inbound.yaml"))).await;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority.0.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.unwrap().with_root_certificates(roots).with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let mut client = soon(connector.connect(name, connect(&inbound).await)).await.unwrap();
+    let saying = tokio::spawn(async move {
+        client.write_all(&vec![7; SAID]).await.unwrap();
+        client.flush().await.unwrap();
+        client.get_mut().0.shutdown().await.unwrap();
+        client
+    });
+    // More than there is room for: the rest is said while the server reads.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    read.notify_one();
+    let _client = soon(saying).await.unwrap();
+    until(|| over.load(SeqCst) == 1).await;
+    assert_eq!(count.load(SeqCst), SAID);
+    counted(&inbound, super::RECEIVED, SAID as u64).await;
+    counted(&inbound, &ended("client"), 1).await;
+    counted(&inbound, OPEN, 0).await;
 }

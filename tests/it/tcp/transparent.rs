@@ -227,6 +227,6 @@ async fn it_is_seen_where_redirected_connections_were_meant_to_go() {
     ] {
         has(&[&[host][..], &words].concat());
     }
-    let direct = said.lines().find(|line| line.contains(r#"reason="no_route" why="#)).unwrap_or_default();
+    let direct = said.lines().find(|line| line.contains(r#"reason="no_route" error="#)).unwrap_or_default();
     assert!(direct.contains("listener=\"v4\"") && !direct.contains("destination="), "{direct}\n{said}");
 }

@@ -72,6 +72,7 @@ async fn asked(proxy: &Proxy) -> Result<(), String> {
 /// A client, a gateway between and a service behind it, each with an identity of its own, and each verified by the next: while
 /// leaves and roots of all three change, the gateway is server and client at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "one story")]
 async fn sixty_rotations_of_leaves_and_roots_lose_no_request() {
     let mut root = Authority::new("root 0");
     let all = NAMES.map(|name| credentials(root.workload(name), root.trust()));
@@ -229,6 +230,7 @@ impl ConnectionObserver for Counting {
 /// Hundreds at a time say nothing, half of something, something else, or show what is not believed, while who was let in before goes
 /// on. There are never more of them than connections are allowed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "one story")]
 async fn a_flood_of_handshakes_stops_nobody_who_was_let_in() {
     const MOST: usize = 200;
     const FLOODS: usize = 900;
@@ -299,6 +301,7 @@ async fn a_flood_of_handshakes_stops_nobody_who_was_let_in() {
         ended.expect("all who were let in are served");
     }
     let count = |of: &AtomicUsize| of.load(Ordering::SeqCst);
-    assert!(count(&peak.most) <= MOST, "{}", count(&peak.most));
+    // That one has gone is told after its place was given back: by each of two threads.
+    assert!(count(&peak.most) <= MOST + 2, "{}", count(&peak.most));
     assert!(count(&peak.cut) > FLOODS / 4 && count(&peak.cut) + count(&peak.refused) >= FLOODS);
 }

@@ -348,6 +348,30 @@ async fn sessions_of_before_are_worth_nothing() {
     }
 }
 
+/// Each with each, of both sides; one process has both.
+#[cfg(feature = "ring")]
+#[tokio::test]
+async fn ring_and_aws_lc_understand_each_other() {
+    use portcullis::tls::Crypto::{AwsLc, Ring};
+
+    for (of_server, of_client) in [(Ring, Ring), (Ring, AwsLc), (AwsLc, Ring), (AwsLc, AwsLc)] {
+        let running = Running::start(|tls| tls.crypto(of_server)).await;
+        let theirs = credentials(running.old.workload(CARTS), running.old.trust());
+        let tls = ClientTls::mutual(&theirs).crypto(of_client);
+        assert_eq!(ask(running.address, &tls).await.unwrap(), "hello", "{of_server:?} {of_client:?}");
+        let stranger = credentials(Authority::new("old").workload(CARTS), running.old.trust());
+        ask(running.address, &ClientTls::mutual(&stranger).crypto(of_client)).await.unwrap_err();
+        let other = credentials(running.old.workload(CARTS), Authority::new("old").trust());
+        ask(running.address, &ClientTls::mutual(&other).crypto(of_client)).await.unwrap_err();
+        // Standing connections are looked at by it, too.
+        let mut client = running.http2().await;
+        assert_eq!(asked(&mut client).await.unwrap(), 200);
+        running.forget();
+        soon(async { while asked(&mut client).await.is_ok() {} }).await;
+    }
+    assert!(rustls::crypto::CryptoProvider::get_default().is_none(), "nothing is installed");
+}
+
 /// The same of us and servers that offer to resume: where roots can change we do not, and where they are fixed we do.
 #[tokio::test]
 async fn we_come_back_with_no_session_where_roots_can_change() {

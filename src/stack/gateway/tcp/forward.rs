@@ -1,5 +1,12 @@
 //! What is done with one connection that carries something else than HTTP.
-use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll};
+use std::{
+    future::poll_fn,
+    io::ErrorKind,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
 use http::Request;
@@ -12,18 +19,21 @@ use crate::{
     identity::{ClientAddr, PeerIdentity},
     outcome::Verdict,
     reject::{Answer, Reason, Rejection},
-    stack::gateway::service::InForce,
+    stack::gateway::service::{Door, InForce},
     telemetry::access_log::{Connection, Made},
     transport::{Peer, Stream},
     tunnel::{End, carry},
     upstream::{Opened, Upstream},
 };
 
+/// How long an endpoint may take to hear what a client has said that is gone.
+const HEAR_OUT: Duration = Duration::from_secs(30);
+
 /// Takes the connections of one listener to upstreams, by what is in force when they come.
 #[derive(Clone)]
 pub(in super::super) struct Forwarder {
     pub(in super::super) current: Arc<ArcSwapOption<InForce>>,
-    pub(in super::super) listener: Arc<str>,
+    pub(in super::super) door: Door,
     pub(in super::super) numbers: Arc<Numbers>,
 }
 
@@ -117,17 +127,16 @@ impl Forwarder {
             why: Rejection::new(reason).detail(why),
         };
         let current = self.current.load_full();
-        let Some(snapshot) = current.as_ref().map(|current| &current.snapshot) else {
-            return Err(nobody(None, Reason::Unavailable, "nothing is in force"));
+        let Some(way) = current.as_ref().and_then(|current| current.way(&self.door)) else {
+            return Err(nobody(None, Reason::Unavailable, "its listener is gone"));
         };
-        let listen = snapshot.listeners.iter().find(|listen| listen.name == self.listener);
-        if let Some(list) = listen.and_then(|listen| listen.addresses.as_ref())
+        if let Some(list) = &way.streams.addresses
             && let Err(Answer::Refuse(why)) = list.check(head)
         {
             return Err(Refused { route: None, why: why.detail("the listener does not take its address") });
         }
         let meant_for = who.original_destination().map(|destination| destination.socket_addr());
-        let Some(route) = snapshot.tcp.find(&self.listener, meant_for) else {
+        let Some(route) = way.streams.routes.find(&self.door.listener, meant_for) else {
             return Err(nobody(None, Reason::NoRoute, "no TCP route takes it"));
         };
         if let Some(policies) = &route.authorization {
@@ -147,7 +156,7 @@ impl Forwarder {
         why: &Rejection,
         begun: Instant,
     ) {
-        self.numbers.refused(&self.listener, route.map(|route| &route.name), why.reason());
+        self.numbers.refused(&self.door.listener, route.map(|route| &route.name), why.reason());
         let verdict = match why.reason() {
             Reason::NoRoute | Reason::Forbidden | Reason::AddressDenied => Verdict::CallerFault,
             Reason::Unavailable => Verdict::Cancelled,
@@ -170,12 +179,28 @@ impl Forwarder {
         mut opened: Opened,
         mut counted: Counted,
         Chosen { route, upstream }: &Chosen,
-        (cut, begun): (impl Future<Output = ()>, Instant),
+        (mut cut, begun): (Pin<&mut impl Future<Output = ()>>, Instant),
     ) {
         let made =
             Made { endpoint: opened.endpoint(), attempts: opened.attempts(), connect: opened.connect_time() };
         let who = stream.who().clone();
-        let end = carry(&mut stream, &mut opened, route.limits, cut, &mut counted).await;
+        let mut lost = pin!(opened.cut().wait());
+        let mut cut = poll_fn(|cx| match cut.as_mut().poll(cx) {
+            Poll::Pending => lost.as_mut().poll(cx),
+            ready => ready,
+        });
+        let end = carry(&mut stream, &mut opened, route.limits, &mut cut, &mut counted).await;
+        if let End::First(error) = &end
+            && error.kind() == ErrorKind::UnexpectedEof
+        {
+            // A client that leaves without a goodbye of TLS, as many do: what it has said is delivered.
+            let mut hanging_up = pin!(opened.hang_up(route.limits.idle.min(HEAR_OUT)));
+            poll_fn(|cx| match hanging_up.as_mut().poll(cx) {
+                Poll::Pending => Pin::new(&mut cut).poll(cx),
+                Poll::Ready(_) => Poll::Ready(()),
+            })
+            .await;
+        }
         let ended = let_go(end, stream, opened);
         counted.ended(ended, begun.elapsed());
         let line = Connection {
@@ -193,7 +218,7 @@ impl Forwarder {
     /// What is known of any connection.
     fn line<'a>(&'a self, who: &'a Peer, ended: &'static str, begun: Instant) -> Connection<'a> {
         Connection {
-            listener: &self.listener,
+            listener: &self.door.listener,
             client: who.address().ip(),
             peer: who.identity().and_then(PeerIdentity::name),
             meant_for: who.original_destination().map(|destination| destination.socket_addr()),

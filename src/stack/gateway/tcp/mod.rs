@@ -7,4 +7,8 @@ mod table;
 
 pub use destination::{Destination, InvalidDestination};
 pub use route::TcpRoute;
-pub(super) use {counts::Numbers, forward::Forwarder, table::Table};
+pub(super) use {
+    counts::Numbers,
+    forward::Forwarder,
+    table::{StreamsIn, Table},
+};

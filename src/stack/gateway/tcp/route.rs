@@ -31,6 +31,8 @@ pub struct TcpRoute {
     pub(super) backends: Vec<(Upstream, u32)>,
     pub(super) limits: Limits,
     pub(super) chance: Chance,
+    /// After all others, whatever the destinations are.
+    pub(super) last: bool,
 }
 
 impl TcpRoute {
@@ -47,6 +49,7 @@ impl TcpRoute {
             backends: Vec::new(),
             limits: Limits { idle: Self::IDLE, age: Duration::MAX },
             chance: Chance::new(),
+            last: false,
         }
     }
 
@@ -61,6 +64,12 @@ impl TcpRoute {
     pub fn destination(mut self, destination: Destination) -> Self {
         self.destinations.push(destination);
         self
+    }
+
+    /// Takes what no other route does, whatever the destinations of those are.
+    #[cfg(any(feature = "config", test))]
+    pub(crate) fn last_resort(self) -> Self {
+        Self { last: true, ..self }
     }
 
     /// Asks these policies whether a connection may be made, before it is. What rules ask of requests

@@ -2,11 +2,21 @@
 use std::{collections::HashSet, net::SocketAddr, sync::Arc};
 
 use super::TcpRoute;
-use crate::stack::gateway::{Listen, SnapshotError};
+use crate::{
+    admission::address::AddressList,
+    stack::gateway::{Listen, SnapshotError},
+};
 
 /// The routes of a snapshot.
-#[derive(Debug, Default)]
-pub(in super::super) struct Table(Vec<Arc<TcpRoute>>);
+#[derive(Debug, Clone, Default)]
+pub(in super::super) struct Table(Arc<[Arc<TcpRoute>]>);
+
+/// What is asked of a connection that has come to a listener, and where it may go.
+#[derive(Clone)]
+pub(in super::super) struct StreamsIn {
+    pub(in super::super) addresses: Option<AddressList>,
+    pub(in super::super) routes: Table,
+}
 
 impl Table {
     /// The routes, if they fit each other and the listeners.
@@ -41,18 +51,35 @@ impl Table {
 
     /// The route of a connection that has come to this listener, and was meant for that address if it was redirected.
     pub(super) fn find(&self, listener: &str, meant_for: Option<SocketAddr>) -> Option<&Arc<TcpRoute>> {
+        // Whether it is no last resort, and how narrow it is.
         let fits = |route: &TcpRoute| {
+            let first = !route.last;
             if route.destinations.is_empty() {
-                return Some(None);
+                return Some((first, None));
             }
             let meant_for = meant_for?;
             let fitting = route.destinations.iter().filter(|one| one.has(meant_for));
-            fitting.map(|one| Some(one.narrowness())).max()
+            fitting.map(|one| (first, Some(one.narrowness()))).max()
         };
         let candidates = self.0.iter().filter(|route| is_for(route, listener));
         // Of equals `max_by_key` takes the last.
         let ranked = candidates.rev().filter_map(|route| Some((fits(route)?, route)));
-        ranked.max_by_key(|(narrowness, _)| *narrowness).map(|(_, route)| route)
+        ranked.max_by_key(|(rank, _)| *rank).map(|(_, route)| route)
+    }
+
+    /// The routes that ask nobody, of listeners that connections of strangers come in by.
+    #[cfg(feature = "config")]
+    pub(in super::super) fn open_to_strangers(&self, listeners: &[Listen]) -> impl Iterator<Item = &str> {
+        let is_open = |listen: &&Listen| {
+            listen.direction != crate::stack::gateway::Direction::Outbound
+                && listen.socket.spoken.takes_others()
+                && !listen.asks_for_certificates()
+        };
+        let open: Vec<_> = listeners.iter().filter(is_open).map(|listen| Arc::clone(&listen.name)).collect();
+        let is_public = move |route: &&TcpRoute| {
+            route.authorization.is_none() && open.iter().any(|name| is_for(route, name))
+        };
+        self.routes().filter(is_public).map(TcpRoute::name)
     }
 
     pub(in super::super) fn routes(&self) -> impl Iterator<Item = &TcpRoute> {
@@ -91,6 +118,7 @@ mod tests {
                 to("narrow", "10.1.0.0/16").destination("192.0.2.7".parse().unwrap()),
                 route("raw").listener("raw"),
                 to("elsewhere", "10.2.0.0/16").listener("raw"),
+                to("last", "0.0.0.0/0").last_resort(),
             ],
             &listens(),
         );
@@ -109,6 +137,26 @@ mod tests {
             let found = table.find(listener, meant_for.map(|address| address.parse().unwrap())).unwrap();
             assert_eq!(&*found.name, expected, "{listener} {meant_for:?}");
         }
+    }
+
+    /// Whatever its destinations are, and wherever it stands.
+    #[test]
+    fn a_last_resort_takes_what_no_other_does() {
+        let last = || route("last").destination("0.0.0.0/0".parse().unwrap()).last_resort();
+        let anywhere = || route("mine").destination("0.0.0.0/0".parse().unwrap());
+        for routes in [
+            vec![last(), route("mine").listener("any")],
+            vec![route("mine").listener("any"), last()],
+            vec![last(), anywhere()],
+            vec![anywhere(), last()],
+        ] {
+            let table = Table::new(routes, &listens()).unwrap();
+            let meant_for = Some(([10, 0, 0, 1], 80).into());
+            assert_eq!(&*table.find("any", meant_for).unwrap().name, "mine");
+        }
+        let table = Table::new(vec![route("mine").listener("any"), last()], &listens()).unwrap();
+        assert_eq!(&*table.find("raw", Some(([10, 0, 0, 1], 80).into())).unwrap().name, "last");
+        assert!(table.find("raw", None).is_none(), "it was not redirected");
     }
 
     #[test]
