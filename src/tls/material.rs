@@ -119,7 +119,10 @@ struct Asking(Arc<Shared>);
 impl Drop for Asking {
     fn drop(&mut self) {
         if !self.0.forgotten.load(Ordering::Relaxed) {
-            self.0.fail(&"nobody asks any more: the runtime has ended in which that was done".into());
+            // It may be that all ends: the status tells it to who goes on.
+            let why = "nobody asks any more: the runtime has ended in which that was done";
+            self.0.note(why);
+            tracing::info!(why, "credentials are not renewed any more");
         }
     }
 }
@@ -297,10 +300,16 @@ impl Shared {
     fn fail(&self, error: &BoxError) -> u32 {
         let left =
             self.now.load().as_ref().and_then(|material| material.identity.as_ref().map(Identity::left));
+        let times = self.note(&error.to_string());
+        tracing::warn!(%error, times, ?left, "credentials cannot be renewed");
+        times
+    }
+
+    /// How often in a row it has failed with this.
+    fn note(&self, why: &str) -> u32 {
         let mut failing = self.failing();
         failing.times = failing.times.saturating_add(1);
-        failing.why = Some(error.to_string().into());
-        tracing::warn!(%error, times = failing.times, ?left, "credentials cannot be renewed");
+        failing.why = Some(why.into());
         failing.times
     }
 }
