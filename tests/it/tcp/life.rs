@@ -90,17 +90,7 @@ async fn a_connection_is_cut_some_time_after_its_listener_is_gone() {
 #[tokio::test]
 async fn what_cannot_be_is_refused() {
     let server = Server::echo().await;
-    let problems = |text: &str| -> Vec<String> {
-        let check = Config::text("f", text).check();
-        check.faults().iter().map(|fault| format!("{}: {}", fault.path, fault.problem)).collect()
-    };
     let of = |listener: &str, route: &str| problems(&file(listener, &[server.address], "", route));
-    let none: [&str; 0] = [];
-    assert_eq!(of("protocol: tcp", "listeners: [public]"), none);
-    assert_eq!(
-        of("protocol: tcp, transparent: true", "destinations: ['10.0.0.0/8:5432', '[fd00::/8]:1']"),
-        none
-    );
     for (listener, route, found) in [
         (
             "protocol: http",
@@ -155,6 +145,22 @@ async fn what_cannot_be_is_refused() {
     ] {
         let all = of(listener, route);
         assert!(all.contains(&found.to_owned()), "{listener} {route}: {all:?}");
+    }
+}
+
+fn problems(text: &str) -> Vec<String> {
+    let check = Config::text("f", text).check();
+    check.faults().iter().map(|fault| format!("{}: {}", fault.path, fault.problem)).collect()
+}
+
+#[tokio::test]
+async fn a_listener_of_tcp_needs_a_route() {
+    let server = Server::echo().await;
+    for (listener, route) in [
+        ("protocol: tcp", "listeners: [public]"),
+        ("protocol: tcp, transparent: true", "destinations: ['10.0.0.0/8:5432', '[fd00::/8]:1']"),
+    ] {
+        assert_eq!(problems(&file(listener, &[server.address], "", route)), [""; 0]);
     }
     let routeless = file("protocol: tcp", &[server.address], "", "").replace("tcpRoutes: [", "x-unused: [");
     let routeless =

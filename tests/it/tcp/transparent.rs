@@ -160,9 +160,8 @@ async fn a_connection_to_the_listener_itself_was_meant_for_it() {
     }
 }
 
-#[tokio::test]
-async fn it_is_seen_where_redirected_connections_were_meant_to_go() {
-    let directory = world();
+/// What is said between the two hosts, and why nothing was.
+async fn said(directory: &Directory) -> (String, String) {
     let mut command = Command::new("unshare");
     // Who is not root is it among namespaces of its own.
     command
@@ -183,11 +182,18 @@ async fn it_is_seen_where_redirected_connections_were_meant_to_go() {
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let output = soon(command.output()).await.expect("`unshare` runs: it is of util-linux");
-    let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let [said, failed] =
+        [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     assert!(
         output.status.success(),
         "two hosts could not be set up, with network namespaces and nftables (root, or namespaces of users): {failed}\n{said}"
     );
+    (said, failed)
+}
+
+#[tokio::test]
+async fn it_is_seen_where_redirected_connections_were_meant_to_go() {
+    let (said, failed) = said(&world()).await;
     let has = |words: &[&str]| {
         let found = said.lines().any(|line| words.iter().all(|word| line.contains(word)));
         assert!(found, "no line has {words:?}:\n{said}\n{failed}");

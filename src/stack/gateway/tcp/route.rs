@@ -4,8 +4,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use super::Destination;
 use crate::{admission::authz::Authorization, chance::Chance, tunnel::Limits, upstream::Upstream};
 
-/// Takes connections that carry something else than HTTP to an upstream: of listeners that take [nothing else](super::Listen::tcp),
-/// or [tell them apart](super::Listen::detect).
+/// Takes connections that carry something else than HTTP to an upstream: of listeners that take [nothing else](crate::stack::gateway::Listen::tcp),
+/// or [tell them apart](crate::stack::gateway::Listen::detect).
 ///
 /// ```
 /// use portcullis::{stack::gateway::{Listen, Snapshot, TcpRoute}, upstream::Upstream};
@@ -59,7 +59,7 @@ impl TcpRoute {
         self
     }
 
-    /// For connections that were redirected to a [transparent](super::Listen::transparent) listener and were meant for this. Without
+    /// For connections that were redirected to a [transparent](crate::stack::gateway::Listen::transparent) listener and were meant for this. Without
     /// any it is for all, redirected or not.
     pub fn destination(mut self, destination: Destination) -> Self {
         self.destinations.push(destination);
