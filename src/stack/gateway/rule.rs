@@ -17,7 +17,7 @@ use crate::{
     gate::{AsyncGate, AsyncGates, DynGate, Gate},
     key::Key,
     matching::{HostPattern, PathPolicy, RequestMatch},
-    resilience::{breaker::BreakerLayer, budget::Budget, fallback, retry, timeout::TimeoutLayer},
+    resilience::{breaker::BreakerLayer, fallback, timeout::TimeoutLayer},
     routing::{
         canary::Canary,
         filter::{Cors, Csrf, ResponseHeaders},
@@ -123,10 +123,15 @@ impl Rule {
     }
 
     /// Tries again as a mesh client does unless told, where the budgets of all its upstreams allow that.
+    #[cfg(feature = "config")]
     pub(crate) fn retry_as_a_call(mut self) -> Self {
-        let bears = |(backend, _): &(Backend, u32)| !backend.budget().is_some_and(Budget::is_zero);
-        self.calling.retry =
-            self.calling.retry.or_else(|| self.backends.iter().all(bears).then(retry::Policy::default));
+        let bears = |(backend, _): &(Backend, u32)| {
+            !backend.budget().is_some_and(crate::resilience::budget::Budget::is_zero)
+        };
+        self.calling.retry = self
+            .calling
+            .retry
+            .or_else(|| self.backends.iter().all(bears).then(crate::resilience::retry::Policy::default));
         self
     }
 
