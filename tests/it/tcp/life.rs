@@ -2,7 +2,7 @@
 use std::time::Duration;
 
 use portcullis::config::Config;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{OPEN, Server, connect, counted, ended, file, forwarding, hear, number, pass, rest, soon, until};
 use crate::{
@@ -84,6 +84,25 @@ async fn a_connection_is_cut_some_time_after_its_listener_is_gone() {
     pass(Duration::from_secs(31)).await;
     assert!(rest(&mut client).await.is_err());
     gateway.until(|status| status["drainingListeners"].as_array().unwrap().is_empty()).await;
+}
+
+/// Who may send bytes, and has a server break off, has it left out for nobody.
+#[tokio::test]
+async fn an_endpoint_that_breaks_off_is_not_left_out() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // It reads nothing of what was sent, so that its end is a reset.
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let detection = "outlierDetection: { consecutive5xx: 3, maxEjectionPercent: 100 }";
+    let text = file("protocol: tcp", &[address], detection, "");
+    let gateway = Gateway::of(&text).await;
+    for _ in 0..10 {
+        let mut client = tokio::net::TcpStream::connect(gateway.at("public")).await.unwrap();
+        let _ = client.write_all(&[0; 4096]).await;
+        let _ = soon(client.read_to_end(&mut Vec::new())).await;
+    }
+    let status = gateway.until(|status| status["tcpRoutes"][0]["connections"] == 10).await;
+    assert_eq!(status["upstreams"][0]["endpoints"][0]["ejected"], serde_json::Value::Null, "{status:#}");
 }
 
 /// What is said in the file that cannot be, and where.

@@ -274,7 +274,8 @@ fn let_go(end: End, stream: Stream, opened: Opened) -> Ended {
         End::Second(error) => {
             tracing::debug!(%error, endpoint = %opened.endpoint(), "an upstream has broken off");
             stream.reset();
-            opened.failed();
+            // It may have answered so to what was said: that it could be reached is all that is known of it.
+            opened.succeeded();
             Ended::Upstream
         }
     }
