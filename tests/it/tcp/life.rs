@@ -86,23 +86,27 @@ async fn a_connection_is_cut_some_time_after_its_listener_is_gone() {
     gateway.until(|status| status["drainingListeners"].as_array().unwrap().is_empty()).await;
 }
 
-/// Who may send bytes, and has a server break off, has it left out for nobody.
+/// Who may send bytes, and has servers break off, has them left out for nobody.
 #[tokio::test]
 async fn an_endpoint_that_breaks_off_is_not_left_out() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    // It reads nothing of what was sent, so that its end is a reset.
-    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let servers = [(); 2].map(|()| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        // It does not read what has come, so that its end is a reset.
+        std::thread::spawn(move || listener.incoming().for_each(|stream| _ = stream.unwrap().peek(&mut [0])));
+        address
+    });
     let detection = "outlierDetection: { consecutive5xx: 3, maxEjectionPercent: 100 }";
-    let text = file("protocol: tcp", &[address], detection, "");
-    let gateway = Gateway::of(&text).await;
-    for _ in 0..10 {
+    let gateway = Gateway::of(&file("protocol: tcp", &servers, detection, "")).await;
+    for _ in 0..20 {
         let mut client = tokio::net::TcpStream::connect(gateway.at("public")).await.unwrap();
-        let _ = client.write_all(&[0; 4096]).await;
-        let _ = soon(client.read_to_end(&mut Vec::new())).await;
+        client.write_all(&[0; 4096]).await.unwrap();
+        soon(client.read_to_end(&mut Vec::new())).await.unwrap_err();
     }
-    let status = gateway.until(|status| status["tcpRoutes"][0]["connections"] == 10).await;
-    assert_eq!(status["upstreams"][0]["endpoints"][0]["ejected"], serde_json::Value::Null, "{status:#}");
+    let status = gateway.until(|status| status["tcpRoutes"][0]["connections"] == 20).await;
+    for endpoint in status["upstreams"][0]["endpoints"].as_array().unwrap() {
+        assert!(endpoint["ejected"].is_null(), "{endpoint:#}");
+    }
 }
 
 /// What is said in the file that cannot be, and where.
