@@ -149,7 +149,8 @@ impl Listen {
     }
 
     /// Takes connections within TLS. A host that the certificate is not for, which the client was shown, is answered 421 (RFC 9110
-    /// section 15.5.20), but for trusted proxies, and where the certificate has no DNS names.
+    /// section 15.5.20), but for trusted proxies, where the certificate has no DNS names, and at an
+    /// [inbound](Direction::Inbound) listener that requires certificates, whose callers know it by its identity.
     #[cfg(feature = "tls")]
     #[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
     pub fn tls(mut self, tls: ServerTls) -> Self {
