@@ -34,4 +34,7 @@ if [ -z "${PORTCULLIS_REDIS_SERVERS+told}" ]; then
 fi
 export PORTCULLIS_REDIS_SERVERS
 
+# Most tests wait for a clock or a socket for the most of their time.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((3 * $(nproc)))}
+
 cargo test --features full "$@"

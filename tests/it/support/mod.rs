@@ -7,6 +7,8 @@ pub(crate) mod agent;
 pub(crate) mod authority;
 #[cfg(feature = "tls")]
 pub(crate) mod certificates;
+#[cfg(feature = "gateway")]
+pub(crate) mod hosts;
 #[cfg(feature = "telemetry")]
 pub(crate) mod log;
 #[cfg(all(feature = "telemetry", feature = "tls", feature = "upstream"))]

@@ -1,36 +1,22 @@
 //! Connections that are redirected on their way, between two hosts: network namespaces, in one of which a service connects to
 //! addresses that nobody has, and in the other one a server listens. Both have a gateway beside them, and speak mTLS.
-use std::process::Stdio;
-
 use portcullis::transport::Listener;
 use rcgen::CertificateParams;
-use tokio::process::Command;
 
 use super::soon;
 use crate::{
     gateway::world::{Directory, program},
-    support::certificates::{Authority, uri},
+    support::{
+        certificates::{Authority, uri},
+        hosts,
+    },
 };
 
 const ORDERS: &str = "spiffe://shop.example/ns/shop/sa/orders";
 const DATABASE: &str = "spiffe://shop.example/ns/shop/sa/database";
 
-/// In namespaces of its own, which go with it: what it starts, builds and mounts is gone when it is. `$1` is the program.
+/// `$1` is the program.
 const SCRIPT: &str = r#"
-set -euo pipefail
-for tool in ip nft python3; do
-  command -v "$tool" >/dev/null || { echo "there is no $tool: tests/run.sh installs it" >&2; exit 3; }
-done
-mount -t tmpfs tmpfs /run
-mkdir -p /run/netns
-ip netns add service
-ip netns add server
-ip link add v0 netns service type veth peer name v0 netns server
-ip -n service address add 10.77.0.1/24 dev v0
-ip -n server address add 10.77.0.2/24 dev v0
-ip -n service address add fd77::1/64 dev v0 nodad
-ip -n server address add fd77::2/64 dev v0 nodad
-for host in service server; do ip -n $host link set lo up; ip -n $host link set v0 up; done
 ip -n service route add default via 10.77.0.2
 ip -n service -6 route add default via fd77::2
 
@@ -71,9 +57,9 @@ while True:
     client.sendall(b"the server hears " + client.recv(1000))
     client.close()
 ' &
-for host in service server; do
-  for _ in $(seq 600); do [ "$(wc -l <$host.out)" -ge 3 ] && break; sleep 0.1; done
-done
+listens service 15001
+listens server 15006
+listens server 6000
 
 say() {
   ip netns exec service python3 -c '
@@ -94,8 +80,9 @@ say 2001:db8::7 5432 'of IPv6'
 say 203.0.113.9 7000 'kept'
 say 198.51.100.7 5432 $'GET / HTTP/1.0\r\nhost: a\r\n'
 say 127.0.0.1 15001 'to the gateway itself'
-sleep 0.2
-for host in service server; do sed "s/^/$host: /" $host.log; done
+logged service 4
+logged server 3
+logs service server
 "#;
 
 fn write(directory: &Directory, authority: &Authority, name: &str, id: &'static str) {
@@ -160,49 +147,15 @@ async fn a_connection_to_the_listener_itself_was_meant_for_it() {
     }
 }
 
-/// What is said between the two hosts, and why nothing was.
-async fn said(directory: &Directory) -> (String, String) {
-    let mut command = Command::new("unshare");
-    // Who is not root is it among namespaces of its own.
-    command
-        .args([
-            "--map-root-user",
-            "--net",
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "bash",
-            "-c",
-            SCRIPT,
-            "script",
-        ])
-        .arg(program())
-        .current_dir(directory.path(""))
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    let output = soon(command.output()).await.expect("`unshare` runs: it is of util-linux");
-    let [said, failed] =
-        [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-    assert!(
-        output.status.success(),
-        "two hosts could not be set up, with network namespaces and nftables (root, or namespaces of users): {failed}\n{said}"
-    );
-    (said, failed)
-}
-
 #[tokio::test]
 async fn it_is_seen_where_redirected_connections_were_meant_to_go() {
-    let (said, failed) = said(&world()).await;
-    let has = |words: &[&str]| {
-        let found = said.lines().any(|line| words.iter().all(|word| line.contains(word)));
-        assert!(found, "no line has {words:?}:\n{said}\n{failed}");
-    };
-    has(&["of IPv4 -> the server hears of IPv4"]);
-    has(&["of IPv6 -> the server hears of IPv6"]);
-    has(&["kept -> the server hears kept"]);
-    has(&["to the gateway itself -> reset"]);
-    has(&["-> HTTP/1.0 404"]);
+    let directory = world();
+    let said = hosts::run(SCRIPT, ["service", "server"], program(), &directory.path(""), false).await;
+    said.has(&["of IPv4 -> the server hears of IPv4"]);
+    said.has(&["of IPv6 -> the server hears of IPv6"]);
+    said.has(&["kept -> the server hears kept"]);
+    said.has(&["to the gateway itself -> reset"]);
+    said.has(&["-> HTTP/1.0 404"]);
     for (host, words) in [
         (
             "service: ",
@@ -231,8 +184,9 @@ async fn it_is_seen_where_redirected_connections_were_meant_to_go() {
             ["listener=\"kept\"", "route=\"kept\"", "destination=\"203.0.113.9:7000\"", "ended=\"closed\""],
         ),
     ] {
-        has(&[&[host][..], &words].concat());
+        said.has(&[&[host][..], &words].concat());
     }
-    let direct = said.lines().find(|line| line.contains(r#"reason="no_route" error="#)).unwrap_or_default();
-    assert!(direct.contains("listener=\"v4\"") && !direct.contains("destination="), "{direct}\n{said}");
+    let direct =
+        said.out.lines().find(|line| line.contains(r#"reason="no_route" error="#)).unwrap_or_default();
+    assert!(direct.contains("listener=\"v4\"") && !direct.contains("destination="), "{direct}\n{}", said.out);
 }
