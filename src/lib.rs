@@ -213,7 +213,7 @@ struct CertManagerOnKubernetes;
 pub mod attempt;
 pub mod backoff;
 pub mod body;
-#[cfg(any(feature = "admission", feature = "authn", feature = "resilience"))]
+#[cfg(any(feature = "admission", feature = "authn", feature = "resilience", feature = "tls"))]
 pub mod cache;
 pub mod chance;
 pub mod context;
@@ -241,6 +241,8 @@ pub mod matching;
 pub mod outcome;
 #[cfg(any(feature = "spiffe", feature = "upstream"))]
 mod protobuf;
+#[cfg(any(feature = "transport", feature = "upstream"))]
+mod race;
 pub mod ratio;
 #[cfg(any(feature = "resilience", feature = "routing"))]
 mod ready;

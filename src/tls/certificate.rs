@@ -177,6 +177,20 @@ fn validity(validity: &Validity) -> Result<RangeInclusive<SystemTime>, &'static 
     Ok(time(validity.not_before)?..=time(validity.not_after)?)
 }
 
+/// When all of these are valid; `None` if one cannot be read, or they never are.
+pub(super) fn valid(chain: &[CertificateDer<'_>]) -> Option<RangeInclusive<SystemTime>> {
+    let mut all: Option<RangeInclusive<SystemTime>> = None;
+    for certificate in chain {
+        let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+        let one = validity(certificate.validity()).ok()?;
+        all = Some(match all {
+            None => one,
+            Some(all) => *all.start().max(one.start())..=*all.end().min(one.end()),
+        });
+    }
+    all.filter(|all| !all.is_empty())
+}
+
 fn time(time: ASN1Time) -> Result<SystemTime, &'static str> {
     let seconds = u64::try_from(time.timestamp()).ok();
     let time = seconds.and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));

@@ -38,6 +38,7 @@ mod crypto;
 mod directory;
 mod identity;
 mod material;
+mod remembered;
 #[cfg(feature = "transport")]
 mod server;
 mod shrink;

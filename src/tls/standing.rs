@@ -4,21 +4,16 @@ use std::future::pending;
 #[cfg(feature = "upstream")]
 use std::sync::Arc;
 
-use rustls::{
-    CertificateError,
-    pki_types::{CertificateDer, UnixTime},
-};
+use rustls::pki_types::{CertificateDer, UnixTime};
 #[cfg(feature = "upstream")]
-use rustls::{client::danger::ServerCertVerifier, pki_types::ServerName};
+use rustls::{CertificateError, client::danger::ServerCertVerifier, pki_types::ServerName};
 use tokio::sync::watch;
-#[cfg(feature = "transport")]
-use webpki::KeyUsage;
 
-#[cfg(feature = "transport")]
-use super::Crypto;
 #[cfg(feature = "upstream")]
 use super::verifier::Verifier;
 use super::{Credentials, OnTrustShrink, Trust};
+#[cfg(feature = "transport")]
+use super::{Crypto, trust::Usage};
 use crate::identity::PeerIdentity;
 
 /// Whom to believe before a handshake, so that no change after that is missed.
@@ -103,15 +98,12 @@ impl Standing {
 
     fn again(&self) -> Result<(), rustls::Error> {
         let chain: Vec<_> = self.peer.chain().map(CertificateDer::from).collect();
-        let (leaf, others) = chain.split_first().ok_or(CertificateError::BadEncoding)?;
         match &self.role {
             #[cfg(feature = "transport")]
-            Role::Client(by) => {
-                let usage = KeyUsage::client_auth();
-                self.known.verify((leaf, others), UnixTime::now(), usage, *by).map(drop)
-            }
+            Role::Client(by) => self.known.verify(&chain, UnixTime::now(), Usage::Client, *by).map(drop),
             #[cfg(feature = "upstream")]
             Role::Server(verifier, name) => {
+                let (leaf, others) = chain.split_first().ok_or(CertificateError::BadEncoding)?;
                 verifier.verify_server_cert(leaf, others, name, &[], UnixTime::now()).map(drop)
             }
         }

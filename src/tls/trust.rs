@@ -1,4 +1,10 @@
-use std::{collections::BTreeMap, fmt, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    ops::Range,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use rustls::{
     CertificateError, Error,
@@ -10,7 +16,11 @@ use webpki::{
     RevocationOptionsBuilder, anchor_from_trusted_cert,
 };
 
-use super::{Crypto, certificate, verifier::refused};
+use super::{
+    Crypto, certificate,
+    remembered::{self, Remembered},
+    verifier::refused,
+};
 use crate::identity::{PeerIdentity, SpiffeId, TrustDomain};
 
 /// The most certificates that are read as roots.
@@ -27,6 +37,10 @@ const MAX_OF_ONE: usize = 8;
 ///
 /// If there are revocation lists, each certificate of a chain but the root must be on none of them and its issuer must have
 /// one, which is not over: where all have expired nobody is let in.
+///
+/// A chain that was believed is remembered by its bytes, 1,024 of them and 4 MiB at most, for as long as every certificate of it and
+/// every revocation list is valid: who connects again proves that the key is his, as everybody does, and the issuers' signatures
+/// are not verified anew. Other roots or lists are another `Trust`, which remembers nothing of this one.
 ///
 /// ```
 /// use portcullis::tls::Trust;
@@ -50,6 +64,7 @@ struct Anchors {
     revoked: BTreeMap<Vec<u8>, Vec<Listed>>,
     /// What all of it was read from, to tell whether another is the same.
     read: Vec<u8>,
+    remembered: Remembered,
 }
 
 #[derive(Clone)]
@@ -57,6 +72,14 @@ struct Listed {
     list: Arc<CertRevocationList<'static>>,
     /// When it is over.
     until: SystemTime,
+}
+
+/// What a peer shows its certificate for.
+#[derive(Debug, Clone, Copy)]
+#[repr(u8)]
+pub(super) enum Usage {
+    Client,
+    Server,
 }
 
 /// Why roots or revocation lists cannot be used.
@@ -219,15 +242,45 @@ impl Trust {
     /// Finds out whether this chain is to be believed at this moment, and what it says.
     pub(super) fn verify(
         &self,
-        (leaf, others): (&CertificateDer<'_>, &[CertificateDer<'_>]),
+        chain: &[CertificateDer<'_>],
         now: UnixTime,
-        usage: KeyUsage,
+        usage: Usage,
+        crypto: Crypto,
+    ) -> Result<PeerIdentity, Error> {
+        let (print, moment) = (remembered::print(chain, usage, crypto), at(now));
+        if let Some(peer) = self.0.remembered.find(&print, moment) {
+            return Ok(peer);
+        }
+        let peer = self.verify_anew(chain, now, usage, crypto)?;
+        if let Some(valid) = self.valid(chain, moment) {
+            self.0.remembered.keep(print, peer.clone(), valid, moment);
+        }
+        Ok(peer)
+    }
+
+    /// Around `now`, while no certificate of the chain begins or ends, and no revocation list ends.
+    fn valid(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Option<Range<SystemTime>> {
+        let certificates = certificate::valid(chain)?;
+        let lists = self.0.revoked.values().flatten().map(|listed| listed.until);
+        let until = lists.filter(|until| *until > now).fold(*certificates.end(), SystemTime::min);
+        Some(*certificates.start()..until)
+    }
+
+    fn verify_anew(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+        usage: Usage,
         crypto: Crypto,
     ) -> Result<PeerIdentity, Error> {
         let malformed = |_| Error::from(CertificateError::BadEncoding);
+        let (leaf, others) = chain.split_first().ok_or(CertificateError::BadEncoding)?;
         let end = EndEntityCert::try_from(leaf).map_err(malformed)?;
-        let chain: Vec<_> = std::iter::once(leaf).chain(others).cloned().collect();
-        let peer = certificate::read_strong(&chain).map_err(refused)?;
+        let peer = certificate::read_strong(chain).map_err(refused)?;
+        let usage = match usage {
+            Usage::Client => KeyUsage::client_auth(),
+            Usage::Server => KeyUsage::server_auth(),
+        };
         let algorithms = crypto.provider().signature_verification_algorithms.all;
         let verify = |lists: &[&CertRevocationList<'_>]| {
             let revocation = RevocationOptionsBuilder::new(lists).ok();
@@ -266,6 +319,10 @@ impl Trust {
         let theirs = domain(peer).filter(|domain| self.0.of_domains.contains_key(domain));
         theirs.is_some_and(|theirs| ours.and_then(domain) != Some(theirs))
     }
+}
+
+fn at(now: UnixTime) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(now.as_secs())
 }
 
 /// `None` where something else stands.

@@ -15,11 +15,11 @@ use rustls::{
     sign::CertifiedKey,
 };
 use thiserror::Error;
-use webpki::{EndEntityCert, KeyUsage};
+use webpki::EndEntityCert;
 
 #[cfg(feature = "transport")]
 use super::certificate;
-use super::{Credentials, Crypto, Identity, Material};
+use super::{Credentials, Crypto, Identity, Material, trust::Usage};
 use crate::identity::{PeerIdentity, SpiffeId, TrustDomain};
 
 /// Who a server must be.
@@ -144,8 +144,7 @@ impl Verifier {
         others: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
-        let believed =
-            self.believed()?.trust.verify((leaf, others), now, KeyUsage::client_auth(), self.crypto);
+        let believed = self.believed()?.trust.verify(&chain(leaf, others), now, Usage::Client, self.crypto);
         believed.map(believe).inspect_err(|_| claim(leaf))
     }
 
@@ -174,6 +173,10 @@ impl Verifier {
         let name = peer.name().unwrap_or("without a name");
         Err(refused(format!("the server is {name}, and it should be {expected}")))
     }
+}
+
+fn chain<'a>(leaf: &'a CertificateDer<'_>, others: &'a [CertificateDer<'_>]) -> Vec<CertificateDer<'a>> {
+    std::iter::once(leaf).chain(others).map(|certificate| certificate.as_ref().into()).collect()
 }
 
 fn is_of(peer: &PeerIdentity, domain: &TrustDomain) -> bool {
@@ -221,7 +224,7 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, Error> {
         // Once, so that both questions are of the same roots.
         let material = self.believed()?;
-        let peer = material.trust.verify((leaf, others), now, KeyUsage::server_auth(), self.crypto)?;
+        let peer = material.trust.verify(&chain(leaf, others), now, Usage::Server, self.crypto)?;
         let ours = material.identity.as_ref().map(Identity::names);
         let is_by_name = matches!(self.server, ServerId::Host | ServerId::Name(_));
         if is_by_name && material.trust.is_foreign(&peer, ours) {

@@ -11,12 +11,8 @@ use std::{
 use bytes::Bytes;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{
-    Drain, Io, Peer, Watch,
-    prefixed::Prefixed,
-    tenure::{Tenure, either},
-};
-use crate::{io::write_through, tunnel::TunnelCut};
+use super::{Drain, Io, Peer, Watch, prefixed::Prefixed, tenure::Tenure};
+use crate::{io::write_through, race::race, tunnel::TunnelCut};
 
 /// A connection that carries something else than HTTP, from its first byte on.
 ///
@@ -52,7 +48,7 @@ impl Stream {
     /// Tells when it must end: what drains is cut, its peer's certificate has expired, or is believed no longer.
     #[must_use]
     pub fn cut(&self) -> TunnelCut {
-        TunnelCut::when(either(self.drain.cut_off(), self.tenure.cut()))
+        TunnelCut::when(race(self.drain.cut_off(), self.tenure.cut()))
     }
 
     /// Lets go of it so that its peer sees that it has broken off, and does not take a part for the whole.

@@ -1,11 +1,6 @@
 //! How long a connection may last, by who its peer is.
 
-use std::{
-    future::{pending, poll_fn},
-    pin::pin,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::pending, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
@@ -13,9 +8,9 @@ use super::{
     Peer,
     server::{Lost, Verdict},
 };
-use crate::time::after;
 #[cfg(feature = "tls")]
 use crate::tls::{OnTrustShrink, Standing};
+use crate::{race::race, time::after};
 
 /// What is in flight when a certificate expires may take so long.
 const GRACE: Duration = Duration::from_secs(30);
@@ -76,17 +71,7 @@ impl Tenure {
                     pending::<()>().await;
                 }
             };
-            either(over, lost).await;
+            race(over, lost).await;
         }
     }
-}
-
-/// Resolves with the first of both.
-pub(super) async fn either(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
-    let (mut one, mut other) = (pin!(one), pin!(other));
-    poll_fn(|cx| match one.as_mut().poll(cx) {
-        Poll::Pending => other.as_mut().poll(cx),
-        ready => ready,
-    })
-    .await;
 }

@@ -1,18 +1,17 @@
 //! Whether the server of a connection is still believed.
 
 use std::{
-    future::{Future, pending, poll_fn},
-    pin::{Pin, pin},
+    future::{Future, pending},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
 };
 
 #[cfg(feature = "tls")]
 use crate::tls::{OnTrustShrink, Standing};
-use crate::tunnel::TunnelCut;
+use crate::{race::race, tunnel::TunnelCut};
 
 /// Whether a connection may take another request, as far as that depends on who its server is.
 #[derive(Clone, Default)]
@@ -47,7 +46,7 @@ impl Believed {
                     lost.await;
                     pending::<()>().await;
                 };
-                either(connection, lost).await;
+                race(connection, lost).await;
             }
         }
     }
@@ -66,7 +65,7 @@ impl Believed {
                 None => pending().await,
             }
         };
-        Some(TunnelCut::when(either(told, lost)))
+        Some(TunnelCut::when(race(told, lost)))
     }
 
     /// Resolves when its server is not believed any more, of one which is to be drained, or else cut, then.
@@ -87,14 +86,4 @@ impl Believed {
     fn lost(self, _: bool) -> Option<std::future::Pending<()>> {
         None
     }
-}
-
-/// Resolves with the first of both.
-pub(super) async fn either(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
-    let (mut one, mut other) = (pin!(one), pin!(other));
-    poll_fn(|cx| match one.as_mut().poll(cx) {
-        Poll::Pending => other.as_mut().poll(cx),
-        ready => ready,
-    })
-    .await;
 }

@@ -17,11 +17,11 @@ use tokio::{
 };
 
 use super::{
-    believed::{Believed, either},
+    believed::Believed,
     connect::{ConnectError, Connections, Heard, Io, connect},
     options::Options,
 };
-use crate::{io::write_through, time::after};
+use crate::{io::write_through, race::race, time::after};
 
 /// What is in flight when a certificate expires may take so long.
 const GRACE: Duration = Duration::from_secs(30);
@@ -169,7 +169,7 @@ impl Term {
                 }
             };
             match cut {
-                Some(cut) => either(expired, cut).await,
+                Some(cut) => race(expired, cut).await,
                 None => expired.await,
             }
         }

@@ -1,11 +1,5 @@
 //! How a gateway goes down.
-use std::{
-    future::{Future, poll_fn},
-    pin::pin,
-    sync::atomic::Ordering,
-    task::Poll,
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
@@ -14,7 +8,7 @@ use super::{
     run::{Gateway, Shared},
     sockets::{Acceptor, Sockets},
 };
-use crate::{time::after, transport::shutdown_signal};
+use crate::{race::race, time::after, transport::shutdown_signal};
 
 /// How long the admin address may take to end.
 const ADMIN: Duration = Duration::from_secs(1);
@@ -78,7 +72,7 @@ impl Gateway {
             shutdown_signal().await;
             self.cut().await
         };
-        first(self.shutdown(delay, grace), again).await
+        race(self.shutdown(delay, grace), again).await
     }
 }
 
@@ -118,14 +112,4 @@ impl Shared {
         }
         cut
     }
-}
-
-/// What the first of two futures says.
-async fn first<T>(one: impl Future<Output = T>, other: impl Future<Output = T>) -> T {
-    let (mut one, mut other) = (pin!(one), pin!(other));
-    poll_fn(|cx| match one.as_mut().poll(cx) {
-        Poll::Pending => other.as_mut().poll(cx),
-        ready => ready,
-    })
-    .await
 }

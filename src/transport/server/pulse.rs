@@ -84,7 +84,7 @@ impl Pulse {
         }
     }
 
-    /// The server is draining: whether the connection should close as soon as it can.
+    /// The connection is to end: whether it should close as soon as it can.
     ///
     /// HTTP/2 can say so without losing anything. On an HTTP/1 connection the next head that is given says so; one that
     /// has given its last, or waits for a request, waits a little for one that may be on its way.
@@ -93,6 +93,7 @@ impl Pulse {
             self.since = Instant::now();
         }
         self.draining = true;
+        self.vitals.leaving.store(true, Relaxed);
         !self.closing && self.vitals.is_h2
     }
 
@@ -197,8 +198,8 @@ impl Pulse {
         if self.over.is_some_and(|over| now >= over) {
             return Some(Verdict::Cut);
         }
-        if self.may_age() && self.age_limit.is_some_and(|limit| now >= limit) {
-            return Some(Verdict::Close);
+        if self.may_age() && self.age_limit.take_if(|limit| now >= *limit).is_some() {
+            return self.drain().then_some(Verdict::Close);
         }
         match self.state {
             State::Fresh | State::Idle(_) => Some(Verdict::Close),

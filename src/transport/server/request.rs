@@ -1,6 +1,6 @@
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll, ready},
 };
 
@@ -18,12 +18,9 @@ use super::{
 };
 use crate::{
     body::{Body, ResponseBody},
+    race::race,
     reject::{Protocol, Reason, Rejection},
-    transport::{
-        listener::Observer,
-        peer::Peer,
-        tenure::{Tenure, either},
-    },
+    transport::{listener::Observer, peer::Peer, tenure::Tenure},
     tunnel::TunnelCut,
 };
 
@@ -67,7 +64,7 @@ where
         if !self.vitals.is_h2 && extensions.get::<OnUpgrade>().is_some() {
             extensions.insert(self.vitals.open_tunnel());
             let (drain, tenure) = (self.vitals.drain.cut_off(), self.tenure.cut());
-            extensions.insert(TunnelCut::when(either(drain, tenure)));
+            extensions.insert(TunnelCut::when(race(drain, tenure)));
         }
         let state = State::Waiting { service: self.service.clone(), request: Some(request) };
         Exchange { state, in_flight, asks_head }
@@ -128,7 +125,8 @@ where
         let this = self.project();
         #[expect(clippy::expect_used, reason = "the contract of Future")]
         let in_flight = this.in_flight.take().expect("polled after completion");
-        let says_close = !in_flight.vitals().is_h2 && in_flight.vitals().drain.is_draining();
+        let vitals = in_flight.vitals();
+        let says_close = !vitals.is_h2 && (vitals.leaving.load(Relaxed) || vitals.drain.is_draining());
         let is_bodiless =
             *this.asks_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         // Of HTTP/1 hyper leaves it out itself.

@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     body::{Body, BoxError},
+    race::race,
     reject::Reason,
     transport::{
         Drain, Io, Listener, Misuse, Peer, Stream, Streams,
@@ -36,7 +37,7 @@ use crate::{
         listener::Observer,
         prefixed::Prefixed,
         stream::Which,
-        tenure::{Tenure, either},
+        tenure::Tenure,
     },
 };
 
@@ -113,7 +114,7 @@ impl Server {
                 }
             }
             drop((listener, accepting));
-            either(ours.emptied(), self.drain.cut_off()).await;
+            race(ours.emptied(), self.drain.cut_off()).await;
         }
     }
 

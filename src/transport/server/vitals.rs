@@ -33,6 +33,8 @@ pub(super) struct Vitals {
     mark: AtomicUsize,
     /// A part of an HTTP/2 head has come, and nothing else can come before its rest.
     pub(super) block_open: AtomicBool,
+    /// No request is to come after the next one.
+    pub(super) leaving: AtomicBool,
     /// The peer has sent more control frames than it may.
     pub(super) flooded: AtomicBool,
     /// The last write found the socket full.
@@ -57,6 +59,7 @@ impl Vitals {
             wrote: AtomicUsize::new(0),
             mark: AtomicUsize::new(0),
             block_open: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             flooded: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),

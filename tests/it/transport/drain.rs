@@ -208,6 +208,23 @@ async fn a_tunnel_is_waited_for() {
 }
 
 #[tokio::test]
+async fn an_old_connection_that_is_idle_is_told_with_its_next_answer() {
+    let server = Server::new().max_connection_age(Some(SHORT)).drain_idle_timeout(Duration::from_secs(600));
+    let running = running(server).await;
+    let mut peer = Peer::connect(running.address).await;
+    loop {
+        peer.get("/").await;
+        let answer = peer.response().await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        if answer.contains("connection: close") {
+            break;
+        }
+        tokio::time::sleep(SHORT * 3).await; // idle when its time comes
+    }
+    assert_eq!(peer.rest_as_text().await, "");
+}
+
+#[tokio::test]
 async fn an_old_connection_is_renewed() {
     let running = running(Server::new().max_connection_age(Some(SHORT))).await;
     let mut h1 = Peer::connect(running.address).await;

@@ -83,12 +83,16 @@ impl ConnectionObserver for Counting {
 
 impl Running {
     async fn start(change: impl FnOnce(ServerTls) -> ServerTls) -> Self {
+        Self::with(Server::new(), change).await
+    }
+
+    async fn with(server: Server, change: impl FnOnce(ServerTls) -> ServerTls) -> Self {
         let (site, old, drain) = (Site::default(), Authority::new("old"), Drain::new());
         let ours = credentials(old.workload(ORDERS), old.trust());
         let connections = Arc::<Connections>::default();
         let observer = Arc::new(Counting(Arc::clone(&connections)));
         let listener = Listener::builder().tls(change(ServerTls::mutual(&ours))).observer(observer);
-        let address = serve(&site, Server::new().drain(&drain), listener).await;
+        let address = serve(&site, server.drain(&drain), listener).await;
         Self { address, site, ours, old, connections, _drain: drain }
     }
 
@@ -185,6 +189,30 @@ async fn http2_is_kept_or_told_to_go_or_cut() {
         // The one is told, and the other is not.
         assert_eq!(why.is_go_away(), then == OnTrustShrink::Drain, "{why:?}");
     }
+}
+
+/// A request may be on its way at any moment, and one that is not to be sent twice would be lost.
+#[tokio::test]
+async fn an_http1_connection_is_told_with_its_next_answer() {
+    let server = Server::new().drain_idle_timeout(Duration::from_secs(600));
+    let running = Running::with(server, |tls| tls.on_trust_shrink(OnTrustShrink::Drain)).await;
+    let (mut idle, mut other) = (running.connect(None).await, running.http2().await);
+    assert!(said(&mut idle, GET).await.ends_with("hello"));
+    assert_eq!(asked(&mut other).await.unwrap(), 200);
+    running.forget();
+    // Until connections have been looked at.
+    soon(async { while asked(&mut other).await.is_ok() {} }).await;
+    soon(async {
+        loop {
+            let answer = said(&mut idle, GET).await;
+            assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("hello"), "{answer}");
+            if answer.to_ascii_lowercase().contains("\r\nconnection: close\r\n") {
+                break;
+            }
+        }
+    })
+    .await;
+    assert_eq!(said(&mut idle, b"").await, "", "it is closed then");
 }
 
 /// Who is told to go and goes on asking is cut, once it has had the time to hear of it. Written by hand: no library does this.

@@ -1,10 +1,8 @@
 //! What is done with one connection that carries something else than HTTP.
 use std::{
-    future::poll_fn,
     io::ErrorKind,
     pin::{Pin, pin},
     sync::Arc,
-    task::Poll,
     time::Duration,
 };
 
@@ -18,6 +16,7 @@ use crate::{
     head::Head,
     identity::{ClientAddr, PeerIdentity},
     outcome::Verdict,
+    race::race,
     reject::{Answer, Reason, Rejection},
     stack::gateway::service::{Door, InForce},
     telemetry::access_log::{Connection, Made},
@@ -99,18 +98,12 @@ impl Forwarder {
         };
         let (route, upstream) = (&chosen.route, &chosen.upstream);
         let mut cut = pin!(stream.cut().wait());
-        let opening = upstream.open(&Head::of(&mut request));
-        let opened = {
-            let mut opening = pin!(opening);
-            poll_fn(|cx| match opening.as_mut().poll(cx) {
-                Poll::Pending => {
-                    let gone = || Err(Rejection::new(Reason::Unavailable).detail("it was cut"));
-                    cut.as_mut().poll(cx).map(|()| gone())
-                }
-                opened => opened,
-            })
-            .await
+        let gone = async {
+            cut.as_mut().await;
+            Err(Rejection::new(Reason::Unavailable).detail("it was cut"))
         };
+        let opening = upstream.open(&Head::of(&mut request));
+        let opened = race(opening, gone).await;
         match opened {
             Ok(opened) => {
                 let counted = self.numbers.begin(&route.name, upstream.name());
@@ -179,27 +172,19 @@ impl Forwarder {
         mut opened: Opened,
         mut counted: Counted,
         Chosen { route, upstream }: &Chosen,
-        (mut cut, begun): (Pin<&mut impl Future<Output = ()>>, Instant),
+        (cut, begun): (Pin<&mut impl Future<Output = ()>>, Instant),
     ) {
         let made =
             Made { endpoint: opened.endpoint(), attempts: opened.attempts(), connect: opened.connect_time() };
         let who = stream.who().clone();
-        let mut lost = pin!(opened.cut().wait());
-        let mut cut = poll_fn(|cx| match cut.as_mut().poll(cx) {
-            Poll::Pending => lost.as_mut().poll(cx),
-            ready => ready,
-        });
+        let mut cut = pin!(race(cut, opened.cut().wait()));
         let end = carry(&mut stream, &mut opened, route.limits, &mut cut, &mut counted).await;
         if let End::First(error) = &end
             && error.kind() == ErrorKind::UnexpectedEof
         {
             // A client that leaves without a goodbye of TLS, as many do: what it has said is delivered.
-            let mut hanging_up = pin!(opened.hang_up(route.limits.idle.min(HEAR_OUT)));
-            poll_fn(|cx| match hanging_up.as_mut().poll(cx) {
-                Poll::Pending => Pin::new(&mut cut).poll(cx),
-                Poll::Ready(_) => Poll::Ready(()),
-            })
-            .await;
+            let hung_up = async { _ = opened.hang_up(route.limits.idle.min(HEAR_OUT)).await };
+            race(hung_up, &mut cut).await;
         }
         let ended = let_go(end, stream, opened);
         counted.ended(ended, begun.elapsed());
