@@ -69,6 +69,7 @@ impl Compiler<'_> {
             ("key", said.key.is_some()),
             ("maxKeys", said.max_keys.is_some()),
             ("throttlingFails", said.throttling_fails),
+            ("cancellingFails", said.cancelling_fails),
             ("shadow", said.shadow),
         ];
         for (name, _) in others.into_iter().filter(|(_, is_said)| *is_said) {
@@ -98,7 +99,8 @@ impl Compiler<'_> {
             few(at.field("maxKeys"), most);
             policy = policy.max_keys(most);
         }
-        let policy = policy.trip(trips?).throttling_fails(said.throttling_fails).in_shadow(said.shadow);
+        let policy = policy.trip(trips?).in_shadow(said.shadow);
+        let policy = policy.throttling_fails(said.throttling_fails).cancelling_fails(said.cancelling_fails);
         let make = || Some(BreakerLayer::new(policy));
         self.breakers.borrow_mut().keep(&self.kept.breakers, name, said.clone(), make)
     }

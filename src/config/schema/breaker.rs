@@ -37,6 +37,9 @@ pub(crate) struct CircuitBreaker {
     /// Whether 429 and gRPC's `RESOURCE_EXHAUSTED` are failures. Default: `false`.
     #[serde(default)]
     pub(crate) throttling_fails: bool,
+    /// Whether calls that nobody waited for are failures. Default: `false`, unless a time of ours was over or they were slow.
+    #[serde(default)]
+    pub(crate) cancelling_fails: bool,
     /// For an upstream: whether each of its endpoints has a breaker of its own; who is open is passed over, unless most are.
     /// Default: `false`, one for all together.
     #[serde(default)]

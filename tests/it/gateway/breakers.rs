@@ -120,6 +120,32 @@ async fn an_upstream_that_hangs_has_failed() {
     }
 }
 
+/// Who hangs up says nothing of the server, unless it is told so.
+#[tokio::test]
+async fn clients_that_hang_up_say_that_it_fails_where_it_is_told_so() {
+    for (fails, state) in [("", "closed"), (", cancellingFails: true", "open")] {
+        let (log, _guard) = Log::start();
+        let fleet = Fleet::of(&[Does::Hang]).await;
+        let upstream = format!(", circuitBreaker: {{ consecutiveFailures: 2, {FOR_LONG}{fails} }}");
+        let gateway = gateway(&fleet, &upstream, "timeouts: { request: 60s }").await;
+        for asked in 1..=2 {
+            let call = gateway.get("/", &[]);
+            let hung_up = async {
+                while fleet.asked() < asked {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            };
+            tokio::select! {
+                answer = call => panic!("{answer:?}"),
+                () = hung_up => {}
+            }
+        }
+        let lines = log.access(2).await;
+        assert!(lines.iter().all(|line| line["verdict"] == "cancelled"), "{lines:?}");
+        assert_eq!(breaker(&gateway).await["state"], state);
+    }
+}
+
 #[tokio::test]
 async fn it_closes_when_the_upstream_has_come_back() {
     let server = Flapping::start().await;
