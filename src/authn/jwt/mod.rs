@@ -136,7 +136,7 @@ mod algorithm;
 #[cfg(feature = "axum")]
 mod axum;
 pub(super) mod binding;
-mod claims;
+pub(super) mod claims;
 mod gate;
 pub(super) mod issuer;
 pub(super) mod json;

@@ -51,8 +51,9 @@ impl Jwt {
     }
 
     fn verify_alone(&self, token: &str, sender: Sender<'_>) -> Result<(Principal, Claims), TokenError> {
-        let verified = self.examine(token, sender, self.now(Instant::now()))?;
-        Ok((verified.principal, verified.claims))
+        let Verified { principal, .. } = self.examine(token, sender, self.now(Instant::now()))?;
+        let claims = Claims::of(&principal);
+        Ok((principal, claims))
     }
 
     fn now(&self, instant: Instant) -> Now {
@@ -84,12 +85,11 @@ impl Jwt {
         let (at, issuer) = self.issuer_of(json.as_slice())?;
         let mut findings = issuer.examine(&parts, json.as_slice(), sender, now.wall)?;
         let remembered = self.memory.as_ref().map(|memory| (memory, Arc::new(Remembered::new(token))));
-        let claims = match &remembered {
-            Some((_, token)) => Claims::remembered(token.clone()),
-            None => Claims::decoded(json),
-        };
-        findings.principal = findings.principal.with_claims(claims.lookup());
-        let known = Known { issuer: at, findings, claims };
+        findings.principal = findings.principal.with_claims(match &remembered {
+            Some((_, token)) => token.clone(),
+            None => Arc::new(json),
+        });
+        let known = Known { issuer: at, findings };
         let verified = known.told();
         if let Some((memory, token)) = remembered {
             let left = known.findings.times.left(now.wall, issuer.rules.skew);
@@ -140,9 +140,9 @@ impl Authenticator for Jwt {
             Err(fault) => return Credential::Invalid(self.refuse_fault(fault)),
         };
         match verified {
-            Ok(Verified { principal, claims, told }) => {
+            Ok(Verified { principal, told }) => {
                 tell(&told, head);
-                head.extensions_mut().insert(claims);
+                head.extensions_mut().insert(Claims::of(&principal));
                 Credential::Valid(principal)
             }
             Err(error) => Credential::Invalid(self.refuse(error)),
