@@ -138,6 +138,7 @@ mod axum;
 pub(super) mod binding;
 pub(super) mod claims;
 mod gate;
+mod headers;
 pub(super) mod issuer;
 pub(super) mod json;
 mod jwk;
