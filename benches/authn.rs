@@ -5,7 +5,7 @@
 use std::{
     convert::Infallible,
     pin::pin,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     task::{Context, Waker},
     time::SystemTime,
 };
@@ -172,19 +172,51 @@ fn es256_gate_first_sight(bencher: Bencher<'_, '_>) {
         .bench_local_refs(|request| jwt.check(&mut Head::of(request)).is_ok());
 }
 
-/// As requests come: made anew each time, beside which the gate stands alone.
-#[divan::bench(threads = [1, 2])]
+/// Calls of one sample where two threads are measured. Of a single one they would measure how they waited for each other.
+const TOGETHER: u32 = 200;
+
+/// As requests come: made anew each time, with bytes of its own, beside which the gate stands alone. With two threads both
+/// have the same token.
+#[divan::bench(threads = [1, 2], sample_size = TOGETHER)]
 fn es256_gate_seen_before(bencher: Bencher<'_, '_>) {
     let (jwt, token, ..) = es256();
-    let bearer = header::HeaderValue::try_from(format!("Bearer {token}")).unwrap();
+    seen_by_all(bencher, &jwt, &header::AUTHORIZATION, || format!("Bearer {token}"));
+}
+
+/// The same, each thread with a token of its own: what is left is what two threads cost each other anyway.
+#[divan::bench(threads = [1, 2], sample_size = TOGETHER)]
+fn es256_gate_seen_before_each_its_own(bencher: Bencher<'_, '_>) {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static THREAD: usize = THREADS.fetch_add(1, Ordering::Relaxed);
+    }
+
+    let key = EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    let fresh = || {
+        let signed = signed("ES256");
+        let signature = key.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
+        format!("Bearer {}", token(&signed, signature.as_ref()))
+    };
+    let tokens = [fresh(), fresh()];
+    let own = || THREAD.with(|thread| tokens[thread % 2].clone());
+    seen_by_all(bencher, &jwt_of(&key), &header::AUTHORIZATION, own);
+}
+
+/// A shared copy of the value would be counted by all threads when the gate takes it out of the request.
+fn seen_by_all(
+    bencher: Bencher<'_, '_>,
+    gate: &impl Gate,
+    name: &HeaderName,
+    value: impl Fn() -> String + Sync,
+) {
     bencher
         .with_inputs(|| {
             let mut request = Request::new(());
-            request.headers_mut().insert(header::AUTHORIZATION, bearer.clone());
+            request.headers_mut().insert(name, header::HeaderValue::try_from(value()).unwrap());
             request.extensions_mut().insert(());
             request
         })
-        .bench_refs(|request| jwt.check(&mut Head::of(request)).is_ok());
+        .bench_refs(|request| gate.check(&mut Head::of(request)).is_ok());
 }
 
 #[divan::bench]
@@ -253,6 +285,26 @@ fn set_of(keys: usize) -> KeySet {
 fn api_key_gate(bencher: Bencher<'_, '_>) {
     let (gate, minted) = keys(None);
     check(bencher, &gate, &HeaderName::from_static("x-api-key"), minted[500].reveal());
+}
+
+/// What it takes to put a principal into a request that has been told other things: its box.
+#[divan::bench]
+fn principal_told(bencher: Bencher<'_, '_>) {
+    let principal = Principal::new("partners", "", "acme");
+    bencher
+        .with_inputs(|| {
+            let mut request = Request::new(());
+            request.extensions_mut().insert(());
+            request
+        })
+        .bench_local_refs(|request| request.extensions_mut().insert(principal.clone()));
+}
+
+/// With two threads both have the same key.
+#[divan::bench(threads = [1, 2], sample_size = TOGETHER)]
+fn api_key_gate_of_all(bencher: Bencher<'_, '_>) {
+    let (gate, minted) = keys(None);
+    seen_by_all(bencher, &gate, &HeaderName::from_static("x-api-key"), || minted[500].reveal().to_owned());
 }
 
 fn keys(pepper: Option<&Pepper>) -> (ApiKey, Vec<Minted>) {

@@ -49,6 +49,11 @@ pub trait ClaimLookup: Send + Sync + 'static {
     /// Shows each text there until `found` says `true`, and tells whether it did: the elements of a list, or the one
     /// that [`claim`](Self::claim) finds. Policies ask this: a list that is not shown is a claim that is not there.
     fn any_claim(&self, name: &str, found: &mut dyn FnMut(&str) -> bool) -> bool;
+
+    /// All of them, as the JSON object that they came as; `None` if they came in another way.
+    fn as_json(&self) -> Option<&[u8]> {
+        None
+    }
 }
 
 impl Principal {
@@ -160,6 +165,12 @@ impl Principal {
     /// list.
     pub fn any_claim(&self, name: &str, found: &mut dyn FnMut(&str) -> bool) -> bool {
         self.0.claims.as_ref().is_some_and(|claims| claims.any_claim(name, found))
+    }
+
+    /// The claims as JSON, if they came as that.
+    #[cfg(feature = "jwt")]
+    pub(crate) fn claims_json(&self) -> Option<&[u8]> {
+        self.0.claims.as_ref()?.as_json()
     }
 
     /// Says that it came in without a credential, whatever its name.

@@ -134,7 +134,7 @@ impl Attribute {
 
     /// Whether nobody can know it, since what is asked is no request.
     pub(super) fn is_unknowable(&self, facts: &Facts<'_>) -> bool {
-        facts.request.is_none()
+        facts.request().is_none()
             && (self.is_of_caller()
                 || matches!(self, Self::Host | Self::Method | Self::Path | Self::Header(_) | Self::Query(_)))
     }
@@ -145,11 +145,11 @@ impl Attribute {
             Self::Host | Self::Method | Self::Path | Self::Header(_) | Self::Query(_) => {
                 self.any_of_request(facts, found)
             }
-            _ if self.is_of_peer() => facts.peer.is_some_and(|peer| self.any_of_peer(peer, found)),
-            Self::Client => facts.client.is_some_and(|address| found(Seen::Address(address))),
-            Self::Connected => facts.connected.is_some_and(|address| found(Seen::Address(address))),
+            _ if self.is_of_peer() => facts.peer().is_some_and(|peer| self.any_of_peer(peer, found)),
+            Self::Client => facts.client().is_some_and(|address| found(Seen::Address(address))),
+            Self::Connected => facts.connected().is_some_and(|address| found(Seen::Address(address))),
             Self::Predicate => found(Seen::All(facts)),
-            _ => facts.principal.is_some_and(|principal| self.any_of_principal(principal, found)),
+            _ => facts.principal().is_some_and(|principal| self.any_of_principal(principal, found)),
         }
     }
 
@@ -185,7 +185,7 @@ impl Attribute {
     }
 
     fn any_of_request(&self, facts: &Facts<'_>, found: &mut impl FnMut(Seen<'_>) -> bool) -> bool {
-        let Some(request) = &facts.request else { return false };
+        let Some(request) = facts.request() else { return false };
         match self {
             Self::Host => found(text(&request.host)),
             Self::Method => found(text(request.method.as_str())),

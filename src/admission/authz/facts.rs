@@ -12,12 +12,12 @@ use crate::{
 
 /// What a decision rests on: of a request, or of a connection that is not HTTP.
 #[derive(Clone)]
-pub struct Facts<'a> {
-    pub(super) principal: Option<&'a Principal>,
-    pub(super) peer: Option<&'a PeerIdentity>,
-    pub(super) client: Option<IpAddr>,
-    pub(super) connected: Option<IpAddr>,
-    pub(super) request: Option<Asked<'a>>,
+pub struct Facts<'a>(Of<'a>);
+
+#[derive(Clone)]
+enum Of<'a> {
+    Request(Asked<'a>),
+    Connection(Option<IpAddr>, Option<&'a PeerIdentity>),
 }
 
 /// What only HTTP has.
@@ -31,28 +31,16 @@ pub(super) struct Asked<'a> {
     extensions: &'a Extensions,
 }
 
-/// What of a request has to be read and checked before rules can be asked.
+/// What of a request has to be read and checked before rules can be asked. The rest is looked up by the rule that asks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Needs {
     pub(super) host: bool,
     pub(super) path: bool,
-    pub(super) principal: bool,
-    pub(super) peer: bool,
-    pub(super) client: bool,
-    pub(super) connected: bool,
     pub(super) paths: PathPolicy,
 }
 
 impl Needs {
-    const ALL: Self = Self {
-        host: true,
-        path: true,
-        principal: true,
-        peer: true,
-        client: true,
-        connected: true,
-        paths: PathPolicy::strict(),
-    };
+    const ALL: Self = Self { host: true, path: true, paths: PathPolicy::strict() };
 
     /// What these rules look at.
     pub(super) fn of(set: &Set) -> Self {
@@ -63,10 +51,6 @@ impl Needs {
         Self {
             host: set.asks(|attribute| *attribute == Attribute::Host),
             path: set.asks(|attribute| *attribute == Attribute::Path),
-            principal: set.asks(Attribute::is_of_caller),
-            peer: set.asks(Attribute::is_of_peer),
-            client: set.asks(|attribute| *attribute == Attribute::Client),
-            connected: set.asks(|attribute| *attribute == Attribute::Connected),
             paths: PathPolicy::strict(),
         }
     }
@@ -95,18 +79,8 @@ impl<'a> Facts<'a> {
             path => Cow::Borrowed(path),
         };
         let query = uri.query().unwrap_or_default();
-        let request =
-            Some(Asked { method: head.method(), host, path, query, headers: head.headers(), extensions });
-        let principal = || extensions.get().filter(|principal: &&Principal| !principal.is_anonymous());
-        let connected = || extensions.get().map(|peer: &PeerAddr| peer.ip());
-        let client = || extensions.get().map(|client: &ClientAddr| client.ip()).or_else(connected);
-        Ok(Self {
-            principal: needs.principal.then(principal).flatten(),
-            peer: needs.peer.then(|| extensions.get()).flatten(),
-            client: needs.client.then(client).flatten(),
-            connected: needs.connected.then(connected).flatten(),
-            request,
-        })
+        let (method, headers) = (head.method(), head.headers());
+        Ok(Self(Of::Request(Asked { method, host, path, query, headers, extensions })))
     }
 
     /// The facts of a connection that carries something else than HTTP.
@@ -115,56 +89,75 @@ impl<'a> Facts<'a> {
     /// for a match, one of an ALLOW policy does not.
     #[must_use]
     pub fn of_connection(address: Option<PeerAddr>, peer: Option<&'a PeerIdentity>) -> Self {
-        let address = address.map(|address| address.ip());
-        Self { principal: None, peer, client: address, connected: address, request: None }
+        Self(Of::Connection(address.map(|address| address.ip()), peer))
+    }
+
+    /// What only a request has.
+    pub(super) const fn request(&self) -> Option<&Asked<'a>> {
+        match &self.0 {
+            Of::Request(asked) => Some(asked),
+            Of::Connection(..) => None,
+        }
     }
 
     /// Who was authenticated; never the anonymous principal.
     #[must_use]
     pub fn principal(&self) -> Option<&'a Principal> {
-        self.principal
+        self.extensions()?.get().filter(|principal: &&Principal| !principal.is_anonymous())
     }
 
     /// What the peer's certificate says.
     #[must_use]
     pub fn peer(&self) -> Option<&'a PeerIdentity> {
-        self.peer
+        match self.0 {
+            Of::Request(Asked { extensions, .. }) => extensions.get(),
+            Of::Connection(_, peer) => peer,
+        }
     }
 
     /// Whose request it is, through trusted proxies.
     #[must_use]
     pub fn client(&self) -> Option<IpAddr> {
-        self.client
+        let told = self.extensions().and_then(|extensions| extensions.get());
+        told.map(|client: &ClientAddr| client.ip()).or_else(|| self.connected())
+    }
+
+    /// Who has the connection to us.
+    pub(super) fn connected(&self) -> Option<IpAddr> {
+        match self.0 {
+            Of::Request(Asked { extensions, .. }) => extensions.get().map(|peer: &PeerAddr| peer.ip()),
+            Of::Connection(address, _) => address,
+        }
     }
 
     /// The method, of a request.
     #[must_use]
     pub fn method(&self) -> Option<&'a Method> {
-        Some(self.request.as_ref()?.method)
+        Some(self.request()?.method)
     }
 
     /// The host's name, in lower case and without its port, of a request.
     #[must_use]
     pub fn host(&self) -> Option<&str> {
-        Some(&self.request.as_ref()?.host)
+        Some(&self.request()?.host)
     }
 
     /// The path in its normal form, of a request.
     #[must_use]
     pub fn path(&self) -> Option<&str> {
-        Some(&self.request.as_ref()?.path)
+        Some(&self.request()?.path)
     }
 
     /// The header fields, of a request.
     #[must_use]
     pub fn headers(&self) -> Option<&'a HeaderMap> {
-        Some(self.request.as_ref()?.headers)
+        Some(self.request()?.headers)
     }
 
     /// What other layers have told about a request.
     #[must_use]
     pub fn extensions(&self) -> Option<&'a Extensions> {
-        Some(self.request.as_ref()?.extensions)
+        Some(self.request()?.extensions)
     }
 }
 
@@ -172,9 +165,9 @@ impl fmt::Debug for Facts<'_> {
     /// Header values and the query may hold secrets and are left out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Facts")
-            .field("principal", &self.principal)
-            .field("peer", &self.peer)
-            .field("client", &self.client)
+            .field("principal", &self.principal())
+            .field("peer", &self.peer())
+            .field("client", &self.client())
             .field("method", &self.method())
             .field("path", &self.path())
             .finish_non_exhaustive()

@@ -282,8 +282,17 @@ fn network(seed: u64, address: IpAddr, mask: u8) -> u64 {
 fn step(hash: u64, piece: &[u8]) -> u64 {
     let (words, rest) = piece.as_chunks::<8>();
     let hash = words.iter().fold(hash, |hash, word| fold(hash ^ u64::from_le_bytes(*word)));
-    let last = rest.iter().fold(piece.len() as u64, |last, byte| (last << 8) | u64::from(*byte));
-    fold(hash ^ last)
+    fold(hash ^ word(rest) ^ ((piece.len() as u64) << 56))
+}
+
+/// Less than eight bytes, read at once where they are four: twice, the second time from their end.
+fn word(bytes: &[u8]) -> u64 {
+    match (bytes.first_chunk(), bytes.last_chunk()) {
+        (Some(first), Some(last)) => {
+            u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last))
+        }
+        _ => bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    }
 }
 
 fn fold(word: u64) -> u64 {

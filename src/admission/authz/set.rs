@@ -129,7 +129,7 @@ impl Set {
                 first = at;
             }
         };
-        if facts.request.is_some() {
+        if facts.request().is_some() {
             self.index.candidates(facts, ask);
         } else {
             // What it lacks may match: every clause is asked, once a connection.

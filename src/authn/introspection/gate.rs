@@ -13,7 +13,7 @@ use crate::{
         Authenticator, Credential, Inquiry, Location, Providers,
         challenge::Challenges,
         credential::{self, Fault},
-        jwt::{Claims, TokenError, binding::Sender, memory::Verified, pointer, verify::tell},
+        jwt::{Claims, TokenError, binding::Sender, claims::Json, memory::Verified, pointer, verify::tell},
         oauth::Endpoint,
     },
     gate::AsyncGateLayer,
@@ -92,9 +92,9 @@ impl Introspection {
     /// What is made of a verdict.
     fn heed(&self, verdict: Result<Verified, Refusal>, head: &mut Head<'_>) -> Credential {
         match verdict {
-            Ok(Verified { principal, claims, told }) => {
+            Ok(Verified { principal, told }) => {
                 tell(&told, head);
-                head.extensions_mut().insert(claims);
+                head.extensions_mut().insert(Claims::of(&principal));
                 Credential::Valid(principal)
             }
             Err(why) => Credential::Invalid(self.0.reading.reject(why)),
@@ -157,8 +157,8 @@ impl<'t> JwtShape<'t> {
 
     /// Who made it, as it says itself.
     fn issuer(&self) -> Option<String> {
-        let claims = Claims::unverified(self.payload).ok()?;
-        pointer::text_at("iss", claims.as_json()).map(std::borrow::Cow::into_owned)
+        let claims = Json::decode(self.payload).ok()?;
+        pointer::text_at("iss", claims.as_slice()).map(std::borrow::Cow::into_owned)
     }
 }
 

@@ -1,14 +1,18 @@
 //! What a provider's answer says about a token. Pure.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http::{HeaderName, StatusCode};
 use serde::de::MapAccess;
 
 use crate::authn::{
     jwt::{
-        Claims, Pointer, TokenError,
+        Pointer, TokenError,
         binding::{Binding, Bound, Sender},
+        claims::Json,
         issuer::{Told, tell},
         json::{self, Members, Skipped},
         memory::{Verified, weight},
@@ -33,7 +37,7 @@ pub(super) struct Expected {
 #[derive(Debug)]
 pub(super) enum Verdict {
     /// It is good for us, between these times and from this sender.
-    Good { principal: Principal, claims: Claims, told: Told, times: Times, binding: Binding },
+    Good { principal: Principal, told: Told, times: Times, binding: Binding },
     /// It is not, whatever the time.
     Bad(TokenError),
     /// The provider has said nothing about it.
@@ -78,10 +82,9 @@ impl Verdict {
         }
         match expected.rules.check(body, SystemTime::UNIX_EPOCH) {
             Ok(Checked { principal, times, binding }) => {
-                let claims = Claims::told(body);
-                let principal = principal.with_claims(claims.lookup());
+                let principal = principal.with_claims(Arc::new(Json::of(body)));
                 let told = tell(&expected.claim_headers, body);
-                Ok(Self::Good { principal, claims, told, times, binding })
+                Ok(Self::Good { principal, told, times, binding })
             }
             // A token is whatever its holder made of it, but these are the provider's own words.
             Err(TokenError::Claims) => Err(ODD),
@@ -118,10 +121,10 @@ impl Verdict {
         match self {
             Self::Bad(why) => Err(Refusal::Token(*why)),
             Self::Unsaid(why) => Err(Refusal::Unavailable(why.clone())),
-            Self::Good { principal, claims, told, times, binding } => {
+            Self::Good { principal, told, times, binding } => {
                 times.check(now, expected.skew)?;
                 binding.hold(expected.bound, sender)?;
-                Ok(Verified { principal: principal.clone(), claims: claims.clone(), told: told.clone() })
+                Ok(Verified { principal: principal.clone(), told: told.clone() })
             }
         }
     }
@@ -130,9 +133,10 @@ impl Verdict {
     pub(super) fn weight(&self) -> usize {
         size_of::<Self>()
             + match self {
-                Self::Good { principal, claims, told, .. } => {
+                Self::Good { principal, told, .. } => {
                     // A short answer stands in a place for longer ones.
-                    principal.weight() + claims.as_json().len().max(512) + weight(told)
+                    let claims = principal.claims_json().map_or(0, <[u8]>::len);
+                    principal.weight() + claims.max(512) + weight(told)
                 }
                 Self::Bad(_) | Self::Unsaid(_) => 0,
             }

@@ -1,14 +1,10 @@
-use std::{
-    borrow::Cow,
-    fmt,
-    sync::{Arc, OnceLock},
-};
+use std::{borrow::Cow, fmt, sync::OnceLock};
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{TokenError, pointer, token};
-use crate::identity::ClaimLookup;
+use crate::identity::{ClaimLookup, Principal};
 
 /// The claims of a verified token, found in the request's extensions.
 ///
@@ -23,17 +19,12 @@ use crate::identity::ClaimLookup;
 ///     request.extensions().get::<Claims>()?.deserialize().ok()
 /// }
 /// ```
+// The principal has them too, and is counted already: two threads that share a token share one count, not two.
 #[derive(Clone)]
-pub struct Claims(Source);
-
-#[derive(Clone)]
-enum Source {
-    Decoded(Arc<Json>),
-    Remembered(Arc<Remembered>),
-}
+pub struct Claims(Principal);
 
 /// A decoded payload.
-pub(super) struct Json {
+pub(in crate::authn) struct Json {
     // What most tokens say stands where it is, and costs no allocation of its own.
     short: [u8; Self::SHORT],
     long: Vec<u8>,
@@ -43,7 +34,7 @@ pub(super) struct Json {
 impl Json {
     const SHORT: usize = 488;
 
-    pub(super) fn decode(payload: &str) -> Result<Self, TokenError> {
+    pub(in crate::authn) fn decode(payload: &str) -> Result<Self, TokenError> {
         let most = payload.len() / 4 * 3 + payload.len() % 4;
         let mut json = Self { short: [0; Self::SHORT], long: Vec::new(), len: 0 };
         let buffer = match json.short.get_mut(..most) {
@@ -57,7 +48,7 @@ impl Json {
         Ok(json)
     }
 
-    pub(super) fn of(json: &[u8]) -> Self {
+    pub(in crate::authn) fn of(json: &[u8]) -> Self {
         let mut own = Self { short: [0; Self::SHORT], long: Vec::new(), len: json.len() };
         match own.short.get_mut(..json.len()) {
             Some(short) => short.copy_from_slice(json),
@@ -66,7 +57,7 @@ impl Json {
         own
     }
 
-    pub(super) fn as_slice(&self) -> &[u8] {
+    pub(in crate::authn) fn as_slice(&self) -> &[u8] {
         let bytes = if self.long.is_empty() { &self.short[..] } else { &self.long[..] };
         &bytes[..self.len]
     }
@@ -88,7 +79,7 @@ impl Remembered {
         self.token.as_bytes()
     }
 
-    fn as_json(&self) -> &[u8] {
+    fn json(&self) -> &[u8] {
         self.json.get_or_init(|| {
             // It is a token, and has been decoded before.
             let payload = self.token.split('.').nth(1).unwrap_or_default();
@@ -103,22 +94,9 @@ impl Remembered {
 }
 
 impl Claims {
-    pub(super) fn decoded(json: Json) -> Self {
-        Self(Source::Decoded(Arc::new(json)))
-    }
-
-    /// What came without a signature, from somebody who is believed.
-    pub(in crate::authn) fn told(json: &[u8]) -> Self {
-        Self::decoded(Json::of(json))
-    }
-
-    /// What a token says that nobody has verified.
-    pub(in crate::authn) fn unverified(payload: &str) -> Result<Self, TokenError> {
-        Json::decode(payload).map(Self::decoded)
-    }
-
-    pub(super) fn remembered(token: Arc<Remembered>) -> Self {
-        Self(Source::Remembered(token))
+    /// Those of this principal.
+    pub(in crate::authn) fn of(principal: &Principal) -> Self {
+        Self(principal.clone())
     }
 
     /// The claims as a type of yours.
@@ -135,21 +113,10 @@ impl Claims {
         pointer::find(pointer, self.as_json()).ok().flatten()
     }
 
-    /// The claims where a [`Principal`](crate::identity::Principal) finds them.
-    pub(in crate::authn) fn lookup(&self) -> Arc<dyn ClaimLookup> {
-        match &self.0 {
-            Source::Decoded(json) => json.clone(),
-            Source::Remembered(token) => token.clone(),
-        }
-    }
-
     /// The claims as the issuer wrote them: a JSON object in which no claim stands twice.
     #[must_use]
     pub fn as_json(&self) -> &[u8] {
-        match &self.0 {
-            Source::Decoded(json) => json.as_slice(),
-            Source::Remembered(token) => token.as_json(),
-        }
+        self.0.claims_json().unwrap_or_default()
     }
 }
 
@@ -169,15 +136,23 @@ impl ClaimLookup for Json {
     fn any_claim(&self, name: &str, found: &mut dyn FnMut(&str) -> bool) -> bool {
         pointer::any_text(name, self.as_slice(), found)
     }
+
+    fn as_json(&self) -> Option<&[u8]> {
+        Some(self.as_slice())
+    }
 }
 
 impl ClaimLookup for Remembered {
     fn claim(&self, name: &str) -> Option<Cow<'_, str>> {
-        pointer::text_at(name, self.as_json())
+        pointer::text_at(name, self.json())
     }
 
     fn any_claim(&self, name: &str, found: &mut dyn FnMut(&str) -> bool) -> bool {
-        pointer::any_text(name, self.as_json(), found)
+        pointer::any_text(name, self.json(), found)
+    }
+
+    fn as_json(&self) -> Option<&[u8]> {
+        Some(self.json())
     }
 }
 

@@ -3,10 +3,10 @@ use std::{sync::Arc, time::SystemTime};
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    Algorithm, Key, Keys, Pointer, TokenError,
+    Algorithm, Key, KeySet, Keys, Pointer, TokenError,
     binding::{Binding, Bound, Sender},
     rules::{Rules, Times},
-    token::{Header, Parts},
+    token::{Header, MAX_SIGNATURE, Parts},
 };
 use crate::identity::{Principal, header_value};
 
@@ -64,7 +64,7 @@ impl Issuer {
         sender: Sender<'_>,
         now: SystemTime,
     ) -> Result<Findings, TokenError> {
-        let key = parts.with_header(|header| self.verify_signature(parts, header))?;
+        let key = self.verify_signature(parts)?;
         let checked = self.rules.check(json, now)?;
         checked.binding.hold(self.bound, sender)?;
         Ok(Findings {
@@ -91,7 +91,25 @@ impl Issuer {
         before.binding.hold(self.bound, sender)
     }
 
-    fn verify_signature(&self, parts: &Parts<'_>, header: &Header<'_>) -> Result<Arc<Key>, TokenError> {
+    fn verify_signature(&self, parts: &Parts<'_>) -> Result<Arc<Key>, TokenError> {
+        let keys = self.keys.load();
+        let keys = keys.as_deref();
+        if let Some(header) = keys.and_then(|keys| keys.headers.find(parts.header)) {
+            return self.verify_by(keys, parts, header);
+        }
+        parts.with_header(|header| {
+            let key = self.verify_by(keys, parts, header)?;
+            keys.inspect(|keys| keys.headers.keep(parts.header, header));
+            Ok(key)
+        })
+    }
+
+    fn verify_by(
+        &self,
+        keys: Option<&KeySet>,
+        parts: &Parts<'_>,
+        header: &Header<'_>,
+    ) -> Result<Arc<Key>, TokenError> {
         let algorithm = header.algorithm()?;
         if !self.algorithms.contains(&algorithm) {
             return Err(TokenError::Algorithm);
@@ -99,9 +117,9 @@ impl Issuer {
         if !self.takes_type(header.token_type()) {
             return Err(TokenError::Type);
         }
-        let signature = parts.signature()?;
-        let keys = self.keys.load();
-        let Some(keys) = &*keys else {
+        let mut buffer = [0; MAX_SIGNATURE];
+        let signature = parts.signature(&mut buffer)?;
+        let Some(keys) = keys else {
             self.keys.want();
             return Err(TokenError::KeysUnknown);
         };
@@ -112,14 +130,12 @@ impl Issuer {
             true => error,
             false => TokenError::KeysUnknown,
         };
-        if !keys.knows(id) {
-            return Err(unless_new(TokenError::UnknownKey));
-        }
         let mut candidates = keys.candidates(id, algorithm).peekable();
         if candidates.peek().is_none() {
-            return Err(unless_new(TokenError::Algorithm));
+            let why = if keys.knows(id) { TokenError::Algorithm } else { TokenError::UnknownKey };
+            return Err(unless_new(why));
         }
-        let verified = candidates.find(|(_, verifier)| verifier.verify(parts.signed, signature.as_ref()));
+        let verified = candidates.find(|(_, verifier)| verifier.verify(parts.signed, signature));
         verified.map(|(key, _)| Arc::clone(key)).ok_or_else(|| unless_new(TokenError::Signature))
     }
 

@@ -3,7 +3,7 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Algorithm, Key, KeyError, key::Verifier};
+use super::{Algorithm, Key, KeyError, headers::Headers, key::Verifier};
 
 /// The largest key set document that is read, in bytes.
 pub const MAX_DOCUMENT: usize = 512 * 1024;
@@ -29,6 +29,8 @@ pub struct KeySet {
     by_id: HashMap<Box<str>, Vec<usize>>,
     unnamed: Vec<usize>,
     skipped: Vec<Skipped>,
+    /// Of tokens that these keys have verified.
+    pub(super) headers: Headers,
 }
 
 /// A key of a document that cannot be used.
@@ -135,7 +137,7 @@ impl KeySet {
             }
         }
         let keys = keys.into_iter().map(Arc::new).collect();
-        Ok(Self { keys, by_id, unnamed, skipped })
+        Ok(Self { keys, by_id, unnamed, skipped, headers: Headers::default() })
     }
 
     /// Takes the place of `before`: a key that was there is the one that was there, so that what it has verified stays

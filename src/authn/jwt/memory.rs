@@ -4,7 +4,6 @@ use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 use super::{
-    Claims,
     claims::Remembered,
     issuer::{Findings, Told},
 };
@@ -40,14 +39,12 @@ pub(super) struct Known {
     /// Which of the issuers it is of.
     pub(super) issuer: usize,
     pub(super) findings: Findings,
-    pub(super) claims: Claims,
 }
 
 /// What a request is told of its token.
 #[derive(Debug)]
 pub(in crate::authn) struct Verified {
     pub(in crate::authn) principal: Principal,
-    pub(in crate::authn) claims: Claims,
     pub(in crate::authn) told: Told,
 }
 
@@ -61,11 +58,7 @@ pub(in crate::authn) fn weight(told: &Told) -> usize {
 
 impl Known {
     pub(super) fn told(&self) -> Verified {
-        Verified {
-            principal: self.findings.principal.clone(),
-            claims: self.claims.clone(),
-            told: self.findings.told.clone(),
-        }
+        Verified { principal: self.findings.principal.clone(), told: self.findings.told.clone() }
     }
 }
 

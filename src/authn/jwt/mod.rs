@@ -136,8 +136,9 @@ mod algorithm;
 #[cfg(feature = "axum")]
 mod axum;
 pub(super) mod binding;
-mod claims;
+pub(super) mod claims;
 mod gate;
+mod headers;
 pub(super) mod issuer;
 pub(super) mod json;
 mod jwk;

@@ -9,7 +9,7 @@ use super::{
 /// The largest header, decoded, in bytes.
 const MAX_HEADER: usize = 4096;
 /// The largest signature, in bytes: RSA with 8192 bits.
-const MAX_SIGNATURE: usize = 1024;
+pub(super) const MAX_SIGNATURE: usize = 1024;
 
 /// Why a token is not valid. For logs: strangers are told `invalid_token` and no more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -74,16 +74,10 @@ pub enum TokenError {
 
 /// A token in compact form, taken apart and nothing believed (RFC 7515 section 7.1).
 pub(super) struct Parts<'t> {
-    header: &'t str,
+    pub(super) header: &'t str,
     pub(super) payload: &'t str,
     pub(super) signed: &'t [u8],
     signature: &'t str,
-}
-
-/// A decoded signature.
-pub(super) struct Signature {
-    bytes: [u8; MAX_SIGNATURE],
-    len: usize,
 }
 
 /// What of a token's header (RFC 7515 section 4.1) is looked at. Keys that a token brings along or points to (`jwk`,
@@ -128,16 +122,10 @@ impl<'t> Parts<'t> {
         then(&Header::read(&buffer[..length])?)
     }
 
-    pub(super) fn signature(&self) -> Result<Signature, TokenError> {
-        let mut signature = Signature { bytes: [0; MAX_SIGNATURE], len: 0 };
-        signature.len = decode(self.signature, &mut signature.bytes)?;
-        Ok(signature)
-    }
-}
-
-impl AsRef<[u8]> for Signature {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes[..self.len]
+    /// The signature, decoded into `buffer`.
+    pub(super) fn signature<'b>(&self, buffer: &'b mut [u8; MAX_SIGNATURE]) -> Result<&'b [u8], TokenError> {
+        let length = decode(self.signature, buffer)?;
+        Ok(&buffer[..length])
     }
 }
 
@@ -146,6 +134,14 @@ impl<'h> Header<'h> {
         let mut header = Self::default();
         json::read(json, &mut header).map_err(|_| TokenError::Header)?;
         if header.critical { Err(TokenError::Critical) } else { Ok(header) }
+    }
+
+    /// The same, of its own.
+    pub(super) fn to_static(&self) -> Header<'static> {
+        let Self { algorithm, key_id, token_type, critical } = self;
+        let owned = |text: &Option<Text<'_>>| Some(Text(text.as_ref()?.0.clone().into_owned().into()));
+        let [algorithm, key_id, token_type] = [algorithm, key_id, token_type].map(owned);
+        Header { algorithm, key_id, token_type, critical: *critical }
     }
 
     pub(super) fn algorithm(&self) -> Result<Algorithm, TokenError> {

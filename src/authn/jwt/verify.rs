@@ -29,7 +29,8 @@ use crate::{
 #[derive(Clone, Copy)]
 struct Now {
     wall: SystemTime,
-    instant: Instant,
+    /// If tokens are remembered.
+    instant: Option<Instant>,
 }
 
 impl Jwt {
@@ -51,20 +52,23 @@ impl Jwt {
     }
 
     fn verify_alone(&self, token: &str, sender: Sender<'_>) -> Result<(Principal, Claims), TokenError> {
-        let verified = self.examine(token, sender, self.now(Instant::now()))?;
-        Ok((verified.principal, verified.claims))
+        let Verified { principal, .. } = self.examine(token, sender, self.now(Instant::now))?;
+        let claims = Claims::of(&principal);
+        Ok((principal, claims))
     }
 
-    fn now(&self, instant: Instant) -> Now {
-        Now { wall: self.clock.now(), instant }
+    fn now(&self, instant: impl FnOnce() -> Instant) -> Now {
+        Now { wall: self.clock.now(), instant: self.memory.as_ref().map(|_| instant()) }
     }
 
     fn examine(&self, token: &str, sender: Sender<'_>, now: Now) -> Result<Verified, TokenError> {
         if token.len() > self.max_size {
             return Err(TokenError::TooLarge);
         }
-        let Some(memory) = &self.memory else { return self.examine_first(token, sender, now) };
-        let known = memory.recall(token, now.instant, |known| {
+        let Some((memory, instant)) = self.memory.as_ref().zip(now.instant) else {
+            return self.examine_first(token, sender, now);
+        };
+        let known = memory.recall(token, instant, |known| {
             let issuer = self.issuers().nth(known.issuer)?;
             Some(issuer.examine_again(&known.findings, sender, now.wall).map(|()| known.told()))
         });
@@ -83,17 +87,17 @@ impl Jwt {
         let json = Json::decode(parts.payload)?;
         let (at, issuer) = self.issuer_of(json.as_slice())?;
         let mut findings = issuer.examine(&parts, json.as_slice(), sender, now.wall)?;
-        let remembered = self.memory.as_ref().map(|memory| (memory, Arc::new(Remembered::new(token))));
-        let claims = match &remembered {
-            Some((_, token)) => Claims::remembered(token.clone()),
-            None => Claims::decoded(json),
-        };
-        findings.principal = findings.principal.with_claims(claims.lookup());
-        let known = Known { issuer: at, findings, claims };
+        let memory = self.memory.as_ref().zip(now.instant);
+        let remembered = memory.map(|memory| (memory, Arc::new(Remembered::new(token))));
+        findings.principal = findings.principal.with_claims(match &remembered {
+            Some((_, token)) => token.clone(),
+            None => Arc::new(json),
+        });
+        let known = Known { issuer: at, findings };
         let verified = known.told();
-        if let Some((memory, token)) = remembered {
+        if let Some(((memory, instant), token)) = remembered {
             let left = known.findings.times.left(now.wall, issuer.rules.skew);
-            memory.keep(token, known, left, now.instant);
+            memory.keep(token, known, left, instant);
         }
         Ok(verified)
     }
@@ -133,16 +137,16 @@ impl Jwt {
 
 impl Authenticator for Jwt {
     fn authenticate(&self, head: &mut Head<'_>) -> Credential {
-        let now = self.now(head.now());
+        let now = self.now(|| head.now());
         let verified = match credential::find(head, &self.locations, self.max_size) {
             Ok(None) => return Credential::Absent,
             Ok(Some(token)) => self.examine(&token, Sender::of(head), now),
             Err(fault) => return Credential::Invalid(self.refuse_fault(fault)),
         };
         match verified {
-            Ok(Verified { principal, claims, told }) => {
+            Ok(Verified { principal, told }) => {
                 tell(&told, head);
-                head.extensions_mut().insert(claims);
+                head.extensions_mut().insert(Claims::of(&principal));
                 Credential::Valid(principal)
             }
             Err(error) => Credential::Invalid(self.refuse(error)),

@@ -5,6 +5,7 @@ mod binding;
 mod claims;
 mod cost;
 mod gate;
+mod headers;
 mod issuer;
 mod keys;
 mod memory;
