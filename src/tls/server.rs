@@ -192,6 +192,8 @@ impl ServerTls {
         if self.clients != ClientCertificates::None {
             // Who resumes a session is not verified again, and roots change.
             config.session_storage = Arc::new(NoServerSessionStorage {});
+            // Phones without instructions for AES, whose order should decide, show no certificates.
+            config.ignore_client_order = true;
             config.send_tls13_tickets = 0;
         }
         config

@@ -71,6 +71,28 @@ async fn all_fail_and_no_storm_follows() {
     }
 }
 
+/// The same of endpoints that say nothing: that hang up on each call, or hang until the attempt's time is over.
+#[tokio::test]
+async fn all_hang_up_or_hang_and_no_storm_follows() {
+    for protocol in Over::BOTH {
+        for (fault, calls) in [("drops", 500), ("slow", 50)] {
+            let mut endpoints = start(4).await;
+            for endpoint in &mut endpoints {
+                endpoint.does(fault).await;
+            }
+            let hour = Duration::from_secs(3600);
+            let budget = Budget::new(Ratio::percent(20)).floor(5, hour).window(hour); // however long this takes
+            let policy = Policy::new(3).on(RetryOn::ALL.iter().copied()).budget(budget.clone());
+            let policies = protocol.repeatable(policy).attempt_timeout(Duration::from_millis(200));
+            let failed = protocol.many(&client(&endpoints, policies), calls as usize).await;
+            assert_eq!(failed.len(), calls as usize, "{protocol:?} {fault}");
+            let seen = seen(&mut endpoints).await;
+            assert_eq!(budget.spent(), calls / 5 + 5, "{protocol:?} {fault}");
+            assert!((calls..=calls + budget.spent()).contains(&seen), "{protocol:?} {fault}: {seen}");
+        }
+    }
+}
+
 /// What is down, hangs or comes and goes is gone round.
 #[tokio::test]
 async fn one_of_three_does_what_endpoints_do() {

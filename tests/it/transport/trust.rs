@@ -22,7 +22,7 @@ use portcullis::{
 };
 use rcgen::SanType;
 use rustls::{
-    HandshakeKind, ServerConfig,
+    CipherSuite, HandshakeKind, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use tokio::{
@@ -130,6 +130,18 @@ async fn asked(client: &mut h2::client::SendRequest<Bytes>) -> Result<StatusCode
     let request = Request::get("https://localhost/").body(()).unwrap();
     let (answer, _) = ready.send_request(request, true)?;
     Ok(soon(answer).await?.status())
+}
+
+#[tokio::test]
+async fn where_certificates_are_asked_for_our_order_of_suites_decides() {
+    let running = Running::start(|tls| tls).await;
+    let theirs = rustls_client(&running.old, None);
+    let first = theirs.crypto_provider().cipher_suites[0].suite();
+    let agreed = running.connect(None).await.get_ref().1.negotiated_cipher_suite().unwrap().suite();
+    assert_eq!(
+        (first, agreed),
+        (CipherSuite::TLS13_AES_256_GCM_SHA384, CipherSuite::TLS13_AES_128_GCM_SHA256)
+    );
 }
 
 /// A tunnel is nobody's request: it stays until it is to be cut.
