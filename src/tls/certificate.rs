@@ -121,11 +121,10 @@ fn is_dns_name(name: &str) -> bool {
     (1..=253).contains(&name.len()) && name.bytes().all(plain)
 }
 
-/// Who signed a revocation list, as it is written, and when the list is over.
-pub(super) fn of_list(list: &[u8]) -> Option<(Vec<u8>, SystemTime)> {
+/// When a revocation list is over.
+pub(super) fn list_is_over(list: &[u8]) -> Option<SystemTime> {
     let (_, list) = x509_parser::revocation_list::CertificateRevocationList::from_der(list).ok()?;
-    let over = time(list.next_update()?).ok()?;
-    Some((list.issuer().as_raw().to_vec(), over))
+    time(list.next_update()?).ok()
 }
 
 /// RSA of 2048 bits at least, a curve of NIST's of 256 at least, or Ed25519: what rustls verifies signatures of.

@@ -39,6 +39,7 @@ mod directory;
 mod identity;
 mod material;
 mod remembered;
+mod revocation;
 #[cfg(feature = "transport")]
 mod server;
 mod shrink;
@@ -72,3 +73,6 @@ pub use workload_api::fuzzing;
 #[cfg(feature = "spiffe")]
 #[cfg_attr(docsrs, doc(cfg(feature = "spiffe")))]
 pub use workload_api::{InvalidEndpoint, WorkloadApi};
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,6 @@
 //! Whether who was let in before would be let in today.
 
 use std::future::pending;
-#[cfg(feature = "upstream")]
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -11,7 +10,7 @@ use tokio::sync::watch;
 
 #[cfg(feature = "upstream")]
 use super::verifier::Verifier;
-use super::{Credentials, OnTrustShrink, Trust};
+use super::{Credentials, OnTrustShrink, Trust, trust::Anchors};
 #[cfg(feature = "transport")]
 use super::{Crypto, trust::Usage};
 use crate::identity::PeerIdentity;
@@ -20,7 +19,7 @@ use crate::identity::PeerIdentity;
 pub(super) struct Watched {
     credentials: Credentials,
     told: watch::Receiver<u64>,
-    known: Trust,
+    known: Arc<Anchors>,
 }
 
 /// Whether the peer of a connection would be let in today.
@@ -29,7 +28,7 @@ pub(crate) struct Standing {
     credentials: Credentials,
     told: watch::Receiver<u64>,
     /// Whom to believe when it was last looked at.
-    known: Trust,
+    known: Arc<Anchors>,
     peer: PeerIdentity,
     role: Role,
     then: OnTrustShrink,
@@ -48,7 +47,7 @@ enum Role {
 impl Watched {
     pub(super) fn of(credentials: &Credentials) -> Self {
         let told = credentials.told();
-        Self { credentials: credentials.clone(), told, known: credentials.trust() }
+        Self { credentials: credentials.clone(), told, known: Arc::clone(credentials.trust().anchors()) }
     }
 
     #[cfg(feature = "transport")]
@@ -83,11 +82,11 @@ impl Standing {
     pub(crate) async fn lost(mut self) -> OnTrustShrink {
         while self.told.changed().await.is_ok() {
             let now = self.credentials.trust();
-            if self.known == now {
+            if self.known == *now.anchors() {
                 continue;
             }
-            self.known = now;
-            let again = self.credentials.in_turn(|| self.again()).await;
+            self.known = Arc::clone(now.anchors());
+            let again = self.credentials.in_turn(|| self.again(&now)).await;
             if let Err(why) = again {
                 tracing::info!(peer = self.peer.name(), %why, "a peer of before is not believed any more");
                 return self.then;
@@ -96,11 +95,11 @@ impl Standing {
         pending().await
     }
 
-    fn again(&self) -> Result<(), rustls::Error> {
+    fn again(&self, trust: &Trust) -> Result<(), rustls::Error> {
         let chain: Vec<_> = self.peer.chain().map(CertificateDer::from).collect();
         match &self.role {
             #[cfg(feature = "transport")]
-            Role::Client(by) => self.known.verify(&chain, UnixTime::now(), Usage::Client, *by).map(drop),
+            Role::Client(by) => trust.verify(&chain, UnixTime::now(), Usage::Client, *by).map(drop),
             #[cfg(feature = "upstream")]
             Role::Server(verifier, name) => {
                 let (leaf, others) = chain.split_first().ok_or(CertificateError::BadEncoding)?;

@@ -11,14 +11,12 @@ use rustls::{
     pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor, UnixTime, pem::PemObject},
 };
 use thiserror::Error;
-use webpki::{
-    CertRevocationList, EndEntityCert, ExpirationPolicy, KeyUsage, OwnedCertRevocationList,
-    RevocationOptionsBuilder, anchor_from_trusted_cert,
-};
+use webpki::{EndEntityCert, KeyUsage, RevocationOptions, anchor_from_trusted_cert};
 
 use super::{
     Crypto, certificate,
     remembered::{self, Remembered},
+    revocation::{Lists, Look},
     verifier::refused,
 };
 use crate::identity::{PeerIdentity, SpiffeId, TrustDomain};
@@ -27,16 +25,14 @@ use crate::identity::{PeerIdentity, SpiffeId, TrustDomain};
 const MAX_ROOTS: usize = 4096;
 /// The most revocation lists.
 const MAX_LISTS: usize = 256;
-/// The most of one issuer: an old one and a new one, each for an old key and a new one.
-const MAX_OF_ONE: usize = 8;
 
 /// Whose certificates are believed, of servers and of clients alike. A clone is a pointer.
 ///
 /// Roots of a [trust domain](TrustDomain) vouch for the SPIFFE IDs of that domain and for nothing else. Roots of none vouch
 /// for every certificate but the SPIFFE IDs of domains that have roots of their own: no domain can speak for another.
 ///
-/// If there are revocation lists, each certificate of a chain but the root must be on none of them and its issuer must have
-/// one, which is not over: where all have expired nobody is let in.
+/// If there are revocation lists, each certificate of a chain but the root must be on none of them that is not over, and its issuer
+/// must have one that is not over and that he has signed: where all have expired nobody is let in.
 ///
 /// A chain that was believed is remembered by its bytes, 1,024 of them and 4 MiB at most, for as long as every certificate of it and
 /// every revocation list is valid: who connects again proves that the key is his, as everybody does, and the issuers' signatures
@@ -54,24 +50,20 @@ const MAX_OF_ONE: usize = 8;
 /// # }
 /// ```
 #[derive(Clone, Default)]
-pub struct Trust(Arc<Anchors>);
-
-#[derive(Clone, Default)]
-struct Anchors {
-    of_any: Vec<TrustAnchor<'static>>,
-    of_domains: BTreeMap<TrustDomain, Vec<TrustAnchor<'static>>>,
-    /// By the names of those who signed them.
-    revoked: BTreeMap<Vec<u8>, Vec<Listed>>,
-    /// What all of it was read from, to tell whether another is the same.
-    read: Vec<u8>,
-    remembered: Remembered,
+pub struct Trust {
+    anchors: Arc<Anchors>,
+    /// Of these anchors, as they are.
+    remembered: Arc<Remembered>,
 }
 
-#[derive(Clone)]
-struct Listed {
-    list: Arc<CertRevocationList<'static>>,
-    /// When it is over.
-    until: SystemTime,
+/// Roots and revocation lists.
+#[derive(Clone, Default)]
+pub(super) struct Anchors {
+    of_any: Vec<TrustAnchor<'static>>,
+    of_domains: BTreeMap<TrustDomain, Vec<TrustAnchor<'static>>>,
+    lists: Lists,
+    /// What all of it was read from, to tell whether another is the same.
+    read: Vec<u8>,
 }
 
 /// What a peer shows its certificate for.
@@ -133,7 +125,17 @@ impl Trust {
                 anchors.of_any.push(anchor.to_owned());
             }
         }
-        if anchors.of_any.is_empty() { Err(TrustError::NoRoots) } else { Ok(Self(Arc::new(anchors))) }
+        if anchors.of_any.is_empty() {
+            Err(TrustError::NoRoots)
+        } else {
+            Ok(Self { anchors: Arc::new(anchors), ..Self::none() })
+        }
+    }
+
+    /// To be changed by, which makes it another.
+    fn change(&mut self) -> &mut Anchors {
+        self.remembered = Arc::default();
+        Arc::make_mut(&mut self.anchors)
     }
 
     /// Believes these roots in PEM for the SPIFFE IDs of a domain, beside those that it has.
@@ -182,21 +184,17 @@ impl Trust {
         mut self,
         lists: impl Iterator<Item = Option<CertificateRevocationListDer<'a>>>,
     ) -> Result<Self, TrustError> {
-        let anchors = Arc::make_mut(&mut self.0);
-        let mut count = 0;
+        let anchors = self.change();
         for list in lists.take(MAX_LISTS + 1) {
             let list = list.ok_or(TrustError::RevocationList)?;
-            let read = OwnedCertRevocationList::from_der(&list).map_err(|_| TrustError::RevocationList)?;
-            let (issuer, until) = certificate::of_list(&list).ok_or(TrustError::RevocationList)?;
-            let of_issuer = anchors.revoked.entry(issuer).or_default();
-            of_issuer.push(Listed { list: Arc::new(read.into()), until });
-            if of_issuer.len() > MAX_OF_ONE {
-                return Err(TrustError::RevocationList);
-            }
+            anchors.lists.add(&list).ok_or(TrustError::RevocationList)?;
             anchors.read.extend_from_slice(&list);
-            count += 1;
         }
-        if (1..=MAX_LISTS).contains(&count) { Ok(self) } else { Err(TrustError::RevocationList) }
+        if (1..=MAX_LISTS).contains(&anchors.lists.len()) {
+            Ok(self)
+        } else {
+            Err(TrustError::RevocationList)
+        }
     }
 
     fn of<'a>(
@@ -215,7 +213,7 @@ impl Trust {
             1..=MAX_ROOTS => {}
             _ => return Err(TrustError::Malformed),
         }
-        let anchors = Arc::make_mut(&mut self.0);
+        let anchors = self.change();
         place(anchors).extend(read);
         anchors.read.extend_from_slice(&bytes);
         Ok(())
@@ -224,19 +222,24 @@ impl Trust {
     /// Whether there is nobody who is believed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.of_any.is_empty() && self.0.of_domains.is_empty()
+        self.anchors.of_any.is_empty() && self.anchors.of_domains.is_empty()
     }
 
     /// When the first issuer has no revocation list left that is not over.
     pub(super) fn revocation_expires(&self) -> Option<SystemTime> {
-        let of_issuers = self.0.revoked.values();
-        of_issuers.filter_map(|lists| lists.iter().map(|listed| listed.until).max()).min()
+        self.anchors.lists.expire()
     }
 
-    fn anchors(&self, peer: &PeerIdentity) -> &[TrustAnchor<'static>] {
+    /// What tells it from another, without what is remembered.
+    #[cfg(any(feature = "transport", feature = "upstream"))]
+    pub(super) fn anchors(&self) -> &Arc<Anchors> {
+        &self.anchors
+    }
+
+    fn roots_of(&self, peer: &PeerIdentity) -> &[TrustAnchor<'static>] {
         let id = peer.spiffe_id().and_then(|id| id.parse::<SpiffeId>().ok());
         let domain = id.and_then(|id| id.trust_domain().parse::<TrustDomain>().ok());
-        domain.and_then(|domain| self.0.of_domains.get(&domain)).unwrap_or(&self.0.of_any)
+        domain.and_then(|domain| self.anchors.of_domains.get(&domain)).unwrap_or(&self.anchors.of_any)
     }
 
     /// Finds out whether this chain is to be believed at this moment, and what it says.
@@ -248,22 +251,24 @@ impl Trust {
         crypto: Crypto,
     ) -> Result<PeerIdentity, Error> {
         let (print, moment) = (remembered::print(chain, usage, crypto), at(now));
-        if let Some(peer) = self.0.remembered.find(&print, moment) {
+        if let Some(peer) = self.remembered.find(&print, moment) {
             return Ok(peer);
         }
         let peer = self.verify_anew(chain, now, usage, crypto)?;
         if let Some(valid) = self.valid(chain, moment) {
-            self.0.remembered.keep(print, peer.clone(), valid, moment);
+            self.remembered.keep(print, peer.clone(), valid, moment);
         }
         Ok(peer)
     }
 
-    /// Around `now`, while no certificate of the chain begins or ends, and no revocation list ends.
+    /// Around `now`, while no certificate of the chain and no revocation list begins or ends to count.
     fn valid(&self, chain: &[CertificateDer<'_>], now: SystemTime) -> Option<Range<SystemTime>> {
         let certificates = certificate::valid(chain)?;
-        let lists = self.0.revoked.values().flatten().map(|listed| listed.until);
-        let until = lists.filter(|until| *until > now).fold(*certificates.end(), SystemTime::min);
-        Some(*certificates.start()..until)
+        let (mut from, mut until) = (*certificates.start(), *certificates.end());
+        for end in self.anchors.lists.ends() {
+            if end <= now { from = from.max(end) } else { until = until.min(end) }
+        }
+        Some(from..until)
     }
 
     fn verify_anew(
@@ -281,33 +286,12 @@ impl Trust {
             Usage::Client => KeyUsage::client_auth(),
             Usage::Server => KeyUsage::server_auth(),
         };
-        let algorithms = crypto.provider().signature_verification_algorithms.all;
-        let verify = |lists: &[&CertRevocationList<'_>]| {
-            let revocation = RevocationOptionsBuilder::new(lists).ok();
-            let revocation =
-                revocation.map(|options| options.with_expiration_policy(ExpirationPolicy::Enforce).build());
-            end.verify_for_usage(algorithms, self.anchors(&peer), others, now, usage, revocation, None)
-                .map(drop)
+        let (algorithms, roots) =
+            (crypto.provider().signature_verification_algorithms.all, self.roots_of(&peer));
+        let find = |revocation: Option<RevocationOptions<'_>>, look: Look<'_>| {
+            end.verify_for_usage(algorithms, roots, others, now, usage, revocation, Some(look)).map(drop)
         };
-        // Of the lists of one issuer it looks at the first only. One that is over, or signed with another key, says nothing; one
-        // that names the certificate decides.
-        let rounds = self.0.revoked.values().map(Vec::len).max().unwrap_or(1);
-        let mut found = Err(webpki::Error::UnknownRevocationStatus);
-        for round in 0..rounds {
-            let lists: Vec<_> = self
-                .0
-                .revoked
-                .values()
-                .filter_map(|of_one| of_one.get(round).or(of_one.last()))
-                .map(|listed| &*listed.list)
-                .collect();
-            match verify(&lists) {
-                Err(webpki::Error::CertRevoked) => return Err(refusal(webpki::Error::CertRevoked)),
-                Err(_) if found.is_ok() => {}
-                one => found = one,
-            }
-        }
-        found.map_err(refusal)?;
+        self.anchors.lists.find(at(now), find).map_err(refusal)?;
         Ok(peer)
     }
 
@@ -316,7 +300,7 @@ impl Trust {
         let domain = |peer: &PeerIdentity| {
             peer.spiffe_id()?.parse::<SpiffeId>().ok()?.trust_domain().parse::<TrustDomain>().ok()
         };
-        let theirs = domain(peer).filter(|domain| self.0.of_domains.contains_key(domain));
+        let theirs = domain(peer).filter(|domain| self.anchors.of_domains.contains_key(domain));
         theirs.is_some_and(|theirs| ours.and_then(domain) != Some(theirs))
     }
 }
@@ -355,16 +339,28 @@ fn refusal(error: webpki::Error) -> Error {
 impl PartialEq for Trust {
     /// Whether both were read from the same.
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0.read == other.0.read
+        self.anchors == other.anchors
+    }
+}
+
+impl PartialEq for Anchors {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other) || self.read == other.read
     }
 }
 
 impl fmt::Debug for Trust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.anchors.fmt(f)
+    }
+}
+
+impl fmt::Debug for Anchors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Trust")
-            .field("roots", &self.0.of_any.len())
-            .field("trust_domains", &self.0.of_domains.keys())
-            .field("revocation_lists", &self.0.revoked.values().map(Vec::len).sum::<usize>())
+            .field("roots", &self.of_any.len())
+            .field("trust_domains", &self.of_domains.keys())
+            .field("revocation_lists", &self.lists.len())
             .finish()
     }
 }

@@ -73,7 +73,7 @@ impl<C: Conn> Future for Drive<'_, C> {
             if lost.is_ready() {
                 this.lost = None;
             }
-            let is_gentle = lost == Poll::Ready(Verdict::Close) && !this.pulse.drain();
+            let is_gentle = lost == Poll::Ready(Verdict::Close) && !this.pulse.leave();
             let judged = if lost.is_pending() || is_gentle { this.pulse.poll(cx, same_task) } else { lost };
             match judged {
                 Poll::Pending => return Poll::Pending,

@@ -24,11 +24,15 @@ pub(super) struct Pulse {
     read: usize,
     stall: Stall,
     age_limit: Option<Instant>,
+    /// When the peer's certificate expires.
+    ends: Option<Instant>,
     /// When nothing may be left of it.
     over: Option<Instant>,
     /// When it was told to close, and the requests that had begun.
     told: Option<(Instant, usize)>,
     draining: bool,
+    /// Since when its peer is not believed.
+    left: Option<Instant>,
     closing: bool,
 }
 
@@ -65,7 +69,7 @@ pub(in crate::transport) enum Verdict {
 impl Pulse {
     pub(super) fn new(limits: Arc<Limits>, vitals: Arc<Vitals>, born: Instant, tenure: &Tenure) -> Self {
         let timer = Box::pin(sleep_until(after(born, limits.head_timeout)));
-        let age_limit = limits.max_age.map(|age| after(born, age)).into_iter().chain(tenure.ends).min();
+        let age_limit = limits.max_age.map(|age| after(born, age));
         // An HTTP/2 connection has shown its preface, and may wait for its first request.
         let state = if vitals.is_h2 { State::Idle(0) } else { State::Fresh };
         Self {
@@ -77,9 +81,11 @@ impl Pulse {
             read: 0,
             stall: Stall::default(),
             age_limit,
+            ends: tenure.ends,
             over: tenure.over(),
             told: None,
             draining: false,
+            left: None,
             closing: false,
         }
     }
@@ -95,6 +101,13 @@ impl Pulse {
         self.draining = true;
         self.vitals.leaving.store(true, Relaxed);
         !self.closing && self.vitals.is_h2
+    }
+
+    /// The same, since its peer is not believed any more: a request that may be on its way is waited for from now on, not from the
+    /// end of one that takes long.
+    pub(super) fn leave(&mut self) -> bool {
+        self.left.get_or_insert_with(Instant::now);
+        self.drain()
     }
 
     /// The connection was told to close.
@@ -164,7 +177,9 @@ impl Pulse {
     fn deadline(&self) -> Instant {
         let limits = &*self.limits;
         let limit = match self.state {
-            State::Fresh | State::Idle(_) if self.draining => limits.drain_idle,
+            State::Fresh | State::Idle(_) if self.draining => {
+                return self.aged(after(self.left.unwrap_or(self.since), limits.drain_idle));
+            }
             State::Fresh => limits.head_timeout,
             State::Head => self.head_time().min(limits.head_timeout),
             State::Busy => return self.aged(after(self.stall.looked, limits.busy_look())),
@@ -184,8 +199,8 @@ impl Pulse {
     }
 
     fn aged(&self, deadline: Instant) -> Instant {
-        let age_limit = self.age_limit.filter(|_| self.may_age());
-        [Some(deadline), age_limit, self.over].into_iter().flatten().min().unwrap_or(deadline)
+        let [age_limit, ends] = [self.age_limit, self.ends].map(|limit| limit.filter(|_| self.may_age()));
+        [Some(deadline), age_limit, ends, self.over].into_iter().flatten().min().unwrap_or(deadline)
     }
 
     /// A head that has begun to come is waited for, whatever the age.
@@ -197,6 +212,9 @@ impl Pulse {
     fn judge(&mut self, now: Instant) -> Option<Verdict> {
         if self.over.is_some_and(|over| now >= over) {
             return Some(Verdict::Cut);
+        }
+        if self.may_age() && self.ends.take_if(|ends| now >= *ends).is_some() {
+            return self.leave().then_some(Verdict::Close);
         }
         if self.may_age() && self.age_limit.take_if(|limit| now >= *limit).is_some() {
             return self.drain().then_some(Verdict::Close);

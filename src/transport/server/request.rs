@@ -5,7 +5,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body as HttpBody;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use pin_project_lite::pin_project;
@@ -45,12 +45,12 @@ where
 
     fn call(&self, request: Request<Incoming>) -> Exchange<S> {
         let in_flight = Some(self.vitals.begin());
-        let asks_head = request.method() == Method::HEAD;
+        let asked = Asked { method: request.method().clone(), version: request.version() };
         // hyper has counted those of HTTP/1.
         if request.headers().len() > self.limits.head_fields {
             self.observer.tell(|observer| observer.head_refused(self.peer.address(), Reason::HeadTooLarge));
             let protocol = Protocol::of(request.headers());
-            return Exchange { state: State::Refused { protocol }, in_flight, asks_head };
+            return Exchange { state: State::Refused { protocol }, in_flight, asked };
         }
         let (head, body) = request.into_parts();
         let rate = self.limits.rates.body.filter(|_| !may_be_silent(&head.headers, self.vitals.is_h2));
@@ -67,7 +67,7 @@ where
             extensions.insert(TunnelCut::when(race(drain, tenure)));
         }
         let state = State::Waiting { service: self.service.clone(), request: Some(request) };
-        Exchange { state, in_flight, asks_head }
+        Exchange { state, in_flight, asked }
     }
 }
 
@@ -77,13 +77,19 @@ fn may_be_silent(headers: &HeaderMap, is_h2: bool) -> bool {
     is_h2 && Protocol::of(headers) == Protocol::Grpc
 }
 
+/// What an answer depends on.
+struct Asked {
+    method: Method,
+    version: Version,
+}
+
 pin_project! {
     /// One request, from its head to its response's.
     pub(super) struct Exchange<S: Service<Request<Body>>> {
         #[pin]
         state: State<S, S::Future>,
         in_flight: Option<InFlight>,
-        asks_head: bool,
+        asked: Asked,
     }
 }
 
@@ -127,16 +133,21 @@ where
         let in_flight = this.in_flight.take().expect("polled after completion");
         let vitals = in_flight.vitals();
         let says_close = !vitals.is_h2 && (vitals.leaving.load(Relaxed) || vitals.drain.is_draining());
-        let is_bodiless =
-            *this.asks_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let is_bodiless = this.asked.method == Method::HEAD
+            || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         // Of HTTP/1 hyper leaves it out itself.
         let response = match is_bodiless && in_flight.vitals().is_h2 {
             true => response.map(|_| ResponseBody::full(Bytes::new())),
             false => response,
         };
         let mut response = response.map(|body| ServedBody::new(body, in_flight));
-        if says_close && !response.status().is_informational() {
+        let is_tunnel = this.asked.method == Method::CONNECT && response.status().is_success();
+        if says_close && !response.status().is_informational() && !is_tunnel {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            // Or else hyper tells those of HTTP/1.0 that it is kept alive, too.
+            if this.asked.version == Version::HTTP_10 {
+                *response.version_mut() = Version::HTTP_10;
+            }
         }
         Poll::Ready(Ok(response))
     }
