@@ -72,7 +72,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture<S, ResB> {
-        let request = request.map(Body::new);
+        let mut request = request.map(Body::new);
         let Some(policy) = &self.policy else {
             return ResponseFuture::alone(Sending::calling(self.inner.call(request)));
         };
@@ -85,7 +85,7 @@ where
         let Some(delay) = policy.delay() else {
             return ResponseFuture::learning(Sending::readying(service, request), policy);
         };
-        let (call, request) = Call::begin(Arc::clone(&policy), delay, request);
+        let call = Call::begin(Arc::clone(&policy), delay, &mut request);
         let first = Sending::readying(service.clone(), request);
         ResponseFuture::racing(first, policy, call, service)
     }
