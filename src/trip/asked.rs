@@ -211,12 +211,12 @@ pub struct Entry {
 
 impl Entry {
     /// It went well.
-    pub fn success(self, now: Instant) {
+    pub fn success(mut self, now: Instant) {
         self.tell(false, || now);
     }
 
     /// It failed.
-    pub fn failure(self, now: Instant) {
+    pub fn failure(mut self, now: Instant) {
         self.tell(true, || now);
     }
 
@@ -269,7 +269,7 @@ impl Entry {
     }
 
     /// How it went; the clock is read only if that matters.
-    pub(crate) fn tell(mut self, failed: bool, now: impl Fn() -> Instant) {
+    pub(crate) fn tell(&mut self, failed: bool, now: impl Fn() -> Instant) {
         let Some(seat) = self.seat.take() else { return };
         let (machine, read) = (&seat.machine, self.began.map(|_| now()));
         let slow = read.is_some_and(|now| self.has_been_slow(&machine.policy, now));
