@@ -179,7 +179,7 @@ mod tests {
     }
 
     fn begin(member: &Arc<Member>) -> Load {
-        Load::begin(Arc::clone(member), Interest::default(), None)
+        Load::begin(Arc::clone(member), Interest::default(), None, None)
     }
 
     fn fail(member: &Arc<Member>) {

@@ -18,10 +18,7 @@ use crate::{
 
 /// One request in flight at a member, until its response's body has ended or its tunnel has closed. What is dropped before
 /// it was ended is told as [`Completion`] says: as cancelled, unless it had failed or was complete already.
-pub(super) struct Load {
-    member: Arc<Member>,
-    call: Completion<Call>,
-}
+pub(super) struct Load(Completion<Call>);
 
 /// Counted at its member as long as it is there.
 struct Call {
@@ -44,45 +41,47 @@ pub(super) struct Interest {
 }
 
 impl Load {
-    /// A request begins, which is of use `until` then.
+    /// A request begins, which is of use `until` then. `now`: if the clock was read just before.
     pub(super) fn begin(
         member: Arc<Member>,
         Interest { listens, counts }: Interest,
         until: Option<Deadline>,
+        now: Option<Instant>,
     ) -> Self {
         member.enter(counts);
         let watched = admit(&member, until);
-        let begun = listens.then(Instant::now);
-        let call = Call { member: Arc::clone(&member), begun, head: None, counted: counts, until, watched };
-        let call = Completion::new(call);
-        Self { member, call }
+        let begun = listens.then(|| now.unwrap_or_else(Instant::now));
+        Self(Completion::new(Call { member, begun, head: None, counted: counts, until, watched }))
     }
 
+    /// Where it is, as long as it has not ended.
     pub(super) fn member(&self) -> &Arc<Member> {
-        &self.member
+        #[expect(clippy::expect_used, reason = "nobody asks for it once it has ended")]
+        let call = self.0.pass().expect("a request in flight");
+        &call.member
     }
 
     /// The head of the response has come. `bodiless`: no body follows it.
     pub(super) fn head(&mut self, head: &mut response::Parts, bodiless: bool) {
-        self.call.head(head, bodiless);
+        self.0.head(head, bodiless);
     }
 
     pub(super) fn data(&mut self, bytes: usize) {
-        self.call.data(bytes);
+        self.0.data(bytes);
     }
 
     pub(super) fn trailers(&mut self, trailers: &HeaderMap) {
-        self.call.trailers(trailers);
+        self.0.trailers(trailers);
     }
 
     /// The body has said that it ended.
     pub(super) fn complete(&mut self) {
-        self.call.complete();
+        self.0.complete();
     }
 
     /// There is an error instead of a response, or instead of the rest of its body.
     pub(super) fn fail(&mut self, why: &Rejection) {
-        self.call.fail(why);
+        self.0.fail(why);
     }
 }
 
