@@ -57,12 +57,6 @@ impl<P: Pass> Completion<P> {
         self.0.as_mut().map(|open| &mut open.pass)
     }
 
-    /// The same, to be looked at.
-    #[cfg(feature = "upstream")]
-    pub(crate) fn pass(&self) -> Option<&P> {
-        self.0.as_ref().map(|open| &open.pass)
-    }
-
     /// Leaves a spent one in its place.
     #[must_use]
     pub fn take(&mut self) -> Self {

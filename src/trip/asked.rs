@@ -18,7 +18,7 @@ use super::{
 };
 use crate::chance::Chance;
 
-/// As many threads as do not get into each other's way.
+/// As many threads as do not get into each other's way: a power of two.
 #[cfg(feature = "resilience")]
 const THREADS: usize = 8;
 
@@ -82,7 +82,8 @@ impl Trip {
     fn seat(&self) -> &Arc<Seat> {
         match &*self.0 {
             [only] => only,
-            seats => &seats[this_thread() % seats.len()],
+            // A power of two.
+            seats => &seats[this_thread() & (seats.len() - 1)],
         }
     }
 

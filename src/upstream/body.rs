@@ -116,11 +116,11 @@ pub(super) struct Ticket {
 impl Ticket {
     /// The exchange has ended well.
     fn finish(mut self) {
+        self.load.complete();
         let sent = self.hold.is_none_or(|hold| hold.ended());
         if let (Connection::Http1(connection), Some(keep), true) = (self.connection, self.keep, sent) {
             self.load.member().park(connection, keep);
         }
-        self.load.complete();
     }
 
     /// The exchange has ended badly: the connection closes.

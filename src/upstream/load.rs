@@ -18,7 +18,10 @@ use crate::{
 
 /// One request in flight at a member, until its response's body has ended or its tunnel has closed. What is dropped before
 /// it was ended is told as [`Completion`] says: as cancelled, unless it had failed or was complete already.
-pub(super) struct Load(Completion<Call>);
+pub(super) struct Load {
+    member: Arc<Member>,
+    call: Completion<Call>,
+}
 
 /// Counted at its member as long as it is there.
 struct Call {
@@ -51,37 +54,35 @@ impl Load {
         member.enter(counts);
         let watched = admit(&member, until);
         let begun = listens.then(|| now.unwrap_or_else(Instant::now));
-        Self(Completion::new(Call { member, begun, head: None, counted: counts, until, watched }))
+        let call = Call { member: Arc::clone(&member), begun, head: None, counted: counts, until, watched };
+        Self { member, call: Completion::new(call) }
     }
 
-    /// Where it is, as long as it has not ended.
     pub(super) fn member(&self) -> &Arc<Member> {
-        #[expect(clippy::expect_used, reason = "nobody asks for it once it has ended")]
-        let call = self.0.pass().expect("a request in flight");
-        &call.member
+        &self.member
     }
 
     /// The head of the response has come. `bodiless`: no body follows it.
     pub(super) fn head(&mut self, head: &mut response::Parts, bodiless: bool) {
-        self.0.head(head, bodiless);
+        self.call.head(head, bodiless);
     }
 
     pub(super) fn data(&mut self, bytes: usize) {
-        self.0.data(bytes);
+        self.call.data(bytes);
     }
 
     pub(super) fn trailers(&mut self, trailers: &HeaderMap) {
-        self.0.trailers(trailers);
+        self.call.trailers(trailers);
     }
 
     /// The body has said that it ended.
     pub(super) fn complete(&mut self) {
-        self.0.complete();
+        self.call.complete();
     }
 
     /// There is an error instead of a response, or instead of the rest of its body.
     pub(super) fn fail(&mut self, why: &Rejection) {
-        self.0.fail(why);
+        self.call.fail(why);
     }
 }
 

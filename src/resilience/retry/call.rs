@@ -58,7 +58,7 @@ pub(super) struct Failed {
 /// The next attempt.
 pub(super) struct Next {
     pub(super) wait: Duration,
-    pub(super) request: Request<Body>,
+    pub(super) request: Box<Request<Body>>,
 }
 
 impl Call {
@@ -210,7 +210,7 @@ impl Call {
         self.remember(attempt);
         let mut request = self.head.to_request().map(|()| body);
         self.number(&mut request);
-        Ok(Next { wait, request })
+        Ok(Next { wait, request: Box::new(request) })
     }
 
     /// Notes where the failed attempt went, for whoever picks endpoints.

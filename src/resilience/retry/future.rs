@@ -36,10 +36,11 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State<F, E> {
-        Readying { request: Option<Request<Body>> },
+        // A request is large, and waits seldom.
+        Readying { request: Option<Box<Request<Body>>> },
         Calling { #[pin] future: F },
         Failed { error: Option<E> },
-        Waiting { wait: Pin<Box<Sleep>>, request: Option<Request<Body>> },
+        Waiting { wait: Pin<Box<Sleep>>, request: Option<Box<Request<Body>>> },
     }
 }
 
@@ -56,7 +57,7 @@ impl<S: Service<Request<Body>>> ResponseFuture<S> {
         let state = match service.poll_ready(nobody) {
             Poll::Ready(Ok(())) => State::Calling { future: service.call(request) },
             Poll::Ready(Err(error)) => State::Failed { error: Some(error) },
-            Poll::Pending => State::Readying { request: Some(request) },
+            Poll::Pending => State::Readying { request: Some(Box::new(request)) },
         };
         Self { state, service: Some(service), call }
     }
@@ -97,7 +98,7 @@ where
                         Ok(()) => {
                             #[expect(clippy::expect_used, reason = "the contract of Future")]
                             let request = request.take().expect("polled after completion");
-                            let future = service.call(request);
+                            let future = service.call(*request);
                             this.state.set(State::Calling { future });
                             continue;
                         }
@@ -110,9 +111,8 @@ where
                     *this.call = None;
                     return Poll::Ready(answered);
                 }
-                Judged::Again(next) => {
+                Judged::Again(Next { wait, request }) => {
                     // The failed attempt is let go before the wait, and not after it.
-                    let Next { wait, request } = *next;
                     this.state.set(State::Waiting { wait: Box::pin(sleep(wait)), request: Some(request) });
                 }
             }
@@ -123,7 +123,7 @@ where
 /// What becomes of an attempt's end: the caller is given it, or there is another attempt.
 enum Judged<S: Service<Request<Body>>, B: HttpBody> {
     Given(Answered<S, B>),
-    Again(Box<Next>),
+    Again(Next),
 }
 
 fn judge<S, ResB>(
@@ -149,7 +149,7 @@ where
                 Ended::Failed(failed) => call.again(failed, None),
                 Ended::Done | Ended::Refused => None,
             };
-            return next.map_or(Judged::Given(Err(error)), |next| Judged::Again(Box::new(next)));
+            return next.map_or(Judged::Given(Err(error)), Judged::Again);
         }
     };
     let ended = call.of_head(&head);
@@ -169,7 +169,7 @@ where
     };
     if let Some(next) = failed.and_then(|failed| call.again(failed, head.extensions.get())) {
         drain(body, cx);
-        return Judged::Again(Box::new(next));
+        return Judged::Again(next);
     }
     call.tell(&mut head);
     let watch = call.watch(&mut head);
