@@ -232,6 +232,8 @@ mod hex;
 pub mod identity;
 #[cfg(any(feature = "upstream", feature = "transport"))]
 mod io;
+#[cfg(any(feature = "resilience", feature = "upstream"))]
+mod kept;
 pub mod key;
 #[cfg(all(feature = "tls", any(feature = "transport", feature = "upstream")))]
 mod lines;

@@ -20,8 +20,9 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State<S, R, F, E> {
-        // Polling `poll_ready`; the request is there until it is ready.
-        Waiting { service: S, request: Option<R> },
+        // Polling `poll_ready`; the request is there until it is ready. It is seldom, and a request is large: all futures
+        // around this one would be.
+        Waiting { waiting: Box<(S, Option<R>)> },
         Calling { #[pin] future: F },
         Failed { error: Option<E> },
     }
@@ -29,12 +30,13 @@ pin_project! {
 
 impl<S: Service<R>, R> ReadyCall<S, R> {
     /// `service` may not have been polled for readiness yet. One that is ready, as most are, is called at once.
+    #[inline]
     pub(crate) fn new(mut service: S, request: R) -> Self {
         let nobody = &mut Context::from_waker(Waker::noop());
         let state = match service.poll_ready(nobody) {
             Poll::Ready(Ok(())) => State::Calling { future: service.call(request) },
             Poll::Ready(Err(error)) => State::Failed { error: Some(error) },
-            Poll::Pending => State::Waiting { service, request: Some(request) },
+            Poll::Pending => State::Waiting { waiting: Box::new((service, Some(request))) },
         };
         Self { state }
     }
@@ -58,7 +60,8 @@ impl<S: Service<R>, R> Future for ReadyCall<S, R> {
                     #[expect(clippy::expect_used, reason = "the contract of Future")]
                     return Poll::Ready(Err(error.take().expect("polled after completion")));
                 }
-                StateProjection::Waiting { service, request } => {
+                StateProjection::Waiting { waiting } => {
+                    let (service, request) = &mut **waiting;
                     ready!(service.poll_ready(cx))?;
                     #[expect(clippy::expect_used, reason = "the contract of Future")]
                     let request = request.take().expect("polled after completion");

@@ -110,7 +110,7 @@ where
                 // The instance that was made ready waits with the request; a fresh clone takes its place.
                 let fresh = self.inner.clone();
                 let inner = mem::replace(&mut self.inner, fresh);
-                let held = Some(Held { inner, request, gate: Arc::clone(gate) });
+                let held = Some(Box::new(Held { inner, request, gate: Arc::clone(gate) }));
                 AsyncGatedFuture { state: State::Waiting { wait, held } }
             }
         }
@@ -153,7 +153,8 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State<S, B, F, G: AsyncGate> {
-        Waiting { #[pin] wait: G::Wait, held: Option<Held<S, B, G>> },
+        // What waits is large, and seldom: all futures around this one would be.
+        Waiting { #[pin] wait: G::Wait, held: Option<Box<Held<S, B, G>>> },
         Decided { #[pin] run: GatedFuture<F, G::Pass> },
     }
 }
@@ -182,13 +183,12 @@ where
                 StateProjection::Waiting { wait, held } => {
                     let told = ready!(wait.poll(cx));
                     #[expect(clippy::expect_used, reason = "the contract of Future")]
-                    let Held { mut inner, mut request, gate } = held.take().expect("polled after completion");
-                    let mut head = Head::of(&mut request);
-                    match gate.resume(&mut head, told) {
-                        Check::Wait(wait) => {
-                            State::Waiting { wait, held: Some(Held { inner, request, gate }) }
-                        }
+                    let mut waited = held.take().expect("polled after completion");
+                    let mut head = Head::of(&mut waited.request);
+                    match waited.gate.resume(&mut head, told) {
+                        Check::Wait(wait) => State::Waiting { wait, held: Some(waited) },
                         Check::Now(decision) => {
+                            let Held { mut inner, request, .. } = *waited;
                             let exchange = Exchange::of(&request);
                             State::Decided { run: decide(&mut inner, request, decision, exchange) }
                         }

@@ -188,7 +188,7 @@ where
             {
                 Ok(response) => {
                     let ended = response.body().is_end_stream();
-                    Ok(finish(response, this.completion.take(), this.exchange, ended, ResponseBody::watched))
+                    Ok(finish(response, this.completion, this.exchange, ended, ResponseBody::watched))
                 }
                 Err(error) => {
                     this.completion.fail(&error);
@@ -199,19 +199,20 @@ where
                 #[expect(clippy::expect_used, reason = "the contract of Future")]
                 let response = *response.take().expect("polled after completion");
                 let ended = response.body().is_empty();
-                Ok(finish(response, this.completion.take(), this.exchange, ended, ResponseBody::full_watched))
+                Ok(finish(response, this.completion, this.exchange, ended, ResponseBody::full_watched))
             }
         })
     }
 }
 
 /// Shows the head to the pass, and gives the pass to whatever lives until the exchange has ended.
+#[inline]
 fn finish<B, P: Pass, Out>(
     response: Response<B>,
-    mut completion: Completion<P>,
+    completion: &mut Completion<P>,
     exchange: &Exchange,
     ended: bool,
-    wrap: fn(B, Completion<P>) -> Out,
+    wrap: impl FnOnce(B, Completion<P>) -> Out,
 ) -> Response<Out> {
     let (mut head, body) = response.into_parts();
     if completion.watches() {
@@ -224,7 +225,7 @@ fn finish<B, P: Pass, Out>(
     {
         tunnel.hold(completion.take());
     }
-    Response::from_parts(head, wrap(body, completion))
+    Response::from_parts(head, wrap(body, completion.take()))
 }
 
 impl<F, P: Pass> fmt::Debug for GatedFuture<F, P> {

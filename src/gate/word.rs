@@ -109,7 +109,7 @@ impl<P, W> From<Result<P, Answer>> for Check<P, W> {
 
 /// A [`Gate`] that may have to wait: for a store, an introspection endpoint, a key set that was never fetched.
 ///
-/// It has two phases, so that nothing is borrowed across the wait and nothing is boxed.
+/// It has two phases, so that nothing is borrowed across the wait, and nothing is boxed where there is none.
 pub trait AsyncGate: Send + Sync + 'static {
     /// What is held while the request is served.
     type Pass: Pass;

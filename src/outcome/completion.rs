@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, mem};
 
 use http::{HeaderMap, StatusCode, header, response};
 
@@ -21,13 +21,15 @@ struct Open<P> {
     /// Bytes of body still to come, if known.
     left: Option<u64>,
     owes_grpc_status: bool,
+    is_told: bool,
 }
 
 impl<P: Pass> Completion<P> {
     /// To be told to `pass`, which is dropped at once if it [holds](Pass::holds) nothing.
     #[must_use]
     pub fn new(pass: P) -> Self {
-        let open = |pass| Open { pass, outcome: Outcome::UNHEARD, left: None, owes_grpc_status: false };
+        let outcome = Outcome::UNHEARD;
+        let open = |pass| Open { pass, outcome, left: None, owes_grpc_status: false, is_told: false };
         Self(pass.holds().then(|| open(pass)))
     }
 
@@ -113,12 +115,16 @@ impl<P: Pass> Completion<P> {
     }
 
     fn end(&mut self, end: End) {
-        let Some(Open { mut pass, mut outcome, owes_grpc_status, .. }) = self.0.take() else { return };
-        outcome.end = end;
-        if end == End::Complete && owes_grpc_status && outcome.grpc.is_none() {
-            outcome.grpc = Some(GrpcCode::UNKNOWN);
+        let Some(open) = &mut self.0 else { return };
+        // Also if it panics over what it is told.
+        if !mem::replace(&mut open.is_told, true) {
+            open.outcome.end = end;
+            if end == End::Complete && open.owes_grpc_status && open.outcome.grpc.is_none() {
+                open.outcome.grpc = Some(GrpcCode::UNKNOWN);
+            }
+            open.pass.on_end(&open.outcome);
         }
-        pass.on_end(&outcome);
+        self.0 = None;
     }
 }
 

@@ -16,6 +16,7 @@ pub mod deadline;
 pub mod fallback;
 pub mod fault;
 pub mod hedge;
+mod kept;
 mod looked;
 pub mod retry;
 pub mod timeout;

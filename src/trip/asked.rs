@@ -18,7 +18,7 @@ use super::{
 };
 use crate::chance::Chance;
 
-/// As many threads as do not get into each other's way.
+/// As many threads as do not get into each other's way: a power of two.
 #[cfg(feature = "resilience")]
 const THREADS: usize = 8;
 
@@ -82,7 +82,8 @@ impl Trip {
     fn seat(&self) -> &Arc<Seat> {
         match &*self.0 {
             [only] => only,
-            seats => &seats[this_thread() % seats.len()],
+            // A power of two.
+            seats => &seats[this_thread() & (seats.len() - 1)],
         }
     }
 
@@ -211,12 +212,12 @@ pub struct Entry {
 
 impl Entry {
     /// It went well.
-    pub fn success(self, now: Instant) {
+    pub fn success(mut self, now: Instant) {
         self.tell(false, || now);
     }
 
     /// It failed.
-    pub fn failure(self, now: Instant) {
+    pub fn failure(mut self, now: Instant) {
         self.tell(true, || now);
     }
 
@@ -269,7 +270,7 @@ impl Entry {
     }
 
     /// How it went; the clock is read only if that matters.
-    pub(crate) fn tell(mut self, failed: bool, now: impl Fn() -> Instant) {
+    pub(crate) fn tell(&mut self, failed: bool, now: impl Fn() -> Instant) {
         let Some(seat) = self.seat.take() else { return };
         let (machine, read) = (&seat.machine, self.began.map(|_| now()));
         let slow = read.is_some_and(|now| self.has_been_slow(&machine.policy, now));

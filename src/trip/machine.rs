@@ -186,7 +186,8 @@ impl Machine {
             return;
         }
         let Fate { failed, slow } = fate;
-        let window = &self.results[thread % self.results.len()];
+        // One, or as many as threads: a power of two.
+        let window = &self.results[thread & (self.results.len() - 1)];
         if !failed && self.consecutive.load(Relaxed) != 0 {
             // Read first: as long as all goes well nobody writes here.
             self.consecutive.store(0, Relaxed);

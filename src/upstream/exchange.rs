@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
+use http::{Request, Response};
 use http_body::Body as _;
 use hyper::{body::Incoming, client::conn::TrySendError};
 use pin_project_lite::pin_project;
@@ -25,7 +25,7 @@ use super::{
     session::Held,
     tunnel,
 };
-use crate::{attempt::Attempt, body::Body, reject::Rejection};
+use crate::{attempt::Attempt, body::Body, kept::Kept, reject::Rejection};
 
 /// The head of a response, or why there is none.
 pub(super) type Answered = Result<Response<Body>, Rejection>;
@@ -60,7 +60,7 @@ fn send(
     let Reached { load, lease: Lease { mut connection, connect }, untold } = reached;
     let Outgoing { request, call: Call { http2, session, .. }, bodiless, fault, hold, upgrade } = outgoing;
     let reused = connect.is_none();
-    let copy = (reused && bodiless).then(|| Copy::of(&request));
+    let copy = (reused && bodiless).then(|| Kept::of(&request));
     // Who has not said a word in the time in which a connection could be made is perhaps no longer there.
     let answer = connection.send(request, load.member().options().connect_timeout);
     let rest = Rest { load, untold, session, http2, copy, fault, hold, upgrade, settings };
@@ -84,7 +84,7 @@ struct Rest {
     untold: Option<Attempt>,
     session: Option<Box<Held>>,
     http2: bool,
-    copy: Option<Copy>,
+    copy: Option<Kept>,
     fault: Option<Fault>,
     hold: Option<Hold>,
     upgrade: Option<Box<Upgrade>>,
@@ -151,10 +151,12 @@ async fn send_again(
     let unsent = error.take_message();
     let is_unsent = unsent.is_some();
     let error = error.into_error();
-    let may_resend = |copy: &Copy| {
-        error::is_refused(&error) || copy.may_be_done_twice(&connection, &error) && rest.settings.may_resend()
+    let may_resend = |copy: &Kept| {
+        error::is_refused(&error)
+            || may_be_done_twice(copy, &connection, &error) && rest.settings.may_resend()
     };
-    let again = unsent.or_else(|| rest.copy.take().filter(may_resend).map(Copy::into_request));
+    let copied = |copy: Kept| copy.to_request().map(|()| Body::empty());
+    let again = unsent.or_else(|| rest.copy.take().filter(may_resend).map(copied));
     let failed = |error, rest: &mut Rest| {
         let of_client = rest.fault.as_ref().and_then(Fault::get);
         let why = of_client.unwrap_or_else(|| error::of_upstream(error));
@@ -174,84 +176,12 @@ async fn send_again(
     }
 }
 
-/// The fields of most requests take no more bytes.
-const MOST_FIELDS: usize = 768;
-
-/// A request without a body, as it was sent. Its fields are in one piece: hardly ever is one sent again, and a map of
-/// them costs some work for each to copy and to drop.
-struct Copy {
-    method: Method,
-    uri: Uri,
-    version: Version,
-    /// `name:value` and a line feed, which neither can have; a zero instead of the colon if the value is sensitive.
-    fields: Vec<u8>,
-}
-
-impl Copy {
-    fn of(request: &Request<Body>) -> Self {
-        let mut fields = Vec::with_capacity(MOST_FIELDS);
-        for (name, value) in request.headers() {
-            let is_secret = value.is_sensitive();
-            let (name, value) = (name.as_str().as_bytes(), value.as_bytes());
-            fields.reserve(name.len() + value.len() + 2);
-            fields.extend_from_slice(name);
-            fields.push(if is_secret { 0 } else { b':' });
-            fields.extend_from_slice(value);
-            fields.push(b'\n');
-        }
-        Self {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            version: request.version(),
-            fields,
-        }
-    }
-
-    /// Whether the request can be sent again after it was sent on a connection from the pool that has closed: nothing came back,
-    /// and though it may have been looked at, it may be done twice (RFC 9110 section 9.2.2).
-    fn may_be_done_twice(&self, connection: &Connection, error: &hyper::Error) -> bool {
-        let lost = match connection {
-            Connection::Http1(connection) => connection.heard.so_far() == connection.before,
-            Connection::Http2(_) => !error::is_stream_error(error),
-        };
-        lost && self.method.is_idempotent()
-    }
-
-    fn into_request(self) -> Request<Body> {
-        let mut request = Request::new(Body::empty());
-        for field in self.fields.split(|byte| *byte == b'\n') {
-            let Some(end) = field.iter().position(|byte| matches!(byte, 0 | b':')) else { continue };
-            let (name, value) =
-                (HeaderName::from_bytes(&field[..end]), HeaderValue::from_bytes(&field[end + 1..]));
-            if let (Ok(name), Ok(mut value)) = (name, value) {
-                value.set_sensitive(field[end] == 0);
-                request.headers_mut().append(name, value);
-            }
-        }
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.version_mut() = self.version;
-        request
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_copy_is_the_request() {
-        let mut sent = Request::put("/a?b").header("x", "a:b").header("x", "").header("y", &b"\xff;\t"[..]);
-        let mut secret = HeaderValue::from_static("hush");
-        secret.set_sensitive(true);
-        sent = sent.header("authorization", secret);
-        let sent = sent.body(Body::empty()).unwrap();
-        let again = Copy::of(&sent).into_request();
-        assert_eq!(
-            (again.method(), again.uri(), again.version()),
-            (sent.method(), sent.uri(), sent.version())
-        );
-        assert_eq!(again.headers(), sent.headers());
-        assert!(again.headers()["authorization"].is_sensitive() && !again.headers()["y"].is_sensitive());
-    }
+/// Whether a request can be sent again after it was sent on a connection from the pool that has closed: nothing came back, and
+/// though it may have been looked at, it may be done twice (RFC 9110 section 9.2.2).
+fn may_be_done_twice(copy: &Kept, connection: &Connection, error: &hyper::Error) -> bool {
+    let lost = match connection {
+        Connection::Http1(connection) => connection.heard.so_far() == connection.before,
+        Connection::Http2(_) => !error::is_stream_error(error),
+    };
+    lost && copy.method().is_idempotent()
 }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::Guard;
 use tokio::time::{Instant, timeout};
 
 use super::{
@@ -17,7 +18,7 @@ use super::{
     elsewhere::Elsewhere,
     endpoint::Endpoint,
     health::Health,
-    load::Load,
+    load::{Interest, Load},
     member::Member,
     options::Options,
     outlier::Ejected,
@@ -154,7 +155,7 @@ impl Upstream {
     }
 
     /// Who can be picked, unless that must be waited for or there is nobody.
-    pub(super) fn plan_now(&self) -> Option<Arc<Plan>> {
+    pub(super) fn plan_now(&self) -> Option<Guard<Arc<Plan>>> {
         self.0.beside.begin(&self.0);
         let plan = self.0.roster.plan();
         // Who takes requests already need not wait for others.
@@ -177,7 +178,7 @@ impl Upstream {
         if let Some(checks) = group.beside.awaited().filter(|_| !group.roster.plan().takes()) {
             checks.first(|| group.members()).await;
         }
-        Ok(group.roster.plan())
+        Ok(Guard::into_inner(group.roster.plan()))
     }
 
     /// Of the request's key, if it has the one that we go by.
@@ -191,11 +192,20 @@ impl Upstream {
         self.0.roster.pick(plan, ask).cloned()
     }
 
-    /// A request begins at this member.
-    pub(super) fn begin(&self, member: Arc<Member>, until: Option<Deadline>) -> Load {
+    /// A request begins at this member, at this time if that was [read](Self::now).
+    pub(super) fn begin(&self, member: Arc<Member>, until: Option<Deadline>, now: Option<Instant>) -> Load {
+        Load::begin(member, self.interest(), until, now)
+    }
+
+    /// The time, if somebody wants to know it when a request begins.
+    pub(super) fn now(&self) -> Option<Instant> {
+        self.interest().listens.then(Instant::now)
+    }
+
+    fn interest(&self) -> Interest {
         let mut interest = self.0.roster.interest();
         interest.listens |= self.0.beside.listens();
-        Load::begin(member, interest, until)
+        interest
     }
 }
 

@@ -121,7 +121,7 @@ impl Watched {
 
     /// Tells the machine what became of it.
     pub(super) fn ended(self, member: &Member, outcome: &Outcome) {
-        let Self { entry, until } = self;
+        let Self { mut entry, until } = self;
         let is_probe = entry.is_probe();
         match judge(outcome, is_probe, until) {
             Judgement::Success => entry.tell(false, Instant::now),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     fn begin(member: &Arc<Member>) -> Load {
-        Load::begin(Arc::clone(member), Interest::default(), None)
+        Load::begin(Arc::clone(member), Interest::default(), None, None)
     }
 
     fn fail(member: &Arc<Member>) {

@@ -44,18 +44,18 @@ pub(super) struct Interest {
 }
 
 impl Load {
-    /// A request begins, which is of use `until` then.
+    /// A request begins, which is of use `until` then. `now`: if the clock was read just before.
     pub(super) fn begin(
         member: Arc<Member>,
         Interest { listens, counts }: Interest,
         until: Option<Deadline>,
+        now: Option<Instant>,
     ) -> Self {
         member.enter(counts);
         let watched = admit(&member, until);
-        let begun = listens.then(Instant::now);
+        let begun = listens.then(|| now.unwrap_or_else(Instant::now));
         let call = Call { member: Arc::clone(&member), begun, head: None, counted: counts, until, watched };
-        let call = Completion::new(call);
-        Self { member, call }
+        Self { member, call: Completion::new(call) }
     }
 
     pub(super) fn member(&self) -> &Arc<Member> {

@@ -170,11 +170,12 @@ impl Upstream {
             if tried.is_full() {
                 return None;
             }
-            let ask = Ask { tried, hash, subset, ..Ask::default() };
+            let now = self.now();
+            let ask = Ask { tried, hash, subset, now, ..Ask::default() };
             let member = self.next(&*self.plan_now()?, &ask)?;
             tried.add(&member);
             let of = Arc::clone(&member);
-            Some(Try::begin(self.begin(member, None), Box::pin(async move { of.connect_raw().await })))
+            Some(Try::begin(self.begin(member, None, now), Box::pin(async move { of.connect_raw().await })))
         });
         let Some((Come { mut load, got: (link, term) }, late)) = come.await else {
             return Err(failed.map_or_else(|| nobody_in(&self, subset), Rejection::from));

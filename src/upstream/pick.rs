@@ -52,9 +52,10 @@ impl Upstream {
     #[must_use]
     pub fn pick(&self, head: &Head<'_>) -> Option<Picked> {
         let (hash, subset) = (self.hash(head), self.marked(head));
-        let member = self.next(&*self.plan_now()?, &Ask { hash, subset, ..Ask::default() })?;
+        let now = self.now();
+        let member = self.next(&*self.plan_now()?, &Ask { hash, subset, now, ..Ask::default() })?;
         let until = head.extensions().get::<Deadline>().copied();
-        Some(Picked(self.begin(member, until)))
+        Some(Picked(self.begin(member, until, now)))
     }
 }
 

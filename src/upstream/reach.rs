@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::Instant;
+
 use super::{
     Upstream,
     balance::{Ask, Tried},
@@ -28,21 +30,21 @@ pub(super) struct Reached {
 }
 
 /// What is to be known of a call to pick for it.
-fn ask(call: &Call, tried: Tried) -> Ask<'_> {
+fn ask(call: &Call, tried: Tried, now: Option<Instant>) -> Ask<'_> {
     let earlier = call.earlier.as_ref().map_or(&[][..], Earlier::endpoints);
     let session = call.session.as_ref().and_then(|session| session.named());
-    Ask { tried, earlier, hash: call.hash, subset: call.subset, session }
+    Ask { tried, earlier, hash: call.hash, subset: call.subset, session, now }
 }
 
 /// Chooses an endpoint, and takes a connection to it that is there.
 pub(super) fn reach_now(upstream: &Upstream, call: &Call) -> Result<Reached, Option<Arc<Member>>> {
-    let plan = upstream.plan_now().ok_or(None)?;
-    let member = upstream.next(&plan, &ask(call, Tried::default())).ok_or(None)?;
+    let (plan, now) = (upstream.plan_now().ok_or(None)?, upstream.now());
+    let member = upstream.next(&plan, &ask(call, Tried::default(), now)).ok_or(None)?;
     let Some(lease) = member.pooled(call.http2) else { return Err(Some(member)) };
     let mut attempt = Attempt::new(Arc::clone(&upstream.group().name)).endpoint(member.address());
     attempt.attempts = made(call.earlier.as_ref()).saturating_add(1);
     let untold = tell(attempt, call.trail.as_ref());
-    Ok(Reached { load: upstream.begin(member, call.until), lease, untold })
+    Ok(Reached { load: upstream.begin(member, call.until, now), lease, untold })
 }
 
 /// Gets a connection to the endpoint that was chosen. If that fails, or takes its time, to others beside it: the first one
@@ -54,7 +56,7 @@ pub(super) async fn reach(
 ) -> Result<Reached, Rejection> {
     let mut first = match picked {
         None => {
-            let (plan, ask) = (upstream.plan().await?, ask(call, Tried::default()));
+            let (plan, ask) = (upstream.plan().await?, ask(call, Tried::default(), None));
             // A plan that knows nobody for this request may be of before.
             let renewed = || upstream.next(&*upstream.group().roster.renewed(&plan)?, &ask);
             upstream.next(&plan, &ask).or_else(renewed)
@@ -95,12 +97,13 @@ impl Tries<'_> {
             return None;
         }
         // By the plan of this moment: the set may have changed while we waited.
-        let another = || self.upstream.next(&*self.upstream.plan_now()?, &ask(self.call, self.tried));
+        let now = self.upstream.now();
+        let another = || self.upstream.next(&*self.upstream.plan_now()?, &ask(self.call, self.tried, now));
         let member = picked.or_else(another)?;
         self.tried.add(&member);
         let (http2, of) = (self.call.http2, Arc::clone(&member));
         let connecting = Box::pin(async move { of.lease(http2).await });
-        Some(Try::begin(self.upstream.begin(member, self.call.until), connecting))
+        Some(Try::begin(self.upstream.begin(member, self.call.until, now), connecting))
     }
 
     fn failed(&mut self, mut load: Load, error: ConnectError) {

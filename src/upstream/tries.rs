@@ -82,7 +82,8 @@ impl<T: Send + 'static> Try<T> {
             match came {
                 Ok(got) => keep(&member, got),
                 Err(error) => {
-                    (0..missed).for_each(|_| blame(&mut upstream.begin(Arc::clone(&member), None), &error));
+                    (0..missed)
+                        .for_each(|_| blame(&mut upstream.begin(Arc::clone(&member), None, None), &error));
                 }
             }
         });

@@ -166,7 +166,7 @@ impl Pass for Judged {
     }
 
     fn on_end(&mut self, outcome: &Outcome) {
-        let Some(watching) = self.watching.take() else { return };
+        let Some(watching) = &mut self.watching else { return };
         match watching.judge(outcome) {
             Judgement::Success => watching.entry.tell(false, Instant::now),
             Judgement::Failure => watching.entry.tell(true, Instant::now),

@@ -20,7 +20,7 @@ use crate::{
     outcome::{Failure, is_connect, rejection_in},
     ready::ReadyCall,
     reject::{GrpcCode, Reason, Rejection},
-    resilience::retry::{Conditions, Lost, RetryOn},
+    resilience::retry::{Cases, Conditions, Lost, RetryOn},
     trail::{Failed, Given},
 };
 
@@ -57,7 +57,7 @@ struct Counts {
 
 impl Policy {
     fn new(instead: Instead) -> Self {
-        let on = vec![
+        let on = Cases::of(&[
             RetryOn::ConnectFailure,
             RetryOn::DeadlineExceeded,
             RetryOn::Internal,
@@ -65,7 +65,7 @@ impl Policy {
             RetryOn::Reset,
             RetryOn::ServerError,
             RetryOn::Unavailable,
-        ];
+        ]);
         Self {
             conditions: Conditions { on, codes: Vec::new(), headers: Vec::new() },
             stale: None,

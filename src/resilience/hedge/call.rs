@@ -16,11 +16,11 @@ use crate::{
     attempt::Earlier,
     body::{Body, Replay},
     context::Deadline,
-    head::Head,
     outcome::rejection_in,
     reject::{GrpcCode, Rejection},
     resilience::{
         again::{is_refusal, keep_body},
+        kept::KeptHead,
         looked::{Looked, Peeked, is_undecided},
         timeout::head_deadline,
     },
@@ -34,7 +34,7 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// A call for which other attempts may be sent.
 pub(super) struct Call {
     policy: Arc<Policy>,
-    head: Request<()>,
+    head: KeptHead,
     /// `None`: the body is too long to be kept.
     body: Option<Replay>,
     deadline: Option<Deadline>,
@@ -57,12 +57,8 @@ pub(super) enum Next {
 }
 
 impl Call {
-    /// Keeps what is needed to send `request` again when an attempt is so late, and gives it back for the first.
-    pub(super) fn begin(
-        policy: Arc<Policy>,
-        delay: Duration,
-        mut request: Request<Body>,
-    ) -> (Self, Request<Body>) {
+    /// Keeps what is needed to send `request` again when an attempt is so late, and makes it the first.
+    pub(super) fn begin(policy: Arc<Policy>, delay: Duration, request: &mut Request<Body>) -> Self {
         let deadline = head_deadline(request.extensions());
         let watched = request.extensions().get::<Trail>().cloned();
         let is_watched = watched.is_some();
@@ -72,9 +68,9 @@ impl Call {
             request.extensions_mut().insert(own.clone());
             own
         });
-        let head = Head::of(&mut request).to_request();
-        let body = keep_body(&mut request, policy.most_body);
-        (Self { policy, head, body, deadline, trail, is_watched, delay, sent: 0 }, request)
+        let head = KeptHead::of(request);
+        let body = keep_body(request, policy.most_body);
+        Self { policy, head, body, deadline, trail, is_watched, delay, sent: 0 }
     }
 
     /// How late the last attempt must be for another, and how long a failure waits for those that are sent.
@@ -116,7 +112,7 @@ impl Call {
         if let Some(attempt) = self.trail.attempt() {
             self.head.extensions_mut().get_or_insert_default::<Earlier>().add(&attempt);
         }
-        let (mut request, trail) = (self.head.clone().map(|()| body), Trail::default());
+        let (mut request, trail) = (self.head.to_request().map(|()| body), Trail::default());
         request.extensions_mut().insert(trail.clone());
         Ok(Next::Send(request, trail))
     }

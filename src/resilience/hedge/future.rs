@@ -15,9 +15,11 @@ use tower_service::Service;
 use super::{
     HedgeBody, Policy,
     call::{Call, Grade, Next, graded},
-    sending::Sending,
 };
-use crate::{body::Body, resilience::timeout::Alarm, time::after, trail::Trail};
+use crate::{body::Body, ready::ReadyCall, resilience::timeout::Alarm, time::after, trail::Trail};
+
+/// One attempt: by a service, when it is ready.
+pub(super) type Sending<S> = ReadyCall<S, Request<Body>>;
 
 pin_project! {
     /// The future of a [`Hedge`](super::Hedge). Dropping it drops all attempts.
@@ -63,14 +65,20 @@ impl<S: Service<Request<Body>>, B: HttpBody> ResponseFuture<S, B> {
     }
 
     /// The only attempt, from which is learnt how long attempts take.
-    pub(super) fn learning(first: Sending<S>, policy: Arc<Policy>) -> Self {
-        Self { learning: Some(Learning { policy, started: Instant::now() }), ..Self::alone(first) }
+    pub(super) fn learning(first: Sending<S>, policy: Arc<Policy>, started: Instant) -> Self {
+        Self { learning: Some(Learning { policy, started }), ..Self::alone(first) }
     }
 
     /// An attempt that may get rivals, from this service.
-    pub(super) fn racing(first: Sending<S>, policy: Arc<Policy>, call: Call, service: S) -> Self {
-        let this = Self::learning(first, policy);
-        let look = this.learning.as_ref().map(|learning| after(learning.started, call.delay()));
+    pub(super) fn racing(
+        first: Sending<S>,
+        policy: Arc<Policy>,
+        started: Instant,
+        call: Call,
+        service: S,
+    ) -> Self {
+        let this = Self::learning(first, policy, started);
+        let look = Some(after(started, call.delay()));
         let race = Race { service, call, look, rivals: Vec::new(), held: None };
         Self { race: Some(Box::new(race)), ..this }
     }
@@ -213,7 +221,7 @@ where
         let now = Instant::now();
         self.look = match self.call.late(now) {
             Next::Send(request, trail) => {
-                let sending = Box::pin(Sending::readying(self.service.clone(), request));
+                let sending = Box::pin(Sending::new(self.service.clone(), request));
                 self.rivals.push(Rival { sending, trail });
                 Some(after(now, self.call.delay()))
             }

@@ -7,10 +7,11 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
+use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{HedgeBody, HedgeHandle, Policy, ResponseFuture, call::Call, sending::Sending};
+use super::{HedgeBody, HedgeHandle, Policy, ResponseFuture, call::Call, future::Sending};
 use crate::body::{Body, BoxError};
 
 /// Sends a second attempt beside a late one. See the [module docs](super).
@@ -72,22 +73,22 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture<S, ResB> {
-        let request = request.map(Body::new);
+        let mut request = request.map(Body::new);
         let Some(policy) = &self.policy else {
             return ResponseFuture::alone(Sending::calling(self.inner.call(request)));
         };
         let service = self.inner.clone();
         if !policy.is_for(&request) {
             // It waits for its service nevertheless.
-            return ResponseFuture::alone(Sending::readying(service, request));
+            return ResponseFuture::alone(Sending::new(service, request));
         }
-        let policy = Arc::clone(policy);
+        let (policy, started) = (Arc::clone(policy), Instant::now());
         let Some(delay) = policy.delay() else {
-            return ResponseFuture::learning(Sending::readying(service, request), policy);
+            return ResponseFuture::learning(Sending::new(service, request), policy, started);
         };
-        let (call, request) = Call::begin(Arc::clone(&policy), delay, request);
-        let first = Sending::readying(service.clone(), request);
-        ResponseFuture::racing(first, policy, call, service)
+        let call = Call::begin(Arc::clone(&policy), delay, &mut request);
+        let first = Sending::new(service.clone(), request);
+        ResponseFuture::racing(first, policy, started, call, service)
     }
 }
 

@@ -117,7 +117,6 @@ mod handle;
 mod latency;
 mod layer;
 mod policy;
-mod sending;
 #[cfg(test)]
 mod tests;
 

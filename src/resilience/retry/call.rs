@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, Method, Request, response};
+use http::{Extensions, HeaderMap, Method, Request, response};
 use tokio::time::Instant;
 
 use super::{
@@ -14,13 +14,12 @@ use super::{
 use crate::{
     attempt::{Attempt, Earlier, RetryStop},
     body::{Body, Replay},
-    context::Deadline,
     gate::Pass,
-    head::Head,
     outcome::{Completion, Failure, Outcome, is_connect, is_refused, rejection_in},
     reject::{GrpcCode, Reason, Rejection},
     resilience::{
         again::{is_refusal, keep_body},
+        kept::KeptHead,
         timeout::head_deadline,
     },
     trail::Trail,
@@ -30,11 +29,10 @@ use crate::{
 /// A call that may be tried again.
 pub(super) struct Call {
     policy: Arc<Policy>,
-    head: Request<()>,
+    head: KeptHead,
     /// `None`: the body is too long to be kept.
     body: Option<Replay>,
     is_safe: bool,
-    deadline: Option<Deadline>,
     retries: u32,
     /// The one that attempts are told to if the request has none.
     trail: Option<Trail>,
@@ -60,19 +58,23 @@ pub(super) struct Failed {
 /// The next attempt.
 pub(super) struct Next {
     pub(super) wait: Duration,
-    pub(super) request: Request<Body>,
+    pub(super) request: Box<Request<Body>>,
 }
 
 impl Call {
-    /// Keeps what is needed to send `request` again, and gives it back for the first attempt.
-    pub(super) fn begin(policy: Arc<Policy>, mut request: Request<Body>) -> (Self, Request<Body>) {
-        let is_safe = policy.is_safe(&request);
-        let deadline = head_deadline(request.extensions());
-        let head = Head::of(&mut request).to_request();
-        let body = keep_body(&mut request, policy.most_body);
-        let call = Self { policy, head, body, is_safe, deadline, retries: 0, trail: None };
-        call.number(&mut request);
-        (call, request)
+    /// Keeps what is needed to send `request` again, and makes it the first attempt.
+    #[inline]
+    pub(super) fn begin(policy: &Arc<Policy>, request: &mut Request<Body>) -> Self {
+        let call = Self {
+            policy: Arc::clone(policy),
+            head: KeptHead::of(request),
+            body: keep_body(request, policy.most_body),
+            is_safe: policy.is_safe(request),
+            retries: 0,
+            trail: None,
+        };
+        call.number(request);
+        call
     }
 
     /// Tells the server which attempt it is, if it is to know.
@@ -160,7 +162,7 @@ impl Call {
             Ok(_) => self.policy.counts.retry(),
             Err(why) => {
                 self.policy.counts.stop(*why);
-                if let Some(trail) = self.head.extensions().get::<Trail>() {
+                if let Some(trail) = self.told().get::<Trail>() {
                     trail.set_retry_stop(*why);
                 }
             }
@@ -168,7 +170,13 @@ impl Call {
         next.ok()
     }
 
+    /// What the request was told.
+    fn told(&mut self) -> &mut Extensions {
+        self.head.extensions_mut()
+    }
+
     fn next(&mut self, failed: Failed, attempt: Option<&Attempt>, now: Instant) -> Result<Next, RetryStop> {
+        let deadline = head_deadline(self.told());
         let policy = &self.policy;
         if self.retries >= policy.retries {
             return Err(RetryStop::Attempts);
@@ -183,7 +191,7 @@ impl Call {
         };
         let wait = policy.wait(self.retries + 1, asked).ok_or(RetryStop::Told)?;
         let needed = wait.saturating_add(policy.least_left);
-        if self.deadline.is_some_and(|deadline| deadline.left(now) < needed) {
+        if deadline.is_some_and(|deadline| deadline.left(now) < needed) {
             return Err(RetryStop::Deadline);
         }
         let replay = self.body.as_ref().ok_or(RetryStop::Body)?;
@@ -194,15 +202,15 @@ impl Call {
         if !replay.give_up_older() {
             return Err(RetryStop::Body);
         }
-        if let Some(upload) = self.head.extensions().get::<Upload>() {
+        if let Some(upload) = self.told().get::<Upload>() {
             // The failed attempt may have waited for the caller; the next has not asked it for anything yet.
             upload.set_awaited(false);
         }
         self.retries += 1;
         self.remember(attempt);
-        let mut request = self.head.clone().map(|()| body);
+        let mut request = self.head.to_request().map(|()| body);
         self.number(&mut request);
-        Ok(Next { wait, request })
+        Ok(Next { wait, request: Box::new(request) })
     }
 
     /// Notes where the failed attempt went, for whoever picks endpoints.

@@ -1,7 +1,7 @@
 use std::{
     fmt,
     pin::{Pin, pin},
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
@@ -27,7 +27,7 @@ pin_project! {
     /// The future of a [`Retry`](super::Retry). Dropping it drops the attempt.
     pub struct ResponseFuture<S: Service<Request<Body>>> {
         #[pin]
-        state: State<S::Future>,
+        state: State<S::Future, S::Error>,
         service: Option<S>,
         call: Option<Call>,
     }
@@ -35,10 +35,12 @@ pin_project! {
 
 pin_project! {
     #[project = StateProjection]
-    enum State<F> {
-        Readying { request: Option<Request<Body>> },
+    enum State<F, E> {
+        // A request is large, and waits seldom.
+        Readying { request: Option<Box<Request<Body>>> },
         Calling { #[pin] future: F },
-        Waiting { wait: Pin<Box<Sleep>>, request: Option<Request<Body>> },
+        Failed { error: Option<E> },
+        Waiting { wait: Pin<Box<Sleep>>, request: Option<Box<Request<Body>>> },
     }
 }
 
@@ -48,9 +50,16 @@ impl<S: Service<Request<Body>>> ResponseFuture<S> {
         Self { state: State::Calling { future }, service: None, call: None }
     }
 
-    /// An attempt by `service`, when it is ready.
-    pub(super) fn readying(service: S, request: Request<Body>, call: Option<Call>) -> Self {
-        Self { state: State::Readying { request: Some(request) }, service: Some(service), call }
+    /// An attempt by `service`, when it is ready. One that is, as most are, is called at once.
+    #[inline]
+    pub(super) fn readying(mut service: S, request: Request<Body>, call: Option<Call>) -> Self {
+        let nobody = &mut Context::from_waker(Waker::noop());
+        let state = match service.poll_ready(nobody) {
+            Poll::Ready(Ok(())) => State::Calling { future: service.call(request) },
+            Poll::Ready(Err(error)) => State::Failed { error: Some(error) },
+            Poll::Pending => State::Readying { request: Some(Box::new(request)) },
+        };
+        Self { state, service: Some(service), call }
     }
 }
 
@@ -70,6 +79,11 @@ where
         loop {
             let ended = match this.state.as_mut().project() {
                 StateProjection::Calling { future } => ready!(future.poll(cx)),
+                StateProjection::Failed { error } =>
+                {
+                    #[expect(clippy::expect_used, reason = "the contract of Future")]
+                    Err(error.take().expect("polled after completion"))
+                }
                 StateProjection::Waiting { wait, request } => {
                     ready!(wait.as_mut().poll(cx));
                     let request = request.take();
@@ -84,15 +98,19 @@ where
                         Ok(()) => {
                             #[expect(clippy::expect_used, reason = "the contract of Future")]
                             let request = request.take().expect("polled after completion");
-                            let future = service.call(request);
+                            let future = service.call(*request);
                             this.state.set(State::Calling { future });
                             continue;
                         }
                     }
                 }
             };
-            match judge::<S, _>(this.call, ended, cx) {
-                Judged::Given(answered) => return Poll::Ready(answered),
+            match judge::<S, _>(this.call.as_mut(), ended, cx) {
+                Judged::Given(answered) => {
+                    // Nothing more of it is kept.
+                    *this.call = None;
+                    return Poll::Ready(answered);
+                }
                 Judged::Again(Next { wait, request }) => {
                     // The failed attempt is let go before the wait, and not after it.
                     this.state.set(State::Waiting { wait: Box::pin(sleep(wait)), request: Some(request) });
@@ -109,7 +127,7 @@ enum Judged<S: Service<Request<Body>>, B: HttpBody> {
 }
 
 fn judge<S, ResB>(
-    call: &mut Option<Call>,
+    call: Option<&mut Call>,
     ended: Result<Response<ResB>, S::Error>,
     cx: &mut Context<'_>,
 ) -> Judged<S, ResB>
@@ -119,45 +137,42 @@ where
     ResB: HttpBody<Data = Bytes>,
     ResB::Error: 'static,
 {
-    let Some(mut tried) = call.take() else {
+    let Some(call) = call else {
         return Judged::Given(ended.map(|response| response.map(RetryBody::unwatched)));
     };
     let (mut head, body) = match ended {
         Ok(response) => response.into_parts(),
         Err(error) => {
-            let ended = tried.of_error(&error);
-            tried.count(&ended);
+            let ended = call.of_error(&error);
+            call.count(&ended);
             let next = match ended {
-                Ended::Failed(failed) => tried.again(failed, None),
+                Ended::Failed(failed) => call.again(failed, None),
                 Ended::Done | Ended::Refused => None,
             };
-            let Some(next) = next else { return Judged::Given(Err(error)) };
-            *call = Some(tried);
-            return Judged::Again(next);
+            return next.map_or(Judged::Given(Err(error)), Judged::Again);
         }
     };
-    let ended = tried.of_head(&head);
-    tried.count(&ended);
+    let ended = call.of_head(&head);
+    call.count(&ended);
     let (body, failed) = match ended {
         Ended::Failed(failed) => (Looked::Whole { body }, Some(failed)),
-        Ended::Done if tried.asks_trailers() && is_undecided(&head) => {
+        Ended::Done if call.asks_trailers() && is_undecided(&head) => {
             let peeked = Peeked::new(body, cx);
             let failed = match (peeked.trailers(), peeked.error()) {
-                (Some(trailers), _) => tried.of_trailers(trailers),
-                (_, Some(error)) => tried.of_body_error(error),
+                (Some(trailers), _) => call.of_trailers(trailers),
+                (_, Some(error)) => call.of_body_error(error),
                 _ => None,
             };
             (Looked::Peeked { peeked }, failed)
         }
         Ended::Done | Ended::Refused => (Looked::Whole { body }, None),
     };
-    if let Some(next) = failed.and_then(|failed| tried.again(failed, head.extensions.get())) {
+    if let Some(next) = failed.and_then(|failed| call.again(failed, head.extensions.get())) {
         drain(body, cx);
-        *call = Some(tried);
         return Judged::Again(next);
     }
-    tried.tell(&mut head);
-    let watch = tried.watch(&mut head);
+    call.tell(&mut head);
+    let watch = call.watch(&mut head);
     Judged::Given(Ok(Response::from_parts(head, RetryBody::watched(body, watch))))
 }
 
@@ -176,6 +191,7 @@ impl<S: Service<Request<Body>>> fmt::Debug for ResponseFuture<S> {
         let state = match self.state {
             State::Readying { .. } => "readying",
             State::Calling { .. } => "calling",
+            State::Failed { .. } => "failed",
             State::Waiting { .. } => "waiting",
         };
         f.debug_struct("ResponseFuture").field("state", &state).finish_non_exhaustive()

@@ -84,16 +84,13 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture<S> {
-        let request = request.map(Body::new);
-        let Some(policy) = self.policy.as_ref().filter(|_| has_attempts(&request)) else {
-            // What cannot be tried again waits for its service nevertheless.
-            return match self.policy {
-                None => ResponseFuture::calling(self.inner.call(request)),
-                Some(_) => ResponseFuture::readying(self.inner.clone(), request, None),
-            };
+        let mut request = request.map(Body::new);
+        let Some(policy) = &self.policy else {
+            return ResponseFuture::calling(self.inner.call(request));
         };
-        let (call, request) = Call::begin(Arc::clone(policy), request);
-        ResponseFuture::readying(self.inner.clone(), request, Some(call))
+        // What cannot be tried again waits for its service nevertheless.
+        let call = has_attempts(&request).then(|| Call::begin(policy, &mut request));
+        ResponseFuture::readying(self.inner.clone(), request, call)
     }
 }
 

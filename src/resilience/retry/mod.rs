@@ -121,6 +121,6 @@ pub use body::RetryBody;
 pub use future::ResponseFuture;
 pub use handle::RetryHandle;
 pub use layer::{Retry, RetryLayer};
-pub(super) use on::{Conditions, Lost};
+pub(super) use on::{Cases, Conditions, Lost};
 pub use on::{RetryOn, UnknownCondition};
 pub use policy::Policy;

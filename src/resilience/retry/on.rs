@@ -80,26 +80,71 @@ pub(in crate::resilience) enum Lost {
     Other,
 }
 
+/// Some of the cases, one bit for each.
+#[derive(Clone, Copy)]
+pub(in crate::resilience) struct Cases(u16);
+
+impl Cases {
+    /// Those of gRPC statuses.
+    const OF_GRPC: Self = Self::of(&[
+        RetryOn::Cancelled,
+        RetryOn::DeadlineExceeded,
+        RetryOn::Internal,
+        RetryOn::ResourceExhausted,
+        RetryOn::Unavailable,
+    ]);
+
+    pub(in crate::resilience) const fn of(cases: &[RetryOn]) -> Self {
+        let (mut bits, mut at) = (0, 0);
+        while at < cases.len() {
+            bits |= 1 << cases[at] as u16;
+            at += 1;
+        }
+        Self(bits)
+    }
+
+    const fn has(self, on: RetryOn) -> bool {
+        self.has_any(Self(1 << on as u16))
+    }
+
+    const fn has_any(self, of: Self) -> bool {
+        self.0 & of.0 != 0
+    }
+}
+
+impl FromIterator<RetryOn> for Cases {
+    fn from_iter<I: IntoIterator<Item = RetryOn>>(cases: I) -> Self {
+        cases.into_iter().fold(Self(0), |all, on| Self(all.0 | 1 << on as u16))
+    }
+}
+
+impl fmt::Debug for Cases {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(RetryOn::ALL.iter().filter(|on| self.has(**on))).finish()
+    }
+}
+
 /// Which ends of an attempt are failures.
 #[derive(Debug, Clone)]
 pub(in crate::resilience) struct Conditions {
-    pub(in crate::resilience) on: Vec<RetryOn>,
+    pub(in crate::resilience) on: Cases,
     pub(in crate::resilience) codes: Vec<StatusCode>,
     pub(in crate::resilience) headers: Vec<HeaderName>,
 }
 
 impl Conditions {
     fn has(&self, on: RetryOn) -> bool {
-        self.on.contains(&on)
+        self.on.has(on)
     }
 
     pub(in crate::resilience) fn lost(&self, how: Lost) -> bool {
-        self.on.iter().any(|on| match on {
-            RetryOn::GatewayError | RetryOn::Reset | RetryOn::ServerError => true,
-            RetryOn::ConnectFailure => how == Lost::Connect,
-            RetryOn::RefusedStream => how == Lost::Refused,
-            _ => false,
-        })
+        const ANY: Cases = Cases::of(&[RetryOn::GatewayError, RetryOn::Reset, RetryOn::ServerError]);
+        self.on.has_any(ANY)
+            || match how {
+                Lost::Connect => self.has(RetryOn::ConnectFailure),
+                Lost::Refused => self.has(RetryOn::RefusedStream),
+                Lost::Other => false,
+            }
     }
 
     pub(in crate::resilience) fn head(&self, status: StatusCode, headers: &HeaderMap) -> bool {
@@ -128,13 +173,6 @@ impl Conditions {
 
     /// Whether the trailers of a gRPC answer matter.
     pub(super) fn ask_trailers(&self) -> bool {
-        const CODES: [GrpcCode; 5] = [
-            GrpcCode::CANCELLED,
-            GrpcCode::DEADLINE_EXCEEDED,
-            GrpcCode::INTERNAL,
-            GrpcCode::RESOURCE_EXHAUSTED,
-            GrpcCode::UNAVAILABLE,
-        ];
-        CODES.iter().any(|code| self.grpc(*code))
+        self.on.has_any(Cases::OF_GRPC)
     }
 }

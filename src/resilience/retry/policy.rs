@@ -4,7 +4,7 @@ use http::{HeaderName, Request, StatusCode};
 
 use super::{
     handle::{Counts, RetryHandle},
-    on::{Conditions, RetryOn},
+    on::{Cases, Conditions, RetryOn},
 };
 use crate::{
     backoff::Backoff,
@@ -38,13 +38,13 @@ impl Policy {
         Self {
             retries,
             conditions: Conditions {
-                on: vec![
+                on: Cases::of(&[
                     RetryOn::ConnectFailure,
                     RetryOn::GatewayError,
                     RetryOn::RefusedStream,
                     RetryOn::Reset,
                     RetryOn::Unavailable,
-                ],
+                ]),
                 codes: Vec::new(),
                 headers: Vec::new(),
             },

@@ -112,4 +112,4 @@ pub(super) use alarm::Alarm;
 pub use body::TimedBody;
 pub use future::ResponseFuture;
 pub use layer::{Timeout, TimeoutLayer};
-pub(super) use policy::head_deadline;
+pub(super) use policy::{HeadDeadline, head_deadline};

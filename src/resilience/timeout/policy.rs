@@ -137,7 +137,7 @@ impl Policy {
 /// Until when the head of a response must have come that may then last: that is no time for a server to be told, for it
 /// would cut its stream then.
 #[derive(Debug, Clone, Copy)]
-struct HeadDeadline(Deadline);
+pub(in crate::resilience) struct HeadDeadline(Deadline);
 
 impl HeadDeadline {
     fn narrow(extensions: &mut Extensions, deadline: Deadline) {

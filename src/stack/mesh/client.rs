@@ -12,7 +12,6 @@ use bytes::Bytes;
 use http::{Request, Response, Uri, header::HOST, uri::Scheme};
 use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
-use tower::util::{Oneshot, ServiceExt as _};
 use tower_service::Service;
 
 use super::destination::{Called, Destination};
@@ -21,6 +20,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::{
     body::{Body, BoxError},
     head::Head,
+    ready::ReadyCall,
     reject::{Reason, Rejection, Style},
     resilience::{breaker::BreakerHandle, fault::FaultHandle},
     routing::{canary::CanaryHandle, split::InvalidSplit},
@@ -204,7 +204,7 @@ impl Client {
             Ok(called) => {
                 called.address(&mut request);
                 let service = called.service.clone();
-                ResponseFuture { kind: Kind::Called { future: service.oneshot(request) } }
+                ResponseFuture { kind: Kind::Called { future: ReadyCall::new(service, request) } }
             }
             Err(refused) => {
                 let answer = refused.render(Style::of(&Head::of(&mut request)));
@@ -299,7 +299,7 @@ pin_project! {
 pin_project! {
     #[project = KindProjection]
     enum Kind {
-        Called { #[pin] future: Oneshot<super::destination::Service, Request<Body>> },
+        Called { #[pin] future: ReadyCall<super::destination::Service, Request<Body>> },
         Refused { answer: Option<Response<Body>> },
     }
 }

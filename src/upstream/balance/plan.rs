@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc};
 
+use tokio::time::Instant;
+
 use super::{order::Order, pool::Dice, roster::Rules, wants::Wants};
 use crate::upstream::{
     availability::Withheld, endpoint::Endpoint, group::Place, member::Member, subset::Fallback,
@@ -76,6 +78,8 @@ pub(in super::super) struct Ask<'a> {
     pub(in super::super) subset: Option<u64>,
     /// The endpoint of its session, if it has one.
     pub(in super::super) session: Option<Named>,
+    /// The time, if it is known.
+    pub(in super::super) now: Option<Instant>,
 }
 
 /// The members that a request has tried, by what tells them apart whatever has become of the set.

@@ -50,6 +50,8 @@ pub(super) struct Dice<'d> {
     pub(super) slow_start: Option<SlowStart>,
     /// The hash of the request's key, if it has that.
     pub(super) hash: Option<u64>,
+    /// The time, if it is known.
+    pub(super) now: Option<Instant>,
     /// Requests in flight at all members, if somebody wants to know.
     pub(super) in_flight: usize,
 }
@@ -132,7 +134,7 @@ impl Pool {
                 self.better(draw, dice, fits, |one| one.member.load() as f32 * one.lightness)
             }
             Table::Ewma(draw) => {
-                let now = Instant::now();
+                let now = dice.now.unwrap_or_else(Instant::now);
                 self.better(draw, dice, fits, |one| one.cost(now))
             }
             Table::Ring(ring, draw, bound) => match dice.hash {
@@ -162,8 +164,14 @@ impl Pool {
     }
 
     fn draw(&self, draw: &Draw, dice: &Dice<'_>, fits: impl Fn(usize) -> bool) -> Option<usize> {
-        let mut drawn = (0..DRAWS).map(|_| draw.draw(dice.chance.next()));
-        drawn.find(|&at| fits(at) && dice.warm(&self.candidates[at].member))
+        self.drawn(draw, dice, fits).map(|(at, _)| at)
+    }
+
+    /// One, and the number by which it was drawn.
+    fn drawn(&self, draw: &Draw, dice: &Dice<'_>, fits: impl Fn(usize) -> bool) -> Option<(usize, u64)> {
+        let drawn = |number| (draw.draw(number), number);
+        let mut drawn = (0..DRAWS).map(|_| drawn(dice.chance.next()));
+        drawn.find(|&(at, _)| fits(at) && dice.warm(&self.candidates[at].member))
     }
 
     /// Of two the one with the lower cost. If all weigh the same they are two different ones; else the heavy one may be drawn
@@ -175,11 +183,13 @@ impl Pool {
         fits: impl Fn(usize) -> bool,
         cost: impl Fn(&Candidate) -> f32,
     ) -> Option<usize> {
-        let one = self.draw(draw, dice, &fits)?;
+        let (one, number) = self.drawn(draw, dice, &fits)?;
         let other = match draw {
             Draw::Even(1) => return Some(one),
             Draw::Even(n) => {
-                let other = (one + 1 + dice.chance.below(n - 1) as usize) % self.candidates.len();
+                // The half of the number that has not drawn the one.
+                let further = (u64::from(number as u32) * (n - 1)) >> 32;
+                let other = (one + 1 + further as usize) % self.candidates.len();
                 let fit = fits(other) && dice.warm(&self.candidates[other].member);
                 if fit { Some(other) } else { self.draw(draw, dice, |at| at != one && fits(at)) }
             }

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{
@@ -58,6 +58,7 @@ impl Default for Rules {
 /// Who is in the set, and who of them is picked. Read without a lock.
 pub(in super::super) struct Roster {
     rules: Rules,
+    interest: Interest,
     chance: Chance,
     common: Arc<Common>,
     plan: ArcSwap<Plan>,
@@ -79,7 +80,9 @@ impl Roster {
             wants.select(subset.keys());
         }
         let plan = Plan::new(seats, &rules, Arc::new(wants), common.rung());
+        let balance = &rules.balance;
         let roster = Self {
+            interest: Interest { listens: *balance == Balance::PeakEwma, counts: balance.bound().is_some() },
             rules,
             chance,
             common,
@@ -98,8 +101,7 @@ impl Roster {
 
     /// What is to be counted for its rules.
     pub(in super::super) fn interest(&self) -> Interest {
-        let balance = &self.rules.balance;
-        Interest { listens: *balance == Balance::PeakEwma, counts: balance.bound().is_some() }
+        self.interest
     }
 
     pub(in super::super) fn common(&self) -> &Arc<Common> {
@@ -108,8 +110,8 @@ impl Roster {
 
     /// The plan that is in force. If it is no longer right a new one is made, off the path of requests; until then whoever
     /// takes no requests is passed over one by one.
-    pub(in super::super) fn plan(self: &Arc<Self>) -> Arc<Plan> {
-        let plan = self.plan.load_full();
+    pub(in super::super) fn plan(self: &Arc<Self>) -> Guard<Arc<Plan>> {
+        let plan = self.plan.load();
         if plan.rung != self.common.rung() && !self.renews.swap(true, Ordering::Acquire) {
             let renewal = Renewal(Arc::clone(self));
             match Handle::try_current() {
@@ -120,7 +122,7 @@ impl Roster {
                 Ok(runtime) => drop(runtime.spawn(async { renewal.run() })),
                 Err(_) => {
                     renewal.run();
-                    return self.plan.load_full();
+                    return self.plan.load();
                 }
             }
         }
@@ -235,6 +237,7 @@ impl Roster {
             chance: &self.chance,
             slow_start: self.rules.slow_start,
             hash: ask.hash,
+            now: ask.now,
             in_flight: self.common.in_flight(),
         };
         plan.pick(ask, &dice)

@@ -99,7 +99,7 @@ impl Roster {
     }
 
     fn begin(self: &Arc<Self>, place: usize) -> Load {
-        Load::begin(self.member(place), self.interest(), None)
+        Load::begin(self.member(place), self.interest(), None, None)
     }
 
     /// How often each is picked.
