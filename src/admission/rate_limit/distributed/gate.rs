@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::{
     Fallback, Open,
-    ask::{Ask, Inquiry, ask, inquire},
+    ask::{Ask, Inquiry, STANDING, ask, inquire},
     shared::Shared,
     stand::{By, Stand, stand, unasked},
 };
@@ -85,11 +85,12 @@ impl RateLimit {
 impl DistributedRateLimit {
     /// What is known here of each limit on Redis. It stops at the first that refuses.
     fn stands(&self, head: &mut Head<'_>) -> Vec<Stand> {
+        let told = if self.local.fields == Fields::Always { STANDING } else { 0 };
         let mut stands = Vec::with_capacity(self.shared.len());
         for (charge, shared) in &*self.shared {
             let bill = charge.bill(head);
             let plan = bill.judge.and_then(|_| charge.limit.0.plan(head));
-            let by = stand(charge, shared, (&bill, plan), head);
+            let by = stand(charge, shared, (&bill, plan, told), head);
             let ends = matches!(by, By::Denied(_)) && !charge.in_shadow;
             stands.push(Stand { bill, plan, by });
             if ends {
