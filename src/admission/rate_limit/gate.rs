@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Charges of this number are judged without an allocation.
-const FEW: usize = 4;
+pub(super) const FEW: usize = 4;
 
 /// A gate that lets a request pass if all its limits do. See the [module docs](super).
 #[derive(Debug, Clone)]
