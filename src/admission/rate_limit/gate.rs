@@ -139,8 +139,9 @@ impl RateLimit {
         patience: Patience,
         then: impl FnOnce(&Self, &[Bill]) -> T,
     ) -> Result<T, Answer> {
+        let mut address = None;
         for (charge, bill) in self.charges.iter().zip(&mut *bills) {
-            *bill = charge.bill(head);
+            charge.make_out(bill, head, &mut address);
         }
         let paid = charge::pay(&self.charges, bills, patience);
         for (charge, bill) in self.charges.iter().zip(&*bills) {
