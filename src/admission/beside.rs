@@ -37,16 +37,16 @@ struct Tasks {
     ended: Notify,
 }
 
-/// One of them. Counted until it is dropped.
-struct Task(Beside);
+/// The place of one of them, which is counted until it is dropped.
+pub(super) struct Place(Beside);
 
 impl Beside {
     /// Does this in a task of its own, if there is room for one more.
     pub(super) fn run(&self, work: impl Future<Output = ()> + Send + 'static) -> bool {
-        let (Some(task), Ok(runtime)) = (self.begin(), Handle::try_current()) else { return false };
+        let (Some(place), Ok(runtime)) = (self.place(), Handle::try_current()) else { return false };
         runtime.spawn(async move {
             work.await;
-            drop(task);
+            drop(place);
         });
         true
     }
@@ -62,13 +62,14 @@ impl Beside {
         }
     }
 
-    fn begin(&self) -> Option<Task> {
-        let task = Task(self.clone());
-        (self.0.count.fetch_add(1, SeqCst) < MOST).then_some(task)
+    /// A place for one more, if there is room.
+    pub(super) fn place(&self) -> Option<Place> {
+        let place = Place(self.clone());
+        (self.0.count.fetch_add(1, SeqCst) < MOST).then_some(place)
     }
 }
 
-impl Drop for Task {
+impl Drop for Place {
     fn drop(&mut self) {
         let tasks = &*self.0.0;
         if tasks.count.fetch_sub(1, SeqCst) == 1 {

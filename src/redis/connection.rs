@@ -128,10 +128,16 @@ impl Redis {
         }
     }
 
+    /// Whether all keys are on one server.
+    #[cfg_attr(not(feature = "admission"), expect(dead_code, reason = "limits use it"))]
+    pub(crate) fn is_one(&self) -> bool {
+        matches!(self.0.way, Way::One(_))
+    }
+
     /// Whether these keys can be named in one command.
     #[cfg_attr(not(feature = "admission"), expect(dead_code, reason = "limits use it"))]
     pub(crate) fn are_together(&self, one: &str, other: &str) -> bool {
-        matches!(self.0.way, Way::One(_)) || slot(one.as_bytes()) == slot(other.as_bytes())
+        self.is_one() || slot(one.as_bytes()) == slot(other.as_bytes())
     }
 
     /// The key of this name among those of `set`, which are all in one hash slot. Names are ours, not strangers'.

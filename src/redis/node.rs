@@ -1,7 +1,7 @@
 //! One server, with its connection and its breaker.
 
 use std::{
-    fmt,
+    fmt, iter,
     pin::pin,
     sync::{
         Arc, OnceLock,
@@ -94,7 +94,9 @@ impl Node {
         work: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>,
     ) -> Result<T, Fault> {
         let began = Instant::now();
-        let entry = self.trip.enter(began).map_err(|open| Fault::Ours(open.into()))?;
+        let first = self.trip.enter(began).map_err(|open| Fault::Ours(open.into()))?;
+        let others = (1..until.askers).map_while(|_| self.trip.enter(began).ok());
+        let entries: Vec<_> = iter::once(first).chain(others).collect();
         let is_probe = self.state() != State::Closed;
         let turn = if is_probe { until.at.min(began + self.patience()) } else { until.at };
         let used = OnceLock::new();
@@ -108,7 +110,7 @@ impl Node {
         let late = || Fault::Ours(RedisError::Late(until.deadline));
         let is_late = done.is_err();
         let done = done.unwrap_or_else(|_| Err(late()));
-        self.judge(entry, done.as_ref().err().map(Fault::told).as_ref(), used.get());
+        self.judge(entries, done.as_ref().err().map(Fault::told).as_ref(), used.get());
         let serves = |done: &Result<T, Fault>| !done.as_ref().is_err_and(|fault| fault.told().is_outage());
         if !is_late {
             if is_probe && serves(&done) {
@@ -130,12 +132,15 @@ impl Node {
         PROBE.max(Duration::from_micros(self.took.load(Relaxed)) * 2)
     }
 
-    /// What the error, if it is one, says of the server and of the connection.
-    fn judge(&self, entry: Entry, error: Option<&RedisError>, used: Option<&Arc<Live>>) {
-        match error {
-            Some(error) if error.is_outage() => entry.failure(Instant::now()),
-            Some(error) if error.is_of_script() => drop(entry),
-            _ => entry.success(Instant::now()),
+    /// What the error, if it is one, says of the server, to each who has asked, and of the connection.
+    fn judge(&self, entries: Vec<Entry>, error: Option<&RedisError>, used: Option<&Arc<Live>>) {
+        let now = Instant::now();
+        for entry in entries {
+            match error {
+                Some(error) if error.is_outage() => entry.failure(now),
+                Some(error) if error.is_of_script() => drop(entry),
+                _ => entry.success(now),
+            }
         }
         self.tell(error);
         if let (Some(error), Some(used)) = (error, used)

@@ -98,15 +98,23 @@ impl Charge {
         self.limit.needs_identity() || self.skips.iter().any(Skip::needs_identity)
     }
 
-    /// What this request is to pay, on which account. No lock is held while the cost is asked for.
-    #[inline]
+    /// What this request is to pay, on which account.
+    #[cfg(feature = "redis")]
     pub(super) fn bill(&self, head: &mut Head<'_>) -> Bill {
+        let mut bill = Bill::NONE;
+        self.make_out(&mut bill, head, &mut None);
+        bill
+    }
+
+    /// The same, in an empty bill; with the address of the client, once it is known. No lock is held while the cost is asked for.
+    #[inline]
+    pub(super) fn make_out(&self, bill: &mut Bill, head: &mut Head<'_>, address: &mut Option<u64>) {
         let limit = &*self.limit.0;
-        let now = limit.ledger.now(head);
-        let key = limit.terms.key.fingerprint(head, &limit.ledger.seed);
+        bill.now = limit.ledger.now(head);
+        bill.key = limit.terms.key.fingerprint_with(head, &limit.ledger.seed, address);
         let skipped = !self.skips.is_empty() && self.skips.iter().any(|skip| skip.means(head));
-        let cost = if skipped { 0 } else { self.cost.of(head) };
-        Bill { key, now, cost, judge: limit.judge_of(head), ..Bill::NONE }
+        bill.cost = if skipped { 0 } else { self.cost.of(head) };
+        bill.judge = limit.judge_of(head);
     }
 
     /// Where the account stands, as clients are told.

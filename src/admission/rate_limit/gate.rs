@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Charges of this number are judged without an allocation.
-const FEW: usize = 4;
+pub(super) const FEW: usize = 4;
 
 /// A gate that lets a request pass if all its limits do. See the [module docs](super).
 #[derive(Debug, Clone)]
@@ -139,8 +139,9 @@ impl RateLimit {
         patience: Patience,
         then: impl FnOnce(&Self, &[Bill]) -> T,
     ) -> Result<T, Answer> {
+        let mut address = None;
         for (charge, bill) in self.charges.iter().zip(&mut *bills) {
-            *bill = charge.bill(head);
+            charge.make_out(bill, head, &mut address);
         }
         let paid = charge::pay(&self.charges, bills, patience);
         for (charge, bill) in self.charges.iter().zip(&*bills) {

@@ -71,7 +71,7 @@ const UNITS: &[(&str, u64)] = &[
 
 /// A duration in nanoseconds, as far as 64 bits have room.
 pub(super) fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+    time.as_secs().saturating_mul(1_000_000_000).saturating_add(time.subsec_nanos().into())
 }
 
 const FASTEST: Duration = Duration::from_nanos(100);

@@ -11,7 +11,8 @@ pub(super) struct Tally {
     pub(super) spared: Count,
 }
 
-/// A number that many threads count up, each in a cache line of its own as far as there are some.
+/// A number that many threads count up. The first of them have a cache line each, into which nobody else writes; all others
+/// share the last.
 #[derive(Debug, Default)]
 pub(super) struct Count([Padded; CELLS]);
 
@@ -24,7 +25,13 @@ const CELLS: usize = 8;
 impl Count {
     #[inline]
     pub(super) fn add_one(&self) {
-        self.0[own()].0.fetch_add(1, Relaxed);
+        let (own, shared) = (own(), CELLS - 1);
+        let cell = &self.0[own.min(shared)].0;
+        if own < shared {
+            cell.store(cell.load(Relaxed).wrapping_add(1), Relaxed);
+        } else {
+            cell.fetch_add(1, Relaxed);
+        }
     }
 
     pub(super) fn read(&self) -> u64 {
@@ -32,18 +39,18 @@ impl Count {
     }
 }
 
-/// The number of this thread.
+/// The number of this thread, which no other has had or will have; the last where it cannot be told any more.
 #[inline]
 fn own() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local!(static OWN: Cell<usize> = const { Cell::new(usize::MAX) });
     OWN.try_with(|own| {
         if own.get() == usize::MAX {
-            own.set(THREADS.fetch_add(1, Relaxed) % CELLS);
+            own.set(THREADS.fetch_add(1, Relaxed));
         }
         own.get()
     })
-    .unwrap_or_default()
+    .unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

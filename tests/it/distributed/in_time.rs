@@ -122,7 +122,7 @@ async fn serve(stream: TcpStream, mut mode: watch::Receiver<Mode>) {
             let said = match now {
                 Mode::Refuses(code) => format!("-{code} not now\r\n"),
                 Mode::Nonsense => "+OK\r\n".to_owned(),
-                _ => answered(&words).to_owned(),
+                _ => answered(&words),
             };
             if writing.write_all(said.as_bytes()).await.is_err() {
                 return;
@@ -152,7 +152,7 @@ async fn length(from: &mut BufReader<OwnedReadHalf>) -> Option<usize> {
     line.trim().get(1..)?.parse().ok()
 }
 
-fn answered(words: &[Vec<u8>]) -> &'static str {
+fn answered(words: &[Vec<u8>]) -> String {
     static DECIDE: LazyLock<String> = LazyLock::new(|| {
         let decide = concat!(
             include_str!("../../../src/admission/rate_limit/distributed/limits.lua"),
@@ -161,14 +161,17 @@ fn answered(words: &[Vec<u8>]) -> &'static str {
         format!("{}\r\n", ::redis::Script::new(decide).get_hash())
     });
     match (&*words[0], words.len()) {
+        // Each passes, of however many there are.
         (b"EVALSHA\r\n", _) if words[1] == DECIDE.as_bytes() => {
-            "*7\r\n:1\r\n:0\r\n:9\r\n:0\r\n:0\r\n:0\r\n:0\r\n"
+            let count: usize = std::str::from_utf8(&words[2]).unwrap().trim().parse().unwrap();
+            let said = format!("\u{1}{}", "\0".repeat(24)).repeat(count);
+            format!("${}\r\n{said}\r\n", said.len())
         }
         // What a quota decides; a beat has two keys.
-        (b"EVALSHA\r\n", 8) if words[2] == b"1\r\n" => "*2\r\n:1\r\n:1\r\n",
+        (b"EVALSHA\r\n", 8) if words[2] == b"1\r\n" => "*2\r\n:1\r\n:1\r\n".to_owned(),
         // A beat, and what is given back.
-        (b"EVALSHA\r\n", _) => ":1\r\n",
-        _ => "+OK\r\n",
+        (b"EVALSHA\r\n", _) => ":1\r\n".to_owned(),
+        _ => "+OK\r\n".to_owned(),
     }
 }
 

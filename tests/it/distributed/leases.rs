@@ -14,6 +14,8 @@ use portcullis::{
         Fields,
         rate_limit::{Algorithm, Distribution, DistributionHandle, Limit, RateLimit},
     },
+    gate::{AsyncGate, Check},
+    head::Head,
     ratio::Ratio,
     redis::Redis,
 };
@@ -23,7 +25,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{Gate, answer, behind, gate, instance, limit, passes, remaining, until};
+use super::{Gate, answer, behind, gate, instance, limit, of, passes, remaining, until};
 use crate::support::redis::Server;
 
 /// Instances that know of each other, of one limit.
@@ -359,6 +361,37 @@ async fn under_one_decision_in_a_hundred_waits_for_redis() {
         println!("{name}, {instances} instances: of so many decisions waited for Redis: {rounds:?}");
         assert!(rounds.last().is_some_and(few), "{name}, {instances}: {rounds:?}");
     }
+}
+
+/// What is paid by what was taken ahead costs no memory, of lists too; more is taken now and then, in a task.
+#[tokio::test]
+async fn a_decision_by_a_lease_allocates_nothing() {
+    let server = Server::start();
+    let there = instance(&server).lease(Ratio::percent(5));
+    let limits =
+        ["a", "b", "c"].map(|name| limit(name, "100000000/h").distributed(there.clone()).build().unwrap());
+    let (gate, list) = (gate(limits.clone().map(Into::into)), limits.iter().cloned().collect::<RateLimit>());
+    let handles = limits.map(|limit| limit.distribution().unwrap());
+    let leased = || handles.iter().map(DistributionHandle::by_lease).min().unwrap();
+    until("enough is taken ahead", async || {
+        let before = leased();
+        for _ in 0..500 {
+            assert!(passes(&gate, "a").await);
+        }
+        leased() - before == 500
+    })
+    .await;
+    // What was asked for ahead has come when the next who waits is answered.
+    assert!(passes(&gate, "b").await);
+    let mut request = of(b"a");
+    let free = (0..100).filter(|_| {
+        let count = allocation_counter::measure(|| {
+            assert!(matches!(list.check(&mut Head::of(&mut request)), Check::Now(Ok(_))));
+        });
+        count.count_total == 0
+    });
+    let free = free.count();
+    assert!(free >= 90, "{free} of 100");
 }
 
 /// Two thousand requests, in tens that come together, as fast as the machine makes it but at most 20,000 a second.

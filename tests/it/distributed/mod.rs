@@ -11,6 +11,7 @@ mod quotas;
 mod scaling;
 mod script;
 mod secured;
+mod together;
 
 use std::{cell::Cell, convert::Infallible, net::SocketAddr, slice, time::Duration};
 
@@ -229,7 +230,8 @@ async fn a_clock_that_is_set_back_starves_nobody_and_frees_nobody() {
         let key = keys.lines().find(|key| key.contains(&format!("}}:{name}:"))).unwrap().trim().to_owned();
         (server.value(&key), key)
     };
-    let written = |value: &[u8]| f64::from_le_bytes(value[..8].try_into().unwrap()) as u64;
+    // After the time until which its key lasts.
+    let written = |value: &[u8]| f64::from_le_bytes(value[8..16].try_into().unwrap()) as u64;
     // An hour, in microseconds and in windows.
     for (name, algorithm, hour, longest) in [
         ("bucket", Algorithm::TokenBucket, 3_600_000_000_u64, 180),
@@ -242,7 +244,7 @@ async fn a_clock_that_is_set_back_starves_nobody_and_frees_nobody() {
         // As if it had been written an hour later than now.
         let (mut value, key) = state(name);
         let later = written(&value) + hour;
-        value[..8].copy_from_slice(&(later as f64).to_le_bytes());
+        value[8..16].copy_from_slice(&(later as f64).to_le_bytes());
         server.set_value(&key, &value);
         // By one who has not heard that it is refused.
         let refused = answer(&gate([limit().into()]), "a").await;

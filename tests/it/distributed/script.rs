@@ -22,6 +22,7 @@ struct Script {
     stream: BufReader<TcpStream>,
     decide: String,
     correct: String,
+    now: u64,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -31,15 +32,19 @@ struct Told {
     remains: i64,
 }
 
+/// That the account's standing is told, whatever is decided.
+const STANDING: u8 = 4;
+
 impl Script {
     fn new(server: &Server) -> Self {
-        let lives = "max(1, ceil(lives / 1000) + 1)";
+        let lives = "call('PSETEX', key, lives,";
         assert!(LIMITS.contains("redis.call('TIME')") && LIMITS.contains(lives));
-        // The server's own clock decides when a key goes: none does here.
-        let limits = LIMITS.replace("redis.call('TIME')", CLOCK).replace(lives, "'1000000000'");
+        // The server's own clock decides when a key goes: none does here, and it is kept how long it was to live.
+        let kept = "call('SET', 'lives', lives) call('PSETEX', key, '1000000000',";
+        let limits = LIMITS.replace("redis.call('TIME')", CLOCK).replace(lives, kept);
         let [decide, correct] =
             [script!("decide.lua"), script!("correct.lua")].map(|text| format!("{limits}{text}"));
-        Self { stream: BufReader::new(TcpStream::connect(server.address).unwrap()), decide, correct }
+        Self { stream: BufReader::new(TcpStream::connect(server.address).unwrap()), decide, correct, now: 0 }
     }
 
     fn send(&mut self, words: &[&[u8]]) {
@@ -51,12 +56,6 @@ impl Script {
         self.stream.get_mut().write_all(&command).unwrap();
     }
 
-    fn eval(&mut self, script: &str, key: &str, words: [u64; 6], done: [i64; 3]) {
-        let numbers = words.map(u64::cast_signed).into_iter().chain(done);
-        let told: Vec<u8> = numbers.flat_map(|number| (number as f64).to_le_bytes()).collect();
-        self.send(&[b"EVAL", script.as_bytes(), b"1", key.as_bytes(), &told]);
-    }
-
     fn line(&mut self) -> String {
         let mut line = String::new();
         self.stream.read_line(&mut line).unwrap();
@@ -64,20 +63,64 @@ impl Script {
     }
 
     fn set(&mut self, now: u64) {
+        self.now = now;
         self.send(&[b"SET", b"clock", format!("{} {}", now / 1_000_000, now % 1_000_000).as_bytes()]);
         assert_eq!(self.line(), "+OK");
     }
 
+    /// Decides about some requests in one call: each of one limit, by a key, its words and a cost.
+    fn decide_all(&mut self, requests: &[(&str, [u64; 6], u32)]) -> Vec<Option<Told>> {
+        let keys = requests.iter().map(|(key, ..)| key.as_bytes());
+        let limits = requests.iter().flat_map(|(_, words, _)| doubles(words.map(|word| word as f64)));
+        let asked = requests.iter().zip(1_u16..).flat_map(|((.., cost), which)| {
+            let (one, ahead) = (1_u16.to_le_bytes(), 0_u32.to_le_bytes());
+            [&one[..], &which.to_le_bytes(), &cost.to_le_bytes(), &ahead, &[STANDING]].concat()
+        });
+        let (limits, asked) = (limits.collect::<Vec<_>>(), asked.collect::<Vec<_>>());
+        let (decide, count) = (self.decide.clone(), requests.len().to_string());
+        let words = [b"EVAL", decide.as_bytes(), count.as_bytes()].into_iter().chain(keys);
+        self.send(&words.chain([&limits[..], &asked]).collect::<Vec<_>>());
+        let value = self.value().expect("an answer");
+        let mut told = &value[..];
+        let each = requests.iter().map(|_| {
+            let passes = told.split_off_first().expect("whether it passes");
+            let numbers = numbers(told.split_off(..if *passes == 2 { 0 } else { 48 }).expect("six numbers"));
+            (*passes < 2).then(|| Told {
+                passes: *passes == 1,
+                wait: numbers[0] as i64,
+                remains: numbers[3] as i64,
+            })
+        });
+        let each = each.collect();
+        assert!(told.is_empty());
+        each
+    }
+
     fn decide(&mut self, key: &str, words: [u64; 6], cost: i64) -> Told {
-        self.eval(&self.decide.clone(), key, words, [cost, 0, 0]);
-        assert_eq!(self.line(), "*7");
-        let told: Vec<i64> = (0..7).map(|_| self.line().trim_start_matches(':').parse().unwrap()).collect();
-        Told { passes: told[0] == 1, wait: told[1], remains: told[2] }
+        let before = self.get(key);
+        let told = self.decide_all(&[(key, words, cost as u32)]).remove(0).expect("the key is ours");
+        self.lasts(key, before);
+        told
+    }
+
+    /// A key that is said to last until then does, whoever has written it.
+    fn lasts(&mut self, key: &str, before: Option<Vec<u64>>) {
+        let (Some(state), now) = (self.get(key), self.now) else { return };
+        if before.is_some_and(|before| before[0] == state[0]) {
+            return;
+        }
+        self.send(&[b"GET", b"lives"]);
+        let lives: u64 = String::from_utf8(self.value().unwrap()).unwrap().parse().unwrap();
+        assert!(state[0] <= now + lives * 1000, "{key}");
     }
 
     /// Charges afterwards, or gives back, what was charged in this window.
     fn correct(&mut self, key: &str, words: [u64; 6], units: i64, window: u64, debt: u64) {
-        self.eval(&self.correct.clone(), key, words, [units, window as i64, debt as i64]);
+        let numbers =
+            words.map(|word| word as f64).into_iter().chain([units as f64, window as f64, debt as f64]);
+        let told = doubles(numbers);
+        let correct = self.correct.clone();
+        self.send(&[b"EVAL", correct.as_bytes(), b"1", key.as_bytes(), &told]);
         assert_eq!(self.line(), ":1");
     }
 
@@ -89,17 +132,30 @@ impl Script {
         self.line().trim_start_matches(':').parse().unwrap()
     }
 
-    /// The numbers of an account.
+    /// The numbers of an account: until when its key lasts, and its state.
     fn get(&mut self, key: &str) -> Option<Vec<u64>> {
         self.send(&[b"GET", key.as_bytes()]);
-        let length: i64 = self.line().trim_start_matches('$').parse().unwrap();
-        let mut value = vec![0; usize::try_from(length).ok()? + 2];
-        self.stream.read_exact(&mut value).unwrap();
-        let number = |bytes: &[u8]| f64::from_le_bytes(bytes.try_into().unwrap());
-        let numbers: Vec<f64> = value[..value.len() - 2].chunks(8).map(number).collect();
+        let numbers = numbers(&self.value()?);
         assert!(numbers.iter().all(|number| number.fract() == 0.0), "whole numbers: {numbers:?}");
         Some(numbers.into_iter().map(|number| number as u64).collect())
     }
+
+    fn value(&mut self) -> Option<Vec<u8>> {
+        let line = self.line();
+        let length: i64 = line.strip_prefix('$').unwrap_or_else(|| panic!("{line}")).parse().unwrap();
+        let mut value = vec![0; usize::try_from(length).ok()? + 2];
+        self.stream.read_exact(&mut value).unwrap();
+        value.truncate(value.len() - 2);
+        Some(value)
+    }
+}
+
+fn doubles(numbers: impl IntoIterator<Item = f64>) -> Vec<u8> {
+    numbers.into_iter().flat_map(f64::to_le_bytes).collect()
+}
+
+fn numbers(bytes: &[u8]) -> Vec<f64> {
+    bytes.chunks(8).map(|bytes| f64::from_le_bytes(bytes.try_into().unwrap())).collect()
 }
 
 /// Numbers that look like chance, and are the same each time.
@@ -134,9 +190,9 @@ fn bucket(server: &Server) {
             // Now and then the clock is set back: what was owed when it was last written is owed still.
             if step % 50 == 49 {
                 now -= 10_000_000;
-                let state = script.get(&key).unwrap_or_else(|| vec![0, 0]);
-                let gone = now.saturating_sub(state[0]);
-                debt = state[1].saturating_sub(gone * parts);
+                let state = script.get(&key).unwrap_or_else(|| vec![0; 3]);
+                let gone = now.saturating_sub(state[1]);
+                debt = state[2].saturating_sub(gone * parts);
             } else {
                 let wait = dice.below(whole / parts / 4 + 2);
                 now += wait;
@@ -155,7 +211,9 @@ fn bucket(server: &Server) {
             }
             assert_eq!(told.remains as u64, (whole - debt) / interval);
             if debt > 0 && told.passes && cost > 0 {
-                assert_eq!(script.get(&key), Some(vec![now, debt, interval, parts]));
+                let state = script.get(&key).unwrap();
+                assert_eq!(state[1..], [now, debt, interval, parts]);
+                assert!(state[0] >= now + debt / parts, "its key lasts until it is whole");
             }
         }
     }
@@ -326,6 +384,37 @@ fn units_outlive_other_terms() {
                 script.correct(key, then, 5, then[2] * u64::from(key == "free"), 0);
                 assert!(script.decide(key, then, 1).wait as u64 <= whole, "{key}");
             }
+        }
+    }
+}
+
+/// Requests of one call are decided one after the other, as if each had come alone; of one whose key is somebody else's nothing
+/// is decided, and the others have no part in that.
+#[test]
+fn requests_of_one_call_are_decided_one_after_the_other() {
+    for server in Server::each() {
+        let mut script = Script::new(&server);
+        const SECOND: u64 = 1_000_000;
+        script.set(BEGIN);
+        for (key, words) in [
+            ("bucket", [1, SECOND, 5 * SECOND, 1, 0, 0]),
+            ("sliding", [2, 1000 * SECOND, 5, 0, 0, 0]),
+            ("fixed", [3, 1000 * SECOND, 0, 5, 0, 0]),
+        ] {
+            server.ask("LPUSH theirs x");
+            server.ask("SETRANGE short 0 x");
+            let other = format!("other-{key}");
+            let asked = [key, "theirs", key, &other, "short", key, key, &other].map(|key| (key, words, 2));
+            let told: Vec<_> = script
+                .decide_all(&asked)
+                .into_iter()
+                .map(|told| told.map(|told| (told.passes, told.remains)))
+                .collect();
+            let (first, second, refused) = (Some((true, 3)), Some((true, 1)), Some((false, 1)));
+            assert_eq!(told, [first, None, second, first, None, refused, refused, second], "{key}");
+            script.correct("theirs", words, 1, 0, 0);
+            assert_eq!(server.ask("LLEN theirs"), ":1\r\n");
+            server.ask("DEL theirs");
         }
     }
 }

@@ -1,6 +1,7 @@
-//! Asking Redis: limits whose accounts can be named in one command are one call of the script, which is all or nothing.
+//! Asking Redis: limits of a request whose accounts can be named in one command are decided at once, all or none.
 
 use std::{
+    mem, slice,
     sync::{Arc, LazyLock},
     time::{Duration, SystemTime},
 };
@@ -13,10 +14,12 @@ use tokio::{
 
 use super::{
     held::{Place, Rest},
+    params::Params,
     shared::Shared,
+    together::Question,
 };
 use crate::{
-    admission::{beside::LINGERING, rate_limit::judge::Verdict},
+    admission::rate_limit::judge::Verdict,
     redis::{Patience, RedisError},
 };
 
@@ -39,11 +42,18 @@ pub(super) struct Ask {
 pub(super) const IN_SHADOW: u8 = 1;
 /// Who is refused is charged.
 pub(super) const PENALTY: u8 = 2;
+/// Who passes is told where the account stands, too.
+pub(super) const STANDING: u8 = 4;
 
 impl Ask {
     /// Whether nobody would answer, as far as is known.
     pub(super) fn is_in_vain(&self) -> bool {
         self.shared.redis().is_shut(&self.place.key)
+    }
+
+    /// Whether a refusal holds for all who ask for as much.
+    pub(super) fn is_plain(&self) -> bool {
+        self.flags & (IN_SHADOW | PENALTY) == 0
     }
 
     /// What was charged for the request alone, and would not be if it had been refused.
@@ -65,12 +75,13 @@ pub(super) struct Said {
     pub(super) passes: bool,
     /// Its own verdict; what is spent leaves no state here.
     pub(super) verdict: Verdict,
-    pub(super) remaining: u32,
-    /// Nanoseconds after which there is more, and after which the account is whole.
-    pub(super) more: u64,
-    pub(super) whole: u64,
     pub(super) ahead: u32,
     pub(super) window: u64,
+    /// What remains, and the nanoseconds after which there is more and after which the account is whole: zero, if the request
+    /// passed and that was not asked for.
+    pub(super) remaining: u32,
+    pub(super) more: u64,
+    pub(super) whole: u64,
 }
 
 pub(super) type Answer = Result<Said, RedisError>;
@@ -107,11 +118,8 @@ impl Inquiry {
                 // It charges, since a server that cannot write does not serve.
                 let alone =
                     asks.iter().map(|ask| Ask { ahead: 0, flags: ask.flags & IN_SHADOW, ..ask.clone() });
-                let alone: Vec<_> = alone.collect();
-                first.shared.asking(async move {
-                    let answers = call(&alone, Patience::from(deadline).lingering(LINGERING)).await;
-                    give_back(&alone, &answers);
-                });
+                let (asks, (tell, _)) = (alone.collect(), oneshot::channel());
+                first.shared.ask(Question { asks, deadline, tell });
             }
             return None;
         }
@@ -119,17 +127,7 @@ impl Inquiry {
         let left = deadline.checked_sub(waited).filter(|left| !left.is_zero())?;
         let (tell, told) = oneshot::channel();
         let until = crate::time::after(Instant::now(), left);
-        let asked = Arc::clone(&asks);
-        let is_asked = first.shared.asking(async move {
-            let at = Instant::now();
-            let answers = call(&asked, Patience::from(deadline).lingering(LINGERING)).await;
-            for (ask, answer) in asked.iter().zip(&answers) {
-                ask.shared.hear(ask, answer, at);
-            }
-            if let Err(answers) = tell.send(answers) {
-                give_back(&asked, &answers);
-            }
-        });
+        let is_asked = first.shared.ask(Question { asks: Arc::clone(&asks), deadline, tell });
         is_asked.then_some(Self { asks, at, until, told })
     }
 
@@ -155,7 +153,7 @@ impl Drop for Inquiry {
     }
 }
 
-fn give_back(asks: &[Ask], answers: &[Answer]) {
+pub(super) fn give_back(asks: &[Ask], answers: &[Answer]) {
     for (ask, answer) in asks.iter().zip(answers) {
         if let Some(rest) = ask.charged(answer) {
             ask.shared.give_back(vec![rest]);
@@ -165,8 +163,8 @@ fn give_back(asks: &[Ask], answers: &[Answer]) {
 
 /// Asks about one, and waits for no more than its deadline.
 pub(super) async fn ask(one: &Ask) -> Answer {
-    let told = call(std::slice::from_ref(one), one.shared.deadline().into()).await;
-    told.into_iter().next().unwrap_or(Err(RedisError::Unexpected))
+    let told = call(&[slice::from_ref(one)], one.shared.deadline().into()).await;
+    told.into_iter().flatten().next().unwrap_or(Err(RedisError::Unexpected))
 }
 
 /// The positions of those that one command can name together.
@@ -181,39 +179,93 @@ pub(super) fn groups<T>(all: &[T], near: impl Fn(&T, &T) -> bool) -> Vec<Vec<usi
     groups
 }
 
-/// One call.
-async fn call(asks: &[Ask], patience: Patience) -> Vec<Answer> {
-    let Some(first) = asks.first() else { return Vec::new() };
-    let keys: Vec<_> = asks.iter().map(|ask| &*ask.place.key).collect();
-    // Only which months are near is taken from it.
-    let now = SystemTime::now();
-    let told = |ask: &Ask| ask.place.params.tell(now, [ask.cost.into(), ask.ahead.into(), ask.flags.into()]);
-    let args: Vec<_> = asks.iter().map(told).collect();
-    match first.shared.redis().run::<Vec<i64>>(patience, &DECIDE, &keys, args).await {
-        Ok(told) if told.len() == 1 + 6 * asks.len() => {
-            told[1..].chunks_exact(6).map(|said| Ok(read(told[0], said))).collect()
-        }
-        Ok(_) => asks.iter().map(|_| Err(RedisError::Unexpected)).collect(),
-        Err(error) => asks.iter().map(|_| Err(error.clone())).collect(),
-    }
+/// One call, about some requests.
+pub(super) async fn call(requests: &[&[Ask]], patience: Patience) -> Vec<Vec<Answer>> {
+    let all = || requests.iter().copied().flatten();
+    let Some(first) = all().next() else { return Vec::new() };
+    let keys: Vec<_> = all().map(|ask| &*ask.place.key).collect();
+    let answer = first.shared.redis().run::<Vec<u8>>(patience, &DECIDE, &keys, &told(requests)).await;
+    let answer = answer.and_then(|told| read(requests, &told).ok_or(RedisError::Unexpected));
+    let failed = |error: RedisError| {
+        requests.iter().map(|asks| asks.iter().map(|_| Err(error.clone())).collect()).collect()
+    };
+    answer.unwrap_or_else(failed)
 }
 
-fn read(passes: i64, said: &[i64]) -> Said {
-    let number = |at: usize| said.get(at).map_or(0, |number| u64::try_from(*number).unwrap_or(0));
-    let units = |at| u32::try_from(number(at)).unwrap_or(u32::MAX);
-    let nanos = |at| number(at).saturating_mul(1000);
-    let verdict = match said.first() {
-        Some(0) => Verdict::Spend(0),
-        Some(-1) | None => Verdict::Never,
-        Some(_) => Verdict::Wait(nanos(0)),
+/// What the script is told: which limits there are, and what each request asks of which.
+fn told(requests: &[&[Ask]]) -> [Vec<u8>; 2] {
+    // Each with the last request that names it: of two that say the same, one request names both.
+    let mut limits: Vec<(Params, usize)> = Vec::new();
+    let mut asked = Vec::new();
+    for (at, asks) in requests.iter().enumerate() {
+        asked.extend(short(asks.len()));
+        for ask in *asks {
+            let params = ask.place.params;
+            let known =
+                limits.iter_mut().position(|(known, by)| *known == params && mem::replace(by, at) != at);
+            let which = known.unwrap_or_else(|| {
+                limits.push((params, at));
+                limits.len() - 1
+            });
+            asked.extend(short(which + 1));
+            asked.extend(ask.cost.to_le_bytes());
+            asked.extend(ask.ahead.to_le_bytes());
+            asked.push(ask.flags);
+        }
+    }
+    // Only which months are near is taken from it.
+    let now = SystemTime::now();
+    [limits.into_iter().flat_map(|(params, _)| params.tell(now)).collect(), asked]
+}
+
+fn short(number: usize) -> [u8; 2] {
+    u16::try_from(number).unwrap_or(u16::MAX).to_le_bytes()
+}
+
+/// What it answers, if it is what was asked for.
+fn read(requests: &[&[Ask]], mut told: &[u8]) -> Option<Vec<Vec<Answer>>> {
+    let mut one = |ask: &Ask| {
+        let (passes, rest) = told.split_first()?;
+        let numbers = match passes {
+            0 => 6,
+            1 if ask.ahead > 0 || ask.flags & STANDING != 0 => 6,
+            1 => 3,
+            _ => 0,
+        };
+        let (said, rest) = rest.split_at_checked(8 * numbers)?;
+        told = rest;
+        let is_ours = numbers > 0;
+        Some(
+            is_ours
+                .then(|| Said::read(*passes == 1, said))
+                .ok_or_else(|| RedisError::Refused("WRONGTYPE".into())),
+        )
     };
-    Said {
-        passes: passes == 1,
-        verdict,
-        remaining: units(1),
-        more: nanos(2),
-        whole: nanos(3),
-        ahead: units(4),
-        window: number(5),
+    let answers: Option<_> = requests.iter().map(|asks| asks.iter().map(&mut one).collect()).collect();
+    answers.filter(|_| told.is_empty())
+}
+
+impl Said {
+    fn read(passes: bool, said: &[u8]) -> Self {
+        let mut numbers = [0.0; 6];
+        for (number, told) in numbers.iter_mut().zip(said.chunks_exact(8)) {
+            *number = told.try_into().map_or(0.0, f64::from_le_bytes);
+        }
+        let [waits, ahead, window, remaining, more, whole] = numbers;
+        let nanos = |micros: f64| (micros as u64).saturating_mul(1000);
+        let verdict = match waits {
+            0.0 => Verdict::Spend(0),
+            never if never < 0.0 => Verdict::Never,
+            wait => Verdict::Wait(nanos(wait)),
+        };
+        Self {
+            passes,
+            verdict,
+            ahead: ahead as u32,
+            window: window as u64,
+            remaining: remaining as u32,
+            more: nanos(more),
+            whole: nanos(whole),
+        }
     }
 }

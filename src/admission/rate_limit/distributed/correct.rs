@@ -63,7 +63,9 @@ impl Shared {
             let now = SystemTime::now();
             let told = |one: &&Correction| {
                 let debt = i64::from(self.max_debt());
-                one.place.params.tell(now, [one.units, one.window.cast_signed(), debt])
+                let done =
+                    [one.units, one.window.cast_signed(), debt].map(|number| (number as f64).to_le_bytes());
+                [&one.place.params.tell(now)[..], &done.concat()].concat()
             };
             let args: Vec<_> = some.iter().map(told).collect();
             self.redis().run::<u64>(self.deadline(), &CORRECT, keys, args).await

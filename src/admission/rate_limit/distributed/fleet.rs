@@ -12,7 +12,7 @@ use std::{
 use redis::Script;
 use tokio::time::{Instant, sleep};
 
-use super::shared::Shared;
+use super::{shared::Shared, together::Questions};
 use crate::{admission::beside::Beside, chance::Chance, redis::Redis, task::Task};
 
 static BEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("beat.lua")));
@@ -42,6 +42,7 @@ pub(super) struct Fleet {
     limits: Mutex<Vec<Weak<Shared>>>,
     /// Decisions that are on their way.
     pub(super) asking: Beside,
+    pub(super) questions: Questions,
     /// What is done while nobody waits.
     pub(super) beside: Beside,
 }
@@ -57,6 +58,7 @@ impl Fleet {
             beating: Task::default(),
             limits: Mutex::default(),
             asking: Beside::default(),
+            questions: Questions::default(),
             beside: Beside::default(),
             redis,
         }

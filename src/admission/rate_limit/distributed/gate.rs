@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::{
     Fallback, Open,
-    ask::{Ask, Inquiry, ask, inquire},
+    ask::{Ask, Inquiry, STANDING, ask, inquire},
     shared::Shared,
     stand::{By, Stand, stand, unasked},
 };
@@ -15,6 +15,7 @@ use crate::{
         rate_limit::{
             Charge, Notice, RateLimit,
             charge::{self, Bill, Patience},
+            gate::FEW,
             judge::Verdict,
             policy::{self, Line, Told},
             rate::nanos,
@@ -32,6 +33,8 @@ pub(in crate::admission::rate_limit) struct DistributedRateLimit {
     local: Arc<RateLimit>,
     shared: Arc<[(Charge, Arc<Shared>)]>,
     policies: HeaderValue,
+    /// Whether nothing is left to be done for who passes by what was taken ahead.
+    is_quiet: bool,
 }
 
 /// What became of the request so far. Whoever drops it gives back what was paid.
@@ -68,11 +71,13 @@ impl RateLimit {
         let policies =
             policy::policies(self.charges.iter().filter(|c| !c.in_shadow).map(|c| &c.limit.0.policy));
         let is_shared = |charge: &Charge| Some((charge.clone(), charge.limit.0.shared.clone()?));
-        let shared = self.charges.iter().filter_map(is_shared).collect();
+        let shared: Arc<[_]> = self.charges.iter().filter_map(is_shared).collect();
         let (fields, legacy) = (self.fields, self.legacy);
         let local = self.charges.into_iter().filter(|charge| charge.limit.0.shared.is_none());
         let local = Arc::new(local.collect::<Self>().fields(fields).legacy_fields(legacy));
-        DistributedRateLimit { local, shared, policies }
+        let settles = shared.iter().any(|(charge, _)| charge.settle.is_some());
+        let is_quiet = local.charges.is_empty() && fields != Fields::Always && !settles;
+        DistributedRateLimit { local, shared, policies, is_quiet }
     }
 
     /// Whether a limit is kept on Redis.
@@ -83,20 +88,31 @@ impl RateLimit {
 }
 
 impl DistributedRateLimit {
-    /// What is known here of each limit on Redis. It stops at the first that refuses.
-    fn stands(&self, head: &mut Head<'_>) -> Vec<Stand> {
-        let mut stands = Vec::with_capacity(self.shared.len());
-        for (charge, shared) in &*self.shared {
+    /// What is known here of each limit on Redis. It stops at the first that refuses. Whether all is paid by what was taken
+    /// ahead.
+    fn look(&self, head: &mut Head<'_>, stands: &mut [Option<Stand>]) -> bool {
+        let told = if self.local.fields == Fields::Always { STANDING } else { 0 };
+        let mut is_paid = true;
+        for ((charge, shared), place) in self.shared.iter().zip(stands) {
             let bill = charge.bill(head);
             let plan = bill.judge.and_then(|_| charge.limit.0.plan(head));
-            let by = stand(charge, shared, (&bill, plan), head);
+            let by = stand(charge, shared, (&bill, plan, told), head);
             let ends = matches!(by, By::Denied(_)) && !charge.in_shadow;
-            stands.push(Stand { bill, plan, by });
+            is_paid &= matches!(by, By::Lease(_) | By::Nobody);
+            *place = Some(Stand { bill, plan, by });
             if ends {
                 break;
             }
         }
-        stands
+        is_paid
+    }
+
+    /// All that is left to do where it [is quiet](Self::is_quiet).
+    fn pass(&self, stands: &[Option<Stand>]) -> Notice {
+        for ((charge, _), stand) in self.shared.iter().zip(stands.iter().flatten()) {
+            charge.count(&Bill { verdict: Verdict::Spend(0), ..stand.bill }, true);
+        }
+        Notice::default()
     }
 
     fn each<'a>(
@@ -303,7 +319,30 @@ impl AsyncGate for DistributedRateLimit {
     type Told = Case;
 
     fn check(&self, head: &mut Head<'_>) -> Check<Notice, Self::Wait> {
-        let mut stands = self.stands(head);
+        let (mut few, mut many) = ([const { None }; FEW], Vec::new());
+        let stands = match self.shared.len() {
+            count @ 0..=FEW => &mut few[..count],
+            count => {
+                many.resize_with(count, || None);
+                &mut many[..]
+            }
+        };
+        if self.look(head, stands) && self.is_quiet {
+            return Ok(self.pass(stands)).into();
+        }
+        let stands = stands.iter_mut().map_while(Option::take).collect();
+        self.judge(head, stands)
+    }
+
+    fn resume(&self, head: &mut Head<'_>, case: Case) -> Check<Notice, Self::Wait> {
+        wait(head, case.waited);
+        self.conclude(case).into()
+    }
+}
+
+impl DistributedRateLimit {
+    /// Asks about what is not known, unless somebody refuses here.
+    fn judge(&self, head: &mut Head<'_>, mut stands: Vec<Stand>) -> Check<Notice, <Self as AsyncGate>::Wait> {
         let is_denied = self
             .each(&stands)
             .any(|(charge, _, stand)| matches!(stand.by, By::Denied(_)) && !charge.in_shadow);
@@ -330,10 +369,5 @@ impl AsyncGate for DistributedRateLimit {
         }
         case.open = Some(self.clone());
         Check::Wait(Box::pin(hear(case, inquiries)))
-    }
-
-    fn resume(&self, head: &mut Head<'_>, case: Case) -> Check<Notice, Self::Wait> {
-        wait(head, case.waited);
-        self.conclude(case).into()
     }
 }

@@ -7,7 +7,7 @@ use std::{
 use tokio::time::timeout;
 
 use super::{
-    ask::{Ask, ask},
+    ask::{Ask, STANDING, ask},
     held::Place,
     shared::Shared,
 };
@@ -92,7 +92,7 @@ impl DistributionHandle {
         head: &mut Head<'_>,
     ) -> impl Future<Output = Result<Standing, RedisError>> + Send + use<> {
         let (key, place) = self.account(head);
-        let asked = Ask { shared: Arc::clone(&self.shared), place, key, cost: 0, ahead: 0, flags: 0 };
+        let asked = Ask { shared: Arc::clone(&self.shared), place, key, cost: 0, ahead: 0, flags: STANDING };
         async move {
             let said = ask(&asked).await?;
             Ok(Standing {

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -81,6 +82,8 @@ struct Account {
     spent: u32,
     lately: u32,
     used: bool,
+    /// Whether it was all spent before more came that was asked for.
+    ran_out: bool,
     /// Until when somebody may be asking for more.
     asking: Option<Instant>,
     denied: Option<Denied>,
@@ -125,6 +128,7 @@ impl Held {
         let rest =
             if is_other || account.until <= now { account.take(0, now) } else { account.trim(most, now) };
         if account.units < cost || most == 0 {
+            account.ran_out |= account.is_asking(now);
             return (Known::Unknown { ahead: account.more(most, now).unwrap_or_default() }, rest);
         }
         account.units -= cost;
@@ -178,8 +182,10 @@ impl Held {
         account.window = grant.window;
         account.until = asked_at + grant.good_for.min(LEASE);
         account.ends = crate::time::after(asked_at, grant.good_for);
-        account.size =
-            if grant.units < grant.asked { account.units } else { account.wanted.max(account.units) };
+        // Where there is not much left, there is no use in asking for more.
+        let is_scarce = grant.units < grant.asked;
+        account.size = if is_scarce { account.units } else { account.wanted.max(account.units) };
+        account.ran_out &= !is_scarce;
         account.spent = 0;
         account.used = true;
         before.into_iter().chain(rest(grant.units - kept)).collect()
@@ -263,6 +269,7 @@ impl Held {
             spent: 0,
             lately: 0,
             used: true,
+            ran_out: false,
             asking: None,
             denied: None,
         }))
@@ -275,12 +282,12 @@ impl Held {
 
 impl Account {
     /// What to take now, unless somebody does already: so much that there is twice as much in hand if what was taken last
-    /// was used, and no more than may be.
+    /// was used or did not last until more came, and no more than may be.
     fn more(&mut self, most: u32, now: Instant) -> Option<u32> {
         if self.is_asking(now) {
             return None;
         }
-        let used = self.spent.saturating_mul(2) >= self.size;
+        let used = mem::take(&mut self.ran_out) || self.spent.saturating_mul(2) >= self.size;
         let size = if used { self.size.saturating_mul(2) } else { self.size };
         self.wanted = size.max(FIRST).min(most);
         let more = self.wanted.saturating_sub(self.units);
@@ -490,6 +497,32 @@ mod tests {
         }
         back += units(held.sweep(true, start + 20_000 * MS));
         assert_eq!(given, back + spent);
+    }
+
+    /// Whoever uses more in a round trip than is in hand has more in hand in the end, however little was left each time.
+    #[test]
+    fn what_does_not_last_until_more_comes_grows() {
+        let (held, place, now, most) = (Held::new(100), place(), Instant::now(), 10_000);
+        let mut waits = 0;
+        for _ in 0..20 {
+            let mut asked = None;
+            // As many as come in a round trip.
+            for _ in 0..1000 {
+                match held.pay(1, 1, (None, most), now).0 {
+                    Known::Paid { soon, .. } => asked = soon.or(asked),
+                    Known::Unknown { ahead } => {
+                        waits += 1;
+                        asked = Some(ahead).filter(|ahead| *ahead > 0).or(asked);
+                    }
+                    Known::Denied(_) => panic!("nobody denied it"),
+                }
+            }
+            if let Some(asked) = asked {
+                held.keep(1, &place, (grant(asked).0, most), now);
+            }
+        }
+        assert!(waits <= 11 * 1000, "{waits}");
+        assert!(matches!(pay(&held, 1, most, now), Told::Paid(_)));
     }
 
     #[test]

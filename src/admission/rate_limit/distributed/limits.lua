@@ -2,135 +2,204 @@
 --
 -- Times are microseconds by this server's clock: clocks of others mean nothing here. A state says at what time it was
 -- written. If that is still to come, the clock was set back: the state holds from now on. Numbers come, go and are kept
--- as doubles of eight bytes: to read and write digits took as long as all else.
+-- as doubles of eight bytes: to read and write digits took as long as all else. So did making functions and calling them:
+-- they are few, and those of an algorithm are made when it is asked for.
 local floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
-local pack, unpack = struct.pack, struct.unpack
+local pack, unpack, call = struct.pack, struct.unpack, redis.call
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 
+-- A limit is a table, made once for a call, in which one account after the other is looked at. What an algorithm does:
+--   look   reads a state of `width` bytes, and answers how long this cost has to wait: 0 not at all, -1 for ever
+--   tell   what remains, when there is more, and when the account is like one that was never seen
+--   add    charges, or gives back if negative; it may then owe so many units beyond what it holds. Answers for how long
+--          something has to be known of it
+--   state  what is kept, with the time until which its key lasts
+
 -- What is spent comes back at once, an interval after the other. Debts are in parts of a microsecond; of one that was
 -- written at another interval as many units are owed, but no more than can be (`deepest`).
-local function bucket(state, interval, whole, parts, deepest)
-  local debt, is_ahead = 0, false
-  if state then
-    local at, owed, each, fine = unpack('<dddd', state)
-    debt = max(0, owed - max(0, now - at) * fine)
-    if each ~= interval then debt = min(floor(debt / each * interval), max(whole, deepest)) end
-    is_ahead = now < at
-  end
+local function bucket()
   return {
-    window = 0, is_ahead = is_ahead, cost = 0, ahead = 0, flags = 0, waits = 0,
-    spare = function() return floor((whole - debt) / interval) end,
-    wait = function(cost)
+    width = 40,
+    look = function(one, state, cost)
+      local interval, most, debt, is_ahead, lasts = one.interval, one.most, 0, false, 0
+      if state then
+        local at, owed, each, fine
+        lasts, at, owed, each, fine = unpack('<ddddd', state)
+        is_ahead = now < at
+        debt = is_ahead and owed or max(0, owed - (now - at) * fine)
+        if each ~= interval then debt = min(floor(debt / each * interval), max(most, one.deepest)) end
+      end
+      one.debt, one.is_ahead, one.lasts = debt, is_ahead, lasts
       local price = cost * interval
-      if price > whole then return -1 end
-      return max(0, ceil((debt + price - whole) / parts))
+      if price > most then return -1 end
+      return max(0, ceil((debt + price - most) / one.parts))
     end,
-    -- Charges, or gives back; it may then owe so many units beyond what it holds.
-    add = function(units, beyond)
-      debt = max(0, min(debt + units * interval, max(debt, whole + beyond * interval)))
+    tell = function(one)
+      local interval, most, parts, debt = one.interval, one.most, one.parts, one.debt
+      local remains = max(0, floor((most - debt) / interval))
+      local price = (remains + 1) * interval
+      return remains, price > most and 0 or ceil((debt + price - most) / parts), ceil(debt / parts)
     end,
-    whole = function() return ceil(debt / parts) end,
-    state = function() return pack('<dddd', now, debt, interval, parts), ceil(debt / parts) end,
+    add = function(one, units, beyond)
+      local interval, debt = one.interval, one.debt
+      debt = max(0, min(debt + units * interval, max(debt, one.most + beyond * interval)))
+      one.debt = debt
+      return ceil(debt / one.parts)
+    end,
+    state = function(one, lasts) return pack('<ddddd', lasts, now, one.debt, one.interval, one.parts) end,
   }
 end
 
 -- The count of the running window, and the part of the one before that the window ending now still covers. That part is
 -- told in units of a window's 2^20th, so that its product with a count is an integer.
-local function sliding(state, window, count)
-  local index = floor(now / window)
-  local into = now - index * window
-  local before, running, is_ahead = 0, 0, false
-  if state then
-    local at, b, r = unpack('<ddd', state)
-    is_ahead = at > index
-    if at >= index then before, running = b, r
-    elseif at == index - 1 then before = r end
+local function sliding()
+  local function spare(one)
+    return one.count - one.running - ceil(one.before * (one.total - floor(one.into / one.unit)) / one.total)
   end
-  local unit = ceil(window / 1048576)
-  local total = ceil(window / unit)
-  local left = total - floor(into / unit)
-  local function spare() return count - running - ceil(before * left / total) end
+  local function wait(one, cost)
+    local length, count, running, total = one.length, one.count, one.running, one.total
+    if cost > count then return -1 end
+    if cost <= spare(one) then return 0 end
+    local room = count - cost - running
+    if room >= 0 then
+      return max(1, min(length, (total - floor(room * total / one.before)) * one.unit) - one.into)
+    end
+    return length - one.into + min(length, (total - floor((count - cost) * total / running)) * one.unit)
+  end
   return {
-    window = index, is_ahead = is_ahead, cost = 0, ahead = 0, flags = 0, waits = 0,
-    spare = spare,
-    wait = function(cost)
-      if cost > count then return -1 end
-      if cost <= spare() then return 0 end
-      local room = count - cost - running
-      if room >= 0 then
-        return max(1, min(window, (total - floor(room * total / before)) * unit) - into)
+    width = 32,
+    look = function(one, state, cost)
+      local index, before, running, is_ahead, lasts = one.window, 0, 0, false, 0
+      if state then
+        local at, b, r
+        lasts, at, b, r = unpack('<dddd', state)
+        is_ahead = at > index
+        if at >= index then before, running = b, r
+        elseif at == index - 1 then before = r end
       end
-      return window - into + min(window, (total - floor((count - cost) * total / running)) * unit)
+      one.before, one.running, one.is_ahead, one.lasts = before, running, is_ahead, lasts
+      return wait(one, cost)
+    end,
+    tell = function(one)
+      local remains, left, whole = max(0, spare(one)), one.length - one.into, 0
+      if one.running > 0 then whole = one.length + left
+      elseif one.before > 0 then whole = left end
+      return remains, max(0, wait(one, remains + 1)), whole
     end,
     -- What is given back was charged in a window: of those that are over it has no use.
-    add = function(units, beyond, charged)
-      if units >= 0 or charged == index then
-        running = max(0, min(running + units, max(running, count + beyond)))
-      elseif charged == index - 1 then
-        before = max(0, before + units)
+    add = function(one, units, beyond, charged)
+      local running = one.running
+      if units >= 0 or charged == one.window then
+        one.running = max(0, min(running + units, max(running, one.count + beyond)))
+      elseif charged == one.window - 1 then
+        one.before = max(0, one.before + units)
       end
+      return 2 * one.length - one.into
     end,
-    whole = function()
-      if running > 0 then return 2 * window - into end
-      return before > 0 and window - into or 0
-    end,
-    state = function() return pack('<ddd', index, before, running), 2 * window - into end,
+    state = function(one, lasts) return pack('<dddd', lasts, one.window, one.before, one.running) end,
   }
 end
 
 -- The count of the running window. What is owed beyond it is owed to those that follow, but for what was spent when there
 -- was more (`by`). Who is in the next one already, by a clock that was set back, stays there.
-local function fixed(state, before, start, stop, later, count)
-  local spent, by = 0, count
-  if state then
-    local at, held, most = unpack('<ddd', state)
-    if at == start then spent = held
-    elseif at == stop then start, stop, spent = stop, later, held
-    elseif at < start then
-      local gone = at >= before and 1 or ceil((start - at) / (start - before))
-      spent = max(0, held - most - (gone - 1) * count)
-    end
-    if at >= start and spent > count then by = max(most, count) end
+local function fixed()
+  -- When the running window is over, and as many more as it takes to pay what is owed beyond it, and so many units.
+  local function over(one, units)
+    local owed = max(0, one.spent - one.by) + units
+    return one.stop - now + max(0, ceil(owed / one.count)) * (one.stop - one.window)
   end
-  local left = stop - now
-  -- When the running window is over, and as many more as it takes to pay so much of what is owed beyond it.
-  local function over(units) return left + max(0, ceil(units / count)) * (stop - start) end
-  local function beyond() return max(0, spent - by) end
+  local function wait(one, cost)
+    if cost > one.count then return -1 end
+    if one.spent + cost <= one.count then return 0 end
+    return max(1, over(one, cost - one.count))
+  end
   return {
-    window = start, is_ahead = false, cost = 0, ahead = 0, flags = 0, waits = 0,
-    spare = function() return count - spent end,
-    wait = function(cost)
-      if cost > count then return -1 end
-      if spent + cost <= count then return 0 end
-      return max(1, over(beyond() + cost - count))
-    end,
-    add = function(units, debt, charged)
-      if units >= 0 or charged == start then
-        spent = max(0, min(spent + units, max(spent, count + debt)))
+    width = 32,
+    look = function(one, state, cost)
+      local start, stop, count, spent, lasts = one.start, one.next, one.count, 0, 0
+      local by = count
+      if state then
+        local at, held, most
+        lasts, at, held, most = unpack('<dddd', state)
+        if at == start then spent = held
+        elseif at == stop then start, stop, spent = stop, one.later, held
+        elseif at < start then
+          local gone = at >= one.before and 1 or ceil((start - at) / (start - one.before))
+          spent = max(0, held - most - (gone - 1) * count)
+        end
+        if at >= start and spent > count then by = max(most, count) end
       end
+      one.window, one.stop, one.spent, one.by, one.lasts = start, stop, spent, by, lasts
+      return wait(one, cost)
     end,
-    whole = function() return spent > 0 and over(beyond()) or 0 end,
-    state = function() return pack('<ddd', start, spent, by), over(beyond()) end,
+    tell = function(one)
+      local remains = max(0, one.count - one.spent)
+      return remains, max(0, wait(one, remains + 1)), one.spent > 0 and over(one, 0) or 0
+    end,
+    add = function(one, units, beyond, charged)
+      local spent = one.spent
+      if units >= 0 or charged == one.window then
+        one.spent = max(0, min(spent + units, max(spent, one.count + beyond)))
+      end
+      return over(one, 0)
+    end,
+    state = function(one, lasts) return pack('<dddd', lasts, one.window, one.spent, one.by) end,
   }
 end
 
--- What a limit is, five numbers of its own, and its account's state.
-local function limit(state, kind, a, b, c, d, e)
-  if kind == 1 then return bucket(state, a, b, c, d) end
-  if kind == 2 then return sliding(state, a, b) end
+local made = {}
+
+-- What it is, and five numbers of its own.
+local function limit(kind, a, b, c, d, e)
+  local make = kind == 1 and bucket or kind == 2 and sliding or fixed
+  local of = made[make] or make()
+  made[make] = of
+  if kind == 1 then
+    return {
+      of = of, interval = a, most = b, parts = c, deepest = d, window = 0, debt = 0, lasts = 0, is_ahead = false,
+    }
+  elseif kind == 2 then
+    local index, unit = floor(now / a), ceil(a / 1048576)
+    return {
+      of = of, length = a, count = b, into = now - index * a, unit = unit, total = ceil(a / unit), window = index,
+      before = 0, running = 0, lasts = 0, is_ahead = false,
+    }
+  end
+  -- Four windows of which one is running, and the count.
   if kind == 3 then
     local start = now - (now - b) % a
-    return fixed(state, start - a, start, start + a, start + 2 * a, c)
+    a, b, c, d, e = start - a, start, start + a, start + 2 * a, c
+  else
+    -- Of no fixed length: where they begin, told by whose clock is about right.
+    local period = b - a
+    if now < b then a, b, c, d = a - period, a, b, c
+    elseif now >= c then a, b, c, d = b, c, d, d + period end
   end
-  -- Windows of no fixed length: where they begin, told by whose clock is about right.
-  local period = b - a
-  if now < b then return fixed(state, a - period, a, b, c, e) end
-  if now < c then return fixed(state, a, b, c, d, e) end
-  return fixed(state, b, c, d, d + period, e)
+  return {
+    of = of, before = a, start = b, next = c, later = d, count = e, window = 0, stop = 0, spent = 0, by = 0,
+    lasts = 0, is_ahead = false,
+  }
 end
 
-local function keep(key, one)
-  local state, lives = one.state()
-  redis.call('PSETEX', key, max(1, ceil(lives / 1000) + 1), state)
+-- The state that is kept under a key, and whether it is one. If not, the key is somebody else's, and left as it is: the
+-- others of the call have no part in that.
+local function read(one, key)
+  local state = redis.pcall('GET', key)
+  if not state or #state == one.of.width then return state, true end
+  if state.err and not state.err:find('^WRONGTYPE') then call('GET', key) end
+  return nil, false
+end
+
+-- Charges, or gives back. A key lasts for a second longer than it has to: most changes are written over what is there, and
+-- not with a new time to live.
+local function charge(one, key, units, beyond, charged)
+  local of = one.of
+  local lives = of.add(one, units, beyond, charged)
+  if now + lives <= one.lasts and not one.is_ahead then
+    call('SETRANGE', key, '0', of.state(one, one.lasts))
+  else
+    lives = max(0, ceil(lives / 1000)) + 1000
+    call('PSETEX', key, lives, of.state(one, now + (lives - 10) * 1000))
+  end
 end

@@ -14,6 +14,7 @@ mod policy;
 mod share;
 mod shared;
 mod stand;
+mod together;
 
 pub(super) use correct::Open;
 pub(super) use gate::DistributedRateLimit;

@@ -2,26 +2,12 @@
 
 use std::time::SystemTime;
 
-use redis::{RedisWrite, ToRedisArgs, ToSingleRedisArg};
-
 use crate::admission::rate_limit::{Algorithm, Quota, rate::nanos, windows::Windows};
 
 /// The largest integer that a number of Lua holds is twice this.
 const MOST: u64 = 1 << 52;
 /// The finest part of a microsecond.
 const FINEST: u32 = 20;
-
-/// What the script reads of one limit: nine doubles.
-#[derive(Debug)]
-pub(super) struct Words([u8; 72]);
-
-impl ToRedisArgs for Words {
-    fn write_redis_args<W: ?Sized + RedisWrite>(&self, out: &mut W) {
-        out.write_arg(&self.0);
-    }
-}
-
-impl ToSingleRedisArg for Words {}
 
 /// What the script is told of a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,14 +83,9 @@ impl Params {
         }
     }
 
-    /// As the script reads it, with three numbers of what is done. The clock says which months are near.
-    pub(super) fn tell(self, now: SystemTime, done: [i64; 3]) -> Words {
-        let mut told = [0; 72];
-        let numbers = self.words(now).map(u64::cast_signed).into_iter().chain(done);
-        for (place, number) in told.chunks_exact_mut(8).zip(numbers) {
-            place.copy_from_slice(&(number as f64).to_le_bytes());
-        }
-        Words(told)
+    /// As the scripts read it: six doubles. The clock says which months are near.
+    pub(super) fn tell(self, now: SystemTime) -> [u8; 48] {
+        told(self.words(now).map(|number| number as f64))
     }
 
     fn words(self, now: SystemTime) -> [u64; 6] {
@@ -124,6 +105,15 @@ impl Params {
             }
         }
     }
+}
+
+/// Numbers as the scripts read them.
+pub(super) fn told<const N: usize, const BYTES: usize>(numbers: [f64; N]) -> [u8; BYTES] {
+    let mut told = [0; BYTES];
+    for (place, number) in told.chunks_exact_mut(8).zip(numbers) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
+    told
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use super::{
     held::{Grant, Held, Known, Place, Rest},
     params::Params,
     share::share,
+    together::Question,
 };
 use crate::{
     admission::rate_limit::{
@@ -32,7 +33,7 @@ use crate::{
 /// What a lease that is not bound to a window is good for.
 const FOR_LONG: Duration = Duration::from_secs(3600);
 /// What is behind the name in a key changes with what its value means.
-const VERSION: &str = "3";
+const VERSION: &str = "4";
 
 pub(in crate::admission::rate_limit) struct Shared {
     pub(super) distribution: Distribution,
@@ -164,14 +165,15 @@ impl Shared {
         let Some(sharers) = self.distribution.fleet.sharers().filter(|_| lease.numerator() > 0) else {
             return 0;
         };
-        let all = u128::from(capacity) * u128::from(lease.numerator()) / u128::from(lease.denominator());
-        u32::try_from(all / u128::from(sharers)).unwrap_or(u32::MAX)
+        // Units are counted in 32 bits, and so is the share.
+        let all = capacity.saturating_mul(lease.numerator().into()) / u64::from(lease.denominator());
+        u32::try_from(all / u64::from(sharers)).unwrap_or(u32::MAX)
     }
 
     /// What was heard of an account: kept for those who come next.
     pub(super) fn hear(self: &Arc<Self>, asked: &Ask, answer: &Answer, at: Instant) {
         let (key, Ok(said)) = (asked.key, answer) else { return self.held.gave_up(asked.key) };
-        if let (Verdict::Wait(nanos), 0) = (said.verdict, asked.flags) {
+        if let (Verdict::Wait(nanos), true) = (said.verdict, asked.is_plain()) {
             let until = crate::time::after(at, Duration::from_nanos(nanos));
             self.held.deny(key, &asked.place, asked.cost, until, at);
         }
@@ -201,9 +203,9 @@ impl Shared {
         self.distribution.fleet.beside.run(work)
     }
 
-    /// Asks in a task of its own, as long as not too many do.
-    pub(super) fn asking(&self, work: impl Future<Output = ()> + Send + 'static) -> bool {
-        self.distribution.fleet.asking.run(work)
+    /// Asks, as long as not too much is asked.
+    pub(super) fn ask(&self, question: Question) -> bool {
+        self.distribution.fleet.ask(question)
     }
 
     pub(super) fn give_back(self: &Arc<Self>, rests: Vec<Rest>) {

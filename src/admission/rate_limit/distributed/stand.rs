@@ -44,11 +44,11 @@ impl Stand {
     }
 }
 
-/// What is known here, or what is to be asked.
+/// What is known here, or what is to be asked; with this flag for what is to be told.
 pub(super) fn stand(
     charge: &Charge,
     shared: &Arc<Shared>,
-    (bill, plan): (&Bill, Option<Quota>),
+    (bill, plan, told): (&Bill, Option<Quota>, u8),
     head: &mut Head<'_>,
 ) -> By {
     if bill.cost == 0 {
@@ -68,8 +68,8 @@ pub(super) fn stand(
             shared.counts.denied.add_one();
             By::Denied(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1))
         }
-        Known::Denied(_) => redis(shared, shared.place(head, plan), bill, flags, 0),
-        Known::Unknown { ahead } => redis(shared, shared.place(head, plan), bill, flags, ahead),
+        Known::Denied(_) => redis(shared, shared.place(head, plan), bill, flags | told, 0),
+        Known::Unknown { ahead } => redis(shared, shared.place(head, plan), bill, flags | told, ahead),
     }
 }
 
