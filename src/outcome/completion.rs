@@ -1,12 +1,9 @@
 use std::{fmt, mem};
 
-use http::{HeaderMap, StatusCode, header, response};
+use http::{HeaderMap, response};
 
-use super::{End, Failure, Outcome, rejection_in, word::owes_grpc_status};
-use crate::{
-    gate::Pass,
-    reject::{GrpcCode, Rejection},
-};
+use super::{End, course::Course};
+use crate::gate::Pass;
 
 /// Owned by a call's future, then by its response's body: tells a [`Pass`] exactly once how the call ended.
 ///
@@ -14,13 +11,10 @@ use crate::{
 /// [module docs](crate::outcome).
 pub struct Completion<P: Pass>(Option<Open<P>>);
 
-/// What is known of a call that has not ended, and who is to be told.
+/// A call that has not ended, and who is to be told.
 struct Open<P> {
     pass: P,
-    outcome: Outcome,
-    /// Bytes of body still to come, if known.
-    left: Option<u64>,
-    owes_grpc_status: bool,
+    course: Course,
     is_told: bool,
 }
 
@@ -28,8 +22,7 @@ impl<P: Pass> Completion<P> {
     /// To be told to `pass`, which is dropped at once if it [holds](Pass::holds) nothing.
     #[must_use]
     pub fn new(pass: P) -> Self {
-        let outcome = Outcome::UNHEARD;
-        let open = |pass| Open { pass, outcome, left: None, owes_grpc_status: false, is_told: false };
+        let open = |pass| Open { pass, course: Course::unheard(), is_told: false };
         Self(pass.holds().then(|| open(pass)))
     }
 
@@ -75,54 +68,38 @@ impl<P: Pass> Completion<P> {
     /// The head has come. `bodiless`: no body follows it, whatever its fields say.
     pub fn head(&mut self, head: &mut response::Parts, bodiless: bool) {
         let Some(open) = &mut self.0 else { return };
-        open.outcome.see_head(head);
-        open.owes_grpc_status = owes_grpc_status(head);
-        let bodiless = bodiless
-            || head.status.is_informational()
-            || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        open.left = if bodiless { Some(0) } else { content_length(&head.headers) };
+        open.course.head(head, bodiless);
         open.pass.on_head(head);
     }
 
     /// So many bytes of body have come.
     pub fn data(&mut self, bytes: usize) {
-        let Some(open) = &mut self.0 else { return };
-        open.outcome.bytes += bytes as u64;
-        if let Some(left) = &mut open.left {
-            *left = left.saturating_sub(bytes as u64);
+        if let Some(open) = &mut self.0 {
+            open.course.data(bytes);
         }
     }
 
     /// The trailers have come; they are the end.
     pub fn trailers(&mut self, trailers: &HeaderMap) {
-        let Some(open) = &mut self.0 else { return };
-        open.outcome.see_grpc(trailers);
-        self.complete();
+        self.end(|course| course.trailers(trailers));
     }
 
     /// The body has said that it ended.
     pub fn complete(&mut self) {
-        let short = self.0.as_ref().and_then(|open| open.left).is_some_and(|left| left > 0);
-        self.end(if short { End::Failed(Failure::Protocol) } else { End::Complete });
+        self.end(|course| course.complete());
     }
 
     /// An error has come instead of a response, or instead of the rest of its body.
     pub fn fail<E: 'static>(&mut self, error: &E) {
-        let Some(open) = &mut self.0 else { return };
-        let rejection = rejection_in(error);
-        open.outcome.reason = rejection.map(Rejection::reason).or(open.outcome.reason);
-        self.end(End::Failed(Failure::of(error)));
+        self.end(|course| course.fail(error));
     }
 
-    fn end(&mut self, end: End) {
+    fn end(&mut self, how: impl FnOnce(&mut Course) -> End) {
         let Some(open) = &mut self.0 else { return };
         // Also if it panics over what it is told.
         if !mem::replace(&mut open.is_told, true) {
-            open.outcome.end = end;
-            if end == End::Complete && open.owes_grpc_status && open.outcome.grpc.is_none() {
-                open.outcome.grpc = Some(GrpcCode::UNKNOWN);
-            }
-            open.pass.on_end(&open.outcome);
+            let end = how(&mut open.course);
+            open.pass.on_end(open.course.end(end));
         }
         self.0 = None;
     }
@@ -133,34 +110,21 @@ struct Fuse<'c, P: Pass>(&'c mut Completion<P>);
 
 impl<P: Pass> Drop for Fuse<'_, P> {
     fn drop(&mut self) {
-        let Some(open) = &mut self.0.0 else { return };
-        if std::thread::panicking() {
-            open.outcome.reason = Outcome::PANICKED.reason;
-            self.0.end(Outcome::PANICKED.end);
+        if self.0.is_open() && std::thread::panicking() {
+            self.0.end(Course::panic);
         }
     }
 }
 
 impl<P: Pass> Drop for Completion<P> {
     fn drop(&mut self) {
-        let Some(open) = &self.0 else { return };
-        let ended = open.left == Some(0) || open.outcome.has_failed();
-        self.end(if ended { End::Complete } else { End::Cancelled });
+        self.end(|course| course.dropped());
     }
 }
 
 impl<P: Pass> fmt::Debug for Completion<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let outcome = self.0.as_ref().map(|open| &open.outcome);
+        let outcome = self.0.as_ref().map(|open| open.course.so_far());
         f.debug_struct("Completion").field("outcome", &outcome).finish_non_exhaustive()
     }
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    let digits = headers.get(header::CONTENT_LENGTH)?.as_bytes();
-    let add = |length: u64, digit: &u8| {
-        let digit = digit.wrapping_sub(b'0');
-        if digit > 9 { None } else { length.checked_mul(10)?.checked_add(digit.into()) }
-    };
-    if digits.is_empty() { None } else { digits.iter().try_fold(0, add) }
 }

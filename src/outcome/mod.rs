@@ -10,11 +10,14 @@
 //! [`End::Cancelled`].
 
 mod completion;
+mod course;
 mod failure;
 mod judgement;
 mod word;
 
 pub use completion::Completion;
+#[cfg(feature = "upstream")]
+pub(crate) use course::Course;
 pub use failure::Failure;
 #[cfg(feature = "upstream")]
 pub(crate) use failure::is_refused_stream;

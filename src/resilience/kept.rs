@@ -45,7 +45,7 @@ impl KeptHead {
     }
 
     /// The same head once more.
-    pub(super) fn to_request(&mut self) -> Request<()> {
+    pub(super) fn again(&mut self) -> Request<()> {
         let mut request = self.head.to_request();
         request.extensions_mut().clone_from(self.extensions_mut());
         request
@@ -123,9 +123,9 @@ mod tests {
     #[test]
     fn what_was_told_is_told_again() {
         let mut request = told();
-        is_told_again(&request, &KeptHead::of(&request).to_request());
+        is_told_again(&request, &KeptHead::of(&request).again());
         request.extensions_mut().insert(17_u8);
-        is_told_again(&request, &KeptHead::of(&request).to_request());
+        is_told_again(&request, &KeptHead::of(&request).again());
     }
 
     #[test]
@@ -133,7 +133,7 @@ mod tests {
         let request = told();
         let mut kept = KeptHead::of(&request);
         kept.extensions_mut().insert(17_u8);
-        let (one, other) = (kept.to_request(), kept.to_request());
+        let (one, other) = (kept.again(), kept.again());
         assert_eq!((one.extensions().len(), one.extensions().get()), (4, Some(&17_u8)));
         is_told_again(&one, &other);
     }

@@ -124,7 +124,7 @@ fn answered(response: Response<Incoming>, connection: Connection, rest: Rest) ->
             hold.ended();
         }
     })?;
-    load.head(&mut parts, body.is_end_stream());
+    load.head(&parts, body.is_end_stream());
     if let Some(session) = session {
         session.tell(load.member().address(), &mut parts);
     }

@@ -187,7 +187,7 @@ mod tests {
     }
 
     fn end_well(mut load: Load) {
-        load.head(&mut Response::new(()).into_parts().0, true);
+        load.head(&Response::new(()).into_parts().0, true);
     }
 
     fn takes(member: &Member) -> bool {

@@ -11,21 +11,21 @@ use super::{
 };
 use crate::{
     context::Deadline,
-    gate::Pass,
-    outcome::{Completion, End, Failure, Outcome},
+    outcome::{Course, End, Failure, Outcome},
     reject::Rejection,
 };
 
 /// One request in flight at a member, until its response's body has ended or its tunnel has closed. What is dropped before
-/// it was ended is told as [`Completion`] says: as cancelled, unless it had failed or was complete already.
+/// it was ended is told as [`Completion`](crate::outcome::Completion) says: as cancelled, unless it had failed or was complete
+/// already.
 pub(super) struct Load {
     member: Arc<Member>,
-    call: Completion<Call>,
+    /// Until it has ended: as long as that it is counted at the member.
+    call: Option<Call>,
 }
 
-/// Counted at its member as long as it is there.
 struct Call {
-    member: Arc<Member>,
+    course: Course,
     /// `None`: nobody wants to know what becomes of it, and the clock is not read.
     begun: Option<Instant>,
     head: Option<Instant>,
@@ -54,8 +54,9 @@ impl Load {
         member.enter(counts);
         let watched = admit(&member, until);
         let begun = listens.then(|| now.unwrap_or_else(Instant::now));
-        let call = Call { member: Arc::clone(&member), begun, head: None, counted: counts, until, watched };
-        Self { member, call: Completion::new(call) }
+        let course = Course::unheard();
+        let call = Call { course, begun, head: None, counted: counts, until, watched };
+        Self { member, call: Some(call) }
     }
 
     pub(super) fn member(&self) -> &Arc<Member> {
@@ -63,49 +64,62 @@ impl Load {
     }
 
     /// The head of the response has come. `bodiless`: no body follows it.
-    pub(super) fn head(&mut self, head: &mut response::Parts, bodiless: bool) {
-        self.call.head(head, bodiless);
+    pub(super) fn head(&mut self, head: &response::Parts, bodiless: bool) {
+        let Some(call) = &mut self.call else { return };
+        call.course.head(head, bodiless);
+        if let Some(watched) = &mut call.watched {
+            watched.answered(head);
+        }
+        call.head = call.begun.map(|_| Instant::now());
     }
 
     pub(super) fn data(&mut self, bytes: usize) {
-        self.call.data(bytes);
+        if let Some(call) = &mut self.call {
+            call.course.data(bytes);
+        }
     }
 
     pub(super) fn trailers(&mut self, trailers: &HeaderMap) {
-        self.call.trailers(trailers);
+        self.end(|course| course.trailers(trailers));
     }
 
     /// The body has said that it ended.
     pub(super) fn complete(&mut self) {
-        self.call.complete();
+        self.end(|course| course.complete());
     }
 
     /// There is an error instead of a response, or instead of the rest of its body.
     pub(super) fn fail(&mut self, why: &Rejection) {
-        self.call.fail(why);
+        self.end(|course| course.fail(why));
+    }
+
+    fn end(&mut self, how: impl FnOnce(&mut Course) -> End) {
+        let Some(mut call) = self.call.take() else { return };
+        // First of all: whatever becomes of telling.
+        self.member.leave(call.counted);
+        let end = how(&mut call.course);
+        let outcome = *call.course.end(end);
+        call.tell(&self.member, &outcome);
     }
 }
 
-impl Pass for Call {
-    fn on_head(&mut self, head: &mut response::Parts) {
-        if let Some(watched) = &mut self.watched {
-            watched.answered(head);
-        }
-        self.head = self.begun.map(|_| Instant::now());
-    }
-
-    fn on_end(&mut self, outcome: &Outcome) {
-        if let Some(watched) = self.watched.take() {
-            watched.ended(&self.member, outcome);
-        }
-        let Some(begun) = self.begun else { return };
-        let now = Instant::now();
-        let latency = self.head.unwrap_or(now).saturating_duration_since(begun);
-        self.member.ended(&self.by_whose_time(outcome, now), latency, now);
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.end(|course| course.dropped());
     }
 }
 
 impl Call {
+    fn tell(&mut self, member: &Member, outcome: &Outcome) {
+        if let Some(watched) = self.watched.take() {
+            watched.ended(member, outcome);
+        }
+        let Some(begun) = self.begun else { return };
+        let now = Instant::now();
+        let latency = self.head.unwrap_or(now).saturating_duration_since(begun);
+        member.ended(&self.by_whose_time(outcome, now), latency, now);
+    }
+
     /// Whoever stops waiting when the time is over drops the call: this says whose time it was. A server that says so itself
     /// has been told the time.
     fn by_whose_time(&self, outcome: &Outcome, now: Instant) -> Outcome {
@@ -118,11 +132,5 @@ impl Call {
             _ => outcome.end,
         };
         Outcome { end, ..*outcome }
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        self.member.leave(self.counted);
     }
 }

@@ -182,8 +182,8 @@ impl Upstream {
         };
         late.into_iter().for_each(|late| late.go_on(&self, |_: &Arc<Member>, late| drop(late)));
         // Its time to answer is its time to connect.
-        let (mut head, ()) = Response::new(()).into_parts();
-        load.head(&mut head, false);
+        let (head, ()) = Response::new(()).into_parts();
+        load.head(&head, false);
         Ok(Opened { link, term, load, attempts: tried.count(), connect: begun.elapsed() })
     }
 }

@@ -16,8 +16,8 @@ impl Picked {
     /// The request was answered, and its answer has ended. Who picks by latency or looks for outliers learns of it; dropped
     /// without a word it counts as one that nobody waited for.
     pub fn succeeded(mut self) {
-        let (mut head, ()) = http::Response::new(()).into_parts();
-        self.0.head(&mut head, true);
+        let (head, ()) = http::Response::new(()).into_parts();
+        self.0.head(&head, true);
         self.0.complete();
     }
 

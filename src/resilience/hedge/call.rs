@@ -112,7 +112,7 @@ impl Call {
         if let Some(attempt) = self.trail.attempt() {
             self.head.extensions_mut().get_or_insert_default::<Earlier>().add(&attempt);
         }
-        let (mut request, trail) = (self.head.to_request().map(|()| body), Trail::default());
+        let (mut request, trail) = (self.head.again().map(|()| body), Trail::default());
         request.extensions_mut().insert(trail.clone());
         Ok(Next::Send(request, trail))
     }

@@ -208,7 +208,7 @@ impl Call {
         }
         self.retries += 1;
         self.remember(attempt);
-        let mut request = self.head.to_request().map(|()| body);
+        let mut request = self.head.again().map(|()| body);
         self.number(&mut request);
         Ok(Next { wait, request: Box::new(request) })
     }

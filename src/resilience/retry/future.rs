@@ -121,6 +121,7 @@ where
 }
 
 /// What becomes of an attempt's end: the caller is given it, or there is another attempt.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart as soon as it is there")]
 enum Judged<S: Service<Request<Body>>, B: HttpBody> {
     Given(Answered<S, B>),
     Again(Next),

@@ -41,8 +41,8 @@ async fn simulate(
             if fails {
                 load.fail(&Rejection::new(Reason::UpstreamReset));
             } else {
-                let (mut head, ()) = http::Response::new(()).into_parts();
-                load.head(&mut head, true);
+                let (head, ()) = http::Response::new(()).into_parts();
+                load.head(&head, true);
                 load.complete();
             }
         }
