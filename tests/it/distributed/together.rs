@@ -118,6 +118,35 @@ async fn so_it_is_behind_sentinels_and_in_a_cluster() {
     assert!(calls(&trio.master) < 20, "{}", calls(&trio.master));
 }
 
+/// A server of a Cluster that is named as if it stood alone decides of one slot at a time.
+#[tokio::test]
+async fn a_server_that_is_asked_of_too_much_at_once_is_asked_of_each_alone() {
+    let server = Server::node();
+    server.ask("CLUSTER ADDSLOTSRANGE 0 16383");
+    until("it serves", async || server.ask("CLUSTER INFO").contains("cluster_state:ok")).await;
+    let limit = limit("a", "20/year").distributed(instance(&server)).build().unwrap();
+    let (one, handle) = (gate([limit.clone().into()]), limit.distribution().unwrap());
+    assert_eq!(apart(&one, 30).await, 30);
+    assert_eq!(passing(slice::from_ref(&one), "b", 30).await, 20);
+    assert_eq!((handle.by_redis(), handle.errors(), handle.by_fallback()), (60, 0, 0));
+}
+
+/// A runtime that lives and that nobody drives keeps no other from asking.
+#[test]
+fn who_stands_still_before_it_asks_keeps_nobody_waiting() {
+    let server = Server::start();
+    let limit = limit("a", "20/year").distributed(instance(&server)).build().unwrap();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (gate, still) = (gate([limit.clone().into()]), runtime());
+    let mut asked = Box::pin(passes(&gate, "a"));
+    still.block_on(async { assert!(futures_util::poll!(asked.as_mut()).is_pending()) });
+    runtime().block_on(async {
+        // Within the deadline of whoever asks, which is long here.
+        assert!(passes(&gate, "b").await);
+        assert_eq!(limit.distribution().unwrap().errors(), 0);
+    });
+}
+
 /// A gate whose runtime ends before it has asked keeps no other from asking.
 #[test]
 fn who_ends_before_it_asks_keeps_nobody_waiting() {

@@ -9,14 +9,14 @@ use std::{
 use redis::Script;
 use tokio::{
     sync::oneshot::{self, Receiver},
-    time::Instant,
+    time::{Instant, timeout_at},
 };
 
 use super::{
     held::{Place, Rest},
     params::Params,
     shared::Shared,
-    together::Question,
+    together::{LATE, Question},
 };
 use crate::{
     admission::rate_limit::judge::Verdict,
@@ -93,6 +93,7 @@ pub(super) struct Inquiry {
     asks: Arc<[Ask]>,
     /// Which of those that were asked about these are.
     pub(super) at: Vec<usize>,
+    begun: Instant,
     until: Instant,
     told: Receiver<Vec<Answer>>,
 }
@@ -104,12 +105,16 @@ pub(super) fn inquire(asks: &[Ask], waited: Duration) -> Vec<Inquiry> {
     let near = |one: &Ask, other: &Ask| {
         one.shared.is_with(&other.shared) && one.shared.redis().are_together(&one.place.key, &other.place.key)
     };
-    groups(asks, near).into_iter().filter_map(|at| Inquiry::new(asks, at, waited)).collect()
+    let groups = groups(asks, near);
+    // Who is refused by one call is told of the limits of the others, too.
+    let told = if groups.len() > 1 { STANDING } else { 0 };
+    groups.into_iter().filter_map(|at| Inquiry::new(asks, at, told, waited)).collect()
 }
 
 impl Inquiry {
-    fn new(asks: &[Ask], at: Vec<usize>, waited: Duration) -> Option<Self> {
-        let asks: Arc<[Ask]> = at.iter().map(|&at| asks[at].clone()).collect();
+    fn new(asks: &[Ask], at: Vec<usize>, told: u8, waited: Duration) -> Option<Self> {
+        let asks: Arc<[Ask]> =
+            at.iter().map(|&at| Ask { flags: asks[at].flags | told, ..asks[at].clone() }).collect();
         let first = asks.first()?;
         // The shortest deadline of its limits.
         let deadline = asks.iter().map(|ask| ask.shared.deadline()).min().unwrap_or_default();
@@ -126,14 +131,20 @@ impl Inquiry {
         // The server has the whole deadline; what comes too late for the request is given back.
         let left = deadline.checked_sub(waited).filter(|left| !left.is_zero())?;
         let (tell, told) = oneshot::channel();
-        let until = crate::time::after(Instant::now(), left);
+        let now = Instant::now();
+        let until = crate::time::after(now, left);
         let is_asked = first.shared.ask(Question { asks: Arc::clone(&asks), deadline, tell });
-        is_asked.then_some(Self { asks, at, until, told })
+        is_asked.then_some(Self { asks, at, begun: now, until, told })
     }
 
     /// The answers in time, in the order of [`at`](Self::at). Without any, they are given back when they come.
     pub(super) async fn answers(&mut self) -> Option<Vec<Answer>> {
-        match tokio::time::timeout_at(self.until, &mut self.told).await {
+        let soon = self.until.min(self.begun + LATE);
+        if let Ok(told) = timeout_at(soon, &mut self.told).await {
+            return told.ok();
+        }
+        self.asks.first()?.shared.ask_if_late();
+        match timeout_at(self.until, &mut self.told).await {
             Ok(told) => told.ok(),
             Err(_) => {
                 self.told.close();

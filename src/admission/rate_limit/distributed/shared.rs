@@ -208,6 +208,11 @@ impl Shared {
         self.distribution.fleet.ask(question)
     }
 
+    /// Asks for whoever was to ask, if that is late.
+    pub(super) fn ask_if_late(&self) {
+        self.distribution.fleet.ask_if_late();
+    }
+
     pub(super) fn give_back(self: &Arc<Self>, rests: Vec<Rest>) {
         self.correct_beside(rests.into_iter().map(Correction::from).collect());
     }
