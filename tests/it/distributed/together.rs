@@ -53,6 +53,22 @@ async fn those_who_come_together_are_one_call() {
     }
 }
 
+/// A server is judged by the deadline of those who ask.
+#[tokio::test]
+async fn who_waits_for_another_time_asks_in_another_call() {
+    let server = Server::start();
+    let there = instance(&server);
+    let gates = ["a", "b"].map(|name| {
+        let there = if name == "a" { there.clone() } else { there.clone().deadline(PATIENCE / 2) };
+        gate([limit(name, "20/year").distributed(there).build().unwrap().into()])
+    });
+    assert!(passes(&gates[0], "first").await);
+    let before = server.calls("evalsha");
+    let all = join_all((0..20).map(|at| passes(&gates[at % 2], "a"))).await;
+    assert!(all.into_iter().all(|passes| passes));
+    assert!((2..=3).contains(&(server.calls("evalsha") - before)));
+}
+
 /// Whose key holds something else is decided here; the others have no part in that, and the server serves.
 #[tokio::test]
 async fn an_account_that_is_none_fails_for_itself() {
