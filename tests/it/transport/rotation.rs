@@ -68,7 +68,7 @@ async fn asked(proxy: &Proxy) -> Result<(), String> {
 
 /// What is sent comes back, in pieces, and is not to be sent twice.
 async fn echoed(proxy: &Proxy) -> Result<(), String> {
-    const SENT: [u8; 64 << 10] = [7; 64 << 10];
+    static SENT: [u8; 64 << 10] = [7; 64 << 10];
     let pieces = SENT
         .chunks(4 << 10)
         .map(|piece| Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from_static(piece))));
