@@ -129,7 +129,6 @@ impl Redis {
     }
 
     /// Whether all keys are on one server.
-    #[cfg_attr(not(feature = "admission"), expect(dead_code, reason = "limits use it"))]
     pub(crate) fn is_one(&self) -> bool {
         matches!(self.0.way, Way::One(_))
     }
