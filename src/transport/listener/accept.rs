@@ -1,7 +1,7 @@
 use std::{
     fmt,
     future::{pending, poll_fn},
-    io,
+    io, mem,
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
@@ -35,7 +35,7 @@ const REPORT: Duration = Duration::from_secs(1);
 ///
 /// See the [module docs](crate::transport).
 pub struct Listener {
-    socket: Option<TcpListener>,
+    socket: Socket,
     address: io::Result<SocketAddr>,
     settings: ListenerBuilder,
     caps: Arc<Caps>,
@@ -43,8 +43,14 @@ pub struct Listener {
     shared: Arc<Shared>,
     pauses: Pauses,
     pause: Option<Pin<Box<Sleep>>>,
-    closing: bool,
     reported: Option<Instant>,
+}
+
+enum Socket {
+    Open(TcpListener),
+    /// Asked without the runtime: it may not know yet of those that wait, and lets a task take no more than so many at a time.
+    Closing(std::net::TcpListener),
+    Closed,
 }
 
 impl Listener {
@@ -71,14 +77,13 @@ impl Listener {
     pub(super) fn new(socket: TcpListener, caps: Arc<Caps>, settings: ListenerBuilder) -> Self {
         Self {
             address: socket.local_addr(),
-            socket: Some(socket),
+            socket: Socket::Open(socket),
             settings,
             caps,
             handshakes: JoinSet::new(),
             shared: Arc::default(),
             pauses: Pauses::default(),
             pause: None,
-            closing: false,
             reported: None,
         }
     }
@@ -98,15 +103,15 @@ impl Listener {
     /// Those of the system, and if this listener was [closed](Self::close).
     pub fn reopen(&self, settings: ListenerBuilder) -> io::Result<Self> {
         #[cfg(unix)]
-        use std::os::fd::AsFd as Socket;
+        use std::os::fd::AsFd;
         #[cfg(windows)]
-        use std::os::windows::io::AsSocket as Socket;
+        use std::os::windows::io::AsSocket;
 
-        let socket = self.socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        let Socket::Open(socket) = &self.socket else { return Err(io::ErrorKind::NotConnected.into()) };
         #[cfg(unix)]
-        let socket = Socket::as_fd(socket).try_clone_to_owned()?;
+        let socket = socket.as_fd().try_clone_to_owned()?;
         #[cfg(windows)]
-        let socket = Socket::as_socket(socket).try_clone_to_owned()?;
+        let socket = socket.as_socket().try_clone_to_owned()?;
         settings.from_std(socket.into())
     }
 
@@ -128,8 +133,13 @@ impl Listener {
 
     /// Takes what waits in the system's queue, then lets go of the address.
     pub fn close(&mut self) {
-        self.closing = true;
-        self.pause = None;
+        self.socket = match mem::replace(&mut self.socket, Socket::Closed) {
+            Socket::Open(socket) => {
+                self.pause = None;
+                socket.into_std().map_or(Socket::Closed, Socket::Closing)
+            }
+            closing => closing,
+        };
     }
 
     /// As [`next`](Self::next).
@@ -138,7 +148,7 @@ impl Listener {
             match self.handshakes.poll_join_next(cx) {
                 Poll::Ready(Some(Ok(Some(io)))) => return Poll::Ready(Some(io)),
                 Poll::Ready(Some(_)) => continue,
-                Poll::Ready(None) if self.socket.is_none() => return Poll::Ready(None),
+                Poll::Ready(None) if matches!(self.socket, Socket::Closed) => return Poll::Ready(None),
                 Poll::Ready(None) | Poll::Pending => {}
             }
             // One is ours.
@@ -157,13 +167,10 @@ impl Listener {
             ready!(pause.as_mut().poll(cx));
             self.pause = None;
         }
-        let Some(socket) = &self.socket else { return Poll::Pending };
-        let accepted = match socket.poll_accept(cx) {
-            Poll::Pending if self.closing => {
-                self.socket = None;
-                return Poll::Ready(None);
-            }
-            accepted => ready!(accepted),
+        let accepted = match &self.socket {
+            Socket::Open(socket) => ready!(socket.poll_accept(cx)),
+            Socket::Closing(socket) => from_queue(socket),
+            Socket::Closed => return Poll::Pending,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -171,10 +178,8 @@ impl Listener {
                 let admitted = self.admit(stream, peer);
                 return Poll::Ready(admitted.unwrap_or_else(|full| self.report(full, peer)));
             }
-            Err(error) if self.closing => {
-                tracing::warn!(%error, "accept failed while closing");
-                self.socket = None;
-            }
+            // Of a socket that is open, the runtime waits for.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.socket = Socket::Closed,
             Err(error) => match self.pauses.failed(&error) {
                 Some(pause) => {
                     tracing::warn!(%error, ?pause, "accept failed");
@@ -209,11 +214,39 @@ impl Listener {
     }
 }
 
+/// The next that waits.
+fn from_queue(socket: &std::net::TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (stream, peer) = socket.accept()?;
+    stream.set_nonblocking(true)?;
+    Ok((TcpStream::from_std(stream)?, peer))
+}
+
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listener")
             .field("address", &self.address)
             .field("settings", &self.settings)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// More than a task may take before it lets others run, and none of which the runtime was told.
+    #[tokio::test]
+    async fn who_waits_when_it_closes_is_taken() {
+        let mut listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        assert!(futures_util::poll!(Box::pin(listener.next())).is_pending());
+        let waiting: Vec<_> = (0..300).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        listener.close();
+        let mut taken = 0;
+        while listener.next().await.is_some() {
+            taken += 1;
+        }
+        assert_eq!(taken, waiting.len());
+        std::net::TcpStream::connect(address).unwrap_err();
     }
 }

@@ -186,21 +186,29 @@ async fn run(address: SocketAddr) {
 }
 
 async fn accept(listener: TcpListener, orders: Arc<Orders>, mut phases: watch::Receiver<Phase>) {
-    loop {
-        let stream = tokio::select! {
-            accepted = listener.accept() => accepted.unwrap().0,
-            _ = phases.wait_for(|phase| *phase > Phase::Serves) => return,
-        };
+    let told = phases.clone();
+    let take = |stream: TcpStream| {
         let does = orders.does.lock().unwrap().clone();
         // However it closes, it is reset.
         if matches!(&*does, "refuses" | "resets") {
             stream.set_zero_linger().unwrap();
         }
         // At once, as where nobody listens.
-        if does == "refuses" {
-            continue;
+        if does != "refuses" {
+            tokio::spawn(connection(stream, Arc::clone(&orders), told.clone()));
         }
-        tokio::spawn(connection(stream, Arc::clone(&orders), phases.clone()));
+    };
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => take(accepted.unwrap().0),
+            _ = phases.wait_for(|phase| *phase > Phase::Serves) => break,
+        }
+    }
+    // Who waits already is connected, and may have sent a call: closing would reset it.
+    let listener = listener.into_std().unwrap();
+    while let Ok((stream, _)) = listener.accept() {
+        stream.set_nonblocking(true).unwrap();
+        take(TcpStream::from_std(stream).unwrap());
     }
 }
 
