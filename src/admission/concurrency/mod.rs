@@ -1,7 +1,8 @@
 //! Bounds how many requests are in flight: a bulkhead of a fixed size, or one that finds its size by itself.
 //!
-//! A request has its place until the body of its response has ended, or its tunnel has closed. Who finds no place is
-//! refused at once, or waits in a bounded [`Queue`]. A limit is for all together, or for [each key](ConcurrencyBuilder::by).
+//! A request has its place until the body of its response has ended, or its tunnel has closed. (On a server that is not ours,
+//! the response with status 101 has to bring a [`Tunnel`](crate::tunnel::Tunnel).) Who finds no place is refused at once, or waits in a
+//! bounded [`Queue`]. A limit is for all together, or for [each key](ConcurrencyBuilder::by).
 //!
 //! # Example
 //!

@@ -74,7 +74,8 @@ impl Server {
     }
 
     /// How long a head may take, from its first byte, or from the start of the connection. 10 s unless told. Then:
-    /// 408 to an HTTP/1 client that has sent a part of a head, and close.
+    /// 408 to an HTTP/1 client that has sent a part of a head, and close. One that comes slower than
+    /// [`min_head_rate`](Self::min_head_rate) does not get as much.
     pub fn head_timeout(self, timeout: Duration) -> Self {
         self.with(|limits| limits.head_timeout = timeout)
     }

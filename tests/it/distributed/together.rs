@@ -37,10 +37,10 @@ async fn those_who_come_together_are_one_call() {
         // A sign of life may come between.
         let before = calls();
         assert_eq!(apart(&one, 60).await, 60);
-        assert!((1..=2).contains(&(calls() - before)), "{} calls", calls() - before);
+        assert!((2..=3).contains(&(calls() - before)), "{} calls", calls() - before);
         let before = calls();
         assert_eq!(apart(&list, 60).await, 60);
-        assert!((3..=4).contains(&(calls() - before)), "{} calls of at most 64 limits", calls() - before);
+        assert!((6..=7).contains(&(calls() - before)), "{} calls of 33 limits", calls() - before);
         assert_eq!(limits[0].distribution().unwrap().by_redis(), 121);
 
         // Of one account, in one call, each in its turn.
@@ -49,7 +49,7 @@ async fn those_who_come_together_are_one_call() {
             join_all((0..60).map(|_| passes(&one, "b"))).await.iter().filter(|passes| **passes).count(),
             20
         );
-        assert!((1..=2).contains(&(calls() - before)));
+        assert!((2..=3).contains(&(calls() - before)));
     }
 }
 

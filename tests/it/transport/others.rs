@@ -8,6 +8,7 @@ use portcullis::{
     body::Body,
     identity::{ClientAddr, PeerAddr},
     transport::{Connection, Drain, Listener, ProxyProtocol},
+    tunnel::Tunnel,
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tower::ServiceExt;
@@ -69,6 +70,31 @@ async fn axum_on_its_own_listener() {
     assert!(peer.response().await.ends_with("waited"));
     peer.get("/").await;
     assert!(peer.response().await.starts_with("HTTP/1.1 503"), "cut");
+}
+
+/// axum does not tell when a WebSocket closes; who serves it does, and the request is in flight until then.
+#[tokio::test]
+async fn a_websocket_of_axums_is_in_flight_while_its_guard_lives() {
+    use axum::extract::ws::{WebSocket, WebSocketUpgrade};
+
+    let drain = Drain::new();
+    let listener = tokio::net::TcpListener::bind(loopback()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let upgrade = async |asked: WebSocketUpgrade| {
+        let (tunnel, guard) = Tunnel::new();
+        let answer = asked.on_upgrade(move |mut socket: WebSocket| async move {
+            while socket.recv().await.is_some_and(|message| message.is_ok()) {}
+            drop(guard);
+        });
+        (Extension(tunnel), answer)
+    };
+    let app = Router::new().route("/", get(upgrade)).layer(drain.layer());
+    tokio::spawn(axum::serve(listener, app).into_future());
+    let (mut socket, _) = tokio_tungstenite::connect_async(format!("ws://{address}/")).await.unwrap();
+    drain.start();
+    assert_eq!(drain.in_flight(), 1);
+    socket.close(None).await.unwrap();
+    assert_eq!(soon(drain.wait(Duration::from_secs(10))).await, 0);
 }
 
 #[tokio::test]
