@@ -73,7 +73,9 @@ def ecdsa(message):
 
 
 def built(pattern):
-    found = [path for path in glob.glob(os.path.join(TARGET, "release", pattern)) if os.access(path, os.X_OK)]
+    # What is measured is built as one deploys it, what measures is not.
+    profile = "dist" if pattern.startswith("examples/") else "release"
+    found = [path for path in glob.glob(os.path.join(TARGET, profile, pattern)) if os.access(path, os.X_OK)]
     found = [path for path in found if not path.endswith(".d")]
     if not found:
         sys.exit(f"{pattern} is not built: see docs/benchmarks.md")
