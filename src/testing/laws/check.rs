@@ -1,11 +1,12 @@
 use super::{bodies, calls, cost, stage::run, state};
 use crate::testing::{Contract, Finding, Law, Subject, contract::Refuses};
 
-/// What is found of a law that speaks of something the layer is not said to have, and that is shown not to have it.
+/// What is found of a law that speaks of something the layer is not said to have. That it has it not is shown, but for the count,
+/// which nobody sees from outside.
 const NEVER_REFUSES: &str = "refuses nobody for what came before, nor beside 64 others";
 const COUNTS_NOTHING: &str = "counts nothing in flight";
 const REMEMBERS_NOBODY: &str = "keeps nothing of 1,000 callers";
-const TIMELESS: &str = "does nothing by time: neither in an hour of silence, nor after a failure";
+const TIMELESS: &str = "answers after an hour of silence, and after a failure, as before";
 
 pub(in crate::testing) fn check<L: Subject>(
     law: Law,

@@ -684,7 +684,7 @@ fn matrix(reports: &[Report]) -> String {
     let mut text = String::from(
         "# The contract matrix\n\n\
          Which layer keeps which law (see [architecture.md](architecture.md)), as the contract kit finds. Written by the test run\n\
-         (`BLESS=1 tests/run.sh`) and checked by it. A gap is one by the layer's type, with its reason below. For law 9 stands how\n\
+         (`BLESS=1 tests/run.sh`) and checked by it. A gap is one by the layer's type, or is closed by tests of its own; the reasons stand below. For law 9 stands how\n\
          many allocations a call that passes may make: those of what it tells, and none to decide.\n\n| layer |",
     );
     for law in Law::ALL {
