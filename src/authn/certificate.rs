@@ -27,8 +27,8 @@
 //! # Whose it is
 //!
 //! The subject is the certificate's SPIFFE ID, or else its first DNS name, URI or mail address, or else its distinguished
-//! name. That it was verified is the word of whoever put the
-//! [`PeerIdentity`] into the extensions; which names may do what is a matter of authorization.
+//! name: no name of one kind can be taken for [one of another](PeerIdentity::name). That it was verified is the word of whoever
+//! put the [`PeerIdentity`] into the extensions; which names may do what is a matter of authorization.
 //!
 //! A certificate is of the connection and not of the request: one that nobody asked for is not refused, and it makes no
 //! request more than anonymous in a gate that does not name it.
@@ -156,17 +156,36 @@ mod tests {
         let [spiffe, dns, uri, mail] = [
             all.clone(),
             PeerIdentity::new([7; 32]).with_dns_names(["a", "b"]).with_subject("CN=x"),
-            PeerIdentity::new([7; 32]).with_uris(["u:1"]).with_emails(["m"]).with_dns_names(none),
-            PeerIdentity::new([7; 32]).with_emails(["m"]).with_subject("CN=x"),
+            PeerIdentity::new([7; 32]).with_uris(["u:1"]).with_emails(["m@a"]).with_dns_names(none),
+            PeerIdentity::new([7; 32]).with_emails(["m@a"]).with_subject("CN=x"),
         ];
         for (peer, subject) in [
             (spiffe, "spiffe://shop.example/orders"),
             (dns, "a"),
             (uri, "u:1"),
-            (mail, "m"),
+            (mail, "m@a"),
             (PeerIdentity::new([7; 32]).with_subject("CN=x"), "CN=x"),
         ] {
             assert_eq!(call(Some(peer)).unwrap(), Principal::new("certificate", "", subject));
+        }
+    }
+
+    #[test]
+    fn no_name_passes_for_one_of_another_kind() {
+        const WEB: &str = "spiffe://mesh.local/web";
+        let bare = || PeerIdentity::new([7; 32]);
+        let shouted = WEB.to_uppercase();
+        for peer in [
+            bare().with_emails([WEB]),
+            bare().with_emails([&*shouted, "CN=web@mesh.local"]),
+            bare().with_uris([&*shouted, "web.mesh.local", "CN=web"]),
+            bare().with_dns_names([WEB]),
+            bare().with_subject(WEB),
+            bare().with_subject("web.mesh.local"),
+        ] {
+            assert_eq!(call(Some(peer.clone())).unwrap_err().reason(), Reason::InvalidCredentials, "{peer:?}");
+            let named = peer.with_uris(["urn:web"]);
+            assert_eq!(call(Some(named)).unwrap(), Principal::new("certificate", "", "urn:web"));
         }
     }
 

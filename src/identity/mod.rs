@@ -79,6 +79,7 @@ mod destination;
 #[cfg(feature = "axum")]
 mod extract;
 mod forwarded;
+mod name;
 mod networks;
 mod peer;
 mod principal;
@@ -98,6 +99,8 @@ pub use asserted::AssertedHeaders;
 pub use destination::OriginalDestination;
 #[cfg(feature = "upstream")]
 pub(crate) use forwarded::HEARSAY;
+#[cfg(feature = "tls")]
+pub(crate) use name::is_dns_name;
 pub use networks::Networks;
 pub use peer::PeerIdentity;
 pub use principal::{ClaimLookup, Principal};

@@ -4,6 +4,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::name;
+
 /// What the peer's verified certificate says.
 ///
 /// Whoever verified the certificate fills it in; nothing here is checked again. A clone is a pointer.
@@ -121,12 +123,18 @@ impl PeerIdentity {
 
     /// The name by which to call it: its SPIFFE ID, or else its first DNS name, URI or mail address, or else its distinguished
     /// name.
+    ///
+    /// None of these can be taken for one of another kind. What could be is passed over: a mail address, a URI or a DNS name that
+    /// begins with `spiffe:`, a URI without a scheme, a mail address with a quote, a `:` or a `=`.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        let subject = Some(self.subject()).filter(|subject| !subject.is_empty());
-        let names =
-            self.spiffe_id().into_iter().chain(self.dns_names()).chain(self.uris()).chain(self.emails());
-        names.chain(subject).next()
+        self.spiffe_id().or_else(|| {
+            let dns = self.dns_names().filter(|name| name::is_dns_name(name));
+            let uris = self.uris().filter(|uri| name::is_uri(uri));
+            let emails = self.emails().filter(|email| name::is_mail(email));
+            let subject = Some(self.subject()).filter(|subject| name::is_distinguished(subject));
+            dns.chain(uris).chain(emails).chain(subject).next()
+        })
     }
 
     /// Whether the certificate is for this host, by its DNS names and IP addresses (RFC 9525 section 6): a `*` stands for the

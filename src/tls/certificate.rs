@@ -18,7 +18,7 @@ use x509_parser::{
     x509::{AttributeTypeAndValue, SubjectPublicKeyInfo, X509Name},
 };
 
-use crate::identity::{PeerIdentity, SpiffeId};
+use crate::identity::{PeerIdentity, SpiffeId, is_dns_name};
 
 /// More names than any certificate needs.
 const MOST_NAMES: usize = 256;
@@ -113,12 +113,6 @@ impl<'a> Names<'a> {
         }
         Ok(names)
     }
-}
-
-/// As RFC 5280 section 4.2.1.6 has them, and what people write: a DNS name must not be taken for anything else.
-fn is_dns_name(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'*');
-    (1..=253).contains(&name.len()) && name.bytes().all(plain)
 }
 
 /// When a revocation list is over.

@@ -25,7 +25,8 @@ pub(crate) struct Provider {
 }
 
 /// A certificate, whichever: its SPIFFE id, or else its first DNS name, URI or mail address, or else its distinguished name
-/// is the subject. Which of them may do what is for `authorization` to say.
+/// is the subject. A name that could be taken for one of another kind, such as a mail address that begins with `spiffe:`, is
+/// passed over. Which of them may do what is for `authorization` to say.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ClientCertificate {}
