@@ -28,7 +28,9 @@ fuzz_target!(|data: &[u8]| {
     }
     // What a certificate may say is written so that it can be read.
     let text = String::from_utf8_lossy(data);
-    let [name, uri] = [format!("n{text}"), format!("u{text}")];
+    let uri = format!("u{text}");
+    let name: String =
+        std::iter::once('n').chain(text.chars().filter(char::is_ascii_alphanumeric)).take(253).collect();
     let own = PeerIdentity::new([7; 32]).with_subject(&*text).with_uris([uri]).with_dns_names([name]);
     let element = XfccDetails::new().subject(true).uri(true).dns(true).element(&own, Some(&own));
     appended(&mut headers, &element);

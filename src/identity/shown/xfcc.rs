@@ -8,7 +8,7 @@ use rustls::pki_types::CertificateDer;
 use super::{InvalidCertificateHeader, client_cert::LONGEST, header::XFCC, pem};
 use crate::{
     hex,
-    identity::{PeerIdentity, SpiffeId, forwarded},
+    identity::{PeerIdentity, SpiffeId, forwarded, is_dns_name},
     tls,
 };
 
@@ -124,6 +124,9 @@ impl<'a> Element<'a> {
         }
         if let Some(subject) = self.subject {
             peer = peer.with_subject(distinguished(subject));
+        }
+        if !self.dns.iter().all(|name| is_dns_name(name)) {
+            return Err(InvalidCertificateHeader("one of its DNS names is none"));
         }
         let [uris, dns] = [&self.uris, &self.dns].map(|names| names.iter().map(|name| &**name));
         Ok(peer.with_uris(uris).with_dns_names(dns))
