@@ -46,7 +46,8 @@ use portcullis::{
     gate::{AsyncGate, AsyncGateLayer, AsyncGates, Check, Enforce, Gate, GateLayer, Gates},
     head::Head,
     identity::{
-        CallerHeaders, CertificateHeader, ClientAddr, PeerAddr, PeerIdentity, Principal, TrustedProxies,
+        CallerHeaders, CertificateHeader, ClientAddr, PeerAddr, PeerIdentity, Principal, TlsSession,
+        TrustedProxies,
     },
     key::{Key, RouteName},
     matching::Normalize,
@@ -79,7 +80,7 @@ use portcullis::{
         usage::UsageMeter,
     },
     time::Period,
-    transport::{Connection, Drain},
+    transport::{CertificateHosts, Connection, Drain},
     trip,
     upstream::HopByHop,
 };
@@ -172,6 +173,7 @@ rows! {
 
     connection: plain, Connection::new().layer();
     connection_told_of_a_certificate: told_of_a_certificate, Connection::new().trusted_proxies(proxies()).layer();
+    certificate_hosts: within_tls, CertificateHosts::new().layer();
     // What a handler takes out of the extensions, where the connection had a certificate.
     identity_in_the_handler: with_certificate, GateLayer::new(Handler);
     drain: plain, Drain::new().layer();
@@ -357,6 +359,15 @@ fn with_certificate() -> Request<Body> {
         LazyLock::new(|| PeerIdentity::new([7; 32]).with_dns_names(["orders.svc"]));
     let mut request = plain();
     request.extensions_mut().insert(PEER.clone());
+    request
+}
+
+fn within_tls() -> Request<Body> {
+    static OURS: LazyLock<PeerIdentity> =
+        LazyLock::new(|| PeerIdentity::new([7; 32]).with_dns_names(["shop.example", "*.api.example"]));
+    let mut request = plain();
+    request.headers_mut().insert(header::HOST, "orders.api.example".parse().unwrap());
+    request.extensions_mut().insert(TlsSession::new(None, OURS.clone()));
     request
 }
 

@@ -127,6 +127,7 @@ mod tenure;
 mod transparent;
 
 pub use connection::{Connection, ConnectionLayer};
+mod hosts;
 pub use drain::{Drain, DrainLayer, Watch};
 pub use io::Io;
 #[cfg(feature = "tonic")]
@@ -139,3 +140,4 @@ pub(crate) use server::Rates;
 pub use server::{MinimumRate, ServedBody, Server, is_http};
 pub use signal::shutdown_signal;
 pub use stream::{Stream, Streams};
+pub use hosts::{CertificateHosts, CertificateHostsLayer};

@@ -16,9 +16,9 @@ use crate::{
     },
     gate::{AsyncGateLayer, AsyncGated, AsyncGates, Gate, GateLayer, Gated, Gates},
     head::Head,
-    identity::{AssertedHeaders, ForwardingHeader, HEARSAY, PeerAddr, TlsSession, TrustedProxies},
-    matching::{Host, Normalize, PathPolicy},
-    reject::{Answer, Reason, Rejection, Rescue, RescueLayer},
+    identity::{AssertedHeaders, ForwardingHeader, HEARSAY, PeerAddr, TrustedProxies},
+    matching::{Normalize, PathPolicy},
+    reject::{Answer, Rescue, RescueLayer},
     resilience::fault,
     routing::router::RouterService,
     telemetry::{
@@ -27,7 +27,7 @@ use crate::{
         span::RequestSpan,
         usage::UsageMeter,
     },
-    transport::{Connection, ListenerBuilder, MinimumRate, ProxyProtocol, Rates},
+    transport::{CertificateHosts, Connection, ListenerBuilder, MinimumRate, ProxyProtocol, Rates},
     upstream::HopByHop,
 };
 
@@ -252,10 +252,11 @@ impl Listen {
             ForwardingHeader::XForwarded => *name == FORWARDED,
             _ => false,
         };
+        let any_host = self.direction == Direction::Inbound && self.asks_for_certificates();
         let priority = shared.overload.as_ref().and_then(|(_, priorities)| priorities.header_name());
         Strangers {
             trusted: self.trusted.clone(),
-            any_host: self.direction == Direction::Inbound && self.asks_for_certificates(),
+            hosts: (!any_host).then(|| CertificateHosts::new().trusted_proxies(self.trusted.clone())),
             of_anyone: AssertedHeaders::new(names.clone().chain(HEARSAY.into_iter().filter(unread))),
             of_strangers: AssertedHeaders::new(
                 names.chain(HEARSAY).chain(priority.cloned()).chain(fault::HEADERS),
@@ -339,7 +340,8 @@ impl EdgeParts {
 #[derive(Debug)]
 pub(super) struct Strangers {
     trusted: TrustedProxies,
-    any_host: bool,
+    /// None where any may be asked for.
+    hosts: Option<CertificateHosts>,
     of_anyone: AssertedHeaders,
     of_strangers: AssertedHeaders,
 }
@@ -349,20 +351,11 @@ impl Gate for Strangers {
     const SHAREABLE: bool = false;
 
     fn check(&self, head: &mut Head<'_>) -> Result<(), Answer> {
+        if let Some(hosts) = &self.hosts {
+            hosts.check(head)?;
+        }
         let is_trusted =
             head.extensions().get::<PeerAddr>().is_some_and(|peer| self.trusted.contains(peer.ip()));
-        // Proxies in front of us ask for what they were asked for.
-        let is_right = is_trusted
-            || self.any_host
-            || head.extensions().get::<TlsSession>().is_none_or(|tls| {
-                // What is no host is refused as such.
-                Host::of(head.uri(), head.headers()).map_or(true, |host| tls.is_for_host(host.name()))
-            });
-        if !is_right {
-            return Err(Rejection::new(Reason::Misdirected)
-                .detail("this connection's certificate is not for this host")
-                .into());
-        }
         let names = if is_trusted { &self.of_anyone } else { &self.of_strangers };
         names.strip(head.headers_mut());
         Ok(())

@@ -36,7 +36,7 @@ use portcullis::{
     fetch::Fetch,
     gate::{AsyncGate, AsyncGateLayer, AsyncGates, Check, Enforce, Gate, GateLayer, Gates},
     head::Head,
-    identity::{CallerHeaders, PeerAddr, PeerIdentity, Principal},
+    identity::{CallerHeaders, PeerAddr, PeerIdentity, Principal, TlsSession},
     key::Key,
     matching::Normalize,
     ratio::Ratio,
@@ -69,7 +69,7 @@ use portcullis::{
     },
     testing::{Contract, Finding, Law, Report},
     time::{ManualClock, Period},
-    transport::{Connection, Drain},
+    transport::{CertificateHosts, Connection, Drain},
     trip,
     upstream::HopByHop,
 };
@@ -192,6 +192,16 @@ fn transport() -> Vec<Report> {
         })
         .allocations(16, allocations)
         .check(),
+        Contract::new("certificate hosts", || CertificateHosts::new().layer())
+            .request(|caller| {
+                let request = Request::get("/").header("host", "shop.example").header("x-caller", caller);
+                let mut request = request.body(Body::empty()).unwrap();
+                let ours = PeerIdentity::new([7; 32]).with_dns_names(["shop.example"]);
+                request.extensions_mut().insert(TlsSession::new(None, ours));
+                request
+            })
+            .allocations(0, allocations)
+            .check(),
         Contract::new("drain", || Drain::new().layer())
             .in_flight(|layer: &GateLayer<Drain>| layer.gate().map_or(0, |drain| drain.in_flight()))
             .allocations(0, allocations)
