@@ -20,7 +20,7 @@
 //!
 //! [`Credentials`] are what connections are made with. What their source tells is used by every handshake from then on, the
 //! certificate, the roots and the revocation lists alike, and no request waits for it. A connection that stands stays what
-//! it is, until the certificate that its peer showed expires. Sessions are not resumed where roots can change, since nobody
+//! it is, until the certificate that its peer showed expires, and what is in flight then has had its time. Sessions are not resumed where roots can change, since nobody
 //! would be verified again.
 //!
 //! # Whom to believe

@@ -90,7 +90,8 @@ impl ServerTls {
 
     /// What becomes of connections whose clients would be refused by what is trusted today. [`OnTrustShrink::Drain`] unless told.
     ///
-    /// It is the [`Server`](crate::transport::Server) of this crate who sees to it; other servers keep them.
+    /// On another server than the [`Server`](crate::transport::Server) of this crate nobody can be told to go: `Drain` means there
+    /// that the connection is cut [after 30 s](crate::transport#certificates-that-expire).
     pub fn on_trust_shrink(self, then: OnTrustShrink) -> Self {
         self.with(|tls| tls.shrunk = then)
     }

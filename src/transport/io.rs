@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, ReadBuf},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 
@@ -14,13 +14,12 @@ use super::{
     listener::Slot, peer::Peer, prefixed::Prefixed, proxy_protocol::ProxyHeader, tenure::Tenure,
     transparent::original_destination,
 };
-use crate::{
-    identity::PeerAddr,
-    io::{Link, write_through},
-};
+use crate::{identity::PeerAddr, io::Link};
 
 /// A socket, and what was read of it ahead.
 pub(super) type Plain = Prefixed<TcpStream>;
+#[cfg(feature = "tls")]
+use super::term::Term;
 #[cfg(feature = "tls")]
 type Secured = tokio_rustls::server::TlsStream<Plain>;
 #[cfg(not(feature = "tls"))]
@@ -28,7 +27,8 @@ type Secured = Plain;
 
 /// A connection that a [`Listener`](super::Listener) accepted.
 ///
-/// It counts against the listener's caps until it is dropped.
+/// It counts against the listener's caps until it is dropped. Reads and writes fail once the certificate of its peer has
+/// [expired](super#certificates-that-expire), or its peer is not believed any more.
 #[derive(Debug)]
 pub struct Io {
     stream: Link<Plain, Secured>,
@@ -37,6 +37,8 @@ pub struct Io {
     peer: Peer,
     #[cfg(feature = "tls")]
     standing: Option<crate::tls::Standing>,
+    #[cfg(feature = "tls")]
+    term: Term,
     _slot: Slot,
 }
 
@@ -58,6 +60,8 @@ impl Io {
             peer,
             #[cfg(feature = "tls")]
             standing: None,
+            #[cfg(feature = "tls")]
+            term: Term::default(),
             _slot: slot,
         }
     }
@@ -67,8 +71,9 @@ impl Io {
     pub(super) async fn within(self, tls: &crate::tls::ServerTls) -> io::Result<Self> {
         let Link::Plain(stream) = self.stream else { return Err(io::ErrorKind::AlreadyExists.into()) };
         let (stream, identity, session, standing) = tls.accept(stream).await?;
+        let term = if identity.is_some() { Term::Bounded } else { Term::Open };
         let peer = Peer { identity, tls: Some(session), ..self.peer };
-        Ok(Self { stream: Link::Tls(Box::new(stream)), peer, standing, ..self })
+        Ok(Self { stream: Link::Tls(Box::new(stream)), peer, standing, term, ..self })
     }
 
     /// Whether HTTP was agreed upon in the handshake of TLS (ALPN).
@@ -86,13 +91,38 @@ impl Io {
         let _ = self.socket().set_zero_linger();
     }
 
-    /// How long the connection may last.
-    pub(super) fn tenure(&self) -> Tenure {
+    /// How long the connection may last, for who sees to its end from now on.
+    pub(super) fn tenure(&mut self) -> Tenure {
+        #[cfg(feature = "tls")]
+        {
+            self.term = Term::Open;
+        }
         Tenure {
             #[cfg(feature = "tls")]
-            standing: self.standing.clone(),
+            standing: self.standing.take(),
             ..Tenure::of(&self.peer)
         }
+    }
+
+    /// Fails once the connection is over, unless somebody else sees to its end.
+    #[cfg(feature = "tls")]
+    fn go_on(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if let Term::Open = self.term {
+            return Ok(());
+        }
+        let tenure = || Tenure { standing: self.standing.take(), ..Tenure::of(&self.peer) };
+        if self.term.ends(cx, tenure) {
+            tracing::debug!(peer = %self.peer(), "connection cut: its certificate has expired, or is not believed any more");
+            // Whoever waits for the other direction is woken. It fails if the connection has broken off.
+            let _ = socket2::SockRef::from(self.socket()).shutdown(std::net::Shutdown::Both);
+        }
+        self.term.check()
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "nothing ends without TLS")]
+    fn go_on(&mut self, _: &mut Context<'_>) -> io::Result<()> {
+        Ok(())
     }
 
     /// Waits for the first byte, and tells whether it begins a handshake of TLS (RFC 8446 section 5.1).
@@ -150,11 +180,38 @@ impl AsyncRead for Io {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.go_on(cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
-write_through!(Io, stream);
+impl AsyncWrite for Io {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.go_on(cx)?;
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.go_on(cx)?;
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
 
 #[cfg(feature = "tonic")]
 impl tonic::transport::server::Connected for Io {

@@ -87,6 +87,18 @@
 //! | axum | `with_graceful_shutdown(drain.signalled())` | [`Drain::layer`] |
 //! | tonic | `serve_with_incoming_shutdown(listener.into_incoming(), drain.signalled())` | [`Drain::layer`] |
 //!
+//! # Certificates that expire
+//!
+//! A connection within TLS ends with the certificate that its peer has shown, and by
+//! [`on_trust_shrink`](crate::tls::ServerTls::on_trust_shrink), whoever serves it:
+//!
+//! | Server | The certificate has expired, or its holder is to be drained | Its holder is to be cut |
+//! |---|---|---|
+//! | [`Server`] | the connection takes no more requests, what is in flight has 30 s | at once |
+//! | axum, tonic, or hyper itself on our [`Listener`] | the connection is cut after 30 s | at once |
+//!
+//! Of what others serve nobody but they know what is in flight: they are not told, and what is asked within these 30 s is answered.
+//!
 //! # Position
 //!
 //! The server is the outermost thing there is. [`Drain::layer`], where it is needed, goes outermost of all layers, so
@@ -115,6 +127,7 @@
 
 mod connection;
 mod drain;
+mod hosts;
 mod io;
 mod listener;
 mod peer;
@@ -124,11 +137,13 @@ mod server;
 mod signal;
 mod stream;
 mod tenure;
+#[cfg(feature = "tls")]
+mod term;
 mod transparent;
 
 pub use connection::{Connection, ConnectionLayer};
-mod hosts;
 pub use drain::{Drain, DrainLayer, Watch};
+pub use hosts::{CertificateHosts, CertificateHostsLayer};
 pub use io::Io;
 #[cfg(feature = "tonic")]
 pub use listener::Incoming;
@@ -140,4 +155,3 @@ pub(crate) use server::Rates;
 pub use server::{MinimumRate, ServedBody, Server, is_http};
 pub use signal::shutdown_signal;
 pub use stream::{Stream, Streams};
-pub use hosts::{CertificateHosts, CertificateHostsLayer};

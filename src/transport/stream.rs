@@ -25,7 +25,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(ahead: Bytes, io: Io, watches: (Watch, Option<Watch>)) -> Self {
+    pub(super) fn new(ahead: Bytes, mut io: Io, watches: (Watch, Option<Watch>)) -> Self {
         let (tenure, drain) = (io.tenure(), watches.0.drain().clone());
         Self { io: Prefixed::new(ahead, io), tenure, drain, _watches: watches }
     }

@@ -52,6 +52,31 @@ impl Tenure {
         None
     }
 
+    /// Resolves when a connection must be cut of which others know what is in flight: they have the time for it, unless it is to be
+    /// cut at once.
+    #[cfg(feature = "tls")]
+    pub(super) fn end(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let (over, lost) = (self.over(), self.lost());
+        async move {
+            let over = async {
+                match over {
+                    Some(over) => sleep_until(over).await,
+                    None => pending().await,
+                }
+            };
+            let lost = async {
+                let verdict = match lost {
+                    Some(lost) => lost.await,
+                    None => pending().await,
+                };
+                if verdict != Verdict::Cut {
+                    tokio::time::sleep(GRACE).await;
+                }
+            };
+            race(over, lost).await;
+        }
+    }
+
     /// Resolves when a tunnel must be cut, which nobody else looks after.
     pub(super) fn cut(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
         let (over, lost) = (self.over(), self.lost());

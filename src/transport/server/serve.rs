@@ -91,7 +91,7 @@ impl Server {
         async move {
             let (ours, observer) = (Drain::new(), listener.observer());
             let mut alarm = Alarm::new(self.drain.clone());
-            while let Some(io) = poll_fn(|cx| match alarm.poll(cx) {
+            while let Some(mut io) = poll_fn(|cx| match alarm.poll(cx) {
                 Phase::Serving => listener.poll_next(cx),
                 Phase::Draining => {
                     listener.close();

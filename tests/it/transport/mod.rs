@@ -55,6 +55,14 @@ async fn soon<F: Future>(future: F) -> F::Output {
 
 /// Until it is so, at most for as long as we are patient.
 async fn until(mut condition: impl FnMut() -> bool) {
+/// Time goes on by so much, while nothing happens.
+#[cfg(all(feature = "tls", feature = "upstream"))]
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
     soon(async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(2)).await;

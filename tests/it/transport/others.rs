@@ -181,3 +181,182 @@ async fn axum_and_tonic_within_tls() {
     let nobody = ClientTls::trusting(authority.trust());
     ask(addresses[0], &nobody).await.unwrap_err();
 }
+
+#[cfg(all(feature = "tls", feature = "upstream"))]
+mod within_tls {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use portcullis::{
+        tls::{Credentials, Material, OnTrustShrink, ServerTls},
+        transport::{CertificateHosts, Peer as Who},
+    };
+    use rustls::pki_types::ServerName;
+    use tokio::net::TcpStream;
+    use tokio_rustls::{TlsConnector, client::TlsStream};
+
+    use super::{
+        super::{
+            pass,
+            tls::rustls_client,
+            trust::{GET, asked, said},
+        },
+        *,
+    };
+    use crate::support::certificates::{Authority, credentials, uri};
+
+    const ORDERS: &str = "spiffe://shop.example/orders";
+    const HOUR: Duration = Duration::from_secs(3_600);
+
+    /// A client of one of those servers, and what it knows of the other end.
+    enum Client {
+        Http1(Box<TlsStream<TcpStream>>),
+        Http2(h2::client::SendRequest<Bytes>),
+    }
+
+    impl Client {
+        async fn is_answered(&mut self) -> bool {
+            match self {
+                Self::Http1(stream) => said(stream, GET).await.starts_with("HTTP/1.1 200"),
+                Self::Http2(client) => asked(client).await.is_ok_and(|status| status == 200),
+            }
+        }
+    }
+
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum At {
+        Axum(bool),
+        Tonic,
+    }
+
+    const ALL: [At; 3] = [At::Axum(false), At::Axum(true), At::Tonic];
+
+    struct Running {
+        ours: Credentials,
+        old: Authority,
+        address: SocketAddr,
+    }
+
+    fn start(at: At, then: OnTrustShrink) -> Running {
+        let old = Authority::new("old");
+        let ours = credentials(old.workload(ORDERS), old.trust());
+        let tls = ServerTls::mutual(&ours).on_trust_shrink(then);
+        let listener = Listener::builder().tls(tls).bind(loopback()).unwrap();
+        let address = listener.local_addr().unwrap();
+        if at == At::Tonic {
+            let (_, health) = tonic_health::server::health_reporter();
+            let server = tonic::transport::Server::builder().layer(Connection::new().layer());
+            let server = server.layer(CertificateHosts::new().layer()).add_service(health);
+            tokio::spawn(server.serve_with_incoming(listener.into_incoming()));
+        } else {
+            let app = Router::new()
+                .route("/", get(|| async { "hello" }))
+                .layer(CertificateHosts::new().layer())
+                .layer(Connection::new().layer());
+            let app = app.into_make_service_with_connect_info::<Who>();
+            tokio::spawn(axum::serve(listener, app).into_future());
+        }
+        Running { ours, old, address }
+    }
+
+    impl Running {
+        async fn client(&self, at: At) -> Client {
+            let theirs = self.old.sign(|params| {
+                params.subject_alt_names = vec![uri("spiffe://shop.example/carts")];
+                params.not_after = (std::time::SystemTime::now() + HOUR).into();
+            });
+            let is_http2 = at != At::Axum(false);
+            let mut config = (*rustls_client(&self.old, Some(&theirs))).clone();
+            config.alpn_protocols = vec![if is_http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+            let stream = TcpStream::connect(self.address).await.unwrap();
+            let name = ServerName::try_from("localhost").unwrap();
+            let stream = soon(TlsConnector::from(Arc::new(config)).connect(name, stream)).await.unwrap();
+            if !is_http2 {
+                return Client::Http1(Box::new(stream));
+            }
+            let (client, connection) = h2::client::handshake(stream).await.unwrap();
+            tokio::spawn(connection);
+            Client::Http2(client)
+        }
+    }
+
+    /// Nobody can tell these servers that a connection is to take no more requests: what is in flight has its time, and then it is
+    /// cut.
+    #[tokio::test]
+    async fn a_connection_ends_with_the_certificate() {
+        for at in ALL {
+            let running = start(at, OnTrustShrink::Keep);
+            let mut client = running.client(at).await;
+            assert!(client.is_answered().await, "{at:?}");
+            pass(HOUR).await;
+            assert!(client.is_answered().await, "{at:?}: what is on its way has its time");
+            pass(Duration::from_secs(31)).await;
+            assert!(!client.is_answered().await, "{at:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_root_is_gone_is_kept_or_cut() {
+        for (at, then) in ALL.into_iter().flat_map(|at| {
+            [OnTrustShrink::Keep, OnTrustShrink::Drain, OnTrustShrink::Close].map(|then| (at, then))
+        }) {
+            let running = start(at, then);
+            let mut client = running.client(at).await;
+            assert!(client.is_answered().await, "{at:?}");
+            let trust = Authority::new("new").trust();
+            running.ours.set(Material::new(running.old.workload(ORDERS), trust));
+            if then == OnTrustShrink::Close {
+                soon(async { while client.is_answered().await {} }).await;
+                continue;
+            }
+            for _ in 0..2 {
+                pass(Duration::from_secs(14)).await;
+                assert!(client.is_answered().await, "{at:?} {then:?}");
+            }
+            let mut lasts = 0;
+            while lasts < 20 && client.is_answered().await {
+                pass(Duration::from_secs(14)).await;
+                lasts += 1;
+            }
+            assert_eq!(lasts == 20, then == OnTrustShrink::Keep, "{at:?} {then:?}: {lasts}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_host_that_the_certificate_is_not_for_is_refused() {
+        let running = start(At::Axum(false), OnTrustShrink::Keep);
+        let Client::Http1(mut stream) = running.client(At::Axum(false)).await else { panic!("HTTP/1") };
+        for (host, status) in [("localhost", 200), ("other.example", 421), ("localhost", 200)] {
+            let answer =
+                said(&mut stream, format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes()).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{host}: {answer}");
+        }
+        for at in [At::Axum(true), At::Tonic] {
+            let running = start(at, OnTrustShrink::Keep);
+            let Client::Http2(client) = running.client(at).await else { panic!("HTTP/2") };
+            for (host, status, code) in [("localhost", 200, None), ("other.example", 421, Some("14"))] {
+                let mut request =
+                    Request::post(format!("https://{host}/grpc.health.v1.Health/Check")).body(()).unwrap();
+                if at == At::Tonic {
+                    request.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
+                } else {
+                    *request.method_mut() = http::Method::GET;
+                    *request.uri_mut() = format!("https://{host}/").parse().unwrap();
+                }
+                let (answer, mut body) =
+                    soon(client.clone().ready()).await.unwrap().send_request(request, false).unwrap();
+                // An empty message.
+                let message = if at == At::Tonic { Bytes::from_static(&[0; 5]) } else { Bytes::new() };
+                let _ = body.send_data(message, true);
+                let answer = soon(answer).await.unwrap();
+                let told = answer.headers().get("grpc-status").map(|code| code.to_str().unwrap().to_owned());
+                match at {
+                    At::Tonic => {
+                        assert_eq!((answer.status().as_u16(), told.as_deref()), (200, code), "{host}");
+                    }
+                    At::Axum(_) => assert_eq!(answer.status(), status, "{host}"),
+                }
+            }
+        }
+    }
+}

@@ -20,7 +20,7 @@ use portcullis::{
     transport::{ConnectionObserver, Drain, Listener, Server},
     upstream::{Proxy, Upstream, Wire},
 };
-use rcgen::SanType;
+use rcgen::{CertificateParams, SanType};
 use rustls::{
     CipherSuite, HandshakeKind, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
@@ -41,30 +41,30 @@ use super::{
 };
 use crate::support::certificates::{Authority, credentials, uri};
 
-const ORDERS: &str = "spiffe://shop.example/orders";
-const CARTS: &str = "spiffe://shop.example/carts";
-const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
-const TUNNEL: &[u8] =
+pub(super) const ORDERS: &str = "spiffe://shop.example/orders";
+pub(super) const CARTS: &str = "spiffe://shop.example/carts";
+pub(super) const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
+pub(super) const TUNNEL: &[u8] =
     b"GET /tunnel HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
 
 /// A server of ours and its connections.
-struct Running {
-    address: SocketAddr,
-    site: Site,
-    ours: Credentials,
-    old: Authority,
-    connections: Arc<Connections>,
+pub(super) struct Running {
+    pub(super) address: SocketAddr,
+    pub(super) site: Site,
+    pub(super) ours: Credentials,
+    pub(super) old: Authority,
+    pub(super) connections: Arc<Connections>,
     _drain: Drain,
 }
 
 #[derive(Default)]
-struct Connections {
-    opened: AtomicUsize,
+pub(super) struct Connections {
+    pub(super) opened: AtomicUsize,
     closed: AtomicUsize,
 }
 
 impl Connections {
-    fn open(&self) -> usize {
+    pub(super) fn open(&self) -> usize {
         self.opened.load(Ordering::SeqCst) - self.closed.load(Ordering::SeqCst)
     }
 }
@@ -86,7 +86,7 @@ impl Running {
         Self::with(Server::new(), change).await
     }
 
-    async fn with(server: Server, change: impl FnOnce(ServerTls) -> ServerTls) -> Self {
+    pub(super) async fn with(server: Server, change: impl FnOnce(ServerTls) -> ServerTls) -> Self {
         let (site, old, drain) = (Site::default(), Authority::new("old"), Drain::new());
         let ours = credentials(old.workload(ORDERS), old.trust());
         let connections = Arc::<Connections>::default();
@@ -103,7 +103,19 @@ impl Running {
     }
 
     async fn connect(&self, protocol: Option<&[u8]>) -> TlsStream<TcpStream> {
-        let theirs = self.old.sign(|params| params.subject_alt_names = vec![uri(CARTS)]);
+        self.connect_as(protocol, |_| {}).await
+    }
+
+    /// With a certificate that is changed so.
+    pub(super) async fn connect_as(
+        &self,
+        protocol: Option<&[u8]>,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> TlsStream<TcpStream> {
+        let theirs = self.old.sign(|params| {
+            params.subject_alt_names = vec![uri(CARTS)];
+            change(params);
+        });
         let mut config = (*rustls_client(&self.old, Some(&theirs))).clone();
         config.alpn_protocols = protocol.iter().map(|protocol| protocol.to_vec()).collect();
         let stream = TcpStream::connect(self.address).await.unwrap();
@@ -118,14 +130,14 @@ impl Running {
     }
 }
 
-async fn said(stream: &mut TlsStream<TcpStream>, bytes: &[u8]) -> String {
+pub(super) async fn said(stream: &mut TlsStream<TcpStream>, bytes: &[u8]) -> String {
     let _ = stream.write_all(bytes).await;
     let mut answer = [0; 1024];
     let length = soon(stream.read(&mut answer)).await.unwrap_or(0);
     String::from_utf8_lossy(&answer[..length]).into_owned()
 }
 
-async fn asked(client: &mut h2::client::SendRequest<Bytes>) -> Result<StatusCode, h2::Error> {
+pub(super) async fn asked(client: &mut h2::client::SendRequest<Bytes>) -> Result<StatusCode, h2::Error> {
     let mut ready = soon(client.clone().ready()).await?;
     let request = Request::get("https://localhost/").body(()).unwrap();
     let (answer, _) = ready.send_request(request, true)?;
@@ -283,7 +295,7 @@ fn upstream(running: &Running, then: OnTrustShrink, wire: Wire) -> (Proxy, Crede
     (Proxy::new(upstream), theirs)
 }
 
-async fn through(proxy: &Proxy, path: &str) -> Result<String, String> {
+pub(super) async fn through(proxy: &Proxy, path: &str) -> Result<String, String> {
     let mut request = Request::get(format!("http://localhost{path}")).body(Body::empty()).unwrap();
     request.extensions_mut().insert(PeerAddr::new(loopback()));
     let answer = soon(proxy.clone().oneshot(request)).await.map_err(|error| format!("{error:?}"))?;
