@@ -1,30 +1,25 @@
 //! A connection to an endpoint, plain or within TLS, and what is heard on it.
 
 use std::{
-    future::pending,
     io,
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    time::{Instant, sleep_until},
 };
 
 use super::{
-    believed::Believed,
+    believed::{Believed, Expiry},
     connect::{ConnectError, Connections, Heard, Io, connect},
     options::Options,
 };
-use crate::{io::write_through, race::race, time::after};
-
-/// What is in flight when a certificate expires may take so long.
-const GRACE: Duration = Duration::from_secs(30);
+use crate::io::write_through;
 
 /// What HTTP is spoken over.
 #[cfg(feature = "tls")]
@@ -75,18 +70,20 @@ pub(super) struct Line {
     link: Link,
     heard: Heard,
     cut: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    expiry: Option<Expiry>,
     is_cut: bool,
 }
 
 impl Line {
     fn new(link: Link, believed: &Believed) -> Self {
-        Self { link, heard: Heard::default(), cut: believed.cut(), is_cut: false }
+        Self { link, heard: Heard::default(), cut: believed.cut(), expiry: believed.expiry(), is_cut: false }
     }
 
     /// Whoever drives the connection reads, whatever else it does.
     fn is_cut(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.cut.as_mut().is_some_and(|cut| cut.as_mut().poll(cx).is_ready()) {
-            self.cut = None;
+        let is_lost = self.cut.as_mut().is_some_and(|cut| cut.as_mut().poll(cx).is_ready());
+        if is_lost || self.expiry.as_mut().is_some_and(|expiry| expiry.has_come(cx)) {
+            (self.cut, self.expiry) = (None, None);
             self.is_cut = true;
         }
         self.is_cut
@@ -140,8 +137,8 @@ pub(super) async fn bare(
     let io = connect(address, connections, options).await?.impatient();
     #[cfg(feature = "tls")]
     if let Some(secure) = &options.secure {
-        let (stream, until, believed) = secure.shake_bare(io, name, options.connect_timeout).await?;
-        return Ok((Link::Tls(Box::new(stream)), Term { until: until.map(instant), believed }));
+        let (stream, believed) = secure.shake_bare(io, name, options.connect_timeout).await?;
+        return Ok((Link::Tls(Box::new(stream)), Term(believed)));
     }
     #[cfg(not(feature = "tls"))]
     let _ = name;
@@ -150,33 +147,11 @@ pub(super) async fn bare(
 
 /// How long a connection may last that carries something else than HTTP, by who its server is.
 #[derive(Clone, Default)]
-pub(super) struct Term {
-    /// When the server's certificate has expired.
-    until: Option<Instant>,
-    believed: Believed,
-}
+pub(super) struct Term(Believed);
 
 impl Term {
     /// Resolves when it is over.
     pub(super) fn over(self) -> impl Future<Output = ()> + Send + 'static {
-        let cut = self.believed.cut();
-        async move {
-            let expired = async {
-                match self.until {
-                    // What is in flight has its time, as that of clients has.
-                    Some(until) => sleep_until(after(until, GRACE)).await,
-                    None => pending().await,
-                }
-            };
-            match cut {
-                Some(cut) => race(expired, cut).await,
-                None => expired.await,
-            }
-        }
+        self.0.over()
     }
-}
-
-#[cfg(feature = "tls")]
-fn instant(time: SystemTime) -> Instant {
-    after(Instant::now(), time.duration_since(SystemTime::now()).unwrap_or_default())
 }

@@ -31,8 +31,8 @@ impl Secure {
         Self { http1: tls.offering(&[b"http/1.1"]), http2: tls.offering(&[b"h2"]), bare: tls.offering(&[]) }
     }
 
-    /// Shakes hands with an endpoint that is called `name`: a host, a colon and a port. Also until when its certificate is valid,
-    /// and whether it is believed by then.
+    /// Shakes hands with an endpoint that is called `name`: a host, a colon and a port. Also until when requests may begin, and
+    /// whether it is believed by then.
     pub(super) async fn shake(
         &self,
         io: Io,
@@ -47,7 +47,7 @@ impl Secure {
         }
         // The server lets go of it when ours is over.
         let ends = [until, tls.expires()].into_iter().flatten().min();
-        Ok((stream, ends.and_then(|ends| ends.checked_sub(MARGIN)), Believed::by(standing)))
+        Ok((stream, ends.and_then(|ends| ends.checked_sub(MARGIN)), Believed::by(standing, until)))
     }
 
     /// As [`shake`](Self::shake), and offers no protocol.
@@ -56,9 +56,9 @@ impl Secure {
         io: Io,
         name: &str,
         patience: Duration,
-    ) -> Result<(TlsStream<Io>, Option<SystemTime>, Believed), ConnectError> {
+    ) -> Result<(TlsStream<Io>, Believed), ConnectError> {
         let Shaken { stream, until, standing } = shaken(&self.bare, io, name, patience).await?;
-        Ok((stream, until, Believed::by(standing)))
+        Ok((stream, Believed::by(standing, until)))
     }
 }
 

@@ -5,6 +5,8 @@ mod bad_certificates;
 mod caps;
 mod cost;
 mod drain;
+#[cfg(all(feature = "tls", feature = "upstream"))]
+mod expiry;
 mod http1;
 mod http2;
 mod others;
@@ -53,8 +55,6 @@ async fn soon<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future).await.expect("took too long")
 }
 
-/// Until it is so, at most for as long as we are patient.
-async fn until(mut condition: impl FnMut() -> bool) {
 /// Time goes on by so much, while nothing happens.
 #[cfg(all(feature = "tls", feature = "upstream"))]
 async fn pass(time: Duration) {
@@ -63,6 +63,8 @@ async fn pass(time: Duration) {
     tokio::time::resume();
 }
 
+/// Until it is so, at most for as long as we are patient.
+async fn until(mut condition: impl FnMut() -> bool) {
     soon(async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(2)).await;
