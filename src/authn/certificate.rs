@@ -183,7 +183,11 @@ mod tests {
             bare().with_subject(WEB),
             bare().with_subject("web.mesh.local"),
         ] {
-            assert_eq!(call(Some(peer.clone())).unwrap_err().reason(), Reason::InvalidCredentials, "{peer:?}");
+            assert_eq!(
+                call(Some(peer.clone())).unwrap_err().reason(),
+                Reason::InvalidCredentials,
+                "{peer:?}"
+            );
             let named = peer.with_uris(["urn:web"]);
             assert_eq!(call(Some(named)).unwrap(), Principal::new("certificate", "", "urn:web"));
         }

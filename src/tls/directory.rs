@@ -1,10 +1,11 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{Identity, IdentitySource, Material, Trust};
 use crate::{
@@ -17,6 +18,8 @@ use crate::{
 const LARGEST: u64 = 4 << 20;
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long revocation lists of before are used while those that are there cannot be read: somebody may be writing them.
+const WRITING: Duration = Duration::from_secs(10);
 
 /// The names under which those who renew certificates write them: chain, key, roots.
 const KNOWN: [[&str; 3]; 4] = [
@@ -31,7 +34,8 @@ const KNOWN: [[&str; 3]; 4] = [
 ///
 /// Unless told, the names of the files are those of whichever of these four writes there; the roots may be missing. Chain and key are taken only as a
 /// pair that fits; where `..data` is a symbolic link, as Kubernetes makes it, all are read from what it points to, so that
-/// they are of one version. What cannot be read, or is half written, leaves what was before in force.
+/// they are of one version. What cannot be read, or is half written, leaves what was before in force; but where revocation lists
+/// have been unreadable for 10 s nobody is let in any more, until they can be read. Our own certificate is renewed all the same.
 ///
 /// ```
 /// use portcullis::tls::{Credentials, Directory};
@@ -55,6 +59,18 @@ pub struct Directory {
     read: Option<Read>,
     /// What was wrong with others' roots then.
     others: Vec<String>,
+    lists: Lists,
+}
+
+/// What became of the revocation lists.
+#[derive(Clone, Default)]
+struct Lists {
+    /// The last ones that could be used.
+    good: Option<Arc<Vec<u8>>>,
+    /// Since when those that are there cannot be.
+    bad: Option<Instant>,
+    /// Whether nobody is believed for that.
+    shut: bool,
 }
 
 /// Another domain's roots.
@@ -81,7 +97,7 @@ struct Read {
     /// Chain and key.
     identity: Option<[Vec<u8>; 2]>,
     roots: Option<Vec<u8>>,
-    revoked: Option<Vec<u8>>,
+    revoked: Option<Result<Vec<u8>, String>>,
     federated: Vec<Result<Vec<u8>, String>>,
 }
 
@@ -98,6 +114,7 @@ impl Directory {
             strict: false,
             read: None,
             others: Vec::new(),
+            lists: Lists::default(),
         }
     }
 
@@ -118,7 +135,8 @@ impl Directory {
         self
     }
 
-    /// Certificate revocation lists, in the directory or elsewhere.
+    /// Certificate revocation lists, in the directory or elsewhere. While they cannot be read nobody is let in, once that has lasted
+    /// for longer than it takes to write them: 10 s.
     pub fn revocation_lists(mut self, path: impl Into<PathBuf>) -> Self {
         self.revoked = Some(path.into());
         self
@@ -156,7 +174,7 @@ impl Directory {
 
     /// The same, and what is wrong with the roots of other domains.
     pub(crate) fn material_and_faults(&self) -> Result<(Material, Vec<String>), BoxError> {
-        self.clone().made(&self.look()?)
+        self.clone().made(&self.look()?, false)
     }
 
     fn look(&self) -> Result<Read, BoxError> {
@@ -177,7 +195,7 @@ impl Directory {
                 .map(|[chain, key]| Ok::<_, BoxError>([read(chain)?, read(key)?]))
                 .transpose()?,
             roots: self.roots.as_deref().or_else(known).map(read).transpose()?,
-            revoked: self.revoked.as_deref().map(read).transpose()?,
+            revoked: self.revoked.as_deref().map(|path| read(path).map_err(|why| why.to_string())),
             federated: self
                 .federated
                 .iter()
@@ -213,7 +231,8 @@ impl Directory {
         self.identity_in(&self.path).is_some_and(|[_, key]| is_open_to_others(&self.path.join(key)))
     }
 
-    fn made(&mut self, read: &Read) -> Result<(Material, Vec<String>), BoxError> {
+    /// What is `served` already can go on without what cannot be read.
+    fn made(&mut self, read: &Read, served: bool) -> Result<(Material, Vec<String>), BoxError> {
         let chain_at = self.identity_in(&self.path).map_or(Path::new(""), |[chain, _]| chain);
         let roots_at = self.roots.as_deref().unwrap_or(Path::new(known_in(&self.path)[2]));
         let identity = match &read.identity {
@@ -228,7 +247,18 @@ impl Directory {
         let mut trust = trust.map_err(|why| self.at(roots_at, why))?;
         let faults = self.others(&mut trust, &read.federated);
         if let (Some(path), Some(revoked)) = (&self.revoked, &read.revoked) {
-            trust = trust.revocation_lists(revoked).map_err(|why| self.at(path, why))?;
+            let usable = revoked.clone().map_err(Into::into).and_then(|lists| {
+                let more = trust.clone().revocation_lists(&lists).map_err(|why| self.at(path, why))?;
+                Ok::<_, BoxError>((more, lists))
+            });
+            trust = match usable {
+                Ok((more, lists)) => {
+                    self.lists = Lists { good: Some(Arc::new(lists)), ..Lists::default() };
+                    more
+                }
+                Err(why) if served => self.lists.without(trust, why)?,
+                Err(why) => return Err(why),
+            };
         }
         Ok((Material::new(identity, trust), faults))
     }
@@ -255,15 +285,38 @@ impl Directory {
     }
 }
 
+impl Lists {
+    /// Whom to believe while those that are there cannot be used: by those of before for a while, and then nobody.
+    fn without(&mut self, trust: Trust, why: BoxError) -> Result<Trust, BoxError> {
+        let since = *self.bad.get_or_insert_with(|| {
+            tracing::warn!(%why, "the revocation lists cannot be read: those of before are in force for 10 s more");
+            Instant::now()
+        });
+        if since.elapsed() < WRITING {
+            let good = self.good.as_deref().ok_or(why)?;
+            return Ok(trust.revocation_lists(good)?);
+        }
+        if !std::mem::replace(&mut self.shut, true) {
+            tracing::error!(%why, "the revocation lists cannot be read: nobody is let in until they can be");
+        }
+        Ok(trust.with_unreadable_lists(why.to_string().into()))
+    }
+
+    /// Whether it is time to let nobody in.
+    fn are_due(&self) -> bool {
+        !self.shut && self.bad.is_some_and(|since| since.elapsed() >= WRITING)
+    }
+}
+
 impl Directory {
     /// What is there, unless it is what was there before.
     async fn changed(&mut self, before: Option<&Material>) -> Result<Option<Material>, BoxError> {
         let here = self.clone();
         let read = tokio::task::spawn_blocking(move || here.look()).await??;
-        if self.read.as_ref() == Some(&read) {
+        if self.read.as_ref() == Some(&read) && !self.lists.are_due() {
             return Ok(None);
         }
-        let (material, others) = self.made(&read)?;
+        let (material, others) = self.made(&read, before.is_some())?;
         if let Some(before) = before {
             is_no_loss(before, &material).map_err(|why| self.at(Path::new(""), why))?;
         }
@@ -323,5 +376,274 @@ fn read(path: &Path) -> Result<Vec<u8>, BoxError> {
 impl fmt::Debug for Directory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Directory").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::{PermissionsExt, symlink},
+        sync::atomic::{AtomicU32, Ordering},
+    };
+
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, IsCa,
+        KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+    };
+    use rustls::pki_types::{CertificateDer, UnixTime};
+
+    use super::*;
+    use crate::tls::{Credentials, Crypto, trust::Usage};
+
+    /// A directory that is gone with the test.
+    struct Place(PathBuf);
+
+    impl Place {
+        fn new() -> Self {
+            static NEXT: AtomicU32 = AtomicU32::new(0);
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path =
+                std::env::temp_dir().join(format!("portcullis-directory-{}-{number}", std::process::id()));
+            fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+            let path = self.0.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+
+        /// Chain, key and roots, under these names.
+        fn write_all(&self, names: [&str; 3], authority: &Authority, serial: u8) {
+            let (chain, key) = authority.sign(serial, |_| {});
+            for (name, text) in names.into_iter().zip([chain, key, authority.0.pem()]) {
+                self.write(name, text);
+            }
+        }
+    }
+
+    impl Drop for Place {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+    impl Authority {
+        fn new() -> Self {
+            let mut params = CertificateParams::new([]).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+            Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+        }
+
+        fn sign(&self, serial: u8, change: impl FnOnce(&mut CertificateParams)) -> (String, String) {
+            let mut params = CertificateParams::new(["orders.shop".to_owned()]).unwrap();
+            params.serial_number = Some(SerialNumber::from(vec![serial]));
+            change(&mut params);
+            let key = KeyPair::generate().unwrap();
+            (params.signed_by(&key, &self.0).unwrap().pem(), key.serialize_pem())
+        }
+
+        fn revoked(&self, serial: u8) -> String {
+            let revoked = RevokedCertParams {
+                serial_number: SerialNumber::from(vec![serial]),
+                revocation_time: date_time_ymd(2026, 1, 1),
+                reason_code: None,
+                invalidity_date: None,
+            };
+            let list = CertificateRevocationListParams {
+                this_update: date_time_ymd(2025, 1, 1),
+                next_update: date_time_ymd(2100, 1, 1),
+                crl_number: SerialNumber::from(vec![1]),
+                issuing_distribution_point: None,
+                revoked_certs: vec![revoked],
+                key_identifier_method: KeyIdMethod::Sha256,
+            };
+            list.signed_by(&self.0).unwrap().pem().unwrap()
+        }
+    }
+
+    const CERT_MANAGER: [&str; 3] = ["tls.crt", "tls.key", "ca.crt"];
+
+    fn serial(material: &Material) -> String {
+        material.identity.as_ref().unwrap().names().serial().to_owned()
+    }
+
+    #[test]
+    fn whoever_writes_there_is_known_by_the_names() {
+        for names in [
+            CERT_MANAGER,
+            ["cert-chain.pem", "key.pem", "root-cert.pem"],
+            ["svid.pem", "svid_key.pem", "svid_bundle.pem"],
+            ["svid.0.pem", "svid.0.key", "bundle.0.pem"],
+        ] {
+            let (place, authority) = (Place::new(), Authority::new());
+            place.write_all(names, &authority, 7);
+            let directory = Directory::new(&place.0);
+            let material = directory.material().unwrap();
+            assert_eq!((serial(&material), material.trust.is_empty()), ("07".into(), false), "{names:?}");
+            fs::remove_file(place.0.join(names[2])).unwrap();
+            assert!(directory.material().unwrap().trust.is_empty(), "the roots may be missing");
+            fs::remove_file(place.0.join(names[1])).unwrap();
+            let why = directory.material().unwrap_err().to_string();
+            assert!(why.contains(names[1]), "{why}");
+        }
+    }
+
+    /// Kubernetes writes a new version beside the old one, and swaps a link.
+    #[tokio::test]
+    async fn all_is_read_of_one_version() {
+        let (place, old, new) = (Place::new(), Authority::new(), Authority::new());
+        for (version, authority, number) in [("..1", &old, 1), ("..2", &new, 2)] {
+            place.write_all(
+                CERT_MANAGER.map(|name| format!("{version}/{name}")).each_ref().map(|name| &**name),
+                authority,
+                number,
+            );
+        }
+        symlink("..1", place.0.join("..data")).unwrap();
+        // Their links do not count: they could be of either version.
+        for (name, version) in CERT_MANAGER.into_iter().zip(["..2", "..1", "..2"]) {
+            symlink(place.0.join(version).join(name), place.0.join(name)).unwrap();
+        }
+        let mut directory = Directory::new(&place.0);
+        let first = directory.changed(None).await.unwrap().unwrap();
+        assert_eq!(serial(&first), "01");
+        assert!(directory.changed(Some(&first)).await.unwrap().is_none(), "nothing is new");
+        symlink("..2", place.0.join("..data_tmp")).unwrap();
+        fs::rename(place.0.join("..data_tmp"), place.0.join("..data")).unwrap();
+        let second = directory.changed(Some(&first)).await.unwrap().unwrap();
+        assert_eq!(serial(&second), "02");
+        assert!(first.trust != second.trust);
+    }
+
+    #[test]
+    fn a_key_that_everybody_can_read_is_refused_where_it_is_said() {
+        let (place, authority) = (Place::new(), Authority::new());
+        place.write_all(CERT_MANAGER, &authority, 7);
+        let key = place.0.join("tls.key");
+        for (mode, is_open) in [(0o600, false), (0o640, false), (0o644, true), (0o604, true)] {
+            fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+            let lenient = Directory::new(&place.0);
+            assert_eq!(lenient.is_open(), is_open, "{mode:o}: it is warned of");
+            lenient.material().unwrap();
+            let strict = lenient.strict_key_permissions(true).material();
+            assert_eq!(strict.is_err(), is_open, "{mode:o}");
+            if let Err(why) = strict {
+                let why = why.to_string();
+                assert!(why.contains("tls.key: everybody on this machine can read this key"), "{why}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_serves_is_not_given_up_for_what_cannot() {
+        let (place, authority) = (Place::new(), Authority::new());
+        place.write_all(CERT_MANAGER, &authority, 1);
+        let mut directory = Directory::new(&place.0);
+        let before = directory.changed(None).await.unwrap().unwrap();
+        let refused =
+            async |directory: &mut Directory| directory.changed(Some(&before)).await.unwrap_err().to_string();
+        fs::remove_file(place.0.join("ca.crt")).unwrap();
+        assert!(refused(&mut directory).await.contains("the roots are gone"));
+        place.write("ca.crt", authority.0.pem());
+        // Of the year after next, and of the last century.
+        for (from, until) in [(2090, 2091), (1990, 1991)] {
+            let (chain, key) = authority.sign(2, |params| {
+                (params.not_before, params.not_after) =
+                    (date_time_ymd(from, 1, 1), date_time_ymd(until, 1, 1));
+            });
+            place.write("tls.crt", &chain);
+            let why = refused(&mut directory).await;
+            assert!(why.contains("tls.crt"), "half of a pair: {why}");
+            place.write("tls.key", &key);
+            let why = refused(&mut directory).await;
+            assert!(why.contains("is not valid now, and the one before is"), "{why}");
+        }
+        place.write_all(CERT_MANAGER, &authority, 3);
+        let material = directory.changed(Some(&before)).await.unwrap().unwrap();
+        assert_eq!(serial(&material), "03");
+    }
+
+    fn is_let_in(material: &Material, (chain, _): &(String, String)) -> Result<(), String> {
+        use rustls::pki_types::pem::PemObject;
+
+        let chain = [CertificateDer::from_pem_slice(chain.as_bytes()).unwrap()];
+        let seen = material.trust.verify(&chain, UnixTime::now(), Usage::Client, Crypto::AwsLc);
+        seen.map(drop).map_err(|why| why.to_string())
+    }
+
+    /// A list that is written in place is whole again soon; one that stays unreadable is no empty one.
+    #[tokio::test(start_paused = true)]
+    async fn unreadable_revocation_lists_let_nobody_in() {
+        for broken in [Some("junk"), Some(""), None] {
+            let (place, authority) = (Place::new(), Authority::new());
+            let (good, bad) = (authority.sign(8, |_| {}), authority.sign(7, |_| {}));
+            place.write_all(CERT_MANAGER, &authority, 1);
+            place.write("crl.pem", authority.revoked(7));
+            let mut directory = Directory::new(&place.0).revocation_lists("crl.pem");
+            let first = directory.changed(None).await.unwrap().unwrap();
+            let judged =
+                |material: &Material| (is_let_in(material, &good).is_ok(), is_let_in(material, &bad).is_ok());
+            assert_eq!(judged(&first), (true, false));
+
+            match broken {
+                Some(text) => place.write("crl.pem", text),
+                None => fs::remove_file(place.0.join("crl.pem")).unwrap(),
+            }
+            directory.material().unwrap_err();
+            let second = directory.changed(Some(&first)).await.unwrap().unwrap();
+            assert!(second == first, "all as before, for now");
+            // Our own certificate is renewed.
+            place.write_all(CERT_MANAGER, &authority, 2);
+            let second = directory.changed(Some(&second)).await.unwrap().unwrap();
+            assert_eq!((serial(&second), judged(&second)), ("02".into(), (true, false)));
+
+            tokio::time::advance(WRITING).await;
+            let third = directory.changed(Some(&second)).await.unwrap().unwrap();
+            assert_eq!((serial(&third), judged(&third)), ("02".into(), (false, false)));
+            assert_eq!(is_let_in(&third, &good).unwrap_err(), is_let_in(&third, &bad).unwrap_err());
+            let why = is_let_in(&third, &good).unwrap_err();
+            assert!(why.contains("the revocation lists cannot be read"), "{why}");
+            let status = Credentials::new(third.clone()).status();
+            let why = status.revocation_failure.unwrap_or_default();
+            assert!(why.contains("crl.pem"), "{why}");
+            assert!(directory.changed(Some(&third)).await.unwrap().is_none(), "it is told once");
+            place.write_all(CERT_MANAGER, &authority, 3);
+            let third = directory.changed(Some(&third)).await.unwrap().unwrap();
+            assert_eq!((serial(&third), judged(&third)), ("03".into(), (false, false)));
+
+            place.write("crl.pem", authority.revoked(9));
+            let last = directory.changed(Some(&third)).await.unwrap().unwrap();
+            assert_eq!(judged(&last), (true, true), "another list is in force");
+            assert_eq!(Credentials::new(last).status().revocation_failure, None);
+        }
+    }
+
+    /// A list that is broken for a moment only changes nothing, however often.
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_is_being_written_keeps_nobody_out() {
+        let (place, authority) = (Place::new(), Authority::new());
+        let other = authority.sign(8, |_| {});
+        place.write_all(CERT_MANAGER, &authority, 1);
+        place.write("crl.pem", authority.revoked(7));
+        let mut directory = Directory::new(&place.0).revocation_lists("crl.pem");
+        let mut material = directory.changed(None).await.unwrap().unwrap();
+        for round in 0..5 {
+            for text in [&authority.revoked(7)[..100], &authority.revoked(7)] {
+                place.write("crl.pem", text);
+                for _ in 0..6 {
+                    tokio::time::advance(LOOK).await;
+                    if let Some(more) = directory.changed(Some(&material)).await.unwrap() {
+                        material = more;
+                    }
+                    is_let_in(&material, &other).unwrap_or_else(|why| panic!("{round}: {why}"));
+                }
+            }
+        }
     }
 }

@@ -142,6 +142,8 @@ pub struct CredentialsStatus {
     /// When the first issuer of certificates has no revocation list left that is not over, if there are such lists: from then
     /// on nobody is let in whom it has signed.
     pub revocation_expires: Option<SystemTime>,
+    /// Why the revocation lists cannot be read, if they cannot: nobody is let in until they can.
+    pub revocation_failure: Option<Arc<str>>,
 }
 
 impl Credentials {
@@ -219,6 +221,9 @@ impl Credentials {
             failures: times,
             failure: why,
             revocation_expires: material.as_ref().and_then(|material| material.trust.revocation_expires()),
+            revocation_failure: material
+                .as_ref()
+                .and_then(|material| material.trust.unreadable_lists().cloned()),
         }
     }
 

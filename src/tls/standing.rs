@@ -82,7 +82,8 @@ impl Standing {
     pub(crate) async fn lost(mut self) -> OnTrustShrink {
         while self.told.changed().await.is_ok() {
             let now = self.credentials.trust();
-            if self.known == *now.anchors() {
+            // Who cannot be judged has not been found wanting: a broken file ends no connection.
+            if self.known == *now.anchors() || now.unreadable_lists().is_some() {
                 continue;
             }
             self.known = Arc::clone(now.anchors());

@@ -32,7 +32,8 @@ const MAX_LISTS: usize = 256;
 /// for every certificate but the SPIFFE IDs of domains that have roots of their own: no domain can speak for another.
 ///
 /// If there are revocation lists, each certificate of a chain but the root must be on none of them that is not over, and its issuer
-/// must have one that is not over and that he has signed: where all have expired nobody is let in.
+/// must have one that is not over and that he has signed: where all have expired nobody is let in. Nor is anybody where a source
+/// such as [`Directory`](super::Directory) has lists to read and cannot.
 ///
 /// A chain that was believed is remembered by its bytes, 1,024 of them and 4 MiB at most, for as long as every certificate of it and
 /// every revocation list is valid: who connects again proves that the key is his, as everybody does, and the issuers' signatures
@@ -62,6 +63,8 @@ pub(super) struct Anchors {
     of_any: Vec<TrustAnchor<'static>>,
     of_domains: BTreeMap<TrustDomain, Vec<TrustAnchor<'static>>>,
     lists: Lists,
+    /// Why there are no revocation lists where there should be some: nobody can be believed then.
+    unreadable: Option<Arc<str>>,
     /// What all of it was read from, to tell whether another is the same.
     read: Vec<u8>,
 }
@@ -197,6 +200,17 @@ impl Trust {
         }
     }
 
+    /// Believes nobody, since the revocation lists cannot be read: whoever shows a certificate may have lost the right to it.
+    pub(super) fn with_unreadable_lists(mut self, why: Arc<str>) -> Self {
+        self.change().unreadable = Some(why);
+        self
+    }
+
+    /// Why the revocation lists cannot be read.
+    pub(super) fn unreadable_lists(&self) -> Option<&Arc<str>> {
+        self.anchors.unreadable.as_ref()
+    }
+
     fn of<'a>(
         &mut self,
         certificates: impl Iterator<Item = Option<CertificateDer<'a>>>,
@@ -250,6 +264,9 @@ impl Trust {
         usage: Usage,
         crypto: Crypto,
     ) -> Result<PeerIdentity, Error> {
+        if self.anchors.unreadable.is_some() {
+            return Err(refused("the revocation lists cannot be read"));
+        }
         let (print, moment) = (remembered::print(chain, usage, crypto), at(now));
         if let Some(peer) = self.remembered.find(&print, moment) {
             return Ok(peer);
@@ -345,7 +362,7 @@ impl PartialEq for Trust {
 
 impl PartialEq for Anchors {
     fn eq(&self, other: &Self) -> bool {
-        std::ptr::eq(self, other) || self.read == other.read
+        std::ptr::eq(self, other) || self.read == other.read && self.unreadable == other.unreadable
     }
 }
 
@@ -361,6 +378,7 @@ impl fmt::Debug for Anchors {
             .field("roots", &self.of_any.len())
             .field("trust_domains", &self.of_domains.keys())
             .field("revocation_lists", &self.lists.len())
+            .field("unreadable", &self.unreadable)
             .finish()
     }
 }

@@ -31,7 +31,8 @@ pub(crate) struct Identity {
     /// be used, what was read there before is in force, or else that domain is not believed. Default: none.
     #[serde(default)]
     pub(crate) federated: BTreeMap<String, PathBuf>,
-    /// Certificate revocation lists, in PEM. One that has expired lets nobody in. Default: none.
+    /// Certificate revocation lists, in PEM. One that has expired lets nobody in; nor does one that cannot be read for longer than
+    /// 10 s. Default: none.
     pub(crate) revocation_lists: Option<PathBuf>,
     /// Whether a key is refused that everybody on this machine can read. Default: `false`: it is warned of, as Kubernetes
     /// mounts keys so.

@@ -148,12 +148,13 @@ impl WorkloadApi {
         Ok(message)
     }
 
-    fn material(&self, message: &[u8]) -> Result<Material, BoxError> {
+    /// What is `served` already can go on without what cannot be read.
+    fn material(&self, message: &[u8], served: bool) -> Result<Material, BoxError> {
         if let Choice::None(domain) = &self.choice {
             let answer = Answer::of_bundles(message)?;
             let is_it = |name: &&&str| name.parse::<TrustDomain>().as_ref() == Ok(domain);
             let name = answer.bundles.keys().find(is_it).ok_or_else(|| Unusable::NoRoots(domain.clone()))?;
-            return Ok(Material::new(None, self.trust(domain, answer.bundles[name], &answer)?));
+            return Ok(Material::new(None, self.trust(domain, answer.bundles[name], &answer, served)?));
         }
         let answer = Answer::of_svids(message)?;
         let svid = self.choice.of(&answer.svids).ok_or_else(|| Unusable::NoIdentity(self.choice.clone()))?;
@@ -165,11 +166,17 @@ impl WorkloadApi {
         if identity.left().is_zero() {
             return Err(Unusable::Expired(id).into());
         }
-        let trust = self.trust(&id.trust_domain().parse()?, svid.bundle, &answer)?;
+        let trust = self.trust(&id.trust_domain().parse()?, svid.bundle, &answer, served)?;
         Ok(Material::new(identity, trust))
     }
 
-    fn trust(&self, own: &TrustDomain, roots: &[u8], answer: &Answer<'_>) -> Result<Trust, BoxError> {
+    fn trust(
+        &self,
+        own: &TrustDomain,
+        roots: &[u8],
+        answer: &Answer<'_>,
+        served: bool,
+    ) -> Result<Trust, BoxError> {
         let mut trust = Trust::none().trust_domain_in_der(own.clone(), roots)?;
         for (name, roots) in &answer.bundles {
             let Ok(domain) = name.parse::<TrustDomain>() else { continue };
@@ -184,10 +191,16 @@ impl WorkloadApi {
                 }
             }
         }
-        if !answer.revocation_lists.is_empty() {
-            trust = trust.revocation_lists_in_der(&answer.revocation_lists)?;
+        if answer.revocation_lists.is_empty() {
+            return Ok(trust);
         }
-        Ok(trust)
+        match trust.clone().revocation_lists_in_der(&answer.revocation_lists) {
+            Err(error) if served => {
+                tracing::error!(%error, "the agent's revocation lists cannot be read: nobody is let in until they can be");
+                Ok(trust.with_unreadable_lists(error.to_string().into()))
+            }
+            read => Ok(read?),
+        }
     }
 }
 
@@ -222,8 +235,9 @@ impl Federated {
 }
 
 impl IdentitySource for WorkloadApi {
-    async fn next(&mut self, _: Option<&Material>) -> Result<Material, BoxError> {
-        let material = self.told().await.and_then(|message| self.material(&message));
+    async fn next(&mut self, before: Option<&Material>) -> Result<Material, BoxError> {
+        let served = before.is_some();
+        let material = self.told().await.and_then(|message| self.material(&message, served));
         if material.is_err() {
             // It is asked anew, and not waited for until it changes its mind.
             self.updates = None;

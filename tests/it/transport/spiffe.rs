@@ -174,10 +174,10 @@ async fn who_needs_no_identity_asks_for_roots_alone() {
 #[tokio::test]
 async fn whom_the_agent_revokes_is_let_in_no_longer() {
     let shop = Authority::new("shop");
-    let agent = Agent::start();
+    let ours_agent = Agent::start();
     let crl = vec![shop.revoked(7, 2100).der().to_vec()];
-    agent.tell(&Svids { crl, ..only(svid(&shop, ORDERS, |_| {})) });
-    let ours = Credentials::follow(asks(&agent));
+    ours_agent.tell(&Svids { crl: crl.clone(), ..only(svid(&shop, ORDERS, |_| {})) });
+    let ours = Credentials::follow(asks(&ours_agent));
     soon(ours.ready()).await;
     let running = serve(ServerTls::mutual(&ours)).await;
     let agent = Agent::start();
@@ -188,6 +188,29 @@ async fn whom_the_agent_revokes_is_let_in_no_longer() {
         let theirs = Credentials::follow(asks(&agent));
         soon(theirs.ready()).await;
         assert_eq!(ask(running.address, &ClientTls::mutual(&theirs)).await.is_ok(), is_let_in, "{number}");
+    }
+
+    // Lists that cannot be read let nobody in, and our own certificate is renewed all the same.
+    agent.tell(&only(svid(&shop, CARTS, |params| params.serial_number = Some(SerialNumber::from(8_u64)))));
+    let theirs = Credentials::follow(asks(&agent));
+    soon(theirs.ready()).await;
+    let theirs = ClientTls::mutual(&theirs);
+    for (lists, number, is_let_in) in [(vec![b"junk".to_vec()], 21_u64, false), (crl, 22, true)] {
+        let renewed = svid(&shop, ORDERS, |params| params.serial_number = Some(SerialNumber::from(number)));
+        ours_agent.tell(&Svids { crl: lists, ..only(renewed) });
+        let serial = format!("{number:02x}");
+        let is_it = || {
+            let material = ours.current().unwrap();
+            material.identity.as_ref().is_some_and(|identity| identity.names().serial() == serial)
+        };
+        soon(async {
+            while !is_it() {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        assert_eq!(ours.status().revocation_failure.is_none(), is_let_in, "{:?}", ours.status());
+        assert_eq!(ask(running.address, &theirs).await.is_ok(), is_let_in, "{number}");
     }
 }
 
