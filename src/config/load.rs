@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 
 use super::{
     at::At,
-    compile::{Compiled, Compiler},
+    compile::{Calls, Compiled, Compiler},
     document::Document,
     fault::Faults,
     files::Files,
@@ -119,7 +119,7 @@ impl Config {
     }
 
     /// As [`read`](Self::read), what a mesh client calls.
-    pub(super) fn read_client(&self, kept: &Kept) -> Reading<Vec<Destination>> {
+    pub(super) fn read_client(&self, kept: &Kept) -> Reading<Calls> {
         let reading = self.read_as(&schema_of::<Client>(), |top, file: Client, source, files| {
             let (gateway, rules) = file.parts();
             Compiler::new(top, &gateway, source, files, &self.gates, kept).mesh_client(&rules)
@@ -127,7 +127,10 @@ impl Config {
         #[cfg(feature = "prometheus")]
         if let Some(metrics) = &self.metrics {
             let counted = |destination: Destination| destination.counted(metrics);
-            let made = |made: Vec<Destination>| made.into_iter().map(counted).collect();
+            let made = |made: Calls| Calls {
+                destinations: made.destinations.into_iter().map(counted).collect(),
+                ..made
+            };
             let compiled =
                 reading.compiled.map(|compiled| Compiled { made: made(compiled.made), ..compiled });
             return Reading { compiled, ..reading };

@@ -1,5 +1,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
+#[cfg(feature = "tls")]
+use arc_swap::ArcSwap;
 use tokio::{
     sync::Notify,
     task::{AbortHandle, JoinError, JoinSet, spawn_blocking},
@@ -7,15 +9,18 @@ use tokio::{
 };
 
 use super::{
+    compile::Calls,
     debounce::{Debounce, LOOK},
     fault::{Faults, Severity},
     files::Files,
     kept::{Followers, Kept},
     load::{Config, Reading},
 };
+#[cfg(feature = "tls")]
+use crate::stack::Identities;
 use crate::stack::{
     gateway::{BindError, Gateway, Snapshot},
-    mesh::{Client, Destination},
+    mesh::{Client, InvalidClient},
 };
 #[cfg(feature = "prometheus")]
 use crate::telemetry::metrics::Metrics;
@@ -50,7 +55,7 @@ pub struct Configured {
 /// and its clients go on as they are.
 #[derive(Debug)]
 pub struct ConfiguredClient {
-    client: Client,
+    followed: Followed,
     reload: Arc<Notify>,
     follows: AbortHandle,
     #[cfg(feature = "prometheus")]
@@ -94,8 +99,40 @@ impl Force for Gateway {
     }
 }
 
-impl Force for Client {
-    type Made = Vec<Destination>;
+/// A client, and who it is by what is in force.
+#[derive(Debug, Clone)]
+struct Followed {
+    client: Client,
+    #[cfg(feature = "tls")]
+    identities: Arc<ArcSwap<Identities>>,
+}
+
+impl Followed {
+    fn new(made: Calls) -> Result<Self, InvalidClient> {
+        Ok(Self {
+            client: Client::of(made.destinations)?,
+            #[cfg(feature = "tls")]
+            identities: Arc::new(ArcSwap::from_pointee(made.identities)),
+        })
+    }
+
+    #[cfg(feature = "prometheus")]
+    fn tell(&self, metrics: &Metrics) {
+        self.client.tell(metrics);
+        #[cfg(feature = "tls")]
+        {
+            let identities = Arc::downgrade(&self.identities);
+            metrics.also(move |samples| {
+                if let Some(identities) = identities.upgrade() {
+                    identities.load().numbers(samples);
+                }
+            });
+        }
+    }
+}
+
+impl Force for Followed {
+    type Made = Calls;
 
     fn read(config: &Config, kept: &Kept) -> Reading<Self::Made> {
         config.read_client(kept)
@@ -105,8 +142,11 @@ impl Force for Client {
         false
     }
 
-    async fn take(&self, made: Self::Made) -> Result<(), String> {
-        self.replace(made).map_err(|error| error.to_string())
+    async fn take(&self, made: Calls) -> Result<(), String> {
+        self.client.replace(made.destinations).map_err(|error| error.to_string())?;
+        #[cfg(feature = "tls")]
+        self.identities.store(Arc::new(made.identities));
+        Ok(())
     }
 
     /// It has been logged.
@@ -153,13 +193,13 @@ impl Config {
         let Some(compiled) = compiled else { return Err(faults) };
         warn(&faults);
         begin(compiled.followers, FIRST_LOOK).await;
-        let Ok(client) = Client::of(compiled.made) else { return Err(faults) };
+        let Ok(followed) = Followed::new(compiled.made) else { return Err(faults) };
         #[cfg(feature = "prometheus")]
-        client.tell(&metrics);
+        followed.tell(&metrics);
         let reload = Arc::new(Notify::new());
-        let follow = follow(self, client.clone(), compiled.kept, files, Arc::clone(&reload));
+        let follow = follow(self, followed.clone(), compiled.kept, files, Arc::clone(&reload));
         Ok(ConfiguredClient {
-            client,
+            followed,
             reload,
             follows: tokio::spawn(follow).abort_handle(),
             #[cfg(feature = "prometheus")]
@@ -207,10 +247,11 @@ impl ConfiguredClient {
     /// [upstreams](Client::upstreams).
     #[must_use]
     pub const fn client(&self) -> &Client {
-        &self.client
+        &self.followed.client
     }
 
-    /// The numbers: its calls, by destination, and what it [tells](Client::tell) of them.
+    /// The numbers: its calls, by destination, what it [tells](Client::tell) of them, and, until this is dropped, how its
+    /// `identities` fare.
     #[cfg(feature = "prometheus")]
     #[cfg_attr(docsrs, doc(cfg(feature = "prometheus")))]
     #[must_use]

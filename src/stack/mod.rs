@@ -18,6 +18,8 @@ mod bless;
 mod calling;
 pub mod gateway;
 mod guards;
+#[cfg(feature = "tls")]
+mod identities;
 pub mod mesh;
 pub mod order;
 mod sessions;
@@ -26,3 +28,6 @@ pub use admin::Admin;
 #[cfg(test)]
 pub(crate) use bless::bless;
 pub use calling::Contradiction;
+#[cfg(feature = "tls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tls")))]
+pub use identities::Identities;

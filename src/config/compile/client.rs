@@ -2,6 +2,8 @@
 use std::collections::BTreeMap;
 
 use super::{Compiled, Compiler, compiler::named, routes::divided};
+#[cfg(feature = "tls")]
+use crate::stack::Identities;
 use crate::{
     config::{
         at::At,
@@ -10,12 +12,20 @@ use crate::{
     stack::{gateway, mesh},
 };
 
+/// What a client calls, and who it is there.
+#[derive(Debug)]
+pub(in crate::config) struct Calls {
+    pub(in crate::config) destinations: Vec<mesh::Destination>,
+    #[cfg(feature = "tls")]
+    pub(in crate::config) identities: Identities,
+}
+
 impl<'a> Compiler<'a> {
     /// What a client calls by these rules. It is of use only if nothing was reported.
     pub(in crate::config) fn mesh_client(
         mut self,
         rules: &'a BTreeMap<String, Rule>,
-    ) -> Option<Compiled<Vec<mesh::Destination>>> {
+    ) -> Option<Compiled<Calls>> {
         self.define();
         let mut made = Vec::new();
         for (at, name, rule) in self.top.field("destinations").entries(rules) {
@@ -38,7 +48,14 @@ impl<'a> Compiler<'a> {
         } else if !self.top.log().refuses() {
             self.top.accept(mesh::Client::check(made.clone()));
         }
+        #[cfg(feature = "tls")]
+        let identities = self.told_identities();
         let (kept, followers) = self.keep(None);
+        let made = Calls {
+            destinations: made,
+            #[cfg(feature = "tls")]
+            identities,
+        };
         Some(Compiled { made, kept, followers })
     }
 

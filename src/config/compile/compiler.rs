@@ -215,12 +215,7 @@ impl<'a> Compiler<'a> {
         let keys = keys.map(|(name, (_, keys))| (name.as_str(), keys.clone()));
         let builder = builder.api_keys(keys);
         #[cfg(feature = "tls")]
-        let builder = {
-            let identities = self.identities.get_mut().all().iter();
-            let builder = identities
-                .fold(builder, |builder, (name, (_, identity))| builder.identity(name.as_str(), identity));
-            self.watched_roots(builder)
-        };
+        let builder = builder.identities(self.told_identities());
         #[cfg(feature = "jwt")]
         let builder = self
             .fetched

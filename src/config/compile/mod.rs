@@ -48,6 +48,7 @@ mod upstreams;
 mod usage;
 
 pub(super) use self::{
+    client::Calls,
     compiler::{Compiled, Compiler},
     endpoints::are_endpoints,
 };

@@ -12,7 +12,7 @@ use crate::{
         },
     },
     identity::TrustDomain,
-    stack::gateway::SnapshotBuilder,
+    stack::Identities,
     tls::{self, ClientTls, Credentials, Directory, ServerId, ServerTls},
 };
 
@@ -217,10 +217,15 @@ impl Compiler<'_> {
         self.trusted(PLATFORM, made)
     }
 
-    /// Files of roots are told of by their paths; those of this machine are not looked at again.
-    pub(super) fn watched_roots(&mut self, builder: SnapshotBuilder) -> SnapshotBuilder {
-        let roots = self.roots.get_mut().all().iter().filter(|(path, _)| *path != PLATFORM);
-        roots.fold(builder, |builder, (path, (_, roots))| builder.roots(path.as_str(), roots))
+    /// What is told of. Files of roots are by their paths; those of this machine are not looked at again.
+    pub(super) fn told_identities(&self) -> Identities {
+        let (identities, roots) = (self.identities.borrow(), self.roots.borrow());
+        let told = identities
+            .all()
+            .iter()
+            .fold(Identities::new(), |told, (name, (_, identity))| told.identity(name.as_str(), identity));
+        let roots = roots.all().iter().filter(|(path, _)| *path != PLATFORM);
+        roots.fold(told, |told, (path, (_, roots))| told.roots(path.as_str(), roots))
     }
 
     fn called(&self, at: At<'_>, name: &str) -> Option<Credentials> {

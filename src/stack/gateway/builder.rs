@@ -35,7 +35,7 @@ use crate::{
     telemetry::usage::UsageMeter,
 };
 #[cfg(feature = "tls")]
-use crate::{stack::gateway::identities::Told, tls::Credentials};
+use crate::{stack::Identities, tls::Credentials};
 
 /// Why parts make no snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -89,7 +89,7 @@ pub struct SnapshotBuilder {
     listeners: Vec<Listen>,
     admin: Option<Admin>,
     #[cfg(feature = "tls")]
-    told_credentials: Told,
+    told_credentials: Identities,
     #[cfg(feature = "jwt")]
     key_sets: Vec<(Arc<str>, RemoteKeys)>,
     #[cfg(feature = "jwt")]
@@ -117,7 +117,7 @@ impl SnapshotBuilder {
             listeners: Vec::new(),
             admin: None,
             #[cfg(feature = "tls")]
-            told_credentials: Told::default(),
+            told_credentials: Identities::default(),
             #[cfg(feature = "jwt")]
             key_sets: Vec::new(),
             #[cfg(feature = "jwt")]
@@ -154,6 +154,12 @@ impl SnapshotBuilder {
     pub fn identity(mut self, name: impl Into<Arc<str>>, credentials: &Credentials) -> Self {
         self.told_credentials.identities.push((name.into(), credentials.clone()));
         self
+    }
+
+    /// The same of all of these.
+    #[cfg(all(feature = "config", feature = "tls"))]
+    pub(crate) fn identities(self, told_credentials: Identities) -> Self {
+        Self { told_credentials, ..self }
     }
 
     /// The same of credentials that say whom to believe, and not who we are: whether they are renewed.

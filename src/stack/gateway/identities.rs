@@ -1,25 +1,16 @@
 //! What is told of who we are on connections, and whom we believe.
 
-#[cfg(feature = "prometheus")]
-use std::time::Duration;
 use std::{sync::Arc, time::SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::tls::{Credentials, CredentialsStatus};
-#[cfg(feature = "prometheus")]
-use crate::{stack::gateway::snapshot::Snapshot, telemetry::metrics::Samples};
-
-/// What is told of, by name.
-#[derive(Debug, Default)]
-pub(super) struct Told {
-    pub(super) identities: Vec<(Arc<str>, Credentials)>,
-    /// Those that say whom to believe, and not who we are.
-    pub(super) roots: Vec<(Arc<str>, Credentials)>,
-}
+use crate::{
+    stack::Identities,
+    tls::{Credentials, CredentialsStatus},
+};
 
 /// For the status.
-pub(super) fn tell(into: &mut Value, told: Option<&Told>) {
+pub(super) fn tell(into: &mut Value, told: Option<&Identities>) {
     into["identities"] = told.iter().flat_map(|told| &told.identities).map(status).collect();
     into["roots"] = told.iter().flat_map(|told| &told.roots).map(roots).collect();
 }
@@ -44,6 +35,7 @@ fn roots((name, credentials): &(Arc<str>, Credentials)) -> Value {
 fn renewed(status: &CredentialsStatus) -> Value {
     json!({
         "revocationExpiresSeconds": status.revocation_expires.map(left),
+        "revocationError": status.revocation_failure.as_deref(),
         "rotations": status.rotations,
         "failures": status.failures,
         "lastError": status.failure.as_deref(),
@@ -57,39 +49,4 @@ fn left(expires: SystemTime) -> i64 {
         Ok(left) => i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
         Err(over) => i64::try_from(over.duration().as_secs()).map_or(i64::MIN, i64::wrapping_neg),
     }
-}
-
-/// For the metrics: the identities and roots in force.
-#[cfg(feature = "prometheus")]
-pub(super) fn numbers(snapshot: &Snapshot, samples: &mut Samples) {
-    for (name, credentials) in &snapshot.told_credentials.identities {
-        let (status, name) = (credentials.status(), [("identity", &**name)]);
-        if let Some(expires) = status.expires {
-            let help = "When the certificate expires";
-            samples.gauge("identity_expiry_timestamp_seconds", help, &name, since_epoch(expires));
-        }
-        if let Some(expires) = status.revocation_expires {
-            let help = "When the first issuer has no revocation list left that is not over";
-            samples.gauge("identity_revocation_expiry_timestamp_seconds", help, &name, since_epoch(expires));
-        }
-        samples.counter(
-            "identity_rotations",
-            "Identities and roots that were taken into use",
-            &name,
-            status.rotations,
-        );
-        let help = "How often in a row they could not be renewed";
-        samples.gauge("identity_renewal_failures", help, &name, status.failures);
-    }
-    for (name, credentials) in &snapshot.told_credentials.roots {
-        let (status, name) = (credentials.status(), [("roots", &**name)]);
-        samples.counter("roots_rotations", "Roots that were taken into use", &name, status.rotations);
-        let help = "How often in a row they could not be read";
-        samples.gauge("roots_renewal_failures", help, &name, status.failures);
-    }
-}
-
-#[cfg(feature = "prometheus")]
-fn since_epoch(time: SystemTime) -> Duration {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }

@@ -9,7 +9,7 @@ pub(super) fn of(snapshot: &Snapshot, samples: &mut Samples) {
     #[cfg(feature = "jwt")]
     super::tokens::numbers(snapshot, samples);
     #[cfg(feature = "tls")]
-    super::identities::numbers(snapshot, samples);
+    snapshot.told_credentials.numbers(samples);
     super::api_keys::numbers(snapshot, samples);
     snapshot.canaries.numbers(samples);
     super::fallbacks::numbers(snapshot, samples);

@@ -17,7 +17,7 @@ use super::{
 #[cfg(feature = "jwt")]
 use crate::authn::{introspection::IntrospectionHandle, jwks::RemoteKeys, outbound::TokenSourceHandle};
 #[cfg(feature = "tls")]
-use crate::stack::gateway::identities::Told;
+use crate::stack::Identities;
 use crate::{
     admission::{authz::Tally, ext_authz::ExternalAuthHandle, quota::QuotaHandle},
     authn::api_key::ApiKeys,
@@ -41,7 +41,7 @@ pub struct Snapshot {
     pub(super) upstreams: Vec<Upstream>,
     pub(super) api_keys: Vec<(Arc<str>, ApiKeys)>,
     #[cfg(feature = "tls")]
-    pub(super) told_credentials: Told,
+    pub(super) told_credentials: Identities,
     #[cfg(feature = "jwt")]
     pub(super) key_sets: Vec<(Arc<str>, RemoteKeys)>,
     #[cfg(feature = "jwt")]
@@ -98,7 +98,7 @@ impl Snapshot {
     /// Whether it has identities or roots that somebody renews.
     #[cfg(all(feature = "config", feature = "tls"))]
     pub(crate) fn has_credentials(&self) -> bool {
-        !self.told_credentials.identities.is_empty() || !self.told_credentials.roots.is_empty()
+        !self.told_credentials.is_empty()
     }
 
     /// Gathers the parts of a snapshot.

@@ -126,6 +126,106 @@ async fn roots_and_lists_are_told_of() {
     );
 }
 
+/// A list that stays unreadable is no empty one: nobody is let in, which is told wherever one looks, while our own certificate is
+/// renewed.
+#[tokio::test]
+async fn unreadable_lists_let_nobody_in_until_they_can_be_read() {
+    let (directory, authority) = (Directory::new("identities-unreadable"), Authority::new("public"));
+    let (log, _guard) = Log::start();
+    directory.write("ca.pem", &authority.pem());
+    let lists = authority.revoked(7, 2100).pem().unwrap();
+    directory.write("lists.pem", &lists);
+    write(&directory, "shop", authority.sign(dns(&["shop.example"])));
+    let behind = upstream("orders").await;
+    let gateway = start(
+        &directory,
+        &text(
+            "shop: { certificate: shop.pem, privateKey: shop.key, roots: ca.pem, revocationLists: lists.pem }",
+            "{ name: public, address: 127.0.0.1:0, tls: { identities: [shop], clientCertificates: required } }",
+            &format!("endpoints: ['{behind}']"),
+        ),
+    )
+    .await;
+    let path = |name: &str| directory.path(name).display().to_string();
+    let is_let_in = async || {
+        let arguments = ["--cert", &path("shop.pem"), "--key", &path("shop.key")];
+        curl(&directory, gateway.at("public"), "shop.example", &arguments).await.1 == Some(0)
+    };
+    let told = async |name: &str| {
+        let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
+        let line = metrics.lines().find(|line| line.starts_with(&format!("portcullis_{name}{{")));
+        line.and_then(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+    };
+    assert!(is_let_in().await);
+    assert_eq!(told("identity_revocation_unreadable").await, Some(0.0));
+
+    directory.write("lists.pem", "junk");
+    let status = gateway.until(|status| status["identities"][0]["revocationError"].is_string()).await;
+    assert!(status["identities"][0]["revocationError"].as_str().unwrap().contains("lists.pem"), "{status:#}");
+    assert!(!is_let_in().await);
+    assert_eq!(told("identity_revocation_unreadable").await, Some(1.0));
+    let lines = log.ours();
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains("nobody is let in until they can be") && line.contains("lists.pem")),
+        "{lines:?}"
+    );
+    let is_refused =
+        |line: &String| line.contains("the revocation lists cannot be read") && line.contains("handshake");
+    assert!(lines.iter().any(is_refused), "{lines:?}");
+
+    let rotations = number(&gateway.status().await, "identities", "rotations");
+    write(&directory, "shop", authority.sign(dns(&["shop.example"])));
+    gateway.until(|status| number(status, "identities", "rotations") > rotations).await;
+    assert!(!is_let_in().await, "and still nobody");
+    directory.write("lists.pem", &lists);
+    gateway.until(|status| status["identities"][0]["revocationError"].is_null()).await;
+    assert!(is_let_in().await);
+}
+
+/// The alarm grows for as long as a certificate cannot be renewed: of a gateway, and of a mesh client that is made of a file.
+#[tokio::test]
+async fn what_cannot_be_renewed_is_told_of() {
+    let (directory, authority) = (Directory::new("identities-alarm"), Authority::new("public"));
+    directory.write("ca.pem", &authority.pem());
+    let signed = || authority.sign(dns(&["shop.example"]));
+    write(&directory, "shop", signed());
+    let identities = "shop: { certificate: shop.pem, privateKey: shop.key, roots: ca.pem }";
+    let listener = "{ name: public, address: 127.0.0.1:0, tls: { identities: [shop] } }";
+    let gateway = start(&directory, &text(identities, listener, "endpoints: [127.0.0.1:9]")).await;
+    directory.write(
+        "calls.yaml",
+        &format!(
+            "apiVersion: portcullis/v1alpha1\nidentities: {{ {identities} }}\n\
+             upstreams: {{ orders: {{ endpoints: [127.0.0.1:9], tls: {{ identity: shop }} }} }}\n"
+        ),
+    );
+    let client = Config::file(directory.path("calls.yaml")).client().await.unwrap();
+    let number = |text: &str, name: &str| {
+        let name = format!("portcullis_{name}{{identity=\"shop\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&name)?.parse::<f64>().ok())
+    };
+    let alarms = async || {
+        let text = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
+        [text, client.metrics().render()].map(|text| number(&text, "identity_renewal_failures").unwrap())
+    };
+    assert_eq!(alarms().await, [0.0, 0.0]);
+    directory.write("shop.key", "junk");
+    for times in [1.0, 2.0] {
+        gateway
+            .until(|_| number(&client.metrics().render(), "identity_renewal_failures") >= Some(times))
+            .await;
+        gateway.until(|status| status["identities"][0]["failures"].as_i64() >= Some(times as i64)).await;
+        assert!(alarms().await.iter().all(|alarm| *alarm >= times));
+    }
+    write(&directory, "shop", signed());
+    gateway.until(|status| status["identities"][0]["failures"] == 0).await;
+    gateway.until(|_| number(&client.metrics().render(), "identity_renewal_failures") == Some(0.0)).await;
+    assert_eq!(alarms().await, [0.0, 0.0]);
+    assert_eq!(number(&client.metrics().render(), "identity_rotations_total"), Some(2.0));
+}
+
 /// A partner's mistake is the partner's: our own certificate is renewed, and what was believed of them still is.
 #[tokio::test]
 async fn a_partners_bad_file_does_not_keep_us_from_renewing_ours() {
