@@ -28,7 +28,7 @@ use portcullis::{
     stack::gateway::{Direction, Gateway},
 };
 use rustix::process::Signal;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::level_filters::LevelFilter;
 
 use arguments::{Asked, USAGE};
@@ -69,6 +69,9 @@ type Failed = Box<dyn std::error::Error>;
 
 /// Runs to the end, on one thread: a sidecar has a service beside it that needs the others.
 fn block_on(beside: impl Future<Output = Result<u8, Failed>>) -> ExitCode {
+/// How often it is said what a service that is not started yet waits for.
+const WAITED: Duration = Duration::from_secs(2);
+
     let level = std::env::var("PORTCULLIS_LOG").ok().and_then(|level| level.parse().ok());
     let log = log::Log::up_to(level.unwrap_or(LevelFilter::INFO));
     let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -132,7 +135,7 @@ async fn run(config: Config, command: &[OsString]) -> Result<u8, Failed> {
     let mut signals = Signals::new()?;
     let configured = start(config).await?;
     let gateway = configured.gateway();
-    if let Some(signal) = signals.ended().await {
+    if let Some(signal) = ended_before_ready(gateway, &mut signals).await {
         gateway.cut().await;
         return Ok(128 + signal.as_raw().cast_unsigned() as u8);
     }
@@ -172,6 +175,21 @@ async fn run(config: Config, command: &[OsString]) -> Result<u8, Failed> {
 async fn end(
     gateway: &Gateway,
     service: &mut Service,
+/// Waits until the service may start, and says what for; or until we are told to end meanwhile, by which signal. What else comes is for a
+/// service that is not there yet.
+async fn ended_before_ready(gateway: &Gateway, signals: &mut Signals) -> Option<Signal> {
+    loop {
+        tokio::select! {
+            biased;
+            signal = signals.next() => if ends(signal) { return Some(signal) },
+            ready = gateway.ready() => return ready.err().map(|_| Signal::TERM),
+            () = sleep(WAITED) => if let Err(why) = gateway.readiness() {
+                say(&format!("the service is not started yet: {why}"));
+            },
+        }
+    }
+}
+
     signals: &mut Signals,
     signal: Signal,
 ) -> Result<ExitStatus, Failed> {

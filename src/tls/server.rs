@@ -150,6 +150,15 @@ impl ServerTls {
         self.handshake_timeout
     }
 
+    /// Of whom nothing is known yet that every handshake needs.
+    #[cfg(feature = "stack")]
+    pub(crate) fn awaited(&self) -> Option<&Credentials> {
+        let is_nobody = |shown: &&Credentials| !shown.has_identity();
+        let of_clients = self.trusted().filter(|_| self.clients == ClientCertificates::Required);
+        let awaited = self.certificates.iter().find(is_nobody);
+        awaited.or_else(|| of_clients.filter(|trust| trust.trust().is_empty()))
+    }
+
     /// Shakes hands with a client: what it has shown, and what was said besides.
     pub(crate) async fn accept<S>(
         &self,

@@ -105,6 +105,12 @@ impl Upstream {
         &self.0.name
     }
 
+    /// Whom handshakes with it wait for: nothing is known of them yet.
+    #[cfg(all(feature = "stack", feature = "tls"))]
+    pub(crate) fn awaited(&self) -> Option<&crate::tls::Credentials> {
+        self.0.options.secure.as_ref()?.awaited()
+    }
+
     /// Its endpoints as they are at the moment. Those behind a host name, and those that a source tells, are there once they
     /// were asked for.
     #[must_use]

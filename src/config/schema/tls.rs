@@ -37,6 +37,11 @@ pub(crate) struct Identity {
     /// mounts keys so.
     #[serde(default)]
     pub(crate) strict_key_permissions: bool,
+    /// Whether files that cannot be used are waited for when this identity is new: somebody beside us writes them, who begins no sooner
+    /// than we do. Until they are there handshakes fail, and a gateway that has not been ready before is not, as `/readyz` says. What an
+    /// agent tells is waited for in any case. Default: `false`: they are a fault of this file.
+    #[serde(default)]
+    pub(crate) awaited: bool,
     /// The agent that tells all of this, in place of files. Needs the feature `spiffe`. Default: none.
     pub(crate) workload_api: Option<WorkloadApi>,
 }

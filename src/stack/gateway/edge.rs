@@ -35,7 +35,7 @@ use super::{
     backend::RuleService, direction::Direction, limits::Limits, service::Door, snapshot::Way, spoken::Spoken,
 };
 #[cfg(feature = "tls")]
-use crate::tls::ServerTls;
+use crate::tls::{Credentials, ServerTls};
 
 /// An address on which requests are taken, and what is done with each of them before any rule is known.
 #[derive(Clone)]
@@ -229,6 +229,12 @@ impl Listen {
 
     pub(super) fn service(&self, shared: &EdgeParts, way: &Way) -> EdgeService {
         let trust = match self.direction {
+    /// Whom handshakes wait for: nothing is known of them yet.
+    #[cfg(feature = "tls")]
+    pub(super) fn awaited(&self) -> Option<&Credentials> {
+        self.socket.tls.as_ref()?.awaited()
+    }
+
             // Who calls is of the same mesh, and so is what it calls a request.
             Direction::Inbound => Trust::Identified(self.trusted.clone()),
             _ if self.trusted.is_empty() => Trust::Never,

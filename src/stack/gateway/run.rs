@@ -43,6 +43,8 @@ pub(super) struct Shared {
     #[cfg(feature = "prometheus")]
     pub(super) metrics: Metrics,
     pub(super) draining: AtomicBool,
+    /// Whether it has been ready once.
+    pub(super) was_ready: AtomicBool,
     pub(super) last_load: Mutex<Option<Load>>,
     pub(super) replaced: super::usage::Replaced,
     /// Of connections that carry something else than HTTP.
@@ -93,6 +95,7 @@ impl Gateway {
             #[cfg(feature = "prometheus")]
             metrics: metrics.clone(),
             draining: AtomicBool::new(false),
+            was_ready: AtomicBool::new(false),
             last_load: Mutex::default(),
             replaced: super::usage::Replaced::default(),
             tcp: Arc::default(),
@@ -142,6 +145,8 @@ impl Gateway {
             return Ok(());
         }
         snapshot.canaries.start();
+        // Who is ready stays so, whatever of the next one is to be waited for.
+        let _ = shared.readiness();
         let generation = shared.swap(&snapshot, &sockets);
         snapshot.load.start();
         let serve =
@@ -244,8 +249,8 @@ impl Shared {
     }
 }
 
-/// Asks for the addresses of upstreams and for keys, so that the first requests need not wait. What is not known in time
-/// goes on being asked for.
+/// Asks for the addresses of upstreams, for keys and for identities, so that the first requests need not wait. What is not known
+/// in time goes on being asked for.
 async fn warm(snapshot: &Snapshot, patience: Duration) {
     let mut asked = JoinSet::new();
     #[cfg(feature = "jwt")]
@@ -261,6 +266,11 @@ async fn warm(snapshot: &Snapshot, patience: Duration) {
                 tracing::warn!(upstream = upstream.name(), %error, "no address is known yet");
             }
         });
+    }
+    #[cfg(feature = "tls")]
+    for (_, credentials) in snapshot.awaited() {
+        let credentials = credentials.clone();
+        asked.spawn(async move { credentials.ready().await });
     }
     let all = async { while asked.join_next().await.is_some() {} };
     let _ = timeout(patience, all).await;

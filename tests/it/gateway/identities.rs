@@ -292,6 +292,12 @@ mod agents {
         let asked = async || gateway.get("/", &[]).await.text;
         assert_eq!(asked().await, format!("{GATEWAY} - HTTP/1.1\n"));
         assert_eq!(curl(&directory, gateway.at("mesh"), "localhost", &[]).await.1, Some(0));
+        let readyz = async || {
+            let answer = gateway.client.get(gateway.at("admin"), "/readyz", &[]).await;
+            (answer.status, answer.text)
+        };
+        let (unready, why) = readyz().await;
+        assert!(unready == 503 && why.starts_with("no identity yet: listener \"mesh\""), "{unready} {why}");
 
         // Another root: the gateway believes nobody of before.
         let next = Authority::new("next");
@@ -299,6 +305,7 @@ mod agents {
         gateway.until(|status| number(status, "identities", "rotations") == 2).await;
         until(&gateway, |status| status != 200).await;
         theirs.set(Material::new(next.workload(ORDERS), next.trust()));
+        assert_eq!(readyz().await.0, 200);
         until(&gateway, |status| status == 200).await;
 
         // Of several the one that is named, at an endpoint as the standard writes it.
@@ -321,6 +328,37 @@ mod agents {
                 &format!("ours: {{ {ours} }}"),
                 "{ name: public, address: 127.0.0.1:0, tls: { identities: [ours] } }",
                 "endpoints: ['127.0.0.1:1']",
+    /// A listener whose identity is still to come keeps nobody from those that are served; at the beginning nothing is.
+    #[tokio::test]
+    async fn who_is_ready_stays_so_whatever_is_awaited_next() {
+        let (directory, mesh) = (Directory::new("identities-awaited"), Authority::new("mesh"));
+        let behind = format!("endpoints: ['{}']", upstream("orders").await);
+        let public = "{ name: public, address: 127.0.0.1:0 }";
+        let second =
+            format!("{public}, {{ name: second, address: 127.0.0.1:0, tls: {{ identities: [later] }} }}");
+        let awaited = "later: { certificate: l.pem, privateKey: l.key, awaited: true }";
+        let gateway = start(&directory, &text("", public, &behind)).await;
+        let readyz =
+            async |gateway: &Gateway| gateway.client.get(gateway.at("admin"), "/readyz", &[]).await.status;
+        assert_eq!(readyz(&gateway).await, 200);
+        directory.write("gateway.yaml", &text(awaited, &second, &behind));
+        gateway.until(|status| status["generation"] == 2).await;
+        assert_eq!(readyz(&gateway).await, 200);
+        assert_eq!(readyz(&start(&directory, &text(awaited, &second, &behind)).await).await, 503);
+        // What is awaited and is there is as any other, and its loss takes nothing away.
+        write(&directory, "l", mesh.sign(dns(&["shop.example"])));
+        gateway.until(|status| number(status, "identities", "rotations") == 1).await;
+        let gateway = start(&directory, &text(awaited, &second, &behind)).await;
+        assert_eq!(readyz(&gateway).await, 200);
+        fs::remove_file(directory.path("l.pem")).unwrap();
+        gateway.until(|status| number(status, "identities", "failures") > 0).await;
+        assert_eq!(readyz(&gateway).await, 200);
+        // Who does not say so has a fault.
+        let refused =
+            Config::text("f", text(&awaited.replace(", awaited: true", ""), &second, &behind)).check();
+        assert!(!refused.is_accepted());
+    }
+
             );
             Config::text("f", text).check().faults().to_string()
         };
