@@ -1,6 +1,8 @@
 //! The command line.
 use std::{ffi::OsString, num::NonZeroU16, path::PathBuf};
 
+use crate::service::AT_TERMINAL;
+
 pub(crate) const USAGE: &str = "\
 usage: sidecar run --config FILE -- COMMAND...   start a service when its sidecar is ready, and end with it
        sidecar --config FILE                     beside a service that somebody else starts
@@ -22,9 +24,20 @@ environment: PORTCULLIS_LOG=warn leaves the access log out; else off, error, inf
 /// What is to be done.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Asked {
-    Run { config: PathBuf, command: Vec<OsString> },
-    Serve { config: PathBuf },
-    Check { file: PathBuf },
+    Run {
+        config: PathBuf,
+        command: Vec<OsString>,
+    },
+    Serve {
+        config: PathBuf,
+    },
+    Check {
+        file: PathBuf,
+    },
+    /// By ourselves, and nobody else.
+    AtTerminal {
+        command: Vec<OsString>,
+    },
     Capture(Capture),
     Release,
     Help,
@@ -71,6 +84,7 @@ impl Asked {
             ([], Some(_)) => Err("only `run` takes a command".into()),
         }
     }
+            ([AT_TERMINAL], Some(command)) => Ok(Self::AtTerminal { command }),
 }
 
 impl Capture {

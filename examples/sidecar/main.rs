@@ -33,7 +33,7 @@ use tracing::level_filters::LevelFilter;
 
 use arguments::{Asked, USAGE};
 use capture::{Script, Undo};
-use service::{Service, code};
+use service::{Service, at_terminal, code};
 use signals::{Signals, ends};
 
 fn main() -> ExitCode {
@@ -52,6 +52,11 @@ fn main() -> ExitCode {
             println!("{check}");
             if check.is_accepted() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
+        Asked::AtTerminal { command } => {
+            let (code, why) = at_terminal(&command);
+            say(&why);
+            ExitCode::from(code)
+        }
         Asked::Capture(capture) => tell(&Script(&capture)),
         Asked::Release => tell(&Undo),
         Asked::Help => tell(&USAGE),
@@ -64,14 +69,14 @@ fn tell(what: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// How often it is said what a service that is not started yet waits for.
+const WAITED: Duration = Duration::from_secs(2);
+
 /// Why it could not begin.
 type Failed = Box<dyn std::error::Error>;
 
 /// Runs to the end, on one thread: a sidecar has a service beside it that needs the others.
 fn block_on(beside: impl Future<Output = Result<u8, Failed>>) -> ExitCode {
-/// How often it is said what a service that is not started yet waits for.
-const WAITED: Duration = Duration::from_secs(2);
-
     let level = std::env::var("PORTCULLIS_LOG").ok().and_then(|level| level.parse().ok());
     let log = log::Log::up_to(level.unwrap_or(LevelFilter::INFO));
     let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -170,11 +175,6 @@ async fn run(config: Config, command: &[OsString]) -> Result<u8, Failed> {
     Ok(code(ended))
 }
 
-/// Ends the service: when it has answered what it was asked, and can still ask others. Who does not wait for that says so a second
-/// time.
-async fn end(
-    gateway: &Gateway,
-    service: &mut Service,
 /// Waits until the service may start, and says what for; or until we are told to end meanwhile, by which signal. What else comes is for a
 /// service that is not there yet.
 async fn ended_before_ready(gateway: &Gateway, signals: &mut Signals) -> Option<Signal> {
@@ -190,6 +190,11 @@ async fn ended_before_ready(gateway: &Gateway, signals: &mut Signals) -> Option<
     }
 }
 
+/// Ends the service: when it has answered what it was asked, and can still ask others. Who does not wait for that says so a second
+/// time.
+async fn end(
+    gateway: &Gateway,
+    service: &mut Service,
     signals: &mut Signals,
     signal: Signal,
 ) -> Result<ExitStatus, Failed> {

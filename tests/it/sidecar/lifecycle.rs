@@ -8,7 +8,7 @@ use std::{
 
 use axum::{Router, routing::any};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     net::TcpStream,
     process::{Child, ChildStdout, Command},
     sync::Notify,
