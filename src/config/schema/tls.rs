@@ -101,8 +101,9 @@ pub(crate) enum TlsMode {
     /// It is refused.
     #[default]
     Strict,
-    /// It is told apart by the first byte: while a mesh moves from the one to the other. For `protocol: http` alone: where servers
-    /// speak first there may be none.
+    /// It is told apart by the first byte: while a mesh moves from the one to the other. Where `protocol` is `tcp` or `detect` a client
+    /// that says nothing for the listener's `detectTimeout` speaks plain text: its server speaks first. What speaks plain text has no
+    /// identity. A protocol in plain text whose first byte is 22, as that of TLS within it, is taken for TLS with this listener.
     Permissive,
     /// Nothing but plain text is taken, as without `tls`: what is said here is checked, and does nothing.
     Disabled,

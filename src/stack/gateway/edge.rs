@@ -148,7 +148,9 @@ impl Listen {
         self
     }
 
-    /// Takes connections within TLS. A host that the certificate is not for, which the client was shown, is answered 421 (RFC 9110
+    /// Takes connections within TLS. Where plain text is [taken too](ServerTls::permissive) and something else than HTTP, a client that
+    /// says nothing for as long as [`DETECT`](Self::DETECT), or as [detection](Self::detect_within) has, speaks plain text, unless
+    /// [told](ServerTls::plain_after). A host that the certificate is not for, which the client was shown, is answered 421 (RFC 9110
     /// section 15.5.20), but for trusted proxies, where the certificate has no DNS names, and at an
     /// [inbound](Direction::Inbound) listener that requires certificates, whose callers know it by its identity.
     #[cfg(feature = "tls")]
@@ -227,14 +229,14 @@ impl Listen {
         return false;
     }
 
-    pub(super) fn service(&self, shared: &EdgeParts, way: &Way) -> EdgeService {
-        let trust = match self.direction {
     /// Whom handshakes wait for: nothing is known of them yet.
     #[cfg(feature = "tls")]
     pub(super) fn awaited(&self) -> Option<&Credentials> {
         self.socket.tls.as_ref()?.awaited()
     }
 
+    pub(super) fn service(&self, shared: &EdgeParts, way: &Way) -> EdgeService {
+        let trust = match self.direction {
             // Who calls is of the same mesh, and so is what it calls a request.
             Direction::Inbound => Trust::Identified(self.trusted.clone()),
             _ if self.trusted.is_empty() => Trust::Never,
@@ -296,8 +298,7 @@ impl Socket {
         }
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
-            let tls = tls.clone();
-            builder = builder.tls(if self.spoken.takes_nothing_else() { tls.any_protocol() } else { tls });
+            builder = builder.tls(self.spoken.within(tls.clone()));
         }
         if let Some(connections) = self.max_connections {
             builder = builder.max_connections(connections);

@@ -57,11 +57,18 @@ async fn each_port_has_a_mode_of_its_own() {
     let listener = |name: &str, mode: &str| {
         format!("{{ name: {name}, address: 127.0.0.1:0, tls: {{ identities: [shop], mode: {mode} }} }}")
     };
-    let listeners = ["strict", "permissive", "disabled"].map(|mode| listener(mode, mode)).join(", ");
+    let either =
+        listener("either", "permissive").replace(", tls:", ", protocol: detect, detectTimeout: 30s, tls:");
+    let listeners = ["strict", "permissive", "disabled"].map(|mode| listener(mode, mode));
+    let listeners = [&listeners[..], &[either]].concat().join(", ");
     let shop = "shop: { certificate: shop.pem, privateKey: shop.key }";
     let gateway = start(&directory, &text(shop, &listeners, &format!("endpoints: ['{behind}']"))).await;
-    for (mode, plain, tls) in [("strict", false, true), ("permissive", true, true), ("disabled", true, false)]
-    {
+    for (mode, plain, tls) in [
+        ("strict", false, true),
+        ("permissive", true, true),
+        ("disabled", true, false),
+        ("either", true, true),
+    ] {
         assert_eq!(spoken(&directory, gateway.at(mode)).await, (plain, tls), "{mode}");
     }
     // Another mode is another listener on the same port, at once.
@@ -285,13 +292,6 @@ mod agents {
         assert!(why.contains("has issued no identity to this process"), "{why}");
         assert_eq!(gateway.get("/", &[]).await.status, 502);
         assert_ne!(curl(&directory, gateway.at("mesh"), "localhost", &[]).await.1, Some(0));
-
-        agent.tell(&only(svid(&mesh, GATEWAY, |_| {})));
-        let status = gateway.until(|status| number(status, "identities", "rotations") == 1).await;
-        assert_eq!(status["identities"][0]["name"], GATEWAY);
-        let asked = async || gateway.get("/", &[]).await.text;
-        assert_eq!(asked().await, format!("{GATEWAY} - HTTP/1.1\n"));
-        assert_eq!(curl(&directory, gateway.at("mesh"), "localhost", &[]).await.1, Some(0));
         let readyz = async || {
             let answer = gateway.client.get(gateway.at("admin"), "/readyz", &[]).await;
             (answer.status, answer.text)
@@ -299,13 +299,20 @@ mod agents {
         let (unready, why) = readyz().await;
         assert!(unready == 503 && why.starts_with("no identity yet: listener \"mesh\""), "{unready} {why}");
 
+        agent.tell(&only(svid(&mesh, GATEWAY, |_| {})));
+        let status = gateway.until(|status| number(status, "identities", "rotations") == 1).await;
+        assert_eq!(status["identities"][0]["name"], GATEWAY);
+        let asked = async || gateway.get("/", &[]).await.text;
+        assert_eq!(asked().await, format!("{GATEWAY} - HTTP/1.1\n"));
+        assert_eq!(curl(&directory, gateway.at("mesh"), "localhost", &[]).await.1, Some(0));
+        assert_eq!(readyz().await.0, 200);
+
         // Another root: the gateway believes nobody of before.
         let next = Authority::new("next");
         agent.tell(&only(svid(&next, GATEWAY, |_| {})));
         gateway.until(|status| number(status, "identities", "rotations") == 2).await;
         until(&gateway, |status| status != 200).await;
         theirs.set(Material::new(next.workload(ORDERS), next.trust()));
-        assert_eq!(readyz().await.0, 200);
         until(&gateway, |status| status == 200).await;
 
         // Of several the one that is named, at an endpoint as the standard writes it.
@@ -321,13 +328,6 @@ mod agents {
         }
     }
 
-    #[test]
-    fn what_makes_no_sense_beside_an_agent_is_refused() {
-        let faults = |ours: &str| {
-            let text = text(
-                &format!("ours: {{ {ours} }}"),
-                "{ name: public, address: 127.0.0.1:0, tls: { identities: [ours] } }",
-                "endpoints: ['127.0.0.1:1']",
     /// A listener whose identity is still to come keeps nobody from those that are served; at the beginning nothing is.
     #[tokio::test]
     async fn who_is_ready_stays_so_whatever_is_awaited_next() {
@@ -359,6 +359,13 @@ mod agents {
         assert!(!refused.is_accepted());
     }
 
+    #[test]
+    fn what_makes_no_sense_beside_an_agent_is_refused() {
+        let faults = |ours: &str| {
+            let text = text(
+                &format!("ours: {{ {ours} }}"),
+                "{ name: public, address: 127.0.0.1:0, tls: { identities: [ours] } }",
+                "endpoints: ['127.0.0.1:1']",
             );
             Config::text("f", text).check().faults().to_string()
         };
