@@ -10,7 +10,7 @@ use axum::{Router, routing::any};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     net::TcpStream,
-    process::{Child, ChildStdout, Command},
+    process::{Child, ChildStderr, ChildStdout, Command},
     sync::Notify,
     time::{sleep, timeout},
 };
@@ -40,8 +40,8 @@ impl Sidecar {
 
     fn complaining(arguments: &[&str], to: Stdio) -> Self {
         let mut command = Command::new(examples().join("sidecar"));
-        command.args(arguments).env("PORTCULLIS_LOG", "warn").stdout(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().unwrap();
+        command.args(arguments).env("PORTCULLIS_LOG", "warn").stdout(Stdio::piped()).stderr(to);
+        let mut child = command.kill_on_drop(true).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let complaints = child.stderr.take().map(|complaints| BufReader::new(complaints).lines());
         Self { child, lines, complaints }
@@ -449,6 +449,7 @@ async fn mistakes_on_the_command_line_are_told() {
         (&["capture", "--user", "a;b", "--inbound", "1"], "--user: expected"),
         (&["capture", "--user", "-a", "--inbound", "1"], "--user: expected"),
         (&["capture", "--user", "proxy", "--inbound", "0"], "--inbound: expected a port"),
+        (&["capture", "--user", "proxy", "--inbound", "1", "--ipv6", "yes"], "--ipv6: expected `refuse`"),
         (&["capture", "--user", "proxy", "--except-inbound", "65536"], "--except-inbound: expected a port"),
     ] {
         let output = Command::new(examples().join("sidecar")).args(arguments).output().await.unwrap();
