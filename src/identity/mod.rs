@@ -76,6 +76,7 @@
 mod address;
 mod asserted;
 mod destination;
+mod entrance;
 #[cfg(feature = "axum")]
 mod extract;
 mod forwarded;
@@ -96,6 +97,7 @@ mod walk;
 pub use address::{ClientAddr, PeerAddr};
 pub use asserted::AssertedHeaders;
 pub use destination::OriginalDestination;
+pub use entrance::Entrance;
 #[cfg(feature = "upstream")]
 pub(crate) use forwarded::HEARSAY;
 pub use networks::Networks;

@@ -32,7 +32,8 @@ use crate::{
 };
 
 use super::{
-    backend::RuleService, direction::Direction, limits::Limits, service::Door, snapshot::Way, spoken::Spoken,
+    backend::RuleService, direction::Direction, entered::Entered, limits::Limits, service::Door,
+    snapshot::Way, spoken::Spoken,
 };
 #[cfg(feature = "tls")]
 use crate::tls::{Credentials, ServerTls};
@@ -243,7 +244,8 @@ impl Listen {
             _ => Trust::Peers(self.trusted.clone()),
         };
         let connection = Connection::new().trusted_proxies(self.trusted.clone());
-        let known = (connection, (SetRequestId::new().trust(trust), RequestSpan));
+        let entered = way.redirects.then(|| Entered::by(self));
+        let known = ((connection, entered), (SetRequestId::new().trust(trust), RequestSpan));
         let clean = (HopByHop, (self.strangers(shared, &way.asserted), Normalize::new().paths(shared.paths)));
         let (at_once, waiting) = self.bounds();
         let entrance = (self.addresses.clone(), at_once);
@@ -376,7 +378,7 @@ impl Gate for Strangers {
     }
 }
 
-type Known = (Connection, (SetRequestId, RequestSpan));
+type Known = ((Connection, Option<Entered>), (SetRequestId, RequestSpan));
 type Cleaned = (HopByHop, (Strangers, Normalize));
 type AtOnce = (Option<SyncRateLimit>, Option<Gates>);
 type Entrance = (Option<AddressList>, AtOnce);

@@ -142,6 +142,7 @@ mod consumption;
 mod direction;
 mod edge;
 mod endpoints;
+mod entered;
 mod fallbacks;
 mod guarded;
 #[cfg(feature = "tls")]
