@@ -111,6 +111,12 @@ impl Upstream {
         self.0.options.secure.as_ref()?.awaited()
     }
 
+    /// No endpoint of it is at this address from now on, whatever its name resolves to: a gateway's operators are there.
+    #[cfg(feature = "stack")]
+    pub(crate) fn keep_off(&self, address: Option<SocketAddr>) {
+        self.0.options.kept_off.set(address);
+    }
+
     /// Its endpoints as they are at the moment. Those behind a host name, and those that a source tells, are there once they
     /// were asked for.
     #[must_use]

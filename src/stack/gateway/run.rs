@@ -19,7 +19,7 @@ use super::{
     observer::Connections,
     service::{InForce, ListenerService},
     snapshot::Snapshot,
-    sockets::{Acceptor, BindError, Sockets, of_admin},
+    sockets::{Acceptor, BindError, Bound, Sockets, of_admin},
     tcp::{Forwarder, Numbers},
 };
 #[cfg(feature = "prometheus")]
@@ -137,6 +137,13 @@ impl Gateway {
         let snapshot = Arc::new(snapshot);
         let listens: Vec<_> = snapshot.listeners.iter().chain(&admin).collect();
         let bound = shared.sockets().bind(listens.iter().copied())?;
+        let operators = admin.as_ref().and_then(|admin| {
+            let new = bound.iter().find(|bound| *bound.name() == admin.name).map(Bound::local);
+            new.or_else(|| self.address(&admin.name))
+        });
+        for upstream in &snapshot.upstreams {
+            upstream.keep_off(operators);
+        }
         let patience = if shared.current.load().is_some() { WARM } else { WARM_FIRST };
         warm(&snapshot, patience).await;
         super::usage::begin(&snapshot).await;
