@@ -263,18 +263,30 @@ async fn certificates_are_shown_by_name() {
         };
         credentials(authority.issue(dns), authority.trust())
     };
-    let tls = ServerTls::new(&of("localhost")).certificate(&of("*.shop.example"));
-    let running = serve(tls).await;
+    let (local, shop) = (of("localhost"), of("*.shop.example"));
+    let leaf = |of: &Credentials| {
+        let material = of.current().unwrap();
+        material.identity.as_ref().unwrap().names().chain().next().unwrap().to_vec()
+    };
+    let running = serve(ServerTls::new(&local).certificate(&shop)).await;
     for (name, shown) in
-        [("localhost", "localhost"), ("www.shop.example", "*.shop.example"), ("other.example", "localhost")]
+        [("localhost", Some(&local)), ("www.shop.example", Some(&shop)), ("other.example", None)]
     {
         let stream = TcpStream::connect(running.address).await.unwrap();
         let config = rustls_client(&authority, None);
         let name = rustls::pki_types::ServerName::try_from(name).unwrap();
         let connected = tokio_rustls::TlsConnector::from(config).connect(name.clone(), stream).await;
-        match connected {
-            Ok(stream) => assert!(stream.get_ref().1.peer_certificates().is_some()),
-            Err(error) => assert_eq!(shown, "localhost", "{name:?}: {error}"),
+        match (connected, shown) {
+            (Ok(stream), Some(shown)) => {
+                assert_eq!(
+                    stream.get_ref().1.peer_certificates().unwrap()[0].as_ref(),
+                    leaf(shown),
+                    "{name:?}"
+                );
+            }
+            // Who asks for a name that nobody has is shown the first, and sees that it is another's.
+            (Err(error), None) => assert!(error.to_string().contains(r#"DnsName("localhost")"#), "{error}"),
+            (connected, _) => panic!("{name:?}: {:?}", connected.map(drop)),
         }
     }
 }
