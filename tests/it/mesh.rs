@@ -566,8 +566,7 @@ async fn a_file_says_by_which_identity_services_are_called() {
         "  plain: { endpoints: ['localhost:PORT'] }\n".replace("PORT", &port.to_string()),
     ];
     directory.write("calls.yaml", &text.concat());
-    let configured = Config::file(directory.path("calls.yaml")).client().await;
-    let configured = configured.unwrap_or_else(|faults| panic!("{faults:?}"));
+    let configured = Config::file(directory.path("calls.yaml")).client().await.unwrap();
     let client = configured.client().clone();
     for name in ["orders", "of-the-domain"] {
         let (status, text) = said(&client, get(&format!("http://{name}/"))).await;
