@@ -48,9 +48,9 @@ async fn serve(ours: &Credentials, address: &str, caller: &SpiffeId) -> Result<(
     let listener = Listener::builder().tls(ServerTls::mutual(ours)).bind(address.parse()?)?;
     println!("serves {caller} at {}", listener.local_addr()?);
     let drain = Drain::new();
-    let cut = drain.on_signal(Duration::from_secs(30));
+    let cut = tokio::spawn(drain.on_signal(Duration::from_secs(30)));
     Server::new().drain(&drain).serve(listener, service).await;
-    println!("{} connections were cut", cut.await);
+    println!("{} connections were cut", cut.await?);
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! The command line.
 use std::{ffi::OsString, num::NonZeroU16, path::PathBuf};
 
+use crate::service::AT_TERMINAL;
+
 pub(crate) const USAGE: &str = "\
 usage: sidecar run --config FILE -- COMMAND...   start a service when its sidecar is ready, and end with it
        sidecar --config FILE                     beside a service that somebody else starts
@@ -9,7 +11,9 @@ usage: sidecar run --config FILE -- COMMAND...   start a service when its sideca
                [--inbound PORT]                  sidecar, by nftables: those to it, and
                [--outbound PORT]                 those that it makes
                [--except-inbound PORT]...        but for these ports of its own,
-               [--except-outbound PORT]...       and these of others
+               [--except-outbound PORT]...       and these of others;
+               [--ipv6 refuse|redirect|leave]    by IPv6 they are refused, unless told that the sidecar listens there
+                                                 too, or that they may get past it
        sidecar capture --undo                    print the script that takes this back
 
 FILE is a gateway's, with `inbound` and `outbound`; it is followed.
@@ -22,9 +26,20 @@ environment: PORTCULLIS_LOG=warn leaves the access log out; else off, error, inf
 /// What is to be done.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Asked {
-    Run { config: PathBuf, command: Vec<OsString> },
-    Serve { config: PathBuf },
-    Check { file: PathBuf },
+    Run {
+        config: PathBuf,
+        command: Vec<OsString>,
+    },
+    Serve {
+        config: PathBuf,
+    },
+    Check {
+        file: PathBuf,
+    },
+    /// By ourselves, and nobody else.
+    AtTerminal {
+        command: Vec<OsString>,
+    },
     Capture(Capture),
     Release,
     Help,
@@ -39,6 +54,17 @@ pub(crate) struct Capture {
     pub(crate) outbound: Option<NonZeroU16>,
     pub(crate) except_inbound: Vec<NonZeroU16>,
     pub(crate) except_outbound: Vec<NonZeroU16>,
+    pub(crate) ipv6: Ipv6,
+}
+
+/// What becomes of connections by IPv6.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) enum Ipv6 {
+    /// They are refused: a sidecar that listens by IPv4 alone has none of them, and nobody gets past it.
+    #[default]
+    Refuse,
+    Redirect,
+    Leave,
 }
 
 impl Asked {
@@ -58,6 +84,7 @@ impl Asked {
             }
             (["run", "--config", _], _) => Err("what is to be run stands behind `--`".into()),
             (["run", ..], _) => Err("`run` needs `--config FILE`, and a command behind `--`".into()),
+            ([AT_TERMINAL], Some(command)) => Ok(Self::AtTerminal { command }),
             _ if service => Err("only `run` takes a command".into()),
             (["--config", config], None) => Ok(Self::Serve { config: config.into() }),
             (["check", file], None) => Ok(Self::Check { file: file.into() }),
@@ -89,6 +116,7 @@ impl Capture {
                 "--inbound" => capture.inbound = Some(port(option, value)?),
                 "--outbound" => capture.outbound = Some(port(option, value)?),
                 "--except-inbound" => capture.except_inbound.push(port(option, value)?),
+                "--ipv6" => capture.ipv6 = ipv6(value)?,
                 "--except-outbound" => capture.except_outbound.push(port(option, value)?),
                 _ => return Err(format!("what does `{option}` mean here?")),
             }
@@ -102,6 +130,15 @@ impl Capture {
             return Err("nothing is to be captured: expected `--inbound`, `--outbound` or both".into());
         }
         Ok(capture)
+    }
+}
+
+fn ipv6(value: &str) -> Result<Ipv6, String> {
+    match value {
+        "refuse" => Ok(Ipv6::Refuse),
+        "redirect" => Ok(Ipv6::Redirect),
+        "leave" => Ok(Ipv6::Leave),
+        _ => Err("--ipv6: expected `refuse`, `redirect` or `leave`".into()),
     }
 }
 

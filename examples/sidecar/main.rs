@@ -28,12 +28,12 @@ use portcullis::{
     stack::gateway::{Direction, Gateway},
 };
 use rustix::process::Signal;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::level_filters::LevelFilter;
 
 use arguments::{Asked, USAGE};
 use capture::{Script, Undo};
-use service::{Service, code};
+use service::{Service, at_terminal, code};
 use signals::{Signals, ends};
 
 fn main() -> ExitCode {
@@ -52,6 +52,11 @@ fn main() -> ExitCode {
             println!("{check}");
             if check.is_accepted() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
+        Asked::AtTerminal { command } => {
+            let (code, why) = at_terminal(&command);
+            say(&why);
+            ExitCode::from(code)
+        }
         Asked::Capture(capture) => tell(&Script(&capture)),
         Asked::Release => tell(&Undo),
         Asked::Help => tell(&USAGE),
@@ -63,6 +68,9 @@ fn tell(what: &dyn std::fmt::Display) -> ExitCode {
     println!("{what}");
     ExitCode::SUCCESS
 }
+
+/// How often it is said what a service that is not started yet waits for.
+const WAITED: Duration = Duration::from_secs(2);
 
 /// Why it could not begin.
 type Failed = Box<dyn std::error::Error>;
@@ -132,7 +140,7 @@ async fn run(config: Config, command: &[OsString]) -> Result<u8, Failed> {
     let mut signals = Signals::new()?;
     let configured = start(config).await?;
     let gateway = configured.gateway();
-    if let Some(signal) = signals.ended().await {
+    if let Some(signal) = ended_before_ready(gateway, &mut signals).await {
         gateway.cut().await;
         return Ok(128 + signal.as_raw().cast_unsigned() as u8);
     }
@@ -165,6 +173,21 @@ async fn run(config: Config, command: &[OsString]) -> Result<u8, Failed> {
         () = again(&mut signals) => { gateway.cut().await; }
     }
     Ok(code(ended))
+}
+
+/// Waits until the service may start, and says what for; or until we are told to end meanwhile, by which signal. What else comes is for a
+/// service that is not there yet.
+async fn ended_before_ready(gateway: &Gateway, signals: &mut Signals) -> Option<Signal> {
+    loop {
+        tokio::select! {
+            biased;
+            signal = signals.next() => if ends(signal) { return Some(signal) },
+            ready = gateway.ready() => return ready.err().map(|_| Signal::TERM),
+            () = sleep(WAITED) => if let Err(why) = gateway.readiness() {
+                say(&format!("the service is not started yet: {why}"));
+            },
+        }
+    }
 }
 
 /// Ends the service: when it has answered what it was asked, and can still ask others. Who does not wait for that says so a second

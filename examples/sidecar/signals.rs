@@ -1,9 +1,5 @@
 //! What we are told.
-use std::{
-    future::{poll_fn, ready},
-    io,
-    task::Poll,
-};
+use std::{future::poll_fn, io, task::Poll};
 
 use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind, signal};
@@ -39,17 +35,6 @@ impl Signals {
             Poll::Pending
         })
         .await
-    }
-
-    /// The one by which we were told to end meanwhile. What else has come was for a service that is not there yet.
-    pub(crate) async fn ended(&mut self) -> Option<Signal> {
-        loop {
-            tokio::select! {
-                biased;
-                signal = self.next() => if ends(signal) { return Some(signal) },
-                () = ready(()) => return None,
-            }
-        }
     }
 }
 

@@ -76,6 +76,7 @@
 mod address;
 mod asserted;
 mod destination;
+mod entrance;
 #[cfg(feature = "axum")]
 mod extract;
 mod forwarded;
@@ -97,6 +98,7 @@ mod walk;
 pub use address::{ClientAddr, PeerAddr};
 pub use asserted::AssertedHeaders;
 pub use destination::OriginalDestination;
+pub use entrance::Entrance;
 #[cfg(feature = "upstream")]
 pub(crate) use forwarded::HEARSAY;
 #[cfg(feature = "tls")]

@@ -54,7 +54,7 @@ pub(super) trait Told: Send + Sync + 'static {
     /// Whether it is known under this name.
     fn knows(&self, host: &str) -> bool;
     /// Whether it serves; else why not.
-    fn ready(&self) -> Result<(), &'static str>;
+    fn ready(&self) -> Result<(), String>;
     /// The numbers as text, after its media type; if numbers are kept.
     fn metrics(&self) -> Option<(&'static str, String)>;
     /// JSON.
@@ -102,7 +102,7 @@ impl<T: Told> AdminService<T> {
             "/healthz" => text(StatusCode::OK, "ok"),
             "/readyz" => match self.0.ready() {
                 Ok(()) => text(StatusCode::OK, "ready"),
-                Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
+                Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, &why),
             },
             "/metrics" => match self.0.metrics() {
                 Some((kind, metrics)) => answer(StatusCode::OK, kind, metrics),
@@ -189,8 +189,8 @@ mod tests {
         fn knows(&self, host: &str) -> bool {
             Admin::at("127.0.0.1:9901".parse().unwrap()).hosts(["Ops.Example"]).knows(host)
         }
-        fn ready(&self) -> Result<(), &'static str> {
-            self.0.then_some(()).ok_or("draining")
+        fn ready(&self) -> Result<(), String> {
+            self.0.then_some(()).ok_or_else(|| "draining".to_owned())
         }
         fn metrics(&self) -> Option<(&'static str, String)> {
             self.0.then(|| ("text/plain", "up 1\n".to_owned()))

@@ -147,6 +147,16 @@ impl ClientTls {
         }
     }
 
+    /// Of whom nothing is known yet that every handshake needs.
+    #[cfg(feature = "stack")]
+    pub(crate) fn awaited(&self) -> Option<&Credentials> {
+        let is_nobody = |shown: &&Credentials| !shown.has_identity();
+        self.identity
+            .as_ref()
+            .filter(is_nobody)
+            .or(Some(&self.trust).filter(|trust| trust.trust().is_empty()))
+    }
+
     /// When the identity expires that we show now.
     #[cfg(feature = "upstream")]
     pub(crate) fn expires(&self) -> Option<std::time::SystemTime> {

@@ -156,7 +156,7 @@ impl Credentials {
     }
 
     /// Nothing, for good: nobody asks.
-    #[cfg(all(feature = "config", feature = "spiffe"))]
+    #[cfg(feature = "config")]
     pub(crate) fn unknown() -> Self {
         Self { shared: Arc::new(Shared::new()), _follower: None }
     }
@@ -207,6 +207,12 @@ impl Credentials {
     #[must_use]
     pub fn current(&self) -> Option<Arc<Material>> {
         self.shared.now.load_full()
+    }
+
+    /// Whether it is known who we are.
+    #[cfg(feature = "stack")]
+    pub(super) fn has_identity(&self) -> bool {
+        self.load().as_ref().is_some_and(|material| material.identity.is_some())
     }
 
     /// How they fare.

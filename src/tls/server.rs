@@ -38,6 +38,7 @@ pub struct ServerTls {
     crypto: Crypto,
     handshake_timeout: Duration,
     permissive: bool,
+    plain_after: Option<Duration>,
     any_protocol: bool,
     /// Made when it is first needed, of the above.
     config: Arc<std::sync::OnceLock<Arc<ServerConfig>>>,
@@ -67,6 +68,7 @@ impl ServerTls {
             crypto: Crypto::default(),
             handshake_timeout: Duration::from_secs(10),
             permissive: false,
+            plain_after: None,
             any_protocol: false,
             config: Arc::default(),
         }
@@ -117,6 +119,12 @@ impl ServerTls {
         self.with(|tls| tls.permissive = permissive)
     }
 
+    /// Where plain text is [taken too](Self::permissive): after how much silence of a client it is plain text that will be spoken, by a
+    /// server that speaks first. Never unless told: a client of HTTP, and of TLS, speaks first.
+    pub fn plain_after(self, silence: Duration) -> Self {
+        self.with(|tls| tls.plain_after = Some(silence))
+    }
+
     /// Agrees on no protocol (ALPN), whatever clients offer: what is spoken is not for us to know. On HTTP/2 and HTTP/1.1 unless
     /// told.
     pub fn any_protocol(self) -> Self {
@@ -143,8 +151,22 @@ impl ServerTls {
         self.clients == ClientCertificates::Required && !self.permissive
     }
 
+    /// Of whom nothing is known yet that every handshake needs.
+    #[cfg(feature = "stack")]
+    pub(crate) fn awaited(&self) -> Option<&Credentials> {
+        let is_nobody = |shown: &&Credentials| !shown.has_identity();
+        let of_clients = self.trusted().filter(|_| self.clients == ClientCertificates::Required);
+        let awaited = self.certificates.iter().find(is_nobody);
+        awaited.or_else(|| of_clients.filter(|trust| trust.trust().is_empty()))
+    }
+
     pub(crate) fn is_permissive(&self) -> bool {
         self.permissive
+    }
+
+    /// After how much silence it is plain text.
+    pub(crate) fn silence(&self) -> Option<Duration> {
+        self.plain_after
     }
 
     pub(crate) fn timeout(&self) -> Duration {
@@ -225,8 +247,10 @@ fn find(certificates: &[Credentials], name: Option<&str>) -> Option<Identity> {
 impl PartialEq for ServerTls {
     /// Whether both show the same identities, and ask the same of clients.
     fn eq(&self, other: &Self) -> bool {
-        let of =
-            |tls: &Self| (tls.clients, tls.shrunk, tls.handshake_timeout, tls.permissive, tls.any_protocol);
+        let of = |tls: &Self| {
+            let plain = (tls.permissive, tls.plain_after);
+            (tls.clients, tls.shrunk, tls.handshake_timeout, plain, tls.any_protocol)
+        };
         of(self) == of(other)
             && self.crypto == other.crypto
             && self.certificates == other.certificates
@@ -245,6 +269,7 @@ impl fmt::Debug for ServerTls {
             .field("on_trust_shrink", &self.shrunk)
             .field("handshake_timeout", &self.handshake_timeout)
             .field("permissive", &self.permissive)
+            .field("plain_after", &self.plain_after)
             .finish()
     }
 }

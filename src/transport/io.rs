@@ -1,3 +1,5 @@
+#[cfg(feature = "tls")]
+use std::time::Duration;
 use std::{
     io,
     net::SocketAddr,
@@ -5,6 +7,8 @@ use std::{
     task::{Context, Poll},
 };
 
+#[cfg(feature = "tls")]
+use tokio::{io::AsyncReadExt, time::timeout};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -39,6 +43,7 @@ pub struct Io {
     standing: Option<crate::tls::Standing>,
     #[cfg(feature = "tls")]
     term: Term,
+    silent: bool,
     _slot: Slot,
 }
 
@@ -62,6 +67,7 @@ impl Io {
             standing: None,
             #[cfg(feature = "tls")]
             term: Term::default(),
+            silent: false,
             _slot: slot,
         }
     }
@@ -125,13 +131,33 @@ impl Io {
         Ok(())
     }
 
-    /// Waits for the first byte, and tells whether it begins a handshake of TLS (RFC 8446 section 5.1).
+    /// Waits for the first byte, and tells whether it begins a handshake of TLS (RFC 8446 section 5.1). Who says nothing for so long
+    /// begins none, if that is so.
     #[cfg(feature = "tls")]
-    pub(super) async fn sniffed(self) -> io::Result<(Self, bool)> {
-        let Link::Plain(mut stream) = self.stream else { return Err(io::ErrorKind::AlreadyExists.into()) };
-        let first = tokio::io::AsyncReadExt::read_u8(&mut stream).await?;
-        stream.put_back(first);
-        Ok((Self { stream: Link::Plain(stream), ..self }, first == 0x16))
+    pub(super) async fn sniffed(mut self, silence: Option<Duration>) -> io::Result<(Self, bool)> {
+        let Link::Plain(stream) = &mut self.stream else { return Err(io::ErrorKind::AlreadyExists.into()) };
+        let mut first = [0];
+        let read = stream.read(&mut first);
+        let read = match silence {
+            None => read.await?,
+            // It has read nothing, if it is late.
+            Some(silence) => match timeout(silence, read).await {
+                Ok(read) => read?,
+                Err(_) => return Ok((Self { silent: true, ..self }, false)),
+            },
+        };
+        match read {
+            // Who has nothing to say may be told something.
+            0 if silence.is_some() => return Ok((self, false)),
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => stream.put_back(first[0]),
+        }
+        Ok((self, first == [0x16]))
+    }
+
+    /// Whether its peer has said nothing for as long as those have who wait for the other side to speak.
+    pub(super) const fn is_silent(&self) -> bool {
+        self.silent
     }
 
     /// Who opened the connection: what the PROXY protocol told, else the other end of the socket.

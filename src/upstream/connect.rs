@@ -176,7 +176,7 @@ pub(super) async fn connect(
     let slot = connections.slot(options.max_connections).ok_or(ConnectError::Full)?;
     let connected = timeout(options.connect_timeout, TcpStream::connect(address)).await;
     let stream = connected.map_err(|_| ConnectError::TimedOut)?.map_err(ConnectError::Io)?;
-    if !options.refused.is_empty() {
+    if options.not_endpoints().next().is_some() {
         let (local, peer) = (stream.local_addr(), stream.peer_addr());
         let refused = local.and_then(|local| peer.map(|peer| options.refuses_connection(local, peer)));
         if refused.map_err(ConnectError::Io)? {

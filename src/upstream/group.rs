@@ -105,6 +105,18 @@ impl Upstream {
         &self.0.name
     }
 
+    /// Whom handshakes with it wait for: nothing is known of them yet.
+    #[cfg(all(feature = "stack", feature = "tls"))]
+    pub(crate) fn awaited(&self) -> Option<&crate::tls::Credentials> {
+        self.0.options.secure.as_ref()?.awaited()
+    }
+
+    /// No endpoint of it is at this address from now on, whatever its name resolves to: a gateway's operators are there.
+    #[cfg(feature = "stack")]
+    pub(crate) fn keep_off(&self, address: Option<SocketAddr>) {
+        self.0.options.kept_off.set(address);
+    }
+
     /// Its endpoints as they are at the moment. Those behind a host name, and those that a source tells, are there once they
     /// were asked for.
     #[must_use]

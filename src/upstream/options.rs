@@ -1,4 +1,8 @@
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{PoisonError, RwLock},
+    time::Duration,
+};
 
 #[cfg(feature = "tls")]
 use super::secure::Secure;
@@ -30,11 +34,41 @@ pub(super) struct Options {
     pub(super) max_age: Option<Duration>,
     pub(super) keep_alive: Option<KeepAlive>,
     pub(super) refused: Vec<SocketAddr>,
+    pub(super) kept_off: KeptOff,
     /// Of each endpoint.
     pub(super) breaker: Option<trip::Policy>,
     #[cfg(feature = "tls")]
     pub(super) secure: Option<Secure>,
 }
+
+/// The address that operators of the gateway in front of it have, as long as that is in force; it makes no other upstream of it.
+#[derive(Debug, Default)]
+pub(super) struct KeptOff(RwLock<Option<SocketAddr>>);
+
+impl KeptOff {
+    fn now(&self) -> Option<SocketAddr> {
+        *self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(feature = "stack")]
+    pub(super) fn set(&self, address: Option<SocketAddr>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = address;
+    }
+}
+
+impl Clone for KeptOff {
+    fn clone(&self) -> Self {
+        Self(RwLock::new(self.now()))
+    }
+}
+
+impl PartialEq for KeptOff {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for KeptOff {}
 
 /// How an HTTP/2 connection is asked whether its peer is still there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +90,7 @@ impl Default for Options {
             max_age: None,
             keep_alive: None,
             refused: Vec::new(),
+            kept_off: KeptOff::default(),
             breaker: None,
             #[cfg(feature = "tls")]
             secure: None,
@@ -77,13 +112,18 @@ impl Options {
 
     /// Whether `address` is one that must not be an upstream's endpoint.
     pub(super) fn refuses(&self, address: SocketAddr) -> bool {
-        self.refused.iter().any(|&own| listening::reaches(own, address))
+        self.not_endpoints().any(|own| listening::reaches(own, address))
+    }
+
+    /// The addresses that must not be.
+    pub(super) fn not_endpoints(&self) -> impl Iterator<Item = SocketAddr> {
+        self.refused.iter().copied().chain(self.kept_off.now())
     }
 
     /// Whether a connection that was made leads to an address that must not be an upstream's endpoint. A listener on
     /// all addresses is reached by each address of this machine, and those are known from the connection alone.
     pub(super) fn refuses_connection(&self, local: SocketAddr, peer: SocketAddr) -> bool {
-        self.refused.iter().any(|&own| {
+        self.not_endpoints().any(|own| {
             own.port() == peer.port()
                 && (own.ip().to_canonical() == peer.ip().to_canonical()
                     || own.ip().is_unspecified() && local.ip().to_canonical() == peer.ip().to_canonical())
@@ -102,5 +142,17 @@ mod tests {
         assert!(options.refuses_connection(address("192.0.2.1:40000"), address("192.0.2.1:9901")));
         assert!(!options.refuses_connection(address("192.0.2.1:40000"), address("192.0.2.2:9901")));
         assert!(!options.refuses_connection(address("192.0.2.1:40000"), address("192.0.2.1:9900")));
+    }
+
+    /// Those who made it know nothing of it.
+    #[cfg(feature = "stack")]
+    #[test]
+    fn what_is_kept_off_is_no_other_upstream() {
+        let (options, at) = (Options::default(), "127.0.0.1:9901".parse().unwrap());
+        options.kept_off.set(Some(at));
+        assert!(options.refuses(at) && options.refuses_connection(at, at));
+        assert_eq!(options, Options::default());
+        options.kept_off.set(None);
+        assert!(!options.refuses(at) && options.not_endpoints().next().is_none());
     }
 }

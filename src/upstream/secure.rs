@@ -12,6 +12,8 @@ use super::{
     believed::Believed,
     connect::{ConnectError, Io},
 };
+#[cfg(feature = "stack")]
+use crate::tls::Credentials;
 use crate::tls::{ClientTls, Shaken};
 
 /// So long before a certificate expires no request is begun on a connection: it could meet the other end's closing.
@@ -29,6 +31,12 @@ pub(super) struct Secure {
 impl Secure {
     pub(super) fn new(tls: &ClientTls) -> Self {
         Self { http1: tls.offering(&[b"http/1.1"]), http2: tls.offering(&[b"h2"]), bare: tls.offering(&[]) }
+    }
+
+    /// Of whom nothing is known yet that handshakes need.
+    #[cfg(feature = "stack")]
+    pub(super) fn awaited(&self) -> Option<&Credentials> {
+        self.bare.awaited()
     }
 
     /// Shakes hands with an endpoint that is called `name`: a host, a colon and a port. Also until when requests may begin, and

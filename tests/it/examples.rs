@@ -447,7 +447,9 @@ async fn mesh_service() {
         let mut command = Command::new(examples().join("mesh_service"));
         Example::spawn(command.arg(what).arg(all.join(who)).args([address, peer]))
     };
-    let mut orders = service("serve", "orders", "127.0.0.1:0", "spiffe://mesh.local/web");
+    let mut command = Command::new(examples().join("mesh_service"));
+    command.arg("serve").arg(all.join("orders")).args(["127.0.0.1:0", "spiffe://mesh.local/web"]);
+    let mut orders = Example::spawn(command.env("NO_COLOR", "1").stderr(Stdio::piped()));
     let line = orders.line().await;
     let address = line.strip_prefix("serves spiffe://mesh.local/web at ").unwrap();
     for (who, server, answer) in [
@@ -457,6 +459,16 @@ async fn mesh_service() {
     ] {
         let line = service("call", who, address, server).line().await;
         assert!(line.starts_with(answer), "{who} {server}: {line}");
+    }
+    // Who was refused, and why, is in the log.
+    let id = orders.child.id().unwrap().to_string();
+    assert!(Command::new("kill").arg(&id).status().await.unwrap().success());
+    let ended = timeout(PATIENCE, orders.child.wait_with_output()).await.expect("it ends").unwrap();
+    assert!(ended.status.success(), "{:?}", ended.status);
+    let log = String::from_utf8(ended.stderr).unwrap();
+    let refused = log.lines().find(|line| line.contains("status=403")).unwrap_or_else(|| panic!("{log}"));
+    for word in [r#"reason="forbidden""#, r#"peer="spiffe://mesh.local/stranger""#] {
+        assert!(refused.contains(word), "{refused}");
     }
     std::fs::remove_dir_all(all).unwrap();
 }

@@ -516,6 +516,75 @@ async fn a_file_says_what_is_called_and_is_followed() {
     std::fs::remove_file(&path).unwrap();
 }
 
+/// Who calls, and who the services must be, as a file says it; what is renewed is shown by the next connection.
+#[cfg(all(feature = "config", feature = "tls"))]
+#[tokio::test]
+async fn a_file_says_by_which_identity_services_are_called() {
+    use portcullis::{
+        config::Config,
+        identity::PeerIdentity,
+        tls::ServerTls,
+        transport::{Drain, Listener, Server},
+    };
+
+    use crate::{
+        gateway::world::Directory,
+        support::certificates::{Authority, credentials, uri},
+    };
+
+    let (directory, mesh) = (Directory::new("mesh-identities"), Authority::new("mesh"));
+    std::fs::create_dir(directory.path("web")).unwrap();
+    let write = |id: &str| {
+        let (chain, key) = mesh.sign(|params| params.subject_alt_names = vec![uri(id)]);
+        directory.write("web/tls.key", &key);
+        directory.write("web/tls.crt", &chain);
+    };
+    directory.write("web/ca.crt", &mesh.pem());
+    write("spiffe://mesh.local/web");
+    // Each call comes on a connection of its own.
+    let who = service_fn(async |request: http::Request<Body>| {
+        let peer =
+            request.extensions().get::<PeerIdentity>().and_then(|peer| peer.name()).unwrap_or("nobody");
+        let answer = http::Response::builder().header("connection", "close");
+        Ok::<_, std::convert::Infallible>(answer.body(Body::from(peer.to_owned())).unwrap())
+    });
+    let theirs = credentials(mesh.workload("spiffe://mesh.local/orders"), mesh.trust());
+    let listener =
+        Listener::builder().tls(ServerTls::mutual(&theirs)).bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let (port, drain) = (listener.local_addr().unwrap().port(), Drain::new());
+    tokio::spawn(Server::new().drain(&drain).serve(listener, who));
+    let upstream = |name: &str, tls: &str| {
+        format!("  {name}: {{ endpoints: ['localhost:{port}'], tls: {{ {tls} }} }}\n")
+    };
+    let text = [
+        CALLS.to_owned(),
+        "identities: { web: { directory: web } }\nupstreams:\n".to_owned(),
+        upstream("orders", "identity: web, spiffeId: spiffe://mesh.local/orders"),
+        upstream("of-the-domain", "identity: web, trustDomain: mesh.local"),
+        upstream("impostor", "identity: web, spiffeId: spiffe://mesh.local/payments"),
+        upstream("as-nobody", "roots: web/ca.crt, serverName: localhost"),
+        "  plain: { endpoints: ['localhost:PORT'] }\n".replace("PORT", &port.to_string()),
+    ];
+    directory.write("calls.yaml", &text.concat());
+    let configured = Config::file(directory.path("calls.yaml")).client().await.unwrap();
+    let client = configured.client().clone();
+    for name in ["orders", "of-the-domain"] {
+        let (status, text) = said(&client, get(&format!("http://{name}/"))).await;
+        assert_eq!((status.as_u16(), &*text), (200, "spiffe://mesh.local/web"), "{name}");
+    }
+    for name in ["impostor", "as-nobody", "plain"] {
+        let (status, text) = said(&client, get(&format!("http://{name}/"))).await;
+        assert_eq!(status.as_u16(), 502, "{name}: {text}");
+    }
+    write("spiffe://mesh.local/renewed");
+    soon(async {
+        while said(&client, get("http://orders/")).await.1 != "spiffe://mesh.local/renewed" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
 /// A copy of each call goes to a shadow, said in Rust and in a file; what is no mirror is refused there.
 #[cfg(feature = "config")]
 #[tokio::test]

@@ -5,7 +5,7 @@ use super::{Compiler, certificates::believed, tcp::at_least};
 use crate::{
     config::{
         at::At,
-        schema::{ForwardingHeader, Listener},
+        schema::{ForwardingHeader, Listener, ListenerProtocol},
     },
     identity::{self, TrustedProxies},
     listening,
@@ -97,7 +97,10 @@ impl Compiler<'_> {
             let at = at.field("tls");
             #[cfg(feature = "tls")]
             if let Some(tls) = self.listener_tls(at, tls) {
-                listen = listen.tls(tls);
+                // Where HTTP is told from the rest, so is plain text from TLS, by the same time.
+                let told = listener.detect_timeout.iter();
+                let told = told.filter(|_| listener.protocol == ListenerProtocol::Tcp);
+                listen = listen.tls(told.fold(tls, |tls, silence| tls.plain_after(silence.0)));
             }
             #[cfg(not(feature = "tls"))]
             {

@@ -33,8 +33,13 @@ impl Compiler<'_> {
         if listener.detect_timeout.is_some() {
             let at = at.field("detectTimeout");
             within(at, patience, LEAST);
-            if listener.protocol != ListenerProtocol::Detect {
-                at.warn("nothing is detected: `protocol` is not `detect`");
+            let is_permissive = listener.tls.as_ref().is_some_and(|tls| tls.mode == TlsMode::Permissive);
+            match listener.protocol {
+                ListenerProtocol::Tcp if is_permissive => {}
+                ListenerProtocol::Tcp | ListenerProtocol::Http => {
+                    at.warn("nothing is detected: `protocol` is not `detect`");
+                }
+                ListenerProtocol::Detect => {}
             }
         }
         if listener.protocol == ListenerProtocol::Tcp {
@@ -57,12 +62,6 @@ impl Compiler<'_> {
         {
             at.field("protocol")
                 .error("nothing takes its connections: no route of `tcpRoutes` is for this listener");
-        }
-        let is_permissive = listener.tls.as_ref().is_some_and(|tls| tls.mode == TlsMode::Permissive);
-        if is_permissive && listener.protocol != ListenerProtocol::Http {
-            at.field("tls").field("mode").error(
-                "`permissive` waits for a client's first byte, of which there may be none: `protocol` must be `http`",
-            );
         }
         if listener.transparent && !cfg!(target_os = "linux") {
             at.field("transparent")

@@ -24,6 +24,7 @@ impl Compiler<'_> {
     pub(super) fn identity(&self, at: At<'_>, name: &str, said: &Identity) -> Option<Credentials> {
         let made = || match &said.workload_api {
             Some(agent) => self.by_agent(at, said, agent),
+            None if said.awaited => Some(self.awaited(at, self.directory(at, said)?)),
             None => self.in_files(at, self.directory(at, said)?),
         };
         self.identities.borrow_mut().keep(&self.kept.identities, name, said.clone(), made)
@@ -76,6 +77,18 @@ impl Compiler<'_> {
             Ok(_) => Credentials::follow_from(material, directory),
             Err(_) => Credentials::new(material),
         })
+    }
+
+    /// What is in the files now, or somebody will write there.
+    fn awaited(&self, at: At<'_>, directory: Directory) -> Credentials {
+        let Err(why) = directory.material_and_faults() else {
+            return self.in_files(at, directory).unwrap_or_else(Credentials::unknown);
+        };
+        at.warn(format!("is waited for: {why}"));
+        match Handle::try_current() {
+            Ok(_) => Credentials::follow(directory),
+            Err(_) => Credentials::unknown(),
+        }
     }
 
     /// What an agent will tell: nothing is known yet.

@@ -130,8 +130,8 @@ pub(crate) struct Listener {
     /// What is spoken on its connections. Default: `http`.
     #[serde(default)]
     pub(crate) protocol: ListenerProtocol,
-    /// How long a client may take to say what tells HTTP from the rest, with `protocol: detect`. Then its server begins, which is
-    /// not HTTP. Default: 5 s.
+    /// How long a client may take to say what tells HTTP from the rest, with `protocol: detect`, and with that and `protocol: tcp` what
+    /// tells TLS from plain text where `tls` is `permissive`. Then its server begins, which is not HTTP, in plain text. Default: 5 s.
     pub(crate) detect_timeout: Option<Text<Duration>>,
     /// Whether connections are redirected to it that were meant for others, on Linux, by `REDIRECT` or `TPROXY` of iptables or
     /// nftables: `tcpRoutes` are told for whom. Default: `false`.

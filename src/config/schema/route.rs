@@ -223,13 +223,14 @@ pub(crate) struct HeaderLine {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Redirect {
-    /// The scheme.
+    /// The scheme. Default: that of the connection, or what a trusted proxy tells of its client's.
     pub(crate) scheme: Option<Scheme>,
     /// The host.
     pub(crate) hostname: Option<String>,
     /// The path.
     pub(crate) path: Option<PathModifier>,
-    /// The port. Default: the scheme's own if `scheme` is said, else the listener's.
+    /// The port. Say it where clients see another one than the listener's, as in front of a container. Default: the scheme's own if
+    /// `scheme` is said, else the listener's; behind a trusted proxy that of the host which was asked for.
     pub(crate) port: Option<NonZeroU16>,
     /// The status: 301, 302, 303, 307 or 308. Default: 302.
     pub(crate) status_code: Option<u16>,

@@ -38,6 +38,11 @@ pub(crate) struct Identity {
     /// mounts keys so.
     #[serde(default)]
     pub(crate) strict_key_permissions: bool,
+    /// Whether files that cannot be used are waited for when this identity is new: somebody beside us writes them, who begins no sooner
+    /// than we do. Until they are there handshakes fail, and a gateway that has not been ready before is not, as `/readyz` says. What an
+    /// agent tells is waited for in any case. Default: `false`: they are a fault of this file.
+    #[serde(default)]
+    pub(crate) awaited: bool,
     /// The agent that tells all of this, in place of files. Needs the feature `spiffe`. Default: none.
     pub(crate) workload_api: Option<WorkloadApi>,
 }
@@ -97,8 +102,9 @@ pub(crate) enum TlsMode {
     /// It is refused.
     #[default]
     Strict,
-    /// It is told apart by the first byte: while a mesh moves from the one to the other. For `protocol: http` alone: where servers
-    /// speak first there may be none.
+    /// It is told apart by the first byte: while a mesh moves from the one to the other. Where `protocol` is `tcp` or `detect` a client
+    /// that says nothing for the listener's `detectTimeout` speaks plain text: its server speaks first. What speaks plain text has no
+    /// identity. A protocol in plain text whose first byte is 22, as that of TLS within it, is taken for TLS with this listener.
     Permissive,
     /// Nothing but plain text is taken, as without `tls`: what is said here is checked, and does nothing.
     Disabled,

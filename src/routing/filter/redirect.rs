@@ -10,6 +10,7 @@ use super::PathChange;
 use crate::{
     gate::{Gate, GateLayer},
     head::Head,
+    identity::Entrance,
     matching::{BadPath, Host, HostPattern, InvalidHost},
     reject::{Answer, Rejection},
 };
@@ -111,8 +112,9 @@ impl Redirect {
 
     /// Scheme and port of the listener that requests come in by, for where the redirect names neither.
     ///
-    /// Without them the scheme is the one that the listener left in the request's extensions
-    /// ([`http::uri::Scheme`]), or that of the request target, or `http`; and the port is that of the host.
+    /// Without them both are those of the [`Entrance`] in the request's extensions, which a gateway leaves there. Where there is none,
+    /// the scheme is the one that the listener left there ([`http::uri::Scheme`]), or that of the request target, or `http`; and the
+    /// port is that of the host.
     #[must_use]
     pub fn listener(self, scheme: Scheme, port: u16) -> Self {
         Self { listener: Some((scheme, port)), ..self }
@@ -127,11 +129,14 @@ impl Redirect {
     fn location(&self, head: &Head<'_>) -> Result<HeaderValue, Rejection> {
         let uri = head.uri();
         let host = Host::of(uri, head.headers())?;
+        let entrance = head.extensions().get::<Entrance>();
         let known = head.extensions().get::<uri::Scheme>().or(uri.scheme());
+        let known = entrance.map(Entrance::scheme).or(known);
         let received = if known == Some(&uri::Scheme::HTTPS) { Scheme::Https } else { Scheme::Http };
         let scheme = self.scheme.or(self.listener.map(|(scheme, _)| scheme)).unwrap_or(received);
         // A scheme that is named has its own port; else the port stays what it is.
-        let own = self.listener.map_or(host.port(), |(_, port)| Some(port)).filter(|_| self.scheme.is_none());
+        let own = self.listener.map(|(_, port)| port).or_else(|| entrance.and_then(Entrance::port));
+        let own = own.or(host.port()).filter(|_| self.scheme.is_none());
         let port = self.port.or(own).filter(|port| *port != scheme.port());
         let path = self.path.as_ref().map_or(uri.path().into(), |change| change.apply(uri.path()));
         if !path.starts_with('/') {
@@ -227,6 +232,24 @@ mod tests {
             (on_443.scheme(Scheme::Http).port(443), "http://a.example:443/"),
         ] {
             assert_eq!(location(&redirect, "/", "a.example:1234"), expected);
+        }
+    }
+
+    /// Whatever a client writes of both into its request.
+    #[test]
+    fn who_knows_where_it_has_come_in_is_sent_back_there() {
+        for (entrance, host, expected) in [
+            (Entrance::new(uri::Scheme::HTTP, 8080), "a.example:1234", "http://a.example:8080/"),
+            (Entrance::new(uri::Scheme::HTTP, 80), "a.example:1234", "http://a.example/"),
+            (Entrance::new(uri::Scheme::HTTPS, 443), "a.example", "https://a.example/"),
+            (Entrance::new(uri::Scheme::HTTPS, None), "a.example:1234", "https://a.example:1234/"),
+            (Entrance::new(uri::Scheme::HTTPS, None), "a.example", "https://a.example/"),
+        ] {
+            let mut request = Request::get("https://other.example/").header("host", host).body(()).unwrap();
+            *request.uri_mut() = "/".parse().unwrap();
+            request.extensions_mut().insert(entrance);
+            let told = Redirect::new().location(&Head::of(&mut request)).unwrap();
+            assert_eq!(told, expected);
         }
     }
 

@@ -141,9 +141,8 @@ impl SnapshotBuilder {
         self
     }
 
-    /// Sets the address for operators. None unless told. It is refused as an upstream's endpoint; an endpoint whose name leads
-    /// to it is known only to an upstream that was told of it
-    /// ([`UpstreamBuilder::refuse`](crate::upstream::UpstreamBuilder::refuse)), as those of a file are.
+    /// Sets the address for operators. None unless told. It is refused as an upstream's endpoint; one whose name leads to it,
+    /// and one that a source tells, is not connected to while this is in force.
     pub fn admin(self, admin: Admin) -> Self {
         Self { admin: Some(admin), ..self }
     }
@@ -334,11 +333,12 @@ fn ways(mut rules: Vec<Rule>, given: &Given) -> Result<Vec<Way>, SnapshotError> 
     let way = |direction| {
         let rules: Vec<_> = rules.extract_if(.., |rule| rule.direction == direction).collect();
         let given = given.of(direction, &rules);
+        let redirects = rules.iter().any(|rule| rule.redirects);
         let mut router = Router::builder();
         for rule in rules {
             router = router.rule(rule.build(&given)?);
         }
-        Ok(Way { direction, asserted: given.asserted, routes: router.build()?.into_service() })
+        Ok(Way { direction, asserted: given.asserted, redirects, routes: router.build()?.into_service() })
     };
     Direction::ALL.into_iter().map(way).collect()
 }

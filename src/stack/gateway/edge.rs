@@ -32,10 +32,11 @@ use crate::{
 };
 
 use super::{
-    backend::RuleService, direction::Direction, limits::Limits, service::Door, snapshot::Way, spoken::Spoken,
+    backend::RuleService, direction::Direction, entered::Entered, limits::Limits, service::Door,
+    snapshot::Way, spoken::Spoken,
 };
 #[cfg(feature = "tls")]
-use crate::tls::ServerTls;
+use crate::tls::{Credentials, ServerTls};
 
 /// An address on which requests are taken, and what is done with each of them before any rule is known.
 #[derive(Clone)]
@@ -148,7 +149,9 @@ impl Listen {
         self
     }
 
-    /// Takes connections within TLS. A host that the certificate is not for, which the client was shown, is answered 421 (RFC 9110
+    /// Takes connections within TLS. Where plain text is [taken too](ServerTls::permissive) and something else than HTTP, a client that
+    /// says nothing for as long as [`DETECT`](Self::DETECT), or as [detection](Self::detect_within) has, speaks plain text, unless
+    /// [told](ServerTls::plain_after). A host that the certificate is not for, which the client was shown, is answered 421 (RFC 9110
     /// section 15.5.20), but for trusted proxies, where the certificate has no DNS names, and at an
     /// [inbound](Direction::Inbound) listener that requires certificates, whose callers know it by its identity.
     #[cfg(feature = "tls")]
@@ -227,6 +230,12 @@ impl Listen {
         return false;
     }
 
+    /// Whom handshakes wait for: nothing is known of them yet.
+    #[cfg(feature = "tls")]
+    pub(super) fn awaited(&self) -> Option<&Credentials> {
+        self.socket.tls.as_ref()?.awaited()
+    }
+
     pub(super) fn service(&self, shared: &EdgeParts, way: &Way) -> EdgeService {
         let trust = match self.direction {
             // Who calls is of the same mesh, and so is what it calls a request.
@@ -235,7 +244,8 @@ impl Listen {
             _ => Trust::Peers(self.trusted.clone()),
         };
         let connection = Connection::new().trusted_proxies(self.trusted.clone());
-        let known = (connection, (SetRequestId::new().trust(trust), RequestSpan));
+        let entered = way.redirects.then(|| Entered::by(self));
+        let known = ((connection, entered), (SetRequestId::new().trust(trust), RequestSpan));
         let clean = (HopByHop, (self.strangers(shared, &way.asserted), Normalize::new().paths(shared.paths)));
         let (at_once, waiting) = self.bounds();
         let entrance = (self.addresses.clone(), at_once);
@@ -291,8 +301,7 @@ impl Socket {
         }
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
-            let tls = tls.clone();
-            builder = builder.tls(if self.spoken.takes_nothing_else() { tls.any_protocol() } else { tls });
+            builder = builder.tls(self.spoken.within(tls.clone()));
         }
         if let Some(connections) = self.max_connections {
             builder = builder.max_connections(connections);
@@ -362,7 +371,7 @@ impl Gate for Strangers {
     }
 }
 
-type Known = (Connection, (SetRequestId, RequestSpan));
+type Known = ((Connection, Option<Entered>), (SetRequestId, RequestSpan));
 type Cleaned = (HopByHop, (Strangers, Normalize));
 type AtOnce = (Option<SyncRateLimit>, Option<Gates>);
 type Entrance = (Option<AddressList>, AtOnce);

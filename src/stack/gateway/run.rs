@@ -19,7 +19,7 @@ use super::{
     observer::Connections,
     service::{InForce, ListenerService},
     snapshot::Snapshot,
-    sockets::{Acceptor, BindError, Sockets, of_admin},
+    sockets::{Acceptor, BindError, Bound, Sockets, of_admin},
     tcp::{Forwarder, Numbers},
 };
 #[cfg(feature = "prometheus")]
@@ -43,6 +43,8 @@ pub(super) struct Shared {
     #[cfg(feature = "prometheus")]
     pub(super) metrics: Metrics,
     pub(super) draining: AtomicBool,
+    /// Whether it has been ready once.
+    pub(super) was_ready: AtomicBool,
     pub(super) last_load: Mutex<Option<Load>>,
     pub(super) replaced: super::usage::Replaced,
     /// Of connections that carry something else than HTTP.
@@ -93,6 +95,7 @@ impl Gateway {
             #[cfg(feature = "prometheus")]
             metrics: metrics.clone(),
             draining: AtomicBool::new(false),
+            was_ready: AtomicBool::new(false),
             last_load: Mutex::default(),
             replaced: super::usage::Replaced::default(),
             tcp: Arc::default(),
@@ -134,6 +137,13 @@ impl Gateway {
         let snapshot = Arc::new(snapshot);
         let listens: Vec<_> = snapshot.listeners.iter().chain(&admin).collect();
         let bound = shared.sockets().bind(listens.iter().copied())?;
+        let operators = admin.as_ref().and_then(|admin| {
+            let new = bound.iter().find(|bound| *bound.name() == admin.name).map(Bound::local);
+            new.or_else(|| self.address(&admin.name))
+        });
+        for upstream in &snapshot.upstreams {
+            upstream.keep_off(operators);
+        }
         let patience = if shared.current.load().is_some() { WARM } else { WARM_FIRST };
         warm(&snapshot, patience).await;
         super::usage::begin(&snapshot).await;
@@ -142,6 +152,8 @@ impl Gateway {
             return Ok(());
         }
         snapshot.canaries.start();
+        // Who is ready stays so, whatever of the next one is to be waited for.
+        let _ = shared.readiness();
         let generation = shared.swap(&snapshot, &sockets);
         snapshot.load.start();
         let serve =
@@ -244,8 +256,8 @@ impl Shared {
     }
 }
 
-/// Asks for the addresses of upstreams and for keys, so that the first requests need not wait. What is not known in time
-/// goes on being asked for.
+/// Asks for the addresses of upstreams, for keys and for identities, so that the first requests need not wait. What is not known
+/// in time goes on being asked for.
 async fn warm(snapshot: &Snapshot, patience: Duration) {
     let mut asked = JoinSet::new();
     #[cfg(feature = "jwt")]
@@ -261,6 +273,11 @@ async fn warm(snapshot: &Snapshot, patience: Duration) {
                 tracing::warn!(upstream = upstream.name(), %error, "no address is known yet");
             }
         });
+    }
+    #[cfg(feature = "tls")]
+    for (_, credentials) in snapshot.awaited() {
+        let credentials = credentials.clone();
+        asked.spawn(async move { credentials.ready().await });
     }
     let all = async { while asked.join_next().await.is_some() {} };
     let _ = timeout(patience, all).await;

@@ -81,6 +81,8 @@ pub struct Snapshot {
 pub(super) struct Way {
     pub(super) direction: Direction,
     pub(super) asserted: AssertedHeaders,
+    /// Whether rules send clients to where they have come in.
+    pub(super) redirects: bool,
     pub(super) routes: RouterService<RuleService>,
 }
 

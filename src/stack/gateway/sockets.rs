@@ -82,6 +82,10 @@ impl Bound {
         &self.listen.name
     }
 
+    pub(super) const fn local(&self) -> SocketAddr {
+        self.local
+    }
+
     pub(super) fn door(&self) -> Door {
         self.listen.door()
     }

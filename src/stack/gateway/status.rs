@@ -16,13 +16,9 @@ impl Told for Weak<Shared> {
         current.is_some_and(|current| current.snapshot.admin.as_ref().is_some_and(|admin| admin.knows(host)))
     }
 
-    fn ready(&self) -> Result<(), &'static str> {
-        match self.upgrade() {
-            Some(shared) if shared.draining.load(Ordering::Relaxed) => Err("draining"),
-            Some(shared) if shared.current.load().is_some() => Ok(()),
-            Some(_) => Err("starting"),
-            None => Err("gone"),
-        }
+    fn ready(&self) -> Result<(), String> {
+        let shared = self.upgrade().ok_or("gone")?;
+        shared.readiness().map_err(|why| why.to_string())
     }
 
     fn metrics(&self) -> Option<(&'static str, String)> {

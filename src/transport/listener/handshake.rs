@@ -142,17 +142,34 @@ impl Handshake {
 #[cfg(feature = "tls")]
 async fn secure(io: Io, tls: &crate::tls::ServerTls) -> Result<Io, (PeerAddr, io::Error)> {
     let peer = io.peer();
-    let shaking = async {
-        match tls.is_permissive() {
-            true => match io.sniffed().await? {
-                (io, true) => io.within(tls).await,
-                (io, false) => Ok(io),
-            },
-            false => io.within(tls).await,
+    let shaken = match tls.silence().filter(|_| tls.is_permissive()) {
+        // Who waits for the other side to speak may do so for longer than a handshake takes.
+        Some(silence) => match io.sniffed(Some(silence)).await {
+            Ok((io, true)) => in_time(tls, io.within(tls)).await,
+            Ok((io, false)) => Ok(io),
+            Err(error) => Err(error),
+        },
+        None if tls.is_permissive() => {
+            let told_apart = async {
+                match io.sniffed(None).await? {
+                    (io, true) => io.within(tls).await,
+                    (io, false) => Ok(io),
+                }
+            };
+            in_time(tls, told_apart).await
         }
+        None => in_time(tls, io.within(tls)).await,
     };
-    let shaken = timeout(tls.timeout(), shaking).await;
-    shaken.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(|error| (peer, error))
+    shaken.map_err(|error| (peer, error))
+}
+
+/// As long as a handshake may take.
+#[cfg(feature = "tls")]
+async fn in_time(
+    tls: &crate::tls::ServerTls,
+    shaking: impl Future<Output = io::Result<Io>>,
+) -> io::Result<Io> {
+    timeout(tls.timeout(), shaking).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 #[cfg(feature = "tls")]

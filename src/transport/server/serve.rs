@@ -162,7 +162,7 @@ impl Server {
                 return self.run(io, who, service, watches).await;
             }
         };
-        let told = match patience {
+        let told = match patience.filter(|_| !io.is_silent()) {
             Some(patience) => detect(&mut io, patience, &self.limits, &mut alarm).await,
             None => Some(Sniffed { speech: Speech::Other, ahead: Bytes::new() }),
         };

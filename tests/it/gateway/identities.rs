@@ -57,11 +57,18 @@ async fn each_port_has_a_mode_of_its_own() {
     let listener = |name: &str, mode: &str| {
         format!("{{ name: {name}, address: 127.0.0.1:0, tls: {{ identities: [shop], mode: {mode} }} }}")
     };
-    let listeners = ["strict", "permissive", "disabled"].map(|mode| listener(mode, mode)).join(", ");
+    let either =
+        listener("either", "permissive").replace(", tls:", ", protocol: detect, detectTimeout: 30s, tls:");
+    let listeners = ["strict", "permissive", "disabled"].map(|mode| listener(mode, mode));
+    let listeners = [&listeners[..], &[either]].concat().join(", ");
     let shop = "shop: { certificate: shop.pem, privateKey: shop.key }";
     let gateway = start(&directory, &text(shop, &listeners, &format!("endpoints: ['{behind}']"))).await;
-    for (mode, plain, tls) in [("strict", false, true), ("permissive", true, true), ("disabled", true, false)]
-    {
+    for (mode, plain, tls) in [
+        ("strict", false, true),
+        ("permissive", true, true),
+        ("disabled", true, false),
+        ("either", true, true),
+    ] {
         assert_eq!(spoken(&directory, gateway.at(mode)).await, (plain, tls), "{mode}");
     }
     // Another mode is another listener on the same port, at once.
@@ -385,6 +392,12 @@ mod agents {
         assert!(why.contains("has issued no identity to this process"), "{why}");
         assert_eq!(gateway.get("/", &[]).await.status, 502);
         assert_ne!(curl(&directory, gateway.at("mesh"), "localhost", &[]).await.1, Some(0));
+        let readyz = async || {
+            let answer = gateway.client.get(gateway.at("admin"), "/readyz", &[]).await;
+            (answer.status, answer.text)
+        };
+        let (unready, why) = readyz().await;
+        assert!(unready == 503 && why.starts_with("no identity yet: listener \"mesh\""), "{unready} {why}");
 
         agent.tell(&only(svid(&mesh, GATEWAY, |_| {})));
         let status = gateway.until(|status| number(status, "identities", "rotations") == 1).await;
@@ -392,6 +405,7 @@ mod agents {
         let asked = async || gateway.get("/", &[]).await.text;
         assert_eq!(asked().await, format!("{GATEWAY} - HTTP/1.1\n"));
         assert_eq!(curl(&directory, gateway.at("mesh"), "localhost", &[]).await.1, Some(0));
+        assert_eq!(readyz().await.0, 200);
 
         // Another root: the gateway believes nobody of before.
         let next = Authority::new("next");
@@ -412,6 +426,37 @@ mod agents {
             let status = gateway.until(|status| number(status, "identities", "rotations") == 1).await;
             assert_eq!(status["identities"][0]["name"], GATEWAY);
         }
+    }
+
+    /// A listener whose identity is still to come keeps nobody from those that are served; at the beginning nothing is.
+    #[tokio::test]
+    async fn who_is_ready_stays_so_whatever_is_awaited_next() {
+        let (directory, mesh) = (Directory::new("identities-awaited"), Authority::new("mesh"));
+        let behind = format!("endpoints: ['{}']", upstream("orders").await);
+        let public = "{ name: public, address: 127.0.0.1:0 }";
+        let second =
+            format!("{public}, {{ name: second, address: 127.0.0.1:0, tls: {{ identities: [later] }} }}");
+        let awaited = "later: { certificate: l.pem, privateKey: l.key, awaited: true }";
+        let gateway = start(&directory, &text("", public, &behind)).await;
+        let readyz =
+            async |gateway: &Gateway| gateway.client.get(gateway.at("admin"), "/readyz", &[]).await.status;
+        assert_eq!(readyz(&gateway).await, 200);
+        directory.write("gateway.yaml", &text(awaited, &second, &behind));
+        gateway.until(|status| status["generation"] == 2).await;
+        assert_eq!(readyz(&gateway).await, 200);
+        assert_eq!(readyz(&start(&directory, &text(awaited, &second, &behind)).await).await, 503);
+        // What is awaited and is there is as any other, and its loss takes nothing away.
+        write(&directory, "l", mesh.sign(dns(&["shop.example"])));
+        gateway.until(|status| number(status, "identities", "rotations") == 1).await;
+        let gateway = start(&directory, &text(awaited, &second, &behind)).await;
+        assert_eq!(readyz(&gateway).await, 200);
+        fs::remove_file(directory.path("l.pem")).unwrap();
+        gateway.until(|status| number(status, "identities", "failures") > 0).await;
+        assert_eq!(readyz(&gateway).await, 200);
+        // Who does not say so has a fault.
+        let refused =
+            Config::text("f", text(&awaited.replace(", awaited: true", ""), &second, &behind)).check();
+        assert!(!refused.is_accepted());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a gateway of the file does with requests.
-use std::collections::HashSet;
+use std::{collections::HashSet, net::SocketAddr};
 
-use super::world::{Client, Directory, Gateway, PATIENCE, file, upstream};
+use super::world::{Client, Directory, Gateway, PATIENCE, file, nobody, upstream};
 use http::HeaderName;
 use portcullis::{
     authn::{
@@ -10,7 +10,10 @@ use portcullis::{
     },
     config::Config,
     matching::RequestMatch,
-    stack::gateway::{self, Listen, Rule, Snapshot},
+    stack::{
+        Admin,
+        gateway::{self, Listen, Rule, Snapshot},
+    },
     telemetry::metrics::Metrics,
     upstream::{Proxy, Upstream},
 };
@@ -83,6 +86,59 @@ async fn a_credential_of_one_rule_reaches_no_upstream_through_another() {
     let sent = [("x-api-key", "secret"), ("x-other-key", "forwarded"), ("x-kept", "kept")];
     let told = Client::new().get(at, "/open", &sent).await.text;
     assert!(!told.contains("secret") && !told.contains("x-other-key") && told.contains("kept"), "{told}");
+}
+
+/// Once whoever had it has let it go.
+async fn soon_bound(address: SocketAddr) -> tokio::net::TcpListener {
+    tokio::time::timeout(PATIENCE, async {
+        loop {
+            match tokio::net::TcpListener::bind(address).await {
+                Ok(listener) => return listener,
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            }
+        }
+    })
+    .await
+    .expect("it is let go")
+}
+
+/// So is the address of its operators, whatever name leads there: a file says it, and who builds one in Rust need not.
+#[tokio::test]
+async fn no_upstream_of_one_that_is_built_is_its_admin_address() {
+    let [first, second] = [nobody(), nobody()];
+    let named = |name: &str, port: u16| {
+        Upstream::builder(name).endpoint(format!("localhost:{port}")).build().unwrap()
+    };
+    let upstream = named("loop", first.port());
+    let snapshot = |admin: SocketAddr| {
+        let built = Snapshot::builder().listen(Listen::on("public", "127.0.0.1:0".parse().unwrap()));
+        let built =
+            built.admin(Admin::at(admin)).rule(Rule::new("all").backend(Proxy::new(upstream.clone()), 1));
+        built.build().unwrap()
+    };
+    let gateway = gateway::Gateway::start(snapshot(first)).await.unwrap();
+    let (at, client) = (gateway.address("public").unwrap(), Client::new());
+    let asked = async |at| {
+        let answer = client.get(at, "/status", &[("host", "127.0.0.1")]).await;
+        (answer.status, answer.text)
+    };
+    assert_eq!(asked(first).await.0, 200, "operators are answered");
+    let (status, text) = asked(at).await;
+    assert!(status == 503 && !text.contains("generation"), "{status} {text}");
+    // It is that of what is in force, and not of what was.
+    gateway.apply(snapshot(second)).await.unwrap();
+    assert_eq!(asked(second).await.0, 200);
+    let service = soon_bound(first).await;
+    tokio::spawn(async move {
+        axum::serve(service, axum::Router::new().fallback(|| async { "a service" })).await
+    });
+    tokio::time::timeout(PATIENCE, async {
+        while asked(at).await != (200, "a service".to_owned()) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await
+    .expect("it is an upstream's as any other");
 }
 
 /// One rule that keeps `//` must not let requests pass beside the others.

@@ -12,7 +12,7 @@ use portcullis::{
 use rcgen::{CertificateParams, SanType};
 use tokio::{process::Command, time::timeout};
 
-use super::world::{Directory, Gateway, PATIENCE, upstream};
+use super::world::{Directory, Gateway, PATIENCE, nobody, upstream};
 use crate::support::certificates::{Authority, credentials, uri};
 
 pub(super) fn dns(names: &'static [&'static str]) -> impl FnOnce(&mut CertificateParams) {
@@ -127,6 +127,57 @@ async fn clients_show_certificates_of_the_roots_that_are_told() {
     assert!(text.contains("200 HTTP/"), "{text}");
     assert_ne!(shown("stranger").await.1, Some(0));
     assert_ne!(curl(&directory, at, "shop.example", &[]).await.1, Some(0));
+}
+
+/// To the scheme and the port of the listener, whatever port a client writes behind the host; behind a trusted proxy to those that its
+/// clients see.
+#[tokio::test]
+async fn a_redirect_goes_to_where_the_client_has_come_in() {
+    let (directory, _) = world("tls-redirects");
+    let [plain, secured, believing] = [nobody(), nobody(), nobody()];
+    directory.write(
+        "gateway.yaml",
+        &format!(
+            "apiVersion: portcullis/v1alpha1\n\
+             identities: {{ shop: {{ certificate: shop.pem, privateKey: shop.key }} }}\n\
+             listeners:\n\
+             - {{ name: plain, address: '{plain}' }}\n\
+             - {{ name: secured, address: '{secured}', tls: {{ identities: [shop] }} }}\n\
+             - {{ name: believing, address: '{believing}', trustedProxies: [127.0.0.1] }}\n\
+             - {{ name: any, address: 127.0.0.1:0 }}\n\
+             admin: {{ address: 127.0.0.1:0 }}\n\
+             routes:\n\
+             - name: r\n\
+             \x20 rules:\n\
+             \x20 - filters: [{{ type: RequestRedirect, requestRedirect: {{ path: {{ type: ReplaceFullPath, replaceFullPath: /new }} }} }}]\n\
+             \x20 - matches: [{{ path: {{ value: /https }} }}]\n\
+             \x20   filters: [{{ type: RequestRedirect, requestRedirect: {{ scheme: https }} }}]\n"
+        ),
+    );
+    let gateway = Gateway::start(Config::file(directory.path("gateway.yaml"))).await;
+    let (own, its) = (plain.port(), secured.port());
+    let https = ("x-forwarded-proto", "https");
+    for (listener, path, host, told, location) in [
+        ("plain", "/", "shop.example", None, format!("http://shop.example:{own}/new")),
+        ("plain", "/", "shop.example:9999", None, format!("http://shop.example:{own}/new")),
+        ("plain", "/", "shop.example", Some(https), format!("http://shop.example:{own}/new")),
+        ("plain", "/https", "shop.example:9999", None, "https://shop.example/https".into()),
+        ("believing", "/", "shop.example", Some(https), "https://shop.example/new".into()),
+        ("believing", "/", "shop.example:8443", Some(https), "https://shop.example:8443/new".into()),
+        ("believing", "/", "shop.example:443", Some(https), "https://shop.example/new".into()),
+        ("believing", "/", "shop.example", Some(("x-forwarded-port", "1")), "http://shop.example/new".into()),
+        ("believing", "/", "shop.example:8080", None, "http://shop.example:8080/new".into()),
+        ("any", "/", "shop.example:8080", None, "http://shop.example:8080/new".into()),
+    ] {
+        let headers: Vec<_> = [("host", host)].into_iter().chain(told).collect();
+        let answer = gateway.client.get(gateway.at(listener), path, &headers).await;
+        let found = answer.headers.get("location").map(|location| location.to_str().unwrap().to_owned());
+        assert_eq!((answer.status, found), (302, Some(location)), "{listener} {host} {told:?}");
+    }
+    for more in ["x-forwarded-proto: http", "host: shop.example:9999"] {
+        let (text, _) = curl(&directory, secured, "shop.example", &["--include", "--header", more]).await;
+        assert!(text.contains(&format!("location: https://shop.example:{its}/new")), "{more}: {text}");
+    }
 }
 
 #[tokio::test]

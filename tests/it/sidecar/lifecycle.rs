@@ -8,9 +8,9 @@ use std::{
 
 use axum::{Router, routing::any};
 use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     net::TcpStream,
-    process::{Child, ChildStdout, Command},
+    process::{Child, ChildStderr, ChildStdout, Command},
     sync::Notify,
     time::{sleep, timeout},
 };
@@ -18,26 +18,50 @@ use tokio::{
 use crate::{
     examples::examples,
     gateway::world::{Client, Directory, PATIENCE, nobody},
+    support::{
+        agent::{Agent, only, svid},
+        certificates::{Authority, uri},
+    },
 };
+
+const SHOP: &str = "spiffe://mesh.local/shop";
 
 /// The program beside a command.
 struct Sidecar {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
+    complaints: Option<Lines<BufReader<ChildStderr>>>,
 }
 
 impl Sidecar {
     fn spawn(arguments: &[&str]) -> Self {
+        Self::complaining(arguments, Stdio::inherit())
+    }
+
+    fn complaining(arguments: &[&str], to: Stdio) -> Self {
         let mut command = Command::new(examples().join("sidecar"));
-        command.args(arguments).env("PORTCULLIS_LOG", "warn").stdout(Stdio::piped()).kill_on_drop(true);
-        let mut child = command.spawn().unwrap();
+        command.args(arguments).env("PORTCULLIS_LOG", "warn").stdout(Stdio::piped()).stderr(to);
+        let mut child = command.kill_on_drop(true).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, lines }
+        let complaints = child.stderr.take().map(|complaints| BufReader::new(complaints).lines());
+        Self { child, lines, complaints }
     }
 
     fn run(world: &World, command: &[&str]) -> Self {
         let file = world.directory.path("sidecar.yaml");
         Self::spawn(&[&["run", "--config", file.to_str().unwrap(), "--"], command].concat())
+    }
+
+    /// The next of its complaints with these words.
+    async fn complaint(&mut self, words: &str) -> String {
+        let complaints = self.complaints.as_mut().unwrap();
+        loop {
+            let line = timeout(PATIENCE, complaints.next_line()).await.expect("no complaint in time");
+            let line = line.unwrap().expect("no complaint");
+            if line.contains(words) {
+                return line;
+            }
+        }
     }
 
     /// The next line of the service.
@@ -114,6 +138,13 @@ impl World {
         world
     }
 
+    /// Callers come within TLS, by this identity.
+    fn secured(&self, identity: &str) {
+        let text = std::fs::read_to_string(self.directory.path("sidecar.yaml")).unwrap();
+        let text = text.replace("{ name: in,", "{ name: in, tls: { identities: [shop] },");
+        self.directory.write("sidecar.yaml", &format!("{text}identities: {{ shop: {{ {identity} }} }}\n"));
+    }
+
     /// A command of the shell by which a service calls another.
     fn call(&self, path: &str) -> String {
         format!("curl --silent --show-error --header Host:service http://{}{path}", self.outbound)
@@ -177,6 +208,49 @@ async fn the_service_starts_when_all_is_ready() {
     assert!(!started.exists());
 }
 
+/// Whoever makes the identity may begin after us: until it is there nobody is answered, and the service is not started.
+#[tokio::test]
+async fn the_service_starts_when_the_identity_is_there() {
+    let authority = Authority::new("mesh.local");
+    let agent = Agent::start();
+    for (identity, problem) in [
+        ("directory: certs, awaited: true".to_owned(), "certs/tls.crt"),
+        (format!("workloadApi: {{ socket: {} }}", agent.path().display()), "has issued no identity"),
+    ] {
+        let world = World::new("5s").await;
+        world.secured(&identity);
+        let file = world.directory.path("sidecar.yaml");
+        let (file, started) = (file.to_str().unwrap(), world.directory.path("started"));
+        let command = ["run", "--config", file, "--", "touch", started.to_str().unwrap()];
+        let waiting = || Sidecar::complaining(&command, Stdio::piped());
+        let (mut sidecar, told) = (waiting(), "the service is not started yet: ");
+        for _ in 0..2 {
+            let why = sidecar.complaint(told).await;
+            assert!(why.contains("no identity yet: listener \"in\"") && why.contains(problem), "{why}");
+        }
+        let readyz = Client::new().get(world.admin, "/readyz", &[]).await;
+        assert!(readyz.status == 503 && readyz.text.contains("listener \"in\""), "{}", readyz.text);
+        assert!(!started.exists());
+        // Who is told to end meanwhile starts nothing.
+        sidecar.signal("TERM");
+        assert_eq!(sidecar.exit().await, Some(143));
+        assert!(!started.exists());
+
+        let mut sidecar = waiting();
+        sidecar.complaint(told).await;
+        if identity.starts_with("directory") {
+            let (chain, key) = authority.sign(|params| params.subject_alt_names = vec![uri(SHOP)]);
+            std::fs::create_dir(world.directory.path("certs")).unwrap();
+            world.directory.write("certs/tls.key", &key);
+            world.directory.write("certs/tls.crt", &chain);
+        } else {
+            agent.tell(&only(svid(&authority, SHOP, |_| {})));
+        }
+        assert_eq!(sidecar.exit().await, Some(0));
+        assert!(started.exists());
+    }
+}
+
 #[tokio::test]
 async fn signals_are_the_services() {
     let world = World::new("5s").await;
@@ -217,6 +291,53 @@ async fn what_comes_in_ends_before_the_service_and_what_goes_out_after_it() {
     assert_eq!(held.await.unwrap(), 200);
     assert_eq!(sidecar.exit().await, Some(5));
     assert_eq!(world.happened(), ["/held", "/meanwhile", "/told", "/last"]);
+}
+
+/// At a terminal, of which keys tell all in the foreground at once: the service is none of them, and reads all the same.
+#[tokio::test]
+async fn ctrl_c_drains_as_sigterm_does() {
+    let world = World::new("60s").await;
+    let service = format!(
+        "trap '{}; exit 5' INT; echo up; read -r line; echo \"read: $line\"; while :; do sleep 0.05; done",
+        world.call("/told")
+    );
+    world.directory.write("service.sh", &service);
+    let path = |name: &str| world.directory.path(name).display().to_string();
+    let run = |command: &str| {
+        let run = format!(
+            "exec '{}' run --config '{}' -- {command}",
+            examples().join("sidecar").display(),
+            path("sidecar.yaml")
+        );
+        let mut terminal = Command::new("script");
+        terminal.args(["--quiet", "--return", "--command", &run, "/dev/null"]).kill_on_drop(true);
+        terminal.env("PORTCULLIS_LOG", "warn").stdin(Stdio::piped()).stdout(Stdio::piped());
+        terminal.spawn().unwrap()
+    };
+    let mut child = run(&format!("sh '{}'", path("service.sh")));
+    let mut keys = child.stdin.take().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut sidecar = Sidecar { child, lines, complaints: None };
+    assert_eq!(sidecar.line().await.trim(), "up");
+    keys.write_all(b"typed\n").await.unwrap();
+    while sidecar.line().await.trim() != "read: typed" {}
+    let held = world.hold().await;
+    keys.write_all(b"\x03").await.unwrap();
+    world.until_nothing_comes_in().await;
+    let meanwhile = Client::new().get(world.outbound, "/meanwhile", &[("host", "service")]).await;
+    assert_eq!(meanwhile.status, 200);
+    world.answer.notify_one();
+    assert_eq!(held.await.unwrap(), 200);
+    assert_eq!(sidecar.exit().await, Some(5));
+    assert_eq!(world.happened(), ["/held", "/meanwhile", "/told"]);
+
+    for (command, code) in [("true", 0), ("sh -c 'exit 7'", 7), ("/nowhere/is/this", 127)] {
+        let mut child = run(command);
+        // Whose end would be told.
+        let _keys = child.stdin.take();
+        let ended = timeout(PATIENCE, child.wait_with_output()).await.expect("it ends").unwrap();
+        assert_eq!(ended.status.code(), Some(code), "{command}");
+    }
 }
 
 #[tokio::test]
@@ -328,6 +449,7 @@ async fn mistakes_on_the_command_line_are_told() {
         (&["capture", "--user", "a;b", "--inbound", "1"], "--user: expected"),
         (&["capture", "--user", "-a", "--inbound", "1"], "--user: expected"),
         (&["capture", "--user", "proxy", "--inbound", "0"], "--inbound: expected a port"),
+        (&["capture", "--user", "proxy", "--inbound", "1", "--ipv6", "yes"], "--ipv6: expected `refuse`"),
         (&["capture", "--user", "proxy", "--except-inbound", "65536"], "--except-inbound: expected a port"),
     ] {
         let output = Command::new(examples().join("sidecar")).args(arguments).output().await.unwrap();

@@ -151,16 +151,6 @@ async fn what_cannot_be_is_refused() {
             "listeners[0].detectTimeout: nothing is detected: `protocol` is not `detect`",
         ),
         (
-            "protocol: tcp, tls: { identities: [a], mode: permissive }",
-            "",
-            "listeners[0].tls.mode: `permissive` waits for a client's first byte, of which there may be none: `protocol` must be `http`",
-        ),
-        (
-            "protocol: detect, tls: { identities: [a], mode: permissive }",
-            "",
-            "listeners[0].tls.mode: `permissive` waits for a client's first byte, of which there may be none: `protocol` must be `http`",
-        ),
-        (
             "protocol: tcp",
             "policies: { authorization: [nobody] }",
             "tcpRoutes[0].policies.authorization[0]: no policy of this name",

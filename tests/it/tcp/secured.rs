@@ -148,6 +148,70 @@ async fn who_has_not_is_refused_and_the_log_says_why() {
     assert_eq!(server.taken(), 0);
 }
 
+/// While a mesh moves: who comes in plain text is let in where anybody is, and by no policy that asks who it is, or what it does.
+#[tokio::test]
+async fn plain_text_is_taken_beside_tls_where_both_may_come() {
+    let policies = "authorization:\n  orders: { action: allow, rules: [{ from: [{ serviceAccounts: [shop/orders] }] }] }\n  \
+                    no-admin: { action: deny, rules: [{ name: paths, to: [{ paths: [/admin] }] }] }\n";
+    for protocol in ["tcp", "detect"] {
+        let (directory, _) = world("tcp-permissive");
+        let (log, _guard) = Log::start();
+        let server = Server::greeting().await;
+        let start = async |route: &str| {
+            let tls = "tls: { identities: [database], clientCertificates: required, mode: permissive }";
+            let listener = format!("protocol: {protocol}, detectTimeout: 300ms, {tls}");
+            let text = file(&listener, &[server.address], "", route) + &identities(&["database"]) + policies;
+            directory.write("inbound.yaml", &text);
+            Gateway::start(Config::file(directory.path("inbound.yaml"))).await
+        };
+        let inbound = start("").await;
+        let outbound = outbound(&directory, "orders", inbound.at("public"), DATABASE).await;
+        // Each as one that begins, and as one that waits for the server to do so.
+        for gateway in [&inbound, &outbound] {
+            for begins in [true, false] {
+                let mut client = connect(gateway).await;
+                if begins {
+                    client.write_all(b"hello").await.unwrap();
+                }
+                assert_eq!(hear(&mut client, 11).await, "220 ready\r\n", "{protocol} {begins}");
+                if begins {
+                    assert_eq!(hear(&mut client, 5).await, "hello");
+                }
+                client.write_all(b"\x16 again").await.unwrap();
+                assert_eq!(hear(&mut client, 7).await, "\x16 again");
+            }
+        }
+        let lines = log.access(6).await;
+        let of = |peer: serde_json::Value| lines.iter().filter(|line| line["peer"] == peer).count();
+        assert_eq!((of(ORDERS.into()), of(serde_json::Value::Null)), (2, 4), "{lines:?}");
+
+        let taken = server.taken();
+        for (route, why) in [
+            ("policies: { authorization: [orders] }", "no policy allows it"),
+            (
+                "policies: { authorization: [no-admin] }",
+                "denied by the rule %60paths%60 of the policy %60no-admin%60",
+            ),
+        ] {
+            let inbound = start(route).await;
+            for said in [&b"hello"[..], b""] {
+                let mut client = connect(&inbound).await;
+                client.write_all(said).await.unwrap();
+                assert!(rest(&mut client).await.is_err(), "it is reset");
+            }
+            counted(&inbound, r#"tcp_refusals_total{listener="public",reason="forbidden",route="raw"}"#, 2)
+                .await;
+            let lines = log.access(1).await;
+            let line = lines.iter().find(|line| line["error"] == why);
+            assert!(line.is_some_and(|line| line["peer"].is_null()), "{why}: {lines:?}");
+        }
+        assert_eq!(server.taken(), taken);
+        let inbound = start("policies: { authorization: [orders] }").await;
+        let outbound = self::outbound(&directory, "orders", inbound.at("public"), DATABASE).await;
+        assert_eq!(hear(&mut connect(&outbound).await, 11).await, "220 ready\r\n");
+    }
+}
+
 /// It is verified who the server is, too.
 #[tokio::test]
 async fn another_server_is_not_spoken_to() {

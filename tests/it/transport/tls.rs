@@ -1,6 +1,13 @@
 //! TLS on a listener, over real sockets: who is let in, who is told why not, and what changes while it runs.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -16,7 +23,8 @@ use portcullis::{
 use rcgen::{CertificateParams, SanType, SerialNumber, date_time_ymd};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
 };
 use tower::service_fn;
 
@@ -255,18 +263,30 @@ async fn certificates_are_shown_by_name() {
         };
         credentials(authority.issue(dns), authority.trust())
     };
-    let tls = ServerTls::new(&of("localhost")).certificate(&of("*.shop.example"));
-    let running = serve(tls).await;
+    let (local, shop) = (of("localhost"), of("*.shop.example"));
+    let leaf = |of: &Credentials| {
+        let material = of.current().unwrap();
+        material.identity.as_ref().unwrap().names().chain().next().unwrap().to_vec()
+    };
+    let running = serve(ServerTls::new(&local).certificate(&shop)).await;
     for (name, shown) in
-        [("localhost", "localhost"), ("www.shop.example", "*.shop.example"), ("other.example", "localhost")]
+        [("localhost", Some(&local)), ("www.shop.example", Some(&shop)), ("other.example", None)]
     {
         let stream = TcpStream::connect(running.address).await.unwrap();
         let config = rustls_client(&authority, None);
         let name = rustls::pki_types::ServerName::try_from(name).unwrap();
         let connected = tokio_rustls::TlsConnector::from(config).connect(name.clone(), stream).await;
-        match connected {
-            Ok(stream) => assert!(stream.get_ref().1.peer_certificates().is_some()),
-            Err(error) => assert_eq!(shown, "localhost", "{name:?}: {error}"),
+        match (connected, shown) {
+            (Ok(stream), Some(shown)) => {
+                assert_eq!(
+                    stream.get_ref().1.peer_certificates().unwrap()[0].as_ref(),
+                    leaf(shown),
+                    "{name:?}"
+                );
+            }
+            // Who asks for a name that nobody has is shown the first, and sees that it is another's.
+            (Err(error), None) => assert!(error.to_string().contains(r#"DnsName("localhost")"#), "{error}"),
+            (connected, _) => panic!("{name:?}: {:?}", connected.map(drop)),
         }
     }
 }
@@ -322,6 +342,57 @@ async fn plain_text_and_tls_are_told_apart_where_both_may_come() {
     let theirs = credentials(authority.workload("spiffe://shop.example/carts"), authority.trust());
     let asked = ask(both.address, &ClientTls::mutual(&theirs)).await.unwrap();
     assert_eq!(asked, "spiffe://shop.example/carts, localhost");
+}
+
+/// Hundreds that say a handshake a byte at a time are no better off: it is late as a whole, however lively it is.
+#[tokio::test]
+async fn handshakes_that_drip_are_cut_like_those_that_stop() {
+    const ALL: usize = 300;
+    let authority = Authority::new("shop");
+    let ours = credentials(authority.workload("spiffe://shop.example/orders"), authority.trust());
+    let client = ClientTls::trusting(authority.trust());
+    let recorded = recorded(&client).await;
+    for permissive in [false, true] {
+        let tls = ServerTls::new(&ours).handshake_timeout(Duration::from_millis(500)).permissive(permissive);
+        let running = serve(tls).await;
+        let (mut dripping, said) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..ALL {
+            let (recorded, said) = (recorded.clone(), Arc::clone(&said));
+            let mut stream = TcpStream::connect(running.address).await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            dripping.spawn(async move {
+                // The last byte is never said: all the time there is a next one.
+                for byte in recorded.iter().cycle() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    if stream.write_all(&[*byte]).await.is_err() {
+                        return;
+                    }
+                    said.fetch_add(1, SeqCst);
+                }
+            });
+        }
+        until(|| said.load(SeqCst) >= 2 * ALL).await;
+        assert_eq!(ask(running.address, &client).await.unwrap(), "nobody, localhost");
+        until(|| running.seen.0.lock().unwrap().len() == ALL).await;
+        while soon(dripping.join_next()).await.is_some() {}
+        assert!(said.load(SeqCst) < ALL * recorded.len(), "nobody has said all of it");
+    }
+}
+
+/// What this client says first.
+async fn recorded(client: &ClientTls) -> Vec<u8> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let hearing = async {
+        let mut stream = listener.accept().await.unwrap().0;
+        let mut heard = vec![0; 4_096];
+        let read = stream.read(&mut heard).await.unwrap();
+        heard.truncate(read);
+        heard
+    };
+    let (heard, asked) = soon(async { tokio::join!(hearing, ask(address, client)) }).await;
+    assert!(asked.is_err() && heard.len() > 100, "{}", heard.len());
+    heard
 }
 
 /// Hundreds that begin a handshake and say no more keep nobody waiting, and are cut.
