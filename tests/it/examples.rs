@@ -151,7 +151,7 @@ fn resilient_client() {
 
 /// The number that stands behind these words.
 fn number_behind<'t>(text: &'t str, words: &str) -> &'t str {
-    let (_, rest) = text.split_once(words).unwrap_or_else(|| panic!("{words:?} is not in it"));
+    let (_, rest) = text.rsplit_once(words).unwrap_or_else(|| panic!("{words:?} is not in it"));
     &rest[..rest.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(rest.len())]
 }
 
