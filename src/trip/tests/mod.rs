@@ -45,9 +45,7 @@ fn fail(trip: &Trip, now: Instant) {
 #[test]
 fn closed_it_takes_no_lock() {
     let shares = Policy::new().ratio(Ratio::percent(90), n(20)).slow(SECOND, Ratio::percent(90));
-    for policy in
-        [Policy::new().consecutive(n(3)), shares.clone(), shares.last(NonZeroU16::new(100).unwrap())]
-    {
+    for policy in [Policy::new().consecutive(n(3)), shares, shares.last(NonZeroU16::new(100).unwrap())] {
         let trip = fixed(policy);
         let (control, doubts) = (trip.machine().lock(), trip.machine().doubts());
         let (done, waits) = std::sync::mpsc::channel();

@@ -299,7 +299,7 @@ async fn a_reload_forgets_neither_an_open_breaker_nor_who_is_slow() {
     let policy = trip::Policy::new()
         .consecutive(NonZeroU32::new(2))
         .wait(Backoff::new(Duration::from_secs(60)).jitter(Jitter::None));
-    let build = || group(std::slice::from_ref(&peer)).circuit_breaker(policy.clone());
+    let build = || group(std::slice::from_ref(&peer)).circuit_breaker(policy);
     let before = build().build().unwrap();
     assert_eq!(ask(&Proxy::new(before.clone()), 2).await, [500; 2]);
     let after = build().inherit(&before).build().unwrap();
