@@ -26,6 +26,7 @@ pub struct Policy {
     pub(super) hedges: u32,
     pub(super) any_method: bool,
     /// What is sent once is meant to be.
+    #[cfg_attr(not(feature = "stack"), expect(dead_code, reason = "a mesh client asks for it"))]
     idempotent_only: bool,
     pub(super) budget: Budget,
     /// Whether the calls are counted here, from which the budget grows.
