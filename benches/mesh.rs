@@ -1,7 +1,8 @@
 //! What the mesh client costs over its connections: `cargo bench --features mesh --bench mesh`.
 //!
 //! `layers` is all that stands around a connection in a `ClientLayer` (request id, deadlines, numbers, timeout, retry, timeout
-//! of an attempt), and `versions` the same with a split, as it is in a `Client`, over a service that answers at once. `loopback`
+//! of an attempt), and `versions` the same with a split, as it is in a `Client`, over a service that answers at once. `whole` is that
+//! with a closed breaker, the numbers of attempts, and a pick among ten endpoints by the least requests. `loopback`
 //! is a `Client` and a bare `Proxy` over a pooled connection: what they differ by is the client's.
 
 #![allow(clippy::unwrap_used, reason = "a bench may panic")]
@@ -21,11 +22,13 @@ use http_body_util::BodyExt;
 use portcullis::{
     body::Body,
     chance::Chance,
-    resilience::retry::Policy,
+    gate::GateLayer,
+    head::Head,
+    resilience::{breaker::BreakerLayer, retry::Policy},
     routing::split,
     stack::mesh::{Client, ClientLayer, Destination},
     telemetry::metrics::Metrics,
-    upstream::{Proxy, Upstream},
+    upstream::{Balance, Proxy, Upstream},
 };
 use tower::{Layer, Service, ServiceExt};
 
@@ -87,6 +90,22 @@ fn layers(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn versions(bencher: Bencher<'_, '_>) {
     let one = split::Split::builder().variant("orders", 1, inner()).build().unwrap();
+    call(bencher, layer().layer(one.into_service(split::Policy::random(Chance::seeded(1)))));
+}
+
+/// With a breaker and an endpoint that is picked, and in flight until the answer has ended.
+#[divan::bench]
+fn whole(bencher: Bencher<'_, '_>) {
+    let endpoints = (1..=10).map(|n| format!("10.0.0.{n}:9000"));
+    let orders =
+        Upstream::builder("orders").endpoints(endpoints).balance(Balance::LeastRequest).build().unwrap();
+    let picking = tower::service_fn(move |mut request: Request<Body>| {
+        orders.pick(&Head::of(&mut request)).unwrap().succeeded();
+        ready(Ok::<_, Infallible>(Response::new(Body::empty())))
+    });
+    let attempts = GateLayer::new(Metrics::new().attempts("orders")).layer(picking);
+    let guarded = BreakerLayer::default().layer(attempts);
+    let one = split::Split::builder().variant("orders", 1, guarded).build().unwrap();
     call(bencher, layer().layer(one.into_service(split::Policy::random(Chance::seeded(1)))));
 }
 

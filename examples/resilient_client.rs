@@ -1,4 +1,4 @@
-//! Requests of hyper's, over a client of the mesh: three servers, one of which fails and one of which hangs at times.
+//! Requests of hyper's, over a client of the mesh: four servers, of which one fails and one hangs at times.
 //!
 //! ```sh
 //! cargo run --example resilient_client --features mesh

@@ -1,5 +1,13 @@
 //! What is kept of a request so that it can be sent again, and whether it may be. Retries and hedges share it.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
 use http::{HeaderName, Method, Request, header};
 
 use crate::{
@@ -7,7 +15,30 @@ use crate::{
     reject::{Reason, Rejection},
 };
 
+/// An attempt is not begun with less than this left, unless told.
+pub(super) const LEAST_LEFT: Duration = Duration::from_millis(10);
+
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// In which header a server is told which attempt at a call it has, and how many there were. It goes with the call, so that
+/// each attempt has a number of its own, a hedge's too.
+#[derive(Debug, Clone)]
+pub(super) struct Numbering(Arc<(HeaderName, AtomicU32)>);
+
+impl Numbering {
+    pub(super) fn new(name: HeaderName) -> Self {
+        Self(Arc::new((name, AtomicU32::new(0))))
+    }
+
+    /// Makes it the next attempt, if it is to be told.
+    pub(super) fn number<B>(request: &mut Request<B>) {
+        if let Some(Self(numbering)) = request.extensions().get::<Self>().cloned() {
+            let (name, made) = &*numbering;
+            let number = made.fetch_add(1, Relaxed).saturating_add(1);
+            request.headers_mut().insert(name.clone(), number.into());
+        }
+    }
+}
 
 /// Whether a request may be done twice: its method is idempotent (RFC 9110 section 9.2.2), or it brings a key by which the
 /// server knows it again.

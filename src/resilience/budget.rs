@@ -352,6 +352,37 @@ mod tests {
         assert_eq!(spend_all(&budget, later + Duration::from_secs(11)), 0);
     }
 
+    /// A loop over what has passed would be at it for hours, with the lock.
+    #[test]
+    fn an_idle_year_takes_no_longer_than_an_idle_moment() {
+        let budget = Budget::new(Ratio::ALWAYS).floor(0, NO_FLOOR).window(Duration::from_millis(1));
+        let (call, start) = (|| (0..UNTIMED).for_each(|_| budget.call()), Instant::now());
+        call();
+        for year in 1..=100 {
+            let now = start + Duration::from_secs(365 * 86_400) * year;
+            assert!(!budget.spend(now), "what was called a year ago is forgotten");
+            call();
+            assert!(budget.spend(now));
+        }
+        assert!(budget.0.lock().buckets.len() <= 2 + BUCKETS as usize);
+    }
+
+    /// Whoever holds the lock keeps no call waiting, not even one that would look at the clock.
+    #[test]
+    fn calls_take_no_lock() {
+        let budget = Budget::default();
+        let held = budget.0.lock();
+        let (done, waits) = std::sync::mpsc::channel();
+        let calls = budget.clone();
+        std::thread::spawn(move || {
+            (0..4 * UNTIMED).for_each(|_| calls.call());
+            let _ = done.send(());
+        });
+        assert_eq!(waits.recv_timeout(Duration::from_secs(30)), Ok(()), "a call waits for the lock");
+        drop(held);
+        assert_eq!(budget.calls(), 4 * UNTIMED);
+    }
+
     /// What was called in a calm time counts as soon as something fails, as far as it is in the window.
     #[tokio::test(start_paused = true)]
     async fn calls_before_the_first_failure_count() {

@@ -38,9 +38,15 @@ pub enum Contradiction {
     /// A second attempt is sent when the first may not last any longer.
     #[error("a second attempt would be sent later than the first may take")]
     LateHedge,
+    /// What is to be waited before an attempt is tried again takes the time of the whole call.
+    #[error("a retry would wait as long as the whole call may take")]
+    LateRetry,
     /// There are to be second attempts, and the budget allows none.
     #[error("the budget of its second attempts allows none")]
     NoBudget,
+    /// An attempt beside the first is begun only with as much time left as the whole call has.
+    #[error("an attempt beside the first needs as much time as the whole call may take")]
+    NoTimeLeft,
 }
 
 /// The setters of a builder that has a `calling`.
@@ -133,10 +139,34 @@ impl Calling {
         if delay.zip(attempt.or(whole)).is_some_and(|(delay, most)| delay >= most) {
             return Err(Contradiction::LateHedge);
         }
+        let least = self.retry.as_ref().map(retry::Policy::least_times);
+        let needed = [
+            least.and_then(|(_, needed)| needed),
+            self.hedge.as_ref().and_then(hedge::Policy::told_least_left),
+        ];
+        if let Some(whole) = whole {
+            if least.is_some_and(|(wait, _)| wait >= whole) {
+                return Err(Contradiction::LateRetry);
+            }
+            if needed.into_iter().flatten().any(|needed| needed >= whole) {
+                return Err(Contradiction::NoTimeLeft);
+            }
+        }
         let Some(own) = self.own_budget() else { return Ok(()) };
         match budgets.into_iter().any(|budget| budget.unwrap_or(&own).is_zero()) {
             true => Err(Contradiction::NoBudget),
             false => Ok(()),
+        }
+    }
+
+    /// Warns of a hedge that is no use to calls of gRPC, if nobody has said that it is not for them. `called`: what is.
+    pub(super) fn warn_of_hedge(&self, called: Option<&str>) {
+        if self.hedge.as_ref().is_some_and(|hedge| !hedge.says_methods()) {
+            tracing::warn!(
+                called,
+                "this hedge sends only idempotent calls twice, and gRPC is always POST: say `danger_any_method` of calls that \
+                 can be repeated, or `idempotent_only`"
+            );
         }
     }
 

@@ -267,7 +267,17 @@ const MESH_CLIENT: &[Place] = &[
     BREAKER,
     OF_UPSTREAM,
     DEADLINE_TOLD,
+    said(
+        "attempt metrics",
+        "Inside of retries, hedges, breakers and limits: each attempt that goes to the upstream counts by its own outcome, also \
+         one whose failure was mended; what was refused before does not.",
+    ),
     PROXY,
+    said(
+        "TLS connector",
+        "Below HTTP: who the server is, and in mutual TLS who we are, is known before anything of a request is sent. One \
+         connection serves many attempts.",
+    ),
 ];
 
 const MESH_SERVER: &[Place] = &[

@@ -4,8 +4,8 @@ use std::{
     future::poll_fn,
     pin::pin,
     sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Poll,
 };
@@ -36,6 +36,9 @@ pub(super) struct Beside {
     chance: Chance,
     /// Goes up with each set.
     sets: watch::Sender<u64>,
+    /// How many words of the source there were, and the last that was taken.
+    words: AtomicU64,
+    taken: Mutex<u64>,
     task: Task,
     /// Nothing goes on, now and later.
     idle: AtomicBool,
@@ -50,7 +53,8 @@ impl Beside {
         chance: Chance,
     ) -> Self {
         let (heard, sets, task) = (Heard::default(), watch::Sender::new(0), Task::default());
-        Self { outliers, checks, ahead, source, heard, chance, sets, task, idle: AtomicBool::new(false) }
+        let (words, taken, idle) = (AtomicU64::new(0), Mutex::new(0), AtomicBool::new(false));
+        Self { outliers, checks, ahead, source, heard, chance, sets, words, taken, task, idle }
     }
 
     /// Whether what becomes of requests is to be told.
@@ -81,6 +85,21 @@ impl Beside {
 
     fn has_work(&self) -> bool {
         self.outliers.is_some() || self.checks.is_some() || self.ahead.is_some() || self.source.is_some()
+    }
+
+    /// The number of a further word of the source.
+    pub(super) fn next_word(&self) -> u64 {
+        self.words.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The turn to take this word, unless a later one has been taken.
+    pub(super) fn turn(&self, word: u64) -> Option<MutexGuard<'_, u64>> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if *taken >= word {
+            return None;
+        }
+        *taken = word;
+        Some(taken)
     }
 
     /// There is another set, or word of none.
@@ -168,6 +187,6 @@ async fn follow(group: Weak<Group>, mut source: Followed) {
     loop {
         let told = source.next().await;
         let Some(group) = group.upgrade() else { return };
-        group.take(told);
+        group.take(told).await;
     }
 }

@@ -117,6 +117,12 @@ impl Upstream {
         self.0.options.kept_off.set(address);
     }
 
+    /// Whether its endpoints are spoken to within TLS, whatever the scheme of a request is.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.0.elsewhere.is_none() && self.0.options.is_secure()
+    }
+
     /// Its endpoints as they are at the moment. Those behind a host name, and those that a source tells, are there once they
     /// were asked for.
     #[must_use]

@@ -76,7 +76,8 @@
 //! that bears it (seven of ten bear all, Envoy's overprovisioning of 1.4), and there of the own [zone](UpstreamBuilder::zone).
 //! If less than half of a priority takes requests, and no other bears them, all of it is given some, but for those that
 //! drain or whose breaker is open ([panic](UpstreamBuilder::panic_threshold)). All of that is worked out when the set changes or somebody's
-//! [`Availability`] does, off the path of requests: a pick costs the same for ten endpoints and for ten thousand.
+//! [`Availability`] does, off the path of requests and, but for small sets without tables of hashes, off the threads that serve them: a pick
+//! costs the same for ten endpoints and for ten thousand.
 //!
 //! A request can be for those with some [labels](Endpoint::label) alone: a [`Subset`] is an upstream of its own in all of
 //! that. And with a [`Session`] a client stays where it was, as long as that endpoint takes requests.

@@ -57,9 +57,14 @@ pub(super) async fn reach(
     let mut first = match picked {
         None => {
             let (plan, ask) = (upstream.plan().await?, ask(call, Tried::default(), None));
-            // A plan that knows nobody for this request may be of before.
-            let renewed = || upstream.next(&*upstream.group().roster.renewed(&plan)?, &ask);
-            upstream.next(&plan, &ask).or_else(renewed)
+            match upstream.next(&plan, &ask) {
+                Some(member) => Some(member),
+                // A plan that knows nobody for this request may be of before.
+                None => {
+                    let renewed = upstream.group().roster.renewed(&plan).await;
+                    renewed.and_then(|plan| upstream.next(&plan, &ask))
+                }
+            }
         }
         picked => picked,
     };

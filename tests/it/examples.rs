@@ -149,7 +149,13 @@ fn resilient_client() {
     );
 }
 
-/// The curves of the documentation are what the simulations make. `BLESS=1` writes them.
+/// The number that stands behind these words.
+fn number_behind<'t>(text: &'t str, words: &str) -> &'t str {
+    let (_, rest) = text.rsplit_once(words).unwrap_or_else(|| panic!("{words:?} is not in it"));
+    &rest[..rest.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(rest.len())]
+}
+
+/// The curves of the documentation are what the simulations make, and so is what it says of them. `BLESS=1` writes the curves.
 #[test]
 fn simulate() {
     let written = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/simulations");
@@ -170,6 +176,15 @@ fn simulate() {
     }
     if directory != written {
         std::fs::remove_dir_all(&directory).unwrap();
+    }
+    let said = String::from_utf8(output.stdout).unwrap();
+    let slow = said.lines().find(|line| line.starts_with("balance_slow")).unwrap();
+    let text = std::fs::read_to_string(written.with_extension("md")).unwrap().replace('\n', " ");
+    for (words, policy) in
+        [("pile up there it is ", "least request"), ("by the time of answers ", "peak EWMA")]
+    {
+        let told = format!(" {} with {policy}", number_behind(&text, words));
+        assert!(slow.contains(&told), "{told:?} is not in {slow}");
     }
 }
 

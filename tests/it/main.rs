@@ -8,6 +8,7 @@
 
 mod admission;
 mod authn;
+mod calls;
 mod config;
 mod contract;
 #[cfg(feature = "redis")]

@@ -129,9 +129,8 @@ async fn of_several_the_host_or_a_handle_says_which() {
     assert_eq!(names, ["Stock", "orders"]);
 }
 
-/// What was to be secret does not go in the clear.
 #[tokio::test]
-async fn there_is_no_tls_and_nothing_is_sent_without_it() {
+async fn what_is_meant_to_be_secret_does_not_go_in_the_clear() {
     let client = Client::to("orders", [named("orders").await.to_string()]).unwrap();
     assert_eq!(said(&client, get("https://orders/")).await.0, 501);
 }
@@ -157,6 +156,10 @@ async fn contradictions_are_refused_by_name() {
         of(ClientLayer::new().timeout(ms(100)).hedge(policy))
     };
     assert_eq!((percentile(100), percentile(99)), (Err(late), Ok(())));
+    let retry = |policy| of(ClientLayer::new().timeout(ms(100)).retry(policy));
+    let contradicts = |why| Err(InvalidClient::Contradiction("orders".into(), why));
+    assert_eq!(retry(Policy::new(1).least_wait(ms(100))), contradicts(Contradiction::LateRetry));
+    assert_eq!(retry(Policy::new(1).least_left(ms(100))), contradicts(Contradiction::NoTimeLeft));
     let broke = hedge::Policy::after(ms(10)).budget(none.clone());
     assert_eq!(of(ClientLayer::new().hedge(broke)), Err(spent.clone()));
     assert_eq!(of(ClientLayer::new().retry(Policy::new(1).budget(none.clone()))), Err(spent.clone()));
@@ -187,6 +190,26 @@ fn contradictions_of_layers_are_warned_of() {
     let _ = RetryLayer::new(Policy::new(1).budget(none.clone()));
     let _ = HedgeLayer::new(hedge::Policy::after(ms(10)).budget(none));
     assert_eq!(warned("its budget allows no attempt beside the first"), 2);
+}
+
+/// A client does not know that its calls are gRPC, and a hedge of these would never send anything.
+#[test]
+fn a_hedge_that_is_no_use_to_grpc_is_warned_of_by_name() {
+    let (log, _guard) = Log::start();
+    let hedge = || hedge::Policy::after(Duration::from_millis(10));
+    let warned = || log.ours().iter().filter(|line| line.contains("gRPC is always POST")).count();
+    let client = |policy| {
+        let policies = ClientLayer::new().hedge(policy);
+        Client::new(Destination::new(upstream("orders", nobody())).policies(policies)).unwrap()
+    };
+    let _ = (client(hedge().danger_any_method()), client(hedge().idempotent_only()));
+    assert_eq!(warned(), 0, "{:?}", log.ours());
+    let _ = client(hedge());
+    let _ = ClientLayer::new().hedge(hedge()).layer(service_fn(async |_: http::Request<Body>| {
+        Ok::<_, Rejection>(http::Response::new(Body::empty()))
+    }));
+    assert_eq!(warned(), 2, "{:?}", log.ours());
+    assert!(log.ours()[0].contains("orders"), "{:?}", log.ours());
 }
 
 #[tokio::test]
@@ -683,9 +706,11 @@ fn everything([old, new, bad]: [SocketAddr; 3], more: &str) -> String {
 
 /// What is told of it, once it was called.
 #[cfg(feature = "config")]
-const TOLD: [&str; 7] = [
+const TOLD: [&str; 9] = [
     r#"portcullis_requests_total{route="Shop",variant="new",method="GET",status="200""#,
     r#"portcullis_retries_total{route="bad"} 2"#,
+    r#"portcullis_upstream_attempts_total{upstream="bad",verdict="server_fault"} 3"#,
+    r#"portcullis_upstream_attempt_duration_seconds_count{upstream="bad"} 3"#,
     r#"portcullis_retry_budget_calls_total{upstream="bad"} "#,
     r#"portcullis_upstream_endpoints{upstream="old"} 1"#,
     r#"portcullis_outlier_ejections_total{upstream="bad",cause="consecutive_5xx"} 0"#,
@@ -782,6 +807,22 @@ async fn what_is_wrong_with_a_file_is_told_at_its_place() {
         let faults = Config::text("f", format!("{CALLS}{rest}")).client().await.map(drop).unwrap_err();
         let text: Vec<_> = faults.iter().map(ToString::to_string).collect();
         assert!(text.iter().any(|fault| fault.contains(told)), "{told}: {text:?}");
+    }
+    // A hedge that says nothing of methods is warned of in the log, and may be meant.
+    for (hedge, warnings) in [
+        ("delay: 5ms", 1),
+        ("delay: 5ms, dangerAnyMethod: false", 0),
+        ("delay: 5ms, dangerAnyMethod: true", 0),
+    ] {
+        let text = format!(
+            "{CALLS}upstreams: {{ a: {{ endpoints: ['h:1'] }} }}\ndestinations: {{ a: {{ policies: {{ hedge: {{ {hedge} }} }} }} }}"
+        );
+        let (log, _guard) = Log::start();
+        Config::text("f", text).client().await.unwrap();
+        let told =
+            log.ours().into_iter().filter(|line| line.contains("gRPC is always POST")).collect::<Vec<_>>();
+        assert_eq!(told.len(), warnings, "{told:?}");
+        assert!(told.iter().all(|line| line.contains("destinations.a.policies.hedge")), "{told:?}");
     }
     let none = "upstreams: { a: { endpoints: ['h:1'], retryConstraint: { budget: { percent: 0 }, minRetryRate: { count: 0 } } } }";
     Config::text("f", format!("{CALLS}{none}")).client().await.unwrap();

@@ -67,6 +67,7 @@ impl<'a> Compiler<'a> {
                 .field("type")
                 .error("expected `Header`: a service keeps no cookies");
         }
+        calls_twice(at.field("policies").field("hedge"), rule);
         let made = self.sessions(at, made, rule);
         let made = divided(at.field("policies").field("split"), made, &rule.policies, &|_| None, false);
         for (at, _) in
@@ -95,5 +96,16 @@ impl<'a> Compiler<'a> {
             Some(proxy) => made.backend(self.with_credentials(at, name, proxy, &Policies::default()), 1),
             None => made,
         }
+    }
+}
+
+/// A rule of a gateway says by its methods what is sent twice; a client is not told which its calls are.
+fn calls_twice(at: At<'_>, rule: &Rule) {
+    let is_said = at.field("dangerAnyMethod").is_said();
+    if rule.policies.hedge.as_ref().is_some_and(|hedge| !hedge.danger_any_method) && !is_said {
+        at.warn(
+            "only idempotent calls are sent twice, and gRPC is always POST: `dangerAnyMethod: true` for calls that can be \
+             repeated, `false` if none of them is gRPC",
+        );
     }
 }

@@ -24,7 +24,7 @@ impl Compiler<'_> {
         policy =
             rules.max_attempts.into_iter().fold(policy, |policy, most| policy.hedges(most.saturating_sub(1)));
         policy = rules.max_body.into_iter().fold(policy, |policy, bytes| policy.most_body(bytes as usize));
-        policy = if rules.danger_any_method { policy.danger_any_method() } else { policy };
+        policy = if rules.danger_any_method { policy.danger_any_method() } else { policy.idempotent_only() };
         let name = made.name().to_owned();
         let before = self.kept.counted.hedges.get(&name);
         let policy = before.into_iter().fold(policy, Policy::counted_by);

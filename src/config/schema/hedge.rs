@@ -24,7 +24,8 @@ pub(crate) struct HedgeRules {
     #[schemars(range(max = 16_777_216))]
     pub(crate) max_body: Option<u32>,
     /// Whether requests of any method are sent twice, without an idempotency key. Upstreams then do twice what they were asked
-    /// once, whenever they are slow. For calls that can be repeated, such as gRPC calls that only read. Default: `false`.
+    /// once, whenever they are slow. For calls that can be repeated, such as gRPC calls that only read. Default: `false`, of which a mesh client warns unless
+    /// it is written: it does not know whether its calls are gRPC.
     #[serde(default)]
     pub(crate) danger_any_method: bool,
 }

@@ -43,8 +43,8 @@ pub(crate) struct RetryRules {
     pub(crate) max_body: Option<u32>,
     /// How much of the request's time must be left for an attempt to be begun. Default: 10 ms.
     pub(crate) min_time_left: Option<Text<Duration>>,
-    /// A header in which the upstream is told which attempt it is: 1 for the first. It is removed from what clients send.
-    /// Default: none.
+    /// A header in which the upstream is told which attempt it is: 1 for the first; those of a `hedge` are counted along. It is
+    /// removed from what clients send. Default: none.
     pub(crate) attempt_header: Option<Header>,
     /// Whether requests of any method are tried again, without an idempotency key. An upstream may do twice what it was asked
     /// once. For calls that can be repeated, such as gRPC calls that only read. Default: `false`.

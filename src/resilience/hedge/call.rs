@@ -19,7 +19,7 @@ use crate::{
     outcome::rejection_in,
     reject::{GrpcCode, Rejection},
     resilience::{
-        again::{is_refusal, keep_body},
+        again::{Numbering, is_refusal, keep_body},
         kept::KeptHead,
         looked::{Looked, Peeked, is_undecided},
         timeout::head_deadline,
@@ -94,7 +94,7 @@ impl Call {
         if self.sent >= policy.hedges {
             return Ok(Next::Wait);
         }
-        if self.deadline.is_some_and(|deadline| deadline.left(now) < policy.least_left) {
+        if self.deadline.is_some_and(|deadline| deadline.left(now) < policy.time_needed()) {
             return Err(HedgeStop::Deadline);
         }
         let replay = self.body.as_ref().filter(|replay| replay.is_whole()).ok_or(HedgeStop::Body)?;
@@ -114,6 +114,7 @@ impl Call {
         }
         let (mut request, trail) = (self.head.again().map(|()| body), Trail::default());
         request.extensions_mut().insert(trail.clone());
+        Numbering::number(&mut request);
         Ok(Next::Send(request, trail))
     }
 

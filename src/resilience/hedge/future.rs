@@ -15,6 +15,7 @@ use tower_service::Service;
 use super::{
     HedgeBody, Policy,
     call::{Call, Grade, Next, graded},
+    handle::HedgeStop,
 };
 use crate::{body::Body, ready::ReadyCall, resilience::timeout::Alarm, time::after, trail::Trail};
 
@@ -29,6 +30,7 @@ pin_project! {
         #[pin]
         alarm: Alarm,
         learning: Option<Learning>,
+        once: Option<Once>,
         race: Option<Box<Race<S, B>>>,
     }
 }
@@ -37,6 +39,12 @@ pin_project! {
 struct Learning {
     policy: Arc<Policy>,
     started: Instant,
+}
+
+/// A call that is sent once, whatever becomes of it. It is counted if it is late by its end.
+struct Once {
+    policy: Arc<Policy>,
+    late: Instant,
 }
 
 /// What is needed where there may be other attempts.
@@ -61,7 +69,13 @@ type Ended<S, B> = Result<Response<HedgeBody<B>>, <S as Service<Request<Body>>>:
 impl<S: Service<Request<Body>>, B: HttpBody> ResponseFuture<S, B> {
     /// The only attempt.
     pub(super) fn alone(first: Sending<S>) -> Self {
-        Self { first: Some(first), alarm: Alarm::default(), learning: None, race: None }
+        Self { first: Some(first), alarm: Alarm::default(), learning: None, once: None, race: None }
+    }
+
+    /// The only attempt, of what may not be sent twice.
+    pub(super) fn once(first: Sending<S>, policy: Arc<Policy>, started: Instant) -> Self {
+        let late = policy.late(started);
+        Self { once: Some(Once { policy, late }), ..Self::alone(first) }
     }
 
     /// The only attempt, from which is learnt how long attempts take.
@@ -102,6 +116,7 @@ where
             if let Some(learning) = this.learning.take() {
                 learning.first(grade);
             }
+            *this.once = None;
             let Some(race) = this.race else { return Poll::Ready(ended) };
             if let Some(given) = race.end(grade, ended, None, 0) {
                 return Poll::Ready(given);
@@ -116,6 +131,14 @@ where
         }
         this.first.set(None);
         Poll::Ready(given)
+    }
+}
+
+impl Drop for Once {
+    fn drop(&mut self) {
+        if Instant::now() >= self.late {
+            self.policy.counts.stop(HedgeStop::Unsafe);
+        }
     }
 }
 

@@ -22,11 +22,14 @@ pub enum HedgeStop {
     Budget,
     /// What is left of its time does not suffice.
     Deadline,
+    /// It may not be done twice, and nobody has said that any method may. Of a percentile that is not known yet, its least
+    /// time is taken for late.
+    Unsafe,
 }
 
 impl HedgeStop {
     /// Every one.
-    pub const ALL: &'static [Self] = &[Self::Body, Self::Budget, Self::Deadline];
+    pub const ALL: &'static [Self] = &[Self::Body, Self::Budget, Self::Deadline, Self::Unsafe];
 
     /// The word for it in metrics: stable.
     #[must_use]
@@ -35,6 +38,7 @@ impl HedgeStop {
             Self::Body => "body",
             Self::Budget => "budget",
             Self::Deadline => "deadline",
+            Self::Unsafe => "unsafe",
         }
     }
 }

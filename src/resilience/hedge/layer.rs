@@ -12,7 +12,10 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::{HedgeBody, HedgeHandle, Policy, ResponseFuture, call::Call, future::Sending};
-use crate::body::{Body, BoxError};
+use crate::{
+    body::{Body, BoxError},
+    resilience::again::has_attempts,
+};
 
 /// Sends a second attempt beside a late one. See the [module docs](super).
 #[derive(Debug, Clone)]
@@ -78,11 +81,14 @@ where
             return ResponseFuture::alone(Sending::calling(self.inner.call(request)));
         };
         let service = self.inner.clone();
-        if !policy.is_for(&request) {
-            // It waits for its service nevertheless.
+        // What is sent once waits for its service nevertheless.
+        if !has_attempts(&request) {
             return ResponseFuture::alone(Sending::new(service, request));
         }
         let (policy, started) = (Arc::clone(policy), Instant::now());
+        if !policy.is_for(&request) {
+            return ResponseFuture::once(Sending::new(service, request), policy, started);
+        }
         let Some(delay) = policy.delay() else {
             return ResponseFuture::learning(Sending::new(service, request), policy, started);
         };

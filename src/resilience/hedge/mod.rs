@@ -67,6 +67,7 @@
 //! | its body is too long to be [kept](Policy::most_body), or broke off | `Body` |
 //! | the budget has nothing left | `Budget` |
 //! | of the request's [`Deadline`](crate::context::Deadline) there is not [enough](Policy::least_left) left | `Deadline` |
+//! | it may not be done twice: gRPC is always POST, and nobody has said that any method may | `Unsafe` |
 //!
 //! A second attempt is not begun before all of the body has come: two that read from one caller would wait for the same
 //! thing. Until then the first is not late, the caller is.

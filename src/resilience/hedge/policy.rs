@@ -11,9 +11,10 @@ use super::{
 use crate::{
     ratio::Ratio,
     resilience::{
-        again::{has_attempts, is_repeatable},
+        again::{LEAST_LEFT, is_repeatable},
         budget::Budget,
     },
+    time::after,
 };
 
 /// When a late attempt has another sent beside it, and how many. See the [module docs](super). Clones share the budget, the
@@ -24,10 +25,14 @@ pub struct Policy {
     pub(super) when: When,
     pub(super) hedges: u32,
     pub(super) any_method: bool,
+    /// What is sent once is meant to be.
+    #[cfg_attr(not(feature = "stack"), expect(dead_code, reason = "a mesh client asks for it"))]
+    idempotent_only: bool,
     pub(super) budget: Budget,
     /// Whether the calls are counted here, from which the budget grows.
     pub(super) counts_calls: bool,
-    pub(super) least_left: Duration,
+    /// As it was told.
+    least_left: Option<Duration>,
     pub(super) most_body: usize,
     pub(super) counts: Arc<Counts>,
 }
@@ -57,9 +62,10 @@ impl Policy {
             when,
             hedges: 1,
             any_method: false,
+            idempotent_only: false,
             budget: Budget::default(),
             counts_calls: true,
-            least_left: Duration::from_millis(10),
+            least_left: None,
             most_body: 64 * 1024,
             counts: Arc::default(),
         }
@@ -92,7 +98,7 @@ impl Policy {
     /// An attempt is not begun with less than this left of the request's [deadline](crate::context::Deadline). 10 ms unless
     /// told.
     pub fn least_left(self, least: Duration) -> Self {
-        Self { least_left: least, ..self }
+        Self { least_left: Some(least), ..self }
     }
 
     /// The longest body that is kept to be sent again, in bytes. A longer one is sent once. 64 KiB unless told.
@@ -104,7 +110,14 @@ impl Policy {
     /// asked once, whenever they are slow. It is for calls of which you know that they can be repeated, as gRPC calls that
     /// only read, which are all `POST`.
     pub fn danger_any_method(self) -> Self {
-        Self { any_method: true, ..self }
+        Self { any_method: true, idempotent_only: false, ..self }
+    }
+
+    /// Says that what may not be done twice is meant to be sent once. It is so without this word; but a mesh client does not
+    /// know whether its calls are gRPC, of which none is ever sent twice then, and warns of a hedge that says neither this nor
+    /// [`danger_any_method`](Self::danger_any_method).
+    pub fn idempotent_only(self) -> Self {
+        Self { idempotent_only: true, any_method: false, ..self }
     }
 
     /// Goes on with the numbers of another policy, in whose place it is put, and with what it knows if both ask for the same
@@ -136,8 +149,29 @@ impl Policy {
         }
     }
 
-    /// The least that is waited for, whatever was measured.
+    /// Whether it says which calls are sent twice.
     #[cfg(feature = "stack")]
+    pub(crate) const fn says_methods(&self) -> bool {
+        self.any_method || self.idempotent_only
+    }
+
+    /// What is to be left of a call's time for an attempt, if that was told.
+    #[cfg(feature = "stack")]
+    pub(crate) const fn told_least_left(&self) -> Option<Duration> {
+        self.least_left
+    }
+
+    /// An attempt is not begun with less than this left.
+    pub(super) fn time_needed(&self) -> Duration {
+        self.least_left.unwrap_or(LEAST_LEFT)
+    }
+
+    /// When a call that began then is late: by the least that there is to go by if it is not known how long answers take.
+    pub(super) fn late(&self, started: Instant) -> Instant {
+        after(started, self.delay().unwrap_or(self.shortest_delay()))
+    }
+
+    /// The least that is waited for, whatever was measured.
     pub(crate) const fn shortest_delay(&self) -> Duration {
         match self.when {
             When::After(delay) => delay,
@@ -145,9 +179,9 @@ impl Policy {
         }
     }
 
-    /// Whether a request may be sent twice.
+    /// Whether a request that can have several attempts may be sent twice.
     pub(super) fn is_for<B>(&self, request: &Request<B>) -> bool {
-        has_attempts(request) && (self.any_method || is_repeatable(request))
+        self.any_method || is_repeatable(request)
     }
 
     /// The budget grows with what reaches the server.

@@ -18,7 +18,7 @@ use crate::{
     outcome::{Completion, Failure, Outcome, is_connect, is_refused, rejection_in},
     reject::{GrpcCode, Reason, Rejection},
     resilience::{
-        again::{is_refusal, keep_body},
+        again::{Numbering, is_refusal, keep_body},
         kept::KeptHead,
         timeout::head_deadline,
     },
@@ -30,7 +30,7 @@ use crate::{
 pub(super) struct Call {
     policy: Arc<Policy>,
     head: KeptHead,
-    /// `None`: the body is too long to be kept.
+    /// `None`: the body is too long to be kept, or there is no further attempt for which it would be.
     body: Option<Replay>,
     is_safe: bool,
     retries: u32,
@@ -65,6 +65,9 @@ impl Call {
     /// Keeps what is needed to send `request` again, and makes it the first attempt.
     #[inline]
     pub(super) fn begin(policy: &Arc<Policy>, request: &mut Request<Body>) -> Self {
+        if let Some(name) = policy.attempt_header.clone() {
+            request.extensions_mut().insert(Numbering::new(name));
+        }
         let call = Self {
             policy: Arc::clone(policy),
             head: KeptHead::of(request),
@@ -73,15 +76,8 @@ impl Call {
             retries: 0,
             trail: None,
         };
-        call.number(request);
+        Numbering::number(request);
         call
-    }
-
-    /// Tells the server which attempt it is, if it is to know.
-    fn number(&self, request: &mut Request<Body>) {
-        if let Some(name) = &self.policy.attempt_header {
-            request.headers_mut().insert(name.clone(), (self.retries + 1).into());
-        }
     }
 
     /// How an attempt ended that has a response with this head.
@@ -190,7 +186,7 @@ impl Call {
             Told::Never => return Err(RetryStop::Told),
         };
         let wait = policy.wait(self.retries + 1, asked).ok_or(RetryStop::Told)?;
-        let needed = wait.saturating_add(policy.least_left);
+        let needed = wait.saturating_add(policy.time_needed());
         if deadline.is_some_and(|deadline| deadline.left(now) < needed) {
             return Err(RetryStop::Deadline);
         }
@@ -207,9 +203,13 @@ impl Call {
             upload.set_awaited(false);
         }
         self.retries += 1;
+        if self.retries == self.policy.retries {
+            // Nobody will read it again: what the last attempt reads is not recorded.
+            self.body = None;
+        }
         self.remember(attempt);
         let mut request = self.head.again().map(|()| body);
-        self.number(&mut request);
+        Numbering::number(&mut request);
         Ok(Next { wait, request: Box::new(request) })
     }
 

@@ -9,7 +9,10 @@ use super::{
 use crate::{
     backoff::Backoff,
     chance::Chance,
-    resilience::{again::is_repeatable, budget::Budget},
+    resilience::{
+        again::{LEAST_LEFT, is_repeatable},
+        budget::Budget,
+    },
     time::WallClock,
 };
 
@@ -24,7 +27,8 @@ pub struct Policy {
     pub(super) backoff: Backoff,
     pub(super) least_wait: Duration,
     pub(super) most_wait: Duration,
-    pub(super) least_left: Duration,
+    /// As it was told.
+    least_left: Option<Duration>,
     pub(super) most_body: usize,
     pub(super) attempt_header: Option<HeaderName>,
     pub(super) chance: Chance,
@@ -53,7 +57,7 @@ impl Policy {
             backoff: Backoff::default(),
             least_wait: Duration::ZERO,
             most_wait: Duration::from_secs(1),
-            least_left: Duration::from_millis(10),
+            least_left: None,
             most_body: 64 * 1024,
             attempt_header: None,
             chance: Chance::new(),
@@ -106,7 +110,7 @@ impl Policy {
     /// An attempt is not begun with less than this left of the request's [deadline](crate::context::Deadline). 10 ms unless
     /// told.
     pub fn least_left(self, least: Duration) -> Self {
-        Self { least_left: least, ..self }
+        Self { least_left: Some(least), ..self }
     }
 
     /// The longest body that is kept to be sent again, in bytes. A longer one is sent once. 64 KiB unless told.
@@ -114,7 +118,8 @@ impl Policy {
         Self { most_body: bytes, ..self }
     }
 
-    /// Tells the server in this header which attempt it is: 1 for the first. It is not told unless there is one.
+    /// Tells the server in this header which attempt it is: 1 for the first. Those of a [hedge](crate::resilience::hedge)
+    /// inside are counted along, so that no two have one number. It is not told unless there is one.
     pub fn attempt_header(self, name: HeaderName) -> Self {
         Self { attempt_header: Some(name), ..self }
     }
@@ -162,6 +167,17 @@ impl Policy {
     #[must_use]
     pub fn handle(&self) -> RetryHandle {
         RetryHandle { counts: Arc::clone(&self.counts), budget: self.budget.clone() }
+    }
+
+    /// The least that is waited for, and what is to be left of a call's time for an attempt, if that was told.
+    #[cfg(feature = "stack")]
+    pub(crate) const fn least_times(&self) -> (Duration, Option<Duration>) {
+        (self.least_wait, self.least_left)
+    }
+
+    /// An attempt is not begun with less than this left.
+    pub(super) fn time_needed(&self) -> Duration {
+        self.least_left.unwrap_or(LEAST_LEFT)
     }
 
     /// Whether a request may be done twice.

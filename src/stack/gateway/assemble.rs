@@ -158,7 +158,7 @@ impl Rule {
         let proxy = backend.proxy(self.calling.own_budget());
         let proxy = proxy.trusted_proxies(everybody()).asserted(given.asserted.clone());
         let proxy = session.into_iter().cloned().fold(proxy, Proxy::session);
-        backend.guards.before(GateLayer::new(self.calling.told()).layer(backend.sender(proxy)))
+        backend.guards.before(GateLayer::new((self.calling.told(), None)).layer(backend.sender(proxy)))
     }
 
     fn mirrors(&self, given: &Given) -> MirrorLayer<Guarded> {

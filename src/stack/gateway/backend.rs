@@ -118,12 +118,13 @@ impl Backend {
     pub(in crate::stack) fn direct(
         &self,
         told: TellDeadline,
+        attempted: Attempted,
         session: Option<&Session>,
         others: Option<Budget>,
     ) -> Guarded {
         let proxy = session.into_iter().cloned().fold(self.proxy(others).direct(), Proxy::session);
         let sender = self.sender(proxy);
-        self.guards.before(GateLayer::new(told).layer(sender))
+        self.guards.before(GateLayer::new((told, attempted)).layer(sender))
     }
 
     pub(super) fn needs_caller(&self) -> bool {
@@ -159,8 +160,14 @@ pub(super) type Sender = Outbound<Proxy>;
 #[cfg(not(feature = "jwt"))]
 pub(super) type Sender = Proxy;
 
+/// What counts attempts, of a mesh client that counts.
+#[cfg(feature = "prometheus")]
+pub(in crate::stack) type Attempted = Option<crate::telemetry::metrics::Attempts>;
+#[cfg(not(feature = "prometheus"))]
+pub(in crate::stack) type Attempted = Option<crate::telemetry::Witness>;
+
 /// What sends, once the upstream is told how long it has.
-pub(super) type Told = Gated<Sender, TellDeadline>;
+pub(super) type Told = Gated<Sender, (TellDeadline, Attempted)>;
 /// One upstream of a rule.
 /// Watched by the rule's canary if it has one.
 type Version = Gated<Attempts<Timeout<Guarded>>, Watch>;

@@ -173,6 +173,7 @@ mod tokens;
 mod told;
 mod usage;
 
+pub(super) use backend::Attempted;
 pub use backend::Backend;
 pub use builder::{SnapshotBuilder, SnapshotError};
 pub use canaries::Steer;

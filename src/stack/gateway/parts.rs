@@ -228,6 +228,9 @@ mod tests {
             (rule().hedge(late(2)), Some(zero())),
             (rule().hedge(late(2).budget(zero())), None),
             (rule().retry(retry::Policy::new(1)), Some(zero())),
+            (rule().retry(retry::Policy::new(1).least_wait(15 * second)), None),
+            (rule().retry(retry::Policy::new(1).least_left(15 * second)), None),
+            (rule().hedge(late(1).least_left(15 * second)), None),
         ] {
             let built = build(faulty, budget);
             assert!(matches!(built, Err(SnapshotError::Contradiction(..))), "{built:?}");
@@ -236,6 +239,14 @@ mod tests {
             (rule().attempt_timeout(attempt(15)), Some(zero())),
             (rule().hedge(late(1)).attempt_timeout(attempt(2)), None),
             (rule().timeout(TimeoutLayer::unlimited()).hedge(late(100)), None),
+            (rule().retry(retry::Policy::new(1).least_wait(14 * second).least_left(14 * second)), None),
+            (
+                rule()
+                    .timeout(TimeoutLayer::unlimited())
+                    .retry(retry::Policy::new(1).least_wait(99 * second)),
+                None,
+            ),
+            (rule().timeout(second / 200).retry(retry::Policy::new(1)), None), // nobody has asked for more
             (rule().retry(retry::Policy::new(1).budget(zero())), Some(Budget::default())),
         ] {
             assert_eq!(build(sound, budget), Ok(()));

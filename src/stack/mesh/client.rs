@@ -240,19 +240,22 @@ impl Table {
 
     /// What a request is for.
     fn find(&self, only: Option<&str>, uri: &Uri) -> Result<&Arc<Called>, Rejection> {
-        if uri.scheme() == Some(&Scheme::HTTPS) {
-            // Never in the clear what was meant to be secret.
-            return Err(Rejection::new(Reason::NotImplemented).detail("a mesh client speaks no TLS yet"));
-        }
         let found = match (only, &self.only) {
             (Some(name), _) => self.named(name),
             (None, Some(only)) => Some(only),
             (None, None) => uri.host().and_then(|host| self.named(host)),
         };
-        found.ok_or_else(|| {
+        let called = found.ok_or_else(|| {
             Rejection::new(Reason::Misdirected)
                 .detail("the host of the request's URI is no name of a destination")
-        })
+        })?;
+        if uri.scheme() == Some(&Scheme::HTTPS) && !called.is_secure {
+            // Never in the clear what was meant to be secret.
+            return Err(
+                Rejection::new(Reason::NotImplemented).detail("this destination is called without TLS")
+            );
+        }
+        Ok(called)
     }
 }
 

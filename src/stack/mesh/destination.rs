@@ -76,6 +76,8 @@ pub(super) struct Called {
     pub(super) name: RouteName,
     /// What a request is sent that names no host; nothing if the name is none.
     pub(super) host: Option<HeaderValue>,
+    /// Whatever it is sent goes within TLS, copies too.
+    pub(super) is_secure: bool,
     pub(super) service: Service,
 }
 
@@ -184,9 +186,14 @@ impl Destination {
         let budgets = backends.iter().map(|(backend, _)| backend.budget());
         let checked = policies.calling.check(budgets);
         checked.map_err(|error| InvalidClient::Contradiction(Arc::clone(&name), error))?;
+        policies.calling.warn_of_hedge(Some(&name));
+        let mut sent_to =
+            backends.iter().map(|(backend, _)| backend).chain(mirrors.iter().map(|(backend, _)| backend));
+        let is_secure = sent_to.all(|backend| backend.upstream().is_secure());
         let sending = |backend: &Backend, session: Option<&Session>| {
             let calling = &policies.calling;
-            policies.sender(backend.direct(calling.told(), session, calling.own_budget()))
+            let attempted = policies.attempted(backend.upstream().name());
+            policies.sender(backend.direct(calling.told(), attempted, session, calling.own_budget()))
         };
         let mirror = mirrors.iter().fold(MirrorLayer::disabled(), |layer, (backend, policy)| {
             layer.and(policies.calling.mirrors(policy), sending(backend, None))
@@ -212,6 +219,7 @@ impl Destination {
         let versions = pin.layer(mirror.layer(versions.into_service(by)));
         Ok(Called {
             host: HeaderValue::from_str(&name).ok(),
+            is_secure,
             service: RescueLayer::new().layer(policies.calls(versions)),
             name: RouteName(name),
         })

@@ -14,7 +14,10 @@ use crate::{
         fault::Fault,
         timeout::{Timeout, TimeoutLayer},
     },
-    stack::calling::{Attempts, Calling, calling_setters},
+    stack::{
+        calling::{Attempts, Calling, calling_setters},
+        gateway::Attempted,
+    },
     telemetry::{request_id::PropagateRequestId, trace::PropagateTrace},
 };
 
@@ -29,6 +32,8 @@ pub struct ClientLayer {
     pub(super) calling: Calling,
     pub(super) concurrency: Vec<Concurrency>,
     success_rate: Option<SuccessRate>,
+    #[cfg(feature = "prometheus")]
+    metrics: Option<Metrics>,
     #[cfg(feature = "jwt")]
     credentials: OutboundLayer,
 }
@@ -58,6 +63,8 @@ impl ClientLayer {
             calling,
             concurrency: Vec::new(),
             success_rate: None,
+            #[cfg(feature = "prometheus")]
+            metrics: None,
             #[cfg(feature = "jwt")]
             credentials: OutboundLayer::disabled(),
         }
@@ -85,10 +92,21 @@ impl ClientLayer {
         Self { success_rate: Some(rate), ..self }
     }
 
-    /// Counts calls.
+    /// Counts calls, and of a [`Destination`](super::Destination) each [attempt](Metrics::attempts) at its upstreams too.
     #[cfg(feature = "prometheus")]
     pub fn metrics(self, metrics: &Metrics) -> Self {
-        Self { counted: metrics.layer(), ..self }
+        Self { counted: metrics.layer(), metrics: Some(metrics.clone()), ..self }
+    }
+
+    /// What counts attempts at this upstream.
+    #[cfg(feature = "prometheus")]
+    pub(super) fn attempted(&self, upstream: &str) -> Attempted {
+        self.metrics.as_ref().map(|metrics| metrics.attempts(upstream))
+    }
+
+    #[cfg(not(feature = "prometheus"))]
+    pub(super) const fn attempted(&self, _: &str) -> Attempted {
+        None
     }
 
     /// What stands around each call as a whole.
@@ -129,6 +147,7 @@ impl<S> Layer<S> for ClientLayer {
         if let Err(contradiction) = self.calling.check([None]) {
             tracing::warn!(%contradiction, "what is said of calls contradicts itself");
         }
+        self.calling.warn_of_hedge(None);
         self.calls(self.attempts(None, GateLayer::new(self.calling.told()).layer(self.sender(inner))))
     }
 }

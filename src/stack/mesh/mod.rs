@@ -136,7 +136,7 @@
 //! | what happens in a `Client` | reason | HTTP | gRPC |
 //! |---|---|---|---|
 //! | the host of the URI is no name of a destination, and there are several | `Misdirected` | 421 | UNAVAILABLE |
-//! | the URI says `https` | `NotImplemented` | 501 | UNIMPLEMENTED |
+//! | the URI says `https`, and an upstream or a mirror of the destination is called without TLS | `NotImplemented` | 501 | UNIMPLEMENTED |
 //! | what [`upstream`](crate::upstream) says | | | |
 //!
 //! # What is sent
@@ -151,8 +151,8 @@
 //!
 //! # Position
 //!
-//! [`order`](super::order) has both orders with their reasons. Mutual TLS takes its place in them as its
-//! room is built. The service inside of a `ClientLayer` takes [`Body`](crate::body::Body), and is cloned for each attempt;
+//! [`order`](super::order) has both orders with their reasons. TLS is the upstream's own, mutual if it is given a
+//! certificate, and whether a URI says `http` or `https` changes nothing in that. The service inside of a `ClientLayer` takes [`Body`](crate::body::Body), and is cloned for each attempt;
 //! [`ConvertLayer`](crate::body::ConvertLayer) stands in front of one that takes another body.
 //!
 //! # Shared state

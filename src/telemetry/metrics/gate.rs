@@ -1,6 +1,7 @@
 //! The gate that counts.
 
 use super::{
+    attempts::Upstreams,
     labels::{self, Labels, UNMATCHED},
     process::ProcessMetrics,
     samples::{Others, Samples},
@@ -34,6 +35,7 @@ pub(super) struct Shared {
     pub(super) table: Table,
     in_flight: AtomicI64,
     process: ProcessMetrics,
+    pub(super) upstreams: Upstreams,
     pub(super) others: Others,
 }
 
@@ -135,6 +137,7 @@ impl MetricsBuilder {
             table: Table::new(self.max_series, self.bounds.into()),
             in_flight: AtomicI64::new(0),
             process: ProcessMetrics::default(),
+            upstreams: Upstreams::default(),
             others: Others::default(),
         }))
     }

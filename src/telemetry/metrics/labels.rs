@@ -94,5 +94,5 @@ impl Labels {
 }
 
 /// In the order of their numbers.
-const VERDICTS: [Verdict; 4] =
+pub(super) const VERDICTS: [Verdict; 4] =
     [Verdict::Success, Verdict::CallerFault, Verdict::ServerFault, Verdict::Cancelled];

@@ -68,17 +68,23 @@
 //! | `request_duration_seconds` | histogram | `route`, `variant` |
 //! | `faults_injected_total` | counter | `route`, `variant`, `kind` |
 //! | `requests_in_flight` | gauge | |
+//! | `upstream_attempts_total` | counter | `upstream`, `verdict` |
+//! | `upstream_attempt_duration_seconds` | histogram | `upstream` |
 //! | `config_generation` | gauge | |
 //! | `config_loads_total`, `config_load_failures_total` | counter | |
 //! | `connections_open` | gauge | |
 //! | `connections_accepted_total`, `connections_refused_total`, `connections_cut_total`, `heads_refused_total` | counter | |
 //!
-//! and what [others](Metrics::also) keep: `docs/metrics.md` has all that a gateway tells.
+//! [Attempts](Metrics::attempts) are those of a mesh client at its upstreams: a request that a retry has mended is one
+//! success of `requests_total`, and a failed and a good attempt.
+//!
+//! And what [others](Metrics::also) keep: `docs/metrics.md` has all that a gateway tells.
 //!
 //! `status` is the HTTP status, 0 if none was sent. `grpc_status` is the number of the gRPC status, from the
 //! trailers too. `reason` is the label of the [`Reason`](crate::reject::Reason) of a refusal. `verdict` is
 //! `success`, `caller_fault`, `server_fault` or `cancelled`. A label that does not apply is left out.
 
+mod attempts;
 mod gate;
 mod labels;
 mod process;
@@ -88,6 +94,7 @@ mod series;
 #[cfg(test)]
 mod tests;
 
+pub use attempts::{Attempt, Attempts};
 pub use gate::{Counting, Metrics, MetricsBuilder};
 pub use process::ProcessMetrics;
 pub use samples::{Number, Samples};

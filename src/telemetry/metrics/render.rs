@@ -2,17 +2,18 @@
 
 use super::{
     Metrics,
+    attempts::Upstream,
     labels::OTHER,
     samples::{Family, Number},
     series::{Series, Table},
 };
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, NoLabelSet, text},
+    encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text},
     metrics::{MetricType, exemplar::Exemplar},
     registry::{Registry, Unit},
 };
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 const NO_EXEMPLAR: Option<&Exemplar<NoLabelSet, f64>> = None;
 
@@ -41,6 +42,7 @@ impl Collector for Metrics {
         requests(&mut encoder, &self.0.table)?;
         durations(&mut encoder, &self.0.table)?;
         faults(&mut encoder, &self.0.table)?;
+        attempts(&mut encoder, &self.0.upstreams.lock(), self.0.table.bounds())?;
         let in_flight = [("requests_in_flight", "Requests being served", self.in_flight())];
         for (name, help, value) in in_flight.into_iter().chain(self.process().gauges()) {
             encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)?;
@@ -94,12 +96,38 @@ fn durations(encoder: &mut DescriptorEncoder<'_>, table: &Table) -> fmt::Result 
     let mut metric =
         encoder.encode_descriptor("request_duration", help, Some(&unit), MetricType::Histogram)?;
     for series in table.all() {
-        let (counts, sum) = series.durations();
-        let bounds = table.bounds().iter().map(std::time::Duration::as_secs_f64).chain([f64::INFINITY]);
-        let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
         let labels: Vec<Pair<'_>> = names(series).collect();
-        let exemplars = None::<&std::collections::HashMap<usize, Exemplar<NoLabelSet, f64>>>;
-        metric.encode_family(&labels)?.encode_histogram(sum, counts.iter().sum(), &buckets, exemplars)?;
+        buckets(metric.encode_family(&labels)?, table.bounds(), series.durations())?;
+    }
+    Ok(())
+}
+
+fn buckets(mut line: MetricEncoder<'_>, bounds: &[Duration], (counts, sum): (Vec<u64>, f64)) -> fmt::Result {
+    let bounds = bounds.iter().map(Duration::as_secs_f64).chain([f64::INFINITY]);
+    let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().copied()).collect();
+    let exemplars = None::<&std::collections::HashMap<usize, Exemplar<NoLabelSet, f64>>>;
+    line.encode_histogram(sum, counts.iter().sum(), &buckets, exemplars)
+}
+
+fn attempts(encoder: &mut DescriptorEncoder<'_>, all: &[Arc<Upstream>], bounds: &[Duration]) -> fmt::Result {
+    if all.is_empty() {
+        return Ok(());
+    }
+    let name = |upstream: &Upstream| ("upstream", Cow::from(upstream.name.to_string()));
+    let help = "Attempts at upstreams that have ended, those that were tried again too";
+    let mut metric = encoder.encode_descriptor("upstream_attempts", help, None, MetricType::Counter)?;
+    for upstream in all {
+        for (verdict, count) in upstream.verdicts() {
+            let labels: Vec<Pair<'_>> = vec![name(upstream), ("verdict", verdict.into())];
+            metric.encode_family(&labels)?.encode_counter(&count, NO_EXEMPLAR)?;
+        }
+    }
+    let (help, unit) = ("From an attempt's head to the end of the response body", Unit::Seconds);
+    let mut metric =
+        encoder.encode_descriptor("upstream_attempt_duration", help, Some(&unit), MetricType::Histogram)?;
+    for upstream in all {
+        let labels: Vec<Pair<'_>> = vec![name(upstream)];
+        buckets(metric.encode_family(&labels)?, bounds, upstream.took().read())?;
     }
     Ok(())
 }

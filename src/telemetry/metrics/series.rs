@@ -71,23 +71,29 @@ impl Lane {
 
 /// Durations in buckets by upper bound.
 #[derive(Debug)]
-struct Durations {
+pub(super) struct Durations {
     buckets: Box<[AtomicU64]>,
     /// In nanoseconds: 584 years.
     sum: AtomicU64,
 }
 
 impl Durations {
-    fn new(bounds: &[Duration]) -> Self {
+    pub(super) fn new(bounds: &[Duration]) -> Self {
         Self { buckets: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(), sum: AtomicU64::new(0) }
     }
 
-    fn observe(&self, bounds: &[Duration], took: Duration) {
+    pub(super) fn observe(&self, bounds: &[Duration], took: Duration) {
         let bucket = bounds.iter().position(|bound| took <= *bound).unwrap_or(bounds.len());
         if let Some(bucket) = self.buckets.get(bucket) {
             bucket.fetch_add(1, Relaxed);
         }
         self.sum.fetch_add(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// The count in each bucket (the last is without bound), and the sum in seconds.
+    pub(super) fn read(&self) -> (Vec<u64>, f64) {
+        let buckets = self.buckets.iter().map(|bucket| bucket.load(Relaxed)).collect();
+        (buckets, Duration::from_nanos(self.sum.load(Relaxed)).as_secs_f64())
     }
 }
 
@@ -150,8 +156,7 @@ impl Series {
 
     /// The count in each bucket (the last is without bound), and the sum in seconds.
     pub(super) fn durations(&self) -> (Vec<u64>, f64) {
-        let buckets = self.durations.buckets.iter().map(|bucket| bucket.load(Relaxed)).collect();
-        (buckets, Duration::from_nanos(self.durations.sum.load(Relaxed)).as_secs_f64())
+        self.durations.read()
     }
 }
 
@@ -176,6 +181,10 @@ impl Table {
             other: Series::new(OTHER, None, &bounds),
             bounds,
         }
+    }
+
+    pub(super) fn cap(&self) -> usize {
+        self.cap
     }
 
     pub(super) fn bounds(&self) -> &[Duration] {

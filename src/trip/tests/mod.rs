@@ -41,6 +41,31 @@ fn fail(trip: &Trip, now: Instant) {
     trip.enter(now).unwrap().failure(now);
 }
 
+/// Whoever holds its locks keeps nobody waiting as long as it is closed, and stays so.
+#[test]
+fn closed_it_takes_no_lock() {
+    let shares = Policy::new().ratio(Ratio::percent(90), n(20)).slow(SECOND, Ratio::percent(90));
+    for policy in [Policy::new().consecutive(n(3)), shares, shares.last(NonZeroU16::new(100).unwrap())] {
+        let trip = fixed(policy);
+        let (control, doubts) = (trip.machine().lock(), trip.machine().doubts());
+        let (done, waits) = std::sync::mpsc::channel();
+        let other = trip.clone();
+        std::thread::spawn(move || {
+            let now = Instant::now();
+            for _ in 0..100 {
+                other.enter(now).unwrap().success(now);
+                fail(&other, now);
+                drop(other.enter(now).unwrap());
+                other.enter(now).unwrap().success(now);
+            }
+            let _ = done.send(other.state(now));
+        });
+        let state = waits.recv_timeout(Duration::from_secs(30));
+        drop((control, doubts));
+        assert_eq!(state, Ok(State::Closed), "a lock is waited for");
+    }
+}
+
 #[test]
 fn failures_in_a_row_open_it_and_others_do_not() {
     let (trip, now) = (fixed(Policy::new().consecutive(n(3))), Instant::now());

@@ -164,6 +164,23 @@ mod tests {
         assert!(estimate(7.0, u32::MAX - 5).faded(5) < 7.0, "the milliseconds of 49 days have run over");
     }
 
+    /// Who is looked at often is no other than who is not.
+    #[test]
+    fn a_look_changes_nothing() {
+        let (often, once) = (Ewma::default(), Ewma::default());
+        for ewma in [&often, &once] {
+            ewma.ended(&answered(200), Duration::from_millis(90), 100);
+        }
+        let first = often.at(5_000);
+        assert!((1..100).all(|_| often.at(5_000) == first));
+        assert!(often.at(20_000) < first, "it fades");
+        assert_eq!((often.at(5_000), often.at(30_000)), (first, once.at(30_000)));
+        for ewma in [&often, &once] {
+            ewma.ended(&answered(200), Duration::from_millis(1), 30_000);
+        }
+        assert_eq!(often.at(30_000), once.at(30_000));
+    }
+
     #[test]
     fn who_fails_fast_is_slow() {
         for failed in [answered(500), answered(503), answered(429)] {

@@ -46,6 +46,9 @@ pub(in super::super) struct Plan {
     otherwise: Otherwise,
     /// Places by the names that sessions have for them.
     names: HashMap<u64, usize>,
+    /// The thread that has made it.
+    #[cfg(test)]
+    pub(in super::super) made_by: Option<std::thread::ThreadId>,
 }
 
 /// Where a request goes whose subset nobody is in.
@@ -114,6 +117,8 @@ impl Tried {
 
 impl Plan {
     pub(super) fn new(seats: Box<[Seat]>, rules: &Rules, wants: Arc<Wants>, rung: u64) -> Self {
+        #[cfg(test)]
+        assert!(!seats.iter().any(|seat| seat.endpoint.labels.contains_key("panics")), "on purpose");
         let stays = |place: &usize| seats[*place].member.state() & Withheld::Draining.bit() == 0;
         let places: Vec<_> = (0..seats.len()).filter(stays).collect();
         let names = wants.names(&seats, &places);
@@ -126,7 +131,17 @@ impl Plan {
             Fallback::Default(subset) => Otherwise::To(wants.mark(subset.pairs())),
         };
         let whole = Order::new(&seats, places, rules);
-        Self { rung, seats, wants, whole, subsets, otherwise, names }
+        Self {
+            rung,
+            seats,
+            wants,
+            whole,
+            subsets,
+            otherwise,
+            names,
+            #[cfg(test)]
+            made_by: Some(std::thread::current().id()),
+        }
     }
 
     /// Goes on where the plan before it stands.

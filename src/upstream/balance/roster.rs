@@ -9,7 +9,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, Guard};
-use tokio::{runtime::Handle, time::Instant};
+use tokio::{runtime::Handle, sync::Mutex as Turn, task::spawn_blocking, time::Instant};
 
 use super::{
     Balance, SlowStart,
@@ -29,6 +29,10 @@ use crate::{
         subset::{Fallback, Keys, Subsets},
     },
 };
+
+/// So many places in all orders together are put in order by whoever is at it, in a tenth of a millisecond; more of them, and
+/// every table of hashes, by a thread on which no requests wait.
+const QUICK: usize = 1_000;
 
 /// How it is picked.
 #[derive(Debug, Clone)]
@@ -65,6 +69,8 @@ pub(in super::super) struct Roster {
     /// Whoever changes the plan holds it.
     turn: Mutex<()>,
     renews: AtomicBool,
+    /// Of the requests that wait for a new plan one has it made.
+    renewing: Turn<()>,
     owner: Arc<()>,
 }
 
@@ -90,6 +96,7 @@ impl Roster {
             turn: Mutex::new(()),
             owner: Arc::default(),
             renews: AtomicBool::new(false),
+            renewing: Turn::default(),
         };
         roster.put(plan);
         roster
@@ -115,11 +122,10 @@ impl Roster {
         if plan.rung != self.common.rung() && !self.renews.swap(true, Ordering::Acquire) {
             let renewal = Renewal(Arc::clone(self));
             match Handle::try_current() {
-                // A table of hashes may take milliseconds.
-                Ok(runtime) if self.rules.balance.key().is_some() => {
-                    drop(runtime.spawn_blocking(|| renewal.run()));
+                Ok(runtime) if self.is_quick(plan.seats.len()) => {
+                    drop(runtime.spawn(async { renewal.run() }));
                 }
-                Ok(runtime) => drop(runtime.spawn(async { renewal.run() })),
+                Ok(runtime) => drop(runtime.spawn_blocking(|| renewal.run())),
                 Err(_) => {
                     renewal.run();
                     return self.plan.load();
@@ -127,6 +133,12 @@ impl Roster {
             }
         }
         plan
+    }
+
+    /// Whether a plan for so many is made in no time. A table of hashes may take milliseconds.
+    pub(in super::super) fn is_quick(&self, seats: usize) -> bool {
+        let orders = 1 + self.plan.load().wants.divisions();
+        self.rules.balance.key().is_none() && seats.saturating_mul(orders) <= QUICK
     }
 
     /// The set is this from now on. Whoever is no longer there gets no more requests, and ends those it has.
@@ -159,19 +171,27 @@ impl Roster {
         self.plan.load().wants.mark(labels)
     }
 
-    /// Makes a new plan now, by who takes requests now.
-    pub(in super::super) fn renew(&self) {
-        self.change(None);
+    /// Whether nobody's availability has changed since the plan was made that is in force.
+    fn is_current(&self) -> bool {
+        self.plan.load().rung == self.common.rung()
     }
 
     /// The plan after this one, if somebody takes requests, or does not, of whom it says otherwise.
-    pub(in super::super) fn renewed(&self, before: &Plan) -> Option<Arc<Plan>> {
-        let rung = self.common.rung();
-        if before.rung == rung {
+    pub(in super::super) async fn renewed(self: &Arc<Self>, before: &Plan) -> Option<Arc<Plan>> {
+        if before.rung == self.common.rung() {
             return None;
         }
-        if self.plan.load().rung != rung {
-            self.renew();
+        if !self.is_current() {
+            let _one = self.renewing.lock().await;
+            match self.is_quick(before.seats.len()) {
+                _ if self.is_current() => {} // whoever was here before has had it made
+                true => self.change(None),
+                false => {
+                    let roster = Arc::clone(self);
+                    // A runtime that ends makes no more plans, and a request less.
+                    let _ = spawn_blocking(move || roster.change(None)).await;
+                }
+            }
         }
         Some(self.plan.load_full())
     }
@@ -190,6 +210,9 @@ impl Roster {
 
     fn change(&self, seats: Option<Box<[Seat]>>) {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if seats.is_none() && self.is_current() {
+            return; // somebody else was at it
+        }
         let before = self.plan.load_full();
         if let Some(seats) = &seats {
             let stay: HashSet<_> = seats.iter().map(|seat| Arc::as_ptr(&seat.member)).collect();

@@ -30,6 +30,11 @@ impl Wants {
         wants
     }
 
+    /// By how many lists of keys it is divided.
+    pub(super) fn divisions(&self) -> usize {
+        self.selectors.len()
+    }
+
     /// Whether subsets by these keys were not asked for before.
     pub(super) fn select(&mut self, keys: Keys) -> bool {
         let is_new = !self.selectors.contains(&keys);

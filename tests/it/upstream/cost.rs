@@ -62,6 +62,53 @@ fn a_request_on_a_pooled_connection_allocates_little() {
     assert!((1..=16).contains(&count), "{count} allocations");
 }
 
+/// A connection has a task, and a call has none: not before its head, and not while its body comes.
+#[test]
+fn a_call_has_no_task() {
+    fn during<S, B>(runtime: &tokio::runtime::Runtime, service: &S)
+    where
+        S: tower::Service<Request<Empty<Bytes>>, Response = http::Response<B>, Error: std::fmt::Debug>
+            + Clone,
+        B: http_body::Body<Data = Bytes, Error: std::fmt::Debug>,
+    {
+        let tasks = || runtime.metrics().num_alive_tasks();
+        runtime.block_on(async {
+            for round in 0..20 {
+                let request = Request::get("/").header("host", "shop.example").body(Empty::new()).unwrap();
+                let before = tasks();
+                let mut calling = std::pin::pin!(service.clone().oneshot(request));
+                let begun = std::future::poll_fn(|cx| {
+                    assert!(calling.as_mut().poll(cx).is_pending());
+                    std::task::Poll::Ready(tasks())
+                });
+                let begun = begun.await;
+                let response = calling.await.unwrap();
+                let headed = tasks();
+                assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
+                if round > 0 {
+                    assert_eq!((begun, headed, tasks()), (before, before, before));
+                }
+            }
+        });
+    }
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let group = || Upstream::builder("a").endpoint(elsewhere().to_string()).build().unwrap();
+    during(&runtime, &Proxy::new(group()));
+    #[cfg(feature = "stack")]
+    {
+        use portcullis::{resilience::hedge, stack::mesh};
+        use std::time::Duration;
+
+        let policies = mesh::ClientLayer::new()
+            .retry(Default::default())
+            .attempt_timeout(Duration::from_secs(5))
+            .hedge(hedge::Policy::after(Duration::from_secs(1)).idempotent_only());
+        let destination = mesh::Destination::new(group()).policies(policies);
+        during(&runtime, &mesh::Client::new(destination).unwrap());
+    }
+}
+
 #[test]
 fn a_pick_in_a_subset_allocates_nothing() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -18,7 +18,7 @@ use portcullis::{
 };
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::peers::{OK, Raw, call, get, soon, text, until, upstream};
+use super::peers::{OK, PATIENCE, Raw, call, fill, get, short, soon, text, until, upstream};
 
 /// An address where nobody listens.
 async fn nobody() -> SocketAddr {
@@ -127,6 +127,46 @@ async fn requests_that_wait_for_one_http2_connection_fail_with_it() {
     for answer in answers {
         assert_eq!(answer.unwrap_err().reason(), Reason::ConnectFailed);
     }
+}
+
+/// Who makes the connection for others may go: whoever is next makes it, and nobody fails for that.
+#[tokio::test]
+async fn those_that_wait_for_one_http2_connection_outlive_the_first_of_them() {
+    let listener = short();
+    let address = listener.local_addr().unwrap();
+    let queued = fill(address).await;
+    let upstream = Upstream::builder("a").endpoint(address.to_string()).wire(Wire::Http2);
+    let upstream = upstream.connect_timeout(PATIENCE).build().unwrap();
+    let proxy = Proxy::new(upstream.clone());
+    let calls = (0..20).map(|_| {
+        let proxy = proxy.clone();
+        tokio::spawn(async move { call(&proxy, get("/")).await.map(|answer| answer.status()) })
+    });
+    let mut calls: Vec<_> = calls.collect();
+    until(|| upstream.endpoints()[0].in_flight == 20).await;
+    assert_eq!(upstream.endpoints()[0].connections, 1, "one of them connects, and nobody lets it in");
+    let first = calls.remove(0);
+    first.abort();
+    assert!(soon(first).await.unwrap_err().is_cancelled());
+    // It is not the first who was let in meanwhile.
+    until(|| upstream.endpoints()[0].in_flight == 19).await;
+    drop(queued);
+    tokio::spawn(async move {
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            let answer = hyper::service::service_fn(async |_: http::Request<hyper::body::Incoming>| {
+                Ok::<_, std::convert::Infallible>(http::Response::new(
+                    http_body_util::Full::<bytes::Bytes>::default(),
+                ))
+            });
+            let builder = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+            tokio::spawn(builder.serve_connection(hyper_util::rt::TokioIo::new(socket), answer));
+        }
+    });
+    for call in calls {
+        assert_eq!(soon(call).await.unwrap().unwrap(), 200);
+    }
+    assert_eq!(upstream.endpoints()[0].connections, 1, "one for all of them");
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ use portcullis::{
     resilience::timeout::TimeoutLayer,
     trip,
     upstream::{
-        Endpoint, Proxy, Subsets, Upstream, UpstreamBuilder,
+        Balance, Endpoint, Proxy, Subsets, Upstream, UpstreamBuilder,
         health::{self, Health},
         outlier::{self, Cause},
     },
@@ -289,6 +289,82 @@ async fn a_reload_forgets_no_ejection_and_one_without_detection_ends_them() {
     assert!(cause(&without, &peers[0]).is_some(), "as long as it is not in force");
     without.warm().await.unwrap();
     assert_eq!(cause(&without, &peers[0]), None);
+}
+
+/// The same names are no new beginning: what is known of an endpoint goes on, also how long its answers take.
+#[tokio::test]
+async fn a_reload_forgets_neither_an_open_breaker_nor_who_is_slow() {
+    let [peer] = peers().await;
+    peer.does(FAIL);
+    let policy = trip::Policy::new()
+        .consecutive(NonZeroU32::new(2))
+        .wait(Backoff::new(Duration::from_secs(60)).jitter(Jitter::None));
+    let build = || group(std::slice::from_ref(&peer)).circuit_breaker(policy);
+    let before = build().build().unwrap();
+    assert_eq!(ask(&Proxy::new(before.clone()), 2).await, [500; 2]);
+    let after = build().inherit(&before).build().unwrap();
+    drop(before);
+    let refused = call(&Proxy::new(after), get("/")).await.unwrap_err();
+    assert_eq!((refused.reason(), peer.asked()), (Reason::CircuitOpen, 2));
+
+    let peers = peers::<2>().await;
+    peers[0].does(FAIL);
+    let build = || group(&peers).balance(Balance::PeakEwma);
+    let mut upstream = build().build().unwrap();
+    // It has failed once, which counts as five seconds.
+    soon(async {
+        while peers[0].asked() == 0 {
+            ask(&Proxy::new(upstream.clone()), 1).await;
+        }
+    })
+    .await;
+    for _ in 0..5 {
+        upstream = build().inherit(&upstream).build().unwrap();
+        assert_eq!(ask(&Proxy::new(upstream.clone()), 10).await, [200; 10]);
+    }
+    assert_eq!(peers[0].asked(), 1, "whoever knew nothing of it would have asked it again");
+}
+
+/// With everybody left out, and no panic, a call ends at once: nothing is sent, and nothing is looked at again and again.
+#[tokio::test]
+async fn where_all_are_left_out_a_call_is_refused_and_spins_on_nothing() {
+    async fn polled<F: Future>(calling: F) -> (F::Output, usize) {
+        let (mut calling, mut polls) = (std::pin::pin!(calling), 0);
+        let answer = soon(std::future::poll_fn(|cx| {
+            polls += 1;
+            calling.as_mut().poll(cx)
+        }));
+        (answer.await, polls)
+    }
+
+    let [one, two] = peers().await;
+    let fleet = [one.clone(), two.clone()];
+    let upstream = group(&fleet).panic_threshold(Ratio::NEVER);
+    let upstream = upstream.outlier_detection(in_a_row()).health_check(http_check()).build().unwrap();
+    let proxy = Proxy::new(upstream.clone());
+    one.does(FAIL);
+    ask(&proxy, 20).await;
+    until(|| cause(&upstream, &one).is_some()).await;
+    two.does(ILL);
+    until(|| health(&upstream, two.address) == Health::Unhealthy).await;
+    let asked = [one.asked(), two.asked()];
+    for _ in 0..10 {
+        let (refused, polls) = polled(proxy.clone().oneshot(get("/"))).await;
+        let refused = refused.unwrap_err();
+        assert_eq!((refused.reason(), refused.is_unsent()), (Reason::NoEndpoint, true));
+        assert!(polls <= 3, "{polls} polls");
+    }
+    #[cfg(feature = "stack")]
+    {
+        let client = portcullis::stack::mesh::Client::new(upstream.clone()).unwrap();
+        let (answer, polls) = polled(client.send(get("/"))).await;
+        assert_eq!(answer.status(), 503);
+        assert!(polls <= 3, "{polls} polls");
+    }
+    assert_eq!([one.asked(), two.asked()], asked);
+    two.does(WORK);
+    until(|| health(&upstream, two.address) == Health::Healthy).await;
+    assert_eq!(ask(&proxy, 3).await, [200; 3]);
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderName, Method, Request, Response, StatusCode};
 use tokio::time::Instant;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 
@@ -25,13 +25,14 @@ use crate::{
     ratio::Ratio,
     resilience::{
         budget::Budget,
-        hedge::{HedgeLayer, HedgeStop},
+        hedge::{HedgeLayer, HedgeStop, Policy},
         retry::{self, RetryLayer},
         timeout::TimeoutLayer,
     },
     trail::Trail,
 };
 
+const ATTEMPT: HeaderName = HeaderName::from_static("x-attempt");
 const SLOW: (u64, super::End) = (1_000, OK);
 
 /// The rule is that of retries.
@@ -54,6 +55,33 @@ async fn only_what_may_be_done_twice_is_sent_twice() {
         let raced = raced(policy, [SLOW, SLOW], request).await;
         assert_eq!((raced.server.attempts(), raced.given()), (attempts, Some((200, "1"))), "{what}");
     }
+}
+
+/// Nothing is silent about a hedge that is no use to its calls.
+#[tokio::test(start_paused = true)]
+async fn what_may_not_be_sent_twice_is_counted_if_it_is_late() {
+    let post = || Request::post("/").body(Body::empty()).unwrap();
+    let share = || Policy::at_percentile(Ratio::percent(95)).least_delay(50 * MS);
+    for (policy, took, request, counted) in [
+        (late(), 60, post(), 1),
+        (late(), 40, post(), 0),
+        (share(), 60, post(), 1), // it is not known yet
+        (share(), 40, post(), 0),
+        (late().danger_any_method(), 60, post(), 0),
+        (late(), 60, Request::get("/").header("upgrade", "websocket").body(Body::empty()).unwrap(), 0),
+    ] {
+        let raced = raced(policy, [(took, OK), (9_000, OK)], request).await;
+        assert_eq!(
+            (raced.given(), raced.handle.stopped(HedgeStop::Unsafe)),
+            (Some((200, "1")), counted),
+            "{took}"
+        );
+    }
+    // Whoever does not wait any longer has waited too long.
+    let layer = HedgeLayer::new(late());
+    let call = layer.layer(Server::new([SLOW])).oneshot(post());
+    assert!(tokio::time::timeout(60 * MS, call).await.is_err());
+    assert_eq!(layer.handle().unwrap().stopped(HedgeStop::Unsafe), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,7 +179,7 @@ async fn it_stands_inside_of_a_retry() {
     let budget = Budget::new(Ratio::NEVER).floor(2, Duration::from_secs(10));
     let server = Server::new([(9_000, OK), (60, Head(503, &[])), (5, OK)]);
     let (retries, hedges) = (
-        RetryLayer::new(retry::Policy::new(2).budget(budget.clone())),
+        RetryLayer::new(retry::Policy::new(2).budget(budget.clone()).attempt_header(ATTEMPT)),
         HedgeLayer::new(late().shared_budget(budget.clone())),
     );
     let (retried, hedged) = (retries.handle().unwrap(), hedges.handle().unwrap());
@@ -167,6 +195,9 @@ async fn it_stands_inside_of_a_retry() {
     let seen = server.seen.lock().unwrap();
     let third = seen[2].earlier.as_ref().unwrap();
     assert!(third.endpoints().contains(&([127, 0, 0, 1], 2).into()), "{third:?}");
+    // No two have one number, and each is told its own.
+    let numbers: Vec<_> = seen.iter().map(|seen| seen.headers[ATTEMPT].clone()).collect();
+    assert_eq!(numbers, ["1", "2", "3"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::{HeaderName, Method, Request, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
+use tokio::sync::mpsc;
 use tower::{Layer, ServiceExt, service_fn};
 
 use super::{End, Server, get, lost, post, start, tried};
@@ -21,7 +22,7 @@ use crate::{
     attempt::{Attempt, RetryStop},
     body::{
         Body, BoxError,
-        script::{Script, Step},
+        script::{Channel, Script, Step},
     },
     reject::{Reason, Rejection},
     resilience::retry::{Policy, RetryLayer, RetryOn},
@@ -41,6 +42,63 @@ async fn each_attempt_has_the_whole_body_and_its_trailers() {
         for seen in tried.server.seen.lock().unwrap().iter().skip(1) {
             assert_eq!(seen.body, Some(("abcd".into(), true)));
         }
+    }
+}
+
+/// Nothing waits for the whole of what a caller sends: both sides can talk in turns.
+#[tokio::test(start_paused = true)]
+async fn a_body_is_answered_while_it_comes() {
+    let echo =
+        service_fn(async |request: Request<Body>| Ok::<_, BoxError>(Response::new(request.into_body())));
+    let (say, words) = mpsc::unbounded_channel();
+    let request = Request::put("/").body(Body::new(Channel(words))).unwrap();
+    let second = Duration::from_secs(1);
+    let answering = tokio::time::timeout(second, RetryLayer::default().layer(echo).oneshot(request));
+    let mut answer = answering.await.expect("in time").unwrap().into_body();
+    for word in ["one", "two", "three"] {
+        say.send(word).unwrap();
+        let frame = tokio::time::timeout(second, answer.frame()).await.expect("in time");
+        assert_eq!(frame.unwrap().unwrap().into_data().unwrap(), word);
+    }
+    drop(say);
+    assert!(answer.frame().await.is_none());
+}
+
+/// As long as there may be another attempt what is read is kept, and no longer: the last is copied for nobody.
+#[tokio::test(start_paused = true)]
+async fn what_the_last_attempt_reads_is_not_kept() {
+    const FRAMES: u64 = 60;
+    let text: &'static str = "x".repeat(1000).leak();
+    for (retries, is_kept) in [(2, true), (1, false)] {
+        let (give, mut bodies) = mpsc::unbounded_channel();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let server = service_fn(move |request: Request<Body>| {
+            let is_first = asked.fetch_add(1, Ordering::Relaxed) == 0;
+            give.send(request.into_body()).unwrap();
+            async move {
+                match is_first {
+                    true => Response::builder().status(503).body(Body::empty()),
+                    false => std::future::pending().await,
+                }
+            }
+        });
+        let steps = (0..FRAMES).map(|_| Step::Data(text)).chain([Step::Pending]);
+        let request = Request::put("/").body(Body::new(Script::new(steps).untold())).unwrap();
+        let call = tokio::spawn(RetryLayer::new(Policy::new(retries)).layer(server).oneshot(request));
+        drop(bodies.recv().await);
+        let mut second = bodies.recv().await.unwrap();
+        let nobody = &mut Context::from_waker(std::task::Waker::noop());
+        let cost = allocation_counter::measure(|| {
+            let mut frames = 0;
+            while let Poll::Ready(frame) = Pin::new(&mut second).poll_frame(nobody) {
+                assert_eq!(frame.unwrap().unwrap().into_data().unwrap(), text);
+                frames += 1;
+            }
+            assert_eq!(frames, FRAMES);
+        });
+        assert_eq!(cost.bytes_total >= FRAMES * 1000, is_kept, "{retries}: {cost:?}");
+        assert!(is_kept || cost.bytes_total < 1000, "{cost:?}");
+        call.abort();
     }
 }
 
