@@ -198,6 +198,7 @@ mod store;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod windows;
 
 pub use account::Account;

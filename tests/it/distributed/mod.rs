@@ -11,6 +11,7 @@ mod quotas;
 mod scaling;
 mod script;
 mod secured;
+mod shaped;
 mod together;
 
 use std::{cell::Cell, convert::Infallible, net::SocketAddr, slice, time::Duration};

@@ -1,4 +1,10 @@
-use std::{mem, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    mem,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
@@ -19,12 +25,13 @@ use crate::{
             judge::Verdict,
             policy::{self, Line, Told},
             rate::nanos,
+            turns::{Turns, is_paid},
         },
         waited::{wait, waited},
     },
     gate::{AsyncGate, Check},
     head::Head,
-    reject::{Answer, Reason, Rejection},
+    reject::{Reason, Rejection},
 };
 
 /// A gate that lets a request pass if all its limits do, some of which are kept on Redis. See the [module docs](crate::admission::rate_limit).
@@ -43,6 +50,10 @@ pub(in crate::admission::rate_limit) struct Case {
     stands: Vec<Stand>,
     /// What was paid on the limits of this process.
     paid: Vec<Bill>,
+    /// Those for which it waits there.
+    turns: Turns,
+    /// Of the limits on Redis, those of which this instance has paid its share; once it is decided.
+    alone: Option<Vec<usize>>,
     notice: Notice,
     /// How long it was waited for.
     waited: Duration,
@@ -51,15 +62,22 @@ pub(in crate::admission::rate_limit) struct Case {
 }
 
 impl Case {
-    fn new(stands: Vec<Stand>, paid: Vec<Bill>, notice: Notice) -> Self {
-        Self { stands, paid, notice, waited: Duration::ZERO, open: None }
+    fn new(stands: Vec<Stand>, paid: Vec<Bill>, turns: Turns, notice: Notice) -> Self {
+        Self { stands, paid, turns, alone: None, notice, waited: Duration::ZERO, open: None }
+    }
+
+    /// The request goes on.
+    fn serve(mut self) -> Notice {
+        self.open = None;
+        self.turns.serve();
+        mem::take(&mut self.notice)
     }
 }
 
 impl Drop for Case {
     fn drop(&mut self) {
         if let Some(limits) = self.open.take() {
-            limits.undo(&self.stands, &self.paid);
+            limits.undo(&self.stands, &self.paid, self.alone.as_deref().unwrap_or_default());
         }
     }
 }
@@ -122,8 +140,8 @@ impl DistributedRateLimit {
         self.shared.iter().zip(stands).map(|((charge, shared), stand)| (charge, shared, stand))
     }
 
-    /// Gives back what was paid, on Redis, of leases and here, but for what is spent on denial.
-    fn undo(&self, stands: &[Stand], paid: &[Bill]) {
+    /// Gives back what was paid, on Redis, of leases and here, but for what is spent on denial, and what is waited for.
+    fn undo(&self, stands: &[Stand], paid: &[Bill], alone: &[usize]) {
         for (charge, shared, stand) in self.each(stands) {
             let spends = charge.spends_on_denial;
             match &stand.by {
@@ -144,15 +162,17 @@ impl DistributedRateLimit {
                 By::Nobody | By::Lease(_) | By::Denied(_) => {}
             }
         }
-        for (charge, bill) in self.local.charges.iter().zip(paid) {
-            if matches!(bill.verdict, Verdict::Spend(_)) && !charge.spends_on_denial {
-                charge.correct(bill, Some(0));
+        let here = self.local.charges.iter().zip(paid).filter(|(_, bill)| bill.place.is_none());
+        let alone = alone.iter().map(|&at| (&self.shared[at].0, &stands[at].bill));
+        for (charge, bill) in here.chain(alone) {
+            if is_paid(bill) && !charge.spends_on_denial {
+                charge.give_back(bill, None);
             }
         }
     }
 
-    /// Decides when all is known that will be.
-    fn conclude(&self, mut case: Case) -> Result<Notice, Answer> {
+    /// Decides when all is known that will be. Who passes waits for its turn then, if it has to.
+    fn conclude(&self, mut case: Case) -> Check<Notice, <Self as AsyncGate>::Wait> {
         case.open = None;
         let (mut stands, paid) = (mem::take(&mut case.stands), mem::take(&mut case.paid));
         let mut judged: Vec<Verdict> = Vec::with_capacity(stands.len());
@@ -185,13 +205,19 @@ impl DistributedRateLimit {
         }
         if passes {
             let told = self.told(&stands, &judged, &paid);
-            return Ok(mem::take(&mut case.notice).also(told, self.settled_later(&stands)));
+            let notice = mem::take(&mut case.notice).also(told, self.settled_later(&stands));
+            if case.turns.have_come() {
+                case.turns.serve();
+                return Ok(notice).into();
+            }
+            (case.stands, case.paid, case.notice) = (stands, paid, notice);
+            (case.alone, case.open) = (Some(alone), Some(self.clone()));
+            return Check::Wait(Box::pin(turn(case)));
         }
-        self.undo(&stands, &paid);
-        if is_denied {
-            return Err(undecided().into());
-        }
-        Err(self.refuse(&stands, &judged).into())
+        case.turns.refuse();
+        self.undo(&stands, &paid, &[]);
+        let refusal = if is_denied { undecided() } else { self.refuse(&stands, &judged) };
+        Err(refusal.into()).into()
     }
 
     /// What is to be settled of what was paid: here, where Redis did not decide and this instance was alone, and there.
@@ -290,8 +316,26 @@ fn undecided() -> Rejection {
     Rejection::new(Reason::LimitUnavailable).detail("limits cannot be asked").retry_after(RETRY)
 }
 
-/// Waits for what is heard in time.
+/// Waits for its turn.
+async fn turn(mut case: Case) -> Case {
+    poll_fn(|cx| case.turns.poll(cx)).await;
+    case
+}
+
+/// Waits for what is heard in time. Whoever is in a line meanwhile goes on there: others wait behind it.
 async fn hear(mut case: Case, inquiries: Vec<Inquiry>) -> Case {
+    let mut turns = mem::take(&mut case.turns);
+    let mut heard = pin!(listen(case, inquiries));
+    let going_on = poll_fn(|cx| {
+        let _ = turns.poll(cx);
+        heard.as_mut().poll(cx)
+    });
+    let mut case = going_on.await;
+    case.turns = turns;
+    case
+}
+
+async fn listen(mut case: Case, inquiries: Vec<Inquiry>) -> Case {
     let began = Instant::now();
     for mut inquiry in inquiries {
         let mut heard = inquiry.answers().await.map(Vec::into_iter);
@@ -335,8 +379,11 @@ impl AsyncGate for DistributedRateLimit {
     }
 
     fn resume(&self, head: &mut Head<'_>, case: Case) -> Check<Notice, Self::Wait> {
+        if case.alone.is_some() {
+            return Ok(case.serve()).into();
+        }
         wait(head, case.waited);
-        self.conclude(case).into()
+        self.conclude(case)
     }
 }
 
@@ -348,24 +395,26 @@ impl DistributedRateLimit {
             .any(|(charge, _, stand)| matches!(stand.by, By::Denied(_)) && !charge.in_shadow);
         if is_denied {
             unasked(&mut stands);
-            let case = Case::new(stands, Vec::new(), Notice::default());
-            return self.conclude(case).into();
+            let case = Case::new(stands, Vec::new(), Turns::default(), Notice::default());
+            return self.conclude(case);
         }
         // Those of this process first: whom they refuse nobody is asked about.
-        let (notice, paid) =
-            match self.local.decide(head, Patience::None, |l, bills| (l.notice(bills), bills.to_vec())) {
-                Ok(passed) => passed,
-                Err(answer) => {
-                    unasked(&mut stands);
-                    self.undo(&stands, &[]);
-                    return Err(answer).into();
-                }
-            };
-        let mut case = Case::new(stands, paid, notice);
+        let local = |local: &RateLimit, bills: &[Bill]| {
+            (local.notice(bills), bills.to_vec(), Turns::alone(&local.charges, bills))
+        };
+        let (notice, paid, turns) = match self.local.decide(head, Patience::Some, local) {
+            Ok(passed) => passed,
+            Err(answer) => {
+                unasked(&mut stands);
+                self.undo(&stands, &[], &[]);
+                return Err(answer).into();
+            }
+        };
+        let mut case = Case::new(stands, paid, turns, notice);
         let asks: Vec<_> = case.stands.iter().filter_map(Stand::asks).cloned().collect();
         let inquiries = inquire(&asks, waited(head));
         if inquiries.is_empty() {
-            return self.conclude(case).into();
+            return self.conclude(case);
         }
         case.open = Some(self.clone());
         Check::Wait(Box::pin(hear(case, inquiries)))
