@@ -1,5 +1,5 @@
 //! `usage`.
-use std::path::PathBuf;
+use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 
 use http::{HeaderMap, HeaderName};
 
@@ -17,6 +17,12 @@ use crate::{
     },
     telemetry::usage::UsageStream,
 };
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// A file has some lines.
+const LEAST_FILE: u64 = 4096;
+/// What waits has room for some batches.
+const LEAST_WAITING: u32 = 65_536;
 
 impl Compiler<'_> {
     /// The meter: that of the snapshot before, if the file says the same of it.
@@ -61,12 +67,22 @@ impl Compiler<'_> {
             if interval.0.is_zero() {
                 return at.field("interval").refuse("expected some time: batches would never end");
             }
+            if interval.0 > DAY {
+                return at
+                    .field("interval")
+                    .refuse("expected at most a day: what is not sealed is lost in a crash");
+            }
             builder = builder.interval(interval.0);
         }
         if let Some(header) = usage.units_header.as_ref().map(|header| header.0.clone()) {
             builder = builder.units_by_response(move |head| number(&head.headers, &header));
         }
         if let Some(file) = &usage.file {
+            let too_small = |bytes: NonZeroU64| bytes.get() < LEAST_FILE;
+            if file.rotate_bytes.is_some_and(too_small) {
+                let at = at.field("file").field("rotateBytes");
+                return at.refuse("expected at least 4096: each line would be a file of its own");
+            }
             let sink = UsageFile::new(self.path(&file.path));
             builder = builder.sink(file.rotate_bytes.map_or(sink.clone(), |bytes| sink.rotate(bytes.get())));
         }
@@ -75,12 +91,22 @@ impl Compiler<'_> {
             builder = builder.sink(stream);
         }
         if let Some(directory) = &usage.spool {
+            if usage.file.as_ref().is_some_and(|file| self.path(&file.path).starts_with(self.path(directory)))
+            {
+                return at
+                    .field("spool")
+                    .refuse("`file` is there, or in it: batches lie in a directory of their own");
+            }
             builder = builder.spool(self.path(directory));
         }
         if let Some(most) = usage.max_entries {
             builder = builder.max_entries(most.get() as usize);
         }
         if let Some(most) = usage.max_waiting_bytes {
+            if most.get() < LEAST_WAITING {
+                let at = at.field("maxWaitingBytes");
+                return at.refuse("expected at least 65536: a batch would have no room, and be lost");
+            }
             builder = builder.max_waiting(most.get() as usize);
         }
         Some((said, builder.build()))
