@@ -1,6 +1,7 @@
 //! The turns of a request whose list of limits has it wait before several, or before some of them only.
 
 use std::{
+    mem,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -11,8 +12,8 @@ use super::{Charge, charge::Bill, judge::Verdict, queue::Turn};
 /// [served](Self::serve) gives back all of it.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    turns: Vec<Turn>,
-    paid: Vec<(Charge, Bill)>,
+    turns: Box<[Turn]>,
+    paid: Box<[(Charge, Bill)]>,
 }
 
 impl Turns {
@@ -29,7 +30,7 @@ impl Turns {
     /// The turns, where another knows what else was paid.
     pub(super) fn alone(charges: &[Charge], bills: &[Bill]) -> Self {
         let turn = |(charge, bill): (&Charge, &Bill)| Some(Turn::new(charge.clone(), *bill, bill.place?));
-        Self { turns: charges.iter().zip(bills).filter_map(turn).collect(), paid: Vec::new() }
+        Self { turns: charges.iter().zip(bills).filter_map(turn).collect(), paid: Box::default() }
     }
 
     /// Whether nobody waits.
@@ -49,14 +50,14 @@ impl Turns {
 
     /// The request goes on: what was paid stays paid.
     pub(super) fn serve(&mut self) {
-        self.paid.clear();
-        self.turns.drain(..).for_each(Turn::serve);
+        self.paid = Box::default();
+        mem::take(&mut self.turns).into_iter().for_each(Turn::serve);
     }
 
     /// The request is refused elsewhere: only what is [spent on denial](Charge::spend_on_denial) stays paid.
     #[cfg(feature = "redis")]
     pub(super) fn refuse(&mut self) {
-        self.turns.drain(..).for_each(Turn::refuse);
+        mem::take(&mut self.turns).into_iter().for_each(Turn::refuse);
     }
 }
 
@@ -67,7 +68,7 @@ pub(super) fn is_paid(bill: &Bill) -> bool {
 
 impl Drop for Turns {
     fn drop(&mut self) {
-        for (charge, bill) in self.paid.drain(..) {
+        for (charge, bill) in mem::take(&mut self.paid) {
             charge.give_back(&bill, None);
         }
     }

@@ -1,17 +1,11 @@
-use std::{
-    future::poll_fn,
-    mem,
-    pin::{Pin, pin},
-    sync::Arc,
-    time::Duration,
-};
+use std::{mem, pin::Pin, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue};
-use tokio::time::Instant;
 
 use super::{
     Fallback, Open,
-    ask::{Ask, Inquiry, STANDING, ask, inquire},
+    ask::{Ask, STANDING, ask, inquire},
+    case::{Case, hear, turn},
     shared::Shared,
     stand::{By, Stand, stand, unasked},
 };
@@ -42,44 +36,6 @@ pub(in crate::admission::rate_limit) struct DistributedRateLimit {
     policies: HeaderValue,
     /// Whether nothing is left to be done for who passes by what was taken ahead.
     is_quiet: bool,
-}
-
-/// What became of the request so far. Whoever drops it gives back what was paid.
-#[derive(Debug)]
-pub(in crate::admission::rate_limit) struct Case {
-    stands: Vec<Stand>,
-    /// What was paid on the limits of this process.
-    paid: Vec<Bill>,
-    /// Those for which it waits there.
-    turns: Turns,
-    /// Of the limits on Redis, those of which this instance has paid its share; once it is decided.
-    alone: Option<Vec<usize>>,
-    notice: Notice,
-    /// How long it was waited for.
-    waited: Duration,
-    /// Who gives it back, until it is concluded.
-    open: Option<DistributedRateLimit>,
-}
-
-impl Case {
-    fn new(stands: Vec<Stand>, paid: Vec<Bill>, turns: Turns, notice: Notice) -> Self {
-        Self { stands, paid, turns, alone: None, notice, waited: Duration::ZERO, open: None }
-    }
-
-    /// The request goes on.
-    fn serve(mut self) -> Notice {
-        self.open = None;
-        self.turns.serve();
-        mem::take(&mut self.notice)
-    }
-}
-
-impl Drop for Case {
-    fn drop(&mut self) {
-        if let Some(limits) = self.open.take() {
-            limits.undo(&self.stands, &self.paid, self.alone.as_deref().unwrap_or_default());
-        }
-    }
 }
 
 impl RateLimit {
@@ -141,7 +97,7 @@ impl DistributedRateLimit {
     }
 
     /// Gives back what was paid, on Redis, of leases and here, but for what is spent on denial, and what is waited for.
-    fn undo(&self, stands: &[Stand], paid: &[Bill], alone: &[usize]) {
+    pub(super) fn undo(&self, stands: &[Stand], paid: &[Bill], alone: &[usize]) {
         for (charge, shared, stand) in self.each(stands) {
             let spends = charge.spends_on_denial;
             match &stand.by {
@@ -211,7 +167,7 @@ impl DistributedRateLimit {
                 return Ok(notice).into();
             }
             (case.stands, case.paid, case.notice) = (stands, paid, notice);
-            (case.alone, case.open) = (Some(alone), Some(self.clone()));
+            (case.alone, case.open) = (Some(alone.into()), Some(self.clone()));
             return Check::Wait(Box::pin(turn(case)));
         }
         case.turns.refuse();
@@ -314,47 +270,6 @@ const RETRY: Duration = Duration::from_secs(1);
 
 fn undecided() -> Rejection {
     Rejection::new(Reason::LimitUnavailable).detail("limits cannot be asked").retry_after(RETRY)
-}
-
-/// Waits for its turn.
-async fn turn(mut case: Case) -> Case {
-    poll_fn(|cx| case.turns.poll(cx)).await;
-    case
-}
-
-/// Waits for what is heard in time. Whoever is in a line meanwhile goes on there: others wait behind it.
-async fn hear(mut case: Case, inquiries: Vec<Inquiry>) -> Case {
-    let mut turns = mem::take(&mut case.turns);
-    let mut heard = pin!(listen(case, inquiries));
-    let going_on = poll_fn(|cx| {
-        let _ = turns.poll(cx);
-        heard.as_mut().poll(cx)
-    });
-    let mut case = going_on.await;
-    case.turns = turns;
-    case
-}
-
-async fn listen(mut case: Case, inquiries: Vec<Inquiry>) -> Case {
-    let began = Instant::now();
-    for mut inquiry in inquiries {
-        let mut heard = inquiry.answers().await.map(Vec::into_iter);
-        let waited = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let mut asked = case.stands.iter_mut().filter_map(|stand| match &mut stand.by {
-            By::Redis(asked, answer) => Some((asked, answer)),
-            _ => None,
-        });
-        // Positions ascend.
-        let mut next = 0;
-        for &at in &inquiry.at {
-            let Some((asked, answer)) = asked.nth(at - next) else { break };
-            next = at + 1;
-            *answer = heard.as_mut().and_then(Iterator::next);
-            asked.shared.counts.asked(waited, answer.as_ref());
-        }
-    }
-    case.waited = began.elapsed();
-    case
 }
 
 impl AsyncGate for DistributedRateLimit {
