@@ -18,7 +18,10 @@ use crate::{
 
 /// The quota of an account is its contract's, and each contract has a price of its own.
 #[derive(Clone)]
-struct Contracts(Arc<Mutex<fn(u32) -> u32>>);
+struct Contracts(Arc<Mutex<Of>>);
+
+/// How much the contract of a customer has of an hour.
+type Of = fn(u32) -> u32;
 
 impl QuotaProvider for Contracts {
     fn quota(&self, head: &Head<'_>) -> Option<Quota> {
@@ -41,14 +44,14 @@ async fn what_was_spent_stays_spent_under_any_number_of_contracts() {
     for n in 0..CUSTOMERS {
         assert!(passes(&gate, &mut from(n)));
     }
-    let left = |of: fn(u32) -> u32| {
+    let left = |of: Of| {
         *contracts.0.lock().unwrap() = of;
         (0..CUSTOMERS).filter(|&n| remaining(&limit, &mut from(n)) != of(n) - 7).count()
     };
     assert_eq!(left(|n| 1000 + n), 0);
     assert_eq!(left(|_| 900), 0, "all to one price, whether they had a number or not");
     assert_eq!(left(|n| 5000 + n), 0, "to prices of which none has a number");
-    let pays = |of: fn(u32) -> u32, n| {
+    let pays = |of: Of, n| {
         *contracts.0.lock().unwrap() = of;
         assert!(passes(&gate, &mut from(n)));
         remaining(&limit, &mut from(n))
