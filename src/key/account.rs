@@ -27,7 +27,7 @@ pub enum Key {
     /// The client's address; IPv6 by its /64, which is what one customer has.
     ClientAddr,
     /// The principal: provider, issuer and subject. Guests, who have shown no credential, have one name and are many: each
-    /// is its address.
+    /// is its address. So is whoever has no subject, by a token without `sub`: that is the name of nobody.
     Principal,
     /// A claim of the principal's token, by name or JSON pointer, with the provider and issuer that vouch for it.
     Claim(Arc<str>),
@@ -305,7 +305,7 @@ fn network(ip: Ipv6Addr) -> [u8; 8] {
 
 fn principal(head: &Head<'_>, hasher: &mut impl Hasher) -> bool {
     let Some(principal) = head.extensions().get::<Principal>() else { return false };
-    if principal.is_anonymous() || principal.is_guest() {
+    if principal.subject().is_empty() || principal.is_guest() {
         return false;
     }
     for text in [principal.provider(), principal.issuer(), principal.subject()] {
@@ -427,6 +427,28 @@ mod tests {
         let mut named = as_guest("192.0.2.1");
         named.extensions_mut().insert(Principal::new("anonymous", "", "guest"));
         assert_ne!(hash(&Key::Principal, &mut named), of("192.0.2.1"), "who was authenticated by that name");
+    }
+
+    #[test]
+    fn who_has_no_subject_is_its_address() {
+        let nameless = |ip| {
+            let mut request = from(ip);
+            request.extensions_mut().insert(Principal::new("customers", "https://id.example", ""));
+            request
+        };
+        let (here, there) = (&mut nameless("192.0.2.1"), &mut nameless("192.0.2.2"));
+        for key in [Key::Principal, Key::tuple([Key::Principal, Key::Route])] {
+            assert_ne!(hash(&key, here), hash(&key, there), "of a split");
+            assert_eq!(hash(&key, here), hash(&key, &mut from("192.0.2.1")));
+            let seed = KeySeed::new();
+            let [one, other] =
+                [&mut *here, &mut *there].map(|request| key.fingerprint(&Head::of(request), &seed));
+            assert_ne!(one, other, "of a limit, and of concurrency");
+            #[cfg(feature = "admission")]
+            assert_ne!(key.digest(&Head::of(here)), key.digest(&Head::of(there)), "of a quota, and on Redis");
+        }
+        // There is nobody of that name to whom a balancer could be true.
+        assert_eq!(Key::Principal.bare_hash(&Head::of(here)), None);
     }
 
     #[test]

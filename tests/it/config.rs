@@ -546,12 +546,13 @@ const NO_LIMITS: &[(&str, &str, &str)] = &[
     ("rate: 5/s, cost: { header: x-c }", "cost", ""),
     ("rate: 5/s, settle: { header: x-c, min: 3, max: 2 }", "settle.min", "more than `max`"),
     ("rate: 5/s, maxDebt: 5", "maxDebt", "nobody comes into debt"),
-    ("rate: 1/year, settle: { header: x-c, max: 9 }, maxDebt: 1000", "maxDebt", "a hundred years to pay"),
+    ("rate: 1/year, settle: { header: x-c, max: 9 }, maxDebt: 1000", "maxDebt", "more than a year to pay"),
     (
         "rate: 1/year, algorithm: fixedWindow, settle: { header: x-c, max: 9 }, maxDebt: 1000",
         "maxDebt",
         "to pay",
     ),
+    ("rate: 5/s, settle: { header: x-c, max: 9 }, maxDebt: 4294967295", "maxDebt", "more than a year to pay"),
     ("rate: 5/s, algorithm: slidingWindow, burst: 9", "burst", "only a `tokenBucket` has a burst"),
     (
         "rate: 5/s, algorithm: slidingWindow, plans: { a: { rate: 9/s, burst: 9 } }",
@@ -581,6 +582,93 @@ const NO_LIMITS: &[(&str, &str, &str)] = &[
     ("rate: 5/s, skip: [{ principals: [ann] }]", "skip[0].principals[0]", "expected `provider/subject`"),
     ("rate: 5/s, skip: [{ networks: [10.0.0.0/33] }]", "skip[0].networks[0]", "expected a network"),
 ];
+
+/// The same of whatever else holds back load, or counts it.
+const ABSURD: &[(&str, &str, &str)] = &[
+    (
+        "concurrency: { c: { adaptive: { algorithm: aimd, timeout: 0s } } }",
+        "concurrency.c.adaptive.timeout",
+        "more than nothing",
+    ),
+    (
+        "concurrency: { c: { adaptive: { algorithm: aimd, timeout: 99999h } } }",
+        "concurrency.c.adaptive.timeout",
+        "at most an hour",
+    ),
+    ("concurrency: { c: { max: 0 } }", "concurrency.c.max", ""),
+    ("concurrency: { c: { max: 5, retryAfter: 99999h } }", "concurrency.c.retryAfter", "at most a day"),
+    (
+        "concurrency: { c: { max: 5, queue: { length: 5, timeout: 0s } } }",
+        "concurrency.c.queue.timeout",
+        "more than nothing",
+    ),
+    (
+        "concurrency: { c: { max: 5, queue: { length: 5, timeout: 5ms, codel: { target: 10ms, interval: 100ms } } } }",
+        "concurrency.c.queue.codel.target",
+        "half the queue's `timeout`",
+    ),
+    (
+        "concurrency: { c: { max: 5, queue: { length: 5, codel: { target: 500ms, interval: 1s } } } }",
+        "concurrency.c.queue.codel.target",
+        "half the queue's `timeout`",
+    ),
+    (
+        "concurrency: { c: { max: 1, partitions: { by: plan, shares: { a: 50%, b: 50% } } } }",
+        "concurrency.c.partitions.shares",
+        "more shares than places",
+    ),
+    #[cfg(feature = "redis")]
+    (
+        "redis: { r: { url: 'redis://127.0.0.1' } }\nrateLimits: { l: { key: principal, rate: 5/s, redis: r, instances: 4294967295 } }",
+        "rateLimits.l.instances",
+        "never counted",
+    ),
+    ("usage: { file: { path: u }, maxWaitingBytes: 1 }", "usage.maxWaitingBytes", "at least 65536"),
+    ("usage: { file: { path: u }, interval: 0s }", "usage.interval", "some time"),
+    ("usage: { file: { path: u }, interval: 99999h }", "usage.interval", "at most a day"),
+    ("usage: { file: { path: u, rotateBytes: 1 } }", "usage.file.rotateBytes", "at least 4096"),
+    ("usage: { file: { path: u }, spool: u }", "usage.spool", "a directory of their own"),
+    ("usage: { file: { path: u/v }, spool: u }", "usage.spool", "a directory of their own"),
+];
+
+#[test]
+fn what_is_absurd_is_refused_by_path() {
+    for (said, at, why) in ABSURD {
+        let faults = faults(&with_rule(&format!("{said}\n"), "policies: {}"));
+        let is_it = |fault: &String| {
+            !fault.contains("warning") && fault.contains(&format!("{at}: ")) && fault.contains(why)
+        };
+        assert!(faults.iter().any(is_it), "{said}: {faults:?}");
+    }
+    for (rates, at, why) in [
+        ("head: 240, grace: 0s", "grace", "more than nothing"),
+        ("head: 4294967295, grace: 0s", "grace", "more than nothing"),
+        ("head: 4294967295", "head", "a gigabit"),
+        ("body: 125000001", "body", "a gigabit"),
+        ("response: 125000001", "response", "a gigabit"),
+        ("grace: 99999h", "grace", "at most an hour"),
+    ] {
+        let text = with_rule("", "policies: {}");
+        let said = text.replacen(
+            "address: 127.0.0.1:8080",
+            &format!("address: 127.0.0.1:8080, minimumRates: {{ {rates} }}"),
+            1,
+        );
+        assert_ne!(said, text);
+        let faults = faults(&said);
+        let place = format!("listeners[0].minimumRates.{at}: ");
+        assert!(
+            faults.iter().any(|fault| fault.contains(&place) && fault.contains(why)),
+            "{rates}: {faults:?}"
+        );
+    }
+    // Of what is said here nothing is absurd.
+    let fine = "concurrency: { c: { max: 2, retryAfter: 24h, queue: { length: 5, timeout: 21ms, codel: { target: 10ms, interval: 100ms } }, \
+                partitions: { by: plan, shares: { a: 50%, b: 50% } } }, d: { adaptive: { algorithm: aimd, timeout: 1h } } }\n\
+                usage: { file: { path: u, rotateBytes: 4096 }, spool: s, maxWaitingBytes: 65536, interval: 24h }\n";
+    let faults = faults(&with_rule(fine, "policies: {}"));
+    assert!(faults.iter().all(|fault| fault.contains("warning")), "{faults:?}");
+}
 
 #[test]
 fn limits_that_cannot_be_are_refused_by_path() {

@@ -6,6 +6,10 @@ use std::{
     fs,
     future::pending,
     net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -529,6 +533,118 @@ async fn slow_clients_are_given_up() {
     let mut served = String::new();
     stream.read_to_string(&mut served).await.unwrap();
     assert!(served.starts_with("HTTP/1.1 200 "), "{served}");
+}
+
+/// An upstream that answers without an end, and tells when nobody wants more of it.
+async fn endless() -> (SocketAddr, Arc<AtomicUsize>) {
+    struct Alive(Arc<AtomicUsize>);
+    impl Drop for Alive {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, SeqCst);
+        }
+    }
+    let alive = Arc::new(AtomicUsize::new(0));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, told) = (listener.local_addr().unwrap(), Arc::clone(&alive));
+    let app = axum::Router::new().fallback(move || {
+        told.fetch_add(1, SeqCst);
+        let alive = Alive(Arc::clone(&told));
+        let chunks = futures_util::stream::unfold(alive, async |alive| {
+            Some((Ok::<_, std::io::Error>(bytes::Bytes::from_static(&[b'x'; 16_384])), alive))
+        });
+        async { axum::response::Response::new(axum::body::Body::from_stream(chunks)) }
+    });
+    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    (address, alive)
+}
+
+/// Over sockets, and over both versions: who sends a body drop by drop, and who reads an answer drop by drop or not at all.
+#[tokio::test]
+async fn slow_bodies_and_slow_readers_are_given_up_over_both_versions() {
+    let (upstream, alive) = endless().await;
+    let text = file(&format!(
+        "upstreams: {{ one: {{ endpoints: [{upstream}] }} }}\n\
+         routes: [{{ name: shop, rules: [{{ backendRefs: [{{ name: one }}] }}] }}]\n"
+    ));
+    let with = |rates: &str| {
+        let said = format!("address: 127.0.0.1:0, minimumRates: {{ {rates} }} }}]");
+        text.replace("address: 127.0.0.1:0 }]", &said)
+    };
+    let until = async |count: usize| {
+        let late = Instant::now() + PATIENCE;
+        while alive.load(SeqCst) != count {
+            assert!(Instant::now() < late, "{} of {count} answers", alive.load(SeqCst));
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let connect = async |gateway: &Gateway| {
+        let stream = TcpStream::connect(gateway.at("public")).await.unwrap();
+        let (client, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        client.ready().await.unwrap()
+    };
+    let ask = |method: &str| http::Request::builder().method(method).uri("http://a/").body(()).unwrap();
+
+    // A reader of version 1, and one of version 2, whose windows are full.
+    let strict = Gateway::of(&with("response: 1000000, body: 1000000, grace: 200ms")).await;
+    let mut reader = TcpStream::connect(strict.at("public")).await.unwrap();
+    reader.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    reader.read_u8().await.unwrap();
+    until(1).await;
+    until(0).await;
+    let mut client = connect(&strict).await;
+    let (response, _) = client.send_request(ask("GET"), true).unwrap();
+    let mut reading = timeout(PATIENCE, response).await.unwrap().unwrap().into_body();
+    until(1).await;
+    until(0).await;
+    let cut = async {
+        loop {
+            match reading.data().await {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return error,
+                None => panic!("it has no end"),
+            }
+        }
+    };
+    let cut = timeout(PATIENCE, cut).await.unwrap();
+    assert!(cut.is_reset() || cut.is_go_away() || cut.is_io(), "{cut}");
+
+    // A body that drips over version 2.
+    let echo = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let text = with("body: 1000000, grace: 200ms")
+        .replace(&upstream.to_string(), &echo.local_addr().unwrap().to_string());
+    let app = axum::Router::new().fallback(|body: String| async move { body });
+    tokio::spawn(async move { axum::serve(echo, app).await.unwrap() });
+    let strict = Gateway::of(&text).await;
+    let mut client = connect(&strict).await;
+    let (response, mut body) = client.send_request(ask("POST"), false).unwrap();
+    let drip = async {
+        while body.send_data(bytes::Bytes::from_static(b"x"), false).is_ok() {
+            sleep(Duration::from_millis(20)).await;
+        }
+        pending::<()>().await;
+    };
+    let status = async { response.await.map(|response| response.status().as_u16()) };
+    let told = async {
+        tokio::select! {
+            told = status => told,
+            () = drip => unreachable!(),
+        }
+    };
+    let told = timeout(PATIENCE, told).await.expect("it was waited for");
+    assert_eq!(told.unwrap(), 408);
+    // The others of its connection go on.
+    let (response, mut body) = client.ready().await.unwrap().send_request(ask("POST"), false).unwrap();
+    body.send_data(bytes::Bytes::from_static(b"quick"), true).unwrap();
+    assert_eq!(timeout(PATIENCE, response).await.unwrap().unwrap().status(), 200);
+
+    // Who takes its time where that is allowed is not cut: it has what it was sent, seconds later.
+    let lenient = Gateway::of(&with("response: 0, body: 0")).await;
+    let mut reader = TcpStream::connect(lenient.at("public")).await.unwrap();
+    reader.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    sleep(Duration::from_millis(1500)).await;
+    let mut much = vec![0; 1 << 22];
+    timeout(PATIENCE, reader.read_exact(&mut much)).await.unwrap().unwrap();
 }
 
 /// What is cut at the end is counted, and so is what began on a meter that a reload has replaced.

@@ -40,6 +40,10 @@ pub enum QuotaOutage {
     #[cfg(feature = "redis")]
     #[error(transparent)]
     Redis(#[from] crate::redis::RedisError),
+    /// Redis did not answer those who asked before, and is not asked until it is found to serve.
+    #[cfg(feature = "redis")]
+    #[error("Redis does not serve, and is not asked for now")]
+    Shut,
     /// So many wait for Redis that no more are let.
     #[cfg(feature = "redis")]
     #[error("too many wait for Redis already")]

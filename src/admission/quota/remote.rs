@@ -6,7 +6,7 @@ use std::{
 use redis::{Script, cmd};
 use tokio::{
     sync::oneshot,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 
 use super::{
@@ -17,11 +17,17 @@ use super::{
 use crate::{
     admission::beside::{Beside, LINGERING, patiently},
     redis::{Patience, Redis, RedisError},
+    task::Task,
     time::{Period, Span, after},
 };
 
 /// How long after its period a counter can be read still.
 const KEPT: Duration = Duration::from_secs(86_400);
+
+/// How often it is looked whether a server that did not answer may be asked again.
+const AGAIN: Duration = Duration::from_millis(100);
+/// How long it may take at most to say that it serves again.
+const SECOND: Duration = Duration::from_secs(1);
 
 static SPEND: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("spend.lua")));
 static ADJUST: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("adjust.lua")));
@@ -34,16 +40,28 @@ pub(super) struct Remote {
     paying: Beside,
     /// What is settled or given back.
     settling: Beside,
+    /// While the server does not serve.
+    looking: Task,
+    /// Nobody looks any more when this is gone.
+    used: Arc<()>,
 }
 
 impl Remote {
     pub(super) fn new(redis: Redis, deadline: Duration) -> Self {
-        Self { redis, deadline, paying: Beside::default(), settling: Beside::default() }
+        Self {
+            redis,
+            deadline,
+            paying: Beside::default(),
+            settling: Beside::default(),
+            looking: Task::default(),
+            used: Arc::default(),
+        }
     }
 
     /// Pays all of these counters of one account, which are all on this server, or none. Tells whether, and what became of
     /// the bills. It takes its deadline at most, and no longer than `until`; what is paid later, or for a caller who went
-    /// away, is given back.
+    /// away, is given back. Where nobody would answer, as far as is known, nobody is asked: that somebody does again is found
+    /// out beside, at no request's expense, and whether requests come or not.
     pub(super) async fn spend(
         &self,
         payment: Payment,
@@ -54,6 +72,12 @@ impl Remote {
             return Err(RedisError::Late(self.deadline).into());
         }
         let (keys, args) = self.words(&payment);
+        if let (Some(key), Some(bill)) = (keys.first(), payment.bills.first())
+            && self.redis.is_shut(key)
+        {
+            self.look(&Probe::new(self, bill.account));
+            return Err(QuotaOutage::Shut);
+        }
         let (redis, deadline) = (self.redis.clone(), self.deadline);
         let (tell, told) = oneshot::channel();
         let is_begun = self.paying.run(async move {
@@ -69,6 +93,22 @@ impl Remote {
         let told = timeout_at(until, told).await.map_err(|_| RedisError::Late(self.deadline))?;
         let (paid, payment) = told.map_err(|_| RedisError::Unexpected)??;
         Ok((paid, payment.take()))
+    }
+
+    /// Looks again and again whether the server serves, until it does; and, while it looks for one of several servers, now and
+    /// then for this one.
+    fn look(&self, probe: &Probe) {
+        let (first, used) = (probe.clone(), Arc::downgrade(&self.used));
+        let has_begun = self.looking.begin(|| async move {
+            while used.strong_count() > 0 && first.is_shut() {
+                // Nobody waits for it: one that gets no answer keeps no other from being told that it serves again.
+                tokio::spawn(first.clone().ask());
+                sleep(AGAIN).await;
+            }
+        });
+        if !has_begun && self.redis.is_tried(&probe.key) {
+            tokio::spawn(probe.clone().ask());
+        }
     }
 
     fn words(&self, payment: &Payment) -> (Vec<String>, Vec<i64>) {
@@ -145,7 +185,38 @@ impl Remote {
             Period::Billing(_) => "b",
         };
         let name = format!("{}:{period}{}", counters.name, span.start_seconds());
-        self.redis.key(&format!("quota.{account:032x}"), &name)
+        self.redis.key(&set(account), &name)
+    }
+}
+
+/// All keys of one account are in one hash slot.
+fn set(account: u128) -> String {
+    format!("quota.{account:032x}")
+}
+
+/// What is asked whether it serves, by the script that payments are made with, in the slot of an account: since a server that
+/// cannot write does not serve.
+#[derive(Clone)]
+struct Probe {
+    redis: Redis,
+    key: String,
+    deadline: Duration,
+}
+
+impl Probe {
+    fn new(remote: &Remote, account: u128) -> Self {
+        let key = remote.redis.key(&set(account), "probe");
+        Self { redis: remote.redis.clone(), key, deadline: remote.deadline.min(SECOND) }
+    }
+
+    fn is_shut(&self) -> bool {
+        self.redis.is_shut(&self.key)
+    }
+
+    async fn ask(self) {
+        // One unit, of any number, for ten seconds.
+        let args = [-1, 1, 10, 0];
+        drop(self.redis.run::<Vec<i64>>(self.deadline, &SPEND, &[&self.key], &args).await);
     }
 }
 

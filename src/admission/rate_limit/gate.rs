@@ -2,7 +2,7 @@ use std::{
     fmt, mem,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use http::{HeaderMap, HeaderValue};
@@ -13,7 +13,7 @@ use super::{
     Charge, Limit, Notice,
     charge::{self, Bill, Patience},
     policy,
-    queue::Turn,
+    turns::Turns,
 };
 use crate::{
     admission::fields::Fields,
@@ -261,14 +261,11 @@ impl AsyncGate for RateLimit {
             return asked(distributed.check(head));
         }
         let passes = self.decide(head, Patience::Some, |limits, bills| {
-            let charges = limits.charges.iter().zip(bills);
-            let place =
-                |(charge, bill): (&Charge, &Bill)| Some(Turn::new(charge.limit.clone(), *bill, bill.place?));
-            (limits.notice(bills), charges.filter_map(place).collect::<Vec<_>>())
+            (limits.notice(bills), Turns::of(&limits.charges, bills))
         });
         match passes {
-            Ok((notice, places)) if places.is_empty() => Ok(notice).into(),
-            Ok((notice, places)) => Check::Wait(RateLimitWait(Wait::Turn(places, notice))),
+            Ok((notice, turns)) if turns.have_come() => Ok(notice).into(),
+            Ok((notice, turns)) => Check::Wait(RateLimitWait(Wait::Turn(turns, notice))),
             Err(answer) => Err(answer).into(),
         }
     }
@@ -301,7 +298,7 @@ fn asked(check: Check<Notice, <DistributedRateLimit as AsyncGate>::Wait>) -> Che
 pub struct RateLimitWait(Wait);
 
 enum Wait {
-    Turn(Vec<Turn>, Notice),
+    Turn(Turns, Notice),
     #[cfg(feature = "redis")]
     Redis(<DistributedRateLimit as AsyncGate>::Wait),
 }
@@ -322,12 +319,10 @@ impl Future for RateLimitWait {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<RateLimitTold> {
         match &mut self.0 {
-            Wait::Turn(places, notice) => {
-                places.retain_mut(|place| Pin::new(place).poll(cx).is_pending());
-                match places.is_empty() {
-                    true => Poll::Ready(RateLimitTold(Told::Turn(mem::take(notice)))),
-                    false => Poll::Pending,
-                }
+            Wait::Turn(turns, notice) => {
+                ready!(turns.poll(cx));
+                turns.serve();
+                Poll::Ready(RateLimitTold(Told::Turn(mem::take(notice))))
             }
             #[cfg(feature = "redis")]
             Wait::Redis(wait) => wait.as_mut().poll(cx).map(|told| RateLimitTold(Told::Redis(told))),

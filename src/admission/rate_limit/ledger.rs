@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     judge::Judge,
-    prices::{Price, Prices},
+    prices::{Prices, Unit},
     queue::Queues,
     rate::nanos,
     store::{At, Store},
@@ -68,7 +68,7 @@ impl Ledger {
             let store = Store::with_most(self.most, Arc::clone(&self.prices));
             let elder = self.elder.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some((elder, judge)) = elder {
-                let at = At { judge: &judge, now: self.now_anyway(), price: Price::NONE, most: 0 };
+                let at = At { judge: &judge, now: self.now_anyway(), unit: Unit::NONE, most: 0 };
                 elder.store().tell(&store, at);
             }
             store

@@ -13,7 +13,7 @@ use super::{
     ledger::Ledger,
     plans::{Provider, QuotaProvider},
     policy::Policy,
-    prices::Price,
+    prices::Unit,
     store::At,
 };
 use crate::{
@@ -42,7 +42,7 @@ pub(super) struct Inner {
     pub(super) terms: Terms,
     pub(super) judge: Judge,
     /// What a unit costs, and the most that an account owes.
-    price: (Price, u64),
+    price: (Unit, u64),
     pub(super) policy: Policy,
     /// Clones of this are in limits that were defined again, on other terms.
     pub(super) ledger: Arc<Ledger>,
@@ -198,8 +198,8 @@ impl Limit {
 }
 
 /// What a unit costs by this judge, and the most that is owed.
-fn price(judge: &Judge, ledger: &Ledger) -> (Price, u64) {
-    judge.price().map_or((Price::NONE, 0), |(price, most)| (ledger.prices.number(price), most))
+fn price(judge: &Judge, ledger: &Ledger) -> (Unit, u64) {
+    judge.price().map_or((Unit::NONE, 0), |(price, most)| (ledger.prices.unit(price), most))
 }
 
 impl Inner {
@@ -217,8 +217,8 @@ impl Inner {
     /// the account's own judge, if it has one.
     #[inline]
     pub(super) fn at(&self, now: u64, own: Option<&Judge>) -> At<'_> {
-        let (price, most) = own.map_or(self.price, |own| price(own, &self.ledger));
-        At { judge: &self.judge, now, price, most }
+        let (unit, most) = own.map_or(self.price, |own| price(own, &self.ledger));
+        At { judge: &self.judge, now, unit, most }
     }
 
     /// The ledger of an earlier definition, if a limit of these terms can go on with it.

@@ -92,8 +92,9 @@
 //! | [`LeakyBucket`] | `debt + cost * interval <= max_wait + interval`, and is held for `debt` | the rest of the debt | one each `interval` |
 //!
 //! `debt` is what an account has spent and has not come back yet, as time; `interval` is `period / count`. All count in
-//! whole nanoseconds and units: a rate of one a month and one of 10 million a second are what they say. A state is 64
-//! bits, whatever the algorithm. None but the fixed window looks at the wall clock: it stays in a window that has not
+//! whole nanoseconds and units. An `interval` is rounded up, so that nobody has more than the rate, and less by less than a
+//! nanosecond a unit: nothing for one a month or 10 million a second, 1 in 10 million for 300 a second, 1 in 100 at the
+//! utmost ([`Rate`]). A state is 64 bits, whatever the algorithm. None but the fixed window looks at the wall clock: it stays in a window that has not
 //! begun yet by a clock that was put back, and begins anew if it was put back by more than a window.
 //!
 //! # Kept on Redis
@@ -146,8 +147,16 @@
 //! flood has passed for as long as a burst takes to refill. However many they are, together they get at most what one
 //! and a half times `max_keys` accounts hold. [`RateLimitHandle::forgotten`] counts this.
 //!
-//! Keys are kept as 64 bits under a secret seed: addresses by a permutation, so that no two are one account, and
-//! everything else by SipHash. Strangers cannot make accounts meet.
+//! Keys are kept as 56 bits of a fingerprint under a secret seed: of a permutation of addresses, and of SipHash of everything
+//! else. Nobody can make accounts meet who does not know the seed, which never leaves the process. By chance two of `n` do
+//! with a probability of about `n^2 / 2^57`: 7 in a million among a million accounts, 4 in 10 million among 250,000, and one
+//! in 15 among the 100 million that a file allows at most. Accounts on Redis are 128 bits.
+//!
+//! # When quotas change
+//!
+//! What an account has spent stays spent, in units, whatever quota it has next. For that it is kept at which price: 8 bits
+//! beside its key, for 254 prices (intervals, of the limit and its plans, since the limit was first defined). Accounts of
+//! further ones are noted one by one in another table, of about 50 bytes for each that owes something, behind one lock.
 //!
 //! # Compared with tower
 //!
@@ -198,6 +207,7 @@ mod store;
 mod tally;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod windows;
 
 pub use account::Account;

@@ -17,7 +17,7 @@ use std::{
 use tokio::time::Sleep;
 
 use super::{
-    Limit,
+    Charge,
     charge::Bill,
     judge::{Judge, Shift},
     store::Fingerprint,
@@ -126,18 +126,35 @@ impl Queues {
     }
 }
 
-/// A place in a line. Whoever drops it before its turn gives back what it was charged.
+/// A place in a line. Whoever drops it gives back what it was charged, unless it was served.
 pub(super) struct Turn {
-    limit: Limit,
+    charge: Charge,
     bill: Bill,
     number: u64,
     timer: Option<Pin<Box<Sleep>>>,
+    /// It is in the line no more.
     gone: bool,
+    /// What was charged stays so.
+    keeps: bool,
 }
 
 impl Turn {
-    pub(super) fn new(limit: Limit, bill: Bill, number: u64) -> Self {
-        Self { limit, bill, number, timer: None, gone: false }
+    pub(super) fn new(charge: Charge, bill: Bill, number: u64) -> Self {
+        Self { charge, bill, number, timer: None, gone: false, keeps: false }
+    }
+
+    pub(super) fn has_come(&self) -> bool {
+        self.gone
+    }
+
+    pub(super) fn serve(mut self) {
+        self.keeps = true;
+    }
+
+    /// Another refuses.
+    #[cfg(feature = "redis")]
+    pub(super) fn refuse(mut self) {
+        self.keeps = self.charge.spends_on_denial;
     }
 }
 
@@ -146,7 +163,7 @@ impl Future for Turn {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        let inner = &*this.limit.0;
+        let inner = &*this.charge.limit.0;
         loop {
             let now = inner.ledger.now_anyway();
             let Some(turn) = ready!(inner.ledger.queues.go(this.bill.key, this.number, now, cx.waker()))
@@ -171,15 +188,33 @@ impl Future for Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if self.gone {
-            return;
+        match (self.keeps, self.gone) {
+            (true, true) => {}
+            (true, false) => {
+                let queues = &self.charge.limit.0.ledger.queues;
+                queues.leave(self.bill.key, self.number).iter().for_each(Waker::wake_by_ref);
+            }
+            (false, gone) => self.charge.give_back(&self.bill, (!gone).then_some(self.number)),
         }
-        let (inner, bill) = (&*self.limit.0, &self.bill);
+    }
+}
+
+impl Charge {
+    /// Gives back what a bill was paid with, by who is in the line with this number or in none.
+    ///
+    /// Who is in no line has had its turn. Where others wait behind it that has gone by, and so it is kept: they have been told
+    /// when they go, and nobody is to go sooner after another than the rate says.
+    pub(super) fn give_back(&self, bill: &Bill, number: Option<u64>) {
+        let inner = &*self.limit.0;
         let now = inner.ledger.now_anyway();
-        let shift = Shift { units: -i64::from(bill.cost), beyond: 0 };
+        let shift = Shift { units: -i64::from(bill.cost), beyond: inner.terms.max_debt };
         // Accounts are locked before lines, as where they are joined.
         let mut account = inner.ledger.store().open(bill.key);
-        let next = inner.ledger.queues.leave(bill.key, self.number);
+        let next = match number {
+            Some(number) => inner.ledger.queues.leave(bill.key, number),
+            None if inner.ledger.queues.is_waited_for(bill.key) => return,
+            None => None,
+        };
         let judge: &Judge = bill.judge.as_ref().unwrap_or(&inner.judge);
         let at = inner.at(now, bill.judge.as_ref());
         let state = judge.shift(account.state(at), bill.now, now, shift);

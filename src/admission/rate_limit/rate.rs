@@ -5,9 +5,11 @@ use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
 /// As text it is `10/s`, `100/min`, `1000/h`, `5/d`, `1/month`, or with a number of units of time, `100/15min`.
 /// A month has 30 days and a year 365.
 ///
-/// One unit refills in `period / count`, a whole number of nanoseconds, rounded down. So an account is never
-/// starved below its rate, and is above it by at most one part in the number of nanoseconds: 1 in 10 million at
-/// 100 a second, 1 in 1000 at a million a second. At most 10 million a second are accepted, and at least one a year.
+/// One unit refills in `period / count`, a whole number of nanoseconds, rounded up. So an account never has more than its
+/// rate, and is below it by less than a nanosecond a unit: by less than one part in the number of nanoseconds, 1 in 10
+/// million at 100 a second, 1 in 1000 at a million a second, 1 in 100 at the utmost. Rates whose units take whole
+/// nanoseconds are what they say. At most 10 million a second are accepted, and at least one a year. Windows count units,
+/// and so they round nothing.
 ///
 /// ```
 /// use portcullis::admission::rate_limit::Rate;
@@ -129,10 +131,11 @@ impl Rate {
         }
     }
 
-    /// The time in which one unit refills, in whole nanoseconds.
+    /// The time in which one unit refills, in whole nanoseconds, rounded up.
     #[must_use]
     pub fn interval(self) -> Duration {
-        self.period / self.count.get()
+        let floor = self.period / self.count.get();
+        if floor * self.count.get() < self.period { floor + Duration::from_nanos(1) } else { floor }
     }
 }
 
@@ -250,10 +253,10 @@ mod tests {
         }
 
         #[test]
-        fn an_interval_is_never_above_the_rate(count: u32, nanos: u64) {
+        fn an_interval_is_never_faster_than_the_rate(count: u32, nanos: u64) {
             if let Ok(rate) = Rate::new(count, Duration::from_nanos(nanos)) {
-                prop_assert!(rate.interval() * count <= rate.period());
-                prop_assert!((rate.interval() + Duration::from_nanos(1)) * count > rate.period());
+                prop_assert!(rate.interval() * count >= rate.period());
+                prop_assert!((rate.interval() - Duration::from_nanos(1)) * count < rate.period());
             }
         }
     }

@@ -24,7 +24,7 @@ use std::{
 use super::{
     bucket::{Accounts, Bucket, Slot},
     judge::Judge,
-    prices::{Price, Prices},
+    prices::{Price, Prices, Unit},
     sketch::Sketch,
 };
 
@@ -63,7 +63,7 @@ pub(super) struct Store {
 pub(super) struct At<'a> {
     pub(super) judge: &'a Judge,
     pub(super) now: u64,
-    pub(super) price: Price,
+    pub(super) unit: Unit,
     /// The most that an account owes which comes from another price.
     pub(super) most: u64,
 }
@@ -147,7 +147,8 @@ impl Store {
                 false
             });
             for account in held.into_iter().filter(|account| at.owed(account.state) > 0) {
-                let at = At { price: Price::of(account.key), ..at };
+                // Of prices without a number the other store knows as much as this one.
+                let at = At { unit: Unit { number: Price::of(account.key), nanos: 0 }, ..at };
                 if other.open(account.key).set(account.state, at) {
                     other.tend(at);
                 }
@@ -165,7 +166,7 @@ impl Store {
         let pages = self.pages.iter().filter_map(OnceLock::get);
         let lines = pages.clone().map(|page| size_of_val(&**page)).sum::<usize>();
         let extents = pages.flatten().map(|bucket| bucket.lock().extents()).sum::<usize>();
-        lines + extents * size_of::<Accounts>() + self.sketch.bytes()
+        lines + extents * size_of::<Accounts>() + self.sketch.bytes() + self.prices.bytes()
     }
 
     /// The accounts that were not held, or no longer, before they were whole.
@@ -188,7 +189,7 @@ impl Store {
     }
 
     fn converted(&self, account: Slot, at: At<'_>) -> u64 {
-        self.prices.convert((account.state, at.most), at.now, Price::of(account.key), at.price)
+        self.prices.convert(account.key, (account.state, at.most), at.now, at.unit)
     }
 
     /// A bucket, in turn.
@@ -246,6 +247,7 @@ impl Store {
             self.tally.forgotten.fetch_add(1, Relaxed);
             self.sketch.note(Price::bare(account.key), account.state, at);
         }
+        self.prices.forget(account.key);
     }
 
     /// Splits the next bucket, if they are crowded.
@@ -281,10 +283,13 @@ impl Entry<'_> {
     #[inline]
     pub(super) fn state(&mut self, at: At<'_>) -> u64 {
         match self.bucket.account(self.key) {
-            Some(held) if Price::of(held.key) == at.price => held.state,
+            Some(held) if Price::of(held.key) == at.unit.number && at.unit.number != Price::OTHER => {
+                held.state
+            }
             Some(held) => {
                 let state = self.store.converted(*held, at);
-                *held = Slot { key: at.price.on(self.key), state };
+                *held = Slot { key: at.unit.number.on(self.key), state };
+                self.note(state, at);
                 state
             }
             None => self.store.sketch.state(self.key, at),
@@ -302,7 +307,8 @@ impl Entry<'_> {
     /// Sets its state. Whether it is a newcomer, for which the store is to be tended.
     #[inline]
     pub(super) fn set(&mut self, state: u64, at: At<'_>) -> bool {
-        let key = at.price.on(self.key);
+        let key = at.unit.number.on(self.key);
+        self.note(state, at);
         match self.bucket.account(self.key) {
             Some(held) if state != 0 => {
                 *held = Slot { key, state };
@@ -318,6 +324,14 @@ impl Entry<'_> {
             }
         }
         false
+    }
+
+    /// Notes a price that has no number, if it is such a one.
+    #[inline]
+    fn note(&self, state: u64, at: At<'_>) {
+        if at.unit.number == Price::OTHER && at.unit.nanos > 0 && state > at.now {
+            self.store.prices.note(self.key, (at.unit.nanos, state), at.now);
+        }
     }
 
     /// Drops the account, if it is held.
@@ -356,7 +370,7 @@ pub(super) mod tests {
             let rate = Rate::new(1, Duration::from_nanos(100)).unwrap();
             Judge::new(Algorithm::TokenBucket, Quota::new(rate), u32::MAX, 0).unwrap()
         });
-        At { judge: &JUDGE, now, price: Price::NONE, most: 0 }
+        At { judge: &JUDGE, now, unit: Unit::NONE, most: 0 }
     }
 
     fn store(most: u32) -> Store {

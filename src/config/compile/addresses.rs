@@ -3,7 +3,7 @@ use std::{num::NonZeroU32, path::Path};
 
 use ipnet::IpNet;
 
-use super::Compiler;
+use super::{Compiler, overload::some_time};
 use crate::{
     admission::address::{AddressList, parse_networks},
     authn::Providers,
@@ -17,6 +17,8 @@ use crate::{
 
 /// The most bytes of a list of networks: 100,000 of the longest, and more.
 const NETWORKS: u64 = 8 << 20;
+/// A gigabit a second: who is to be faster than that is nobody.
+const FASTEST: u32 = 125_000_000;
 
 impl Compiler<'_> {
     /// The addresses, limits and quotas of a rule.
@@ -76,7 +78,15 @@ impl Compiler<'_> {
             listen = listen.addresses(list);
         }
         let Some(rates) = rates else { return listen };
-        let grace = rates.grace.as_ref().map(|grace| grace.0);
+        let (at, grace) = (at.field("minimumRates"), rates.grace.as_ref().map(|grace| grace.0));
+        if let Some(grace) = grace {
+            some_time(at.field("grace"), grace);
+        }
+        for (field, rate) in [("head", rates.head), ("body", rates.body), ("response", rates.response)] {
+            if rate.is_some_and(|rate| rate > FASTEST) {
+                at.field(field).error("more than a gigabit a second: nobody would be fast enough");
+            }
+        }
         let rate = |said: Option<u32>| {
             let rate = match said.map(NonZeroU32::new) {
                 Some(None) => return None,

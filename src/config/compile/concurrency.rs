@@ -1,11 +1,11 @@
 //! `concurrency`: the named limits of what is in flight.
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
 use super::{
     Compiler,
     charges::skips,
     limits::key,
-    overload::{LONGEST, few, some_share},
+    overload::{few, some_share, some_time},
 };
 use crate::{
     admission::concurrency::{
@@ -22,6 +22,10 @@ use crate::{
     key::Key,
     ratio::Ratio,
 };
+
+/// How long a request waits unless told.
+const WAIT: Duration = Duration::from_secs(1);
+const DAY: Duration = Duration::from_secs(86_400);
 
 impl Compiler<'_> {
     /// A named limit. One of that name which is in force goes on, if need be under other terms.
@@ -69,9 +73,17 @@ impl Compiler<'_> {
             builder = builder.queue(queue(at.field("queue"), rules)?);
         }
         if let Some(rules) = &limit.partitions {
-            builder = builder.partitions(self.partitions(at.field("partitions"), rules)?);
+            let at = at.field("partitions");
+            // Each share is a place at least.
+            if limit.max.is_some_and(|max| rules.shares.len() > max.get() as usize) {
+                at.field("shares").error("more shares than places: each has one at least");
+            }
+            builder = builder.partitions(self.partitions(at, rules)?);
         }
         if let Some(after) = &limit.retry_after {
+            if after.0 > DAY {
+                at.field("retryAfter").error("expected at most a day: nobody comes again after longer");
+            }
             builder = builder.retry_after(after.0);
         }
         let skips = skips(at.field("skip"), &limit.skip)?;
@@ -118,8 +130,11 @@ fn adaptive_limit(at: At<'_>, name: &str, rules: &AdaptiveLimit) -> Option<Concu
     if !(min..=max).contains(&initial) {
         return at.field("initial").refuse("not between `min` and `max`");
     }
-    if rules.timeout.is_some() && rules.algorithm != AdaptiveAlgorithm::Aimd {
-        at.field("timeout").error("is for the algorithm `aimd`");
+    if let Some(timeout) = &rules.timeout {
+        some_time(at.field("timeout"), timeout.0);
+        if rules.algorithm != AdaptiveAlgorithm::Aimd {
+            at.field("timeout").error("is for the algorithm `aimd`");
+        }
     }
     let (min, max) = (NonZeroU32::new(min)?, NonZeroU32::new(max)?);
     let initial = NonZeroU32::new(initial)?;
@@ -149,11 +164,10 @@ fn queue(at: At<'_>, rules: &QueueRules) -> Option<Queue> {
         QueueOrder::Priority => Order::Priority,
     });
     if let Some(timeout) = &rules.timeout {
-        if timeout.0.is_zero() || timeout.0 > LONGEST {
-            return at.field("timeout").refuse("expected more than nothing and at most an hour");
-        }
+        some_time(at.field("timeout"), timeout.0);
         queue = queue.timeout(timeout.0);
     }
+    let timeout = rules.timeout.as_ref().map_or(WAIT, |timeout| timeout.0);
     if let Some(codel) = &rules.codel {
         let at = at.field("codel");
         if codel.target.0.is_zero() {
@@ -161,6 +175,12 @@ fn queue(at: At<'_>, rules: &QueueRules) -> Option<Queue> {
         }
         if codel.target.0 >= codel.interval.0 {
             return at.field("target").refuse("not shorter than `interval`");
+        }
+        // It refuses who has waited for longer than twice that.
+        if codel.target.0 * 2 >= timeout {
+            return at
+                .field("target")
+                .refuse("not shorter than half the queue's `timeout`: nobody waits for long enough");
         }
         queue = queue.codel(codel.target.0, codel.interval.0);
     }

@@ -32,6 +32,10 @@ use crate::{
 const MAX_WAIT: Duration = Duration::from_secs(1);
 /// The longest that they may.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+/// The longest time that somebody pays for what he had.
+const YEAR: Duration = Duration::from_secs(366 * 86_400);
+/// The most instances that are counted.
+const INSTANCES: u32 = 200_000;
 /// The largest lease.
 const MOST_AHEAD: Ratio = Ratio::percent(5);
 
@@ -58,6 +62,9 @@ impl Compiler<'_> {
             builder = builder.max_waiting(most.get());
         }
         if let Some(debt) = said.max_debt {
+            if said.rate.0.interval().checked_mul(debt.get()).is_none_or(|time| time > YEAR) {
+                return at.field("maxDebt").refuse("at this rate it would take more than a year to pay");
+            }
             builder = builder.max_debt(debt.get());
         }
         if !said.plans.is_empty() {
@@ -111,6 +118,9 @@ impl Compiler<'_> {
         let shares = said.fallback.is_none_or(|fallback| fallback == LimitFallback::LocalShare);
         if said.instances.is_some() && !shares {
             return at.field("instances").refuse("only the fallback `localShare` asks how many there are");
+        }
+        if said.instances.is_some_and(|instances| instances.get() > INSTANCES) {
+            return at.field("instances").refuse("more than 200000 are never counted");
         }
         self.on_redis(at, server, said, builder)
     }
@@ -170,13 +180,6 @@ impl Compiler<'_> {
     ) -> gateway::Rule {
         let charges = self.charges(at.field("rateLimit"), &policies.rate_limit);
         let inside = charges.iter().any(|(_, charge)| charge.needs_identity());
-        let waits = charges.iter().find(|(_, charge)| charge.limit().algorithm().waits()).map(|(at, _)| *at);
-        if let Some(at) = waits.filter(|_| charges.iter().any(|(_, charge)| charge.limit().is_distributed()))
-        {
-            at.error(
-                "requests wait before this limit, which they cannot where another of the list is on `redis`",
-            );
-        }
         for (at, charge) in charges {
             let limit = charge.limit();
             let counts = |listener: &&Listener| listener.rate_limit.iter().any(|name| name == limit.name());

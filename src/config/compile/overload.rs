@@ -245,6 +245,13 @@ pub(super) fn few(at: At<'_>, number: NonZeroU32) {
     }
 }
 
+/// Reports a time that is none, or longer than anybody waits.
+pub(super) fn some_time(at: At<'_>, time: Duration) {
+    if time.is_zero() || time > LONGEST {
+        at.error("expected more than nothing and at most an hour");
+    }
+}
+
 /// Reports a share that is none.
 pub(super) fn some_share(at: At<'_>, share: Ratio) {
     if share == Ratio::NEVER {

@@ -1,5 +1,5 @@
 //! `usage`.
-use std::path::PathBuf;
+use std::{num::NonZeroU64, path::PathBuf, time::Duration};
 
 use http::{HeaderMap, HeaderName};
 
@@ -18,6 +18,12 @@ use crate::{
     telemetry::usage::UsageStream,
 };
 
+const DAY: Duration = Duration::from_secs(86_400);
+/// A file has some lines.
+const LEAST_FILE: u64 = 4096;
+/// What waits has room for some batches.
+const LEAST_WAITING: u32 = 65_536;
+
 impl Compiler<'_> {
     /// The meter: that of the snapshot before, if the file says the same of it.
     pub(super) fn usage(&self, builder: SnapshotBuilder) -> SnapshotBuilder {
@@ -32,6 +38,7 @@ impl Compiler<'_> {
         if usage.file.is_none() && usage.redis.is_none() && !at.is_broken() {
             return at.refuse("is delivered nowhere: expected `file`, `redis` or both");
         }
+        self.bounds(at, usage)?;
         #[cfg(feature = "redis")]
         let stream = match &usage.redis {
             Some(to) => {
@@ -58,9 +65,6 @@ impl Compiler<'_> {
             builder = builder.instance(name.as_str());
         }
         if let Some(interval) = &usage.interval {
-            if interval.0.is_zero() {
-                return at.field("interval").refuse("expected some time: batches would never end");
-            }
             builder = builder.interval(interval.0);
         }
         if let Some(header) = usage.units_header.as_ref().map(|header| header.0.clone()) {
@@ -84,6 +88,36 @@ impl Compiler<'_> {
             builder = builder.max_waiting(most.get() as usize);
         }
         Some((said, builder.build()))
+    }
+
+    /// Refuses numbers of which nothing sensible can come.
+    fn bounds(&self, at: At<'_>, usage: &Usage) -> Option<()> {
+        let interval = usage.interval.as_ref().map(|interval| interval.0);
+        if interval.is_some_and(|interval| interval.is_zero()) {
+            return at.field("interval").refuse("expected some time: batches would never end");
+        }
+        if interval.is_some_and(|interval| interval > DAY) {
+            return at
+                .field("interval")
+                .refuse("expected at most a day: what is not sealed is lost in a crash");
+        }
+        let too_small = |bytes: NonZeroU64| bytes.get() < LEAST_FILE;
+        if usage.file.as_ref().and_then(|file| file.rotate_bytes).is_some_and(too_small) {
+            let at = at.field("file").field("rotateBytes");
+            return at.refuse("expected at least 4096: each line would be a file of its own");
+        }
+        if usage.max_waiting_bytes.is_some_and(|most| most.get() < LEAST_WAITING) {
+            let at = at.field("maxWaitingBytes");
+            return at.refuse("expected at least 65536: a batch would have no room, and be lost");
+        }
+        let (file, spool) = (usage.file.as_ref().map(|file| self.path(&file.path)), usage.spool.as_ref());
+        if let (Some(file), Some(spool)) = (file, spool)
+            && file.starts_with(self.path(spool))
+        {
+            let why = "`file` is there, or in it: batches lie in a directory of their own";
+            return at.field("spool").refuse(why);
+        }
+        Some(())
     }
 
     #[cfg(feature = "redis")]

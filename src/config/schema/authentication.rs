@@ -55,7 +55,8 @@ pub(crate) struct Jwt {
     pub(crate) clock_skew: Option<Text<Duration>>,
     /// What kind of token is taken. Default: any that is no token of another kind.
     pub(crate) profile: Option<TokenProfile>,
-    /// Claims that must be there, beside `exp`.
+    /// Claims that must be there, beside `exp`. Without `sub` a caller has no name: what counts by `principal` counts its
+    /// address.
     #[serde(default)]
     pub(crate) required_claims: Vec<String>,
     /// The claim that holds the scopes, by name or JSON pointer. Default: `scope`, or else `scp`.
@@ -123,7 +124,8 @@ pub(crate) struct Introspection {
     /// is for is not accepted.
     #[schemars(length(min = 1))]
     pub(crate) audiences: Option<Vec<String>>,
-    /// Members of the answer that must be there.
+    /// Members of the answer that must be there. Without `sub` a caller has no name: what counts by `principal` counts its
+    /// address.
     #[serde(default)]
     pub(crate) required_claims: Vec<String>,
     /// The member that holds the scopes, by name or JSON pointer. Default: `scope`, or else `scp`.

@@ -216,7 +216,8 @@ pub(crate) enum KeyPart {
 pub(crate) enum KeyName {
     /// The client's address, IPv6 by /64.
     ClientIp,
-    /// Who was authenticated.
+    /// Who was authenticated, by provider, issuer and subject. A token without `sub` names nobody, and counts by the client's
+    /// address; where that is not to be, ask for it with `requiredClaims: [sub]`.
     Principal,
     /// The rule that matched.
     Route,

@@ -47,7 +47,8 @@
 //! it, which for a sticky split is the [stable hash](crate::key::Key::stable_hash) of its key and the rule's
 //! salt. Nothing else decides: the same key gets the same variant after a restart, on every instance and
 //! every architecture. Another salt is another, independent throw of the dice. As with any hash a share of a half is met by
-//! 100,000 keys with a standard deviation of 0.16 percentage points: within 0.3 points for most salts, and not for all.
+//! 100,000 keys with a standard deviation of 0.16 percentage points: within 0.3 points for 16 salts in 17. A share of up to 5.8%, of
+//! which the deviation is 0.07 points or less, is met within 0.3 points by all but one salt in 16,000.
 //!
 //! The first variant is the base; the others are canaries. Canary *k* starts at a point of its own (1/2, 1/4,
 //! 3/4, 1/8, 5/8, ...) and reaches as far up as its share is wide; the base has what is left. So:

@@ -347,10 +347,10 @@ fn plain_outbound() -> Report {
     Contract::new("outbound, disabled", OutboundLayer::disabled).allocations(0, allocations).check()
 }
 
-/// So fast that nobody waits long.
-fn shaping() -> AsyncGateLayer<RateLimit> {
+/// At `12/h` who comes again is refused, or waits if it comes after four minutes and before five.
+fn shaping(rate: &str) -> AsyncGateLayer<RateLimit> {
     let algorithm = Algorithm::LeakyBucket { max_wait: Duration::from_secs(60) };
-    let limit = Limit::builder("shape", "1000000/s".parse().unwrap()).algorithm(algorithm).build().unwrap();
+    let limit = Limit::builder("shape", rate.parse().unwrap()).algorithm(algorithm).build().unwrap();
     RateLimit::new(limit).layer()
 }
 
@@ -406,11 +406,15 @@ fn admission() -> Vec<Report> {
             .exempt(Law::Memory, ITS_STORE)
             .allocations(4, allocations)
             .check(),
-        Contract::new("rate limit, shaping", shaping)
-            .exempt(
-                Law::SharedState,
-                "refuses nobody, and holds some back: admission/rate_limit/tests/shaping.rs",
-            )
+        Contract::new("rate limit, shaping", || shaping("12/h"))
+            .limit(1)
+            .recovers_after(Duration::from_secs(250))
+            .exempt(Law::Memory, ITS_STORE)
+            .exempt(Law::Allocation, "that is for who passes: row `rate limit, shaping fast`")
+            .check(),
+        Contract::new("rate limit, shaping fast", || shaping("1000000/s"))
+            .exempt(Law::SharedState, "refuses nobody: row `rate limit, shaping`")
+            .exempt(Law::Time, "nobody waits for long: row `rate limit, shaping`")
             .exempt(Law::Memory, ITS_STORE)
             .allocations(8, allocations)
             .check(),

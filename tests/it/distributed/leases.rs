@@ -335,6 +335,8 @@ async fn what_was_taken_ahead_is_given_back() {
 /// of it or eight share it. Renewals are made while nobody waits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_one_decision_in_a_hundred_waits_for_redis() {
+    const ROUNDS: usize = 5;
+    const DECISIONS: u64 = 10_000;
     let server = Server::start();
     for (name, algorithm, instances) in [
         ("alone", Algorithm::TokenBucket, 1),
@@ -346,20 +348,21 @@ async fn under_one_decision_in_a_hundred_waits_for_redis() {
         let of = |there| limit(name, "360000000/h").algorithm(algorithm).distributed(there).build().unwrap();
         let all = Instances::start(&server, of, instances).await;
         let count = || (all.sum(DistributionHandle::by_redis), all.sum(DistributionHandle::by_lease));
-        // A machine that is busy elsewhere renews late: one of some rounds has to show it.
-        let mut rounds: Vec<(u64, u64)> = Vec::new();
-        let few = |(waited, decisions): &(u64, u64)| waited * 100 < *decisions;
-        while rounds.len() < 10 && !rounds.last().is_some_and(few) {
+        // A machine that is busy elsewhere renews late now and then: most of the rounds have to show it.
+        let mut rounds = [0; ROUNDS];
+        for round in &mut rounds {
             let ((waited, leased), mut decisions) = (count(), 0);
-            while decisions < 20_000 {
+            while decisions < DECISIONS {
                 decisions += steady(&all).await;
             }
             let now = count();
             assert_eq!(now.0 - waited + now.1 - leased, decisions);
-            rounds.push((now.0 - waited, decisions));
+            *round = now.0 - waited;
         }
-        println!("{name}, {instances} instances: of so many decisions waited for Redis: {rounds:?}");
-        assert!(rounds.last().is_some_and(few), "{name}, {instances}: {rounds:?}");
+        println!("{name}, {instances} instances: of {DECISIONS} decisions waited for Redis: {rounds:?}");
+        rounds.sort_unstable();
+        let median = rounds[ROUNDS / 2];
+        assert!(median * 100 < DECISIONS, "{name}, {instances}: {rounds:?}");
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use http::{HeaderValue, StatusCode};
 use portcullis::{
     admission::{
@@ -16,8 +17,9 @@ use portcullis::{
     trip::State,
 };
 use tokio::time::{Instant, sleep};
+use tower::ServiceExt;
 
-use super::{Gate, answer, gate, limit, passes, passing, quotas, remaining, until};
+use super::{Gate, answer, gate, limit, of, passes, passing, quotas, remaining, until};
 use crate::{
     gateway::world::PATIENCE,
     support::redis::{Server, Slow, Trio},
@@ -174,6 +176,49 @@ async fn a_server_that_is_slow_is_not_waited_for() {
     limits.fall_back("slow").await;
     slow.delay(Duration::ZERO);
     limits.return_by_itself("quick").await;
+}
+
+/// Quotas alone, with no limit beside whose instance asks: no request is the one that finds out, and it is found out without
+/// requests too.
+#[tokio::test]
+async fn nobody_pays_for_looking_whether_quotas_are_served_again() {
+    for (name, fallback, status) in [
+        ("allow", QuotaFallback::Allow, StatusCode::OK),
+        ("deny", QuotaFallback::Deny, StatusCode::SERVICE_UNAVAILABLE),
+    ] {
+        let server = Server::start();
+        let redis = Redis::builder(&server.url()).unwrap().build();
+        let store = QuotaStore::redis(redis.clone()).deadline(Duration::from_secs(2)).fallback(fallback);
+        let quota = quotas::quota(name, store);
+        let gate = quotas::gate([quota.clone()]);
+        assert_eq!(answer(&gate, "a").await.status(), StatusCode::OK);
+        server.signal("STOP");
+        let many = (0..20).map(|_| {
+            let gate = gate.clone();
+            tokio::spawn(async move { answer(&gate, "a").await.status() })
+        });
+        for one in many.collect::<Vec<_>>() {
+            assert_eq!(one.await.unwrap(), status);
+        }
+        assert_ne!(redis.state(), State::Closed);
+        // The breaker lets one look twenty times in this time at most, and four times at least.
+        let (began, mut requests) = (Instant::now(), 0_u64);
+        while began.elapsed() < Duration::from_secs(2) {
+            let answer = gate.clone().oneshot(of(b"a")).now_or_never().expect("nobody waits");
+            assert_eq!(answer.unwrap().status(), status);
+            requests += 1;
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert_ne!(redis.state(), State::Closed, "after {requests}");
+        server.signal("CONT");
+        until("it is found, though nobody comes", async || redis.state() == State::Closed).await;
+        let spent = quota.handle().spent();
+        assert_eq!(answer(&gate, "a").await.status(), StatusCode::OK);
+        assert_eq!(quota.handle().spent(), spent + 1);
+        // What came too late has given itself back, and looking has cost nobody anything.
+        quota.handle().flush().await.unwrap();
+        until("all is given back", async || quotas::used(&quota, "a").await == quota.handle().spent()).await;
+    }
 }
 
 /// Of four who have seen each other each has a quarter, whoever comes to it; and who wants more than a quarter at once is told

@@ -9,6 +9,8 @@ mod deadlines;
 mod endpoints;
 mod fallbacks;
 mod faults;
+#[cfg(feature = "redis")]
+mod fields;
 mod hedging;
 #[cfg(feature = "tls")]
 mod identities;

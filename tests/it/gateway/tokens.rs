@@ -205,3 +205,40 @@ async fn a_reload_that_changes_a_key_ends_what_was_remembered_under_it() {
     gateway.until(|status| status["generation"] == 4).await;
     assert_eq!(gateway.get("/", &shown).await.status, 200);
 }
+
+/// They are nobody's account: each counts by its address.
+#[tokio::test]
+async fn tokens_without_a_subject_share_no_account() {
+    let one = upstream("one").await;
+    let text = file(&format!(
+        "authentication:\n{}\
+         upstreams: {{ one: {{ endpoints: ['{one}'] }} }}\n\
+         rateLimits: {{ few: {{ key: principal, rate: 2/d }} }}\n\
+         quotas: {{ calls: {{ key: principal, period: day, allowance: 2 }} }}\n\
+         routes:\n- name: r\n  rules:\n{}{}",
+        provider("users", USERS, ""),
+        rule("/limit", "authenticate: [users], rateLimit: [few]"),
+        rule("/quota", "authenticate: [users], quota: [calls]"),
+    ));
+    let gateway =
+        Gateway::of(&text.replace("name: public,", "name: public, trustedProxies: [127.0.0.1/32],")).await;
+    let ask = async |path, jti: &str, sub: Option<&str>, from: &str| {
+        let mut claims = json!({ "iss": "https://users.example", "jti": jti });
+        claims.as_object_mut().unwrap().extend(sub.map(|sub| ("sub".to_owned(), json!(sub))));
+        let token = format!("Bearer {}", token(USERS, "JWT", &claims));
+        gateway.get(path, &[("authorization", &token), ("x-forwarded-for", from)]).await.status
+    };
+    for path in ["/limit", "/quota"] {
+        for (jti, from) in [("1", "192.0.2.1"), ("2", "192.0.2.2")] {
+            let mut told = Vec::new();
+            for _ in 0..3 {
+                told.push(ask(path, jti, None, from).await);
+            }
+            assert_eq!(told, [200, 200, 429], "{path} {from}");
+        }
+        // Another token from there is the same account, as that of somebody with a name is not.
+        assert_eq!(ask(path, "3", None, "192.0.2.1").await, 429, "{path}");
+        assert_eq!(ask(path, "4", Some("ada"), "192.0.2.1").await, 200, "{path}");
+        assert_eq!(ask(path, "5", Some(""), "192.0.2.2").await, 429, "{path}");
+    }
+}

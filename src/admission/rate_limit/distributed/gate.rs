@@ -1,11 +1,11 @@
 use std::{mem, pin::Pin, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue};
-use tokio::time::Instant;
 
 use super::{
     Fallback, Open,
-    ask::{Ask, Inquiry, STANDING, ask, inquire},
+    ask::{Ask, STANDING, ask, inquire},
+    case::{Case, hear, turn},
     shared::Shared,
     stand::{By, Stand, stand, unasked},
 };
@@ -19,12 +19,13 @@ use crate::{
             judge::Verdict,
             policy::{self, Line, Told},
             rate::nanos,
+            turns::{Turns, is_paid},
         },
         waited::{wait, waited},
     },
     gate::{AsyncGate, Check},
     head::Head,
-    reject::{Answer, Reason, Rejection},
+    reject::{Reason, Rejection},
 };
 
 /// A gate that lets a request pass if all its limits do, some of which are kept on Redis. See the [module docs](crate::admission::rate_limit).
@@ -35,33 +36,6 @@ pub(in crate::admission::rate_limit) struct DistributedRateLimit {
     policies: HeaderValue,
     /// Whether nothing is left to be done for who passes by what was taken ahead.
     is_quiet: bool,
-}
-
-/// What became of the request so far. Whoever drops it gives back what was paid.
-#[derive(Debug)]
-pub(in crate::admission::rate_limit) struct Case {
-    stands: Vec<Stand>,
-    /// What was paid on the limits of this process.
-    paid: Vec<Bill>,
-    notice: Notice,
-    /// How long it was waited for.
-    waited: Duration,
-    /// Who gives it back, until it is concluded.
-    open: Option<DistributedRateLimit>,
-}
-
-impl Case {
-    fn new(stands: Vec<Stand>, paid: Vec<Bill>, notice: Notice) -> Self {
-        Self { stands, paid, notice, waited: Duration::ZERO, open: None }
-    }
-}
-
-impl Drop for Case {
-    fn drop(&mut self) {
-        if let Some(limits) = self.open.take() {
-            limits.undo(&self.stands, &self.paid);
-        }
-    }
 }
 
 impl RateLimit {
@@ -122,8 +96,8 @@ impl DistributedRateLimit {
         self.shared.iter().zip(stands).map(|((charge, shared), stand)| (charge, shared, stand))
     }
 
-    /// Gives back what was paid, on Redis, of leases and here, but for what is spent on denial.
-    fn undo(&self, stands: &[Stand], paid: &[Bill]) {
+    /// Gives back what was paid, on Redis, of leases and here, but for what is spent on denial, and what is waited for.
+    pub(super) fn undo(&self, stands: &[Stand], paid: &[Bill], alone: &[usize]) {
         for (charge, shared, stand) in self.each(stands) {
             let spends = charge.spends_on_denial;
             match &stand.by {
@@ -144,15 +118,17 @@ impl DistributedRateLimit {
                 By::Nobody | By::Lease(_) | By::Denied(_) => {}
             }
         }
-        for (charge, bill) in self.local.charges.iter().zip(paid) {
-            if matches!(bill.verdict, Verdict::Spend(_)) && !charge.spends_on_denial {
-                charge.correct(bill, Some(0));
+        let here = self.local.charges.iter().zip(paid).filter(|(_, bill)| bill.place.is_none());
+        let alone = alone.iter().map(|&at| (&self.shared[at].0, &stands[at].bill));
+        for (charge, bill) in here.chain(alone) {
+            if is_paid(bill) && !charge.spends_on_denial {
+                charge.give_back(bill, None);
             }
         }
     }
 
-    /// Decides when all is known that will be.
-    fn conclude(&self, mut case: Case) -> Result<Notice, Answer> {
+    /// Decides when all is known that will be. Who passes waits for its turn then, if it has to.
+    fn conclude(&self, mut case: Case) -> Check<Notice, <Self as AsyncGate>::Wait> {
         case.open = None;
         let (mut stands, paid) = (mem::take(&mut case.stands), mem::take(&mut case.paid));
         let mut judged: Vec<Verdict> = Vec::with_capacity(stands.len());
@@ -185,13 +161,19 @@ impl DistributedRateLimit {
         }
         if passes {
             let told = self.told(&stands, &judged, &paid);
-            return Ok(mem::take(&mut case.notice).also(told, self.settled_later(&stands)));
+            let notice = mem::take(&mut case.notice).also(told, self.settled_later(&stands));
+            if case.turns.have_come() {
+                case.turns.serve();
+                return Ok(notice).into();
+            }
+            (case.stands, case.paid, case.notice) = (stands, paid, notice);
+            (case.alone, case.open) = (Some(alone.into()), Some(self.clone()));
+            return Check::Wait(Box::pin(turn(case)));
         }
-        self.undo(&stands, &paid);
-        if is_denied {
-            return Err(undecided().into());
-        }
-        Err(self.refuse(&stands, &judged).into())
+        case.turns.refuse();
+        self.undo(&stands, &paid, &[]);
+        let refusal = if is_denied { undecided() } else { self.refuse(&stands, &judged) };
+        Err(refusal.into()).into()
     }
 
     /// What is to be settled of what was paid: here, where Redis did not decide and this instance was alone, and there.
@@ -290,29 +272,6 @@ fn undecided() -> Rejection {
     Rejection::new(Reason::LimitUnavailable).detail("limits cannot be asked").retry_after(RETRY)
 }
 
-/// Waits for what is heard in time.
-async fn hear(mut case: Case, inquiries: Vec<Inquiry>) -> Case {
-    let began = Instant::now();
-    for mut inquiry in inquiries {
-        let mut heard = inquiry.answers().await.map(Vec::into_iter);
-        let waited = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let mut asked = case.stands.iter_mut().filter_map(|stand| match &mut stand.by {
-            By::Redis(asked, answer) => Some((asked, answer)),
-            _ => None,
-        });
-        // Positions ascend.
-        let mut next = 0;
-        for &at in &inquiry.at {
-            let Some((asked, answer)) = asked.nth(at - next) else { break };
-            next = at + 1;
-            *answer = heard.as_mut().and_then(Iterator::next);
-            asked.shared.counts.asked(waited, answer.as_ref());
-        }
-    }
-    case.waited = began.elapsed();
-    case
-}
-
 impl AsyncGate for DistributedRateLimit {
     type Pass = Notice;
     type Wait = Pin<Box<dyn Future<Output = Case> + Send>>;
@@ -335,8 +294,11 @@ impl AsyncGate for DistributedRateLimit {
     }
 
     fn resume(&self, head: &mut Head<'_>, case: Case) -> Check<Notice, Self::Wait> {
+        if case.alone.is_some() {
+            return Ok(case.serve()).into();
+        }
         wait(head, case.waited);
-        self.conclude(case).into()
+        self.conclude(case)
     }
 }
 
@@ -348,24 +310,26 @@ impl DistributedRateLimit {
             .any(|(charge, _, stand)| matches!(stand.by, By::Denied(_)) && !charge.in_shadow);
         if is_denied {
             unasked(&mut stands);
-            let case = Case::new(stands, Vec::new(), Notice::default());
-            return self.conclude(case).into();
+            let case = Case::new(stands, Vec::new(), Turns::default(), Notice::default());
+            return self.conclude(case);
         }
         // Those of this process first: whom they refuse nobody is asked about.
-        let (notice, paid) =
-            match self.local.decide(head, Patience::None, |l, bills| (l.notice(bills), bills.to_vec())) {
-                Ok(passed) => passed,
-                Err(answer) => {
-                    unasked(&mut stands);
-                    self.undo(&stands, &[]);
-                    return Err(answer).into();
-                }
-            };
-        let mut case = Case::new(stands, paid, notice);
+        let local = |local: &RateLimit, bills: &[Bill]| {
+            (local.notice(bills), bills.to_vec(), Turns::alone(&local.charges, bills))
+        };
+        let (notice, paid, turns) = match self.local.decide(head, Patience::Some, local) {
+            Ok(passed) => passed,
+            Err(answer) => {
+                unasked(&mut stands);
+                self.undo(&stands, &[], &[]);
+                return Err(answer).into();
+            }
+        };
+        let mut case = Case::new(stands, paid, turns, notice);
         let asks: Vec<_> = case.stands.iter().filter_map(Stand::asks).cloned().collect();
         let inquiries = inquire(&asks, waited(head));
         if inquiries.is_empty() {
-            return self.conclude(case).into();
+            return self.conclude(case);
         }
         case.open = Some(self.clone());
         Check::Wait(Box::pin(hear(case, inquiries)))

@@ -4,6 +4,7 @@
 //! one would. Its rules are in `limits.lua` and `decide.lua`, and how what was decided is corrected in `correct.lua`. What Redis does not decide in time falls to the [`Fallback`].
 
 mod ask;
+mod case;
 mod correct;
 mod fleet;
 mod gate;

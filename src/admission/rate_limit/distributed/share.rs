@@ -69,9 +69,10 @@ mod tests {
             let share = share(&judge, algorithm, (quota, debt), instances).expect("a share");
             let (whole, part) = (judge.remaining(0, 0), share.remaining(0, 0));
             prop_assert!(part >= 1 && part <= (whole / instances).max(1), "{part} of {whole}");
-            if let (Some((unit, _)), Some((slow, _))) = (judge.price(), share.price()) {
-                let year = YEAR * 1_000_000_000;
-                prop_assert!(slow >= year.min(unit.saturating_mul(instances.into())), "{slow}");
+            if let Some((slow, _)) = share.price() {
+                let (year, count) = (u128::from(YEAR) * 1_000_000_000, u128::from(count));
+                let exact = rate.period().as_nanos() * u128::from(instances);
+                prop_assert!(u128::from(slow) * count >= exact.min(year * count), "{slow}");
             }
             // At the share's own time nobody who has used it up is let in at once.
             let Verdict::Spend(spent) = share.judge(0, 0, part) else { panic!("{part} cannot be spent") };

@@ -352,14 +352,17 @@ proptest! {
                 let passed = passes(&gate, &mut from(key));
                 let this = (key, now, cost);
                 let mine: Vec<_> = log.iter().filter(|entry| entry.0 == key).chain([&this]).collect();
-                let fits = limits.iter().all(|limit| {
-                    let interval = limit.rate().interval();
+                // Exactly; and if each unit took so much longer.
+                let fits = |longer: u128| limits.iter().zip(&terms).all(|(limit, &(count, _))| {
+                    let (count, burst) = (u128::from(count), u128::from(limit.burst().get()));
+                    let unit = limit.rate().period().as_nanos() + longer * count;
                     (0..mine.len()).all(|first| {
-                        let spent: u32 = mine[first..].iter().map(|entry| entry.2).sum();
-                        interval * spent <= interval * limit.burst().get() + (now - mine[first].1)
+                        let spent: u128 = mine[first..].iter().map(|entry| u128::from(entry.2)).sum();
+                        unit * spent <= unit * burst + count * (now - mine[first].1).as_nanos()
                     })
                 });
-                assert_eq!(passed, fits, "at {now:?}");
+                assert!(!passed || fits(0), "more than the rate, at {now:?}");
+                assert!(passed || !fits(1), "starved, at {now:?}");
                 if passed {
                     log.push((key, now, cost));
                 }

@@ -1,5 +1,6 @@
 mod algorithms;
 mod asking;
+mod contracts;
 mod features;
 mod keys;
 mod limits;

@@ -194,6 +194,81 @@ async fn a_list_waits_and_refuses_as_one() {
     assert_eq!(burst.handle().refused(), 2);
 }
 
+/// What the others of a list were charged, too.
+#[tokio::test(start_paused = true)]
+async fn who_gives_up_pays_nothing_of_the_list() {
+    let shape = limit("1/2s", 10 * SECOND);
+    let token = Limit::builder("token", "3/h".parse().unwrap()).build().unwrap();
+    let sliding = Limit::builder("sliding", "6/h".parse().unwrap()).algorithm(Algorithm::SlidingWindow);
+    let fixed = Limit::builder("fixed", "9/h".parse().unwrap()).algorithm(Algorithm::CALENDAR);
+    let [sliding, fixed] = [sliding, fixed].map(|limit| limit.build().unwrap());
+    let list = RateLimit::new(shape.clone()).and(token.clone());
+    let list = list.and(sliding.clone().costing(2)).and(Charge::from(fixed.clone()).costing(3));
+    let door = Door::behind(list);
+    let left = || [&token, &sliding, &fixed].map(|limit| remaining(limit, 1));
+    let first = door.ask(1, 0);
+    assert_eq!(first.await.unwrap(), 200);
+    assert_eq!(left(), [2, 4, 6]);
+    for name in 1..10 {
+        let gives_up = door.ask(1, name);
+        assert_eq!((shape.handle().waiting(), left()), (1, [1, 2, 3]));
+        gives_up.abort();
+        sleep(MS).await;
+        assert_eq!((shape.handle().waiting(), left()), (0, [2, 4, 6]));
+    }
+    // Nobody gives back what he has had.
+    for name in 10..12 {
+        assert_eq!(door.ask(1, name).await.unwrap(), 200);
+    }
+    assert_eq!((door.ask(1, 12).await.unwrap(), left()), (429, [0, 0, 0]));
+    assert_eq!(door.seen().await, [(0, 0), (10, 2000), (11, 4000)]);
+}
+
+/// Before the one it is its turn already, before the other it waits: who gives up then has used neither, and nobody goes too
+/// soon for that.
+#[tokio::test(start_paused = true)]
+async fn who_gives_up_between_two_lines_is_in_neither() {
+    let quick = Limit::builder("quick", "10/s".parse().unwrap());
+    let quick = quick.algorithm(Algorithm::LeakyBucket { max_wait: SECOND }).build().unwrap();
+    let slow = limit("1/2s", 10 * SECOND);
+    let few = Limit::builder("few", "100/h".parse().unwrap()).build().unwrap();
+    let both = Door::behind(RateLimit::from_iter([quick.clone(), slow.clone(), few.clone()]));
+    let one = Door { layer: RateLimit::new(quick.clone()).layer(), ..both.clone() };
+    assert_eq!(both.ask(1, 0).await.unwrap(), 200);
+    for others in [0, 1, 3] {
+        // Both lines are empty, and the slow one takes nobody for a while.
+        let begin = both.begin.elapsed();
+        let gives_up = both.ask(1, 1);
+        sleep(50 * MS).await;
+        let turns = (quick.handle().waiting(), slow.handle().waiting());
+        assert!(matches!(turns, (0 | 1, 1)), "{turns:?}");
+        sleep(60 * MS).await;
+        assert_eq!(
+            (quick.handle().waiting(), slow.handle().waiting()),
+            (0, 1),
+            "its turn before one has come"
+        );
+        let behind: Vec<_> = (0..others).map(|name| one.ask(1, 10 + name)).collect();
+        let before = remaining(&few, 1);
+        gives_up.abort();
+        sleep(MS).await;
+        assert_eq!((slow.handle().waiting(), remaining(&few, 1)), (0, before + 1), "{others}");
+        for call in behind {
+            assert_eq!(call.await.unwrap(), 200);
+        }
+        let mut seen: Vec<_> = both.seen().await.into_iter().map(|(_, at)| at).collect();
+        seen.retain(|at| *at > begin.as_millis() as u64);
+        assert_eq!(seen.len(), others as usize);
+        assert!(seen.windows(2).all(|two| two[1] - two[0] >= 100), "{seen:?}");
+        sleep(SECOND).await;
+        assert_eq!(remaining(&quick, 1), 11, "{others}");
+        sleep(2 * SECOND).await;
+        assert_eq!((remaining(&slow, 1), slow.handle().waiting()), (6, 0));
+        assert_eq!(both.ask(1, 2).await.unwrap(), 200);
+        sleep(SECOND / 5).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_shadow_keeps_nobody_waiting() {
     let limit = limit("1/s", Duration::ZERO);

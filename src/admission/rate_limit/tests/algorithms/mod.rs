@@ -268,6 +268,21 @@ fn the_ends_of_the_range() {
     assert!(judge(Algorithm::CALENDAR, 1, month, Some(2), 0).is_none(), "a window has no burst");
 }
 
+/// Of a rate whose units take no whole number of nanoseconds: each is asked for in each nanosecond.
+#[test]
+fn nobody_has_more_than_an_odd_rate() {
+    for (count, least) in [(7_000_000, 6990), (9_100_000, 9009), (9_999_999, 9900), (300_000, 299)] {
+        let judge = judge(Algorithm::TokenBucket, count, Duration::from_secs(1), Some(1), 0).unwrap();
+        let (mut state, mut spent) = (0, 0);
+        for now in 0..1_000_000 {
+            if let Verdict::Spend(after) = judge.judge(state, TODAY + now, 1) {
+                (state, spent) = (after, spent + 1);
+            }
+        }
+        assert!((least..=1 + count / 1000).contains(&spent), "{spent} of {count}/s in a millisecond");
+    }
+}
+
 #[test]
 fn a_cost_of_nothing_is_always_paid() {
     let judge = judge(Algorithm::TokenBucket, 1, Duration::from_secs(1), None, 0).unwrap();

@@ -2,27 +2,47 @@
 
 use super::*;
 
-/// A bucket of tokens, each of them made of `interval` drops; a drop falls each nanosecond.
+/// A bucket of tokens, each of them made of `token` drops; so many drops fall each nanosecond, and none is ever cut.
 struct Bucket {
-    drops: u128,
-    size: u128,
-    interval: u128,
+    drops: i128,
+    size: i128,
+    token: i128,
+    falling: i128,
 }
 
 impl Bucket {
-    fn wait(&mut self, time: u64) {
-        self.drops = (self.drops + u128::from(time)).min(self.size);
+    fn new(token: u128, falling: u32, burst: u32) -> Self {
+        let token = token as i128;
+        let size = token * i128::from(burst);
+        Self { drops: size, size, token, falling: falling.into() }
     }
 
-    fn spend(&mut self, cost: u32) -> Option<u64> {
-        let cost = u128::from(cost) * self.interval;
-        match cost.checked_sub(self.drops) {
-            None | Some(0) => {
-                self.drops -= cost;
-                None
-            }
-            Some(missing) => Some(missing as u64),
-        }
+    /// By what the rate says: `count` tokens in each period.
+    fn exact(period: Duration, count: u32, burst: u32) -> Self {
+        Self::new(period.as_nanos(), count, burst)
+    }
+
+    /// By whose tokens take a nanosecond longer.
+    fn starving(period: Duration, count: u32, burst: u32) -> Self {
+        Self::new(period.as_nanos() + u128::from(count), count, burst)
+    }
+
+    /// By whose tokens take whole nanoseconds.
+    fn rounded(period: Duration, count: u32, burst: u32) -> Self {
+        Self::new(period.as_nanos().div_ceil(count.into()), 1, burst)
+    }
+
+    fn wait(&mut self, time: u64) {
+        self.drops = (self.drops + i128::from(time) * self.falling).min(self.size);
+    }
+
+    fn holds(&self, cost: u32) -> bool {
+        i128::from(cost) * self.token <= self.drops
+    }
+
+    /// Whether it holds it or not.
+    fn spend(&mut self, cost: u32) {
+        self.drops -= i128::from(cost) * self.token;
     }
 }
 
@@ -34,23 +54,30 @@ proptest! {
     ) {
         let Some(judge) = judge(Algorithm::TokenBucket, count, period, Some(burst), 0) else { return Ok(()) };
         let interval = nanos(period) / u64::from(count);
-        let size = u128::from(interval) * u128::from(burst);
-        let mut bucket = Bucket { drops: size, size, interval: interval.into() };
+        let of = |bucket: fn(Duration, u32, u32) -> Bucket| bucket(period, count, burst);
+        let mut bucket = of(Bucket::rounded);
+        let (mut exact, mut starving) = (of(Bucket::exact), of(Bucket::starving));
         let (mut state, mut now) = (0, TODAY);
         for (wait, cost, big) in steps {
             let wait = (interval as f64 * wait) as u64;
             let cost = if big { cost * (burst / 3) } else { cost };
             now += wait;
-            bucket.wait(wait);
+            let all = [&mut bucket, &mut exact, &mut starving];
+            all.into_iter().for_each(|bucket| bucket.wait(wait));
             match judge.judge(state, now, cost) {
                 Verdict::Never => prop_assert!(cost > burst),
-                Verdict::Wait(time) => prop_assert_eq!(bucket.spend(cost), Some(time)),
+                Verdict::Wait(time) => {
+                    prop_assert!(!starving.holds(cost), "starved");
+                    prop_assert_eq!(i128::from(cost) * bucket.token - bucket.drops, i128::from(time));
+                }
                 Verdict::Spend(after) => {
-                    prop_assert_eq!(bucket.spend(cost), None);
+                    prop_assert!(exact.holds(cost), "more than the rate");
+                    prop_assert!(bucket.holds(cost));
+                    [&mut bucket, &mut exact, &mut starving].into_iter().for_each(|bucket| bucket.spend(cost));
                     state = after;
                 }
             }
-            prop_assert_eq!(u128::from(judge.remaining(state, now)), bucket.drops / bucket.interval);
+            prop_assert_eq!(i128::from(judge.remaining(state, now)), bucket.drops / bucket.token);
         }
     }
 
@@ -62,18 +89,24 @@ proptest! {
     ) {
         let max_wait = Duration::from_millis(max_wait);
         let Some(judge) = judge(Algorithm::LeakyBucket { max_wait }, count, period, None, 0) else { return Ok(()) };
-        let interval = nanos(period) / u64::from(count);
+        let interval = nanos(period).div_ceil(count.into());
         let (mut state, mut now) = (0, TODAY);
         let mut free = now; // when the next may go
+        // The same in parts of a nanosecond, of which there are as many as units in a period; nobody goes before that.
+        let (count, period) = (u128::from(count), period.as_nanos());
+        let mut exactly = u128::from(now) * count;
         for (wait, cost) in steps {
             now += (interval as f64 * wait) as u64;
             free = free.max(now);
+            exactly = exactly.max(u128::from(now) * count);
             let hold = judge.hold(state, now, cost).unwrap();
             prop_assert_eq!(hold, (free - now, interval * u64::from(cost)));
             let fits = free - now + interval * u64::from(cost) <= nanos(max_wait) + interval;
             match judge.judge(state, now, cost) {
                 Verdict::Spend(after) => {
                     prop_assert!(fits && free - now <= nanos(max_wait));
+                    prop_assert!(u128::from(free) * count >= exactly, "sooner than the rate says");
+                    exactly += period * u128::from(cost);
                     state = after;
                     free += interval * u64::from(cost);
                 }
