@@ -5,7 +5,7 @@ use super::{Compiler, certificates::believed, tcp::at_least};
 use crate::{
     config::{
         at::At,
-        schema::{ForwardingHeader, Listener, ListenerProtocol},
+        schema::{ForwardingHeader, Listener},
     },
     identity::{self, TrustedProxies},
     listening,
@@ -99,7 +99,7 @@ impl Compiler<'_> {
             if let Some(tls) = self.listener_tls(at, tls) {
                 // Where HTTP is told from the rest, so is plain text from TLS, by the same time.
                 let told = listener.detect_timeout.iter();
-                let told = told.filter(|_| listener.protocol == ListenerProtocol::Tcp);
+                let told = told.filter(|_| listener.protocol == crate::config::schema::ListenerProtocol::Tcp);
                 listen = listen.tls(told.fold(tls, |tls, silence| tls.plain_after(silence.0)));
             }
             #[cfg(not(feature = "tls"))]
