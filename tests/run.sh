@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 export CARGO_INCREMENTAL=0
 
 # Beside cargo: compilers for the cryptography of JWT and for the fuzzer, curl and openssl for clients, ip and nft for hosts of their
-# own, and a Redis server, of which the tests start their own.
+# own, script for a terminal, and a Redis server, of which the tests start their own.
 missing=()
 need() { command -v "$1" >/dev/null || missing+=("$2"); }
 need cc build-essential
@@ -17,6 +17,7 @@ if [ "$(uname)" = Linux ]; then
   need ip iproute2
   need nft nftables
   need unshare util-linux
+  need script bsdutils
 fi
 # The oldest Redis comes as a wheel.
 [ -n "${PORTCULLIS_REDIS_SERVERS+told}" ] || python3 -m pip --version >/dev/null 2>&1 || missing+=(python3-pip)

@@ -1,13 +1,15 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
-use super::{Identity, IdentitySource, Material, Trust};
+use super::{
+    Identity, IdentitySource, Material, Trust,
+    lists::{By, Lists},
+};
 use crate::{
     body::BoxError,
     file::{is_open_to_others, slurp},
@@ -18,8 +20,6 @@ use crate::{
 const LARGEST: u64 = 4 << 20;
 /// How often the files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long revocation lists of before are used while those that are there cannot be read: somebody may be writing them.
-const WRITING: Duration = Duration::from_secs(10);
 
 /// The names under which those who renew certificates write them: chain, key, roots.
 const KNOWN: [[&str; 3]; 4] = [
@@ -35,7 +35,8 @@ const KNOWN: [[&str; 3]; 4] = [
 /// Unless told, the names of the files are those of whichever of these four writes there; the roots may be missing. Chain and key are taken only as a
 /// pair that fits; where `..data` is a symbolic link, as Kubernetes makes it, all are read from what it points to, so that
 /// they are of one version. What cannot be read, or is half written, leaves what was before in force; but where revocation lists
-/// have been unreadable for 10 s nobody is let in any more, until they can be read. Our own certificate is renewed all the same.
+/// have been unreadable for 10 s nobody is let in any more, until they can be read. Our own certificate is renewed all the same, and
+/// lists are taken whatever else is wrong.
 ///
 /// ```
 /// use portcullis::tls::{Credentials, Directory};
@@ -59,18 +60,9 @@ pub struct Directory {
     read: Option<Read>,
     /// What was wrong with others' roots then.
     others: Vec<String>,
+    /// Whom to believe by what was told last, but for the lists; `None` if there are to be none, or nothing was told.
+    roots_told: Option<Trust>,
     lists: Lists,
-}
-
-/// What became of the revocation lists.
-#[derive(Clone, Default)]
-struct Lists {
-    /// The last ones that could be used.
-    good: Option<Arc<Vec<u8>>>,
-    /// Since when those that are there cannot be.
-    bad: Option<Instant>,
-    /// Whether nobody is believed for that.
-    shut: bool,
 }
 
 /// Another domain's roots.
@@ -94,11 +86,16 @@ enum Files {
 
 #[derive(Clone, PartialEq, Eq)]
 struct Read {
+    ours: Result<Ours, String>,
+    revoked: Option<Result<Vec<u8>, String>>,
+    federated: Vec<Result<Vec<u8>, String>>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Ours {
     /// Chain and key.
     identity: Option<[Vec<u8>; 2]>,
     roots: Option<Vec<u8>>,
-    revoked: Option<Result<Vec<u8>, String>>,
-    federated: Vec<Result<Vec<u8>, String>>,
 }
 
 impl Directory {
@@ -114,6 +111,7 @@ impl Directory {
             strict: false,
             read: None,
             others: Vec::new(),
+            roots_told: None,
             lists: Lists::default(),
         }
     }
@@ -174,33 +172,39 @@ impl Directory {
 
     /// The same, and what is wrong with the roots of other domains.
     pub(crate) fn material_and_faults(&self) -> Result<(Material, Vec<String>), BoxError> {
-        self.clone().made(&self.look()?, false)
+        let read = self.look();
+        let (identity, roots, faults) = self.clone().made(&read)?;
+        Ok((Material::new(identity, self.listed(&read)?.on(roots)?), faults))
     }
 
-    fn look(&self) -> Result<Read, BoxError> {
+    fn look(&self) -> Read {
         // Once, so that a swap between two files is not seen.
         let root = std::fs::canonicalize(self.path.join("..data")).unwrap_or_else(|_| self.path.clone());
-        let read = |path: &Path| read(&self.place(&root, path));
-        let identity = self.identity_in(&root);
+        let read = |path: &Path| read(&self.place(&root, path)).map_err(|why| why.to_string());
+        Read {
+            ours: self.ours(&root).map_err(|why| why.to_string()),
+            revoked: self.revoked.as_deref().map(read),
+            federated: self.federated.iter().map(|other| read(&other.path)).collect(),
+        }
+    }
+
+    /// Chain, key and roots.
+    fn ours(&self, root: &Path) -> Result<Ours, BoxError> {
+        let read = |path: &Path| read(&self.place(root, path));
+        let identity = self.identity_in(root);
         if let Some([_, key]) = identity
             && self.strict
-            && is_open_to_others(&self.place(&root, key))
+            && is_open_to_others(&self.place(root, key))
         {
             return Err(self.at(key, "everybody on this machine can read this key"));
         }
-        let known = || known_in(&root)[2];
+        let known = || known_in(root)[2];
         let known = || root.join(known()).exists().then_some(Path::new(known()));
-        Ok(Read {
+        Ok(Ours {
             identity: identity
                 .map(|[chain, key]| Ok::<_, BoxError>([read(chain)?, read(key)?]))
                 .transpose()?,
             roots: self.roots.as_deref().or_else(known).map(read).transpose()?,
-            revoked: self.revoked.as_deref().map(|path| read(path).map_err(|why| why.to_string())),
-            federated: self
-                .federated
-                .iter()
-                .map(|other| read(&other.path).map_err(|why| why.to_string()))
-                .collect(),
         })
     }
 
@@ -231,36 +235,30 @@ impl Directory {
         self.identity_in(&self.path).is_some_and(|[_, key]| is_open_to_others(&self.path.join(key)))
     }
 
-    /// What is `served` already can go on without what cannot be read.
-    fn made(&mut self, read: &Read, served: bool) -> Result<(Material, Vec<String>), BoxError> {
+    /// Who we are, whom to believe but for the revocation lists, and what is wrong with the roots of other domains.
+    fn made(&mut self, read: &Read) -> Result<(Option<Identity>, Trust, Vec<String>), BoxError> {
+        let Ours { identity, roots } = read.ours.as_ref().map_err(String::as_str)?;
         let chain_at = self.identity_in(&self.path).map_or(Path::new(""), |[chain, _]| chain);
         let roots_at = self.roots.as_deref().unwrap_or(Path::new(known_in(&self.path)[2]));
-        let identity = match &read.identity {
+        let identity = match identity {
             Some([chain, key]) => Some(Identity::from_pem(chain, key).map_err(|why| self.at(chain_at, why))?),
             None => None,
         };
-        let trust = match (&self.domain, &read.roots) {
+        let trust = match (&self.domain, roots) {
             (Some(domain), Some(roots)) => Trust::none().trust_domain(domain.clone(), roots),
             (None, Some(roots)) => Trust::roots(roots),
             (_, None) => Ok(Trust::none()),
         };
         let mut trust = trust.map_err(|why| self.at(roots_at, why))?;
         let faults = self.others(&mut trust, &read.federated);
-        if let (Some(path), Some(revoked)) = (&self.revoked, &read.revoked) {
-            let usable = revoked.clone().map_err(Into::into).and_then(|lists| {
-                let more = trust.clone().revocation_lists(&lists).map_err(|why| self.at(path, why))?;
-                Ok::<_, BoxError>((more, lists))
-            });
-            trust = match usable {
-                Ok((more, lists)) => {
-                    self.lists = Lists { good: Some(Arc::new(lists)), ..Lists::default() };
-                    more
-                }
-                Err(why) if served => self.lists.without(trust, why)?,
-                Err(why) => return Err(why),
-            };
-        }
-        Ok((Material::new(identity, trust), faults))
+        Ok((identity, trust, faults))
+    }
+
+    /// The revocation lists that are there.
+    fn listed(&self, read: &Read) -> Result<By, BoxError> {
+        let (Some(path), Some(revoked)) = (&self.revoked, &read.revoked) else { return Ok(By::Nothing) };
+        let lists = revoked.clone()?;
+        By::these(lists).map_err(|why| self.at(path, why))
     }
 
     /// Adds the roots of other domains, and tells what is wrong with them.
@@ -285,41 +283,29 @@ impl Directory {
     }
 }
 
-impl Lists {
-    /// Whom to believe while those that are there cannot be used: by those of before for a while, and then nobody.
-    fn without(&mut self, trust: Trust, why: BoxError) -> Result<Trust, BoxError> {
-        let since = *self.bad.get_or_insert_with(|| {
-            tracing::warn!(%why, "the revocation lists cannot be read: those of before are in force for 10 s more");
-            Instant::now()
-        });
-        if since.elapsed() < WRITING {
-            let good = self.good.as_deref().ok_or(why)?;
-            return Ok(trust.revocation_lists(good)?);
-        }
-        if !std::mem::replace(&mut self.shut, true) {
-            tracing::error!(%why, "the revocation lists cannot be read: nobody is let in until they can be");
-        }
-        Ok(trust.with_unreadable_lists(why.to_string().into()))
-    }
-
-    /// Whether it is time to let nobody in.
-    fn are_due(&self) -> bool {
-        !self.shut && self.bad.is_some_and(|since| since.elapsed() >= WRITING)
-    }
-}
-
 impl Directory {
     /// What is there, unless it is what was there before.
     async fn changed(&mut self, before: Option<&Material>) -> Result<Option<Material>, BoxError> {
         let here = self.clone();
-        let read = tokio::task::spawn_blocking(move || here.look()).await??;
+        let read = tokio::task::spawn_blocking(move || here.look()).await?;
         if self.read.as_ref() == Some(&read) && !self.lists.are_due() {
             return Ok(None);
         }
-        let (material, others) = self.made(&read, before.is_some())?;
-        if let Some(before) = before {
-            is_no_loss(before, &material).map_err(|why| self.at(Path::new(""), why))?;
+        let by = match self.listed(&read) {
+            Err(why) if before.is_some() => self.lists.without(why),
+            by => by,
+        };
+        let (material, roots, others) = match self.taken(&read, &by, before) {
+            Ok(taken) => taken,
+            Err(why) => {
+                let (Some(before), Ok(by)) = (before, by) else { return Err(why) };
+                return self.by_lists_alone(before, by).map(Some).ok_or(why);
+            }
+        };
+        if let Ok(by) = by {
+            self.lists.settle(by);
         }
+        self.roots_told = self.revoked.is_some().then_some(roots);
         self.read = Some(read);
         for why in others.iter().filter(|why| !self.others.contains(why)) {
             tracing::warn!(%why, "the roots of a federated domain cannot be used: what was believed of it before still is");
@@ -329,6 +315,38 @@ impl Directory {
             tracing::warn!(directory = %self.path.display(), "everybody on this machine can read this private key");
         }
         Ok(Some(material))
+    }
+
+    /// All that is there, if it is no less than what was there before: with the roots, and what is wrong with those of others.
+    fn taken(
+        &mut self,
+        read: &Read,
+        by: &Result<By, BoxError>,
+        before: Option<&Material>,
+    ) -> Result<(Material, Trust, Vec<String>), BoxError> {
+        let (identity, roots, others) = self.made(read)?;
+        let by = by.as_ref().map_err(ToString::to_string)?;
+        let material = Material::new(identity, by.on(roots.clone())?);
+        if let Some(before) = before {
+            before.is_no_loss(&material).map_err(|why| self.at(Path::new(""), why))?;
+        }
+        Ok((material, roots, others))
+    }
+
+    /// What was there before, where nothing but the lists can be used: who is revoked is not let in for that. `None` if they change
+    /// nothing; what is wrong is told at the next look else.
+    fn by_lists_alone(&mut self, before: &Material, by: By) -> Option<Material> {
+        let roots = match (&by, &self.roots_told) {
+            (By::These(_) | By::Nobody(_), Some(roots)) => Some(roots),
+            // Nothing was taken here yet: the roots are not known without their lists, which cannot be exchanged then.
+            (By::Nobody(_), None) => Some(&before.trust),
+            _ => None,
+        };
+        let trust = roots.and_then(|roots| by.on(roots.clone()).ok());
+        self.lists.settle(by);
+        let trust = trust.filter(|trust| *trust != before.trust)?;
+        self.read = None;
+        Some(Material::new(before.identity.clone(), trust))
     }
 }
 
@@ -345,23 +363,13 @@ impl IdentitySource for Directory {
                 Err(error) => {
                     // So that what was there before is told again when it is back, and all is well.
                     self.read = None;
-                    return Err(error);
+                    // Those who fail are asked again later and later, and these 10 s shall be no longer.
+                    if before.is_none() || !self.lists.are_awaited() {
+                        return Err(error);
+                    }
                 }
             }
         }
-    }
-}
-
-/// Whether what serves is not given up for what cannot: files come one by one, and old ones come back.
-fn is_no_loss(before: &Material, after: &Material) -> Result<(), &'static str> {
-    if after.trust.is_empty() && !before.trust.is_empty() {
-        return Err("the roots are gone");
-    }
-    match (&before.identity, &after.identity) {
-        (Some(before), Some(after)) if before.is_valid() && !after.is_valid() => {
-            Err("the new certificate is not valid now, and the one before is")
-        }
-        _ => Ok(()),
     }
 }
 
@@ -394,7 +402,7 @@ mod tests {
     use rustls::pki_types::{CertificateDer, UnixTime};
 
     use super::*;
-    use crate::tls::{Credentials, Crypto, trust::Usage};
+    use crate::tls::{Credentials, Crypto, lists::WRITING, trust::Usage};
 
     /// A directory that is gone with the test.
     struct Place(PathBuf);
@@ -621,6 +629,93 @@ mod tests {
             let last = directory.changed(Some(&third)).await.unwrap().unwrap();
             assert_eq!(judged(&last), (true, true), "another list is in force");
             assert_eq!(Credentials::new(last).status().revocation_failure, None);
+        }
+    }
+
+    /// Where all is in one directory all is gone at once, as when a volume is.
+    #[tokio::test(start_paused = true)]
+    async fn revocation_lists_that_are_gone_with_all_else_let_nobody_in() {
+        let (place, authority) = (Place::new(), Authority::new());
+        let other = authority.sign(8, |_| {});
+        let list = authority.revoked(7);
+        let begin = || {
+            place.write_all(CERT_MANAGER, &authority, 1);
+            place.write("crl.pem", &list);
+            Directory::new(&place.0).revocation_lists("crl.pem")
+        };
+        let end = || {
+            for name in CERT_MANAGER.into_iter().chain(["crl.pem"]) {
+                fs::remove_file(place.0.join(name)).unwrap();
+            }
+        };
+        let mut directory = begin();
+        let first = directory.changed(None).await.unwrap().unwrap();
+        end();
+        let why = directory.changed(Some(&first)).await.unwrap_err().to_string();
+        assert!(why.contains("tls.crt"), "{why}");
+        tokio::time::advance(WRITING - LOOK).await;
+        directory.changed(Some(&first)).await.unwrap_err();
+        assert!(directory.lists.are_awaited());
+        tokio::time::advance(LOOK).await;
+        let second = directory.changed(Some(&first)).await.unwrap().unwrap();
+        assert_eq!(serial(&second), "01", "we are who we were");
+        let why = is_let_in(&second, &other).unwrap_err();
+        assert!(why.contains("the revocation lists cannot be read"), "{why}");
+        directory.changed(Some(&second)).await.unwrap_err();
+
+        place.write("crl.pem", &list);
+        let third = directory.changed(Some(&second)).await.unwrap().unwrap();
+        assert!(third == first, "the lists are back");
+        place.write_all(CERT_MANAGER, &authority, 2);
+        let last = directory.changed(Some(&third)).await.unwrap().unwrap();
+        assert_eq!((serial(&last), is_let_in(&last, &other)), ("02".into(), Ok(())));
+
+        // What a configuration was built with is shut as well, though nothing was read since, and no later.
+        let directory = begin();
+        let credentials = Credentials::follow_from(directory.material().unwrap(), directory);
+        end();
+        sleep(WRITING - LOOK).await;
+        assert_eq!(credentials.status().revocation_failure, None);
+        sleep(LOOK * 4).await;
+        assert!(credentials.status().revocation_failure.is_some());
+        sleep(LOOK * 4).await;
+        let why = credentials.status().failure.unwrap();
+        assert!(why.contains("tls.crt"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn a_new_revocation_list_is_taken_whatever_else_is_half_written() {
+        let (junk, other_key) = ("junk".to_owned(), KeyPair::generate().unwrap().serialize_pem());
+        let broken = [
+            ("tls.crt", Some(&junk)),
+            ("tls.crt", None),
+            ("tls.key", Some(&other_key)),
+            ("ca.crt", Some(&junk)),
+            ("ca.crt", None),
+        ];
+        for (name, text) in broken {
+            let (place, authority) = (Place::new(), Authority::new());
+            let [one, other] = [7, 8].map(|serial| authority.sign(serial, |_| {}));
+            place.write_all(CERT_MANAGER, &authority, 1);
+            place.write("crl.pem", authority.revoked(7));
+            let mut directory = Directory::new(&place.0).revocation_lists("crl.pem");
+            let first = directory.changed(None).await.unwrap().unwrap();
+            match text {
+                Some(text) => place.write(name, text),
+                None => fs::remove_file(place.0.join(name)).unwrap(),
+            }
+            directory.changed(Some(&first)).await.unwrap_err();
+            let judged = |material: &Material| {
+                (is_let_in(material, &one).is_ok(), is_let_in(material, &other).is_ok())
+            };
+            assert_eq!(judged(&first), (false, true), "{name}");
+            place.write("crl.pem", authority.revoked(8));
+            let second = directory.changed(Some(&first)).await.unwrap().unwrap();
+            assert_eq!((serial(&second), judged(&second)), ("01".into(), (true, false)), "{name}");
+            directory.changed(Some(&second)).await.unwrap_err();
+            place.write_all(CERT_MANAGER, &authority, 3);
+            let last = directory.changed(Some(&second)).await.unwrap().unwrap();
+            assert_eq!((serial(&last), judged(&last)), ("03".into(), (true, false)), "{name}");
         }
     }
 

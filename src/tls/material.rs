@@ -40,6 +40,19 @@ impl Material {
     pub fn new(identity: impl Into<Option<Identity>>, trust: Trust) -> Self {
         Self { identity: identity.into(), trust }
     }
+
+    /// Whether what serves is not given up for what cannot: files come one by one, and old ones come back.
+    pub(super) fn is_no_loss(&self, after: &Self) -> Result<(), &'static str> {
+        if after.trust.is_empty() && !self.trust.is_empty() {
+            return Err("the roots are gone");
+        }
+        match (&self.identity, &after.identity) {
+            (Some(before), Some(after)) if before.is_valid() && !after.is_valid() => {
+                Err("the new certificate is not valid now, and the one before is")
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Where identities come from: files that somebody renews, an agent of SPIFFE, a certificate authority.

@@ -37,6 +37,7 @@ mod client;
 mod crypto;
 mod directory;
 mod identity;
+mod lists;
 mod material;
 mod remembered;
 mod revocation;

@@ -154,9 +154,9 @@ impl ServerTls {
     /// Of whom nothing is known yet that every handshake needs.
     #[cfg(feature = "stack")]
     pub(crate) fn awaited(&self) -> Option<&Credentials> {
-        let is_nobody = |shown: &&Credentials| !shown.has_identity();
         let of_clients = self.trusted().filter(|_| self.clients == ClientCertificates::Required);
-        let awaited = self.certificates.iter().find(is_nobody);
+        let is_nobody = self.certificates.iter().all(|shown| !shown.has_identity());
+        let awaited = self.certificates.first().filter(|_| is_nobody);
         awaited.or_else(|| of_clients.filter(|trust| trust.trust().is_empty()))
     }
 

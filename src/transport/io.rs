@@ -29,6 +29,10 @@ type Secured = tokio_rustls::server::TlsStream<Plain>;
 #[cfg(not(feature = "tls"))]
 type Secured = Plain;
 
+/// The halves of a connection: tasks of their own may have them.
+const READS: usize = 0;
+const WRITES: usize = 1;
+
 /// A connection that a [`Listener`](super::Listener) accepted.
 ///
 /// It counts against the listener's caps until it is dropped. Reads and writes fail once the certificate of its peer has
@@ -112,14 +116,14 @@ impl Io {
 
     /// Fails once the connection is over, unless somebody else sees to its end.
     #[cfg(feature = "tls")]
-    fn go_on(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+    fn go_on(&mut self, cx: &mut Context<'_>, half: usize) -> io::Result<()> {
         if let Term::Open = self.term {
             return Ok(());
         }
         let tenure = || Tenure { standing: self.standing.take(), ..Tenure::of(&self.peer) };
-        if self.term.ends(cx, tenure) {
+        if self.term.ends(cx, half, tenure) {
             tracing::debug!(peer = %self.peer(), "connection cut: its certificate has expired, or is not believed any more");
-            // Whoever waits for the other direction is woken. It fails if the connection has broken off.
+            // The peer is told, whatever becomes of this. It fails if the connection has broken off.
             let _ = socket2::SockRef::from(self.socket()).shutdown(std::net::Shutdown::Both);
         }
         self.term.check()
@@ -127,7 +131,7 @@ impl Io {
 
     #[cfg(not(feature = "tls"))]
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "nothing ends without TLS")]
-    fn go_on(&mut self, _: &mut Context<'_>) -> io::Result<()> {
+    fn go_on(&mut self, _: &mut Context<'_>, _: usize) -> io::Result<()> {
         Ok(())
     }
 
@@ -206,18 +210,20 @@ impl AsyncRead for Io {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.go_on(cx)?;
+        self.go_on(cx, READS)?;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.go_on(cx)?;
+        self.go_on(cx, WRITES)?;
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // It may be all that is asked for, while who answers a request does not read what comes.
+        self.go_on(cx, WRITES)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -230,7 +236,7 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.go_on(cx)?;
+        self.go_on(cx, WRITES)?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 

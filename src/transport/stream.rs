@@ -25,8 +25,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(ahead: Bytes, mut io: Io, watches: (Watch, Option<Watch>)) -> Self {
-        let (tenure, drain) = (io.tenure(), watches.0.drain().clone());
+    pub(super) fn new(ahead: Bytes, io: Io, tenure: Tenure, watches: (Watch, Option<Watch>)) -> Self {
+        let drain = watches.0.drain().clone();
         Self { io: Prefixed::new(ahead, io), tenure, drain, _watches: watches }
     }
 

@@ -111,10 +111,10 @@ impl Upstream {
         self.0.options.secure.as_ref()?.awaited()
     }
 
-    /// No endpoint of it is at this address from now on, whatever its name resolves to: a gateway's operators are there.
+    /// No endpoint of it is at these addresses from now on, whatever its name resolves to: a gateway's operators are there.
     #[cfg(feature = "stack")]
-    pub(crate) fn keep_off(&self, address: Option<SocketAddr>) {
-        self.0.options.kept_off.set(address);
+    pub(crate) fn keep_off(&self, addresses: &[SocketAddr]) {
+        self.0.options.kept_off.set(addresses);
     }
 
     /// Whether its endpoints are spoken to within TLS, whatever the scheme of a request is.

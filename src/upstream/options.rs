@@ -1,6 +1,6 @@
 use std::{
     net::SocketAddr,
-    sync::{PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -41,24 +41,19 @@ pub(super) struct Options {
     pub(super) secure: Option<Secure>,
 }
 
-/// The address that operators of the gateway in front of it have, as long as that is in force; it makes no other upstream of it.
-#[derive(Debug, Default)]
-pub(super) struct KeptOff(RwLock<Option<SocketAddr>>);
+/// The addresses that operators of the gateway in front of it have, as long as these are in force; they make no other upstream of
+/// it. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct KeptOff(Arc<RwLock<Vec<SocketAddr>>>);
 
 impl KeptOff {
-    fn now(&self) -> Option<SocketAddr> {
-        *self.0.read().unwrap_or_else(PoisonError::into_inner)
+    fn now(&self) -> Vec<SocketAddr> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     #[cfg(feature = "stack")]
-    pub(super) fn set(&self, address: Option<SocketAddr>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = address;
-    }
-}
-
-impl Clone for KeptOff {
-    fn clone(&self) -> Self {
-        Self(RwLock::new(self.now()))
+    pub(super) fn set(&self, addresses: &[SocketAddr]) {
+        addresses.clone_into(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -149,10 +144,10 @@ mod tests {
     #[test]
     fn what_is_kept_off_is_no_other_upstream() {
         let (options, at) = (Options::default(), "127.0.0.1:9901".parse().unwrap());
-        options.kept_off.set(Some(at));
+        options.kept_off.set(&[at]);
         assert!(options.refuses(at) && options.refuses_connection(at, at));
         assert_eq!(options, Options::default());
-        options.kept_off.set(None);
+        options.kept_off.set(&[]);
         assert!(!options.refuses(at) && options.not_endpoints().next().is_none());
     }
 }

@@ -337,8 +337,11 @@ fn every_layer_is_held_to_the_contract() {
 #[test]
 fn every_layer_has_a_bench() {
     /// Those that need more than a service around which they stand, and where they have it.
-    const ELSEWHERE: [(&str, &str); 2] =
-        [("mirror", "fn mirror_with_shadow("), ("rate limit, on Redis", "async fn instances(")];
+    const ELSEWHERE: [(&str, &str); 3] = [
+        ("mirror", "fn mirror_with_shadow("),
+        ("rate limit, on Redis", "async fn instances("),
+        ("rate limit, shaping fast", "    rate_limit_shaping: "),
+    ];
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let matrix = fs::read_to_string(root.join("docs/contract.md")).unwrap();
     let names = matrix.lines().skip_while(|line| !line.starts_with("|---")).skip(1);

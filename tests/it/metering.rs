@@ -535,33 +535,33 @@ async fn slow_clients_are_given_up() {
     assert!(served.starts_with("HTTP/1.1 200 "), "{served}");
 }
 
-/// An upstream that answers without an end, and tells when nobody wants more of it.
-async fn endless() -> (SocketAddr, Arc<AtomicUsize>) {
+/// An upstream that answers without an end, and counts its answers: those that began, and those of which nobody wants more.
+async fn endless() -> (SocketAddr, [Arc<AtomicUsize>; 2]) {
     struct Alive(Arc<AtomicUsize>);
     impl Drop for Alive {
         fn drop(&mut self) {
-            self.0.fetch_sub(1, SeqCst);
+            self.0.fetch_add(1, SeqCst);
         }
     }
-    let alive = Arc::new(AtomicUsize::new(0));
+    let counts = [Arc::<AtomicUsize>::default(), Arc::default()];
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, told) = (listener.local_addr().unwrap(), Arc::clone(&alive));
+    let (address, [begun, ended]) = (listener.local_addr().unwrap(), counts.clone());
     let app = axum::Router::new().fallback(move || {
-        told.fetch_add(1, SeqCst);
-        let alive = Alive(Arc::clone(&told));
+        begun.fetch_add(1, SeqCst);
+        let alive = Alive(Arc::clone(&ended));
         let chunks = futures_util::stream::unfold(alive, async |alive| {
             Some((Ok::<_, std::io::Error>(bytes::Bytes::from_static(&[b'x'; 16_384])), alive))
         });
         async { axum::response::Response::new(axum::body::Body::from_stream(chunks)) }
     });
     tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-    (address, alive)
+    (address, counts)
 }
 
 /// Over sockets, and over both versions: who sends a body drop by drop, and who reads an answer drop by drop or not at all.
 #[tokio::test]
 async fn slow_bodies_and_slow_readers_are_given_up_over_both_versions() {
-    let (upstream, alive) = endless().await;
+    let (upstream, [begun, ended]) = endless().await;
     let text = file(&format!(
         "upstreams: {{ one: {{ endpoints: [{upstream}] }} }}\n\
          routes: [{{ name: shop, rules: [{{ backendRefs: [{{ name: one }}] }}] }}]\n"
@@ -570,12 +570,14 @@ async fn slow_bodies_and_slow_readers_are_given_up_over_both_versions() {
         let said = format!("address: 127.0.0.1:0, minimumRates: {{ {rates} }} }}]");
         text.replace("address: 127.0.0.1:0 }]", &said)
     };
-    let until = async |count: usize| {
+    // Neither is ever less: who looks seldom misses none.
+    let until_ended = async |count: usize| {
         let late = Instant::now() + PATIENCE;
-        while alive.load(SeqCst) != count {
-            assert!(Instant::now() < late, "{} of {count} answers", alive.load(SeqCst));
+        while ended.load(SeqCst) < count {
+            assert!(Instant::now() < late, "{} of {count} answers", ended.load(SeqCst));
             sleep(Duration::from_millis(20)).await;
         }
+        assert_eq!((begun.load(SeqCst), ended.load(SeqCst)), (count, count));
     };
     let connect = async |gateway: &Gateway| {
         let stream = TcpStream::connect(gateway.at("public")).await.unwrap();
@@ -590,13 +592,11 @@ async fn slow_bodies_and_slow_readers_are_given_up_over_both_versions() {
     let mut reader = TcpStream::connect(strict.at("public")).await.unwrap();
     reader.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     reader.read_u8().await.unwrap();
-    until(1).await;
-    until(0).await;
+    until_ended(1).await;
     let mut client = connect(&strict).await;
     let (response, _) = client.send_request(ask("GET"), true).unwrap();
     let mut reading = timeout(PATIENCE, response).await.unwrap().unwrap().into_body();
-    until(1).await;
-    until(0).await;
+    until_ended(2).await;
     let cut = async {
         loop {
             match reading.data().await {
@@ -645,6 +645,7 @@ async fn slow_bodies_and_slow_readers_are_given_up_over_both_versions() {
     sleep(Duration::from_millis(1500)).await;
     let mut much = vec![0; 1 << 22];
     timeout(PATIENCE, reader.read_exact(&mut much)).await.unwrap().unwrap();
+    assert_eq!((begun.load(SeqCst), ended.load(SeqCst)), (3, 2), "it goes on");
 }
 
 /// What is cut at the end is counted, and so is what began on a meter that a reload has replaced.

@@ -93,7 +93,7 @@
 //!
 //! `debt` is what an account has spent and has not come back yet, as time; `interval` is `period / count`. All count in
 //! whole nanoseconds and units. An `interval` is rounded up, so that nobody has more than the rate, and less by less than a
-//! nanosecond a unit: nothing for one a month or 10 million a second, 1 in 10 million for 300 a second, 1 in 100 at the
+//! nanosecond a unit: nothing for one a month or 10 million a second, 1 in 5 million for 300 a second, 1 in 100 at the
 //! utmost ([`Rate`]). A state is 64 bits, whatever the algorithm. None but the fixed window looks at the wall clock: it stays in a window that has not
 //! begun yet by a clock that was put back, and begins anew if it was put back by more than a window.
 //!

@@ -218,8 +218,11 @@ impl Charge {
         let judge: &Judge = bill.judge.as_ref().unwrap_or(&inner.judge);
         let at = inner.at(now, bill.judge.as_ref());
         let state = judge.shift(account.state(at), bill.now, now, shift);
-        account.set(state, at);
+        let is_new = account.set(state, at);
         drop(account);
+        if is_new {
+            inner.ledger.store().tend(at);
+        }
         next.iter().for_each(Waker::wake_by_ref);
     }
 }

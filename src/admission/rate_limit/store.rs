@@ -288,6 +288,9 @@ impl Entry<'_> {
             }
             Some(held) => {
                 let state = self.store.converted(*held, at);
+                if at.unit.number != Price::OTHER {
+                    self.store.prices.forget(held.key);
+                }
                 *held = Slot { key: at.unit.number.on(self.key), state };
                 self.note(state, at);
                 state

@@ -275,7 +275,7 @@ fn refused<T>(at: At<'_>, said: &RateLimit, error: &LimitError) -> Option<T> {
             at.field("burst").refuse("at this rate it would take more than a hundred years to refill")
         }
         LimitError::Burst { .. } | LimitError::Window { .. } if debt => {
-            at.field("maxDebt").refuse("at this rate it would take more than a hundred years to pay")
+            at.field("maxDebt").refuse("nobody can owe as much at this rate")
         }
         LimitError::Wait(_) => at.field("maxWait").refuse("nobody waits for so long"),
         LimitError::Plan { plan, .. } => {

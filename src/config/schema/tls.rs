@@ -9,7 +9,8 @@ use crate::{
 };
 
 /// A certificate with its key, and whom to believe: from files, or with `workloadApi` from an agent of SPIFFE. The files are looked
-/// at once a second, and what is new in them is used by every connection from then on; what cannot be read changes nothing. Relative
+/// at once a second, and what is new in them is used by every connection from then on; what cannot be read changes nothing, but for revocation lists:
+/// while these cannot be read, nobody is let in. Relative
 /// paths begin in `directory`, or else in the directory of this file.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

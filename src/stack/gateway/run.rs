@@ -141,9 +141,9 @@ impl Gateway {
             let new = bound.iter().find(|bound| *bound.name() == admin.name).map(Bound::local);
             new.or_else(|| self.address(&admin.name))
         });
-        for upstream in &snapshot.upstreams {
-            upstream.keep_off(operators);
-        }
+        // The address that is about to go serves until then.
+        let both: Vec<_> = operators.into_iter().chain(self.address("admin")).collect();
+        snapshot.upstreams.iter().for_each(|upstream| upstream.keep_off(&both));
         let patience = if shared.current.load().is_some() { WARM } else { WARM_FIRST };
         warm(&snapshot, patience).await;
         super::usage::begin(&snapshot).await;
@@ -169,6 +169,7 @@ impl Gateway {
         let serve: Vec<_> = serve.collect();
         sockets.replace(&listens, serve);
         drop(sockets);
+        snapshot.upstreams.iter().for_each(|upstream| upstream.keep_off(operators.as_slice()));
         shared.loaded(Vec::new());
         tracing::info!(generation, "configuration in force");
         Ok(())
@@ -274,12 +275,13 @@ async fn warm(snapshot: &Snapshot, patience: Duration) {
             }
         });
     }
-    #[cfg(feature = "tls")]
-    for (_, credentials) in snapshot.awaited() {
-        let credentials = credentials.clone();
-        asked.spawn(async move { credentials.ready().await });
-    }
-    let all = async { while asked.join_next().await.is_some() {} };
+    let all = async {
+        while asked.join_next().await.is_some() {}
+        #[cfg(feature = "tls")]
+        for (_, credentials) in snapshot.awaited() {
+            credentials.ready().await;
+        }
+    };
     let _ = timeout(patience, all).await;
     asked.detach_all();
 }

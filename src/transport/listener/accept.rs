@@ -48,8 +48,9 @@ pub struct Listener {
 
 enum Socket {
     Open(TcpListener),
-    /// Asked without the runtime: it may not know yet of those that wait, and lets a task take no more than so many at a time.
-    Closing(std::net::TcpListener),
+    /// Asked without the runtime: it may not know yet of those that wait, and lets a task take no more than so many at a time. So
+    /// many can wait: who comes faster than we take them does not keep it open.
+    Closing(std::net::TcpListener, i32),
     Closed,
 }
 
@@ -136,7 +137,8 @@ impl Listener {
         self.socket = match mem::replace(&mut self.socket, Socket::Closed) {
             Socket::Open(socket) => {
                 self.pause = None;
-                socket.into_std().map_or(Socket::Closed, Socket::Closing)
+                let most = self.settings.backlog;
+                socket.into_std().map_or(Socket::Closed, |socket| Socket::Closing(socket, most))
             }
             closing => closing,
         };
@@ -167,9 +169,13 @@ impl Listener {
             ready!(pause.as_mut().poll(cx));
             self.pause = None;
         }
-        let accepted = match &self.socket {
+        let accepted = match &mut self.socket {
             Socket::Open(socket) => ready!(socket.poll_accept(cx)),
-            Socket::Closing(socket) => from_queue(socket),
+            Socket::Closing(_, 0) => Err(io::ErrorKind::WouldBlock.into()),
+            Socket::Closing(socket, most) => {
+                *most -= 1;
+                from_queue(socket)
+            }
             Socket::Closed => return Poll::Pending,
         };
         match accepted {

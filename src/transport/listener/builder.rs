@@ -11,7 +11,7 @@ use crate::transport::{ProxyProtocol, transparent::capture};
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ListenerBuilder {
-    backlog: i32,
+    pub(super) backlog: i32,
     max_connections: usize,
     max_connections_per_address: usize,
     pub(super) uncapped: Arc<[IpNet]>,

@@ -98,7 +98,8 @@ impl Server {
         self.with(|limits| limits.write_timeout = timeout)
     }
 
-    /// How long we wait for the peer to close after we have. 1 s unless told.
+    /// How long we wait for the peer to close after we have. 1 s unless told; over HTTP/2 5 s at least, since a request may be on its way
+    /// from who has not heard of it yet.
     pub fn close_timeout(self, timeout: Duration) -> Self {
         self.with(|limits| limits.close_timeout = timeout)
     }

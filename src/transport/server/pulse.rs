@@ -184,6 +184,8 @@ impl Pulse {
             State::Head => self.head_time().min(limits.head_timeout),
             State::Busy => return self.aged(after(self.stall.looked, limits.busy_look())),
             State::Idle(_) => limits.idle_timeout,
+            // What it has sent before it heard of the end is still to be answered.
+            State::Closing if self.vitals.is_h2 => limits.close_timeout.max(AGREE),
             State::Closing | State::Lingering => limits.close_timeout,
         };
         self.aged(after(self.since, limit))

@@ -154,13 +154,12 @@ impl Server {
     {
         let born = Instant::now();
         let mut alarm = Alarm::new(self.drain.clone());
+        // From the first byte that is read, it is we who see to its end.
+        let who = (io.who().clone(), io.tenure());
         let patience = match streams.which {
             Which::Detected(patience) if !io.has_agreed_on_http() => Some(patience),
             Which::All => None,
-            Which::Detected(_) | Which::None => {
-                let who = (io.who().clone(), io.tenure());
-                return self.run(io, who, service, watches).await;
-            }
+            Which::Detected(_) | Which::None => return self.run(io, who, service, watches).await,
         };
         let told = match patience.filter(|_| !io.is_silent()) {
             Some(patience) => detect(&mut io, patience, &self.limits, &mut alarm).await,
@@ -177,9 +176,8 @@ impl Server {
                 }
                 None => (own, Some(ours)),
             };
-            return (streams.forward)(Stream::new(sniffed.ahead, io, watches)).await;
+            return (streams.forward)(Stream::new(sniffed.ahead, io, who.1, watches)).await;
         }
-        let who = (io.who().clone(), io.tenure());
         self.speak(io, who, service, watches, (sniffed, alarm, born)).await;
     }
 

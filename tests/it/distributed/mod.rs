@@ -425,18 +425,37 @@ async fn sentinels_fail_over_and_the_limit_goes_on() {
 async fn fail_over(mut trio: Trio) {
     let urls = trio.urls();
     let redis = Redis::sentinel("limits", urls.iter().map(String::as_str)).unwrap().build();
-    let there = Distribution::on(redis).deadline(Duration::from_millis(300)).fallback(Fallback::Deny);
-    let limit = limit("a", "20/year").distributed(there).build().unwrap();
-    let gate = gate([limit.clone().into()]);
-    until("the master is found", async || answer(&gate, "a").await.status() == StatusCode::OK).await;
-    assert_eq!(passing(slice::from_ref(&gate), "b", 10).await, 10);
-    until("the replica has it", async || trio.replica.ask("KEYS *").matches("}:a:").count() >= 2).await;
+    // One that waits for as long as a busy machine needs, and one that does not: of the same accounts.
+    let [patient, hasty] = [PATIENCE, Duration::from_millis(300)].map(|deadline| {
+        let there = Distribution::on(redis.clone()).deadline(deadline).fallback(Fallback::Deny);
+        gate([limit("a", "20/year").distributed(there).build().unwrap().into()])
+    });
+    until("the master is found", async || answer(&patient, "a").await.status() == StatusCode::OK).await;
+    assert_eq!(passing(slice::from_ref(&patient), "b", 10).await, 10);
+    let written = trio.master.told("master_repl_offset");
+    until("the replica has it", async || trio.replica.told("slave_repl_offset") >= written).await;
     trio.master.kill();
-    let refused = answer(&gate, "b").await;
-    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
-    until("the replica is the master", async || answer(&gate, "c").await.status() == StatusCode::OK).await;
-    let left = passing(&[gate], "b", 20).await;
-    assert!((9..=10).contains(&left), "it has kept what was spent, and nobody is locked out: {left}");
+    // Of another account: it may be charged when nobody waits for it any more.
+    let refused = answer(&hasty, "d").await.status();
+    let has_failed_over = || trio.replica.ask("ROLE").contains("master");
+    assert!(refused == StatusCode::SERVICE_UNAVAILABLE || has_failed_over(), "{refused}");
+    until("the replica is the master", async || answer(&hasty, "c").await.status() == StatusCode::OK).await;
+    assert!(has_failed_over());
+    // Sentinels may close connections yet: whoever was on its way then has no answer, and may have been charged.
+    let (passed, lost) = (Cell::new(0), Cell::new(0));
+    until("it is used up", async || {
+        let status = answer(&patient, "b").await.status();
+        match status {
+            StatusCode::OK => passed.set(passed.get() + 1),
+            StatusCode::SERVICE_UNAVAILABLE => lost.set(lost.get() + 1),
+            _ => {}
+        }
+        status == StatusCode::TOO_MANY_REQUESTS
+    })
+    .await;
+    let (passed, lost) = (passed.get(), lost.get());
+    assert!(passed <= 10, "it has kept what was spent: {passed}");
+    assert!(passed >= 8 && passed + lost >= 10, "nobody is locked out: {passed}, and {lost} unanswered");
 }
 
 #[tokio::test]

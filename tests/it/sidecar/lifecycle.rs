@@ -8,7 +8,7 @@ use std::{
 
 use axum::{Router, routing::any};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    io::{AsyncBufReadExt, BufReader, Lines},
     net::TcpStream,
     process::{Child, ChildStderr, ChildStdout, Command},
     sync::Notify,
@@ -294,8 +294,13 @@ async fn what_comes_in_ends_before_the_service_and_what_goes_out_after_it() {
 }
 
 /// At a terminal, of which keys tell all in the foreground at once: the service is none of them, and reads all the same.
+///
+/// That is one of `script` of util-linux: others take other arguments.
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn ctrl_c_drains_as_sigterm_does() {
+    use tokio::io::AsyncWriteExt;
+
     let world = World::new("60s").await;
     let service = format!(
         "trap '{}; exit 5' INT; echo up; read -r line; echo \"read: $line\"; while :; do sleep 0.05; done",

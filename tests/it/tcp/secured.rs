@@ -16,6 +16,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::Command,
     sync::Notify,
+    time::Instant,
 };
 
 use super::{OPEN, Server, connect, counted, ended, file, hear, number, pass, rest, soon, until};
@@ -157,43 +158,56 @@ async fn plain_text_is_taken_beside_tls_where_both_may_come() {
         let (directory, _) = world("tcp-permissive");
         let (log, _guard) = Log::start();
         let server = Server::greeting().await;
-        let start = async |route: &str| {
+        let start = async |name: &str, patience: &str, route: &str| {
             let tls = "tls: { identities: [database], clientCertificates: required, mode: permissive }";
-            let listener = format!("protocol: {protocol}, detectTimeout: 300ms, {tls}");
+            let listener = format!("protocol: {protocol}, detectTimeout: {patience}, {tls}");
             let text = file(&listener, &[server.address], "", route) + &identities(&["database"]) + policies;
-            directory.write("inbound.yaml", &text);
-            Gateway::start(Config::file(directory.path("inbound.yaml"))).await
+            directory.write(name, &text);
+            Gateway::start(Config::file(directory.path(name))).await
         };
-        let inbound = start("").await;
-        let outbound = outbound(&directory, "orders", inbound.at("public"), DATABASE).await;
+        // Who begins is told by what it says, however late a busy machine is with it; and a gateway's handshake, after which its
+        // client may say nothing, has seconds. Only of who says nothing at all it is known soon.
+        let patient = start("patient.yaml", "50s", "").await;
+        let lenient = start("lenient.yaml", "4s", "").await;
+        let hasty = start("hasty.yaml", "300ms", "").await;
+        let beside = async |name: &str, inbound: &Gateway| {
+            let tls = format!("tls: {{ identity: orders, spiffeId: '{DATABASE}' }}");
+            let text = file("protocol: tcp", &[inbound.at("public")], &tls, "") + &identities(&["orders"]);
+            directory.write(name, &text);
+            Gateway::start(Config::file(directory.path(name))).await
+        };
+        let to_patient = beside("to-patient.yaml", &patient).await;
+        let to_lenient = beside("to-lenient.yaml", &lenient).await;
         // Each as one that begins, and as one that waits for the server to do so.
-        for gateway in [&inbound, &outbound] {
-            for begins in [true, false] {
-                let mut client = connect(gateway).await;
-                if begins {
-                    client.write_all(b"hello").await.unwrap();
-                }
-                assert_eq!(hear(&mut client, 11).await, "220 ready\r\n", "{protocol} {begins}");
-                if begins {
-                    assert_eq!(hear(&mut client, 5).await, "hello");
-                }
-                client.write_all(b"\x16 again").await.unwrap();
-                assert_eq!(hear(&mut client, 7).await, "\x16 again");
+        for (gateway, begins) in
+            [(&patient, true), (&hasty, false), (&to_patient, true), (&to_lenient, false)]
+        {
+            let (mut client, came) = (connect(gateway).await, Instant::now());
+            if begins {
+                client.write_all(b"hello\n").await.unwrap();
             }
+            assert_eq!(hear(&mut client, 11).await, "220 ready\r\n", "{protocol} {begins}");
+            if begins {
+                assert_eq!(hear(&mut client, 6).await, "hello\n");
+                assert!(came.elapsed() < Duration::from_secs(50), "nobody waits for what was said");
+            }
+            client.write_all(b"\x16 again").await.unwrap();
+            assert_eq!(hear(&mut client, 7).await, "\x16 again");
         }
         let lines = log.access(6).await;
         let of = |peer: serde_json::Value| lines.iter().filter(|line| line["peer"] == peer).count();
         assert_eq!((of(ORDERS.into()), of(serde_json::Value::Null)), (2, 4), "{lines:?}");
 
         let taken = server.taken();
-        for (route, why) in [
-            ("policies: { authorization: [orders] }", "no policy allows it"),
+        for (name, route, why) in [
+            ("orders.yaml", "policies: { authorization: [orders] }", "no policy allows it"),
             (
+                "no-admin.yaml",
                 "policies: { authorization: [no-admin] }",
                 "denied by the rule %60paths%60 of the policy %60no-admin%60",
             ),
         ] {
-            let inbound = start(route).await;
+            let inbound = start(name, "300ms", route).await;
             for said in [&b"hello"[..], b""] {
                 let mut client = connect(&inbound).await;
                 client.write_all(said).await.unwrap();
@@ -206,8 +220,8 @@ async fn plain_text_is_taken_beside_tls_where_both_may_come() {
             assert!(line.is_some_and(|line| line["peer"].is_null()), "{why}: {lines:?}");
         }
         assert_eq!(server.taken(), taken);
-        let inbound = start("policies: { authorization: [orders] }").await;
-        let outbound = self::outbound(&directory, "orders", inbound.at("public"), DATABASE).await;
+        let inbound = start("orders-alone.yaml", "4s", "policies: { authorization: [orders] }").await;
+        let outbound = beside("to-orders-alone.yaml", &inbound).await;
         assert_eq!(hear(&mut connect(&outbound).await, 11).await, "220 ready\r\n");
     }
 }

@@ -28,7 +28,7 @@ use tokio::{
 };
 use tower::service_fn;
 
-use super::{loopback, soon, until};
+use super::{loopback, pass, soon, until};
 use crate::support::certificates::{Authority, credentials, uri};
 
 #[derive(Default)]
@@ -347,13 +347,13 @@ async fn plain_text_and_tls_are_told_apart_where_both_may_come() {
 /// Hundreds that say a handshake a byte at a time are no better off: it is late as a whole, however lively it is.
 #[tokio::test]
 async fn handshakes_that_drip_are_cut_like_those_that_stop() {
-    const ALL: usize = 300;
+    const ALL: usize = 200;
     let authority = Authority::new("shop");
     let ours = credentials(authority.workload("spiffe://shop.example/orders"), authority.trust());
     let client = ClientTls::trusting(authority.trust());
     let recorded = recorded(&client).await;
     for permissive in [false, true] {
-        let tls = ServerTls::new(&ours).handshake_timeout(Duration::from_millis(500)).permissive(permissive);
+        let tls = ServerTls::new(&ours).handshake_timeout(Duration::from_secs(60)).permissive(permissive);
         let running = serve(tls).await;
         let (mut dripping, said) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
         for _ in 0..ALL {
@@ -363,7 +363,7 @@ async fn handshakes_that_drip_are_cut_like_those_that_stop() {
             dripping.spawn(async move {
                 // The last byte is never said: all the time there is a next one.
                 for byte in recorded.iter().cycle() {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                     if stream.write_all(&[*byte]).await.is_err() {
                         return;
                     }
@@ -373,7 +373,14 @@ async fn handshakes_that_drip_are_cut_like_those_that_stop() {
         }
         until(|| said.load(SeqCst) >= 2 * ALL).await;
         assert_eq!(ask(running.address, &client).await.unwrap(), "nobody, localhost");
-        until(|| running.seen.0.lock().unwrap().len() == ALL).await;
+        let cut = || running.seen.0.lock().unwrap().len();
+        // Half of the time and a bit, which leaves as much as a busy machine needs.
+        pass(Duration::from_secs(35)).await;
+        let before = said.load(SeqCst);
+        until(|| said.load(SeqCst) >= before + 2 * ALL).await;
+        assert_eq!(cut(), 0, "they have time yet");
+        pass(Duration::from_secs(35)).await;
+        until(|| cut() == ALL).await;
         while soon(dripping.join_next()).await.is_some() {}
         assert!(said.load(SeqCst) < ALL * recorded.len(), "nobody has said all of it");
     }
@@ -400,7 +407,7 @@ async fn recorded(client: &ClientTls) -> Vec<u8> {
 async fn handshakes_that_never_end_keep_nobody_out() {
     let authority = Authority::new("shop");
     let ours = credentials(authority.workload("spiffe://shop.example/orders"), authority.trust());
-    let running = serve(ServerTls::new(&ours).handshake_timeout(Duration::from_millis(500))).await;
+    let running = serve(ServerTls::new(&ours).handshake_timeout(Duration::from_secs(60))).await;
     let mut silent = Vec::new();
     for n in 0..600 {
         let mut stream = TcpStream::connect(running.address).await.unwrap();
@@ -412,7 +419,10 @@ async fn handshakes_that_never_end_keep_nobody_out() {
     }
     let client = ClientTls::trusting(authority.trust());
     assert_eq!(ask(running.address, &client).await.unwrap(), "nobody, localhost");
-    until(|| running.seen.0.lock().unwrap().len() == 600).await;
+    let cut = || running.seen.0.lock().unwrap().len();
+    assert_eq!(cut(), 0, "they have time yet");
+    pass(Duration::from_secs(61)).await;
+    until(|| cut() == 600).await;
 }
 
 /// Who would be refused today: as it was told.
