@@ -96,6 +96,10 @@ impl Standing {
         pending().await
     }
 
+    #[cfg_attr(
+        not(feature = "transport"),
+        expect(unused_variables, reason = "there are no clients without servers")
+    )]
     fn again(&self, trust: &Trust) -> Result<(), rustls::Error> {
         let chain: Vec<_> = self.peer.chain().map(CertificateDer::from).collect();
         match &self.role {

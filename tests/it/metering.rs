@@ -558,18 +558,31 @@ async fn endless() -> (SocketAddr, [Arc<AtomicUsize>; 2]) {
     (address, counts)
 }
 
-/// Over sockets, and over both versions: who sends a body drop by drop, and who reads an answer drop by drop or not at all.
-#[tokio::test]
-async fn slow_bodies_and_slow_readers_are_given_up_over_both_versions() {
-    let (upstream, [begun, ended]) = endless().await;
+/// A gateway in front of this, whose clients must be so fast.
+async fn with_rates(upstream: SocketAddr, rates: &str) -> Gateway {
     let text = file(&format!(
         "upstreams: {{ one: {{ endpoints: [{upstream}] }} }}\n\
          routes: [{{ name: shop, rules: [{{ backendRefs: [{{ name: one }}] }}] }}]\n"
     ));
-    let with = |rates: &str| {
-        let said = format!("address: 127.0.0.1:0, minimumRates: {{ {rates} }} }}]");
-        text.replace("address: 127.0.0.1:0 }]", &said)
-    };
+    let said = format!("address: 127.0.0.1:0, minimumRates: {{ {rates} }} }}]");
+    Gateway::of(&text.replace("address: 127.0.0.1:0 }]", &said)).await
+}
+
+async fn over_version_2(gateway: &Gateway) -> h2::client::SendRequest<bytes::Bytes> {
+    let stream = TcpStream::connect(gateway.at("public")).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    client.ready().await.unwrap()
+}
+
+fn asking(method: &str) -> http::Request<()> {
+    http::Request::builder().method(method).uri("http://a/").body(()).unwrap()
+}
+
+/// Over sockets, and over both versions: who reads an answer drop by drop or not at all.
+#[tokio::test]
+async fn slow_readers_are_given_up_over_both_versions() {
+    let (upstream, [begun, ended]) = endless().await;
     // Neither is ever less: who looks seldom misses none.
     let until_ended = async |count: usize| {
         let late = Instant::now() + PATIENCE;
@@ -579,22 +592,15 @@ async fn slow_bodies_and_slow_readers_are_given_up_over_both_versions() {
         }
         assert_eq!((begun.load(SeqCst), ended.load(SeqCst)), (count, count));
     };
-    let connect = async |gateway: &Gateway| {
-        let stream = TcpStream::connect(gateway.at("public")).await.unwrap();
-        let (client, connection) = h2::client::handshake(stream).await.unwrap();
-        tokio::spawn(connection);
-        client.ready().await.unwrap()
-    };
-    let ask = |method: &str| http::Request::builder().method(method).uri("http://a/").body(()).unwrap();
 
     // A reader of version 1, and one of version 2, whose windows are full.
-    let strict = Gateway::of(&with("response: 1000000, body: 1000000, grace: 200ms")).await;
+    let strict = with_rates(upstream, "response: 1000000, body: 1000000, grace: 200ms").await;
     let mut reader = TcpStream::connect(strict.at("public")).await.unwrap();
     reader.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     reader.read_u8().await.unwrap();
     until_ended(1).await;
-    let mut client = connect(&strict).await;
-    let (response, _) = client.send_request(ask("GET"), true).unwrap();
+    let mut client = over_version_2(&strict).await;
+    let (response, _) = client.send_request(asking("GET"), true).unwrap();
     let mut reading = timeout(PATIENCE, response).await.unwrap().unwrap().into_body();
     until_ended(2).await;
     let cut = async {
@@ -609,15 +615,26 @@ async fn slow_bodies_and_slow_readers_are_given_up_over_both_versions() {
     let cut = timeout(PATIENCE, cut).await.unwrap();
     assert!(cut.is_reset() || cut.is_go_away() || cut.is_io(), "{cut}");
 
-    // A body that drips over version 2.
+    // Who takes its time where that is allowed is not cut: it has what it was sent, seconds later.
+    let lenient = with_rates(upstream, "response: 0, body: 0").await;
+    let mut reader = TcpStream::connect(lenient.at("public")).await.unwrap();
+    reader.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    sleep(Duration::from_millis(1500)).await;
+    let mut much = vec![0; 1 << 22];
+    timeout(PATIENCE, reader.read_exact(&mut much)).await.unwrap().unwrap();
+    assert_eq!((begun.load(SeqCst), ended.load(SeqCst)), (3, 2), "it goes on");
+}
+
+/// And who sends a body drop by drop, over version 2.
+#[tokio::test]
+async fn a_body_that_drips_over_version_2_is_408() {
     let echo = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let text = with("body: 1000000, grace: 200ms")
-        .replace(&upstream.to_string(), &echo.local_addr().unwrap().to_string());
+    let address = echo.local_addr().unwrap();
     let app = axum::Router::new().fallback(|body: String| async move { body });
     tokio::spawn(async move { axum::serve(echo, app).await.unwrap() });
-    let strict = Gateway::of(&text).await;
-    let mut client = connect(&strict).await;
-    let (response, mut body) = client.send_request(ask("POST"), false).unwrap();
+    let strict = with_rates(address, "body: 1000000, grace: 200ms").await;
+    let mut client = over_version_2(&strict).await;
+    let (response, mut body) = client.send_request(asking("POST"), false).unwrap();
     let drip = async {
         while body.send_data(bytes::Bytes::from_static(b"x"), false).is_ok() {
             sleep(Duration::from_millis(20)).await;
@@ -634,18 +651,9 @@ async fn slow_bodies_and_slow_readers_are_given_up_over_both_versions() {
     let told = timeout(PATIENCE, told).await.expect("it was waited for");
     assert_eq!(told.unwrap(), 408);
     // The others of its connection go on.
-    let (response, mut body) = client.ready().await.unwrap().send_request(ask("POST"), false).unwrap();
+    let (response, mut body) = client.ready().await.unwrap().send_request(asking("POST"), false).unwrap();
     body.send_data(bytes::Bytes::from_static(b"quick"), true).unwrap();
     assert_eq!(timeout(PATIENCE, response).await.unwrap().unwrap().status(), 200);
-
-    // Who takes its time where that is allowed is not cut: it has what it was sent, seconds later.
-    let lenient = Gateway::of(&with("response: 0, body: 0")).await;
-    let mut reader = TcpStream::connect(lenient.at("public")).await.unwrap();
-    reader.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
-    sleep(Duration::from_millis(1500)).await;
-    let mut much = vec![0; 1 << 22];
-    timeout(PATIENCE, reader.read_exact(&mut much)).await.unwrap().unwrap();
-    assert_eq!((begun.load(SeqCst), ended.load(SeqCst)), (3, 2), "it goes on");
 }
 
 /// What is cut at the end is counted, and so is what began on a meter that a reload has replaced.

@@ -272,10 +272,6 @@ async fn sheds(
     let goodput = high.goodput() + low.goodput();
     let (of_high, of_low) = (high.p99(), low.p99());
     let important = high.latencies.len() + high.refused;
-    println!(
-        "{name}: {goodput:.3}, p99 {of_high:?} and {of_low:?} of {unloaded:?}, refused {} of {important}, {}",
-        high.refused, low.refused
-    );
     assert!(goodput > 0.9, "{name}: goodput {goodput}");
     assert!(
         of_high.max(of_low) <= unloaded * 2,

@@ -149,6 +149,34 @@ async fn who_has_not_is_refused_and_the_log_says_why() {
     assert_eq!(server.taken(), 0);
 }
 
+/// By a policy that asks who it is, and by one that asks what it does.
+async fn refused_in_plain_text(
+    start: impl AsyncFn(&str, &str, &str) -> Gateway,
+    (log, server): (&Log, &Server),
+) {
+    let taken = server.taken();
+    for (name, route, why) in [
+        ("orders.yaml", "policies: { authorization: [orders] }", "no policy allows it"),
+        (
+            "no-admin.yaml",
+            "policies: { authorization: [no-admin] }",
+            "denied by the rule %60paths%60 of the policy %60no-admin%60",
+        ),
+    ] {
+        let inbound = start(name, "300ms", route).await;
+        for said in [&b"hello"[..], b""] {
+            let mut client = connect(&inbound).await;
+            client.write_all(said).await.unwrap();
+            assert!(rest(&mut client).await.is_err(), "it is reset");
+        }
+        counted(&inbound, r#"tcp_refusals_total{listener="public",reason="forbidden",route="raw"}"#, 2).await;
+        let lines = log.access(1).await;
+        let line = lines.iter().find(|line| line["error"] == why);
+        assert!(line.is_some_and(|line| line["peer"].is_null()), "{why}: {lines:?}");
+    }
+    assert_eq!(server.taken(), taken);
+}
+
 /// While a mesh moves: who comes in plain text is let in where anybody is, and by no policy that asks who it is, or what it does.
 #[tokio::test]
 async fn plain_text_is_taken_beside_tls_where_both_may_come() {
@@ -198,28 +226,7 @@ async fn plain_text_is_taken_beside_tls_where_both_may_come() {
         let of = |peer: serde_json::Value| lines.iter().filter(|line| line["peer"] == peer).count();
         assert_eq!((of(ORDERS.into()), of(serde_json::Value::Null)), (2, 4), "{lines:?}");
 
-        let taken = server.taken();
-        for (name, route, why) in [
-            ("orders.yaml", "policies: { authorization: [orders] }", "no policy allows it"),
-            (
-                "no-admin.yaml",
-                "policies: { authorization: [no-admin] }",
-                "denied by the rule %60paths%60 of the policy %60no-admin%60",
-            ),
-        ] {
-            let inbound = start(name, "300ms", route).await;
-            for said in [&b"hello"[..], b""] {
-                let mut client = connect(&inbound).await;
-                client.write_all(said).await.unwrap();
-                assert!(rest(&mut client).await.is_err(), "it is reset");
-            }
-            counted(&inbound, r#"tcp_refusals_total{listener="public",reason="forbidden",route="raw"}"#, 2)
-                .await;
-            let lines = log.access(1).await;
-            let line = lines.iter().find(|line| line["error"] == why);
-            assert!(line.is_some_and(|line| line["peer"].is_null()), "{why}: {lines:?}");
-        }
-        assert_eq!(server.taken(), taken);
+        refused_in_plain_text(&start, (&log, &server)).await;
         let inbound = start("orders-alone.yaml", "4s", "policies: { authorization: [orders] }").await;
         let outbound = beside("to-orders-alone.yaml", &inbound).await;
         assert_eq!(hear(&mut connect(&outbound).await, 11).await, "220 ready\r\n");
