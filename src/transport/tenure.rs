@@ -56,29 +56,21 @@ impl Tenure {
     /// cut at once.
     #[cfg(feature = "tls")]
     pub(super) fn end(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
-        let (over, lost) = (self.over(), self.lost());
-        async move {
-            let over = async {
-                match over {
-                    Some(over) => sleep_until(over).await,
-                    None => pending().await,
-                }
-            };
-            let lost = async {
-                let verdict = match lost {
-                    Some(lost) => lost.await,
-                    None => pending().await,
-                };
-                if verdict != Verdict::Cut {
-                    tokio::time::sleep(GRACE).await;
-                }
-            };
-            race(over, lost).await;
-        }
+        self.over_or_lost(|| tokio::time::sleep(GRACE))
     }
 
     /// Resolves when a tunnel must be cut, which nobody else looks after.
     pub(super) fn cut(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        self.over_or_lost(pending)
+    }
+
+    /// Resolves when the certificate has expired, or its peer is not believed any more: at once if it is to be cut then, or else
+    /// `later`.
+    fn over_or_lost<L, F>(&self, later: L) -> impl Future<Output = ()> + Send + 'static + use<L, F>
+    where
+        L: FnOnce() -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
         let (over, lost) = (self.over(), self.lost());
         async move {
             let over = async {
@@ -93,7 +85,7 @@ impl Tenure {
                     None => pending().await,
                 };
                 if verdict != Verdict::Cut {
-                    pending::<()>().await;
+                    later().await;
                 }
             };
             race(over, lost).await;
