@@ -207,7 +207,10 @@ impl Upstream {
     /// The endpoint for the next try. Tried ones are left out, and those that could not be reached come last, behind those
     /// of earlier attempts at the same call.
     pub(super) fn next(&self, plan: &Plan, ask: &Ask<'_>) -> Option<Arc<Member>> {
-        self.0.roster.pick(plan, ask).cloned()
+        let roster = &self.0.roster;
+        let renewed = || roster.pick(&*roster.renewed_now(plan)?, ask).cloned();
+        // A plan that knows nobody for this request may be of before.
+        roster.pick(plan, ask).cloned().or_else(renewed)
     }
 
     /// A request begins at this member, at this time if that was [read](Self::now).

@@ -61,10 +61,12 @@ impl Upstream {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{
         chance::Chance,
-        upstream::{Availability, Balance},
+        upstream::{Availability, Balance, Withheld},
     };
 
     #[tokio::test(start_paused = true)]
@@ -91,5 +93,24 @@ mod tests {
             takes[0],
             "a drop blames nobody"
         );
+    }
+
+    #[tokio::test]
+    async fn who_is_well_since_just_now_is_found_at_once() {
+        let two = Upstream::builder("a").endpoints(["127.0.0.1:1", "127.0.0.1:2"]);
+        let two = two.panic_threshold(crate::ratio::Ratio::NEVER).build().unwrap();
+        let pick = || two.pick(&Head::of(&mut http::Request::new(()))).map(|picked| picked.address());
+        let member = |at: usize| Arc::clone(&two.group().roster.plan().seats[at].member);
+        assert!(pick().is_some());
+        for (ill, well) in [(0, 1), (1, 0), (0, 1)] {
+            member(ill).withhold(Withheld::Unhealthy, true);
+            member(well).withhold(Withheld::Unhealthy, false);
+            // Whoever makes new plans beside requests has not been at it.
+            assert_eq!(pick(), Some(member(well).address()));
+            tokio::task::yield_now().await;
+            assert_eq!(two.group().roster.plan().usable().count(), 1);
+        }
+        member(1).withhold(Withheld::Unhealthy, true);
+        assert_eq!(pick(), None);
     }
 }

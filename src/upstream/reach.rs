@@ -59,7 +59,7 @@ pub(super) async fn reach(
             let (plan, ask) = (upstream.plan().await?, ask(call, Tried::default(), None));
             match upstream.next(&plan, &ask) {
                 Some(member) => Some(member),
-                // A plan that knows nobody for this request may be of before.
+                // One that takes longer to be made is waited for.
                 None => {
                     let renewed = upstream.group().roster.renewed(&plan).await;
                     renewed.and_then(|plan| upstream.next(&plan, &ask))

@@ -73,10 +73,9 @@ impl Order {
                 return Some(member);
             }
         }
-        self.choose(dice, untried).or_else(|| {
-            let mut all = self.parts.iter().flat_map(|part| part.pool.candidates());
-            all.find(|one| untried(one) && one.member.state() & NEVER == 0).map(|one| &one.member)
-        })
+        // Who could not be reached a moment ago is better than nobody.
+        self.choose(dice, untried)
+            .or_else(|| self.parts.iter().find_map(|part| part.pool.resting(untried)).map(|one| &one.member))
     }
 
     fn choose(&self, dice: &Dice<'_>, fit: impl Fn(&Candidate) -> bool) -> Option<&Arc<Member>> {

@@ -203,7 +203,7 @@ impl Plan {
     }
 
     /// Those that can be picked.
-    pub(super) fn usable(&self) -> impl Iterator<Item = &Arc<Member>> {
+    pub(in super::super) fn usable(&self) -> impl Iterator<Item = &Arc<Member>> {
         self.whole.usable()
     }
 }

@@ -150,6 +150,11 @@ impl Pool {
         self.candidates.get(at)
     }
 
+    /// One who takes requests and is `fit`, whether or not it could be reached a moment ago.
+    pub(super) fn resting(&self, fit: impl Fn(&Candidate) -> bool) -> Option<&Candidate> {
+        self.candidates.iter().find(|one| one.member.state() & self.heed == 0 && fit(one))
+    }
+
     /// Whether it takes requests, and could be reached a moment ago.
     fn takes(&self, member: &Member) -> bool {
         let state = member.state();

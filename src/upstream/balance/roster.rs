@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -196,6 +196,22 @@ impl Roster {
         Some(self.plan.load_full())
     }
 
+    /// The same at once, unless that takes long or somebody is at it.
+    pub(in super::super) fn renewed_now(&self, before: &Plan) -> Option<Guard<Arc<Plan>>> {
+        if before.rung == self.common.rung() {
+            return None;
+        }
+        if !self.is_current() && self.is_quick(before.seats.len()) {
+            let turn = match self.turn.try_lock() {
+                Ok(turn) => turn,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return None,
+            };
+            self.change_in(&turn, None);
+        }
+        Some(self.plan.load())
+    }
+
     /// Whose the endpoints are.
     pub(in super::super) fn owner(&self) -> &Arc<()> {
         &self.owner
@@ -209,7 +225,10 @@ impl Roster {
     }
 
     fn change(&self, seats: Option<Box<[Seat]>>) {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.change_in(&self.turn.lock().unwrap_or_else(PoisonError::into_inner), seats);
+    }
+
+    fn change_in(&self, _turn: &MutexGuard<'_, ()>, seats: Option<Box<[Seat]>>) {
         if seats.is_none() && self.is_current() {
             return; // somebody else was at it
         }

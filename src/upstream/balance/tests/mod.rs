@@ -246,8 +246,14 @@ fn without_panic_there_is_nobody() {
     let roster = roster(Rules { panic_threshold: Ratio::NEVER, ..Rules::default() }, alike(2));
     roster.member(0).withhold(Withheld::Ejected, true);
     assert_eq!(roster.counts(10), [0, 10]);
-    roster.member(1).withhold(Withheld::Ejected, true);
-    assert_eq!(roster.any(), None);
+    let before = roster.plan();
+    for why in [Withheld::Ejected, Withheld::Unhealthy, Withheld::Open] {
+        roster.member(1).withhold(why, true);
+        assert_eq!(roster.pick(&before, &Ask::default()).map(place), None, "nor by the plan before: {why:?}");
+        assert_eq!(roster.any(), None);
+        roster.member(1).withhold(why, false);
+        assert_eq!(roster.any(), Some(1));
+    }
 }
 
 #[test]
