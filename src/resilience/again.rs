@@ -10,10 +10,7 @@ use std::{
 
 use http::{HeaderName, Method, Request, header};
 
-use crate::{
-    body::{Body, Replay},
-    reject::{Reason, Rejection},
-};
+use crate::reject::{Reason, Rejection};
 
 /// An attempt is not begun with less than this left, unless told.
 pub(super) const LEAST_LEFT: Duration = Duration::from_millis(10);
@@ -66,19 +63,5 @@ pub(super) fn is_refusal(rejection: &Rejection) -> bool {
         | Reason::UpstreamTimeout => false,
         Reason::Overloaded => !rejection.is_unsent(),
         _ => true,
-    }
-}
-
-/// Keeps the body of a request. `None` if it says that it is longer than `most` bytes.
-pub(super) fn keep_body(request: &mut Request<Body>, most: usize) -> Option<Replay> {
-    match Replay::new(std::mem::take(request.body_mut()), most) {
-        Ok(replay) => {
-            *request.body_mut() = replay.body()?;
-            Some(replay)
-        }
-        Err(body) => {
-            *request.body_mut() = body;
-            None
-        }
     }
 }

@@ -25,7 +25,16 @@ use super::{
     session::Held,
     tunnel,
 };
-use crate::{attempt::Attempt, body::Body, kept::Kept, reject::Rejection};
+use crate::{
+    attempt::Attempt,
+    body::{Body, Replay},
+    kept::Kept,
+    reject::Rejection,
+};
+
+/// So much of a body is kept until there is an answer: as much as HTTP/2 lets anybody send unasked, unless told otherwise, so
+/// that one which is refused unseen is whole.
+const MOST_AGAIN: usize = 64 * 1024;
 
 /// The head of a response, or why there is none.
 pub(super) type Answered = Result<Response<Body>, Rejection>;
@@ -58,9 +67,10 @@ fn send(
     settings: Arc<Settings>,
 ) -> impl Future<Output = Answered> + Send {
     let Reached { load, lease: Lease { mut connection, connect }, untold } = reached;
-    let Outgoing { request, call: Call { http2, session, .. }, bodiless, fault, hold, upgrade } = outgoing;
+    let Outgoing { mut request, call: Call { http2, session, .. }, bodiless, fault, hold, upgrade } =
+        outgoing;
     let reused = connect.is_none();
-    let copy = (reused && bodiless).then(|| Kept::of(&request));
+    let copy = if reused { Copy::of(&mut request, bodiless, http2) } else { None };
     // Who has not said a word in the time in which a connection could be made is perhaps no longer there.
     let answer = connection.send(request, load.member().options().connect_timeout);
     let rest = Rest { load, untold, session, http2, copy, fault, hold, upgrade, settings };
@@ -84,11 +94,38 @@ struct Rest {
     untold: Option<Attempt>,
     session: Option<Box<Held>>,
     http2: bool,
-    copy: Option<Kept>,
+    copy: Option<Copy>,
     fault: Option<Fault>,
     hold: Option<Hold>,
     upgrade: Option<Box<Upgrade>>,
     settings: Arc<Settings>,
+}
+
+/// What a request on a connection from the pool may be made of once more.
+struct Copy {
+    head: Kept,
+    /// `None`: it has none.
+    body: Option<Replay>,
+}
+
+impl Copy {
+    /// Only HTTP/2 says that it has not looked at what has a body.
+    fn of(request: &mut Request<Body>, bodiless: bool, http2: bool) -> Option<Self> {
+        let body = match (bodiless, http2) {
+            (true, _) => None,
+            (false, true) => Some(Replay::of(request.body_mut(), MOST_AGAIN)?),
+            (false, false) => return None,
+        };
+        Some(Self { head: Kept::of(request), body })
+    }
+
+    fn into_request(self) -> Option<Request<Body>> {
+        let body = match self.body {
+            None => Body::empty(),
+            Some(replay) => replay.body().filter(|_| replay.give_up_older())?,
+        };
+        Some(self.head.to_request().map(|()| body))
+    }
 }
 
 impl<A: Future<Output = Sent>> Future for Exchange<A> {
@@ -151,12 +188,11 @@ async fn send_again(
     let unsent = error.take_message();
     let is_unsent = unsent.is_some();
     let error = error.into_error();
-    let may_resend = |copy: &Kept| {
+    let may_resend = |copy: &Copy| {
         error::is_refused(&error)
             || may_be_done_twice(copy, &connection, &error) && rest.settings.may_resend()
     };
-    let copied = |copy: Kept| copy.to_request().map(|()| Body::empty());
-    let again = unsent.or_else(|| rest.copy.take().filter(may_resend).map(copied));
+    let again = unsent.or_else(|| rest.copy.take().filter(may_resend)?.into_request());
     let failed = |error, rest: &mut Rest| {
         let of_client = rest.fault.as_ref().and_then(Fault::get);
         let why = of_client.unwrap_or_else(|| error::of_upstream(error));
@@ -178,10 +214,10 @@ async fn send_again(
 
 /// Whether a request can be sent again after it was sent on a connection from the pool that has closed: nothing came back, and
 /// though it may have been looked at, it may be done twice (RFC 9110 section 9.2.2).
-fn may_be_done_twice(copy: &Kept, connection: &Connection, error: &hyper::Error) -> bool {
+fn may_be_done_twice(copy: &Copy, connection: &Connection, error: &hyper::Error) -> bool {
     let lost = match connection {
         Connection::Http1(connection) => connection.heard.so_far() == connection.before,
         Connection::Http2(_) => !error::is_stream_error(error),
     };
-    lost && copy.method().is_idempotent()
+    lost && copy.body.is_none() && copy.head.method().is_idempotent()
 }

@@ -90,9 +90,11 @@
 //!   not be reached comes last for a second, and one that was late until it is reached or given up. The endpoint of a session is
 //!   waited for.
 //! - A request that comes back unsent, because its pooled connection was closing, is sent once on a new one.
-//! - So is one without a body that was sent on a pooled connection from which then nothing came back, if its method is
-//!   idempotent (RFC 9110 section 9.2.2), or if the upstream has said that it did not look at it (`REFUSED_STREAM` or
-//!   GOAWAY, RFC 9113 section 8.7). The first of these a server may see twice: [`Proxy::bind_resends`] bounds how often.
+//! - So is one that was sent on a pooled connection and of which the upstream has said that it did not look at it
+//!   (`REFUSED_STREAM` or GOAWAY, RFC 9113 section 8.7), as each server does that ends its connections by age: whatever its method,
+//!   and with its body, of which up to 64 KiB are kept over HTTP/2 until there is an answer.
+//! - So is one without a body whose method is idempotent (RFC 9110 section 9.2.2), if after it nothing came back. That one a server
+//!   may see twice: [`Proxy::bind_resends`] bounds how often.
 //!
 //! Nothing else is: what may be retried beyond that is for a retry layer to decide.
 //!

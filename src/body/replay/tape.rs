@@ -97,6 +97,20 @@ impl Replay {
         Ok(Self(Kind::Taped(Arc::new(Mutex::new(tape)))))
     }
 
+    /// Takes a request's body for its first one. `None` if it says that it is longer than `most` bytes; it stays as it is then.
+    pub(crate) fn of(body: &mut Body, most: usize) -> Option<Self> {
+        match Self::new(mem::take(body), most) {
+            Ok(replay) => {
+                *body = replay.body()?;
+                Some(replay)
+            }
+            Err(long) => {
+                *body = long;
+                None
+            }
+        }
+    }
+
     /// The body from its beginning. `None`: it turned out to be too long, or it broke off.
     #[must_use]
     pub fn body(&self) -> Option<Body> {

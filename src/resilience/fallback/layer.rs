@@ -22,7 +22,7 @@ use crate::{
     body::{Body, BoxError, Replay},
     head::Head,
     reject::{Protocol, Rejection},
-    resilience::again::{has_attempts, is_repeatable, keep_body},
+    resilience::again::{has_attempts, is_repeatable},
     trail::{Failed, FellBack, Given, Trail},
     upload::Upload,
 };
@@ -130,7 +130,7 @@ impl Call {
         };
         let may_repeat = policy.any_method || is_repeatable(request);
         let twice = matches!(policy.instead, Instead::Server(_)) && has_attempts(request);
-        let body = if twice { keep_body(request, policy.most_body) } else { None };
+        let body = if twice { Replay::of(request.body_mut(), policy.most_body) } else { None };
         Self { policy, protocol, is_head, head: seen, body, may_repeat, asks, trail }
     }
 

@@ -19,7 +19,7 @@ use crate::{
     outcome::rejection_in,
     reject::{GrpcCode, Rejection},
     resilience::{
-        again::{Numbering, is_refusal, keep_body},
+        again::{Numbering, is_refusal},
         kept::KeptHead,
         looked::{Looked, Peeked, is_undecided},
         timeout::head_deadline,
@@ -69,7 +69,7 @@ impl Call {
             own
         });
         let head = KeptHead::of(request);
-        let body = keep_body(request, policy.most_body);
+        let body = Replay::of(request.body_mut(), policy.most_body);
         Self { policy, head, body, deadline, trail, is_watched, delay, sent: 0 }
     }
 

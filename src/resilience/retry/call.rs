@@ -18,7 +18,7 @@ use crate::{
     outcome::{Completion, Failure, Outcome, is_connect, is_refused, rejection_in},
     reject::{GrpcCode, Reason, Rejection},
     resilience::{
-        again::{Numbering, is_refusal, keep_body},
+        again::{Numbering, is_refusal},
         kept::KeptHead,
         timeout::head_deadline,
     },
@@ -71,7 +71,7 @@ impl Call {
         let call = Self {
             policy: Arc::clone(policy),
             head: KeptHead::of(request),
-            body: keep_body(request, policy.most_body),
+            body: Replay::of(request.body_mut(), policy.most_body),
             is_safe: policy.is_safe(request),
             retries: 0,
             trail: None,

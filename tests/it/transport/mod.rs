@@ -10,7 +10,7 @@ mod expiry;
 mod http1;
 mod http2;
 mod others;
-mod peer;
+pub(crate) mod peer;
 #[cfg(feature = "tls")]
 mod proxied;
 mod proxy_protocol;

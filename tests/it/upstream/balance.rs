@@ -148,7 +148,8 @@ async fn who_fails_in_trailers_attracts_nothing() {
 async fn a_body_that_streams_is_load() {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab";
     let peers = [Raw::answering(head).await, Raw::answering(head).await];
-    let group = builder(Balance::PeakEwma).endpoints(peers.iter().map(|peer| peer.address)).build().unwrap();
+    let endpoints = peers.iter().map(|peer| peer.address);
+    let group = builder(Balance::LeastRequest).endpoints(endpoints).build().unwrap();
     let proxy = Proxy::new(group.clone());
     let held = call(&proxy, get("/")).await.unwrap();
     let busy = held.extensions().get::<Attempt>().unwrap().endpoint.unwrap();

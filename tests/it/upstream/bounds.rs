@@ -23,7 +23,10 @@ use tokio::{
     sync::Notify,
 };
 
-use super::peers::{OK, Raw, call, get, soon, text, until, upstream};
+use super::{
+    frames::{ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PING, STATUS_200},
+    peers::{OK, Raw, call, get, soon, text, until, upstream},
+};
 
 fn to(address: SocketAddr, wire: Wire) -> UpstreamBuilder {
     Upstream::builder("a").endpoint(address).wire(wire)
@@ -162,74 +165,6 @@ async fn an_http2_connection_without_streams_closes() {
     pass(Duration::from_secs(21)).await;
     until(|| group.endpoints()[0].connections == 0).await;
     assert_eq!(number(&call(&proxy, get("/")).await.unwrap()), "1");
-}
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const CONTINUATION: u8 = 9;
-const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-/// `:status: 200`, as HPACK has it.
-const STATUS_200: &[u8] = &[0x88];
-
-/// HTTP/2, frame by frame.
-struct Frames(TcpStream);
-
-impl Frames {
-    async fn accept(listener: &TcpListener) -> Self {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        stream.read_exact(&mut [0; 24]).await.unwrap();
-        let mut frames = Self(stream);
-        assert!(frames.write(SETTINGS, 0, 0, &[]).await && frames.write(SETTINGS, ACK, 0, &[]).await);
-        frames
-    }
-
-    /// The next one's kind, flags, stream and payload; `None`: the peer is gone.
-    async fn read(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
-        let mut head = [0; 9];
-        soon(self.0.read_exact(&mut head)).await.ok()?;
-        let [_, a, b, kind, flags, stream @ ..] = head;
-        let mut payload = vec![0; usize::from(u16::from_be_bytes([a, b]))];
-        soon(self.0.read_exact(&mut payload)).await.ok()?;
-        Some((kind, flags, u32::from_be_bytes(stream), payload))
-    }
-
-    /// The stream of the next request.
-    async fn request(&mut self) -> Option<u32> {
-        loop {
-            let (kind, _, stream, _) = self.read().await?;
-            if kind == HEADERS {
-                return Some(stream);
-            }
-        }
-    }
-
-    /// `false`: the peer is gone.
-    async fn write(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> bool {
-        let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
-        soon(self.0.write_all(&frame)).await.is_ok()
-    }
-
-    /// Writes a field block in as many frames as it needs.
-    async fn block(&mut self, stream: u32, flags: u8, block: &[u8]) -> bool {
-        let mut parts = block.chunks(16_384).peekable();
-        let mut kind = HEADERS;
-        while let Some(part) = parts.next() {
-            let end = if parts.peek().is_none() { END_HEADERS } else { 0 };
-            let flags = if kind == HEADERS { flags | end } else { end };
-            if !self.write(kind, flags, stream, part).await {
-                return false;
-            }
-            kind = CONTINUATION;
-        }
-        true
-    }
 }
 
 /// Fields of so many bytes altogether, a hundred each.

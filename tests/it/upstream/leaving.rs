@@ -9,13 +9,23 @@ use std::sync::{
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Request, Response};
-use portcullis::upstream::{Proxy, Upstream, Wire};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use portcullis::{
+    body::Body,
+    reject::Reason,
+    upstream::{Proxy, Upstream, Wire},
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Notify, watch},
 };
+use tower::ServiceExt;
 
-use super::peers::{call, post, text, until};
+use super::{
+    frames::{DATA, END_STREAM, Frames, GOAWAY, HEADERS, STATUS_200},
+    peers::{call, post, soon, text, until},
+};
 
 /// A server whose first connection leaves when it is told to.
 #[derive(Clone)]
@@ -125,4 +135,80 @@ async fn nothing_is_lost_when_a_connection_is_left() {
     let after = served.iter().rposition(|(on, _)| *on == 0).unwrap();
     assert!(served.len() - after >= 100, "none comes late to what is left");
     assert!(served.iter().all(|(on, _)| *on < 2), "one connection came in its place");
+}
+
+/// Reads requests that have bodies, and gives those.
+async fn bodies(frames: &mut Frames) -> Option<(u32, Vec<u8>)> {
+    let mut body = Vec::new();
+    loop {
+        let (kind, flags, stream, payload) = frames.read().await?;
+        if kind == DATA {
+            body.extend(payload);
+        }
+        if matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 {
+            return Some((stream, body));
+        }
+    }
+}
+
+/// A server that answers the first request, and takes the second for one that it will not look at, or will: it says so once that
+/// has come whole, and closes. What came on later connections is counted, and answered.
+async fn leaves(looks: bool) -> (Proxy, Arc<Mutex<Vec<Vec<u8>>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let group = Upstream::builder("h2").endpoint(listener.local_addr().unwrap().to_string());
+    let later = Arc::<Mutex<Vec<Vec<u8>>>>::default();
+    tokio::spawn({
+        let later = Arc::clone(&later);
+        async move {
+            let mut first = Frames::accept(&listener).await;
+            let (stream, _) = bodies(&mut first).await.unwrap();
+            assert!(first.block(stream, END_STREAM, STATUS_200).await);
+            let (second, _) = bodies(&mut first).await.unwrap();
+            let last = if looks { second } else { stream };
+            // Without an error.
+            assert!(first.write(GOAWAY, 0, 0, &[&last.to_be_bytes()[..], &[0; 4]].concat()).await);
+            if looks {
+                drop(first);
+            }
+            loop {
+                let mut frames = Frames::accept(&listener).await;
+                while let Some((stream, body)) = bodies(&mut frames).await {
+                    later.lock().unwrap().push(body);
+                    assert!(frames.block(stream, END_STREAM, STATUS_200).await);
+                }
+            }
+        }
+    });
+    let proxy = Proxy::new(group.wire(Wire::Http2).build().unwrap());
+    assert_eq!(call(&proxy, post("/", "first")).await.unwrap().status(), 200);
+    (proxy, later)
+}
+
+/// In pieces that nobody has told the length of.
+fn pieces(bytes: usize) -> Request<Body> {
+    let frames = vec![b'x'; bytes].chunks(1_000).map(Bytes::copy_from_slice).collect::<Vec<_>>();
+    let frames = frames.into_iter().map(|piece| Ok::<_, std::convert::Infallible>(Frame::data(piece)));
+    let body = Body::new(StreamBody::new(tokio_stream::iter(frames)));
+    Request::post("/").header("host", "shop.example").body(body).unwrap()
+}
+
+/// It has said goodbye while a request was on its way, and has not looked at that: nobody may do it twice, and it is done.
+#[tokio::test]
+async fn what_a_server_that_leaves_has_not_looked_at_is_sent_again_with_its_body() {
+    for bytes in [1, 10_000, 60_000] {
+        let (proxy, later) = leaves(false).await;
+        let answer = soon(proxy.oneshot(pieces(bytes))).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(*later.lock().unwrap(), [vec![b'x'; bytes]]);
+    }
+}
+
+/// It may have done it before it was gone.
+#[tokio::test]
+async fn what_a_server_that_leaves_may_have_looked_at_is_not_sent_again() {
+    let (proxy, later) = leaves(true).await;
+    let refused = soon(proxy.clone().oneshot(pieces(10_000))).await.unwrap_err();
+    assert_eq!((refused.reason(), refused.is_unsent()), (Reason::UpstreamReset, false));
+    assert_eq!(call(&proxy, post("/", "next")).await.unwrap().status(), 200);
+    assert_eq!(*later.lock().unwrap(), [b"next"]);
 }

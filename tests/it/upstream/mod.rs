@@ -7,6 +7,7 @@ mod discovered;
 #[cfg(feature = "dns")]
 pub(crate) mod dns;
 mod expect;
+mod frames;
 mod grpc;
 mod headers;
 mod leaving;
