@@ -136,7 +136,8 @@ impl Remote {
     ) -> Result<u64, QuotaOutage> {
         let mut get = cmd("GET");
         get.arg(self.key(counters, account, span));
-        let used: Option<i64> = self.redis.ask(&get).await?;
+        let get = async |mut redis| get.query_async::<Option<i64>>(&mut redis).await;
+        let used = self.redis.within(self.deadline, get).await?;
         Ok(used.and_then(|used| u64::try_from(used).ok()).unwrap_or_default())
     }
 
@@ -148,7 +149,8 @@ impl Remote {
     ) -> Result<(), QuotaOutage> {
         let mut forget = cmd("DEL");
         forget.arg(self.key(counters, account, span));
-        self.redis.ask::<u64>(&forget).await?;
+        let forget = async |mut redis| forget.query_async::<u64>(&mut redis).await;
+        self.redis.within(self.deadline, forget).await?;
         Ok(())
     }
 

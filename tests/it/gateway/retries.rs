@@ -150,7 +150,8 @@ async fn one_of_ten_that_fails_every_call_is_seen_by_nobody() {
         does[3] = failing;
         for balance in ["roundRobin", "leastRequest"] {
             let fleet = Fleet::of(&does).await;
-            let rule = "retry: { attempts: 2 }, timeouts: { request: 60s, backendRequest: 300ms }";
+            // Time enough for those that work, however busy this machine is.
+            let rule = "retry: { attempts: 2 }, timeouts: { request: 60s, backendRequest: 2s }";
             let gateway = gateway(&fleet, &format!(", balance: {balance}"), rule).await;
             assert_eq!(ask(&gateway, "GET", 300).await, [(200, 300)], "{failing:?} {balance}");
             assert!(fleet.asked() <= 360, "{failing:?} {balance}: {} calls", fleet.asked());
