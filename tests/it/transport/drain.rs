@@ -54,7 +54,8 @@ async fn a_body_in_flight_is_finished() {
     until(|| running.site.begun() == 1).await;
     running.drain.start();
     until(|| std::net::TcpStream::connect(running.address).is_err()).await;
-    assert_eq!(running.drain.in_flight(), 1);
+    // Also of those by which it was seen that nobody accepts any more, one may have been accepted.
+    until(|| running.drain.in_flight() == 1).await;
     running.site.open();
     assert!(peer.rest_as_text().await.ends_with("3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"));
     running.ended(0).await;
