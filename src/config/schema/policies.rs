@@ -43,7 +43,7 @@ pub(crate) struct RateLimit {
     /// gives in a year at most, and only with `settle`. Default: 0.
     pub(crate) max_debt: Option<NonZeroU32>,
     /// Whether requests that are refused are charged too, as far as the account holds: who does not slow down is not let
-    /// in. Default: `false`.
+    /// in. Who gives up while it waits is not refused. Default: `false`.
     #[serde(default)]
     pub(crate) spend_on_denial: bool,
     /// Whether it only looks on: what it would refuse is counted and logged. Default: `false`.
