@@ -27,6 +27,21 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// ahead is of use to others.
 pub(super) const LINGERING: Duration = Duration::from_secs(3);
 
+/// Asks a server that does not serve whether it does again, until it does or nobody wants to know. Whether it was asked.
+pub(super) async fn until_served<F>(is_shut: impl Fn() -> bool, ask: impl Fn() -> F) -> bool
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut was_asked = false;
+    while is_shut() {
+        // Nobody waits for it: one that gets no answer keeps no other from being told that it serves again.
+        tokio::spawn(ask());
+        was_asked = true;
+        sleep(AGAIN).await;
+    }
+    was_asked
+}
+
 /// Tasks for which nobody waits. Its clones count together.
 #[derive(Clone, Default)]
 pub(super) struct Beside(Arc<Tasks>);

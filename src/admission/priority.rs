@@ -2,13 +2,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use http::HeaderName;
 
-use crate::{
-    admission::Plans,
-    gate::Gate,
-    head::Head,
-    identity::{PeerAddr, TrustedProxies},
-    reject::Answer,
-};
+use crate::{admission::Plans, gate::Gate, head::Head, identity::TrustedProxies, reject::Answer};
 
 /// How important a request is. The most important sorts first.
 ///
@@ -138,8 +132,7 @@ impl Priorities {
     fn by_header(&self, head: &Head<'_>) -> Option<Priority> {
         let (name, trusted) = self.header.as_ref()?;
         let said = head.headers().get(name)?.to_str().ok()?.parse().ok()?;
-        let peer: &PeerAddr = head.extensions().get()?;
-        trusted.contains(peer.ip()).then_some(said)
+        trusted.trusts(head.extensions()).then_some(said)
     }
 }
 

@@ -135,18 +135,39 @@ fn kind(field: &Json) -> String {
         _ => None,
     };
     match types {
-        Some("array") => format!("list of {}", kind(&field["items"])),
+        Some("array") => format!("list of {}{}", kind(&field["items"]), size(field)),
         Some("object") => match field.get("additionalProperties").filter(|of| of.is_object()) {
             Some(of) => format!("map of {}", kind(of)),
             None => "map".to_owned(),
         },
-        Some("integer") => "number".to_owned(),
+        Some("integer") => format!("number{}", range(field)),
         Some("string") => match field.get("format").and_then(Json::as_str) {
             Some(format) => format.replace('-', " "),
             None => "string".to_owned(),
         },
         Some(other) => other.to_owned(),
         None => "anything".to_owned(),
+    }
+}
+
+/// The bounds of a number that are not its type's own.
+fn range(field: &Json) -> String {
+    let bound = |name| field.get(name).and_then(Json::as_u64);
+    let own = [u64::from(u8::MAX), u64::from(u16::MAX)];
+    match (bound("minimum").unwrap_or(0), bound("maximum").filter(|most| !own.contains(most))) {
+        (least, Some(most)) => format!(" from {least} to {most}"),
+        (0 | 1, None) => String::new(),
+        (least, None) => format!(" of at least {least}"),
+    }
+}
+
+/// How many there may be in a list.
+fn size(field: &Json) -> String {
+    match (field.get("minItems"), field.get("maxItems")) {
+        (Some(least), Some(most)) => format!(", {least} to {most}"),
+        (Some(least), None) => format!(", at least {least}"),
+        (None, Some(most)) => format!(", at most {most}"),
+        (None, None) => String::new(),
     }
 }
 

@@ -1,10 +1,12 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use http::Extensions;
 use ipnet::{IpNet, Ipv4Net};
 
 #[cfg(feature = "tls")]
 use super::CertificateHeader;
+use super::PeerAddr;
 
 /// The proxies whose word about the client is believed, as CIDR blocks. See the [module](super) for the rules.
 ///
@@ -142,6 +144,12 @@ impl TrustedProxies {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.blocks.is_empty()
+    }
+
+    /// Whether a request with these extensions comes from one of them, by its [`PeerAddr`].
+    #[must_use]
+    pub fn trusts(&self, extensions: &Extensions) -> bool {
+        extensions.get::<PeerAddr>().is_some_and(|peer| self.contains(peer.ip()))
     }
 
     /// Whether this address is one of the trusted proxies.

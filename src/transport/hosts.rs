@@ -1,7 +1,7 @@
 use crate::{
     gate::{Gate, GateLayer},
     head::Head,
-    identity::{PeerAddr, TlsSession, TrustedProxies},
+    identity::{TlsSession, TrustedProxies},
     matching::Host,
     reject::{Answer, Reason, Rejection},
 };
@@ -89,8 +89,7 @@ impl Gate for CertificateHosts {
         let Some(tls) = head.extensions().get::<TlsSession>() else { return Ok(()) };
         // What is no host is refused as such.
         let is_for = Host::of(head.uri(), head.headers()).map_or(true, |host| tls.is_for_host(host.name()));
-        let trusts = |peer: &PeerAddr| self.trusted.contains(peer.ip());
-        if is_for || head.extensions().get::<PeerAddr>().is_some_and(trusts) {
+        if is_for || self.trusted.trusts(head.extensions()) {
             return Ok(());
         }
         let refused = Rejection::new(Reason::Misdirected);
@@ -105,7 +104,10 @@ mod tests {
     use http::Request;
 
     use super::*;
-    use crate::{identity::PeerIdentity, reject::Protocol};
+    use crate::{
+        identity::{PeerAddr, PeerIdentity},
+        reject::Protocol,
+    };
 
     fn call(session: Option<TlsSession>, host: &str, from: &str) -> Result<(), Rejection> {
         let mut request = Request::get("/").header("host", host).body(()).unwrap();

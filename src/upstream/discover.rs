@@ -49,12 +49,16 @@ impl Group {
         let word = self.beside.next_word();
         if told.as_ref().is_ok_and(|known| !self.roster.is_quick(known.places.len())) {
             let group = Arc::clone(&self);
-            let taking = spawn_blocking(move || group.take_now(word, told));
-            if taking.await.is_err_and(|lost| lost.is_panic()) {
-                self.take_now(self.beside.next_word(), Err("what was told could not be made ready".into()));
-            }
+            self.make_ready(move || group.take_now(word, told)).await;
         } else {
             self.take_now(word, told);
+        }
+    }
+
+    /// Does this where no requests wait. What cannot be made ready was told in vain.
+    async fn make_ready(&self, work: impl FnOnce() + Send + 'static) {
+        if spawn_blocking(work).await.is_err_and(|lost| lost.is_panic()) {
+            self.take_now(self.beside.next_word(), Err("what was told could not be made ready".into()));
         }
     }
 
@@ -111,6 +115,12 @@ mod tests {
         (0..n).map(|n| Endpoint::new(format!("10.{}.{}.1:80", n / 250, n % 250))).collect()
     }
 
+    fn known(n: usize) -> Result<Known, Arc<str>> {
+        let place = |endpoint: Endpoint| (endpoint.address.parse().unwrap(), Arc::new(endpoint));
+        let places = endpoints(n).into_iter().map(place).collect();
+        Ok(Known { places, none: false, taken: Taken { stale: None, partly: false } })
+    }
+
     /// An upstream that is told these sets, once it has taken them, and who has made the plan for the last.
     async fn told(balance: Balance, sets: Vec<Vec<Endpoint>>) -> (Upstream, Option<ThreadId>) {
         let words = sets.len() as u64;
@@ -159,11 +169,6 @@ mod tests {
     async fn a_word_that_comes_late_changes_nothing() {
         let (upstream, _) = told(Balance::Maglev(Maglev::new(key())), vec![endpoints(2)]).await;
         let group = upstream.group();
-        let known = |n| {
-            let place = |endpoint: Endpoint| (endpoint.address.parse().unwrap(), Arc::new(endpoint));
-            let places = endpoints(n).into_iter().map(place).collect();
-            Ok(Known { places, none: false, taken: Taken { stale: None, partly: false } })
-        };
         let (earlier, later) = (group.beside.next_word(), group.beside.next_word());
         group.take_now(later, known(5));
         group.take_now(earlier, known(3));
@@ -177,11 +182,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_set_that_cannot_be_made_ready_ends_nothing() {
-        let faulty = endpoints(2).into_iter().map(|endpoint| endpoint.label("panics", "yes")).collect();
-        let sets = vec![endpoints(3), faulty, endpoints(4)];
-        let (upstream, _) = told(Balance::Maglev(Maglev::new(key())), sets).await;
-        let status = upstream.discovery().unwrap();
-        assert_eq!((upstream.endpoints().len(), status.updates, status.failures), (4, 2, 1));
+        let (upstream, _) = told(Balance::Maglev(Maglev::new(key())), vec![endpoints(3)]).await;
+        let seen = || {
+            let status = upstream.discovery().unwrap();
+            (upstream.endpoints().len(), status.updates, status.failures)
+        };
+        let group = upstream.group();
+        let (faulty, word) = (Arc::clone(group), group.beside.next_word());
+        let making = move || {
+            let _turn = faulty.beside.turn(word);
+            faulty.roster.fail();
+        };
+        group.make_ready(making).await;
+        assert_eq!(seen(), (3, 1, 1));
+        Arc::clone(group).take(known(4)).await;
+        assert_eq!(seen(), (4, 2, 1));
     }
 
     /// A request that finds nobody in a plan of before waits for the next, and does not make it.

@@ -47,9 +47,7 @@ impl Forwarding {
     /// Whether a request came over HTTPS, as far as it is known: by the connection, or by who is believed.
     pub(super) fn is_https(&self, headers: &HeaderMap, extensions: &Extensions) -> bool {
         let said = || headers.get(X_FORWARDED_PROTO).is_some_and(|scheme| scheme == "https");
-        let peer = extensions.get::<PeerAddr>().map(|peer| peer.ip());
-        let trusted = || peer.is_some_and(|peer| self.trusted.contains(peer));
-        extensions.get::<Scheme>() == Some(&Scheme::HTTPS) || said() && trusted()
+        extensions.get::<Scheme>() == Some(&Scheme::HTTPS) || said() && self.trusted.trusts(extensions)
     }
 
     /// Tells of the last hop. What a trusted proxy said of hops before is kept and appended to; what anyone else
@@ -60,7 +58,7 @@ impl Forwarding {
         let scheme = if scheme == "https" { "https" } else { "http" };
         // Most requests say nothing of their way.
         let told = headers.keys().any(|name| self.hearsay.contains(name));
-        if told && peer.is_some_and(|peer| self.trusted.contains(peer)) {
+        if told && self.trusted.trusts(extensions) {
             self.forget_misspelt(headers);
         } else if told {
             self.hearsay.strip(headers);

@@ -4,7 +4,7 @@
 use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use axum::{Router, extract::Request};
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http_body_util::{BodyExt, Empty};
 use portcullis::{
@@ -18,14 +18,13 @@ use portcullis::{
 };
 use tokio::{net::TcpListener, sync::Notify, time::timeout};
 use tokio_stream::{Stream, StreamExt, wrappers::ReceiverStream};
-use tonic::{
-    Response, Status, Streaming,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    server::StreamingService,
-};
+use tonic::{Response, Status, Streaming, server::StreamingService};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::support::certificates::{Authority, credentials};
+use crate::support::{
+    certificates::{Authority, credentials},
+    grpc::Bare,
+};
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(30), what).await.expect("in time")
@@ -174,57 +173,18 @@ async fn a_generated_client_keeps_its_origin_of_https() {
     assert_eq!(*seen, ["HTTP/2.0 https://orders.example/grpc.health.v1.Health/Check host: none"]);
 }
 
-/// A message is a word.
-#[derive(Debug, Clone, Copy)]
-struct Words;
-
-impl Codec for Words {
-    type Encode = String;
-    type Decode = String;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Words {
-    type Item = String;
-    type Error = Status;
-
-    fn encode(&mut self, word: String, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        to.put(word.as_bytes());
-        Ok(())
-    }
-}
-
-impl Decoder for Words {
-    type Item = String;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<String>, Status> {
-        let bytes = from.copy_to_bytes(from.remaining());
-        String::from_utf8(bytes.to_vec()).map(Some).map_err(|_| Status::internal("no word"))
-    }
-}
-
 /// Answers each word as soon as it has come; its head once it has had the first, of which it tells.
 #[derive(Clone)]
 struct Answering(Arc<Notify>);
 
-type Answers = Pin<Box<dyn Stream<Item = Result<String, Status>> + Send>>;
+type Answers = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
 
-impl StreamingService<String> for Answering {
-    type Response = String;
+impl StreamingService<Bytes> for Answering {
+    type Response = Bytes;
     type ResponseStream = Answers;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Answers>, Status>> + Send>>;
 
-    fn call(&mut self, request: tonic::Request<Streaming<String>>) -> Self::Future {
+    fn call(&mut self, request: tonic::Request<Streaming<Bytes>>) -> Self::Future {
         let first = Arc::clone(&self.0);
         Box::pin(async move {
             let mut words = request.into_inner();
@@ -232,7 +192,8 @@ impl StreamingService<String> for Answering {
             first.notify_one();
             let hurried = words.message().await?.ok_or_else(|| Status::internal("one word"))?;
             let answers = tokio_stream::iter([Ok(begun), Ok(hurried)]).chain(words);
-            let answers: Answers = Box::pin(answers.map(|word| word.map(|word| format!("{word}!"))));
+            let answers: Answers =
+                Box::pin(answers.map(|word| word.map(|word| [&word[..], b"!"].concat().into())));
             Ok(Response::new(answers))
         })
     }
@@ -246,7 +207,7 @@ async fn both_sides_of_a_stream_talk_in_turns() {
     let answering = Answering(Arc::clone(&first));
     let talk = move |request: Request| {
         let answering = answering.clone();
-        async move { tonic::server::Grpc::new(Words).streaming(answering, request).await }
+        async move { tonic::server::Grpc::new(Bare).streaming(answering, request).await }
     };
     let address = plain(Router::new().fallback(talk)).await;
     let upstream = || to("words", address).build().unwrap();
@@ -257,22 +218,22 @@ async fn both_sides_of_a_stream_talk_in_turns() {
     for destination in [Destination::new(upstream()), hedged] {
         let mut client = tonic::client::Grpc::new(Client::new(destination).unwrap());
         let (say, words) = tokio::sync::mpsc::channel(1);
-        say.send("first".to_owned()).await.unwrap();
+        say.send("first".into()).await.unwrap();
         client.ready().await.unwrap();
         let path = PathAndQuery::from_static("/words.Words/Talk");
-        let calling = client.streaming(tonic::Request::new(ReceiverStream::new(words)), path, Words);
+        let calling = client.streaming(tonic::Request::new(ReceiverStream::new(words)), path, Bare);
         let speaking = async {
             soon(first.notified()).await;
-            say.send("second".to_owned()).await.unwrap();
+            say.send("second".into()).await.unwrap();
         };
         let (answer, ()) = soon(async { tokio::join!(calling, speaking) }).await;
-        let mut answers: Streaming<String> = answer.unwrap().into_inner();
+        let mut answers: Streaming<Bytes> = answer.unwrap().into_inner();
         for expected in ["first!", "second!"] {
-            assert_eq!(soon(answers.message()).await.unwrap().as_deref(), Some(expected));
+            assert_eq!(soon(answers.message()).await.unwrap().as_deref(), Some(expected.as_bytes()));
         }
         for turn in 0..20 {
-            say.send(turn.to_string()).await.unwrap();
-            assert_eq!(soon(answers.message()).await.unwrap(), Some(format!("{turn}!")));
+            say.send(turn.to_string().into()).await.unwrap();
+            assert_eq!(soon(answers.message()).await.unwrap(), Some(format!("{turn}!").into()));
         }
         drop(say);
         assert_eq!(soon(answers.message()).await.unwrap(), None);

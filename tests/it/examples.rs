@@ -262,8 +262,8 @@ fn the_guide_to_oidc_shows_the_example() {
 fn the_guide_to_cert_manager_has_a_file_that_is_accepted() {
     let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guides/cert_manager_on_kubernetes.md");
     let guide = std::fs::read_to_string(guide).unwrap();
-    let blocks: Vec<_> = guide.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```")).collect();
-    let file = blocks.iter().find(|(block, _)| block.starts_with("apiVersion: portcullis")).unwrap().0;
+    let files = crate::gateway::world::yaml_of(&guide);
+    let file = files.iter().find(|file| file.starts_with("apiVersion: portcullis")).unwrap();
 
     let directory = std::env::temp_dir().join(format!("portcullis-cert-manager-{}", std::process::id()));
     let key = rcgen::KeyPair::generate().unwrap();

@@ -30,7 +30,6 @@ use portcullis::{
     upstream::{Proxy, Upstream, outlier::Cause},
 };
 use tokio::{net::TcpListener, sync::Notify, time::timeout};
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::Code;
 use tonic_health::{
     ServingStatus,
@@ -264,12 +263,8 @@ async fn a_refusal_can_be_an_error() {
 }
 
 async fn health() -> (SocketAddr, tonic_health::server::HealthReporter) {
-    let (reporter, service) = tonic_health::server::health_reporter();
+    let (address, reporter) = crate::support::grpc::health().await;
     reporter.set_service_status("orders", ServingStatus::Serving).await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let incoming = TcpListenerStream::new(listener);
-    tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
     (address, reporter)
 }
 

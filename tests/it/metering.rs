@@ -719,7 +719,7 @@ fn what_is_wrong_is_told_at_its_field() {
     let said = Config::text("f", text).check().to_string();
     for expected in [
         "quotas.a.allowance: expected `unlimited`",
-        "quotas.b.period.billingDay: expected a day of a month, from 1 to 31",
+        "quotas.b.period.billingDay: expected a number from 1 to 31",
         "quotas.c.allowance: an allowance is at most 9007199254740991 units",
         "quotas.d.redis: no server of this name; did you mean `shared`?",
         "quotas.e.file: `redis` keeps the counters already",
@@ -733,7 +733,7 @@ fn what_is_wrong_is_told_at_its_field() {
         "quotas.o.deadline: nothing is decided in no time",
         "quotas.p.deadline: expected at most a minute: requests wait for so long",
         "quotas.q.maxKeys: `redis` holds as many as there are",
-        "quotas.r.maxKeys: more than 100 million accounts: this would bound nothing",
+        "quotas.r.maxKeys: expected a number from 1 to 100000000",
         "quotas.s.cost.default: more than any account ever holds: no request would ever pass",
         "quotas.t.settle.min: more than `max`",
         "quotas.u.settle",

@@ -27,7 +27,7 @@ use tower::{Layer, Service, ServiceExt};
 use tracing::Level;
 
 use crate::{
-    gateway::world::{Client as Caller, Directory, Gateway, PATIENCE, file, upstream},
+    gateway::world::{Client as Caller, Directory, Gateway, PATIENCE, file, upstream, yaml_of},
     support::{
         authority::{Authority, ID, INTROSPECT, Manner, Proof, SECRET, TOKEN},
         log::Log,
@@ -634,8 +634,7 @@ fn what_is_wrong_in_the_file_is_told_at_its_place() {
 #[test]
 fn the_file_of_the_guide_is_understood() {
     let guide = include_str!("../../docs/guides/call_other_services.md");
-    let (_, yaml) = guide.split_once("```yaml\n").unwrap();
-    let (yaml, _) = yaml.split_once("```").unwrap();
+    let yaml = yaml_of(guide)[0];
     let secrets = Directory::new("oauth-guide");
     secret(&secrets);
     let authority = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();

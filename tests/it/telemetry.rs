@@ -8,15 +8,13 @@ use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto,
-    service::TowerToHyperService,
+    rt::TokioExecutor,
 };
 use portcullis::{
     context::ContextLayer,
     gate::{Gate, GateLayer},
     head::Head,
-    identity::{PeerAddr, Principal, TrustedProxies},
+    identity::{Principal, TrustedProxies},
     reject::{Answer, Reason, Rejection},
     telemetry::{
         Witness,
@@ -33,36 +31,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 use tokio::net::TcpListener;
-use tower::{Layer, Service, ServiceExt, service_fn};
+use tower::{Layer, ServiceExt, service_fn};
 
-use super::support::log::Log;
-
-/// Serves HTTP/1.1 and HTTP/2, and tells each request its peer.
-async fn serve<S, B>(service: S) -> SocketAddr
-where
-    S: Service<Request<Incoming>, Response = http::Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (socket, peer) = listener.accept().await.unwrap();
-            let service = service.clone().map_request(move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(PeerAddr::new(peer));
-                request
-            });
-            tokio::spawn(async move {
-                let builder = auto::Builder::new(TokioExecutor::new());
-                let _ =
-                    builder.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service)).await;
-            });
-        }
-    });
-    address
-}
+use super::support::{log::Log, serve::serve};
 
 type Calls = Client<HttpConnector, Empty<Bytes>>;
 

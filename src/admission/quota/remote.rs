@@ -6,7 +6,7 @@ use std::{
 use redis::{Script, cmd};
 use tokio::{
     sync::oneshot,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, timeout_at},
 };
 
 use super::{
@@ -15,7 +15,7 @@ use super::{
     definition::{Counters, Counts},
 };
 use crate::{
-    admission::beside::{Beside, LINGERING, patiently},
+    admission::beside::{Beside, LINGERING, patiently, until_served},
     redis::{Patience, Redis, RedisError},
     task::Task,
     time::{Period, Span, after},
@@ -24,8 +24,6 @@ use crate::{
 /// How long after its period a counter can be read still.
 const KEPT: Duration = Duration::from_secs(86_400);
 
-/// How often it is looked whether a server that did not answer may be asked again.
-const AGAIN: Duration = Duration::from_millis(100);
 /// How long it may take at most to say that it serves again.
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -100,11 +98,7 @@ impl Remote {
     fn look(&self, probe: &Probe) {
         let (first, used) = (probe.clone(), Arc::downgrade(&self.used));
         let has_begun = self.looking.begin(|| async move {
-            while used.strong_count() > 0 && first.is_shut() {
-                // Nobody waits for it: one that gets no answer keeps no other from being told that it serves again.
-                tokio::spawn(first.clone().ask());
-                sleep(AGAIN).await;
-            }
+            until_served(|| used.strong_count() > 0 && first.is_shut(), || first.clone().ask()).await;
         });
         if !has_begun && self.redis.is_tried(&probe.key) {
             tokio::spawn(probe.clone().ask());

@@ -81,7 +81,8 @@ impl Charge {
     }
 
     /// Whether a request that is refused, by this limit or by another of the list, is charged all the same, as far as
-    /// the account holds: who goes on too fast is not let in until it has slowed down. `false` unless told.
+    /// the account holds: who goes on too fast is not let in until it has slowed down. `false` unless told. Who gives up while it
+    /// waits, for its turn or for Redis, is not refused, and pays nothing.
     pub fn spend_on_denial(self, spends: bool) -> Self {
         Self { spends_on_denial: spends, ..self }
     }

@@ -17,8 +17,6 @@ use crate::{
 
 /// The most bytes of a list of networks: 100,000 of the longest, and more.
 const NETWORKS: u64 = 8 << 20;
-/// A gigabit a second: who is to be faster than that is nobody.
-const FASTEST: u32 = 125_000_000;
 
 impl Compiler<'_> {
     /// The addresses, limits and quotas of a rule.
@@ -81,11 +79,6 @@ impl Compiler<'_> {
         let (at, grace) = (at.field("minimumRates"), rates.grace.as_ref().map(|grace| grace.0));
         if let Some(grace) = grace {
             some_time(at.field("grace"), grace);
-        }
-        for (field, rate) in [("head", rates.head), ("body", rates.body), ("response", rates.response)] {
-            if rate.is_some_and(|rate| rate > FASTEST) {
-                at.field(field).error("more than a gigabit a second: nobody would be fast enough");
-            }
         }
         let rate = |said: Option<u32>| {
             let rate = match said.map(NonZeroU32::new) {

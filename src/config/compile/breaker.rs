@@ -7,7 +7,7 @@ use std::{
 use super::{
     Compiler,
     limits::key,
-    overload::{LONGEST, few, some_share},
+    overload::{LONGEST, some_share},
 };
 use crate::{
     backoff::{Backoff, Jitter},
@@ -96,7 +96,6 @@ impl Compiler<'_> {
             at.field("maxKeys").error("there is no `key`");
         }
         if let Some(most) = said.max_keys {
-            few(at.field("maxKeys"), most);
             policy = policy.max_keys(most);
         }
         let policy = policy.trip(trips?).in_shadow(said.shadow);
@@ -133,7 +132,6 @@ fn trips(at: At<'_>, said: &CircuitBreaker) -> Option<trip::Policy> {
     let slow = slow_calls(at, said);
     let over = over(at, said.window.as_ref(), least.get());
     if let Some(probes) = said.half_open_probes {
-        few(at.field("halfOpenProbes"), probes);
         policy = policy.probes(probes, probes);
     }
     // Each says what is wrong with it.
@@ -172,13 +170,10 @@ fn over(at: At<'_>, window: Option<&BreakerWindow>, least: u32) -> Option<Option
             at.field("duration").refuse("expected 10ms to 1h")
         }
         (Some(time), None) => Some(Some(Over::Time(time.0))),
-        (None, Some(calls)) => match NonZeroU16::new(calls).filter(|calls| calls.get() <= 10_000) {
-            None => at.field("calls").refuse("expected 1 to 10000"),
-            Some(_) if least > u32::from(calls) => at.field("calls").refuse(
-                "`minimumCalls` (20 unless it is said) are more than it holds: no share would ever count",
-            ),
-            Some(calls) => Some(Some(Over::Calls(calls))),
-        },
+        (None, Some(calls)) if least > u32::from(calls.get()) => at.field("calls").refuse(
+            "`minimumCalls` (20 unless it is said) are more than it holds: no share would ever count",
+        ),
+        (None, Some(calls)) => Some(Some(Over::Calls(calls))),
         _ if at.is_broken() => None,
         _ => at.refuse("expected exactly one of `duration` and `calls`"),
     }

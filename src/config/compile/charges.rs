@@ -14,8 +14,6 @@ use crate::{
     matching::PathTemplate,
 };
 
-/// The most accounts that are kept of anything: 5 GB of them.
-pub(super) const MOST_KEYS: u32 = 100_000_000;
 /// The longest that a request may be kept waiting for a decision.
 #[cfg(feature = "redis")]
 const LONGEST: Duration = Duration::from_secs(60);
@@ -77,14 +75,6 @@ fn skip(at: At<'_>, said: &SkipRule) -> Option<Skip> {
         };
     }
     Some(skip)
-}
-
-/// How many accounts are kept.
-pub(super) fn max_keys(at: At<'_>, said: NonZeroU32) -> Option<NonZeroU32> {
-    if said.get() > MOST_KEYS {
-        return at.refuse("more than 100 million accounts: this would bound nothing");
-    }
-    Some(said)
 }
 
 /// How long a decision may take.

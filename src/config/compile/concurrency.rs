@@ -5,7 +5,7 @@ use super::{
     Compiler,
     charges::skips,
     limits::key,
-    overload::{few, some_share, some_time},
+    overload::{some_share, some_time},
 };
 use crate::{
     admission::concurrency::{
@@ -48,10 +48,7 @@ impl Compiler<'_> {
 
     fn terms(&self, at: At<'_>, name: &str, limit: &ConcurrencyLimit) -> Option<ConcurrencyBuilder> {
         let mut builder = match (limit.max, &limit.adaptive) {
-            (Some(max), None) => {
-                few(at.field("max"), max);
-                Concurrency::fixed(name, max)
-            }
+            (Some(max), None) => Concurrency::fixed(name, max),
             (None, Some(adaptive)) => adaptive_limit(at.field("adaptive"), name, adaptive)?,
             _ if at.is_broken() => return None,
             _ => return at.refuse("expected exactly one of `max` and `adaptive`"),
@@ -66,7 +63,6 @@ impl Compiler<'_> {
             at.field("maxKeys").error("there is no `key`");
         }
         if let Some(most) = limit.max_keys {
-            few(at.field("maxKeys"), most);
             builder = builder.max_keys(most);
         }
         if let Some(rules) = &limit.queue {
@@ -123,9 +119,6 @@ fn adaptive_limit(at: At<'_>, name: &str, rules: &AdaptiveLimit) -> Option<Concu
     if min > max {
         return at.field("min").refuse("more than `max`");
     }
-    if let Some(max) = rules.max {
-        few(at.field("max"), max);
-    }
     let initial = some(rules.initial, 20.clamp(min, max));
     if !(min..=max).contains(&initial) {
         return at.field("initial").refuse("not between `min` and `max`");
@@ -157,7 +150,6 @@ fn adaptive_limit(at: At<'_>, name: &str, rules: &AdaptiveLimit) -> Option<Concu
 }
 
 fn queue(at: At<'_>, rules: &QueueRules) -> Option<Queue> {
-    few(at.field("length"), rules.length);
     let mut queue = Queue::new(rules.length).order(match rules.order {
         QueueOrder::Fair => Order::Fair,
         QueueOrder::Newest => Order::Newest,

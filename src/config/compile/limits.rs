@@ -5,8 +5,7 @@ use std::time::Duration;
 use super::charges::deadline;
 use super::{
     Compiler,
-    charges::{MOST_KEYS, cost, max_keys, settle, skips},
-    overload::few,
+    charges::{cost, settle, skips},
     removed::counts_credential,
 };
 use crate::{
@@ -34,8 +33,6 @@ const MAX_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 /// The longest time that somebody pays for what he had.
 const YEAR: Duration = Duration::from_secs(366 * 86_400);
-/// The most instances that are counted.
-const INSTANCES: u32 = 200_000;
 /// The largest lease.
 const MOST_AHEAD: Ratio = Ratio::percent(5);
 
@@ -58,7 +55,6 @@ impl Compiler<'_> {
             builder = builder.burst(burst);
         }
         if let Some(most) = said.max_waiting {
-            few(at.field("maxWaiting"), most);
             builder = builder.max_waiting(most.get());
         }
         if let Some(debt) = said.max_debt {
@@ -76,12 +72,7 @@ impl Compiler<'_> {
             (Some(_), Some(_)) => {
                 return at.field("maxBytes").refuse("`maxKeys` says how much is kept already");
             }
-            (Some(most), None) => builder.max_keys(max_keys(at.field("maxKeys"), most)?),
-            (None, Some(most)) if most.get() > u64::from(MOST_KEYS) * 48 => {
-                return at
-                    .field("maxBytes")
-                    .refuse("room for more than 100 million accounts: this would bound nothing");
-            }
+            (Some(most), None) => builder.max_keys(most),
             (None, Some(most)) => builder.max_bytes(most),
             (None, None) => builder,
         };
@@ -118,9 +109,6 @@ impl Compiler<'_> {
         let shares = said.fallback.is_none_or(|fallback| fallback == LimitFallback::LocalShare);
         if said.instances.is_some() && !shares {
             return at.field("instances").refuse("only the fallback `localShare` asks how many there are");
-        }
-        if said.instances.is_some_and(|instances| instances.get() > INSTANCES) {
-            return at.field("instances").refuse("more than 200000 are never counted");
         }
         self.on_redis(at, server, said, builder)
     }

@@ -1,5 +1,5 @@
 //! `overload`, priorities, success rates, and who names the limits of `concurrency`.
-use std::{num::NonZeroU32, time::Duration};
+use std::time::Duration;
 
 use super::Compiler;
 use crate::{
@@ -21,8 +21,6 @@ use crate::{
     stack::gateway::{Backend, Listen, Rule, SnapshotBuilder},
 };
 
-/// More requests in flight, or waiting, than one process holds.
-const MOST: u32 = 1_000_000;
 /// A longer wait is a mistake: no client waits so long for its turn.
 pub(super) const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -235,13 +233,6 @@ const fn priority(class: PriorityClass) -> Priority {
         PriorityClass::High => Priority::High,
         PriorityClass::Normal => Priority::Normal,
         PriorityClass::Low => Priority::Low,
-    }
-}
-
-/// Reports a number that nothing ever reaches.
-pub(super) fn few(at: At<'_>, number: NonZeroU32) {
-    if number.get() > MOST {
-        at.error("more than a million: this would bound nothing");
     }
 }
 

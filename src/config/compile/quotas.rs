@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Compiler,
-    charges::{cost, max_keys, settle, skips},
+    charges::{cost, settle, skips},
     limits::key,
 };
 #[cfg(feature = "redis")]
@@ -91,7 +91,7 @@ impl Compiler<'_> {
             Some(_) if said.redis.is_some() => {
                 return at.field("maxKeys").refuse("`redis` holds as many as there are");
             }
-            Some(most) => store.max_keys(max_keys(at.field("maxKeys"), most)?),
+            Some(most) => store.max_keys(most),
             None => store,
         };
         Some(match said.fallback {

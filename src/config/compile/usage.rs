@@ -1,5 +1,5 @@
 //! `usage`.
-use std::{num::NonZeroU64, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use http::{HeaderMap, HeaderName};
 
@@ -19,10 +19,6 @@ use crate::{
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// A file has some lines.
-const LEAST_FILE: u64 = 4096;
-/// What waits has room for some batches.
-const LEAST_WAITING: u32 = 65_536;
 
 impl Compiler<'_> {
     /// The meter: that of the snapshot before, if the file says the same of it.
@@ -100,15 +96,6 @@ impl Compiler<'_> {
             return at
                 .field("interval")
                 .refuse("expected at most a day: what is not sealed is lost in a crash");
-        }
-        let too_small = |bytes: NonZeroU64| bytes.get() < LEAST_FILE;
-        if usage.file.as_ref().and_then(|file| file.rotate_bytes).is_some_and(too_small) {
-            let at = at.field("file").field("rotateBytes");
-            return at.refuse("expected at least 4096: each line would be a file of its own");
-        }
-        if usage.max_waiting_bytes.is_some_and(|most| most.get() < LEAST_WAITING) {
-            let at = at.field("maxWaitingBytes");
-            return at.refuse("expected at least 65536: a batch would have no room, and be lost");
         }
         let (file, spool) = (usage.file.as_ref().map(|file| self.path(&file.path)), usage.spool.as_ref());
         if let (Some(file), Some(spool)) = (file, spool)

@@ -22,16 +22,19 @@ pub(crate) struct Addresses {
     pub(crate) deny_file: Option<PathBuf>,
 }
 
-/// How fast peers must be at least, in bytes a second on average. 0: as slow as they like.
+/// How fast peers must be at least, in bytes a second on average. 0: as slow as they like. At most a gigabit.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct MinimumRates {
     /// For heads of requests. Default: 240.
+    #[schemars(range(max = 125_000_000))]
     pub(crate) head: Option<u32>,
     /// For bodies of requests but those of gRPC. Default: 240.
+    #[schemars(range(max = 125_000_000))]
     pub(crate) body: Option<u32>,
     /// For reading responses. Default: 240.
+    #[schemars(range(max = 125_000_000))]
     pub(crate) response: Option<u32>,
-    /// How long they may take whatever they send. Default: 5 s.
+    /// How long they may take whatever they send: above nothing, at most 1 h. Default: 5 s.
     pub(crate) grace: Option<Text<Duration>>,
 }

@@ -274,17 +274,18 @@ pub(crate) struct Jwks {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct JwksFetch {
-    /// How long a set is fresh whose provider does not say. Default: 10 min.
+    /// How long a set is fresh whose provider does not say, 1 s at least. Default: 10 min.
     pub(crate) lifetime: Option<Text<Duration>>,
-    /// What lifetimes are never taken to be shorter than. Default: 1 min.
+    /// What lifetimes are never taken to be shorter than, 1 s at least. Default: 1 min.
     pub(crate) min_lifetime: Option<Text<Duration>>,
-    /// What lifetimes are never taken to be longer than: so long, at most, a withdrawn key verifies. Default: 1 h.
+    /// What lifetimes are never taken to be longer than: so long, at most, a withdrawn key verifies. 1 s at least, and not shorter
+    /// than `minLifetime`. Default: 1 h.
     pub(crate) max_lifetime: Option<Text<Duration>>,
-    /// How far apart fetches are that tokens with unknown keys cause. Default: 10 s.
+    /// How far apart fetches are that tokens with unknown keys cause, 1 s at least. Default: 10 s.
     pub(crate) cooldown: Option<Text<Duration>>,
     /// How long the last set is used after its lifetime if no other can be fetched. Default: 24 h.
     pub(crate) stale_for: Option<Text<Duration>>,
-    /// How long one answer may take. Default: 5 s.
+    /// How long one answer may take, 1 s at least. Default: 5 s.
     pub(crate) timeout: Option<Text<Duration>>,
     /// A file with the only roots, in PEM, by which the provider's certificate is verified. Default: those of this
     /// machine.

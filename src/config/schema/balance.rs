@@ -138,7 +138,7 @@ pub(crate) enum BalancePolicy {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct SlowStartRules {
-    /// How long it takes until it has its whole part, up to an hour.
+    /// How long it takes until it has its whole part, 1 s to 1 h.
     pub(crate) window: Text<Duration>,
     /// How steeply it begins, in percent: above 100 with more than a straight line would give it. Default: 100.
     pub(crate) aggression: Option<NonZeroU32>,

@@ -1,4 +1,7 @@
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    num::{NonZeroU16, NonZeroU32},
+    time::Duration,
+};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -12,11 +15,11 @@ use crate::{config::scalar::Text, ratio::Ratio};
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct CircuitBreaker {
-    /// The share of calls that fail for which it opens.
+    /// The share of calls that fail for which it opens, above nothing.
     pub(crate) failure_rate_threshold: Option<Text<Ratio>>,
-    /// The share of calls that are slow for which it opens.
+    /// The share of calls that are slow for which it opens, above nothing.
     pub(crate) slow_call_rate_threshold: Option<Text<Ratio>>,
-    /// How long a call takes that is slow, to the end of its body; to its head if it is a stream of events or an upgrade.
+    /// How long a call takes that is slow, above nothing: to the end of its body; to its head if it is a stream of events or an upgrade.
     pub(crate) slow_call_duration: Option<Text<Duration>>,
     /// How many calls there must be in the window for shares to count. Default: 20.
     pub(crate) minimum_calls: Option<NonZeroU32>,
@@ -24,15 +27,17 @@ pub(crate) struct CircuitBreaker {
     pub(crate) window: Option<BreakerWindow>,
     /// How many failures in a row open it, whatever the shares are.
     pub(crate) consecutive_failures: Option<NonZeroU32>,
-    /// How long it stays open the first time; half of it, and of each later time, is left to chance. Default: 1 s.
+    /// How long it stays open the first time, 1 ms to 1 h; half of it, and of each later time, is left to chance. Default: 1 s.
     pub(crate) open_for: Option<Text<Duration>>,
-    /// The longest time for which it stays open while it opens again and again. Default: 30 s, or `openFor` if that is longer.
+    /// The longest time for which it stays open while it opens again and again: `openFor` at least, at most 1 h. Default: 30 s, or `openFor` if that is longer.
     pub(crate) max_open_for: Option<Text<Duration>>,
     /// How many calls go at once when it is half open, and must do well for it to close. Default: 1.
+    #[schemars(range(max = 1_000_000))]
     pub(crate) half_open_probes: Option<NonZeroU32>,
     /// A breaker of its own for each of these. Default: one for all.
     pub(crate) key: Option<KeyList>,
     /// The most keys that have one; those that do well make room for others. Default: 10000.
+    #[schemars(range(max = 1_000_000))]
     pub(crate) max_keys: Option<NonZeroU32>,
     /// Whether 429 and gRPC's `RESOURCE_EXHAUSTED` are failures. Default: `false`.
     #[serde(default)]
@@ -53,9 +58,9 @@ pub(crate) struct CircuitBreaker {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct BreakerWindow {
-    /// Those of so long.
+    /// Those of so long: 10 ms to 1 h.
     pub(crate) duration: Option<Text<Duration>>,
-    /// So many, however old they are: 1 to 10000.
-    #[schemars(range(min = 1, max = 10_000))]
-    pub(crate) calls: Option<u16>,
+    /// So many, however old they are: `minimumCalls` at least.
+    #[schemars(range(max = 10_000))]
+    pub(crate) calls: Option<NonZeroU16>,
 }

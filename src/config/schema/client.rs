@@ -36,13 +36,13 @@ pub(crate) struct Client {
     pub(crate) session_key: Option<SessionSecret>,
     /// What is called otherwise than by default, by the names that requests have as their host.
     #[serde(default)]
-    pub(crate) destinations: BTreeMap<String, Destination>,
+    pub(crate) destinations: BTreeMap<String, DestinationRules>,
 }
 
 /// What is called under a name, and how: fields of the Gateway API's `HTTPRouteRule`, and `policies`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct Destination {
+pub(crate) struct DestinationRules {
     /// The upstreams that serve it, by weight. Default: the one of its name.
     #[schemars(length(max = 16))]
     #[serde(default)]
@@ -65,7 +65,7 @@ pub(crate) struct Destination {
     pub(crate) policies: CallPolicies,
 }
 
-impl Destination {
+impl DestinationRules {
     pub(crate) fn into_rule(self) -> Rule {
         let Self { backend_refs, filters, timeouts, retry, session_persistence, policies } = self;
         let (policies, rule) = (policies.of_rule(), Rule::default());
@@ -137,7 +137,7 @@ impl Client {
             session_key,
             ..Gateway::default()
         };
-        let rule = |(name, destination): (_, Destination)| (name, destination.into_rule());
+        let rule = |(name, destination): (_, DestinationRules)| (name, destination.into_rule());
         (gateway, destinations.into_iter().map(rule).collect())
     }
 }

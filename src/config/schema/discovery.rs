@@ -31,9 +31,9 @@ pub(crate) struct DnsDiscovery {
     /// The name servers, `10.0.0.10:53`, with `dns`. Default: those of `/etc/resolv.conf`.
     #[serde(default)]
     pub(crate) servers: Vec<Text<SocketAddr>>,
-    /// How long an answer is taken to be good at least, with `dns`. Default: 5 s.
+    /// How long an answer is taken to be good at least, with `dns`; 1 s to 1 h. Default: 5 s.
     pub(crate) min_ttl: Option<Text<Duration>>,
-    /// How long an answer is taken to be good at most, with `dns`. Default: 5 minutes.
+    /// How long an answer is taken to be good at most, with `dns`; not shorter than `minTtl`. Default: 5 minutes.
     pub(crate) max_ttl: Option<Text<Duration>>,
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct RedisDiscovery {
     /// The key, as it stands there: no namespace is put before it.
     #[schemars(length(min = 1))]
     pub(crate) key: String,
-    /// How often it is read. Default: 2 s.
+    /// How often it is read, 100 ms to 1 h. Default: 2 s.
     pub(crate) interval: Option<Text<Duration>>,
 }
 

@@ -16,13 +16,13 @@ pub(crate) struct HealthCheck {
     pub(crate) grpc: Option<GrpcHealthCheck>,
     /// Only connects.
     pub(crate) tcp: Option<TcpHealthCheck>,
-    /// How long after an answer it is asked again. Default: 5 s.
+    /// How long after an answer it is asked again, 10 ms to 1 h. Default: 5 s.
     pub(crate) interval: Option<Text<Duration>>,
-    /// How much of chance comes on top. Default: 500 ms.
+    /// How much of chance comes on top, at most 1 h. Default: 500 ms.
     pub(crate) interval_jitter: Option<Text<Duration>>,
-    /// The interval as long as there was never a request to this upstream. Default: 60 s.
+    /// The interval as long as there was never a request to this upstream, 10 ms to 1 h. Default: 60 s.
     pub(crate) no_traffic_interval: Option<Text<Duration>>,
-    /// How long an answer may take, with its connection. Default: 1 s.
+    /// How long an answer may take, with its connection; 1 ms to 1 h. Default: 1 s.
     pub(crate) timeout: Option<Text<Duration>>,
     /// How many bad answers in a row make an endpoint unhealthy. Default: 3.
     pub(crate) unhealthy_threshold: Option<NonZeroU32>,
@@ -86,13 +86,13 @@ pub(crate) struct OutlierDetection {
     pub(crate) failure_percentage_minimum_hosts: Option<NonZeroU32>,
     /// How many requests in an interval are enough for that. Default: 50.
     pub(crate) failure_percentage_request_volume: Option<NonZeroU32>,
-    /// How often shares are looked at, and who was left out comes back. Default: 10 s.
+    /// How often shares are looked at, and who was left out comes back; 10 ms to 1 h. Default: 10 s.
     pub(crate) interval: Option<Text<Duration>>,
-    /// For how long an endpoint is left out the first time; twice that the second. Default: 30 s.
+    /// For how long an endpoint is left out the first time, 10 ms to 1 h; twice that the second. Default: 30 s.
     pub(crate) base_ejection_time: Option<Text<Duration>>,
-    /// The longest time. Default: 300 s.
+    /// The longest time: not shorter than `baseEjectionTime`, at most 1 h. Default: 300 s.
     pub(crate) max_ejection_time: Option<Text<Duration>>,
-    /// How much of chance comes on top. Default: none.
+    /// How much of chance comes on top, at most 1 h. Default: none.
     pub(crate) max_ejection_time_jitter: Option<Text<Duration>>,
     /// How many of a hundred endpoints are left out at most; one in any case, but never the last. Default: 10.
     #[schemars(range(max = 100))]
@@ -106,8 +106,8 @@ pub(crate) struct OutlierDetection {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct KeepAlive {
-    /// After how long a silence the peer is asked.
+    /// After how long a silence the peer is asked: 1 s to 1 h.
     pub(crate) interval: Text<Duration>,
-    /// How long it has for its answer. Default: 20 s.
+    /// How long it has for its answer, 10 ms to 1 h. Default: 20 s.
     pub(crate) timeout: Option<Text<Duration>>,
 }

@@ -131,7 +131,8 @@ pub(crate) struct Listener {
     #[serde(default)]
     pub(crate) protocol: ListenerProtocol,
     /// How long a client may take to say what tells HTTP from the rest, with `protocol: detect`, and with that and `protocol: tcp` what
-    /// tells TLS from plain text where `tls` is `permissive`. Then its server begins, which is not HTTP, in plain text. Default: 5 s.
+    /// tells TLS from plain text where `tls` is `permissive`; 10 ms to 1 h. Then its server begins, which is not HTTP, in plain text.
+    /// Default: 5 s.
     pub(crate) detect_timeout: Option<Text<Duration>>,
     /// Whether connections are redirected to it that were meant for others, on Linux, by `REDIRECT` or `TPROXY` of iptables or
     /// nftables: `tcpRoutes` are told for whom. Default: `false`.
@@ -170,7 +171,7 @@ pub(crate) struct Listener {
     /// 1000.
     pub(crate) max_connections_per_address: Option<NonZeroU32>,
     /// How old a connection of HTTP becomes before it ends, with the requests that are in flight: its clients connect anew, and
-    /// show who they are. Default: no bound.
+    /// show who they are. 10 ms at least. Default: no bound.
     pub(crate) max_connection_age: Option<Text<Duration>>,
     /// TLS from clients. Default: plain text.
     pub(crate) tls: Option<ListenerTls>,
@@ -245,7 +246,8 @@ pub(crate) struct Upstream {
     pub(crate) max_connections: Option<NonZeroU32>,
     /// The most streams of an HTTP/2 connection at a time. Default: as many as its server allows.
     pub(crate) max_streams: Option<NonZeroU32>,
-    /// How old a connection becomes before it takes no further request; up to a tenth less by chance. Default: no bound.
+    /// How old a connection becomes before it takes no further request, 1 s at least; up to a tenth less by chance. Default: no
+    /// bound.
     pub(crate) max_connection_age: Option<Text<Duration>>,
     /// Asks HTTP/2 connections on which requests wait and nothing is heard whether their peer is still there. Default: off.
     pub(crate) http2_keep_alive: Option<KeepAlive>,

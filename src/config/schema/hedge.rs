@@ -10,14 +10,14 @@ use crate::{config::scalar::Text, ratio::Ratio};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct HedgeRules {
-    /// How late an attempt must be.
+    /// How late an attempt must be; less than the request and each attempt may take.
     pub(crate) delay: Option<Text<Duration>>,
-    /// Later than this share of the answers of the last seconds were, such as `95%`. Until 100 answers have come nothing is
+    /// Later than this share of the answers of the last seconds were, such as `95%`: more than 0%, less than 100%. Until 100 answers have come nothing is
     /// sent twice.
     pub(crate) percentile: Option<Text<Ratio>>,
     /// The shortest time that a percentile may come to. Default: 1 ms.
     pub(crate) min_delay: Option<Text<Duration>>,
-    /// How many attempts there may be with the first, each as much later than the one before: 2 to 5. Default: 2.
+    /// How many attempts there may be with the first, each as much later than the one before. Default: 2.
     #[schemars(range(min = 2, max = 5))]
     pub(crate) max_attempts: Option<u32>,
     /// The longest body that is kept to be sent again, in bytes, at most 16 MiB. A longer one is sent once. Default: 65536.

@@ -55,7 +55,8 @@ pub(crate) struct Fraction {
 pub(crate) struct MirrorRules {
     /// Appended to the name of the host that is asked for, before its port, as in `-shadow`. Default: nothing.
     pub(crate) host_suffix: Option<String>,
-    /// How long a copy may take with its response; the time that is left of the request is nothing to it. Default: 15 s.
+    /// How long a copy may take with its response; the time that is left of the request is nothing to it. Above
+    /// nothing, at most 1 h. Default: 15 s.
     pub(crate) timeout: Option<Text<Duration>>,
     /// How many copies may be under way at once to each mirror; further requests are not mirrored. Default: 100.
     pub(crate) max_in_flight: Option<NonZeroU32>,

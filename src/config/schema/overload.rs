@@ -45,9 +45,9 @@ pub(crate) enum PriorityClass {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct DelayRange {
-    /// Where it begins.
+    /// Where it begins, above nothing.
     pub(crate) start: Text<Duration>,
-    /// Where everything is refused.
+    /// Where everything is refused: above `start`, at most 1 h.
     pub(crate) full: Text<Duration>,
 }
 
@@ -55,9 +55,9 @@ pub(crate) struct DelayRange {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct MemoryRange {
-    /// Where it begins, such as `85%`.
+    /// Where it begins, such as `85%`; above nothing.
     pub(crate) start: Text<Ratio>,
-    /// Where everything is refused.
+    /// Where everything is refused: above `start`.
     pub(crate) full: Text<Ratio>,
     /// The bytes that this process may take. Default: the limit of its control group (version 2).
     pub(crate) bytes: Option<NonZeroU64>,
@@ -67,11 +67,11 @@ pub(crate) struct MemoryRange {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct SuccessRateRules {
-    /// The share that must succeed for nothing to be refused. Default: 95%.
+    /// The share that must succeed for nothing to be refused, above nothing. Default: 95%.
     pub(crate) threshold: Option<Text<Ratio>>,
-    /// The share that is refused at most. Default: 80%.
+    /// The share that is refused at most: above nothing, and less than all. Default: 80%.
     pub(crate) max_refused: Option<Text<Ratio>>,
-    /// How far back it looks. Default: 30 s.
+    /// How far back it looks, 1 s to 1 h. Default: 30 s.
     pub(crate) window: Option<Text<Duration>>,
     /// The requests in that time below which nothing is refused. Default: 100.
     pub(crate) fewest: Option<NonZeroU32>,

@@ -30,18 +30,20 @@ pub(crate) struct RateLimit {
     pub(crate) burst: Option<NonZeroU32>,
     /// By whose clocks the windows of a `fixedWindow` begin: `+01:00`. Default: `Z`, which is UTC.
     pub(crate) utc_offset: Option<Text<Calendar>>,
-    /// How long a request may have to wait for its turn, by a `leakyBucket`. Default: 1 s.
+    /// How long a request may have to wait for its turn, by a `leakyBucket`; at most 1 h. Default: 1 s.
     pub(crate) max_wait: Option<Text<Duration>>,
     /// How many requests may wait for their turn on all accounts, by a `leakyBucket`. Default: 1000.
+    #[schemars(range(max = 1_000_000))]
     pub(crate) max_waiting: Option<NonZeroU32>,
     /// How much one request costs: a number, or what a header says. Default: 1.
     pub(crate) cost: Option<LimitCost>,
     /// What a request cost in the end, which then takes the place of `cost`. Default: `cost` stays.
     pub(crate) settle: Option<SettledBy>,
-    /// How much an account may owe beyond what it holds when a request cost more in the end. Default: 0.
+    /// How much an account may owe beyond what it holds when a request cost more in the end: what `rate`
+    /// gives in a year at most, and only with `settle`. Default: 0.
     pub(crate) max_debt: Option<NonZeroU32>,
     /// Whether requests that are refused are charged too, as far as the account holds: who does not slow down is not let
-    /// in. Default: `false`.
+    /// in. Who gives up while it waits is not refused. Default: `false`.
     #[serde(default)]
     pub(crate) spend_on_denial: bool,
     /// Whether it only looks on: what it would refuse is counted and logged. Default: `false`.
@@ -58,17 +60,20 @@ pub(crate) struct RateLimit {
     pub(crate) redis: Option<String>,
     /// What becomes of requests while Redis does not decide. Default: `localShare`.
     pub(crate) fallback: Option<LimitFallback>,
-    /// How long a decision of Redis may take, connecting included. Default: 50 ms.
+    /// How long a decision of Redis may take, connecting included: above nothing, at most 1 min. Default: 50 ms.
     pub(crate) deadline: Option<Text<Duration>>,
     /// What share of an account all instances together may take ahead to decide by themselves, up to `5%`; by so much the
     /// limit may be exceeded. Default: none, every decision is exact.
     pub(crate) lease: Option<Text<Ratio>>,
     /// How many instances there are at least: one that starts while Redis does not answer has seen no other, and holds
     /// everybody to the share of one among so many. Default: 1.
+    #[schemars(range(max = 200_000))]
     pub(crate) instances: Option<NonZeroU32>,
     /// The most accounts that are kept. Default: 250000.
+    #[schemars(range(max = 100_000_000))]
     pub(crate) max_keys: Option<NonZeroU32>,
     /// The memory for accounts, in place of `maxKeys`: one for each 48 bytes.
+    #[schemars(range(max = 4_800_000_000_u64))]
     pub(crate) max_bytes: Option<NonZeroU64>,
 }
 

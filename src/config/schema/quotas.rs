@@ -37,9 +37,10 @@ pub(crate) struct Quota {
     pub(crate) file: Option<PathBuf>,
     /// What becomes of requests while `redis` or `file` cannot be asked. Default: `allow`.
     pub(crate) fallback: Option<QuotaFallback>,
-    /// How long a decision of Redis may take, connecting included. Default: 50 ms.
+    /// How long a decision of Redis may take, connecting included: above nothing, at most 1 min. Default: 50 ms.
     pub(crate) deadline: Option<Text<Duration>>,
     /// The most accounts that are kept, where Redis does not. Default: 250000.
+    #[schemars(range(max = 100_000_000))]
     pub(crate) max_keys: Option<NonZeroU32>,
 }
 
@@ -96,7 +97,8 @@ pub(crate) enum PeriodName {
 #[derive(Debug, Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct BillingPeriod {
-    /// The day of the month on which it begins, from 1 to 31; in shorter months their last day.
+    /// The day of the month on which it begins; in shorter months their last day.
+    #[schemars(range(min = 1, max = 31))]
     pub(crate) billing_day: u8,
 }
 

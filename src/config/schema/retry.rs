@@ -16,10 +16,10 @@ pub(crate) struct Retry {
     #[schemars(inner(range(min = 400, max = 599)))]
     #[serde(default)]
     pub(crate) codes: Vec<u16>,
-    /// How many attempts there may be beside the first: 1 to 10. Default: 2.
+    /// How many attempts there may be beside the first. Default: 2.
     #[schemars(range(min = 1, max = 10))]
     pub(crate) attempts: Option<u32>,
-    /// The least time between attempts. As much comes on top by chance, growing with each attempt. Default: from nothing to
+    /// The least time between attempts, less than `timeouts.request`. As much comes on top by chance, growing with each attempt. Default: from nothing to
     /// 25 ms before the second attempt, growing to 250 ms.
     pub(crate) backoff: Option<Text<Duration>>,
 }
@@ -33,15 +33,15 @@ pub(crate) struct RetryRules {
     /// Headers of a response after which it is tried again, whatever its status.
     #[serde(default)]
     pub(crate) headers: Vec<Header>,
-    /// The longest time between attempts, the least apart. Default: ten times the least, or 250 ms.
+    /// The longest time between attempts, the least apart; not shorter than `backoff`. Default: ten times the least, or 250 ms.
     pub(crate) max_backoff: Option<Text<Duration>>,
-    /// The longest time for which an upstream can ask, in `Retry-After`, say. If it asks for more the response is given as it
+    /// The longest time for which an upstream can ask, in `Retry-After`, say; at most 1 h. If it asks for more the response is given as it
     /// is: what waits holds its client's connection, and its place in the rule's `concurrency`. Default: 1 s.
     pub(crate) max_retry_after: Option<Text<Duration>>,
     /// The longest body that is kept to be sent again, in bytes, at most 16 MiB. A longer one is sent once. Default: 65536.
     #[schemars(range(max = 16_777_216))]
     pub(crate) max_body: Option<u32>,
-    /// How much of the request's time must be left for an attempt to be begun. Default: 10 ms.
+    /// How much of the request's time must be left for an attempt to be begun; less than `timeouts.request`. Default: 10 ms.
     pub(crate) min_time_left: Option<Text<Duration>>,
     /// A header in which the upstream is told which attempt it is: 1 for the first; those of a `hedge` are counted along. It is
     /// removed from what clients send. Default: none.
@@ -101,7 +101,7 @@ pub(crate) struct RetryBudget {
     /// How many of a hundred may be tried again. Default: 20.
     #[schemars(range(max = 100))]
     pub(crate) percent: Option<u8>,
-    /// The time in which both are counted, 1 s at least. Default: 10 s.
+    /// The time in which both are counted, 1 s to 1 h. Default: 10 s.
     pub(crate) interval: Option<Text<Duration>>,
 }
 
@@ -111,6 +111,6 @@ pub(crate) struct RetryBudget {
 pub(crate) struct RetryRate {
     /// How many. Default: 10.
     pub(crate) count: Option<u32>,
-    /// In which time, at most the budget's. Default: 1 s.
+    /// In which time: 1 ms at least, at most the budget's. Default: 1 s.
     pub(crate) interval: Option<Text<Duration>>,
 }

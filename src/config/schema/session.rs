@@ -15,9 +15,9 @@ pub(crate) struct SessionPersistence {
     /// In what clients carry their session. Default: `Cookie`.
     #[serde(default, rename = "type")]
     pub(crate) kind: SessionType,
-    /// How old a session becomes. Default: no bound.
+    /// How old a session becomes, 1 s at least. Default: no bound.
     pub(crate) absolute_timeout: Option<Text<Duration>>,
-    /// How long it is kept without a request. Default: no bound.
+    /// How long it is kept without a request, 1 s at least. Default: no bound.
     pub(crate) idle_timeout: Option<Text<Duration>>,
     /// How the cookie is set.
     pub(crate) cookie_config: Option<CookieConfig>,

@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
 
-use super::{Destination, Listener, Route, Rule};
+use super::{DestinationRules, Listener, Route, Rule};
 use crate::config::scalar::{Spelled, Text};
 
 /// What comes to a service.
@@ -66,21 +66,21 @@ pub(crate) enum UnknownHosts {
 
 /// What is called, as a rule.
 #[derive(Debug, Deserialize)]
-#[serde(from = "Destination")]
+#[serde(from = "DestinationRules")]
 pub(crate) struct Called(pub(crate) Rule);
 
-impl From<Destination> for Called {
-    fn from(destination: Destination) -> Self {
+impl From<DestinationRules> for Called {
+    fn from(destination: DestinationRules) -> Self {
         Self(destination.into_rule())
     }
 }
 
 impl JsonSchema for Called {
     fn schema_name() -> Cow<'static, str> {
-        Destination::schema_name()
+        DestinationRules::schema_name()
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        Destination::json_schema(generator)
+        DestinationRules::json_schema(generator)
     }
 }

@@ -55,8 +55,8 @@ pub(crate) struct TcpPolicies {
     /// requests have denies every connection, and one that allows it allows none. Default: everybody.
     #[serde(default)]
     pub(crate) authorization: Vec<String>,
-    /// How long a connection may be silent both ways. Default: 1 h.
+    /// How long a connection may be silent both ways, 10 ms at least. Default: 1 h.
     pub(crate) idle_timeout: Option<Text<Duration>>,
-    /// How long a connection may last. Default: no bound.
+    /// How long a connection may last, 10 ms at least. Default: no bound.
     pub(crate) max_age: Option<Text<Duration>>,
 }

@@ -80,7 +80,7 @@ pub(crate) struct ListenerTls {
     /// Whether plain text is taken on this port, beside TLS or in place of it. Default: `strict`.
     #[serde(default)]
     pub(crate) mode: TlsMode,
-    /// How long a handshake may take. Default: 10 s.
+    /// How long a handshake may take, 100 ms to 1 h. Default: 10 s.
     pub(crate) handshake_timeout: Option<Text<Duration>>,
     /// What becomes of a connection whose client would be refused by the roots and revocation lists of today. Default: `drain`.
     pub(crate) on_trust_shrink: Option<OnTrustShrink>,

@@ -16,7 +16,7 @@ use crate::config::scalar::{Name, Text};
 pub(crate) struct Usage {
     /// What events call this instance. Default: `gateway`.
     pub(crate) instance: Option<String>,
-    /// How long events are added up. Default: 10 s.
+    /// How long events are added up: above nothing, at most 24 h. Default: 10 s.
     pub(crate) interval: Option<Text<Duration>>,
     /// A header of the response that says what a request counts for, in units. Default: each counts for 1.
     pub(crate) units_header: Option<Header>,
@@ -24,11 +24,12 @@ pub(crate) struct Usage {
     pub(crate) file: Option<UsageFile>,
     /// A stream to which events are added.
     pub(crate) redis: Option<UsageStream>,
-    /// A directory in which sealed batches lie until they are delivered. Default: none.
+    /// A directory in which sealed batches lie until they are delivered; `file` is not in it. Default: none.
     pub(crate) spool: Option<PathBuf>,
     /// The most entries of a batch: principals, plans, routes and outcomes. Default: 10000.
     pub(crate) max_entries: Option<NonZeroU32>,
-    /// The most bytes that wait for the file, and for the stream. Default: 67108864.
+    /// The most bytes that wait for the file, and for the stream; what has no room is lost. Default: 67108864.
+    #[schemars(range(min = 65_536))]
     pub(crate) max_waiting_bytes: Option<NonZeroU32>,
 }
 
@@ -39,6 +40,7 @@ pub(crate) struct UsageFile {
     /// Where it is; relative to this file.
     pub(crate) path: PathBuf,
     /// The size beyond which it is renamed. Default: none.
+    #[schemars(range(min = 4096))]
     pub(crate) rotate_bytes: Option<NonZeroU64>,
 }
 

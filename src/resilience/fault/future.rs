@@ -19,6 +19,8 @@ use crate::{body::BoxError, trail};
 pin_project! {
     /// The future of a [`Fault`](super::Fault). Dropping it drops the call, or the wait before it.
     pub struct ResponseFuture<S: Service<Request<B>>, B> {
+        // Begun when it is polled: `call` may be outside of a runtime.
+        delay: Option<Duration>,
         wait: Option<Pin<Box<Sleep>>>,
         #[pin]
         state: State<S, S::Future, B>,
@@ -43,7 +45,7 @@ type Answer = Response<Option<Bytes>>;
 impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
     /// The inner service's response, perhaps at so many bytes a second.
     pub(super) fn call(future: S::Future, rate: Option<NonZeroU64>, fault: Option<trail::Fault>) -> Self {
-        Self { wait: None, state: State::Calling { future }, rate, fault }
+        Self { delay: None, wait: None, state: State::Calling { future }, rate, fault }
     }
 
     /// The same, after some time.
@@ -55,13 +57,13 @@ impl<S: Service<Request<B>>, B> ResponseFuture<S, B> {
         fault: trail::Fault,
     ) -> Self {
         let held = Some(Box::new((service, request)));
-        Self { wait: Some(Box::pin(sleep(delay))), state: State::Held { held }, rate, fault: Some(fault) }
+        Self { delay: Some(delay), wait: None, state: State::Held { held }, rate, fault: Some(fault) }
     }
 
     /// An answer of our own, perhaps after some time.
     pub(super) fn answer(delay: Option<Duration>, answer: Answer, fault: trail::Fault) -> Self {
         let state = State::Answering { answer: Some(Box::new(answer)) };
-        Self { wait: delay.map(|delay| Box::pin(sleep(delay))), state, rate: None, fault: Some(fault) }
+        Self { delay, wait: None, state, rate: None, fault: Some(fault) }
     }
 }
 
@@ -75,6 +77,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        if let Some(delay) = this.delay.take() {
+            *this.wait = Some(Box::pin(sleep(delay)));
+        }
         if let Some(wait) = this.wait {
             ready!(wait.as_mut().poll(cx));
             *this.wait = None;

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     chance::Chance,
     head::Head,
-    identity::{ClientAddr, PeerAddr, TrustedProxies},
+    identity::{ClientAddr, TrustedProxies},
     matching::{RequestMatch, Target},
     ratio::Ratio,
     reject::GrpcCode,
@@ -142,7 +142,7 @@ impl Policy {
     /// Takes the headers out of a request, and says what is to be done to it.
     pub(super) fn plan(&self, head: &mut Head<'_>) -> Plan {
         let is_told = !self.tellers.is_empty()
-            && head.extensions().get::<PeerAddr>().is_some_and(|peer| self.tellers.contains(peer.ip()))
+            && self.tellers.trusts(head.extensions())
             // Whom a trusted proxy speaks for is a stranger all the same.
             && head.extensions().get::<ClientAddr>().is_none_or(|client| self.tellers.contains(client.ip()));
         let told = if is_told { header::read(head.headers()) } else { Plan::default() };

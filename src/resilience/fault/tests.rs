@@ -239,3 +239,21 @@ proptest! {
         }
     }
 }
+
+/// As any service can be: what waits begins with the first poll.
+#[test]
+fn a_call_may_be_made_outside_of_a_runtime() {
+    let inner = service_fn(|_: Request<Body>| async { Ok::<_, Infallible>(Response::new(Body::empty())) });
+    for (policy, status) in [
+        (Policy::new().delay(50 * MS, Ratio::ALWAYS), 200),
+        (Policy::new().delay(50 * MS, Ratio::ALWAYS).abort(abort(), Ratio::ALWAYS), 404),
+    ] {
+        let calling = FaultLayer::new(policy).layer(inner).call(get());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let (response, took) = runtime.unwrap().block_on(async {
+            let begin = Instant::now();
+            (calling.await.unwrap(), begin.elapsed())
+        });
+        assert_eq!((response.status().as_u16(), took >= 50 * MS), (status, true));
+    }
+}

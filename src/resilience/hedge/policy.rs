@@ -24,10 +24,7 @@ use crate::{
 pub struct Policy {
     pub(super) when: When,
     pub(super) hedges: u32,
-    pub(super) any_method: bool,
-    /// What is sent once is meant to be.
-    #[cfg_attr(not(feature = "stack"), expect(dead_code, reason = "a mesh client asks for it"))]
-    idempotent_only: bool,
+    methods: Methods,
     pub(super) budget: Budget,
     /// Whether the calls are counted here, from which the budget grows.
     pub(super) counts_calls: bool,
@@ -35,6 +32,16 @@ pub struct Policy {
     least_left: Option<Duration>,
     pub(super) most_body: usize,
     pub(super) counts: Arc<Counts>,
+}
+
+/// Which calls are sent twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Methods {
+    /// Those that may be done twice, since nothing else was said.
+    Unsaid,
+    /// Those that may be done twice, and what is sent once is meant to be.
+    Idempotent,
+    Any,
 }
 
 #[derive(Debug, Clone)]
@@ -61,8 +68,7 @@ impl Policy {
         Self {
             when,
             hedges: 1,
-            any_method: false,
-            idempotent_only: false,
+            methods: Methods::Unsaid,
             budget: Budget::default(),
             counts_calls: true,
             least_left: None,
@@ -110,14 +116,14 @@ impl Policy {
     /// asked once, whenever they are slow. It is for calls of which you know that they can be repeated, as gRPC calls that
     /// only read, which are all `POST`.
     pub fn danger_any_method(self) -> Self {
-        Self { any_method: true, idempotent_only: false, ..self }
+        Self { methods: Methods::Any, ..self }
     }
 
     /// Says that what may not be done twice is meant to be sent once. It is so without this word; but a mesh client does not
     /// know whether its calls are gRPC, of which none is ever sent twice then, and warns of a hedge that says neither this nor
     /// [`danger_any_method`](Self::danger_any_method).
     pub fn idempotent_only(self) -> Self {
-        Self { idempotent_only: true, any_method: false, ..self }
+        Self { methods: Methods::Idempotent, ..self }
     }
 
     /// Goes on with the numbers of another policy, in whose place it is put, and with what it knows if both ask for the same
@@ -152,7 +158,7 @@ impl Policy {
     /// Whether it says which calls are sent twice.
     #[cfg(feature = "stack")]
     pub(crate) const fn says_methods(&self) -> bool {
-        self.any_method || self.idempotent_only
+        !matches!(self.methods, Methods::Unsaid)
     }
 
     /// What is to be left of a call's time for an attempt, if that was told.
@@ -181,7 +187,7 @@ impl Policy {
 
     /// Whether a request that can have several attempts may be sent twice.
     pub(super) fn is_for<B>(&self, request: &Request<B>) -> bool {
-        self.any_method || is_repeatable(request)
+        self.methods == Methods::Any || is_repeatable(request)
     }
 
     /// The budget grows with what reaches the server.

@@ -112,7 +112,8 @@ impl Redirect {
 
     /// Scheme and port of the listener that requests come in by, for where the redirect names neither.
     ///
-    /// Without them both are those of the [`Entrance`] in the request's extensions, which a gateway leaves there. Where there is none,
+    /// Without them both are those of the [`Entrance`] in the request's extensions, which a gateway leaves there for the
+    /// filters of its rules, however they are wrapped. Where there is none,
     /// the scheme is the one that the listener left there ([`http::uri::Scheme`]), or that of the request target, or `http`; and the
     /// port is that of the host.
     #[must_use]

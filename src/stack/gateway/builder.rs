@@ -333,12 +333,12 @@ fn ways(mut rules: Vec<Rule>, given: &Given) -> Result<Vec<Way>, SnapshotError> 
     let way = |direction| {
         let rules: Vec<_> = rules.extract_if(.., |rule| rule.direction == direction).collect();
         let given = given.of(direction, &rules);
-        let redirects = rules.iter().any(|rule| rule.redirects);
+        let filters = rules.iter().any(|rule| !rule.filters.is_empty());
         let mut router = Router::builder();
         for rule in rules {
             router = router.rule(rule.build(&given)?);
         }
-        Ok(Way { direction, asserted: given.asserted, redirects, routes: router.build()?.into_service() })
+        Ok(Way { direction, asserted: given.asserted, filters, routes: router.build()?.into_service() })
     };
     Direction::ALL.into_iter().map(way).collect()
 }

@@ -16,7 +16,7 @@ use crate::{
     },
     gate::{AsyncGateLayer, AsyncGated, AsyncGates, Gate, GateLayer, Gated, Gates},
     head::Head,
-    identity::{AssertedHeaders, ForwardingHeader, HEARSAY, PeerAddr, TrustedProxies},
+    identity::{AssertedHeaders, ForwardingHeader, HEARSAY, TrustedProxies},
     matching::{Normalize, PathPolicy},
     reject::{Answer, Rescue, RescueLayer},
     resilience::fault,
@@ -244,7 +244,7 @@ impl Listen {
             _ => Trust::Peers(self.trusted.clone()),
         };
         let connection = Connection::new().trusted_proxies(self.trusted.clone());
-        let entered = way.redirects.then(|| Entered::by(self));
+        let entered = way.filters.then(|| Entered::by(self));
         let known = ((connection, entered), (SetRequestId::new().trust(trust), RequestSpan));
         let clean = (HopByHop, (self.strangers(shared, &way.asserted), Normalize::new().paths(shared.paths)));
         let (at_once, waiting) = self.bounds();
@@ -363,9 +363,7 @@ impl Gate for Strangers {
         if let Some(hosts) = &self.hosts {
             hosts.check(head)?;
         }
-        let is_trusted =
-            head.extensions().get::<PeerAddr>().is_some_and(|peer| self.trusted.contains(peer.ip()));
-        let names = if is_trusted { &self.of_anyone } else { &self.of_strangers };
+        let names = if self.trusted.trusts(head.extensions()) { &self.of_anyone } else { &self.of_strangers };
         names.strip(head.headers_mut());
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! By which scheme and port requests come in, for rules that send clients back there.
+//! By which scheme and port requests come in, for filters that send clients back there.
 use http::uri::Scheme;
 
 use super::edge::Listen;

@@ -69,6 +69,7 @@ impl Gateway {
 }
 
 impl Shared {
+    /// Who is found ready has been so from then on.
     pub(super) fn readiness(&self) -> Result<(), NotReady> {
         if self.draining.load(Ordering::Relaxed) {
             return Err(NotReady::Draining);
@@ -82,6 +83,11 @@ impl Shared {
         }
         self.was_ready.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Who is ready stays so, whatever of the next configuration is to be waited for.
+    pub(super) fn stay_ready(&self) {
+        drop(self.readiness());
     }
 
     /// Waits until it may be another thing that is waited for.

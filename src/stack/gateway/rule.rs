@@ -1,4 +1,4 @@
-use std::{any::Any, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use http::HeaderName;
 
@@ -20,7 +20,7 @@ use crate::{
     resilience::{breaker::BreakerLayer, fallback, timeout::TimeoutLayer},
     routing::{
         canary::Canary,
-        filter::{Cors, Csrf, Redirect, ResponseHeaders},
+        filter::{Cors, Csrf, ResponseHeaders},
         mirror,
     },
     stack::calling::{Calling, calling_setters},
@@ -68,8 +68,6 @@ pub struct Rule {
     pub(super) breaker: Option<BreakerLayer>,
     pub(super) concurrency: Vec<Concurrency>,
     pub(super) filters: AsyncGates,
-    /// Whether one of them sends clients elsewhere.
-    pub(super) redirects: bool,
     pub(in crate::stack) calling: Calling,
     pub(in crate::stack) split_by: Option<Key>,
     pub(in crate::stack) variant_header: Option<HeaderName>,
@@ -108,7 +106,6 @@ impl Rule {
             breaker: None,
             concurrency: Vec::new(),
             filters: AsyncGates::new(),
-            redirects: false,
             calling: Calling::within(TimeoutLayer::default().grpc_streams(true)),
             split_by: None,
             variant_header: None,
@@ -276,9 +273,9 @@ impl Rule {
         self
     }
 
-    /// Adds a [filter](crate::routing::filter) of requests, inside of all gates and of earlier filters.
+    /// Adds a [filter](crate::routing::filter) of requests, inside of all gates and of earlier filters. It finds in their extensions by
+    /// which [`Entrance`](crate::identity::Entrance) they have come in.
     pub fn filter(mut self, filter: impl Gate) -> Self {
-        self.redirects |= (&filter as &dyn Any).is::<Redirect>();
         self.filters = self.filters.with(filter);
         self
     }

@@ -152,8 +152,7 @@ impl Gateway {
             return Ok(());
         }
         snapshot.canaries.start();
-        // Who is ready stays so, whatever of the next one is to be waited for.
-        let _ = shared.readiness();
+        shared.stay_ready();
         let generation = shared.swap(&snapshot, &sockets);
         snapshot.load.start();
         let serve =

@@ -81,8 +81,8 @@ pub struct Snapshot {
 pub(super) struct Way {
     pub(super) direction: Direction,
     pub(super) asserted: AssertedHeaders,
-    /// Whether rules send clients to where they have come in.
-    pub(super) redirects: bool,
+    /// Whether rules have filters, which may send clients to where they have come in.
+    pub(super) filters: bool,
     pub(super) routes: RouterService<RuleService>,
 }
 

@@ -5,7 +5,7 @@ use crate::{
     context::RequestId,
     gate::{Gate, GateLayer, Pass},
     head::Head,
-    identity::{PeerAddr, PeerIdentity, TrustedProxies},
+    identity::{PeerIdentity, TrustedProxies},
     reject::Answer,
     time::WallClock,
 };
@@ -87,13 +87,11 @@ impl SetRequestId {
 
     fn trusts(&self, head: &Head<'_>) -> bool {
         let told = head.extensions();
-        let is_of =
-            |peers: &TrustedProxies| told.get::<PeerAddr>().is_some_and(|peer| peers.contains(peer.ip()));
         match &self.trust {
             Trust::Never => false,
             Trust::Always => true,
-            Trust::Peers(peers) => is_of(peers),
-            Trust::Identified(peers) => is_of(peers) || told.get::<PeerIdentity>().is_some(),
+            Trust::Peers(peers) => peers.trusts(told),
+            Trust::Identified(peers) => peers.trusts(told) || told.get::<PeerIdentity>().is_some(),
         }
     }
 

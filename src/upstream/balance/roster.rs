@@ -246,6 +246,13 @@ impl Roster {
         self.put(Plan::new(seats, &self.rules, wants, rung));
     }
 
+    /// A change that comes to nothing.
+    #[cfg(test)]
+    pub(in super::super) fn fail(&self) {
+        let _turn = self.turn.lock();
+        panic!("on purpose");
+    }
+
     fn put(&self, plan: Plan) {
         let before = self.plan.load();
         self.welcome(&before, &plan);

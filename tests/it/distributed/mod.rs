@@ -34,7 +34,7 @@ use tokio::time::{Instant, sleep};
 use tower::{Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
 
 use crate::{
-    gateway::world::{Directory, Gateway, PATIENCE, file, upstream},
+    gateway::world::{Directory, Gateway, PATIENCE, file, upstream, yaml_of},
     support::redis::{Nodes, Program, Server, Trio},
 };
 
@@ -693,7 +693,7 @@ fn what_a_file_says_wrongly_of_redis_is_told() {
 async fn the_file_of_the_guide_works() {
     let server = Server::start();
     let guide = include_str!("../../../docs/guides/distributed_limits.md");
-    let text = guide.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let text = yaml_of(guide)[0];
     let text = text
         .replace("redis://127.0.0.1:6379", &server.url())
         .replace("127.0.0.1:8080", "127.0.0.1:0")

@@ -46,45 +46,53 @@ async fn requests_wait_beside_a_limit_on_redis() {
     }
 }
 
-/// While Redis is asked, and while it waits for its turn: nobody has paid for what it did not get.
+/// While Redis is asked, and while it waits for its turn: nobody has paid for what it did not get. Nor where who is refused pays: it
+/// was not refused.
 #[tokio::test]
 async fn who_gives_up_anywhere_pays_nothing_anywhere() {
     for server in Server::each() {
-        let shape = shape("2/min");
-        let few = limit("few", "10/h").build().unwrap();
-        let shared = limit("shared", "10/year").distributed(instance(&server)).build().unwrap();
-        let handle = shared.distribution().unwrap();
-        let list = gate([shape.clone().into(), Charge::from(few.clone()), shared.into()]);
-        assert!(passes(&list, "a").await);
-        let whole = (here(&shape), here(&few), remaining(&handle, "a").await);
-        assert_eq!((whole.1, whole.2), (9, 9));
-
-        // Redis has been asked, and nobody has heard it.
-        for _ in 0..5 {
-            assert!(list.clone().oneshot(of(b"a")).now_or_never().is_none());
-        }
-        // Redis has let it pass, and it is not its turn.
-        for _ in 0..5 {
-            let before = handle.by_redis();
-            let mut waiting = Box::pin(list.clone().oneshot(of(b"a")));
-            let is_decided = async {
-                while handle.by_redis() == before {
-                    assert!(waiting.as_mut().now_or_never().is_none());
-                    tokio::task::yield_now().await;
-                }
-            };
-            tokio::time::timeout(PATIENCE, is_decided).await.unwrap();
-            assert_eq!((shape.handle().waiting(), here(&few)), (1, 8));
-            drop(waiting);
-            assert_eq!((shape.handle().waiting(), here(&few)), (0, 9));
-        }
-        until("all is given back there", async || {
-            handle.give_back().await;
-            remaining(&handle, "a").await == 9
-        })
-        .await;
-        assert!(here(&shape) >= whole.0 && here(&few) == whole.1);
+        who_gives_up_pays_nothing(&server, false).await;
+        who_gives_up_pays_nothing(&server, true).await;
     }
+}
+
+async fn who_gives_up_pays_nothing(server: &Server, spends_on_denial: bool) {
+    let shape = shape("2/min");
+    let few = limit("few", "10/h").build().unwrap();
+    let shared = limit(if spends_on_denial { "strict" } else { "shared" }, "10/year");
+    let shared = shared.distributed(instance(server)).build().unwrap();
+    let handle = shared.distribution().unwrap();
+    let others = [few.clone(), shared].map(|limit| Charge::from(limit).spend_on_denial(spends_on_denial));
+    let list = gate([shape.clone().into()].into_iter().chain(others));
+    assert!(passes(&list, "a").await);
+    let whole = (here(&shape), here(&few), remaining(&handle, "a").await);
+    assert_eq!((whole.1, whole.2), (9, 9));
+
+    // Redis has been asked, and nobody has heard it.
+    for _ in 0..5 {
+        assert!(list.clone().oneshot(of(b"a")).now_or_never().is_none());
+    }
+    // Redis has let it pass, and it is not its turn.
+    for _ in 0..5 {
+        let before = handle.by_redis();
+        let mut waiting = Box::pin(list.clone().oneshot(of(b"a")));
+        let is_decided = async {
+            while handle.by_redis() == before {
+                assert!(waiting.as_mut().now_or_never().is_none());
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, is_decided).await.unwrap();
+        assert_eq!((shape.handle().waiting(), here(&few)), (1, 8));
+        drop(waiting);
+        assert_eq!((shape.handle().waiting(), here(&few)), (0, 9));
+    }
+    until("all is given back there", async || {
+        handle.give_back().await;
+        remaining(&handle, "a").await == 9
+    })
+    .await;
+    assert!(here(&shape) >= whole.0 && here(&few) == whole.1);
 }
 
 /// So it is where Redis does not decide, and each instance pays its share alone.

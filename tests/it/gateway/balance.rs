@@ -2,14 +2,13 @@
 use portcullis::config::Config;
 use serde_json::json;
 
-use super::world::{Gateway, file, upstream};
+use super::world::{Gateway, file, upstream, yaml_of};
 
 /// The files of the guide are accepted as they stand.
 #[test]
 fn the_files_of_the_guide_are_sound() {
     let guide = include_str!("../../../docs/guides/choose_a_balancer.md");
-    let files: Vec<_> =
-        guide.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let files = yaml_of(guide);
     assert_eq!(files.len(), 2);
     for yaml in files {
         let check = Config::text("gateway.yaml", yaml).check();

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     retries::{Does, Fleet, gateway, text},
-    world::{Answer, Directory, Gateway, PATIENCE, file},
+    world::{Answer, Directory, Gateway, PATIENCE, file, yaml_of},
 };
 use crate::support::log::Log;
 
@@ -257,7 +257,7 @@ async fn an_endpoint_that_fails_is_passed_over_and_found_again() {
 #[test]
 fn the_file_of_the_guide_is_sound() {
     let guide = include_str!("../../../docs/guides/circuit_breakers.md");
-    let yaml = guide.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let yaml = yaml_of(guide)[0];
     let check = Config::text("gateway.yaml", yaml).check();
     assert!(check.is_accepted(), "{check}");
 }

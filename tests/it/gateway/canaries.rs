@@ -17,7 +17,7 @@ use portcullis::config::Config;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use super::world::{Directory, Gateway, PATIENCE, file};
+use super::world::{Directory, Gateway, PATIENCE, file, yaml_of};
 use crate::support::log::Log;
 
 /// A version that answers everything like this, and how often it was asked.
@@ -270,8 +270,7 @@ async fn variants_are_told_apart() {
 #[test]
 fn the_files_of_the_guide_are_sound() {
     let guide = include_str!("../../../docs/guides/canary_that_rolls_itself_back.md");
-    let files: Vec<_> =
-        guide.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let files = yaml_of(guide);
     assert_eq!(files.len(), 2);
     for yaml in files {
         let check = Config::text("gateway.yaml", yaml).check();

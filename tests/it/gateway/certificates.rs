@@ -3,7 +3,7 @@
 
 use portcullis::config::Config;
 
-use super::world::{Directory, Gateway, upstream};
+use super::world::{Directory, Gateway, upstream, yaml_of};
 use crate::support::certificates::{Authority, uri};
 
 const ORDERS: &str = "spiffe://shop.example/ns/shop/sa/orders";
@@ -211,7 +211,7 @@ async fn who_has_shown_a_certificate_is_known_and_told() {
 #[test]
 fn the_file_of_the_guide_is_sound() {
     let guide = include_str!("../../../docs/guides/certificates_behind_a_proxy.md");
-    let yaml = guide.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let yaml = yaml_of(guide)[0];
     let check = Config::text("gateway.yaml", yaml).check();
     assert!(check.is_accepted() && check.faults().is_empty(), "{check}");
 }

@@ -3,7 +3,7 @@ use portcullis::config::Config;
 
 use std::time::Duration;
 
-use super::world::{Gateway, file, upstream};
+use super::world::{Gateway, file, upstream, yaml_of};
 
 async fn gateway(rule: &str) -> Gateway {
     let one = upstream("one").await;
@@ -138,7 +138,7 @@ async fn a_body_may_keep_silent_for_so_long() {
 #[test]
 fn the_file_of_the_guide_is_sound() {
     let guide = include_str!("../../../docs/guides/deadlines_end_to_end.md");
-    let yaml = guide.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let yaml = yaml_of(guide)[0];
     let check = Config::text("gateway.yaml", yaml).check();
     assert!(check.is_accepted(), "{check}");
 }

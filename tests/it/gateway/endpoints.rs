@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use axum::{Router, http::StatusCode};
 use portcullis::config::Config;
 
-use super::world::{Directory, Gateway, Process, file, upstream};
+use super::world::{Directory, Gateway, Process, file, upstream, yaml_of};
 
 /// An endpoint that fails all it is asked, but for `/healthz`.
 async fn failing() -> SocketAddr {
@@ -127,7 +127,7 @@ fn the_file_of_the_guide_is_sound() {
     let guide = include_str!("../../../docs/guides/find_and_watch_endpoints.md");
     let directory = Directory::new("endpoints-guide");
     for (part, name) in [(1, "gateway.yaml"), (2, "stock.yaml")] {
-        let yaml = guide.split("```yaml\n").nth(part).unwrap().split("```").next().unwrap();
+        let yaml = yaml_of(guide)[part - 1];
         directory.write(name, yaml);
     }
     let check = Config::file(directory.path("gateway.yaml")).check();

@@ -9,7 +9,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::world::{Directory, Gateway, file, upstream};
+use super::world::{Directory, Gateway, file, upstream, yaml_of};
 use crate::support::log::Log;
 
 async fn text(listener: &str, top: &str, fault: &str) -> String {
@@ -156,7 +156,7 @@ fn what_makes_no_sense_is_refused() {
 #[test]
 fn the_file_of_the_guide_is_sound() {
     let guide = include_str!("../../../docs/guides/inject_faults.md");
-    let yaml = guide.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let yaml = yaml_of(guide)[0];
     let check = Config::text("gateway.yaml", yaml).check();
     assert!(check.is_accepted(), "{check}");
 }

@@ -12,7 +12,7 @@ use http_body_util::BodyExt;
 use portcullis::config::Config;
 use tokio::{net::TcpListener, sync::watch};
 
-use super::world::{Directory, Gateway, file};
+use super::world::{Directory, Gateway, file, yaml_of};
 use crate::support::log::Log;
 
 /// An endpoint that counts its requests, and answers with the request's body: at once, or never.
@@ -279,7 +279,7 @@ fn what_makes_no_sense_is_refused() {
 #[test]
 fn the_file_of_the_guide_is_sound() {
     let guide = include_str!("../../../docs/guides/hedge_what_is_late.md");
-    let yaml = guide.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let yaml = yaml_of(guide)[0];
     let check = Config::text("gateway.yaml", yaml).check();
     assert!(check.is_accepted(), "{check}");
 }

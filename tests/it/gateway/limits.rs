@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::world::{Directory, Gateway, PATIENCE, file, upstream};
+use super::world::{Directory, Gateway, PATIENCE, file, upstream, yaml_of};
 use portcullis::config::Config;
 
 /// Takes connections and never says a word.
@@ -374,7 +374,7 @@ fn the_files_of_the_guides_are_accepted() {
         include_str!("../../../docs/guides/choose_an_algorithm.md"),
         include_str!("../../../docs/guides/limits_by_plan.md"),
     ] {
-        let text = guide.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let text = yaml_of(guide)[0];
         let directory = Directory::new("limits");
         directory.write("keys.yaml", "keys: []\n");
         directory.write("gateway.yaml", text);
@@ -388,7 +388,7 @@ fn the_files_of_the_guides_are_accepted() {
 #[tokio::test]
 async fn plans_of_keys_have_their_limits() {
     let guide = include_str!("../../../docs/guides/limits_by_plan.md");
-    let text = guide.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let text = yaml_of(guide)[0];
     let text = text.replace("127.0.0.1:8080", "127.0.0.1:0").replace("127.0.0.1:9901", "127.0.0.1:0");
     let directory = Directory::new("plans");
     let mint = |owner: &str, plan: &str| {

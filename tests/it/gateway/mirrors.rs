@@ -20,7 +20,7 @@ use tokio::{
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
 };
 
-use super::world::{Gateway, file, nobody, upstream};
+use super::world::{Gateway, file, nobody, upstream, yaml_of};
 use crate::support::log::Log;
 
 /// What an upstream has read: its head, its body, and its `grpc-status` trailer of the request.
@@ -273,7 +273,7 @@ async fn what_a_rewrite_answers_differently_is_counted_and_logged() {
 #[test]
 fn the_file_of_the_guide_is_sound() {
     let guide = include_str!("../../../docs/guides/shadow_a_rewrite.md");
-    let yaml = guide.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let yaml = yaml_of(guide)[0];
     let check = Config::text("gateway.yaml", yaml).check();
     assert!(check.is_accepted(), "{check}");
 }

@@ -12,7 +12,8 @@ use tokio_tungstenite::tungstenite;
 use tonic::{Code, transport::Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use super::world::{Answer, Gateway, PATIENCE, file, nobody, upstream};
+use super::world::{Answer, Gateway, PATIENCE, file, nobody, upstream, yaml_of};
+use crate::support::grpc::health;
 
 /// A gateway with one place of which `policies` and `upstream` say where it stands.
 async fn with_one_place(limit: &str, policies: &str, in_front: &str) -> Gateway {
@@ -144,12 +145,8 @@ async fn a_tunnel_holds_its_place_until_it_closes() {
 
 #[tokio::test]
 async fn grpc_is_refused_in_its_own_words() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let grpc = listener.local_addr().unwrap();
-    let (reporter, health) = tonic_health::server::health_reporter();
+    let (grpc, reporter) = health().await;
     reporter.set_service_status("shop", tonic_health::ServingStatus::Serving).await;
-    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-    tokio::spawn(tonic::transport::Server::builder().add_service(health).serve_with_incoming(incoming));
     let gateway = Gateway::of(&file(&format!(
         "concurrency: {{ one: {{ max: 1 }} }}\nupstreams: {{ one: {{ endpoints: ['{grpc}'] }} }}\n\
          routes: [{{ name: r, rules: [{{ policies: {{ concurrency: [one] }}, backendRefs: [{{ name: one }}] }}] }}]\n"
@@ -370,7 +367,7 @@ async fn half_a_request_holds_nothing() {
 #[test]
 fn the_file_of_the_guide_is_sound() {
     let guide = include_str!("../../../docs/guides/survive_overload.md");
-    let yaml = guide.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let yaml = yaml_of(guide)[0];
     let directory = super::world::Directory::new("survive");
     directory.write("keys.yaml", "keys: []\n");
     directory.write("gateway.yaml", yaml);

@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::support::log::Log;
 
-use super::world::{Answer, Directory, Gateway, PATIENCE, file, nobody, upstream};
+use super::world::{Answer, Directory, Gateway, PATIENCE, file, nobody, upstream, yaml_of};
 
 async fn serve(app: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -551,8 +551,7 @@ async fn the_guard_refuses_what_other_sites_change() {
 #[tokio::test]
 async fn the_files_of_the_guide_do_what_it_says() {
     let guide = include_str!("../../../docs/guides/authorization.md");
-    let files: Vec<&str> =
-        guide.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let files = yaml_of(guide);
     assert_eq!(files.len(), 2);
     let directory = Directory::new("guide");
     let key = portcullis::authn::api_key::mint("shop", "acme").unwrap();

@@ -3,7 +3,7 @@ use std::{process::Command, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-use super::world::{Client, Directory, Process, file, program, upstream};
+use super::world::{Client, Directory, Process, file, program, upstream, yaml_of};
 
 pub(super) fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(program()).args(arguments).output().unwrap();
@@ -59,7 +59,7 @@ async fn the_five_lines_do_what_they_say() {
 #[tokio::test]
 async fn the_file_of_the_readme_is_accepted_and_serves() {
     let readme = include_str!("../../../README.md");
-    let text = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let text = yaml_of(readme)[0];
     let directory = Directory::new("readme");
     directory.write("gateway.yaml", text);
     let (code, said, _) = run(&["check", directory.path("gateway.yaml").to_str().unwrap()]);

@@ -6,6 +6,7 @@ use tonic::{Code, transport::Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::world::{Gateway, file, nobody, upstream};
+use crate::support::grpc::health;
 
 /// An upstream's echo.
 pub(crate) async fn socket(upgrade: WebSocketUpgrade) -> axum::response::Response {
@@ -38,12 +39,8 @@ async fn a_websocket_passes() {
 
 #[tokio::test]
 async fn grpc_passes_and_is_refused_in_its_own_words() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let grpc = listener.local_addr().unwrap();
-    let (reporter, health) = tonic_health::server::health_reporter();
+    let (grpc, reporter) = health().await;
     reporter.set_service_status("shop", tonic_health::ServingStatus::Serving).await;
-    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-    tokio::spawn(tonic::transport::Server::builder().add_service(health).serve_with_incoming(incoming));
 
     let rule = |host: &str, upstream: &str, more: &str| {
         format!(

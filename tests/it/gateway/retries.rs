@@ -29,7 +29,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use super::world::{Client, Directory, Gateway, file};
+use super::world::{Client, Directory, Gateway, file, yaml_of};
 use crate::support::log::Log;
 
 /// What an endpoint does with every request.
@@ -411,7 +411,7 @@ fn what_makes_no_sense_is_refused() {
 #[test]
 fn the_file_of_the_guide_is_sound() {
     let guide = include_str!("../../../docs/guides/retries_that_do_no_harm.md");
-    let yaml = guide.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let yaml = yaml_of(guide)[0];
     let check = Config::text("gateway.yaml", yaml).check();
     assert!(check.is_accepted(), "{check}");
 }

@@ -5,14 +5,18 @@ use http::{Request, Response};
 use portcullis::{
     body::Body,
     config::Config,
+    gate::Gates,
     identity::PeerIdentity,
+    matching::RequestMatch,
+    routing::filter::{HeaderChanges, Redirect},
+    stack::gateway::{self, Listen, Rule, Snapshot},
     tls::{Material, ServerTls, Trust},
     transport::{Drain, Listener, Server},
 };
 use rcgen::{CertificateParams, SanType};
 use tokio::{process::Command, time::timeout};
 
-use super::world::{Directory, Gateway, PATIENCE, nobody, upstream};
+use super::world::{Client, Directory, Gateway, PATIENCE, nobody, upstream};
 use crate::support::certificates::{Authority, credentials, uri};
 
 pub(super) fn dns(names: &'static [&'static str]) -> impl FnOnce(&mut CertificateParams) {
@@ -177,6 +181,25 @@ async fn a_redirect_goes_to_where_the_client_has_come_in() {
     for more in ["x-forwarded-proto: http", "host: shop.example:9999"] {
         let (text, _) = curl(&directory, secured, "shop.example", &["--include", "--header", more]).await;
         assert!(text.contains(&format!("location: https://shop.example:{its}/new")), "{more}: {text}");
+    }
+}
+
+/// However it is put among the filters of a rule.
+#[tokio::test]
+async fn a_redirect_that_is_wrapped_goes_to_where_the_client_has_come_in() {
+    let at = nobody();
+    let rule = |path: &str| Rule::new(path).when(RequestMatch::prefix(path).unwrap());
+    let snapshot = Snapshot::builder()
+        .listen(Listen::on("public", at))
+        .rule(rule("/option").filter(Some(Redirect::new())))
+        .rule(rule("/tuple").filter((HeaderChanges::new().for_requests(), Redirect::new())))
+        .rule(rule("/slice").filter(Gates::new().with(Redirect::new())))
+        .build()
+        .unwrap();
+    let _gateway = gateway::Gateway::start(snapshot).await.unwrap();
+    for path in ["/option", "/tuple", "/slice"] {
+        let answer = Client::new().get(at, path, &[("host", "shop.example:9999")]).await;
+        assert_eq!(answer.headers["location"], format!("http://shop.example:{}{path}", at.port()));
     }
 }
 

@@ -186,6 +186,12 @@ pub(crate) fn file(rest: &str) -> String {
     )
 }
 
+/// The files in a guide.
+pub(crate) fn yaml_of(guide: &str) -> Vec<&str> {
+    let blocks = guide.split("```yaml\n").skip(1);
+    blocks.map(|block| block.split("```").next().unwrap()).collect()
+}
+
 /// The program, built once.
 pub(crate) fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();

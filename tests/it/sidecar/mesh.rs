@@ -10,7 +10,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use super::{identities, inbound, outbound, sidecar};
 use crate::{
     gateway::world::{Answer, Directory, Gateway, nobody, upstream},
-    support::log::Log,
+    support::{grpc::health, log::Log},
 };
 
 async fn call(gateway: &Gateway, host: &str) -> Answer {
@@ -48,12 +48,8 @@ async fn whatever_is_spoken_over_http_passes() {
         assert_eq!(socket.next().await.unwrap().unwrap().into_text().unwrap(), format!("echo {word}"));
     }
 
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let grpc = listener.local_addr().unwrap();
-    let (reporter, health) = tonic_health::server::health_reporter();
+    let (grpc, reporter) = health().await;
     reporter.set_service_status("shop", tonic_health::ServingStatus::Serving).await;
-    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-    tokio::spawn(tonic::transport::Server::builder().add_service(health).serve_with_incoming(incoming));
     let orders = sidecar(&directory, "orders-grpc", &inbound("orders", grpc)).await;
     let web = sidecar(&directory, "web-grpc", &outbound("web", orders.at("mesh"), "")).await;
     let ask = async |host: &str| {

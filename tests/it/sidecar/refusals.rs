@@ -2,6 +2,7 @@
 use portcullis::config::Config;
 
 use super::identities;
+use crate::gateway::world::yaml_of;
 
 fn said(rest: &str) -> String {
     Config::text("f", format!("apiVersion: portcullis/v1alpha1\n{rest}")).check().to_string()
@@ -105,8 +106,7 @@ fn what_is_passed_through_has_a_name_of_its_own() {
 fn the_files_of_the_guide_are_sound() {
     let guide = include_str!("../../../docs/guides/sidecar_for_another_language.md");
     let directory = identities(&["shop"]);
-    let blocks: Vec<_> =
-        guide.split("```yaml\n").skip(1).map(|rest| rest.split_once("```").unwrap().0).collect();
+    let blocks = yaml_of(guide);
     let whole = blocks.iter().find(|block| block.starts_with("apiVersion: portcullis")).unwrap();
     let whole = whole.replace("/etc/certs", directory.path("shop").to_str().unwrap());
     let captured = blocks.iter().find(|block| block.contains("transparent: true")).unwrap();

@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::{Buf, BufMut};
+use bytes::Bytes;
 use futures_util::stream;
 use prost::Message;
 use rcgen::{CertificateParams, KeyPair, KeyUsagePurpose, SanType};
@@ -23,12 +23,14 @@ use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::{
     Response, Status,
     body::Body,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     server::{Grpc, NamedService},
     transport::Server,
 };
 
-use super::certificates::{Authority, uri};
+use super::{
+    certificates::{Authority, uri},
+    grpc::Bare,
+};
 
 /// `X509SVIDResponse` of SPIFFE's `workload.proto`.
 #[derive(Clone, PartialEq, Message)]
@@ -203,54 +205,17 @@ impl tower::Service<http::Request<Body>> for Workloads {
             other => panic!("{other}"),
         };
         let told = self.0.clone();
-        let answer = tower::service_fn(move |_: tonic::Request<()>| {
+        let answer = tower::service_fn(move |question: tonic::Request<Bytes>| {
+            assert!(question.get_ref().is_empty(), "neither question says anything");
             let mut told = told.clone();
             told.mark_changed();
             let answers = stream::unfold(told, move |mut told| async move {
                 told.changed().await.ok()?;
-                let answer = of(&told.borrow_and_update());
+                let answer = of(&told.borrow_and_update()).map(Bytes::from);
                 Some((answer, told))
             });
             async { Ok::<_, Status>(Response::new(answers)) }
         });
         Box::pin(async { Ok(Grpc::new(Bare).server_streaming(answer, request).await) })
-    }
-}
-
-/// Bytes as they are.
-struct Bare;
-
-impl Codec for Bare {
-    type Encode = Vec<u8>;
-    type Decode = ();
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Bare {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, item: Vec<u8>, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        into.put_slice(&item);
-        Ok(())
-    }
-}
-
-impl Decoder for Bare {
-    type Item = ();
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<()>, Status> {
-        assert!(!from.has_remaining(), "neither question says anything");
-        Ok(Some(()))
     }
 }

@@ -7,6 +7,9 @@ pub(crate) mod agent;
 pub(crate) mod authority;
 #[cfg(feature = "tls")]
 pub(crate) mod certificates;
+#[cfg(any(feature = "spiffe", feature = "upstream"))]
+#[allow(dead_code, reason = "each room uses a part of it")]
+pub(crate) mod grpc;
 #[cfg(feature = "gateway")]
 pub(crate) mod hosts;
 #[cfg(feature = "telemetry")]
@@ -19,6 +22,9 @@ pub(crate) mod provider;
 
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+#[cfg(any(feature = "telemetry", feature = "upstream"))]
+#[allow(dead_code, reason = "each room uses a part of it")]
+pub(crate) mod serve;
 
 /// The least that some rounds of `work` allocated: now and then a connection needs a new buffer to read into, which is no cost
 /// of what is measured.

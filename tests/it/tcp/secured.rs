@@ -14,6 +14,7 @@ use portcullis::config::Config;
 use rcgen::{CertificateParams, SanType};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
     process::Command,
     sync::Notify,
     time::Instant,
@@ -294,16 +295,20 @@ async fn a_connection_ends_with_the_certificate() {
     let server = Server::echo().await;
     let inbound = inbound(&directory, "tcp", server.address, "", "policies: { idleTimeout: 5h }").await;
     let outbound = outbound(&directory, "orders", inbound.at("public"), DATABASE).await;
-    let mut client = connect(&outbound).await;
+    ends_with_the_certificate(connect(&outbound).await, &inbound).await;
+    assert!(fs::exists(directory.path("ca.pem")).unwrap());
+}
+
+/// Of a certificate that is good for an hour; `gateway` cuts the connection.
+async fn ends_with_the_certificate(mut client: TcpStream, gateway: &Gateway) {
     client.write_all(b"hello").await.unwrap();
     assert_eq!(hear(&mut client, 5).await, "hello");
     pass(Duration::from_secs(3_500)).await;
     client.write_all(b"again").await.unwrap();
     assert_eq!(hear(&mut client, 5).await, "again");
     pass(Duration::from_secs(200)).await;
-    counted(&inbound, &ended("cut"), 1).await;
+    counted(gateway, &ended("cut"), 1).await;
     assert!(rest(&mut client).await.is_err());
-    assert!(fs::exists(directory.path("ca.pem")).unwrap());
 }
 
 /// So does one to a server with the server's.
@@ -321,15 +326,7 @@ async fn a_connection_ends_with_the_servers_certificate() {
     let text = file("protocol: tcp", &[inbound.at("public")], &tls, "policies: { idleTimeout: 5h }");
     directory.write("outbound.yaml", &(text + &identities(&["orders"])));
     let outbound = Gateway::start(Config::file(directory.path("outbound.yaml"))).await;
-    let mut client = connect(&outbound).await;
-    client.write_all(b"hello").await.unwrap();
-    assert_eq!(hear(&mut client, 5).await, "hello");
-    pass(Duration::from_secs(3_500)).await;
-    client.write_all(b"again").await.unwrap();
-    assert_eq!(hear(&mut client, 5).await, "again");
-    pass(Duration::from_secs(200)).await;
-    counted(&outbound, &ended("cut"), 1).await;
-    assert!(rest(&mut client).await.is_err());
+    ends_with_the_certificate(connect(&outbound).await, &outbound).await;
 }
 
 /// And with the belief in the server, if the upstream says so.

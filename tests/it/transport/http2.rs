@@ -4,7 +4,7 @@ use portcullis::transport::Server;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
-    SHORT, bare,
+    SHORT, Site, bare,
     peer::{
         ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, Peer, RST_STREAM, SETTINGS,
         fields, frame, request,
@@ -203,25 +203,26 @@ async fn pings_do_not_keep_a_connection() {
     assert!(told);
 }
 
-#[tokio::test]
-async fn a_peer_that_gives_no_window() {
+/// A peer who asks for more than it lets be sent, and the server that has begun to answer.
+async fn without_a_window() -> (Site, Peer) {
     let (site, address) = site(Server::new().write_timeout(SHORT)).await;
     let mut peer = Peer::connect(address).await;
     peer.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
     peer.send(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await;
     peer.request(1, "/endless").await;
     until(|| site.begun() == 1).await;
+    (site, peer)
+}
+
+#[tokio::test]
+async fn a_peer_that_gives_no_window() {
+    let (site, _peer) = without_a_window().await;
     until(|| site.alive() == 0).await;
 }
 
 #[tokio::test]
 async fn a_peer_that_gives_no_window_and_pings() {
-    let (site, address) = site(Server::new().write_timeout(SHORT)).await;
-    let mut peer = Peer::connect(address).await;
-    peer.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
-    peer.send(frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).await;
-    peer.request(1, "/endless").await;
-    until(|| site.begun() == 1).await;
+    let (site, mut peer) = without_a_window().await;
     soon(async {
         while site.alive() > 0 {
             peer.flood(&[frame(PING, 0, 0, &[1; 8]), frame(SETTINGS, 0, 0, &[])].concat()).await;

@@ -6,25 +6,14 @@ use portcullis::{
     reject::Reason,
     upstream::{Proxy, Upstream},
 };
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Code, transport::Channel};
 use tonic_health::{
     ServingStatus,
     pb::{HealthCheckRequest, health_client::HealthClient},
-    server::HealthReporter,
 };
 
 use super::peers::{Raw, edge, soon, until};
-
-async fn health() -> (SocketAddr, HealthReporter) {
-    let (reporter, service) = tonic_health::server::health_reporter();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let incoming = TcpListenerStream::new(listener);
-    tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
-    (address, reporter)
-}
+use crate::support::grpc::health;
 
 async fn client(edge: SocketAddr) -> HealthClient<Channel> {
     let channel = Channel::from_shared(format!("http://{edge}")).unwrap().connect().await;

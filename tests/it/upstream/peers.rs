@@ -14,14 +14,8 @@ use bytes::Bytes;
 use http::{Request, Response, header::TRAILER};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto,
-    service::TowerToHyperService,
-};
 use portcullis::{
-    body::{Body, BoxError},
-    identity::PeerAddr,
+    body::Body,
     reject::{Rejection, RescueLayer},
     upstream::{HopByHop, Proxy, Upstream},
 };
@@ -29,7 +23,9 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
 };
-use tower::{Layer, Service, ServiceExt, service_fn};
+use tower::{Layer, ServiceExt, service_fn};
+
+pub(super) use crate::support::serve::serve;
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -46,34 +42,6 @@ pub(super) async fn until(mut so: impl FnMut() -> bool) {
         }
     })
     .await;
-}
-
-/// Serves `service` over HTTP/1.1 and HTTP/2, upgrades too, and tells each request its peer.
-pub(super) async fn serve<S, B>(service: S) -> SocketAddr
-where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (socket, peer) = listener.accept().await.unwrap();
-            let service = service.clone().map_request(move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(PeerAddr::new(peer));
-                request
-            });
-            tokio::spawn(async move {
-                let builder = auto::Builder::new(TokioExecutor::new());
-                let served = TowerToHyperService::new(service);
-                let _ = builder.serve_connection_with_upgrades(TokioIo::new(socket), served).await;
-            });
-        }
-    });
-    address
 }
 
 /// A gateway with nothing but the proxy.

@@ -31,7 +31,6 @@ use portcullis::{
     },
 };
 use tokio::{net::TcpListener, time::Instant};
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic_health::ServingStatus;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 
@@ -528,11 +527,7 @@ async fn nothing_is_sent_before_the_first_good_answer() {
 
 #[tokio::test]
 async fn the_health_service_of_grpc_is_asked() {
-    let (reporter, service) = tonic_health::server::health_reporter();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let incoming = TcpListenerStream::new(listener);
-    tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+    let (address, reporter) = crate::support::grpc::health().await;
     let upstream = |service: &str| {
         let check = health::Policy::grpc(service)
             .no_traffic_interval(5 * MS)

@@ -56,11 +56,11 @@ impl Ask {
         self.flags & (IN_SHADOW | PENALTY) == 0
     }
 
-    /// What was charged for the request alone, and would not be if it had been refused.
+    /// What was charged for a request that was let pass.
     pub(super) fn charged(&self, answer: &Answer) -> Option<Rest> {
         let said = answer.as_ref().ok()?;
         let is_charged = said.passes && matches!(said.verdict, Verdict::Spend(_)) && self.cost > 0;
-        (is_charged && self.flags & PENALTY == 0).then(|| self.rest(said.window))
+        is_charged.then(|| self.rest(said.window))
     }
 
     pub(super) fn rest(&self, window: u64) -> Rest {

@@ -44,7 +44,8 @@ impl Case {
 impl Drop for Case {
     fn drop(&mut self) {
         if let Some(limits) = self.open.take() {
-            limits.undo(&self.stands, &self.paid, self.alone.as_deref().unwrap_or_default());
+            let alone = self.alone.as_deref().unwrap_or_default();
+            limits.undo(&self.stands, (&self.paid, alone), false);
         }
     }
 }

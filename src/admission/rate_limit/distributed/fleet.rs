@@ -13,7 +13,12 @@ use redis::Script;
 use tokio::time::{Instant, sleep};
 
 use super::{shared::Shared, together::Questions};
-use crate::{admission::beside::Beside, chance::Chance, redis::Redis, task::Task};
+use crate::{
+    admission::beside::{Beside, until_served},
+    chance::Chance,
+    redis::Redis,
+    task::Task,
+};
 
 static BEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("beat.lua")));
 
@@ -26,8 +31,6 @@ const MOST: u32 = 200_000;
 const MISSED: u32 = 3;
 /// How often it is looked whether the server still answers those who ask it.
 const LOOK: Duration = Duration::from_millis(500);
-/// How often it is looked whether a server that did not answer may be asked again.
-const AGAIN: Duration = Duration::from_millis(100);
 
 pub(super) struct Fleet {
     pub(super) redis: Redis,
@@ -129,22 +132,29 @@ impl Fleet {
 
 async fn keep_beating(fleet: Weak<Fleet>) {
     let (mut due, mut swept) = (Instant::now(), Instant::now());
-    while let Some(fleet) = fleet.upgrade() {
-        let is_shut = || fleet.redis.is_shut(&fleet.key);
+    // What cannot be given back meanwhile is kept: it may be of use until it can.
+    let is_shut = || fleet.upgrade().is_some_and(|fleet| fleet.redis.is_shut(&fleet.key));
+    loop {
+        let was_seen = until_served(is_shut, || beat(fleet.clone())).await;
+        let Some(known) = fleet.upgrade() else { return };
         let now = Instant::now();
-        if is_shut() || now >= due {
-            // Nobody waits for it: one that gets no answer keeps no other from being told that it serves again.
-            let beating = Arc::clone(&fleet);
-            tokio::spawn(async move { beating.beat().await });
-            due = now + fleet.period();
+        if was_seen {
+            due = now + known.period();
+        } else if now >= due {
+            tokio::spawn(beat(fleet.clone()));
+            due = now + known.period();
         }
-        // What cannot be given back now is kept: it may be of use until it can.
-        if now >= swept && !is_shut() {
-            fleet.sweep();
+        if now >= swept {
+            known.sweep();
             swept = now + SECOND;
         }
-        let pause = if is_shut() { AGAIN } else { LOOK };
-        drop(fleet);
-        sleep(pause).await;
+        drop(known);
+        sleep(LOOK).await;
+    }
+}
+
+async fn beat(fleet: Weak<Fleet>) {
+    if let Some(fleet) = fleet.upgrade() {
+        fleet.beat().await;
     }
 }

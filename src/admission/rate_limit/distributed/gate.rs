@@ -96,14 +96,16 @@ impl DistributedRateLimit {
         self.shared.iter().zip(stands).map(|((charge, shared), stand)| (charge, shared, stand))
     }
 
-    /// Gives back what was paid, on Redis, of leases and here, but for what is spent on denial, and what is waited for.
-    pub(super) fn undo(&self, stands: &[Stand], paid: &[Bill], alone: &[usize]) {
+    /// Gives back what was paid, on Redis, of leases and here, but for what is waited for: if it is `denied` what is not
+    /// spent on denial, and all of it if it was given up, which is no denial.
+    pub(super) fn undo(&self, stands: &[Stand], (paid, alone): (&[Bill], &[usize]), denied: bool) {
         for (charge, shared, stand) in self.each(stands) {
-            let spends = charge.spends_on_denial;
+            let spends = denied && charge.spends_on_denial;
             match &stand.by {
                 By::Lease(rest) if !spends => shared.unpay(stand.bill.key, rest.clone()),
                 By::Redis(asked, Some(answer)) => {
-                    asked.charged(answer).into_iter().for_each(|rest| shared.give_back(vec![rest]));
+                    let rest = asked.charged(answer).filter(|_| !spends);
+                    rest.into_iter().for_each(|rest| shared.give_back(vec![rest]));
                 }
                 // What is on its way gives itself back.
                 By::Redis(_, None) => shared.gave_up(stand.bill.key),
@@ -121,7 +123,7 @@ impl DistributedRateLimit {
         let here = self.local.charges.iter().zip(paid).filter(|(_, bill)| bill.place.is_none());
         let alone = alone.iter().map(|&at| (&self.shared[at].0, &stands[at].bill));
         for (charge, bill) in here.chain(alone) {
-            if is_paid(bill) && !charge.spends_on_denial {
+            if is_paid(bill) && !(denied && charge.spends_on_denial) {
                 charge.give_back(bill, None);
             }
         }
@@ -171,7 +173,7 @@ impl DistributedRateLimit {
             return Check::Wait(Box::pin(turn(case)));
         }
         case.turns.refuse();
-        self.undo(&stands, &paid, &[]);
+        self.undo(&stands, (&paid, &[]), true);
         let refusal = if is_denied { undecided() } else { self.refuse(&stands, &judged) };
         Err(refusal.into()).into()
     }
@@ -321,7 +323,7 @@ impl DistributedRateLimit {
             Ok(passed) => passed,
             Err(answer) => {
                 unasked(&mut stands);
-                self.undo(&stands, &[], &[]);
+                self.undo(&stands, (&[], &[]), true);
                 return Err(answer).into();
             }
         };

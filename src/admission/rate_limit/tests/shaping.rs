@@ -202,7 +202,8 @@ async fn who_gives_up_pays_nothing_of_the_list() {
     let sliding = Limit::builder("sliding", "6/h".parse().unwrap()).algorithm(Algorithm::SlidingWindow);
     let fixed = Limit::builder("fixed", "9/h".parse().unwrap()).algorithm(Algorithm::CALENDAR);
     let [sliding, fixed] = [sliding, fixed].map(|limit| limit.build().unwrap());
-    let list = RateLimit::new(shape.clone()).and(token.clone());
+    // Who gives up was not refused.
+    let list = RateLimit::new(shape.clone()).and(Charge::from(token.clone()).spend_on_denial(true));
     let list = list.and(sliding.clone().costing(2)).and(Charge::from(fixed.clone()).costing(3));
     let door = Door::behind(list);
     let left = || [&token, &sliding, &fixed].map(|limit| remaining(limit, 1));

@@ -136,7 +136,7 @@ impl Forwarder {
             let asked = policies.check_connection(who.address(), who.identity());
             asked.map_err(|why| Refused { route: Some(Arc::clone(route)), why })?;
         }
-        match route.choose() {
+        match route.pick() {
             Some(upstream) => Ok(Chosen { route: Arc::clone(route), upstream: upstream.clone() }),
             None => Err(nobody(Some(Arc::clone(route)), Reason::NoEndpoint, "the route has no upstream")),
         }

@@ -116,17 +116,17 @@ impl TcpRoute {
     }
 
     /// The upstream of one connection.
-    pub(super) fn choose(&self) -> Option<&Upstream> {
+    pub(super) fn pick(&self) -> Option<&Upstream> {
         let total = self.backends.iter().map(|(_, weight)| u64::from(*weight)).sum();
         let mut left = self.chance.below(total);
-        let chosen = self.backends.iter().find(|(_, weight)| match left.checked_sub((*weight).into()) {
+        let picked = self.backends.iter().find(|(_, weight)| match left.checked_sub((*weight).into()) {
             Some(less) => {
                 left = less;
                 false
             }
             None => true,
         });
-        chosen.map(|(upstream, _)| upstream)
+        picked.map(|(upstream, _)| upstream)
     }
 }
 

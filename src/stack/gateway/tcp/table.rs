@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let twice = vec![route("r").listener("raw"), route("r")];
-        let nowhere = TcpRoute::new("r").backend(route("").choose().unwrap().clone(), 0);
+        let nowhere = TcpRoute::new("r").backend(route("").pick().unwrap().clone(), 0);
         for (routes, why) in [
             (twice, SnapshotError::DuplicateRule("r".into())),
             (vec![nowhere], SnapshotError::TcpNowhere("r".into())),
@@ -181,7 +181,7 @@ mod tests {
         let mut route =
             TcpRoute::new("r").backend(upstream("a"), 3).backend(upstream("b"), 0).backend(upstream("c"), 1);
         route.chance = crate::chance::Chance::seeded(7);
-        let chosen: Vec<_> = (0..1_000).map(|_| route.choose().unwrap().name().to_owned()).collect();
+        let chosen: Vec<_> = (0..1_000).map(|_| route.pick().unwrap().name().to_owned()).collect();
         let given = |name: &str| chosen.iter().filter(|chosen| *chosen == name).count();
         assert_eq!((given("a") + given("c"), given("b")), (1_000, 0));
         assert!((700..800).contains(&given("a")), "{}", given("a"));
