@@ -98,7 +98,8 @@ impl Replay {
     }
 
     /// Takes a request's body for its first one. `None` if it says that it is longer than `most` bytes; it stays as it is then.
-    pub(crate) fn of(body: &mut Body, most: usize) -> Option<Self> {
+    #[must_use]
+    pub fn of(body: &mut Body, most: usize) -> Option<Self> {
         match Self::new(mem::take(body), most) {
             Ok(replay) => {
                 *body = replay.body()?;
