@@ -66,6 +66,9 @@ pub(crate) struct RateLimit {
     /// How many instances there are at least: one that starts while Redis does not answer has seen no other, and holds
     /// everybody to the share of one among so many. Default: 1.
     pub(crate) instances: Option<NonZeroU32>,
+    /// How long it is remembered at most that an account is refused, so that Redis is not asked: for accounts that are changed
+    /// on Redis by others than gateways. Default: until its time has come.
+    pub(crate) remember_refusals: Option<Text<Duration>>,
     /// The most accounts that are kept. Default: 250000.
     pub(crate) max_keys: Option<NonZeroU32>,
     /// The memory for accounts, in place of `maxKeys`: one for each 48 bytes.
