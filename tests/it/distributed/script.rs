@@ -27,6 +27,9 @@ struct Script {
     now: u64,
 }
 
+/// A key, a limit's name under it, its words and a cost.
+type Asked<'a> = (&'a str, u64, [u64; 6], u32);
+
 #[derive(Debug, PartialEq, Eq)]
 struct Told {
     passes: bool,
@@ -82,11 +85,10 @@ impl Script {
         self.decide_lists(&lists.iter().map(|list| &list[..]).collect::<Vec<_>>())
     }
 
-    /// Decides about requests in one call: each of limits by a key, a name, its words and a cost, those of one key beside each
-    /// other.
-    fn decide_lists(&mut self, lists: &[&[(&str, u64, [u64; 6], u32)]]) -> Vec<Option<Told>> {
+    /// Decides about requests in one call, of each the limits of one key beside each other.
+    fn decide_lists(&mut self, lists: &[&[Asked<'_>]]) -> Vec<Option<Told>> {
         let requests: Vec<_> = lists.iter().copied().flatten().collect();
-        let of_key = |list: &[(&str, u64, [u64; 6], u32)], at: usize| at == 0 || list[at].0 != list[at - 1].0;
+        let of_key = |list: &[Asked<'_>], at: usize| at == 0 || list[at].0 != list[at - 1].0;
         let places = lists
             .iter()
             .flat_map(|list| (0..list.len()).map(move |at| (of_key(list, at), at + 1 == list.len())));
@@ -227,6 +229,22 @@ impl Dice {
     fn below(&mut self, most: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % most.max(1)
+    }
+}
+
+impl Dice {
+    /// Some requests, each by one or two keys, of some of four limits with their costs.
+    fn lists(&mut self) -> Vec<Vec<(&'static str, usize, u32)>> {
+        let mut lists = Vec::new();
+        for _ in 0..=self.below(2) {
+            let mut list = Vec::new();
+            for key in ["x", "y"].into_iter().skip(self.below(2) as usize) {
+                let (first, count) = (self.below(4) as usize, 1 + self.below(4) as usize);
+                list.extend((0..count).map(|at| (key, (first + 3 * at) % 4, self.below(3) as u32)));
+            }
+            lists.push(list);
+        }
+        lists
     }
 }
 
@@ -501,17 +519,7 @@ fn limits_of_one_key_are_as_if_each_had_its_own() {
             // What has gone in its time stays away by a clock that is set back: it is by less than a key lasts too long.
             now = if step % 20 == 19 { now - SECOND / 2 } else { now + dice.below(2 * SECOND) };
             script.set(now);
-            // Some requests in one call, by one or two keys.
-            let mut lists = Vec::new();
-            for _ in 0..=dice.below(2) {
-                let mut list = Vec::new();
-                for key in ["x", "y"].into_iter().skip(dice.below(2) as usize) {
-                    let first = dice.below(4) as usize;
-                    let count = 1 + dice.below(4) as usize;
-                    list.extend((0..count).map(|at| (key, (first + 3 * at) % 4, dice.below(3) as u32)));
-                }
-                lists.push(list);
-            }
+            let lists = dice.lists();
             let of = |(key, which, cost): &(&'static str, usize, u32)| {
                 (*key, limits[*which].0, limits[*which].1, *cost)
             };

@@ -91,7 +91,7 @@ mod tests {
     fn what_is_told_again_is_no_news() {
         let (news, one) = (News::default(), |name: f64, at: f64| told::<2, 16>([name, at]));
         let name = |name: f64| name.to_bits();
-        let mut hear = |is_new, returned: &[u8]| news.hear(is_new, returned);
+        let hear = |is_new, returned: &[u8]| news.hear(is_new, returned);
         assert_eq!(hear(true, &one(7.0, 1.0)), Some(vec![name(7.0)]), "it has just come");
         assert_eq!(hear(false, &one(7.0, 1.0)), Some(vec![]));
         assert_eq!(hear(false, &[one(8.0, 2.0), one(7.0, 1.0)].concat()), Some(vec![name(8.0)]));
