@@ -58,7 +58,7 @@ async fn a_server_with_a_password_keeps_what_is_ours_under_our_name() {
         file(&format!(
             "redis: {{ shared: {{ url: {:?}, namespace: shop {password} }} }}\n\
              rateLimits:\n  \
-               leased: {{ key: {{ header: x-account }}, rate: 100000000/h, redis: shared, lease: 5%, deadline: 20s, fallback: deny }}\n\
+               leased: {{ key: {{ header: x-account }}, rate: 100000000/h, redis: shared, lease: 5%, rememberRefusals: 1s, deadline: 20s, fallback: deny }}\n\
              quotas:\n  \
                calls: {{ allowance: 1000000, period: year, key: {{ header: x-account }}, redis: shared, deadline: 20s, fallback: deny }}\n\
              upstreams: {{ one: {{ endpoints: ['{one}'] }} }}\n\

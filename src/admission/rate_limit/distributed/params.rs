@@ -199,7 +199,11 @@ mod tests {
             }
             assert!(one.name("a") != one.name("b") && one.name("a") < 1 << 53);
         }
-        assert_eq!(all[0].name("per-customer"), 5_569_337_675_771_553, "pinned: others would be other accounts");
+        assert_eq!(
+            all[0].name("per-customer"),
+            5_569_337_675_771_553,
+            "pinned: others would be other accounts"
+        );
     }
 
     #[test]
