@@ -92,6 +92,7 @@ impl Compiler<'_> {
                 ("deadline", said.deadline.is_some()),
                 ("lease", said.lease.is_some()),
                 ("instances", said.instances.is_some()),
+                ("rememberRefusals", said.remember_refusals.is_some()),
             ];
             return match only.into_iter().find(|(_, is_said)| *is_said) {
                 Some((field, _)) => at.field(field).refuse("only limits on `redis` have it"),
@@ -143,6 +144,7 @@ impl Compiler<'_> {
         };
         let there = said.lease.iter().fold(there, |there, lease| there.lease(lease.0));
         let there = said.instances.iter().fold(there, |there, instances| there.at_least(*instances));
+        let there = said.remember_refusals.iter().fold(there, |there, time| there.remember_refusals(time.0));
         Some(builder.distributed(there))
     }
 

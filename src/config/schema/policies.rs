@@ -69,6 +69,9 @@ pub(crate) struct RateLimit {
     /// everybody to the share of one among so many. Default: 1.
     #[schemars(range(max = 200_000))]
     pub(crate) instances: Option<NonZeroU32>,
+    /// How long it is remembered at most that an account is refused, so that Redis is not asked: for accounts that are changed
+    /// on Redis by others than gateways. Default: until its time has come.
+    pub(crate) remember_refusals: Option<Text<Duration>>,
     /// The most accounts that are kept. Default: 250000.
     #[schemars(range(max = 100_000_000))]
     pub(crate) max_keys: Option<NonZeroU32>,

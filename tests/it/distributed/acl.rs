@@ -15,7 +15,7 @@ use portcullis::{
     time::Period,
 };
 
-use super::{ACCOUNT, StatusCode, answer, gate, limit, quotas, remaining, until};
+use super::{ACCOUNT, StatusCode, account, answer, gate, limit, quotas, remaining, until};
 use crate::{
     gateway::world::PATIENCE,
     support::redis::{Nodes, Server, Trio},
@@ -86,12 +86,10 @@ pub(super) async fn decide(redis: &Redis) {
     assert_eq!(calls.handle().unsettled(), 0);
 }
 
-const ALL: [&str; 2] = ["reset", "quotas"];
-
 #[tokio::test]
 async fn the_user_of_the_guide_may_do_what_is_done() {
     for server in Server::each() {
-        let password = make(&server, &user(&[&ALL[..], &["another database"]].concat()));
+        let password = make(&server, &user(&["quotas", "another database"]));
         for url in [url(&server), format!("{}/3", url(&server))] {
             decide(&Redis::builder(&url).unwrap().password_file(&password).build()).await;
         }
@@ -102,7 +100,7 @@ async fn the_user_of_the_guide_may_do_what_is_done() {
 #[tokio::test]
 async fn behind_sentinels_too() {
     let trio = tokio::task::spawn_blocking(Trio::start).await.unwrap();
-    let password = make(&trio.master, &user(&[&ALL[..], &["Sentinels"]].concat()));
+    let password = make(&trio.master, &user(&["quotas", "Sentinels"]));
     let watch = trio.master.path("watch");
     fs::write(&watch, "watch\n").unwrap();
     for sentinel in &trio.sentinels {
@@ -120,22 +118,22 @@ async fn behind_sentinels_too() {
 #[tokio::test]
 async fn in_a_cluster_too() {
     let nodes = tokio::task::spawn_blocking(Nodes::start).await.unwrap();
-    let user = user(&[&ALL[..], &["Cluster"]].concat());
+    let user = user(&["quotas", "Cluster"]);
     let passwords: Vec<_> = nodes.0.iter().map(|node| make(node, &user)).collect();
     let urls: Vec<_> = nodes.0.iter().map(url).collect();
     let redis = Redis::cluster(urls.iter().map(String::as_str)).unwrap().password_file(&passwords[0]).build();
     decide(&redis).await;
     let there = Distribution::on(redis).deadline(PATIENCE).fallback(Fallback::Deny);
-    let [first, second] =
-        ["first", "second"].map(|name| limit(name, "5/year").distributed(there.clone()).build().unwrap());
-    assert_eq!(answer(&gate([first.into()]), "moving").await.status(), StatusCode::OK);
-    let from = nodes.master_of("}:first:");
-    let keys = nodes.0[from].ask("KEYS *:first:*");
-    let key = keys.lines().find(|line| line.starts_with("portcullis")).unwrap().trim();
-    nodes.begin_to_move(key, from, &nodes.0[(from + 1) % 3]);
-    assert_eq!(answer(&gate([second.clone().into()]), "moving").await.status(), StatusCode::OK);
-    assert_eq!(second.distribution().unwrap().by_redis(), 1);
-    assert!(nodes.0[(from + 1) % 3].ask("KEYS *:second:*").contains("portcullis"), "it was asked for there");
+    let moving = limit("moving", "5/year").distributed(there).build().unwrap();
+    nodes.0[..3].iter().for_each(|node| _ = node.ask("FLUSHDB"));
+    assert_eq!(answer(&gate([moving.clone().into()]), "moving").await.status(), StatusCode::OK);
+    let from = nodes.master_of("}:limits.");
+    let (key, to) = (account(&nodes.0[from]).expect("there is one"), &nodes.0[(from + 1) % 3]);
+    nodes.begin_to_move(&key, from, to);
+    nodes.0[from].ask(&format!("DEL {key}"));
+    assert_eq!(answer(&gate([moving.clone().into()]), "moving").await.status(), StatusCode::OK);
+    assert_eq!(moving.distribution().unwrap().by_redis(), 2);
+    assert_eq!(account(to).as_ref(), Some(&key), "it was asked for there");
 }
 
 /// By what the scripts are made of.
@@ -145,9 +143,11 @@ fn the_user_of_the_guide_may_do_nothing_else() {
         include_str!("../../../src/admission/rate_limit/distributed/limits.lua"),
         include_str!("../../../src/admission/rate_limit/distributed/decide.lua"),
         include_str!("../../../src/admission/rate_limit/distributed/correct.lua"),
+        include_str!("../../../src/admission/rate_limit/distributed/reset.lua"),
         include_str!("../../../src/admission/rate_limit/distributed/beat.lua"),
+        include_str!("../../../src/admission/rate_limit/distributed/returned.lua"),
     ];
-    let called = scripts.iter().flat_map(|text| text.split("redis.call('").skip(1));
+    let called = scripts.iter().flat_map(|text| text.split("call('").skip(1));
     let called = called.map(|rest| rest.split('\'').next().unwrap().to_lowercase());
     let done: BTreeSet<_> = called.chain(["evalsha", "script|load"].map(str::to_owned)).collect();
     let user = user(&[]);

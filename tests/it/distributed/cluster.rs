@@ -24,7 +24,8 @@ fn redis(nodes: &Nodes) -> Redis {
 async fn homes(nodes: &Nodes, there: &Distribution) -> [Vec<String>; 3] {
     let probe = limit("probe", "1000/year").distributed(there.clone().deadline(PATIENCE)).build().unwrap();
     let probe = gate([probe.into()]);
-    let counts = || [0, 1, 2].map(|at: usize| nodes.0[at].ask("KEYS *:probe:*").matches("}:probe:").count());
+    let counts =
+        || [0, 1, 2].map(|at: usize| nodes.0[at].ask("KEYS *:limits.*").matches("}:limits.").count());
     let mut homes = [const { Vec::new() }; 3];
     let mut before = counts();
     for account in 0..30 {

@@ -160,6 +160,10 @@ fn answered(words: &[Vec<u8>]) -> String {
         );
         format!("{}\r\n", ::redis::Script::new(decide).get_hash())
     });
+    static BEAT: LazyLock<String> = LazyLock::new(|| {
+        let beat = include_str!("../../../src/admission/rate_limit/distributed/beat.lua");
+        format!("{}\r\n", ::redis::Script::new(beat).get_hash())
+    });
     match (&*words[0], words.len()) {
         // Each passes, of however many there are.
         (b"EVALSHA\r\n", _) if words[1] == DECIDE.as_bytes() => {
@@ -167,9 +171,10 @@ fn answered(words: &[Vec<u8>]) -> String {
             let said = format!("\u{1}{}", "\0".repeat(24)).repeat(count);
             format!("${}\r\n{said}\r\n", said.len())
         }
-        // What a quota decides; a beat has two keys.
+        (b"EVALSHA\r\n", _) if words[1] == BEAT.as_bytes() => "*3\r\n:1\r\n:0\r\n$0\r\n\r\n".to_owned(),
+        // What a quota decides.
         (b"EVALSHA\r\n", 8) if words[2] == b"1\r\n" => "*2\r\n:1\r\n:1\r\n".to_owned(),
-        // A beat, and what is given back.
+        // What is given back.
         (b"EVALSHA\r\n", _) => ":1\r\n".to_owned(),
         _ => "+OK\r\n".to_owned(),
     }

@@ -8,6 +8,7 @@ mod in_time;
 mod leases;
 mod outage;
 mod quotas;
+mod refusals;
 mod scaling;
 mod script;
 mod secured;
@@ -89,6 +90,12 @@ async fn passing(gates: &[Gate], account: &str, requests: usize) -> usize {
         passing += usize::from(one.await.unwrap());
     }
     passing
+}
+
+/// The key of the account that is kept there.
+fn account(server: &Server) -> Option<String> {
+    let keys = server.ask("KEYS *:limits.*");
+    keys.lines().find(|line| line.contains("}:limits.")).map(|key| key.trim().to_owned())
 }
 
 /// Where an account stands on Redis.
@@ -221,18 +228,18 @@ async fn no_byte_of_a_stranger_reaches_redis_and_an_identity_is_in_one_slot() {
     tags.sort_unstable();
     tags.dedup();
     assert_eq!(tags.iter().filter(|tag| tag.len() == 32).count(), 5, "{keys}");
+    assert_eq!(keys.matches(":limits.").count(), 5, "one key for all limits of each: {keys}");
 }
 
 #[tokio::test]
 async fn a_clock_that_is_set_back_starves_nobody_and_frees_nobody() {
     let server = Server::start();
-    let state = |name: &str| {
-        let keys = server.ask("KEYS *");
-        let key = keys.lines().find(|key| key.contains(&format!("}}:{name}:"))).unwrap().trim().to_owned();
+    let state = || {
+        let key = account(&server).expect("there is one");
         (server.value(&key), key)
     };
-    // After the time until which its key lasts.
-    let written = |value: &[u8]| f64::from_le_bytes(value[8..16].try_into().unwrap()) as u64;
+    // After its name, and the time until which its key lasts.
+    let written = |value: &[u8]| f64::from_le_bytes(value[16..24].try_into().unwrap()) as u64;
     // An hour, in microseconds and in windows.
     for (name, algorithm, hour, longest) in [
         ("bucket", Algorithm::TokenBucket, 3_600_000_000_u64, 180),
@@ -243,9 +250,9 @@ async fn a_clock_that_is_set_back_starves_nobody_and_frees_nobody() {
             || limit(name, "20/h").algorithm(algorithm).distributed(instance(&server)).build().unwrap();
         assert!(passing(&[gate([limit().into()])], "a", 30).await >= 20, "{name}");
         // As if it had been written an hour later than now.
-        let (mut value, key) = state(name);
+        let (mut value, key) = state();
         let later = written(&value) + hour;
-        value[8..16].copy_from_slice(&(later as f64).to_le_bytes());
+        value[16..24].copy_from_slice(&(later as f64).to_le_bytes());
         server.set_value(&key, &value);
         // By one who has not heard that it is refused.
         let refused = answer(&gate([limit().into()]), "a").await;
@@ -253,9 +260,10 @@ async fn a_clock_that_is_set_back_starves_nobody_and_frees_nobody() {
         let wait: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
         assert!((1..=longest).contains(&wait), "{name}: nobody waits for the clock: {wait}");
         if algorithm != Algorithm::CALENDAR {
-            let (value, _) = state(name);
+            let (value, _) = state();
             assert!(written(&value) < later, "{name}: {value:?}");
         }
+        server.ask("FLUSHDB");
     }
 }
 
@@ -294,6 +302,69 @@ async fn tens_of_thousands_of_keys_are_counted_exactly() {
     assert!(connections < 20, "{connections}");
 }
 
+/// All limits that count by one thing are under one key, and each is its own: which a list names, in which order and with
+/// which others, of which instance, and who is made whole, is nothing to the others.
+#[tokio::test]
+async fn limits_of_one_key_are_apart() {
+    for server in Server::each() {
+        let of = |name: &str, there: &Distribution| {
+            limit(name, "20/year").distributed(there.clone()).build().unwrap()
+        };
+        let (here, there) = (instance(&server), instance(&server));
+        let [a, b, c] = ["a", "b", "c"].map(|name| of(name, &here));
+        let lists = [vec![&a, &b, &c], vec![&c, &a], vec![&b]];
+        let lists = lists.map(|list| gate(list.into_iter().cloned().map(Charge::from)));
+        let [all, two, one] = [&lists[0], &lists[1], &lists[2]].map(slice::from_ref);
+        assert_eq!(passing(two, "x", 3).await, 3);
+        assert_eq!(passing(all, "x", 4).await, 4);
+        assert_eq!(passing(one, "x", 5).await, 5);
+        // Another instance knows them in another order, one of them not, and one that nobody else knows.
+        let [b2, d, a2] = ["b", "d", "a"].map(|name| of(name, &there));
+        assert_eq!(passing(&[gate([b2.into(), d.clone().into(), a2.into()])], "x", 6).await, 6);
+        let handles = [&a, &b, &c, &d].map(|limit| limit.distribution().unwrap());
+        let left = async || join_all(handles.iter().map(|handle| remaining(handle, "x"))).await;
+        assert_eq!(left().await, [20 - 3 - 4 - 6, 20 - 4 - 5 - 6, 20 - 3 - 4, 20 - 6]);
+        assert_eq!(passing(all, "x", 30).await, 5, "all or none");
+        assert_eq!(left().await, [2, 0, 8, 14]);
+
+        let mut x = Account::new().header(ACCOUNT, "x".parse().unwrap());
+        assert!(handles[1].reset(&mut x.head()).await.unwrap());
+        assert!(!handles[1].reset(&mut x.head()).await.unwrap(), "it is whole");
+        assert_eq!(left().await, [2, 20, 8, 14], "of the others nothing is forgotten");
+        assert_eq!(passing(all, "x", 30).await, 2);
+        assert_eq!(left().await, [0, 18, 6, 14]);
+        assert_eq!(server.ask("KEYS *:limits.*").matches("}:limits.").count(), 1);
+    }
+}
+
+/// Limits of one list that count by several things: what counts by the same is decided together, wherever in the list it is.
+#[tokio::test]
+async fn keys_of_one_list_may_be_mixed() {
+    let server = Server::start();
+    let there = instance(&server);
+    let of = |name: &str, rate: &str, key: Key| {
+        let limit = Limit::builder(name, rate.parse().unwrap()).by(key);
+        limit.distributed(there.clone()).build().unwrap()
+    };
+    let all = || Key::tuple([]);
+    let limits = [
+        of("a", "9/year", Key::Header(ACCOUNT)),
+        of("b", "12/year", all()),
+        of("c", "7/year", Key::Header(ACCOUNT)),
+        of("d", "100/year", all()),
+    ];
+    let handles = limits.each_ref().map(|limit| limit.distribution().unwrap());
+    let one = gate(limits.map(Charge::from));
+    assert_eq!(passing(slice::from_ref(&one), "x", 20).await, 7);
+    assert_eq!(passing(slice::from_ref(&one), "y", 20).await, 5);
+    let mut left = Vec::new();
+    for handle in &handles {
+        left.push([remaining(handle, "x").await, remaining(handle, "y").await]);
+    }
+    assert_eq!(left, [[2, 4], [0, 0], [0, 2], [88, 88]]);
+    assert_eq!(server.ask("KEYS *:limits.*").matches("}:limits.").count(), 3);
+}
+
 /// A replica that becomes the master has not heard the last: as much passes again, and nobody is locked out.
 #[tokio::test]
 async fn a_master_that_has_not_heard_the_last_lets_as_much_pass_again() {
@@ -301,8 +372,7 @@ async fn a_master_that_has_not_heard_the_last_lets_as_much_pass_again() {
     let limit = limit("a", "20/year").distributed(instance(&server)).build().unwrap();
     let gates = [gate([limit.clone().into()])];
     assert_eq!(passing(&gates, "a", 5).await, 5);
-    let keys = server.ask("KEYS *:a:*");
-    let key = keys.lines().find(|line| line.starts_with("portcullis")).unwrap().trim().to_owned();
+    let key = account(&server).expect("there is one");
     let heard = server.value(&key);
     assert_eq!(passing(&gates, "a", 10).await, 10);
     // What it knows is from then, and it knows no script.
@@ -520,10 +590,8 @@ async fn a_node_that_nobody_tells_of_is_connected_to_once() {
         |server: &Server| server.ask("CLUSTER NODES").matches(&format!(":{}@", new.address.port())).count();
     new.ask(&format!("CLUSTER MEET 127.0.0.1 {}", nodes.0[0].address.port()));
     until("the new one is known", async || nodes.0[..3].iter().all(|node| known(node) > 0)).await;
-    let keys = |node: &Server| node.ask("KEYS *:all:*");
-    let from = (0..3).find(|&at| keys(&nodes.0[at]).contains("portcullis")).unwrap();
-    let key = keys(&nodes.0[from]);
-    let key = key.lines().find(|line| line.starts_with("portcullis")).unwrap().trim().to_owned();
+    let from = nodes.master_of("}:limits.");
+    let key = account(&nodes.0[from]).expect("there is one");
     until("it can take a slot", async || new.ask("CLUSTER INFO").contains("cluster_state:ok")).await;
     nodes.begin_to_move(&key, from, &new);
     nodes.0[from].ask(&format!("DEL {key}"));
@@ -534,7 +602,7 @@ async fn a_node_that_nobody_tells_of_is_connected_to_once() {
         100,
         "it counts there, from a whole account on"
     );
-    assert!(keys(&new).contains("portcullis"));
+    assert!(account(&new).is_some());
     // That of the gate, and the two that look.
     let connections = new.told("total_connections_received") - before;
     assert!(connections <= 4, "{connections}");

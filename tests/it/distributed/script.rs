@@ -15,6 +15,7 @@ macro_rules! script {
 
 const LIMITS: &str = script!("limits.lua");
 const BEAT: &str = script!("beat.lua");
+const RETURNED: &str = script!("returned.lua");
 /// Where the test says what time it is.
 const CLOCK: &str = "{string.match(redis.call('GET', 'clock'), '(%d+) (%d+)')}";
 
@@ -22,8 +23,12 @@ struct Script {
     stream: BufReader<TcpStream>,
     decide: String,
     correct: String,
+    reset: String,
     now: u64,
 }
+
+/// A key, a limit's name under it, its words and a cost.
+type Asked<'a> = (&'a str, u64, [u64; 6], u32);
 
 #[derive(Debug, PartialEq, Eq)]
 struct Told {
@@ -34,6 +39,11 @@ struct Told {
 
 /// That the account's standing is told, whatever is decided.
 const STANDING: u8 = 4;
+/// That a limit is the first of the next key, and the last of its request.
+const NEXT: u8 = 8;
+const LAST: u8 = 16;
+/// Of a limit that is alone under its key.
+const NAME: u64 = 7;
 
 impl Script {
     fn new(server: &Server) -> Self {
@@ -42,9 +52,10 @@ impl Script {
         // The server's own clock decides when a key goes: none does here, and it is kept how long it was to live.
         let kept = "call('SET', 'lives', lives) call('PSETEX', key, '1000000000',";
         let limits = LIMITS.replace("redis.call('TIME')", CLOCK).replace(lives, kept);
-        let [decide, correct] =
-            [script!("decide.lua"), script!("correct.lua")].map(|text| format!("{limits}{text}"));
-        Self { stream: BufReader::new(TcpStream::connect(server.address).unwrap()), decide, correct, now: 0 }
+        let [decide, correct, reset] = [script!("decide.lua"), script!("correct.lua"), script!("reset.lua")]
+            .map(|text| format!("{limits}{text}"));
+        let stream = BufReader::new(TcpStream::connect(server.address).unwrap());
+        Self { stream, decide, correct, reset, now: 0 }
     }
 
     fn send(&mut self, words: &[&[u8]]) {
@@ -70,14 +81,33 @@ impl Script {
 
     /// Decides about some requests in one call: each of one limit, by a key, its words and a cost.
     fn decide_all(&mut self, requests: &[(&str, [u64; 6], u32)]) -> Vec<Option<Told>> {
-        let keys = requests.iter().map(|(key, ..)| key.as_bytes());
-        let limits = requests.iter().flat_map(|(_, words, _)| doubles(words.map(|word| word as f64)));
-        let asked = requests.iter().zip(1_u16..).flat_map(|((.., cost), which)| {
-            let (one, ahead) = (1_u16.to_le_bytes(), 0_u32.to_le_bytes());
-            [&one[..], &which.to_le_bytes(), &cost.to_le_bytes(), &ahead, &[STANDING]].concat()
-        });
+        let lists: Vec<_> = requests.iter().map(|&(key, words, cost)| [(key, NAME, words, cost)]).collect();
+        self.decide_lists(&lists.iter().map(|list| &list[..]).collect::<Vec<_>>())
+    }
+
+    /// Decides about requests in one call, of each the limits of one key beside each other.
+    fn decide_lists(&mut self, lists: &[&[Asked<'_>]]) -> Vec<Option<Told>> {
+        let requests: Vec<_> = lists.iter().copied().flatten().collect();
+        let of_key = |list: &[Asked<'_>], at: usize| at == 0 || list[at].0 != list[at - 1].0;
+        let places = lists
+            .iter()
+            .flat_map(|list| (0..list.len()).map(move |at| (of_key(list, at), at + 1 == list.len())));
+        let places: Vec<_> = places.collect();
+        let keys = requests
+            .iter()
+            .zip(&places)
+            .filter(|(_, (is_next, _))| *is_next)
+            .map(|((key, ..), _)| key.as_bytes());
+        let keys: Vec<_> = keys.collect();
+        let limits = requests.iter().flat_map(|(_, name, words, _)| told(*name, *words));
+        let asked = requests.iter().zip(&places).zip(1_u16..).flat_map(
+            |(((.., cost), (is_next, is_last)), which)| {
+                let flags = STANDING | if *is_next { NEXT } else { 0 } | if *is_last { LAST } else { 0 };
+                [&which.to_le_bytes()[..], &cost.to_le_bytes(), &0_u32.to_le_bytes(), &[flags]].concat()
+            },
+        );
         let (limits, asked) = (limits.collect::<Vec<_>>(), asked.collect::<Vec<_>>());
-        let (decide, count) = (self.decide.clone(), requests.len().to_string());
+        let (decide, count) = (self.decide.clone(), keys.len().to_string());
         let words = [b"EVAL", decide.as_bytes(), count.as_bytes()].into_iter().chain(keys);
         self.send(&words.chain([&limits[..], &asked]).collect::<Vec<_>>());
         let value = self.value().expect("an answer");
@@ -116,28 +146,58 @@ impl Script {
 
     /// Charges afterwards, or gives back, what was charged in this window.
     fn correct(&mut self, key: &str, words: [u64; 6], units: i64, window: u64, debt: u64) {
-        let numbers =
-            words.map(|word| word as f64).into_iter().chain([units as f64, window as f64, debt as f64]);
-        let told = doubles(numbers);
+        self.correct_one((key, NAME, words), units, window, debt);
+    }
+
+    fn correct_one(&mut self, (key, name, words): (&str, u64, [u64; 6]), units: i64, window: u64, debt: u64) {
+        let told = [told(name, words), doubles([units as f64, window as f64, debt as f64])].concat();
         let correct = self.correct.clone();
         self.send(&[b"EVAL", correct.as_bytes(), b"1", key.as_bytes(), &told]);
         assert_eq!(self.line(), ":1");
     }
 
-    fn beat(&mut self, name: &str, lives: u64) -> i64 {
-        let text =
-            BEAT.replace("redis.call('TIME')", CLOCK).replace("redis.call('PEXPIRE'", "tostring('PEXPIRE'");
-        let words = ["EVAL", &text, "2", "instances", "sign", name, &lives.to_string(), "100"];
-        self.send(&words.map(str::as_bytes));
-        self.line().trim_start_matches(':').parse().unwrap()
+    fn reset(&mut self, key: &str, name: u64) -> bool {
+        let reset = self.reset.clone();
+        self.send(&[b"EVAL", reset.as_bytes(), b"1", key.as_bytes(), &doubles([name as f64])]);
+        self.line() == ":1"
     }
 
-    /// The numbers of an account: until when its key lasts, and its state.
+    /// The names of the limits under a key, in the order in which they are there.
+    fn names(&mut self, key: &str) -> Vec<u64> {
+        self.send(&[b"GET", key.as_bytes()]);
+        let numbers = numbers(&self.value().unwrap_or_default());
+        assert_eq!(numbers.len() % 6, 0);
+        numbers.chunks(6).map(|state| state[0] as u64).collect()
+    }
+
+    fn beat(&mut self, name: &str, lives: u64) -> (i64, bool, Vec<f64>) {
+        let text =
+            BEAT.replace("redis.call('TIME')", CLOCK).replace("redis.call('PEXPIRE'", "tostring('PEXPIRE'");
+        let words = ["EVAL", &text, "3", "instances", "sign", "returned", name, &lives.to_string(), "100"];
+        self.send(&words.map(str::as_bytes));
+        assert_eq!(self.line(), "*3");
+        let [seen, is_new] = [0; 2].map(|_| self.line().trim_start_matches(':').parse::<i64>().unwrap());
+        (
+            seen,
+            is_new == 1,
+            self.value().expect("what came back").chunks(16).map(|one| numbers(one)[0]).collect(),
+        )
+    }
+
+    /// Says that units of these limits have come back.
+    fn returned(&mut self, lives: u64, names: &[f64]) {
+        let text = RETURNED.replace("redis.call('TIME')", CLOCK);
+        let (lives, names) = (lives.to_string(), doubles(names.iter().copied()));
+        self.send(&[b"EVAL", text.as_bytes(), b"1", b"returned", lives.as_bytes(), &names]);
+        assert!(self.line().starts_with(':'));
+    }
+
+    /// The numbers of the first limit under a key: until when its key lasts, and its state.
     fn get(&mut self, key: &str) -> Option<Vec<u64>> {
         self.send(&[b"GET", key.as_bytes()]);
         let numbers = numbers(&self.value()?);
         assert!(numbers.iter().all(|number| number.fract() == 0.0), "whole numbers: {numbers:?}");
-        Some(numbers.into_iter().map(|number| number as u64).collect())
+        Some(numbers.into_iter().skip(1).map(|number| number as u64).collect())
     }
 
     fn value(&mut self) -> Option<Vec<u8>> {
@@ -148,6 +208,10 @@ impl Script {
         value.truncate(value.len() - 2);
         Some(value)
     }
+}
+
+fn told(name: u64, words: [u64; 6]) -> Vec<u8> {
+    doubles([name].into_iter().chain(words).map(|word| word as f64))
 }
 
 fn doubles(numbers: impl IntoIterator<Item = f64>) -> Vec<u8> {
@@ -165,6 +229,22 @@ impl Dice {
     fn below(&mut self, most: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % most.max(1)
+    }
+}
+
+impl Dice {
+    /// Some requests, each by one or two keys, of some of four limits with their costs.
+    fn lists(&mut self) -> Vec<Vec<(&'static str, usize, u32)>> {
+        let mut lists = Vec::new();
+        for _ in 0..=self.below(2) {
+            let mut list = Vec::new();
+            for key in ["x", "y"].into_iter().skip(self.below(2) as usize) {
+                let (first, count) = (self.below(4) as usize, 1 + self.below(4) as usize);
+                list.extend((0..count).map(|at| (key, (first + 3 * at) % 4, self.below(3) as u32)));
+            }
+            lists.push(list);
+        }
+        lists
     }
 }
 
@@ -419,20 +499,143 @@ fn requests_of_one_call_are_decided_one_after_the_other() {
     }
 }
 
+/// Limits of one key are each as they would be under a key of their own: whichever a request names, in whichever order, with whatever
+/// cost, as time goes on and back; and the key lasts as long as each of them has to.
+#[test]
+fn limits_of_one_key_are_as_if_each_had_its_own() {
+    for server in Server::each() {
+        let mut script = Script::new(&server);
+        let mut dice = Dice(3);
+        const SECOND: u64 = 1_000_000;
+        let limits = [
+            (11, [1, SECOND, 5 * SECOND, 1, 0, 0]),
+            (12, [2, 3 * SECOND, 6, 0, 0, 0]),
+            (13, [3, 4 * SECOND, 0, 7, 0, 0]),
+            (14, [1, 2 * SECOND, 4 * SECOND, 1, 0, 0]),
+        ];
+        let mut now = BEGIN;
+        let mut passed = 0;
+        for step in 0..600 {
+            // What has gone in its time stays away by a clock that is set back: it is by less than a key lasts too long.
+            now = if step % 20 == 19 { now - SECOND / 2 } else { now + dice.below(2 * SECOND) };
+            script.set(now);
+            let lists = dice.lists();
+            let of = |(key, which, cost): &(&'static str, usize, u32)| {
+                (*key, limits[*which].0, limits[*which].1, *cost)
+            };
+            let together: Vec<Vec<_>> = lists.iter().map(|list| list.iter().map(of).collect()).collect();
+            let names: Vec<Vec<_>> = together
+                .iter()
+                .map(|list| list.iter().map(|(key, name, ..)| format!("{key}{name}")).collect())
+                .collect();
+            let alone: Vec<Vec<_>> = together
+                .iter()
+                .zip(&names)
+                .map(|(list, names)| {
+                    list.iter()
+                        .zip(names)
+                        .map(|((.., words, cost), own)| (&**own, NAME, *words, *cost))
+                        .collect()
+                })
+                .collect();
+            let mut decide = |lists: &[Vec<_>]| {
+                script.decide_lists(&lists.iter().map(|list| &list[..]).collect::<Vec<_>>())
+            };
+            let (told, expected) = (decide(&together), decide(&alone));
+            assert_eq!(told, expected, "{step}: {lists:?}");
+            passed += told.iter().flatten().filter(|told| told.passes).count();
+            if step % 7 == 0 {
+                let (name, words) = limits[dice.below(4) as usize];
+                let (own, units) = (format!("x{name}"), dice.below(5) as i64 - 3);
+                let window = [0, now / (3 * SECOND), now / (4 * SECOND) * 4 * SECOND, 0][name as usize - 11];
+                script.correct_one(("x", name, words), units, window, 2);
+                script.correct_one((&own, NAME, words), units, window, 2);
+            }
+            if step % 50 == 10 {
+                assert_eq!(script.reset("x", 11), script.reset("x11", NAME), "{step}");
+            }
+        }
+        assert!((100..3000).contains(&passed), "{passed}: some pass and some do not");
+    }
+}
+
+/// A limit of which nobody knows any more, is not kept for as long as the others are asked for; and a key is not kept for less time
+/// than any of its limits needs.
+#[test]
+fn what_nobody_asks_for_goes_in_its_time() {
+    for server in Server::each() {
+        let mut script = Script::new(&server);
+        const SECOND: u64 = 1_000_000;
+        let [long, short] = [[1, 60 * SECOND, 600 * SECOND, 1, 0, 0], [1, SECOND, 5 * SECOND, 1, 0, 0]];
+        let lives = |script: &mut Script| {
+            script.send(&[b"GET", b"lives"]);
+            String::from_utf8(script.value().unwrap()).unwrap().parse::<u64>().unwrap() * 1000
+        };
+        script.set(BEGIN);
+        script.decide_lists(&[&[("x", 1, long, 2), ("x", 2, short, 1), ("x", 3, long, 1)]]);
+        assert_eq!(script.names("x"), [1, 2, 3]);
+        assert!(lives(&mut script) >= 120 * SECOND, "as long as the longest");
+        for at in 1..=60 {
+            script.set(BEGIN + at * 2 * SECOND);
+            script.decide_lists(&[&[("x", 2, short, 1)]]);
+            if at <= 30 {
+                assert_eq!(script.names("x"), [1, 2, 3], "{at}");
+                assert!(BEGIN + at * 2 * SECOND + lives(&mut script) >= BEGIN + 120 * SECOND, "{at}");
+            }
+        }
+        script.set(BEGIN + 130 * SECOND);
+        script.decide_lists(&[&[("x", 2, short, 1)]]);
+        assert_eq!(script.names("x"), [2]);
+        assert!(lives(&mut script) < 10 * SECOND);
+        // Who comes again, is new.
+        assert_eq!(script.decide_lists(&[&[("x", 1, long, 1)]])[0].as_ref().unwrap().remains, 9);
+    }
+}
+
 /// An instance is there as long as it is seen, also where the clock is set back.
 #[test]
 fn instances_are_counted_by_a_clock_that_may_be_set_back() {
     for server in Server::each() {
         let mut script = Script::new(&server);
         const LIVES: u64 = 3_000_000;
+        let told = |script: &mut Script, name| {
+            let (seen, is_new, _) = script.beat(name, LIVES);
+            (seen, is_new)
+        };
         script.set(BEGIN);
-        assert_eq!([script.beat("a", LIVES), script.beat("b", LIVES), script.beat("a", LIVES)], [1, 2, 2]);
+        assert_eq!(["a", "b", "a"].map(|name| told(&mut script, name)), [(1, true), (2, true), (2, false)]);
         script.set(BEGIN + LIVES - 1);
-        assert_eq!(script.beat("a", LIVES), 2);
+        assert_eq!(told(&mut script, "a"), (2, false));
         script.set(BEGIN + LIVES + 1);
-        assert_eq!(script.beat("a", LIVES), 1, "the other was not seen for its time");
+        assert_eq!(told(&mut script, "a"), (1, false), "the other was not seen for its time");
         script.set(BEGIN - 3_600_000_000);
-        assert_eq!(script.beat("b", LIVES), 1, "what was written later than now is forgotten");
-        assert_eq!(script.beat("a", LIVES), 2, "and comes again");
+        assert_eq!(told(&mut script, "b"), (1, true), "what was written later than now is forgotten");
+        assert_eq!(told(&mut script, "a"), (2, true), "and comes again");
+    }
+}
+
+/// What has come back is told for longer than an instance counts that does not hear it; and by a clock that is set back as well.
+#[test]
+fn it_is_told_of_which_limits_units_have_come_back() {
+    for server in Server::each() {
+        let mut script = Script::new(&server);
+        const LIVES: u64 = 3_000_000;
+        let told = |script: &mut Script| script.beat("a", LIVES).2;
+        script.set(BEGIN);
+        assert!(told(&mut script).is_empty());
+        script.returned(LIVES, &[7.0, 8.0]);
+        assert_eq!(told(&mut script), [7.0, 8.0]);
+        script.set(BEGIN + 2 * LIVES);
+        script.returned(LIVES, &[8.0, 9.0]);
+        assert_eq!(told(&mut script), [8.0, 9.0, 7.0]);
+        script.set(BEGIN + 4 * LIVES);
+        script.returned(LIVES, &[1.0]);
+        assert_eq!(told(&mut script), [1.0, 8.0, 9.0]);
+        script.set(BEGIN - 3_600_000_000);
+        script.returned(LIVES, &[2.0]);
+        assert_eq!(told(&mut script), [2.0, 1.0, 8.0, 9.0]);
+        script.set(BEGIN - 3_600_000_000 + 4 * LIVES);
+        script.returned(LIVES, &[2.0]);
+        assert_eq!(told(&mut script), [2.0], "they go in their time");
     }
 }

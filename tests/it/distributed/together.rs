@@ -9,7 +9,7 @@ use portcullis::{
 };
 
 use super::{
-    Distribution, Gate, StatusCode, answer, gate, instance, join_all, limit, passes, passing, until,
+    Distribution, Gate, StatusCode, account, answer, gate, instance, join_all, limit, passes, passing, until,
 };
 use crate::{
     gateway::world::PATIENCE,
@@ -77,8 +77,7 @@ async fn an_account_that_is_none_fails_for_itself() {
         let limit = limit("a", "20/year").distributed(there).build().unwrap();
         let (one, handle) = (gate([limit.clone().into()]), limit.distribution().unwrap());
         assert!(passes(&one, "bad").await);
-        let keys = server.ask("KEYS *:a:*");
-        let key = keys.lines().find(|line| line.starts_with("portcullis")).unwrap().trim().to_owned();
+        let key = account(&server).expect("there is one");
         server.ask(&format!("DEL {key}"));
         for theirs in ["LPUSH KEY x", "SETRANGE KEY 0 x"] {
             server.ask(&theirs.replace("KEY", &key));

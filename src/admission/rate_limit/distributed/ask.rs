@@ -14,7 +14,6 @@ use tokio::{
 
 use super::{
     held::{Place, Rest},
-    params::Params,
     shared::Shared,
     together::{LATE, Question},
 };
@@ -44,6 +43,10 @@ pub(super) const IN_SHADOW: u8 = 1;
 pub(super) const PENALTY: u8 = 2;
 /// Who passes is told where the account stands, too.
 pub(super) const STANDING: u8 = 4;
+/// It is the first of its key.
+const NEXT: u8 = 8;
+/// It is the last of its request.
+const LAST: u8 = 16;
 
 impl Ask {
     /// Whether nobody would answer, as far as is known.
@@ -192,9 +195,10 @@ pub(super) fn groups<T>(all: &[T], near: impl Fn(&T, &T) -> bool) -> Vec<Vec<usi
 
 /// One call, about some requests.
 pub(super) async fn call(requests: &[&[Ask]], patience: Patience) -> Vec<Vec<Answer>> {
-    let all = || requests.iter().copied().flatten();
-    let Some(first) = all().next() else { return Vec::new() };
-    let keys: Vec<_> = all().map(|ask| &*ask.place.key).collect();
+    let Some(first) = requests.iter().copied().flatten().next() else { return Vec::new() };
+    let firsts =
+        |asks| in_order(asks).filter(|(_, is_first)| *is_first).map(|(ask, _)| &*asks[ask].place.key);
+    let keys: Vec<_> = requests.iter().copied().flat_map(firsts).collect();
     let answer = first.shared.redis().run::<Vec<u8>>(patience, &DECIDE, &keys, &told(requests)).await;
     let answer = answer.and_then(|told| read(requests, &told).ok_or(RedisError::Unexpected));
     let failed = |error: RedisError| {
@@ -203,30 +207,41 @@ pub(super) async fn call(requests: &[&[Ask]], patience: Patience) -> Vec<Vec<Ans
     answer.unwrap_or_else(failed)
 }
 
+/// The limits of a request in the order in which the script is told of them, those of one key beside each other; and whether
+/// each is the first of its key.
+fn in_order(asks: &[Ask]) -> impl Iterator<Item = (usize, bool)> {
+    let is_same = |one: usize, other: usize| asks[one].place.key == asks[other].place.key;
+    let firsts = (0..asks.len()).filter(move |&at| !(0..at).any(|before| is_same(before, at)));
+    firsts.flat_map(move |first| {
+        let same = (first..asks.len()).filter(move |&at| is_same(first, at));
+        same.map(move |at| (at, at == first))
+    })
+}
+
 /// What the script is told: which limits there are, and what each request asks of which.
 fn told(requests: &[&[Ask]]) -> [Vec<u8>; 2] {
-    // Each with the last request that names it: of two that say the same, one request names both.
-    let mut limits: Vec<(Params, usize)> = Vec::new();
+    // Each with the last request that names it: one may name two that say the same, by different things.
+    let mut limits: Vec<(&Place, usize)> = Vec::new();
     let mut asked = Vec::new();
     for (at, asks) in requests.iter().enumerate() {
-        asked.extend(short(asks.len()));
-        for ask in *asks {
-            let params = ask.place.params;
+        for (told, (ask, is_first)) in in_order(asks).enumerate() {
+            let (ask, is_last) = (&asks[ask], told + 1 == asks.len());
+            let is_known = |known: &Place| (known.name, known.params) == (ask.place.name, ask.place.params);
             let known =
-                limits.iter_mut().position(|(known, by)| *known == params && mem::replace(by, at) != at);
+                limits.iter_mut().position(|(known, by)| is_known(known) && mem::replace(by, at) != at);
             let which = known.unwrap_or_else(|| {
-                limits.push((params, at));
+                limits.push((&ask.place, at));
                 limits.len() - 1
             });
             asked.extend(short(which + 1));
             asked.extend(ask.cost.to_le_bytes());
             asked.extend(ask.ahead.to_le_bytes());
-            asked.push(ask.flags);
+            asked.push(ask.flags | if is_first { NEXT } else { 0 } | if is_last { LAST } else { 0 });
         }
     }
     // Only which months are near is taken from it.
     let now = SystemTime::now();
-    [limits.into_iter().flat_map(|(params, _)| params.tell(now)).collect(), asked]
+    [limits.into_iter().flat_map(|(place, _)| place.params.tell(place.name, now)).collect(), asked]
 }
 
 fn short(number: usize) -> [u8; 2] {
@@ -245,14 +260,21 @@ fn read(requests: &[&[Ask]], mut told: &[u8]) -> Option<Vec<Vec<Answer>>> {
         };
         let (said, rest) = rest.split_at_checked(8 * numbers)?;
         told = rest;
-        let is_ours = numbers > 0;
+        let is_ours = *passes != 2;
         Some(
             is_ours
-                .then(|| Said::read(*passes == 1, said))
+                .then(|| Said::read(*passes != 0, said))
                 .ok_or_else(|| RedisError::Refused("WRONGTYPE".into())),
         )
     };
-    let answers: Option<_> = requests.iter().map(|asks| asks.iter().map(&mut one).collect()).collect();
+    let mut all = |asks: &[Ask]| {
+        let mut answers = vec![Err(RedisError::Unexpected); asks.len()];
+        for (at, _) in in_order(asks) {
+            answers[at] = one(&asks[at])?;
+        }
+        Some(answers)
+    };
+    let answers: Option<_> = requests.iter().map(|asks| all(asks)).collect();
     answers.filter(|_| told.is_empty())
 }
 

@@ -65,12 +65,16 @@ impl Shared {
                 let debt = i64::from(self.max_debt());
                 let done =
                     [one.units, one.window.cast_signed(), debt].map(|number| (number as f64).to_le_bytes());
-                [&one.place.params.tell(now)[..], &done.concat()].concat()
+                [&one.place.params.tell(one.place.name, now)[..], &done.concat()].concat()
             };
             let args: Vec<_> = some.iter().map(told).collect();
             self.redis().run::<u64>(self.deadline(), &CORRECT, keys, args).await
         };
-        patiently(correct).await.map(drop)
+        patiently(correct).await?;
+        if some.iter().any(|one| one.units < 0) {
+            self.returned();
+        }
+        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use redis::Script;
 use tokio::time::{Instant, sleep};
 
-use super::{shared::Shared, together::Questions};
+use super::{news::News, shared::Shared, together::Questions};
 use crate::{
     admission::beside::{Beside, until_served},
     chance::Chance,
@@ -38,6 +38,9 @@ pub(super) struct Fleet {
     key: String,
     /// What is written at each beat.
     sign: String,
+    /// Where it is told of which limits units have come back.
+    pub(super) returned: String,
+    pub(super) news: News,
     seen: AtomicU32,
     /// Beats since the number is known. Others know of this instance after the second.
     beats: AtomicU32,
@@ -56,6 +59,8 @@ impl Fleet {
             name: Chance::new().tag(),
             key: redis.key("instances", "limits"),
             sign: redis.key("instances", "sign"),
+            returned: redis.key("instances", "returned"),
+            news: News::default(),
             seen: AtomicU32::new(0),
             beats: AtomicU32::new(0),
             beating: Task::default(),
@@ -94,12 +99,22 @@ impl Fleet {
         SECOND.max(SECOND * self.seen() / BEATS)
     }
 
+    /// For how long an instance counts that is not seen.
+    pub(super) fn lives(&self) -> Duration {
+        self.period() * MISSED
+    }
+
     async fn beat(&self) {
-        let lives = (self.period() * MISSED).as_micros() as u64;
-        let args = (&self.name, lives, MOST);
+        let args = (&self.name, self.lives().as_micros() as u64, MOST);
         let deadline = if self.redis.is_shut(&self.key) { self.deadline() } else { SECOND };
-        match self.redis.run::<u32>(deadline, &BEAT, &[&self.key, &self.sign], args).await {
-            Ok(seen) => {
+        // What cannot be told is told with the next one.
+        if !self.redis.is_shut(&self.key) {
+            _ = self.tell_news(deadline).await;
+        }
+        let keys = [&self.key, &self.sign, &self.returned];
+        match self.redis.run::<(u32, bool, Vec<u8>)>(deadline, &BEAT, &keys, args).await {
+            Ok((seen, is_new, returned)) => {
+                self.hear_news(is_new, &returned);
                 let before = self.seen.swap(seen, Relaxed);
                 self.beats.fetch_add(1, Relaxed);
                 if seen > before {
@@ -124,7 +139,7 @@ impl Fleet {
         }
     }
 
-    fn limits(&self) -> Vec<Arc<Shared>> {
+    pub(super) fn limits(&self) -> Vec<Arc<Shared>> {
         let limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         limits.iter().filter_map(Weak::upgrade).collect()
     }

@@ -1,14 +1,16 @@
 use std::{
     fmt,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{Arc, LazyLock, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
+use redis::Script;
 use tokio::time::timeout;
 
 use super::{
     ask::{Ask, STANDING, ask},
     held::Place,
+    params::told,
     shared::Shared,
 };
 use crate::{
@@ -17,6 +19,9 @@ use crate::{
     redis::RedisError,
     trip::State,
 };
+
+static RESET: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("limits.lua"), include_str!("reset.lua"))));
 
 /// How long is waited at shutdown.
 const LAST: Duration = Duration::from_secs(1);
@@ -103,11 +108,12 @@ impl DistributionHandle {
         }
     }
 
-    /// Makes the account of this request whole on Redis, and forgets what is known of it here. Other instances refuse it
-    /// for a second more at most, and may spend what they have taken ahead. `false` if it was whole.
+    /// Makes the account of this request whole on Redis, forgets what is known of it here, and tells other instances: they
+    /// hear it within a second (of more than a thousand, within as many milliseconds), and may spend what they have taken ahead.
+    /// `false` if it was whole.
     ///
     /// # Errors
-    /// [`RedisError`], within the limit's deadline. Nothing is forgotten then.
+    /// [`RedisError`], each time within the limit's deadline. It may be that the others are not told: it can be tried again.
     pub fn reset(
         &self,
         head: &mut Head<'_>,
@@ -115,12 +121,12 @@ impl DistributionHandle {
         let (key, place) = self.account(head);
         let shared = Arc::clone(&self.shared);
         async move {
-            let mut forget = redis::cmd("DEL");
-            forget.arg(&place.key);
-            let forget = async |mut redis| forget.query_async::<u64>(&mut redis).await;
-            let was_there = shared.redis().within(shared.deadline(), forget).await? > 0;
+            let name = told::<1, 8>([place.name as f64]);
+            let was_there: u64 =
+                shared.redis().run(shared.deadline(), &RESET, &[&place.key], &name[..]).await?;
             shared.forget(key);
-            Ok(was_there)
+            shared.distribution.fleet.tell_of(&shared, shared.deadline()).await?;
+            Ok(was_there > 0)
         }
     }
 

@@ -16,15 +16,16 @@ use crate::admission::rate_limit::Quota;
 const SHARDS: usize = 64;
 /// Units that were taken ahead are good for so long. What is left of them then is given back.
 const LEASE: Duration = Duration::from_secs(3);
-/// A refusal is believed for so long: an operator may make an account whole, and others give units back.
-const BELIEVED: Duration = Duration::from_secs(1);
 /// What is taken ahead the first time.
 const FIRST: u32 = 2;
 
-/// An account's key on Redis, and the limit that it is held to.
+/// Where an account is on Redis, and the limit that it is held to.
 #[derive(Debug)]
 pub(super) struct Place {
+    /// That of all limits which count by one thing.
     pub(super) key: String,
+    /// By which it is known there among them.
+    pub(super) name: u64,
     pub(super) params: Params,
     /// That of the account's plan, if it has one.
     pub(super) plan: Option<Quota>,
@@ -64,6 +65,10 @@ pub(super) struct Rest {
 pub(super) struct Held {
     shards: Box<[Mutex<Shard>]>,
     most_in_shard: usize,
+    /// For how long at most a refusal is remembered.
+    remembered: Duration,
+    /// Since when refusals are of use: units have come back.
+    forgiven: Mutex<Option<Instant>>,
 }
 
 type Shard = HashMap<u64, Account, BuildHasherDefault<Prints>>;
@@ -89,17 +94,18 @@ struct Account {
     denied: Option<Denied>,
 }
 
-/// This cost and any larger is refused, as far as was heard at `at`.
+/// This cost and any larger is refused for so long, and it is to be asked again then.
 struct Denied {
-    at: Instant,
     until: Instant,
+    again: Instant,
     least: u32,
 }
 
 impl Held {
-    pub(super) fn new(most: u32) -> Self {
+    pub(super) fn new(most: u32, remembered: Duration) -> Self {
         let most_in_shard = (most as usize).div_ceil(SHARDS);
-        Self { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), most_in_shard }
+        let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
+        Self { shards, most_in_shard, remembered, forgiven: Mutex::default() }
     }
 
     /// Pays from what was taken ahead, if there is enough, and hands out what is not good any more. `most` is what may be
@@ -191,13 +197,25 @@ impl Held {
         before.into_iter().chain(rest(grant.units - kept)).collect()
     }
 
-    /// Remembers that this cost is refused until then.
-    pub(super) fn deny(&self, key: u64, place: &Arc<Place>, cost: u32, until: Instant, now: Instant) {
+    /// Remembers that this cost is refused until then, which was asked at `at`.
+    pub(super) fn deny(&self, key: u64, place: &Arc<Place>, cost: u32, until: Instant, at: Instant) {
         let mut shard = self.shard(key);
-        if let Some(account) = self.entry(&mut shard, key, place, now)
+        if lock(&self.forgiven).is_some_and(|since| at < since) {
+            return;
+        }
+        if let Some(account) = self.entry(&mut shard, key, place, at)
             && account.place.plan == place.plan
         {
-            account.denied = Some(Denied { at: now, until, least: cost });
+            let again = until.min(crate::time::after(at, self.remembered));
+            account.denied = Some(Denied { until, again, least: cost });
+        }
+    }
+
+    /// Forgets who is refused, also by what was asked before and is not heard yet.
+    pub(super) fn forgive(&self, now: Instant) {
+        *lock(&self.forgiven) = Some(now);
+        for shard in &self.shards {
+            lock(shard).values_mut().for_each(|account| account.denied = None);
         }
     }
 
@@ -213,7 +231,10 @@ impl Held {
     pub(super) fn sweep(&self, all: bool, now: Instant) -> Vec<Rest> {
         let mut rests = Vec::new();
         for shard in &self.shards {
-            lock(shard).retain(|_, account| {
+            let mut shard = lock(shard);
+            // Who is refused and does not come again, leaves half of the room to others.
+            let mut too_many = shard.len().saturating_sub(self.most_in_shard / 2);
+            shard.retain(|_, account| {
                 let is_idle = all || !account.used;
                 let keep = account.lately.saturating_mul(2).max(FIRST);
                 rests.extend(account.take(if is_idle || account.until <= now { 0 } else { keep }, now));
@@ -224,7 +245,11 @@ impl Held {
                     account.size = account.size.min(keep);
                 }
                 let is_denied = account.denied.as_ref().is_some_and(|denied| denied.is_believed(now));
-                let keeps = account.used || is_denied || account.is_asking(now);
+                let mut keeps = account.used || account.is_asking(now);
+                if !keeps && is_denied {
+                    keeps = too_many == 0;
+                    too_many = too_many.saturating_sub(1);
+                }
                 account.used = false;
                 account.lately = 0;
                 keeps
@@ -317,12 +342,12 @@ impl Account {
 
 impl Denied {
     fn is_believed(&self, now: Instant) -> bool {
-        now < self.until && now < self.at + BELIEVED
+        now < self.again
     }
 }
 
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Keys are hashes already, under a secret.
@@ -351,7 +376,7 @@ mod tests {
 
     fn place() -> Arc<Place> {
         let params = Params::Sliding { window: 1_000_000, count: 100 };
-        Arc::new(Place { key: String::new(), params, plan: None })
+        Arc::new(Place { key: String::new(), name: 0, params, plan: None })
     }
 
     /// What is known, with how much is to be taken now.
@@ -386,7 +411,7 @@ mod tests {
 
     #[test]
     fn what_is_taken_ahead_grows_with_use_and_is_given_back_when_idle() {
-        let (held, place, now) = (Held::new(100), place(), Instant::now());
+        let (held, place, now) = (Held::new(100, Duration::MAX), place(), Instant::now());
         assert_eq!(pay(&held, 1, 0, now), Told::Unknown(0));
         assert_eq!(pay(&held, 1, 20, now), Told::Unknown(2));
         assert!(held.keep(1, &place, grant(2), now).is_empty());
@@ -413,7 +438,7 @@ mod tests {
     /// Others have come: what is more than the share is theirs.
     #[test]
     fn what_is_more_than_the_share_is_given_back() {
-        let (held, place, now) = (Held::new(100), place(), Instant::now());
+        let (held, place, now) = (Held::new(100, Duration::MAX), place(), Instant::now());
         assert!(held.keep(1, &place, grant(20), now).is_empty());
         let (known, rest) = held.pay(1, 1, (None, 5), now);
         assert_eq!((Told::from(known), units(rest)), (Told::Paid(None), 15));
@@ -425,7 +450,7 @@ mod tests {
 
     #[test]
     fn units_are_good_for_their_time() {
-        let (held, place, now) = (Held::new(100), place(), Instant::now());
+        let (held, place, now) = (Held::new(100, Duration::MAX), place(), Instant::now());
         assert!(held.keep(1, &place, (Grant { good_for: 10 * MS, ..grant(9).0 }, 20), now).is_empty());
         assert!(matches!(pay(&held, 1, 20, now + 9 * MS), Told::Paid(_)));
         assert!(matches!(pay(&held, 1, 20, now + 10 * MS), Told::Unknown(_)));
@@ -434,7 +459,7 @@ mod tests {
 
     #[test]
     fn who_is_refused_is_refused_until_its_time() {
-        let (held, place, now) = (Held::new(100), place(), Instant::now());
+        let (held, place, now) = (Held::new(100, Duration::MAX), place(), Instant::now());
         held.deny(1, &place, 5, now + 10 * MS, now);
         assert_eq!(pay(&held, 5, 0, now + 4 * MS), Told::Denied(6 * MS));
         assert!(matches!(pay(&held, 4, 0, now + 4 * MS), Told::Unknown(_)), "less may pass");
@@ -443,14 +468,14 @@ mod tests {
 
     #[test]
     fn strangers_keys_take_no_more_than_there_is() {
-        let (held, place, now) = (Held::new(64), place(), Instant::now());
+        let (held, place, now) = (Held::new(64, Duration::MAX), place(), Instant::now());
         let kept = (0..1000_u64).filter(|key| held.keep(key << 32, &place, grant(1), now).is_empty()).count();
         assert_eq!((kept, held.len()), (64, 64));
     }
 
     #[test]
     fn what_is_not_spent_after_all_goes_back_to_where_it_came_from() {
-        let (held, place, now) = (Held::new(100), place(), Instant::now());
+        let (held, place, now) = (Held::new(100, Duration::MAX), place(), Instant::now());
         let rest = |window| Rest { place: Arc::clone(&place), units: 3, window };
         assert_eq!(units(held.unpay(1, rest(0))), 3, "nothing is known of it");
         assert!(held.keep(1, &place, grant(9), now).is_empty());
@@ -464,7 +489,7 @@ mod tests {
     /// A burst takes much ahead; who is slow afterwards, neither holds it nor burns it.
     #[test]
     fn no_unit_is_burnt() {
-        let (held, place, start) = (Held::new(100), place(), Instant::now());
+        let (held, place, start) = (Held::new(100, Duration::MAX), place(), Instant::now());
         let most = 500;
         let (mut given, mut back, mut spent) = (0, 0, 0);
         for at in 0..20_000_u32 {
@@ -502,7 +527,7 @@ mod tests {
     /// Whoever uses more in a round trip than is in hand has more in hand in the end, however little was left each time.
     #[test]
     fn what_does_not_last_until_more_comes_grows() {
-        let (held, place, now, most) = (Held::new(100), place(), Instant::now(), 10_000);
+        let (held, place, now, most) = (Held::new(100, Duration::MAX), place(), Instant::now(), 10_000);
         let mut waits = 0;
         for _ in 0..20 {
             let mut asked = None;
@@ -527,7 +552,7 @@ mod tests {
 
     #[test]
     fn who_asks_and_is_not_heard_of_is_not_waited_for() {
-        let (held, place, now) = (Held::new(100), place(), Instant::now());
+        let (held, place, now) = (Held::new(100, Duration::MAX), place(), Instant::now());
         assert!(held.keep(1, &place, grant(0), now).is_empty());
         assert_eq!(pay(&held, 1, 20, now), Told::Unknown(2));
         assert_eq!(pay(&held, 1, 20, now), Told::Unknown(0));
@@ -538,13 +563,57 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_not_believed_for_long_nor_for_another_plan() {
-        let (held, place, now) = (Held::new(100), place(), Instant::now());
-        held.deny(1, &place, 1, now + 100 * BELIEVED, now);
+    fn a_refusal_is_remembered_until_its_time_and_for_its_plan() {
+        let (held, place, now) = (Held::new(100, Duration::MAX), place(), Instant::now());
+        let month = 1_000_000 * LEASE;
+        held.deny(1, &place, 1, now + month, now);
+        for at in [MS, LEASE, month - MS] {
+            assert_eq!(pay(&held, 1, 0, now + at), Told::Denied(month - at));
+            (0..3).for_each(|_| assert!(held.sweep(false, now + at).is_empty()));
+        }
+        assert!(matches!(pay(&held, 1, 0, now + month), Told::Unknown(_)));
+        held.deny(1, &place, 1, now + month, now);
         let gold = Some(Quota::new("1000/month".parse().unwrap()));
-        assert_eq!(pay(&held, 1, 0, now + MS), Told::Denied(100 * BELIEVED - MS), "the time is the true one");
-        assert!(matches!(pay(&held, 1, 0, now + BELIEVED), Told::Unknown(_)));
-        held.deny(1, &place, 1, now + 100 * BELIEVED, now);
         assert!(matches!(held.pay(1, 1, (gold, 0), now + MS).0, Known::Unknown { .. }));
+    }
+
+    #[test]
+    fn a_refusal_is_remembered_for_no_longer_than_it_may_be() {
+        let (held, place, now) = (Held::new(100, 10 * MS), place(), Instant::now());
+        held.deny(1, &place, 1, now + 100 * MS, now);
+        assert_eq!(pay(&held, 1, 0, now + 9 * MS), Told::Denied(91 * MS), "the time is the true one");
+        assert!(matches!(pay(&held, 1, 0, now + 10 * MS), Told::Unknown(_)));
+        let none = Held::new(100, Duration::ZERO);
+        none.deny(1, &place, 1, now + 100 * MS, now);
+        assert!(matches!(pay(&none, 1, 0, now), Told::Unknown(_)));
+    }
+
+    /// What was asked before units came back, is of no use, whenever it is heard.
+    #[test]
+    fn who_is_forgiven_is_asked_about() {
+        let (held, place, now) = (Held::new(100, Duration::MAX), place(), Instant::now());
+        held.deny(1, &place, 1, now + LEASE, now);
+        held.forgive(now + 2 * MS);
+        assert!(matches!(pay(&held, 1, 0, now + 2 * MS), Told::Unknown(_)));
+        held.deny(1, &place, 1, now + LEASE, now + MS);
+        assert!(matches!(pay(&held, 1, 0, now + 3 * MS), Told::Unknown(_)));
+        held.deny(1, &place, 1, now + LEASE, now + 2 * MS);
+        assert!(matches!(pay(&held, 1, 0, now + 3 * MS), Told::Denied(_)));
+    }
+
+    /// Those who are refused for a month and do not come again, take half of the room.
+    #[test]
+    fn who_is_refused_leaves_room_for_others() {
+        let (held, place, now) = (Held::new(640, Duration::MAX), place(), Instant::now());
+        let month = now + 1_000_000 * LEASE;
+        let known = |from: u64, count: u64| {
+            (from..from + count).for_each(|key| held.deny(key << 32, &place, 1, month, now));
+            (0..2).for_each(|_| assert!(held.sweep(false, now).is_empty()));
+            held.len()
+        };
+        assert_eq!(known(0, 320), 320);
+        assert_eq!(known(1000, 1), 320);
+        assert_eq!(known(2000, 10_000), 320);
+        assert!(held.keep(77 << 32, &place, grant(1), now).is_empty(), "there is room");
     }
 }

@@ -10,27 +10,23 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 
 -- A limit is a table, made once for a call, in which one account after the other is looked at. What an algorithm does:
---   look   reads a state of `width` bytes, and answers how long this cost has to wait: 0 not at all, -1 for ever
+--   look   takes a state, if there is one, and answers how long this cost has to wait: 0 not at all, -1 for ever
 --   tell   what remains, when there is more, and when the account is like one that was never seen
 --   add    charges, or gives back if negative; it may then owe so many units beyond what it holds. Answers for how long
---          something has to be known of it
---   state  what is kept, with the time until which its key lasts
+--          something has to be known of it, and the four numbers of its state
 
 -- What is spent comes back at once, an interval after the other. Debts are in parts of a microsecond; of one that was
 -- written at another interval as many units are owed, but no more than can be (`deepest`).
 local function bucket()
   return {
-    width = 40,
-    look = function(one, state, cost)
-      local interval, most, debt, is_ahead, lasts = one.interval, one.most, 0, false, 0
-      if state then
-        local at, owed, each, fine
-        lasts, at, owed, each, fine = unpack('<ddddd', state)
+    look = function(one, cost, at, owed, each, fine)
+      local interval, most, debt, is_ahead = one.interval, one.most, 0, false
+      if at then
         is_ahead = now < at
         debt = is_ahead and owed or max(0, owed - (now - at) * fine)
         if each ~= interval then debt = min(floor(debt / each * interval), max(most, one.deepest)) end
       end
-      one.debt, one.is_ahead, one.lasts = debt, is_ahead, lasts
+      one.debt, one.is_ahead = debt, is_ahead
       local price = cost * interval
       if price > most then return -1 end
       return max(0, ceil((debt + price - most) / one.parts))
@@ -45,9 +41,8 @@ local function bucket()
       local interval, debt = one.interval, one.debt
       debt = max(0, min(debt + units * interval, max(debt, one.most + beyond * interval)))
       one.debt = debt
-      return ceil(debt / one.parts)
+      return ceil(debt / one.parts), now, debt, interval, one.parts
     end,
-    state = function(one, lasts) return pack('<ddddd', lasts, now, one.debt, one.interval, one.parts) end,
   }
 end
 
@@ -68,17 +63,14 @@ local function sliding()
     return length - one.into + min(length, (total - floor((count - cost) * total / running)) * one.unit)
   end
   return {
-    width = 32,
-    look = function(one, state, cost)
-      local index, before, running, is_ahead, lasts = one.window, 0, 0, false, 0
-      if state then
-        local at, b, r
-        lasts, at, b, r = unpack('<dddd', state)
+    look = function(one, cost, at, b, r)
+      local index, before, running, is_ahead = one.window, 0, 0, false
+      if at then
         is_ahead = at > index
         if at >= index then before, running = b, r
         elseif at == index - 1 then before = r end
       end
-      one.before, one.running, one.is_ahead, one.lasts = before, running, is_ahead, lasts
+      one.before, one.running, one.is_ahead = before, running, is_ahead
       return wait(one, cost)
     end,
     tell = function(one)
@@ -95,9 +87,8 @@ local function sliding()
       elseif charged == one.window - 1 then
         one.before = max(0, one.before + units)
       end
-      return 2 * one.length - one.into
+      return 2 * one.length - one.into, one.window, one.before, one.running, 0
     end,
-    state = function(one, lasts) return pack('<dddd', lasts, one.window, one.before, one.running) end,
   }
 end
 
@@ -115,13 +106,10 @@ local function fixed()
     return max(1, over(one, cost - one.count))
   end
   return {
-    width = 32,
-    look = function(one, state, cost)
-      local start, stop, count, spent, lasts = one.start, one.next, one.count, 0, 0
+    look = function(one, cost, at, held, most)
+      local start, stop, count, spent = one.start, one.next, one.count, 0
       local by = count
-      if state then
-        local at, held, most
-        lasts, at, held, most = unpack('<dddd', state)
+      if at then
         if at == start then spent = held
         elseif at == stop then start, stop, spent = stop, one.later, held
         elseif at < start then
@@ -130,7 +118,7 @@ local function fixed()
         end
         if at >= start and spent > count then by = max(most, count) end
       end
-      one.window, one.stop, one.spent, one.by, one.lasts = start, stop, spent, by, lasts
+      one.window, one.stop, one.spent, one.by = start, stop, spent, by
       return wait(one, cost)
     end,
     tell = function(one)
@@ -142,28 +130,28 @@ local function fixed()
       if units >= 0 or charged == one.window then
         one.spent = max(0, min(spent + units, max(spent, one.count + beyond)))
       end
-      return over(one, 0)
+      return over(one, 0), one.window, one.spent, one.by, 0
     end,
-    state = function(one, lasts) return pack('<dddd', lasts, one.window, one.spent, one.by) end,
   }
 end
 
 local made = {}
 
--- What it is, and five numbers of its own.
-local function limit(kind, a, b, c, d, e)
+-- By which number its states are known, what it is, and five numbers of its own.
+local function limit(name, kind, a, b, c, d, e)
   local make = kind == 1 and bucket or kind == 2 and sliding or fixed
   local of = made[make] or make()
   made[make] = of
   if kind == 1 then
     return {
-      of = of, interval = a, most = b, parts = c, deepest = d, window = 0, debt = 0, lasts = 0, is_ahead = false,
+      name = name, of = of, interval = a, most = b, parts = c, deepest = d, window = 0, debt = 0, is_ahead = false,
+      at = 1, lasts = 0,
     }
   elseif kind == 2 then
     local index, unit = floor(now / a), ceil(a / 1048576)
     return {
-      of = of, length = a, count = b, into = now - index * a, unit = unit, total = ceil(a / unit), window = index,
-      before = 0, running = 0, lasts = 0, is_ahead = false,
+      name = name, of = of, length = a, count = b, into = now - index * a, unit = unit, total = ceil(a / unit), window = index,
+      before = 0, running = 0, is_ahead = false, at = 1, lasts = 0,
     }
   end
   -- Four windows of which one is running, and the count.
@@ -177,29 +165,83 @@ local function limit(kind, a, b, c, d, e)
     elseif now >= c then a, b, c, d = b, c, d, d + period end
   end
   return {
-    of = of, before = a, start = b, next = c, later = d, count = e, window = 0, stop = 0, spent = 0, by = 0,
-    lasts = 0, is_ahead = false,
+    name = name, of = of, before = a, start = b, next = c, later = d, count = e, window = 0, stop = 0, spent = 0, by = 0,
+    is_ahead = false, at = 1, lasts = 0,
   }
 end
 
--- The state that is kept under a key, and whether it is one. If not, the key is somebody else's, and left as it is: the
--- others of the call have no part in that.
-local function read(one, key)
-  local state = redis.pcall('GET', key)
-  if not state or #state == one.of.width then return state, true end
-  if state.err and not state.err:find('^WRONGTYPE') then call('GET', key) end
-  return nil, false
+-- Under a key stand the states of all limits that count by one thing, one after the other in any order, each 48 bytes: the number
+-- by which it is known, until when its key lasts, and four numbers. They are read at once and written at once: each time that a
+-- key is looked up is waited for, since no cache of the processor holds it.
+
+-- What is to be written of one key: states by their place, how many there are and where the last is, and until when the key has to
+-- last, if it does not. And where there is room for another state.
+local changed, count, last, stays, free = {}, 0, 0, 0, 1
+
+-- The states under a key; `nil`, if it is somebody else's, and left as it is: the others of the call have no part in that.
+local function read(key)
+  local states = redis.pcall('GET', key)
+  free = states and #states + 1 or 1
+  if not states then return '' end
+  if free > 1 and free % 48 == 1 then return states end
+  if states.err and not states.err:find('^WRONGTYPE') then call('GET', key) end
+  return nil
 end
 
--- Charges, or gives back. A key lasts for a second longer than it has to: most changes are written over what is there, and
--- not with a new time to live.
-local function charge(one, key, units, beyond, charged)
-  local of = one.of
-  local lives = of.add(one, units, beyond, charged)
-  if now + lives <= one.lasts and not one.is_ahead then
-    call('SETRANGE', key, '0', of.state(one, one.lasts))
-  else
-    lives = max(0, ceil(lives / 1000)) + 1000
-    call('PSETEX', key, lives, of.state(one, now + (lives - 10) * 1000))
+-- Looks at the state of a limit, which is at this place unless somebody else's is, and answers how long this cost has to wait. One
+-- that was to last until now is none, though others have kept its key.
+local function look(one, states, at, cost)
+  local size, name = #states, one.name
+  for _ = 1, size, 48 do
+    if at > size then at = 1 end
+    local whose, lasts, a, b, c, d = unpack('<dddddd', states, at)
+    if whose == name then
+      if lasts <= now then lasts, a = 0, nil end
+      one.at, one.lasts = at, lasts
+      return one.of.look(one, cost, a, b, c, d)
+    end
+    at = at + 48
   end
+  one.at, one.lasts, free = free, 0, free + 48
+  return one.of.look(one, cost)
+end
+
+-- Charges, or gives back. A key lasts for a second longer than it has to: most changes are written over what is there, and not
+-- with a new time to live.
+local function charge(one, units, beyond, charged)
+  local at, lasts = one.at, one.lasts
+  local lives, a, b, c, d = one.of.add(one, units, beyond, charged)
+  if now + lives > lasts or one.is_ahead then
+    lasts = now + max(0, lives) + 1000000
+    stays = max(stays, lasts)
+  end
+  changed[at], count, last = pack('<dddddd', one.name, lasts, a, b, c, d), count + 1, max(last, at)
+end
+
+-- Writes what was charged of a key. When it is told how long it lasts, that is as long as any of its states has to, and those whose
+-- time is over go.
+local function write(key, states)
+  if count == 0 then return end
+  local value = changed[last]
+  if count > 1 or stays > 0 and (last > 1 or #states > 48) then
+    local all, is_prolonged = {}, stays > 0
+    for at = 1, max(#states, last), 48 do
+      local state = changed[at]
+      changed[at] = nil
+      if not state and at < #states then
+        local lasts = unpack('<d', states, at + 8)
+        if lasts > now or not is_prolonged then state = states:sub(at, at + 47) end
+        if is_prolonged then stays = max(stays, lasts) end
+      end
+      all[#all + 1] = state
+    end
+    value, last = table.concat(all), 1
+  end
+  if stays == 0 then
+    call('SETRANGE', key, last > 1 and last - 1 or '0', value)
+  else
+    local lives = ceil((stays - now) / 1000) + 10
+    call('PSETEX', key, lives, value)
+  end
+  changed[last], count, last, stays = nil, 0, 0, 0
 end

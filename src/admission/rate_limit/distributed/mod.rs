@@ -1,7 +1,8 @@
 //! Limits that all instances of a gateway keep together, on Redis. See the guide `docs/guides/distributed_limits.md`.
 //!
 //! One script decides all limits of a request at once, by Redis' own clock; so two instances on one server hold a limit as
-//! one would. Its rules are in `limits.lua` and `decide.lua`, and how what was decided is corrected in `correct.lua`. What Redis does not decide in time falls to the [`Fallback`].
+//! one would. Its rules are in `limits.lua` and `decide.lua`, and how what was decided is corrected in `correct.lua`. What Redis
+//! does not decide in time falls to the [`Fallback`].
 
 mod ask;
 mod case;
@@ -10,6 +11,7 @@ mod fleet;
 mod gate;
 mod handle;
 mod held;
+mod news;
 mod params;
 mod policy;
 mod share;

@@ -2,6 +2,8 @@
 
 use std::time::SystemTime;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::admission::rate_limit::{Algorithm, Quota, rate::nanos, windows::Windows};
 
 /// The largest integer that a number of Lua holds is twice this.
@@ -72,7 +74,7 @@ impl Params {
 
     /// What accounts have in common that can go on from one of these to another: what is spent stays so, whatever the rate of
     /// a bucket, and whatever the count of a window.
-    pub(super) fn kind(self) -> String {
+    fn kind(self) -> String {
         match self {
             Self::Bucket { .. } => "1".into(),
             Self::Sliding { window, .. } => format!("2.{window}"),
@@ -83,9 +85,26 @@ impl Params {
         }
     }
 
-    /// As the scripts read it: six doubles. The clock says which months are near.
-    pub(super) fn tell(self, now: SystemTime) -> [u8; 48] {
-        told(self.words(now).map(|number| number as f64))
+    /// Whether accounts that are counted by one of them can go on by the other.
+    pub(super) fn is_like(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Bucket { .. }, Self::Bucket { .. }) => true,
+            (Self::Sliding { window, .. }, Self::Sliding { window: other, .. }) => window == other,
+            (Self::Fixed { windows, .. }, Self::Fixed { windows: other, .. }) => windows == other,
+            _ => false,
+        }
+    }
+
+    /// By which accounts of this limit are known among those of others: 53 bits of a digest, which a number of Lua holds.
+    pub(super) fn name(self, limit: &str) -> u64 {
+        let digest: [u8; 32] = Sha256::digest(format!("{limit}:{}", self.kind())).into();
+        digest[..8].iter().fold(0, |name, &byte| name << 8 | u64::from(byte)) >> 11
+    }
+
+    /// As the scripts read it, with this name: seven doubles. The clock says which months are near.
+    pub(super) fn tell(self, name: u64, now: SystemTime) -> [u8; 56] {
+        let [a, b, c, d, e, f] = self.words(now);
+        told([name, a, b, c, d, e, f].map(|number| number as f64))
     }
 
     fn words(self, now: SystemTime) -> [u64; 6] {
@@ -153,6 +172,38 @@ mod tests {
             assert!(told >= exact && (told - exact) * 100_000 < exact, "{rate}");
             assert!(whole <= MOST && whole / interval == u64::from(burst), "{rate}");
         }
+    }
+
+    /// Otherwise instances of two versions would count for themselves.
+    #[test]
+    fn accounts_go_on_where_they_can() {
+        let of =
+            |algorithm, rate: &str| Params::new(algorithm, Quota::new(rate.parse().unwrap()), 0).unwrap();
+        let zone = "+01:00".parse().unwrap();
+        let all = [
+            of(Algorithm::TokenBucket, "5/s"),
+            of(Algorithm::TokenBucket, "7/h"),
+            of(Algorithm::SlidingWindow, "5/s"),
+            of(Algorithm::SlidingWindow, "7/s"),
+            of(Algorithm::SlidingWindow, "5/h"),
+            of(Algorithm::CALENDAR, "5/h"),
+            of(Algorithm::CALENDAR, "7/h"),
+            of(Algorithm::CALENDAR, "5/month"),
+            of(Algorithm::FixedWindow { zone }, "5/month"),
+            of(Algorithm::CALENDAR, "5/year"),
+        ];
+        for one in all {
+            for other in all {
+                assert_eq!(one.is_like(other), one.kind() == other.kind(), "{one:?} {other:?}");
+                assert_eq!(one.is_like(other), one.name("a") == other.name("a"), "{one:?} {other:?}");
+            }
+            assert!(one.name("a") != one.name("b") && one.name("a") < 1 << 53);
+        }
+        assert_eq!(
+            all[0].name("per-customer"),
+            5_569_337_675_771_553,
+            "pinned: others would be other accounts"
+        );
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub struct Distribution {
     pub(super) deadline: Duration,
     pub(super) lease: Ratio,
     pub(super) floor: NonZeroU32,
+    pub(super) remembered: Duration,
 }
 
 /// What becomes of requests while Redis does not decide in time.
@@ -43,6 +44,7 @@ impl Distribution {
             deadline: DEADLINE,
             lease: Ratio::NEVER,
             floor: NonZeroU32::MIN,
+            remembered: Duration::MAX,
         }
     }
 
@@ -68,6 +70,16 @@ impl Distribution {
         Self { floor: instances, ..self }
     }
 
+    /// How long it is remembered at most that an account is refused, so that Redis is not asked: for accounts that are changed
+    /// on Redis by others than instances of a gateway. Default: until its time has come.
+    ///
+    /// What instances do themselves they tell each other within a second: an account that is [made
+    /// whole](crate::admission::rate_limit::DistributionHandle::reset), and units that come back since a request has cost less, or a
+    /// lease is not used. All that are refused by that limit are asked about again then.
+    pub fn remember_refusals(self, at_most: Duration) -> Self {
+        Self { remembered: at_most, ..self }
+    }
+
     /// The instances that were seen last; zero until the first is.
     #[must_use]
     pub fn instances(&self) -> u32 {
@@ -80,7 +92,7 @@ impl PartialEq for Distribution {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.fleet, &other.fleet)
             && (self.fallback, self.deadline, self.lease) == (other.fallback, other.deadline, other.lease)
-            && self.floor == other.floor
+            && (self.floor, self.remembered) == (other.floor, other.remembered)
     }
 }
 
@@ -94,6 +106,7 @@ impl fmt::Debug for Distribution {
             .field("deadline", &self.deadline)
             .field("lease", &self.lease)
             .field("floor", &self.floor)
+            .field("remembered", &self.remembered)
             .finish()
     }
 }

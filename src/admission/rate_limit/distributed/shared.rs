@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -32,15 +32,19 @@ use crate::{
 
 /// What a lease that is not bound to a window is good for.
 const FOR_LONG: Duration = Duration::from_secs(3600);
-/// What is behind the name in a key changes with what its value means.
-const VERSION: &str = "4";
+/// What keys end with changes with what their values mean.
+const KEPT: &str = "limits.5";
 
 pub(in crate::admission::rate_limit) struct Shared {
     pub(super) distribution: Distribution,
     terms: Terms,
     name: Arc<str>,
     pub(super) own: Params,
+    /// By which its accounts are known.
+    own_name: u64,
     held: Held,
+    /// Whether units have come back of which other instances are not told yet.
+    returned: AtomicBool,
     pub(super) counts: Counts,
 }
 
@@ -86,11 +90,14 @@ impl Shared {
         distribution: &Distribution,
         terms: &Terms,
     ) -> Option<Arc<Self>> {
+        let own = Params::new(terms.algorithm, terms.quota, terms.max_debt)?;
         let shared = Arc::new(Self {
-            own: Params::new(terms.algorithm, terms.quota, terms.max_debt)?,
+            own,
+            own_name: own.name(name),
             distribution: distribution.clone(),
             name: Arc::clone(name),
-            held: Held::new(terms.max_keys.get()),
+            held: Held::new(terms.max_keys.get(), distribution.remembered),
+            returned: AtomicBool::new(false),
             terms: terms.clone(),
             counts: Counts::default(),
         });
@@ -120,15 +127,15 @@ impl Shared {
         Arc::ptr_eq(&self.distribution.fleet, &other.distribution.fleet)
     }
 
-    /// The key of this request's account on Redis, where no byte of a stranger's is, and all limits that count by one thing
-    /// are in one slot. What is counted otherwise is another account.
+    /// Where this request's account is on Redis: under a key in which no byte of a stranger's is, that of all limits which count
+    /// by one thing. What is counted otherwise is another account.
     pub(super) fn place(&self, head: &Head<'_>, plan: Option<Quota>) -> Arc<Place> {
         let Terms { key, algorithm, max_debt, .. } = &self.terms;
         let account = format!("{:032x}", key.digest(head));
         let own = plan.and_then(|plan| Some((plan, Params::new(*algorithm, plan, *max_debt)?)));
         let params = own.map_or(self.own, |(_, params)| params);
-        let name = format!("{}:{VERSION}.{}", self.name, params.kind());
-        Arc::new(Place { key: self.redis().key(&account, &name), params, plan })
+        let name = if params.is_like(self.own) { self.own_name } else { params.name(&self.name) };
+        Arc::new(Place { key: self.redis().key(&account, KEPT), name, params, plan })
     }
 
     /// Pays here, if it can be.
@@ -152,6 +159,26 @@ impl Shared {
         if let Some(rest) = self.held.unpay(key, rest) {
             self.give_back(vec![rest]);
         }
+    }
+
+    /// By which its accounts are known on Redis.
+    pub(super) fn name(&self) -> u64 {
+        self.own_name
+    }
+
+    /// Units have come back: other instances may refuse too long.
+    pub(super) fn returned(&self) {
+        self.returned.store(true, Relaxed);
+    }
+
+    /// Whether units have come back since the last time.
+    pub(super) fn take_returned(&self) -> bool {
+        self.returned.swap(false, Relaxed)
+    }
+
+    /// Nobody is refused any more by what was heard before this.
+    pub(super) fn forgive(&self) {
+        self.held.forgive(Instant::now());
     }
 
     /// Knows nothing of the account any more.
