@@ -31,7 +31,7 @@ const ROOM: usize = 47;
 /// What there is room for beyond its end is zero.
 enum Text {
     Here([u8; ROOM]),
-    Elsewhere(Box<[u8]>),
+    Elsewhere(Vec<u8>),
 }
 
 /// The length of a name, and twice that of its value: one more if that is sensitive.
@@ -80,11 +80,12 @@ impl Text {
         let len = asked + length(headers);
         if len <= ROOM {
             let mut here = [0; ROOM];
-            write(&mut here, target, headers);
+            let mut left = &mut here[..];
+            pieces(target, headers, |piece| put(&mut left, piece));
             return Self::Here(here);
         }
-        let mut elsewhere = vec![0; len].into_boxed_slice();
-        write(&mut elsewhere, target, headers);
+        let mut elsewhere = Vec::with_capacity(len);
+        pieces(target, headers, |piece| elsewhere.extend_from_slice(piece));
         Self::Elsewhere(elsewhere)
     }
 }
@@ -105,15 +106,19 @@ fn length(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| LENGTHS + name.as_str().len() + value.len()).sum()
 }
 
-fn write(mut text: &mut [u8], target: [&str; 4], headers: &HeaderMap) {
-    target.iter().for_each(|part| put(&mut text, part.as_bytes()));
+/// What is written down, one after the other.
+#[inline]
+fn pieces(target: [&str; 4], headers: &HeaderMap, mut put: impl FnMut(&[u8])) {
+    target.iter().for_each(|part| put(part.as_bytes()));
     for (name, value) in headers {
         let lengths: Lengths =
             (name.as_str().len() as u16, (value.len() as u64) << 1 | u64::from(value.is_sensitive()));
-        put(&mut text, &lengths.0.to_ne_bytes());
-        put(&mut text, &lengths.1.to_ne_bytes());
-        put(&mut text, name.as_str().as_bytes());
-        put(&mut text, value.as_bytes());
+        let mut both = [0; LENGTHS];
+        both[..2].copy_from_slice(&lengths.0.to_ne_bytes());
+        both[2..].copy_from_slice(&lengths.1.to_ne_bytes());
+        put(&both);
+        put(name.as_str().as_bytes());
+        put(value.as_bytes());
     }
 }
 

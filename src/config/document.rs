@@ -1,15 +1,14 @@
 //! One file of a known shape: its tree, and what serde makes of it.
 use std::sync::Arc;
 
-use serde::de::DeserializeOwned;
-use serde_json::Value as Json;
-
 use super::{
     at::Log,
     fault::{Fault, Faults, Severity},
     reader,
+    schema::Schema,
     yaml::{self, Mark, Node},
 };
+use serde::de::DeserializeOwned;
 
 /// A text, read by a schema.
 pub(super) struct Document<T> {
@@ -21,7 +20,7 @@ pub(super) struct Document<T> {
 
 impl<T: DeserializeOwned> Document<T> {
     /// Reads `text`, which came from the file named `file`; nothing but the faults if it is not YAML.
-    pub(super) fn read(file: &str, text: &[u8], schema: &Json) -> Result<Self, Faults> {
+    pub(super) fn read(file: &str, text: &[u8], schema: &Schema) -> Result<Self, Faults> {
         let (file, mut faults) = (Arc::<str>::from(file), Faults::default());
         let Ok(text) = std::str::from_utf8(text) else {
             faults.of_file(&file, "not UTF-8");

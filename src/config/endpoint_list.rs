@@ -9,7 +9,7 @@ use crate::upstream::{EndpointSet, Upstream};
 
 /// Reads the document that is called `name`. The error says what is wrong with it, with lines and columns.
 pub(super) fn endpoint_list(name: &str, text: &[u8]) -> Result<EndpointSet, String> {
-    let document = Document::<EndpointFile>::read(name, text, &schema_of::<EndpointFile>());
+    let document = Document::<EndpointFile>::read(name, text, &schema_of::<EndpointFile>().into());
     let Document { tree, typed, log } = document.map_err(|faults| faults.to_string())?;
     if let Some(file) = &typed {
         let at = At::top(&tree, &log).field("endpoints");

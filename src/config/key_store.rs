@@ -143,7 +143,7 @@ impl Paths {
     fn read(&self) -> Result<KeyList, KeyStoreError> {
         let (version, text) = self.text()?;
         let document =
-            Document::<KeyFile>::read(&self.keys.to_string_lossy(), &text, &schema_of::<KeyFile>());
+            Document::<KeyFile>::read(&self.keys.to_string_lossy(), &text, &schema_of::<KeyFile>().into());
         let malformed = |faults: super::Faults| KeyStoreError::Malformed(faults.to_string());
         let Document { typed, log, .. } = document.map_err(malformed)?;
         let faults = log.into_faults();

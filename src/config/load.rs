@@ -6,7 +6,6 @@ use std::{
 };
 
 use serde::de::DeserializeOwned;
-use serde_json::Value as Json;
 
 use super::{
     at::At,
@@ -16,7 +15,7 @@ use super::{
     files::Files,
     gates::Registry,
     kept::Kept,
-    schema::{Client, Gateway, gateway_schema, schema_of},
+    schema::{Client, Gateway, Schema, gateway_schema, schema_of},
 };
 use crate::stack::{
     gateway::{RuleFacts, Snapshot},
@@ -113,14 +112,14 @@ impl Config {
 
     /// Reads it from the beginning. It blocks.
     pub(super) fn read(&self, kept: &Kept) -> Reading {
-        self.read_as(&gateway_schema(), |top, file: Gateway, source, files| {
+        self.read_as(&Schema::of_gateway(), |top, file: Gateway, source, files| {
             Compiler::new(top, &file, source, files, &self.gates, kept).compile()
         })
     }
 
     /// As [`read`](Self::read), what a mesh client calls.
     pub(super) fn read_client(&self, kept: &Kept) -> Reading<Calls> {
-        let reading = self.read_as(&schema_of::<Client>(), |top, file: Client, source, files| {
+        let reading = self.read_as(&schema_of::<Client>().into(), |top, file: Client, source, files| {
             let (gateway, rules) = file.parts();
             Compiler::new(top, &gateway, source, files, &self.gates, kept).mesh_client(&rules)
         });
@@ -141,7 +140,7 @@ impl Config {
     /// Reads a file of this shape, and has it compiled.
     fn read_as<F: DeserializeOwned, T>(
         &self,
-        schema: &Json,
+        schema: &Schema,
         compile: impl FnOnce(At<'_>, F, Option<&Path>, &RefCell<Files>) -> Option<Compiled<T>>,
     ) -> Reading<T> {
         let files = RefCell::new(Files::default());
@@ -234,5 +233,5 @@ impl fmt::Display for Check {
 /// The JSON Schema of the file, for editors: `docs/gateway.schema.json`.
 #[must_use]
 pub fn schema() -> String {
-    format!("{:#}\n", gateway_schema())
+    gateway_schema()
 }

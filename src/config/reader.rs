@@ -9,17 +9,18 @@ use serde_json::{Map, Value as Json};
 use super::{
     fault::{Fault, Faults, Severity},
     scalar,
+    schema::Schema,
     suggest::{nearest, suggestion},
     yaml::{Mark, Node, Value},
 };
 
 /// Reads `tree` by `schema`; `None` if the whole is faulty.
-pub(super) fn read(tree: &mut Node, schema: &Json, file: &Arc<str>, faults: &mut Faults) -> Option<Json> {
-    Reader { schema, file, faults }.node(tree, schema)
+pub(super) fn read(tree: &mut Node, schema: &Schema, file: &Arc<str>, faults: &mut Faults) -> Option<Json> {
+    Reader { schema, file, faults }.node(tree, schema.root())
 }
 
 struct Reader<'s, 'f> {
-    schema: &'s Json,
+    schema: &'s Schema,
     file: &'s Arc<str>,
     faults: &'f mut Faults,
 }
@@ -71,7 +72,7 @@ impl<'s> Reader<'s, '_> {
     /// Follows references and alternatives to the schema that is about values of this kind.
     fn branch(&self, value: &Value, schema: &'s Json) -> Option<&'s Json> {
         if let Some(name) = schema.get("$ref").and_then(Json::as_str) {
-            return self.branch(value, self.schema.pointer(name.trim_start_matches('#'))?);
+            return self.branch(value, self.schema.find(name)?);
         }
         if let Some(branches) = alternatives(schema).filter(|_| choices(schema).is_empty()) {
             return branches.iter().find_map(|branch| self.branch(value, branch));
@@ -193,10 +194,7 @@ impl<'s> Reader<'s, '_> {
 
     fn expected(&self, schema: &'s Json) -> String {
         if let Some(name) = schema.get("$ref").and_then(Json::as_str) {
-            return self
-                .schema
-                .pointer(name.trim_start_matches('#'))
-                .map_or_else(String::new, |s| self.expected(s));
+            return self.schema.find(name).map_or_else(String::new, |schema| self.expected(schema));
         }
         let choices = choices(schema);
         if !choices.is_empty() {

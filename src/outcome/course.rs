@@ -1,7 +1,7 @@
-use http::{HeaderMap, StatusCode, header, response};
+use http::{HeaderMap, StatusCode, response};
 
-use super::{End, Failure, Outcome, rejection_in, word::owes_grpc_status};
-use crate::reject::{GrpcCode, Rejection};
+use super::{End, Failure, Outcome, rejection_in};
+use crate::reject::{GrpcCode, Protocol, Rejection};
 
 /// What is known of a call that has not ended, and how it ends.
 pub(crate) struct Course {
@@ -23,12 +23,17 @@ impl Course {
 
     /// The head has come. `bodiless`: no body follows it, whatever its fields say.
     pub(crate) fn head(&mut self, head: &response::Parts, bodiless: bool) {
-        self.outcome.see_head(head);
-        self.owes_grpc_status = owes_grpc_status(head);
+        let said = Said::in_head(&head.headers);
+        self.outcome.status = Some(head.status);
+        self.outcome.reason = head.extensions.get::<Rejection>().map(Rejection::reason);
+        self.outcome.grpc = said.grpc_status.map(GrpcCode::of_text).or(self.outcome.grpc);
+        // gRPC-Web carries its trailers inside the body, where they are not looked for.
+        let is_grpc = said.content_type.is_some_and(|kind| Protocol::of_type(kind) == Protocol::Grpc);
+        self.owes_grpc_status = is_grpc && head.status.is_success();
         let bodiless = bodiless
             || head.status.is_informational()
             || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        self.left = if bodiless { Some(0) } else { content_length(&head.headers) };
+        self.left = if bodiless { Some(0) } else { said.content_length.and_then(number) };
     }
 
     /// So many bytes of body have come.
@@ -80,8 +85,31 @@ impl Course {
     }
 }
 
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    let digits = headers.get(header::CONTENT_LENGTH)?.as_bytes();
+/// What a head says of how its body ends. One look over the names there are costs less than a search for each.
+#[derive(Default)]
+struct Said<'h> {
+    content_type: Option<&'h [u8]>,
+    content_length: Option<&'h [u8]>,
+    grpc_status: Option<&'h [u8]>,
+}
+
+impl<'h> Said<'h> {
+    fn in_head(headers: &'h HeaderMap) -> Self {
+        let mut said = Self::default();
+        for (name, value) in headers {
+            let place = match name.as_str() {
+                "content-type" => &mut said.content_type,
+                "content-length" => &mut said.content_length,
+                "grpc-status" => &mut said.grpc_status,
+                _ => continue,
+            };
+            place.get_or_insert(value.as_bytes());
+        }
+        said
+    }
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
     let add = |length: u64, digit: &u8| {
         let digit = digit.wrapping_sub(b'0');
         if digit > 9 { None } else { length.checked_mul(10)?.checked_add(digit.into()) }

@@ -1,9 +1,11 @@
 #[cfg(any(feature = "resilience", feature = "upstream"))]
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, StatusCode, response};
+#[cfg(any(feature = "resilience", feature = "upstream"))]
+use http::response;
+use http::{HeaderMap, StatusCode};
 
 use super::Failure;
-use crate::reject::{GrpcCode, Protocol, Reason, Rejection};
+use crate::reject::{GrpcCode, Reason};
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,23 +106,11 @@ impl Outcome {
             || self.grpc.is_some_and(|code| code != GrpcCode::OK)
     }
 
-    pub(super) fn see_head(&mut self, head: &response::Parts) {
-        self.status = Some(head.status);
-        self.reason = head.extensions.get::<Rejection>().map(Rejection::reason);
-        self.see_grpc(&head.headers);
-    }
-
     pub(super) fn see_grpc(&mut self, headers: &HeaderMap) {
         if let Some(code) = GrpcCode::of(headers) {
             self.grpc = Some(code);
         }
     }
-}
-
-/// Whether a response with this head owes its caller a gRPC status. gRPC-Web carries its trailers inside the
-/// body, where they are not looked for.
-pub(super) fn owes_grpc_status(head: &response::Parts) -> bool {
-    head.status.is_success() && Protocol::of(&head.headers) == Protocol::Grpc
 }
 
 /// Whether a response with this head goes on for as long as it likes: a stream of events, a tunnel.

@@ -61,13 +61,16 @@ impl GrpcCode {
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-        let value = headers.get(GRPC_STATUS)?;
-        let number = match value.as_bytes() {
-            [d @ b'0'..=b'9'] => d - b'0',
-            [b'1', d @ b'0'..=b'6'] => 10 + d - b'0',
-            _ => return Some(Self::UNKNOWN),
-        };
-        Some(Self(number))
+        headers.get(GRPC_STATUS).map(|value| Self::of_text(value.as_bytes()))
+    }
+
+    /// That of this `grpc-status`.
+    pub(crate) fn of_text(text: &[u8]) -> Self {
+        match text {
+            [d @ b'0'..=b'9'] => Self(d - b'0'),
+            [b'1', d @ b'0'..=b'6'] => Self(10 + d - b'0'),
+            _ => Self::UNKNOWN,
+        }
     }
 
     /// Whether the code says that the server failed, and not that the caller erred. These are the codes that

@@ -33,8 +33,11 @@ impl Protocol {
     /// The protocol of a request or response with these header fields, by its `Content-Type`.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
-        let Some(value) = headers.get(header::CONTENT_TYPE) else { return Self::Http };
-        let value = value.as_bytes();
+        headers.get(header::CONTENT_TYPE).map_or(Self::Http, |value| Self::of_type(value.as_bytes()))
+    }
+
+    /// That of this `Content-Type`.
+    pub(crate) fn of_type(value: &[u8]) -> Self {
         if is_media_type(value, GRPC) {
             Self::Grpc
         } else if is_media_type(value, GRPC_WEB) || is_media_type(value, GRPC_WEB_TEXT) {

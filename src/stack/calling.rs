@@ -197,6 +197,11 @@ impl Calling {
         self.fault.clone().map_or_else(FaultLayer::disabled, FaultLayer::new)
     }
 
+    /// Whether an attempt is more than the call itself.
+    pub(super) const fn makes_attempts(&self) -> bool {
+        self.retry.is_some() || self.hedge.is_some() || self.attempt_timeout.is_enabled()
+    }
+
     /// What tries again and hedges, within one budget: that of what is called if it has one, or else that of the retries.
     /// These count the calls.
     pub(super) fn attempts<S>(&self, budget: Option<&Budget>, attempt: S) -> Attempts<S> {

@@ -71,8 +71,8 @@ impl ForwardedClientCert {
         Self { mode: Mode::AlwaysForwardOnly, ..Self::default() }
     }
 
-    /// What is left of strangers' words has been removed.
-    pub(super) fn tell(self, headers: &mut HeaderMap, extensions: &Extensions) {
+    /// What is left of strangers' words has been removed. `said`: whether there is a word left.
+    pub(super) fn tell(self, headers: &mut HeaderMap, extensions: &Extensions, said: bool) {
         let caller = extensions.get::<PeerIdentity>();
         let shown = extensions.get::<OfConnection>().map_or(caller, |OfConnection(shown)| shown.as_ref());
         let ours = || extensions.get::<TlsSession>().and_then(TlsSession::ours);
@@ -84,9 +84,8 @@ impl ForwardedClientCert {
             (Mode::SanitizeSet, Some(caller), _) => {
                 headers.insert(XFCC, self.details.element(caller, ours()));
             }
-            _ => {
-                headers.remove(XFCC);
-            }
+            _ if said => _ = headers.remove(XFCC),
+            _ => {}
         }
     }
 }
@@ -107,7 +106,7 @@ mod tests {
         if said {
             headers.insert(XFCC, SAID.parse().unwrap());
         }
-        how.tell(&mut headers, &extensions);
+        how.tell(&mut headers, &extensions, true);
         assert!(headers.get_all(XFCC).iter().count() < 2);
         headers.get(XFCC).map(|value| value.to_str().unwrap().to_owned())
     }

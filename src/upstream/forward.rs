@@ -83,7 +83,7 @@ impl Forwarding {
     fn tell_certificate(&self, headers: &mut HeaderMap, extensions: &Extensions, told: bool) {
         #[cfg(feature = "tls")]
         let sent = {
-            self.certificate.tell(headers, extensions);
+            self.certificate.tell(headers, extensions, told);
             1
         };
         #[cfg(not(feature = "tls"))]

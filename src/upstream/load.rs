@@ -65,7 +65,7 @@ impl Load {
 
     /// The head of the response has come. `bodiless`: no body follows it.
     pub(super) fn head(&mut self, head: &response::Parts, bodiless: bool) {
-        let Some(call) = &mut self.call else { return };
+        let Some(call) = self.call.as_mut().filter(|call| call.is_looked_at()) else { return };
         call.course.head(head, bodiless);
         if let Some(watched) = &mut call.watched {
             watched.answered(head);
@@ -110,6 +110,11 @@ impl Drop for Load {
 }
 
 impl Call {
+    /// Whether anybody wants to know what becomes of it.
+    const fn is_looked_at(&self) -> bool {
+        self.begun.is_some() || self.watched.is_some()
+    }
+
     fn tell(&mut self, member: &Member, outcome: &Outcome) {
         if let Some(watched) = self.watched.take() {
             watched.ended(member, outcome);

@@ -32,7 +32,7 @@ pub(super) struct Credentials {
 pub(super) struct Attempt<S, R> {
     pub(super) line: HeaderValue,
     /// The service and the request once more, if the body can be had again.
-    pub(super) replay: Option<(S, R)>,
+    pub(super) replay: Option<Box<(S, R)>>,
 }
 
 pin_project! {
@@ -40,7 +40,7 @@ pin_project! {
     pub struct OutboundFuture<S, R, F> {
         #[pin]
         state: State<S, R, F>,
-        credentials: Option<Credentials>,
+        credentials: Option<Box<Credentials>>,
         attempt: Option<Attempt<S, R>>,
     }
 }
@@ -49,8 +49,8 @@ pin_project! {
     #[project = StateProjection]
     enum State<S, R, F> {
         /// For the first token: the service is ready. For the second: it is to be made so.
-        Waiting { wait: Waiting, held: Option<(S, R)>, is_ready: bool },
-        Readying { held: Option<(S, R)> },
+        Waiting { wait: Waiting, held: Option<Box<(S, R)>>, is_ready: bool },
+        Readying { held: Option<Box<(S, R)>> },
         Calling { #[pin] future: F },
         Answer { response: Option<Box<Response<Bytes>>> },
     }
@@ -62,13 +62,14 @@ impl<S, R, F> OutboundFuture<S, R, F> {
     }
 
     pub(super) fn calling(future: F, credentials: Option<Credentials>, attempt: Attempt<S, R>) -> Self {
+        let credentials = credentials.map(Box::new);
         Self { state: State::Calling { future }, credentials, attempt: Some(attempt) }
     }
 
     pub(super) fn waiting(wait: Waiting, credentials: Credentials, inner: S, request: R) -> Self {
-        let held = Some((inner, request));
+        let held = Some(Box::new((inner, request)));
         let state = State::Waiting { wait, held, is_ready: true };
-        Self { state, credentials: Some(credentials), attempt: None }
+        Self { state, credentials: Some(Box::new(credentials)), attempt: None }
     }
 
     pub(super) fn answer(response: Response<Bytes>) -> Self {
@@ -103,28 +104,29 @@ where
                         .and_then(|(credentials, attempt)| credentials.see(&response, attempt));
                     match again {
                         None => return Poll::Ready(Ok(response.map(ResponseBody::inner))),
-                        Some((supply, held)) => State::of(supply, held, this.credentials.as_ref()),
+                        Some((supply, held)) => State::of(supply, held, this.credentials.as_deref()),
                     }
                 }
                 StateProjection::Waiting { wait, held, is_ready } => {
                     let token = ready!(wait.as_mut().poll(cx));
                     #[expect(clippy::expect_used, reason = "the contract of Future")]
-                    let (mut inner, mut request) = held.take().expect("polled after completion");
+                    let held = held.take().expect("polled after completion");
                     match token {
-                        Err(refusal) => State::refused(refusal, this.credentials.as_ref()),
+                        Err(refusal) => State::refused(refusal, this.credentials.as_deref()),
                         Ok(line) if *is_ready => {
+                            let (mut inner, mut request) = *held;
                             *this.attempt = Some(Attempt::prepare(&inner, &mut request, line, true));
                             State::Calling { future: inner.call(request) }
                         }
-                        Ok(line) => State::with(line, (inner, request)),
+                        Ok(line) => State::with(line, held),
                     }
                 }
                 StateProjection::Readying { held } => {
                     #[expect(clippy::expect_used, reason = "the contract of Future")]
-                    let (inner, _) = held.as_mut().expect("polled after completion");
+                    let (inner, _) = &mut **held.as_mut().expect("polled after completion");
                     ready!(inner.poll_ready(cx))?;
                     #[expect(clippy::expect_used, reason = "it was there a line above")]
-                    let (mut inner, request) = held.take().expect("it is there");
+                    let (mut inner, request) = *held.take().expect("it is there");
                     State::Calling { future: inner.call(request) }
                 }
             };
@@ -135,7 +137,11 @@ where
 
 impl Credentials {
     /// Whether the call is to be made again, with what: only once, and only if its token was refused.
-    fn see<S, R, ResB>(&self, response: &Response<ResB>, attempt: Attempt<S, R>) -> Option<(Supply, (S, R))> {
+    fn see<S, R, ResB>(
+        &self,
+        response: &Response<ResB>,
+        attempt: Attempt<S, R>,
+    ) -> Option<(Supply, Box<(S, R)>)> {
         let is_401 = response.status() == StatusCode::UNAUTHORIZED;
         if !is_401 && GrpcCode::of(response.headers()) != Some(GrpcCode::UNAUTHENTICATED) {
             return None;
@@ -149,7 +155,7 @@ impl Credentials {
 
 impl<S, B, F> State<S, Request<B>, F> {
     /// The second try.
-    fn of(supply: Supply, held: (S, Request<B>), credentials: Option<&Credentials>) -> Self {
+    fn of(supply: Supply, held: Box<(S, Request<B>)>, credentials: Option<&Credentials>) -> Self {
         match supply {
             Supply::Now(Ok(line)) => Self::with(line, held),
             Supply::Now(Err(refusal)) => Self::refused(refusal, credentials),
@@ -158,9 +164,9 @@ impl<S, B, F> State<S, Request<B>, F> {
         }
     }
 
-    fn with(line: HeaderValue, (inner, mut request): (S, Request<B>)) -> Self {
-        request.headers_mut().insert(header::AUTHORIZATION, line);
-        Self::Readying { held: Some((inner, request)) }
+    fn with(line: HeaderValue, mut held: Box<(S, Request<B>)>) -> Self {
+        held.1.headers_mut().insert(header::AUTHORIZATION, line);
+        Self::Readying { held: Some(held) }
     }
 
     fn refused(refusal: Rejection, credentials: Option<&Credentials>) -> Self {

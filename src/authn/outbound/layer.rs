@@ -122,7 +122,7 @@ impl<S: Clone, B: HttpBody + 'static> Attempt<S, Request<B>> {
                 *copy.version_mut() = request.version();
                 *copy.headers_mut() = request.headers().clone();
                 *copy.extensions_mut() = request.extensions().clone();
-                Some((inner.clone(), copy))
+                Some(Box::new((inner.clone(), copy)))
             })
             .flatten();
         request.headers_mut().insert(header::AUTHORIZATION, line.clone());

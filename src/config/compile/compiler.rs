@@ -7,7 +7,6 @@ use std::{
 };
 
 use http::HeaderName;
-use serde_json::Value as Json;
 
 #[cfg(feature = "jwt")]
 use super::{jwks::KeySets, remembered::Remembered};
@@ -22,7 +21,7 @@ use crate::config::{
         Stores,
     },
     scalar::{Name, Spelled},
-    schema::{Authorizer, CircuitBreaker, Gateway, KeyFile, schema_of},
+    schema::{Authorizer, CircuitBreaker, Gateway, KeyFile, Schema, schema_of},
     suggest::suggestion,
 };
 use crate::{
@@ -50,7 +49,7 @@ pub(in crate::config) struct Compiler<'a> {
     pub(super) files: &'a RefCell<Files>,
     pub(super) gates: &'a Registry,
     pub(super) kept: &'a Kept,
-    pub(super) key_schema: OnceCell<Json>,
+    pub(super) key_schema: OnceCell<Schema>,
     pub(super) providers: BTreeMap<&'a str, Arc<dyn Authenticator>>,
     pub(super) limits: BTreeMap<&'a str, Charge>,
     pub(super) quotas: BTreeMap<&'a str, Quota>,
@@ -344,8 +343,8 @@ impl<'a> Compiler<'a> {
         self.source.and_then(Path::parent).unwrap_or(Path::new("")).join(path)
     }
 
-    pub(super) fn key_schema(&self) -> &Json {
-        self.key_schema.get_or_init(schema_of::<KeyFile>)
+    pub(super) fn key_schema(&self) -> &Schema {
+        self.key_schema.get_or_init(|| schema_of::<KeyFile>().into())
     }
 }
 

@@ -28,10 +28,11 @@ mod tcp;
 mod tls;
 mod unbuilt;
 mod usage;
+mod written;
 
 pub(crate) use self::{
     addresses::*, authentication::*, authorization::*, balance::*, breaker::*, client::*, concurrency::*,
     discovery::*, endpoints::*, fallback::*, fault::*, gateway::*, hedge::*, mirror::*, overload::*,
     paths::*, policies::*, quotas::*, redis::*, retry::*, route::*, session::*, sidecar::*, split::*, tcp::*,
-    tls::*, unbuilt::*, usage::*,
+    tls::*, unbuilt::*, usage::*, written::*,
 };

@@ -6,8 +6,6 @@ use schemars::{
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value as Json;
 
-use super::Gateway;
-
 /// A field that the format knows and this version does not serve. It can hold nothing.
 #[derive(Debug)]
 pub(crate) enum Unbuilt {}
@@ -36,16 +34,6 @@ impl JsonSchema for Unbuilt {
 pub(crate) fn schema_of<T: JsonSchema>() -> Json {
     let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(never_null));
     settings.into_generator().into_root_schema_for::<T>().to_value()
-}
-
-/// The JSON Schema of a gateway's file. A release reads it, as a test has written it down: what makes it is more code than
-/// all else that a start runs through, and would stay in memory.
-pub(crate) fn gateway_schema() -> Json {
-    if cfg!(debug_assertions) {
-        return schema_of::<Gateway>();
-    }
-    #[expect(clippy::expect_used, reason = "it is JSON that was written")]
-    serde_json::from_str(include_str!("../../../docs/gateway.schema.json")).expect("a schema")
 }
 
 /// A field is left out or holds something: an empty one is neither.

@@ -79,9 +79,13 @@ impl Gate for TellDeadline {
 
     fn check(&self, head: &mut Head<'_>) -> Result<(), Answer> {
         let Some(deadline) = head.extensions().get::<Deadline>().copied() else { return Ok(()) };
+        let is_grpc = head.protocol().is_grpc();
+        if !is_grpc && self.header.is_none() {
+            return Ok(());
+        }
         let left = deadline.left(head.now()).saturating_sub(self.margin);
         let shorter = |known: Option<Duration>| known.is_some_and(|known| known <= left);
-        if head.protocol().is_grpc() {
+        if is_grpc {
             let known = head.headers().get(wire::GRPC_TIMEOUT).and_then(|value| wire::grpc(value.as_bytes()));
             if let (false, Some(left)) = (shorter(known), wire::to_grpc(left)) {
                 head.headers_mut().insert(wire::GRPC_TIMEOUT, left);

@@ -81,6 +81,12 @@ impl TimeoutLayer {
         self.policy.map(|policy| policy.total).filter(|total| *total < Duration::MAX)
     }
 
+    /// Whether it does anything.
+    #[cfg(feature = "stack")]
+    pub(crate) const fn is_enabled(&self) -> bool {
+        self.policy.is_some()
+    }
+
     fn with(mut self, set: impl FnOnce(&mut Policy)) -> Self {
         if let Some(policy) = &mut self.policy {
             set(policy);

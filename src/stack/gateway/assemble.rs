@@ -1,25 +1,29 @@
 //! How a rule becomes a service: its layers and gates, in their order.
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, convert::Infallible, sync::Arc};
 
-use tower::util::Either;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body as HttpBody;
 use tower_layer::Layer;
+use tower_service::Service;
 
 use super::{
-    backend::{Backend, Backends, Nowhere, RuleService},
+    backend::{Backend, Nowhere, RuleService, Told},
     builder::{Given, SnapshotError},
     guarded::{Guarded, broken},
     limits::Limits,
     own::{Discard, OwnPaths, everybody, with},
     rule::{Asked, Fallback, Rule},
+    served::Served,
 };
 use crate::{
     admission::{Priorities, authz::Authorization, concurrency::Concurrency, quota::Quotas, shed::Shed},
     authn,
-    body::TapLayer,
+    body::{Body, BoxError, TapLayer},
     chance::Chance,
     gate::{AsyncGateLayer, AsyncGates, Enforce, GateLayer},
     key::Key,
-    reject::RescueLayer,
+    reject::{Rejection, RescueLayer},
     resilience::fallback::FallbackLayer,
     routing::{mirror::MirrorLayer, router, split},
     stack::sessions::Pin,
@@ -31,22 +35,18 @@ impl Rule {
     /// The rule with its layers around its upstreams.
     pub(super) fn build(self, given: &Given) -> Result<router::Rule<RuleService>, SnapshotError> {
         let (hosts, matches, name) = (self.hosts.clone(), self.matches.clone(), Arc::clone(&self.name));
-        let (mirrors, fallback) = (self.mirrors(given), self.fallbacks(given));
-        let backends =
-            self.backends(given).map_err(|error| SnapshotError::Split(Arc::clone(&name), error))?;
-        // Retries, breakers, canaries and upstreams have to know until when it makes sense to go on.
-        let timeout = self.calling.timeout.tell_deadline(true);
-        let answers = RescueLayer::new().layer(timeout.layer(mirrors.layer(backends)));
-        let answers = self.calling.faults().layer(answers);
+        let fallback = self.fallbacks(given);
+        let answers = self.answers(given).map_err(|error| SnapshotError::Split(Arc::clone(&name), error))?;
         let shows_bodies = self.authorizers.iter().any(|asked| asked.authorizer.wants_body());
         let tap = if shows_bodies { TapLayer::new() } else { TapLayer::disabled() };
         let near = self.near();
-        let (outside, inside) = match fallback.handle() {
-            Some(_) => (self.gates(given), AsyncGateLayer::new(near)),
+        let (outside, answers) = match fallback {
+            Some(fallback) => {
+                (self.gates(given), Served::new(fallback.layer(AsyncGateLayer::new(near).layer(answers))))
+            }
             // Nothing stands between them.
-            None => (self.gates(given).with_all(near), AsyncGateLayer::disabled()),
+            None => (self.gates(given).with_all(near), answers),
         };
-        let answers = fallback.layer(inside.layer(answers));
         let service = tap.layer(AsyncGateLayer::new(outside).layer(answers));
         let rule = hosts.into_iter().fold(router::Rule::new(name, service), router::Rule::host);
         Ok(matches.into_iter().fold(rule, router::Rule::when))
@@ -121,14 +121,14 @@ impl Rule {
     }
 
     /// What is given in the place of failures. Another upstream is sent what this one is.
-    fn fallbacks(&self, given: &Given) -> FallbackLayer {
-        let Some(Fallback { policy, backend }) = &self.fallback else { return FallbackLayer::disabled() };
+    fn fallbacks(&self, given: &Given) -> Option<FallbackLayer> {
+        let Fallback { policy, backend } = self.fallback.as_ref()?;
         let policy = policy.clone().varies_by(self.depends_on(given));
-        let Some(backend) = backend else { return FallbackLayer::new(policy) };
+        let Some(backend) = backend else { return Some(FallbackLayer::new(policy)) };
         let within = self.calling.timeout.tell_deadline(true);
         let other =
             AsyncGateLayer::new(self.filters.clone()).layer(within.layer(self.guarded(backend, given, None)));
-        FallbackLayer::new(policy.asking(other))
+        Some(FallbackLayer::new(policy.asking(other)))
     }
 
     /// What an answer may depend on though no server says so in `Vary`: what chooses the rule, the version and the endpoint,
@@ -161,10 +161,38 @@ impl Rule {
         backend.guards.before(GateLayer::new((self.calling.told(), None)).layer(backend.sender(proxy)))
     }
 
-    fn mirrors(&self, given: &Given) -> MirrorLayer<Guarded> {
-        self.mirrors.iter().fold(MirrorLayer::disabled(), |layer, (backend, policy)| {
-            layer.and(self.calling.mirrors(policy), self.guarded(backend, given, None))
+    /// What answers inside of the rule's gates, within the time that the whole call has.
+    fn answers(&self, given: &Given) -> Result<Served<Infallible>, split::InvalidSplit> {
+        let split = if self.backends.is_empty() { None } else { Some(self.split()?) };
+        let answers = match (self.alone(given), split) {
+            (Some(sender), _) => self.timed(sender),
+            (None, Some(split)) => self.timed(self.mirrored(self.versions(&split, given)?, given)),
+            (None, None) => self.timed(self.mirrored(Served::new(Nowhere), given)),
+        };
+        Ok(match self.calling.fault {
+            Some(_) => Served::new(self.calling.faults().layer(answers)),
+            None => answers,
         })
+    }
+
+    fn timed<S, B>(&self, sender: S) -> Served<Infallible>
+    where
+        S: Service<Request<Body>, Response = Response<B>, Error = Rejection> + Clone + Send + Sync + 'static,
+        S::Future: Send,
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        // Retries, breakers, canaries and upstreams have to know until when it makes sense to go on.
+        Served::new(RescueLayer::new().layer(self.calling.timeout.tell_deadline(true).layer(sender)))
+    }
+
+    fn mirrored(&self, sender: Served<Rejection>, given: &Given) -> Served<Rejection> {
+        if self.mirrors.is_empty() {
+            return sender;
+        }
+        let mirrors = self.mirrors.iter().fold(MirrorLayer::disabled(), |layer, (backend, policy)| {
+            layer.and(self.calling.mirrors(policy), self.guarded(backend, given, None))
+        });
+        Served::new(mirrors.layer(sender))
     }
 
     /// Whether there is a breaker inside of the timeouts.
@@ -172,20 +200,42 @@ impl Rule {
         self.backends.iter().any(|(backend, _)| backend.guards.breaker.is_some())
     }
 
-    fn backends(&self, given: &Given) -> Result<Backends, split::InvalidSplit> {
-        if self.backends.is_empty() {
-            return Ok(Either::Right(Nowhere));
+    /// The only upstream, if nothing stands in front of it, as with most rules.
+    fn alone(&self, given: &Given) -> Option<Told> {
+        let [(backend, _)] = &*self.backends else { return None };
+        let is_watched = self.canary.is_some() || self.variant_header.is_some() || !self.mirrors.is_empty();
+        if is_watched || self.calling.makes_attempts() {
+            return None;
         }
-        let timeout = match self.judges_attempts() {
-            true => self.calling.attempt_timeout.tell_deadline(true),
-            false => self.calling.attempt_timeout,
-        };
-        let mut split = split::Split::builder();
-        for (backend, weight) in &self.backends {
-            let name = backend.proxy.upstream().variant();
-            let attempt = timeout.layer(self.guarded(backend, given, self.session.as_ref()));
-            split = split.variant(name, *weight, self.calling.attempts(backend.budget(), attempt));
+        match self.guarded(backend, given, self.session.as_ref()) {
+            Guarded::Bare(sender) => Some(sender),
+            Guarded::Behind(_) => None,
         }
+    }
+
+    fn split(&self) -> Result<split::Split<&Backend>, split::InvalidSplit> {
+        let versions = self.backends.iter().fold(split::Split::builder(), |split, (backend, weight)| {
+            split.variant(backend.proxy.upstream().variant(), *weight, backend)
+        });
+        versions.build()
+    }
+
+    /// One upstream, and as many attempts at it as there may be.
+    fn attempts(&self, backend: &Backend, given: &Given) -> Served<Rejection> {
+        let sender = self.guarded(backend, given, self.session.as_ref());
+        if !self.calling.makes_attempts() {
+            return Served::new(sender);
+        }
+        let timeout = self.calling.attempt_timeout.tell_deadline(self.judges_attempts());
+        Served::new(self.calling.attempts(backend.budget(), timeout.layer(sender)))
+    }
+
+    fn versions(
+        &self,
+        split: &split::Split<&Backend>,
+        given: &Given,
+    ) -> Result<Served<Rejection>, split::InvalidSplit> {
+        let split = split.map(|backend| self.attempts(backend, given));
         let mut policy = match &self.split_by {
             Some(key) => split::Policy::sticky(key.clone(), Arc::clone(&self.name)),
             None => split::Policy::random(Chance::new()),
@@ -193,12 +243,10 @@ impl Rule {
         if let Some(header) = &self.variant_header {
             policy = policy.tell_client(header.clone());
         }
-        let split = split.build()?;
-        let versions = match &self.canary {
-            Some(canary) => canary.over(&split)?,
-            None => split.map(|attempts| GateLayer::disabled().layer(attempts.clone())),
-        };
-        Ok(Either::Left(versions.into_service(policy)))
+        Ok(match &self.canary {
+            Some(canary) => Served::new(canary.over(&split)?.into_service(policy)),
+            None => Served::new(split.into_service(policy)),
+        })
     }
 }
 

@@ -1,29 +1,27 @@
 //! From a rule's policies to its upstreams.
 use std::{
+    convert::Infallible,
     future::{Ready, ready},
     task::{Context, Poll},
 };
 
-use http::Request;
+use http::{Request, Response};
 use tokio::time::Instant;
-use tower::util::Either;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::guarded::{Guarded, Guards};
+use super::{
+    guarded::{Guarded, Guards},
+    served::Served,
+};
 #[cfg(feature = "jwt")]
 use crate::authn::outbound::{Outbound, OutboundLayer, TokenSource};
 use crate::{
     admission::{concurrency::Concurrency, shed::SuccessRate},
     body::{Body, Tapped},
     gate::{AsyncGated, AsyncGates, GateLayer, Gated},
-    reject::{Reason, Rejection, Rescue},
-    resilience::{
-        breaker::BreakerLayer, budget::Budget, deadline::TellDeadline, fallback::Fallback, fault::Fault,
-        timeout::Timeout,
-    },
-    routing::{canary::Watch, mirror::Mirror, split::SplitService},
-    stack::calling::Attempts,
+    reject::{Reason, Rejection},
+    resilience::{breaker::BreakerLayer, budget::Budget, deadline::TellDeadline},
     upstream::{Proxy, Session, Upstream},
 };
 
@@ -168,26 +166,17 @@ pub(in crate::stack) type Attempted = Option<crate::telemetry::Witness>;
 
 /// What sends, once the upstream is told how long it has.
 pub(super) type Told = Gated<Sender, (TellDeadline, Attempted)>;
-/// One upstream of a rule.
-/// Watched by the rule's canary if it has one.
-type Version = Gated<Attempts<Timeout<Guarded>>, Watch>;
-/// All of them, or none.
-pub(super) type Backends = Either<SplitService<Version>, Nowhere>;
 /// What a rule does with its requests. What fails inside becomes an answer before any gate sees it.
-pub(super) type RuleService = Tapped<AsyncGated<Fallback<AsyncGated<Answering, AsyncGates>>, AsyncGates>>;
-/// What answers, inside of its gates.
-type Answering = Fault<Rescue<Timeout<Mirror<Backends, Guarded>>>>;
-
-type Answered = <Version as Service<Request<Body>>>::Response;
+pub(super) type RuleService = Tapped<AsyncGated<Served<Infallible>, AsyncGates>>;
 
 /// The upstream of a rule that has none, because its gates answer everything.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Nowhere;
 
 impl Service<Request<Body>> for Nowhere {
-    type Response = Answered;
+    type Response = Response<Body>;
     type Error = Rejection;
-    type Future = Ready<Result<Answered, Rejection>>;
+    type Future = Ready<Result<Response<Body>, Rejection>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Rejection>> {
         Poll::Ready(Ok(()))

@@ -14,13 +14,12 @@ use crate::{
         rate_limit::{Charge, RateLimit, SyncRateLimit},
         shed::{Overload, Shed},
     },
-    gate::{AsyncGateLayer, AsyncGated, AsyncGates, Gate, GateLayer, Gated, Gates},
+    gate::{AsyncGates, Gate, GateLayer, Gated, Gates},
     head::Head,
     identity::{AssertedHeaders, ForwardingHeader, HEARSAY, TrustedProxies},
     matching::{Normalize, PathPolicy},
     reject::{Answer, Rescue, RescueLayer},
     resilience::fault,
-    routing::router::RouterService,
     telemetry::{
         access_log::AccessLog,
         request_id::{SetRequestId, Trust},
@@ -32,8 +31,8 @@ use crate::{
 };
 
 use super::{
-    backend::RuleService, direction::Direction, entered::Entered, limits::Limits, service::Door,
-    snapshot::Way, spoken::Spoken,
+    direction::Direction, entered::Entered, limits::Limits, routes::Routes, service::Door, snapshot::Way,
+    spoken::Spoken,
 };
 #[cfg(feature = "tls")]
 use crate::tls::{Credentials, ServerTls};
@@ -250,7 +249,8 @@ impl Listen {
         let (at_once, waiting) = self.bounds();
         let entrance = (self.addresses.clone(), at_once);
         let gates = (known, (shared.watchers(), (shared.shed(&self.trusted), (clean, entrance))));
-        RescueLayer::new().layer(GateLayer::new(gates).layer(waiting.layer(way.routes.clone())))
+        let routes = Routes::behind(waiting, way.routes.clone());
+        RescueLayer::new().layer(GateLayer::new(gates).layer(routes))
     }
 
     /// A sidecar is asked by the names that callers have for its service, which its certificate need not say: they know it by its
@@ -275,17 +275,17 @@ impl Listen {
     }
 
     /// What bounds how often and how many: by gates that decide at once, but where a limit has requests wait.
-    fn bounds(&self) -> (AtOnce, AsyncGateLayer<AsyncGates>) {
+    fn bounds(&self) -> (AtOnce, AsyncGates) {
         let in_flight = self.concurrency.iter().cloned();
         let limits = self.limits.clone().gate();
         match limits.clone().map(RateLimit::sync).transpose() {
             Ok(limits) => {
                 let in_flight = in_flight.fold(Gates::new(), Gates::with);
-                ((limits, (!in_flight.is_empty()).then_some(in_flight)), AsyncGateLayer::disabled())
+                ((limits, (!in_flight.is_empty()).then_some(in_flight)), AsyncGates::new())
             }
             Err(_) => {
                 let limits = limits.into_iter().fold(AsyncGates::new(), AsyncGates::with_async);
-                ((None, None), AsyncGateLayer::new(in_flight.fold(limits, AsyncGates::with)))
+                ((None, None), in_flight.fold(limits, AsyncGates::with))
             }
         }
     }
@@ -376,7 +376,7 @@ type Entrance = (Option<AddressList>, AtOnce);
 type EdgeGates = (Known, (Watchers, (Option<Shed>, (Cleaned, Entrance))));
 
 /// Everything from the listener to the rule.
-pub(super) type EdgeService = Rescue<Gated<AsyncGated<RouterService<RuleService>, AsyncGates>, EdgeGates>>;
+pub(super) type EdgeService = Rescue<Gated<Routes, EdgeGates>>;
 
 impl fmt::Debug for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -162,7 +162,7 @@ impl Gateway {
                     let (current, door) = (Arc::clone(&shared.current), bound.door());
                     let numbers = Arc::clone(&shared.tcp);
                     let forwarder = Forwarder { current: Arc::clone(&current), door: door.clone(), numbers };
-                    bound.serve(ListenerService { current, door }, |stream| forwarder.forward(stream))
+                    bound.serve(ListenerService::new(current, door), |stream| forwarder.forward(stream))
                 }
             });
         let serve: Vec<_> = serve.collect();

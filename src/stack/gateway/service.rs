@@ -53,9 +53,12 @@ impl InForce {
 
 /// Serves the requests of one listener by what is in force when they begin.
 #[derive(Clone)]
-pub(super) struct ListenerService {
-    pub(super) current: Arc<ArcSwapOption<InForce>>,
-    pub(super) door: Door,
+pub(super) struct ListenerService(Arc<(Arc<ArcSwapOption<InForce>>, Door)>);
+
+impl ListenerService {
+    pub(super) fn new(current: Arc<ArcSwapOption<InForce>>, door: Door) -> Self {
+        Self(Arc::new((current, door)))
+    }
 }
 
 impl Service<Request<Body>> for ListenerService {
@@ -68,8 +71,9 @@ impl Service<Request<Body>> for ListenerService {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let current = self.current.load();
-        let way = current.as_ref().and_then(|current| current.way(&self.door));
+        let (current, door) = &*self.0;
+        let current = current.load();
+        let way = current.as_ref().and_then(|current| current.way(door));
         let edge = way.and_then(|way| ready_now(way.edge.clone()));
         let Some(mut edge) = edge else {
             let style = Style::of(&Head::of(&mut request));
@@ -117,6 +121,6 @@ impl Future for ListenerFuture {
 
 impl fmt::Debug for ListenerService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ListenerService").field("door", &self.door).finish_non_exhaustive()
+        f.debug_struct("ListenerService").field("door", &self.0.1).finish_non_exhaustive()
     }
 }

@@ -1,7 +1,7 @@
 use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use super::{
     vitals::{InFlight, Vitals},
 };
 use crate::{
-    body::{Body, ResponseBody},
+    body::{Body, BoxError, ResponseBody},
     race::race,
     reject::{Protocol, Reason, Rejection},
     transport::{listener::Observer, peer::Peer, tenure::Tenure},
@@ -36,11 +36,11 @@ pub(super) struct Requests<S> {
 
 impl<S, B> hyper::service::Service<Request<Incoming>> for Requests<S>
 where
-    S: Service<Request<Body>, Response = Response<B>> + Clone,
+    S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>> + Clone,
     B: HttpBody<Data = Bytes, Error: 'static>,
 {
     type Response = Response<ServedBody<B>>;
-    type Error = S::Error;
+    type Error = BoxError;
     type Future = Exchange<S>;
 
     fn call(&self, request: Request<Incoming>) -> Exchange<S> {
@@ -66,8 +66,7 @@ where
             let (drain, tenure) = (self.vitals.drain.cut_off(), self.tenure.cut());
             extensions.insert(TunnelCut::when(race(drain, tenure)));
         }
-        let state = State::Waiting { service: self.service.clone(), request: Some(request) };
-        Exchange { state, in_flight, asked }
+        Exchange { state: State::begin(self.service.clone(), request), in_flight, asked }
     }
 }
 
@@ -96,37 +95,55 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State<S, F> {
-        Waiting { service: S, request: Option<Request<Body>> },
+        // It is seldom, and a request is large.
+        Waiting { waiting: Box<(S, Option<Request<Body>>)> },
         Called { #[pin] future: F },
+        Failed { error: Option<BoxError> },
         Refused { protocol: Protocol },
+    }
+}
+
+impl<S: Service<Request<Body>, Error: Into<BoxError>>> State<S, S::Future> {
+    fn begin(mut service: S, request: Request<Body>) -> Self {
+        match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => Self::Called { future: service.call(request) },
+            Poll::Ready(Err(error)) => Self::Failed { error: Some(error.into()) },
+            Poll::Pending => Self::Waiting { waiting: Box::new((service, Some(request))) },
+        }
     }
 }
 
 impl<S, B> Future for Exchange<S>
 where
-    S: Service<Request<Body>, Response = Response<B>>,
+    S: Service<Request<Body>, Response = Response<B>, Error: Into<BoxError>>,
     B: HttpBody<Data = Bytes, Error: 'static>,
 {
-    type Output = Result<Response<ServedBody<B>>, S::Error>;
+    type Output = Result<Response<ServedBody<B>>, BoxError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let response = loop {
-            let mut this = self.as_mut().project();
-            let future = match this.state.as_mut().project() {
-                StateProjection::Waiting { service, request } => {
-                    ready!(service.poll_ready(cx))?;
+            let mut state = self.as_mut().project().state;
+            let future = match state.as_mut().project() {
+                StateProjection::Waiting { waiting } => {
+                    let (service, request) = &mut **waiting;
+                    ready!(service.poll_ready(cx)).map_err(Into::into)?;
                     #[expect(clippy::expect_used, reason = "the state is left with the request")]
                     service.call(request.take().expect("polled after completion"))
                 }
                 StateProjection::Called { future } => {
-                    break ready!(future.poll(cx))?.map(ResponseBody::inner);
+                    let response = ready!(future.poll(cx)).map_err(Into::into)?;
+                    break response.map(ResponseBody::inner);
+                }
+                #[expect(clippy::expect_used, reason = "the contract of Future")]
+                StateProjection::Failed { error } => {
+                    return Poll::Ready(Err(error.take().expect("polled after completion")));
                 }
                 StateProjection::Refused { protocol } => {
                     let refusal = Rejection::new(Reason::HeadTooLarge).into_response(*protocol);
                     break refusal.map(ResponseBody::full);
                 }
             };
-            this.state.set(State::Called { future });
+            state.set(State::Called { future });
         };
         let this = self.project();
         #[expect(clippy::expect_used, reason = "the contract of Future")]

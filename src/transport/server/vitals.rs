@@ -71,7 +71,7 @@ impl Vitals {
 
     pub(super) fn begin(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Relaxed);
-        self.begun.fetch_add(1, Relaxed);
+        self.begun.store(self.begun.load(Relaxed).wrapping_add(1), Relaxed);
         self.mark.store(self.read.load(Relaxed), Relaxed);
         InFlight(Arc::clone(self))
     }
