@@ -54,6 +54,12 @@ pub(super) struct Allowance {
     filled: usize,
     /// The last frame was of a request's head, and its end was not announced.
     block_open: bool,
+    /// The highest stream of which a head has begun.
+    stream: u32,
+    /// The last block is of the head of a new stream, and of so many bytes.
+    opening: Option<usize>,
+    opened: usize,
+    largest: usize,
     /// Bytes that HTTP/2 itself owes for what the peer sent, and that answer no request.
     owed: usize,
 }
@@ -67,6 +73,10 @@ impl Allowance {
             head: [0; HEAD],
             filled: 0,
             block_open: false,
+            stream: 0,
+            opening: None,
+            opened: 0,
+            largest: 0,
             owed: 0,
         }
     }
@@ -74,6 +84,15 @@ impl Allowance {
     /// Whether a part of a request's head has come.
     pub(super) const fn has_partial_head(&self) -> bool {
         self.block_open || (self.skip > 0 && matches!(self.head[3], HEADERS | CONTINUATION))
+    }
+
+    /// How many streams have been opened by a whole head, and the bytes of the largest head since they were forgotten.
+    pub(super) const fn heads(&self) -> (usize, usize) {
+        (self.opened, self.largest)
+    }
+
+    pub(super) const fn forget_heads(&mut self) {
+        self.largest = 0;
     }
 
     /// Follows what the peer sent. `now` is asked for only when the account is used up.
@@ -85,6 +104,7 @@ impl Allowance {
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
             bytes = &bytes[skipped..];
+            self.head_ended();
             let taken = (HEAD - self.filled).min(bytes.len());
             self.head[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
             self.filled += taken;
@@ -92,9 +112,21 @@ impl Allowance {
             if self.filled == HEAD {
                 self.filled = 0;
                 self.frame(&now)?;
+                self.head_ended();
             }
         }
         Ok(())
+    }
+
+    /// Counts the head of a new stream, once all of it has come.
+    fn head_ended(&mut self) {
+        if self.skip == 0
+            && !self.block_open
+            && let Some(bytes) = self.opening.take()
+        {
+            self.opened = self.opened.wrapping_add(1);
+            self.largest = self.largest.max(bytes);
+        }
     }
 
     /// Counts what was sent to the peer, and tells how much of it was not merely owed.
@@ -115,12 +147,25 @@ impl Allowance {
         match kind {
             DATA if self.skip > 0 || flags & END_STREAM != 0 => Ok(()),
             HEADERS => {
+                self.opens();
                 self.earn(STREAM);
                 Ok(())
             }
             RST_STREAM => self.spend(RESET, now),
+            CONTINUATION => {
+                self.opening = self.opening.map(|bytes| bytes.saturating_add(self.skip));
+                self.spend(CONTROL, now)
+            }
             _ => self.spend(CONTROL, now),
         }
+    }
+
+    /// A block of fields has begun: of a new stream, or the trailers of one that is open.
+    fn opens(&mut self) {
+        let [.., a, b, c, d] = self.head;
+        let stream = u32::from_be_bytes([a, b, c, d]) & 0x7fff_ffff;
+        self.opening = (stream > self.stream).then_some(self.skip);
+        self.stream = self.stream.max(stream);
     }
 
     fn earn(&mut self, amount: u32) {
