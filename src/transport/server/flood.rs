@@ -253,6 +253,28 @@ mod tests {
     }
 
     #[test]
+    fn heads_of_new_streams_are_counted_once_they_are_whole() {
+        let now = Instant::now();
+        let mut allowance = opened(now);
+        let mut after = |stream: u8, bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            bytes[8] = stream;
+            allowance.received(&bytes, || now).unwrap();
+            allowance.heads()
+        };
+        assert_eq!(after(1, &frame(HEADERS, END_HEADERS, 20)), (1, 20));
+        assert_eq!(after(1, &frame(HEADERS, END_HEADERS | END_STREAM, 30)), (1, 20), "trailers");
+        assert_eq!(after(3, &frame(HEADERS, 0, 40)), (1, 20), "not whole");
+        assert_eq!(after(3, &frame(CONTINUATION, 0, 5)), (1, 20));
+        assert_eq!(after(3, &frame(CONTINUATION, END_HEADERS, 5)), (2, 50));
+        assert_eq!(after(5, &frame(HEADERS, END_HEADERS, 0)), (3, 50), "an empty one");
+        assert_eq!(after(1, &frame(HEADERS, END_HEADERS, 9)), (3, 50), "of before");
+        assert_eq!(after(7, &frame(DATA, 0, 9)), (3, 50));
+        allowance.forget_heads();
+        assert_eq!(allowance.heads(), (3, 0));
+    }
+
+    #[test]
     fn time_earns() {
         let start = Instant::now();
         let mut allowance = opened(start);
@@ -286,6 +308,7 @@ mod tests {
             }
             prop_assert_eq!(at_once, in_pieces);
             prop_assert_eq!(whole.balance, pieces.balance);
+            prop_assert_eq!(whole.heads(), pieces.heads());
         }
     }
 }

@@ -303,9 +303,8 @@ async fn a_flood_of_bad_heads_floods_no_log() {
     }
     peer.write_all(&heads).await.unwrap();
     let all = r#"portcullis_heads_refused_total{reason="bad_request"} 500"#;
-    let counted = async {
-        while !gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text.contains(all) {}
-    };
+    let counted =
+        async { while !gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text.contains(all) {} };
     timeout(PATIENCE, counted).await.expect("in time");
     let lines = log.access(1).await;
     assert!(lines.len() <= 20, "{}", lines.len());
