@@ -643,8 +643,8 @@ fn stack() -> Vec<Report> {
     ]
 }
 
-/// It waits a little at least, and at first no longer than this.
-const BACKOFF: Duration = Duration::from_millis(25);
+/// It waits 5 ms at least, and at first 25 ms more at most.
+const BACKOFF: Duration = Duration::from_millis(50);
 
 fn retry() -> RetryLayer {
     RetryLayer::new(retry::Policy::new(2).least_wait(Duration::from_millis(5)))
