@@ -108,7 +108,6 @@ impl Heads {
         let vitals = &*self.vitals;
         let head = |reason, is_answered| Some(Fault::Head { reason, is_answered });
         match ended {
-            Ended::Cut | Ended::Itself(Ok(())) => None,
             Ended::Stalled => Some(Fault::Misuse(Misuse::SlowReader)),
             Ended::HeadLate => head(Reason::RequestTimeout, vitals.is_quiet()),
             Ended::Itself(Err(_)) if vitals.flooded.load(Relaxed) => Some(Fault::Misuse(Misuse::Flood)),
@@ -127,7 +126,7 @@ impl Heads {
             Ended::Itself(Err(error)) if error.is_incomplete_message() && vitals.is_quiet() => {
                 head(Reason::BadRequest, true)
             }
-            Ended::Itself(Err(_)) => None,
+            Ended::Cut | Ended::Itself(_) => None,
         }
     }
 
