@@ -235,7 +235,7 @@ mod io;
 #[cfg(any(feature = "resilience", feature = "upstream"))]
 mod kept;
 pub mod key;
-#[cfg(all(feature = "tls", any(feature = "transport", feature = "upstream")))]
+#[cfg(any(feature = "stack", all(feature = "tls", any(feature = "transport", feature = "upstream"))))]
 mod lines;
 #[cfg(any(feature = "stack", feature = "upstream"))]
 mod listening;

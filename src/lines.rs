@@ -1,4 +1,4 @@
-//! What is logged of handshakes that fail: they may fail as often as strangers like.
+//! What is logged of handshakes that fail, and of heads that become no request: that may be as often as strangers like.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 const MOST: u32 = 5;
 const TIME: Duration = Duration::from_secs(1);
 
-/// Handshakes that failed for one kind of reason.
+/// What went wrong for one kind of reason.
 #[derive(Debug, Default)]
 pub(crate) struct Lines(Mutex<Counts>);
 

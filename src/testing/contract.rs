@@ -60,6 +60,10 @@ pub struct Contract<L> {
     pub(super) keys: Option<(usize, Gauge<L>)>,
     pub(super) recovers_after: Option<Duration>,
     pub(super) answers_after: Option<Duration>,
+    pub(super) notices_after: Duration,
+    pub(super) waits: Option<Waits>,
+    pub(super) wall_clock: Option<(Duration, Advance)>,
+    pub(super) filled_by: Option<u32>,
     pub(super) measure: Option<Measure>,
     pub(super) other_error: Option<&'static str>,
     pub(super) inexact_bodies: bool,
@@ -77,6 +81,17 @@ pub(super) enum Refuses {
     Failed(u32),
 }
 
+/// What a layer waits for by itself, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// While there is no answer, before it asks once more.
+    Silent(Duration),
+    /// When the inner service has failed, before it tries once more; at most.
+    Failed(Duration),
+    /// Before it asks for this caller.
+    Held(u32, Duration),
+}
+
 /// What a closure has allocated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allocations {
@@ -87,6 +102,8 @@ pub struct Allocations {
 }
 
 type Callers = Box<dyn Fn(u32) -> Request<Body>>;
+/// Moves a wall clock.
+type Advance = Box<dyn Fn(Duration)>;
 type Gauge<L> = Box<dyn Fn(&L) -> usize>;
 /// Runs a closure and says how many allocations it made, and how many are allowed.
 type Measure = (Count, u64);
@@ -106,6 +123,10 @@ impl<L: Subject> Contract<L> {
             keys: None,
             recovers_after: None,
             answers_after: None,
+            notices_after: Duration::ZERO,
+            waits: None,
+            wall_clock: None,
+            filled_by: None,
             measure: None,
             other_error: None,
             inexact_bodies: false,
@@ -179,8 +200,52 @@ impl<L: Subject> Contract<L> {
         self
     }
 
+    /// It takes so long until what came before shows in what is refused.
+    #[must_use]
+    pub fn notices_after(mut self, time: Duration) -> Self {
+        self.notices_after = time;
+        self
+    }
+
+    /// It asks the inner service once more when that has been silent for exactly this time.
+    #[must_use]
+    pub fn asks_again_after(mut self, time: Duration) -> Self {
+        self.waits = Some(Waits::Silent(time));
+        self
+    }
+
+    /// It asks the inner service once more when that has failed, after a wait, and within this time.
+    #[must_use]
+    pub fn tries_again_within(mut self, time: Duration) -> Self {
+        self.waits = Some(Waits::Failed(time));
+        self
+    }
+
+    /// It lets this caller wait for exactly this time, and asks the inner service then.
+    #[must_use]
+    pub fn holds_back(mut self, caller: u32, time: Duration) -> Self {
+        self.waits = Some(Waits::Held(caller, time));
+        self
+    }
+
+    /// Who passes is refused, and who was refused by [`limit`](Self::limit) passes, once the wall clock has moved on by this time,
+    /// and not before, whatever tokio's time is. `advance` moves the clock of the newest layer.
+    #[must_use]
+    pub fn by_wall_clock(mut self, time: Duration, advance: impl Fn(Duration) + 'static) -> Self {
+        self.wall_clock = Some((time, Box::new(advance)));
+        self
+    }
+
+    /// The layer remembers callers, but no more than so many of them fill it with. For those who cannot tell its
+    /// [`keys`](Self::keys); it goes by the [`allocations`](Self::allocations).
+    #[must_use]
+    pub fn filled_by(mut self, callers: u32) -> Self {
+        self.filled_by = Some(callers);
+        self
+    }
+
     /// Counts allocations with `count`; one call may make `allowed` of them. A layer of which no [`keys`](Self::keys) are
-    /// told may keep none of them.
+    /// told may keep none of them, unless it is [filled](Self::filled_by) by some.
     #[must_use]
     pub fn allocations(mut self, allowed: u64, count: fn(&mut dyn FnMut()) -> Allocations) -> Self {
         self.measure = Some((count, allowed));
@@ -201,7 +266,7 @@ impl<L: Subject> Contract<L> {
         self
     }
 
-    /// A law that the kit cannot check on this layer, and why: what shows it instead.
+    /// A law that does not speak of this layer, by its type, and why.
     #[must_use]
     pub fn exempt(mut self, law: Law, why: &'static str) -> Self {
         self.exempt.push((law, why));

@@ -52,9 +52,9 @@
 //!
 //! | When | HTTP/1.1 | HTTP/2 |
 //! |---|---|---|
-//! | a head of more than 64 KiB or 100 fields | 431, close | 431 |
+//! | a head of more than 64 KiB or 100 fields | 431, close | 431; of more than 128 KiB without a body, of more than 512 KiB close |
 //! | a head that takes more than 10 s | 408, close; close if nothing came | close |
-//! | a malformed head or ambiguous length | 400, close | reset, or close with an error |
+//! | a malformed head or ambiguous length, or one that breaks off | 400, close | reset, or close with an error |
 //! | a body of which nothing comes for 60 s | the body fails with [`Reason::RequestTimeout`]: 408 by [`RescueLayer`] | the same |
 //! | more than 100 streams | – | reset with `REFUSED_STREAM` |
 //! | a flood of resets, PING, SETTINGS, PRIORITY, WINDOW_UPDATE, CONTINUATION, empty DATA | – | close |
@@ -64,6 +64,10 @@
 //! | too many connections, of all or of one address | close | close |
 //! | no PROXY protocol header from who must send one | close | close |
 //! | a PROXY protocol header from anybody else | 400, close | 400, close |
+//!
+//! These answers are those of the [table of reasons](crate::reject::Reason), as `application/problem+json`, or over HTTP/2 as gRPC to
+//! who speaks it. What a head of HTTP/1 says of its sender is not believed before all of it is understood: even to gRPC-Web its
+//! answer is plain HTTP, which its clients translate.
 //!
 //! Both versions are told apart by the first bytes: HTTP/2 is taken with prior knowledge (h2c). With
 //! [`Server::serve_with`] so is everything else, which is given to [`Streams`]. A missing or repeated
@@ -119,7 +123,7 @@
 //! # Metrics
 //!
 //! None of its own: a [`ConnectionObserver`] hears of connections opened, closed and refused, and of heads that the server
-//! answered itself; of those of HTTP/2 only where they had too many fields. It logs at `warn` what an operator must act on
+//! answered itself, or that HTTP/2 has reset. It logs at `warn` what an operator must act on
 //! (accepting fails, a cap is reached) at most once a second, and at `debug` why a connection was closed.
 //!
 //! [`Reason::RequestTimeout`]: crate::reject::Reason::RequestTimeout

@@ -1,40 +1,81 @@
 //! What is told of connections while they are accepted.
+use std::{sync::Arc, time::SystemTime};
+
 #[cfg(feature = "prometheus")]
 use crate::telemetry::metrics::Metrics;
 use crate::{
+    context::RequestId,
     identity::PeerAddr,
-    reject::Reason,
-    telemetry::access_log,
+    lines::Lines,
+    reject::{Reason, Rejection},
+    telemetry::{access_log, request_id},
     transport::{ConnectionObserver, Misuse},
 };
 
 /// Counts connections, and tells of heads that became no request.
+#[derive(Clone, Default)]
 pub(super) struct Connections {
     #[cfg(feature = "prometheus")]
     pub(super) metrics: Metrics,
 }
 
-impl ConnectionObserver for Connections {
+impl Connections {
+    /// Those of a listener.
+    pub(super) fn of(&self, listener: &Arc<str>) -> impl ConnectionObserver + use<> {
+        Told { connections: self.clone(), listener: Arc::clone(listener), lines: Default::default() }
+    }
+}
+
+/// The connections of a listener.
+struct Told {
+    #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "it counts"))]
+    connections: Connections,
+    listener: Arc<str>,
+    /// Of heads that were malformed, too large, and the others. Strangers send them as often as they like.
+    lines: [Lines; 3],
+}
+
+impl Told {
+    fn head(&self, peer: PeerAddr, reason: Reason, request_id: Option<&RequestId>) {
+        #[cfg(feature = "prometheus")]
+        self.connections.metrics.process().head_refused(reason);
+        let kind = match reason {
+            Reason::BadRequest => 0,
+            Reason::HeadTooLarge => 1,
+            _ => 2,
+        };
+        if let Some(left_out) = self.lines[kind].next() {
+            let left_out = Some(left_out).filter(|left_out| *left_out > 0);
+            let (client, listener) = (peer.ip(), Some(&*self.listener));
+            access_log::RefusedHead { client, reason, listener, request_id, left_out }.log();
+        }
+    }
+}
+
+impl ConnectionObserver for Told {
     fn opened(&self) {
         #[cfg(feature = "prometheus")]
-        self.metrics.process().connection_opened();
+        self.connections.metrics.process().connection_opened();
     }
     fn closed(&self) {
         #[cfg(feature = "prometheus")]
-        self.metrics.process().connection_closed();
+        self.connections.metrics.process().connection_closed();
     }
     fn refused(&self) {
         #[cfg(feature = "prometheus")]
-        self.metrics.process().connection_refused();
+        self.connections.metrics.process().connection_refused();
     }
     fn head_refused(&self, peer: PeerAddr, reason: Reason) {
-        #[cfg(feature = "prometheus")]
-        self.metrics.process().head_refused();
-        access_log::refused_head(peer.ip(), reason);
+        self.head(peer, reason, None);
+    }
+    fn answering(&self, peer: PeerAddr, rejection: Rejection) -> Rejection {
+        let id = request_id::make(SystemTime::now());
+        self.head(peer, rejection.reason(), Some(&id));
+        rejection.header(request_id::X_REQUEST_ID, id.into())
     }
     fn cut(&self, peer: PeerAddr, how: Misuse) {
         #[cfg(feature = "prometheus")]
-        self.metrics.process().connection_cut();
+        self.connections.metrics.process().connection_cut();
         access_log::cut_connection(peer.ip(), how.label());
     }
 }

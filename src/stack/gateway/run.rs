@@ -87,7 +87,7 @@ impl Gateway {
     fn new(#[cfg(feature = "prometheus")] metrics: &Metrics) -> Self {
         Self(Arc::new(Shared {
             current: Arc::default(),
-            sockets: Mutex::new(Sockets::told_to(Connections {
+            sockets: Mutex::new(Sockets::counted(Connections {
                 #[cfg(feature = "prometheus")]
                 metrics: metrics.clone(),
             })),

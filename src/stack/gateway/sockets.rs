@@ -4,11 +4,11 @@ use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::{direction::Direction, edge::Listen, service::Door};
+use super::{direction::Direction, edge::Listen, observer::Connections, service::Door};
 use crate::{
     body::Body,
     stack::admin::Admin,
-    transport::{ConnectionObserver, Drain, Listener, Server, Stream},
+    transport::{Drain, Listener, Server, Stream},
 };
 
 /// How long requests of a listener that leaves may take.
@@ -137,13 +137,13 @@ impl Drop for Acceptor {
 pub(super) struct Sockets {
     pub(super) serving: Vec<Acceptor>,
     pub(super) leaving: Vec<Acceptor>,
-    observer: Option<Arc<dyn ConnectionObserver>>,
+    connections: Option<Connections>,
 }
 
 impl Sockets {
-    /// Tells this one of all connections.
-    pub(super) fn told_to(observer: impl ConnectionObserver) -> Self {
-        Self { observer: Some(Arc::new(observer)), ..Self::default() }
+    /// Counts all connections here.
+    pub(super) fn counted(connections: Connections) -> Self {
+        Self { connections: Some(connections), ..Self::default() }
     }
 
     /// Binds what these listeners need and is not there. Nothing has changed yet.
@@ -153,8 +153,8 @@ impl Sockets {
     ) -> Result<Vec<Bound>, BindError> {
         let missing = |listen: &&Listen| !self.serving.iter().any(|acceptor| acceptor.fits(listen));
         let bind = |listen: &Listen| {
-            let settings = match self.observer.clone() {
-                Some(observer) => listen.socket.builder().observer(observer),
+            let settings = match &self.connections {
+                Some(connections) => listen.socket.builder().observer(Arc::new(connections.of(&listen.name))),
                 None => listen.socket.builder(),
             };
             let there = self.serving.iter().find(|acceptor| acceptor.is_at(listen));

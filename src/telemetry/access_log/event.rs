@@ -8,13 +8,13 @@ use crate::{
     attempt::RetryStop,
     context::RequestId,
     identity::{AddressText, PeerIdentity},
-    outcome::{End, Outcome, Verdict},
+    outcome::{End, Outcome},
     reject::{GrpcCode, Reason, Rejection},
     telemetry::findings::name_of,
     trail::{Fault, Trail},
 };
 use http::Version;
-use std::{borrow::Cow, error::Error, net::IpAddr, time::Duration};
+use std::{borrow::Cow, error::Error, time::Duration};
 use tracing::Level;
 
 /// The target of all events; filter by it.
@@ -73,29 +73,6 @@ pub(super) fn emit(entry: &Entry, outcome: &Outcome) {
         decision = findings.trail().and_then(Trail::decision),
         provider = principal.map(|principal| safe(principal.provider(), MAX_NAME)).as_deref(),
         subject = principal.map(|principal| safe(principal.subject(), MAX_NAME)).as_deref(),
-    );
-}
-
-/// Writes the line of a head that became no request, because the server of its connection has refused it. Nothing is
-/// known but who sent it.
-pub fn refused_head(client: IpAddr, reason: Reason) {
-    tracing::info!(
-        target: TARGET,
-        status = reason.status().as_u16(),
-        verdict = Verdict::CallerFault.label(),
-        reason = reason.label(),
-        flag = reason.flag(),
-        client = AddressText::of_ip(client).as_str(),
-    );
-}
-
-/// Writes the line of a connection that was cut for what its peer did with it. `how` is a word for that.
-pub fn cut_connection(client: IpAddr, how: &'static str) {
-    tracing::info!(
-        target: TARGET,
-        verdict = Verdict::CallerFault.label(),
-        cut = how,
-        client = AddressText::of_ip(client).as_str(),
     );
 }
 

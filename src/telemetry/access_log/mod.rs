@@ -51,8 +51,10 @@
 //! | `provider`, `subject` | who is calling; never a credential |
 //!
 //! A head that became no request, because its server has refused it, has a line with `status`, `verdict`, `reason`, `flag`
-//! and `client`, where somebody who hears of it calls [`refused_head`]. A gateway's listeners do. A connection
-//! that is cut for a flood of control frames, for reading too slowly or for its PROXY protocol header has one with
+//! and `client`, where somebody who hears of it calls [`refused_head`]. A gateway's listeners do, and tell which `listener` it
+//! was and the `request_id` of the answer if they have given one; they write 5 such lines a second for each listener and reason,
+//! and in the next how many were `left_out`. A connection
+//! that is cut for a flood of control frames, for frames that make no sense, for reading too slowly or for its PROXY protocol header has one with
 //! `verdict`, `client` and `cut` ([`cut_connection`]).
 //!
 //! What is not known is left out. Strangers' bytes are written as visible ASCII, with everything else, quotes and
@@ -85,11 +87,15 @@
 mod connection;
 mod event;
 mod gate;
+mod refused;
 #[cfg(test)]
 mod tests;
 mod text;
 
 #[cfg(feature = "stack")]
 pub(crate) use connection::{Connection, Made};
-pub use event::{TARGET, cut_connection, refused_head};
+pub use event::TARGET;
 pub use gate::{AccessLog, Entry};
+#[cfg(feature = "stack")]
+pub(crate) use refused::RefusedHead;
+pub use refused::{cut_connection, refused_head};

@@ -73,7 +73,8 @@
 //! | `config_generation` | gauge | |
 //! | `config_loads_total`, `config_load_failures_total` | counter | |
 //! | `connections_open` | gauge | |
-//! | `connections_accepted_total`, `connections_refused_total`, `connections_cut_total`, `heads_refused_total` | counter | |
+//! | `connections_accepted_total`, `connections_refused_total`, `connections_cut_total` | counter | |
+//! | `heads_refused_total` | counter | `reason` |
 //!
 //! [Attempts](Metrics::attempts) are those of a mesh client at its upstreams: a request that a retry has mended is one
 //! success of `requests_total`, and a failed and a good attempt.

@@ -1,6 +1,11 @@
 //! What the process as a whole tells of itself.
 
+use crate::reject::Reason;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+
+/// Why heads become no request.
+const OF_HEADS: [Reason; 4] =
+    [Reason::BadRequest, Reason::HeadTooLarge, Reason::Overloaded, Reason::RequestTimeout];
 
 /// Numbers about the process, set by whoever loads the configuration and accepts connections. All methods are
 /// one atomic operation.
@@ -12,7 +17,7 @@ pub struct ProcessMetrics {
     connections: AtomicI64,
     connections_accepted: AtomicU64,
     connections_refused: AtomicU64,
-    heads_refused: AtomicU64,
+    heads_refused: [AtomicU64; OF_HEADS.len()],
     connections_cut: AtomicU64,
 }
 
@@ -44,9 +49,10 @@ impl ProcessMetrics {
         self.connections_refused.fetch_add(1, Relaxed);
     }
 
-    /// A head became no request: the server has answered it itself.
-    pub fn head_refused(&self) {
-        self.heads_refused.fetch_add(1, Relaxed);
+    /// A head became no request, for this reason. What is none of those that a server has is counted as a bad request.
+    pub fn head_refused(&self, reason: Reason) {
+        let kind = OF_HEADS.iter().position(|of_heads| *of_heads == reason).unwrap_or(0);
+        self.heads_refused[kind].fetch_add(1, Relaxed);
     }
 
     /// A connection was cut, as its peer misused it.
@@ -77,13 +83,18 @@ impl ProcessMetrics {
         ]
     }
 
-    pub(super) fn counters(&self) -> [(&'static str, &'static str, u64); 6] {
+    /// Heads that became no request, by the label of their reason.
+    pub(super) fn heads_refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.heads_refused.iter().map(|count| count.load(Relaxed));
+        OF_HEADS.iter().map(|reason| reason.label()).zip(counts)
+    }
+
+    pub(super) fn counters(&self) -> [(&'static str, &'static str, u64); 5] {
         [
             ("config_loads", "Configurations taken into force", self.reloads.load(Relaxed)),
             ("config_load_failures", "Faulty configurations that changed nothing", self.config_failures()),
             ("connections_accepted", "Connections accepted", self.connections_accepted.load(Relaxed)),
             ("connections_refused", "Connections turned away", self.connections_refused.load(Relaxed)),
-            ("heads_refused", "Heads that became no request", self.heads_refused.load(Relaxed)),
             (
                 "connections_cut",
                 "Connections cut, as their peers misused them",

@@ -52,6 +52,16 @@ impl Collector for Metrics {
                 .encode_descriptor(name, help, None, MetricType::Counter)?
                 .encode_counter(&value, NO_EXEMPLAR)?;
         }
+        let mut heads = encoder.encode_descriptor(
+            "heads_refused",
+            "Heads that became no request",
+            None,
+            MetricType::Counter,
+        )?;
+        for (reason, count) in self.process().heads_refused() {
+            let labels: [Pair<'_>; 1] = [("reason", reason.into())];
+            heads.encode_family(&labels)?.encode_counter(&count, NO_EXEMPLAR)?;
+        }
         self.0.others.families().iter().try_for_each(|family| sampled(&mut encoder, family))
     }
 }

@@ -18,7 +18,7 @@ impl AsRef<[u8]> for Text {
 ///
 /// Its 74 bits beside the time are random, though no secret. One allocation holds the text together with its
 /// reference count, so that the copies on the request, the response and the context cost none.
-pub(super) fn make(now: SystemTime) -> RequestId {
+pub(crate) fn make(now: SystemTime) -> RequestId {
     let millis = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
     let [_, _, _, _, _, _, random @ ..] = distinct().to_ne_bytes();
     let id = Builder::from_unix_timestamp_millis(millis, &random).into_uuid();

@@ -74,5 +74,7 @@ mod set;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "stack")]
+pub(crate) use make::make;
 pub use propagate::PropagateRequestId;
 pub use set::{SetRequestId, Tell, Trust, X_REQUEST_ID};

@@ -1,4 +1,4 @@
-use super::{bodies, calls, cost, stage::run, state};
+use super::{bodies, calls, cost, stage::run, state, time};
 use crate::testing::{Contract, Finding, Law, Subject, contract::Refuses};
 
 /// What is found of a law that speaks of something the layer is not said to have. That it has it not is shown, but for the count,
@@ -34,7 +34,10 @@ pub(in crate::testing) fn check<L: Subject>(
         },
         Law::Memory => match (&contract.keys, contract.measure) {
             (Some((cap, gauge)), _) => (run(state::memory(contract, *cap, gauge)), None),
-            (None, Some((count, _))) => (cost::memory(contract, count), Some(REMEMBERS_NOBODY)),
+            (None, Some((count, _))) => match contract.filled_by {
+                Some(callers) => (cost::bounded(contract, count, callers), None),
+                None => (cost::memory(contract, count), Some(REMEMBERS_NOBODY)),
+            },
             (None, None) => (Ok(()), Some("neither callers nor a count of allocations were told")),
         },
         Law::Waiting => (run(calls::waiting(contract)), None),
@@ -42,14 +45,16 @@ pub(in crate::testing) fn check<L: Subject>(
             Some((count, allowed)) => (cost::allocation(contract, count, allowed), None),
             None => (Ok(()), Some("no bound was told")),
         },
+        Law::Time if contract.waits.is_some() => (run(time::waits(contract)), None),
+        Law::Time if contract.wall_clock.is_some() => (run(time::wall_clock(contract)), None),
         Law::Time => match (contract.refuses.zip(contract.recovers_after), contract.answers_after) {
-            (Some((refuses, time)), _) => (run(state::recovery(contract, refuses, time)), None),
-            (None, Some(time)) => (run(state::answer_in_time(contract, time)), None),
+            (Some((refuses, time)), _) => (run(time::recovery(contract, refuses, time)), None),
+            (None, Some(time)) => (run(time::answer_in_time(contract, time)), None),
             // What it refuses comes to an end with what is in flight.
             (None, None) if matches!(contract.refuses, Some(Refuses::After(_) | Refuses::Failed(_))) => {
                 (Ok(()), Some("when it lets pass again was not told"))
             }
-            (None, None) => (run(state::timeless(contract)), Some(TIMELESS)),
+            (None, None) => (run(time::timeless(contract)), Some(TIMELESS)),
         },
         Law::Types => (Ok(()), None), // it compiled
         Law::Globals => (cost::nothing_global(contract, globals_before), None),

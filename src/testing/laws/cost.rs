@@ -10,7 +10,11 @@ use tower_service::Service;
 use tracing::subscriber::NoSubscriber;
 
 use super::stage::{Found, Stage, ensure, run, runtime, settle};
-use crate::testing::{Contract, Subject, contract::Count, probe::Shared};
+use crate::testing::{
+    Contract, Subject,
+    contract::{Count, Refuses},
+    probe::Shared,
+};
 
 pub(super) fn allocation<L: Subject>(contract: &Contract<L>, count: Count, allowed: u64) -> Found {
     let bare = Arc::<Shared>::default();
@@ -30,8 +34,10 @@ where
     let Ok(runtime) = runtime() else { return 0 };
     let _entered = runtime.enter();
     let mut made = 0;
-    for _ in 0..4 {
-        let mut request = Some((contract.request)(1));
+    for round in 1..=4 {
+        // What is counted is a call that passes.
+        let is_over = matches!(contract.refuses, Some(Refuses::After(limit)) if limit < 4);
+        let mut request = Some((contract.request)(if is_over { round } else { 1 }));
         made = count(&mut || {
             let mut cx = Context::from_waker(Waker::noop());
             let ready = service.poll_ready(&mut cx);
@@ -46,11 +52,12 @@ where
     made
 }
 
+/// What others keep that are used meanwhile, tokio among them.
+const FEW: i64 = 50;
+
 /// A layer of which no callers are told keeps nothing of them. What it keeps once for all is there after the first round.
 pub(super) fn memory<L: Subject>(contract: &Contract<L>, count: Count) -> Found {
     const CALLERS: u32 = 1000;
-    /// What others keep that are used meanwhile, tokio among them.
-    const FEW: i64 = 50;
     let stage = Stage::new(contract);
     let mut service = stage.service();
     let runtime = runtime()?;
@@ -67,6 +74,29 @@ pub(super) fn memory<L: Subject>(contract: &Contract<L>, count: Count) -> Found 
     }
     ensure(kept <= FEW, || {
         format!("{kept} allocations are kept of {CALLERS} callers, of whom nothing was told")
+    })
+}
+
+/// What a layer remembers of callers has a bound: once so many have filled it, as many others make it no larger.
+pub(super) fn bounded<L: Subject>(contract: &Contract<L>, count: Count, callers: u32) -> Found {
+    let stage = Stage::new(contract);
+    let mut service = stage.service();
+    let runtime = runtime()?;
+    let mut round = |round: u32| {
+        count(&mut || {
+            for caller in 0..callers {
+                runtime.block_on(Box::pin(stage.passes(&mut service, round * callers + caller)));
+            }
+            runtime.block_on(settle());
+        })
+        .kept
+    };
+    let (first, second, third) = (round(0), round(1), round(2));
+    ensure(first > FEW, || {
+        format!("it remembers nobody: {first} allocations are kept of {callers} callers")
+    })?;
+    ensure(second.max(third) <= FEW, || {
+        format!("beside {first} allocations, {second} and {third} are kept of as many more callers")
     })
 }
 

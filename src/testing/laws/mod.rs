@@ -6,6 +6,7 @@ mod check;
 mod cost;
 mod stage;
 mod state;
+mod time;
 
 pub(super) use check::check;
 pub(super) use cost::globals;

@@ -1,27 +1,23 @@
-//! What is shared, how much is remembered, and how time changes it.
+//! What is shared, and how much is remembered.
 
 use std::{
     pin::Pin,
     sync::atomic::Ordering,
     task::{Poll, Waker},
-    time::Duration,
 };
 
 use super::stage::{Answer, Found, ServiceOf, Stage, ensure, poll_once, settle};
-use crate::{
-    reject::Rejection,
-    testing::{Contract, Subject, contract::Refuses},
-};
+use crate::testing::{Contract, Subject, contract::Refuses};
 
 type Call<'s, L> = Pin<Box<dyn Future<Output = Answer<L>> + 's>>;
 
 /// Brings the layer to where it refuses its first caller. What comes back is in flight as long as it lives.
-async fn exhaust<'s, L: Subject>(
+pub(super) async fn exhaust<'s, L: Subject>(
     stage: &'s Stage<'_, L>,
     refuses: Refuses,
 ) -> Result<Vec<Call<'s, L>>, String> {
     let mut service = stage.service();
-    match refuses {
+    let held = match refuses {
         Refuses::After(limit) => {
             for n in 0..limit {
                 let passes = stage.passes(&mut service, 1).await;
@@ -39,7 +35,11 @@ async fn exhaust<'s, L: Subject>(
             Ok(Vec::new())
         }
         Refuses::Beside(limit) => in_flight(stage, limit).await,
+    }?;
+    if !stage.contract.notices_after.is_zero() {
+        tokio::time::advance(stage.contract.notices_after).await;
     }
+    Ok(held)
 }
 
 /// So many calls that the inner service does not answer.
@@ -108,54 +108,8 @@ pub(super) async fn memory<L: Subject>(
     Ok(())
 }
 
-pub(super) async fn recovery<L: Subject>(contract: &Contract<L>, refuses: Refuses, time: Duration) -> Found {
-    let stage = Stage::new(contract);
-    let _held = exhaust(&stage, refuses).await?;
-    let mut service = stage.service();
-    ensure(!stage.passes(&mut service, 1).await, || "the limit was not reached".into())?;
-    tokio::time::advance(time).await;
-    let passes = stage.passes(&mut service, 1).await;
-    ensure(passes, || format!("{time:?} of tokio's time changed nothing"))
-}
-
-pub(super) async fn answer_in_time<L: Subject>(contract: &Contract<L>, time: Duration) -> Found {
-    let stage = Stage::new(contract);
-    stage.shared.act(|script| script.silent = true);
-    let _held = match contract.refuses {
-        Some(refuses @ Refuses::Beside(_)) => exhaust(&stage, refuses).await?,
-        _ => Vec::new(),
-    };
-    let mut service = stage.service();
-    let mut call = Box::pin(stage.send(&mut service, 1));
-    ensure(poll_once(call.as_mut(), Waker::noop()).is_pending(), || "it did not wait".into())?;
-    tokio::time::advance(time + Duration::from_millis(1)).await;
-    let Poll::Ready(answer) = poll_once(call.as_mut(), Waker::noop()) else {
-        return Err(format!("{time:?} of tokio's time changed nothing"));
-    };
-    let rejected = answer.is_ok_and(|response| response.extensions().get::<Rejection>().is_some());
-    ensure(rejected, || "the answer is no rejection".into())
-}
-
-/// A layer of which no time is told neither ends a silence nor begins one.
-pub(super) async fn timeless<L: Subject>(contract: &Contract<L>) -> Found {
-    let stage = Stage::new(contract);
-    stage.shared.act(|script| script.silent = true);
-    let mut service = stage.service();
-    let mut call = Box::pin(stage.send(&mut service, 1));
-    if patiently(&mut call).await.is_pending() {
-        tokio::time::advance(Duration::from_secs(3600)).await;
-        let answered = patiently(&mut call).await.is_ready();
-        ensure(!answered, || "it ends a silence after some time, which was not told".into())?;
-    }
-    drop(call);
-    stage.shared.act(|script| (script.silent, script.fails) = (false, true));
-    let mut call = Box::pin(stage.send(&mut service, 1));
-    let answered = patiently(&mut call).await.is_ready();
-    ensure(answered, || "it waits by time after a failure, which was not told".into())
-}
-
 /// Polled, and again after each turn that others were given, without time going by.
-async fn patiently<F: Future + ?Sized>(call: &mut Pin<Box<F>>) -> Poll<F::Output> {
+pub(super) async fn patiently<F: Future + ?Sized>(call: &mut Pin<Box<F>>) -> Poll<F::Output> {
     for _ in 0..8 {
         if let Poll::Ready(answer) = poll_once(call.as_mut(), Waker::noop()) {
             return Poll::Ready(answer);

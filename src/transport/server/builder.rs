@@ -63,7 +63,9 @@ impl Server {
 
     /// The size of a request's head, in bytes: start line and fields. 64 KiB unless told. Above: 431.
     ///
-    /// For HTTP/2 it is the size of RFC 9113 section 6.5.2, which adds 32 bytes to each field.
+    /// For HTTP/2 it is the size of RFC 9113 section 6.5.2, which adds 32 bytes to each field. Clients are told twice as much, so
+    /// that who sends a little too much is answered as the [table](crate::reject::Reason) says. Who sends more than that gets a
+    /// bare 431, and beyond 8 times as much the connection is closed.
     pub fn max_head_bytes(self, bytes: u32) -> Self {
         self.with(|limits| limits.head_bytes = bytes)
     }
@@ -174,7 +176,8 @@ impl Limits {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .max_concurrent_streams(self.streams)
-            .max_header_list_size(self.head_bytes)
+            // Up to here it is we who refuse, with an answer of ours; beyond it is h2.
+            .max_header_list_size(self.head_bytes.saturating_mul(2))
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(BUFFER);

@@ -4,7 +4,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::pulse::{Pulse, Verdict};
+use super::{
+    heads::Heads,
+    pulse::{Pulse, Verdict},
+};
 use crate::transport::drain::{Alarm, Phase};
 
 /// hyper's connections, as far as they are alike.
@@ -31,6 +34,7 @@ pub(super) enum Ended {
 /// A connection under its time limits, and told when the server drains.
 pub(super) struct Drive<'a, C> {
     conn: &'a mut C,
+    heads: &'a mut Heads,
     pulse: Pulse,
     alarm: Alarm,
     lost: Option<Lost>,
@@ -38,8 +42,14 @@ pub(super) struct Drive<'a, C> {
 }
 
 impl<'a, C: Conn> Drive<'a, C> {
-    pub(super) const fn new(conn: &'a mut C, pulse: Pulse, alarm: Alarm, lost: Option<Lost>) -> Self {
-        Self { conn, pulse, alarm, lost, waker: None }
+    pub(super) const fn new(
+        conn: &'a mut C,
+        heads: &'a mut Heads,
+        pulse: Pulse,
+        alarm: Alarm,
+        lost: Option<Lost>,
+    ) -> Self {
+        Self { conn, heads, pulse, alarm, lost, waker: None }
     }
 
     fn close(&mut self) {
@@ -61,6 +71,7 @@ impl<C: Conn> Future for Drive<'_, C> {
             if let Poll::Ready(result) = Pin::new(&mut *this.conn).poll(cx) {
                 return Poll::Ready(Ended::Itself(result));
             }
+            this.heads.look(this.pulse.is_closing());
             match this.alarm.poll(cx) {
                 Phase::Draining if this.pulse.drain() => {
                     this.close();
@@ -78,6 +89,8 @@ impl<C: Conn> Future for Drive<'_, C> {
             match judged {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Verdict::Close) => this.close(),
+                // It ends by itself, and tells of what.
+                Poll::Ready(Verdict::Lingered) => {}
                 Poll::Ready(Verdict::Cut) => return Poll::Ready(Ended::Cut),
                 Poll::Ready(Verdict::Stalled) => return Poll::Ready(Ended::Stalled),
                 Poll::Ready(Verdict::HeadLate) => return Poll::Ready(Ended::HeadLate),

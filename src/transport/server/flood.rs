@@ -54,6 +54,12 @@ pub(super) struct Allowance {
     filled: usize,
     /// The last frame was of a request's head, and its end was not announced.
     block_open: bool,
+    /// The highest stream of which a head has begun.
+    stream: u32,
+    /// The last block is of the head of a new stream, and of so many bytes.
+    opening: Option<usize>,
+    opened: usize,
+    largest: usize,
     /// Bytes that HTTP/2 itself owes for what the peer sent, and that answer no request.
     owed: usize,
 }
@@ -67,6 +73,10 @@ impl Allowance {
             head: [0; HEAD],
             filled: 0,
             block_open: false,
+            stream: 0,
+            opening: None,
+            opened: 0,
+            largest: 0,
             owed: 0,
         }
     }
@@ -74,6 +84,15 @@ impl Allowance {
     /// Whether a part of a request's head has come.
     pub(super) const fn has_partial_head(&self) -> bool {
         self.block_open || (self.skip > 0 && matches!(self.head[3], HEADERS | CONTINUATION))
+    }
+
+    /// How many streams have been opened by a whole head, and the bytes of the largest head since they were forgotten.
+    pub(super) const fn heads(&self) -> (usize, usize) {
+        (self.opened, self.largest)
+    }
+
+    pub(super) const fn forget_heads(&mut self) {
+        self.largest = 0;
     }
 
     /// Follows what the peer sent. `now` is asked for only when the account is used up.
@@ -85,6 +104,7 @@ impl Allowance {
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
             bytes = &bytes[skipped..];
+            self.head_ended();
             let taken = (HEAD - self.filled).min(bytes.len());
             self.head[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
             self.filled += taken;
@@ -92,9 +112,21 @@ impl Allowance {
             if self.filled == HEAD {
                 self.filled = 0;
                 self.frame(&now)?;
+                self.head_ended();
             }
         }
         Ok(())
+    }
+
+    /// Counts the head of a new stream, once all of it has come.
+    fn head_ended(&mut self) {
+        if self.skip == 0
+            && !self.block_open
+            && let Some(bytes) = self.opening.take()
+        {
+            self.opened = self.opened.wrapping_add(1);
+            self.largest = self.largest.max(bytes);
+        }
     }
 
     /// Counts what was sent to the peer, and tells how much of it was not merely owed.
@@ -115,12 +147,25 @@ impl Allowance {
         match kind {
             DATA if self.skip > 0 || flags & END_STREAM != 0 => Ok(()),
             HEADERS => {
+                self.opens();
                 self.earn(STREAM);
                 Ok(())
             }
             RST_STREAM => self.spend(RESET, now),
+            CONTINUATION => {
+                self.opening = self.opening.map(|bytes| bytes.saturating_add(self.skip));
+                self.spend(CONTROL, now)
+            }
             _ => self.spend(CONTROL, now),
         }
+    }
+
+    /// A block of fields has begun: of a new stream, or the trailers of one that is open.
+    fn opens(&mut self) {
+        let [.., a, b, c, d] = self.head;
+        let stream = u32::from_be_bytes([a, b, c, d]) & 0x7fff_ffff;
+        self.opening = (stream > self.stream).then_some(self.skip);
+        self.stream = self.stream.max(stream);
     }
 
     fn earn(&mut self, amount: u32) {
@@ -208,6 +253,28 @@ mod tests {
     }
 
     #[test]
+    fn heads_of_new_streams_are_counted_once_they_are_whole() {
+        let now = Instant::now();
+        let mut allowance = opened(now);
+        let mut after = |stream: u8, bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            bytes[8] = stream;
+            allowance.received(&bytes, || now).unwrap();
+            allowance.heads()
+        };
+        assert_eq!(after(1, &frame(HEADERS, END_HEADERS, 20)), (1, 20));
+        assert_eq!(after(1, &frame(HEADERS, END_HEADERS | END_STREAM, 30)), (1, 20), "trailers");
+        assert_eq!(after(3, &frame(HEADERS, 0, 40)), (1, 20), "not whole");
+        assert_eq!(after(3, &frame(CONTINUATION, 0, 5)), (1, 20));
+        assert_eq!(after(3, &frame(CONTINUATION, END_HEADERS, 5)), (2, 50));
+        assert_eq!(after(5, &frame(HEADERS, END_HEADERS, 0)), (3, 50), "an empty one");
+        assert_eq!(after(1, &frame(HEADERS, END_HEADERS, 9)), (3, 50), "of before");
+        assert_eq!(after(7, &frame(DATA, 0, 9)), (3, 50));
+        allowance.forget_heads();
+        assert_eq!(allowance.heads(), (3, 0));
+    }
+
+    #[test]
     fn time_earns() {
         let start = Instant::now();
         let mut allowance = opened(start);
@@ -241,6 +308,7 @@ mod tests {
             }
             prop_assert_eq!(at_once, in_pieces);
             prop_assert_eq!(whole.balance, pieces.balance);
+            prop_assert_eq!(whole.heads(), pieces.heads());
         }
     }
 }

@@ -65,6 +65,16 @@ impl<I> Guard<I> {
         }
     }
 
+    /// hyper answers a head that becomes no request by itself, and closes: by the time it tells of the error, a bare status is
+    /// written. It is kept from it, so that the answer is that of the [`Reason`](crate::reject::Reason).
+    fn holds_back(&self) -> bool {
+        let is_quiet = self.vitals.is_quiet();
+        if is_quiet {
+            self.vitals.held_back.store(true, Relaxed);
+        }
+        is_quiet
+    }
+
     fn wrote(&mut self, result: &Poll<io::Result<usize>>) {
         match *result {
             Poll::Ready(Ok(bytes)) => {
@@ -90,6 +100,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Guard<I> {
             Poll::Ready(result) => result?,
             Poll::Pending => {
                 this.watch_tunnel(cx)?;
+                this.vitals.read_all.store(true, Relaxed);
                 return Poll::Pending;
             }
         }
@@ -97,11 +108,18 @@ impl<I: AsyncRead + Unpin> AsyncRead for Guard<I> {
         this.ended |= bytes.is_empty();
         this.vitals.read.store(this.vitals.read.load(Relaxed).wrapping_add(bytes.len()), Relaxed);
         if let Some(allowance) = &mut this.allowance {
+            if this.vitals.read_all.load(Relaxed) {
+                this.vitals.read_all.store(false, Relaxed);
+                allowance.forget_heads();
+            }
             allowance.received(bytes, Instant::now).map_err(|flood| {
                 this.vitals.flooded.store(true, Relaxed); // h2 hands the error on as a text
                 io::Error::other(flood)
             })?;
             this.vitals.block_open.store(allowance.has_partial_head(), Relaxed);
+            let (opened, largest) = allowance.heads();
+            this.vitals.opened.store(opened, Relaxed);
+            this.vitals.largest_head.store(largest, Relaxed);
         }
         Poll::Ready(Ok(()))
     }
@@ -109,13 +127,21 @@ impl<I: AsyncRead + Unpin> AsyncRead for Guard<I> {
 
 impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.holds_back() {
+            return Poll::Ready(Ok(buf.len()));
+        }
         let result = Pin::new(&mut self.io).poll_write(cx, buf);
         self.wrote(&result);
         result
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        if self.vitals.held_back.load(Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.vitals.flushed();
+        Poll::Ready(Ok(()))
     }
 
     /// Closes our end, then reads to the end of the peer's.
@@ -124,12 +150,15 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<I> {
     /// answer, such as the 431 to a head that we did not read to its end.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.vitals.held_back.load(Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
         if !this.vitals.lingering.load(Relaxed) {
             ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
             this.vitals.lingering.store(true, Relaxed);
         }
         let mut scrap = [0; LINGER_CHUNK];
-        while !this.ended && this.lingered < LINGER_BYTES {
+        while !this.ended && this.lingered < LINGER_BYTES && !this.vitals.lingered.load(Relaxed) {
             let mut buf = ReadBuf::new(&mut scrap);
             this.ended =
                 ready!(Pin::new(&mut this.io).poll_read(cx, &mut buf)).is_err() || buf.filled().is_empty();
@@ -143,6 +172,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<I> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.holds_back() {
+            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
+        }
         let result = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
         self.wrote(&result);
         result

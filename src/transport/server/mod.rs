@@ -5,6 +5,7 @@ mod builder;
 mod connection;
 mod flood;
 mod guard;
+mod heads;
 mod pulse;
 mod rate;
 mod request;

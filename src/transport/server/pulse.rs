@@ -64,6 +64,8 @@ pub(in crate::transport) enum Verdict {
     Stalled,
     /// The head did not come in time.
     HeadLate,
+    /// Our end is closed, and the peer's is not waited for any longer.
+    Lingered,
 }
 
 impl Pulse {
@@ -114,6 +116,11 @@ impl Pulse {
     pub(super) fn close(&mut self) {
         self.closing = true;
         self.told = Some((Instant::now(), self.vitals.begun.load(Relaxed)));
+    }
+
+    /// Whether the peer was told to open no more streams.
+    pub(super) const fn is_closing(&self) -> bool {
+        self.closing
     }
 
     /// Whether requests begin long after the peer was told to end the connection. HTTP/2 takes them until the peer has agreed,
@@ -224,6 +231,7 @@ impl Pulse {
         match self.state {
             State::Fresh | State::Idle(_) => Some(Verdict::Close),
             State::Head => Some(Verdict::HeadLate),
+            State::Lingering if !self.vitals.lingered.swap(true, Relaxed) => Some(Verdict::Lingered),
             State::Closing | State::Lingering => Some(Verdict::Cut),
             State::Busy => {
                 let wrote = self.vitals.wrote.load(Relaxed);
@@ -279,7 +287,7 @@ impl Stall {
 
 impl Limits {
     /// How often a busy connection is looked at.
-    fn busy_look(&self) -> Duration {
+    pub(super) fn busy_look(&self) -> Duration {
         // Not for each millisecond of a grace: this is a timer of each busy connection.
         const OFTEN: Duration = Duration::from_secs(1);
         let rate = self.rates.response.map_or(Duration::MAX, |rate| rate.grace_time().max(OFTEN));

@@ -5,7 +5,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header,
+    uri::{Authority, PathAndQuery},
+};
 use http_body::Body as HttpBody;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use pin_project_lite::pin_project;
@@ -46,11 +49,11 @@ where
     fn call(&self, request: Request<Incoming>) -> Exchange<S> {
         let in_flight = Some(self.vitals.begin());
         let asked = Asked { method: request.method().clone(), version: request.version() };
-        // hyper has counted those of HTTP/1.
-        if request.headers().len() > self.limits.head_fields {
-            self.observer.tell(|observer| observer.head_refused(self.peer.address(), Reason::HeadTooLarge));
+        if self.is_too_large(&request) {
+            let rejection = Rejection::new(Reason::HeadTooLarge);
+            let rejection = self.observer.answering(self.peer.address(), rejection);
             let protocol = Protocol::of(request.headers());
-            return Exchange { state: State::Refused { protocol }, in_flight, asked };
+            return Exchange { state: State::Refused { rejection, protocol }, in_flight, asked };
         }
         let (head, body) = request.into_parts();
         let rate = self.limits.rates.body.filter(|_| !may_be_silent(&head.headers, self.vitals.is_h2));
@@ -68,6 +71,28 @@ where
         }
         Exchange { state: State::begin(self.service.clone(), request), in_flight, asked }
     }
+}
+
+impl<S> Requests<S> {
+    /// Of HTTP/1 hyper has seen to it.
+    fn is_too_large<B>(&self, request: &Request<B>) -> bool {
+        let Limits { head_fields, head_bytes, .. } = *self.limits;
+        self.vitals.is_h2
+            && (request.headers().len() > head_fields || list_size(request) > head_bytes as usize)
+    }
+}
+
+/// The size of a head by RFC 9113 section 6.5.2.
+fn list_size<B>(request: &Request<B>) -> usize {
+    const FIELD: usize = 32;
+    let uri = request.uri();
+    let size = |name: &str, value: Option<&str>| value.map_or(0, |value| name.len() + value.len() + FIELD);
+    let pseudo = size(":method", Some(request.method().as_str()))
+        + size(":scheme", uri.scheme_str())
+        + size(":authority", uri.authority().map(Authority::as_str))
+        + size(":path", uri.path_and_query().map(PathAndQuery::as_str));
+    let fields = request.headers().iter();
+    fields.fold(pseudo, |sum, (name, value)| sum + name.as_str().len() + value.len() + FIELD)
 }
 
 /// Whether it may be a stream of gRPC, both ends of which may wait for the other. Over HTTP/1 there is none, whatever a
@@ -99,7 +124,7 @@ pin_project! {
         Waiting { waiting: Box<(S, Option<Request<Body>>)> },
         Called { #[pin] future: F },
         Failed { error: Option<BoxError> },
-        Refused { protocol: Protocol },
+        Refused { rejection: Rejection, protocol: Protocol },
     }
 }
 
@@ -138,8 +163,8 @@ where
                 StateProjection::Failed { error } => {
                     return Poll::Ready(Err(error.take().expect("polled after completion")));
                 }
-                StateProjection::Refused { protocol } => {
-                    let refusal = Rejection::new(Reason::HeadTooLarge).into_response(*protocol);
+                StateProjection::Refused { rejection, protocol } => {
+                    let refusal = rejection.clone().into_response(*protocol);
                     break refusal.map(ResponseBody::full);
                 }
             };
@@ -157,8 +182,12 @@ where
             true => response.map(|_| ResponseBody::full(Bytes::new())),
             false => response,
         };
+        let is_connected = this.asked.method == Method::CONNECT && response.status().is_success();
+        let is_tunnel = is_connected || response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if is_tunnel {
+            vitals.speak();
+        }
         let mut response = response.map(|body| ServedBody::new(body, in_flight));
-        let is_tunnel = this.asked.method == Method::CONNECT && response.status().is_success();
         if says_close && !response.status().is_informational() && !is_tunnel {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             // Or else hyper tells those of HTTP/1.0 that it is kept alive, too.

@@ -2,7 +2,7 @@ use std::{
     error::Error,
     future::{Future, poll_fn},
     pin::Pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     task::Poll,
 };
 
@@ -12,8 +12,8 @@ use http_body::Body as HttpBody;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
-    time::{Instant, timeout},
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
 };
 use tower_service::Service;
 
@@ -21,6 +21,7 @@ use super::{
     Server,
     connection::{Conn, Drive, Ended},
     guard::Guard,
+    heads::Heads,
     pulse::Pulse,
     request::Requests,
     sniff::{Sniffed, detect, sniff},
@@ -30,9 +31,8 @@ use super::{
 use crate::{
     body::{Body, BoxError},
     race::race,
-    reject::Reason,
     transport::{
-        Drain, Io, Listener, Misuse, Peer, Stream, Streams,
+        Drain, Io, Listener, Peer, Stream, Streams,
         drain::{Alarm, Phase, Watch},
         listener::Observer,
         prefixed::Prefixed,
@@ -40,9 +40,6 @@ use crate::{
         tenure::Tenure,
     },
 };
-
-/// To a peer whose head did not come in time.
-const HEAD_LATE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 impl Server {
     /// Serves the connections of `listener` until the server has drained.
@@ -219,40 +216,28 @@ impl Server {
         let guard = Guard::new(io, Arc::clone(&vitals), tenure.clone(), watches);
         let (limits, who) = (Arc::clone(&self.limits), peer);
         let (peer, lost) = (who.address(), tenure.lost());
-        let observed = observer.clone();
-        let requests =
-            Requests { service, peer: who, tenure, vitals: Arc::clone(&vitals), limits, observer: observed };
+        let mut heads = Heads::new(observer.clone(), peer, Arc::clone(&vitals), Arc::clone(&limits));
+        let (drain, until) = (vitals.drain.clone(), tenure.clone());
+        let requests = Requests { service, peer: who, tenure, vitals, limits, observer };
         let ended = if is_h2 {
             let mut conn = Box::pin(self.limits.http2().serve_connection(TokioIo::new(guard), requests));
-            Drive::new(&mut conn, pulse, alarm, lost).await
+            let ended = Drive::new(&mut conn, &mut heads, pulse, alarm, lost).await;
+            heads.end(&ended);
+            ended
         } else {
             let mut conn =
                 self.limits.http1().serve_connection(TokioIo::new(guard), requests).with_upgrades();
-            let ended = Drive::new(&mut conn, pulse, alarm, lost).await;
-            if let (Ended::HeadLate, Some(parts)) = (&ended, conn.into_parts()) {
+            let ended = Drive::new(&mut conn, &mut heads, pulse, alarm, lost).await;
+            if let Some(response) = heads.end(&ended)
+                && let Some(parts) = conn.into_parts()
+            {
                 let mut io = parts.io.into_inner();
-                let answer = async { io.write_all(HEAD_LATE).await.and(io.shutdown().await) };
-                let _ = timeout(self.limits.close_timeout, answer).await;
+                let cut = race(drain.cut_off(), until.cut());
+                // Boxed, since no connection should be larger for it.
+                Box::pin(race(heads.answer(&mut io, &parts.read_buf, response), cut)).await;
             }
             ended
         };
-        let refused = match &ended {
-            Ended::Itself(Err(error)) if error.is_parse_too_large() => Some(Reason::HeadTooLarge),
-            Ended::Itself(Err(error)) if error.is_parse() => Some(Reason::BadRequest),
-            Ended::HeadLate => Some(Reason::RequestTimeout),
-            Ended::Itself(_) | Ended::Cut | Ended::Stalled => None,
-        };
-        if let Some(reason) = refused {
-            observer.tell(|observer| observer.head_refused(peer, reason));
-        }
-        let misused = match &ended {
-            Ended::Itself(Err(_)) if vitals.flooded.load(Relaxed) => Some(Misuse::Flood),
-            Ended::Stalled => Some(Misuse::SlowReader),
-            _ => None,
-        };
-        if let Some(how) = misused {
-            observer.tell(|observer| observer.cut(peer, how));
-        }
         match ended {
             Ended::Itself(Ok(())) => {}
             Ended::Itself(Err(error)) => {

@@ -33,6 +33,12 @@ pub(super) struct Vitals {
     mark: AtomicUsize,
     /// A part of an HTTP/2 head has come, and nothing else can come before its rest.
     pub(super) block_open: AtomicBool,
+    /// HTTP/2 streams of which the whole head has come.
+    pub(super) opened: AtomicUsize,
+    /// The largest of their heads on the wire, of those that came since there was last nothing to read.
+    pub(super) largest_head: AtomicUsize,
+    /// There was nothing more to read.
+    pub(super) read_all: AtomicBool,
     /// No request is to come after the next one.
     pub(super) leaving: AtomicBool,
     /// The peer has sent more control frames than it may.
@@ -45,6 +51,14 @@ pub(super) struct Vitals {
     pub(super) upgraded: AtomicBool,
     /// Our end is closed, and we wait for the peer's.
     pub(super) lingering: AtomicBool,
+    /// We have waited long enough for that.
+    pub(super) lingered: AtomicBool,
+    /// Something of an answer may not have been written yet.
+    spoke: AtomicBool,
+    /// It speaks HTTP/2, or has become a tunnel.
+    beyond: AtomicBool,
+    /// hyper has answered a head by itself, which is not written.
+    pub(super) held_back: AtomicBool,
     tunnel: Mutex<Option<TunnelGuard>>,
 }
 
@@ -59,12 +73,19 @@ impl Vitals {
             wrote: AtomicUsize::new(0),
             mark: AtomicUsize::new(0),
             block_open: AtomicBool::new(false),
+            opened: AtomicUsize::new(0),
+            largest_head: AtomicUsize::new(0),
+            read_all: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             flooded: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             upgraded: AtomicBool::new(false),
             lingering: AtomicBool::new(false),
+            lingered: AtomicBool::new(false),
+            spoke: AtomicBool::new(is_h2),
+            beyond: AtomicBool::new(is_h2),
+            held_back: AtomicBool::new(false),
             tunnel: Mutex::new(None),
         })
     }
@@ -88,6 +109,25 @@ impl Vitals {
     /// The bytes of a head of which a part has come: no fewer than there are.
     pub(super) fn head_bytes(&self) -> usize {
         self.read.load(Relaxed).wrapping_sub(self.mark.load(Relaxed))
+    }
+
+    /// Whether nothing but hyper itself can have something to write: HTTP/1, and all of what the service has answered is written.
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.spoke.load(Relaxed) && self.in_flight.load(Relaxed) == 0
+    }
+
+    /// All is written that was given to hyper.
+    pub(super) fn flushed(&self) {
+        if self.spoke.load(Relaxed) && self.in_flight.load(Relaxed) == 0 && !self.beyond.load(Relaxed) {
+            self.spoke.store(false, Relaxed);
+        }
+    }
+
+    /// Nothing is held back any more.
+    pub(super) fn speak(&self) {
+        self.spoke.store(true, Relaxed);
+        self.beyond.store(true, Relaxed);
+        self.held_back.store(false, Relaxed);
     }
 
     /// A tunnel that is open until the connection's IO is dropped.
@@ -118,6 +158,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.mark.store(self.0.read.load(Relaxed), Relaxed);
+        self.0.spoke.store(true, Relaxed);
         self.0.in_flight.fetch_sub(1, Relaxed);
     }
 }

@@ -365,6 +365,14 @@ fn a_map_without_bound() {
     }
     breaks!(Memory, Contract::new("unbounded", Remembers::default).keys(100, |l| l.0.lock().unwrap().len()));
     breaks!(Memory, Contract::new("untold", Remembers::default).allocations(9, allocations));
+    let filled =
+        || Contract::new("never full", Remembers::default).filled_by(400).allocations(9, allocations);
+    breaks!(Memory, filled());
+    // Nor is it remembered by who says so and does not.
+    breaks!(
+        Memory,
+        Contract::new("empty", || layer_fn(|inner: Probe| inner)).filled_by(400).allocations(9, allocations)
+    );
 }
 
 #[test]
@@ -463,6 +471,121 @@ fn a_time_of_which_nothing_was_told() {
         })
     };
     breaks!(Time, Contract::new("waits", gentle));
+}
+
+/// Asks again after `wait`, if the first is late or has failed.
+fn again(
+    wait: impl Fn() -> BoxFuture<()> + Clone + Send + Sync + 'static,
+) -> impl Layer<
+    Probe,
+    Service = impl Service<Request<Body>, Response = Response<ProbeBody>, Error = ProbeError, Future: Send>
+              + Clone
+              + Send
+              + Sync,
+> + Clone
++ Send
++ Sync
++ 'static {
+    layer_fn(move |inner: Probe| {
+        let wait = wait.clone();
+        With(inner, move |inner: &mut Probe, request| -> BoxFuture<Answer> {
+            let (first, mut other, wait) = (inner.call(request), inner.clone(), wait());
+            Box::pin(async move {
+                tokio::select! {
+                    Ok(answer) = first => return Ok(answer),
+                    () = wait => {}
+                }
+                std::future::poll_fn(|cx| other.poll_ready(cx)).await?;
+                other.call(Request::new(Body::empty())).await
+            })
+        })
+    })
+}
+
+#[test]
+fn a_wait_that_is_none_or_is_not_tokios() {
+    const LATE: Duration = Duration::from_secs(5);
+    let sleeps = |time| move || -> BoxFuture<()> { Box::pin(tokio::time::sleep(time)) };
+    let at_once = || -> BoxFuture<()> { Box::pin(std::future::ready(())) };
+    // The kit waits for answers.
+    let never = sleeps(Duration::from_secs(1 << 20));
+    breaks!(Time, Contract::new("at once", move || again(at_once)).asks_again_after(LATE));
+    breaks!(Time, Contract::new("at once", move || again(at_once)).tries_again_within(LATE));
+    breaks!(Time, Contract::new("never", move || again(never)).asks_again_after(LATE));
+    breaks!(Time, Contract::new("never", move || again(never)).tries_again_within(LATE));
+    for other in [LATE / 2, LATE * 2] {
+        breaks!(Time, Contract::new("otherwise", move || again(sleeps(other))).asks_again_after(LATE));
+    }
+    breaks!(Time, Contract::new("too late", move || again(sleeps(LATE * 2))).tries_again_within(LATE));
+    let good = Contract::new("in time", move || again(sleeps(LATE))).asks_again_after(LATE).check();
+    assert!(good.broken().all(|(law, _)| law != Law::Time), "{good:?}");
+}
+
+#[test]
+fn a_caller_that_is_not_held_back() {
+    let holding = |time: Duration| {
+        layer_fn(move |inner: Probe| {
+            With(inner, move |inner: &mut Probe, request| -> BoxFuture<Answer> {
+                let fresh = inner.clone();
+                let mut inner = std::mem::replace(inner, fresh);
+                Box::pin(async move {
+                    tokio::time::sleep(time).await;
+                    inner.call(request).await
+                })
+            })
+        })
+    };
+    let told = Duration::from_secs(5);
+    for other in [Duration::ZERO, told / 2, told * 2] {
+        breaks!(Time, Contract::new("holds back", move || holding(other)).holds_back(1, told));
+    }
+    let good = Contract::new("holds back", move || holding(told)).holds_back(1, told).check();
+    assert!(good.broken().all(|(law, _)| law != Law::Time), "{good:?}");
+}
+
+#[test]
+fn a_wall_clock_that_is_not_the_given_one() {
+    // Good until a time that tokio tells, or for ever.
+    let until = |end: Option<Duration>| {
+        let end = end.map(|end| tokio::time::Instant::now() + end);
+        layer_fn(move |inner: Probe| {
+            With(inner, move |inner: &mut Probe, request| -> BoxFuture<Answer<Body>> {
+                if end.is_some_and(|end| tokio::time::Instant::now() >= end) {
+                    return Box::pin(async { refused() });
+                }
+                let call = inner.call(request);
+                Box::pin(async { Ok(boxed(call.await?)) })
+            })
+        })
+    };
+    let time = Duration::from_secs(3_600);
+    for end in [Some(time), None] {
+        breaks!(Time, Contract::new("until", move || until(end)).by_wall_clock(time, |_| ()));
+    }
+    // And one that goes by the clock, of which that was not told.
+    breaks!(Time, Contract::new("limit", || limiter(Arc::default, 3)).limit(3).by_wall_clock(time, |_| ()));
+}
+
+#[test]
+fn what_is_noticed_by_one_service_only() {
+    let failures = || {
+        layer_fn(move |inner: Probe| {
+            let failed = Arc::new(AtomicU32::new(0));
+            With(inner, move |inner: &mut Probe, request| -> BoxFuture<Answer<Body>> {
+                if failed.load(Ordering::SeqCst) >= 3 {
+                    return Box::pin(async { refused() });
+                }
+                let (call, failed) = (inner.call(request), Arc::clone(&failed));
+                Box::pin(async move {
+                    let answer = call.await;
+                    failed.fetch_add(u32::from(answer.is_err()), Ordering::SeqCst);
+                    Ok(boxed(answer?))
+                })
+            })
+        })
+    };
+    let soon = Duration::from_millis(50);
+    breaks!(SharedState, Contract::new("failures", failures).spoiled_after(3).notices_after(soon));
 }
 
 #[test]

@@ -213,12 +213,13 @@ async fn each_bad_client_has_its_line() {
         assert_eq!(lines[n]["client"], "127.0.0.1", "{name}");
         let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
         assert_eq!(is_counted(&metrics, expected), is_request, "{name}: {metrics}");
-        assert!(is_request || metrics.contains("portcullis_heads_refused_total 1"), "{name}: {metrics}");
+        let late = r#"portcullis_heads_refused_total{reason="request_timeout"} 1"#;
+        assert!(is_request || metrics.contains(late), "{name}: {metrics}");
     }
     assert_eq!(gateway.get("/open", &[("host", "shop.example")]).await.status, 200);
 }
 
-/// Only a head of too many bytes is refused below us, which leaves no line.
+/// Those that are refused below us, and come to no answer of ours, have a line too.
 #[tokio::test]
 async fn what_is_refused_over_http2_is_told() {
     let (gateway, _directory) = refuser().await;
@@ -233,23 +234,31 @@ async fn what_is_refused_over_http2_is_told() {
         }
         let (response, _) =
             client.clone().ready().await.unwrap().send_request(request.body(()).unwrap(), true).unwrap();
-        timeout(PATIENCE, response).await.expect("in time").unwrap().status().as_u16()
+        timeout(PATIENCE, response).await.expect("in time").unwrap()
     };
     let head = http::Request::head("http://shop.example/private").body(()).unwrap();
     let (response, _) = client.clone().ready().await.unwrap().send_request(head, true).unwrap();
     let mut response = timeout(PATIENCE, response).await.expect("in time").unwrap();
     assert_eq!(response.status(), 401);
     assert!(response.body_mut().data().await.is_none(), "the answer to HEAD has no body");
+    assert_eq!(told(&log.access(1).await[0]), (401, "missing_credentials", "AN", "caller_fault"));
 
-    assert_eq!(ask(101, 1).await, 431);
-    let lines = log.access(2).await;
-    assert_eq!(told(&lines[0]), (401, "missing_credentials", "AN", "caller_fault"));
-    assert_eq!(told(&lines[1]), (431, "head_too_large", "HL", "caller_fault"));
-    assert_eq!(ask(10, 7_000).await, 431);
-    assert_eq!(ask(10, 10).await, 200, "the connection goes on");
-    assert_eq!(log.access(3).await.len(), 3);
+    let too_large = (431, "head_too_large", "HL", "caller_fault");
+    for (n, (fields, bytes, is_ours)) in
+        [(101, 1, true), (10, 7_000, true), (3, 60_000, false)].into_iter().enumerate()
+    {
+        let answer = ask(fields, bytes).await;
+        assert_eq!(answer.status(), 431);
+        let line = &log.access(n + 2).await[n + 1];
+        assert_eq!((told(line), &line["listener"]), (too_large, &"public".into()));
+        assert_eq!(line["client"], "127.0.0.1");
+        let id = answer.headers().get("x-request-id").map(|id| id.to_str().unwrap());
+        assert_eq!((id.is_some(), line["request_id"].as_str()), (is_ours, id));
+    }
+    assert_eq!(ask(10, 10).await.status(), 200, "the connection goes on");
+    assert_eq!(log.access(5).await.len(), 5);
     let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
-    assert!(metrics.contains("portcullis_heads_refused_total 1"), "{metrics}");
+    assert!(metrics.contains(r#"portcullis_heads_refused_total{reason="head_too_large"} 3"#), "{metrics}");
 }
 
 /// Heads that never become requests are logged and counted all the same.
@@ -258,21 +267,48 @@ async fn a_head_that_is_no_request_leaves_a_line() {
     let (gateway, _directory) = refuser().await;
     let (log, _guard) = Log::start();
     let large = format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(70_000));
-    for head in ["GET / HTTP/1.1\r\nno field\r\n\r\n", &large] {
+    let bad = "GET / HTTP/1.1\r\nno field\r\n\r\n";
+    for (n, (head, status, reason, flag)) in
+        [(bad, 400, "bad_request", "DPE"), (&large, 431, "head_too_large", "HL")].into_iter().enumerate()
+    {
         let mut peer = TcpStream::connect(gateway.at("public")).await.unwrap();
         peer.write_all(head.as_bytes()).await.unwrap();
-        let _ = peer.read_to_end(&mut Vec::new()).await;
-    }
-    let mut lines = log.access(2).await;
-    lines.sort_by_key(|line| line["status"].as_u64());
-    for (line, (status, reason, flag)) in
-        lines.iter().zip([(400, "bad_request", "DPE"), (431, "head_too_large", "HL")])
-    {
+        let mut answer = Vec::new();
+        let _ = peer.read_to_end(&mut answer).await;
+        let answer = String::from_utf8(answer).unwrap();
+        let line = &log.access(n + 1).await[n];
         assert_eq!(told(line), (status, reason, flag, "caller_fault"));
-        assert_eq!(line["client"], "127.0.0.1");
+        assert_eq!((&line["client"], &line["listener"]), (&"127.0.0.1".into(), &"public".into()));
+        let id = line["request_id"].as_str().unwrap();
+        assert!(answer.contains(&format!("\r\nx-request-id: {id}\r\n")), "{answer}");
+        assert!(answer.contains(&format!(r#""reason":"{reason}""#)), "{answer}");
+        let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
+        let count = format!(r#"portcullis_heads_refused_total{{reason="{reason}"}} 1"#);
+        assert!(metrics.contains(&count), "{metrics}");
     }
-    let metrics = gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text;
-    assert!(metrics.contains("portcullis_heads_refused_total 2"), "{metrics}");
+}
+
+/// However many there are, a few of them have a line, and all are counted.
+#[tokio::test]
+async fn a_flood_of_bad_heads_floods_no_log() {
+    let (gateway, _directory) = refuser().await;
+    let (log, _guard) = Log::start();
+    let mut peer = TcpStream::connect(gateway.at("public")).await.unwrap();
+    peer.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut heads = Vec::new();
+    for stream in (1_u32..1_000).step_by(2) {
+        heads.extend(b"\0\0\x01\x01\x05");
+        heads.extend(stream.to_be_bytes());
+        heads.push(0x82); // a method, and nothing else
+    }
+    peer.write_all(&heads).await.unwrap();
+    let all = r#"portcullis_heads_refused_total{reason="bad_request"} 500"#;
+    let counted =
+        async { while !gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text.contains(all) {} };
+    timeout(PATIENCE, counted).await.expect("in time");
+    let lines = log.access(1).await;
+    assert!(lines.len() <= 20, "{}", lines.len());
+    assert!(lines.iter().all(|line| told(line) == (400, "bad_request", "DPE", "caller_fault")), "{lines:?}");
 }
 
 /// A connection that is cut for what its peer does with it is logged and counted.

@@ -7,6 +7,7 @@ mod cost;
 mod drain;
 #[cfg(all(feature = "tls", feature = "upstream"))]
 mod expiry;
+mod heads;
 mod http1;
 mod http2;
 mod others;

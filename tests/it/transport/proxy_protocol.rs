@@ -10,14 +10,14 @@ use super::{SHORT, Site, peer::Peer, serve, until};
 
 /// What became of connections that were not served to their end.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<String>>>);
+pub(super) struct Told(Arc<Mutex<Vec<String>>>);
 
 impl Told {
     fn note(&self, what: impl Into<String>) {
         self.0.lock().unwrap().push(what.into());
     }
 
-    fn all(&self) -> Vec<String> {
+    pub(super) fn all(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
 }

@@ -1,0 +1,119 @@
+//! What changes with time, and by whose clock.
+
+use std::{
+    sync::atomic::Ordering,
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use super::{
+    stage::{Found, Stage, ensure, poll_once, settle},
+    state::{exhaust, patiently},
+};
+use crate::{
+    reject::Rejection,
+    testing::{
+        Contract, Subject,
+        contract::{Refuses, Waits},
+    },
+};
+
+pub(super) async fn recovery<L: Subject>(contract: &Contract<L>, refuses: Refuses, time: Duration) -> Found {
+    let stage = Stage::new(contract);
+    let _held = exhaust(&stage, refuses).await?;
+    let mut service = stage.service();
+    ensure(!stage.passes(&mut service, 1).await, || "the limit was not reached".into())?;
+    tokio::time::advance(time).await;
+    let passes = stage.passes(&mut service, 1).await;
+    ensure(passes, || format!("{time:?} of tokio's time changed nothing"))
+}
+
+pub(super) async fn answer_in_time<L: Subject>(contract: &Contract<L>, time: Duration) -> Found {
+    let stage = Stage::new(contract);
+    stage.shared.act(|script| script.silent = true);
+    let _held = match contract.refuses {
+        Some(refuses @ Refuses::Beside(_)) => exhaust(&stage, refuses).await?,
+        _ => Vec::new(),
+    };
+    let mut service = stage.service();
+    let mut call = Box::pin(stage.send(&mut service, 1));
+    ensure(poll_once(call.as_mut(), Waker::noop()).is_pending(), || "it did not wait".into())?;
+    tokio::time::advance(time + Duration::from_millis(1)).await;
+    let Poll::Ready(answer) = poll_once(call.as_mut(), Waker::noop()) else {
+        return Err(format!("{time:?} of tokio's time changed nothing"));
+    };
+    let rejected = answer.is_ok_and(|response| response.extensions().get::<Rejection>().is_some());
+    ensure(rejected, || "the answer is no rejection".into())
+}
+
+/// A layer of which no time is told neither ends a silence nor begins one.
+pub(super) async fn timeless<L: Subject>(contract: &Contract<L>) -> Found {
+    let stage = Stage::new(contract);
+    stage.shared.act(|script| script.silent = true);
+    let mut service = stage.service();
+    let mut call = Box::pin(stage.send(&mut service, 1));
+    if patiently(&mut call).await.is_pending() {
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        let answered = patiently(&mut call).await.is_ready();
+        ensure(!answered, || "it ends a silence after some time, which was not told".into())?;
+    }
+    drop(call);
+    stage.shared.act(|script| (script.silent, script.fails) = (false, true));
+    let mut call = Box::pin(stage.send(&mut service, 1));
+    let answered = patiently(&mut call).await.is_ready();
+    ensure(answered, || "it waits by time after a failure, which was not told".into())
+}
+
+/// A layer that waits by itself does so by tokio's time: neither shorter nor longer than it says.
+pub(super) async fn waits<L: Subject>(contract: &Contract<L>) -> Found {
+    const MOMENT: Duration = Duration::from_millis(2);
+    let Some(waits) = contract.waits else { return Ok(()) };
+    let stage = Stage::new(contract);
+    stage.shared.act(|script| {
+        script.silent = matches!(waits, Waits::Silent(_) | Waits::Held(..));
+        script.fails = matches!(waits, Waits::Failed(_));
+    });
+    let (caller, before, least, most) = match waits {
+        Waits::Silent(time) => (1, 1, time.saturating_sub(MOMENT), time + MOMENT),
+        Waits::Failed(time) => (1, 1, Duration::ZERO, time + MOMENT),
+        Waits::Held(caller, time) => (caller, 0, time.saturating_sub(MOMENT), time + MOMENT),
+    };
+    let asked = || stage.shared.calls.load(Ordering::SeqCst);
+    let early = |when: String| {
+        let asked = asked();
+        ensure(asked == before, || format!("it has asked {asked} times {when}, not {before}"))
+    };
+    let mut service = stage.service();
+    let mut call = Box::pin(stage.send(&mut service, caller));
+    let waits = patiently(&mut call).await.is_pending();
+    ensure(waits, || "it did not wait".into())?;
+    early("at once".into())?;
+    if !least.is_zero() {
+        tokio::time::advance(least).await;
+        let _ = patiently(&mut call).await;
+        early(format!("after {least:?}"))?;
+    }
+    tokio::time::advance(most - least).await;
+    let _ = patiently(&mut call).await;
+    ensure(asked() > before, || format!("{most:?} of tokio's time changed nothing"))
+}
+
+/// What goes by the calendar goes by the clock that was given, and not by tokio's.
+pub(super) async fn wall_clock<L: Subject>(contract: &Contract<L>) -> Found {
+    let Some((time, advance)) = &contract.wall_clock else { return Ok(()) };
+    let stage = Stage::new(contract);
+    let _held = match contract.refuses {
+        Some(refuses) => exhaust(&stage, refuses).await?,
+        None => Vec::new(),
+    };
+    let mut service = stage.service();
+    let passed = stage.passes(&mut service, 1).await;
+    ensure(passed == contract.refuses.is_none(), || "it began otherwise than was told".into())?;
+    tokio::time::advance(*time).await;
+    settle().await;
+    let passes = stage.passes(&mut service, 1).await;
+    ensure(passes == passed, || format!("{time:?} of tokio's time is none of the wall clock's"))?;
+    advance(*time);
+    let passes = stage.passes(&mut service, 1).await;
+    ensure(passes != passed, || format!("{time:?} of the wall clock's time changed nothing"))
+}
