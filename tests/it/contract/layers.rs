@@ -383,7 +383,7 @@ fn limited<L: Subject>(
 /// Who comes again is refused, or waits if it comes after four minutes and before five.
 fn shaping() -> Report {
     let algorithm = Algorithm::LeakyBucket { max_wait: Duration::from_secs(60) };
-    let limit = move || Limit::builder("shape", "12/h".parse().unwrap()).algorithm(algorithm.clone());
+    let limit = move || Limit::builder("shape", "12/h".parse().unwrap()).algorithm(algorithm);
     limited("rate limit, shaping", limit, |limit| RateLimit::new(limit).layer())
         .limit(1)
         .recovers_after(Duration::from_secs(250))
