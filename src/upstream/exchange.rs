@@ -189,8 +189,10 @@ async fn send_again(
     let is_unsent = unsent.is_some();
     let error = error.into_error();
     let may_resend = |copy: &Copy| {
-        error::is_refused(&error)
-            || may_be_done_twice(copy, &connection, &error) && rest.settings.may_resend()
+        // Who leaves refuses what comes, once; who has too much to do may refuse again and again.
+        let is_left = error::is_refused(&error) && !error::is_stream_error(&error);
+        let may_be = error::is_refused(&error) || may_be_done_twice(copy, &connection, &error);
+        is_left || may_be && rest.settings.may_resend()
     };
     let again = unsent.or_else(|| rest.copy.take().filter(may_resend)?.into_request());
     let failed = |error, rest: &mut Rest| {
@@ -201,7 +203,9 @@ async fn send_again(
     };
     let never_sent = |failed: Answered| failed.map_err(|why| if is_unsent { why.unsent() } else { why });
     let Some(again) = again else { return failed(error, &mut rest) };
-    connection.retire();
+    if !error::is_stream_error(&error) {
+        connection.retire();
+    }
     drop(connection);
     let member = Arc::clone(rest.load.member());
     let Ok(lease) = member.reconnect(rest.http2).await else { return never_sent(failed(error, &mut rest)) };

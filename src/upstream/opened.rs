@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use arc_swap::Guard;
 use http::Response;
 use tokio::{
     io::{AsyncRead, AsyncWriteExt, ReadBuf, copy, sink},
@@ -159,7 +160,19 @@ impl Upstream {
 
     async fn opened(self, hash: Option<u64>, subset: Option<u64>) -> Result<Opened, Rejection> {
         let begun = Instant::now();
-        self.plan().await?;
+        let now = self.plan_now().map(Guard::into_inner);
+        let plan = match now {
+            Some(plan) => plan,
+            None => self.plan().await?,
+        };
+        // One that knows nobody may be of before, and the next may take long to be made.
+        let ask = Ask { hash, subset, ..Ask::default() };
+        let mut first = self.next(&plan, &ask);
+        if first.is_none()
+            && let Some(plan) = self.group().roster.renewed(&plan).await
+        {
+            first = self.next(&plan, &ask);
+        }
         let (mut tried, mut failed) = (Tried::default(), None::<ConnectError>);
         let come = race(PATIENCE, |missed: Option<Missed>| {
             if let Some(Missed { mut load, error }) = missed {
@@ -172,7 +185,8 @@ impl Upstream {
             }
             let now = self.now();
             let ask = Ask { tried, hash, subset, now, ..Ask::default() };
-            let member = self.next(&*self.plan_now()?, &ask)?;
+            let another = || self.next(&*self.plan_now()?, &ask);
+            let member = first.take().or_else(another)?;
             tried.add(&member);
             let of = Arc::clone(&member);
             Some(Try::begin(self.begin(member, None, now), Box::pin(async move { of.connect_raw().await })))

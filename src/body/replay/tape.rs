@@ -170,6 +170,10 @@ impl Drop for Replay {
             let mut tape = lock(tape);
             if tape.recording == Recording::On {
                 tape.recording = Recording::Last;
+                // One alone has had all that has come, and may wait long for more.
+                if tape.readers == 1 {
+                    tape.recorded = Vec::new();
+                }
             }
         }
     }

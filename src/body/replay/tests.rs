@@ -206,6 +206,17 @@ fn once_nobody_can_ask_again_the_last_one_goes_on() {
     assert_eq!(Had::default().read_out(&mut last).bytes, b"abcdef");
 }
 
+/// Who goes on alone may wait for more for hours.
+#[test]
+fn nothing_is_kept_for_one_that_is_alone() {
+    let replay = replay(&[Step::Data("12345678"), Step::Data("ab"), Step::End]);
+    let (mut alone, mut had) = (replay.body().unwrap(), Had::default());
+    had.read(&mut alone);
+    let freed = allocation_counter::measure(|| drop(replay));
+    assert!(freed.bytes_current <= -8, "{freed:?}");
+    assert_eq!(had.read_out(&mut alone).bytes, b"12345678ab");
+}
+
 #[test]
 fn sizes_are_those_of_the_whole() {
     let replay = replay(&[Step::Data("ab"), Step::Data("cd"), Step::Trailers("0")]);

@@ -137,13 +137,18 @@ impl DistributionHandle {
     }
 
     /// Gives back what was taken ahead of this limit and not spent, and waits until what requests cost in the end is
-    /// charged, for a second at most and not where Redis does not serve: at shutdown.
+    /// charged and other instances are told, for a second at most and not where Redis does not serve: at shutdown.
     pub async fn give_back(&self) {
         self.shared.sweep(true);
         if self.redis() == State::Open {
             return;
         }
-        _ = timeout(LAST, self.shared.distribution.fleet.beside.settled()).await;
+        let fleet = &self.shared.distribution.fleet;
+        let told = async {
+            fleet.beside.settled().await;
+            fleet.tell_news(LAST).await
+        };
+        _ = timeout(LAST, told).await;
     }
 
     /// Whether Redis is asked.

@@ -5,8 +5,9 @@
 //! hears it asks again. One that Redis does not know any more asks again about all: Redis may have lost more than that.
 
 use std::{
-    collections::HashMap,
-    sync::{LazyLock, Mutex, PoisonError},
+    collections::{HashMap, HashSet},
+    mem,
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -17,18 +18,27 @@ use crate::redis::RedisError;
 
 static RETURNED: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("returned.lua")));
 
-/// What was heard last: limits, and when units of them have come back, by Redis' clock. `None` until something was heard.
 #[derive(Default)]
-pub(super) struct News(Mutex<Option<HashMap<u64, u64>>>);
+pub(super) struct News {
+    /// What was heard last: limits, and when units of them have come back, by Redis' clock. `None` until something was heard.
+    heard: Mutex<Option<HashMap<u64, u64>>>,
+    /// The limits of which others are not told yet; some of them may be gone here.
+    untold: Mutex<HashSet<u64>>,
+}
 
 impl News {
+    /// Units of this limit have come back.
+    pub(super) fn is_to_be_told(&self, limit: u64) {
+        lock(&self.untold).insert(limit);
+    }
+
     /// The limits of which it is told for the first time, or all (`None`) if Redis does not know any more who listens. Numbers are
     /// compared as they came.
     fn hear(&self, is_new: bool, returned: &[u8]) -> Option<Vec<u64>> {
         let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
         let told = returned.chunks_exact(16).map(|one| (number(&one[..8]), number(&one[8..])));
         let all: HashMap<_, _> = told.collect();
-        let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).replace(all.clone());
+        let before = lock(&self.heard).replace(all.clone());
         if is_new && before.is_some() {
             return None;
         }
@@ -42,25 +52,24 @@ impl News {
 impl Fleet {
     /// Says of which limits units have come back since it was said last.
     pub(super) async fn tell_news(&self, patience: Duration) -> Result<(), RedisError> {
-        let limits = self.limits();
-        let returned: Vec<_> = limits.iter().filter(|limit| limit.take_returned()).collect();
-        let names: Vec<_> = returned.iter().flat_map(|limit| name(limit)).collect();
-        let said = self.say(names, patience).await;
+        let untold = mem::take(&mut *lock(&self.news.untold));
+        let said = self.say(&untold, patience).await;
         if said.is_err() {
-            returned.iter().for_each(|limit| limit.returned());
+            lock(&self.news.untold).extend(untold);
         }
         said
     }
 
     /// Says that units of this limit have come back.
     pub(super) async fn tell_of(&self, limit: &Shared, patience: Duration) -> Result<(), RedisError> {
-        self.say(name(limit).into(), patience).await
+        self.say(&[limit.name()].into(), patience).await
     }
 
-    async fn say(&self, names: Vec<u8>, patience: Duration) -> Result<(), RedisError> {
-        if names.is_empty() {
+    async fn say(&self, limits: &HashSet<u64>, patience: Duration) -> Result<(), RedisError> {
+        if limits.is_empty() {
             return Ok(());
         }
+        let names: Vec<u8> = limits.iter().copied().flat_map(word).collect();
         let lives = self.lives().as_micros() as u64;
         self.redis.run::<u64>(patience, &RETURNED, &[&self.returned], (lives, names)).await.map(drop)
     }
@@ -69,7 +78,7 @@ impl Fleet {
     pub(super) fn hear_news(&self, is_new: bool, returned: &[u8]) {
         let names = self.news.hear(is_new, returned);
         let is_of = |limit: &Shared| {
-            names.as_ref().is_none_or(|names| names.contains(&u64::from_le_bytes(name(limit))))
+            names.as_ref().is_none_or(|names| names.contains(&u64::from_le_bytes(word(limit.name()))))
         };
         for limit in self.limits() {
             if is_of(&limit) {
@@ -79,8 +88,13 @@ impl Fleet {
     }
 }
 
-fn name(limit: &Shared) -> [u8; 8] {
-    told([limit.name() as f64])
+/// A limit's name, as the script is told it.
+fn word(name: u64) -> [u8; 8] {
+    told([name as f64])
+}
+
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

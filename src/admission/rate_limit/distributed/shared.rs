@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -27,6 +27,7 @@ use crate::{
         tally::Count,
     },
     head::Head,
+    key::Key,
     redis::{Redis, RedisError},
 };
 
@@ -43,8 +44,6 @@ pub(in crate::admission::rate_limit) struct Shared {
     /// By which its accounts are known.
     own_name: u64,
     held: Held,
-    /// Whether units have come back of which other instances are not told yet.
-    returned: AtomicBool,
     pub(super) counts: Counts,
 }
 
@@ -97,7 +96,6 @@ impl Shared {
             distribution: distribution.clone(),
             name: Arc::clone(name),
             held: Held::new(terms.max_keys.get(), distribution.remembered),
-            returned: AtomicBool::new(false),
             terms: terms.clone(),
             counts: Counts::default(),
         });
@@ -135,7 +133,14 @@ impl Shared {
         let own = plan.and_then(|plan| Some((plan, Params::new(*algorithm, plan, *max_debt)?)));
         let params = own.map_or(self.own, |(_, params)| params);
         let name = if params.is_like(self.own) { self.own_name } else { params.name(&self.name) };
-        Arc::new(Place { key: self.redis().key(&account, KEPT), name, params, plan })
+        // What counts everybody together is many limits' one account: each has a key of its own, beside theirs.
+        let key = match key {
+            Key::Tuple(parts) if parts.is_empty() => {
+                self.redis().key(&account, &format!("{KEPT}.{:x}", self.own_name))
+            }
+            _ => self.redis().key(&account, KEPT),
+        };
+        Arc::new(Place { key, name, params, plan })
     }
 
     /// Pays here, if it can be.
@@ -168,12 +173,7 @@ impl Shared {
 
     /// Units have come back: other instances may refuse too long.
     pub(super) fn returned(&self) {
-        self.returned.store(true, Relaxed);
-    }
-
-    /// Whether units have come back since the last time.
-    pub(super) fn take_returned(&self) -> bool {
-        self.returned.swap(false, Relaxed)
+        self.distribution.fleet.news.is_to_be_told(self.own_name);
     }
 
     /// Nobody is refused any more by what was heard before this.
