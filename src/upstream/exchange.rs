@@ -70,10 +70,10 @@ fn send(
     let Outgoing { mut request, call: Call { http2, session, .. }, bodiless, fault, hold, upgrade } =
         outgoing;
     let reused = connect.is_none();
-    let copy = if reused { Copy::of(&mut request, bodiless, http2) } else { None };
+    let resend = if reused { Resend::of(&mut request, bodiless, http2) } else { None };
     // Who has not said a word in the time in which a connection could be made is perhaps no longer there.
     let answer = connection.send(request, load.member().options().connect_timeout);
-    let rest = Rest { load, untold, session, http2, copy, fault, hold, upgrade, settings };
+    let rest = Rest { load, untold, session, http2, resend, fault, hold, upgrade, settings };
     Exchange { answer, held: Some((connection, rest)), again: None }
 }
 
@@ -94,7 +94,7 @@ struct Rest {
     untold: Option<Attempt>,
     session: Option<Box<Held>>,
     http2: bool,
-    copy: Option<Copy>,
+    resend: Option<Resend>,
     fault: Option<Fault>,
     hold: Option<Hold>,
     upgrade: Option<Box<Upgrade>>,
@@ -102,13 +102,13 @@ struct Rest {
 }
 
 /// What a request on a connection from the pool may be made of once more.
-struct Copy {
+struct Resend {
     head: Kept,
     /// `None`: it has none.
     body: Option<Replay>,
 }
 
-impl Copy {
+impl Resend {
     /// Only HTTP/2 says that it has not looked at what has a body.
     fn of(request: &mut Request<Body>, bodiless: bool, http2: bool) -> Option<Self> {
         let body = match (bodiless, http2) {
@@ -188,13 +188,13 @@ async fn send_again(
     let unsent = error.take_message();
     let is_unsent = unsent.is_some();
     let error = error.into_error();
-    let may_resend = |copy: &Copy| {
+    let may_resend = |resend: &Resend| {
         // Who leaves refuses what comes, once; who has too much to do may refuse again and again.
         let is_left = error::is_refused(&error) && !error::is_stream_error(&error);
-        let may_be = error::is_refused(&error) || may_be_done_twice(copy, &connection, &error);
+        let may_be = error::is_refused(&error) || may_be_done_twice(resend, &connection, &error);
         is_left || may_be && rest.settings.may_resend()
     };
-    let again = unsent.or_else(|| rest.copy.take().filter(may_resend)?.into_request());
+    let again = unsent.or_else(|| rest.resend.take().filter(may_resend)?.into_request());
     let failed = |error, rest: &mut Rest| {
         let of_client = rest.fault.as_ref().and_then(Fault::get);
         let why = of_client.unwrap_or_else(|| error::of_upstream(error));
@@ -218,10 +218,10 @@ async fn send_again(
 
 /// Whether a request can be sent again after it was sent on a connection from the pool that has closed: nothing came back, and
 /// though it may have been looked at, it may be done twice (RFC 9110 section 9.2.2).
-fn may_be_done_twice(copy: &Copy, connection: &Connection, error: &hyper::Error) -> bool {
+fn may_be_done_twice(resend: &Resend, connection: &Connection, error: &hyper::Error) -> bool {
     let lost = match connection {
         Connection::Http1(connection) => connection.heard.so_far() == connection.before,
         Connection::Http2(_) => !error::is_stream_error(error),
     };
-    lost && copy.body.is_none() && copy.head.method().is_idempotent()
+    lost && resend.body.is_none() && resend.head.method().is_idempotent()
 }

@@ -92,7 +92,8 @@
 //! - A request that comes back unsent, because its pooled connection was closing, is sent once on a new one.
 //! - So is one that was sent on a pooled connection and of which the upstream has said that it did not look at it
 //!   (`REFUSED_STREAM` or GOAWAY, RFC 9113 section 8.7), as each server does that ends its connections by age: whatever its method,
-//!   and with its body, of which up to 64 KiB are kept over HTTP/2 until there is an answer.
+//!   and over HTTP/2 with its body, which is kept until there is an answer, unless it says that it is longer than 64 KiB, or
+//!   more of it was sent.
 //! - So is one without a body whose method is idempotent (RFC 9110 section 9.2.2), if after it nothing came back. That one a server
 //!   may see twice: [`Proxy::bind_resends`] bounds how often.
 //!

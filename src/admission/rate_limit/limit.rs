@@ -27,8 +27,6 @@ use crate::{
 const MAX_KEYS: NonZeroU32 = NonZeroU32::new(250_000).unwrap();
 /// The requests that wait for a leaky bucket unless told otherwise.
 const MAX_WAITING: u32 = 1000;
-/// What an account takes at most, with its share of all there is.
-const BYTES: u64 = 48;
 /// The longest name.
 const MAX_NAME: usize = 64;
 
@@ -36,6 +34,11 @@ const MAX_NAME: usize = 64;
 /// wherever they are used.
 #[derive(Clone)]
 pub struct Limit(pub(super) Arc<Inner>);
+
+impl Limit {
+    /// What an account takes at most, with its share of all there is.
+    pub(crate) const BYTES: u64 = 48;
+}
 
 pub(super) struct Inner {
     pub(super) name: Arc<str>,
@@ -314,7 +317,7 @@ impl LimitBuilder {
 
     /// The memory for accounts, instead of their number: one for each 48 bytes.
     pub fn max_bytes(self, bytes: NonZeroU64) -> Self {
-        let keys = u32::try_from(bytes.get() / BYTES).unwrap_or(u32::MAX);
+        let keys = u32::try_from(bytes.get() / Limit::BYTES).unwrap_or(u32::MAX);
         self.max_keys(NonZeroU32::new(keys).unwrap_or(NonZeroU32::MIN))
     }
 

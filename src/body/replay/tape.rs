@@ -97,7 +97,8 @@ impl Replay {
         Ok(Self(Kind::Taped(Arc::new(Mutex::new(tape)))))
     }
 
-    /// Takes a request's body for its first one. `None` if it says that it is longer than `most` bytes; it stays as it is then.
+    /// Records a request's body and puts the first reader in its place. `None`, and the body is left as it is, if it says that
+    /// it is longer than `most` bytes.
     #[must_use]
     pub fn of(body: &mut Body, most: usize) -> Option<Self> {
         match Self::new(mem::take(body), most) {

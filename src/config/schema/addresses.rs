@@ -22,7 +22,8 @@ pub(crate) struct Addresses {
     pub(crate) deny_file: Option<PathBuf>,
 }
 
-/// How fast peers must be at least, in bytes a second on average. 0: as slow as they like. At most a gigabit.
+/// How fast peers must be at least, in bytes a second on average. 0: as slow as they like. At most a
+/// gigabit, for more than which nobody would be fast enough.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct MinimumRates {
@@ -35,6 +36,6 @@ pub(crate) struct MinimumRates {
     /// For reading responses. Default: 240.
     #[schemars(range(max = 125_000_000))]
     pub(crate) response: Option<u32>,
-    /// How long they may take whatever they send: above nothing, at most 1 h. Default: 5 s.
+    /// How long they may take whatever they send: more than 0, at most 1 h. Default: 5 s.
     pub(crate) grace: Option<Text<Duration>>,
 }

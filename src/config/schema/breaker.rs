@@ -6,7 +6,7 @@ use std::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::KeyList;
+use super::{KeyList, bounds};
 use crate::{config::scalar::Text, ratio::Ratio};
 
 /// Does not ask who keeps failing. It opens for any of `failureRateThreshold`, `slowCallRateThreshold` and
@@ -15,11 +15,12 @@ use crate::{config::scalar::Text, ratio::Ratio};
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct CircuitBreaker {
-    /// The share of calls that fail for which it opens, above nothing.
+    /// The share of calls that fail for which it opens, more than 0.
     pub(crate) failure_rate_threshold: Option<Text<Ratio>>,
-    /// The share of calls that are slow for which it opens, above nothing.
+    /// The share of calls that are slow for which it opens, more than 0.
     pub(crate) slow_call_rate_threshold: Option<Text<Ratio>>,
-    /// How long a call takes that is slow, above nothing: to the end of its body; to its head if it is a stream of events or an upgrade.
+    /// How long a call takes that is slow, more than 0: to the end of its body; to its head if it is a stream of events or an
+    /// upgrade.
     pub(crate) slow_call_duration: Option<Text<Duration>>,
     /// How many calls there must be in the window for shares to count. Default: 20.
     pub(crate) minimum_calls: Option<NonZeroU32>,
@@ -29,15 +30,16 @@ pub(crate) struct CircuitBreaker {
     pub(crate) consecutive_failures: Option<NonZeroU32>,
     /// How long it stays open the first time, 1 ms to 1 h; half of it, and of each later time, is left to chance. Default: 1 s.
     pub(crate) open_for: Option<Text<Duration>>,
-    /// The longest time for which it stays open while it opens again and again: `openFor` at least, at most 1 h. Default: 30 s, or `openFor` if that is longer.
+    /// The longest time for which it stays open while it opens again and again: `openFor` at least, at most 1 h. Default: 30 s,
+    /// or `openFor` if that is longer.
     pub(crate) max_open_for: Option<Text<Duration>>,
     /// How many calls go at once when it is half open, and must do well for it to close. Default: 1.
-    #[schemars(range(max = 1_000_000))]
+    #[schemars(range(max = bounds::REQUESTS))]
     pub(crate) half_open_probes: Option<NonZeroU32>,
     /// A breaker of its own for each of these. Default: one for all.
     pub(crate) key: Option<KeyList>,
     /// The most keys that have one; those that do well make room for others. Default: 10000.
-    #[schemars(range(max = 1_000_000))]
+    #[schemars(range(max = bounds::REQUESTS))]
     pub(crate) max_keys: Option<NonZeroU32>,
     /// Whether 429 and gRPC's `RESOURCE_EXHAUSTED` are failures. Default: `false`.
     #[serde(default)]

@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Header, KeyList, SkipRule};
+use super::{Header, KeyList, SkipRule, bounds};
 use crate::{config::scalar::Text, ratio::Ratio};
 
 /// A limit on how many requests are in flight: of `max`, or one that adapts.
@@ -11,14 +11,14 @@ use crate::{config::scalar::Text, ratio::Ratio};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ConcurrencyLimit {
     /// How many requests may be in flight; with `key`, of each. Either this or `adaptive`.
-    #[schemars(range(max = 1_000_000))]
+    #[schemars(range(max = bounds::REQUESTS))]
     pub(crate) max: Option<NonZeroU32>,
     /// Finds out by itself how many requests in flight are good.
     pub(crate) adaptive: Option<AdaptiveLimit>,
     /// On whose account requests are counted. Default: all together.
     pub(crate) key: Option<KeyList>,
     /// The most keys with requests in flight that are told apart; for others there is room for one. Default: 10000.
-    #[schemars(range(max = 1_000_000))]
+    #[schemars(range(max = bounds::REQUESTS))]
     pub(crate) max_keys: Option<NonZeroU32>,
     /// Lets requests wait for a place. Default: none waits.
     pub(crate) queue: Option<QueueRules>,
@@ -46,12 +46,12 @@ pub(crate) struct AdaptiveLimit {
     /// The least it becomes, at most `max`. Default: 2.
     pub(crate) min: Option<NonZeroU32>,
     /// The most it becomes. Default: 1000.
-    #[schemars(range(max = 1_000_000))]
+    #[schemars(range(max = bounds::REQUESTS))]
     pub(crate) max: Option<NonZeroU32>,
     /// What is taken for the latency. Default: `head`.
     #[serde(default)]
     pub(crate) latency: LatencyOf,
-    /// A latency that is as bad as a failure, for `aimd` only: above nothing, at most 1 h. Default: 5 s.
+    /// A latency that is as bad as a failure, for `aimd` only: more than 0, at most 1 h. Default: 5 s.
     pub(crate) timeout: Option<Text<Duration>>,
 }
 
@@ -80,9 +80,9 @@ pub(crate) enum LatencyOf {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct QueueRules {
     /// How many wait at most.
-    #[schemars(range(max = 1_000_000))]
+    #[schemars(range(max = bounds::REQUESTS))]
     pub(crate) length: NonZeroU32,
-    /// How long one waits at most: above nothing, at most 1 h. Default: 1 s.
+    /// How long one waits at most: more than 0, at most 1 h. Default: 1 s.
     pub(crate) timeout: Option<Text<Duration>>,
     /// Who is next. Default: `fair`.
     #[serde(default)]
@@ -107,7 +107,7 @@ pub(crate) enum QueueOrder {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct CodelRules {
-    /// The wait that is good: above nothing, and shorter than `interval` and half the queue's `timeout`.
+    /// The wait that is good: more than 0, and shorter than `interval` and half the queue's `timeout`.
     pub(crate) target: Text<Duration>,
     /// How long a burst may take to be worked off.
     pub(crate) interval: Text<Duration>,
@@ -120,7 +120,7 @@ pub(crate) struct CodelRules {
 pub(crate) struct PartitionRules {
     /// What tells whose share it is.
     pub(crate) by: PartitionBy,
-    /// The shares by value, such as `gold: 60%`, each above nothing; not more of them than `max`. What is left is nobody's.
+    /// The shares by value, such as `gold: 60%`, each more than 0; not more of them than `max`. What is left is nobody's.
     pub(crate) shares: BTreeMap<String, Text<Ratio>>,
 }
 

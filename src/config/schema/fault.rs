@@ -32,7 +32,7 @@ pub(crate) struct FaultRules {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct FaultDelay {
-    /// For how long: above nothing, at most 1 h.
+    /// For how long: more than 0, at most 1 h.
     pub(crate) fixed_delay: Text<Duration>,
     /// How many of them, such as `5%`.
     pub(crate) share: Text<Ratio>,

@@ -4,6 +4,7 @@ mod addresses;
 mod authentication;
 mod authorization;
 mod balance;
+mod bounds;
 mod breaker;
 mod client;
 mod concurrency;

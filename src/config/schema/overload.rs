@@ -45,7 +45,7 @@ pub(crate) enum PriorityClass {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct DelayRange {
-    /// Where it begins, above nothing.
+    /// Where it begins, more than 0.
     pub(crate) start: Text<Duration>,
     /// Where everything is refused: above `start`, at most 1 h.
     pub(crate) full: Text<Duration>,
@@ -55,7 +55,7 @@ pub(crate) struct DelayRange {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct MemoryRange {
-    /// Where it begins, such as `85%`; above nothing.
+    /// Where it begins, such as `85%`; more than 0.
     pub(crate) start: Text<Ratio>,
     /// Where everything is refused: above `start`.
     pub(crate) full: Text<Ratio>,
@@ -67,9 +67,9 @@ pub(crate) struct MemoryRange {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct SuccessRateRules {
-    /// The share that must succeed for nothing to be refused, above nothing. Default: 95%.
+    /// The share that must succeed for nothing to be refused, more than 0. Default: 95%.
     pub(crate) threshold: Option<Text<Ratio>>,
-    /// The share that is refused at most: above nothing, and less than all. Default: 80%.
+    /// The share that is refused at most: more than 0, and less than all. Default: 80%.
     pub(crate) max_refused: Option<Text<Ratio>>,
     /// How far back it looks, 1 s to 1 h. Default: 30 s.
     pub(crate) window: Option<Text<Duration>>,

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{
     Addresses, CircuitBreaker, Csrf, FallbackRules, FaultRules, Header, HedgeRules, Method, MirrorRules,
-    PathRules, PriorityClass, RetryRules, Silences, Split, Unbuilt,
+    PathRules, PriorityClass, RetryRules, Silences, Split, Unbuilt, bounds,
 };
 use crate::{admission::rate_limit::Rate, config::scalar::Text, ratio::Ratio, time::Calendar};
 
@@ -33,7 +33,7 @@ pub(crate) struct RateLimit {
     /// How long a request may have to wait for its turn, by a `leakyBucket`; at most 1 h. Default: 1 s.
     pub(crate) max_wait: Option<Text<Duration>>,
     /// How many requests may wait for their turn on all accounts, by a `leakyBucket`. Default: 1000.
-    #[schemars(range(max = 1_000_000))]
+    #[schemars(range(max = bounds::REQUESTS))]
     pub(crate) max_waiting: Option<NonZeroU32>,
     /// How much one request costs: a number, or what a header says. Default: 1.
     pub(crate) cost: Option<LimitCost>,
@@ -60,23 +60,24 @@ pub(crate) struct RateLimit {
     pub(crate) redis: Option<String>,
     /// What becomes of requests while Redis does not decide. Default: `localShare`.
     pub(crate) fallback: Option<LimitFallback>,
-    /// How long a decision of Redis may take, connecting included: above nothing, at most 1 min. Default: 50 ms.
+    /// How long a decision of Redis may take, connecting included: more than 0, at most 1 min. Default: 50 ms.
     pub(crate) deadline: Option<Text<Duration>>,
     /// What share of an account all instances together may take ahead to decide by themselves, up to `5%`; by so much the
     /// limit may be exceeded. Default: none, every decision is exact.
     pub(crate) lease: Option<Text<Ratio>>,
-    /// How many instances there are at least: one that starts while Redis does not answer has seen no other, and holds
-    /// everybody to the share of one among so many. Default: 1.
-    #[schemars(range(max = 200_000))]
+    /// How many instances there are at least; beyond the most none is counted. One that starts while Redis does not answer has
+    /// seen no other, and holds everybody to the share of one among so many. Default: 1.
+    #[schemars(range(max = bounds::INSTANCES))]
     pub(crate) instances: Option<NonZeroU32>,
-    /// How long it is remembered at most that an account is refused, so that Redis is not asked: for accounts that are changed
-    /// on Redis by others than gateways. Default: until its time has come.
+    /// How long it is remembered at most that an account is refused, so that Redis is not asked: `0s`, which asks each time, or
+    /// any longer. For accounts that are changed on Redis by others than gateways. What comes back to any account of the limit
+    /// ends it for all of them: with `lease` or `settle` under load that is each second or two. Default: until its time has come.
     pub(crate) remember_refusals: Option<Text<Duration>>,
-    /// The most accounts that are kept. Default: 250000.
-    #[schemars(range(max = 100_000_000))]
+    /// The most accounts that are kept; 100 million take 5 GB, and more would bound nothing. Default: 250000.
+    #[schemars(range(max = bounds::KEYS))]
     pub(crate) max_keys: Option<NonZeroU32>,
     /// The memory for accounts, in place of `maxKeys`: one for each 48 bytes.
-    #[schemars(range(max = 4_800_000_000_u64))]
+    #[schemars(range(max = bounds::BYTES))]
     pub(crate) max_bytes: Option<NonZeroU64>,
 }
 

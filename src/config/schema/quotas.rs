@@ -3,7 +3,7 @@ use std::{collections::BTreeMap, num::NonZeroU32, path::PathBuf, time::Duration}
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{KeyList, LimitCost, SettledBy, SkipRule};
+use super::{KeyList, LimitCost, SettledBy, SkipRule, bounds};
 use crate::{config::scalar::Text, time::Calendar};
 
 /// What each account may spend in a calendar period. Without `redis` and `file` counters live as long as the process.
@@ -37,10 +37,10 @@ pub(crate) struct Quota {
     pub(crate) file: Option<PathBuf>,
     /// What becomes of requests while `redis` or `file` cannot be asked. Default: `allow`.
     pub(crate) fallback: Option<QuotaFallback>,
-    /// How long a decision of Redis may take, connecting included: above nothing, at most 1 min. Default: 50 ms.
+    /// How long a decision of Redis may take, connecting included: more than 0, at most 1 min. Default: 50 ms.
     pub(crate) deadline: Option<Text<Duration>>,
-    /// The most accounts that are kept, where Redis does not. Default: 250000.
-    #[schemars(range(max = 100_000_000))]
+    /// The most accounts that are kept, where Redis does not; 100 million take 5 GB or more. Default: 250000.
+    #[schemars(range(max = bounds::KEYS))]
     pub(crate) max_keys: Option<NonZeroU32>,
 }
 

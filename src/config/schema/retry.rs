@@ -19,8 +19,8 @@ pub(crate) struct Retry {
     /// How many attempts there may be beside the first. Default: 2.
     #[schemars(range(min = 1, max = 10))]
     pub(crate) attempts: Option<u32>,
-    /// The least time between attempts, less than `timeouts.request`. As much comes on top by chance, growing with each attempt. Default: from nothing to
-    /// 25 ms before the second attempt, growing to 250 ms.
+    /// The least time between attempts, less than `timeouts.request`. As much comes on top by chance, growing with each attempt.
+    /// Default: from nothing to 25 ms before the second attempt, growing to 250 ms.
     pub(crate) backoff: Option<Text<Duration>>,
 }
 

@@ -329,7 +329,7 @@ pub(crate) struct Timeouts {
     pub(crate) backend_request: Option<Text<Duration>>,
 }
 
-/// How long things may keep silent, and last: each above nothing.
+/// How long things may keep silent, and last: each more than 0.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Silences {

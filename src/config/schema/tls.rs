@@ -8,10 +8,10 @@ use crate::{
     identity::{SpiffeId, TrustDomain},
 };
 
-/// A certificate with its key, and whom to believe: from files, or with `workloadApi` from an agent of SPIFFE. The files are looked
-/// at once a second, and what is new in them is used by every connection from then on; what cannot be read changes nothing, but for revocation lists:
-/// while these cannot be read, nobody is let in. Relative
-/// paths begin in `directory`, or else in the directory of this file.
+/// A certificate with its key, and whom to believe: from files, or with `workloadApi` from an agent of SPIFFE. The files are
+/// looked at once a second, and what is new in them is used by every connection from then on; what cannot be read changes
+/// nothing, but for revocation lists: while these cannot be read, nobody is let in. Relative paths begin in `directory`, or
+/// else in the directory of this file.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Identity {

@@ -16,7 +16,7 @@ use crate::config::scalar::{Name, Text};
 pub(crate) struct Usage {
     /// What events call this instance. Default: `gateway`.
     pub(crate) instance: Option<String>,
-    /// How long events are added up: above nothing, at most 24 h. Default: 10 s.
+    /// How long events are added up: more than 0, at most 24 h. Default: 10 s.
     pub(crate) interval: Option<Text<Duration>>,
     /// A header of the response that says what a request counts for, in units. Default: each counts for 1.
     pub(crate) units_header: Option<Header>,
@@ -28,7 +28,8 @@ pub(crate) struct Usage {
     pub(crate) spool: Option<PathBuf>,
     /// The most entries of a batch: principals, plans, routes and outcomes. Default: 10000.
     pub(crate) max_entries: Option<NonZeroU32>,
-    /// The most bytes that wait for the file, and for the stream; what has no room is lost. Default: 67108864.
+    /// The most bytes that wait for the file, and for the stream; what has no room is lost: in less than the least
+    /// no batch would have any. Default: 67108864.
     #[schemars(range(min = 65_536))]
     pub(crate) max_waiting_bytes: Option<NonZeroU32>,
 }
@@ -39,7 +40,7 @@ pub(crate) struct Usage {
 pub(crate) struct UsageFile {
     /// Where it is; relative to this file.
     pub(crate) path: PathBuf,
-    /// The size beyond which it is renamed. Default: none.
+    /// The size beyond which it is renamed; below the least, each line would be a file of its own. Default: none.
     #[schemars(range(min = 4096))]
     pub(crate) rotate_bytes: Option<NonZeroU64>,
 }

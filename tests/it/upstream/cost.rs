@@ -6,12 +6,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Request;
-use http_body_util::{BodyExt, Empty};
+use http::{Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt, Empty, StreamBody};
 use portcullis::{
+    body::Body,
     head::Head,
     identity::PeerAddr,
-    upstream::{Endpoint, Proxy, Session, SessionCookie, Subsets, Upstream},
+    upstream::{Endpoint, Proxy, Session, SessionCookie, Subsets, Upstream, Wire},
 };
 use tower::ServiceExt;
 
@@ -62,13 +64,71 @@ fn a_request_on_a_pooled_connection_allocates_little() {
     assert!((1..=16).contains(&count), "{count} allocations");
 }
 
+/// The same over HTTP/2, which answers when a request has ended.
+fn elsewhere_over_http2() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (stream, _) = listener.accept().unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let stream = tokio::net::TcpStream::from_std(stream).unwrap();
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                tokio::spawn(async move {
+                    let mut body = request.into_body();
+                    while let Some(data) = body.data().await {
+                        let _ = body.flow_control().release_capacity(data.unwrap().len());
+                    }
+                    let mut body = respond.send_response(Response::new(()), false).unwrap();
+                    body.send_data(Bytes::from_static(b"ok"), true).unwrap();
+                });
+            }
+        });
+    });
+    address
+}
+
+/// What comes of a body over HTTP/2 is kept until there is an answer.
+#[test]
+fn a_body_on_a_pooled_connection_of_http2_allocates_little() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let group = Upstream::builder("a").endpoint(elsewhere_over_http2().to_string()).wire(Wire::Http2);
+    let proxy = Proxy::new(group.build().unwrap());
+    let streams = || {
+        let piece = Ok::<_, std::convert::Infallible>(Frame::data(Bytes::from_static(&[b'x'; 1024])));
+        Body::new(StreamBody::new(tokio_stream::iter([piece])))
+    };
+    let bodies: [fn() -> Body; 3] = [Body::empty, || Body::from("at hand"), streams];
+    let [none, at_hand, streams] = bodies.map(|body| {
+        let request = || Request::post("/").header("host", "shop.example").body(body()).unwrap();
+        let round = || {
+            runtime.block_on(async {
+                let response = proxy.clone().oneshot(request()).await.unwrap();
+                response.into_body().collect().await.unwrap().to_bytes()
+            })
+        };
+        for _ in 0..10 {
+            assert_eq!(round(), "ok");
+        }
+        let made = allocation_counter::measure(|| drop(request())).count_total;
+        least_allocations(|| drop(round())) - made
+    });
+    println!(
+        "{none} allocations without a body, {at_hand} with one at hand, {streams} with one that streams"
+    );
+    assert!((1..=19).contains(&none), "{none} allocations");
+    assert!(at_hand <= none + 9, "{at_hand} and {none}");
+    assert!(streams <= none + 8, "{streams} and {none}");
+}
+
 /// A connection has a task, and a call has none: not before its head, and not while its body comes.
 #[test]
 fn a_call_has_no_task() {
     fn during<S, B>(runtime: &tokio::runtime::Runtime, service: &S)
     where
-        S: tower::Service<Request<Empty<Bytes>>, Response = http::Response<B>, Error: std::fmt::Debug>
-            + Clone,
+        S: tower::Service<Request<Empty<Bytes>>, Response = Response<B>, Error: std::fmt::Debug> + Clone,
         B: http_body::Body<Data = Bytes, Error: std::fmt::Debug>,
     {
         let tasks = || runtime.metrics().num_alive_tasks();

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Request, Response};
 use http_body::Frame;
-use http_body_util::StreamBody;
+use http_body_util::{Full, StreamBody};
 use portcullis::{
     body::Body,
     reject::Reason,
@@ -23,7 +23,7 @@ use tokio::{
 use tower::ServiceExt;
 
 use super::{
-    frames::{DATA, END_STREAM, Frames, GOAWAY, HEADERS, STATUS_200},
+    frames::{DATA, END_STREAM, Frames, GOAWAY, HEADERS, SETTINGS, STATUS_200, WINDOW_UPDATE},
     peers::{call, post, soon, text, until},
 };
 
@@ -161,6 +161,10 @@ async fn leaves(looks: bool) -> (Proxy, Arc<Mutex<Vec<Vec<u8>>>>) {
         let later = Arc::clone(&later);
         async move {
             let mut first = Frames::accept(&listener).await;
+            // Room for more than is kept: SETTINGS_INITIAL_WINDOW_SIZE, and the connection's.
+            let room = 1_000_000_u32.to_be_bytes();
+            assert!(first.write(SETTINGS, 0, 0, &[&[0, 4][..], &room].concat()).await);
+            assert!(first.write(WINDOW_UPDATE, 0, 0, &room).await);
             let (stream, _) = bodies(&mut first).await.unwrap();
             assert!(first.block(stream, END_STREAM, STATUS_200).await);
             let (second, _) = bodies(&mut first).await.unwrap();
@@ -200,6 +204,23 @@ async fn what_a_server_that_leaves_has_not_looked_at_is_sent_again_with_its_body
         let answer = soon(proxy.oneshot(pieces(bytes))).await.unwrap();
         assert_eq!(answer.status(), 200);
         assert_eq!(*later.lock().unwrap(), [vec![b'x'; bytes]]);
+    }
+}
+
+/// What was not kept, since it turned out to be too long or has said so, cannot be sent again; and it is known that nobody has
+/// looked at it.
+#[tokio::test]
+async fn what_a_server_that_leaves_has_not_looked_at_is_not_sent_again_if_it_is_too_long() {
+    let said = |bytes| {
+        let body = Body::new(Full::<Bytes>::from(vec![b'x'; bytes]));
+        Request::post("/").header("host", "shop.example").body(body).unwrap()
+    };
+    for request in [pieces(100_000), said(70_000)] {
+        let (proxy, later) = leaves(false).await;
+        let refused = soon(proxy.clone().oneshot(request)).await.unwrap_err();
+        assert_eq!((refused.reason(), refused.is_unsent()), (Reason::UpstreamReset, true));
+        assert_eq!(call(&proxy, post("/", "next")).await.unwrap().status(), 200);
+        assert_eq!(*later.lock().unwrap(), [b"next"]);
     }
 }
 

@@ -101,9 +101,9 @@ pub(super) struct Inquiry {
     told: Receiver<Vec<Answer>>,
 }
 
-/// Asks about all of them, for a request that has `waited` so long before, with a call for each server and slot. Whom nobody would answer is not asked: that somebody does
-/// again, is found out beside, by a decision of which nobody waits for the answer, and which is given back. Where too many are
-/// asked about already, nobody is either.
+/// Asks about all of them, for a request that has `waited` so long before, with a call for each server and slot. Whom nobody
+/// would answer is not asked: that somebody does again, is found out beside, by a decision of which nobody waits for the
+/// answer, and which is given back. Where too many are asked about already, nobody is either.
 pub(super) fn inquire(asks: &[Ask], waited: Duration) -> Vec<Inquiry> {
     let near = |one: &Ask, other: &Ask| {
         one.shared.is_with(&other.shared) && one.shared.redis().are_together(&one.place.key, &other.place.key)

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     ask::Inquiry,
-    gate::DistributedRateLimit,
+    gate::{DistributedRateLimit, Undone},
     stand::{By, Stand},
 };
 use crate::admission::rate_limit::{Notice, charge::Bill, turns::Turns};
@@ -45,7 +45,7 @@ impl Drop for Case {
     fn drop(&mut self) {
         if let Some(limits) = self.open.take() {
             let alone = self.alone.as_deref().unwrap_or_default();
-            limits.undo(&self.stands, (&self.paid, alone), false);
+            limits.undo(&self.stands, (&self.paid, alone), Undone::GivenUp);
         }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use redis::Script;
 use tokio::time::{Instant, sleep};
 
-use super::{news::News, shared::Shared, together::Questions};
+use super::{Distribution, news::News, shared::Shared, together::Questions};
 use crate::{
     admission::beside::{Beside, until_served},
     chance::Chance,
@@ -25,8 +25,6 @@ static BEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("beat.
 const SECOND: Duration = Duration::from_secs(1);
 /// All instances together are seen at most so often in a second.
 const BEATS: u32 = 1000;
-/// The most instances that are counted.
-const MOST: u32 = 200_000;
 /// An instance that was not seen for so many beats is gone.
 const MISSED: u32 = 3;
 /// How often it is looked whether the server still answers those who ask it.
@@ -105,7 +103,7 @@ impl Fleet {
     }
 
     async fn beat(&self) {
-        let args = (&self.name, self.lives().as_micros() as u64, MOST);
+        let args = (&self.name, self.lives().as_micros() as u64, Distribution::MOST_INSTANCES);
         let deadline = if self.redis.is_shut(&self.key) { self.deadline() } else { SECOND };
         // What cannot be told is told with the next one.
         if !self.redis.is_shut(&self.key) {

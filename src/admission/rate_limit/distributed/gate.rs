@@ -28,7 +28,8 @@ use crate::{
     reject::{Reason, Rejection},
 };
 
-/// A gate that lets a request pass if all its limits do, some of which are kept on Redis. See the [module docs](crate::admission::rate_limit).
+/// A gate that lets a request pass if all its limits do, some of which are kept on Redis. See the [module
+/// docs](crate::admission::rate_limit).
 #[derive(Debug, Clone)]
 pub(in crate::admission::rate_limit) struct DistributedRateLimit {
     local: Arc<RateLimit>,
@@ -36,6 +37,15 @@ pub(in crate::admission::rate_limit) struct DistributedRateLimit {
     policies: HeaderValue,
     /// Whether nothing is left to be done for who passes by what was taken ahead.
     is_quiet: bool,
+}
+
+/// Why a request that has paid does not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Undone {
+    /// What is spent on denial stays so.
+    Denied,
+    /// That is no denial: all is given back.
+    GivenUp,
 }
 
 impl RateLimit {
@@ -96,11 +106,11 @@ impl DistributedRateLimit {
         self.shared.iter().zip(stands).map(|((charge, shared), stand)| (charge, shared, stand))
     }
 
-    /// Gives back what was paid, on Redis, of leases and here, but for what is waited for: if it is `denied` what is not
-    /// spent on denial, and all of it if it was given up, which is no denial.
-    pub(super) fn undo(&self, stands: &[Stand], (paid, alone): (&[Bill], &[usize]), denied: bool) {
+    /// Gives back what was paid, on Redis, of leases and here, but for what is waited for.
+    pub(super) fn undo(&self, stands: &[Stand], (paid, alone): (&[Bill], &[usize]), why: Undone) {
+        let is_spent = |charge: &Charge| why == Undone::Denied && charge.spends_on_denial;
         for (charge, shared, stand) in self.each(stands) {
-            let spends = denied && charge.spends_on_denial;
+            let spends = is_spent(charge);
             match &stand.by {
                 By::Lease(rest) if !spends => shared.unpay(stand.bill.key, rest.clone()),
                 By::Redis(asked, Some(answer)) => {
@@ -123,7 +133,7 @@ impl DistributedRateLimit {
         let here = self.local.charges.iter().zip(paid).filter(|(_, bill)| bill.place.is_none());
         let alone = alone.iter().map(|&at| (&self.shared[at].0, &stands[at].bill));
         for (charge, bill) in here.chain(alone) {
-            if is_paid(bill) && !(denied && charge.spends_on_denial) {
+            if is_paid(bill) && !is_spent(charge) {
                 charge.give_back(bill, None);
             }
         }
@@ -173,7 +183,7 @@ impl DistributedRateLimit {
             return Check::Wait(Box::pin(turn(case)));
         }
         case.turns.refuse();
-        self.undo(&stands, (&paid, &[]), true);
+        self.undo(&stands, (&paid, &[]), Undone::Denied);
         let refusal = if is_denied { undecided() } else { self.refuse(&stands, &judged) };
         Err(refusal.into()).into()
     }
@@ -323,7 +333,7 @@ impl DistributedRateLimit {
             Ok(passed) => passed,
             Err(answer) => {
                 unasked(&mut stands);
-                self.undo(&stands, (&[], &[]), true);
+                self.undo(&stands, (&[], &[]), Undone::Denied);
                 return Err(answer).into();
             }
         };

@@ -109,8 +109,8 @@ impl DistributionHandle {
     }
 
     /// Makes the account of this request whole on Redis, forgets what is known of it here, and tells other instances: they
-    /// hear it within a second (of more than a thousand, within as many milliseconds), and may spend what they have taken ahead.
-    /// `false` if it was whole.
+    /// hear it within a second (if there are more than a thousand, within a millisecond for each), and may spend what they have
+    /// taken ahead. `false` if it was whole.
     ///
     /// # Errors
     /// [`RedisError`], each time within the limit's deadline. It may be that the others are not told: it can be tried again.

@@ -199,6 +199,9 @@ impl Held {
 
     /// Remembers that this cost is refused until then, which was asked at `at`.
     pub(super) fn deny(&self, key: u64, place: &Arc<Place>, cost: u32, until: Instant, at: Instant) {
+        if self.remembered.is_zero() {
+            return;
+        }
         let mut shard = self.shard(key);
         if lock(&self.forgiven).is_some_and(|since| at < since) {
             return;
@@ -272,7 +275,7 @@ impl Held {
         self.shards.iter().map(|shard| lock(shard).len()).sum()
     }
 
-    /// The account; a new one if there is room, for which what is of no use goes.
+    /// The account, or a new one; `None` where there is no room for that.
     fn entry<'s>(
         &self,
         shard: &'s mut Shard,
@@ -586,6 +589,7 @@ mod tests {
         let none = Held::new(100, Duration::ZERO);
         none.deny(1, &place, 1, now + 100 * MS, now);
         assert!(matches!(pay(&none, 1, 0, now), Told::Unknown(_)));
+        assert_eq!(none.len(), 0, "what is never believed is not kept");
     }
 
     /// What was asked before units came back, is of no use, whenever it is heard.

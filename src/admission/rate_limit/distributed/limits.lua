@@ -1,4 +1,4 @@
--- How accounts stand. What goes before the scripts that decide and correct.
+-- How accounts stand. What goes before the scripts that decide, correct and reset.
 --
 -- Times are microseconds by this server's clock: clocks of others mean nothing here. A state says at what time it was
 -- written. If that is still to come, the clock was set back: the state holds from now on. Numbers come, go and are kept

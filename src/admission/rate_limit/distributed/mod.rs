@@ -1,8 +1,9 @@
 //! Limits that all instances of a gateway keep together, on Redis. See the guide `docs/guides/distributed_limits.md`.
 //!
 //! One script decides all limits of a request at once, by Redis' own clock; so two instances on one server hold a limit as
-//! one would. Its rules are in `limits.lua` and `decide.lua`, and how what was decided is corrected in `correct.lua`. What Redis
-//! does not decide in time falls to the [`Fallback`].
+//! one would. Its rules are in `limits.lua` and `decide.lua`, how what was decided is corrected in `correct.lua`, and how an account
+//! is made whole in `reset.lua`. Instances tell each other by `beat.lua` that they are there, and by `returned.lua` of which
+//! limits units have come back. What Redis does not decide in time falls to the [`Fallback`].
 
 mod ask;
 mod case;

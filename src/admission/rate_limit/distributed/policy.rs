@@ -35,6 +35,9 @@ pub enum Fallback {
 }
 
 impl Distribution {
+    /// The most instances that are counted.
+    pub(crate) const MOST_INSTANCES: u32 = 200_000;
+
     /// On this server: each decision exact, within 50 ms, and a local share where there is none.
     pub fn on(redis: Redis) -> Self {
         let fleet = Arc::new(Fleet::new(redis));
@@ -71,11 +74,13 @@ impl Distribution {
     }
 
     /// How long it is remembered at most that an account is refused, so that Redis is not asked: for accounts that are changed
-    /// on Redis by others than instances of a gateway. Default: until its time has come.
+    /// on Redis by others than instances of a gateway. With [`Duration::ZERO`] it is asked each time. Default: until its time
+    /// has come.
     ///
-    /// What instances do themselves they tell each other within a second: an account that is [made
-    /// whole](crate::admission::rate_limit::DistributionHandle::reset), and units that come back since a request has cost less, or a
-    /// lease is not used. All that are refused by that limit are asked about again then.
+    /// What instances do themselves they tell each other: within a second that an account is [made
+    /// whole](crate::admission::rate_limit::DistributionHandle::reset), and within two that units have come back, since a
+    /// request has cost less or a lease is not used. All that are refused by that limit are asked about again then, so where
+    /// much comes back a refusal is remembered for no longer than that.
     pub fn remember_refusals(self, at_most: Duration) -> Self {
         Self { remembered: at_most, ..self }
     }
