@@ -95,7 +95,9 @@
 //!   and over HTTP/2 with its body, which is kept until there is an answer, unless it says that it is longer than 64 KiB, or
 //!   more of it was sent.
 //! - So is one without a body whose method is idempotent (RFC 9110 section 9.2.2), if after it nothing came back. That one a server
-//!   may see twice: [`Proxy::bind_resends`] bounds how often.
+//!   may see twice.
+//!
+//! [`Proxy::bind_resends`] bounds how often that is, but for unsent ones and those of a connection that the upstream has left.
 //!
 //! Nothing else is: what may be retried beyond that is for a retry layer to decide.
 //!
