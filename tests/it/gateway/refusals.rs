@@ -1,14 +1,11 @@
 //! What goes wrong, on either side of a gateway: a status, a line and a number for each.
 use portcullis::config::Config;
 use serde_json::Value;
-use std::{
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
