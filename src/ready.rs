@@ -30,6 +30,7 @@ pin_project! {
 
 impl<S: Service<R>, R> ReadyCall<S, R> {
     /// `service` may not have been polled for readiness yet. One that is ready, as most are, is called at once.
+    #[cfg(any(feature = "resilience", feature = "routing"))]
     #[inline]
     pub(crate) fn new(service: S, request: R) -> Self {
         Self::failing_as(service, request)
@@ -43,7 +44,7 @@ impl<S: Service<R>, R> ReadyCall<S, R> {
 }
 
 impl<S: Service<R, Error: Into<E>>, R, E> ReadyCall<S, R, E> {
-    /// The same, with another error.
+    /// As `new`, with another error.
     #[inline]
     pub(crate) fn failing_as(mut service: S, request: R) -> Self {
         let nobody = &mut Context::from_waker(Waker::noop());
