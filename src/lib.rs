@@ -246,7 +246,7 @@ mod protobuf;
 #[cfg(any(feature = "transport", feature = "upstream"))]
 mod race;
 pub mod ratio;
-#[cfg(any(feature = "resilience", feature = "routing"))]
+#[cfg(any(feature = "resilience", feature = "routing", feature = "transport"))]
 mod ready;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]

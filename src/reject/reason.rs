@@ -117,6 +117,18 @@ reasons! {
     UpstreamTimeout: GATEWAY_TIMEOUT, DEADLINE_EXCEEDED, "upstream_timeout", "UT";
 }
 
+#[cfg(any(feature = "prometheus", feature = "stack"))]
+impl Reason {
+    /// Why heads become no request. Each has a count, and lines of its own.
+    pub(crate) const OF_HEADS: [Self; 4] =
+        [Self::BadRequest, Self::HeadTooLarge, Self::Overloaded, Self::RequestTimeout];
+
+    /// Its place among [those](Self::OF_HEADS). What is none of them counts as a bad request.
+    pub(crate) fn of_head(self) -> usize {
+        Self::OF_HEADS.iter().position(|reason| *reason == self).unwrap_or(0)
+    }
+}
+
 impl Reason {
     /// Whether it blames the caller, in every protocol: a 4xx status, or the caller's own deadline.
     #[must_use]

@@ -6,7 +6,7 @@ use http_body::Body as HttpBody;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{Law, Probe, laws};
+use super::{Law, Probe, Report, laws};
 use crate::{body::Body, identity::ClientAddr};
 
 /// A layer that the kit can check. Every layer of HTTP services with a response body of [`Bytes`] is one; that it
@@ -62,12 +62,14 @@ pub struct Contract<L> {
     pub(super) answers_after: Option<Duration>,
     pub(super) notices_after: Duration,
     pub(super) waits: Option<Waits>,
+    pub(super) shares: Option<Shares<L>>,
     pub(super) wall_clock: Option<(Duration, Advance)>,
     pub(super) filled_by: Option<u32>,
     pub(super) measure: Option<Measure>,
     pub(super) other_error: Option<&'static str>,
     pub(super) inexact_bodies: bool,
     pub(super) exempt: Vec<(Law, &'static str)>,
+    pub(super) unseen: Vec<(Law, &'static str)>,
 }
 
 /// When a fresh layer refuses one caller.
@@ -90,6 +92,16 @@ pub(super) enum Waits {
     Failed(Duration),
     /// Before it asks for this caller.
     Held(u32, Duration),
+}
+
+/// What all services of a layer share, beside what they refuse.
+pub(super) enum Shares<L> {
+    /// So many second attempts.
+    Attempts(u32),
+    /// What it counts of calls.
+    Counts(Gauge<L>),
+    /// Answers that are given again for this time.
+    Answers(Duration),
 }
 
 /// What a closure has allocated.
@@ -125,12 +137,14 @@ impl<L: Subject> Contract<L> {
             answers_after: None,
             notices_after: Duration::ZERO,
             waits: None,
+            shares: None,
             wall_clock: None,
             filled_by: None,
             measure: None,
             other_error: None,
             inexact_bodies: false,
             exempt: Vec::new(),
+            unseen: Vec::new(),
         }
     }
 
@@ -228,6 +242,28 @@ impl<L: Subject> Contract<L> {
         self
     }
 
+    /// Of all its second attempts there may be so many; with [`asks_again_after`](Self::asks_again_after) or
+    /// [`tries_again_within`](Self::tries_again_within).
+    #[must_use]
+    pub fn second_attempts(mut self, n: u32) -> Self {
+        self.shares = Some(Shares::Attempts(n));
+        self
+    }
+
+    /// A number that each call after a caller's first makes larger by one, whichever service of the layer it comes to.
+    #[must_use]
+    pub fn counts(mut self, gauge: impl Fn(&L) -> usize + 'static) -> Self {
+        self.shares = Some(Shares::Counts(Box::new(gauge)));
+        self
+    }
+
+    /// It gives a caller the answer of before when the inner service has failed, for exactly this time.
+    #[must_use]
+    pub fn answers_again_for(mut self, time: Duration) -> Self {
+        self.shares = Some(Shares::Answers(time));
+        self
+    }
+
     /// Who passes is refused, and who was refused by [`limit`](Self::limit) passes, once the wall clock has moved on by this time,
     /// and not before, whatever tokio's time is. `advance` moves the clock of the newest layer.
     #[must_use]
@@ -273,6 +309,13 @@ impl<L: Subject> Contract<L> {
         self
     }
 
+    /// A law that the kit cannot show of this subject, and why, or what shows it. What the kit can see is checked all the same.
+    #[must_use]
+    pub fn unseen(mut self, law: Law, why: &'static str) -> Self {
+        self.unseen.push((law, why));
+        self
+    }
+
     /// Checks every law, on a paused clock, in a runtime of its own.
     #[must_use]
     pub fn check(self) -> Report {
@@ -294,68 +337,4 @@ fn plain(n: u32) -> Request<Body> {
     let [_, b, c, d] = n.to_be_bytes();
     request.extensions_mut().insert(ClientAddr::new([10, b, c, d].into(), None));
     request
-}
-
-/// What was found about one law.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Finding {
-    /// The layer keeps it.
-    Kept,
-    /// The layer has nothing that it speaks of, or the kit cannot see it.
-    NotApplicable(&'static str),
-    /// The layer breaks it.
-    Broken(String),
-}
-
-/// What was found about each law.
-#[derive(Debug, Clone)]
-pub struct Report {
-    name: &'static str,
-    found: Vec<(Law, Finding)>,
-    allowed: Option<u64>,
-}
-
-impl Report {
-    /// The name of the layer.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// How many allocations a call was allowed to make, if that was bounded.
-    #[must_use]
-    pub fn allowed_allocations(&self) -> Option<u64> {
-        self.allowed
-    }
-
-    /// What was found about `law`.
-    #[must_use]
-    pub fn finding(&self, law: Law) -> &Finding {
-        &self.found[law as usize].1
-    }
-
-    /// Each law and what was found about it.
-    pub fn findings(&self) -> impl Iterator<Item = (Law, &Finding)> {
-        self.found.iter().map(|(law, finding)| (*law, finding))
-    }
-
-    /// The laws that the layer breaks.
-    pub fn broken(&self) -> impl Iterator<Item = (Law, &str)> {
-        self.findings().filter_map(|(law, finding)| match finding {
-            Finding::Broken(how) => Some((law, how.as_str())),
-            _ => None,
-        })
-    }
-
-    /// Panics if a law is broken, and says how.
-    ///
-    /// # Panics
-    ///
-    /// If a law is broken.
-    pub fn assert_kept(&self) {
-        let broken: Vec<String> =
-            self.broken().map(|(law, how)| format!("  law {}, {law}: {how}", law.number())).collect();
-        assert!(broken.is_empty(), "the layer `{}` breaks:\n{}", self.name, broken.join("\n"));
-    }
 }

@@ -52,7 +52,7 @@
 //!
 //! | When | HTTP/1.1 | HTTP/2 |
 //! |---|---|---|
-//! | a head of more than 64 KiB or 100 fields | 431, close | 431; of more than 128 KiB without a body, of more than 512 KiB close |
+//! | a head of more than 64 KiB or 100 fields | 431, close | 431; of more than 128 KiB without a body, of more than 512 KiB compressed, or with more frames than one of 128 KiB needs, close |
 //! | a head that takes more than 10 s | 408, close; close if nothing came | close |
 //! | a malformed head or ambiguous length, or one that breaks off | 400, close | reset, or close with an error |
 //! | a body of which nothing comes for 60 s | the body fails with [`Reason::RequestTimeout`]: 408 by [`RescueLayer`] | the same |

@@ -339,7 +339,7 @@ fn every_layer_has_a_bench() {
     /// Those that need more than a service around which they stand, and where they have it.
     const ELSEWHERE: [(&str, &str); 3] = [
         ("mirror", "fn mirror_with_shadow("),
-        ("rate limit, on Redis", "async fn instances("),
+        ("rate limit, beside one on Redis", "async fn instances("),
         ("rate limit, shaping fast", "    rate_limit_shaping: "),
     ];
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -22,7 +22,12 @@ pub(super) struct Connections {
 impl Connections {
     /// Those of a listener.
     pub(super) fn of(&self, listener: &Arc<str>) -> impl ConnectionObserver + use<> {
-        Told { connections: self.clone(), listener: Arc::clone(listener), lines: Default::default() }
+        Told {
+            connections: self.clone(),
+            listener: Arc::clone(listener),
+            heads: Default::default(),
+            cuts: Default::default(),
+        }
     }
 }
 
@@ -31,25 +36,26 @@ struct Told {
     #[cfg_attr(not(feature = "prometheus"), expect(dead_code, reason = "it counts"))]
     connections: Connections,
     listener: Arc<str>,
-    /// Of heads that were malformed, too large, and the others. Strangers send them as often as they like.
-    lines: [Lines; 3],
+    /// Of heads, for each reason. Strangers send them as often as they like.
+    heads: [Lines; Reason::OF_HEADS.len()],
+    /// Of connections that were cut, for each misuse. Nor do these cost a stranger anything.
+    cuts: [Lines; Misuse::COUNT],
 }
 
 impl Told {
     fn head(&self, peer: PeerAddr, reason: Reason, request_id: Option<&RequestId>) {
         #[cfg(feature = "prometheus")]
         self.connections.metrics.process().head_refused(reason);
-        let kind = match reason {
-            Reason::BadRequest => 0,
-            Reason::HeadTooLarge => 1,
-            _ => 2,
-        };
-        if let Some(left_out) = self.lines[kind].next() {
-            let left_out = Some(left_out).filter(|left_out| *left_out > 0);
+        if let Some(left_out) = next(&self.heads[reason.of_head()]) {
             let (client, listener) = (peer.ip(), Some(&*self.listener));
             access_log::RefusedHead { client, reason, listener, request_id, left_out }.log();
         }
     }
+}
+
+/// If a line may be written now: how many were left out before it, if any were.
+fn next(lines: &Lines) -> Option<Option<u64>> {
+    lines.next().map(|left_out| Some(left_out).filter(|left_out| *left_out > 0))
 }
 
 impl ConnectionObserver for Told {
@@ -76,6 +82,9 @@ impl ConnectionObserver for Told {
     fn cut(&self, peer: PeerAddr, how: Misuse) {
         #[cfg(feature = "prometheus")]
         self.connections.metrics.process().connection_cut();
-        access_log::cut_connection(peer.ip(), how.label());
+        if let Some(left_out) = next(&self.cuts[how as usize]) {
+            let (client, how, listener) = (peer.ip(), how.label(), Some(&*self.listener));
+            access_log::CutConnection { client, how, listener, left_out }.log();
+        }
     }
 }

@@ -51,11 +51,14 @@
 //! | `provider`, `subject` | who is calling; never a credential |
 //!
 //! A head that became no request, because its server has refused it, has a line with `status`, `verdict`, `reason`, `flag`
-//! and `client`, where somebody who hears of it calls [`refused_head`]. A gateway's listeners do, and tell which `listener` it
-//! was and the `request_id` of the answer if they have given one; they write 5 such lines a second for each listener and reason,
-//! and in the next how many were `left_out`. A connection
-//! that is cut for a flood of control frames, for frames that make no sense, for reading too slowly or for its PROXY protocol header has one with
-//! `verdict`, `client` and `cut` ([`cut_connection`]).
+//! and `client`, where somebody who hears of it calls [`refused_head`]. A connection that is cut for a handshake of TLS that
+//! fails, a flood of control frames, frames that make no sense, its PROXY protocol header or for reading too slowly has one
+//! with `verdict`, `client` and `cut` ([`cut_connection`]).
+//!
+//! A gateway's listeners write both, and tell which `listener` it was and the `request_id` of the answer if they have given one.
+//! They write 5 such lines a second for each listener and `reason` or `cut`, and in the next of its kind how many were
+//! `left_out`: if there is no next, that is never told. How many there were in all is the metrics' (`heads_refused_total`,
+//! `connections_cut_total`).
 //!
 //! What is not known is left out. Strangers' bytes are written as visible ASCII, with everything else, quotes and
 //! backslashes as `%XX`, and are cut at a bound: a log line cannot be forged or blown up by a request.
@@ -97,5 +100,5 @@ pub(crate) use connection::{Connection, Made};
 pub use event::TARGET;
 pub use gate::{AccessLog, Entry};
 #[cfg(feature = "stack")]
-pub(crate) use refused::RefusedHead;
+pub(crate) use refused::{CutConnection, RefusedHead};
 pub use refused::{cut_connection, refused_head};

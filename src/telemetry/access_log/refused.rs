@@ -38,12 +38,31 @@ pub fn refused_head(client: IpAddr, reason: Reason) {
     RefusedHead { client, reason, listener: None, request_id: None, left_out: None }.log();
 }
 
+/// A connection that was cut for what its peer did with it, and what is known of it.
+pub(crate) struct CutConnection<'a> {
+    pub(crate) client: IpAddr,
+    /// A word for what the peer did.
+    pub(crate) how: &'static str,
+    pub(crate) listener: Option<&'a str>,
+    /// Such connections of which nothing was written before.
+    pub(crate) left_out: Option<u64>,
+}
+
+impl CutConnection<'_> {
+    /// Writes one event. What is not known is left out.
+    pub(crate) fn log(&self) {
+        tracing::info!(
+            target: TARGET,
+            listener = self.listener,
+            verdict = Verdict::CallerFault.label(),
+            cut = self.how,
+            client = AddressText::of_ip(self.client).as_str(),
+            left_out = self.left_out,
+        );
+    }
+}
+
 /// Writes the line of a connection that was cut for what its peer did with it. `how` is a word for that.
 pub fn cut_connection(client: IpAddr, how: &'static str) {
-    tracing::info!(
-        target: TARGET,
-        verdict = Verdict::CallerFault.label(),
-        cut = how,
-        client = AddressText::of_ip(client).as_str(),
-    );
+    CutConnection { client, how, listener: None, left_out: None }.log();
 }

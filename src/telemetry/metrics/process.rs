@@ -3,10 +3,6 @@
 use crate::reject::Reason;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
-/// Why heads become no request.
-const OF_HEADS: [Reason; 4] =
-    [Reason::BadRequest, Reason::HeadTooLarge, Reason::Overloaded, Reason::RequestTimeout];
-
 /// Numbers about the process, set by whoever loads the configuration and accepts connections. All methods are
 /// one atomic operation.
 #[derive(Debug, Default)]
@@ -17,7 +13,7 @@ pub struct ProcessMetrics {
     connections: AtomicI64,
     connections_accepted: AtomicU64,
     connections_refused: AtomicU64,
-    heads_refused: [AtomicU64; OF_HEADS.len()],
+    heads_refused: [AtomicU64; Reason::OF_HEADS.len()],
     connections_cut: AtomicU64,
 }
 
@@ -51,8 +47,7 @@ impl ProcessMetrics {
 
     /// A head became no request, for this reason. What is none of those that a server has is counted as a bad request.
     pub fn head_refused(&self, reason: Reason) {
-        let kind = OF_HEADS.iter().position(|of_heads| *of_heads == reason).unwrap_or(0);
-        self.heads_refused[kind].fetch_add(1, Relaxed);
+        self.heads_refused[reason.of_head()].fetch_add(1, Relaxed);
     }
 
     /// A connection was cut, as its peer misused it.
@@ -86,7 +81,7 @@ impl ProcessMetrics {
     /// Heads that became no request, by the label of their reason.
     pub(super) fn heads_refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counts = self.heads_refused.iter().map(|count| count.load(Relaxed));
-        OF_HEADS.iter().map(|reason| reason.label()).zip(counts)
+        Reason::OF_HEADS.iter().map(|reason| reason.label()).zip(counts)
     }
 
     pub(super) fn counters(&self) -> [(&'static str, &'static str, u64); 5] {

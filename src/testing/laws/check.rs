@@ -1,12 +1,16 @@
 use super::{bodies, calls, cost, stage::run, state, time};
-use crate::testing::{Contract, Finding, Law, Subject, contract::Refuses};
+use crate::testing::{
+    Contract, Finding, Law, Subject,
+    contract::{Refuses, Shares},
+};
 
-/// What is found of a law that speaks of something the layer is not said to have. That it has it not is shown, but for the count,
-/// which nobody sees from outside.
-const NEVER_REFUSES: &str = "refuses nobody for what came before, nor beside 64 others";
-const COUNTS_NOTHING: &str = "counts nothing in flight";
+/// What is found of a law that speaks of something the layer is not said to have. That it has it not is shown as far as these
+/// words say, but for the count, which nobody sees from outside.
+const NEVER_REFUSES: &str =
+    "refuses nobody for what came before, nor beside 64 others; what else is shared the kit does not see";
+const COUNTS_NOTHING: &str = "is not said to count what is in flight; the kit looks for no such count";
 const REMEMBERS_NOBODY: &str = "keeps nothing of 1,000 callers";
-const TIMELESS: &str = "answers after an hour of silence, and after a failure, as before";
+const TIMELESS: &str = "answers after an hour of silence, and after a failure, as before; what else goes by time the kit does not see";
 
 pub(in crate::testing) fn check<L: Subject>(
     law: Law,
@@ -18,9 +22,10 @@ pub(in crate::testing) fn check<L: Subject>(
     }
     let (found, otherwise) = match law {
         Law::Readiness => (run(calls::readiness(contract)), None),
-        Law::SharedState => match contract.refuses {
-            Some(refuses) => (run(state::shared_state(contract, refuses)), None),
-            None => (run(state::refuses_nobody(contract)), Some(NEVER_REFUSES)),
+        Law::SharedState => match (contract.refuses, &contract.shares) {
+            (Some(refuses), _) => (run(state::shared_state(contract, refuses)), None),
+            (None, Some(shares)) => (run(state::shares(contract, shares)), None),
+            (None, None) => (run(state::refuses_nobody(contract)), Some(NEVER_REFUSES)),
         },
         Law::Cancellation => (run(calls::cancellation(contract)), None),
         Law::InFlight => match &contract.in_flight {
@@ -50,6 +55,9 @@ pub(in crate::testing) fn check<L: Subject>(
         Law::Time => match (contract.refuses.zip(contract.recovers_after), contract.answers_after) {
             (Some((refuses, time)), _) => (run(time::recovery(contract, refuses, time)), None),
             (None, Some(time)) => (run(time::answer_in_time(contract, time)), None),
+            (None, None) if matches!(contract.shares, Some(Shares::Answers(_))) => {
+                (run(time::answers_again(contract)), None)
+            }
             // What it refuses comes to an end with what is in flight.
             (None, None) if matches!(contract.refuses, Some(Refuses::After(_) | Refuses::Failed(_))) => {
                 (Ok(()), Some("when it lets pass again was not told"))
@@ -61,7 +69,10 @@ pub(in crate::testing) fn check<L: Subject>(
     };
     match (found, otherwise) {
         (Err(how), _) => Finding::Broken(how),
-        (Ok(()), Some(why)) => Finding::NotApplicable(why),
+        (Ok(()), Some(why)) => {
+            let unseen = contract.unseen.iter().find(|(unseen, _)| *unseen == law);
+            Finding::NotApplicable(unseen.map_or(why, |(_, why)| why))
+        }
         (Ok(()), None) => Finding::Kept,
     }
 }

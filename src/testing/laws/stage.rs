@@ -63,6 +63,14 @@ impl<'c, L: Subject> Stage<'c, L> {
         self.shared.calls.load(Ordering::SeqCst) > before
     }
 
+    /// Whether its caller gets a good answer while the inner service fails.
+    pub(super) async fn answers_again(&self, service: &mut ServiceOf<L>) -> bool {
+        self.shared.act(|script| script.fails = true);
+        let answer = self.send(service, 1).await;
+        self.shared.act(|script| script.fails = false);
+        answer.is_ok_and(|response| response.status().is_success())
+    }
+
     pub(super) fn live(&self) -> usize {
         self.shared.live.load(Ordering::SeqCst)
     }

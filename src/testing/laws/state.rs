@@ -6,8 +6,14 @@ use std::{
     task::{Poll, Waker},
 };
 
-use super::stage::{Answer, Found, ServiceOf, Stage, ensure, poll_once, settle};
-use crate::testing::{Contract, Subject, contract::Refuses};
+use super::{
+    stage::{Answer, Found, ServiceOf, Stage, ensure, poll_once, settle},
+    time::tries_again,
+};
+use crate::testing::{
+    Contract, Subject,
+    contract::{Refuses, Shares},
+};
 
 type Call<'s, L> = Pin<Box<dyn Future<Output = Answer<L>> + 's>>;
 
@@ -56,18 +62,55 @@ async fn in_flight<'s, L: Subject>(stage: &'s Stage<'_, L>, calls: u32) -> Resul
 pub(super) async fn shared_state<L: Subject>(contract: &Contract<L>, refuses: Refuses) -> Found {
     let stage = Stage::new(contract);
     let _held = exhaust(&stage, refuses).await?;
-    let services = [
-        ("a second service of the layer", stage.service()),
-        ("a service of a clone of the layer", stage.layer.clone().layer(stage.shared.probe())),
-        ("a clone of a service", stage.service().clone()),
-    ];
-    for (what, service) in services {
+    for (what, service) in others(&stage) {
         let passes = reaches(&stage, service, 1).await.is_some();
         ensure(!passes, || format!("{what} lets a request pass that was to be refused"))?;
     }
     let fresh = Stage::new(contract);
     let passes = reaches(&fresh, fresh.service(), 1).await.is_some();
     ensure(passes, || "a fresh layer has old state".into())
+}
+
+/// The services that share their state with the first.
+fn others<L: Subject>(stage: &Stage<'_, L>) -> [(&'static str, ServiceOf<L>); 3] {
+    [
+        ("a second service of the layer", stage.service()),
+        ("a service of a clone of the layer", stage.layer.clone().layer(stage.shared.probe())),
+        ("a clone of a service", stage.service().clone()),
+    ]
+}
+
+/// What came to one service of a layer shows in the others.
+pub(super) async fn shares<L: Subject>(contract: &Contract<L>, shares: &Shares<L>) -> Found {
+    let stage = Stage::new(contract);
+    let mut first = stage.service();
+    if let Shares::Attempts(most) = *shares {
+        for n in 0..most {
+            let again = tries_again(&stage, &mut first).await;
+            ensure(again, || format!("second attempt {n} of {most} was not made"))?;
+        }
+    } else {
+        ensure(stage.passes(&mut first, 1).await, || "a first request did not pass".into())?;
+    }
+    for (what, mut service) in others(&stage) {
+        let shows = match shares {
+            Shares::Attempts(_) => !tries_again(&stage, &mut service).await,
+            Shares::Counts(gauge) => {
+                let before = gauge(&stage.layer);
+                stage.passes(&mut service, 1).await && gauge(&stage.layer) == before + 1
+            }
+            Shares::Answers(_) => stage.answers_again(&mut service).await,
+        };
+        ensure(shows, || format!("{what} has a state of its own"))?;
+    }
+    let fresh = Stage::new(contract);
+    let is_old = match shares {
+        Shares::Attempts(_) => !tries_again(&fresh, &mut fresh.service()).await,
+        Shares::Counts(gauge) => gauge(&fresh.layer) > 0,
+        Shares::Answers(_) => fresh.answers_again(&mut fresh.service()).await,
+    };
+    ensure(!is_old, || "a fresh layer has old state".into())?;
+    refuses_nobody(contract).await
 }
 
 /// A layer that is not said to refuse does not, neither beside others nor after some, whatever became of them.

@@ -7,14 +7,14 @@ use std::{
 };
 
 use super::{
-    stage::{Found, Stage, ensure, poll_once, settle},
+    stage::{Found, ServiceOf, Stage, ensure, poll_once, settle},
     state::{exhaust, patiently},
 };
 use crate::{
     reject::Rejection,
     testing::{
         Contract, Subject,
-        contract::{Refuses, Waits},
+        contract::{Refuses, Shares, Waits},
     },
 };
 
@@ -64,15 +64,52 @@ pub(super) async fn timeless<L: Subject>(contract: &Contract<L>) -> Found {
     ensure(answered, || "it waits by time after a failure, which was not told".into())
 }
 
-/// A layer that waits by itself does so by tokio's time: neither shorter nor longer than it says.
-pub(super) async fn waits<L: Subject>(contract: &Contract<L>) -> Found {
-    const MOMENT: Duration = Duration::from_millis(2);
-    let Some(waits) = contract.waits else { return Ok(()) };
-    let stage = Stage::new(contract);
+/// How exactly a time is looked at.
+const MOMENT: Duration = Duration::from_millis(2);
+
+/// The inner service behaves so that the layer waits.
+fn make_wait<L: Subject>(stage: &Stage<'_, L>, waits: Waits) {
     stage.shared.act(|script| {
         script.silent = matches!(waits, Waits::Silent(_) | Waits::Held(..));
         script.fails = matches!(waits, Waits::Failed(_));
     });
+}
+
+/// Whether one more call becomes more than one attempt.
+pub(super) async fn tries_again<L: Subject>(stage: &Stage<'_, L>, service: &mut ServiceOf<L>) -> bool {
+    let Some(waits @ (Waits::Silent(time) | Waits::Failed(time))) = stage.contract.waits else {
+        return false;
+    };
+    make_wait(stage, waits);
+    let before = stage.shared.calls.load(Ordering::SeqCst);
+    let mut call = Box::pin(stage.send(service, 1));
+    if patiently(&mut call).await.is_pending() {
+        tokio::time::advance(time + MOMENT).await;
+        let _ = patiently(&mut call).await;
+    }
+    stage.shared.calls.load(Ordering::SeqCst) > before + 1
+}
+
+/// Answers are given again for as long as it says, within 2 ms, by tokio's time.
+pub(super) async fn answers_again<L: Subject>(contract: &Contract<L>) -> Found {
+    let Some(Shares::Answers(time)) = contract.shares else { return Ok(()) };
+    let stage = Stage::new(contract);
+    let mut service = stage.service();
+    ensure(stage.passes(&mut service, 1).await, || "a first request did not pass".into())?;
+    let least = time.saturating_sub(MOMENT);
+    tokio::time::advance(least).await;
+    let answers = stage.answers_again(&mut service).await;
+    ensure(answers, || format!("after {least:?} it has forgotten its answer"))?;
+    tokio::time::advance(MOMENT * 2).await;
+    let answers = stage.answers_again(&mut service).await;
+    ensure(!answers, || format!("{time:?} of tokio's time changed nothing"))
+}
+
+/// A layer that waits by itself does so by tokio's time: as long as it says within 2 ms, or after a failure at most so long.
+pub(super) async fn waits<L: Subject>(contract: &Contract<L>) -> Found {
+    let Some(waits) = contract.waits else { return Ok(()) };
+    let stage = Stage::new(contract);
+    make_wait(&stage, waits);
     let (caller, before, least, most) = match waits {
         Waits::Silent(time) => (1, 1, time.saturating_sub(MOMENT), time + MOMENT),
         Waits::Failed(time) => (1, 1, Duration::ZERO, time + MOMENT),

@@ -52,6 +52,10 @@ pub enum Misuse {
 }
 
 impl Misuse {
+    /// How many kinds there are, by the last of them.
+    #[cfg(feature = "stack")]
+    pub(crate) const COUNT: usize = Self::SlowReader as usize + 1;
+
     /// A word for logs: `flood`, `handshake`, `protocol`, `proxy_protocol` or `slow_reader`.
     #[must_use]
     pub const fn label(self) -> &'static str {

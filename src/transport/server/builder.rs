@@ -65,7 +65,8 @@ impl Server {
     ///
     /// For HTTP/2 it is the size of RFC 9113 section 6.5.2, which adds 32 bytes to each field. Clients are told twice as much, so
     /// that who sends a little too much is answered as the [table](crate::reject::Reason) says. Who sends more than that gets a
-    /// bare 431, and beyond 8 times as much the connection is closed.
+    /// bare 431. The connection is closed if its compressed head is beyond 8 times as much, or comes with more frames than a head
+    /// of twice the limit needs. Heads that come after we have said `GOAWAY` are neither counted nor told.
     pub fn max_head_bytes(self, bytes: u32) -> Self {
         self.with(|limits| limits.head_bytes = bytes)
     }

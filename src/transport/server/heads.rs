@@ -27,10 +27,10 @@ const LARGE: usize = 8;
 
 /// The heads of one connection.
 pub(super) struct Heads {
-    pub(super) observer: Observer,
-    pub(super) peer: PeerAddr,
-    pub(super) vitals: Arc<Vitals>,
-    pub(super) limits: Arc<Limits>,
+    observer: Observer,
+    peer: PeerAddr,
+    vitals: Arc<Vitals>,
+    limits: Arc<Limits>,
     /// Requests that had begun, when it was last looked at.
     begun: usize,
     /// Heads of HTTP/2 that became no request, and of which that was told.

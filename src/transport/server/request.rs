@@ -1,7 +1,7 @@
 use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use super::{
 use crate::{
     body::{Body, BoxError, ResponseBody},
     race::race,
+    ready::ReadyCall,
     reject::{Protocol, Reason, Rejection},
     transport::{listener::Observer, peer::Peer, tenure::Tenure},
     tunnel::TunnelCut,
@@ -69,7 +70,8 @@ where
             let (drain, tenure) = (self.vitals.drain.cut_off(), self.tenure.cut());
             extensions.insert(TunnelCut::when(race(drain, tenure)));
         }
-        Exchange { state: State::begin(self.service.clone(), request), in_flight, asked }
+        let call = ReadyCall::failing_as(self.service.clone(), request);
+        Exchange { state: State::Called { call }, in_flight, asked }
     }
 }
 
@@ -111,7 +113,7 @@ pin_project! {
     /// One request, from its head to its response's.
     pub(super) struct Exchange<S: Service<Request<Body>>> {
         #[pin]
-        state: State<S, S::Future>,
+        state: State<S>,
         in_flight: Option<InFlight>,
         asked: Asked,
     }
@@ -119,22 +121,9 @@ pin_project! {
 
 pin_project! {
     #[project = StateProjection]
-    enum State<S, F> {
-        // It is seldom, and a request is large.
-        Waiting { waiting: Box<(S, Option<Request<Body>>)> },
-        Called { #[pin] future: F },
-        Failed { error: Option<BoxError> },
+    enum State<S: Service<Request<Body>>> {
+        Called { #[pin] call: ReadyCall<S, Request<Body>, BoxError> },
         Refused { rejection: Rejection, protocol: Protocol },
-    }
-}
-
-impl<S: Service<Request<Body>, Error: Into<BoxError>>> State<S, S::Future> {
-    fn begin(mut service: S, request: Request<Body>) -> Self {
-        match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(())) => Self::Called { future: service.call(request) },
-            Poll::Ready(Err(error)) => Self::Failed { error: Some(error.into()) },
-            Poll::Pending => Self::Waiting { waiting: Box::new((service, Some(request))) },
-        }
     }
 }
 
@@ -145,32 +134,14 @@ where
 {
     type Output = Result<Response<ServedBody<B>>, BoxError>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = loop {
-            let mut state = self.as_mut().project().state;
-            let future = match state.as_mut().project() {
-                StateProjection::Waiting { waiting } => {
-                    let (service, request) = &mut **waiting;
-                    ready!(service.poll_ready(cx)).map_err(Into::into)?;
-                    #[expect(clippy::expect_used, reason = "the state is left with the request")]
-                    service.call(request.take().expect("polled after completion"))
-                }
-                StateProjection::Called { future } => {
-                    let response = ready!(future.poll(cx)).map_err(Into::into)?;
-                    break response.map(ResponseBody::inner);
-                }
-                #[expect(clippy::expect_used, reason = "the contract of Future")]
-                StateProjection::Failed { error } => {
-                    return Poll::Ready(Err(error.take().expect("polled after completion")));
-                }
-                StateProjection::Refused { rejection, protocol } => {
-                    let refusal = rejection.clone().into_response(*protocol);
-                    break refusal.map(ResponseBody::full);
-                }
-            };
-            state.set(State::Called { future });
-        };
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
+        let response = match this.state.project() {
+            StateProjection::Called { call } => ready!(call.poll(cx))?.map(ResponseBody::inner),
+            StateProjection::Refused { rejection, protocol } => {
+                rejection.clone().into_response(*protocol).map(ResponseBody::full)
+            }
+        };
         #[expect(clippy::expect_used, reason = "the contract of Future")]
         let in_flight = this.in_flight.take().expect("polled after completion");
         let vitals = in_flight.vitals();

@@ -522,6 +522,24 @@ fn a_wait_that_is_none_or_is_not_tokios() {
 }
 
 #[test]
+fn state_that_does_not_show_in_refusals() {
+    let late = Duration::from_secs(5);
+    let sleeps = move || -> BoxFuture<()> { Box::pin(tokio::time::sleep(late)) };
+    let unbound = Contract::new("no budget", move || again(sleeps)).asks_again_after(late);
+    breaks!(SharedState, unbound.second_attempts(3));
+    let bare = || layer_fn(|inner: Probe| inner);
+    breaks!(SharedState, Contract::new("counts nothing", bare).counts(|_| 0));
+    breaks!(SharedState, Contract::new("keeps nothing", bare).answers_again_for(late));
+    breaks!(Time, Contract::new("keeps nothing", bare).answers_again_for(late));
+    let ended = |layer: &Counting| layer.ended.load(Ordering::SeqCst);
+    let global = Arc::<AtomicUsize>::default();
+    let counts = move || Counting { ended: Arc::clone(&global), ..Counting::default() };
+    breaks!(SharedState, Contract::new("counts for all", counts).counts(ended));
+    let good = Contract::new("counts", Counting::default).counts(ended).check();
+    assert!(good.broken().all(|(law, _)| law != Law::SharedState), "{good:?}");
+}
+
+#[test]
 fn a_caller_that_is_not_held_back() {
     let holding = |time: Duration| {
         layer_fn(move |inner: Probe| {

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -288,6 +288,14 @@ async fn a_head_that_is_no_request_leaves_a_line() {
     }
 }
 
+/// No more than five a second and the five of the first, and what they tell of the others is not more than there was.
+fn few(lines: &[Value], began: Instant, all: u64) {
+    let (count, seconds) = (u64::try_from(lines.len()).unwrap(), began.elapsed().as_secs());
+    assert!((5..=5 * seconds + 5).contains(&count), "{count} in {seconds} s");
+    let left_out: u64 = lines.iter().filter_map(|line| line["left_out"].as_u64()).sum();
+    assert!(count + left_out <= all, "{count} and {left_out}");
+}
+
 /// However many there are, a few of them have a line, and all are counted.
 #[tokio::test]
 async fn a_flood_of_bad_heads_floods_no_log() {
@@ -301,14 +309,36 @@ async fn a_flood_of_bad_heads_floods_no_log() {
         heads.extend(stream.to_be_bytes());
         heads.push(0x82); // a method, and nothing else
     }
+    let began = Instant::now();
     peer.write_all(&heads).await.unwrap();
     let all = r#"portcullis_heads_refused_total{reason="bad_request"} 500"#;
     let counted =
         async { while !gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text.contains(all) {} };
     timeout(PATIENCE, counted).await.expect("in time");
     let lines = log.access(1).await;
-    assert!(lines.len() <= 20, "{}", lines.len());
+    few(&lines, began, 500);
     assert!(lines.iter().all(|line| told(line) == (400, "bad_request", "DPE", "caller_fault")), "{lines:?}");
+}
+
+/// So it is with connections that are cut.
+#[tokio::test]
+async fn a_flood_of_misuse_floods_no_log() {
+    let (gateway, _directory) = refuser().await;
+    let (log, _guard) = Log::start();
+    let began = Instant::now();
+    for _ in 0..60 {
+        let mut peer = TcpStream::connect(gateway.at("behind")).await.unwrap();
+        peer.write_all(b"PROXY TCP4 junk\r\n").await.unwrap();
+        let _ = peer.read_to_end(&mut Vec::new()).await;
+    }
+    let counted = async {
+        while !gateway.client.get(gateway.at("admin"), "/metrics", &[]).await.text.contains("cut_total 60") {}
+    };
+    timeout(PATIENCE, counted).await.expect("in time");
+    let lines = log.access(5).await;
+    few(&lines, began, 60);
+    let listener = |line: &Value| line["cut"] == "proxy_protocol" && line["listener"] == "behind";
+    assert!(lines.iter().all(listener), "{lines:?}");
 }
 
 /// A connection that is cut for what its peer does with it is logged and counted.
