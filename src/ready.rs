@@ -57,6 +57,14 @@ impl<S: Service<R, Error: Into<E>>, R, E> ReadyCall<S, R, E> {
     }
 }
 
+impl<S: Service<R>, R, E> ReadyCall<S, R, E> {
+    /// Asks whether it is ready, and calls, on the task that polls this.
+    #[cfg(feature = "transport")]
+    pub(crate) fn later(service: S, request: R) -> Self {
+        Self { state: State::Waiting { waiting: Box::new((service, Some(request))) } }
+    }
+}
+
 impl<S: Service<R, Error: Into<E>>, R, E> Future for ReadyCall<S, R, E> {
     type Output = Result<S::Response, E>;
 

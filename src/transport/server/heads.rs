@@ -78,7 +78,9 @@ impl Heads {
 
     /// Heads that have come and became no request, beside those that were told.
     fn refused(&self, begun: usize) -> usize {
-        self.vitals.opened.load(Relaxed).wrapping_sub(begun).wrapping_sub(self.told)
+        let refused = self.vitals.opened.load(Relaxed).wrapping_sub(begun).wrapping_sub(self.told);
+        // Should they ever be counted otherwise than h2 does, it is a line too few.
+        refused.cast_signed().max(0).cast_unsigned()
     }
 
     fn why_refused(&self) -> Reason {

@@ -70,7 +70,11 @@ where
             let (drain, tenure) = (self.vitals.drain.cut_off(), self.tenure.cut());
             extensions.insert(TunnelCut::when(race(drain, tenure)));
         }
-        let call = ReadyCall::failing_as(self.service.clone(), request);
+        // Of HTTP/2 the task of the connection is for all its streams, each of which has one of its own.
+        let call = match self.vitals.is_h2 {
+            true => ReadyCall::later(self.service.clone(), request),
+            false => ReadyCall::failing_as(self.service.clone(), request),
+        };
         Exchange { state: State::Called { call }, in_flight, asked }
     }
 }

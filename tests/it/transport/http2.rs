@@ -258,8 +258,10 @@ async fn a_body_that_stops_coming() {
 async fn a_panic_ends_its_stream_only() {
     let address = bare(Server::new()).await;
     let (mut peer, _) = agreed(address).await;
-    peer.request(1, "/panic").await;
-    assert_eq!(peer.frame_of(RST_STREAM).await.unwrap().1, 1);
-    peer.request(3, "/").await;
-    assert_eq!(peer.frame_of(HEADERS).await.unwrap().1, 3);
+    for (stream, path) in [(1, "/panic"), (3, "/panic-at-once")] {
+        peer.request(stream, path).await;
+        assert_eq!(peer.frame_of(RST_STREAM).await.unwrap().1, stream);
+    }
+    peer.request(5, "/").await;
+    assert_eq!(peer.frame_of(HEADERS).await.unwrap().1, 5);
 }

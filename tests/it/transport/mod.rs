@@ -189,6 +189,10 @@ async fn bare(server: Server) -> SocketAddr {
     let listener = Listener::bind(loopback()).unwrap();
     let address = listener.local_addr().unwrap();
     let site = Site::default();
-    tokio::spawn(server.serve(listener, service_fn(move |request| site.clone().answer(request))));
+    let service = service_fn(move |request: Request<Body>| {
+        assert_ne!(request.uri().path(), "/panic-at-once", "as asked");
+        site.clone().answer(request)
+    });
+    tokio::spawn(server.serve(listener, service));
     address
 }
