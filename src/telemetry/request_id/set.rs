@@ -21,7 +21,7 @@ pub enum Trust {
     /// Nobody's: every request gets a new id.
     #[default]
     Never,
-    /// That of these peers, by the address of the connection ([`PeerAddr`]). Without one, nobody's.
+    /// That of these peers, by the address of the connection ([`PeerAddr`](crate::identity::PeerAddr)). Without one, nobody's.
     Peers(TrustedProxies),
     /// That of these peers, and of whoever has shown a certificate that was verified ([`PeerIdentity`]): the services of a mesh.
     Identified(TrustedProxies),
