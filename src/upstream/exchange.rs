@@ -178,8 +178,8 @@ fn answered(response: Response<Incoming>, connection: Connection, rest: Rest) ->
     Ok(Response::from_parts(parts, body))
 }
 
-/// Sends once more, on a new connection, what failed on one from the pool, if that is safe: it turned out to have closed
-/// meanwhile.
+/// Sends once more what failed on a connection from the pool, if that is safe: on a new one, since that turned out to have closed
+/// meanwhile, or on the same if it was one stream that was refused.
 async fn send_again(
     connection: Connection,
     mut rest: Rest,
