@@ -4,7 +4,8 @@
 #   fuzz/run.sh [SECONDS] [TARGET...]
 #
 # It needs the stable toolchain and a C++ compiler, neither nightly nor cargo-fuzz: coverage comes from LLVM's
-# own pass. No sanitizer is linked in; the library has no unsafe code for it to watch.
+# own pass. No sanitizer is linked in; the library has no unsafe code for it to watch. FUZZ_SEED makes a run that
+# can be repeated; without it each is another.
 # What is found anew is kept in corpus-new/, what fails in artifacts/. To run an input again, give it to the
 # target's binary as its argument.
 set -euo pipefail
@@ -30,11 +31,12 @@ RUSTFLAGS="${flags[*]}" cargo build --release --target "$host"
 fuzz() {
     mkdir -p "corpus-new/$1" "corpus/$1" "artifacts/$1"
     if "$BINARIES/$1" "corpus-new/$1" "corpus/$1" -max_total_time="$SECONDS_EACH" -timeout=10 \
-        -rss_limit_mb=1024 -artifact_prefix="artifacts/$1/" -verbosity=1 >"artifacts/$1.log" 2>&1; then
+        -seed="${FUZZ_SEED:-0}" -rss_limit_mb=1024 -artifact_prefix="artifacts/$1/" -verbosity=1 >"artifacts/$1.log" 2>&1; then
         printf '%-14s ok      %s\n' "$1" "$(grep '^Done' "artifacts/$1.log")"
     else
         printf '%-14s FAILED\n' "$1"
-        tail -n 40 "artifacts/$1.log"
+        grep -A 1 'panicked at' "artifacts/$1.log" || true
+        tail -n 6 "artifacts/$1.log"
         return 1
     fi
 }

@@ -40,7 +40,9 @@ impl Answer {
         if status != StatusCode::OK {
             let error = said.error.ok_or(Odd("the provider refuses us a token"))?;
             return match &*error.0 {
-                "invalid_grant" | "invalid_request" if exchanges => Ok(Self::CallerRefused),
+                "invalid_grant" | "invalid_request" if exchanges && status == StatusCode::BAD_REQUEST => {
+                    Ok(Self::CallerRefused)
+                }
                 error => Err(refusal(error)),
             };
         }

@@ -180,6 +180,9 @@ fn answers_are_read_as_the_standard_has_them() {
     assert_eq!(read(400, "{}", false), Err(Some("the provider refuses us a token")));
     for code in ["invalid_grant", "invalid_request"] {
         assert_eq!(read(400, &refused(code), true), Err(None));
+        for odd in [202, 274, 401, 500] {
+            assert!(read(odd, &refused(code), true).unwrap_err().unwrap().ends_with(code), "{odd}");
+        }
         assert!(read(400, &refused(code), false).unwrap_err().unwrap().ends_with(code));
     }
 }
