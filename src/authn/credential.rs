@@ -92,18 +92,18 @@ impl Location {
     fn find<'h>(&self, head: &'h Head<'_>, found: &mut Found<'h>) -> Result<(), Fault> {
         match &self.0 {
             Place::Cookie(name) => cookies(head.headers()).try_for_each(|(key, value)| {
-                if key == name.as_bytes() { found.add(text(unquoted(value))?) } else { Ok(()) }
+                if key == name.as_bytes() { found.add(unquoted(value).into()) } else { Ok(()) }
             }),
             Place::Header(name) => match only(head.headers(), name)? {
-                Some(value) => found.add(text(value)?),
+                Some(value) => found.add(value.into()),
                 None => Ok(()),
             },
             Place::Query(name) => parameters(head.uri()).try_for_each(|(key, value)| {
-                if *decoded(key) == *name.as_bytes() { found.add(decoded_text(value)?) } else { Ok(()) }
+                if *decoded(key) == *name.as_bytes() { found.add(decoded(value)) } else { Ok(()) }
             }),
             Place::Scheme(name, scheme) => match only(head.headers(), name)? {
                 Some(value) => match after_scheme(value, scheme) {
-                    Some(credential) => found.add(text(credential)?),
+                    Some(credential) => found.add(credential.into()),
                     None => Ok(()),
                 },
                 None => Ok(()),
@@ -144,14 +144,18 @@ struct Found<'h> {
 }
 
 impl<'h> Found<'h> {
-    fn add(&mut self, credential: Cow<'h, str>) -> Result<(), Fault> {
+    /// Nothing of a credential is looked at before its length.
+    fn add(&mut self, credential: Cow<'h, [u8]>) -> Result<(), Fault> {
         if self.credential.is_some() {
             return Err(Fault::Repeated);
         }
         if credential.len() > self.max {
             return Err(Fault::TooLarge);
         }
-        self.credential = Some(credential);
+        self.credential = Some(match credential {
+            Cow::Borrowed(bytes) => text(bytes)?.into(),
+            Cow::Owned(bytes) => text(&bytes)?.to_owned().into(),
+        });
         Ok(())
     }
 }
@@ -172,19 +176,12 @@ fn after_scheme<'v>(value: &'v [u8], scheme: &str) -> Option<&'v [u8]> {
 }
 
 /// Nothing but visible ASCII can be a credential; a space would mean two.
-fn text(bytes: &[u8]) -> Result<Cow<'_, str>, Fault> {
+fn text(bytes: &[u8]) -> Result<&str, Fault> {
     // Without a way out in the middle, many bytes are looked at at once.
     let visible = bytes.iter().fold(true, |all, byte| all & byte.is_ascii_graphic());
     match std::str::from_utf8(bytes) {
-        Ok(text) if visible && !text.is_empty() => Ok(Cow::Borrowed(text)),
+        Ok(text) if visible && !text.is_empty() => Ok(text),
         _ => Err(Fault::Malformed),
-    }
-}
-
-fn decoded_text(value: &[u8]) -> Result<Cow<'_, str>, Fault> {
-    match decoded(value) {
-        Cow::Borrowed(bytes) => text(bytes),
-        Cow::Owned(bytes) => text(&bytes).map(|text| Cow::Owned(text.into_owned())),
     }
 }
 

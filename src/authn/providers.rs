@@ -96,8 +96,19 @@ impl Providers {
         if let Some(nobody) = &self.nobody {
             return Ok(nobody.clone());
         }
-        let challenges = self.list.iter().filter_map(|provider| provider.challenge());
-        Err(challenges.fold(Rejection::new(Reason::MissingCredentials), add))
+        let refusal = Rejection::new(Reason::MissingCredentials);
+        Err(self.challenges().into_iter().fold(refusal, Rejection::challenge))
+    }
+
+    /// What is asked of a request without credentials.
+    pub(crate) fn challenges(&self) -> Vec<HeaderValue> {
+        let mut all = Vec::new();
+        for challenge in self.list.iter().filter_map(|provider| provider.challenge()) {
+            if !all.contains(&challenge) {
+                all.push(challenge);
+            }
+        }
+        all
     }
 
     /// One refusal for all that were found invalid, with every challenge.

@@ -121,6 +121,8 @@ impl<'s> Reader<'s, '_> {
             let others = if choices.len() > 1 { choices.as_slice() } else { &[] };
             let hint = suggestion(text, others.iter().copied());
             (!choices.contains(&text)).then(|| format!("expected {}{hint}", list_of(&choices)))
+        } else if text.is_empty() && schema.get("minLength").is_some() {
+            Some("is empty".to_owned())
         } else {
             let format = schema.get("format").and_then(Json::as_str).and_then(scalar::format);
             format.filter(|format| !(format.fits)(text)).map(|format| format!("expected {}", format.expected))

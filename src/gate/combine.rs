@@ -139,7 +139,6 @@ impl<A: Pass, B: Pass> Pass for Both<A, B> {
     }
 }
 
-/// The first is the outer one. Tuples nest: `(a, (b, c))`.
 /// Asks what stands inside of a pass that no [`Completion`](crate::outcome::Completion) keeps yet. A panic there is how
 /// the call ended.
 pub(super) fn inside<P: Pass, T>(pass: &mut P, ask: impl FnOnce() -> T) -> T {
@@ -155,6 +154,7 @@ pub(super) fn inside<P: Pass, T>(pass: &mut P, ask: impl FnOnce() -> T) -> T {
     fuse.0.in_scope(ask)
 }
 
+/// The first is the outer one. Tuples nest: `(a, (b, c))`.
 impl<A: Gate, B: Gate> Gate for (A, B) {
     type Pass = Both<A::Pass, B::Pass>;
     const SHAREABLE: bool = A::SHAREABLE && B::SHAREABLE;

@@ -370,6 +370,8 @@ fn an_experiment_without_a_name_is_warned_of() {
 fn a_limit_without_a_key_is_warned_of() {
     let of = |limit: &str| faults(&with_rule(&format!("rateLimits: {{ l: {limit} }}\n"), ""));
     assert_eq!(of("{ key: clientIp, rate: 1/s }"), Vec::<String>::new());
+    // What is wrong with one has been told.
+    assert_eq!(of("{ key: nobody, rate: 1/s }").len(), 1);
     let said = of("{ rate: 1/s }");
     assert!(
         matches!(&*said, [one] if one.contains("warning: ") && one.contains("rateLimits.l: without a `key`")),
@@ -390,9 +392,58 @@ fn algorithms_that_fit_no_key_are_an_error() {
     assert_eq!(of("[RS256, EdDSA]"), Vec::<String>::new());
     let said = of("[RS256, ES256]");
     assert!(
-        matches!(&*said, [one] if one.starts_with("f:2:") && one.contains("jwt.algorithms: none of these is for a key")),
+        matches!(&*said, [one] if one.starts_with("f:2:")
+            && one.contains("jwt.algorithms: none of these is for a key that is given, but `EdDSA`")),
         "{said:?}"
     );
+    let directory = Directory::new("algorithms");
+    directory.write("secret", &"s".repeat(48));
+    let secret = directory.0.join("secret");
+    set_mode(&secret, 0o600);
+    let provider = format!(
+        "authentication: {{ a: {{ jwt: {{ issuer: i, audiences: [a], secret: {{ file: '{}' }} }} }} }}\n",
+        secret.display()
+    );
+    let said = faults(&with_rule(&provider, "policies: { authenticate: [a] }"));
+    let missing = "jwt.algorithms: is missing: those of shared secrets must be named, here `HS256`, `HS384`";
+    assert!(matches!(&*said, [one] if one.ends_with(missing)), "{said:?}");
+}
+
+#[test]
+fn names_that_nothing_has_are_an_error() {
+    let keys =
+        r#"'{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}'"#;
+    let provider = |said: &str| {
+        let provider =
+            format!("authentication: {{ a: {{ jwt: {{ {said}, jwks: {{ inline: {keys} }} }} }} }}\n");
+        faults(&with_rule(&provider, "policies: { authenticate: [a] }"))
+    };
+    let rule = |said: &str| {
+        let provider = format!(
+            "authentication: {{ a: {{ jwt: {{ issuer: i, audiences: [a], jwks: {{ inline: {keys} }} }} }} }}\n"
+        );
+        faults(&with_rule(&provider, said))
+    };
+    let demand = |said: &str| {
+        rule(&format!("policies: {{ authenticate: [a], authorize: {{ scopes: {{ {said} }} }} }}"))
+    };
+    for (said, expected) in [
+        (provider("issuer: '', audiences: [a]"), "a.jwt.issuer: is empty"),
+        (provider("issuer: i, audiences: [a, '']"), "a.jwt.audiences[1]: is empty"),
+        (provider("issuer: i, audiences: [a], from: { query: '' }"), "a.jwt.from.query: is empty"),
+        (demand("all: [a, '']"), "scopes.all[1]: is empty"),
+        (
+            demand("any: ['orders.read orders.write']"),
+            "scopes.any[0]: a scope has no spaces: name each by itself",
+        ),
+        (
+            rule("policies: { authenticate: none }, matches: [{ queryParams: [{ name: '', value: a }] }]"),
+            "queryParams[0].name: is empty",
+        ),
+    ] {
+        assert!(said.iter().any(|one| one.contains(expected)), "{expected}: {said:?}");
+        assert_eq!(said.len(), 1, "{said:?}");
+    }
 }
 
 #[test]

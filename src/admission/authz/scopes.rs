@@ -18,8 +18,8 @@ pub struct Authorize {
     scopes: Needs,
     roles: Needs,
     realm: Box<str>,
-    missing: HeaderValue,
-    insufficient: HeaderValue,
+    missing: Vec<HeaderValue>,
+    insufficient: Option<HeaderValue>,
 }
 
 /// What is needed of a kind. An empty `any` is satisfied by nobody.
@@ -51,8 +51,8 @@ impl Authorize {
             scopes: Needs::default(),
             roles: Needs::default(),
             realm: "api".into(),
-            missing: HeaderValue::from_static("Bearer"),
-            insufficient: HeaderValue::from_static("Bearer"),
+            missing: Vec::new(),
+            insufficient: None,
         }
         .rendered()
     }
@@ -100,11 +100,12 @@ impl Authorize {
         let asks_only_who = self.scopes.is_nothing() && self.roles.is_nothing();
         let is_somebody = |who: &&Principal| !(who.is_anonymous() || who.is_guest() && asks_only_who);
         let Some(principal) = principal.filter(is_somebody) else {
-            return Err(Rejection::new(Reason::MissingCredentials).challenge(self.missing.clone()));
+            let refusal = Rejection::new(Reason::MissingCredentials);
+            return Err(self.missing.iter().cloned().fold(refusal, Rejection::challenge));
         };
         if !self.scopes.are_met(|scope| principal.has_scope(scope)) {
-            let refusal = Rejection::new(Reason::InsufficientScope).challenge(self.insufficient.clone());
-            return Err(refusal.detail("a scope is missing"));
+            let refusal = Rejection::new(Reason::InsufficientScope).detail("a scope is missing");
+            return Err(self.insufficient.iter().cloned().fold(refusal, Rejection::challenge));
         }
         if !self.roles.are_met(|role| principal.has_role(role)) {
             return Err(Rejection::new(Reason::Forbidden).detail("a role is missing"));
@@ -115,8 +116,17 @@ impl Authorize {
     fn rendered(mut self) -> Self {
         let scopes: Vec<&str> = self.scopes.names().filter(|scope| is_scope(scope)).collect();
         let scopes = format!(", error=\"insufficient_scope\", scope=\"{}\"", scopes.join(" "));
-        self.missing = challenge("Bearer", &self.realm, "");
-        self.insufficient = challenge("Bearer", &self.realm, &scopes);
+        self.missing = vec![challenge("Bearer", &self.realm, "")];
+        self.insufficient = Some(challenge("Bearer", &self.realm, &scopes));
+        self
+    }
+
+    /// Behind providers that ask for this, and perhaps for no bearer token, which is what is asked for unless told.
+    #[cfg(feature = "stack")]
+    pub(crate) fn behind(mut self, challenges: Vec<HeaderValue>) -> Self {
+        self.insufficient
+            .take_if(|_| !challenges.iter().any(|asked| asked.as_bytes().starts_with(b"Bearer ")));
+        self.missing = challenges;
         self
     }
 }
@@ -187,6 +197,22 @@ mod tests {
             assert_eq!(refused.into_response(Protocol::Grpc).headers()["grpc-status"], grpc);
         }
         assert!(check(&gate, with("a b c", &["staff"])).is_ok());
+    }
+
+    #[cfg(feature = "stack")]
+    #[test]
+    fn nobody_is_asked_for_a_token_where_none_is_taken() {
+        let key = || HeaderValue::from_static(r#"ApiKey realm="api""#);
+        let bearer = || HeaderValue::from_static(r#"Bearer realm="shop""#);
+        for (asked, insufficient) in [(vec![key()], false), (vec![bearer(), key()], true), (vec![], false)] {
+            let gate = Authorize::new().all_scopes(["a"]).behind(asked.clone());
+            let told = |principal| {
+                let refused = check(&gate, principal).unwrap_err();
+                refused.headers().get_all(header::WWW_AUTHENTICATE).iter().cloned().collect::<Vec<_>>()
+            };
+            assert_eq!(told(None), asked);
+            assert_eq!(told(with("b", &[])).len(), usize::from(insufficient), "{asked:?}");
+        }
     }
 
     #[test]

@@ -50,7 +50,9 @@ pub enum KeyError {
     Published,
     /// An RSA key of less than 2048 or more than 8192 bits, or a secret shorter than the hash of its algorithm
     /// (RFC 7518 sections 3.2 and 3.3).
-    #[error("the key's size is not allowed: RSA takes 2048 to 8192 bits, HMAC at least the hash's length")]
+    #[error(
+        "the key's size is not allowed: RSA takes 2048 to 8192 bits, HMAC at least the hash's length, 32 bytes for HS256"
+    )]
     Size,
     /// The type of key is unknown.
     #[error("the type of key is not supported")]
@@ -95,6 +97,11 @@ impl Key {
         match pem::block(pem)?.0 {
             "PUBLIC KEY" | "RSA PUBLIC KEY" => {}
             label if label.ends_with("PRIVATE KEY") => return Err(KeyError::Private),
+            "CERTIFICATE" => {
+                return Err(KeyError::Malformed(
+                    "a certificate, whose public key is told by `openssl x509 -noout -pubkey`",
+                ));
+            }
             _ => return Err(KeyError::Malformed("not a public key")),
         }
         let read = [DecodingKey::from_ec_pem, DecodingKey::from_ed_pem, DecodingKey::from_rsa_pem];

@@ -36,6 +36,8 @@ fn schemes_are_whole_words() {
     }
     assert_eq!(with(&format!("Bearer {}", "x".repeat(101))), Err(Fault::TooLarge));
     assert_eq!(with(&format!("Basic {}", "x".repeat(101))), Ok(None));
+    // Its length is looked at before what it is made of.
+    assert_eq!(with(&format!("Bearer {}", "x y ".repeat(26))), Err(Fault::TooLarge));
 }
 
 proptest! {

@@ -1,5 +1,5 @@
 //! JWT providers.
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use http::{HeaderName, header};
 
@@ -118,9 +118,17 @@ impl Compiler<'_> {
 
 /// Whether any of these algorithms is for any of the keys; else every token would be refused.
 fn fits(at: At<'_>, keys: &KeySet, accepted: &[jwt::Algorithm]) -> bool {
-    let fits = keys.keys().any(|key| key.algorithms().any(|algorithm| accepted.contains(&algorithm)));
+    let of_keys: BTreeSet<_> = keys.keys().flat_map(jwt::Key::algorithms).collect();
+    let fits = of_keys.iter().any(|algorithm| accepted.contains(algorithm));
     if !fits && !at.is_broken() {
-        at.error("none of these is for a key that is given: every token would be refused");
+        let names: Vec<String> = of_keys.iter().map(|algorithm| format!("`{algorithm}`")).collect();
+        let names = names.join(", ");
+        at.error(match at.is_said() {
+            true => {
+                format!("none of these is for a key that is given, but {names}: every token would be refused")
+            }
+            false => format!("is missing: those of shared secrets must be named, here {names}"),
+        });
     }
     fits
 }
@@ -199,7 +207,7 @@ pub(super) fn location(at: At<'_>, from: &TokenLocation) -> Vec<Location> {
     let cookie = from.cookie.as_deref().map(Location::cookie);
     let query = from.query.as_deref().map(Location::query);
     let all: Vec<_> = [header, cookie, query].into_iter().flatten().collect();
-    if all.len() != 1 {
+    if all.len() != 1 && !at.is_broken() {
         at.error("expected exactly one of `header`, `cookie` and `query`");
     }
     all

@@ -47,7 +47,9 @@ impl Compiler<'_> {
         let mut builder = match &said.key {
             Some(list) => builder.by(key(at.field("key"), list, &counted)?),
             None => {
-                at.warn("without a `key` everybody has one account together: whoever spends it, spends it for all");
+                if !at.field("key").is_said() {
+                    at.warn("without a `key` everybody has one account together: whoever spends it, spends it for all");
+                }
                 builder.shared()
             }
         };

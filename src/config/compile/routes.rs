@@ -175,6 +175,7 @@ impl Compiler<'_> {
                     demands(at.field(name), "all", "any", all.is_some() || any.is_some());
                 }
             }
+            authorize.scopes.iter().for_each(|scopes| whole_scopes(at.field("scopes"), scopes));
             let mut gate = Authorize::new();
             if let Some(Demand { all, any }) = &authorize.scopes {
                 gate = all.iter().fold(gate, |gate, all| gate.all_scopes(all.iter().cloned()));
@@ -289,6 +290,17 @@ impl Compiler<'_> {
 fn demands(at: At<'_>, one: &str, other: &str, something: bool) {
     if !something && !at.is_broken() {
         at.error(format!("asks for nothing: expected `{one}`, `{other}` or both"));
+    }
+}
+
+/// Reports scopes that no credential can have, whose scopes are divided by spaces (RFC 6749 section 3.3).
+fn whole_scopes(at: At<'_>, Demand { all, any }: &Demand) {
+    for (name, scopes) in [("all", all), ("any", any)] {
+        for (at, scope) in scopes.iter().flat_map(|scopes| at.field(name).items(scopes)) {
+            if scope.contains(char::is_whitespace) {
+                at.error("a scope has no spaces: name each by itself");
+            }
+        }
     }
 }
 

@@ -37,9 +37,10 @@ pub(crate) struct ClientCertificate {}
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Jwt {
     /// The one `iss` that is accepted; a URL, if its keys are to be found there.
+    #[schemars(length(min = 1))]
     pub(crate) issuer: String,
     /// The `aud` that are accepted: one of them must be among the token's.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), inner(length(min = 1)))]
     pub(crate) audiences: Vec<String>,
     /// The algorithms that are accepted, whatever a token says. Default: all but those of shared secrets (HS), of
     /// which each key allows its own.
@@ -119,10 +120,11 @@ pub(crate) struct Introspection {
     /// Which tokens it is asked about. Default: `opaque`.
     pub(crate) tokens: Option<TokenShape>,
     /// The one `iss` that the answer may say. Default: any, or none.
+    #[schemars(length(min = 1))]
     pub(crate) issuer: Option<String>,
     /// The `aud` that the answer may say: one of them must be among its own. Default: an answer that says whom the token
     /// is for is not accepted.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), inner(length(min = 1)))]
     pub(crate) audiences: Option<Vec<String>>,
     /// Members of the answer that must be there. Without `sub` a caller has no name: what counts by `principal` counts its
     /// address.
@@ -310,8 +312,10 @@ pub(crate) struct TokenLocation {
     /// A header, whose value is the token; in `authorization` it stands after `Bearer`.
     pub(crate) header: Option<Header>,
     /// A cookie.
+    #[schemars(length(min = 1))]
     pub(crate) cookie: Option<String>,
     /// A parameter of the query.
+    #[schemars(length(min = 1))]
     pub(crate) query: Option<String>,
 }
 
@@ -322,6 +326,7 @@ pub(crate) struct ApiKey {
     /// The header that carries the key. Default: `x-api-key`, unless `query` is given.
     pub(crate) header: Option<Header>,
     /// The parameter of the query that carries the key.
+    #[schemars(length(min = 1))]
     pub(crate) query: Option<String>,
     /// Where the keys' hashes are.
     pub(crate) keys: KeySource,

@@ -373,10 +373,10 @@ pub(crate) struct Authorize {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Demand {
     /// Each of these.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), inner(length(min = 1)))]
     pub(crate) all: Option<Vec<String>>,
     /// At least one of these.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1), inner(length(min = 1)))]
     pub(crate) any: Option<Vec<String>>,
 }
 

@@ -144,6 +144,7 @@ pub(crate) struct QueryParamMatch {
     #[serde(default, rename = "type")]
     pub(crate) kind: ValueMatchType,
     /// Its name.
+    #[schemars(length(min = 1))]
     pub(crate) name: String,
     /// Its value.
     pub(crate) value: String,

@@ -233,7 +233,13 @@ impl Table {
         self.share(origin, headers);
         let methods = self.list(&self.methods, asked.get(ACCESS_CONTROL_REQUEST_METHOD));
         let names = self.list(&self.headers, asked.get(ACCESS_CONTROL_REQUEST_HEADERS));
-        for (name, list) in [(ACCESS_CONTROL_ALLOW_METHODS, methods), (ACCESS_CONTROL_ALLOW_HEADERS, names)] {
+        // Browsers ask the response about these; the Gateway API wants them here, too.
+        let expose = self.list(&self.expose, None);
+        for (name, list) in [
+            (ACCESS_CONTROL_ALLOW_METHODS, methods),
+            (ACCESS_CONTROL_ALLOW_HEADERS, names),
+            (ACCESS_CONTROL_EXPOSE_HEADERS, expose),
+        ] {
             if let Some(list) = list {
                 headers.insert(name, list);
             }
@@ -337,6 +343,7 @@ mod tests {
             .allow_method(Method::PUT)
             .allow_method(Method::DELETE)
             .allow_header(HeaderName::from_static("x-a"))
+            .expose_header(HeaderName::from_static("x-c"))
             .allow_credentials()
             .max_age(Duration::from_secs(600));
         let headers = preflight(&cors, "https://b.shop.example", "x-a, x-b");
@@ -344,6 +351,7 @@ mod tests {
         assert_eq!(headers[ACCESS_CONTROL_ALLOW_CREDENTIALS], "true");
         assert_eq!(headers[ACCESS_CONTROL_ALLOW_METHODS], "PUT, DELETE");
         assert_eq!(headers[ACCESS_CONTROL_ALLOW_HEADERS], "x-a");
+        assert_eq!(headers[ACCESS_CONTROL_EXPOSE_HEADERS], "x-c");
         assert_eq!(headers[ACCESS_CONTROL_MAX_AGE], "600");
         let vary = text(&headers, &VARY);
         assert_eq!(vary, "access-control-request-method, access-control-request-headers, origin");
@@ -367,6 +375,7 @@ mod tests {
         assert_eq!(headers[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
         assert_eq!(headers[ACCESS_CONTROL_ALLOW_METHODS], "*");
         assert_eq!(headers[ACCESS_CONTROL_ALLOW_HEADERS], "*");
+        assert_eq!(headers[ACCESS_CONTROL_EXPOSE_HEADERS], "*");
         assert_eq!(headers[ACCESS_CONTROL_MAX_AGE], "5");
         assert!(!headers.contains_key(VARY) && !headers.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS));
         assert_eq!(response(&open, Some("null"), &[])[ACCESS_CONTROL_EXPOSE_HEADERS], "*");
@@ -376,6 +385,7 @@ mod tests {
         assert_eq!(headers[ACCESS_CONTROL_ALLOW_ORIGIN], "https://x.example");
         assert_eq!(headers[ACCESS_CONTROL_ALLOW_METHODS], "PUT");
         assert_eq!(headers[ACCESS_CONTROL_ALLOW_HEADERS], "x-a, x-b");
+        assert!(!headers.contains_key(ACCESS_CONTROL_EXPOSE_HEADERS));
         let headers = response(&open, Some("https://x.example"), &[(HeaderName::from_static("x-c"), "1")]);
         assert_eq!(headers[ACCESS_CONTROL_EXPOSE_HEADERS], "x-c");
         assert!(!preflight(&open, "null", "").contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));

@@ -17,7 +17,13 @@ use super::{
     served::Served,
 };
 use crate::{
-    admission::{Priorities, authz::Authorization, concurrency::Concurrency, quota::Quotas, shed::Shed},
+    admission::{
+        Priorities,
+        authz::{Authorization, Authorize},
+        concurrency::Concurrency,
+        quota::Quotas,
+        shed::Shed,
+    },
     authn,
     body::{Body, BoxError, TapLayer},
     chance::Chance,
@@ -57,6 +63,9 @@ impl Rule {
         let (fields, legacy) = (self.limits.fields, self.limits.legacy);
         let priorities = self.priorities(given);
         let needs_caller = self.upstreams().any(Backend::needs_caller);
+        let authorize = self.authorizes();
+        // Of a rule that only redirects clients are to come back with what they have come with.
+        let goes_on = self.upstreams().next().is_some();
         let of_upstreams = self.upstreams().flat_map(|backend| &backend.guards.concurrency);
         let asks_priority = self.concurrency.iter().chain(of_upstreams).any(Concurrency::asks_priority);
         let (before, after) = match self.limits.need_identity() {
@@ -65,7 +74,7 @@ impl Rule {
         };
         let own_paths = (self.paths != given.paths).then_some(OwnPaths(self.paths));
         let kept_back = authn::kept_back(&given.credentials, self.providers.as_ref());
-        let discard = (!kept_back.is_empty()).then_some(Discard(kept_back));
+        let discard = (goes_on && !kept_back.is_empty()).then_some(Discard(kept_back));
 
         let mut gates = AsyncGates::new().with(self.calling.read()).with(Witness);
         gates = with(gates, own_paths);
@@ -84,7 +93,7 @@ impl Rule {
             gates = gates.with_async(providers).with(Witness);
         }
         gates = with(gates, late);
-        gates = with(gates, self.authorize);
+        gates = with(gates, authorize);
         for Asked { authorizer, in_shadow } in self.authorizers {
             let authorizer = authorizer.paths(self.paths);
             gates = match in_shadow {
@@ -107,6 +116,15 @@ impl Rule {
             gates = gates.with(priorities);
         }
         gates
+    }
+
+    /// What is asked of callers, who are told which credentials the rule takes.
+    fn authorizes(&self) -> Option<Authorize> {
+        let authorize = self.authorize.clone()?;
+        Some(match &self.providers {
+            Some(providers) => authorize.behind(providers.challenges()),
+            None => authorize,
+        })
     }
 
     /// Those inside of it.

@@ -7,7 +7,6 @@ use super::{
     client::InvalidClient,
     layer::{Calls, ClientLayer, Sender, Tried},
 };
-#[cfg(feature = "config")]
 #[cfg(all(feature = "config", feature = "prometheus"))]
 use crate::telemetry::metrics::Metrics;
 use crate::{

@@ -28,12 +28,10 @@ use crate::{
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct ClientLayer {
-    counted: GateLayer<Counter>,
+    counted: Option<Counter>,
     pub(super) calling: Calling,
     pub(super) concurrency: Vec<Concurrency>,
     success_rate: Option<SuccessRate>,
-    #[cfg(feature = "prometheus")]
-    metrics: Option<Metrics>,
     #[cfg(feature = "jwt")]
     credentials: OutboundLayer,
 }
@@ -42,12 +40,12 @@ pub struct ClientLayer {
 pub(super) type Sender<S> = Outbound<S>;
 #[cfg(not(feature = "jwt"))]
 pub(super) type Sender<S> = S;
-/// What bounds a call beside its timeout: its own word, and the request that it is made for.
-type Deadlines = (ReadDeadline, InheritDeadline);
 /// What stands around a call as a whole.
-pub(super) type Calls<S> = Gated<Gated<Gated<Timeout<Fault<S>>, Deadlines>, Counter>, Carried>;
+pub(super) type Calls<S> = Gated<Timeout<Fault<S>>, (Carried, (Option<Counter>, Deadlines))>;
 /// What is carried to calls of the request that they are made for.
 type Carried = (PropagateRequestId, PropagateTrace);
+/// What bounds a call beside its timeout: its own word, and the request that it is made for.
+type Deadlines = (ReadDeadline, InheritDeadline);
 /// What stands around its attempts, and around each of them.
 pub(super) type Tried<S> = Attempts<Timeout<Guarded<S>>>;
 
@@ -59,12 +57,10 @@ impl ClientLayer {
 
     pub(super) fn of(calling: Calling) -> Self {
         Self {
-            counted: GateLayer::disabled(),
+            counted: None,
             calling,
             concurrency: Vec::new(),
             success_rate: None,
-            #[cfg(feature = "prometheus")]
-            metrics: None,
             #[cfg(feature = "jwt")]
             credentials: OutboundLayer::disabled(),
         }
@@ -95,13 +91,13 @@ impl ClientLayer {
     /// Counts calls, and of a [`Destination`](super::Destination) each [attempt](Metrics::attempts) at its upstreams too.
     #[cfg(feature = "prometheus")]
     pub fn metrics(self, metrics: &Metrics) -> Self {
-        Self { counted: metrics.layer(), metrics: Some(metrics.clone()), ..self }
+        Self { counted: Some(metrics.clone()), ..self }
     }
 
     /// What counts attempts at this upstream.
     #[cfg(feature = "prometheus")]
     pub(super) fn attempted(&self, upstream: &str) -> Attempted {
-        self.metrics.as_ref().map(|metrics| metrics.attempts(upstream))
+        self.counted.as_ref().map(|metrics| metrics.attempts(upstream))
     }
 
     #[cfg(not(feature = "prometheus"))]
@@ -112,9 +108,10 @@ impl ClientLayer {
     /// What stands around each call as a whole.
     pub(super) fn calls<S>(&self, inner: S) -> Calls<S> {
         let timeout = self.calling.timeout.tell_deadline(true);
-        let deadlines = GateLayer::new((self.calling.read(), InheritDeadline::new()));
-        let called = self.counted.layer(deadlines.layer(timeout.layer(self.calling.faults().layer(inner))));
-        GateLayer::new((PropagateRequestId::new(), PropagateTrace::new())).layer(called)
+        let carried = (PropagateRequestId::new(), PropagateTrace::new());
+        let deadlines = (self.calling.read(), InheritDeadline::new());
+        let gates = GateLayer::new((carried, (self.counted.clone(), deadlines)));
+        gates.layer(timeout.layer(self.calling.faults().layer(inner)))
     }
 
     /// What stands around its attempts. `budget`: of what is called, if it has one of its own.

@@ -36,7 +36,7 @@ use crate::{
 #[must_use]
 pub struct ServerLayer {
     trusted: TrustedProxies,
-    counted: GateLayer<Counter>,
+    counted: Option<Counter>,
     timeout: TimeoutLayer,
     providers: Option<Providers>,
     authorize: Option<Authorize>,
@@ -49,15 +49,16 @@ pub struct ServerLayer {
 
 type Policies = (Witness, (Option<Shed>, (Option<Authorize>, Option<Authorization>)));
 type Authenticated<S> = AsyncGated<Gated<AsyncGated<S, RateLimit>, Policies>, Providers>;
-type Identified = (Connection, (SetRequestId, RequestSpan));
-type Answered<S> = Gated<Rescue<Gated<Timeout<Authenticated<Guarded<Contextual<S>>>>, ReadDeadline>>, Shed>;
+/// What sees each answer.
+type Outside = (Connection, (SetRequestId, (RequestSpan, (AccessLog, (Option<Counter>, Option<Shed>)))));
+type Answered<S> = Rescue<Gated<Timeout<Authenticated<Guarded<Contextual<S>>>>, ReadDeadline>>;
 
 impl ServerLayer {
     /// Whoever reaches the service may call it, and may take 15 s.
     pub fn new() -> Self {
         Self {
             trusted: TrustedProxies::none(),
-            counted: GateLayer::disabled(),
+            counted: None,
             timeout: TimeoutLayer::default().grpc_streams(true),
             providers: None,
             authorize: None,
@@ -124,7 +125,7 @@ impl ServerLayer {
     /// Counts requests.
     #[cfg(feature = "prometheus")]
     pub fn metrics(self, metrics: &Metrics) -> Self {
-        Self { counted: metrics.layer(), ..self }
+        Self { counted: Some(metrics.clone()), ..self }
     }
 
     fn gates(&self, shed: Option<Shed>) -> GateLayer<Policies> {
@@ -163,10 +164,11 @@ impl ServerLayer {
         self.providers.clone().map_or_else(AsyncGateLayer::disabled, Providers::layer)
     }
 
-    fn identified(&self) -> GateLayer<Identified> {
+    fn outside(&self, shed: Option<Shed>) -> GateLayer<Outside> {
         let trust = if self.trusted.is_empty() { Trust::Never } else { Trust::Peers(self.trusted.clone()) };
         let connection = Connection::new().trusted_proxies(self.trusted.clone());
-        GateLayer::new((connection, (SetRequestId::new().trust(trust), RequestSpan)))
+        let watching = (AccessLog::new(), (self.counted.clone(), shed));
+        GateLayer::new((connection, (SetRequestId::new().trust(trust), (RequestSpan, watching))))
     }
 }
 
@@ -177,7 +179,7 @@ impl Default for ServerLayer {
 }
 
 impl<S> Layer<S> for ServerLayer {
-    type Service = Rescue<Gated<Gated<Gated<Answered<S>, Counter>, AccessLog>, Identified>>;
+    type Service = Rescue<Gated<Answered<S>, Outside>>;
 
     fn layer(&self, inner: S) -> Self::Service {
         let (early, late) = self.shed();
@@ -187,9 +189,7 @@ impl<S> Layer<S> for ServerLayer {
         // Calls that the handler makes have to know how long they have.
         let bounded = self.timeout.tell_deadline(true).layer(handled);
         let answered = RescueLayer::new().layer(GateLayer::new(ReadDeadline::new()).layer(bounded));
-        let answered = early.map_or_else(GateLayer::disabled, Shed::layer).layer(answered);
-        let watched = AccessLog::new().layer().layer(self.counted.layer(answered));
-        RescueLayer::new().layer(self.identified().layer(watched))
+        RescueLayer::new().layer(self.outside(early).layer(answered))
     }
 }
 

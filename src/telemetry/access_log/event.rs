@@ -81,7 +81,12 @@ pub(super) fn why(refusal: &Rejection) -> Option<String> {
     let mut all: Vec<String> = refusal.detail_text().map(str::to_owned).into_iter().collect();
     let mut cause = refusal.source();
     while let Some(next) = cause {
-        all.push(next.to_string());
+        let told = next.downcast_ref().and_then(Rejection::detail_text);
+        let said = told.map_or_else(|| next.to_string(), str::to_owned);
+        // Causes often say no more than what was told of them.
+        if !all.contains(&said) {
+            all.push(said);
+        }
         cause = next.source();
     }
     (!all.is_empty()).then(|| safe_words(&all.join(": "), MAX_WHY))

@@ -112,6 +112,19 @@ async fn a_refusal_shows_its_reason() {
     assert_eq!(&event["verdict"], "caller_fault");
 }
 
+#[test]
+fn a_cause_that_says_what_was_told_is_told_once() {
+    let said = |text: &'static str| Rejection::new(Reason::InvalidCredentials).detail(text);
+    let bad = said("bad token").source(std::io::Error::other("bad token"));
+    let of_all = said("bad token").source(bad);
+    assert_eq!(event::why(&of_all).as_deref(), Some("bad token"));
+    let often = Rejection::new(Reason::RateLimited).detail("too many").source(of_all);
+    assert_eq!(event::why(&often).as_deref(), Some("too many: bad token"));
+    // A refusal without a detail is told by its reason.
+    let bare = said("closed").source(Rejection::new(Reason::Overloaded));
+    assert_eq!(event::why(&bare).as_deref(), Some("closed: overloaded"));
+}
+
 #[tokio::test]
 async fn a_grpc_call_that_fails_in_its_trailers_failed() {
     let (log, _guard) = Log::start(Level::INFO);

@@ -4,12 +4,14 @@ use std::{collections::HashSet, net::SocketAddr};
 use super::world::{Client, Directory, Gateway, PATIENCE, file, nobody, upstream};
 use http::HeaderName;
 use portcullis::{
+    admission::authz::Authorize,
     authn::{
         Location, Providers,
-        api_key::{ApiKey, KeyTable},
+        api_key::{self, ApiKey, KeyTable},
     },
     config::Config,
     matching::RequestMatch,
+    routing::filter::Redirect,
     stack::{
         Admin,
         gateway::{self, Listen, Rule, Snapshot},
@@ -74,18 +76,51 @@ async fn a_credential_of_one_rule_reaches_no_upstream_through_another() {
     };
     let keys = || ApiKey::new(KeyTable::new("keys", []).unwrap());
     let forwarded = keys().locations([Location::header(HeaderName::from_static("x-other-key"))]).forward();
-    let providers = Providers::new().with(keys()).with(forwarded);
+    let in_link = keys().locations([Location::query("key")]);
+    let providers = Providers::new().with(keys()).with(forwarded).with(in_link);
     let snapshot = Snapshot::builder()
         .listen(Listen::on("public", "127.0.0.1:0".parse().unwrap()))
         .rule(rule("/private").authenticate(providers))
         .rule(rule("/open"))
+        .rule(Rule::new("moved").when(RequestMatch::prefix("/moved").unwrap()).filter(Redirect::new()))
         .build()
         .unwrap();
     let gateway = gateway::Gateway::start(snapshot).await.unwrap();
     let at = gateway.address("public").unwrap();
     let sent = [("x-api-key", "secret"), ("x-other-key", "forwarded"), ("x-kept", "kept")];
-    let told = Client::new().get(at, "/open", &sent).await.text;
+    let told = Client::new().get(at, "/open?a=b&key=secret", &sent).await.text;
     assert!(!told.contains("secret") && !told.contains("x-other-key") && told.contains("kept"), "{told}");
+    // Who is sent elsewhere comes there with it.
+    let moved = Client::new().get(at, "/moved?a=b&key=secret", &sent).await;
+    assert_eq!(moved.headers["location"], format!("http://{at}/moved?a=b&key=secret"));
+}
+
+/// A rule that takes keys asks nobody for a token, whoever of its gates refuses.
+#[tokio::test]
+async fn who_is_refused_is_asked_for_what_the_rule_takes() {
+    let endpoint = upstream("one").await.to_string();
+    let upstream = Upstream::builder("one").endpoint(&endpoint).build().unwrap();
+    let minted = api_key::mint("shop", "acme").unwrap();
+    let keys = ApiKey::new(KeyTable::new("keys", [minted.entry().clone()]).unwrap());
+    let snapshot = Snapshot::builder()
+        .listen(Listen::on("public", "127.0.0.1:0".parse().unwrap()))
+        .rule(
+            Rule::new("keys")
+                .authenticate(Providers::new().with(keys).optional())
+                .authorize(Authorize::new().all_scopes(["orders.read"]))
+                .backend(Proxy::new(upstream), 1),
+        )
+        .build()
+        .unwrap();
+    let gateway = gateway::Gateway::start(snapshot).await.unwrap();
+    let at = gateway.address("public").unwrap();
+    let nobody = Client::new().get(at, "/", &[]).await;
+    assert_eq!(
+        (nobody.status, &nobody.headers["www-authenticate"]),
+        (401, &"ApiKey realm=\"api\"".parse().unwrap())
+    );
+    let lacks_it = Client::new().get(at, "/", &[("x-api-key", minted.reveal())]).await;
+    assert_eq!((lacks_it.status, lacks_it.headers.get("www-authenticate")), (403, None));
 }
 
 /// Once whoever had it has let it go.
