@@ -209,7 +209,7 @@ fn cors(at: At<'_>, said: &Cors) -> filter::Cors {
     let mut cors = filter::Cors::new();
     for (at, origin) in at.field("allowOrigins").items(&said.allow_origins) {
         if said.allow_credentials && is_every_site(origin) {
-            at.error("with `allowCredentials` every site could act as its visitor: name the origins");
+            at.warn("with `allowCredentials` every site can act as its visitor: name the origins");
         }
         match cors.clone().allow_origin(origin) {
             Ok(with) => cors = with,
