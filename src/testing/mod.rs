@@ -3,8 +3,8 @@
 //! tower's contract is easily broken, and broken layers work until they are under load. [`Contract`] puts a layer
 //! around a [`Probe`] that notices, and checks every [`Law`]. Laws about state need to know what the layer's state
 //! is: how many requests pass before it refuses, how many it counts as in flight. A layer of which nothing is told is
-//! checked to have none: that it refuses nobody, keeps nothing of callers and does nothing by time. That is what the kit
-//! sees: what is not told of a layer, and does not show in these, it does not find.
+//! checked to have none: that it refuses nobody, keeps nothing of callers, holds no place while a body goes on and does nothing by
+//! time. That is what the kit sees: what is not told of a layer, and does not show in these, it does not find.
 //!
 //! # Example
 //!
@@ -59,8 +59,10 @@ mod law;
 mod laws;
 mod probe;
 mod report;
+mod subject;
 
-pub use contract::{Allocations, Contract, Subject};
+pub use contract::{Allocations, Contract};
 pub use law::Law;
 pub use probe::{Probe, ProbeBody, ProbeError, ProbeFuture};
 pub use report::{Finding, Report};
+pub use subject::Subject;
