@@ -195,81 +195,73 @@ async fn answers(how: Answer) -> SocketAddr {
 }
 
 type Streams = h2::server::Connection<TcpStream, Bytes>;
+type Respond = h2::server::SendResponse<Bytes>;
+type Sending = h2::SendStream<Bytes>;
+
+fn head(status: u16, length: Option<u64>) -> Response<()> {
+    let head = Response::builder().status(status);
+    let head = length.into_iter().fold(head, |head, length| head.header("content-length", length));
+    head.body(()).unwrap()
+}
+
+/// A head and data, which go on.
+fn begin(respond: &mut Respond, head: Response<()>, text: &'static str) -> Sending {
+    let mut body = respond.send_response(head, false).unwrap();
+    body.send_data(Bytes::from_static(text.as_bytes()), false).unwrap();
+    body
+}
+
+/// After what was said has gone.
+fn later(mut body: Sending, what: impl FnOnce(&mut Sending) + Send + 'static) {
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        what(&mut body);
+    });
+}
 
 /// What keeps a stream from being reset at once; `None`: the connection goes.
-fn answer(
-    how: Answer,
-    mut respond: h2::server::SendResponse<Bytes>,
-    streams: &mut Streams,
-) -> Option<Option<h2::SendStream<Bytes>>> {
-    let head = |status: u16, length: Option<u64>| {
-        let head = Response::builder().status(status);
-        match length {
-            Some(length) => head.header("content-length", length),
-            None => head,
-        }
-        .body(())
-        .unwrap()
-    };
-    let hello = || Bytes::from_static(b"hello");
+fn answer(how: Answer, mut respond: Respond, streams: &mut Streams) -> Option<Option<Sending>> {
+    let respond = &mut respond;
     match how {
-        Answer::Whole(status, length, "") => {
-            respond.send_response(head(status, length), true).unwrap();
-        }
         Answer::Whole(status, length, text) => {
-            let mut body = respond.send_response(head(status, length), false).unwrap();
-            body.send_data(Bytes::from_static(text.as_bytes()), true).unwrap();
+            let mut body = respond.send_response(head(status, length), text.is_empty()).unwrap();
+            if !text.is_empty() {
+                body.send_data(Bytes::from_static(text.as_bytes()), true).unwrap();
+            }
         }
         Answer::Reset(length, text, reason) => {
-            let mut body = respond.send_response(head(200, length), false).unwrap();
-            body.send_data(Bytes::from_static(text.as_bytes()), false).unwrap();
-            // After the data has gone.
-            tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                body.send_reset(reason);
-            });
+            later(begin(respond, head(200, length), text), move |body| body.send_reset(reason));
         }
         Answer::Refused(reason) => respond.send_reset(reason),
         Answer::Late(reason) => {
-            let mut body = respond.send_response(head(200, None), false).unwrap();
-            body.send_data(hello(), true).unwrap();
-            tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                body.send_reset(reason);
-            });
+            let mut body = begin(respond, head(200, None), "hello");
+            body.send_data(Bytes::new(), true).unwrap();
+            later(body, move |body| body.send_reset(reason));
         }
         Answer::Grpc(status) => {
             let mut head = head(200, None);
             head.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
-            let mut body = respond.send_response(head, false).unwrap();
-            body.send_data(hello(), status.is_none()).unwrap();
-            if let Some(status) = status {
-                let mut trailers = HeaderMap::new();
-                trailers.insert("grpc-status", status.parse().unwrap());
-                body.send_trailers(trailers).unwrap();
+            let mut body = begin(respond, head, "hello");
+            match status {
+                Some(status) => {
+                    let mut trailers = HeaderMap::new();
+                    trailers.insert("grpc-status", status.parse().unwrap());
+                    body.send_trailers(trailers).unwrap();
+                }
+                None => body.send_data(Bytes::new(), true).unwrap(),
             }
         }
         Answer::Gone => {
-            let mut body = respond.send_response(head(200, None), false).unwrap();
-            body.send_data(hello(), false).unwrap();
-            tokio::spawn(async move {
-                tokio::time::sleep(PATIENCE).await;
-                drop(body);
-            });
+            std::mem::forget(begin(respond, head(200, None), "hello"));
             return None;
         }
         Answer::Farewell => {
-            let mut body = respond.send_response(head(200, None), false).unwrap();
-            body.send_data(hello(), false).unwrap();
+            let body = begin(respond, head(200, None), "hello");
             streams.graceful_shutdown();
-            tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                body.send_data(Bytes::from_static(b" world"), true).unwrap();
-            });
+            later(body, |body| body.send_data(Bytes::from_static(b" world"), true).unwrap());
         }
         Answer::Angry => {
-            let mut body = respond.send_response(head(200, None), false).unwrap();
-            body.send_data(hello(), false).unwrap();
+            let body = begin(respond, head(200, None), "hello");
             streams.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             return Some(Some(body));
         }
