@@ -37,7 +37,24 @@
 //! # }
 //! ```
 //!
-//! A layer that breaks a law does not pass, and one that is not `Send` does not compile:
+//! A layer that breaks a law does not pass, and one that is not `Send` does not compile. This one does:
+//!
+//! ```
+//! # use portcullis::testing::Contract;
+//! # use std::{sync::Arc, task::{Context, Poll}};
+//! #[derive(Clone)]
+//! struct Counted<S>(S, Arc<u8>);
+//! impl<S: tower::Service<R>, R> tower::Service<R> for Counted<S> {
+//!     type Response = S::Response;
+//!     type Error = S::Error;
+//!     type Future = S::Future;
+//!     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> { self.0.poll_ready(cx) }
+//!     fn call(&mut self, request: R) -> S::Future { self.0.call(request) }
+//! }
+//! Contract::new("Send", || tower::layer::layer_fn(|inner| Counted(inner, Arc::new(0)))).check().assert_kept();
+//! ```
+//!
+//! And the same with an `Rc` does not:
 //!
 //! ```compile_fail
 //! # use portcullis::testing::Contract;
