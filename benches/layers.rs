@@ -206,6 +206,7 @@ rows! {
     policies: plain, policy().layer();
     policies_told: plain, policy().told_in(HeaderName::from_static("x-decision")).layer();
     external_authorization: plain, ExternalAuth::new("iam", "http://iam.internal/check", asked("")).unwrap().layer();
+    external_authorization_remembering: plain, remembering().layer();
     concurrency: plain, Concurrency::fixed("bench", some(100)).build().unwrap().layer();
     concurrency_with_a_queue: plain, queued();
     concurrency_by_key: plain, Concurrency::fixed("bench", some(100)).by(Key::ClientAddr).build().unwrap().layer();
@@ -390,6 +391,12 @@ fn asked(answer: &'static str) -> Fetch {
     Fetch::new(service_fn(move |_: Request<Body>| {
         ready(Ok::<_, Infallible>(Response::new(Body::from(answer))))
     }))
+}
+
+/// What was told of the first is remembered.
+fn remembering() -> ExternalAuth {
+    let authorizer = ExternalAuth::new("iam", "http://iam.internal/check", asked("")).unwrap();
+    authorizer.cache(Duration::from_secs(60), 100)
 }
 
 fn provider(answer: &'static str) -> Endpoint {

@@ -15,7 +15,7 @@ use crate::{
     authn::api_key::{KeyEntry, KeyHash},
     identity::{SpiffeId, TrustDomain},
     ratio::Ratio,
-    stack::gateway::Destination,
+    stack::gateway::DestinationMatch,
     time::{Calendar, parse_duration},
 };
 
@@ -80,7 +80,7 @@ pub(super) fn format(name: &str) -> Option<&'static Format> {
         of::<Calendar>(),
         of::<SpiffeId>(),
         of::<TrustDomain>(),
-        of::<Destination>(),
+        of::<DestinationMatch>(),
     ];
     FORMATS.iter().find(|format| format.name == name)
 }
@@ -214,7 +214,7 @@ impl Spelled for TrustDomain {
     }
 }
 
-impl Spelled for Destination {
+impl Spelled for DestinationMatch {
     const FORMAT: &'static str = "destination";
     const EXPECTED: &'static str =
         "a network or an address, with a port or without, such as `10.0.0.0/8:5432` or `[fd00::/8]:5432`";

@@ -39,6 +39,12 @@ impl<G> AsyncGateLayer<G> {
     pub const fn disabled() -> Self {
         Self(None)
     }
+
+    /// The gate, unless disabled.
+    #[must_use]
+    pub fn gate(&self) -> Option<&Arc<G>> {
+        self.0.as_ref()
+    }
 }
 
 impl<G> Clone for AsyncGateLayer<G> {

@@ -20,7 +20,9 @@ pub enum Failure {
     Other,
     /// The peer broke the protocol.
     Protocol,
-    /// The request was refused before it was looked at (HTTP/2 `REFUSED_STREAM`, an open breaker).
+    /// The request was refused before it was looked at: HTTP/2 `REFUSED_STREAM`, which an upstream of ours tells as a
+    /// [`Reset`](Self::Reset) of which it knows that [nobody has looked at it](Rejection::is_unsent), or a layer of ours, such as an
+    /// open breaker.
     Refused,
     /// The connection or stream ended early.
     Reset,
@@ -242,11 +244,20 @@ fn of_hyper(error: &hyper::Error) -> Option<Failure> {
         Some(Failure::Protocol)
     } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
         Some(Failure::Reset)
+    } else if is_bad_chunk(error) {
+        Some(Failure::Protocol)
     } else if error.source().is_none() {
         Some(Failure::Other)
     } else {
         None
     }
+}
+
+/// hyper says of a chunk whose size is none that the input is invalid.
+#[cfg(any(feature = "upstream", feature = "transport"))]
+fn is_bad_chunk(error: &hyper::Error) -> bool {
+    let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    io.is_some_and(|io| io.kind() == io::ErrorKind::InvalidInput)
 }
 
 #[cfg(test)]

@@ -110,7 +110,7 @@ macro_rules! calling_setters {
 pub(super) use calling_setters;
 
 /// What may be sent several times, one after the other or beside each other.
-pub(super) type Attempts<S> = Retry<Hedge<S>>;
+pub(super) type Repeated<S> = Retry<Hedge<S>>;
 
 impl Calling {
     /// Within this time, once.
@@ -204,7 +204,7 @@ impl Calling {
 
     /// What tries again and hedges, within one budget: that of what is called if it has one, or else that of the retries.
     /// These count the calls.
-    pub(super) fn attempts<S>(&self, budget: Option<&Budget>, attempt: S) -> Attempts<S> {
+    pub(super) fn repeated<S>(&self, budget: Option<&Budget>, attempt: S) -> Repeated<S> {
         let retry =
             self.retry.clone().map(|retry| budget.cloned().into_iter().fold(retry, retry::Policy::budget));
         let hedge = self.hedge.clone().map(|hedge| match (&retry, budget) {

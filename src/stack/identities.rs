@@ -56,6 +56,7 @@ impl Identities {
         self
     }
 
+    #[cfg(feature = "config")]
     pub(super) fn is_empty(&self) -> bool {
         self.identities.is_empty() && self.roots.is_empty()
     }

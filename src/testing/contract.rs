@@ -1,53 +1,9 @@
 use std::{fmt, time::Duration};
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body as HttpBody;
-use tower_layer::Layer;
-use tower_service::Service;
+use http::Request;
 
-use super::{Law, Probe, Report, laws};
+use super::{Law, Report, Subject, laws};
 use crate::{body::Body, identity::ClientAddr};
-
-/// A layer that the kit can check. Every layer of HTTP services with a response body of [`Bytes`] is one; that it
-/// is one is [`Law::Types`].
-pub trait Subject:
-    Layer<Probe, Service: SubjectService<ResB = Self::ResB>> + Clone + Send + Sync + 'static
-{
-    /// The body of its responses.
-    type ResB: HttpBody<Data = Bytes> + Send + 'static;
-}
-
-/// The service of a [`Subject`].
-pub trait SubjectService:
-    Service<Request<Body>, Response = Response<Self::ResB>, Error: Send + 'static, Future: Send>
-    + Clone
-    + Send
-    + Sync
-    + 'static
-{
-    /// The body of its responses.
-    type ResB: HttpBody<Data = Bytes> + Send + 'static;
-}
-
-impl<S, ResB> SubjectService for S
-where
-    S: Service<Request<Body>, Response = Response<ResB>, Error: Send + 'static, Future: Send>
-        + Clone
-        + Send
-        + Sync
-        + 'static,
-    ResB: HttpBody<Data = Bytes> + Send + 'static,
-{
-    type ResB = ResB;
-}
-
-impl<L> Subject for L
-where
-    L: Layer<Probe, Service: SubjectService> + Clone + Send + Sync + 'static,
-{
-    type ResB = <L::Service as SubjectService>::ResB;
-}
 
 /// A layer under test, and what the kit must know about it.
 pub struct Contract<L> {
@@ -55,6 +11,8 @@ pub struct Contract<L> {
     pub(super) make: Box<dyn Fn() -> L>,
     pub(super) request: Callers,
     pub(super) refuses: Option<Refuses>,
+    pub(super) told: Option<Deed<L>>,
+    pub(super) probes: Option<u32>,
     pub(super) in_flight: Option<Gauge<L>>,
     pub(super) ends: Option<Gauge<L>>,
     pub(super) keys: Option<(usize, Gauge<L>)>,
@@ -62,6 +20,7 @@ pub struct Contract<L> {
     pub(super) answers_after: Option<Duration>,
     pub(super) notices_after: Duration,
     pub(super) waits: Option<Waits>,
+    pub(super) tells: Option<Tells<L>>,
     pub(super) shares: Option<Shares<L>>,
     pub(super) wall_clock: Option<(Duration, Advance)>,
     pub(super) filled_by: Option<u32>,
@@ -69,7 +28,6 @@ pub struct Contract<L> {
     pub(super) other_error: Option<&'static str>,
     pub(super) inexact_bodies: bool,
     pub(super) exempt: Vec<(Law, &'static str)>,
-    pub(super) unseen: Vec<(Law, &'static str)>,
 }
 
 /// When a fresh layer refuses one caller.
@@ -81,6 +39,8 @@ pub(super) enum Refuses {
     Beside(u32),
     /// After so many have failed.
     Failed(u32),
+    /// Once something was done to it.
+    Told,
 }
 
 /// What a layer waits for by itself, and for how long.
@@ -94,12 +54,22 @@ pub(super) enum Waits {
     Held(u32, Duration),
 }
 
+/// What a layer tells that goes by time.
+pub(super) enum Tells<L> {
+    /// A number that is another one after this time.
+    Turns(Duration, Gauge<L>),
+    /// How long calls took.
+    Took(Box<dyn Fn(&L) -> Duration>),
+}
+
 /// What all services of a layer share, beside what they refuse.
 pub(super) enum Shares<L> {
     /// So many second attempts.
     Attempts(u32),
     /// What it counts of calls.
     Counts(Gauge<L>),
+    /// What it counts of calls that fail.
+    Failures(Gauge<L>),
     /// Answers that are given again for this time.
     Answers(Duration),
 }
@@ -117,6 +87,8 @@ type Callers = Box<dyn Fn(u32) -> Request<Body>>;
 /// Moves a wall clock.
 type Advance = Box<dyn Fn(Duration)>;
 type Gauge<L> = Box<dyn Fn(&L) -> usize>;
+/// Does something to a layer.
+type Deed<L> = Box<dyn Fn(&L)>;
 /// Runs a closure and says how many allocations it made, and how many are allowed.
 type Measure = (Count, u64);
 pub(super) type Count = fn(&mut dyn FnMut()) -> Allocations;
@@ -130,6 +102,8 @@ impl<L: Subject> Contract<L> {
             make: Box::new(make),
             request: Box::new(plain),
             refuses: None,
+            told: None,
+            probes: None,
             in_flight: None,
             ends: None,
             keys: None,
@@ -137,6 +111,7 @@ impl<L: Subject> Contract<L> {
             answers_after: None,
             notices_after: Duration::ZERO,
             waits: None,
+            tells: None,
             shares: None,
             wall_clock: None,
             filled_by: None,
@@ -144,7 +119,6 @@ impl<L: Subject> Contract<L> {
             other_error: None,
             inexact_bodies: false,
             exempt: Vec::new(),
-            unseen: Vec::new(),
         }
     }
 
@@ -177,6 +151,22 @@ impl<L: Subject> Contract<L> {
         self
     }
 
+    /// A fresh layer refuses everybody once `deed` was done to it, and so do all its services.
+    #[must_use]
+    pub fn refuses_once(mut self, deed: impl Fn(&L) + 'static) -> Self {
+        self.refuses = Some(Refuses::Told);
+        self.told = Some(Box::new(deed));
+        self
+    }
+
+    /// When it passes again after [`spoiled_after`](Self::spoiled_after) and [`recovers_after`](Self::recovers_after), no more than
+    /// `n` requests are in flight until the body of one has ended.
+    #[must_use]
+    pub fn probes(mut self, n: u32) -> Self {
+        self.probes = Some(n);
+        self
+    }
+
     /// How many requests the layer counts as in flight.
     #[must_use]
     pub fn in_flight(mut self, gauge: impl Fn(&L) -> usize + 'static) -> Self {
@@ -198,8 +188,8 @@ impl<L: Subject> Contract<L> {
         self
     }
 
-    /// A caller that was refused by [`limit`](Self::limit), or as by [`spoiled_after`](Self::spoiled_after), passes again
-    /// after this time.
+    /// A caller that was refused by [`limit`](Self::limit), as by [`spoiled_after`](Self::spoiled_after) or once
+    /// [something was done](Self::refuses_once), passes again after this time.
     #[must_use]
     pub fn recovers_after(mut self, time: Duration) -> Self {
         self.recovers_after = Some(time);
@@ -242,6 +232,20 @@ impl<L: Subject> Contract<L> {
         self
     }
 
+    /// A number that the first call after this time makes another one, and no call before does.
+    #[must_use]
+    pub fn turns_after(mut self, time: Duration, gauge: impl Fn(&L) -> usize + 'static) -> Self {
+        self.tells = Some(Tells::Turns(time, Box::new(gauge)));
+        self
+    }
+
+    /// How long all calls together took, as the layer tells it.
+    #[must_use]
+    pub fn tells_time(mut self, taken: impl Fn(&L) -> Duration + 'static) -> Self {
+        self.tells = Some(Tells::Took(Box::new(taken)));
+        self
+    }
+
     /// Of all its second attempts there may be so many; with [`asks_again_after`](Self::asks_again_after) or
     /// [`tries_again_within`](Self::tries_again_within).
     #[must_use]
@@ -254,6 +258,13 @@ impl<L: Subject> Contract<L> {
     #[must_use]
     pub fn counts(mut self, gauge: impl Fn(&L) -> usize + 'static) -> Self {
         self.shares = Some(Shares::Counts(Box::new(gauge)));
+        self
+    }
+
+    /// A number that each call that fails inside makes larger by one, whichever service of the layer it comes to.
+    #[must_use]
+    pub fn counts_failures(mut self, gauge: impl Fn(&L) -> usize + 'static) -> Self {
+        self.shares = Some(Shares::Failures(Box::new(gauge)));
         self
     }
 
@@ -309,11 +320,8 @@ impl<L: Subject> Contract<L> {
         self
     }
 
-    /// A law that the kit cannot show of this subject, and why, or what shows it. What the kit can see is checked all the same.
-    #[must_use]
-    pub fn unseen(mut self, law: Law, why: &'static str) -> Self {
-        self.unseen.push((law, why));
-        self
+    pub(super) fn answers_again(&self) -> Option<Duration> {
+        if let Some(Shares::Answers(time)) = self.shares { Some(time) } else { None }
     }
 
     /// Checks every law, on a paused clock, in a runtime of its own.

@@ -3,8 +3,8 @@
 //! tower's contract is easily broken, and broken layers work until they are under load. [`Contract`] puts a layer
 //! around a [`Probe`] that notices, and checks every [`Law`]. Laws about state need to know what the layer's state
 //! is: how many requests pass before it refuses, how many it counts as in flight. A layer of which nothing is told is
-//! checked to have none: that it refuses nobody, keeps nothing of callers and does nothing by time. That is what the kit
-//! sees: what is not told of a layer, and does not show in these, it does not find.
+//! checked to have none: that it refuses nobody, keeps nothing of callers, holds no place while a body goes on and does nothing by
+//! time. That is what the kit sees: what is not told of a layer, and does not show in these, it does not find.
 //!
 //! # Example
 //!
@@ -37,7 +37,24 @@
 //! # }
 //! ```
 //!
-//! A layer that breaks a law does not pass, and one that is not `Send` does not compile:
+//! A layer that breaks a law does not pass, and one that is not `Send` does not compile. This one does:
+//!
+//! ```
+//! # use portcullis::testing::Contract;
+//! # use std::{sync::Arc, task::{Context, Poll}};
+//! #[derive(Clone)]
+//! struct Counted<S>(S, Arc<u8>);
+//! impl<S: tower::Service<R>, R> tower::Service<R> for Counted<S> {
+//!     type Response = S::Response;
+//!     type Error = S::Error;
+//!     type Future = S::Future;
+//!     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> { self.0.poll_ready(cx) }
+//!     fn call(&mut self, request: R) -> S::Future { self.0.call(request) }
+//! }
+//! Contract::new("Send", || tower::layer::layer_fn(|inner| Counted(inner, Arc::new(0)))).check().assert_kept();
+//! ```
+//!
+//! And the same with an `Rc` does not:
 //!
 //! ```compile_fail
 //! # use portcullis::testing::Contract;
@@ -59,8 +76,10 @@ mod law;
 mod laws;
 mod probe;
 mod report;
+mod subject;
 
-pub use contract::{Allocations, Contract, Subject};
+pub use contract::{Allocations, Contract};
 pub use law::Law;
 pub use probe::{Probe, ProbeBody, ProbeError, ProbeFuture};
 pub use report::{Finding, Report};
+pub use subject::Subject;

@@ -20,6 +20,7 @@ pub type ConnectionLayer = GateLayer<Connection>;
 /// | Server | The peer is found as |
 /// |---|---|
 /// | our [`Server`](super::Server) | [`PeerAddr`] |
+/// | hyper alone | [`PeerAddr`]; whoever serves the connection puts it in |
 /// | tonic on our [`Listener`](super::Listener) | [`Peer`] |
 /// | axum on our listener, by `into_make_service_with_connect_info::<Peer>()` | `ConnectInfo<Peer>` |
 /// | the same, with `::<PeerAddr>()`: without what TLS has told | `ConnectInfo<PeerAddr>` |
@@ -139,13 +140,14 @@ fn foreign(extensions: &Extensions) -> Result<Option<Peer>, Rejection> {
     if let Some(peer) = extensions.get::<Peer>() {
         return Ok(Some(peer.clone()));
     }
-    #[cfg(feature = "tonic")]
-    if let Some(info) = extensions.get::<TcpConnectInfo>() {
-        return Ok(info.remote_addr().map(|address| PeerAddr::new(address).into()));
-    }
+    // Before the next: tonic tells both.
     #[cfg(all(feature = "tonic", feature = "tls"))]
     if let Some(info) = extensions.get() {
         return secured(info);
+    }
+    #[cfg(feature = "tonic")]
+    if let Some(info) = extensions.get::<TcpConnectInfo>() {
+        return Ok(info.remote_addr().map(|address| PeerAddr::new(address).into()));
     }
     let _ = extensions;
     Ok(None)

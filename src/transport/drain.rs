@@ -28,8 +28,8 @@ const CUT: u8 = 2;
 
 /// Ends a server without losing what it accepted: start, wait, cut.
 ///
-/// A handle, cheap to clone, for any number of servers: ours ([`Server::drain`](super::Server::drain)), axum's and
-/// tonic's. See the [module docs](super#draining).
+/// A handle, cheap to clone, for any number of servers: ours ([`Server::drain`](super::Server::drain)), axum's,
+/// tonic's, and what you serve with hyper. See the [module docs](super#draining).
 #[derive(Clone, Default)]
 pub struct Drain(Arc<State>);
 

@@ -90,6 +90,7 @@
 //! | [`Server`] | [`Server::drain`] | its connections and tunnels |
 //! | axum | `with_graceful_shutdown(drain.signalled())` | [`Drain::layer`] |
 //! | tonic | `serve_with_incoming_shutdown(listener.into_incoming(), drain.signalled())` | [`Drain::layer`] |
+//! | hyper alone | whoever accepts, who tells each connection by its `graceful_shutdown` | [`Drain::watch`], of each connection |
 //!
 //! # Certificates that expire
 //!

@@ -19,7 +19,11 @@ use super::{
     lease::Connection,
     load::Load,
 };
-use crate::{body::BoxError, identity::AssertedHeaders, reject::Rejection};
+use crate::{
+    body::BoxError,
+    identity::AssertedHeaders,
+    reject::{Reason, Rejection},
+};
 
 /// Why a request's body broke off, told to whoever waits for the response: with HTTP/2 the upstream's connection does
 /// not say it.
@@ -152,6 +156,13 @@ impl Downlink {
         }
     }
 
+    /// `NO_ERROR` in a reset says that the rest of the request is not wanted, after a whole response (RFC 9113 section 8.1). hyper
+    /// takes it for the end of any.
+    fn is_cut_short(&self) -> bool {
+        let is_http2 = |ticket: &Ticket| matches!(ticket.connection, Connection::Http2(_));
+        self.ticket.as_ref().is_some_and(is_http2) && !self.body.is_end_stream()
+    }
+
     fn finish(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             ticket.finish();
@@ -189,6 +200,13 @@ impl HttpBody for Downlink {
             }
             Some(Err(error)) => {
                 let why = error::of_upstream(error);
+                self.tell(|load| load.fail(&why));
+                self.abort();
+                Some(Err(Box::new(why)))
+            }
+            None if self.is_cut_short() => {
+                let why =
+                    Rejection::new(Reason::UpstreamReset).detail("reset before the end of its response");
                 self.tell(|load| load.fail(&why));
                 self.abort();
                 Some(Err(Box::new(why)))

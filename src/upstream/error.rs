@@ -43,9 +43,10 @@ fn breaks_protocol(error: &h2::Error) -> bool {
     !error.is_remote() && !error.is_io() && error.reason().is_some()
 }
 
+/// What hyper says of chunks that are none.
 fn is_invalid(error: &hyper::Error) -> bool {
     let io = sources(error).find_map(|error| error.downcast_ref::<io::Error>());
-    io.is_some_and(|io| io.kind() == io::ErrorKind::InvalidData)
+    io.is_some_and(|io| matches!(io.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput))
 }
 
 fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {

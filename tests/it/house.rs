@@ -337,8 +337,9 @@ fn every_layer_is_held_to_the_contract() {
 #[test]
 fn every_layer_has_a_bench() {
     /// Those that need more than a service around which they stand, and where they have it.
-    const ELSEWHERE: [(&str, &str); 3] = [
+    const ELSEWHERE: [(&str, &str); 4] = [
         ("mirror", "fn mirror_with_shadow("),
+        ("mirror, to nobody", "fn mirror_with_shadow("),
         ("rate limit, beside one on Redis", "async fn instances("),
         ("rate limit, shaping fast", "    rate_limit_shaping: "),
     ];

@@ -13,6 +13,7 @@ mod config;
 mod contract;
 #[cfg(feature = "redis")]
 mod distributed;
+mod endings;
 mod examples;
 mod faults;
 mod gateway;

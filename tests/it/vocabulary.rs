@@ -75,9 +75,15 @@ fn deciding_and_counting_allocates_nothing() {
 #[cfg(feature = "axum")]
 mod extractors {
     use axum::{Router, body::Body, routing::get};
-    use http::{Request, StatusCode, header};
+    use http::{HeaderValue, Request, StatusCode, header};
     use http_body_util::BodyExt;
-    use portcullis::identity::{ClientAddr, PeerAddr, PeerIdentity, Principal};
+    use portcullis::{
+        context::{Context, Deadline, RequestId},
+        identity::{ClientAddr, PeerAddr, PeerIdentity, Principal},
+        reject::{Reason, Rejection},
+    };
+    use std::time::Duration;
+    use tokio::time::Instant;
     use tower::ServiceExt;
 
     fn app() -> Router {
@@ -86,6 +92,10 @@ mod extractors {
             .route("/peer", get(async |peer: PeerAddr| peer.to_string()))
             .route("/certificate", get(async |peer: PeerIdentity| peer.subject().to_owned()))
             .route("/principal", get(async |principal: Principal| principal.subject().to_owned()))
+            .route("/id", get(async |id: RequestId| id.to_string()))
+            .route("/deadline", get(async |until: Deadline| until.is_imposed().to_string()))
+            .route("/context", get(async |context: Context| format!("{:?}", context.request_id())))
+            .route("/refuses", get(async || Err::<(), _>(Rejection::new(Reason::Forbidden))))
             .route(
                 "/maybe",
                 get(async |principal: Option<Principal>, client: Option<ClientAddr>| {
@@ -117,12 +127,19 @@ mod extractors {
             ("/certificate", "CN=orders"),
             ("/principal", "alice"),
             ("/maybe", "true true"),
+            ("/id", "a-1"),
+            ("/deadline", "false"),
+            ("/context", r#"Some(RequestId("a-1"))"#),
         ] {
             let (status, body, _) = ask(path, |extensions| {
                 extensions.insert(ClientAddr::from(address));
                 extensions.insert(PeerAddr::from(address));
                 extensions.insert(PeerIdentity::new([0; 32]).with_subject("CN=orders"));
                 extensions.insert(Principal::new("customers", "https://id.example", "alice"));
+                extensions.insert(RequestId::new(HeaderValue::from_static("a-1")).unwrap());
+                extensions.insert(Deadline::after(Instant::now(), Duration::from_secs(1)));
+                let context = Context::of(extensions);
+                extensions.insert(context);
             })
             .await;
             assert_eq!((status, body.as_str()), (StatusCode::OK, expected), "{path}");
@@ -136,12 +153,23 @@ mod extractors {
             ("/peer", StatusCode::INTERNAL_SERVER_ERROR),
             ("/certificate", StatusCode::UNAUTHORIZED),
             ("/principal", StatusCode::UNAUTHORIZED),
+            ("/id", StatusCode::INTERNAL_SERVER_ERROR),
+            ("/deadline", StatusCode::INTERNAL_SERVER_ERROR),
+            ("/context", StatusCode::INTERNAL_SERVER_ERROR),
         ] {
             let (status, _, challenge) = ask(path, |_| {}).await;
             assert_eq!(status, expected, "{path}");
             assert_eq!(challenge.as_deref(), (path == "/principal").then_some("Bearer"), "{path}");
         }
         assert_eq!(ask("/maybe", |_| {}).await.1, "false false");
+    }
+
+    #[tokio::test]
+    async fn a_handler_refuses_as_our_layers_do() {
+        let (status, body, _) = ask("/refuses", |_| {}).await;
+        assert_eq!(status, StatusCode::FORBIDDEN);
+        let problem: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(problem["status"], 403, "{body}");
     }
 
     #[tokio::test]

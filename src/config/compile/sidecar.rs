@@ -10,7 +10,7 @@ use crate::{
         schema::{Admin, Listener, ListenerProtocol, Outbound, Route, UnknownHosts},
     },
     matching::HostPattern,
-    stack::gateway::{Destination, Direction, Rule, SnapshotBuilder, TcpRoute},
+    stack::gateway::{DestinationMatch, Direction, Rule, SnapshotBuilder, TcpRoute},
     upstream::{Proxy, Upstream, UpstreamBuilder},
 };
 
@@ -106,7 +106,7 @@ impl<'a> Compiler<'a> {
             TcpRoute::new(ELSEWHERE).backend(made.clone(), 1).last_resort(),
             |route, listener| {
                 let anywhere =
-                    [IpNet::from(Ipv4Net::default()), Ipv6Net::default().into()].map(Destination::from);
+                    [IpNet::from(Ipv4Net::default()), Ipv6Net::default().into()].map(DestinationMatch::from);
                 anywhere.into_iter().fold(route, TcpRoute::destination).listener(listener.name.0.0.as_str())
             },
         );

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use super::BackendRef;
 use crate::{
     config::scalar::{Name, Text},
-    stack::gateway::Destination,
+    stack::gateway::DestinationMatch,
 };
 
 /// What is spoken on the connections of a listener.
@@ -38,7 +38,7 @@ pub(crate) struct TcpRoute {
     /// Where connections were meant to go that were redirected to a `transparent` listener: networks or addresses, with a port or
     /// without, such as `10.0.0.0/8:5432` or `[fd00::/8]:5432`. Default: anywhere, redirected or not.
     #[serde(default)]
-    pub(crate) destinations: Vec<Text<Destination>>,
+    pub(crate) destinations: Vec<Text<DestinationMatch>>,
     /// The upstreams that get the connections, by weight: for each connection one is chosen at random.
     #[schemars(length(min = 1, max = 16))]
     pub(crate) backend_refs: Vec<BackendRef>,

@@ -245,7 +245,7 @@ impl Rule {
             return Served::new(sender);
         }
         let timeout = self.calling.attempt_timeout.tell_deadline(self.judges_attempts());
-        Served::new(self.calling.attempts(backend.budget(), timeout.layer(sender)))
+        Served::new(self.calling.repeated(backend.budget(), timeout.layer(sender)))
     }
 
     fn versions(

@@ -187,5 +187,5 @@ pub use rule::Rule;
 pub use run::Gateway;
 pub use snapshot::{RuleFacts, Snapshot};
 pub use sockets::BindError;
-pub use tcp::{Destination, InvalidDestination, TcpRoute};
+pub use tcp::{DestinationMatch, InvalidDestinationMatch, TcpRoute};
 pub(super) use told::Told;

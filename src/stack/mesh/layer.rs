@@ -15,7 +15,7 @@ use crate::{
         timeout::{Timeout, TimeoutLayer},
     },
     stack::{
-        calling::{Attempts, Calling, calling_setters},
+        calling::{Calling, Repeated, calling_setters},
         gateway::Attempted,
     },
     telemetry::{request_id::PropagateRequestId, trace::PropagateTrace},
@@ -47,7 +47,7 @@ type Carried = (PropagateRequestId, PropagateTrace);
 /// What bounds a call beside its timeout: its own word, and the request that it is made for.
 type Deadlines = (ReadDeadline, InheritDeadline);
 /// What stands around its attempts, and around each of them.
-pub(super) type Tried<S> = Attempts<Timeout<Guarded<S>>>;
+pub(super) type Tried<S> = Repeated<Timeout<Guarded<S>>>;
 
 impl ClientLayer {
     /// Calls may take 15 s, those of gRPC to their last byte too, are made once, and nobody counts them.
@@ -118,7 +118,7 @@ impl ClientLayer {
     pub(super) fn attempts<S>(&self, budget: Option<&Budget>, inner: S) -> Tried<S> {
         // Inside of retries: no place is held between two attempts, and each attempt is an outcome.
         let guards = guards(AsyncGates::new(), &self.concurrency, self.success_rate.as_ref());
-        self.calling.attempts(budget, self.calling.attempt_timeout.layer(guards.layer(inner)))
+        self.calling.repeated(budget, self.calling.attempt_timeout.layer(guards.layer(inner)))
     }
 
     /// What puts credentials on each attempt, if there are some.

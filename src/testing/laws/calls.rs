@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     future::poll_fn,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -13,7 +14,10 @@ use std::{
 use http::{Response, StatusCode};
 use http_body::Body as HttpBody;
 
-use super::stage::{Found, Stage, ensure, poll_once, settle};
+use super::{
+    stage::{Found, Stage, ensure, poll_once, settle},
+    state::{exhaust, reaches},
+};
 use crate::{
     testing::{Contract, Subject, probe::Piece},
     tunnel::{Tunnel, TunnelGuard},
@@ -125,6 +129,66 @@ pub(super) async fn in_flight<L: Subject>(contract: &Contract<L>, gauge: &dyn Fn
     count("while the tunnel is open", 1)?;
     GUARD.take();
     count("after the tunnel has closed", 0)
+}
+
+/// Half of a body, which is to be ended.
+async fn half<L: Subject>(stage: &Stage<'_, L>, caller: u32) -> Option<Pin<Box<L::ResB>>> {
+    stage.shared.act(|script| script.frames = vec![Piece::Data("a"), Piece::Data("b")]);
+    let before = stage.shared.calls.load(Ordering::SeqCst);
+    let response = stage.send(&mut stage.service(), caller).await.ok()?;
+    let mut body = Box::pin(response.into_body());
+    let _ = poll_fn(|cx| body.as_mut().poll_frame(cx)).await;
+    (stage.shared.calls.load(Ordering::SeqCst) > before).then_some(body)
+}
+
+async fn end<B: HttpBody>(mut body: Pin<Box<B>>) {
+    while poll_fn(|cx| body.as_mut().poll_frame(cx)).await.is_some() {}
+}
+
+/// Who tries whether it goes again does so until the end of the body, and gives its place back even if it is dropped.
+pub(super) async fn probes<L: Subject>(contract: &Contract<L>, probes: u32) -> Found {
+    for ends in [true, false] {
+        let stage = Stage::new(contract);
+        if let Some((refuses, time)) = contract.refuses.zip(contract.recovers_after) {
+            exhaust(&stage, refuses).await?;
+            tokio::time::sleep(time).await;
+        }
+        let mut bodies = Vec::new();
+        for n in 0..probes {
+            let body = half(&stage, 1).await;
+            bodies.push(body.ok_or_else(|| format!("probe {n} of {probes} did not pass"))?);
+        }
+        let passes = reaches(&stage, stage.service(), 1).await.is_some();
+        ensure(!passes, || format!("one more passes beside {probes} whose bodies have not ended"))?;
+        let how = if ends { "has ended" } else { "was dropped" };
+        match bodies.pop() {
+            Some(body) if ends => end(body).await,
+            body => drop(body),
+        }
+        let passes = reaches(&stage, stage.service(), 1).await.is_some();
+        ensure(passes, || format!("nobody passes when the body of one {how}"))?;
+    }
+    Ok(())
+}
+
+/// A layer of which no count was told holds none back for bodies that have not ended.
+pub(super) async fn holds_no_place<L: Subject>(contract: &Contract<L>) -> Found {
+    const MANY: u32 = 64;
+    let (after, beside) = (Stage::new(contract), Stage::new(contract));
+    let (mut held, mut ended) = (Vec::new(), 0);
+    for caller in 0..MANY {
+        if let Some(body) = half(&after, caller).await {
+            end(body).await;
+            ended += 1;
+        }
+        held.extend(half(&beside, caller).await);
+    }
+    let held = held.len();
+    ensure(held == ended, || {
+        format!(
+            "{held} pass beside bodies that have not ended, and {ended} after them, of which nothing was told"
+        )
+    })
 }
 
 pub(super) async fn waiting<L: Subject>(contract: &Contract<L>) -> Found {

@@ -1,16 +1,22 @@
-use super::{bodies, calls, cost, stage::run, state, time};
-use crate::testing::{
-    Contract, Finding, Law, Subject,
-    contract::{Refuses, Shares},
+use std::any::TypeId;
+
+use super::{
+    bodies, calls, cost,
+    stage::{Found, run},
+    state, time,
+};
+use crate::{
+    body::ResponseBody,
+    testing::{Contract, Finding, Law, ProbeBody, Subject, contract::Refuses},
 };
 
-/// What is found of a law that speaks of something the layer is not said to have. That it has it not is shown as far as these
-/// words say, but for the count, which nobody sees from outside.
-const NEVER_REFUSES: &str =
-    "refuses nobody for what came before, nor beside 64 others; what else is shared the kit does not see";
-const COUNTS_NOTHING: &str = "is not said to count what is in flight; the kit looks for no such count";
-const REMEMBERS_NOBODY: &str = "keeps nothing of 1,000 callers";
-const TIMELESS: &str = "answers after an hour of silence, and after a failure, as before; what else goes by time the kit does not see";
+/// What is found of a law that speaks of something the layer, as it is told, has not. That it has it not is looked at.
+const STATELESS: &str =
+    "no state for its services to share, and it refuses nobody for what came before, nor beside 64 others";
+const BARE_BODIES: &str = "nothing that lives as long as a body: the type of its bodies has no room for it";
+const NO_PLACES: &str = "no places: what lives as long as a body is told of its end, and beside 64 bodies as many pass as after them";
+const TIMELESS: &str =
+    "no time to wait for: it answers after an hour of silence, and after a failure, as before";
 
 pub(in crate::testing) fn check<L: Subject>(
     law: Law,
@@ -22,16 +28,9 @@ pub(in crate::testing) fn check<L: Subject>(
     }
     let (found, otherwise) = match law {
         Law::Readiness => (run(calls::readiness(contract)), None),
-        Law::SharedState => match (contract.refuses, &contract.shares) {
-            (Some(refuses), _) => (run(state::shared_state(contract, refuses)), None),
-            (None, Some(shares)) => (run(state::shares(contract, shares)), None),
-            (None, None) => (run(state::refuses_nobody(contract)), Some(NEVER_REFUSES)),
-        },
+        Law::SharedState => shared_state(contract),
         Law::Cancellation => (run(calls::cancellation(contract)), None),
-        Law::InFlight => match &contract.in_flight {
-            Some(gauge) => (run(calls::in_flight(contract, gauge)), None),
-            None => (Ok(()), Some(COUNTS_NOTHING)),
-        },
+        Law::InFlight => in_flight(contract),
         Law::Bodies => (run(bodies::bodies(contract)), None),
         Law::Errors => match contract.other_error {
             Some(why) => (Ok(()), Some(why)),
@@ -41,7 +40,7 @@ pub(in crate::testing) fn check<L: Subject>(
             (Some((cap, gauge)), _) => (run(state::memory(contract, *cap, gauge)), None),
             (None, Some((count, _))) => match contract.filled_by {
                 Some(callers) => (cost::bounded(contract, count, callers), None),
-                None => (cost::memory(contract, count), Some(REMEMBERS_NOBODY)),
+                None => (cost::memory(contract, count), None),
             },
             (None, None) => (Ok(()), Some("neither callers nor a count of allocations were told")),
         },
@@ -50,29 +49,68 @@ pub(in crate::testing) fn check<L: Subject>(
             Some((count, allowed)) => (cost::allocation(contract, count, allowed), None),
             None => (Ok(()), Some("no bound was told")),
         },
-        Law::Time if contract.waits.is_some() => (run(time::waits(contract)), None),
-        Law::Time if contract.wall_clock.is_some() => (run(time::wall_clock(contract)), None),
-        Law::Time => match (contract.refuses.zip(contract.recovers_after), contract.answers_after) {
-            (Some((refuses, time)), _) => (run(time::recovery(contract, refuses, time)), None),
-            (None, Some(time)) => (run(time::answer_in_time(contract, time)), None),
-            (None, None) if matches!(contract.shares, Some(Shares::Answers(_))) => {
-                (run(time::answers_again(contract)), None)
-            }
-            // What it refuses comes to an end with what is in flight.
-            (None, None) if matches!(contract.refuses, Some(Refuses::After(_) | Refuses::Failed(_))) => {
-                (Ok(()), Some("when it lets pass again was not told"))
-            }
-            (None, None) => (run(time::timeless(contract)), Some(TIMELESS)),
-        },
+        Law::Time => by_time(contract),
         Law::Types => (Ok(()), None), // it compiled
         Law::Globals => (cost::nothing_global(contract, globals_before), None),
     };
     match (found, otherwise) {
         (Err(how), _) => Finding::Broken(how),
-        (Ok(()), Some(why)) => {
-            let unseen = contract.unseen.iter().find(|(unseen, _)| *unseen == law);
-            Finding::NotApplicable(unseen.map_or(why, |(_, why)| why))
-        }
+        (Ok(()), Some(why)) => Finding::NotApplicable(why),
         (Ok(()), None) => Finding::Kept,
     }
+}
+
+/// All that was told is looked at, and if that is nothing, that there is `nothing`.
+fn all<const N: usize>(
+    told: [Option<Found>; N],
+    nothing: impl FnOnce() -> (Found, &'static str),
+) -> (Found, Option<&'static str>) {
+    if told.iter().any(Option::is_some) {
+        return (told.into_iter().flatten().collect(), None);
+    }
+    let (found, why) = nothing();
+    (found, Some(why))
+}
+
+fn shared_state<L: Subject>(contract: &Contract<L>) -> (Found, Option<&'static str>) {
+    let nobody = || match contract.refuses {
+        None | Some(Refuses::Told) => run(state::refuses_nobody(contract)),
+        Some(_) => Ok(()),
+    };
+    let told = [
+        contract.refuses.map(|refuses| run(state::shared_state(contract, refuses))),
+        contract.shares.as_ref().map(|shares| run(state::shares(contract, shares))),
+        contract.in_flight.as_ref().map(|gauge| run(state::counts_together(contract, gauge))),
+    ];
+    let (found, why) = all(told, || (Ok(()), STATELESS));
+    (found.and_then(|()| nobody()), why)
+}
+
+fn in_flight<L: Subject>(contract: &Contract<L>) -> (Found, Option<&'static str>) {
+    let told = [
+        contract.in_flight.as_ref().map(|gauge| run(calls::in_flight(contract, gauge))),
+        contract.probes.map(|probes| run(calls::probes(contract, probes))),
+    ];
+    all(told, || {
+        let bodies = TypeId::of::<L::ResB>();
+        let bare = [TypeId::of::<ProbeBody>(), TypeId::of::<ResponseBody<ProbeBody>>()].contains(&bodies);
+        (run(calls::holds_no_place(contract)), if bare { BARE_BODIES } else { NO_PLACES })
+    })
+}
+
+fn by_time<L: Subject>(contract: &Contract<L>) -> (Found, Option<&'static str>) {
+    let recovers = contract.refuses.zip(contract.recovers_after);
+    let told = [
+        contract.waits.map(|waits| run(time::waits(contract, waits))),
+        contract.wall_clock.as_ref().map(|(time, advance)| run(time::wall_clock(contract, *time, advance))),
+        contract.tells.as_ref().map(|tells| run(time::tells(contract, tells))),
+        recovers.map(|(refuses, time)| run(time::recovery(contract, refuses, time))),
+        contract.answers_after.map(|time| run(time::answer_in_time(contract, time))),
+        contract.answers_again().map(|time| run(time::answers_again(contract, time))),
+    ];
+    all(told, || match contract.refuses {
+        // What else it refuses comes to an end with what is in flight.
+        Some(Refuses::After(_) | Refuses::Failed(_)) => (Ok(()), "when it lets pass again was not told"),
+        _ => (run(time::timeless(contract)), TIMELESS),
+    })
 }

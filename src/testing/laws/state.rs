@@ -12,7 +12,7 @@ use super::{
 };
 use crate::testing::{
     Contract, Subject,
-    contract::{Refuses, Shares},
+    contract::{Refuses, Shares, Waits},
 };
 
 type Call<'s, L> = Pin<Box<dyn Future<Output = Answer<L>> + 's>>;
@@ -41,9 +41,16 @@ pub(super) async fn exhaust<'s, L: Subject>(
             Ok(Vec::new())
         }
         Refuses::Beside(limit) => in_flight(stage, limit).await,
+        Refuses::Told => {
+            ensure(stage.passes(&mut service, 1).await, || "a first request did not pass".into())?;
+            settle().await;
+            stage.contract.told.iter().for_each(|deed| deed(&stage.layer));
+            Ok(Vec::new())
+        }
     }?;
     if !stage.contract.notices_after.is_zero() {
         tokio::time::advance(stage.contract.notices_after).await;
+        settle().await;
     }
     Ok(held)
 }
@@ -61,8 +68,9 @@ async fn in_flight<'s, L: Subject>(stage: &'s Stage<'_, L>, calls: u32) -> Resul
 
 pub(super) async fn shared_state<L: Subject>(contract: &Contract<L>, refuses: Refuses) -> Found {
     let stage = Stage::new(contract);
+    let before = others(&stage);
     let _held = exhaust(&stage, refuses).await?;
-    for (what, service) in others(&stage) {
+    for (what, service) in before.into_iter().chain(others(&stage)) {
         let passes = reaches(&stage, service, 1).await.is_some();
         ensure(!passes, || format!("{what} lets a request pass that was to be refused"))?;
     }
@@ -84,20 +92,22 @@ fn others<L: Subject>(stage: &Stage<'_, L>) -> [(&'static str, ServiceOf<L>); 3]
 pub(super) async fn shares<L: Subject>(contract: &Contract<L>, shares: &Shares<L>) -> Found {
     let stage = Stage::new(contract);
     let mut first = stage.service();
+    let caller = if let Some(Waits::Held(caller, _)) = contract.waits { caller } else { 1 };
+    stage.shared.act(|script| script.fails = matches!(shares, Shares::Failures(_)));
     if let Shares::Attempts(most) = *shares {
         for n in 0..most {
             let again = tries_again(&stage, &mut first).await;
             ensure(again, || format!("second attempt {n} of {most} was not made"))?;
         }
     } else {
-        ensure(stage.passes(&mut first, 1).await, || "a first request did not pass".into())?;
+        ensure(stage.passes(&mut first, caller).await, || "a first request did not pass".into())?;
     }
     for (what, mut service) in others(&stage) {
         let shows = match shares {
             Shares::Attempts(_) => !tries_again(&stage, &mut service).await,
-            Shares::Counts(gauge) => {
+            Shares::Counts(gauge) | Shares::Failures(gauge) => {
                 let before = gauge(&stage.layer);
-                stage.passes(&mut service, 1).await && gauge(&stage.layer) == before + 1
+                stage.passes(&mut service, caller).await && gauge(&stage.layer) == before + 1
             }
             Shares::Answers(_) => stage.answers_again(&mut service).await,
         };
@@ -106,11 +116,30 @@ pub(super) async fn shares<L: Subject>(contract: &Contract<L>, shares: &Shares<L
     let fresh = Stage::new(contract);
     let is_old = match shares {
         Shares::Attempts(_) => !tries_again(&fresh, &mut fresh.service()).await,
-        Shares::Counts(gauge) => gauge(&fresh.layer) > 0,
+        Shares::Counts(gauge) | Shares::Failures(gauge) => gauge(&fresh.layer) > 0,
         Shares::Answers(_) => fresh.answers_again(&mut fresh.service()).await,
     };
-    ensure(!is_old, || "a fresh layer has old state".into())?;
-    refuses_nobody(contract).await
+    ensure(!is_old, || "a fresh layer has old state".into())
+}
+
+/// What is in flight in one service is counted with what is in the others.
+pub(super) async fn counts_together<L: Subject>(
+    contract: &Contract<L>,
+    gauge: &dyn Fn(&L) -> usize,
+) -> Found {
+    let stage = Stage::new(contract);
+    stage.shared.act(|script| script.silent = true);
+    let first = ("a service of the layer", stage.service());
+    let mut held = Vec::new();
+    for (what, service) in std::iter::once(first).chain(others(&stage)) {
+        let call = reaches(&stage, service, 1).await;
+        held.push(call.ok_or_else(|| format!("a call in {what} did not pass"))?);
+        let counted = gauge(&stage.layer);
+        let expected = held.len();
+        ensure(counted == expected, || format!("{counted} in flight with a call in {what}, not {expected}"))?;
+    }
+    let fresh = Stage::new(contract);
+    ensure(gauge(&fresh.layer) == 0, || "a fresh layer has old state".into())
 }
 
 /// A layer that is not said to refuse does not, neither beside others nor after some, whatever became of them.
@@ -163,7 +192,7 @@ pub(super) async fn patiently<F: Future + ?Sized>(call: &mut Pin<Box<F>>) -> Pol
 }
 
 /// A call that has come to the inner service; nothing if it did not.
-async fn reaches<'s, L: Subject>(
+pub(super) async fn reaches<'s, L: Subject>(
     stage: &'s Stage<'_, L>,
     mut service: ServiceOf<L>,
     caller: u32,

@@ -14,7 +14,7 @@ use crate::{
     reject::Rejection,
     testing::{
         Contract, Subject,
-        contract::{Refuses, Shares, Waits},
+        contract::{Refuses, Tells, Waits},
     },
 };
 
@@ -23,7 +23,7 @@ pub(super) async fn recovery<L: Subject>(contract: &Contract<L>, refuses: Refuse
     let _held = exhaust(&stage, refuses).await?;
     let mut service = stage.service();
     ensure(!stage.passes(&mut service, 1).await, || "the limit was not reached".into())?;
-    tokio::time::advance(time).await;
+    tokio::time::sleep(time).await; // from one timer to the next, for those who look at theirs
     let passes = stage.passes(&mut service, 1).await;
     ensure(passes, || format!("{time:?} of tokio's time changed nothing"))
 }
@@ -91,8 +91,7 @@ pub(super) async fn tries_again<L: Subject>(stage: &Stage<'_, L>, service: &mut 
 }
 
 /// Answers are given again for as long as it says, within 2 ms, by tokio's time.
-pub(super) async fn answers_again<L: Subject>(contract: &Contract<L>) -> Found {
-    let Some(Shares::Answers(time)) = contract.shares else { return Ok(()) };
+pub(super) async fn answers_again<L: Subject>(contract: &Contract<L>, time: Duration) -> Found {
     let stage = Stage::new(contract);
     let mut service = stage.service();
     ensure(stage.passes(&mut service, 1).await, || "a first request did not pass".into())?;
@@ -106,8 +105,7 @@ pub(super) async fn answers_again<L: Subject>(contract: &Contract<L>) -> Found {
 }
 
 /// A layer that waits by itself does so by tokio's time: as long as it says within 2 ms, or after a failure at most so long.
-pub(super) async fn waits<L: Subject>(contract: &Contract<L>) -> Found {
-    let Some(waits) = contract.waits else { return Ok(()) };
+pub(super) async fn waits<L: Subject>(contract: &Contract<L>, waits: Waits) -> Found {
     let stage = Stage::new(contract);
     make_wait(&stage, waits);
     let (caller, before, least, most) = match waits {
@@ -135,22 +133,61 @@ pub(super) async fn waits<L: Subject>(contract: &Contract<L>) -> Found {
     ensure(asked() > before, || format!("{most:?} of tokio's time changed nothing"))
 }
 
-/// What goes by the calendar goes by the clock that was given, and not by tokio's.
-pub(super) async fn wall_clock<L: Subject>(contract: &Contract<L>) -> Found {
-    let Some((time, advance)) = &contract.wall_clock else { return Ok(()) };
+/// What it tells goes by tokio's time, within 2 ms.
+pub(super) async fn tells<L: Subject>(contract: &Contract<L>, tells: &Tells<L>) -> Found {
+    const MANY: u32 = 64;
+    const HOUR: Duration = Duration::from_secs(3600);
     let stage = Stage::new(contract);
-    let _held = match contract.refuses {
+    let mut service = stage.service();
+    match tells {
+        Tells::Turns(time, gauge) => {
+            for _ in 0..MANY {
+                ensure(stage.passes(&mut service, 1).await, || "a first request did not pass".into())?;
+            }
+            let before = gauge(&stage.layer);
+            let mut turned = async |after: Duration| {
+                tokio::time::sleep(after).await;
+                let _ = stage.passes(&mut service, 1).await;
+                settle().await;
+                gauge(&stage.layer) != before
+            };
+            let early = turned(time.saturating_sub(MOMENT)).await;
+            ensure(!early, || format!("what it tells has turned before {time:?}"))?;
+            ensure(turned(MOMENT * 2).await, || format!("{time:?} of tokio's time changed nothing"))
+        }
+        Tells::Took(taken) => {
+            stage.shared.act(|script| script.silent = true);
+            let mut call = Box::pin(stage.passes(&mut service, 1));
+            ensure(patiently(&mut call).await.is_pending(), || "it did not wait".into())?;
+            tokio::time::advance(HOUR).await;
+            stage.shared.act(|script| script.silent = false);
+            ensure(call.await, || "a first request did not pass".into())?;
+            let told = taken(&stage.layer);
+            ensure(told.abs_diff(HOUR) <= MOMENT, || format!("it tells of {told:?} that took {HOUR:?}"))
+        }
+    }
+}
+
+/// What goes by the calendar goes by the clock that was given, and not by tokio's.
+pub(super) async fn wall_clock<L: Subject>(
+    contract: &Contract<L>,
+    time: Duration,
+    advance: &dyn Fn(Duration),
+) -> Found {
+    let stage = Stage::new(contract);
+    let refuses = contract.refuses.filter(|refuses| *refuses != Refuses::Told);
+    let _held = match refuses {
         Some(refuses) => exhaust(&stage, refuses).await?,
         None => Vec::new(),
     };
     let mut service = stage.service();
     let passed = stage.passes(&mut service, 1).await;
-    ensure(passed == contract.refuses.is_none(), || "it began otherwise than was told".into())?;
-    tokio::time::advance(*time).await;
+    ensure(passed == refuses.is_none(), || "it began otherwise than was told".into())?;
+    tokio::time::advance(time).await;
     settle().await;
     let passes = stage.passes(&mut service, 1).await;
     ensure(passes == passed, || format!("{time:?} of tokio's time is none of the wall clock's"))?;
-    advance(*time);
+    advance(time);
     let passes = stage.passes(&mut service, 1).await;
     ensure(passes != passed, || format!("{time:?} of the wall clock's time changed nothing"))
 }

@@ -1,17 +1,23 @@
-//! The listener, the connection layer and the drain handle in axum and tonic.
+//! The listener, the connection layer and the drain handle in axum, tonic and hyper.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, pin::pin, time::Duration};
 
 use axum::{Router, extract::Extension, routing::get};
 use http::Request;
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
 use portcullis::{
     body::Body,
     identity::{ClientAddr, PeerAddr},
-    transport::{Connection, Drain, Listener, ProxyProtocol},
+    transport::{Connection, Drain, Listener, ProxyProtocol, Watch},
     tunnel::Tunnel,
 };
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-use tower::ServiceExt;
+use tower::{ServiceBuilder, ServiceExt};
 
 use super::{SHORT, Site, loopback, peer::Peer, soon, until};
 
@@ -70,6 +76,75 @@ async fn axum_on_its_own_listener() {
     assert!(peer.response().await.ends_with("waited"));
     peer.get("/").await;
     assert!(peer.response().await.starts_with("HTTP/1.1 503"), "cut");
+}
+
+/// Whoever serves a connection tells its requests who the peer is, and the connection when it is to end.
+async fn served<I>(io: I, peer: PeerAddr, watch: Watch, app: Router)
+where
+    I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let told = ServiceBuilder::new().map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        request
+    });
+    let http = auto::Builder::new(TokioExecutor::new());
+    let mut connection =
+        pin!(http.serve_connection(TokioIo::new(io), TowerToHyperService::new(told.service(app))));
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = watch.drain().signalled() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+#[tokio::test]
+async fn hyper_on_our_listener_and_its_own() {
+    for is_ours in [true, false] {
+        let (site, drain) = (Site::default(), Drain::new());
+        let (app, counted) = (app(&site, &drain), drain.clone());
+        let address = if is_ours {
+            let policy = ProxyProtocol::from_trusted(["127.0.0.0/8".parse().unwrap()]);
+            let mut listener = Listener::builder().proxy_protocol(policy).bind(loopback()).unwrap();
+            let address = listener.local_addr().unwrap();
+            tokio::spawn(async move {
+                while let Some(io) = listener.next().await {
+                    let peer = io.peer();
+                    tokio::spawn(served(io, peer, counted.watch(), app.clone()));
+                }
+            });
+            address
+        } else {
+            let listener = tokio::net::TcpListener::bind(loopback()).await.unwrap();
+            let address = listener.local_addr().unwrap();
+            tokio::spawn(async move {
+                loop {
+                    let (io, peer) = listener.accept().await.unwrap();
+                    tokio::spawn(served(io, PeerAddr::new(peer), counted.watch(), app.clone()));
+                }
+            });
+            address
+        };
+        let mut peer = Peer::connect(address).await;
+        if is_ours {
+            peer.send("PROXY TCP4 192.0.2.7 127.0.0.1 1234 80\r\n").await;
+            peer.get("/").await;
+            assert!(peer.response().await.ends_with("192.0.2.7:1234"));
+        } else {
+            peer.send("GET / HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 1.1.1.1, 192.0.2.8\r\n\r\n").await;
+            assert!(peer.response().await.ends_with("\r\n\r\n192.0.2.8"));
+        }
+        peer.get("/stream").await;
+        // The connection, and its request.
+        until(|| site.begun() == 1 && drain.in_flight() == 2).await;
+        drain.start();
+        let waiting = tokio::spawn({
+            let drain = drain.clone();
+            async move { drain.wait(Duration::from_secs(10)).await }
+        });
+        site.open();
+        assert!(peer.rest_as_text().await.ends_with("3\r\ntwo\r\n0\r\n\r\n"));
+        assert_eq!(soon(waiting).await.unwrap(), 0);
+    }
 }
 
 /// axum does not tell when a WebSocket closes; who serves it does, and the request is in flight until then.
@@ -180,6 +255,56 @@ async fn axum_and_tonic_within_tls() {
     }
     let nobody = ClientTls::trusting(authority.trust());
     ask(addresses[0], &nobody).await.unwrap_err();
+}
+
+/// Who calls is told by what tonic has verified.
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn tonic_within_tls_of_its_own() {
+    use portcullis::identity::PeerIdentity;
+    use rcgen::SanType;
+    use tonic::{
+        Status,
+        service::interceptor::InterceptedService,
+        transport::{Certificate, ClientTlsConfig, Endpoint, Identity, Server, ServerTlsConfig},
+    };
+
+    use crate::support::certificates::{Authority, uri};
+
+    const CARTS: &str = "spiffe://shop.example/carts";
+    let authority = Authority::new("shop");
+    let workload = |id: &str| {
+        let names = vec![uri(id), SanType::DnsName("localhost".try_into().unwrap())];
+        let (chain, key) = authority.sign(|params| params.subject_alt_names = names);
+        Identity::from_pem(chain, key)
+    };
+    let root = || Certificate::from_pem(authority.pem());
+    let listener = tokio::net::TcpListener::bind(loopback()).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (_, health) = tonic_health::server::health_reporter();
+    let health = InterceptedService::new(health, |request: tonic::Request<()>| {
+        let peer = request.extensions().get::<PeerIdentity>().and_then(PeerIdentity::spiffe_id);
+        let client = request.extensions().get::<ClientAddr>().map(|client| client.ip().is_loopback());
+        match (peer, client) {
+            (Some(CARTS), Some(true)) => Ok(request),
+            _ => Err(Status::permission_denied("who?")),
+        }
+    });
+    let tls =
+        ServerTlsConfig::new().identity(workload("spiffe://shop.example/orders")).client_ca_root(root());
+    let mut server = Server::builder().tls_config(tls).unwrap().layer(Connection::new().layer());
+    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+    tokio::spawn(server.add_service(health).serve_with_incoming(incoming));
+
+    for (id, is_let_in) in [(CARTS, true), ("spiffe://shop.example/stock", false)] {
+        let tls =
+            ClientTlsConfig::new().ca_certificate(root()).identity(workload(id)).domain_name("localhost");
+        let endpoint =
+            Endpoint::try_from(format!("https://localhost:{port}")).unwrap().tls_config(tls).unwrap();
+        let mut client = HealthClient::new(soon(endpoint.connect()).await.unwrap());
+        let answer = soon(client.check(HealthCheckRequest { service: String::new() })).await;
+        assert_eq!(answer.is_ok(), is_let_in, "{id}: {answer:?}");
+    }
 }
 
 #[cfg(all(feature = "tls", feature = "upstream"))]

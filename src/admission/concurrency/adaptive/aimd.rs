@@ -34,7 +34,7 @@ impl Aimd {
         }
     }
 
-    /// Where it begins.
+    /// How many requests may be in flight at first.
     pub fn initial(mut self, limit: NonZeroU32) -> Self {
         self.limit = limit.get().clamp(*self.bounds.start(), *self.bounds.end());
         self

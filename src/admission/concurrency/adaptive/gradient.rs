@@ -80,7 +80,7 @@ impl Gradient {
         .probe_every(NonZeroU32::new(100))
     }
 
-    /// Where it begins.
+    /// How many requests may be in flight at first.
     pub fn initial(mut self, limit: NonZeroU32) -> Self {
         self.limit = f64::from(limit.get()).clamp(self.min, self.max);
         self
@@ -105,7 +105,7 @@ impl Gradient {
         self
     }
 
-    /// The queue at the server that is wanted, so that the limit can grow.
+    /// How many requests are wanted to wait at the server, so that the limit can grow.
     pub fn queue(mut self, length: u32) -> Self {
         self.queue = f64::from(length);
         self

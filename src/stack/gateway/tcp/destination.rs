@@ -7,15 +7,15 @@ use thiserror::Error;
 /// A network, or one address, with a port or with any: `10.0.0.0/8:5432`, `192.0.2.7:5432`, `[fd00::/8]:5432`, `10.0.0.0/8`.
 ///
 /// ```
-/// use portcullis::stack::gateway::Destination;
+/// use portcullis::stack::gateway::DestinationMatch;
 ///
-/// let databases: Destination = "10.1.0.0/16:5432".parse()?;
+/// let databases: DestinationMatch = "10.1.0.0/16:5432".parse()?;
 /// assert!(databases.has("10.1.2.3:5432".parse()?));
 /// assert!(!databases.has("10.1.2.3:6379".parse()?));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Destination {
+pub struct DestinationMatch {
     network: IpNet,
     port: Option<u16>,
 }
@@ -26,9 +26,9 @@ pub struct Destination {
     "{0:?} is no destination: it must be a network or an address, with a port or without, such as `10.0.0.0/8:5432` or \
      `[fd00::/8]:5432`"
 )]
-pub struct InvalidDestination(Box<str>);
+pub struct InvalidDestinationMatch(Box<str>);
 
-impl Destination {
+impl DestinationMatch {
     /// Whether this address is one of them.
     #[must_use]
     pub fn has(&self, address: SocketAddr) -> bool {
@@ -43,17 +43,17 @@ impl Destination {
     }
 }
 
-impl From<IpNet> for Destination {
+impl From<IpNet> for DestinationMatch {
     /// At any port.
     fn from(network: IpNet) -> Self {
         Self { network: network.trunc(), port: None }
     }
 }
 
-impl FromStr for Destination {
-    type Err = InvalidDestination;
+impl FromStr for DestinationMatch {
+    type Err = InvalidDestinationMatch;
 
-    fn from_str(text: &str) -> Result<Self, InvalidDestination> {
+    fn from_str(text: &str) -> Result<Self, InvalidDestinationMatch> {
         let network = |text: &str| {
             text.parse::<IpNet>().ok().or_else(|| Some(IpNet::from(text.parse::<std::net::IpAddr>().ok()?)))
         };
@@ -75,12 +75,12 @@ impl FromStr for Destination {
         };
         match (place, port) {
             (Some(network), Some(port)) => Ok(Self { network: network.trunc(), port }),
-            _ => Err(InvalidDestination(text.into())),
+            _ => Err(InvalidDestinationMatch(text.into())),
         }
     }
 }
 
-impl fmt::Display for Destination {
+impl fmt::Display for DestinationMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.port, self.network) {
             (None, network) => network.fmt(f),
@@ -108,7 +108,7 @@ mod tests {
             ("fd00::/8", "fd00::/8"),
             ("::1", "::1/128"),
         ] {
-            let read: Destination = text.parse().unwrap();
+            let read: DestinationMatch = text.parse().unwrap();
             assert_eq!(read.to_string(), shown, "{text}");
             assert_eq!(shown.parse(), Ok(read), "{text}");
         }
@@ -123,7 +123,7 @@ mod tests {
             "[::1]80",
             "10.0.0.1:",
         ] {
-            assert_eq!(text.parse::<Destination>(), Err(InvalidDestination(text.into())), "{text}");
+            assert_eq!(text.parse::<DestinationMatch>(), Err(InvalidDestinationMatch(text.into())), "{text}");
         }
     }
 
@@ -138,7 +138,7 @@ mod tests {
             ("[fd00::/8]:1", "[fd00::1]:1", true),
         ] {
             assert_eq!(
-                text.parse::<Destination>().unwrap().has(address.parse().unwrap()),
+                text.parse::<DestinationMatch>().unwrap().has(address.parse().unwrap()),
                 has,
                 "{text} {address}"
             );

@@ -5,7 +5,7 @@ mod forward;
 mod route;
 mod table;
 
-pub use destination::{Destination, InvalidDestination};
+pub use destination::{DestinationMatch, InvalidDestinationMatch};
 pub use route::TcpRoute;
 pub(super) use {
     counts::Numbers,

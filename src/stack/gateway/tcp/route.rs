@@ -1,7 +1,7 @@
 //! What is done with connections that carry something else than HTTP.
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::Destination;
+use super::DestinationMatch;
 use crate::{admission::authz::Authorization, chance::Chance, tunnel::Limits, upstream::Upstream};
 
 /// Takes connections that carry something else than HTTP to an upstream: of listeners that take [nothing else](crate::stack::gateway::Listen::tcp),
@@ -26,7 +26,7 @@ use crate::{admission::authz::Authorization, chance::Chance, tunnel::Limits, ups
 pub struct TcpRoute {
     pub(super) name: Arc<str>,
     pub(super) listeners: Vec<Arc<str>>,
-    pub(super) destinations: Vec<Destination>,
+    pub(super) destinations: Vec<DestinationMatch>,
     pub(super) authorization: Option<Authorization>,
     pub(super) backends: Vec<(Upstream, u32)>,
     pub(super) limits: Limits,
@@ -61,7 +61,7 @@ impl TcpRoute {
 
     /// For connections that were redirected to a [transparent](crate::stack::gateway::Listen::transparent) listener and were meant for this. Without
     /// any it is for all, redirected or not.
-    pub fn destination(mut self, destination: Destination) -> Self {
+    pub fn destination(mut self, destination: DestinationMatch) -> Self {
         self.destinations.push(destination);
         self
     }
