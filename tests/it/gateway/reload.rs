@@ -170,6 +170,61 @@ async fn a_swapped_symlink_is_seen() {
     assert!(gateway.get("/", &[]).await.text.starts_with("new"));
 }
 
+/// Nothing is read of what is no file, and nobody waits for the other end of a pipe.
+#[cfg(unix)]
+#[tokio::test]
+async fn whatever_stands_in_its_place_changes_nothing() {
+    let directory = Directory::new("place");
+    let (old, new) = (text("old", "").await, text("new", "").await);
+    directory.write("gateway.yaml", &old);
+    let path = directory.path("gateway.yaml");
+    let gateway = Gateway::start(Config::file(&path)).await;
+    let load = Load::start(&gateway);
+    let put = |name: &str| {
+        let _ = std::fs::remove_file(&path);
+        let _ = std::fs::remove_dir(&path);
+        match name {
+            "pipe" => {
+                let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+                assert!(made.success());
+            }
+            "directory" => std::fs::create_dir(&path).unwrap(),
+            "loop" => std::os::unix::fs::symlink(&path, &path).unwrap(),
+            "empty" => directory.write("gateway.yaml", ""),
+            "half" => directory.write("gateway.yaml", &old[..old.len() - 5]),
+            "large" => directory.write("gateway.yaml", &format!("{new}#{}", " ".repeat(1 << 20))),
+            _ => {}
+        }
+    };
+    for (name, why) in [
+        ("nothing", "no such file"),
+        ("pipe", "not a file"),
+        ("directory", "not a file"),
+        ("loop", "loop"),
+        ("empty", "the file is empty"),
+        ("half", "not YAML"),
+        ("large", "larger than 1 MiB"),
+    ] {
+        put(name);
+        let is = |status: &serde_json::Value| {
+            status["lastLoad"]["faults"][0].as_str().is_some_and(|fault| fault.contains(why))
+        };
+        // A pipe and a directory are the same to it.
+        let status = gateway.until(is).await;
+        assert_eq!(
+            (&status["generation"], &status["lastLoad"]["accepted"]),
+            (&1.into(), &false.into()),
+            "{name}"
+        );
+        assert!(gateway.get("/", &[]).await.text.starts_with("old"), "{name}");
+    }
+    directory.write("next.yaml", &new);
+    std::fs::rename(directory.path("next.yaml"), &path).unwrap();
+    gateway.until(|status| status["generation"] == 2).await;
+    assert!(gateway.get("/", &[]).await.text.starts_with("new"));
+    assert_eq!(load.lost().await, 0);
+}
+
 #[tokio::test]
 async fn a_file_that_the_file_names_is_followed_too() {
     let directory = Directory::new("named");
