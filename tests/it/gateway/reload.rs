@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use portcullis::config::{Config, Registry};
+use portcullis::{
+    authn::api_key::mint,
+    config::{Config, Registry},
+};
 use tokio::time::sleep;
 
 use super::world::{Client, Directory, Gateway, PATIENCE, file, nobody, upstream};
@@ -239,6 +242,34 @@ async fn a_file_that_the_file_names_is_followed_too() {
     );
     directory.write("keys.yaml", "keys: []\n# again\n");
     gateway.until(|status| status["generation"] == 2).await;
+}
+
+/// Neither what stands in the files nor what somebody wrote into the wrong field.
+#[tokio::test]
+async fn the_admin_address_tells_no_secret() {
+    let directory = Directory::new("secrets");
+    let (secret, key) = ("TELLTALE".repeat(8), mint("shop", "acme").unwrap());
+    directory.write("secret", &secret);
+    directory.write("keys.yaml", &format!("keys:\n{}", key.entry().to_yaml()));
+    let providers = "authentication:\n  \
+                     tokens: { jwt: { issuer: i, audiences: [a], algorithms: [HS256], secret: { file: secret } } }\n  \
+                     keys: { apiKey: { keys: { file: keys.yaml } } }\n";
+    let one = text("one", providers)
+        .await
+        .replace("timeouts:", "policies: { authenticate: [tokens, keys] }, timeouts:");
+    directory.write("gateway.yaml", &one);
+    let gateway = Gateway::start(Config::file(directory.path("gateway.yaml"))).await;
+    assert_eq!(gateway.get("/", &[("x-api-key", key.reveal())]).await.status, 200);
+    assert_eq!(gateway.get("/", &[("authorization", &format!("Bearer {secret}"))]).await.status, 401);
+    directory.write("gateway.yaml", &one.replace("file: secret", &format!("file: secret, inline: {secret}")));
+    gateway.until(|status| status["lastLoad"]["accepted"] == false).await;
+    let hash = key.entry().hash().to_string();
+    for path in ["/status", "/metrics", "/readyz", "/", "/quotas/none"] {
+        let told = gateway.client.get(gateway.at("admin"), path, &[]).await.text;
+        for secret in ["TELLTALE", key.reveal(), &hash] {
+            assert!(!told.contains(secret), "{path}: {told}");
+        }
+    }
 }
 
 /// A limit of the same name is the same account, whatever it grants.
