@@ -17,12 +17,9 @@ use super::{
     kept::Kept,
     schema::{Client, Gateway, Schema, gateway_schema, schema_of},
 };
-use crate::stack::{
-    gateway::{RuleFacts, Snapshot},
-    mesh::Destination,
-};
+use crate::stack::gateway::{RuleFacts, Snapshot};
 #[cfg(feature = "prometheus")]
-use crate::telemetry::metrics::Metrics;
+use crate::{stack::mesh::Destination, telemetry::metrics::Metrics};
 
 /// A configuration: a file, or a text, and the gates that it may use.
 #[derive(Debug, Clone)]
