@@ -325,6 +325,29 @@ async fn listeners_come_and_go() {
     assert!(Client::new().send("GET", first, "/", &[]).await.is_err());
 }
 
+/// At each address somebody listens all the while.
+#[tokio::test]
+async fn listeners_change_places() {
+    let directory = Directory::new("places");
+    let (here, there, one) = (nobody(), nobody(), text("one", "").await);
+    let with = |public, second| {
+        let both = format!("public, address: '{public}' }}, {{ name: second, address: '{second}'");
+        one.replace("public, address: 127.0.0.1:0", &both)
+    };
+    directory.write("gateway.yaml", &with(here, there));
+    let gateway = Gateway::start(Config::file(directory.path("gateway.yaml"))).await;
+    let load = Load::start(&gateway);
+    for (generation, public, second) in [(2, there, here), (3, here, there)] {
+        directory.write("gateway.yaml", &with(public, second));
+        gateway.until(|status| status["generation"] == generation).await;
+        assert_eq!((gateway.at("public"), gateway.at("second")), (public, second));
+        for at in [here, there] {
+            assert_eq!(Client::new().get(at, "/", &[]).await.status, 200);
+        }
+    }
+    assert_eq!(load.lost().await, 0);
+}
+
 /// The same address with other settings is another acceptor of the same socket: not a connection is refused.
 #[tokio::test]
 async fn a_listener_changes_its_settings_where_it_is() {
