@@ -2,6 +2,9 @@
 //!
 //! ```sh
 //! cargo run --example axum_app --features axum,authn,transport
+//! # in a program of your own
+//! cargo add portcullis --features axum,authn,transport
+//! cargo add axum tower && cargo add tokio --features macros,rt-multi-thread
 //! ```
 
 #![expect(clippy::print_stdout, reason = "it talks to who runs it")]

@@ -2,6 +2,9 @@
 //!
 //! ```sh
 //! cargo run --example custom_gate --features gateway
+//! # in a program of your own
+//! cargo add portcullis --features gateway
+//! cargo add http && cargo add tower --features util && cargo add tokio --features macros,rt-multi-thread
 //! ```
 #![expect(clippy::print_stdout, reason = "it talks to who runs it")]
 

@@ -2,6 +2,10 @@
 //!
 //! ```sh
 //! cargo run --example hyper_service --features transport
+//! # in a program of your own
+//! cargo add portcullis --features transport
+//! cargo add http hyper && cargo add hyper-util --features server-auto,service,tokio
+//! cargo add tower --features util && cargo add tokio --features macros,rt-multi-thread
 //! ```
 
 #![expect(clippy::print_stdout, reason = "it talks to who runs it")]

@@ -2,6 +2,10 @@
 //!
 //! ```sh
 //! cargo run --example tonic_service --features tonic,authn,transport
+//! # in a program of your own
+//! cargo add portcullis --features tonic,authn,transport
+//! cargo add http tonic tonic-health && cargo add tower --features util
+//! cargo add tokio --features macros,rt-multi-thread
 //! ```
 
 #![expect(clippy::print_stdout, reason = "it talks to who runs it")]

@@ -1,5 +1,5 @@
 //! The command line.
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use crate::keys::Order;
 
@@ -24,8 +24,9 @@ usage: gateway                         a demonstration: three upstreams, and a g
        gateway explain                 the layers in their order, each with its reason
        gateway schema                  the JSON Schema of the file
 
-signals: SIGHUP looks at the file again; SIGTERM drains, a second one cuts
-environment: PORTCULLIS_LOG=warn leaves the access log out; else off, error, info, debug, trace";
+signals: SIGHUP looks at the file again; SIGTERM and SIGINT (Ctrl-C) drain, a second one cuts
+environment: PORTCULLIS_LOG=warn leaves the access log out; else off, error, info, debug, trace
+exits with 0 if it was done, 1 if it could not be, 2 if it was not understood";
 
 /// What is to be done.
 #[derive(Debug, PartialEq)]
@@ -41,19 +42,27 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    pub(crate) fn parse(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let arguments: Vec<String> = arguments.collect();
-        let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        match *words {
+    pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Self, String> {
+        let arguments: Vec<OsString> = arguments.collect();
+        // The name of a file need not be UTF-8.
+        match &*arguments {
+            _ if arguments.iter().any(|word| word == "--help" || word == "-h") => return Ok(Self::Help),
+            [word, file] if word == "--config" => return Ok(Self::Serve { config: file.into() }),
+            [word, file] if word == "check" => return Ok(Self::Check { file: file.into() }),
+            _ => {}
+        }
+        let words: Option<Vec<&str>> = arguments.iter().map(|argument| argument.to_str()).collect();
+        match *words.ok_or("arguments are UTF-8, but for the names of files")? {
             [] => Ok(Self::Demo),
-            ["--config", file] => Ok(Self::Serve { config: file.into() }),
-            ["check", file] => Ok(Self::Check { file: file.into() }),
             ["keys", ref words @ ..] => Order::parse(words).map(Self::Keys),
             ["explain"] => Ok(Self::Explain),
             ["schema"] => Ok(Self::Schema),
-            ["--help" | "-h" | "help"] => Ok(Self::Help),
+            ["help"] => Ok(Self::Help),
             ["--version" | "-V"] => Ok(Self::Version),
-            ["--config" | "check"] => Err(format!("`{}` needs a file", words[0])),
+            [word @ ("--config" | "check"), ..] => Err(format!("`{word}` needs one file")),
+            [word @ ("explain" | "schema" | "help" | "--version" | "-V"), more, ..] => {
+                Err(format!("`{word}` takes nothing more, and what is `{more}`?"))
+            }
             [word, ..] => Err(format!("what does `{word}` mean here?")),
         }
     }

@@ -1,6 +1,6 @@
 //! Without arguments: three small upstreams, a gateway before them, and five lines to paste.
 use std::{
-    io,
+    io::{self, Write as _},
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -20,7 +20,7 @@ use crate::{Failed, until_told};
 pub(crate) async fn run() -> Result<(), Failed> {
     let caller = Caller(Ed25519KeyPair::generate()?);
     let key = mint("demo", "acme")?.with(|entry| entry.scopes(["orders.read"]));
-    let directory = Directory::new()?;
+    let directory = Directory::new(key.entry().id())?;
     std::fs::write(directory.0.join("keys.yaml"), format!("keys:\n{}", key.entry().to_yaml()))?;
     let [orders, stable, canary] = ["orders", "catalogue v1", "catalogue v2"].map(upstream);
     let upstreams = [orders.await?, stable.await?, canary.await?];
@@ -34,7 +34,8 @@ async fn start(directory: &Path, upstreams: &[SocketAddr; 3], caller: &Caller) -
     let file = directory.join("gateway.yaml");
     std::fs::write(&file, configuration([8080, 9901], upstreams, &caller.jwks()))?;
     match Config::file(&file).start().await {
-        Err(StartError::Bind(_)) => {
+        Err(StartError::Bind(error)) => {
+            tracing::warn!("{error}; so it is on other ports");
             std::fs::write(&file, configuration([0, 0], upstreams, &caller.jwks()))?;
             Ok(Config::file(&file).start().await?)
         }
@@ -46,10 +47,13 @@ fn explain(started: &Configured, directory: &Path, token: &str, key: &str) {
     let at =
         |name| started.gateway().address(name).map(|address| format!("http://{address}")).unwrap_or_default();
     let (gateway, admin) = (at("public"), at("admin"));
-    println!(
+    // Nobody need listen.
+    let _ = writeln!(
+        io::stdout(),
         "\
-A gateway on {gateway}, its admin address on {admin}.
+A gateway on {gateway}, its admin address on {admin}. Ctrl-C ends it.
 It follows {}: what you change there is in force within two seconds.
+Paste these into another terminal. PORTCULLIS_LOG=info shows a line for each request here.
 
 # 401: nobody says who they are
 curl -i {gateway}/api/orders/7
@@ -161,9 +165,13 @@ impl Caller {
 struct Directory(PathBuf);
 
 impl Directory {
-    fn new() -> io::Result<Self> {
-        let directory = std::env::temp_dir().join(format!("portcullis-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&directory)?;
+    /// One that nobody else can have made, nor write to.
+    fn new(tag: &str) -> Result<Self, Failed> {
+        let directory = std::env::temp_dir().join(format!("portcullis-demo-{tag}"));
+        let mut make = std::fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut make, 0o700);
+        make.create(&directory).map_err(|error| format!("{}: {error}", directory.display()))?;
         Ok(Self(directory))
     }
 }

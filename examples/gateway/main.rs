@@ -1,14 +1,17 @@
 //! A gateway that needs no Rust: it is configured by a file.
 //!
 //! `cargo run --release --features gateway --example gateway` starts a demonstration; `-- --help` says what else.
-#![expect(clippy::print_stdout, reason = "a program for the command line")]
 
 mod arguments;
 mod demo;
 mod keys;
 mod log;
 
-use std::process::ExitCode;
+use std::{
+    fmt::Display,
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use tracing::level_filters::LevelFilter;
 
@@ -16,43 +19,54 @@ use arguments::{Command, USAGE};
 use portcullis::config::{self, Config, Configured};
 
 fn main() -> ExitCode {
-    let command = match Command::parse(std::env::args().skip(1)) {
+    let command = match Command::parse(std::env::args_os().skip(1)) {
         Ok(command) => command,
         Err(mistake) => {
-            eprintln!("gateway: {mistake}\n\n{USAGE}");
+            fail(format_args!("gateway: {mistake}\n\n{USAGE}"));
             return ExitCode::from(2);
         }
     };
     match command {
-        Command::Demo => run(demo::run()),
-        Command::Serve { config } => run(serve(Config::file(config))),
+        // One who tries the five lines is to see them, and not a line for each of a thousand requests.
+        Command::Demo => run(LevelFilter::WARN, demo::run()),
+        Command::Serve { config } => run(LevelFilter::INFO, serve(Config::file(config))),
         Command::Check { file } => check(&Config::file(file)),
         Command::Keys(order) => keys::run(order),
-        Command::Explain => tell(&portcullis::stack::order::gateway().to_string()),
+        Command::Explain => tell(portcullis::stack::order::gateway()),
         Command::Schema => tell(config::schema().trim_end()),
         Command::Help => tell(USAGE),
         Command::Version => tell(env!("CARGO_PKG_VERSION")),
     }
 }
 
-fn tell(text: &str) -> ExitCode {
-    println!("{text}");
-    ExitCode::SUCCESS
+/// Whoever reads may have read enough.
+fn tell(text: impl Display) -> ExitCode {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            fail(format_args!("gateway: what was to be said cannot be written: {error}"))
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+fn fail(why: impl Display) -> ExitCode {
+    let _ = writeln!(io::stderr(), "{why}");
+    ExitCode::FAILURE
 }
 
 fn check(config: &Config) -> ExitCode {
     let check = config.check();
-    println!("{check}");
-    if check.is_accepted() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let told = tell(&check);
+    if check.is_accepted() { told } else { ExitCode::FAILURE }
 }
 
 /// Why there is nothing to serve.
 type Failed = Box<dyn std::error::Error>;
 
-/// Runs to the end, and says why if it could not begin.
-fn run(serving: impl Future<Output = Result<(), Failed>>) -> ExitCode {
-    let level = std::env::var("PORTCULLIS_LOG").ok().and_then(|level| level.parse().ok());
-    let log = log::Log::up_to(level.unwrap_or(LevelFilter::INFO));
+/// Runs to the end, and says why if it could not begin. The log has this level unless the environment says another.
+fn run(level: LevelFilter, serving: impl Future<Output = Result<(), Failed>>) -> ExitCode {
+    let said = std::env::var("PORTCULLIS_LOG").ok().and_then(|said| said.parse().ok());
+    let log = log::Log::up_to(said.unwrap_or(level));
     // One thread where there is one core: it hands on what has come in bursts, of which others are woken less often.
     let mut runtime = match std::thread::available_parallelism().map_or(1, usize::from) {
         1 => tokio::runtime::Builder::new_current_thread(),
@@ -72,10 +86,7 @@ fn run(serving: impl Future<Output = Result<(), Failed>>) -> ExitCode {
     log::flush();
     match served {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(error),
     }
 }
 
@@ -83,7 +94,8 @@ async fn serve(config: Config) -> Result<(), Failed> {
     let configured = config.start().await?;
     until_told(&configured, || {
         for (name, address) in configured.gateway().addresses() {
-            println!("{name} on {address}");
+            // Nobody need listen.
+            let _ = writeln!(io::stdout(), "{name} on {address}");
         }
     })
     .await;

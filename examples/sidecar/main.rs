@@ -6,7 +6,6 @@
 //! ```
 //!
 //! `-- --help` says what else.
-#![expect(clippy::print_stdout, reason = "a program for the command line")]
 
 mod arguments;
 mod capture;
@@ -17,7 +16,7 @@ mod signals;
 
 use std::{
     ffi::OsString,
-    io::{Write as _, stderr, stdout},
+    io::{ErrorKind, Write as _, stderr, stdout},
     pin::pin,
     process::{ExitCode, ExitStatus},
     time::Duration,
@@ -40,7 +39,7 @@ fn main() -> ExitCode {
     let asked = match Asked::parse(std::env::args_os().skip(1)) {
         Ok(asked) => asked,
         Err(mistake) => {
-            eprintln!("sidecar: {mistake}\n\n{USAGE}");
+            say(&format!("{mistake}\n\n{USAGE}"));
             return ExitCode::from(2);
         }
     };
@@ -49,8 +48,8 @@ fn main() -> ExitCode {
         Asked::Serve { config } => block_on(serve(Config::file(config))),
         Asked::Check { file } => {
             let check = Config::file(file).check();
-            println!("{check}");
-            if check.is_accepted() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            let told = tell(&check);
+            if check.is_accepted() { told } else { ExitCode::FAILURE }
         }
         Asked::AtTerminal { command } => {
             let (code, why) = at_terminal(&command);
@@ -64,9 +63,15 @@ fn main() -> ExitCode {
     }
 }
 
+/// Whoever reads may have read enough.
 fn tell(what: &dyn std::fmt::Display) -> ExitCode {
-    println!("{what}");
-    ExitCode::SUCCESS
+    match writeln!(stdout(), "{what}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            say(&format!("what was to be said cannot be written: {error}"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
 }
 
 /// How often it is said what a service that is not started yet waits for.

@@ -22,11 +22,10 @@ impl<T: DeserializeOwned> Document<T> {
     /// Reads `text`, which came from the file named `file`; nothing but the faults if it is not YAML.
     pub(super) fn read(file: &str, text: &[u8], schema: &Schema) -> Result<Self, Faults> {
         let (file, mut faults) = (Arc::<str>::from(file), Faults::default());
-        let Ok(text) = std::str::from_utf8(text) else {
-            faults.of_file(&file, "not UTF-8");
-            return Err(faults);
+        let (tree, malformed) = match std::str::from_utf8(text) {
+            Ok(text) => yaml::parse(text),
+            Err(error) => (None, vec![not_text(&text[..error.valid_up_to()])]),
         };
-        let (tree, malformed) = yaml::parse(text);
         for yaml::Malformed { mark: Mark { line, column }, path, problem } in malformed {
             let (severity, file) = (Severity::Error, Arc::clone(&file));
             faults.push(Fault { severity, file, line, column, path, problem });
@@ -42,4 +41,12 @@ impl<T: DeserializeOwned> Document<T> {
         });
         Ok(Self { tree, typed, log: Log::new(file, faults) })
     }
+}
+
+/// What is not UTF-8 behind so many bytes that are.
+fn not_text(before: &[u8]) -> yaml::Malformed {
+    let before = String::from_utf8_lossy(before);
+    let (line, last) = before.split('\n').enumerate().last().unwrap_or_default();
+    let mark = Mark { line: line + 1, column: last.chars().count() + 1 };
+    yaml::Malformed { mark, path: String::new(), problem: "not UTF-8".to_owned() }
 }

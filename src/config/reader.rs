@@ -51,9 +51,16 @@ impl<'s> Reader<'s, '_> {
             let problem = format!("empty: remove the line, or write {}", self.expected(schema));
             return self.fault(node.key_mark, &node.path, problem);
         }
-        let Some(schema) = self.branch(&node.value, schema) else {
-            let problem = format!("expected {}, found {}", self.expected(schema), found(&node.value));
-            return self.fault(node.mark, &node.path, problem);
+        let whole = schema;
+        let Some(schema) = self.branch(&node.value, whole) else {
+            let (expected, found) = (self.expected(whole), found(&node.value));
+            // What YAML takes for something else.
+            let hint = match (&node.value, &*expected) {
+                (Value::Number(_) | Value::Bool(_), "a string") => ": put it in quotes",
+                (Value::Null, _) if node.path.is_empty() => ": the file is empty, or has only comments",
+                _ => "",
+            };
+            return self.fault(node.mark, &node.path, format!("expected {expected}, found {found}{hint}"));
         };
         let Node { mark, path, value, .. } = node;
         match value {
@@ -62,7 +69,9 @@ impl<'s> Reader<'s, '_> {
             Value::Number(number) => {
                 self.bounded(number, schema, *mark, path).then(|| Json::Number(number.clone()))
             }
-            Value::Text(text) => self.spelled(text, schema, *mark, path).then(|| Json::String(text.clone())),
+            Value::Text(text) => {
+                self.spelled(text, schema, whole, *mark, path).then(|| Json::String(text.clone()))
+            }
             Value::List(items) => self.list(items, schema, *mark, path),
             Value::Map(entries) => self.map(entries, schema, *mark, path),
             Value::Broken => None,
@@ -115,12 +124,12 @@ impl<'s> Reader<'s, '_> {
         fits
     }
 
-    fn spelled(&mut self, text: &str, schema: &Json, mark: Mark, path: &str) -> bool {
+    fn spelled(&mut self, text: &str, schema: &Json, whole: &'s Json, mark: Mark, path: &str) -> bool {
         let choices = choices(schema);
         let fault = if !choices.is_empty() {
             let others = if choices.len() > 1 { choices.as_slice() } else { &[] };
             let hint = suggestion(text, others.iter().copied());
-            (!choices.contains(&text)).then(|| format!("expected {}{hint}", list_of(&choices)))
+            (!choices.contains(&text)).then(|| format!("expected {}{hint}", self.expected(whole)))
         } else if text.is_empty() && schema.get("minLength").is_some() {
             Some("is empty".to_owned())
         } else {

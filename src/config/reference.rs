@@ -9,9 +9,11 @@ use crate::stack::bless;
 const HEAD: &str = "\
 # The configuration file
 
+This is every field, by name; [a file of your own](guides/your_own_file.md) begins with a file of ten lines.
+
 YAML (or JSON), in camelCase, of at most 1 MiB. A field that is not known is an error, and so is one that is left
-empty, or whose room is not built yet; everything that is wrong is reported at once, with file, line, column and path, and without repeating what
-the file says. `gateway check FILE` does that without serving. Editors learn the format from
+empty, or whose room is not built yet; everything that is wrong is reported at once, with file, line, column and path, and
+without repeating what the file says. `gateway check FILE` does that without serving. Editors learn the format from
 [`gateway.schema.json`](gateway.schema.json): `# yaml-language-server: $schema=...` as the first line.
 
 Paths of files are relative to the file. A change of the file, or of a file that it names, is in force within two

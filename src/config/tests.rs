@@ -62,7 +62,10 @@ fn scalars_follow_the_core_schema() {
 fn what_is_no_plain_tree_is_refused() {
     assert_eq!(
         faults("a: 1\nb:\n  c: 1\n  c: [2]\na: {}\n"),
-        ["4:3 b.c: this field is given twice", "5:1 a: this field is given twice",]
+        [
+            "4:3 b.c: this field is given twice: the first is in line 3",
+            "5:1 a: this field is given twice: the first is in line 1",
+        ]
     );
     assert_eq!(faults("a: !x 1"), ["1:4 a: tags are not supported"]);
     assert_eq!(faults("a: !!str 1"), ["1:4 a: tags are not supported"]);

@@ -1,5 +1,5 @@
 //! YAML as a bounded tree in which every node knows where it stands.
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, hash_map::Entry};
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span};
 
@@ -105,7 +105,8 @@ pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Malformed>) {
             }
             Ok((event, span)) => tree.take(event, span),
             Err(error) => {
-                let mark = (*error.marker()).into();
+                let mark = Mark::from(*error.marker());
+                let mark = indenting_tab(text, mark).filter(|_| error.info().contains("tab")).unwrap_or(mark);
                 Err(Malformed { mark, path: tree.path(), problem: format!("not YAML: {}", error.info()) })
             }
         };
@@ -119,12 +120,24 @@ pub(super) fn parse(text: &str) -> (Option<Node>, Vec<Malformed>) {
     (Some(tree.root.unwrap_or_else(empty)), tree.faults)
 }
 
+/// Where a line begins with a tab, here or further down: the parser tells where it began to read what the tab ended.
+fn indenting_tab(text: &str, from: Mark) -> Option<Mark> {
+    let indented = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let mut lines = text.lines().enumerate().skip(from.line - 1);
+    let (index, before) = lines.find_map(|(index, line)| {
+        let before = indented(line);
+        line[before..].starts_with('\t').then_some((index, before))
+    })?;
+    Some(Mark { line: index + 1, column: before + 1 })
+}
+
 /// A list or map that is not closed yet.
 struct Open {
     node: Node,
     anchor: usize,
     key: Option<(String, Mark)>,
-    seen: HashSet<String>,
+    /// The lines of its keys.
+    seen: HashMap<String, usize>,
     /// The key was there already: its value is read and dropped.
     twice: bool,
 }
@@ -173,7 +186,7 @@ impl Tree {
             return self.stop(span, &format!("nested deeper than {DEEPEST} levels"));
         }
         let node = self.place(value, span)?;
-        self.open.push(Open { node, anchor, key: None, seen: HashSet::new(), twice: false });
+        self.open.push(Open { node, anchor, key: None, seen: HashMap::new(), twice: false });
         Ok(())
     }
 
@@ -234,11 +247,18 @@ impl Tree {
 
     fn key(&mut self, name: String, span: Span) -> Result<(), Malformed> {
         let Some(open) = self.open.last_mut() else { return Ok(()) };
-        let mark = span.start.into();
-        open.twice = !open.seen.insert(name.clone());
+        let mark: Mark = span.start.into();
+        let first = match open.seen.entry(name.clone()) {
+            Entry::Occupied(first) => Some(*first.get()),
+            Entry::Vacant(place) => {
+                place.insert(mark.line);
+                None
+            }
+        };
+        open.twice = first.is_some();
         open.key = Some((name, mark));
-        if open.twice {
-            let problem = "this field is given twice".to_owned();
+        if let Some(line) = first {
+            let problem = format!("this field is given twice: the first is in line {line}");
             self.faults.push(Malformed { mark, path: self.path(), problem });
         }
         Ok(())

@@ -68,6 +68,12 @@ pub(super) type Telling = Later<Result<String, (StatusCode, String)>>;
 
 type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// What an operator reads who asked for something else.
+const PATHS: &str = "here are /healthz, /readyz, /metrics, /status and /quotas/NAME";
+/// What an operator reads who came by another name.
+const STRANGE: &str =
+    "not known under this name: `admin.hosts` of the file says which are, beside IP addresses and localhost";
+
 /// An answer, or what it waits for.
 enum Said {
     Now(Response<Body>),
@@ -86,12 +92,8 @@ impl<T: Told> AdminService<T> {
     fn answer<B>(&self, request: &Request<B>) -> Said {
         match Host::of(request.uri(), request.headers()) {
             Ok(host) if self.0.knows(host.name()) => {}
-            Ok(_) => {
-                return Said::refused(Reason::Misdirected);
-            }
-            Err(_) => {
-                return Said::refused(Reason::BadRequest);
-            }
+            Ok(_) => return Said::Now(text(StatusCode::MISDIRECTED_REQUEST, STRANGE)),
+            Err(_) => return Said::refused(Reason::BadRequest),
         }
         let asks = request.method() == Method::GET || request.method() == Method::HEAD;
         let path = request.uri().path();
@@ -114,7 +116,7 @@ impl<T: Told> AdminService<T> {
                     let query = request.uri().query().unwrap_or_default();
                     return Said::Later(self.0.consumption(quota, query));
                 }
-                None => return Said::refused(Reason::NoRoute),
+                None => text(StatusCode::NOT_FOUND, PATHS),
             },
         })
     }
@@ -145,7 +147,7 @@ fn text(status: StatusCode, text: &str) -> Response<Body> {
 }
 
 fn only_get() -> Response<Body> {
-    let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "");
+    let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD");
     refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
     refused
 }

@@ -72,7 +72,13 @@ fn the_version_of_the_format_guards_the_rest() {
     assert!(
         faults("listeners: []\n").iter().any(|fault| fault == "f:1:1: the field `apiVersion` is missing")
     );
-    assert_eq!(faults(""), ["f:1:1: expected a map, found nothing"]);
+    for empty in ["", "# nothing\n", "---\n"] {
+        let said = faults(empty);
+        assert!(
+            matches!(&*said, [one] if one.starts_with("f:") && one.ends_with(": expected a map, found nothing: the file is empty, or has only comments")),
+            "{said:?}"
+        );
+    }
     assert_eq!(faults("\u{feff}[]"), ["f:1:1: expected a map, found a list"]);
 }
 
@@ -88,8 +94,15 @@ fn what_is_no_file_of_ours_is_refused() {
     directory.write("large.yaml", &format!("#{}", " ".repeat(1 << 20)));
     directory.write("binary.yaml", "apiVersion: \u{0}");
     fs::write(directory.0.join("latin.yaml"), [b'a', 0xe9]).unwrap();
-    for (name, problem) in [("large", "is larger than 1 MiB"), ("latin", "not UTF-8"), ("binary", "not YAML")]
-    {
+    fs::write(directory.0.join("utf16.yaml"), [0xff, 0xfe, b'a', 0]).unwrap();
+    fs::write(directory.0.join("later.yaml"), b"# caf\xc3\xa9\n\xc3\xa9: caf\xe9\n").unwrap();
+    for (name, problem) in [
+        ("large", "large.yaml: is larger than 1 MiB"),
+        ("latin", "latin.yaml:1:2: not UTF-8"),
+        ("utf16", "utf16.yaml:1:1: not UTF-8"),
+        ("later", "later.yaml:2:7: not UTF-8"),
+        ("binary", "binary.yaml:1:13: apiVersion: not YAML"),
+    ] {
         let said = of(directory.0.join(format!("{name}.yaml")).to_str().unwrap());
         assert!(said.contains(problem), "{said}");
     }
@@ -120,6 +133,43 @@ fn two_listeners_on_one_address_are_refused() {
         let said = told("127.0.0.1:8080", "0.0.0.0:9901", admin);
         let fault = "admin.address: a listener has this address: it is on 0.0.0.0:9901";
         assert!(matches!(&*said, [only] if only.ends_with(fault)), "{said:?}");
+    }
+}
+
+/// What people write who know other files than YAML.
+#[test]
+fn slips_of_yaml_are_told_where_they_stand() {
+    let version = "apiVersion: portcullis/v1alpha1\n";
+    for (text, expected) in [
+        ("listeners:\n\t- name: x\n".to_owned(), "f:2:1: listeners: not YAML: tabs"),
+        (
+            "listeners:\n  - name: x\n    address: a\n \tadmin: {}\n".to_owned(),
+            "f:4:2: listeners[0].address: not YAML: ",
+        ),
+        (
+            format!("{version}admin: {{}}\n\nadmin: {{}}\n"),
+            "f:4:1: admin: this field is given twice: the first is in line 2",
+        ),
+        (
+            format!("{version}admin: {{ hosts: [1] }}"),
+            "admin.hosts[0]: expected a string, found a number: put it in quotes",
+        ),
+        (
+            format!("{version}admin: {{ hosts: [true] }}"),
+            "admin.hosts[0]: expected a string, found true or false: put it in quotes",
+        ),
+        (
+            format!("{version}shutdown: {{ delay: 5 }}"),
+            "shutdown.delay: expected a duration such as `5s`, `250ms` or `1h30m`, found a number",
+        ),
+    ] {
+        let said = faults(&text);
+        assert!(said.iter().any(|one| one.contains(expected)), "{text:?}: {said:?}");
+    }
+    // Whatever ends its lines and begins it.
+    let whole = with_rule("", "policies: {}");
+    for told in [whole.replace('\n', "\r\n"), format!("\u{feff}{whole}"), format!("---\n{whole}...\n")] {
+        assert_eq!(faults(&told), Vec::<String>::new(), "{told:?}");
     }
 }
 

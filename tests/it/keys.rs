@@ -146,6 +146,24 @@ fn what_is_not_understood_is_said() {
         (&["new", "--owner", "a", "--pepper", "x"], "expected NAME=FILE"),
         (&["list"], "`--store` is needed"),
         (&["list", "--store", "/no/such/file"], "/no/such/file"),
+        (&["new", "--owner", "--scopes"], "`--owner` needs a value"),
+        (&["new", "--owner", " "], "needs `--owner NAME`"),
+        (
+            &["new", "--owner", "a", "--scopes", "read write"],
+            "--scopes: expected words with commas between them",
+        ),
+        (&["new", "--owner", "a", "--roles", "a,,b"], "--roles: expected words with commas between them"),
+        (&["new", "--owner", "a", "--not-before", "2d", "--expires", "1d"], "it would end before it begins"),
+        (&["new", "--owner", "a", "--expires", "-1d"], "--expires: at byte 0: no number"),
+        (
+            &["new", "--owner", "a", "--expires", "99999999d"],
+            "--expires: at byte 0: a number of more than 5 digits",
+        ),
+        (&["new", "--owner", "a", "--prefix", "A B"], "expected a prefix of"),
+        (&["new", "--owner", "a", "--pepper", "p=/no/such"], "--pepper: /no/such: "),
+        (&["new", "--owner", "a", "--store", "/no/such/keys.yaml"], "/no/such/keys.yaml: "),
+        (&["new", "--owner", "a", "--set", "partners"], "`--set` is for a `--store` on a server"),
+        (&["list", "--store", "keys.yaml", "--roots", "r"], "`--roots` is for a `--store` on a server"),
     ] {
         let said = refused(arguments);
         assert!(said.contains(says), "{arguments:?}: {said}");

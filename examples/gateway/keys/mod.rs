@@ -3,6 +3,7 @@ mod order;
 mod store;
 
 use std::{
+    io::{self, Write as _},
     process::ExitCode,
     time::{Duration, SystemTime},
 };
@@ -14,20 +15,18 @@ use portcullis::{
 
 pub(crate) use order::{Order, What};
 
+use crate::fail;
+
 /// Why something was not done.
 type Failed = Box<dyn std::error::Error>;
 
 pub(crate) fn run(order: Order) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    match runtime.map_err(Failed::from).and_then(|runtime| runtime.block_on(done(order))) {
-        Ok(told) => {
-            print!("{told}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("gateway: {error}");
-            ExitCode::FAILURE
-        }
+    let done = runtime.map_err(Failed::from).and_then(|runtime| runtime.block_on(done(order)));
+    // A key that nobody got is lost, and that is no success.
+    match done.and_then(|told| Ok(io::stdout().write_all(told.as_bytes())?)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(format_args!("gateway: {error}")),
     }
 }
 
@@ -46,7 +45,7 @@ async fn done(order: Order) -> Result<String, Failed> {
     let admin = with_pepper(admin, pepper.clone());
     Ok(match order.what {
         What::New => String::new(),
-        What::List => list(&admin.list().await?, order.get("--owner")),
+        What::List => listed(&admin.list().await?, order.get("--owner")),
         What::Show => admin.find(id).await?.to_yaml(),
         What::Rotate => {
             let rotation = Rotation::overlap(time(&order, "--overlap")?.unwrap_or_default());
@@ -82,13 +81,13 @@ fn with_pepper(admin: KeyAdmin, pepper: Option<Pepper>) -> KeyAdmin {
 fn new(order: &Order) -> Result<Minted, Failed> {
     let owner = order.get("--owner").unwrap_or_default();
     let (begin, end) = (moment(order, "--not-before")?, moment(order, "--expires")?);
-    let list = |name| {
-        let items = order.get(name).into_iter().flat_map(|list| list.split(','));
-        items.filter(|item| !item.is_empty()).map(str::to_owned).collect::<Vec<_>>()
-    };
+    if begin.zip(end).is_some_and(|(begin, end)| end <= begin) {
+        return Err("it would end before it begins: `--expires` counts from now, too".into());
+    }
+    let (scopes, roles) = (list(order, "--scopes")?, list(order, "--roles")?);
     let minted = mint(order.get("--prefix").unwrap_or("pc"), owner)?;
     Ok(minted.with(|entry| {
-        let entry = entry.scopes(list("--scopes")).roles(list("--roles"));
+        let entry = entry.scopes(scopes).roles(roles);
         let entry = order.get("--plan").into_iter().fold(entry, KeyEntry::plan);
         let entry = order.get("--notes").into_iter().fold(entry, KeyEntry::notes);
         let entry = begin.into_iter().fold(entry, KeyEntry::not_before);
@@ -96,12 +95,21 @@ fn new(order: &Order) -> Result<Minted, Failed> {
     }))
 }
 
+/// Words between commas. One with a space in it would be read as two by whoever is told of them.
+fn list<'o>(order: &'o Order, name: &str) -> Result<Vec<&'o str>, Failed> {
+    let words: Vec<_> = order.get(name).into_iter().flat_map(|list| list.split(',')).map(str::trim).collect();
+    match words.iter().all(|word| !word.is_empty() && !word.contains(char::is_whitespace)) {
+        true => Ok(words),
+        false => Err(format!("{name}: expected words with commas between them").into()),
+    }
+}
+
 /// The key on its own line, once, and what is kept of it.
 fn shown(minted: &Minted) -> String {
     format!("{}\n{}", minted.reveal(), minted.entry().to_yaml())
 }
 
-fn list(entries: &[KeyEntry], owner: Option<&str>) -> String {
+fn listed(entries: &[KeyEntry], owner: Option<&str>) -> String {
     let now = SystemTime::now();
     let when = |at: Option<SystemTime>| at.map_or_else(|| "-".to_owned(), format_utc);
     let mut told =

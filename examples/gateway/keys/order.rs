@@ -24,8 +24,13 @@ pub(crate) struct Order {
     options: BTreeMap<&'static str, String>,
 }
 
-/// The options that say which store.
+/// The options that say which store: but for the first they are for a server.
 const STORE: [&str; 5] = ["--store", "--set", "--namespace", "--password-file", "--roots"];
+
+/// Whether a store is on a server, and no file.
+pub(super) fn is_server(store: &str) -> bool {
+    store.starts_with("redis://") || store.starts_with("rediss://")
+}
 
 impl What {
     const ALL: [(&str, Self); 9] = [
@@ -90,8 +95,8 @@ impl Order {
             let option = *known.ok_or_else(|| format!("`keys {name}` does not know `{word}`"))?;
             let (value, rest) = match rest {
                 rest if option == "--replace" => ("", rest),
-                [value, rest @ ..] => (*value, rest),
-                [] => return Err(format!("`{option}` needs a value")),
+                [value, rest @ ..] if !value.starts_with("--") => (*value, rest),
+                _ => return Err(format!("`{option}` needs a value")),
             };
             if options.insert(option, value.to_owned()).is_some() {
                 return Err(format!("`{option}` stands there twice"));
@@ -102,7 +107,13 @@ impl Order {
         if what == What::New && owner.is_none() {
             return Err("`keys new` needs `--owner NAME`".to_owned());
         }
-        Ok(Self { what, subject, options })
+        let is_server = options.get("--store").is_some_and(|store| is_server(store));
+        match STORE[1..].iter().find(|option| options.contains_key(*option)) {
+            Some(option) if !is_server => {
+                Err(format!("`{option}` is for a `--store` on a server, `redis://...`"))
+            }
+            _ => Ok(Self { what, subject, options }),
+        }
     }
 
     pub(crate) fn get(&self, option: &str) -> Option<&str> {

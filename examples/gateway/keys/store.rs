@@ -4,12 +4,12 @@ use portcullis::{
     config::FileKeyStore,
 };
 
-use super::{Failed, Order};
+use super::{Failed, Order, order::is_server};
 
 /// The store that the order names, if it names one. A file is made if it may be.
 pub(super) fn open(order: &Order, make: bool) -> Result<Option<KeyAdmin>, Failed> {
     let Some(store) = order.get("--store") else { return Ok(None) };
-    if store.starts_with("redis://") || store.starts_with("rediss://") {
+    if is_server(store) {
         return server(order, store).map(Some);
     }
     let file = if make { FileKeyStore::create(store) } else { Ok(FileKeyStore::new(store)) };

@@ -110,7 +110,14 @@ impl Compiler<'_> {
         if let Some(before) = self.kept.key_sets.of_place(asked) {
             builder = builder.inherit(before);
         }
-        at.accept(builder.build())
+        let built = builder.build();
+        let named = |error| match &asked.place {
+            Place::Issuer(_) => {
+                format!("{error}, for keys are fetched from there: or name some in `jwks`, `pem` or `secret`")
+            }
+            Place::Url(_) => format!("{error}"),
+        };
+        at.accept(built.map_err(named))
     }
 
     /// A client that verifies servers by these roots, or by those of this machine.

@@ -51,7 +51,7 @@ pub(crate) struct DestinationRules {
     #[schemars(length(max = 16))]
     #[serde(default)]
     pub(crate) filters: Vec<Filter>,
-    /// How long it may take.
+    /// How long it may take. Default: 15 s for the whole request.
     #[serde(default)]
     pub(crate) timeouts: Timeouts,
     /// Tries calls again that failed. Default: two attempts beside the first, unless the `retryConstraint` of an upstream

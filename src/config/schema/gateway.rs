@@ -67,7 +67,7 @@ pub(crate) struct Gateway {
     /// Redis servers, by the names that others use.
     #[serde(default)]
     pub(crate) redis: BTreeMap<String, RedisServer>,
-    /// What responses tell of limits, where a listener or a rule does not say it itself.
+    /// What responses tell of limits, where a listener or a rule does not say it itself. Default: `{ standard: onRefusal }`.
     #[serde(default)]
     pub(crate) rate_limit_fields: LimitFields,
     /// The services behind the gateway, by the names that `backendRefs` use.
@@ -82,7 +82,7 @@ pub(crate) struct Gateway {
     /// What becomes of connections that carry something else than HTTP.
     #[serde(default)]
     pub(crate) tcp_routes: Vec<TcpRoute>,
-    /// How the gateway goes down.
+    /// How the gateway goes down. Default: `{ delay: 5s, grace: 30s }`.
     #[serde(default)]
     pub(crate) shutdown: Shutdown,
 }

@@ -14,6 +14,7 @@ mod fallback;
 mod fault;
 mod gateway;
 mod hedge;
+mod limits;
 mod mirror;
 mod overload;
 mod paths;
@@ -33,7 +34,7 @@ mod written;
 
 pub(crate) use self::{
     addresses::*, authentication::*, authorization::*, balance::*, breaker::*, client::*, concurrency::*,
-    discovery::*, endpoints::*, fallback::*, fault::*, gateway::*, hedge::*, mirror::*, overload::*,
-    paths::*, policies::*, quotas::*, redis::*, retry::*, route::*, session::*, sidecar::*, split::*, tcp::*,
-    tls::*, unbuilt::*, usage::*, written::*,
+    discovery::*, endpoints::*, fallback::*, fault::*, gateway::*, hedge::*, limits::*, mirror::*,
+    overload::*, paths::*, policies::*, quotas::*, redis::*, retry::*, route::*, session::*, sidecar::*,
+    split::*, tcp::*, tls::*, unbuilt::*, usage::*, written::*,
 };

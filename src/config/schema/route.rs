@@ -45,7 +45,7 @@ pub(crate) struct Rule {
     #[schemars(length(max = 16))]
     #[serde(default)]
     pub(crate) backend_refs: Vec<BackendRef>,
-    /// How long it may take.
+    /// How long it may take. Default: 15 s for the whole request.
     #[serde(default)]
     pub(crate) timeouts: Timeouts,
     /// Tries requests again that failed. Default: it does not.

@@ -72,7 +72,9 @@ impl Gateway {
             shutdown_signal().await;
             self.cut().await
         };
-        race(self.shutdown(delay, grace), again).await
+        let cut = race(self.shutdown(delay, grace), again).await;
+        tracing::info!(cut, "down");
+        cut
     }
 }
 

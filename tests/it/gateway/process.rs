@@ -1,9 +1,12 @@
 //! The program: its demonstration, its sub-commands, its signals.
-use std::{process::Command, time::Duration};
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep};
 
-use super::world::{Client, Directory, Process, file, program, upstream, yaml_of};
+use super::world::{Client, Directory, Process, file, nobody, program, upstream, yaml_of};
 
 pub(super) fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(program()).args(arguments).output().unwrap();
@@ -75,6 +78,68 @@ async fn the_file_of_the_readme_is_accepted_and_serves() {
     assert_eq!(client.get(at, "/other", &[]).await.status, 404);
 }
 
+/// Each file is accepted as it stands, beside the files that it names; and what the guide says of the first ones is so.
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn the_guide_to_a_file_of_ones_own_does_what_it_says() {
+    let guide = include_str!("../../../docs/guides/your_own_file.md");
+    let [least, places, callers, machine] = yaml_of(guide)[..] else { panic!("four files") };
+    let directory = Directory::new("own");
+    let path = |name: &str| directory.path(name).to_str().unwrap().to_owned();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(["shop.example".to_owned()]).unwrap();
+    std::fs::create_dir(directory.path("tls")).unwrap();
+    directory.write("tls/fullchain.pem", &params.self_signed(&key).unwrap().pem());
+    directory.write("tls/privkey.pem", &key.serialize_pem());
+    let minted = guide.lines().find_map(|line| line.strip_prefix("gateway keys new ")).unwrap();
+    let store = path("keys.yaml");
+    let minted: Vec<_> =
+        minted.split(' ').map(|word| if word == "keys.yaml" { &*store } else { word }).collect();
+    let (code, said, _) = run(&[&["keys", "new"], &*minted].concat());
+    assert_eq!(code, Some(0));
+    let key = said.lines().next().unwrap();
+    for (text, public) in [(least, 1), (places, 3), (callers, 1), (machine, 1)] {
+        directory.write("gateway.yaml", text);
+        let (code, said, _) = run(&["check", &path("gateway.yaml")]);
+        assert_eq!(code, Some(0), "{said}");
+        let rules: Vec<_> = said.lines().skip_while(|line| !line.contains("accepted")).skip(1).collect();
+        assert_eq!(rules.len(), public, "{said}");
+    }
+
+    let client = Client::new();
+    let serve = async |text: &str, from: &str| {
+        let there = upstream("there").await.to_string();
+        let text = text.replace(from, &there).replace("127.0.0.1:8080", "127.0.0.1:0");
+        let mut gateway = Process::of(&directory, &text);
+        let at = gateway.addresses(1).await["public"];
+        (gateway, at)
+    };
+    let (_least, at) = serve(least, "127.0.0.1:9001").await;
+    let answer = client.get(at, "/api/orders/7", &[("host", "shop.example")]).await;
+    assert!(answer.text.starts_with("there /api/orders/7\n"), "{answer:?}");
+    for line in [
+        "host: shop.example",
+        "x-forwarded-for: 127.0.0.1",
+        "x-forwarded-proto: http",
+        "x-forwarded-host: shop.example",
+    ] {
+        assert!(answer.text.lines().any(|told| told == line), "{line}: {answer:?}");
+    }
+    let (_callers, at) = serve(callers, "127.0.0.1:9001").await;
+    let shown = [("x-api-key", key)];
+    let answer = client.get(at, "/api/orders", &shown).await;
+    assert!(answer.text.contains("x-partner: acme\n") && !answer.text.contains(key), "{answer:?}");
+    for (path, status) in [("/api/orders", 401), ("/docs/a", 200), ("/other", 404), ("/docs%2Fa", 400)] {
+        assert_eq!(client.get(at, path, &[]).await.status, status, "{path}");
+    }
+    let without = places.replace("    tls: {} ", "    ").replace("127.0.0.1:8080", "127.0.0.1:0");
+    assert_ne!(without, places);
+    let (_places, at) = serve(&without, "api.payments.example:443").await;
+    let answer = client.get(at, "/pay/v1/charges", &[("host", "shop.example")]).await;
+    assert!(answer.text.starts_with("there /v1/charges\n"), "{answer:?}");
+    assert!(answer.text.contains("host: api.payments.example\n"), "{answer:?}");
+}
+
 #[test]
 fn check_says_what_is_wrong_and_exits_accordingly() {
     let (code, said, _) = run(&["check", "tests/data/shop/gateway.yaml"]);
@@ -96,22 +161,127 @@ fn a_bad_file_at_the_start_is_the_end() {
 fn what_is_not_understood_is_told_with_the_usage() {
     for (arguments, mistake) in [
         (&["serve"][..], "what does `serve` mean here?"),
-        (&["--config"], "`--config` needs a file"),
+        (&["--config"], "`--config` needs one file"),
         (&["keys", "new"], "`keys new` needs `--owner NAME`"),
         (&["keys", "new", "--owner"], "`--owner` needs a value"),
         (&["keys", "new", "--owner", "a", "--ever", "x"], "`keys new` does not know `--ever`"),
         (&["keys", "old"], "`keys` can do one of `export`, "),
+        (&["check"], "`check` needs one file"),
+        (&["check", "a", "b"], "`check` needs one file"),
+        (&["--config", "a", "b"], "`--config` needs one file"),
+        (&["explain", "all"], "`explain` takes nothing more, and what is `all`?"),
+        (&["--version", "x"], "`--version` takes nothing more"),
+        (&["-x"], "what does `-x` mean here?"),
     ] {
         let (code, _, said) = run(arguments);
         assert_eq!(code, Some(2), "{arguments:?}");
         assert!(said.contains(mistake) && said.contains("usage: gateway"), "{said}");
     }
-    let (code, said, _) = run(&["--help"]);
-    assert!(code == Some(0) && said.starts_with("usage: gateway"));
+    for asks in [
+        &["--help"][..],
+        &["-h"],
+        &["help"],
+        &["keys", "--help"],
+        &["keys", "new", "-h"],
+        &["check", "--help"],
+    ] {
+        let (code, said, _) = run(asks);
+        assert!(code == Some(0) && said.starts_with("usage: gateway"), "{asks:?}: {said}");
+    }
+    let (code, said, _) = run(&["--version"]);
+    assert!(code == Some(0) && said.trim_end() == env!("CARGO_PKG_VERSION"), "{said}");
     let (code, said, _) = run(&["explain"]);
     assert!(code == Some(0) && said.starts_with("1. rescue"), "{said}");
     let (code, said, _) = run(&["schema"]);
     assert!(code == Some(0) && serde_json::from_str::<serde_json::Value>(&said).is_ok());
+}
+
+/// Whoever reads may stop. What cannot be written was not done; and a gateway serves whether or not anybody hears where.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_nobody_reads_breaks_nothing() {
+    let shell = |line: &str| {
+        let output = Command::new("bash").args(["-c", line, program().to_str().unwrap()]).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let unread = "set -o pipefail; { sleep 0.2; \"$0\" schema; } | true";
+    assert_eq!(shell(unread), (Some(0), String::new()));
+    for said in ["--help", "keys new --owner acme"] {
+        let (code, why) = shell(&format!("\"$0\" {said} > /dev/full"));
+        assert!(code == Some(1) && why.starts_with("gateway: ") && why.lines().count() == 1, "{said}: {why}");
+    }
+    let (code, why) = shell("set -o pipefail; { sleep 0.2; \"$0\" keys new --owner acme; } | true");
+    assert!(code == Some(1) && why.contains("Broken pipe"), "a key that is lost: {why}");
+
+    let directory = Directory::new("unheard");
+    let at = nobody();
+    directory.write(
+        "gateway.yaml",
+        &file("").replace("public, address: 127.0.0.1:0", &format!("public, address: '{at}'")),
+    );
+    let mut command = Command::new(program());
+    command.arg("--config").arg(directory.path("gateway.yaml"));
+    command.stdout(std::fs::File::options().write(true).open("/dev/full").unwrap()).stderr(Stdio::null());
+    let mut gateway = command.spawn().unwrap();
+    let client = Client::new();
+    while client.send("GET", at, "/", &[]).await.is_err() {
+        assert!(gateway.try_wait().unwrap().is_none(), "it ended");
+        sleep(Duration::from_millis(20)).await;
+    }
+    gateway.kill().unwrap();
+    gateway.wait().unwrap();
+}
+
+/// The demonstration says why it is on other ports, and not each request; and what it wrote goes with it.
+#[tokio::test]
+async fn the_demonstration_beside_another() {
+    let directory = Directory::new("demo");
+    let said = directory.path("said");
+    let taken = std::net::TcpListener::bind("127.0.0.1:8080");
+    let mut command = tokio::process::Command::new(program());
+    command.env("TMPDIR", directory.path("")).stdout(Stdio::piped()).kill_on_drop(true);
+    command.stderr(std::fs::File::create(&said).unwrap());
+    let mut demo = Process::spawn(&mut command);
+    let line = loop {
+        let line = demo.line().await;
+        if line.starts_with("curl ") {
+            break line;
+        }
+    };
+    assert!(Command::new("sh").args(["-c", &line]).output().unwrap().status.success());
+    let entries = || std::fs::read_dir(directory.path("")).unwrap().map(|entry| entry.unwrap());
+    let made = entries().find(|entry| entry.path() != said).unwrap();
+    assert!(made.path().join("gateway.yaml").exists());
+    #[cfg(unix)]
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&made.metadata().unwrap().permissions()) & 0o777,
+        0o700
+    );
+    demo.signal("INT");
+    assert_eq!(demo.exit().await, Some(0));
+    assert_eq!(entries().count(), 1, "what it made is gone");
+    let said = std::fs::read_to_string(said).unwrap();
+    assert!(said.contains("cannot be bound to 127.0.0.1:8080") && said.contains("on other ports"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    drop(taken);
+}
+
+/// A file has whatever name it has.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_whose_name_is_not_utf8_is_checked() {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let directory = Directory::new("names");
+    let path = directory.path("").join(std::ffi::OsStr::from_bytes(b"caf\xe9.yaml"));
+    std::fs::write(&path, file("")).unwrap();
+    let output = Command::new(program()).arg("check").arg(&path).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let output =
+        Command::new(program()).args(["keys", "new", "--owner"]).arg(path.file_name().unwrap()).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("arguments are UTF-8"), "{output:?}");
 }
 
 #[tokio::test]

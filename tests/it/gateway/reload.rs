@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use portcullis::config::{Config, Registry};
+use portcullis::{
+    authn::api_key::mint,
+    config::{Config, Registry},
+};
 use tokio::time::sleep;
 
 use super::world::{Client, Directory, Gateway, PATIENCE, file, nobody, upstream};
@@ -170,6 +173,61 @@ async fn a_swapped_symlink_is_seen() {
     assert!(gateway.get("/", &[]).await.text.starts_with("new"));
 }
 
+/// Nothing is read of what is no file, and nobody waits for the other end of a pipe.
+#[cfg(unix)]
+#[tokio::test]
+async fn whatever_stands_in_its_place_changes_nothing() {
+    let directory = Directory::new("place");
+    let (old, new) = (text("old", "").await, text("new", "").await);
+    directory.write("gateway.yaml", &old);
+    let path = directory.path("gateway.yaml");
+    let gateway = Gateway::start(Config::file(&path)).await;
+    let load = Load::start(&gateway);
+    let put = |name: &str| {
+        let _ = std::fs::remove_file(&path);
+        let _ = std::fs::remove_dir(&path);
+        match name {
+            "pipe" => {
+                let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+                assert!(made.success());
+            }
+            "directory" => std::fs::create_dir(&path).unwrap(),
+            "loop" => std::os::unix::fs::symlink(&path, &path).unwrap(),
+            "empty" => directory.write("gateway.yaml", ""),
+            "half" => directory.write("gateway.yaml", &old[..old.len() - 5]),
+            "large" => directory.write("gateway.yaml", &format!("{new}#{}", " ".repeat(1 << 20))),
+            _ => {}
+        }
+    };
+    for (name, why) in [
+        ("nothing", "no such file"),
+        ("pipe", "not a file"),
+        ("directory", "not a file"),
+        ("loop", "loop"),
+        ("empty", "the file is empty"),
+        ("half", "not YAML"),
+        ("large", "larger than 1 MiB"),
+    ] {
+        put(name);
+        let is = |status: &serde_json::Value| {
+            status["lastLoad"]["faults"][0].as_str().is_some_and(|fault| fault.contains(why))
+        };
+        // A pipe and a directory are the same to it.
+        let status = gateway.until(is).await;
+        assert_eq!(
+            (&status["generation"], &status["lastLoad"]["accepted"]),
+            (&1.into(), &false.into()),
+            "{name}"
+        );
+        assert!(gateway.get("/", &[]).await.text.starts_with("old"), "{name}");
+    }
+    directory.write("next.yaml", &new);
+    std::fs::rename(directory.path("next.yaml"), &path).unwrap();
+    gateway.until(|status| status["generation"] == 2).await;
+    assert!(gateway.get("/", &[]).await.text.starts_with("new"));
+    assert_eq!(load.lost().await, 0);
+}
+
 #[tokio::test]
 async fn a_file_that_the_file_names_is_followed_too() {
     let directory = Directory::new("named");
@@ -184,6 +242,34 @@ async fn a_file_that_the_file_names_is_followed_too() {
     );
     directory.write("keys.yaml", "keys: []\n# again\n");
     gateway.until(|status| status["generation"] == 2).await;
+}
+
+/// Neither what stands in the files nor what somebody wrote into the wrong field.
+#[tokio::test]
+async fn the_admin_address_tells_no_secret() {
+    let directory = Directory::new("secrets");
+    let (secret, key) = ("TELLTALE".repeat(8), mint("shop", "acme").unwrap());
+    directory.write("secret", &secret);
+    directory.write("keys.yaml", &format!("keys:\n{}", key.entry().to_yaml()));
+    let providers = "authentication:\n  \
+                     tokens: { jwt: { issuer: i, audiences: [a], algorithms: [HS256], secret: { file: secret } } }\n  \
+                     keys: { apiKey: { keys: { file: keys.yaml } } }\n";
+    let one = text("one", providers)
+        .await
+        .replace("timeouts:", "policies: { authenticate: [tokens, keys] }, timeouts:");
+    directory.write("gateway.yaml", &one);
+    let gateway = Gateway::start(Config::file(directory.path("gateway.yaml"))).await;
+    assert_eq!(gateway.get("/", &[("x-api-key", key.reveal())]).await.status, 200);
+    assert_eq!(gateway.get("/", &[("authorization", &format!("Bearer {secret}"))]).await.status, 401);
+    directory.write("gateway.yaml", &one.replace("file: secret", &format!("file: secret, inline: {secret}")));
+    gateway.until(|status| status["lastLoad"]["accepted"] == false).await;
+    let hash = key.entry().hash().to_string();
+    for path in ["/status", "/metrics", "/readyz", "/", "/quotas/none"] {
+        let told = gateway.client.get(gateway.at("admin"), path, &[]).await.text;
+        for secret in ["TELLTALE", key.reveal(), &hash] {
+            assert!(!told.contains(secret), "{path}: {told}");
+        }
+    }
 }
 
 /// A limit of the same name is the same account, whatever it grants.
@@ -237,6 +323,29 @@ async fn listeners_come_and_go() {
     assert_eq!(slow.await.unwrap().status, 200, "what was accepted is served");
     gateway.until(|status| status["drainingListeners"].as_array().unwrap().is_empty()).await;
     assert!(Client::new().send("GET", first, "/", &[]).await.is_err());
+}
+
+/// At each address somebody listens all the while.
+#[tokio::test]
+async fn listeners_change_places() {
+    let directory = Directory::new("places");
+    let (here, there, one) = (nobody(), nobody(), text("one", "").await);
+    let with = |public, second| {
+        let both = format!("public, address: '{public}' }}, {{ name: second, address: '{second}'");
+        one.replace("public, address: 127.0.0.1:0", &both)
+    };
+    directory.write("gateway.yaml", &with(here, there));
+    let gateway = Gateway::start(Config::file(directory.path("gateway.yaml"))).await;
+    let load = Load::start(&gateway);
+    for (generation, public, second) in [(2, there, here), (3, here, there)] {
+        directory.write("gateway.yaml", &with(public, second));
+        gateway.until(|status| status["generation"] == generation).await;
+        assert_eq!((gateway.at("public"), gateway.at("second")), (public, second));
+        for at in [here, there] {
+            assert_eq!(Client::new().get(at, "/", &[]).await.status, 200);
+        }
+    }
+    assert_eq!(load.lost().await, 0);
 }
 
 /// The same address with other settings is another acceptor of the same socket: not a connection is refused.

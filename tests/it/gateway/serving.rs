@@ -340,6 +340,13 @@ async fn the_admin_address_answers_operators_only() {
         metrics.text
     );
     assert!(metrics.text.ends_with("# EOF\n"), "{}", metrics.text);
+    for (path, host, says) in [("/", "localhost", "/readyz"), ("/status", "evil.example", "admin.hosts")] {
+        let answer = client.get(admin, path, &[("host", host)]).await;
+        assert!(answer.text.contains(says), "{answer:?}");
+    }
+    let head = client.send("HEAD", admin, "/status", &[]).await.unwrap();
+    assert_eq!((head.status, &*head.text), (200, ""));
+    assert_eq!(client.send("POST", admin, "/readyz", &[]).await.unwrap().status, 405);
     assert_eq!(gateway.get("/healthz", &[]).await.status, 404, "not on a listener");
     let status = gateway.status().await;
     assert_eq!((&status["state"], &status["generation"]), (&"serving".into(), &1.into()));
