@@ -8,7 +8,7 @@ use super::Probe;
 use crate::body::Body;
 
 /// A layer that the kit can check. Every layer of HTTP services with a response body of [`Bytes`] is one; that it
-/// is one is [`Law::Types`].
+/// is one is [`Law::Types`](super::Law::Types).
 pub trait Subject:
     Layer<Probe, Service: SubjectService<ResB = Self::ResB>> + Clone + Send + Sync + 'static
 {
