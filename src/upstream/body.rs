@@ -19,7 +19,11 @@ use super::{
     lease::Connection,
     load::Load,
 };
-use crate::{body::BoxError, identity::AssertedHeaders, reject::Rejection};
+use crate::{
+    body::BoxError,
+    identity::AssertedHeaders,
+    reject::{Reason, Rejection},
+};
 
 /// Why a request's body broke off, told to whoever waits for the response: with HTTP/2 the upstream's connection does
 /// not say it.
@@ -152,6 +156,12 @@ impl Downlink {
         }
     }
 
+    /// hyper takes a stream that was reset without an error for one that has ended.
+    fn was_reset(&self) -> bool {
+        let is_h2 = |ticket: &Ticket| matches!(ticket.connection, Connection::Http2(_));
+        self.ticket.as_ref().is_some_and(is_h2) && !self.body.is_end_stream()
+    }
+
     fn finish(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             ticket.finish();
@@ -162,6 +172,12 @@ impl Downlink {
         if let Some(ticket) = self.ticket.take() {
             ticket.abort();
         }
+    }
+
+    fn broken(&mut self, why: Rejection) -> BoxError {
+        self.tell(|load| load.fail(&why));
+        self.abort();
+        Box::new(why)
     }
 }
 
@@ -187,11 +203,11 @@ impl HttpBody for Downlink {
                 }
                 Some(Ok(frame))
             }
-            Some(Err(error)) => {
-                let why = error::of_upstream(error);
-                self.tell(|load| load.fail(&why));
-                self.abort();
-                Some(Err(Box::new(why)))
+            Some(Err(error)) => Some(Err(self.broken(error::of_upstream(error)))),
+            None if self.was_reset() => {
+                let why =
+                    Rejection::new(Reason::UpstreamReset).detail("the stream was reset without an error");
+                Some(Err(self.broken(why)))
             }
             None => {
                 self.finish();

@@ -57,6 +57,8 @@ pub(super) struct Vitals {
     spoke: AtomicBool,
     /// It speaks HTTP/2, or has become a tunnel.
     beyond: AtomicBool,
+    /// The head that is on its way began with a read of its own, and asks for no body.
+    pub(super) asks_head: AtomicBool,
     /// hyper has answered a head by itself, which is not written.
     pub(super) held_back: AtomicBool,
     tunnel: Mutex<Option<TunnelGuard>>,
@@ -85,6 +87,7 @@ impl Vitals {
             lingered: AtomicBool::new(false),
             spoke: AtomicBool::new(is_h2),
             beyond: AtomicBool::new(is_h2),
+            asks_head: AtomicBool::new(false),
             held_back: AtomicBool::new(false),
             tunnel: Mutex::new(None),
         })
@@ -94,6 +97,7 @@ impl Vitals {
         self.in_flight.fetch_add(1, Relaxed);
         self.begun.store(self.begun.load(Relaxed).wrapping_add(1), Relaxed);
         self.mark.store(self.read.load(Relaxed), Relaxed);
+        self.asks_head.store(false, Relaxed);
         InFlight(Arc::clone(self))
     }
 
