@@ -82,7 +82,7 @@ fn check_framing(parts: &mut Parts) -> Result<(), Rejection> {
     }
     let mut lines = headers.get_all(CONTENT_LENGTH).iter();
     let Some(line) = lines.next() else { return Ok(()) };
-    if lines.next().is_none() && line.as_bytes().iter().all(u8::is_ascii_digit) {
+    if lines.next().is_none() && !line.is_empty() && line.as_bytes().iter().all(u8::is_ascii_digit) {
         return Ok(());
     }
     // In several lines, or in one as a list.
