@@ -126,7 +126,7 @@ impl Handshake {
             Ok(io) => return Some(io),
             Err(Refused::Full) => tracing::debug!(%peer, "closed: too many connections of one address"),
             Err(Refused::Silent) => {
-                tracing::debug!(%peer, "closed: it has said nothing, and the listener closes")
+                tracing::debug!(%peer, "closed: it has said nothing, and the listener closes");
             }
             Err(Refused::Misuse(how)) => observer.tell(|observer| observer.cut(peer, how)),
         }

@@ -109,6 +109,9 @@ impl<I: AsyncRead + Unpin> AsyncRead for Guard<I> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.end.is_some() && !this.vitals.heard_out.load(Relaxed) {
+            return Poll::Pending;
+        }
         if let Some(end) = this.end.take() {
             this.ended = true;
             return Poll::Ready(end);
@@ -136,6 +139,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Guard<I> {
         if let Some(allowance) = &mut this.allowance {
             if this.vitals.read_all.load(Relaxed) {
                 this.vitals.read_all.store(false, Relaxed);
+                this.vitals.heard_out.store(false, Relaxed);
                 allowance.forget_heads();
             }
             allowance.received(bytes, Instant::now).map_err(|flood| {

@@ -60,6 +60,7 @@ impl Heads {
         if !self.vitals.is_h2 {
             return;
         }
+        self.vitals.heard_out.store(self.vitals.read_all.load(Relaxed), Relaxed);
         let begun = self.vitals.begun.load(Relaxed);
         let refused = self.refused(begun);
         if refused == 0 || !self.vitals.read_all.load(Relaxed) {

@@ -39,6 +39,8 @@ pub(super) struct Vitals {
     pub(super) largest_head: AtomicUsize,
     /// There was nothing more to read.
     pub(super) read_all: AtomicBool,
+    /// And what was read until then has been looked at.
+    pub(super) heard_out: AtomicBool,
     /// No request is to come after the next one.
     pub(super) leaving: AtomicBool,
     /// The peer has sent more control frames than it may.
@@ -78,6 +80,7 @@ impl Vitals {
             opened: AtomicUsize::new(0),
             largest_head: AtomicUsize::new(0),
             read_all: AtomicBool::new(false),
+            heard_out: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             flooded: AtomicBool::new(false),
             blocked: AtomicBool::new(false),

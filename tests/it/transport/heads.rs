@@ -421,20 +421,47 @@ async fn padded_values_over_http2_are_refused() {
     assert_eq!((heads(&told, 5).await, site.begun()), (vec!["bad_request".to_owned(); 5], 1));
 }
 
+/// Two requests, and a head between them that is refused.
+fn last_words() -> Vec<u8> {
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    [preface, request(1, "/wait"), malformed(3, ("te", "gzip")), request(5, "/wait")].concat()
+}
+
 /// What comes with the end of its connection is looked at before that.
 #[tokio::test]
 async fn last_words_over_http2_are_heard() {
     let (site, address, told) = site(Server::new()).await;
-    let words = [
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec(),
-        request(1, "/wait"),
-        malformed(3, ("te", "gzip")),
-        request(5, "/wait"),
-    ];
     for n in 1..=10 {
         let mut peer = Peer::connect(address).await;
-        peer.send(words.concat()).await;
+        peer.send(last_words()).await;
         soon(peer.0.shutdown()).await.unwrap();
+        assert_eq!(heads(&told, n).await, vec!["bad_request"; n]);
+        until(|| (site.begun(), site.alive()) == (2 * n, 0)).await;
+    }
+}
+
+/// Within TLS the end is there as soon as what was said before it.
+#[cfg(all(feature = "tls", feature = "upstream"))]
+#[tokio::test]
+async fn last_words_within_tls_are_heard() {
+    use super::tls::rustls_client;
+    use crate::support::certificates::{Authority, credentials};
+    use portcullis::tls::ServerTls;
+
+    let (site, told, authority) = (Site::default(), Told::default(), Authority::new("public"));
+    let dns = |params: &mut rcgen::CertificateParams| {
+        params.subject_alt_names = vec![rcgen::SanType::DnsName("localhost".try_into().unwrap())];
+    };
+    let ours = credentials(authority.issue(dns), authority.trust());
+    let listener = Listener::builder().tls(ServerTls::new(&ours)).observer(Arc::new(told.clone()));
+    let address = serve(&site, Server::new(), listener).await;
+    for n in 1..=10 {
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(rustls_client(&authority, None));
+        let mut stream = soon(connector.connect(name, stream)).await.unwrap();
+        stream.write_all(&last_words()).await.unwrap();
+        soon(stream.shutdown()).await.unwrap();
         assert_eq!(heads(&told, n).await, vec!["bad_request"; n]);
         until(|| (site.begun(), site.alive()) == (2 * n, 0)).await;
     }
