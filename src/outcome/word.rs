@@ -86,7 +86,7 @@ impl Outcome {
             End::Complete | End::Cancelled => {}
         }
         match (self.status, self.grpc) {
-            (Some(status), _) if status.is_server_error() => Verdict::ServerFault,
+            (Some(status), _) if is_server_fault(status) => Verdict::ServerFault,
             (Some(status), _) if status.is_client_error() => Verdict::CallerFault,
             (_, None | Some(GrpcCode::OK)) => Verdict::Success,
             (_, Some(code)) if code.is_server_fault() => Verdict::ServerFault,
@@ -102,7 +102,7 @@ impl Outcome {
 
     /// Whether head or trailers have already decided that the call failed.
     pub(super) fn has_failed(&self) -> bool {
-        self.status.is_some_and(|s| s.is_client_error() || s.is_server_error())
+        self.status.is_some_and(|status| status.is_client_error() || is_server_fault(status))
             || self.grpc.is_some_and(|code| code != GrpcCode::OK)
     }
 
@@ -111,6 +111,11 @@ impl Outcome {
             self.grpc = Some(code);
         }
     }
+}
+
+/// What is no status of HTTP counts as one of 500 (RFC 9110 section 15).
+fn is_server_fault(status: StatusCode) -> bool {
+    status.as_u16() >= 500
 }
 
 /// Whether a response with this head goes on for as long as it likes: a stream of events, a tunnel.
@@ -146,6 +151,7 @@ mod tests {
             (http(404), Verdict::CallerFault),
             (http(429), Verdict::CallerFault),
             (http(503), Verdict::ServerFault),
+            (http(600), Verdict::ServerFault),
             (grpc(GrpcCode::OK), Verdict::Success),
             (grpc(GrpcCode::NOT_FOUND), Verdict::CallerFault),
             (grpc(GrpcCode::UNAVAILABLE), Verdict::ServerFault),

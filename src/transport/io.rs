@@ -193,7 +193,13 @@ impl Io {
         }
     }
 
-    fn socket(&self) -> &TcpStream {
+    /// Whether something has come that was not looked at yet, behind a PROXY protocol header.
+    #[cfg(feature = "tls")]
+    pub(super) fn has_begun(&self) -> bool {
+        matches!(&self.stream, Link::Plain(stream) if stream.has_prefix())
+    }
+
+    pub(super) fn socket(&self) -> &TcpStream {
         match &self.stream {
             Link::Plain(stream) => stream.inner(),
             #[cfg(feature = "tls")]

@@ -55,6 +55,9 @@
 //! | a head of more than 64 KiB or 100 fields | 431, close | 431; of more than 128 KiB without a body, of more than 512 KiB compressed, or with more frames than one of 128 KiB needs, close |
 //! | a head that takes more than 10 s | 408, close; close if nothing came | close |
 //! | a malformed head or ambiguous length, or one that breaks off | 400, close | reset, or close with an error |
+//! | a whole URI for a target, and no `Host` | 400 | – |
+//! | a field's value that begins or ends with a blank (RFC 9113 section 8.2.1) | that is taken off | 400 |
+//! | a body whose stream is reset before its end, with whatever code | – | the body fails with [`Reason::BadRequest`] |
 //! | a body of which nothing comes for 60 s | the body fails with [`Reason::RequestTimeout`]: 408 by [`RescueLayer`] | the same |
 //! | more than 100 streams | – | reset with `REFUSED_STREAM` |
 //! | a flood of resets, PING, SETTINGS, PRIORITY, WINDOW_UPDATE, CONTINUATION, empty DATA | – | close |
@@ -82,7 +85,8 @@
 //! between requests is kept for another 500 ms, so that a client that is just sending gets its answer, and that answer
 //! says `Connection: close`; a head that has begun to come is waited for and served. What is left is inherent to
 //! HTTP/1 (RFC 9112 section 9.6): a request that arrives after an idle connection was closed was never accepted, and the
-//! client may send it again. Tunnels are waited for.
+//! client may send it again. Who has to say something before HTTP (TLS, the PROXY protocol) and has said nothing is let go of after
+//! 500 ms, and waited for if it has begun. Tunnels are waited for.
 //! [`Drain::wait`] tells when all is done, and cuts what takes too long.
 //!
 //! | Server | Stops accepting by | Counts what is in flight by |
@@ -127,6 +131,7 @@
 //! answered itself, or that HTTP/2 has reset. It logs at `warn` what an operator must act on
 //! (accepting fails, a cap is reached) at most once a second, and at `debug` why a connection was closed.
 //!
+//! [`Reason::BadRequest`]: crate::reject::Reason::BadRequest
 //! [`Reason::RequestTimeout`]: crate::reject::Reason::RequestTimeout
 //! [`RescueLayer`]: crate::reject::RescueLayer
 

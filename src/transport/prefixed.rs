@@ -27,6 +27,11 @@ impl<I> Prefixed<I> {
         self.prefix = [&[byte][..], &self.prefix].concat().into();
     }
 
+    #[cfg(feature = "tls")]
+    pub(super) fn has_prefix(&self) -> bool {
+        !self.prefix.is_empty()
+    }
+
     pub(super) const fn inner(&self) -> &I {
         &self.io
     }

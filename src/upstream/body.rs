@@ -156,9 +156,9 @@ impl Downlink {
         }
     }
 
-    /// `NO_ERROR` in a reset says that the rest of the request is not wanted, after a whole response (RFC 9113 section 8.1). hyper
-    /// takes it for the end of any.
-    fn is_cut_short(&self) -> bool {
+    /// Whether it was reset before its end. `NO_ERROR` says that the rest of the request is not wanted, after a whole response (RFC
+    /// 9113 section 8.1); hyper takes it for the end of any.
+    fn was_reset(&self) -> bool {
         let is_http2 = |ticket: &Ticket| matches!(ticket.connection, Connection::Http2(_));
         self.ticket.as_ref().is_some_and(is_http2) && !self.body.is_end_stream()
     }
@@ -173,6 +173,12 @@ impl Downlink {
         if let Some(ticket) = self.ticket.take() {
             ticket.abort();
         }
+    }
+
+    fn broken(&mut self, why: Rejection) -> BoxError {
+        self.tell(|load| load.fail(&why));
+        self.abort();
+        Box::new(why)
     }
 }
 
@@ -198,18 +204,11 @@ impl HttpBody for Downlink {
                 }
                 Some(Ok(frame))
             }
-            Some(Err(error)) => {
-                let why = error::of_upstream(error);
-                self.tell(|load| load.fail(&why));
-                self.abort();
-                Some(Err(Box::new(why)))
-            }
-            None if self.is_cut_short() => {
+            Some(Err(error)) => Some(Err(self.broken(error::of_upstream(error)))),
+            None if self.was_reset() => {
                 let why =
-                    Rejection::new(Reason::UpstreamReset).detail("reset before the end of its response");
-                self.tell(|load| load.fail(&why));
-                self.abort();
-                Some(Err(Box::new(why)))
+                    Rejection::new(Reason::UpstreamReset).detail("the stream was reset without an error");
+                Some(Err(self.broken(why)))
             }
             None => {
                 self.finish();

@@ -17,9 +17,12 @@ const MAX_NAMED: usize = 100;
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+/// Those who read `_` as `-` would take them for a message's framing.
+const CONTENT_LENGTH: HeaderName = HeaderName::from_static("content_length");
+const TRANSFER_ENCODING: HeaderName = HeaderName::from_static("transfer_encoding");
 
 /// Fields that end at each hop, named or not.
-static HOP_BY_HOP: [HeaderName; 9] = [
+static HOP_BY_HOP: [HeaderName; 11] = [
     CONNECTION,
     KEEP_ALIVE,
     PROXY_CONNECTION,
@@ -29,6 +32,8 @@ static HOP_BY_HOP: [HeaderName; 9] = [
     HTTP2_SETTINGS,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
+    CONTENT_LENGTH,
+    TRANSFER_ENCODING,
 ];
 
 /// Fields that stay, even if a `Connection` field names them: a stranger must not be able to remove what frames or
@@ -83,6 +88,19 @@ pub(super) fn strip(headers: &mut HeaderMap) -> Result<Kept, Rejection> {
     Ok(kept)
 }
 
+/// Refuses each transfer coding but chunked, once: what one party takes for the end of a message others do not, then (RFC 9112
+/// section 6.3). What comes after it on its connection is not believed.
+pub(super) fn check_coding(headers: &HeaderMap) -> Result<(), Rejection> {
+    let mut codings = list(headers, &header::TRANSFER_ENCODING);
+    let chunked = codings.next().is_none_or(|coding| coding.eq_ignore_ascii_case(b"chunked"));
+    match chunked && codings.next().is_none() {
+        true => Ok(()),
+        false => Err(Rejection::new(Reason::NotImplemented)
+            .detail("no transfer coding but chunked is offered")
+            .header(CONNECTION, HeaderValue::from_static("close"))),
+    }
+}
+
 /// Whether there are fields of the hop at all. One look over the names there are costs less than a search for each of
 /// those that seldom are.
 pub(super) fn has_any(headers: &HeaderMap) -> bool {
@@ -90,6 +108,7 @@ pub(super) fn has_any(headers: &HeaderMap) -> bool {
         matches!(
             name.as_str(),
             "connection"
+                | "content_length"
                 | "http2-settings"
                 | "keep-alive"
                 | "proxy-authenticate"
@@ -97,6 +116,7 @@ pub(super) fn has_any(headers: &HeaderMap) -> bool {
                 | "proxy-connection"
                 | "te"
                 | "transfer-encoding"
+                | "transfer_encoding"
                 | "upgrade"
         )
     })
@@ -229,6 +249,7 @@ impl Gate for HopByHop {
         if !has_any(head.headers()) {
             return Ok(());
         }
+        check_coding(head.headers())?;
         // The framing of the message must still be seen by whoever sends it on.
         let coding = head.headers().get(header::TRANSFER_ENCODING).cloned();
         let version = head.version();
@@ -276,6 +297,8 @@ mod tests {
             ("proxy-authorization", "Basic eDp5"),
             ("te", "gzip, trailers;q=0.5"),
             ("transfer-encoding", "chunked"),
+            ("Transfer_Encoding", "chunked"),
+            ("Content_Length", "7"),
             ("trailer", "x-sum"),
         ]);
         assert_eq!(strip(&mut map).unwrap(), Kept::default());

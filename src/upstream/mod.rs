@@ -67,7 +67,8 @@
 //! | the request's body fails with a rejection, of a body limit, say | that one | | |
 //!
 //! If an answer breaks off in its body, that body ends with an error, and the server before us closes the connection
-//! or resets the stream: the client never takes a part for the whole. How long a head or a body is waited for is for
+//! or resets the stream: the client never takes a part for the whole. One of HTTP/2 whose stream is reset before its end has broken
+//! off, with `NO_ERROR` too. How long a head or a body is waited for is for
 //! timeout layers to say; dropping the future or the body closes the upstream's connection or stream.
 //!
 //! # Who gets it
@@ -109,7 +110,8 @@
 //!   ([`http::uri::Scheme`], put there by whoever accepts TLS; without it `http`). What trusted proxies said is
 //!   continued; what others said is replaced.
 //! - The host of the request's target, if it has one, goes before its `Host` (RFC 9112 section 3.2.2).
-//! - The framing is made anew from the body: one length, or chunked.
+//! - The framing is made anew from the body: one length, or chunked. Fields that who reads `_` as `-` would take for it are removed.
+//! - An answer of 426 keeps the `Upgrade` that says to which protocol (RFC 9110 section 15.5.22).
 //! - `Expect: 100-continue` is passed on to HTTP/1.1 upstreams, and the body is held back until they want it, for a
 //!   second at most. Towards HTTP/2 it is answered here (RFC 9110 section 10.1.1).
 //! - Trailers lose fields that frame or route a message or say who sent it.

@@ -131,6 +131,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_defaults_are_those_of_the_docs() {
+        let (options, seconds) = (Options::default(), Duration::from_secs);
+        assert_eq!((options.wire, options.connect_timeout), (Wire::Http1, seconds(2)));
+        assert_eq!((options.idle_timeout, options.idle_timeout_http2), (seconds(4), seconds(60)));
+        assert_eq!((options.max_idle, options.max_connections, options.max_streams), (128, 1024, usize::MAX));
+    }
+
+    #[test]
     fn a_listener_on_all_addresses_is_known_once_connected() {
         let options = Options { refused: vec!["0.0.0.0:9901".parse().unwrap()], ..Options::default() };
         let address = |text: &str| text.parse::<SocketAddr>().unwrap();

@@ -173,14 +173,10 @@ fn check_framing(parts: &Parts, fields: Fields) -> Result<(), Rejection> {
         return Err(not_offered("CONNECT is not offered"));
     }
     if fields.transfer_encoding {
-        let mut codings = hop::list(&parts.headers, &TRANSFER_ENCODING).peekable();
-        if codings.peek().is_some() && fields.content_length {
+        if fields.content_length {
             return Err(bad("both Content-Length and Transfer-Encoding"));
         }
-        let chunked = codings.next().is_none_or(|coding| coding.eq_ignore_ascii_case(b"chunked"));
-        if !chunked || codings.next().is_some() {
-            return Err(not_offered("no transfer coding but chunked is offered"));
-        }
+        hop::check_coding(&parts.headers)?;
     }
     if fields.content_length {
         let mut lengths = hop::list(&parts.headers, &CONTENT_LENGTH);
@@ -254,7 +250,10 @@ fn frame(parts: &mut Parts, body: &impl HttpBody, http2: bool) {
             headers.remove(CONTENT_LENGTH);
         }
         Some(length) => {
-            let said = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+            // Written as we would: with zeros before it some read another number.
+            let is_plain = |value: &HeaderValue| value.len() == 1 || value.as_bytes().first() != Some(&b'0');
+            let said = headers.get(CONTENT_LENGTH).filter(|value| is_plain(value));
+            let said = said.and_then(|value| value.to_str().ok()?.parse().ok());
             if said != Some(length) || headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() {
                 headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
             }

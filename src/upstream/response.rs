@@ -12,6 +12,8 @@ use hyper::upgrade::OnUpgrade;
 use super::{hop, request::Upgrade};
 use crate::reject::{Reason, Rejection};
 
+/// The most fields of a head.
+const MAX_FIELDS: usize = 100;
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// How much earlier than the upstream we close an idle connection, if it has said when it does.
 const MARGIN: Duration = Duration::from_secs(1);
@@ -29,13 +31,23 @@ pub(super) fn keep(headers: &HeaderMap, idle: Duration) -> Option<Duration> {
 /// Makes of a response's head the one that the client gets. Gives the upstream's side of an upgrade that was asked for.
 pub(super) fn incoming(parts: &mut Parts, asked: Option<&Upgrade>) -> Result<Option<OnUpgrade>, Rejection> {
     check_framing(parts)?;
+    // Of HTTP/1 hyper takes no more.
+    if parts.headers.len() > MAX_FIELDS {
+        return Err(protocol("too many fields"));
+    }
     let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS;
     let chosen = if switches { parts.headers.get(UPGRADE).cloned() } else { None };
-    hop::strip(&mut parts.headers).map_err(|error| protocol("malformed Connection").source(error))?;
+    let kept =
+        hop::strip(&mut parts.headers).map_err(|error| protocol("malformed Connection").source(error))?;
     parts.version = Version::HTTP_11;
     let upstream = parts.extensions.remove::<OnUpgrade>();
     parts.extensions.clear();
     if !switches {
+        // Which protocol it asks for (RFC 9110 section 15.5.22).
+        if let (StatusCode::UPGRADE_REQUIRED, Some(upgrade)) = (parts.status, kept.upgrade) {
+            parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            parts.headers.insert(UPGRADE, upgrade);
+        }
         return Ok(None);
     }
     let (Some(asked), Some(chosen), Some(upstream)) = (asked, chosen, upstream) else {
@@ -68,16 +80,22 @@ fn check_framing(parts: &mut Parts) -> Result<(), Rejection> {
     if parts.status == StatusCode::NO_CONTENT || parts.status.is_informational() {
         headers.remove(CONTENT_LENGTH);
     }
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let Some(first) = lengths.next() else { return Ok(()) };
-    let mut lengths = lengths.peekable();
-    if lengths.peek().is_some() {
-        if lengths.any(|other| other != first) {
-            return Err(protocol("differing lengths"));
-        }
-        let length = first.clone();
-        headers.insert(CONTENT_LENGTH, length);
+    let mut lines = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(line) = lines.next() else { return Ok(()) };
+    if lines.next().is_none() && !line.is_empty() && line.as_bytes().iter().all(u8::is_ascii_digit) {
+        return Ok(());
     }
+    // In several lines, or in one as a list.
+    let mut lengths = hop::list(headers, &CONTENT_LENGTH);
+    let first = lengths.next().filter(|first| first.iter().all(u8::is_ascii_digit));
+    let Some(first) = first else { return Err(protocol("malformed Content-Length")) };
+    if lengths.any(|other| other != first) {
+        return Err(protocol("differing lengths"));
+    }
+    let length = HeaderValue::from_bytes(first);
+    drop(lengths);
+    let length = length.map_err(|error| protocol("malformed Content-Length").source(error))?;
+    headers.insert(CONTENT_LENGTH, length);
     Ok(())
 }
 
@@ -118,8 +136,14 @@ mod tests {
         let mut twice = head(200, &[("content-length", "5"), ("content-length", "5")]);
         incoming(&mut twice, None).unwrap();
         assert_eq!(twice.headers.get_all("content-length").iter().collect::<Vec<_>>(), ["5"]);
+        let mut list = head(200, &[("content-length", "5, 5")]);
+        incoming(&mut list, None).unwrap();
+        assert_eq!(list.headers["content-length"], "5");
         for bad in [
             [("content-length", "5"), ("content-length", "6")],
+            [("content-length", "5, 6"), ("x", "y")],
+            [("content-length", ", +5"), ("x", "y")],
+            [("content-length", ""), ("x", "y")],
             [("transfer-encoding", "gzip, chunked"), ("x", "y")],
             [("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
         ] {

@@ -132,8 +132,10 @@ impl Listener {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// Takes what waits in the system's queue, then lets go of the address.
+    /// Takes what waits in the system's queue, then lets go of the address. Who has begun a handshake of TLS, or a PROXY protocol
+    /// header, is waited for; who has said nothing yet has 500 ms to.
     pub fn close(&mut self) {
+        self.shared.closing.send_replace(true);
         self.socket = match mem::replace(&mut self.socket, Socket::Closed) {
             Socket::Open(socket) => {
                 self.pause = None;

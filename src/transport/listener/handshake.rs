@@ -1,9 +1,13 @@
 //! What is said on a connection before there is HTTP.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::watch,
+    time::{Instant, sleep, timeout_at},
+};
 
 use super::{
     ListenerBuilder,
@@ -14,14 +18,21 @@ use super::{
 use crate::lines::Lines;
 use crate::{
     identity::PeerAddr,
+    race::race,
+    time::after,
     transport::{Io, ProxyHeader, prefixed::Prefixed, proxy_protocol::read_header},
 };
+
+/// Once nothing more is accepted, who has said nothing has so long to begin: as one of HTTP has that asks for nothing.
+const SILENCE: Duration = Duration::from_millis(500);
 
 /// What the handshakes of a listener have in common.
 #[derive(Default)]
 pub(super) struct Shared {
     /// PROXY protocol headers that are read now.
     pub(super) headers: Arc<()>,
+    /// Whether nothing more is accepted.
+    pub(super) closing: watch::Sender<bool>,
     #[cfg(feature = "tls")]
     refusals: Refusals,
 }
@@ -34,12 +45,28 @@ struct Refusals {
     others: Lines,
 }
 
+impl Shared {
+    /// Waits for the first byte. `false`: nothing more is accepted, and none has come.
+    async fn hears(&self, stream: &TcpStream, until: Instant) -> bool {
+        let speaks = async {
+            // Who is late is told so by who reads.
+            let _ = timeout_at(until, stream.peek(&mut [0])).await;
+            true
+        };
+        let closing = async {
+            let _ = self.closing.subscribe().wait_for(|closing| *closing).await;
+            sleep(SILENCE).await;
+            false
+        };
+        race(speaks, closing).await
+    }
+}
+
 /// A connection that was accepted, and has not said yet who it is.
 pub(super) struct Handshake {
     peer: SocketAddr,
     slot: Slot,
     settings: ListenerBuilder,
-    #[cfg(feature = "tls")]
     shared: Arc<Shared>,
     /// Held while a PROXY protocol header is awaited.
     header: Option<Arc<()>>,
@@ -49,19 +76,14 @@ pub(super) struct Handshake {
 enum Refused {
     /// Its address has too many, which was told.
     Full,
+    /// It has said nothing, and nothing more is accepted.
+    Silent,
     Misuse(Misuse),
 }
 
 impl Handshake {
     pub(super) fn new(peer: SocketAddr, slot: Slot, settings: ListenerBuilder, shared: &Arc<Shared>) -> Self {
-        let mut handshake = Self {
-            peer,
-            slot,
-            settings,
-            #[cfg(feature = "tls")]
-            shared: Arc::clone(shared),
-            header: None,
-        };
+        let mut handshake = Self { peer, slot, settings, shared: Arc::clone(shared), header: None };
         handshake.header = handshake.is_told().then(|| Arc::clone(&shared.headers));
         handshake
     }
@@ -103,6 +125,9 @@ impl Handshake {
         match self.shake(stream).await {
             Ok(io) => return Some(io),
             Err(Refused::Full) => tracing::debug!(%peer, "closed: too many connections of one address"),
+            Err(Refused::Silent) => {
+                tracing::debug!(%peer, "closed: it has said nothing, and the listener closes");
+            }
             Err(Refused::Misuse(how)) => observer.tell(|observer| observer.cut(peer, how)),
         }
         None
@@ -110,11 +135,16 @@ impl Handshake {
 
     async fn shake(mut self, mut stream: TcpStream) -> Result<Io, Refused> {
         let header = self.header.take();
+        let shared = Arc::clone(&self.shared);
         #[cfg(feature = "tls")]
-        let (tls, shared) = (self.settings.tls.clone(), Arc::clone(&self.shared));
+        let tls = self.settings.tls.clone();
         let io = match self.settings.proxy_protocol.as_ref().filter(|_| self.is_told()) {
             Some(policy) => {
-                let read = timeout(policy.limit(), read_header(&mut stream)).await;
+                let until = after(Instant::now(), policy.limit());
+                if !shared.hears(&stream, until).await {
+                    return Err(Refused::Silent);
+                }
+                let read = timeout_at(until, read_header(&mut stream)).await;
                 let read = read.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
                 let (header, rest) = read.map_err(|error| {
                     tracing::debug!(peer = %self.peer, %error, "closed: no PROXY protocol header");
@@ -128,7 +158,13 @@ impl Handshake {
         drop(header);
         #[cfg(feature = "tls")]
         if let Some(tls) = tls {
-            let shaken = secure(io, &tls).await;
+            let until = after(Instant::now(), tls.timeout());
+            // Who waits for the other side to speak may do so for longer than a handshake takes.
+            let silence = tls.silence().filter(|_| tls.is_permissive());
+            if silence.is_none() && !io.has_begun() && !shared.hears(io.socket(), until).await {
+                return Err(Refused::Silent);
+            }
+            let shaken = secure(io, &tls, silence, until).await;
             return shaken.map_err(|(peer, error)| {
                 shared.refusals.tell(peer, &error);
                 Refused::Misuse(Misuse::Handshake)
@@ -138,38 +174,34 @@ impl Handshake {
     }
 }
 
-/// Shakes hands, unless plain text may come and does.
+/// Shakes hands until then, unless plain text may come and does, or nothing for as long as who waits for the other side to speak is
+/// silent.
 #[cfg(feature = "tls")]
-async fn secure(io: Io, tls: &crate::tls::ServerTls) -> Result<Io, (PeerAddr, io::Error)> {
+async fn secure(
+    io: Io,
+    tls: &crate::tls::ServerTls,
+    silence: Option<Duration>,
+    until: Instant,
+) -> Result<Io, (PeerAddr, io::Error)> {
     let peer = io.peer();
-    let shaken = match tls.silence().filter(|_| tls.is_permissive()) {
-        // Who waits for the other side to speak may do so for longer than a handshake takes.
-        Some(silence) => match io.sniffed(Some(silence)).await {
-            Ok((io, true)) => in_time(tls, io.within(tls)).await,
-            Ok((io, false)) => Ok(io),
-            Err(error) => Err(error),
-        },
-        None if tls.is_permissive() => {
-            let told_apart = async {
-                match io.sniffed(None).await? {
-                    (io, true) => io.within(tls).await,
-                    (io, false) => Ok(io),
-                }
-            };
-            in_time(tls, told_apart).await
+    let shaking = async {
+        if !tls.is_permissive() {
+            return in_time(until, io.within(tls)).await;
         }
-        None => in_time(tls, io.within(tls)).await,
+        let (io, is_tls) = match silence {
+            Some(_) => io.sniffed(silence).await?,
+            None => in_time(until, io.sniffed(None)).await?,
+        };
+        // The time for it begins with its first byte where nobody has waited for one.
+        let until = silence.map_or(until, |_| after(Instant::now(), tls.timeout()));
+        if is_tls { in_time(until, io.within(tls)).await } else { Ok(io) }
     };
-    shaken.map_err(|error| (peer, error))
+    shaking.await.map_err(|error| (peer, error))
 }
 
-/// As long as a handshake may take.
 #[cfg(feature = "tls")]
-async fn in_time(
-    tls: &crate::tls::ServerTls,
-    shaking: impl Future<Output = io::Result<Io>>,
-) -> io::Result<Io> {
-    timeout(tls.timeout(), shaking).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+async fn in_time<T>(until: Instant, shaking: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout_at(until, shaking).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 #[cfg(feature = "tls")]

@@ -22,12 +22,18 @@ use crate::{
 };
 
 /// The body of a request, boxed only if there is one, and whether it is waited for.
-pub(super) fn incoming(body: Incoming, idle: Duration, rate: Option<MinimumRate>) -> (Body, Option<Upload>) {
+pub(super) fn incoming(
+    body: Incoming,
+    idle: Duration,
+    rate: Option<MinimumRate>,
+    is_h2: bool,
+) -> (Body, Option<Upload>) {
     if body.is_end_stream() {
         return (Body::empty(), None);
     }
     let upload = Upload::new();
-    (Body::new(RequestBody::new(body, idle, rate, upload.clone())), Some(upload))
+    let body = RequestBody { is_h2, ..RequestBody::new(body, idle, rate, upload.clone()) };
+    (Body::new(body), Some(upload))
 }
 
 /// A request's body that fails when its peer sends nothing for too long, or too little.
@@ -43,12 +49,13 @@ struct RequestBody<B> {
     waited: Duration,
     came: u64,
     upload: Upload,
+    is_h2: bool,
 }
 
 impl<B> RequestBody<B> {
     const fn new(body: B, idle: Duration, rate: Option<MinimumRate>, upload: Upload) -> Self {
         let (timer, awaited, waited, came) = (None, None, Duration::ZERO, 0);
-        Self { body, idle, rate, timer, awaited, waited, came, upload }
+        Self { body, idle, rate, timer, awaited, waited, came, upload, is_h2: false }
     }
 
     /// Something has come.
@@ -89,6 +96,12 @@ where
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         self.upload.set_awaited(polled.is_pending());
         match polled {
+            // hyper takes a stream that was reset without an error for one that has ended.
+            Poll::Ready(None) if self.is_h2 && !self.body.is_end_stream() => {
+                Poll::Ready(Some(Err(Rejection::new(Reason::BadRequest)
+                    .detail("the request's body broke off")
+                    .into())))
+            }
             Poll::Ready(frame) => {
                 let data = |frame: &Frame<Bytes>| frame.data_ref().map_or(0, Bytes::len);
                 let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()).map_or(0, data);

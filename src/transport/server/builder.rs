@@ -199,3 +199,20 @@ impl fmt::Debug for Server {
         f.debug_struct("Server").field("limits", &self.limits).field("drain", &self.drain).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the docs promise, and tests of other limits do not see.
+    #[test]
+    fn the_defaults_are_those_of_the_docs() {
+        let seconds = Duration::from_secs;
+        let limits = &*Server::new().limits;
+        assert_eq!((limits.head_bytes, limits.head_fields, limits.streams), (65_536, 100, 100));
+        assert_eq!((limits.head_timeout, limits.body_idle), (seconds(10), seconds(60)));
+        assert_eq!((limits.idle_timeout, limits.write_timeout), (seconds(120), seconds(60)));
+        assert_eq!((limits.close_timeout, limits.drain_idle), (seconds(1), Duration::from_millis(500)));
+        assert_eq!((limits.max_age, limits.rates), (None, Rates::default()));
+    }
+}

@@ -30,6 +30,8 @@ pub(super) struct Guard<I> {
     tenure: Tenure,
     tunnel: Option<Tunnel>,
     ended: bool,
+    /// How reading has ended, which is told when all that came before has been looked at.
+    end: Option<io::Result<()>>,
     lingered: usize,
     _watches: [Watch; 2],
 }
@@ -44,7 +46,8 @@ struct Tunnel {
 impl<I> Guard<I> {
     pub(super) fn new(io: Prefixed<I>, vitals: Arc<Vitals>, tenure: Tenure, watches: [Watch; 2]) -> Self {
         let allowance = vitals.is_h2.then(|| Allowance::new(Instant::now()));
-        Self { io, vitals, allowance, tenure, tunnel: None, ended: false, lingered: 0, _watches: watches }
+        let (tunnel, ended, end, lingered) = (None, false, None, 0);
+        Self { io, vitals, allowance, tenure, tunnel, ended, end, lingered, _watches: watches }
     }
 
     /// In a tunnel the connection's task is over, and whoever reads now is to be cut off by us.
@@ -75,6 +78,12 @@ impl<I> Guard<I> {
         is_quiet
     }
 
+    /// Whether an end comes with what was not looked at yet: h2, told of both at once, would not say which of the heads before
+    /// it has refused, and would not give the requests among them to anybody.
+    fn is_rash(&self, is_end: bool) -> bool {
+        is_end && self.allowance.is_some() && !self.vitals.read_all.swap(true, Relaxed)
+    }
+
     fn wrote(&mut self, result: &Poll<io::Result<usize>>) {
         match *result {
             Poll::Ready(Ok(bytes)) => {
@@ -88,6 +97,11 @@ impl<I> Guard<I> {
     }
 }
 
+/// Whether it begins a request for a head alone.
+pub(super) fn is_head(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().starts_with(b"HEAD ")
+}
+
 impl<I: AsyncRead + Unpin> AsyncRead for Guard<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -95,8 +109,20 @@ impl<I: AsyncRead + Unpin> AsyncRead for Guard<I> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.end.is_some() && !this.vitals.heard_out.load(Relaxed) {
+            return Poll::Pending;
+        }
+        if let Some(end) = this.end.take() {
+            this.ended = true;
+            return Poll::Ready(end);
+        }
         let before = buf.filled().len();
         match Pin::new(&mut this.io).poll_read(cx, buf) {
+            Poll::Ready(end) if this.is_rash(end.is_err() || buf.filled().len() == before) => {
+                this.end = Some(end);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             Poll::Ready(result) => result?,
             Poll::Pending => {
                 this.watch_tunnel(cx)?;
@@ -106,10 +132,14 @@ impl<I: AsyncRead + Unpin> AsyncRead for Guard<I> {
         }
         let bytes = &buf.filled()[before..];
         this.ended |= bytes.is_empty();
+        if this.allowance.is_none() && !this.vitals.has_partial_head() && is_head(bytes) {
+            this.vitals.asks_head.store(true, Relaxed);
+        }
         this.vitals.read.store(this.vitals.read.load(Relaxed).wrapping_add(bytes.len()), Relaxed);
         if let Some(allowance) = &mut this.allowance {
             if this.vitals.read_all.load(Relaxed) {
                 this.vitals.read_all.store(false, Relaxed);
+                this.vitals.heard_out.store(false, Relaxed);
                 allowance.forget_heads();
             }
             allowance.received(bytes, Instant::now).map_err(|flood| {

@@ -14,7 +14,12 @@ use tokio::{
     time::timeout,
 };
 
-use super::{builder::Limits, connection::Ended, guard::Guard, vitals::Vitals};
+use super::{
+    builder::Limits,
+    connection::Ended,
+    guard::{Guard, is_head},
+    vitals::Vitals,
+};
 use crate::{
     identity::PeerAddr,
     reject::{Protocol, Reason, Rejection},
@@ -55,6 +60,7 @@ impl Heads {
         if !self.vitals.is_h2 {
             return;
         }
+        self.vitals.heard_out.store(self.vitals.read_all.load(Relaxed), Relaxed);
         let begun = self.vitals.begun.load(Relaxed);
         let refused = self.refused(begun);
         if refused == 0 || !self.vitals.read_all.load(Relaxed) {
@@ -157,7 +163,8 @@ impl Heads {
         I: AsyncRead + AsyncWrite + Unpin,
     {
         self.vitals.speak();
-        let text = text(response, came);
+        // hyper may have taken it off its buffer before it refused it.
+        let text = text(response, self.vitals.asks_head.load(Relaxed) || is_head(came));
         let write = async { io.write_all(&text).await.and(io.flush().await) };
         // It may not have read all of what was answered before.
         if let Ok(Ok(())) = timeout(self.limits.busy_look().max(self.limits.close_timeout), write).await {
@@ -179,7 +186,7 @@ impl Fault {
 }
 
 /// An answer of HTTP/1 after which the connection is closed. To HEAD it has no body.
-fn text(response: Response<Bytes>, came: &[u8]) -> Vec<u8> {
+fn text(response: Response<Bytes>, is_head: bool) -> Vec<u8> {
     let (head, body) = response.into_parts();
     let status = head.status;
     let mut text = String::with_capacity(512);
@@ -200,7 +207,7 @@ fn text(response: Response<Bytes>, came: &[u8]) -> Vec<u8> {
         text.extend_from_slice(b"\r\n");
     }
     text.extend_from_slice(b"\r\n");
-    if !came.trim_ascii_start().starts_with(b"HEAD ") {
+    if !is_head {
         text.extend_from_slice(&body);
     }
     text
@@ -218,7 +225,7 @@ mod tests {
 
     fn answer_to(came: &[u8]) -> String {
         let response = Rejection::new(Reason::BadRequest).into_response(Protocol::Http);
-        String::from_utf8(text(response, came)).unwrap()
+        String::from_utf8(text(response, is_head(came))).unwrap()
     }
 
     #[test]

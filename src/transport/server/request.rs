@@ -50,15 +50,14 @@ where
     fn call(&self, request: Request<Incoming>) -> Exchange<S> {
         let in_flight = Some(self.vitals.begin());
         let asked = Asked { method: request.method().clone(), version: request.version() };
-        if self.is_too_large(&request) {
-            let rejection = Rejection::new(Reason::HeadTooLarge);
-            let rejection = self.observer.answering(self.peer.address(), rejection);
+        if let Some(reason) = self.fault(&request) {
+            let rejection = self.observer.answering(self.peer.address(), Rejection::new(reason));
             let protocol = Protocol::of(request.headers());
             return Exchange { state: State::Refused { rejection, protocol }, in_flight, asked };
         }
         let (head, body) = request.into_parts();
         let rate = self.limits.rates.body.filter(|_| !may_be_silent(&head.headers, self.vitals.is_h2));
-        let (body, upload) = incoming(body, self.limits.body_idle, rate);
+        let (body, upload) = incoming(body, self.limits.body_idle, rate, self.vitals.is_h2);
         let mut request = Request::from_parts(head, body);
         let extensions = request.extensions_mut();
         self.peer.tell(extensions);
@@ -80,11 +79,24 @@ where
 }
 
 impl<S> Requests<S> {
-    /// Of HTTP/1 hyper has seen to it.
-    fn is_too_large<B>(&self, request: &Request<B>) -> bool {
+    /// What is wrong with a head, of what hyper and h2 let pass.
+    fn fault<B>(&self, request: &Request<B>) -> Option<Reason> {
         let Limits { head_fields, head_bytes, .. } = *self.limits;
-        self.vitals.is_h2
-            && (request.headers().len() > head_fields || list_size(request) > head_bytes as usize)
+        let (uri, headers) = (request.uri(), request.headers());
+        if !self.vitals.is_h2 {
+            // With a whole URI for a target, too, it is to have a `Host` (RFC 9112 section 3.2).
+            let lacks_host = request.version() == Version::HTTP_11
+                && uri.authority().is_some()
+                && !headers.contains_key(header::HOST);
+            return lacks_host.then_some(Reason::BadRequest);
+        }
+        if headers.len() > head_fields || list_size(request) > head_bytes as usize {
+            return Some(Reason::HeadTooLarge);
+        }
+        // What follows would not see the same as who gets it over HTTP/1, where these are taken off (RFC 9113 section 8.2.1).
+        let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+        let is_padded = |value: &[u8]| is_blank(value.first()) || is_blank(value.last());
+        headers.values().any(|value| is_padded(value.as_bytes())).then_some(Reason::BadRequest)
     }
 }
 

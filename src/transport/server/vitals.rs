@@ -39,6 +39,8 @@ pub(super) struct Vitals {
     pub(super) largest_head: AtomicUsize,
     /// There was nothing more to read.
     pub(super) read_all: AtomicBool,
+    /// And what was read until then has been looked at.
+    pub(super) heard_out: AtomicBool,
     /// No request is to come after the next one.
     pub(super) leaving: AtomicBool,
     /// The peer has sent more control frames than it may.
@@ -57,6 +59,8 @@ pub(super) struct Vitals {
     spoke: AtomicBool,
     /// It speaks HTTP/2, or has become a tunnel.
     beyond: AtomicBool,
+    /// The head that is on its way began with a read of its own, and asks for no body.
+    pub(super) asks_head: AtomicBool,
     /// hyper has answered a head by itself, which is not written.
     pub(super) held_back: AtomicBool,
     tunnel: Mutex<Option<TunnelGuard>>,
@@ -76,6 +80,7 @@ impl Vitals {
             opened: AtomicUsize::new(0),
             largest_head: AtomicUsize::new(0),
             read_all: AtomicBool::new(false),
+            heard_out: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             flooded: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
@@ -85,6 +90,7 @@ impl Vitals {
             lingered: AtomicBool::new(false),
             spoke: AtomicBool::new(is_h2),
             beyond: AtomicBool::new(is_h2),
+            asks_head: AtomicBool::new(false),
             held_back: AtomicBool::new(false),
             tunnel: Mutex::new(None),
         })
@@ -94,6 +100,7 @@ impl Vitals {
         self.in_flight.fetch_add(1, Relaxed);
         self.begun.store(self.begun.load(Relaxed).wrapping_add(1), Relaxed);
         self.mark.store(self.read.load(Relaxed), Relaxed);
+        self.asks_head.store(false, Relaxed);
         InFlight(Arc::clone(self))
     }
 

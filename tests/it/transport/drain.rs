@@ -1,6 +1,6 @@
 use std::{net::SocketAddr, time::Duration};
 
-use portcullis::transport::{Drain, Listener, Server};
+use portcullis::transport::{Drain, Listener, ProxyProtocol, Server};
 use tokio::task::JoinHandle;
 
 use super::{
@@ -138,6 +138,25 @@ async fn an_idle_connection_is_closed_in_time() {
     assert_eq!(idle.rest_as_text().await, "");
     assert_eq!(fresh.rest_as_text().await, "");
     running.ended(0).await;
+}
+
+/// Of those who have to say something before HTTP, one that has begun to is waited for.
+#[tokio::test]
+async fn who_has_said_nothing_holds_nobody_up() {
+    let (site, drain) = (Site::default(), Drain::new());
+    let policy = ProxyProtocol::from_trusted(["127.0.0.0/8".parse().unwrap()]);
+    let policy = policy.timeout(Duration::from_secs(600));
+    let listener = Listener::builder().proxy_protocol(policy).bind(loopback()).unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(Server::new().drain(&drain).serve(listener, site.service()));
+    let mut silent = Peer::connect(address).await;
+    let mut begun = Peer::connect(address).await;
+    begun.send("PROXY UNK").await;
+    drain.start();
+    assert_eq!(silent.rest_as_text().await, "");
+    begun.send("NOWN\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(begun.rest_as_text().await.ends_with("hello"));
+    Running { site, drain, address, server }.ended(0).await;
 }
 
 #[tokio::test]

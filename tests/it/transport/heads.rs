@@ -107,11 +107,40 @@ async fn bad_heads_get_the_answer_of_the_table() {
 #[tokio::test]
 async fn the_answer_to_head_has_no_body() {
     let (_, address, told) = site(Server::new()).await;
+    // The second kind hyper has taken off its buffer when it refuses it.
+    for (n, fault) in (1..).zip(["no field", "content-length: x"]) {
+        let mut peer = Peer::connect(address).await;
+        peer.get("/").await;
+        peer.response().await;
+        peer.send(format!("HEAD / HTTP/1.1\r\n{fault}\r\n\r\n")).await;
+        let answer = peer.rest_as_text().await;
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+        assert_eq!(heads(&told, n).await, vec!["bad_request"; n]);
+    }
+    // What was asked before is another matter.
     let mut peer = Peer::connect(address).await;
-    peer.send("HEAD / HTTP/1.1\r\nno field\r\n\r\n").await;
+    peer.send("HEAD / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    while soon(peer.0.read_u8()).await.unwrap() != b'\n' {}
+    peer.send("GET / HTTP/1.1\r\ncontent-length: x\r\n\r\n").await;
     let answer = peer.rest_as_text().await;
-    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.ends_with("\r\n\r\n"), "{answer}");
-    assert_eq!(heads(&told, 1).await, ["bad_request"]);
+    ends_with(&answer, "\r\n\r\n", "400", "bad_request");
+}
+
+/// A whole URI for a target says the host, and does not stand for the field.
+#[tokio::test]
+async fn a_whole_uri_needs_a_host_too() {
+    let (site, address, told) = site(Server::new()).await;
+    for (head, status) in [
+        ("GET http://a/ HTTP/1.1\r\n", "400"),
+        ("GET http://a/ HTTP/1.1\r\nhost: a\r\n", "200"),
+        ("GET http://a/ HTTP/1.0\r\n", "200"),
+    ] {
+        let mut peer = Peer::connect(address).await;
+        peer.send([head, "\r\n"].concat()).await;
+        let answer = peer.response().await;
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{head}: {answer}");
+    }
+    assert_eq!((heads(&told, 1).await, site.begun()), (vec!["bad_request".to_owned()], 2));
 }
 
 /// A head that has come in the middle of a response waits for its end.
@@ -374,6 +403,68 @@ async fn malformed_heads_over_http2_are_told() {
     peer.request(203, "/").await;
     while peer.frame_of(DATA).await.unwrap().1 != 203 {}
     assert_eq!((told.all().len(), site.begun()), (9, 5));
+}
+
+/// A value that HTTP/1 would take for another one is refused, and not the connection.
+#[tokio::test]
+async fn padded_values_over_http2_are_refused() {
+    let (site, address, told) = site(Server::new()).await;
+    let mut peer = Peer::http2(address).await;
+    let padded = [" a", "a ", "\ta", "a\t", " "];
+    for (n, value) in (0..).zip(padded) {
+        peer.send(malformed(2 * n + 1, ("x", value))).await;
+        let (_, stream, block) = peer.frame_of(HEADERS).await.unwrap();
+        assert_eq!((stream, block[0]), (2 * n + 1, 0x8c), "{value:?}: a status of 400");
+    }
+    peer.send(malformed(101, ("x", "a b"))).await;
+    assert_eq!(peer.frame_of(HEADERS).await.unwrap().2[0], 0x88, "one of 200");
+    assert_eq!((heads(&told, 5).await, site.begun()), (vec!["bad_request".to_owned(); 5], 1));
+}
+
+/// Two requests, and a head between them that is refused.
+fn last_words() -> Vec<u8> {
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    [preface, request(1, "/wait"), malformed(3, ("te", "gzip")), request(5, "/wait")].concat()
+}
+
+/// What comes with the end of its connection is looked at before that.
+#[tokio::test]
+async fn last_words_over_http2_are_heard() {
+    let (site, address, told) = site(Server::new()).await;
+    for n in 1..=10 {
+        let mut peer = Peer::connect(address).await;
+        peer.send(last_words()).await;
+        soon(peer.0.shutdown()).await.unwrap();
+        assert_eq!(heads(&told, n).await, vec!["bad_request"; n]);
+        until(|| (site.begun(), site.alive()) == (2 * n, 0)).await;
+    }
+}
+
+/// Within TLS the end is there as soon as what was said before it.
+#[cfg(all(feature = "tls", feature = "upstream"))]
+#[tokio::test]
+async fn last_words_within_tls_are_heard() {
+    use super::tls::rustls_client;
+    use crate::support::certificates::{Authority, credentials};
+    use portcullis::tls::ServerTls;
+
+    let (site, told, authority) = (Site::default(), Told::default(), Authority::new("public"));
+    let dns = |params: &mut rcgen::CertificateParams| {
+        params.subject_alt_names = vec![rcgen::SanType::DnsName("localhost".try_into().unwrap())];
+    };
+    let ours = credentials(authority.issue(dns), authority.trust());
+    let listener = Listener::builder().tls(ServerTls::new(&ours)).observer(Arc::new(told.clone()));
+    let address = serve(&site, Server::new(), listener).await;
+    for n in 1..=10 {
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(rustls_client(&authority, None));
+        let mut stream = soon(connector.connect(name, stream)).await.unwrap();
+        stream.write_all(&last_words()).await.unwrap();
+        soon(stream.shutdown()).await.unwrap();
+        assert_eq!(heads(&told, n).await, vec!["bad_request"; n]);
+        until(|| (site.begun(), site.alive()) == (2 * n, 0)).await;
+    }
 }
 
 /// Whatever else peers do with their streams, all of these were requests.

@@ -1,10 +1,22 @@
-use std::future::{pending, poll_fn};
+use std::{
+    convert::Infallible,
+    future::{pending, poll_fn},
+};
 
-use portcullis::transport::Server;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use portcullis::{
+    body::Body,
+    transport::{Listener, Server},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::mpsc,
+};
+use tower::service_fn;
 
 use super::{
-    SHORT, Site, bare,
+    SHORT, Site, bare, loopback,
     peer::{
         ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, Peer, RST_STREAM, SETTINGS,
         fields, frame, request,
@@ -92,7 +104,7 @@ async fn a_slow_head_is_closed() {
 
 /// The status of the answer to a request with so many fields of so many bytes.
 async fn status_of(client: &h2::client::SendRequest<bytes::Bytes>, fields: usize, bytes: usize) -> u16 {
-    let mut request = http::Request::get("http://test/");
+    let mut request = Request::get("http://test/");
     for field in 0..fields {
         request = request.header(format!("x-{field}"), "1".repeat(bytes));
     }
@@ -124,7 +136,7 @@ async fn a_head_has_no_body() {
     let (client, connection) = soon(h2::client::handshake(stream)).await.unwrap();
     tokio::spawn(connection);
     for path in ["/", "/endless"] {
-        let request = http::Request::head(format!("http://test{path}")).body(()).unwrap();
+        let request = Request::head(format!("http://test{path}")).body(()).unwrap();
         let mut client = soon(client.clone().ready()).await.unwrap();
         let (response, _) = client.send_request(request, true).unwrap();
         let mut response = soon(response).await.unwrap();
@@ -252,6 +264,34 @@ async fn a_body_that_stops_coming() {
     let (_, _, headers) = peer.frame_of(HEADERS).await.unwrap();
     assert!(!is_ok(&headers));
     assert_eq!((site.begun(), site.alive()), (1, 0));
+}
+
+/// hyper takes a stream that was reset without an error for a body that has ended.
+#[tokio::test]
+async fn a_body_whose_stream_is_reset_is_never_whole() {
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let service = service_fn(move |request: Request<Body>| {
+        let tell = tell.clone();
+        // It goes on when its request is taken back.
+        tokio::spawn(async move { tell.send(request.into_body().collect().await.is_ok()) });
+        pending::<Result<Response<Body>, Infallible>>()
+    });
+    let listener = Listener::bind(loopback()).unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(Server::new().serve(listener, service));
+    let reset = |code| frame(RST_STREAM, 0, 1, &[0, 0, 0, code]);
+    for (end, is_whole) in [
+        (frame(DATA, END_STREAM, 1, b"end"), true),
+        ([frame(DATA, END_STREAM, 1, b"end"), reset(0)].concat(), true),
+        (reset(0), false),
+        (reset(8), false),
+    ] {
+        let (mut peer, _) = agreed(address).await;
+        peer.send(frame(HEADERS, END_HEADERS, 1, &fields("/", []))).await;
+        peer.send(frame(DATA, 0, 1, b"half")).await;
+        peer.send(&end).await;
+        assert_eq!(soon(told.recv()).await, Some(is_whole), "{end:?}");
+    }
 }
 
 #[tokio::test]

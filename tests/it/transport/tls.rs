@@ -48,7 +48,7 @@ impl ConnectionObserver for Observer {
 pub(super) struct Running {
     pub(super) address: SocketAddr,
     seen: Arc<Seen>,
-    _drain: Drain,
+    drain: Drain,
 }
 
 /// Says who asks: `name of the peer, name that it asked for`.
@@ -65,7 +65,7 @@ pub(super) async fn serve(tls: ServerTls) -> Running {
     let listener = Listener::builder().tls(tls).observer(observer).bind(loopback()).unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(Server::new().drain(&drain).serve(listener, who));
-    Running { address, seen, _drain: drain }
+    Running { address, seen, drain }
 }
 
 /// What the server says to who comes so; an error if there is none.
@@ -102,6 +102,28 @@ async fn a_workload_knows_who_asks() {
         let asked = ask(running.address, &ClientTls::mutual(&theirs).server(server.clone())).await;
         assert_eq!(asked.is_ok(), is_right, "{server:?}: {asked:?}");
     }
+}
+
+/// Who has begun a handshake is waited for.
+#[tokio::test]
+async fn who_begins_no_handshake_holds_nobody_up() {
+    let authority = Authority::new("public");
+    let ours = credentials(authority.issue(|_| {}), authority.trust());
+    let running = serve(ServerTls::new(&ours).handshake_timeout(Duration::from_secs(600))).await;
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let mut hello = Vec::new();
+    let mut client = rustls::ClientConnection::new(rustls_client(&authority, None), name).unwrap();
+    client.write_tls(&mut hello).unwrap();
+    let mut silent = TcpStream::connect(running.address).await.unwrap();
+    let mut begun = TcpStream::connect(running.address).await.unwrap();
+    begun.write_all(&hello[..1]).await.unwrap();
+    running.drain.start();
+    assert_eq!(soon(silent.read(&mut [0])).await.unwrap(), 0);
+    begun.write_all(&hello[1..]).await.unwrap();
+    assert_eq!(soon(begun.read_u8()).await.unwrap(), hello[0], "the server shakes hands");
+    drop(begun);
+    assert_eq!(soon(running.drain.wait(Duration::from_secs(15))).await, 0);
+    assert!(running.seen.0.lock().unwrap().len() <= 1, "of who was silent nothing is told");
 }
 
 #[tokio::test]

@@ -12,8 +12,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::BodyExt;
+use futures_util::stream::pending;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
 use portcullis::{
+    body::{Body, BoxError},
     reject::{Reason, Rejection},
     upstream::{Proxy, Upstream, UpstreamBuilder, Wire},
 };
@@ -24,7 +27,9 @@ use tokio::{
 };
 
 use super::{
-    frames::{ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PING, STATUS_200},
+    frames::{
+        ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PING, RST_STREAM, STATUS_200,
+    },
     peers::{OK, Raw, call, get, soon, text, until, upstream},
 };
 
@@ -70,7 +75,7 @@ async fn numbered(streams: u32) -> (SocketAddr, Arc<Notify>) {
     (address, end)
 }
 
-fn number(response: &http::Response<portcullis::body::Body>) -> &str {
+fn number(response: &http::Response<Body>) -> &str {
     response.headers()["x-connection"].to_str().unwrap()
 }
 
@@ -358,4 +363,58 @@ async fn trailers_that_are_too_long_are_cut_off() {
     let group = upstream([http1.address]);
     assert_eq!(broken(&Proxy::new(group.clone())).await, Reason::UpstreamProtocol);
     until(|| group.endpoints()[0].connections == 0 && group.endpoints()[0].in_flight == 0).await;
+}
+
+/// hyper takes it for one that has ended. A server may reset so what it has answered before it has read all (RFC 9113 section
+/// 8.1).
+#[tokio::test]
+async fn a_stream_that_is_reset_without_an_error_never_looks_whole() {
+    for end in [0, END_STREAM] {
+        let address = frames(move |mut frames| async move {
+            while let Some(stream) = frames.request().await {
+                let _ = frames.write(HEADERS, END_HEADERS, stream, STATUS_200).await
+                    && frames.write(DATA, end, stream, b"half").await
+                    && frames.write(RST_STREAM, 0, stream, &[0; 4]).await;
+            }
+        })
+        .await;
+        let group = to(address, Wire::Http2).build().unwrap();
+        let proxy = Proxy::new(group.clone());
+        for endless in [false, true] {
+            let body = if endless {
+                Body::new(StreamBody::new(pending::<Result<Frame<Bytes>, BoxError>>()))
+            } else {
+                Body::empty()
+            };
+            let request = http::Request::post("/").header("host", "a").body(body).unwrap();
+            let answer = soon(tower::ServiceExt::oneshot(proxy.clone(), request)).await.unwrap();
+            match soon(answer.into_body().collect()).await {
+                Ok(body) => assert_eq!((body.to_bytes(), end), ("half".into(), END_STREAM)),
+                Err(broken) => {
+                    assert_eq!(Rejection::find(&*broken).unwrap().reason(), Reason::UpstreamReset);
+                    assert_eq!(end, 0);
+                }
+            }
+        }
+        until(|| group.endpoints()[0].in_flight == 0).await;
+        assert_eq!(group.endpoints()[0].connections, 1, "the others go on");
+    }
+}
+
+#[tokio::test]
+async fn too_many_fields_are_too_many_in_http2_too() {
+    let address = frames(|mut frames| async move {
+        while let Some(stream) = frames.request().await {
+            let fields = if stream == 1 { 101 } else { 100 };
+            let block = [STATUS_200, &b"\0\x01x\x01y".repeat(fields)].concat();
+            if !frames.block(stream, END_STREAM, &block).await {
+                return;
+            }
+        }
+    })
+    .await;
+    let proxy = Proxy::new(to(address, Wire::Http2).build().unwrap());
+    let refused = call(&proxy, get("/")).await.unwrap_err();
+    assert_eq!(refused.reason(), Reason::UpstreamProtocol, "{refused:?}");
+    assert_eq!(call(&proxy, get("/")).await.unwrap().headers().len(), 100);
 }

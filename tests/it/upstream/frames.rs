@@ -7,7 +7,8 @@ use tokio::{
 
 use super::peers::soon;
 pub(super) use crate::transport::peer::{
-    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, SETTINGS, WINDOW_UPDATE, frame,
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS,
+    WINDOW_UPDATE, frame,
 };
 
 /// `:status: 200`, as HPACK has it.

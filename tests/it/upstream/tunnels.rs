@@ -228,7 +228,9 @@ async fn an_upgrade_that_is_declined_is_an_answer_as_any_other() {
     let mut client = Line::to(edge).await;
     for _ in 0..2 {
         client.say(ASKING).await;
-        assert!(client.head().await.unwrap().starts_with("http/1.1 426"));
+        let head = client.head().await.unwrap();
+        assert!(head.starts_with("http/1.1 426"), "{head}");
+        assert!(head.contains("connection: upgrade\r\n") && head.contains("upgrade: other\r\n"), "{head}");
         client.hear("no").await.unwrap();
     }
     assert_eq!((peer.connections(), group.endpoints()[0].in_flight), (1, 0));
