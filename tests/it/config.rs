@@ -559,7 +559,7 @@ fn credentials_for_every_site_are_warned_of() {
     let warned = |origin: &str| {
         let cors = format!("{{ allowCredentials: true, allowOrigins: ['{origin}'] }}");
         let rule = format!("filters: [{{ type: CORS, cors: {cors} }}]");
-        let config = Config::text("f", &with_rule("", &rule)).check();
+        let config = Config::text("f", with_rule("", &rule)).check();
         assert!(config.is_accepted(), "{config}");
         config.to_string().contains("every site")
     };
