@@ -718,7 +718,7 @@ fn what_is_wrong_is_told_at_its_field() {
     );
     let said = Config::text("f", text).check().to_string();
     for expected in [
-        "quotas.a.allowance: expected `unlimited`",
+        "quotas.a.allowance: expected a whole number or `unlimited`",
         "quotas.b.period.billingDay: expected a number from 1 to 31",
         "quotas.c.allowance: an allowance is at most 9007199254740991 units",
         "quotas.d.redis: no server of this name; did you mean `shared`?",

@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::{
+    task::coop::has_budget_remaining,
+    time::{Instant, Sleep, sleep_until},
+};
 
 use super::{builder::Limits, rate::MinimumRate, vitals::Vitals};
 use crate::{time::after, transport::tenure::Tenure};
@@ -18,6 +21,8 @@ pub(super) struct Pulse {
     limits: Arc<Limits>,
     vitals: Arc<Vitals>,
     timer: Pin<Box<Sleep>>,
+    /// The timer wakes the task.
+    is_armed: bool,
     state: State,
     since: Instant,
     /// Bytes read when the state began.
@@ -78,6 +83,7 @@ impl Pulse {
             limits,
             vitals,
             timer,
+            is_armed: false,
             state,
             since: born,
             read: 0,
@@ -146,10 +152,10 @@ impl Pulse {
         let mut deadline = self.deadline();
         if deadline < self.timer.deadline() {
             self.timer.as_mut().reset(deadline);
-        } else if same_task && !self.timer.is_elapsed() {
+        } else if same_task && self.is_armed && !self.timer.is_elapsed() {
             return Poll::Pending;
         }
-        while self.timer.as_mut().poll(cx).is_ready() {
+        while self.poll_timer(cx).is_ready() {
             let now = Instant::now();
             if now >= deadline {
                 if let Some(verdict) = self.judge(now) {
@@ -160,6 +166,12 @@ impl Pulse {
             self.timer.as_mut().reset(deadline.max(now + Duration::from_millis(1)));
         }
         Poll::Pending
+    }
+
+    /// One that may not be polled now, since the task has done as much as tokio lets it at once, is polled the next time.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.is_armed = has_budget_remaining();
+        self.timer.as_mut().poll(cx)
     }
 
     fn look(&self) -> State {
@@ -297,7 +309,28 @@ impl Limits {
 
 #[cfg(test)]
 mod tests {
+    use std::{future::poll_fn, pin::pin};
+
+    use tokio::{task::coop::consume_budget, time::timeout};
+
     use super::*;
+    use crate::transport::{Drain, Server};
+
+    #[tokio::test(start_paused = true)]
+    async fn who_keeps_its_task_busy_from_the_start_is_timed_all_the_same() {
+        let vitals = Vitals::new(Drain::new(), true);
+        let mut pulse =
+            Pulse::new(Arc::clone(&Server::new().limits), vitals, Instant::now(), &Tenure::default());
+        let mut looks = 0;
+        let verdict = poll_fn(|cx| {
+            looks += 1;
+            while looks == 1 && has_budget_remaining() {
+                assert!(pin!(consume_budget()).poll(cx).is_ready());
+            }
+            pulse.poll(cx, looks > 1)
+        });
+        assert_eq!(timeout(Duration::from_secs(3_600), verdict).await, Ok(Verdict::Close));
+    }
 
     /// Looks once a second at a peer to which so many bytes could be written.
     fn seconds_until_cut(limits: &Limits, wrote: impl Fn(u64) -> (usize, bool)) -> Option<u64> {
