@@ -67,9 +67,9 @@
 //! | the request's body fails with a rejection, of a body limit, say | that one | | |
 //!
 //! If an answer breaks off in its body, that body ends with an error, and the server before us closes the connection
-//! or resets the stream: the client never takes a part for the whole. One of HTTP/2 whose stream is reset before its end has broken
-//! off, with `NO_ERROR` too. How long a head or a body is waited for is for
-//! timeout layers to say; dropping the future or the body closes the upstream's connection or stream.
+//! or resets the stream: the client never takes a part for the whole. One of HTTP/2 whose stream is reset before its end
+//! has broken off, with `NO_ERROR` too. How long a head or a body is waited for is for timeout layers to say; dropping the
+//! future or the body closes the upstream's connection or stream.
 //!
 //! # Who gets it
 //!

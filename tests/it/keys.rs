@@ -132,6 +132,16 @@ fn a_key_without_a_store_is_an_entry_to_paste() {
 }
 
 #[test]
+fn a_list_may_be_empty_and_end_with_a_comma() {
+    let new = |list| done(&["new", "--owner", "acme", "--scopes", list, "--roles", list]);
+    for list in ["", " ", ","] {
+        let out = new(list);
+        assert!(!out.contains("scopes") && !out.contains("roles"), "{list:?}: {out}");
+    }
+    assert!(new("a, b,").contains("  scopes: [\"a\", \"b\"]\n  roles: [\"a\", \"b\"]\n"));
+}
+
+#[test]
 fn what_is_not_understood_is_said() {
     for (arguments, says) in [
         (&["frob"][..], "`keys` can do one of"),
@@ -153,6 +163,7 @@ fn what_is_not_understood_is_said() {
             "--scopes: expected words with commas between them",
         ),
         (&["new", "--owner", "a", "--roles", "a,,b"], "--roles: expected words with commas between them"),
+        (&["new", "--owner", "a", "--roles", "a,,"], "--roles: expected words with commas between them"),
         (&["new", "--owner", "a", "--not-before", "2d", "--expires", "1d"], "it would end before it begins"),
         (&["new", "--owner", "a", "--expires", "-1d"], "--expires: at byte 0: no number"),
         (

@@ -95,9 +95,14 @@ fn new(order: &Order) -> Result<Minted, Failed> {
     }))
 }
 
-/// Words between commas. One with a space in it would be read as two by whoever is told of them.
+/// Words between commas, of which one may end the list; none if nothing is written. One with a space in it would be read as two by whoever is told of them.
 fn list<'o>(order: &'o Order, name: &str) -> Result<Vec<&'o str>, Failed> {
-    let words: Vec<_> = order.get(name).into_iter().flat_map(|list| list.split(',')).map(str::trim).collect();
+    let said = order.get(name).unwrap_or_default().trim();
+    let said = said.strip_suffix(',').unwrap_or(said);
+    if said.is_empty() {
+        return Ok(Vec::new());
+    }
+    let words: Vec<_> = said.split(',').map(str::trim).collect();
     match words.iter().all(|word| !word.is_empty() && !word.contains(char::is_whitespace)) {
         true => Ok(words),
         false => Err(format!("{name}: expected words with commas between them").into()),

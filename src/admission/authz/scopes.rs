@@ -121,9 +121,13 @@ impl Authorize {
         self
     }
 
-    /// Behind providers that ask for this, and perhaps for no bearer token, which is what is asked for unless told.
+    /// Behind providers that ask for this, and perhaps for no bearer token, which is what is asked for unless told: a 401 has to
+    /// ask for something.
     #[cfg(feature = "stack")]
     pub(crate) fn behind(mut self, challenges: Vec<HeaderValue>) -> Self {
+        if challenges.is_empty() {
+            return self;
+        }
         self.insufficient
             .take_if(|_| !challenges.iter().any(|asked| asked.as_bytes().starts_with(b"Bearer ")));
         self.missing = challenges;
@@ -204,13 +208,14 @@ mod tests {
     fn nobody_is_asked_for_a_token_where_none_is_taken() {
         let key = || HeaderValue::from_static(r#"ApiKey realm="api""#);
         let bearer = || HeaderValue::from_static(r#"Bearer realm="shop""#);
-        for (asked, insufficient) in [(vec![key()], false), (vec![bearer(), key()], true), (vec![], false)] {
+        for (asked, insufficient) in [(vec![key()], false), (vec![bearer(), key()], true), (vec![], true)] {
             let gate = Authorize::new().all_scopes(["a"]).behind(asked.clone());
             let told = |principal| {
                 let refused = check(&gate, principal).unwrap_err();
                 refused.headers().get_all(header::WWW_AUTHENTICATE).iter().cloned().collect::<Vec<_>>()
             };
-            assert_eq!(told(None), asked);
+            let unless_told = HeaderValue::from_static(r#"Bearer realm="api""#);
+            assert_eq!(told(None), if asked.is_empty() { vec![unless_told] } else { asked.clone() });
             assert_eq!(told(with("b", &[])).len(), usize::from(insufficient), "{asked:?}");
         }
     }

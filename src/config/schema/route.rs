@@ -280,7 +280,7 @@ pub(crate) struct Cors {
     /// Origins such as `https://shop.example` or `https://*.shop.example`, or `*`.
     #[serde(default)]
     pub(crate) allow_origins: Vec<String>,
-    /// Whether cookies and credentials go along. Default: `false`.
+    /// Whether cookies and credentials go along: with `*` every site can act as its visitor. Default: `false`.
     #[serde(default)]
     pub(crate) allow_credentials: bool,
     /// Methods, or `*`.

@@ -127,6 +127,12 @@ impl Redirect {
         GateLayer::new(self)
     }
 
+    /// Whether it leads nowhere but to the host that was asked, and not out of TLS.
+    #[cfg(feature = "stack")]
+    pub(crate) fn stays(&self) -> bool {
+        self.hostname.is_none() && self.scheme != Some(Scheme::Http)
+    }
+
     fn location(&self, head: &Head<'_>) -> Result<HeaderValue, Rejection> {
         let uri = head.uri();
         let host = Host::of(uri, head.headers())?;

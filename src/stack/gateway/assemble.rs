@@ -64,8 +64,7 @@ impl Rule {
         let priorities = self.priorities(given);
         let needs_caller = self.upstreams().any(Backend::needs_caller);
         let authorize = self.authorizes();
-        // Of a rule that only redirects clients are to come back with what they have come with.
-        let goes_on = self.upstreams().next().is_some();
+        let comes_back = self.comes_back();
         let of_upstreams = self.upstreams().flat_map(|backend| &backend.guards.concurrency);
         let asks_priority = self.concurrency.iter().chain(of_upstreams).any(Concurrency::asks_priority);
         let (before, after) = match self.limits.need_identity() {
@@ -74,7 +73,7 @@ impl Rule {
         };
         let own_paths = (self.paths != given.paths).then_some(OwnPaths(self.paths));
         let kept_back = authn::kept_back(&given.credentials, self.providers.as_ref());
-        let discard = (goes_on && !kept_back.is_empty()).then_some(Discard(kept_back));
+        let discard = (!comes_back && !kept_back.is_empty()).then_some(Discard(kept_back));
 
         let mut gates = AsyncGates::new().with(self.calling.read()).with(Witness);
         gates = with(gates, own_paths);
@@ -120,11 +119,8 @@ impl Rule {
 
     /// What is asked of callers, who are told which credentials the rule takes.
     fn authorizes(&self) -> Option<Authorize> {
-        let authorize = self.authorize.clone()?;
-        Some(match &self.providers {
-            Some(providers) => authorize.behind(providers.challenges()),
-            None => authorize,
-        })
+        let asked = self.providers.as_ref().map(authn::Providers::challenges).unwrap_or_default();
+        Some(self.authorize.clone()?.behind(asked))
     }
 
     /// Those inside of it.

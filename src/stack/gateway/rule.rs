@@ -1,4 +1,4 @@
-use std::{fmt, sync::Arc};
+use std::{any::Any, fmt, sync::Arc};
 
 use http::HeaderName;
 
@@ -20,7 +20,7 @@ use crate::{
     resilience::{breaker::BreakerLayer, fallback, timeout::TimeoutLayer},
     routing::{
         canary::Canary,
-        filter::{Cors, Csrf, ResponseHeaders},
+        filter::{Cors, Csrf, Redirect, ResponseHeaders},
         mirror,
     },
     stack::calling::{Calling, calling_setters},
@@ -68,6 +68,8 @@ pub struct Rule {
     pub(super) breaker: Option<BreakerLayer>,
     pub(super) concurrency: Vec<Concurrency>,
     pub(super) filters: AsyncGates,
+    /// Whether its redirects, if it has any, stay at the host and in its secrecy.
+    stays: Option<bool>,
     pub(in crate::stack) calling: Calling,
     pub(in crate::stack) split_by: Option<Key>,
     pub(in crate::stack) variant_header: Option<HeaderName>,
@@ -106,6 +108,7 @@ impl Rule {
             breaker: None,
             concurrency: Vec::new(),
             filters: AsyncGates::new(),
+            stays: None,
             calling: Calling::within(TimeoutLayer::default().grpc_streams(true)),
             split_by: None,
             variant_header: None,
@@ -276,6 +279,9 @@ impl Rule {
     /// Adds a [filter](crate::routing::filter) of requests, inside of all gates and of earlier filters. It finds in their extensions by
     /// which [`Entrance`](crate::identity::Entrance) they have come in.
     pub fn filter(mut self, filter: impl Gate) -> Self {
+        if let Some(redirect) = redirect(&filter) {
+            self.stays = Some(redirect.stays() && self.stays != Some(false));
+        }
         self.filters = self.filters.with(filter);
         self
     }
@@ -330,6 +336,11 @@ impl Rule {
         self.backends.iter().map(|(backend, _)| backend).chain(mirrors).chain(fallback)
     }
 
+    /// Whether its clients only come back, to the same host and as secretly, with what they have come with.
+    pub(super) fn comes_back(&self) -> bool {
+        self.upstreams().next().is_none() && self.stays == Some(true)
+    }
+
     /// Who tells who is calling.
     #[cfg(feature = "config")]
     pub(crate) fn providers(&self) -> Option<&Providers> {
@@ -347,6 +358,11 @@ impl Rule {
     pub fn is_public(&self) -> bool {
         self.providers.is_none()
     }
+}
+
+/// The redirect that a filter is.
+fn redirect(filter: &dyn Any) -> Option<&Redirect> {
+    filter.downcast_ref().or_else(|| filter.downcast_ref::<Option<Redirect>>()?.as_ref())
 }
 
 /// What is given in the place of failures; by a backend if there is one.

@@ -129,7 +129,9 @@ impl ServerLayer {
     }
 
     fn gates(&self, shed: Option<Shed>) -> GateLayer<Policies> {
-        GateLayer::new((Witness, (shed, (self.authorize.clone(), self.authorization.clone()))))
+        let asked = self.providers.as_ref().map(Providers::challenges).unwrap_or_default();
+        let authorize = self.authorize.clone().map(|authorize| authorize.behind(asked));
+        GateLayer::new((Witness, (shed, (authorize, self.authorization.clone()))))
     }
 
     fn limits(&self) -> AsyncGateLayer<RateLimit> {

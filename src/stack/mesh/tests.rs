@@ -12,7 +12,10 @@ use crate::{
         rate_limit::Limit,
         shed::{Overload, SuccessRate},
     },
-    authn::Providers,
+    authn::{
+        Providers,
+        api_key::{ApiKey, KeyTable},
+    },
     body::{Body, BoxError},
     context::{Context, Deadline},
     identity::PeerAddr,
@@ -86,6 +89,13 @@ async fn what_fails_is_an_answer_with_its_id() {
         .authorize(Authorize::new())
         .layer(service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::empty())) }));
     assert_eq!(nobody.oneshot(request()).await.unwrap().status(), 401);
+    let keys = ApiKey::new(KeyTable::new("keys", []).unwrap());
+    let guest = ServerLayer::new()
+        .authenticate(Providers::new().with(keys).optional())
+        .authorize(Authorize::new())
+        .layer(service_fn(|_: Request<Body>| async { Ok::<_, BoxError>(Response::new(Body::empty())) }));
+    let asked = guest.oneshot(request()).await.unwrap().headers()["www-authenticate"].clone();
+    assert_eq!(asked, "ApiKey realm=\"api\"");
     let nothing = Authorization::new([crate::admission::authz::Policy::allow("nothing")]).unwrap();
     let denied = ServerLayer::new()
         .policies(nothing)

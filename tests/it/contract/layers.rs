@@ -314,7 +314,11 @@ fn taken(layer: &GateLayer<Metrics>) -> Duration {
 
 /// All requests that it has counted.
 fn counted(layer: &GateLayer<Metrics>) -> usize {
-    let text = layer.gate().map_or_else(String::new, |metrics| metrics.render());
+    layer.gate().map_or(0, |metrics| in_all(metrics))
+}
+
+fn in_all(metrics: &Metrics) -> usize {
+    let text = metrics.render();
     let lines = text.lines().filter(|line| line.starts_with("portcullis_requests_total{"));
     lines.map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap()).sum()
 }
@@ -845,18 +849,35 @@ fn stack() -> Vec<Report> {
         request.extensions_mut().insert(PeerAddr::new(([127, 0, 0, 1], 4000).into()));
         request
     };
+    let (server, served) = metered(|metrics| mesh::ServerLayer::new().metrics(metrics));
+    let (client, called) = metered(|metrics| mesh::ClientLayer::new().metrics(metrics));
     vec![
-        Contract::new("mesh server", mesh::ServerLayer::new)
+        Contract::new("mesh server", server)
             .request(from_somewhere)
             .other_error(NO_ERROR)
+            .counts(served)
             .answers_after(Duration::from_secs(15))
-            .allocations(16, allocations)
+            .allocations(20, allocations)
             .check(),
-        Contract::new("mesh client", mesh::ClientLayer::new)
+        Contract::new("mesh client", client)
+            .counts(called)
             .answers_after(Duration::from_secs(15))
-            .allocations(1, allocations)
+            .allocations(5, allocations)
             .check(),
     ]
+}
+
+/// Layers that count, and what the newest of them has counted.
+fn metered<L>(make: impl Fn(&Metrics) -> L) -> (impl Fn() -> L, impl Fn(&L) -> usize) {
+    let newest = Arc::new(Mutex::new(Metrics::new()));
+    let told = Arc::clone(&newest);
+    let make = move || {
+        let metrics = Metrics::new();
+        let layer = make(&metrics);
+        *told.lock().unwrap() = metrics;
+        layer
+    };
+    (make, move |_: &L| in_all(&newest.lock().unwrap()))
 }
 
 /// It waits 5 ms at least, and at first 25 ms more at most.

@@ -18,7 +18,7 @@ use http_body_util::BodyExt;
 use portcullis::{
     body::{Body, BoxError},
     reject::{Protocol, Reason, Rejection},
-    testing::{Contract, Law, Probe, ProbeBody, ProbeError, ProbeFuture},
+    testing::{Contract, Law, Probe, ProbeBody, ProbeError, ProbeFuture, Subject},
 };
 use tokio::time::Instant;
 use tower::{Layer, Service, layer::layer_fn};
@@ -111,19 +111,7 @@ fn a_service_that_says_it_is_ready_and_does_not_wait() {
 }
 
 /// Lets `limit` requests pass; `fresh` makes the count of each service.
-fn limiter(
-    count: impl Fn() -> Arc<AtomicU32> + Clone + Send + Sync + 'static,
-    limit: u32,
-) -> impl Layer<
-    Probe,
-    Service = impl Service<Request<Body>, Response = Response<Body>, Error = ProbeError, Future: Send>
-              + Clone
-              + Send
-              + Sync,
-> + Clone
-+ Send
-+ Sync
-+ 'static {
+fn limiter(count: impl Fn() -> Arc<AtomicU32> + Clone + Send + Sync + 'static, limit: u32) -> impl Subject {
     layer_fn(move |inner: Probe| {
         let count = count();
         With(inner, move |inner: &mut Probe, request| -> BoxFuture<Answer<Body>> {
@@ -681,18 +669,7 @@ impl Drop for Place {
 }
 
 impl Fuse {
-    fn layer(
-        self,
-    ) -> impl Layer<
-        Probe,
-        Service = impl Service<Request<Body>, Response = Response<Body>, Error = ProbeError, Future: Send>
-                  + Clone
-                  + Send
-                  + Sync,
-    > + Clone
-    + Send
-    + Sync
-    + 'static {
+    fn layer(self) -> impl Subject {
         let (failed, probes) = (Arc::<Mutex<Vec<Instant>>>::default(), Arc::<AtomicUsize>::default());
         layer_fn(move |inner: Probe| {
             let (failed, probes) = (Arc::clone(&failed), Arc::clone(&probes));

@@ -11,7 +11,7 @@ use portcullis::{
     },
     config::Config,
     matching::RequestMatch,
-    routing::filter::Redirect,
+    routing::filter::{Redirect, Scheme},
     stack::{
         Admin,
         gateway::{self, Listen, Rule, Snapshot},
@@ -74,6 +74,7 @@ async fn a_credential_of_one_rule_reaches_no_upstream_through_another() {
         let when = RequestMatch::prefix(path).unwrap();
         Rule::new(path).when(when).backend(Proxy::new(upstream.clone()), 1)
     };
+    let moved = |path, to| Rule::new(path).when(RequestMatch::prefix(path).unwrap()).filter(to);
     let keys = || ApiKey::new(KeyTable::new("keys", []).unwrap());
     let forwarded = keys().locations([Location::header(HeaderName::from_static("x-other-key"))]).forward();
     let in_link = keys().locations([Location::query("key")]);
@@ -82,7 +83,9 @@ async fn a_credential_of_one_rule_reaches_no_upstream_through_another() {
         .listen(Listen::on("public", "127.0.0.1:0".parse().unwrap()))
         .rule(rule("/private").authenticate(providers))
         .rule(rule("/open"))
-        .rule(Rule::new("moved").when(RequestMatch::prefix("/moved").unwrap()).filter(Redirect::new()))
+        .rule(moved("/moved", Redirect::new()))
+        .rule(moved("/away", Redirect::new().hostname("b.example").unwrap()))
+        .rule(moved("/plain", Redirect::new().scheme(Scheme::Http)))
         .build()
         .unwrap();
     let gateway = gateway::Gateway::start(snapshot).await.unwrap();
@@ -93,6 +96,12 @@ async fn a_credential_of_one_rule_reaches_no_upstream_through_another() {
     // Who is sent elsewhere comes there with it.
     let moved = Client::new().get(at, "/moved?a=b&key=secret", &sent).await;
     assert_eq!(moved.headers["location"], format!("http://{at}/moved?a=b&key=secret"));
+    // But not to another host, nor where everybody reads it.
+    for path in ["/away", "/plain"] {
+        let sent_on = Client::new().get(at, &format!("{path}?a=b&key=secret"), &sent).await;
+        let location = sent_on.headers["location"].to_str().unwrap();
+        assert!(location.ends_with(&format!("{path}?a=b")), "{location}");
+    }
 }
 
 /// A rule that takes keys asks nobody for a token, whoever of its gates refuses.
