@@ -306,4 +306,15 @@ mod tests {
         drop(sender);
         assert!(body.frame().await.is_none());
     }
+
+    #[tokio::test]
+    async fn an_end_that_is_none_is_told_once() {
+        let (sender, pieces) = mpsc::channel(1);
+        let body = RequestBody::new(Pieces(pieces), IDLE, None, Upload::new());
+        let mut body = RequestBody { may_break_off: true, ..body };
+        drop(sender);
+        let error = body.frame().await.unwrap().unwrap_err();
+        assert_eq!(Rejection::find(&*error).unwrap().reason(), Reason::BadRequest);
+        assert!(body.frame().await.is_none() && body.frame().await.is_none());
+    }
 }
