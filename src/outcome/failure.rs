@@ -253,11 +253,11 @@ fn of_hyper(error: &hyper::Error) -> Option<Failure> {
     }
 }
 
-/// hyper says of a chunk whose size is none that the input is invalid.
+/// What hyper says of chunks that are none.
 #[cfg(any(feature = "upstream", feature = "transport"))]
-fn is_bad_chunk(error: &hyper::Error) -> bool {
+pub(crate) fn is_bad_chunk(error: &hyper::Error) -> bool {
     let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    io.is_some_and(|io| io.kind() == io::ErrorKind::InvalidInput)
+    io.is_some_and(|io| matches!(io.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput))
 }
 
 #[cfg(test)]

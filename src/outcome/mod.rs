@@ -19,9 +19,9 @@ pub use completion::Completion;
 #[cfg(feature = "upstream")]
 pub(crate) use course::Course;
 pub use failure::Failure;
-#[cfg(feature = "upstream")]
-pub(crate) use failure::is_refused_stream;
 pub(crate) use failure::rejection_in;
+#[cfg(feature = "upstream")]
+pub(crate) use failure::{is_bad_chunk, is_refused_stream};
 #[cfg(feature = "resilience")]
 pub(crate) use failure::{is_connect, is_refused};
 pub use judgement::Judgement;

@@ -56,8 +56,8 @@
 //! | a head that takes more than 10 s | 408, close; close if nothing came | close |
 //! | a malformed head or ambiguous length, or one that breaks off | 400, close | reset, or close with an error |
 //! | a whole URI for a target, and no `Host` | 400 | – |
-//! | a field's value that begins or ends with a blank (RFC 9113 section 8.2.1) | that is taken off | 400 |
-//! | a body whose stream is reset before its end, with whatever code | – | the body fails with [`Reason::BadRequest`] |
+//! | a field's value that begins or ends with a blank (RFC 9113 section 8.2.1) | that is taken off | the same |
+//! | a body whose stream is reset before its end, with whatever code | – | the body fails |
 //! | a body of which nothing comes for 60 s | the body fails with [`Reason::RequestTimeout`]: 408 by [`RescueLayer`] | the same |
 //! | more than 100 streams | – | reset with `REFUSED_STREAM` |
 //! | a flood of resets, PING, SETTINGS, PRIORITY, WINDOW_UPDATE, CONTINUATION, empty DATA | – | close |
@@ -86,7 +86,7 @@
 //! says `Connection: close`; a head that has begun to come is waited for and served. What is left is inherent to
 //! HTTP/1 (RFC 9112 section 9.6): a request that arrives after an idle connection was closed was never accepted, and the
 //! client may send it again. Who has to say something before HTTP (TLS, the PROXY protocol) and has said nothing is let go of after
-//! 500 ms, and waited for if it has begun. Tunnels are waited for.
+//! 2 s, or the silence that a permissive listener allows, and waited for if it has begun. Tunnels are waited for.
 //! [`Drain::wait`] tells when all is done, and cuts what takes too long.
 //!
 //! | Server | Stops accepting by | Counts what is in flight by |

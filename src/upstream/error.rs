@@ -1,9 +1,9 @@
 //! Which of our words an error is.
 
-use std::{error::Error, io};
+use std::error::Error;
 
 use crate::{
-    outcome::is_refused_stream,
+    outcome::{is_bad_chunk, is_refused_stream},
     reject::{Reason, Rejection},
 };
 
@@ -22,7 +22,7 @@ pub(super) fn of_client(error: &(dyn Error + 'static)) -> Rejection {
 
 /// An error on a connection to an upstream, after it was made.
 pub(super) fn of_upstream(error: hyper::Error) -> Rejection {
-    let protocol = error.is_parse() || is_invalid(&error) || h2_error(&error).is_some_and(breaks_protocol);
+    let protocol = error.is_parse() || is_bad_chunk(&error) || h2_error(&error).is_some_and(breaks_protocol);
     let reason = if protocol { Reason::UpstreamProtocol } else { Reason::UpstreamReset };
     let unsent = is_refused(&error);
     let rejection = Rejection::new(reason).source(error);
@@ -41,12 +41,6 @@ pub(super) fn is_stream_error(error: &hyper::Error) -> bool {
 
 fn breaks_protocol(error: &h2::Error) -> bool {
     !error.is_remote() && !error.is_io() && error.reason().is_some()
-}
-
-/// What hyper says of chunks that are none.
-fn is_invalid(error: &hyper::Error) -> bool {
-    let io = sources(error).find_map(|error| error.downcast_ref::<io::Error>());
-    io.is_some_and(|io| matches!(io.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput))
 }
 
 fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {

@@ -18,8 +18,8 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 /// Those who read `_` as `-` would take them for a message's framing.
-const CONTENT_LENGTH: HeaderName = HeaderName::from_static("content_length");
-const TRANSFER_ENCODING: HeaderName = HeaderName::from_static("transfer_encoding");
+const UNDERSCORED_LENGTH: HeaderName = HeaderName::from_static("content_length");
+const UNDERSCORED_CODING: HeaderName = HeaderName::from_static("transfer_encoding");
 
 /// Fields that end at each hop, named or not.
 static HOP_BY_HOP: [HeaderName; 11] = [
@@ -32,8 +32,8 @@ static HOP_BY_HOP: [HeaderName; 11] = [
     HTTP2_SETTINGS,
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
-    CONTENT_LENGTH,
-    TRANSFER_ENCODING,
+    UNDERSCORED_LENGTH,
+    UNDERSCORED_CODING,
 ];
 
 /// Fields that stay, even if a `Connection` field names them: a stranger must not be able to remove what frames or

@@ -111,7 +111,7 @@
 //!   continued; what others said is replaced.
 //! - The host of the request's target, if it has one, goes before its `Host` (RFC 9112 section 3.2.2).
 //! - The framing is made anew from the body: one length, or chunked. Fields that who reads `_` as `-` would take for it are removed.
-//! - An answer of 426 keeps the `Upgrade` that says to which protocol (RFC 9110 section 15.5.22).
+//! - An answer of 426 keeps the `Upgrade` that says to which protocol (RFC 9110 section 15.5.22), of those that are tunnelled.
 //! - `Expect: 100-continue` is passed on to HTTP/1.1 upstreams, and the body is held back until they want it, for a
 //!   second at most. Towards HTTP/2 it is answered here (RFC 9110 section 10.1.1).
 //! - Trailers lose fields that frame or route a message or say who sent it.

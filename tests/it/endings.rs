@@ -11,9 +11,8 @@ use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use portcullis::{
     body::Body,
     gate::GateLayer,
-    outcome::{End, Outcome, Verdict},
+    outcome::{End, Verdict},
     reject::GrpcCode,
-    upstream::{Proxy, Upstream, Wire},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -23,7 +22,10 @@ use tokio::{
 use tower::{Layer, ServiceExt};
 
 use crate::outcome::{
-    BROKEN, OK, RESET, SILENT, Told, UNAVAILABLE, Watch, is, our_server, request, server, told,
+    BROKEN, OK, RESET, SILENT, Told, UNAVAILABLE, Watch, asked, is, our_server, request, server, told,
+};
+use crate::upstream::frames::{
+    DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, RST_STREAM, STATUS_200,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -31,25 +33,6 @@ const CANCELLED: Told = (End::Cancelled, None, Verdict::Cancelled);
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("in time")
-}
-
-/// What a client is told of the answer to a request that it reads as far as it comes: hyper's client, or ours.
-async fn asked(address: SocketAddr, http2: bool, ours: bool, method: &str) -> Outcome {
-    let (tell, mut outcomes) = mpsc::unbounded_channel();
-    let (watch, request) = (GateLayer::new(Watch(tell)), request(address, method, "/"));
-    if ours {
-        let wire = if http2 { Wire::Http2 } else { Wire::Http1 };
-        let upstream = Upstream::builder("peer").endpoint(address.to_string()).wire(wire).build().unwrap();
-        if let Ok(response) = soon(watch.layer(Proxy::new(upstream)).oneshot(request)).await {
-            let _ = soon(response.into_body().collect()).await;
-        }
-    } else {
-        let client = Client::builder(TokioExecutor::new()).http2_only(http2).build_http::<Body>();
-        if let Ok(response) = soon(watch.layer(client).oneshot(request)).await {
-            let _ = soon(response.into_body().collect()).await;
-        }
-    }
-    told(&mut outcomes).await
 }
 
 /// What a connection becomes once all was said.
@@ -77,11 +60,7 @@ async fn says(text: &'static str, then: Then) -> SocketAddr {
             let _ = line.write_all(text.as_bytes()).await;
             match then {
                 Then::Ends => {}
-                Then::Breaks => {
-                    // What was said is heard before.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    line.set_zero_linger().unwrap();
-                }
+                Then::Breaks => line.set_zero_linger().unwrap(),
                 Then::Stays => drop(tokio::spawn(async move { line.read_u8().await })),
             }
         }
@@ -103,7 +82,6 @@ async fn a_client_is_told_how_an_answer_over_http1_ended() {
         ("GET", "HTTP/1.1 200 OK\r\n\r\nhello", Breaks, RESET),
         // As long as was said.
         ("GET", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", Stays, OK),
-        ("GET", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", Breaks, OK),
         ("GET", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello world", Stays, OK),
         ("GET", "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", Stays, OK),
         ("GET", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhel", Ends, RESET),
@@ -139,7 +117,7 @@ async fn a_client_is_told_how_an_answer_over_http1_ended() {
     ] {
         let address = says(text, then).await;
         for ours in [false, true] {
-            let outcome = asked(address, false, ours, method).await;
+            let outcome = asked(address, false, ours, method, "/").await;
             is(outcome, expected, &format!("{method} {text:?} {then:?}, ours {ours}"));
         }
     }
@@ -150,20 +128,16 @@ async fn a_client_is_told_how_an_answer_over_http1_ended() {
 enum Answer {
     /// A head with this length, and this body, to its end.
     Whole(u16, Option<u64>, &'static str),
-    /// The same, without an end, and then this reset.
-    Reset(Option<u64>, &'static str, Reason),
     /// This reset, and no head.
     Refused(Reason),
-    /// A whole answer, and then this reset.
-    Late(Reason),
     /// A body, and then these trailers, in an answer of gRPC.
     Grpc(Option<&'static str>),
     /// Half of a body, and then the connection is gone.
     Gone,
-    /// Half of a body, a farewell, and the rest.
-    Farewell,
     /// Half of a body, and then a farewell in anger.
     Angry,
+    /// Frame by frame: a head with this length, and then these; on the request's stream but for a farewell.
+    Frames(Option<u8>, &'static [(u8, u8, &'static [u8])]),
 }
 
 /// Answers each stream so.
@@ -172,6 +146,22 @@ async fn answers(how: Answer) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         loop {
+            if let Answer::Frames(length, said) = how {
+                let mut frames = Frames::accept(&listener).await;
+                tokio::spawn(async move {
+                    // `content-length` is the 28th of HPACK's table.
+                    let length = length.map(|digit| [0x0f, 28 - 15, 1, b'0' + digit]);
+                    let head = [STATUS_200, length.as_ref().map_or(&[], |field| field)].concat();
+                    while let Some(stream) = frames.request().await {
+                        frames.write(HEADERS, END_HEADERS, stream, &head).await;
+                        for &(kind, flags, payload) in said {
+                            let stream = if kind == GOAWAY { 0 } else { stream };
+                            frames.write(kind, flags, stream, payload).await;
+                        }
+                    }
+                });
+                continue;
+            }
             let (line, _) = listener.accept().await.unwrap();
             tokio::spawn(async move {
                 let mut streams = h2::server::handshake(line).await.unwrap();
@@ -211,14 +201,6 @@ fn begin(respond: &mut Respond, head: Response<()>, text: &'static str) -> Sendi
     body
 }
 
-/// After what was said has gone.
-fn later(mut body: Sending, what: impl FnOnce(&mut Sending) + Send + 'static) {
-    tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        what(&mut body);
-    });
-}
-
 /// What keeps a stream from being reset at once; `None`: the connection goes.
 fn answer(how: Answer, mut respond: Respond, streams: &mut Streams) -> Option<Option<Sending>> {
     let respond = &mut respond;
@@ -229,15 +211,7 @@ fn answer(how: Answer, mut respond: Respond, streams: &mut Streams) -> Option<Op
                 body.send_data(Bytes::from_static(text.as_bytes()), true).unwrap();
             }
         }
-        Answer::Reset(length, text, reason) => {
-            later(begin(respond, head(200, length), text), move |body| body.send_reset(reason));
-        }
         Answer::Refused(reason) => respond.send_reset(reason),
-        Answer::Late(reason) => {
-            let mut body = begin(respond, head(200, None), "hello");
-            body.send_data(Bytes::new(), true).unwrap();
-            later(body, move |body| body.send_reset(reason));
-        }
         Answer::Grpc(status) => {
             let mut head = head(200, None);
             head.headers_mut().insert("content-type", "application/grpc".parse().unwrap());
@@ -255,16 +229,12 @@ fn answer(how: Answer, mut respond: Respond, streams: &mut Streams) -> Option<Op
             std::mem::forget(begin(respond, head(200, None), "hello"));
             return None;
         }
-        Answer::Farewell => {
-            let body = begin(respond, head(200, None), "hello");
-            streams.graceful_shutdown();
-            later(body, |body| body.send_data(Bytes::from_static(b" world"), true).unwrap());
-        }
         Answer::Angry => {
             let body = begin(respond, head(200, None), "hello");
             streams.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
             return Some(Some(body));
         }
+        Answer::Frames(..) => unreachable!("written without h2"),
     }
     Some(None)
 }
@@ -272,6 +242,11 @@ fn answer(how: Answer, mut respond: Respond, streams: &mut Streams) -> Option<Op
 #[tokio::test]
 async fn a_client_is_told_how_an_answer_over_http2_ended() {
     use portcullis::outcome::Failure;
+    const HELLO: (u8, u8, &[u8]) = (DATA, 0, b"hello");
+    const END: (u8, u8, &[u8]) = (DATA, END_STREAM, b"");
+    const CANCEL: (u8, u8, &[u8]) = (RST_STREAM, 0, &[0, 0, 0, 8]);
+    const NO_ERROR: (u8, u8, &[u8]) = (RST_STREAM, 0, &[0; 4]);
+    const FAREWELL: (u8, u8, &[u8]) = (GOAWAY, 0, &[0, 0, 0, 1, 0, 0, 0, 0]);
 
     let refused = (End::Failed(Failure::Refused), None, Verdict::ServerFault);
     let of_grpc = |code, verdict| (End::Complete, Some(code), verdict);
@@ -284,37 +259,37 @@ async fn a_client_is_told_how_an_answer_over_http2_ended() {
         ("GET", Answer::Whole(304, Some(5), ""), OK),
         ("GET", Answer::Whole(200, Some(9), "hello"), BROKEN),
         ("GET", Answer::Whole(200, Some(2), "hello"), BROKEN),
-        ("GET", Answer::Reset(None, "hello", Reason::CANCEL), RESET),
-        ("GET", Answer::Reset(None, "hello", Reason::INTERNAL_ERROR), RESET),
-        ("GET", Answer::Reset(None, "hello", Reason::ENHANCE_YOUR_CALM), RESET),
-        ("GET", Answer::Reset(Some(9), "hello", Reason::CANCEL), RESET),
+        ("GET", Answer::Frames(None, &[HELLO, CANCEL]), RESET),
+        ("GET", Answer::Frames(None, &[HELLO, (RST_STREAM, 0, &[0, 0, 0, 2])]), RESET),
+        ("GET", Answer::Frames(None, &[HELLO, (RST_STREAM, 0, &[0, 0, 0, 11])]), RESET),
+        ("GET", Answer::Frames(Some(9), &[HELLO, CANCEL]), RESET),
         ("GET", Answer::Refused(Reason::CANCEL), RESET),
         ("GET", Answer::Refused(Reason::INTERNAL_ERROR), RESET),
         ("GET", Answer::Refused(Reason::NO_ERROR), RESET),
         ("GET", Answer::Refused(Reason::REFUSED_STREAM), refused),
-        ("GET", Answer::Late(Reason::NO_ERROR), OK),
-        ("GET", Answer::Late(Reason::CANCEL), OK),
+        ("GET", Answer::Frames(None, &[HELLO, END, NO_ERROR]), OK),
+        ("GET", Answer::Frames(None, &[HELLO, END, CANCEL]), OK),
         ("GET", Answer::Grpc(Some("0")), of_grpc(GrpcCode::OK, Verdict::Success)),
         ("GET", Answer::Grpc(Some("14")), UNAVAILABLE),
         ("GET", Answer::Grpc(None), SILENT),
         ("GET", Answer::Gone, RESET),
-        ("GET", Answer::Farewell, OK),
+        ("GET", Answer::Frames(None, &[HELLO, FAREWELL, HELLO, END]), OK),
         ("GET", Answer::Angry, RESET),
     ] {
         let address = answers(how).await;
         for ours in [false, true] {
             // Ours says that nobody has looked at it, beside that.
             let expected = if ours && expected == refused { RESET } else { expected };
-            is(asked(address, true, ours, method).await, expected, &format!("{method} {how:?}, ours {ours}"));
+            let outcome = asked(address, true, ours, method, "/").await;
+            is(outcome, expected, &format!("{method} {how:?}, ours {ours}"));
         }
     }
     // hyper takes this for an early end (RFC 9113 section 8.1), which it is only after a whole answer.
-    let early = answers(Answer::Reset(None, "hello", Reason::NO_ERROR)).await;
-    is(asked(early, true, true, "GET").await, RESET, "an answer that is not whole, ours");
-    is(asked(early, true, false, "GET").await, OK, "an answer that is not whole, hyper's");
-    let early = answers(Answer::Reset(Some(9), "hello", Reason::NO_ERROR)).await;
-    let outcome = asked(early, true, false, "GET").await;
-    assert_eq!(outcome.verdict(), Verdict::ServerFault, "an answer that is not whole, hyper's: {outcome:?}");
+    for (length, expected) in [(None, Verdict::Success), (Some(9), Verdict::ServerFault)] {
+        let early = answers(Answer::Frames(length, &[HELLO, NO_ERROR])).await;
+        let outcome = asked(early, true, false, "GET", "/").await;
+        assert_eq!(outcome.verdict(), expected, "an answer that is not whole, hyper's: {outcome:?}");
+    }
 }
 
 /// A caller of HTTP/1 that leaves.

@@ -27,8 +27,9 @@ use portcullis::{
     outcome::{End, Failure, Outcome, Verdict},
     reject::{Answer, GrpcCode, Reason, Rejection, RescueLayer},
     transport::{Listener, Server},
+    upstream::{Proxy, Upstream, Wire},
 };
-use tokio::{io::AsyncReadExt, net::TcpListener, sync::mpsc};
+use tokio::{net::TcpListener, sync::mpsc};
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 
 /// Tells a channel what became of each request.
@@ -99,7 +100,6 @@ async fn handler<B>(request: Request<B>) -> Result<Response<Body>, BoxError> {
         "/grpc-failed" => chunks(1, Then::Trailers("14")),
         "/grpc-silent" => chunks(1, Then::End),
         "/breaks" => chunks(1, Then::Fail),
-        "/hangs" => chunks(1, Then::Hang),
         "/never" => std::future::pending().await,
         "/length/hangs" | "/204/hangs" | "/304/hangs" => chunks(2, Then::Hang),
         path if path.starts_with("/chunks/") => chunks(path[8..].parse()?, Then::Hang),
@@ -234,14 +234,26 @@ async fn a_server_tells_the_end_of_each_kind_of_body_once_and_rightly() {
     }
 }
 
-/// What a client is told of the answer to a request, which it reads if it comes.
-async fn asked(address: SocketAddr, http2: bool, method: &str, path: &str) -> Outcome {
+/// What a client is told of the answer to a request that it reads as far as it comes: hyper's client, or ours.
+pub(crate) async fn asked(address: SocketAddr, http2: bool, ours: bool, method: &str, path: &str) -> Outcome {
     let (tell, mut outcomes) = mpsc::unbounded_channel();
-    let client = Client::builder(TokioExecutor::new()).http2_only(http2).build_http::<Body>();
-    let client = GateLayer::new(Watch(tell)).layer(client);
-    if let Ok(response) = client.oneshot(request(address, method, path)).await {
-        let _ = response.into_body().collect().await;
-    }
+    let (watch, request) = (GateLayer::new(Watch(tell)), request(address, method, path));
+    let reading = async {
+        if ours {
+            let wire = if http2 { Wire::Http2 } else { Wire::Http1 };
+            let upstream =
+                Upstream::builder("peer").endpoint(address.to_string()).wire(wire).build().unwrap();
+            if let Ok(response) = watch.layer(Proxy::new(upstream)).oneshot(request).await {
+                let _ = response.into_body().collect().await;
+            }
+        } else {
+            let client = Client::builder(TokioExecutor::new()).http2_only(http2).build_http::<Body>();
+            if let Ok(response) = watch.layer(client).oneshot(request).await {
+                let _ = response.into_body().collect().await;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), reading).await.expect("in time");
     told(&mut outcomes).await
 }
 
@@ -251,7 +263,7 @@ async fn a_client_is_told_the_end_of_each_kind_of_body_once_and_rightly() {
     for http2 in [false, true] {
         for (method, path, _, expected) in CASES.iter().chain(UNSEEN) {
             let what = format!("{method} {path}, http2 {http2}");
-            is(asked(address, http2, method, path).await, *expected, &what);
+            is(asked(address, http2, false, method, path).await, *expected, &what);
         }
     }
 }
@@ -261,81 +273,35 @@ async fn a_body_shorter_than_it_promised_is_a_failure() {
     let (address, mut outcomes) = our_server();
     // Over HTTP/1 the connection has to end; over HTTP/2 the stream does, and breaks the protocol.
     for (http2, expected) in [(false, RESET), (true, BROKEN)] {
-        let client = asked(address, http2, "GET", "/short").await;
+        let client = asked(address, http2, false, "GET", "/short").await;
         is(client, expected, &format!("the client, http2 {http2}"));
         is(told(&mut outcomes).await, BROKEN, &format!("the server, http2 {http2}"));
     }
 }
 
-/// Nobody is there, somebody says nothing, and a stream is refused before it is looked at.
 #[tokio::test]
-async fn a_client_is_told_of_an_answer_that_never_came() {
+async fn a_client_is_told_that_nobody_is_there() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = listener.local_addr().unwrap();
     drop(listener);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let closes = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (mut line, _) = listener.accept().await.unwrap();
-            let _ = line.read(&mut [0; 4096]).await;
-        }
-    });
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let refuses = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        let (line, _) = listener.accept().await.unwrap();
-        let mut streams = h2::server::handshake(line).await.unwrap();
-        while let Some(Ok((_, mut stream))) = streams.accept().await {
-            stream.send_reset(h2::Reason::REFUSED_STREAM);
-        }
-    });
-    let refused = (End::Failed(Failure::Refused), None, Verdict::ServerFault);
     let unreachable = (End::Failed(Failure::Connect), None, Verdict::ServerFault);
-    is(asked(nobody, false, "GET", "/").await, unreachable, "nobody");
-    is(asked(closes, false, "GET", "/").await, RESET, "closes");
-    is(asked(refuses, true, "GET", "/").await, refused, "refuses");
+    is(asked(nobody, false, false, "GET", "/").await, unreachable, "nobody");
 }
 
+/// The others, who have had a head, are in [`endings`](crate::endings).
 #[tokio::test]
-async fn a_caller_that_goes_away_cancels() {
+async fn who_goes_away_before_there_is_a_head_cancels() {
     let (address, mut outcomes) = server().await;
-    for path in ["/hangs", "/never"] {
-        for http2 in [false, true] {
-            let client = Client::builder(TokioExecutor::new()).http2_only(http2).build_http::<Body>();
-            let request = Request::get(format!("http://{address}{path}")).body(Body::empty()).unwrap();
-            let mut call = Box::pin(client.request(request));
-            let waited = tokio::time::timeout(Duration::from_millis(200), &mut call).await;
-            drop((waited, call, client));
-            let outcome = told(&mut outcomes).await;
-            assert_eq!(outcome.verdict(), Verdict::Cancelled, "{path}, http2 {http2}: {outcome:?}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_client_that_goes_away_cancels() {
-    let (address, _outcomes) = our_server();
     for http2 in [false, true] {
-        for path in ["/hangs", "/never"] {
-            let (tell, mut outcomes) = mpsc::unbounded_channel();
-            let client = Client::builder(TokioExecutor::new()).http2_only(http2).build_http::<Body>();
-            let client = GateLayer::new(Watch(tell)).layer(client);
-            let mut call = Box::pin(client.oneshot(request(address, "GET", path)));
-            let head = tokio::time::timeout(Duration::from_millis(200), &mut call).await;
-            let what = format!("{path}, http2 {http2}");
-            match head {
-                Ok(response) => {
-                    let mut body = response.unwrap().into_body();
-                    assert!(body.frame().await.unwrap().unwrap().is_data(), "{what}");
-                }
-                Err(_) => assert_eq!(path, "/never"),
-            }
-            drop(call);
-            let outcome = told(&mut outcomes).await;
-            assert_eq!(outcome.status.is_some(), path == "/hangs", "{what}");
-            assert_eq!(outcome.bytes, if path == "/hangs" { 5 } else { 0 }, "{what}");
-            is(outcome, (End::Cancelled, None, Verdict::Cancelled), &what);
+        let (tell, mut of_client) = mpsc::unbounded_channel();
+        let client = Client::builder(TokioExecutor::new()).http2_only(http2).build_http::<Body>();
+        let client = GateLayer::new(Watch(tell)).layer(client);
+        let mut call = Box::pin(client.oneshot(request(address, "GET", "/never")));
+        assert!(tokio::time::timeout(Duration::from_millis(200), &mut call).await.is_err());
+        drop(call);
+        for outcome in [told(&mut outcomes).await, told(&mut of_client).await] {
+            assert_eq!((outcome.status, outcome.bytes), (None, 0), "http2 {http2}");
+            is(outcome, (End::Cancelled, None, Verdict::Cancelled), &format!("http2 {http2}"));
         }
     }
 }

@@ -133,7 +133,8 @@ impl Listener {
     }
 
     /// Takes what waits in the system's queue, then lets go of the address. Who has begun a handshake of TLS, or a PROXY protocol
-    /// header, is waited for; who has said nothing yet has 500 ms to.
+    /// header, is waited for; who has said nothing yet has 2 s to, or the silence that a permissive listener
+    /// allows.
     pub fn close(&mut self) {
         self.shared.closing.send_replace(true);
         self.socket = match mem::replace(&mut self.socket, Socket::Closed) {

@@ -23,8 +23,8 @@ use crate::{
     transport::{Io, ProxyHeader, prefixed::Prefixed, proxy_protocol::read_header},
 };
 
-/// Once nothing more is accepted, who has said nothing has so long to begin: as one of HTTP has that asks for nothing.
-const SILENCE: Duration = Duration::from_millis(500);
+/// Once nothing more is accepted, who has said nothing has so long to begin: what is lost on its way is sent again after a second.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// What the handshakes of a listener have in common.
 #[derive(Default)]
@@ -159,7 +159,8 @@ impl Handshake {
         #[cfg(feature = "tls")]
         if let Some(tls) = tls {
             let until = after(Instant::now(), tls.timeout());
-            // Who waits for the other side to speak may do so for longer than a handshake takes.
+            // Who waits for the other side to speak may do so for longer than a handshake takes, and has its own silence, closing or
+            // not.
             let silence = tls.silence().filter(|_| tls.is_permissive());
             if silence.is_none() && !io.has_begun() && !shared.hears(io.socket(), until).await {
                 return Err(Refused::Silent);

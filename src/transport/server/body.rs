@@ -32,7 +32,7 @@ pub(super) fn incoming(
         return (Body::empty(), None);
     }
     let upload = Upload::new();
-    let body = RequestBody { is_h2, ..RequestBody::new(body, idle, rate, upload.clone()) };
+    let body = RequestBody { may_break_off: is_h2, ..RequestBody::new(body, idle, rate, upload.clone()) };
     (Body::new(body), Some(upload))
 }
 
@@ -49,13 +49,14 @@ struct RequestBody<B> {
     waited: Duration,
     came: u64,
     upload: Upload,
-    is_h2: bool,
+    /// Whether an end that is none is still to be told.
+    may_break_off: bool,
 }
 
 impl<B> RequestBody<B> {
     const fn new(body: B, idle: Duration, rate: Option<MinimumRate>, upload: Upload) -> Self {
         let (timer, awaited, waited, came) = (None, None, Duration::ZERO, 0);
-        Self { body, idle, rate, timer, awaited, waited, came, upload, is_h2: false }
+        Self { body, idle, rate, timer, awaited, waited, came, upload, may_break_off: false }
     }
 
     /// Something has come.
@@ -97,7 +98,8 @@ where
         self.upload.set_awaited(polled.is_pending());
         match polled {
             // hyper takes a stream that was reset without an error for one that has ended.
-            Poll::Ready(None) if self.is_h2 && !self.body.is_end_stream() => {
+            Poll::Ready(None) if self.may_break_off && !self.body.is_end_stream() => {
+                self.may_break_off = false;
                 Poll::Ready(Some(Err(Rejection::new(Reason::BadRequest)
                     .detail("the request's body broke off")
                     .into())))
@@ -303,5 +305,16 @@ mod tests {
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "y");
         drop(sender);
         assert!(body.frame().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn an_end_that_is_none_is_told_once() {
+        let (sender, pieces) = mpsc::channel(1);
+        let body = RequestBody::new(Pieces(pieces), IDLE, None, Upload::new());
+        let mut body = RequestBody { may_break_off: true, ..body };
+        drop(sender);
+        let error = body.frame().await.unwrap().unwrap_err();
+        assert_eq!(Rejection::find(&*error).unwrap().reason(), Reason::BadRequest);
+        assert!(body.frame().await.is_none() && body.frame().await.is_none());
     }
 }

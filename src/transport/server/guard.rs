@@ -132,8 +132,10 @@ impl<I: AsyncRead + Unpin> AsyncRead for Guard<I> {
         }
         let bytes = &buf.filled()[before..];
         this.ended |= bytes.is_empty();
-        if this.allowance.is_none() && !this.vitals.has_partial_head() && is_head(bytes) {
-            this.vitals.asks_head.store(true, Relaxed);
+        // What comes while a request is in flight may be its body.
+        let begins = !this.vitals.has_partial_head() && this.vitals.in_flight.load(Relaxed) == 0;
+        if this.allowance.is_none() && begins {
+            this.vitals.asks_head.store(is_head(bytes), Relaxed);
         }
         this.vitals.read.store(this.vitals.read.load(Relaxed).wrapping_add(bytes.len()), Relaxed);
         if let Some(allowance) = &mut this.allowance {

@@ -55,7 +55,10 @@ where
             let protocol = Protocol::of(request.headers());
             return Exchange { state: State::Refused { rejection, protocol }, in_flight, asked };
         }
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        if self.vitals.is_h2 {
+            take_blanks_off(&mut head.headers);
+        }
         let rate = self.limits.rates.body.filter(|_| !may_be_silent(&head.headers, self.vitals.is_h2));
         let (body, upload) = incoming(body, self.limits.body_idle, rate, self.vitals.is_h2);
         let mut request = Request::from_parts(head, body);
@@ -90,14 +93,31 @@ impl<S> Requests<S> {
                 && !headers.contains_key(header::HOST);
             return lacks_host.then_some(Reason::BadRequest);
         }
-        if headers.len() > head_fields || list_size(request) > head_bytes as usize {
-            return Some(Reason::HeadTooLarge);
-        }
-        // What follows would not see the same as who gets it over HTTP/1, where these are taken off (RFC 9113 section 8.2.1).
-        let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-        let is_padded = |value: &[u8]| is_blank(value.first()) || is_blank(value.last());
-        headers.values().any(|value| is_padded(value.as_bytes())).then_some(Reason::BadRequest)
+        let is_large = headers.len() > head_fields || list_size(request) > head_bytes as usize;
+        is_large.then_some(Reason::HeadTooLarge)
     }
+}
+
+/// Takes off values the blanks around them, which ought not to be there (RFC 9113 section 8.2.1), as is done over HTTP/1: what
+/// follows would else not see the same as who gets it so.
+fn take_blanks_off(headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
+        let bytes = value.as_bytes();
+        if !is_blank(bytes.first()) && !is_blank(bytes.last()) {
+            continue;
+        }
+        let start = bytes.iter().position(|byte| !is_blank(Some(byte))).unwrap_or(bytes.len());
+        let end = bytes.iter().rposition(|byte| !is_blank(Some(byte))).map_or(start, |last| last + 1);
+        // A part of a value is one.
+        if let Ok(mut bare) = HeaderValue::from_bytes(&bytes[start..end]) {
+            bare.set_sensitive(value.is_sensitive());
+            *value = bare;
+        }
+    }
+}
+
+const fn is_blank(byte: Option<&u8>) -> bool {
+    matches!(byte, Some(b' ' | b'\t'))
 }
 
 /// The size of a head by RFC 9113 section 6.5.2.
@@ -189,6 +209,30 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_lose_the_blanks_around_them_and_no_more() {
+        for (value, bare) in [
+            (" a", "a"),
+            ("a ", "a"),
+            ("\ta\t ", "a"),
+            (" a \tb ", "a \tb"),
+            (" \t", ""),
+            ("", ""),
+            ("a", "a"),
+        ] {
+            let mut headers = HeaderMap::new();
+            for is_sensitive in [false, true] {
+                let mut value = HeaderValue::from_static(value);
+                value.set_sensitive(is_sensitive);
+                headers.append("x", value);
+            }
+            take_blanks_off(&mut headers);
+            let left: Vec<_> =
+                headers.get_all("x").iter().map(|it| (it.as_bytes(), it.is_sensitive())).collect();
+            assert_eq!(left, [(bare.as_bytes(), false), (bare.as_bytes(), true)], "{value:?}");
+        }
+    }
 
     #[test]
     fn only_streams_of_grpc_may_be_silent() {

@@ -30,6 +30,20 @@ fn app(site: &Site, drain: &Drain) -> Router {
         .layer(drain.layer())
 }
 
+/// While an answer streams so many are in flight; the end waits for that answer, and for nothing else.
+async fn ends_after_its_answer(mut peer: Peer, site: &Site, drain: &Drain, in_flight: usize) {
+    peer.get("/stream").await;
+    until(|| site.begun() == 1 && drain.in_flight() == in_flight).await;
+    drain.start();
+    let waiting = tokio::spawn({
+        let drain = drain.clone();
+        async move { drain.wait(Duration::from_secs(10)).await }
+    });
+    site.open();
+    assert!(peer.rest_as_text().await.ends_with("3\r\ntwo\r\n0\r\n\r\n"));
+    assert_eq!(soon(waiting).await.unwrap(), 0);
+}
+
 #[tokio::test]
 async fn axum_on_our_listener() {
     let (site, drain) = (Site::default(), Drain::new());
@@ -44,16 +58,7 @@ async fn axum_on_our_listener() {
     peer.send("PROXY TCP4 192.0.2.7 127.0.0.1 1234 80\r\n").await;
     peer.get("/").await;
     assert!(peer.response().await.ends_with("192.0.2.7:1234"));
-    peer.get("/stream").await;
-    until(|| site.begun() == 1 && drain.in_flight() == 1).await;
-    drain.start();
-    let waiting = tokio::spawn({
-        let drain = drain.clone();
-        async move { drain.wait(Duration::from_secs(10)).await }
-    });
-    site.open();
-    assert!(peer.rest_as_text().await.ends_with("3\r\ntwo\r\n0\r\n\r\n"));
-    assert_eq!(soon(waiting).await.unwrap(), 0);
+    ends_after_its_answer(peer, &site, &drain, 1).await;
     soon(server).await.unwrap().unwrap();
 }
 
@@ -133,17 +138,8 @@ async fn hyper_on_our_listener_and_its_own() {
             peer.send("GET / HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 1.1.1.1, 192.0.2.8\r\n\r\n").await;
             assert!(peer.response().await.ends_with("\r\n\r\n192.0.2.8"));
         }
-        peer.get("/stream").await;
         // The connection, and its request.
-        until(|| site.begun() == 1 && drain.in_flight() == 2).await;
-        drain.start();
-        let waiting = tokio::spawn({
-            let drain = drain.clone();
-            async move { drain.wait(Duration::from_secs(10)).await }
-        });
-        site.open();
-        assert!(peer.rest_as_text().await.ends_with("3\r\ntwo\r\n0\r\n\r\n"));
-        assert_eq!(soon(waiting).await.unwrap(), 0);
+        ends_after_its_answer(peer, &site, &drain, 2).await;
     }
 }
 

@@ -6,19 +6,19 @@ use tokio::{
 };
 
 use super::peers::soon;
-pub(super) use crate::transport::peer::{
+pub(crate) use crate::transport::peer::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS,
     WINDOW_UPDATE, frame,
 };
 
 /// `:status: 200`, as HPACK has it.
-pub(super) const STATUS_200: &[u8] = &[0x88];
+pub(crate) const STATUS_200: &[u8] = &[0x88];
 
 /// HTTP/2, frame by frame.
-pub(super) struct Frames(TcpStream);
+pub(crate) struct Frames(TcpStream);
 
 impl Frames {
-    pub(super) async fn accept(listener: &TcpListener) -> Self {
+    pub(crate) async fn accept(listener: &TcpListener) -> Self {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.read_exact(&mut [0; 24]).await.unwrap();
         let mut frames = Self(stream);
@@ -27,7 +27,7 @@ impl Frames {
     }
 
     /// The next one's kind, flags, stream and payload; `None`: the peer is gone.
-    pub(super) async fn read(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
+    pub(crate) async fn read(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
         let mut head = [0; 9];
         soon(self.0.read_exact(&mut head)).await.ok()?;
         let [_, a, b, kind, flags, stream @ ..] = head;
@@ -37,7 +37,7 @@ impl Frames {
     }
 
     /// The stream of the next request.
-    pub(super) async fn request(&mut self) -> Option<u32> {
+    pub(crate) async fn request(&mut self) -> Option<u32> {
         loop {
             let (kind, _, stream, _) = self.read().await?;
             if kind == HEADERS {
@@ -47,12 +47,12 @@ impl Frames {
     }
 
     /// `false`: the peer is gone.
-    pub(super) async fn write(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> bool {
+    pub(crate) async fn write(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> bool {
         soon(self.0.write_all(&frame(kind, flags, stream, payload))).await.is_ok()
     }
 
     /// Writes a field block in as many frames as it needs.
-    pub(super) async fn block(&mut self, stream: u32, flags: u8, block: &[u8]) -> bool {
+    pub(crate) async fn block(&mut self, stream: u32, flags: u8, block: &[u8]) -> bool {
         let mut parts = block.chunks(16_384).peekable();
         let mut kind = HEADERS;
         while let Some(part) = parts.next() {

@@ -7,7 +7,7 @@ mod discovered;
 #[cfg(feature = "dns")]
 pub(crate) mod dns;
 mod expect;
-mod frames;
+pub(crate) mod frames;
 mod grpc;
 mod headers;
 mod leaving;
