@@ -319,8 +319,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_keeps_its_task_busy_from_the_start_is_timed_all_the_same() {
         let vitals = Vitals::new(Drain::new(), true);
-        let mut pulse =
-            Pulse::new(Arc::clone(&Server::new().limits), vitals, Instant::now(), &Tenure::default());
+        let mut pulse = Pulse::new(Server::new().limits, vitals, Instant::now(), &Tenure::default());
         let mut looks = 0;
         let verdict = poll_fn(|cx| {
             looks += 1;
@@ -346,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_reader_is_given_up_when_it_stalls_or_is_too_slow() {
-        let limits = &*crate::transport::Server::new().limits;
+        let limits = &*Server::new().limits;
         assert_eq!(seconds_until_cut(limits, |_| (0, false)), None, "nothing to read is no stall");
         assert_eq!(seconds_until_cut(limits, |_| (241, true)), None);
         assert_eq!(seconds_until_cut(limits, |_| (1, true)), Some(6), "once the grace is over");

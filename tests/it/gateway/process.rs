@@ -238,7 +238,7 @@ async fn what_nobody_reads_breaks_nothing() {
 async fn the_demonstration_beside_another() {
     let directory = Directory::new("demo");
     let said = directory.path("said");
-    // Another demonstration may have it, and be gone before ours begins.
+    // Another demonstration may have it, and be gone before ours begins; who has it all the while will do as well.
     let taken = timeout(PATIENCE, async {
         loop {
             match std::net::TcpListener::bind("127.0.0.1:8080") {
@@ -247,7 +247,7 @@ async fn the_demonstration_beside_another() {
             }
         }
     });
-    let taken = taken.await.expect("nobody has it for ever");
+    let taken = taken.await.ok();
     let mut command = tokio::process::Command::new(program());
     command.env("TMPDIR", directory.path("")).stdout(Stdio::piped()).kill_on_drop(true);
     command.stderr(std::fs::File::create(&said).unwrap());
