@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use portcullis::{stack::gateway::Destination, transport::is_http};
+use portcullis::{stack::gateway::DestinationMatch, transport::is_http};
 
 fuzz_target!(|data: &[u8]| {
     let whole = is_http(data);
@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(whole, Some(true));
     }
     if let Ok(text) = std::str::from_utf8(data)
-        && let Ok(destination) = text.parse::<Destination>()
+        && let Ok(destination) = text.parse::<DestinationMatch>()
     {
         assert_eq!(destination.to_string().parse(), Ok(destination));
     }
