@@ -1,8 +1,15 @@
-//! What stands directly in front of what does the work.
+//! What both a gateway's rules and a mesh server put in front of what does the work.
 use crate::{
-    admission::{concurrency::Concurrency, shed::SuccessRate},
+    admission::{authz::Authorize, concurrency::Concurrency, shed::SuccessRate},
+    authn::Providers,
     gate::AsyncGates,
 };
+
+/// What is asked of callers, who are told which credentials these providers take.
+pub(super) fn authorizing(authorize: Option<&Authorize>, providers: Option<&Providers>) -> Option<Authorize> {
+    let challenges = providers.map(Providers::challenges).unwrap_or_default();
+    Some(authorize?.clone().behind(challenges))
+}
 
 /// These limits inside of these gates, and the success rate inside of them: a refusal of a limit is no failure of the server.
 pub(super) fn guarded(

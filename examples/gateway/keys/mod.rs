@@ -95,7 +95,8 @@ fn new(order: &Order) -> Result<Minted, Failed> {
     }))
 }
 
-/// Words between commas, of which one may end the list; none if nothing is written. One with a space in it would be read as two by whoever is told of them.
+/// Words between commas, of which one may end the list; none if nothing is written. One with a space in it would be read
+/// as two by whoever is told of them.
 fn list<'o>(order: &'o Order, name: &str) -> Result<Vec<&'o str>, Failed> {
     let said = order.get(name).unwrap_or_default().trim();
     let said = said.strip_suffix(',').unwrap_or(said);

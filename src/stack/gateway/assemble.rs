@@ -17,13 +17,7 @@ use super::{
     served::Served,
 };
 use crate::{
-    admission::{
-        Priorities,
-        authz::{Authorization, Authorize},
-        concurrency::Concurrency,
-        quota::Quotas,
-        shed::Shed,
-    },
+    admission::{Priorities, authz::Authorization, concurrency::Concurrency, quota::Quotas, shed::Shed},
     authn,
     body::{Body, BoxError, TapLayer},
     chance::Chance,
@@ -32,7 +26,7 @@ use crate::{
     reject::{Rejection, RescueLayer},
     resilience::fallback::FallbackLayer,
     routing::{mirror::MirrorLayer, router, split},
-    stack::sessions::Pin,
+    stack::{guards::authorizing, sessions::Pin},
     telemetry::Witness,
     upstream::{Proxy, Session},
 };
@@ -63,7 +57,7 @@ impl Rule {
         let (fields, legacy) = (self.limits.fields, self.limits.legacy);
         let priorities = self.priorities(given);
         let needs_caller = self.upstreams().any(Backend::needs_caller);
-        let authorize = self.authorizes();
+        let authorize = authorizing(self.authorize.as_ref(), self.providers.as_ref());
         let comes_back = self.comes_back();
         let of_upstreams = self.upstreams().flat_map(|backend| &backend.guards.concurrency);
         let asks_priority = self.concurrency.iter().chain(of_upstreams).any(Concurrency::asks_priority);
@@ -115,12 +109,6 @@ impl Rule {
             gates = gates.with(priorities);
         }
         gates
-    }
-
-    /// What is asked of callers, who are told which credentials the rule takes.
-    fn authorizes(&self) -> Option<Authorize> {
-        let asked = self.providers.as_ref().map(authn::Providers::challenges).unwrap_or_default();
-        Some(self.authorize.clone()?.behind(asked))
     }
 
     /// Those inside of it.

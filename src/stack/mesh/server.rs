@@ -22,6 +22,7 @@ use crate::{
         deadline::ReadDeadline,
         timeout::{Timeout, TimeoutLayer},
     },
+    stack::guards::authorizing,
     telemetry::{
         Witness,
         access_log::AccessLog,
@@ -129,8 +130,7 @@ impl ServerLayer {
     }
 
     fn gates(&self, shed: Option<Shed>) -> GateLayer<Policies> {
-        let asked = self.providers.as_ref().map(Providers::challenges).unwrap_or_default();
-        let authorize = self.authorize.clone().map(|authorize| authorize.behind(asked));
+        let authorize = authorizing(self.authorize.as_ref(), self.providers.as_ref());
         GateLayer::new((Witness, (shed, (authorize, self.authorization.clone()))))
     }
 
